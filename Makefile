@@ -1,0 +1,27 @@
+# Short names for the commands that the README spells out; nothing here that snakemake and pytest do not do.
+PYTHON ?= .venv/bin/python
+BIN := $(dir $(PYTHON))
+
+.PHONY: all smoke test lint lock schema
+
+all: ## the embedded study
+	$(BIN)snakemake --cores all
+
+smoke: ## the same workflow on tiny models
+	$(BIN)snakemake --cores all --configfile config/smoke.yaml
+
+test: ## every test; makes a smoke run if there is none
+	$(BIN)pytest
+
+lint: ## what CI checks before it runs anything
+	$(BIN)ruff check .
+	$(BIN)ruff format --check .
+	$(BIN)snakefmt --check Snakefile workflow/rules
+	$(BIN)mypy
+	$(BIN)snakemake --lint
+
+lock: ## requirements.lock and environment.yml, from the packages installed beside $(PYTHON)
+	$(PYTHON) -m workflow.scripts.make_environment
+
+schema: ## workflow/schemas/config.schema.json, from ramp/config.py
+	$(PYTHON) -m ramp.config schema > workflow/schemas/config.schema.json

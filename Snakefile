@@ -1,0 +1,73 @@
+# The replication of RAMP as one workflow: assets -> calibration -> bank -> allocations -> rows -> records -> paper.
+# Rules lie in workflow/rules/, in the order in which data passes; `snakemake --list` tells what can be asked for.
+
+from snakemake.utils import min_version
+
+min_version("9.14")
+
+
+# A --configfile that names a study replaces the default one, instead of being merged into it.
+if "study" not in config:
+
+    configfile: f"{workflow.basedir}/config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+
+
+pathvars:
+    results=R,
+    paper=f"{R}/paper",
+    logs=f"{R}/logs",
+    benchmarks=f"{R}/benchmarks",
+
+
+wildcard_constraints:
+    asset="[a-z0-9][a-z0-9._-]*",
+    model=any_of(PLAN.models),
+    fold="[a-z][a-z0-9_]*",
+    quantizer="[a-z][a-z0-9_]*",
+    method="[a-z][a-z0-9_]*",
+    budget="[0-9]+([.][0-9]+)?",
+    seed="[0-9]+",
+    row="[a-z][a-z0-9_]*-b[0-9.]+-s[0-9]+(-ggml)?",
+
+
+include: "workflow/rules/assets.smk"
+include: "workflow/rules/calibrate.smk"
+include: "workflow/rules/search.smk"
+include: "workflow/rules/transfer.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/export.smk"
+include: "workflow/rules/paper.smk"
+
+
+report: "workflow/report/workflow.rst"
+
+
+rule all:
+    """The paper, the report and the records of the configured study."""
+    default_target: True
+    input:
+        "<paper>/paper.pdf",
+        "<results>/report.html",
+    localrule: True
+
+
+rule figures:
+    input:
+        expand("<paper>/figures/{figure}.{ending}", figure=FIGURES, ending=["pdf", "png"]),
+    """All figures, from recorded results."""
+    localrule: True
+
+
+rule records:
+    input:
+        expand(f"{RECORDS}/{{record}}.csv", record=RECORD_TABLES),
+        f"{RECORDS}/claims.json",
+    """The records and the verdicts on the claims."""
+    localrule: True
+
+
+onstart:
+    check_machine()

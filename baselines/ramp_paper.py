@@ -1,0 +1,46 @@
+"""RAMP as far as the paper is known: plain discrete SAC from scratch, penalties and cliff, perplexity at the end.
+
+Reward weights, entropy target and schedule are this project's choices where the paper is silent.
+"""
+
+from pydantic import Field
+
+from ramp.environment import RewardParams
+from ramp.methods import Allocator
+from ramp.problem import Allocation, Problem, Run
+from ramp.sac_params import SacParams
+from ramp.switches import RampParams
+
+
+class RampPaperParams(RampParams):
+    """All of our additions off; see ``ramp.agent.RampParams`` for what each switch does."""
+
+    masked: bool = Field(default=False, description="penalties only, nothing is masked")
+    projection: bool = Field(default=False, description="what the policy says is executed")
+    warm_start: bool = Field(default=False, description="from scratch")
+    shaping: bool = Field(default=False, description="reward at the end only")
+    clone_steps: int = Field(default=0, ge=0, description="no behaviour cloning")
+    clone_weight: float = Field(default=0.0, ge=0, description="no behaviour cloning")
+    critic_knapsack: float = Field(default=0.0, ge=0, le=1, description="the policy proposes every allocation")
+    follow: float = Field(default=0.0, ge=0, lt=1, description="the policy alone chooses every width")
+    reward: RewardParams = RewardParams(quality="log_ppl", k_o=10.0)
+    sac: SacParams = SacParams()
+
+
+def allocate(problem: Problem, params: RampParams, run: Run) -> Allocation:
+    """The search; its module stands on torch, which a mere look at this file should not import."""
+    from ramp.agent import search
+
+    return search(problem, params, run)
+
+
+METHOD = Allocator(
+    name="ramp_paper",
+    title="RAMP (paper)",
+    source="arXiv:2603.17891, as far as known",
+    fold="awq",
+    quantizer="gptq",
+    learned=True,
+    allocate=allocate,
+    params=RampPaperParams,
+)

@@ -1,0 +1,56 @@
+"""Random feasible allocations at the exact budget, the best chosen on selection text: what luck alone finds.
+
+(Not named random.py: beside other scripts that name would hide Python's own module.)
+"""
+
+import numpy as np
+from pydantic import Field
+
+from ramp.allocators.greedy import repair
+from ramp.methods import Allocator, Params
+from ramp.problem import Allocation, Problem, Run, choose
+
+
+class RandomParams(Params):
+    """How allocations are drawn."""
+
+    finalists: int = Field(
+        default=5, gt=0, description="best allocations on search text that are scored on selection text"
+    )
+
+
+def draw(problem: Problem, rng: np.random.Generator) -> np.ndarray:
+    """Uniform widths, brought to the budget by changes in random order."""
+    choice = rng.integers(0, len(problem.widths), problem.n)
+    prices = rng.random(problem.bytes.shape) * problem.bytes
+    return repair(choice, prices, problem.bytes, problem.budget_bytes, always=True)
+
+
+def allocate(problem: Problem, params: RandomParams, run: Run) -> Allocation:
+    """Evaluate ``run.evals`` draws."""
+    problem.check_budget()
+    rng = np.random.default_rng(run.seed)
+    tried, losses = [], []
+    for _ in range(run.evals):
+        tried.append(draw(problem, rng))
+        score = problem.evaluate(tried[-1])
+        losses.append(score.kl)
+        best = min(losses)
+        run.log(
+            {"proposer": "random", "kl": score.kl, "ppl": score.ppl, "bytes": problem.bytes_of(tried[-1]), "best": best}
+        )
+    order = np.argsort(losses, kind="stable")[: params.finalists]
+    choice, _ = choose(problem, [tried[row] for row in order])
+    return Allocation(choice, "best")
+
+
+METHOD = Allocator(
+    name="random_search",
+    title="Random search",
+    source="uniform draws, repaired to the budget",
+    fold="awq",
+    quantizer="gptq",
+    learned=False,
+    allocate=allocate,
+    params=RandomParams,
+)

@@ -1,0 +1,12 @@
+"""Uniform round-to-nearest on the affine grid: the floor of every comparison."""
+
+from ramp.methods import Quantizer, RtnParams
+
+METHOD = Quantizer(
+    name="rtn",
+    title="RTN",
+    source="round to nearest, min-max range",
+    fold="none",
+    quantizer="rtn",
+    params=RtnParams,
+)

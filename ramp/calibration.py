@@ -1,0 +1,245 @@
+"""Calibration, streamed: one decoder block in memory at a time, never the model.
+
+``stream`` carries the hidden states of all calibration windows from block to block. Each block is read from the
+checkpoint, optionally folded, handed to a visitor that may measure it and replace its weights in place, run as
+it then is, and freed. Peak memory is one block plus the hidden states (which stay on the host; on a GPU there
+is one block and one batch).
+
+Command line: absmax, absmean and sqmean of every site's input channels, of the unfolded float model, as
+``{site}/absmax|absmean|sqmean`` float32 [d_in] in one safetensors file; metadata key ``ramp`` is JSON with
+``tokens``, ``windows``, ``length`` and ``text_sha256``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ramp import cli
+from ramp.block_visit import BlockVisit, CalibrationError, Stats
+from ramp.files import atomic_path, require_file, sha256_file
+from ramp.models import (
+    CheckpointReader,
+    architecture,
+    check_linears,
+    list_linears,
+    load_tokenizer,
+    pick_device,
+    read_config,
+)
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
+log = logging.getLogger("ramp.calibration")
+
+StateEdit = Callable[[dict[str, Tensor]], None]
+"""Edits a block's state dict, full tensor names, in place: ``ramp.folding.folder(fold, config)`` makes one."""
+
+
+def check_windows(windows: Tensor, config: PretrainedConfig) -> None:
+    """Raise ``CalibrationError`` unless ``windows`` is int64 [count, length] that the model can read causally."""
+    if windows.dim() != 2 or not windows.numel():
+        raise CalibrationError(
+            f"no calibration window (shape {list(windows.shape)}): the calibration text is empty or too short"
+        )
+    if int(windows.min()) < 0 or int(windows.max()) >= config.vocab_size:
+        raise CalibrationError(
+            f"token {int(windows.max())} is outside the model's vocabulary of {config.vocab_size}: "
+            "tokenizer and model do not belong together"
+        )
+    length = windows.shape[1]
+    if length > config.max_position_embeddings:
+        raise CalibrationError(
+            f"windows of {length} tokens exceed the model's context of {config.max_position_embeddings}: "
+            "shorten --length"
+        )
+    sliding = getattr(config, "sliding_window", None)
+    if sliding is not None and length > sliding:
+        raise CalibrationError(
+            f"windows of {length} tokens exceed the model's sliding attention window of {sliding}: shorten --length"
+        )
+
+
+def build_skeleton(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+    """The model without any weight (meta device), evaluation mode, attention by SDPA."""
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        skeleton = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
+    return skeleton.eval().requires_grad_(False)
+
+
+def load_block(
+    skeleton: PreTrainedModel,
+    reader: CheckpointReader,
+    layer: int,
+    *,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    fold: StateEdit | None = None,
+) -> nn.Module:
+    """Give one block of a skeleton its weights, folded in float32 or wider and then stored as ``dtype``.
+
+    Raises ``ModelError`` for a tensor that the block has and the checkpoint lacks.
+    """
+    path = f"{architecture(skeleton.config).blocks}.{layer}"
+    block = skeleton.get_submodule(path)
+    wide = torch.promote_types(dtype, torch.float32) if fold else dtype
+    state = {f"{path}.{name}": reader.get(f"{path}.{name}").to(wide) for name in block.state_dict()}
+    if fold:
+        fold(state)
+    # A copy in every case: the checkpoint is memory-mapped, and visitors write into these weights.
+    own = {name.removeprefix(f"{path}."): t.to(device=device, dtype=dtype, copy=True) for name, t in state.items()}
+    block.load_state_dict(own, assign=True)
+    return block.requires_grad_(False)
+
+
+def rebuild_buffers(skeleton: PreTrainedModel, device: torch.device | str) -> Any:
+    """Give a skeleton's rotary module, which is in no checkpoint, its frequencies; return the module."""
+    inner: Any = skeleton.get_submodule(architecture(skeleton.config).blocks.rpartition(".")[0])
+    inner.rotary_emb = type(inner.rotary_emb)(config=skeleton.config).to(device)
+    return inner.rotary_emb
+
+
+def rotary_embeddings(
+    skeleton: PreTrainedModel, length: int, dtype: torch.dtype, device: torch.device | str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(position_ids [1, length], cos, sin [1, length, head_dim]) from the family's own rotary module."""
+    rotary = rebuild_buffers(skeleton, device)
+    positions = torch.arange(length, device=device).unsqueeze(0)
+    cos, sin = rotary(torch.empty(0, dtype=dtype, device=device), positions)
+    return positions, cos, sin
+
+
+@torch.no_grad()
+def stream(
+    model_dir: str | Path,
+    windows: Tensor,
+    visit: Callable[[BlockVisit], None],
+    *,
+    device: torch.device | str,
+    dtype: torch.dtype = torch.float32,
+    fold: StateEdit | None = None,
+    batch: int = 4,
+    result: Callable[[Tensor], None] | None = None,
+) -> None:
+    """Visit the decoder blocks in order, each with the outputs of its predecessors as they were left.
+
+    windows: int64 [count, length], full causal attention inside each window. ``visit`` may replace weights
+    (``BlockVisit.replace``); the block then runs with them. ``result`` gets the last block's outputs
+    [count, length, hidden] (before the final norm). Raises ``CalibrationError`` and ``ModelError``.
+    """
+    reader, config = CheckpointReader(model_dir), read_config(model_dir)
+    linears, arch = list_linears(config), architecture(config)
+    check_linears(reader, linears)
+    check_windows(windows, config)
+    skeleton = build_skeleton(config, dtype)
+    embed = skeleton.get_submodule(arch.embed)
+    embed.load_state_dict({"weight": reader.get(f"{arch.embed}.weight")}, assign=True)
+    hidden = embed(windows.cpu()).to(dtype)  # (count, length, hidden), on the host
+    embed.to("meta")
+    positions, cos, sin = rotary_embeddings(skeleton, windows.shape[1], dtype, device)
+
+    for layer in progress(config.num_hidden_layers):
+        block = load_block(skeleton, reader, layer, device=device, dtype=dtype, fold=fold)
+        specs = {linear.role: linear for linear in linears if linear.layer == layer}
+
+        def run(x: Tensor, block: nn.Module = block) -> Tensor:
+            # no mask: SDPA's own causal path, which equals the sliding one for windows that fit (check_windows)
+            out = block(x, attention_mask=None, position_ids=positions, position_embeddings=(cos, sin))
+            return out[0] if isinstance(out, tuple) else out
+
+        def batches() -> Iterable[Tensor]:
+            return (part.to(device) for part in hidden.split(batch))
+
+        modules: dict[str, Any] = {role: block.get_submodule(path) for role, path in arch.linears}
+        visit(BlockVisit(block, modules, specs, batches, run))
+        for start in range(0, len(hidden), batch):  # in place: one buffer for the whole pass
+            hidden[start : start + batch] = run(hidden[start : start + batch].to(device)).to("cpu")
+        if not bool(torch.isfinite(hidden).all()):
+            raise CalibrationError(
+                f"the outputs of {arch.blocks}.{layer} are NaN or infinite on the calibration text: "
+                "use --dtype float32, or check the checkpoint and what replaced its weights"
+            )
+        block.to_empty(device="meta")
+    if result is not None:
+        result(hidden)
+
+
+def progress(n_blocks: int) -> Iterable[int]:
+    """Block numbers, with a bar when a person watches and a few log lines when nobody does."""
+    from tqdm import tqdm
+
+    watched = sys.stderr.isatty()
+    for layer in tqdm(range(n_blocks), unit="block", disable=not watched):
+        yield layer
+        if not watched and (layer + 1) * 4 // n_blocks > layer * 4 // n_blocks:
+            log.info("block %d of %d", layer + 1, n_blocks)
+
+
+def calibration_windows(model_dir: str | Path, text: str | Path, *, tokens: int, length: int) -> Tensor:
+    """``tokens // length`` windows, evenly spread over the calibration text: int64 [count, length]."""
+    from ramp.text import token_windows
+
+    if length < 1 or tokens < length:
+        raise CalibrationError(f"{tokens} calibration tokens hold no window of {length}: raise --tokens")
+    require_file(text, "calibration text")
+    return token_windows(load_tokenizer(model_dir), text, length=length, count=tokens // length)
+
+
+def measure(
+    model_dir: str | Path, windows: Tensor, *, device: torch.device | str, dtype: torch.dtype
+) -> dict[str, Stats]:
+    """Statistics of every site of the unfolded float model: site name -> Stats."""
+    found: dict[str, Stats] = {}
+
+    def visit(block: BlockVisit) -> None:
+        found.update({block.site_name(kind): stats for kind, stats in block.activations().items()})
+
+    stream(model_dir, windows, visit, device=device, dtype=dtype)
+    return found
+
+
+def save_tensors(path: str | Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+    """One safetensors file, atomically; ``about`` as JSON under one metadata key, so that bytes do not vary."""
+    from safetensors.torch import save_file
+
+    with atomic_path(path) as partial:
+        tensors = {name: tensors[name].contiguous().cpu() for name in sorted(tensors)}
+        save_file(tensors, partial, metadata={"ramp": json.dumps(about, sort_keys=True)})
+
+
+def add_text_arguments(parser: Any) -> None:
+    """``--model-dir --text --tokens --length``: what every stage that calibrates takes."""
+    parser.add_argument("--model-dir", required=True, help="Hugging Face checkpoint folder")
+    parser.add_argument("--text", required=True, help="calibration documents, JSON lines")
+    parser.add_argument("--tokens", type=int, default=8192, help="calibration tokens in all")
+    parser.add_argument("--length", type=int, default=512, help="tokens per window")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the per-channel statistics of every site."""
+    parser = cli.parser("Per-channel activation statistics of every linear's input, streamed block by block.")
+    add_text_arguments(parser)
+    parser.add_argument("--out", required=True, help="safetensors file to write")
+    args = parser.parse_args(argv)
+    cli.set_threads(args.threads)
+    windows = calibration_windows(args.model_dir, args.text, tokens=args.tokens, length=args.length)
+    found = measure(args.model_dir, windows, device=pick_device(args.device), dtype=torch.float32)
+    tensors = {f"{site}/{key}": getattr(stats, key) for site, stats in found.items() for key in Stats.__annotations__}
+    count, length = windows.shape
+    about = {"tokens": count * length, "windows": count, "length": length, "text_sha256": sha256_file(args.text)}
+    save_tensors(args.out, tensors, about)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main))

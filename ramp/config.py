@@ -1,0 +1,241 @@
+"""The study's configuration: every key with its type, unit, default and reason.
+
+Only the Snakefile reads this module (through ``ramp.validation``, which finds all faults at once); stages take
+their values from the command line, so that a new key here does not make a stage look changed.
+``python -m ramp.config schema`` prints the JSON schema that ``workflow/schemas/config.schema.json`` keeps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, StringConstraints
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]*$"
+METHOD_PATTERN = r"^[a-z][a-z0-9_]*$"
+PATH_PATTERN = r"^/?[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$"
+ROW_PATTERN = r"^[a-z][a-z0-9_]*-b[0-9]+(\.[0-9]+)?$"
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+"""A study, model, text or task: lower case, digits, dot, dash and underscore, because it becomes a file name."""
+MethodName = Annotated[str, StringConstraints(pattern=METHOD_PATTERN)]
+"""A method: the stem of its file in ``baselines/``."""
+RelativePath = Annotated[str, StringConstraints(pattern=PATH_PATTERN)]
+"""A path without blanks, shell characters or ``..``."""
+RowName = Annotated[str, StringConstraints(pattern=ROW_PATTERN)]
+"""A row without its seed: ``{method}-b{bits}``, for instance ``ramp-b3.65``; the float model is ``float-b16``."""
+Width = Annotated[int, Field(ge=2, le=8)]
+"""Bits per weight of the affine grid."""
+Count = Annotated[int, Field(gt=0)] | None
+"""How many; null means all there are."""
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are refused, field docstrings become the schema's descriptions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Calibration(Section):
+    """Text that calibrates: activation statistics, Hessians, folds."""
+
+    tokens: PositiveInt = 8192
+    """Tokens of calibration text on the source model (GPTQ's own 128 x 2048 takes hours on a processor)."""
+    target_tokens: PositiveInt | None = None
+    """Tokens on the target models; null: as on the source."""
+    length: PositiveInt = 512
+    """Tokens per window; the first positions are kept, they are attention sinks."""
+
+
+class Sensitivity(Section):
+    """The additive Fisher proxy: search text, backward passes."""
+
+    windows: PositiveInt = 8
+    """Windows of search text; eight backward windows rank linears with Spearman 0.94 (measured on SmolLM2)."""
+    length: PositiveInt = 256
+    """Tokens per window."""
+
+
+class Search(Section):
+    """Text that scores a candidate during the search."""
+
+    windows: PositiveInt = 16
+    """Places in the search text; fewer than 16 overfit."""
+    length: PositiveInt = 128
+    """Tokens per window; windows x length should be 2,048 or more."""
+
+
+class Fold(Section):
+    """One Scale Folding, chosen once per site and shared by all widths."""
+
+    kind: Literal["awq", "smoothquant"] = "awq"
+    """How s is chosen: AWQ's grid search by output error, or SmoothQuant's formula."""
+    bits: list[Width] = Field(default=[3, 4], min_length=1)
+    """Widths whose summed output error chooses s (the best s depends on the bits)."""
+
+
+class Evaluation(Section):
+    """Texts that rows are scored on; they calibrate, search and select nothing."""
+
+    texts: list[Name] = Field(default=["heldout"], min_length=1)
+    """Texts for the source model: ``heldout`` is the study's own, others are text assets (``wikitext2``)."""
+    texts_if_local: list[Name] = ["wikitext2"]
+    """More texts for the source model, taken where a file named in the registry lies on this machine."""
+    target_texts: list[Name] = Field(default=["heldout"], min_length=1)
+    """Texts for the target models; a subset of ``texts``."""
+    length: PositiveInt = 2048
+    """Tokens per window, or the model's context where that is shorter."""
+
+
+class Tasks(Section):
+    """Commonsense tasks, scored by lm-evaluation-harness."""
+
+    names: list[Name] = ["piqa", "hellaswag", "winogrande", "arc_easy", "arc_challenge"]
+    """Task names as lm-eval knows them; an empty list turns tasks off."""
+
+
+class Transfer(Section):
+    """The source's policy on other models, untouched, and what it is compared with there."""
+
+    method: MethodName = "ramp"
+    """The learned method whose policy is transferred."""
+    uniform: list[RowName] = ["awq_gptq-b4"]
+    """Uniform rows on the targets."""
+    rivals: list[MethodName] = ["knapsack", "random_search"]
+    """Allocators on the targets at the same budgets: what closes all of the gap, and none of it."""
+
+
+class Halo(Section):
+    """Export of allocations to GGUF, and its check by stock llama.cpp."""
+
+    methods: list[MethodName] = ["ramp"]
+    """Allocators whose allocation on the source model is exported; an empty list turns the export off."""
+    length: PositiveInt = 512
+    """Tokens per window of the perplexity check."""
+    windows: PositiveInt = 2
+    """Windows of held-out text in the perplexity check."""
+    limit: PositiveFloat = 0.03
+    """Largest relative difference of perplexity to transformers (llama.cpp rounds activations to 8 bits on a CPU)."""
+    float_limit: PositiveFloat = 0.001
+    """The same for the float32 file."""
+
+
+class Depth(Section):
+    """How much of the study is run: seeds and limits."""
+
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
+    """Seeds of every search; methods in ``deterministic`` take the first."""
+    budgets: list[PositiveFloat] | None = None
+    """Budgets on the source model; null: all of ``budgets``."""
+    transfer_budgets: list[PositiveFloat] | None = None
+    """Budgets on the target models; null: as on the source."""
+    evals: PositiveInt = 100
+    """Evaluations per search (the paper: 120 to 200 episodes, by its digests)."""
+    target_evals: PositiveInt = 10
+    """Evaluations per search of a rival on a target model; rivals there rest on proxies and chance."""
+    windows: Count = 12
+    """Evaluation windows per text on the source model; null: the whole text."""
+    target_windows: Count = 6
+    """Evaluation windows per text on the target models; null: the whole text."""
+    task_rows: list[RowName] | None = None
+    """Rows of the source model that the tasks score, without seed; null: every row."""
+    task_limit: Count = 100
+    """Documents per task; null: all."""
+
+
+class Study(Section):
+    """One study: models, methods, budgets, limits."""
+
+    study: Name
+    """Short name; part of every record's key."""
+    results: RelativePath = "results"
+    """Folder of all outputs."""
+    depth: Literal["quick", "full"] = "quick"
+    """Which entry of ``depths`` holds the limits."""
+    records: Literal["published"] | None = None
+    """``published``: draw tables, figures and paper from ``results/published`` and run nothing else."""
+    registry: RelativePath = "config/assets.yaml"
+    """Every model, text and task set, with its source, revision and checksum."""
+    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")] = "auto"
+    """auto, cpu, cuda or cuda:N; with ``cuda`` the run refuses to start where there is no GPU."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of evaluation and search; auto: bfloat16 where the device has it."""
+    threads: PositiveInt = 1
+    """Processor threads per model job. One: two OpenMP threads spin on a busy machine, two processes do not."""
+    memory_mb: PositiveInt = 4000
+    """Host memory that a model job may take, in MB; schedulers reserve it."""
+    gpus: Annotated[int, Field(ge=0)] = 0
+    """GPUs that a model job occupies, counted by the scheduler (``--resources gpu=N`` says how many there are)."""
+
+    source: Name
+    """The model that is searched on."""
+    targets: list[Name] = []
+    """Models that the policy is transferred to."""
+    train_steps: PositiveInt | None = None
+    """Optimizer steps of models of kind ``trained``; null: what the registry says."""
+
+    methods: list[MethodName] = Field(default=["rtn", "gptq", "awq", "knapsack", "ramp"], min_length=1)
+    """Files in ``baselines/``: quantizers give uniform rows, allocators mixed ones."""
+    deterministic: list[MethodName] = ["knapsack"]
+    """Methods that draw no random number: one seed tells all."""
+    params: dict[MethodName, dict[str, Any]] = {}
+    """Parameters by method, over the defaults in its file."""
+    uniform_bits: list[Width] = Field(default=[3, 4], min_length=1)
+    """Widths of the uniform rows."""
+    widths: list[Width] = Field(default=[3, 4, 5, 6], min_length=2)
+    """The menu of the mixed rows (the paper's, by its digests)."""
+    budgets: list[PositiveFloat] = Field(default=[3.65, 4.0], min_length=1)
+    """Bits: bytes of the packed linears of the uniform row, interpolated. 3.65 is the paper's number."""
+    group_size: Literal[32, 64, 128] = 128
+    """Weights per scale along the input; where it does not divide a row, the largest smaller one that does."""
+    track: Literal["q8_0", "fp16"] = "q8_0"
+    """How embedding and head are stored, alike for all methods."""
+
+    calibration: Calibration = Calibration()
+    sensitivity: Sensitivity = Sensitivity()
+    search: Search = Search()
+    folds: dict[MethodName, Fold] = {"awq": Fold()}
+    """Folds by name; ``none`` always exists."""
+    evaluation: Evaluation = Evaluation()
+    tasks: Tasks = Tasks()
+    transfer: Transfer = Transfer()
+    halo: Halo = Halo()
+    depths: dict[Literal["quick", "full"], Depth] = {"quick": Depth(), "full": Depth()}
+    """Limits of ``quick`` and ``full``."""
+
+    @property
+    def limits(self) -> Depth:
+        """The limits of the chosen depth."""
+        return self.depths.get(self.depth, Depth())
+
+    @property
+    def source_budgets(self) -> list[float]:
+        """Budgets of the mixed rows on the source model."""
+        return self.budgets if self.limits.budgets is None else self.limits.budgets
+
+    @property
+    def target_budgets(self) -> list[float]:
+        """Budgets of the mixed rows on the target models."""
+        return self.source_budgets if self.limits.transfer_budgets is None else self.limits.transfer_budgets
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of the configuration."""
+    made = Study.model_json_schema()
+    made["title"] = "Configuration of a study"
+    return made
+
+
+def main() -> int:
+    """Print the schema."""
+    parser = argparse.ArgumentParser(description="The configuration's JSON schema, on standard output.")
+    parser.add_argument("what", choices=["schema"])
+    parser.parse_args()
+    print(json.dumps(schema(), indent=2, sort_keys=True))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,167 @@
+"""Methods as one file each: what a file in ``baselines/`` registers as ``METHOD``, and how it is loaded."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ramp.errors import RampError
+from ramp.problem import Allocation, Problem, Run
+
+if TYPE_CHECKING:
+    from ramp.quantizers.affine import QuantizedLinear
+
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+"""Names become file names and column values: lower case, digits and underscores."""
+
+
+class MethodError(RampError):
+    """A method file is missing, broken, or registers something that is no method."""
+
+
+class Params(BaseModel):
+    """Base of every method's parameters: unknown keys are refused, values cannot be changed later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RtnParams(Params):
+    """Round-to-nearest on the affine grid."""
+
+    clip: Literal["none", "mse"] = Field(
+        default="none", description="shrink each group's range to least squared error, or not"
+    )
+
+
+class GptqParams(Params):
+    """GPTQ (Frantar et al. 2022, arXiv:2210.17323)."""
+
+    act_order: bool = Field(
+        default=True, description="quantize columns by falling Hessian diagonal (its static-groups form)"
+    )
+    damping: float = Field(default=0.01, gt=0, description="added to the Hessian's diagonal, as a fraction of its mean")
+    block_size: int = Field(default=128, gt=0, description="columns updated lazily at a time; speed only")
+    clip: Literal["none", "mse"] = Field(
+        default="none", description="shrink each group's range to least squared error, or not"
+    )
+
+
+def never_skip() -> str | None:
+    """The default ``skip``: the method runs everywhere."""
+    return None
+
+
+CustomQuantizer = Callable[..., "QuantizedLinear"]
+"""(weight [d_out, d_in], hessian [d_in, d_in] or None, bits, group_size, params) -> QuantizedLinear."""
+
+
+@dataclass(frozen=True)
+class Quantizer:
+    """A uniform method: rows at the integer widths of the study's ``uniform_bits``."""
+
+    name: str  # the file's stem
+    title: str  # for tables
+    source: str  # paper or project, with its identifier
+    fold: str  # file stem in R/folds/{model}: none, awq, smoothquant
+    quantizer: str | CustomQuantizer  # "rtn", "gptq", or a function of one linear
+    params: type[BaseModel]
+    requirements: tuple[str, ...] = ()  # pip requirements of an environment of its own; empty: ours
+    skip: Callable[[], str | None] = never_skip  # a reason not to run here, or None
+
+    @property
+    def learned(self) -> bool:
+        """A uniform method learns nothing."""
+        return False
+
+
+@dataclass(frozen=True)
+class Allocator:
+    """A mixed method: rows at the study's ``budgets``, from one search per budget and seed."""
+
+    name: str
+    title: str
+    source: str
+    fold: str
+    quantizer: str | CustomQuantizer
+    learned: bool  # leaves a policy that can be transferred
+    allocate: Callable[[Problem, Any, Run], Allocation]
+    params: type[BaseModel]
+    requirements: tuple[str, ...] = ()
+    skip: Callable[[], str | None] = never_skip
+
+
+Method = Quantizer | Allocator
+
+
+def load_method(path: str | Path) -> Quantizer | Allocator:
+    """Import one method file by path and return its checked ``METHOD``; ``MethodError`` in one sentence."""
+    path = Path(path)
+    if not path.is_file():
+        near = difflib.get_close_matches(path.stem, [*discover(path.parent)], n=1) if path.parent.is_dir() else []
+        hint = f" (did you mean '{near[0]}'?)" if near else ""
+        raise MethodError(f"no method file {path}{hint}: copy _template.py there or correct the name")
+    module_name = f"_ramp_method_{path.stem}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise MethodError(f"{path} is not a Python file: a method is one .py file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # pydantic looks up annotations there
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # any fault of a user's file becomes one sentence
+        sys.modules.pop(module_name, None)
+        raise MethodError(f"method file {path} does not load: {type(error).__name__}: {error}") from error
+    method = getattr(module, "METHOD", None)
+    if method is None:
+        raise MethodError(f"{path} registers no METHOD: end it with METHOD = Quantizer(...) or METHOD = Allocator(...)")
+    check_method(method, path)
+    return method
+
+
+def check_method(method: object, path: Path) -> None:
+    """Raise ``MethodError`` unless ``method`` is a well-formed method named as its file."""
+    if not isinstance(method, Quantizer | Allocator):
+        raise MethodError(f"{path}: METHOD is a {type(method).__name__}, not a ramp.methods.Quantizer or Allocator")
+    if method.name != path.stem:
+        raise MethodError(
+            f"{path}: METHOD.name is '{method.name}', the file's name says '{path.stem}'; make them equal"
+        )
+    if not NAME.fullmatch(method.name):
+        raise MethodError(f"{path}: the name '{method.name}' may hold lower-case letters, digits and underscores only")
+    if not (isinstance(method.params, type) and issubclass(method.params, BaseModel)):
+        raise MethodError(
+            f"{path}: METHOD.params must be a pydantic model class, for instance a subclass of ramp.methods.Params"
+        )
+    if isinstance(method.quantizer, str) and method.quantizer not in ("rtn", "gptq"):
+        raise MethodError(f"{path}: quantizer '{method.quantizer}' is unknown (known: rtn, gptq, or a function)")
+    if not NAME.fullmatch(method.fold):
+        raise MethodError(f"{path}: fold '{method.fold}' may hold lower-case letters, digits and underscores only")
+
+
+def discover(folder: str | Path) -> dict[str, Path]:
+    """Method files of a folder: name -> path, sorted; names that begin with an underscore are none."""
+    return {path.stem: path for path in sorted(Path(folder).glob("*.py")) if not path.stem.startswith("_")}
+
+
+def parse_params(method: Quantizer | Allocator, values: dict[str, Any]) -> BaseModel:
+    """``values`` as the method's parameter model; every fault in one sentence, with the nearest valid key."""
+    try:
+        return method.params(**values)
+    except ValidationError as error:
+        faults = []
+        for fault in error.errors():
+            key = ".".join(str(part) for part in fault["loc"])
+            if fault["type"] == "extra_forbidden":
+                near = difflib.get_close_matches(key, list(method.params.model_fields), n=1)
+                faults.append(f"unknown key '{key}'" + (f" (did you mean '{near[0]}'?)" if near else ""))
+            else:
+                faults.append(f"'{key}': {fault['msg']}")
+        raise MethodError(f"parameters of method '{method.name}': {'; '.join(faults)}") from None

@@ -1,0 +1,170 @@
+"""The affine grid: group-wise, asymmetric, integer zero-point, float16 scale. Round to nearest is here too.
+
+A weight w of a group becomes the code q = clamp(round(w / s) + z, 0, 2^bits - 1) and comes back as (q - z) * s.
+The zero-point z is itself a code, so 0 is always on the grid and a group's range always includes it.
+The scale is rounded to float16 *before* codes are computed: codes are nearest on the grid that is stored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ramp.errors import RampError
+from ramp.sizes import MAX_BITS, MIN_BITS
+
+SCALE_MIN = 2.0**-14
+"""Smallest normal float16. Smaller scales would be subnormal, which some kernels flush to zero."""
+
+SCALE_MAX = 65504.0
+"""Largest finite float16."""
+
+SHRINKS = tuple(1.0 - 0.05 * step for step in range(11))
+"""Factors by which the MSE clip search shrinks a group's range, 1.00 to 0.50: the range of AWQ's
+clip search (``max_shrink=0.5``, arXiv:2306.00978, llm-awq), in steps of 0.05. 1.0 stands first, so
+ties keep the full range."""
+
+
+class QuantizeError(RampError):
+    """Weights or statistics that cannot be quantized, or widths and group sizes outside the grid."""
+
+
+@dataclass
+class QuantizedLinear:
+    """A weight matrix on the affine grid; the group of column j is j // group_size, whatever order made it."""
+
+    codes: Tensor  # uint8 [d_out, d_in], 0 .. 2^bits - 1
+    scales: Tensor  # float16 [d_out, n_groups], normal and positive
+    zeros: Tensor  # uint8 [d_out, n_groups], 0 .. 2^bits - 1
+    bits: int
+    group_size: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(d_out, d_in)."""
+        return int(self.codes.shape[0]), int(self.codes.shape[1])
+
+    def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """(codes - zeros) * scales as ``dtype`` [d_out, d_in].
+
+        Exact in float32 and float64 (an integer of at most 9 bits times 11 bits); one rounding below that.
+        """
+        d_out, d_in = self.shape
+        wide = torch.float64 if dtype == torch.float64 else torch.float32
+        grouped = self.codes.view(d_out, d_in // self.group_size, self.group_size).to(wide)
+        grouped.sub_(self.zeros.to(wide).unsqueeze(-1)).mul_(self.scales.to(wide).unsqueeze(-1))
+        return grouped.view(d_out, d_in).to(dtype)
+
+    def to(self, device: torch.device | str) -> QuantizedLinear:
+        """The same linear on another device."""
+        return QuantizedLinear(
+            self.codes.to(device), self.scales.to(device), self.zeros.to(device), self.bits, self.group_size
+        )
+
+
+def label(name: str) -> str:
+    """How an error message names the layer; callers pass ``name=`` for it."""
+    return name or "the weight"
+
+
+def check_weight(weight: Tensor, bits: int, group_size: int, name: str) -> None:
+    """Raise ``QuantizeError`` unless ``weight`` is a finite matrix that the grid can take."""
+    if weight.dim() != 2:
+        raise QuantizeError(f"{label(name)} has shape {list(weight.shape)}: only matrices [d_out, d_in] are quantized")
+    if bits != int(bits) or not MIN_BITS <= bits <= MAX_BITS:
+        raise QuantizeError(f"{label(name)}: {bits} bits asked for, the affine grid has {MIN_BITS} to {MAX_BITS}")
+    if group_size < 1 or weight.shape[1] % group_size:
+        raise QuantizeError(
+            f"{label(name)}: groups of {group_size} do not divide rows of {weight.shape[1]}: "
+            "use ramp.sizes.group_size_for"
+        )
+    if not bool(torch.isfinite(weight).all()):
+        bad = int((~torch.isfinite(weight)).sum())
+        raise QuantizeError(f"{label(name)} has {bad} weights that are NaN or infinite: the checkpoint is damaged")
+
+
+def grid_for_range(low: Tensor, high: Tensor, bits: int, name: str = "") -> tuple[Tensor, Tensor]:
+    """Scales and zero-points of groups that span [low, high].
+
+    low, high: float, equal shapes; both are moved to include 0.
+    Returns (scales, zeros), both in low's dtype: scales exactly representable in float16, zeros whole.
+    """
+    top = 2**bits - 1
+    low, high = low.clamp(max=0), high.clamp(min=0)
+    exact = (high - low) / top
+    if bool((exact > SCALE_MAX).any()):
+        raise QuantizeError(f"{label(name)} spans {float((high - low).max()):.3g}: too wide for a float16 scale")
+    # A group of zeros has no range: scale 1, so that every code is the zero-point.
+    exact = torch.where(high == low, torch.ones_like(exact), exact)
+    scales = exact.clamp(SCALE_MIN, SCALE_MAX).to(torch.float16).to(low.dtype)
+    return scales, torch.round(-low / scales).clamp(0, top)
+
+
+def nearest_codes(weight: Tensor, scales: Tensor, zeros: Tensor, bits: int) -> Tensor:
+    """clamp(round(w / s) + z, 0, 2^bits - 1), in weight's dtype; arguments broadcast."""
+    return torch.div(weight, scales).round_().add_(zeros).clamp_(0, 2**bits - 1)
+
+
+def group_grid(
+    weight: Tensor, bits: int, group_size: int, *, clip: str = "none", importance: Tensor | None = None, name: str = ""
+) -> tuple[Tensor, Tensor]:
+    """Scales and zero-points of every group of a weight matrix.
+
+    weight: float [d_out, d_in]; importance: float [d_in], weights of the columns' squared errors in the clip
+    search (the Hessian's diagonal, say). Returns (scales, zeros) as weight's dtype [d_out, n_groups].
+
+    ``clip="mse"`` shrinks both ends of each group's range by the factor of ``SHRINKS`` with the least
+    (weighted) squared error of the de-quantized group; ``"none"`` keeps the full range.
+    """
+    d_out, d_in = weight.shape
+    groups = weight.reshape(d_out, d_in // group_size, group_size)
+    low, high = groups.amin(-1), groups.amax(-1)
+    if clip == "none":
+        return grid_for_range(low, high, bits, name)
+    if clip != "mse":
+        raise QuantizeError(f"{label(name)}: unknown clip '{clip}' (known: none, mse)")
+    share = None if importance is None else importance.to(weight.dtype).view(1, -1, group_size)
+    scales, zeros = grid_for_range(low, high, bits, name)
+    best = torch.full_like(low, torch.inf)
+    for shrink in SHRINKS:
+        s, z = grid_for_range(low * shrink, high * shrink, bits, name)
+        wide_s, wide_z = s.unsqueeze(-1), z.unsqueeze(-1)
+        error = nearest_codes(groups, wide_s, wide_z, bits).sub_(wide_z).mul_(wide_s).sub_(groups).square_()
+        error = (error if share is None else error.mul_(share)).sum(-1)
+        better = error < best
+        best = torch.where(better, error, best)
+        scales, zeros = torch.where(better, s, scales), torch.where(better, z, zeros)
+    return scales, zeros
+
+
+def quantize_rtn(
+    weight: Tensor,
+    bits: int,
+    group_size: int,
+    *,
+    clip: str = "none",
+    importance: Tensor | None = None,
+    name: str = "",
+) -> QuantizedLinear:
+    """Round to nearest: every weight to the closest code of its group's grid.
+
+    weight: float [d_out, d_in], d_in a multiple of ``group_size``; see ``group_grid`` for ``clip`` and
+    ``importance``. Raises ``QuantizeError``, naming ``name``, for weights that are NaN or infinite.
+    """
+    check_weight(weight, bits, group_size, name)
+    weight = weight.detach()
+    if weight.dtype not in (torch.float32, torch.float64):
+        weight = weight.to(torch.float32)
+    d_out, d_in = weight.shape
+    scales, zeros = group_grid(weight, bits, group_size, clip=clip, importance=importance, name=name)
+    groups = weight.reshape(d_out, d_in // group_size, group_size)
+    codes = nearest_codes(groups, scales.unsqueeze(-1), zeros.unsqueeze(-1), bits)
+    return QuantizedLinear(
+        codes=codes.to(torch.uint8).view(d_out, d_in),
+        scales=scales.to(torch.float16),
+        zeros=zeros.to(torch.uint8),
+        bits=int(bits),
+        group_size=group_size,
+    )

@@ -1,0 +1,122 @@
+"""AWQ (Lin et al., MLSys 2024, arXiv:2306.00978): scale the channels that matter up before rounding, and clip.
+
+Multiplying column j of a weight by s_j and dividing the activation by it changes nothing in exact arithmetic, but the
+rounding error of salient columns shrinks by s_j. AWQ takes s = mean|X|^r and searches r (eq. 4 and 5 of the paper) for
+the least output error at the widths in question. The scales are folded into the preceding operation by
+``ramp.folding``; here are pure functions of weights and statistics. The error is exact over the calibration tokens,
+tr(dW H dW^T) with H = X^T X / n, where the original runs a sample of tokens through the layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from ramp.quantizers.affine import QuantizedLinear, QuantizeError, label, quantize_rtn
+from ramp.quantizers.gptq import output_error
+
+GRID = 20
+"""Points of the search over r in [0, 1): 0, 0.05, ..., 0.95, as in llm-awq (``n_grid = 20``)."""
+
+SCALE_FLOOR = 1e-4
+"""Least value of mean|X|^r before normalising, as in llm-awq: a channel that never fires must not divide by zero."""
+
+STATISTIC_FLOOR = 1e-5
+"""Least statistic and least scale in SmoothQuant, as in its reference implementation."""
+
+
+def check_statistic(values: Tensor, d_in: int, what: str, name: str) -> None:
+    """Raise ``QuantizeError`` unless ``values`` is [d_in], finite and nowhere negative."""
+    if values.shape != (d_in,) or not bool(torch.isfinite(values).all()) or bool((values < 0).any()):
+        raise QuantizeError(f"{label(name)}: {what} {list(values.shape)} must be {d_in} finite numbers of at least 0")
+
+
+def awq_scale(absmean: Tensor, ratio: float) -> Tensor:
+    """s = mean|X|^r, normalised to sqrt(max * min) = 1; absmean and result float [d_in]. r = 0 gives ones."""
+    scale = absmean.pow(ratio).clamp(min=SCALE_FLOOR)
+    return scale / (scale.max() * scale.min()).sqrt()
+
+
+def smoothquant_scale(absmax: Tensor, weights_absmax: Tensor, alpha: float) -> Tensor:
+    """s_j = max|X_j|^a / max|W_:j|^(1 - a) (SmoothQuant, Xiao et al., ICML 2023, arXiv:2211.10438, eq. 4).
+
+    absmax: largest activation per channel; weights_absmax: largest weight per input column over all linears that
+    share the input; both float [d_in]. alpha in [0, 1]; 0.5 in the paper, 0.85 for Llama-2 in its repository.
+    """
+    if not 0 <= alpha <= 1:
+        raise QuantizeError(f"SmoothQuant's alpha is between 0 and 1, not {alpha}")
+    for what, values in (("activation maximum", absmax), ("weight maximum", weights_absmax)):
+        check_statistic(values, absmax.shape[0], what, "SmoothQuant")
+    top = absmax.clamp(min=STATISTIC_FLOOR).pow(alpha)
+    return (top / weights_absmax.clamp(min=STATISTIC_FLOOR).pow(1 - alpha)).clamp(min=STATISTIC_FLOOR)
+
+
+def scaled_error(
+    weights: Sequence[Tensor], hessian: Tensor, scale: Tensor, bits: Sequence[int], group_size: int, name: str = ""
+) -> float:
+    """Sum over weights [d_out_i, d_in] and widths of tr(D H D^T) with D = Q(W diag(s)) diag(1/s) - W."""
+    total = 0.0
+    for weight in weights:
+        scaled = weight * scale
+        for width in bits:
+            rounded = quantize_rtn(scaled, width, group_size, name=name).dequantize(weight.dtype)
+            total += output_error(rounded.div_(scale).sub_(weight), hessian)
+    return total
+
+
+def search_scale(
+    weights: Sequence[Tensor],
+    hessian: Tensor,
+    absmean: Tensor,
+    bits: Sequence[int],
+    group_size: int,
+    grid: int = GRID,
+    tie: Callable[[Tensor], Tensor] | None = None,
+    *,
+    max_rows: int | None = None,
+    name: str = "",
+) -> tuple[Tensor, float, float]:
+    """The AWQ scale of one input, shared by all linears that read it: (scale [d_in], error before, error after).
+
+    weights: float [d_out_i, d_in] each; hessian: float [d_in, d_in], X^T X / n of the unscaled input; absmean: float
+    [d_in]; bits: the widths whose errors are summed; ``tie`` maps a candidate to the nearest that the fold allows
+    (one scale per key/value channel for v -> o). ``max_rows`` scores at most that many evenly spaced output rows of
+    each weight: rows are independent, and the search costs grid * widths * d_out * d_in^2 multiplications.
+
+    r = 0, no scaling, is on the grid, so the error after is at most the error before (on the scored rows).
+    """
+    d_in = hessian.shape[0]
+    check_statistic(absmean, d_in, "mean activation", name)
+    if not bool(torch.isfinite(hessian).all()):
+        raise QuantizeError(f"{label(name)}: the Hessian has NaN or infinite entries: calibration overflowed before it")
+    scored = [spread_rows(w.detach().to(hessian.dtype), max_rows) for w in weights]
+    best = torch.ones_like(absmean, dtype=hessian.dtype)
+    before = after = scaled_error(scored, hessian, best, bits, group_size, name)
+    for step in range(1, grid):
+        scale = awq_scale(absmean.to(hessian.dtype), step / grid)
+        if tie is not None:
+            scale = tie(scale)
+        error = scaled_error(scored, hessian, scale, bits, group_size, name)
+        if error < after:
+            best, after = scale, error
+    return best, before, after
+
+
+def spread_rows(weight: Tensor, max_rows: int | None) -> Tensor:
+    """At most ``max_rows`` rows of a weight, evenly spaced from the first to the last."""
+    if max_rows is None or weight.shape[0] <= max_rows:
+        return weight
+    return weight[torch.linspace(0, weight.shape[0] - 1, max_rows, device=weight.device).round().long()]
+
+
+def quantize_awq(
+    weight: Tensor, hessian: Tensor, bits: int, group_size: int, *, clip: str = "mse", name: str = ""
+) -> QuantizedLinear:
+    """AWQ's second half on an already scaled weight: round to nearest with each group's range searched.
+
+    The clip error is weighted by the Hessian's diagonal, the mean square of each input channel: the group's output
+    error without its cross terms.
+    """
+    return quantize_rtn(weight, bits, group_size, clip=clip, importance=hessian.diagonal(), name=name)

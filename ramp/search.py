@@ -1,0 +1,260 @@
+"""The search stage: one model, one method, one budget, one seed -> one allocation file.
+
+    python -m ramp.search --model-dir R/models/M --bank R/bank/M/awq-gptq --fold R/folds/M/awq.safetensors \\
+        --calibration R/calibration/M.safetensors --sensitivity R/sensitivity/M/awq-gptq.json \\
+        --search-text R/texts/search.jsonl --selection-text R/texts/selection.jsonl \\
+        --method-file baselines/ramp.py --budget 3.65 --evals 100 --seed 0 --out alloc.json \\
+        --artifacts R/search/M/ramp/3.65/0 --state-dir R/.state
+
+writes ``--out`` (``ramp.allocation``) and, in ``--artifacts``, ``episodes.jsonl`` and, for learned methods,
+``policy.safetensors`` and ``policy.json`` (``ramp.policy``). Killed at any moment, the same command goes on where it
+stopped (``ramp.resume``).
+
+``episodes.jsonl`` has one JSON object per episode: ``episode``, ``evals`` and ``tokens`` (forward tokens so far,
+sensitivities included), ``proposer``, ``kl`` and ``ppl`` on search text (null where not finite), ``bytes``, ``best``
+(the loss of the best so far), and for learned methods ``feasible``, the reward's terms ``reward_quality``,
+``reward_saving``, ``reward_overshoot``, ``reward_cliff``, ``reward_total`` and the learner's ``critic_loss``,
+``actor_loss``, ``alpha``, ``entropy``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ramp import cli
+from ramp.allocation import as_bits, write_allocation
+from ramp.embedding import read_stats, static_features, weight_moments
+from ramp.files import read_json, require_file, write_text
+from ramp.methods import Allocator, MethodError, load_method, parse_params
+from ramp.models import LinearSpec, list_linears, load_tokenizer, pick_device, pick_dtype, read_config
+from ramp.problem import AllocationError, Problem, Run, Score
+from ramp.progress import Progress
+from ramp.resume import State, describe
+from ramp.sizes import budget_bytes
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+log = logging.getLogger("ramp.search")
+
+
+def read_proxy(path: Path, linears: Sequence[LinearSpec], widths: Sequence[int]) -> tuple[np.ndarray, int]:
+    """Additive sensitivities [n, w] (nats per token) and the forward tokens that they cost."""
+    record = read_json(require_file(path, "sensitivities"))
+    rows = record["linears"]
+    try:
+        proxy = np.array([[rows[linear.name][str(width)] for width in widths] for linear in linears], dtype=np.float64)
+    except KeyError as error:
+        raise AllocationError(f"{path} lacks {error}: run ramp.sensitivity on this very bank") from None
+    return proxy, int(record["tokens"])
+
+
+def build_problem(args: Any, state: State) -> Problem:
+    """The problem on a real model: bank, folded float model, two scorers, features, proxy."""
+    from ramp.bank import Bank
+    from ramp.evaluation import Scorer
+    from ramp.folding import folded_float_model, load_fold
+    from ramp.text import token_windows
+
+    config = read_config(args.model_dir)
+    linears = list_linears(config)
+    bank = Bank(args.bank)
+    fold = load_fold(args.fold, config) if args.fold else {}
+    device = pick_device(args.device)
+    model = folded_float_model(args.model_dir, fold, pick_dtype(args.dtype, device), device)
+    tokenizer = load_tokenizer(args.model_dir)
+    scorers = {}
+    for text, path in (("search", args.search_text), ("selection", args.selection_text)):
+        windows = token_windows(tokenizer, path, length=args.search_length, count=args.search_windows)
+        scorers[text] = Scorer(model, windows)
+    assembler = bank.assembler(model)  # keeps packed codes, swaps in what changed
+    names = [linear.name for linear in linears]
+    widths = tuple(int(width) for width in bank.widths)
+
+    def scored(text: str) -> Callable[[np.ndarray], Score]:
+        def score(choice: np.ndarray) -> Score:
+            assembler({name: widths[index] for name, index in zip(names, choice, strict=True)})
+            return scorers[text].score(model)
+
+        return score
+
+    proxy, proxy_tokens = read_proxy(args.sensitivity, linears, widths) if args.sensitivity else (None, 0)
+    stats = read_stats(args.calibration, fold)
+    problem = Problem(
+        model=Path(args.model_dir).name,
+        linears=linears,
+        widths=widths,
+        bytes=bank.bytes(),
+        budget_bytes=budget_bytes(linears, args.budget, bank.group_size),
+        budget_bits=args.budget,
+        features=static_features(linears, stats, weight_moments(args.model_dir, linears, fold)),
+        proxy=proxy,
+        evaluate=state.counted("search", scored("search"), limit=args.evals),
+        select=state.counted("selection", scored("selection")),
+        proxy_tokens=proxy_tokens,
+        nll_float=scorers["search"].nll_float,
+        bytes_at=lambda bits: budget_bytes(linears, bits, bank.group_size),
+    )
+    problem.check_budget()
+    return problem
+
+
+def finite(value: Any) -> Any:
+    """Numbers that JSON can hold; numpy's become Python's, infinities become null."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def run_search(
+    method: Allocator,
+    params: BaseModel,
+    problem: Problem,
+    state: State,
+    *,
+    seed: int,
+    evals: int,
+    out: Path,
+    artifacts: Path,
+    fields: dict[str, Any],
+) -> dict[str, Any]:
+    """Run one method on one problem whose evaluators came from ``state.counted``; write and return its allocation.
+
+    Args:
+        fields: of the allocation file, what the problem does not know: study, group_size, fold, quantizer.
+    """
+    evaluate, select = state.counters
+    progress = Progress(method.title, evals)
+
+    def charged() -> int:
+        return evaluate.tokens + select.tokens + (problem.proxy_tokens if problem.proxy_used else 0)
+
+    def keep(row: dict[str, Any]) -> None:
+        counted = {"episode": len(state.rows), "evals": evaluate.evals, "tokens": charged()}
+        state.rows.append({key: finite(value) for key, value in {**counted, **row}.items()})
+        progress.show(state.rows[-1])
+
+    artifacts.mkdir(parents=True, exist_ok=True)
+    run = Run(seed, evals, artifacts, state.folder, keep, method.name, state.save, state.load)
+    found = method.allocate(problem, params, run)
+    progress.close()
+
+    def kl(text: str, choice: np.ndarray | None) -> float | None:
+        score = state.known(text, choice)
+        return None if score is None else finite(score.kl)
+
+    said = state.known("search", found.choice)
+    record = write_allocation(
+        out,
+        problem,
+        found.choice,
+        found.kind,
+        method=method.name,
+        seed=seed,
+        policy_bits=as_bits(problem, found.policy_choice),
+        start_bits=as_bits(problem, found.start_choice),
+        projected=bool(found.projected),
+        kl_search=kl("search", found.choice),
+        ppl_search=None if said is None else finite(said.ppl),
+        kl_selection=kl("selection", found.choice),
+        kl_start=kl("search", found.start_choice),
+        kl_start_selection=kl("selection", found.start_choice),
+        kl_policy=kl("search", found.policy_choice),
+        search_evals=evaluate.evals,
+        selection_evals=select.evals,
+        search_tokens=charged(),
+        proxy_tokens=problem.proxy_tokens if problem.proxy_used else 0,
+        search_wall_s=round(state.wall_s, 3),
+        notes=found.notes,
+        **fields,
+    )
+    write_text(artifacts / "episodes.jsonl", "".join(json.dumps(row, sort_keys=True) + "\n" for row in state.rows))
+    return record
+
+
+def summary(record: dict[str, Any]) -> str:
+    """The result in one line of plain text."""
+
+    def number(key: str) -> str:
+        return "not measured" if record[key] is None else f"{record[key]:.5f}"
+
+    return (
+        f"{record['method']} on {record['model']} at {record['budget_bits']:g} bits: {record['bytes_linear']} of "
+        f"{record['budget_bytes']} bytes; KL on search text {number('kl_search')} (start {number('kl_start')}), on "
+        f"selection text {number('kl_selection')} (start {number('kl_start_selection')}); {record['search_evals']} "
+        f"evaluations, {record['search_tokens']} forward tokens, {record['search_wall_s']:.0f} s. {record['notes']}"
+    ).rstrip()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring."""
+    parser = cli.parser("Search the widths of a model's linears under a budget of bytes; resumes after a kill.")
+    parser.add_argument("--model-dir", type=Path, required=True, help="Hugging Face checkpoint folder")
+    parser.add_argument("--bank", type=Path, required=True, help="bank folder (ramp.bank)")
+    parser.add_argument("--fold", type=Path, default=None, help="fold file that the bank was made with")
+    parser.add_argument("--calibration", type=Path, required=True, help="activation statistics (ramp.calibration)")
+    parser.add_argument("--sensitivity", type=Path, default=None, help="additive sensitivities (ramp.sensitivity)")
+    parser.add_argument("--search-text", type=Path, required=True, help="text that candidates are scored on")
+    parser.add_argument("--selection-text", type=Path, required=True, help="text that the final one is chosen on")
+    parser.add_argument("--search-windows", type=int, default=16, help="windows per text, spread over it")
+    parser.add_argument("--search-length", type=int, default=128, help="tokens per window")
+    parser.add_argument("--method-file", type=Path, required=True, help="file that registers an allocator")
+    parser.add_argument("--params", default="{}", help="the method's parameters as JSON")
+    parser.add_argument("--budget", type=float, required=True, help="bits per weight that the budget stands for")
+    parser.add_argument("--evals", type=int, default=100, help="evaluations on search text that the method may spend")
+    parser.add_argument("--seed", type=int, default=0, help="of every random draw")
+    parser.add_argument("--study", default="", help="name of the study")
+    parser.add_argument("--out", type=Path, required=True, help="allocation file to write")
+    parser.add_argument("--artifacts", type=Path, required=True, help="folder for episodes.jsonl and the policy")
+    parser.add_argument("--state-dir", type=Path, required=True, help="folder for checkpoints, kept across kills")
+    args = parser.parse_args(argv)
+    cli.set_threads(args.threads)
+    method = load_method(args.method_file)
+    if not isinstance(method, Allocator):
+        raise MethodError(f"{args.method_file} is a uniform method: quantize with it at --bits, nothing to search")
+    if reason := method.skip():
+        raise MethodError(f"method '{method.name}' does not run here: {reason}")
+    try:
+        values = json.loads(args.params)
+    except json.JSONDecodeError as error:
+        raise MethodError(f"--params is not valid JSON ({error}): pass an object such as '{{}}'") from None
+    params = parse_params(method, values)
+    inputs = {
+        "model": args.model_dir,
+        "bank": args.bank,
+        "fold": args.fold,
+        "calibration": args.calibration,
+        "sensitivity": args.sensitivity,
+        "search_text": args.search_text,
+        "selection_text": args.selection_text,
+    }
+    inputs = {name: require_file(path, name) for name, path in inputs.items() if path}
+    kept = ("search_windows", "search_length", "budget", "evals", "seed", "threads", "device", "dtype")
+    settings = {name: getattr(args, name) for name in kept} | {"params": params.model_dump(), "method": method.name}
+    state = State.open(args.state_dir, describe(args.method_file, inputs, settings))
+    index = read_json(require_file(args.bank / "bank.json", "bank"))
+    record = run_search(
+        method,
+        params,
+        build_problem(args, state),
+        state,
+        seed=args.seed,
+        evals=args.evals,
+        out=args.out,
+        artifacts=args.artifacts,
+        fields={key: index[key] for key in ("group_size", "fold", "quantizer")} | {"study": args.study},
+    )
+    log.info(summary(record))
+    state.forget()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main))

@@ -1,0 +1,89 @@
+"""Fixtures that many tests share: two-layer random models in Hugging Face folders, built in a second, no network."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+# Two OpenMP threads spin against each other on a busy two-core machine; the models here are tiny.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+REPO = Path(__file__).resolve().parent.parent
+
+SHAPE = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+}
+
+
+def save_tokenizer(folder: Path) -> int:
+    """Write a byte-level tokenizer without merges (one token per byte, GPT-2's pre-tokenizer); return its size."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<|endoftext|>", "<s>"]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: index for index, token in enumerate([*special, *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=special[0], bos_token=special[1])
+    fast.save_pretrained(folder)
+    return len(vocabulary)
+
+
+def save_random_model(folder: Path, config: PretrainedConfig, seed: int = 0) -> Path:
+    """Write a float32 checkpoint with random weights whose every part matters.
+
+    Linears keep the variance of their input, norm gains lie in 0.5 to 1.5 and biases are not zero, so that a wrong
+    fold, a lost bias or a swapped head changes the output visibly.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in sorted(model.named_parameters()):
+            if "norm" in name:
+                parameter.copy_(torch.rand(parameter.shape, generator=generator) + 0.5)
+            elif name.endswith("bias"):
+                parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator))
+            else:  # (d_out, d_in)
+                scale = 0.25 if "embed" in name else parameter.shape[-1] ** -0.5
+                parameter.copy_(scale * torch.randn(parameter.shape, generator=generator))
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_llama_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A two-layer Llama: hidden 64, intermediate 128, heads 4/2, context 256, byte tokenizer, untied head."""
+    from transformers import LlamaConfig
+
+    folder = tmp_path_factory.mktemp("tiny-llama")
+    size = save_tokenizer(folder)
+    config = LlamaConfig(vocab_size=size, bos_token_id=1, eos_token_id=0, tie_word_embeddings=False, **SHAPE)
+    return save_random_model(folder, config, seed=0)
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen2_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A two-layer Qwen2: as ``tiny_llama_dir``, with biases on q, k and v, and a tied head."""
+    from transformers import Qwen2Config
+
+    folder = tmp_path_factory.mktemp("tiny-qwen2")
+    size = save_tokenizer(folder)
+    config = Qwen2Config(vocab_size=size, bos_token_id=1, eos_token_id=0, tie_word_embeddings=True, **SHAPE)
+    return save_random_model(folder, config, seed=1)

@@ -1,0 +1,244 @@
+"""Streamed calibration against the whole Hugging Face model, which we did not write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import SHAPE, save_random_model, save_tokenizer
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from ramp import calibration
+from ramp.calibration import CalibrationError, stream
+from ramp.models import ModelError, load_float, read_config
+
+
+@pytest.fixture(scope="module")
+def tiny_mistral_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from transformers import MistralConfig
+
+    folder = tmp_path_factory.mktemp("tiny-mistral")
+    size = save_tokenizer(folder)
+    config = MistralConfig(vocab_size=size, sliding_window=64, head_dim=32, tie_word_embeddings=False, **SHAPE)
+    return save_random_model(folder, config, seed=2)
+
+
+@pytest.fixture(params=["llama", "mistral", "qwen2"])
+def model_dir(request: pytest.FixtureRequest) -> Path:
+    return request.getfixturevalue(f"tiny_{request.param}_dir")
+
+
+def random_windows(model_dir: Path, count: int = 3, length: int = 40) -> torch.Tensor:
+    size = read_config(model_dir).vocab_size
+    return torch.randint(0, size, (count, length), generator=torch.Generator().manual_seed(5))
+
+
+def inputs_of_whole_model(model_dir: Path, windows: torch.Tensor, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Input rows of every linear, by a forward pass of the whole model: name -> [count * length, d_in]."""
+    model, seen = load_float(model_dir, dtype), {}
+    for name, module in model.named_modules():
+        if name.endswith("_proj"):
+            module.register_forward_pre_hook(lambda m, args, name=name: seen.__setitem__(name, args[0].flatten(0, 1)))
+    model(windows)
+    return seen
+
+
+@pytest.mark.parametrize("batch", [2, 3])
+def test_hidden_states_equal_those_of_the_whole_model(model_dir: Path, batch: int) -> None:
+    windows = random_windows(model_dir)
+    model, found = load_float(model_dir), []
+    last = {}
+    model.model.norm.register_forward_pre_hook(lambda m, args: last.update(x=args[0]))
+    expected = model(windows, output_hidden_states=True).hidden_states
+    stream(
+        model_dir,
+        windows,
+        lambda visit: found.append(torch.cat(list(visit.inputs()))),
+        device="cpu",
+        batch=batch,
+        result=found.append,
+    )
+    assert len(found) == 3
+    for layer in range(2):  # hidden_states[i] is what enters block i
+        torch.testing.assert_close(found[layer], expected[layer], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found[2], last["x"], atol=1e-5, rtol=1e-5)
+
+
+def test_hessians_and_statistics_equal_explicit_ones(model_dir: Path) -> None:
+    windows = random_windows(model_dir)
+    seen = inputs_of_whole_model(model_dir, windows, torch.float64)
+    visited = []
+
+    def visit(block: calibration.BlockVisit) -> None:
+        hessians, stats = block.hessians(), block.activations()
+        assert list(hessians) == ["attn_in", "o_in", "mlp_in", "down_in"]
+        for kind, hessian in hessians.items():
+            for role in block.readers(kind):
+                spec = block.specs[role]
+                assert spec.site == block.site_name(kind)
+                x = seen[spec.name]  # float64
+                explicit = x.T @ x / len(x)
+                assert hessian.dtype == torch.float32
+                scale = explicit.diagonal().max()
+                assert float((hessian - explicit).abs().max() / scale) < 1e-5
+                assert torch.allclose(stats[kind].absmax.double(), x.abs().amax(0), rtol=1e-4)
+                assert torch.allclose(stats[kind].absmean.double(), x.abs().mean(0), rtol=1e-4)
+                assert torch.allclose(stats[kind].sqmean, hessian.diagonal(), rtol=1e-4)
+                visited.append(spec.name)
+            assert torch.equal(block.hessian(kind), hessian)
+
+    stream(model_dir, windows, visit, device="cpu")
+    assert len(visited) == 14 and len(set(visited)) == 14
+
+
+def test_replaced_weights_change_later_sites_and_later_blocks(tiny_llama_dir: Path) -> None:
+    windows = random_windows(tiny_llama_dir)
+    before: dict[str, torch.Tensor] = {}
+    after: dict[str, torch.Tensor] = {}
+
+    def look(block: calibration.BlockVisit) -> None:
+        before.update({block.site_name(kind): h for kind, h in block.hessians().items()})
+
+    def replace(block: calibration.BlockVisit) -> None:
+        block.hessians()  # what is cached here must not survive the change
+        if block.layer == 0:
+            block.replace("v", block.linears["v"].weight * 1.5)
+        after.update({block.site_name(kind): h for kind, h in block.hessians().items()})
+
+    stream(tiny_llama_dir, windows, look, device="cpu")
+    stream(tiny_llama_dir, windows, replace, device="cpu")
+    torch.testing.assert_close(after["model.layers.0.attn_in"], before["model.layers.0.attn_in"])
+    torch.testing.assert_close(after["model.layers.0.o_in"], before["model.layers.0.o_in"] * 2.25)
+    assert not torch.allclose(after["model.layers.1.attn_in"], before["model.layers.1.attn_in"], rtol=1e-2)
+
+
+def test_replaced_weights_give_the_output_of_the_changed_model(tiny_llama_dir: Path) -> None:
+    windows, found = random_windows(tiny_llama_dir), []
+    model, last = load_float(tiny_llama_dir), {}
+    model.model.norm.register_forward_pre_hook(lambda m, args: last.update(x=args[0]))
+    with torch.no_grad():
+        for block in model.model.layers:
+            block.mlp.up_proj.weight.mul_(-0.5)
+    model(windows)
+    stream(
+        tiny_llama_dir,
+        windows,
+        lambda visit: visit.replace("up", visit.linears["up"].weight * -0.5),
+        device="cpu",
+        result=found.append,
+    )
+    torch.testing.assert_close(found[0], last["x"], atol=1e-5, rtol=1e-5)
+
+
+def test_statistics_run_only_as_far_as_their_site(tiny_llama_dir: Path) -> None:
+    """A Hessian of attn_in must not cost a whole block: nothing behind the site runs."""
+    ran = []
+
+    def visit(block: calibration.BlockVisit) -> None:
+        handle = block.linears["o"].register_forward_hook(lambda *a: ran.append("o"))
+        block.hessian("attn_in")
+        assert not ran
+        block.hessian("mlp_in")
+        assert ran
+        handle.remove()
+        ran.clear()
+
+    stream(tiny_llama_dir, random_windows(tiny_llama_dir), visit, device="cpu")
+
+
+def altered_copy(source: Path, target: Path, name: str, value: float | None, channel: int | None = None) -> Path:
+    """A copy of a checkpoint with one tensor filled with ``value`` (one entry of it, or dropped where None)."""
+    for file in source.iterdir():
+        (target / file.name).write_bytes(file.read_bytes())
+    tensors = load_file(target / "model.safetensors")
+    if value is None:
+        del tensors[name]
+    elif channel is None:
+        tensors[name].fill_(value)
+    else:
+        tensors[name][channel] = value
+    save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
+    return target
+
+
+def test_nan_activations_name_the_site(tiny_llama_dir: Path, tmp_path: Path) -> None:
+    broken = altered_copy(tiny_llama_dir, tmp_path, "model.layers.1.mlp.up_proj.weight", float("nan"), 3)
+    with pytest.raises(CalibrationError, match=r"1 of 128 channels of model\.layers\.1\.down_in"):
+        stream(broken, random_windows(broken), lambda visit: visit.activations() and None, device="cpu")
+    with pytest.raises(CalibrationError, match=r"outputs of model\.layers\.1"):
+        stream(broken, random_windows(broken), lambda visit: None, device="cpu")
+
+
+def test_dead_channels_are_logged(tiny_llama_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dead = altered_copy(tiny_llama_dir, tmp_path, "model.layers.0.input_layernorm.weight", 0.0, 7)
+    stream(dead, random_windows(dead), lambda visit: visit.hessians() and None, device="cpu")
+    assert "model.layers.0.attn_in: 1 of 64 input channels are zero" in caplog.text
+
+
+def test_missing_tensor_is_named(tiny_llama_dir: Path, tmp_path: Path) -> None:
+    lacking = altered_copy(tiny_llama_dir, tmp_path, "model.layers.1.post_attention_layernorm.weight", None)
+    with pytest.raises(ModelError, match=r"model\.layers\.1\.post_attention_layernorm\.weight"):
+        stream(lacking, random_windows(lacking), lambda visit: None, device="cpu")
+
+
+def test_a_linear_that_is_never_called_is_named(tiny_llama_dir: Path) -> None:
+    def visit(block: calibration.BlockVisit) -> None:
+        block.linears["o"] = torch.nn.Linear(64, 64)  # a module that the block does not know
+        block.hessian("o_in")
+
+    with pytest.raises(CalibrationError, match=r"never reached model\.layers\.0\.self_attn\.o_proj"):
+        stream(tiny_llama_dir, random_windows(tiny_llama_dir), visit, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("windows", "sentence"),
+    [
+        (torch.zeros(0, 16, dtype=torch.long), "no calibration window"),
+        (torch.zeros(2, 300, dtype=torch.long), "context of 256"),
+        (torch.full((1, 8), 9999), "vocabulary"),
+    ],
+)
+def test_unusable_windows(tiny_llama_dir: Path, windows: torch.Tensor, sentence: str) -> None:
+    with pytest.raises(CalibrationError, match=sentence):
+        stream(tiny_llama_dir, windows, lambda visit: None, device="cpu")
+
+
+def test_window_beyond_sliding_attention(tiny_mistral_dir: Path) -> None:
+    with pytest.raises(CalibrationError, match="sliding attention window of 64"):
+        stream(tiny_mistral_dir, random_windows(tiny_mistral_dir, length=65), lambda visit: None, device="cpu")
+
+
+def write_text(path: Path, words: str, times: int = 40) -> Path:
+    from ramp.text import Document, write_documents
+
+    write_documents(path, [Document(doc="c4-0", text=words * times)] if words else [])
+    return path
+
+
+def test_command_line_writes_statistics(tiny_llama_dir: Path, tmp_path: Path) -> None:
+    text, out = write_text(tmp_path / "calibration.jsonl", "The cat sat on a mat. "), tmp_path / "out.safetensors"
+    argv = ["--model-dir", str(tiny_llama_dir), "--text", str(text), "--tokens", "128", "--length", "64"]
+    assert calibration.main([*argv, "--out", str(out)]) == 0
+    with safe_open(out, framework="pt") as handle:
+        about = handle.metadata()["ramp"]
+        names = set(handle.keys())
+    assert '"tokens": 128' in about and '"windows": 2' in about
+    assert names == {
+        f"model.layers.{layer}.{kind}/{key}"
+        for layer in (0, 1)
+        for kind in ("attn_in", "o_in", "mlp_in", "down_in")
+        for key in ("absmax", "absmean", "sqmean")
+    }
+    tensors = load_file(out)
+    assert tensors["model.layers.1.down_in/absmax"].shape == (128,)
+    first = out.read_bytes()
+    calibration.main([*argv, "--out", str(out)])
+    assert out.read_bytes() == first
+
+
+def test_too_few_tokens(tiny_llama_dir: Path, tmp_path: Path) -> None:
+    text = write_text(tmp_path / "t.jsonl", "abc")
+    with pytest.raises(CalibrationError, match="hold no window"):
+        calibration.calibration_windows(tiny_llama_dir, text, tokens=10, length=64)

@@ -1,0 +1,312 @@
+"""Scale Folding: exact where it claims to be, visibly wrong where the rules are broken."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import save_random_model, save_tokenizer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from torch import Tensor
+
+from ramp import folding
+from ramp.folding import FoldingError, apply_fold, folded_float_model, folder, load_fold, search_folds
+from ramp.models import list_linears, load_float, read_config
+
+KINDS = ("attn_in", "o_in", "mlp_in", "down_in")
+TINY = {
+    "vocab_size": 40,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "max_position_embeddings": 64,
+}
+
+
+def random_scales(config: Any, kinds: tuple[str, ...], seed: int = 3) -> dict[str, Tensor]:
+    """s = exp(U(-2, 2)) for the given kinds of site, per key/value channel and repeated for o_in."""
+    generator, fold = torch.Generator().manual_seed(seed), {}
+    for linear in list_linears(config):
+        kind = linear.site.rpartition(".")[2]
+        if linear.site in fold or kind not in kinds:
+            continue
+        if kind == "o_in":
+            groups, width = config.num_key_value_heads, config.hidden_size // config.num_attention_heads
+            s = torch.exp(torch.rand(groups, width, generator=generator, dtype=torch.float64) * 4 - 2)
+            fold[linear.site] = s.repeat_interleave(config.num_attention_heads // groups, 0).reshape(-1)
+        else:
+            fold[linear.site] = torch.exp(torch.rand(linear.d_in, generator=generator, dtype=torch.float64) * 4 - 2)
+    return fold
+
+
+def random_model(family: str, dtype: torch.dtype, heads: int = 4, kv_heads: int = 2, seed: int = 0) -> Any:
+    """A two-layer model, every bias and gain random. In float64 its norms are torch's own, computed in float64
+    (transformers' norms always compute in float32, which would hide errors below 1e-7)."""
+    from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
+
+    shape = {**TINY, "num_attention_heads": heads, "num_key_value_heads": kv_heads}
+    config = Qwen2Config(**shape) if family == "qwen2" else LlamaConfig(attention_bias=True, mlp_bias=True, **shape)
+    model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa").eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, p in sorted(model.named_parameters()):
+            noise = torch.randn(p.shape, generator=generator, dtype=torch.float64)
+            p.copy_(1 + 0.3 * noise.tanh() if "norm" in name else noise * (1 if p.dim() == 1 else p.shape[-1] ** -0.5))
+    if dtype == torch.float64:
+        for block in model.model.layers:
+            for name in ("input_layernorm", "post_attention_layernorm"):
+                norm = torch.nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps, dtype=dtype)
+                norm.weight = getattr(block, name).weight
+                setattr(block, name, norm)
+    return model.requires_grad_(False)
+
+
+def block_output(model: Any, state: dict[str, Tensor] | None = None) -> Tensor:
+    """What enters the final norm, with the model's own weights or with ``state`` in their place."""
+    seen: dict[str, Tensor] = {}
+    handle = model.model.norm.register_forward_pre_hook(lambda m, args: seen.update(x=args[0]))
+    tokens = torch.arange(24).view(2, 12) * 7 % 40
+    torch.func.functional_call(model, state or {}, (tokens,), strict=False)
+    handle.remove()
+    return seen["x"]
+
+
+def own_state(model: Any) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+def relative(a: Tensor, b: Tensor) -> float:
+    return float((a - b).norm() / b.norm())
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize("kinds", [*((kind,) for kind in KINDS), KINDS])
+def test_float_function_is_unchanged(family: str, dtype: torch.dtype, limit: float, kinds: tuple[str, ...]) -> None:
+    model = random_model(family, dtype)
+    state = own_state(model)
+    before = own_state(model)
+    apply_fold(state, random_scales(model.config, kinds), model.config)
+    changed = {name for name in state if not torch.equal(state[name], before[name])}
+    assert changed  # the fold did something...
+    assert relative(block_output(model, state), block_output(model)) < limit  # ...and nothing that shows
+
+
+def test_which_tensors_a_fold_touches() -> None:
+    model = random_model("llama", torch.float64)
+    state, before = own_state(model), own_state(model)
+    apply_fold(state, random_scales(model.config, KINDS), model.config)
+    kept = {name.partition("layers.0.")[2] for name in state if torch.equal(state[name], before[name])}
+    biases = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.down_proj"}
+    assert kept == {f"{name}.bias" for name in biases} | {""}  # "" stands for everything outside layer 0
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    heads=st.sampled_from([(4, 4), (4, 2), (4, 1), (2, 1), (8, 2)]),
+    family=st.sampled_from(["llama", "qwen2"]),
+    kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=4, unique=True),
+    seed=st.integers(0, 2**16),
+)
+def test_any_positive_scales_leave_the_function(
+    heads: tuple[int, int], family: str, kinds: list[str], seed: int
+) -> None:
+    model = random_model(family, torch.float64, *heads, seed=seed)
+    state = own_state(model)
+    apply_fold(state, random_scales(model.config, tuple(kinds), seed), model.config)
+    assert relative(block_output(model, state), block_output(model)) < 1e-10
+
+
+def wrong_per_query_head(state: dict[str, Tensor], s: Tensor, config: Any) -> None:
+    """o's columns scaled per query head, v's rows by the first query head's of each group."""
+    heads, kv, width = config.num_attention_heads, config.num_key_value_heads, 4
+    own = torch.exp(torch.rand(heads * width, generator=torch.Generator().manual_seed(8), dtype=torch.float64) * 4 - 2)
+    rows = own.view(kv, heads // kv, width)[:, 0].reshape(-1)
+    state["model.layers.0.self_attn.o_proj.weight"] *= own
+    state["model.layers.0.self_attn.v_proj.weight"] /= rows[:, None]
+    state["model.layers.0.self_attn.v_proj.bias"] /= rows
+
+
+def wrong_tiled(state: dict[str, Tensor], s: Tensor, config: Any) -> None:
+    """The scales of the key/value heads tiled over the query heads instead of repeated inside each group."""
+    rows = s.view(config.num_key_value_heads, -1, 4)[:, 0]  # (kv_heads, head_dim)
+    state["model.layers.0.self_attn.o_proj.weight"] *= rows.repeat(2, 1).reshape(-1)
+    state["model.layers.0.self_attn.v_proj.weight"] /= rows.reshape(-1, 1)
+    state["model.layers.0.self_attn.v_proj.bias"] /= rows.reshape(-1)
+
+
+def wrong_bias_kept(state: dict[str, Tensor], s: Tensor, config: Any) -> None:
+    """v's rows divided, its bias forgotten."""
+    bias = state["model.layers.0.self_attn.v_proj.bias"].clone()
+    apply_fold(state, {"model.layers.0.o_in": s}, config)
+    state["model.layers.0.self_attn.v_proj.bias"] = bias
+
+
+def wrong_through_gate(state: dict[str, Tensor], s: Tensor, config: Any) -> None:
+    """down's columns compensated in gate: SiLU(x / s) is not SiLU(x) / s."""
+    s = random_scales(config, ("down_in",))["model.layers.0.down_in"]
+    state["model.layers.0.mlp.gate_proj.weight"] /= s[:, None]
+    state["model.layers.0.mlp.gate_proj.bias"] /= s
+    state["model.layers.0.mlp.down_proj.weight"] *= s
+
+
+def wrong_up_bias_kept(state: dict[str, Tensor], s: Tensor, config: Any) -> None:
+    """up's rows divided, its bias forgotten."""
+    bias = state["model.layers.0.mlp.up_proj.bias"].clone()
+    apply_fold(state, {"model.layers.0.down_in": random_scales(config, ("down_in",))["model.layers.0.down_in"]}, config)
+    state["model.layers.0.mlp.up_proj.bias"] = bias
+
+
+@pytest.mark.parametrize(
+    "wrong", [wrong_per_query_head, wrong_tiled, wrong_bias_kept, wrong_through_gate, wrong_up_bias_kept]
+)
+def test_wrong_folds_change_the_block(wrong: Any) -> None:
+    model = random_model("llama", torch.float64)
+    state = own_state(model)
+    wrong(state, random_scales(model.config, ("o_in",))["model.layers.0.o_in"], model.config)
+    assert relative(block_output(model, state), block_output(model)) > 0.01
+
+
+def test_powers_of_two_on_norms_are_exact_to_the_bit() -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        model = random_model("llama", dtype)
+        fold = {
+            site: torch.exp2(torch.log2(s).round())
+            for site, s in random_scales(model.config, ("attn_in", "mlp_in")).items()
+        }
+        state = own_state(model)
+        apply_fold(state, fold, model.config)
+        assert torch.equal(block_output(model, state), block_output(model))
+
+
+def test_one_block_folds_as_the_whole_model_does() -> None:
+    model = random_model("llama", torch.float64)
+    whole, fold = own_state(model), random_scales(model.config, KINDS)
+    block = {name: t for name, t in own_state(model).items() if ".layers.1." in name}
+    apply_fold(whole, fold, model.config)
+    apply_fold(block, fold, model.config)
+    assert all(torch.equal(block[name], whole[name]) for name in block)
+
+
+def test_bad_folds_are_refused() -> None:
+    model = random_model("llama", torch.float32)
+    config, site = model.config, "model.layers.0.o_in"
+    uneven = torch.linspace(1, 2, 16)
+    with pytest.raises(FoldingError, match="differ between query heads"):
+        apply_fold(own_state(model), {site: uneven}, config)
+    with pytest.raises(FoldingError, match="shape"):
+        apply_fold(own_state(model), {site: torch.ones(5)}, config)
+    with pytest.raises(FoldingError, match="positive and finite"):
+        apply_fold(own_state(model), {"model.layers.0.attn_in": torch.zeros(16)}, config)
+    with pytest.raises(FoldingError, match="site 'model.layers.9.attn_in'"):
+        apply_fold(own_state(model), {"model.layers.9.attn_in": torch.ones(16)}, config)
+    half = {name: t for name, t in own_state(model).items() if "gate" not in name}
+    with pytest.raises(FoldingError, match="gate_proj"):
+        apply_fold(half, {"model.layers.0.mlp_in": torch.ones(16)}, config)
+
+
+@pytest.fixture(scope="module")
+def peaked_llama_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama with a few loud channels, as real ones have: without them AWQ has nothing to find."""
+    from transformers import LlamaConfig
+
+    folder_ = tmp_path_factory.mktemp("peaked")
+    size = save_tokenizer(folder_)
+    shape = {**TINY, "vocab_size": size, "hidden_size": 64, "intermediate_size": 128}
+    config = LlamaConfig(num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=False, **shape)
+    save_random_model(folder_, config)
+    from safetensors.torch import load_file, save_file
+
+    state = load_file(folder_ / "model.safetensors")
+    for name in state:
+        if "layernorm" in name:
+            state[name][::13] *= 20
+    save_file(state, folder_ / "model.safetensors", metadata={"format": "pt"})
+    return folder_
+
+
+def windows_of(model_dir: Path) -> Tensor:
+    size = read_config(model_dir).vocab_size
+    return torch.randint(0, size, (4, 32), generator=torch.Generator().manual_seed(1))
+
+
+def test_folded_float_model_is_the_float_model(tiny_qwen2_dir: Path, tiny_llama_dir: Path) -> None:
+    for model_dir in (tiny_qwen2_dir, tiny_llama_dir):
+        model, windows = load_float(model_dir), windows_of(model_dir)
+        fold = random_scales(model.config, KINDS)
+        folded = folded_float_model(model_dir, fold)
+        assert not torch.equal(folded.model.layers[1].mlp.up_proj.weight, model.model.layers[1].mlp.up_proj.weight)
+        assert relative(folded(windows).logits, model(windows).logits) < 1e-4  # two layers of float32
+        plain = folded_float_model(model_dir, {})
+        assert torch.equal(plain(windows).logits, model(windows).logits)
+
+
+def test_awq_lowers_the_error_and_keeps_the_function(peaked_llama_dir: Path) -> None:
+    windows = windows_of(peaked_llama_dir)
+    fold, errors = search_folds(peaked_llama_dir, windows, "awq", [3, 4], 32, device="cpu")
+    assert len(fold) == 8 and all(after <= before for before, after in errors.values())
+    assert sum(after < 0.9 * before for before, after in errors.values()) >= 4
+    model, folded = load_float(peaked_llama_dir), folded_float_model(peaked_llama_dir, fold)
+    assert relative(folded(windows).logits, model(windows).logits) < 1e-4
+    for s in fold.values():
+        assert float(s.max() / s.min()) <= 2.0**16 * 1.01
+
+
+def test_reported_error_is_that_of_the_folded_weights(peaked_llama_dir: Path) -> None:
+    """What the search promises is what rounding the folded weights gives, computed here from the activations."""
+    from ramp.quantizers.affine import quantize_rtn
+
+    windows = windows_of(peaked_llama_dir)
+    fold, errors = search_folds(peaked_llama_dir, windows, "awq", [3], 32, device="cpu", sites=["mlp_in"])
+    plain, folded = load_float(peaked_llama_dir), folded_float_model(peaked_llama_dir, fold)
+    seen: dict[str, Tensor] = {}
+    plain.model.layers[0].mlp.gate_proj.register_forward_pre_hook(lambda m, args: seen.update(x=args[0].flatten(0, 1)))
+    plain(windows)
+    total, s = 0.0, fold["model.layers.0.mlp_in"]
+    for name in ("gate_proj", "up_proj"):
+        weight = getattr(folded.model.layers[0].mlp, name).weight
+        rounded = quantize_rtn(weight, 3, 32).dequantize()
+        total += float((((seen["x"] / s) @ (rounded - weight).T) ** 2).sum() / len(seen["x"]))
+    assert total == pytest.approx(errors["model.layers.0.mlp_in"][1], rel=1e-3)
+
+
+def test_smoothquant_evens_out_the_activations(peaked_llama_dir: Path) -> None:
+    fold, errors = search_folds(peaked_llama_dir, windows_of(peaked_llama_dir), "smoothquant", [3], 32, device="cpu")
+    assert set(fold) == {f"model.layers.{i}.{kind}" for i in (0, 1) for kind in ("attn_in", "mlp_in")}
+    assert errors == {}
+    s = fold["model.layers.0.attn_in"]
+    loud = torch.arange(64) % 13 == 0
+    assert float(s[loud].min() / s[~loud].median()) > 2  # loud channels are divided by more
+
+
+def test_powers_of_two_option(peaked_llama_dir: Path) -> None:
+    windows = windows_of(peaked_llama_dir)
+    fold, _ = search_folds(peaked_llama_dir, windows, "awq", [4], 32, device="cpu", powers_of_two=True)
+    for s in fold.values():
+        assert torch.equal(torch.exp2(torch.log2(s).round()), s)
+    assert any(not torch.equal(s, torch.ones_like(s)) for s in fold.values())
+
+
+def test_empty_fold_needs_no_edit(tiny_llama_dir: Path) -> None:
+    assert folder({}, read_config(tiny_llama_dir)) is None
+
+
+def test_command_line_round_trip(tiny_llama_dir: Path, tmp_path: Path) -> None:
+    from ramp.text import Document, write_documents
+
+    config, text = read_config(tiny_llama_dir), tmp_path / "c.jsonl"
+    write_documents(text, [Document(doc="c4-0", text="A heron stood in the shallows. " * 30)])
+    common = ["--model-dir", str(tiny_llama_dir), "--text", str(text), "--tokens", "128", "--length", "64"]
+    for kind, count in (("none", 0), ("awq", 8), ("smoothquant", 4)):
+        out = tmp_path / f"{kind}.safetensors"
+        argv = [*common, "--kind", kind, "--group-size", "32", "--bits", "3", "--out", str(out)]
+        assert folding.main(argv) == 0
+        fold = load_fold(out, config)
+        assert len(fold) == count
+        with safe_open(out, framework="pt") as handle:
+            assert json.loads(handle.metadata()["ramp"])["kind"] == kind

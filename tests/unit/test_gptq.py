@@ -1,0 +1,166 @@
+"""The fast GPTQ against its one-column-at-a-time reference, and what GPTQ is for: less output error than RTN."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ramp.quantizers.affine import QuantizedLinear, QuantizeError, quantize_rtn
+from ramp.quantizers.gptq import (
+    inverse_factor,
+    output_error,
+    prepare,
+    quantize_gptq,
+    quantize_gptq_reference,
+    quantize_gptq_site,
+)
+
+
+def layer(seed: int, d_out: int = 8, d_in: int = 6, tokens: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
+    """A Linear(d_in, d_out)'s weight and the Hessian of correlated inputs of unequal size, float64."""
+    g = torch.Generator().manual_seed(seed)
+    weight = torch.randn(d_out, d_in, generator=g, dtype=torch.float64)
+    mix = torch.randn(d_in, d_in, generator=g, dtype=torch.float64)
+    x = torch.randn(tokens, d_in, generator=g, dtype=torch.float64) @ mix
+    return weight, x.T @ x / tokens
+
+
+def same(a: QuantizedLinear, b: QuantizedLinear) -> bool:
+    return all(torch.equal(getattr(a, x), getattr(b, x)) for x in ("codes", "scales", "zeros"))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 2**31),
+    bits=st.integers(2, 8),
+    group_size=st.sampled_from([1, 2, 3, 6]),
+    act_order=st.booleans(),
+    block_size=st.sampled_from([1, 2, 4, 128]),
+    clip=st.sampled_from(["none", "mse"]),
+)
+def test_equals_the_reference(
+    seed: int, bits: int, group_size: int, act_order: bool, block_size: int, clip: str
+) -> None:
+    weight, hessian = layer(seed)
+    fast = quantize_gptq(
+        weight, hessian, bits, group_size, act_order=act_order, block_size=block_size, clip=clip, damping=0.01
+    )
+    slow = quantize_gptq_reference(weight, hessian, bits, group_size, act_order=act_order, clip=clip, damping=0.01)
+    assert same(fast, slow)
+
+
+@pytest.mark.parametrize("act_order", [True, False])
+def test_float32_equals_the_reference(act_order: bool) -> None:
+    weight, hessian = layer(1)
+    fast = quantize_gptq(weight.float(), hessian.float(), 3, 2, act_order=act_order)
+    assert same(fast, quantize_gptq_reference(weight.float(), hessian, 3, 2, act_order=act_order))
+
+
+def test_factor_is_the_cholesky_factor_of_the_inverse() -> None:
+    _, hessian = layer(2)
+    upper = inverse_factor(hessian)
+    assert upper is not None
+    torch.testing.assert_close(upper, torch.linalg.cholesky(torch.linalg.inv(hessian)).T, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("act_order", [True, False])
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_output_error_is_at_most_rtns(bits: int, act_order: bool) -> None:
+    """tr(dW H dW^T): greedy, so no theorem; summed over ten Linear(8, 6), and clearly on a wide one."""
+    ours, rtns = [], []
+    for seed in range(10):
+        weight, hessian = layer(seed)
+        gptq = quantize_gptq(weight, hessian, bits, 6, act_order=act_order)
+        ours.append(output_error(gptq.dequantize(torch.float64) - weight, hessian))
+        rtns.append(output_error(quantize_rtn(weight, bits, 6).dequantize(torch.float64) - weight, hessian))
+    assert sum(ours) < sum(rtns)
+    weight, hessian = layer(0, d_out=32, d_in=64, tokens=200)
+    gptq = quantize_gptq(weight, hessian, bits, 32, act_order=act_order)
+    rtn = quantize_rtn(weight, bits, 32)
+    errors = [output_error(q.dequantize(torch.float64) - weight, hessian) for q in (gptq, rtn)]
+    assert errors[0] < 0.8 * errors[1]
+
+
+@pytest.mark.parametrize("act_order", [True, False])
+def test_diagonal_hessian_gives_rtn(act_order: bool) -> None:
+    """Uncorrelated inputs leave nothing to make up for: H = diag makes GPTQ round to nearest."""
+    weight, hessian = layer(3)
+    assert same(quantize_gptq(weight, hessian.diag().diag(), 3, 3, act_order=act_order), quantize_rtn(weight, 3, 3))
+
+
+def test_output_error_is_the_mean_squared_output() -> None:
+    g = torch.Generator().manual_seed(0)
+    x, d = torch.randn(50, 6, generator=g), torch.randn(8, 6, generator=g)
+    expected = float((x @ d.T).square().sum(1).mean())
+    assert output_error(d, x.T @ x / 50) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("act_order", [True, False])
+def test_site_equals_one_by_one(act_order: bool) -> None:
+    (q, hessian), (k, _) = layer(4, d_in=16), layer(5, d_out=3, d_in=16)
+    prepared = prepare(hessian, act_order=act_order)
+    together = quantize_gptq_site({"q": q, "k": k}, prepared, [3, 5], 8)
+    for name, weight in (("q", q), ("k", k)):
+        for bits in (3, 5):
+            alone = quantize_gptq(weight, hessian, bits, 8, act_order=act_order)
+            assert same(together[name, bits], alone)
+            assert together[name, bits].bits == bits
+
+
+def test_dead_columns_become_zero_and_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    weight, hessian = layer(6)
+    hessian[2] = hessian[:, 2] = 0
+    with caplog.at_level(logging.WARNING):
+        for act_order in (True, False):
+            q = quantize_gptq(weight, hessian, 4, 3, act_order=act_order, name="model.layers.1.mlp.down_proj")
+            assert torch.equal(q.dequantize()[:, 2], torch.zeros(8))
+            assert same(q, quantize_gptq_reference(weight, hessian, 4, 3, act_order=act_order))
+    assert "model.layers.1.mlp.down_proj: 1 of 6 input channels are dead" in caplog.text
+
+
+def test_fewer_tokens_than_channels() -> None:
+    """A singular Hessian is what damping is for; without damping it is an error that names the layer."""
+    weight, _ = layer(7)
+    x = torch.ones(1, 6, dtype=torch.float64)
+    quantize_gptq(weight, x.T @ x, 4, 3)
+    with pytest.raises(QuantizeError, match=r"^lm: the Hessian is not positive definite at damping 0"):
+        quantize_gptq(weight, x.T @ x, 4, 3, damping=0.0, name="lm")
+
+
+def test_float64_where_float32_fails(caplog: pytest.LogCaptureFixture) -> None:
+    def nearly_singular(seed: int) -> torch.Tensor:
+        g = torch.Generator().manual_seed(seed)
+        basis = torch.linalg.qr(torch.randn(6, 6, generator=g, dtype=torch.float64)).Q
+        return ((basis * torch.logspace(0, -7.5, 6, dtype=torch.float64)) @ basis.T).float()
+
+    # Which matrix float32 fails on depends on the machine's LAPACK: take the first.
+    stored = next(
+        h
+        for h in map(nearly_singular, range(1000))
+        if inverse_factor(h) is None and inverse_factor(h.double()) is not None
+    )
+    with caplog.at_level(logging.INFO):
+        prepared = prepare(stored, act_order=False, damping=0.0, name="q")
+    assert "factored in float64" in caplog.text
+    assert prepared.upper.dtype == torch.float32
+
+
+def test_errors_name_the_layer() -> None:
+    weight, hessian = layer(9)
+    cases = [
+        (weight, hessian * float("nan"), "NaN or infinite entries"),
+        (weight, torch.zeros(6, 6), "the Hessian is zero"),
+        (weight, -hessian, "not positive definite"),
+        (weight, hessian[:5], "a Hessian is square"),
+        (weight[:, :4], hessian, r"its Hessian \[6, 6\]"),
+        (weight * float("nan"), hessian, "48 weights that are NaN"),
+    ]
+    for w, h, sentence in cases:
+        with pytest.raises(QuantizeError, match=r"^model\.layers\.0\.q.*" + sentence):
+            quantize_gptq(w, h, 4, 2, name="model.layers.0.q")
+    with pytest.raises(QuantizeError, match="negative"):
+        quantize_gptq(weight, hessian, 4, 2, damping=-1)

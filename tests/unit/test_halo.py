@@ -1,0 +1,367 @@
+"""The plan, the writer and the reader of GGUF files, without llama.cpp (see test_llamacpp.py for that)."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from ramp import halo, halo_check, halo_export
+from ramp.errors import RampError
+from ramp.gguf_model import GgufFile, load_gguf_float
+from ramp.gguf_names import HaloError, from_gguf_rows, gguf_tensors, to_gguf_rows
+from ramp.gguf_vocab import UNREACHABLE_MERGE, pre_tokenizer_name
+from ramp.models import CheckpointReader, architecture, list_linears, load_float, read_config
+
+
+@pytest.fixture(params=["tiny_llama_dir", "tiny_qwen2_dir"])
+def model_dir(request: pytest.FixtureRequest) -> Path:
+    return request.getfixturevalue(request.param)
+
+
+def allocation_of(model_dir: Path, **changes: Any) -> dict[str, Any]:
+    linears = list_linears(read_config(model_dir))
+    bits = {linear.name: (3, 4, 5, 6, 8, 2)[linear.index % 6] for linear in linears}
+    made = {"model": "tiny", "method": "ramp", "budget_bits": 4.5, "group_size": 64, "seed": 0, "bits": bits}
+    return {**made, **changes}
+
+
+def statistics(model_dir: Path, path: Path) -> Path:
+    generator = torch.Generator().manual_seed(0)
+    sites = {linear.site: linear.d_in for linear in list_linears(read_config(model_dir))}
+    save_file({f"{s}/sqmean": torch.rand(n, generator=generator) + 0.1 for s, n in sites.items()}, path)
+    return path
+
+
+def norm_fold(model_dir: Path, path: Path) -> Path:
+    """Random scales on the two norms of every block."""
+    generator = torch.Generator().manual_seed(1)
+    sites = {x.site: x.d_in for x in list_linears(read_config(model_dir)) if x.role in ("q", "gate")}
+    save_file({s: torch.exp(torch.rand(n, generator=generator) - 0.5) for s, n in sites.items()}, path)
+    return path
+
+
+def test_every_tensor_of_the_checkpoint_has_the_name_that_gguf_gives_it(model_dir: Path) -> None:
+    config = read_config(model_dir)
+    arch = {"llama": gguf.MODEL_ARCH.LLAMA, "qwen2": gguf.MODEL_ARCH.QWEN2}[architecture(config).gguf_arch]
+    names = gguf.get_tensor_name_map(arch, config.num_hidden_layers)
+    ours = {tensor.source: tensor.name for tensor in gguf_tensors(config)}
+    assert sorted(ours) == CheckpointReader(model_dir).names()
+    for source, name in ours.items():
+        assert name == names.get_name(source, try_suffixes=(".weight", ".bias"))
+
+
+@given(heads=st.integers(1, 5), half=st.integers(1, 4), columns=st.integers(0, 3), seed=st.integers(0, 99))
+def test_row_order_inverts(heads: int, half: int, columns: int, seed: int) -> None:
+    shape = (heads * half * 2, columns) if columns else (heads * half * 2,)
+    values = np.random.default_rng(seed).normal(size=shape)
+    np.testing.assert_array_equal(from_gguf_rows(to_gguf_rows(values, heads), heads), values)
+    np.testing.assert_array_equal(to_gguf_rows(values, 0), values)
+
+
+def test_permuted_rows_rotate_alike() -> None:
+    """Neighbouring pairs of permuted rows, rotated, are the permuted result of rotating the halves (float64)."""
+    heads, width = 3, 8
+    rng = np.random.default_rng(0)
+    x, angles = rng.normal(size=(heads * width,)), rng.normal(size=width // 2)
+    cos, sin = np.cos(angles), np.sin(angles)
+    halves = x.reshape(heads, 2, width // 2)  # checkpoint: channel i with i + width/2
+    first, second = halves[:, 0] * cos - halves[:, 1] * sin, halves[:, 1] * cos + halves[:, 0] * sin
+    expected = np.stack([first, second], 1).reshape(-1)
+    pairs = to_gguf_rows(x, heads).reshape(heads, width // 2, 2)  # llama.cpp: channel 2i with 2i + 1
+    even, odd = pairs[..., 0] * cos - pairs[..., 1] * sin, pairs[..., 1] * cos + pairs[..., 0] * sin
+    rotated = np.stack([even, odd], -1).reshape(-1)
+    np.testing.assert_allclose(from_gguf_rows(rotated, heads), expected, rtol=1e-12)
+
+
+def test_float_file_holds_the_very_weights(model_dir: Path, tmp_path: Path) -> None:
+    plan = halo.export_float(model_dir, tmp_path / "float.gguf")
+    assert {tensor["type"] for tensor in plan["tensors"]} == {"F32"}
+    ours = load_gguf_float(model_dir, tmp_path / "float.gguf")
+    theirs = load_float(model_dir)
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
+    for name, values in theirs.state_dict().items():
+        assert torch.equal(ours.state_dict()[name], values), name
+    ids = torch.arange(12)[None]
+    assert torch.equal(ours(ids).logits, theirs(ids).logits)
+    assert not any(parameter.requires_grad for parameter in ours.parameters())
+
+
+def test_transformers_reads_our_float_file_to_the_same_weights(tiny_llama_dir: Path, tmp_path: Path) -> None:
+    """The loader of transformers undoes the q/k permutation by code of its own."""
+    from transformers import AutoModelForCausalLM
+
+    halo.export_float(tiny_llama_dir, tmp_path / "float.gguf")
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="float.gguf", dtype=torch.float32).state_dict()
+    for name, values in load_float(tiny_llama_dir).state_dict().items():
+        assert torch.equal(theirs[name], values), name
+
+
+def test_metadata_of_the_model(model_dir: Path, tmp_path: Path) -> None:
+    halo.export_float(model_dir, tmp_path / "float.gguf")
+    file, config = GgufFile(tmp_path / "float.gguf"), read_config(model_dir)
+    arch = file.metadata("general.architecture")
+    assert arch == architecture(config).gguf_arch
+    assert file.metadata(f"{arch}.context_length") == config.max_position_embeddings
+    assert file.metadata(f"{arch}.attention.head_count_kv") == config.num_key_value_heads
+    assert file.metadata(f"{arch}.rope.freq_base") == config.rope_parameters["rope_theta"]
+    assert file.metadata(f"{arch}.attention.layer_norm_rms_epsilon") == pytest.approx(config.rms_norm_eps)
+    assert len(file.metadata("tokenizer.ggml.tokens")) == config.vocab_size
+    assert file.metadata("tokenizer.ggml.merges") == [UNREACHABLE_MERGE]
+    assert file.metadata("tokenizer.ggml.token_type")[:2] == [3, 3]
+
+
+def test_plan_types_fallbacks_and_bytes(tiny_llama_dir: Path, tmp_path: Path) -> None:
+    config, allocation = read_config(tiny_llama_dir), allocation_of(tiny_llama_dir)
+    plan = halo_export.plan_tensors(config, allocation["bits"], "q8_0")
+    linears = [tensor for tensor in plan if tensor.kind == "linear"]
+    fallback = {3: "Q4_0", 4: "Q5_0", 5: "Q5_1", 6: "Q8_0", 8: "Q8_0", 2: "Q4_0"}  # rows of 64 and 128
+    for tensor in linears:
+        bits = allocation["bits"][tensor.source.removesuffix(".weight")]
+        assert tensor.type == fallback[bits]
+        assert (tensor.requested is None) == (bits == 8)
+    for tensor in plan:
+        block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[tensor.type]]
+        assert tensor.bytes == np.prod(tensor.shape) // block * size
+    others = {tensor.kind: tensor.type for tensor in plan if tensor.kind != "linear"}
+    assert others == {"embedding": "Q8_0", "head": "Q8_0", "norm": "F32"}
+    half = halo_export.plan_tensors(config, allocation["bits"], "fp16")
+    assert {tensor.type for tensor in half if tensor.kind in ("embedding", "head")} == {"F16"}
+
+
+def test_wide_rows_get_the_k_quants(tiny_llama_dir: Path) -> None:
+    config = read_config(tiny_llama_dir)
+    config.hidden_size = config.intermediate_size = 256
+    config.head_dim = 64
+    plan = halo_export.plan_tensors(config, allocation_of(tiny_llama_dir)["bits"], "q8_0")
+    found = {tensor.type for tensor in plan if tensor.kind == "linear"}
+    assert found == {"Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_0"}
+    assert not any(tensor.requested for tensor in plan)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"bits": {}}, "lacks model.layers.0.mlp.down_proj"),
+        ({"extra": 4}, "names model.layers.9.mlp.up_proj, which the model does not have"),
+        ({"width": 7}, "no ggml type for 7 bits"),
+        ({"track": "bf16"}, "unknown track 'bf16'"),
+    ],
+)
+def test_impossible_plans_end_in_one_sentence(change: dict[str, Any], sentence: str, tiny_llama_dir: Path) -> None:
+    bits = dict(allocation_of(tiny_llama_dir)["bits"])
+    if "extra" in change:
+        bits["model.layers.9.mlp.up_proj"] = change["extra"]
+    if "width" in change:
+        bits["model.layers.0.self_attn.q_proj"] = change["width"]
+    bits = change.get("bits", bits)
+    with pytest.raises(HaloError, match=re.escape(sentence)):
+        halo_export.plan_tensors(read_config(tiny_llama_dir), bits, change.get("track", "q8_0"))
+
+
+def test_type_file_names_each_tensor_once(tiny_llama_dir: Path) -> None:
+    """Lines are regular expressions that llama.cpp searches for in every name, in lower case, first match wins."""
+    config = read_config(tiny_llama_dir)
+    config.num_hidden_layers = 12  # blk.1 must not match blk.11
+    bits = {linear.name: 4 for linear in list_linears(config)}
+    plan = halo_export.plan_tensors(config, bits, "q8_0")
+    lines = halo_export.type_lines(plan).split()
+    names = [tensor.name for tensor in plan]
+    assert len(lines) == 12 * 7 + 2
+    for line in lines:
+        pattern, _, kind = line.partition("=")
+        matched = [name for name in names if re.search(pattern.lower(), name)]
+        assert len(matched) == 1
+        assert next(tensor.type for tensor in plan if tensor.name == matched[0]).lower() == kind
+
+
+def test_export_writes_what_it_planned(model_dir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "row.gguf"
+    plan = halo.export(model_dir, allocation_of(model_dir), statistics(model_dir, tmp_path / "c.safetensors"), out)
+    assert json.loads((tmp_path / "row.plan.json").read_text()) == plan
+    assert (tmp_path / "row.types.txt").read_text().startswith("^token_embd\\.weight$=q8_0\n")
+    sizes = plan["sizes"]
+    assert sizes["bytes_file"] == out.stat().st_size == sum(v for k, v in sizes.items() if k != "bytes_file")
+    assert sizes["bytes_other"] > 0
+    assert (sizes["bytes_head"] == 0) == read_config(model_dir).tie_word_embeddings
+    checks = halo_check.check_layout(out, plan)
+    assert [one for one in checks if not one["ok"]] == []
+    assert len(checks) == 7
+    again = halo.export(model_dir, allocation_of(model_dir), tmp_path / "c.safetensors", tmp_path / "again.gguf")
+    assert (tmp_path / "again.gguf").read_bytes() == out.read_bytes()
+    assert [t["sha256"] for t in again["tensors"]] == [t["sha256"] for t in plan["tensors"]]
+
+
+def test_quantized_model_is_close_and_importance_matters(tiny_llama_dir: Path, tmp_path: Path) -> None:
+    bits = {linear.name: 8 for linear in list_linears(read_config(tiny_llama_dir))}
+    calibration = statistics(tiny_llama_dir, tmp_path / "c.safetensors")
+    halo.export(tiny_llama_dir, allocation_of(tiny_llama_dir, bits=bits), calibration, tmp_path / "a.gguf")
+    ids = torch.arange(20)[None]
+    ours = load_gguf_float(tiny_llama_dir, tmp_path / "a.gguf")(ids).logits
+    theirs = load_float(tiny_llama_dir)(ids).logits
+    assert 0 < (ours - theirs).norm() / theirs.norm() < 0.02
+    values = np.random.default_rng(0).normal(size=(4, 256)).astype(np.float32)
+    weights = np.linspace(0.01, 10, 256, dtype=np.float32)
+    plain, weighted = halo_export.encode(values, "Q3_K"), halo_export.encode(values, "Q3_K", weights)
+    assert not np.array_equal(plain, weighted)
+
+
+def test_fold_reaches_norms_linears_and_importance(tiny_llama_dir: Path, tmp_path: Path) -> None:
+    """Norms are divided by s, q's columns multiplied, mean squares divided by s^2; the function stays the same."""
+    fold = norm_fold(tiny_llama_dir, tmp_path / "awq.safetensors")
+    calibration = statistics(tiny_llama_dir, tmp_path / "c.safetensors")
+    bits = {linear.name: 8 for linear in list_linears(read_config(tiny_llama_dir))}
+    out = tmp_path / "folded.gguf"
+    plan = halo.export(tiny_llama_dir, allocation_of(tiny_llama_dir, bits=bits), calibration, out, fold=fold)
+    assert plan["fold"] == "awq"
+    scales, site = load_file(fold), "model.layers.1.attn_in"
+    gains = CheckpointReader(tiny_llama_dir).get("model.layers.1.input_layernorm.weight") / scales[site]
+    np.testing.assert_allclose(GgufFile(out).values("blk.1.attn_norm.weight"), gains.numpy(), rtol=1e-6)
+    weights = CheckpointReader(tiny_llama_dir).get("model.layers.1.self_attn.v_proj.weight") * scales[site]
+    np.testing.assert_allclose(GgufFile(out).values("blk.1.attn_v.weight"), weights.numpy(), atol=0.01)
+    plain = halo_export.read_importance(calibration, {})[site]
+    folded = halo_export.read_importance(calibration, scales)[site]
+    np.testing.assert_allclose(folded, plain / scales[site].numpy() ** 2, rtol=1e-6)
+    ids = torch.arange(20)[None]
+    ours, theirs = load_gguf_float(tiny_llama_dir, out)(ids).logits, load_float(tiny_llama_dir)(ids).logits
+    assert (ours - theirs).norm() / theirs.norm() < 0.02
+
+
+def test_calibration_of_another_model_is_refused(tiny_llama_dir: Path, tmp_path: Path) -> None:
+    save_file({"model.layers.0.attn_in/sqmean": torch.ones(64)}, tmp_path / "c.safetensors")
+    with pytest.raises(HaloError, match=r"no importance of model\.layers\.0\.o_in"):
+        halo.export(tiny_llama_dir, allocation_of(tiny_llama_dir), tmp_path / "c.safetensors", tmp_path / "a.gguf")
+    assert list(tmp_path.glob("*a.gguf*")) == []  # nothing half-written is left
+
+
+def test_damage_is_found(tiny_llama_dir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "float.gguf"
+    plan = halo.export_float(tiny_llama_dir, out)
+    data = bytearray(out.read_bytes())
+    data[-40] ^= 1
+    out.write_bytes(data)
+    failed = {one["check"]: one["value"] for one in halo_check.check_layout(out, plan) if not one["ok"]}
+    assert failed == {"contents_differ": 1.0}
+    first = plan["tensors"][0]
+    lying = {**plan, "tensors": [{**first, "type": "Q8_0", "bytes": 1, "shape": [1]}, *plan["tensors"][2:]]}
+    failed = {one["check"] for one in halo_check.check_layout(out, lying) if not one["ok"]}
+    assert failed == {"tensors_unplanned", "types_differ", "shapes_differ", "bytes_differ", "contents_differ"}
+    out.write_bytes(data[: len(data) // 2])
+    with pytest.raises(HaloError, match="not a readable GGUF file"):
+        GgufFile(out)
+    with pytest.raises(RampError, match="no GGUF file"):
+        GgufFile(tmp_path / "absent.gguf")
+
+
+def test_file_of_another_model_is_refused(tiny_llama_dir: Path, tiny_qwen2_dir: Path, tmp_path: Path) -> None:
+    halo.export_float(tiny_llama_dir, tmp_path / "float.gguf")
+    with pytest.raises(HaloError, match=r"has no tensor 'blk.0.attn_q.bias'"):
+        load_gguf_float(tiny_qwen2_dir, tmp_path / "float.gguf")
+
+
+def test_row_folder(tiny_llama_dir: Path, tmp_path: Path) -> None:
+    allocation = allocation_of(tiny_llama_dir)
+    calibration, path = statistics(tiny_llama_dir, tmp_path / "c.safetensors"), tmp_path / "halo" / "row.gguf"
+    plan = halo.export(tiny_llama_dir, allocation, calibration, path)
+    out = tmp_path / "quantized" / "tiny" / "row"
+    meta = halo.write_row(path, plan, tiny_llama_dir, allocation, "smoke", out)
+    assert json.loads((out / "meta.json").read_text()) == meta
+    assert (meta["grid"], meta["stage"], meta["study"], meta["budget_bits"]) == ("ggml", "final", "smoke", 4.5)
+    assert (out / meta["gguf"]).resolve() == path.resolve()
+    assert meta["bytes_file"] == path.stat().st_size
+    linears = list_linears(read_config(tiny_llama_dir))
+    widths = {"Q4_0": 4, "Q5_0": 5, "Q5_1": 5, "Q8_0": 8}
+    params = sum(linear.params for linear in linears)
+    assert meta["bits_nominal"] == sum(widths[meta["types"][x.name]] * x.params for x in linears) / params
+    assert meta["bpw_linear"] == 8 * meta["bytes_linear"] / params
+    assert "Q3_K -> Q4_0 (rows of 64 are not multiples of 256)" in meta["note"]
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(HaloError, match="its plan says"):
+        halo.write_row(path, plan, tiny_llama_dir, allocation, "smoke", out)
+
+
+def test_row_note_names_distorted_types() -> None:
+    plan = {"notes": [], "tensors": [{"type": t, "kind": "linear"} for t in ("Q4_0", "Q5_1")]}
+    assert "Q5_1 distorted: the checkpoint was released in Q4_1" in halo.row_note(plan, "Q4_1")
+    assert "distorted" not in halo.row_note(plan, None)
+
+
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+DIGITS = {"type": "Digits", "individual_digits": True}
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        (None, None),
+        ({"type": "Metaspace", "replacement": "▁"}, None),
+        (BYTE_LEVEL, "gpt-2"),
+        ({"type": "Sequence", "pretokenizers": [BYTE_LEVEL]}, "gpt-2"),
+        ({"type": "Sequence", "pretokenizers": [DIGITS, BYTE_LEVEL]}, "smollm"),
+    ],
+)
+def test_pre_tokenizer_names(spec: dict[str, Any] | None, name: str | None) -> None:
+    assert pre_tokenizer_name(spec) == name
+
+
+def test_unknown_tokenizers_end_in_one_sentence(tiny_llama_dir: Path, tmp_path: Path) -> None:
+    import shutil
+
+    split = {"type": "Split", "pattern": {"Regex": r"\w+"}, "behavior": "Isolated", "invert": False}
+    plain = {**BYTE_LEVEL, "use_regex": False}
+    with pytest.raises(HaloError, match=r"Split \+ ByteLevel .* not one that llama.cpp has a name for"):
+        pre_tokenizer_name({"type": "Sequence", "pretokenizers": [split, plain]})
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_llama_dir, folder)
+    spec = json.loads((folder / "tokenizer.json").read_text())
+    spec["model"] = {"type": "WordLevel", "vocab": spec["model"]["vocab"], "unk_token": "<s>"}
+    (folder / "tokenizer.json").write_text(json.dumps(spec))
+    with pytest.raises(HaloError, match="tokenizers of type 'WordLevel' are not exported"):
+        halo.export_float(folder, tmp_path / "float.gguf")
+
+
+def test_unknown_rotary_embedding_ends_in_one_sentence(tiny_llama_dir: Path, tmp_path: Path) -> None:
+    import shutil
+
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_llama_dir, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["rope_parameters"] = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(HaloError, match="rotary embedding of type 'yarn' is not exported"):
+        halo.export_float(folder, tmp_path / "float.gguf")
+
+
+def test_command_line(tiny_llama_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from ramp import cli
+
+    allocation = tmp_path / "alloc.json"
+    allocation.write_text(json.dumps(allocation_of(tiny_llama_dir)))
+    calibration, out = statistics(tiny_llama_dir, tmp_path / "c.safetensors"), tmp_path / "a" / "row-b3.65-s0.gguf"
+    model = ["--model-dir", str(tiny_llama_dir)]
+    options = ["--allocation", str(allocation), "--calibration", str(calibration), "--track", "fp16"]
+    assert cli.run(halo.main, ["export", *model, *options, "--out", str(out)]) == 0
+    assert sorted(path.name for path in out.parent.iterdir()) == [
+        "row-b3.65-s0.gguf",
+        "row-b3.65-s0.plan.json",
+        "row-b3.65-s0.types.txt",
+    ]
+    plan = out.parent / "row-b3.65-s0.plan.json"
+    row = ["--gguf", str(out), "--plan", str(plan), "--study", "s", "--allocation", str(allocation)]
+    assert cli.run(halo.main, ["row", *model, *row, "--out", str(tmp_path / "row")]) == 0
+    assert json.loads((tmp_path / "row" / "meta.json").read_text())["track"] == "fp16"
+    capsys.readouterr()
+    allocation.write_text("{}")
+    assert cli.run(halo.main, ["export", *model, *options, "--out", str(out)]) == 2
+    assert "is not an allocation: it lacks method" in capsys.readouterr().err
+    assert cli.run(halo.main, ["float", *model, "--out", str(tmp_path / "float.bin")]) == 2
+    assert "not named *.gguf" in capsys.readouterr().err

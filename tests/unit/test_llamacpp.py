@@ -1,0 +1,336 @@
+"""Our GGUF files in stock llama.cpp: same tokens, same logits, same bytes as llama.cpp's own quantizer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("cyllama")
+
+import torch
+
+from ramp import halo, halo_check, halo_export
+from ramp.gguf_model import GgufFile, load_gguf_float
+from ramp.gguf_names import gguf_tensors, to_gguf_rows
+from ramp.llamacpp import LlamaCppError, LoadError, generate, open_llama, window_nll
+from ramp.models import CheckpointReader, list_linears, load_float, load_tokenizer, read_config
+
+SHAPE = {
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+}
+
+PROSE = (
+    "The quick brown fox jumps over the lazy dog. In 1995 and 2024 there were 365 and 366 days, weren't there? "
+    "It's said that 1,234,567 people (about 12.5%) don't agree; they'll say so.\n\nNew paragraph:  two spaces, 100 "
+    "naïve cafés and 3.14159. The river rose by 12 metres in 1953, and the town of 4,000 was rebuilt on a hill.\n"
+) * 4
+
+
+def bpe_tokenizer(folder: Path, pre: str) -> int:
+    """Train a byte-level BPE tokenizer with the named pre-tokenizer into ``folder``; return its size."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    from ramp.gguf_vocab import SPLIT_PATTERNS
+
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    steps: dict[str, Any] = {"gpt-2": byte_level}
+    steps["smollm"] = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), byte_level])
+    for pattern, name in SPLIT_PATTERNS.items():
+        split = pre_tokenizers.Split(Regex(pattern), "isolated")
+        plain = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        steps[name] = pre_tokenizers.Sequence([split, plain])
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer, tokenizer.decoder = steps[pre], decoders.ByteLevel()
+    special = ["<|endoftext|>", "<|im_start|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=420, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator([PROSE], trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=special[0], bos_token=special[1])
+    fast.save_pretrained(folder)
+    return tokenizer.get_vocab_size()
+
+
+def random_model(folder: Path, family: str, *, pre: str = "gpt-2", seed: int = 0, **changes: Any) -> Path:
+    """A random checkpoint whose rotary embedding, grouped heads and biases all move the logits visibly."""
+    from transformers import LlamaConfig, MistralConfig, Qwen2Config
+
+    size = bpe_tokenizer(folder, pre)
+    ids = {"bos_token_id": 1, "eos_token_id": 0}
+    config = {
+        "llama": lambda **kw: LlamaConfig(tie_word_embeddings=False, **kw),
+        "mistral": lambda **kw: MistralConfig(tie_word_embeddings=False, sliding_window=128, **kw),
+        "qwen2": lambda **kw: Qwen2Config(tie_word_embeddings=True, **kw),
+    }[family](vocab_size=size, **ids, **{**SHAPE, **changes})
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in sorted(model.named_parameters()):
+            noise = torch.randn(parameter.shape, generator=generator)
+            if "norm" in name:
+                parameter.copy_(1 + 0.2 * noise.clamp(-2, 2))
+            elif name.endswith("bias"):
+                parameter.copy_(0.5 * noise)
+            elif "q_proj" in name or "k_proj" in name:
+                parameter.copy_(1.5 * noise / parameter.shape[-1] ** 0.5)  # sharp attention
+            else:
+                parameter.copy_(noise / parameter.shape[-1] ** 0.5)
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=["llama", "mistral", "qwen2"])
+def model_dir(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return random_model(tmp_path_factory.mktemp(request.param), request.param)
+
+
+@pytest.fixture(scope="module")
+def llama_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return random_model(tmp_path_factory.mktemp("llama"), "llama")
+
+
+@pytest.fixture(scope="module")
+def float_gguf(llama_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("gguf") / "float.gguf"
+    halo.export_float(llama_dir, path)
+    return path
+
+
+def some_windows(model_dir: Path, count: int = 2, length: int = 48) -> torch.Tensor:
+    ids = load_tokenizer(model_dir)(PROSE).input_ids
+    return torch.tensor([ids[i * length : (i + 1) * length] for i in range(count)])
+
+
+def statistics(model_dir: Path, path: Path, seed: int = 0) -> Path:
+    """A calibration file of random mean squares."""
+    from safetensors.torch import save_file
+
+    generator = torch.Generator().manual_seed(seed)
+    sites = {linear.site: linear.d_in for linear in list_linears(read_config(model_dir))}
+    save_file({f"{s}/sqmean": torch.rand(n, generator=generator) + 0.1 for s, n in sites.items()}, path)
+    return path
+
+
+def allocation_of(model_dir: Path, widths: tuple[int, ...] = (3, 4, 5, 6)) -> dict[str, Any]:
+    linears = list_linears(read_config(model_dir))
+    bits = {linear.name: widths[linear.index % len(widths)] for linear in linears}
+    return {"model": "tiny", "method": "ramp", "budget_bits": 4.5, "group_size": 128, "seed": 0, "bits": bits}
+
+
+def text_file(path: Path) -> Path:
+    digest = hashlib.sha256(PROSE.encode()).hexdigest()
+    path.write_text(json.dumps({"doc": "a", "sha256": digest, "text": PROSE}) + "\n", encoding="utf-8")
+    return path
+
+
+def test_float_file_computes_what_transformers_computes(model_dir: Path, tmp_path: Path) -> None:
+    """Every token's likelihood, for permuted q/k (Llama, Mistral) and for plain rows with biases (Qwen2)."""
+    path = tmp_path / "float.gguf"
+    halo.export_float(model_dir, path)
+    windows = some_windows(model_dir)
+    ours = halo_check.transformers_nll(load_float(model_dir), windows)
+    llama = open_llama(path, context=windows.shape[1], threads=1)
+    theirs = np.stack([window_nll(llama, window.tolist()) for window in windows])
+    np.testing.assert_allclose(theirs, ours, atol=0.02)  # llama.cpp keeps keys and values in float16
+    assert abs(np.exp(theirs.mean() - ours.mean()) - 1) < halo.FLOAT_LIMIT
+    prompt = windows[0, :8].tolist()
+    made = generate(llama, prompt, 8)
+    llama.close()
+    with torch.inference_mode():
+        ids = torch.tensor([prompt])
+        for _ in range(8):
+            ids = torch.cat([ids, load_float(model_dir)(ids).logits[:, -1:].argmax(-1)], 1)
+    assert made == ids[0, 8:].tolist()
+
+
+def test_the_checks_notice_unpermuted_rows(llama_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "float.gguf"
+    monkeypatch.setattr(halo_export, "to_gguf_rows", lambda values, heads: values)
+    monkeypatch.setattr("ramp.gguf_model.from_gguf_rows", lambda values, heads: values)
+    halo.export_float(llama_dir, path)
+    checks = halo_check.check_llama(path, llama_dir, some_windows(llama_dir), [], 0.001, threads=1)
+    found = {one["check"]: one for one in checks}
+    assert not found["perplexity_difference"]["ok"]
+    assert found["loads"]["ok"]
+
+
+def test_mixed_k_quants_pass_every_check(model_dir: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mix.gguf"
+    plan = halo.export(model_dir, allocation_of(model_dir), statistics(model_dir, tmp_path / "c.safetensors"), path)
+    assert {tensor["type"] for tensor in plan["tensors"]} == {"Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "F32"}
+    checks = halo_check.check_layout(path, plan)
+    checks += halo_check.check_llama(
+        path, model_dir, some_windows(model_dir), list(halo_check.PROBES), halo.QUANTIZED_LIMIT, threads=1
+    )
+    assert [one for one in checks if not one["ok"]] == []
+    assert {"loads", "generated_tokens", "tokenizer_differs", "perplexity_difference"} <= {c["check"] for c in checks}
+
+
+@pytest.mark.parametrize("pre", ["gpt-2", "smollm", "qwen2", "llama-bpe"])
+def test_byte_level_tokenizers_agree(pre: str, tmp_path: Path) -> None:
+    folder = random_model(tmp_path / pre, "llama", pre=pre, num_hidden_layers=1)
+    halo.export_float(folder, tmp_path / "float.gguf")
+    assert GgufFile(tmp_path / "float.gguf").metadata("tokenizer.ggml.pre") == pre
+    llama = open_llama(tmp_path / "float.gguf", context=16, threads=1)
+    texts = [*halo_check.PROBES, *PROSE.splitlines()]
+    assert halo_check.tokenizer_differences(llama, load_tokenizer(folder), texts) == 0
+    llama.close()
+
+
+def test_the_check_notices_another_pre_tokenizer(
+    llama_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ramp.gguf_vocab.pre_tokenizer_name", lambda spec: "smollm")  # splits digits; this one does not
+    halo.export_float(llama_dir, tmp_path / "float.gguf")
+    llama = open_llama(tmp_path / "float.gguf", context=16, threads=1)
+    assert halo_check.tokenizer_differences(llama, load_tokenizer(llama_dir), list(PROSE.splitlines())) > 0
+    llama.close()
+
+
+def sentencepiece_like(folder: Path) -> None:
+    """A BPE tokenizer as converters write Llama-2's: spaces marked, a begin token, bytes for unknown characters."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    trained = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
+    trained.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special, show_progress=False)
+    trained.train_from_iterator(PROSE.split("\n"), trainer)
+    model = json.loads(trained.to_str())["model"]
+    model["merges"] = [tuple(pair) for pair in model["merges"]]
+    tokenizer = Tokenizer(
+        models.BPE(vocab=model["vocab"], merges=model["merges"], unk_token="<unk>", byte_fallback=True)
+    )
+    tokenizer.normalizer, tokenizer.decoder = trained.normalizer, decoders.ByteFallback()
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
+
+
+def test_sentencepiece_like_tokenizer_agrees(llama_dir: Path, tmp_path: Path) -> None:
+    import shutil
+
+    folder = tmp_path / "model"
+    shutil.copytree(llama_dir, folder)
+    sentencepiece_like(folder)
+    config = json.loads((folder / "config.json").read_text())
+    assert len(load_tokenizer(folder)) <= config["vocab_size"]
+    halo.export_float(folder, tmp_path / "float.gguf")
+    file = GgufFile(tmp_path / "float.gguf")
+    assert file.metadata("tokenizer.ggml.model") == "llama"
+    assert file.metadata("tokenizer.ggml.add_bos_token") is True
+    llama = open_llama(tmp_path / "float.gguf", context=16, threads=1)
+    texts = [*halo_check.PROBES, *PROSE.splitlines()]
+    assert halo_check.tokenizer_differences(llama, load_tokenizer(folder), texts) == 0
+    assert llama.tokenize("The fox", special=True)[0] == 1
+    llama.close()
+
+
+@pytest.mark.parametrize(
+    ("type_name", "ftype"),
+    [("Q8_0", 7), ("Q4_0", 2), ("Q5_0", 8), ("Q3_K", 11), ("Q4_K", 14), ("Q5_K", 16), ("Q6_K", 18)],
+)
+def test_same_bytes_as_llama_cpps_own_quantizer(
+    type_name: str, ftype: int, llama_dir: Path, float_gguf: Path, tmp_path: Path
+) -> None:
+    """``llama_model_quantize`` on our float file, one type for all, no importance: our encoder gives its bytes."""
+    from cyllama.llama import llama_cpp
+
+    llama_cpp.disable_logging()
+    options = llama_cpp.LlamaModelQuantizeParams()
+    options.ftype, options.pure, options.nthread = ftype, True, 1
+    llama_cpp.model_quantize(str(float_gguf), str(tmp_path / "theirs.gguf"), options)
+    theirs, reader, compared = GgufFile(tmp_path / "theirs.gguf"), CheckpointReader(llama_dir), 0
+    for tensor in gguf_tensors(read_config(llama_dir)):
+        if tensor.linear is None or theirs.type(tensor.name) != type_name:
+            continue
+        values = to_gguf_rows(reader.get(tensor.source).numpy(), tensor.heads)
+        np.testing.assert_array_equal(halo_export.encode(values, type_name).reshape(-1), theirs.raw(tensor.name))
+        compared += 1
+    assert compared == len(list_linears(read_config(llama_dir)))
+
+
+def test_llama_cpps_quantized_file_loads_as_a_model(llama_dir: Path, float_gguf: Path, tmp_path: Path) -> None:
+    """Our reader on a file that we did not write: K-quants with llama.cpp's own choice of embedding type."""
+    from cyllama.llama import llama_cpp
+
+    llama_cpp.disable_logging()
+    options = llama_cpp.LlamaModelQuantizeParams()
+    options.ftype, options.nthread = 18, 1  # Q6_K
+    llama_cpp.model_quantize(str(float_gguf), str(tmp_path / "theirs.gguf"), options)
+    windows = some_windows(llama_dir)
+    ours = halo_check.transformers_nll(load_gguf_float(llama_dir, tmp_path / "theirs.gguf"), windows)
+    llama = open_llama(tmp_path / "theirs.gguf", context=windows.shape[1], threads=1)
+    theirs = np.stack([window_nll(llama, window.tolist()) for window in windows])
+    llama.close()
+    assert abs(np.exp(theirs.mean() - ours.mean()) - 1) < halo.QUANTIZED_LIMIT
+    assert np.abs(theirs - ours).max() < 0.3  # llama.cpp rounds activations to 8 bits
+
+
+def test_a_broken_file_is_refused(float_gguf: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(float_gguf.read_bytes()[:5000])
+    with pytest.raises(LoadError, match="cannot load"):
+        open_llama(broken, context=16, threads=1)
+    with pytest.raises(LlamaCppError, match=r"unknown llama\.cpp backend 'ollama'"):
+        open_llama(float_gguf, context=16, backend="ollama")
+
+
+def test_a_window_longer_than_the_context_is_refused(float_gguf: Path) -> None:
+    llama = open_llama(float_gguf, context=16, threads=1)
+    with pytest.raises(LlamaCppError, match="17 tokens does not fit"):
+        window_nll(llama, [3] * 17)
+    llama.close()
+
+
+def test_command_line_exits_1_on_a_failed_limit(
+    llama_dir: Path, float_gguf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, out = text_file(tmp_path / "text.jsonl"), tmp_path / "check.json"
+    common = ["check", "--gguf", str(float_gguf), "--plan", str(float_gguf.with_suffix(".plan.json"))]
+    common += [
+        "--model-dir",
+        str(llama_dir),
+        "--text",
+        str(text),
+        "--length",
+        "48",
+        "--out",
+        str(out),
+        "--threads",
+        "1",
+    ]
+    assert halo.main(common) == 0
+    records = json.loads(out.read_text())
+    assert all(one["ok"] for one in records)
+    assert records[-1]["limit"] == halo.FLOAT_LIMIT
+    assert halo.main([*common, "--limit", "-1"]) == 1
+    assert [one["check"] for one in json.loads(out.read_text()) if not one["ok"]] == ["perplexity_difference"]
+    assert "check failed: float.gguf: perplexity_difference" in capsys.readouterr().err
+
+
+def test_llama_cpp_python_gives_the_same(llama_dir: Path, float_gguf: Path) -> None:
+    """The alternative build, where somebody has compiled it."""
+    pytest.importorskip("llama_cpp")
+    windows, found = some_windows(llama_dir, count=1), []
+    for backend in ("cyllama", "llama-cpp-python"):
+        llama = open_llama(float_gguf, context=48, threads=1, backend=backend)
+        found.append((window_nll(llama, windows[0].tolist()), llama.tokenize(PROSE[:80], special=True)))
+        llama.close()
+    np.testing.assert_allclose(found[0][0], found[1][0], atol=0.02)
+    assert found[0][1] == found[1][1]

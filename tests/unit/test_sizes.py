@@ -1,0 +1,89 @@
+"""Sizes against files that were really written, and the definition of a budget."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ramp import sizes
+from ramp.models import LinearSpec
+from ramp.quantizers.affine import quantize_rtn
+from ramp.quantizers.packing import to_tensors
+
+
+def linear(name: str, d_out: int, d_in: int) -> LinearSpec:
+    return LinearSpec(name, 0, "q", d_out, d_in, "model.layers.0.attn_in", 0, False)
+
+
+LINEARS = [linear("a", 64, 64), linear("b", 96, 192), linear("c", 5, 128)]
+
+
+@pytest.mark.parametrize(
+    ("d_in", "requested", "expected"),
+    [(4096, 128, 128), (576, 128, 64), (1536, 128, 128), (96, 128, 32), (576, 64, 64), (172, 4, 4), (1024, 256, 256)],
+)
+def test_group_size(d_in: int, requested: int, expected: int) -> None:
+    assert sizes.group_size_for(d_in, requested) == expected
+
+
+def test_no_group_size_is_one_sentence() -> None:
+    with pytest.raises(sizes.SizeError, match=r"rows of 172 .* ask for a group size that divides 172"):
+        sizes.group_size_for(172, 128)
+    with pytest.raises(sizes.SizeError, match="not positive"):
+        sizes.group_size_for(128, 0)
+
+
+@given(st.integers(1, 9), st.sampled_from([32, 64, 96, 128, 172]), st.integers(2, 8), st.sampled_from([4, 32, 128]))
+def test_linear_bytes_are_those_of_the_packed_tensors(d_out: int, d_in: int, bits: int, requested: int) -> None:
+    try:
+        group_size = sizes.group_size_for(d_in, requested)
+    except sizes.SizeError:
+        return
+    weight = torch.linspace(-1, 1, d_out * d_in).view(d_out, d_in)
+    packed = to_tensors(quantize_rtn(weight, bits, group_size))
+    assert sum(t.nbytes for t in packed.values()) == sizes.linear_bytes(d_out, d_in, bits, requested)
+
+
+def test_llama_2_7b_overhead() -> None:
+    """paper.md's arithmetic: a float16 scale and a 4-bit zero per 128 is (16 + 4) / 128 bits a weight."""
+    assert sizes.linear_bytes(4096, 4096, 4, 128) * 8 / 4096**2 == 4 + 20 / 128
+
+
+def test_budget() -> None:
+    at = {bits: sizes.uniform_bytes(LINEARS, bits, 128) for bits in range(2, 9)}
+    for bits, expected in at.items():
+        assert sizes.budget_bytes(LINEARS, bits, 128) == expected
+        assert sizes.budget_bytes(LINEARS, float(bits), 128) == expected
+    assert sizes.budget_bytes(LINEARS, 3.65, 128) == (35 * at[3] + 65 * at[4]) // 100
+    for wrong in (1.9, 8.1):
+        with pytest.raises(sizes.SizeError, match="outside"):
+            sizes.budget_bytes(LINEARS, wrong, 128)
+
+
+@given(st.integers(200, 799))
+def test_budget_is_monotone_and_between_its_neighbours(hundredths: int) -> None:
+    low, high = (sizes.budget_bytes(LINEARS, x / 100, 128) for x in (hundredths, hundredths + 1))
+    assert sizes.uniform_bytes(LINEARS, hundredths // 100, 128) <= low <= high
+
+
+def test_bytes_matrix() -> None:
+    matrix = sizes.bytes_matrix(LINEARS, (3, 4), 64)
+    assert matrix.dtype == np.int64
+    assert matrix.sum(0).tolist() == [sizes.uniform_bytes(LINEARS, b, 64) for b in (3, 4)]
+
+
+def test_bits_nominal() -> None:
+    weighted, unweighted = sizes.bits_nominal({"a": 3, "b": 4, "c": 6}, LINEARS)
+    assert weighted == pytest.approx((64 * 64 * 3 + 96 * 192 * 4 + 5 * 128 * 6) / (64 * 64 + 96 * 192 + 5 * 128))
+    assert unweighted == pytest.approx(13 / 3)
+    with pytest.raises(sizes.SizeError, match="does not name b"):
+        sizes.bits_nominal({"a": 3, "c": 3}, LINEARS)
+
+
+@pytest.mark.parametrize("bits", [1, 9, 3.5])
+def test_width_outside_the_grid(bits: float) -> None:
+    with pytest.raises(sizes.SizeError, match="not a width"):
+        sizes.linear_bytes(8, 32, bits, 32)  # type: ignore[arg-type]

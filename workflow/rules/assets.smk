@@ -1,0 +1,131 @@
+# Assets, models, texts and tasks: everything that comes from outside, pinned and checked, or trained here.
+
+
+rule fetch:
+    """One asset of the registry, checked by its sha256."""
+    input:
+        registry=ancient(REGISTRY),
+        code=sources("ramp/assets.py"),
+    output:
+        record="<results>/assets/{asset}/asset.json",
+    log:
+        "<logs>/fetch/{asset}.log",
+    conda:
+        "../envs/main.yml"
+    resources:
+        downloads=1,
+    params:
+        entry=entry,
+    message:
+        "fetching {wildcards.asset}"
+    shell:
+        "python -m ramp.assets fetch --asset {wildcards.asset} --registry {input.registry}"
+        " --out $(dirname {output.record}) > {log} 2>&1"
+
+
+rule model:
+    """A Hugging Face checkpoint folder of a model that was fetched."""
+    input:
+        registry=ancient(REGISTRY),
+        asset="<results>/assets/{model}/asset.json",
+        code=sources("ramp/assets.py"),
+    output:
+        record="<results>/models/{model}/asset.json",
+        config="<results>/models/{model}/config.json",
+    log:
+        "<logs>/model/{model}.log",
+    wildcard_constraints:
+        model=any_of([name for name in PLAN.models if name not in PLAN.trained]),
+    conda:
+        "../envs/main.yml"
+    threads: STUDY.threads
+    resources:
+        mem_mb=STUDY.memory_mb,
+    params:
+        entry=entry,
+    message:
+        "making a checkpoint of {wildcards.model}"
+    shell:
+        "python -m ramp.assets model --model {wildcards.model} --registry {input.registry}"
+        " --assets $(dirname $(dirname {input.asset})) --out $(dirname {output.record}) --threads {threads}"
+        " > {log} 2>&1"
+
+
+rule train:
+    """A tiny model, trained in float32 from a seed."""
+    input:
+        text="<results>/texts/train.jsonl",
+        code=sources("ramp/train.py"),
+    output:
+        record="<results>/models/{model}/asset.json",
+        config="<results>/models/{model}/config.json",
+    log:
+        "<logs>/train/{model}.log",
+    benchmark:
+        "<benchmarks>/train/{model}.tsv"
+    wildcard_constraints:
+        model=any_of(PLAN.trained),
+    conda:
+        "../envs/main.yml"
+    threads: STUDY.threads
+    resources:
+        mem_mb=STUDY.memory_mb,
+        gpu=STUDY.gpus,
+    params:
+        preset=train_preset,
+        steps=train_steps,
+        seed=train_seed,
+    message:
+        "training {wildcards.model}: {params.steps} steps"
+    shell:
+        "lease python -m ramp.train --preset {params.preset} --text {input.text} --steps {params.steps}"
+        " --seed {params.seed} --out $(dirname {output.record}) --threads {threads} > {log} 2>&1"
+
+
+rule texts:
+    """Documents of every role, and the proof that no role shares one with another."""
+    input:
+        registry=ancient(REGISTRY),
+        assets=asset_files(PLAN.text_assets(PLAN.asked_texts)),
+        code=sources("ramp/text.py"),
+    output:
+        roles=expand("<results>/texts/{role}.jsonl", role=ROLES),
+        extra=expand("<results>/texts/{text}.jsonl", text=PLAN.asked_texts),
+        guard="<results>/texts/guard.json",
+    log:
+        "<logs>/texts.log",
+    conda:
+        "../envs/main.yml"
+    params:
+        extra=PLAN.asked_texts,
+        assets=assets_folder,
+        entries=entries(PLAN.text_assets(PLAN.asked_texts)),
+    message:
+        "assigning documents to roles"
+    shell:
+        "python -m ramp.text --registry {input.registry} --assets {params.assets} --extra {params.extra}"
+        " --out $(dirname {output.guard}) > {log} 2>&1"
+
+
+rule tasks:
+    """Rows of the commonsense tasks, as lm-eval reads them."""
+    input:
+        registry=ancient(REGISTRY),
+        assets=asset_files(PLAN.task_assets()),
+        code=sources("ramp/assets.py"),
+    output:
+        rows=expand("<results>/tasks/{task}.jsonl", task=STUDY.tasks.names),
+    log:
+        "<logs>/tasks.log",
+    conda:
+        "../envs/main.yml"
+    params:
+        names=STUDY.tasks.names,
+        assets=assets_folder,
+        folder=tasks_folder,
+        entries=entries(PLAN.task_assets()),
+    message:
+        "reading the rows of {params.names}"
+    shell:
+        "python -m ramp.assets tasks --registry {input.registry} --tasks {params.names} --assets {params.assets}"
+        " --out {params.folder} > {log} 2>&1"

@@ -1,0 +1,133 @@
+# From calibration text: activation statistics, folds, the bank of every linear at every width, its sensitivities.
+
+
+rule calibration:
+    """Per-channel statistics of every linear's input, on the float model."""
+    input:
+        model="<results>/models/{model}/asset.json",
+        text="<results>/texts/calibration.jsonl",
+        code=sources("ramp/calibration.py"),
+    output:
+        statistics="<results>/calibration/{model}.safetensors",
+    log:
+        "<logs>/calibration/{model}.log",
+    benchmark:
+        "<benchmarks>/calibration/{model}.tsv"
+    conda:
+        "../envs/main.yml"
+    threads: STUDY.threads
+    resources:
+        mem_mb=STUDY.memory_mb,
+        gpu=STUDY.gpus,
+    params:
+        tokens=calibration_tokens,
+        length=STUDY.calibration.length,
+        device=STUDY.device,
+    message:
+        "calibrating {wildcards.model} on {params.tokens} tokens"
+    shell:
+        "lease python -m ramp.calibration --model-dir $(dirname {input.model}) --text {input.text}"
+        " --tokens {params.tokens} --length {params.length} --out {output.statistics}"
+        " --threads {threads} --device {params.device} > {log} 2>&1"
+
+
+rule fold:
+    """Scale Folding: one s per site, chosen once for all widths."""
+    input:
+        model="<results>/models/{model}/asset.json",
+        text="<results>/texts/calibration.jsonl",
+        code=sources("ramp/folding.py"),
+    output:
+        fold="<results>/folds/{model}/{fold}.safetensors",
+    log:
+        "<logs>/fold/{model}/{fold}.log",
+    benchmark:
+        "<benchmarks>/fold/{model}/{fold}.tsv"
+    conda:
+        "../envs/main.yml"
+    threads: STUDY.threads
+    resources:
+        mem_mb=STUDY.memory_mb,
+        gpu=STUDY.gpus,
+    params:
+        tokens=calibration_tokens,
+        length=STUDY.calibration.length,
+        kind=fold_kind,
+        bits=fold_bits,
+        group_size=STUDY.group_size,
+        device=STUDY.device,
+    message:
+        "folding {wildcards.model}: {wildcards.fold}"
+    shell:
+        "lease python -m ramp.folding --model-dir $(dirname {input.model}) --text {input.text}"
+        " --tokens {params.tokens} --length {params.length} --kind {params.kind} --bits {params.bits}"
+        " --group-size {params.group_size} --out {output.fold}"
+        " --threads {threads} --device {params.device} > {log} 2>&1"
+
+
+rule bank:
+    """Every linear at every width of the menu, quantized once and packed."""
+    input:
+        model="<results>/models/{model}/asset.json",
+        text="<results>/texts/calibration.jsonl",
+        fold="<results>/folds/{model}/{fold}.safetensors",
+        code=sources("ramp/bank.py"),
+    output:
+        weights="<results>/bank/{model}/{fold}-{quantizer}/bank.safetensors",
+        index="<results>/bank/{model}/{fold}-{quantizer}/bank.json",
+    log:
+        "<logs>/bank/{model}/{fold}-{quantizer}.log",
+    benchmark:
+        "<benchmarks>/bank/{model}/{fold}-{quantizer}.tsv"
+    conda:
+        "../envs/main.yml"
+    threads: STUDY.threads
+    resources:
+        mem_mb=STUDY.memory_mb,
+        gpu=STUDY.gpus,
+    params:
+        tokens=calibration_tokens,
+        length=STUDY.calibration.length,
+        widths=STUDY.widths,
+        group_size=STUDY.group_size,
+        device=STUDY.device,
+    message:
+        "bank of {wildcards.model}: {wildcards.fold} fold, {wildcards.quantizer}, widths {params.widths}"
+    shell:
+        "lease python -m ramp.bank --model-dir $(dirname {input.model}) --text {input.text}"
+        " --tokens {params.tokens} --length {params.length} --fold {input.fold} --quantizer {wildcards.quantizer}"
+        " --widths {params.widths} --group-size {params.group_size} --out $(dirname {output.weights})"
+        " --threads {threads} --device {params.device} > {log} 2>&1"
+
+
+rule sensitivity:
+    """Additive Fisher proxy of every linear at every width."""
+    input:
+        model="<results>/models/{model}/asset.json",
+        weights="<results>/bank/{model}/{fold}-{quantizer}/bank.safetensors",
+        index="<results>/bank/{model}/{fold}-{quantizer}/bank.json",
+        fold="<results>/folds/{model}/{fold}.safetensors",
+        text="<results>/texts/search.jsonl",
+        code=sources("ramp/sensitivity.py"),
+    output:
+        proxy="<results>/sensitivity/{model}/{fold}-{quantizer}.json",
+    log:
+        "<logs>/sensitivity/{model}/{fold}-{quantizer}.log",
+    benchmark:
+        "<benchmarks>/sensitivity/{model}/{fold}-{quantizer}.tsv"
+    conda:
+        "../envs/main.yml"
+    threads: STUDY.threads
+    resources:
+        mem_mb=2 * STUDY.memory_mb,
+        gpu=STUDY.gpus,
+    params:
+        windows=STUDY.sensitivity.windows,
+        length=STUDY.sensitivity.length,
+        device=STUDY.device,
+    message:
+        "Fisher sensitivities of {wildcards.model}"
+    shell:
+        "lease python -m ramp.sensitivity --model-dir $(dirname {input.model}) --bank $(dirname {input.weights})"
+        " --fold {input.fold} --text {input.text} --windows {params.windows} --length {params.length}"
+        " --out {output.proxy} --threads {threads} --device {params.device} > {log} 2>&1"

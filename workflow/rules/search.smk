@@ -1,0 +1,51 @@
+# Mixed allocations within a budget of bytes: one search per model, method, budget and seed.
+
+
+rule search:
+    """An allocation. Checkpoints lie in R/.state, undeclared, so that a killed search goes on where it stopped."""
+    input:
+        model="<results>/models/{model}/asset.json",
+        bank=bank_file,
+        bank_index=bank_index,
+        fold=fold_file,
+        calibration="<results>/calibration/{model}.safetensors",
+        sensitivity=sensitivity_file,
+        search_text="<results>/texts/search.jsonl",
+        selection_text="<results>/texts/selection.jsonl",
+        method=method_file,
+        code=search_sources,
+    output:
+        allocation="<results>/allocations/{model}/{method}/{budget}/{seed}.json",
+        artifacts=directory("<results>/search/{model}/{method}/{budget}/{seed}"),
+    log:
+        "<logs>/search/{model}/{method}-b{budget}-s{seed}.log",
+    benchmark:
+        "<benchmarks>/search/{model}/{method}-b{budget}-s{seed}.tsv"
+    wildcard_constraints:
+        method=any_of(PLAN.methods),
+    conda:
+        "../envs/main.yml"
+    threads: STUDY.threads
+    resources:
+        mem_mb=STUDY.memory_mb,
+        gpu=STUDY.gpus,
+    params:
+        study=STUDY.study,
+        windows=STUDY.search.windows,
+        length=STUDY.search.length,
+        method=method_parameters,
+        evals=evaluations,
+        state=state_folder,
+        device=STUDY.device,
+        dtype=STUDY.dtype,
+    message:
+        "searching {wildcards.model}: {wildcards.method}, {wildcards.budget} bits, seed {wildcards.seed}"
+    shell:
+        "mkdir -p {output.artifacts}; lease python -m ramp.search --model-dir $(dirname {input.model})"
+        " --bank $(dirname {input.bank}) --fold {input.fold} --calibration {input.calibration}"
+        " --sensitivity {input.sensitivity} --search-text {input.search_text}"
+        " --selection-text {input.selection_text} --search-windows {params.windows}"
+        " --search-length {params.length} --method-file {input.method} --params {params.method}"
+        " --budget {wildcards.budget} --evals {params.evals} --seed {wildcards.seed} --study {params.study}"
+        " --out {output.allocation} --artifacts {output.artifacts} --state-dir {params.state}"
+        " --threads {threads} --device {params.device} --dtype {params.dtype} > {log} 2>&1"

@@ -1,0 +1,212 @@
+"""Which rows a study has, and where their files lie: the study's configuration turned into lists of names.
+
+A row is one quantized model: ``{method}-b{bits}-s{seed}``, for instance ``gptq-b4-s0`` or ``ramp-b3.65-s0``. On the
+source model there is a row for every method; on the targets there are the float model, the uniform rows of
+``transfer.uniform``, the rivals and the transferred policy (method ``{transfer.method}_transfer``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from ramp.config import Study
+from ramp.methods import Allocator, Method, Quantizer
+from ramp.registry import Registry
+
+FLOAT, RELEASED = "float", "released"
+GGML = "-ggml"
+ROW = re.compile(r"(?P<method>[a-z][a-z0-9_]*)-b(?P<budget>[0-9.]+)-s(?P<seed>[0-9]+)(-ggml)?")
+
+
+class PlanError(ValueError):
+    """The study asks for something that its methods or models cannot give."""
+
+
+@dataclass(frozen=True, order=True)
+class Row:
+    """One quantized (or float) model."""
+
+    model: str
+    method: str
+    budget: str  # bits as written in names: "4", "3.65"
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """The row's folder below ``R/quantized/{model}``."""
+        return f"{self.method}-b{self.budget}-s{self.seed}"
+
+    @property
+    def short(self) -> str:
+        """The name without its seed, as the configuration writes it."""
+        return f"{self.method}-b{self.budget}"
+
+
+def bits(value: float) -> str:
+    """Bits as they stand in file names: 4.0 -> ``4``."""
+    return f"{value:g}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All names that the rules need."""
+
+    study: Study
+    methods: Mapping[str, Method]  # those of the study, loaded
+    registry: Registry
+
+    @property
+    def models(self) -> list[str]:
+        """The source and the targets."""
+        return [self.study.source, *self.study.targets]
+
+    @property
+    def trained(self) -> list[str]:
+        """Models that the workflow trains itself."""
+        return [name for name, asset in self.registry.of_type("model").items() if asset.kind == "trained"]
+
+    @property
+    def transferred(self) -> str:
+        """Method name of the transferred policy's rows."""
+        return f"{self.study.transfer.method}_transfer"
+
+    def is_released(self, model: str) -> bool:
+        """Whether the model came as a quantized file, which then has a row of its own."""
+        return self.registry.get(model).kind == "wheel"
+
+    def seeds(self, method: str) -> list[int]:
+        """Seeds of a method: one where nothing is drawn at random."""
+        seeds = self.study.limits.seeds
+        learned_or_random = isinstance(self.methods.get(method), Allocator) and method not in self.study.deterministic
+        return list(seeds) if learned_or_random else list(seeds[:1])
+
+    def reference_rows(self, model: str) -> list[Row]:
+        """The float model, and the released file where there is one."""
+        names = [FLOAT, RELEASED] if self.is_released(model) else [FLOAT]
+        return [Row(model, name, "16", self.study.limits.seeds[0]) for name in names]
+
+    @cached_property
+    def source_rows(self) -> list[Row]:
+        """All rows of the source model on the affine grid."""
+        rows = self.reference_rows(self.study.source)
+        for name in self.study.methods:
+            uniform = isinstance(self.methods[name], Quantizer)
+            numbers = self.study.uniform_bits if uniform else self.study.source_budgets
+            rows += [Row(self.study.source, name, bits(b), s) for b in numbers for s in self.seeds(name)]
+        return rows
+
+    @cached_property
+    def target_rows(self) -> list[Row]:
+        """All rows of the target models."""
+        rows: list[Row] = []
+        mixed = [*self.study.transfer.rivals, self.transferred]
+        for model in self.study.targets:
+            rows += self.reference_rows(model)
+            rows += [Row(model, *row.rsplit("-b", 1), self.study.limits.seeds[0]) for row in self.study.transfer.uniform]
+            for method in mixed:
+                known = self.study.transfer.method if method == self.transferred else method
+                rows += [Row(model, method, bits(b), s) for b in self.study.target_budgets for s in self.seeds(known)]
+        return rows
+
+    @property
+    def rows(self) -> list[Row]:
+        """All rows on the affine grid."""
+        return self.source_rows + self.target_rows
+
+    @property
+    def halo_rows(self) -> list[Row]:
+        """Rows of the source model that are exported to GGUF: first seed, every budget."""
+        wanted = set(self.study.halo.methods)
+        return [row for row in self.source_rows if row.method in wanted and row.seed == self.study.limits.seeds[0]]
+
+    @property
+    def task_rows(self) -> list[Row]:
+        """Rows of the source model that the tasks score."""
+        if not self.study.tasks.names:
+            return []
+        wanted = self.study.limits.task_rows
+        if wanted is None:
+            return self.source_rows
+        missing = sorted(set(wanted) - {row.short for row in self.source_rows})
+        if missing:
+            known = ", ".join(sorted({row.short for row in self.source_rows}))
+            raise PlanError(f"depths.{self.study.depth}.task_rows: the study has no row '{missing[0]}' (known: {known})")
+        return [row for row in self.source_rows if row.short in set(wanted) and row.seed == self.study.limits.seeds[0]]
+
+    def fold_of(self, method: str) -> str:
+        """The fold that a method's rows use."""
+        return self.methods[self._registered(method)].fold
+
+    def bank_of(self, method: str) -> str:
+        """The bank that an allocator searches on: ``{fold}-{quantizer}``."""
+        chosen = self.methods[self._registered(method)]
+        if not isinstance(chosen.quantizer, str):
+            raise PlanError(f"allocator '{method}' brings a quantizer of its own; the bank knows rtn and gptq")
+        return f"{chosen.fold}-{chosen.quantizer}"
+
+    def _registered(self, method: str) -> str:
+        return self.study.transfer.method if method == self.transferred else method
+
+    def method_file(self, method: str) -> str:
+        """The file that registers a method, relative to the project."""
+        return f"baselines/{self._registered(method)}.py"
+
+    def allocation_files(self, results: str, model: str, row: str) -> list[str]:
+        """The allocation behind a row (with or without the ggml ending): one file for mixed rows, none for others."""
+        match = ROW.fullmatch(row)
+        if match is None:
+            raise PlanError(f"'{row}' is no row: use {{method}}-b{{bits}}-s{{seed}}")
+        method, budget, seed = match.group("method", "budget", "seed")
+        if method not in self.allocators and method != self.transferred:
+            return []
+        return [f"{results}/allocations/{model}/{method}/{budget}/{seed}.json"]
+
+    @property
+    def quantizers(self) -> list[str]:
+        """Uniform methods."""
+        return [name for name, method in self.methods.items() if isinstance(method, Quantizer)]
+
+    @property
+    def allocators(self) -> list[str]:
+        """Mixed methods."""
+        return [name for name, method in self.methods.items() if isinstance(method, Allocator)]
+
+    def texts(self, model: str) -> list[str]:
+        """Texts that a model's rows are scored on."""
+        if model != self.study.source:
+            return list(self.study.evaluation.target_texts)
+        return sorted({*self.study.evaluation.texts, *self.local_texts})
+
+    @cached_property
+    def local_texts(self) -> list[str]:
+        """Optional texts that lie on this machine (asked without a network)."""
+        from ramp.assets import is_local
+
+        return [name for name in self.study.evaluation.texts_if_local if is_local(self.registry, name)]
+
+    @property
+    def asked_texts(self) -> list[str]:
+        """Text assets beside the study's own held-out text."""
+        return [name for name in self.texts(self.study.source) if name != "heldout"]
+
+    def text_assets(self, extra: Iterable[str] = ()) -> list[str]:
+        """Assets that the texts are made of: all with roles, and the extra ones."""
+        shared = [name for name, asset in self.registry.of_type("text").items() if asset.text and asset.text.roles]
+        return sorted({*shared, *extra})
+
+    def task_assets(self) -> list[str]:
+        """Assets that hold the study's tasks."""
+        wanted = set(self.study.tasks.names)
+        return [name for name, asset in self.registry.of_type("tasks").items() if wanted & set(asset.tasks)]
+
+
+def used_methods(study: Study) -> list[str]:
+    """Names of all method files that the study needs."""
+    names = [*study.methods]
+    if study.targets:
+        names += [study.transfer.method, *study.transfer.rivals]
+        names += [row.rsplit("-b", 1)[0] for row in study.transfer.uniform]
+    return [name for name in dict.fromkeys(names) if name not in (FLOAT, RELEASED)]

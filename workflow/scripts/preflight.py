@@ -1,0 +1,87 @@
+"""Before the first job: is there the GPU that the study wants, and may this account read the models it names?
+
+Asked once, when jobs are about to start; planning (``snakemake -n``) never comes here, so that the paper's study can
+be planned on a laptop without a network.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from ramp.config import Study
+from ramp.registry import Asset, HubSource, Registry
+
+
+class PreflightError(ValueError):
+    """The run cannot succeed here: one sentence."""
+
+
+def gpu_present() -> bool:
+    """Whether torch sees a usable GPU."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def hub_refusal(repo: str, repo_type: str) -> str | None:
+    """Why this account cannot read a repository of the hub, or None."""
+    from huggingface_hub import HfApi, errors
+
+    try:
+        HfApi().auth_check(repo, repo_type=repo_type)
+    except errors.GatedRepoError:
+        return "is gated: accept its licence on huggingface.co and set HF_TOKEN"
+    except errors.RepositoryNotFoundError:
+        return "is not to be seen with this token: set HF_TOKEN to one of an account that may read it"
+    except Exception as error:  # no network shows itself as one of many classes, all meaning: the hub was not reached
+        return f"cannot be asked for ({type(error).__name__}): connect to huggingface.co, or fetch it beforehand"
+    return None
+
+
+def has_local_path(registry: Registry, name: str) -> bool:
+    """Whether a file or folder of the asset lies on this machine."""
+    from ramp.assets import is_local
+
+    return is_local(registry, name)
+
+
+def preflight(
+    study: Study,
+    registry: Registry,
+    *,
+    jobs_run_here: bool,
+    gpu: Callable[[], bool] = gpu_present,
+    refusal: Callable[[str, str], str | None] = hub_refusal,
+) -> None:
+    """Raise ``PreflightError`` where the study cannot be run; only warn where a target model cannot be had.
+
+    Jobs that a scheduler sends elsewhere (``jobs_run_here`` false) find their GPU there.
+    """
+    if study.records is not None:
+        return
+    if study.device.startswith("cuda") and jobs_run_here and not gpu():
+        raise PreflightError(
+            f"study '{study.study}' asks for device '{study.device}' and this machine has no usable GPU: "
+            "run it on one, through a scheduler (--workflow-profile profiles/slurm), or with --config device=cpu"
+        )
+    for name in (study.source, *study.targets):
+        asset = registry.get(name)
+        fetched = Path(study.results, "assets", name, "asset.json").is_file()
+        reason = None if fetched or has_local_path(registry, name) else _refused(asset, refusal)
+        if reason and name == study.source:
+            raise PreflightError(f"the source model '{name}' cannot be fetched: {reason}")
+        if reason:
+            print(f"warning: rows of '{name}' will be missing: {reason}", file=sys.stderr)
+
+
+def _refused(asset: Asset, refusal: Callable[[str, str], str | None]) -> str | None:
+    """Why an asset of the hub cannot be had; other kinds need no account."""
+    hubs = [source for source in asset.sources if isinstance(source, HubSource)]
+    if len(hubs) < len(asset.sources):
+        return None
+    reasons = [(hub.repo, refusal(hub.repo, hub.repo_type)) for hub in hubs]
+    if any(reason is None for _, reason in reasons):
+        return None
+    return "; ".join(f"{repo} {reason}" for repo, reason in reasons)

@@ -1,0 +1,64 @@
+"""Which of the project's source files a stage runs: what its rule must depend on.
+
+Snakemake sees an edit to a file that a rule names, not to a module that this file imports. ``closure`` follows the
+imports by reading them, inside functions too, so that an edited line reruns what it may change, and nothing else.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+PACKAGES = ("ramp", "baselines", "paper", "workflow")
+
+
+def closure(root: Path, *files: str) -> list[str]:
+    """``files`` and every project file that they import, directly or not; sorted, relative to ``root``.
+
+    A missing file raises ``FileNotFoundError`` with its path: a rule that names a stage which is not there is wrong.
+    """
+    found: set[str] = set()
+    waiting = [str(Path(file)) for file in files]
+    while waiting:
+        file = waiting.pop()
+        if file not in found:
+            found.add(file)
+            waiting += imported(root, file)
+    return sorted(found)
+
+
+@cache
+def imported(root: Path, file: str) -> tuple[str, ...]:
+    """Project files that ``file`` imports, with the ``__init__`` files of their packages."""
+    path = root / file
+    if not path.is_file():
+        raise FileNotFoundError(f"no source file {path}: a rule names a stage that is not there")
+    modules = _modules(ast.parse(path.read_text(encoding="utf-8"), str(path)), Path(file).with_suffix("").parts)
+    return tuple(sorted({source for module in modules for source in _files_of(root, module)}))
+
+
+def _modules(tree: ast.Module, own: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Every module that may be imported, as parts; ``from a import b`` gives ``a`` and ``a.b``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (tuple(alias.name.split(".")) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = own[: -node.level] if node.level else ()
+            base += tuple((node.module or "").split(".")) if node.module else ()
+            yield base
+            yield from (*((*base, alias.name) for alias in node.names),)
+
+
+def _files_of(root: Path, module: tuple[str, ...]) -> Iterator[str]:
+    """The module's file and the ``__init__`` files on the way to it, where they belong to the project."""
+    if not module or module[0] not in PACKAGES:
+        return
+    for depth in range(1, len(module) + 1):
+        package = Path(*module[:depth], "__init__.py")
+        if (root / package).is_file():
+            yield str(package)
+    single = Path(*module).with_suffix(".py")
+    if (root / single).is_file():
+        yield str(single)
