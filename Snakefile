@@ -55,17 +55,17 @@ rule all:
 
 
 rule figures:
+    """All figures, from recorded results."""
     input:
         expand("<paper>/figures/{figure}.{ending}", figure=FIGURES, ending=["pdf", "png"]),
-    """All figures, from recorded results."""
     localrule: True
 
 
 rule records:
+    """The records and the verdicts on the claims."""
     input:
         expand(f"{RECORDS}/{{record}}.csv", record=RECORD_TABLES),
         f"{RECORDS}/claims.json",
-    """The records and the verdicts on the claims."""
     localrule: True
 
 

@@ -66,6 +66,7 @@ class Agent:
         self.choices = np.zeros((0, problem.n), dtype=np.int64)
         self.returns = np.zeros(0)
         self.losses = np.zeros(0)  # what finalists are ranked by: KL, or NLL where the reward is the perplexity's
+        self.kls = np.zeros(0)
         self.feasible = np.zeros(0, dtype=bool)
         self.scale, self.offset = 1.0, 0.0
         self.taught = np.zeros((0, problem.n), dtype=np.int64)  # allocations whose trajectories are cloned
@@ -169,6 +170,7 @@ class Agent:
         self.choices = np.vstack([self.choices, steps.actions])
         self.returns = np.append(self.returns, terms["total"])
         self.losses = np.append(self.losses, score.kl if self.params.reward.quality == "kl" else score.nll)
+        self.kls = np.append(self.kls, score.kl)
         self.feasible = np.append(self.feasible, info["feasible"])
         if self.surrogate is not None and np.isfinite(score.kl):
             self.surrogate.add(steps.actions, score.kl)
@@ -178,7 +180,8 @@ class Agent:
             self.scale = 1.0 / max(float(np.std(finite)) if len(finite) > 1 else 1.0, 1e-6)
         if self.demonstrations is not None and self.episode % self.params.refresh == 0:
             self.renew_demonstrations()
-        learned = self.learn() if self.episode >= self.params.warmup_episodes else {}
+        # the last episode is the policy's own: what was evaluated is what is saved
+        learned = self.learn() if self.params.warmup_episodes <= self.episode < self.run.evals else {}
         best = self.ranked()
         self.run.log(
             {
@@ -187,7 +190,7 @@ class Agent:
                 "ppl": score.ppl,
                 "bytes": info["bytes"],
                 "feasible": info["feasible"],
-                "best": self.losses[best[0]] if len(best) else None,
+                "best": self.kls[best[0]] if len(best) else None,
                 **{f"reward_{name}": value for name, value in terms.items()},
                 **learned,
             }
@@ -249,26 +252,24 @@ class Agent:
 
     def finish(self) -> Allocation:
         """Choose on selection text among the finalists and the start; save the policy."""
-        policy = self.policy()
-        policy.save(self.run.out_dir)
+        self.policy().save(self.run.out_dir)
         greedy = self.greedy()
         candidates = [self.choices[row] for row in self.ranked()[: self.params.finalists]]
         if self.start is not None:
             candidates = [self.start, *(x for x in candidates if not np.array_equal(x, self.start))]
-        if not candidates:
-            said = f"no feasible episode in {self.episode}: the policy's greedy allocation under the feasibility mask"
+        own = self.feasible if self.params.masked else self.feasible[:-1]  # the last one was made to fit
+        if not own.any() or not candidates:
+            said = f"no feasible episode in {len(own)}: the policy's greedy allocation under the feasibility mask"
             return Allocation(greedy, "policy", greedy, projected=True, notes=said)
         choice, where = choose(self.problem, candidates, self.params.reward.quality)
-        said = (
-            "the warm start stands: no finalist beat it on selection text"
-            if self.start is not None and where == 0
-            else ""
-        )
-        return Allocation(choice, "best", greedy, self.start, projected=False, notes=said)
+        stands = self.start is not None and where == 0
+        said = "the warm start stands: no finalist beat it on selection text" if stands else ""
+        projected = not self.params.masked and np.array_equal(choice, greedy)
+        return Allocation(choice, "best", greedy, self.start, projected=projected, notes=said)
 
     def state_dict(self) -> dict[str, Any]:
         """For ``torch.save``; loadable with ``weights_only=True``."""
-        arrays = ("choices", "returns", "losses", "feasible", "taught", "taught_budgets")
+        arrays = ("choices", "returns", "losses", "kls", "feasible", "taught", "taught_budgets")
         return {
             "learner": self.learner.state_dict(),
             "arrays": {name: torch.from_numpy(getattr(self, name).copy()) for name in arrays},

@@ -22,7 +22,7 @@ from ramp import cli
 from ramp.cli import log
 from ramp.errors import RampError
 from ramp.fetch import FetchError, SourceAbsent, fetch, require_room, tree_files, tree_sha256
-from ramp.files import atomic_path, read_json, require_file, write_json
+from ramp.files import atomic_path, read_json, remove, require_file, write_json
 from ramp.registry import PathSource, Registry, load_registry
 
 ABSENT = "absent"
@@ -40,6 +40,8 @@ def fetch_asset(registry: Registry, name: str, out_dir: Path) -> dict[str, Any]:
     """
     asset = registry.get(name)
     reasons = []
+    for left_by_a_killed_job in out_dir.glob(".*.partial"):
+        remove(left_by_a_killed_job)
     for source in asset.sources:
         try:
             out_dir.mkdir(parents=True, exist_ok=True)

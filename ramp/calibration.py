@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from ramp.block_visit import BlockVisit, CalibrationError, Stats
 from ramp.files import atomic_path, require_file, sha256_file
 from ramp.models import (
     CheckpointReader,
+    LinearSpec,
     architecture,
     check_linears,
     list_linears,
@@ -172,6 +173,26 @@ def stream(
         block.to_empty(device="meta")
     if result is not None:
         result(hidden)
+
+
+@torch.no_grad()
+def each_block(
+    model_dir: str | Path,
+    *,
+    device: torch.device | str,
+    dtype: torch.dtype = torch.float32,
+    fold: StateEdit | None = None,
+) -> Iterator[tuple[nn.Module, dict[LinearSpec, nn.Linear]]]:
+    """The decoder blocks in order, each with its linears, one in memory at a time: no text, no activations."""
+    reader, config = CheckpointReader(model_dir), read_config(model_dir)
+    linears = list_linears(config)
+    check_linears(reader, linears)
+    skeleton = build_skeleton(config, dtype)
+    for layer in range(config.num_hidden_layers):
+        block = load_block(skeleton, reader, layer, device=device, dtype=dtype, fold=fold)
+        found: dict[LinearSpec, Any] = {x: skeleton.get_submodule(x.name) for x in linears if x.layer == layer}
+        yield block, found
+        block.to_empty(device="meta")
 
 
 def progress(n_blocks: int) -> Iterable[int]:

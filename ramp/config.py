@@ -166,8 +166,9 @@ class Study(Section):
     """Processor threads per model job. One: two OpenMP threads spin on a busy machine, two processes do not."""
     memory_mb: PositiveInt = 4000
     """Host memory that a model job may take, in MB; schedulers reserve it."""
-    gpus: Annotated[int, Field(ge=0)] = 0
-    """GPUs that a model job occupies, counted by the scheduler (``--resources gpu=N`` says how many there are)."""
+    gpus: Annotated[int, Field(ge=0)] | None = None
+    """GPUs that a model job occupies; null: one where ``device`` is or finds a GPU. ``--resources gpu=N`` says how
+    many there are; each job then gets one of its own."""
 
     source: Name
     """The model that is searched on."""

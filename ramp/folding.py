@@ -62,9 +62,9 @@ KINDS = {
 """Sites that each kind folds. SmoothQuant folds into norms only, as its authors do."""
 
 LIMITS = {"attn_in": 2.0**8, "o_in": 2.0**4, "mlp_in": 2.0**8, "down_in": 2.0**4}
-"""Searched scales are kept within 1/limit .. limit. Rows of v and up are divided by theirs, and a 6-bit grid step of 1e-3
-divided by more than 16 would fall under 2^-14, the smallest normal float16 (``ramp.quantizers.affine.SCALE_MIN``); norm
-gains are stored in float32 and have more room."""
+"""Searched scales are kept within 1/limit .. limit. Rows of v and up are divided by theirs, and a 6-bit grid step of
+1e-3 divided by more than 16 would fall under 2^-14, the smallest normal float16 (``ramp.quantizers.affine.SCALE_MIN``);
+norm gains are stored in float32 and have more room."""
 
 
 class FoldingError(RampError):

@@ -12,7 +12,7 @@ stopped (``ramp.resume``).
 
 ``episodes.jsonl`` has one JSON object per episode: ``episode``, ``evals`` and ``tokens`` (forward tokens so far,
 sensitivities included), ``proposer``, ``kl`` and ``ppl`` on search text (null where not finite), ``bytes``, ``best``
-(the loss of the best so far), and for learned methods ``feasible``, the reward's terms ``reward_quality``,
+(KL of the best feasible one so far, or null), and for learned methods ``feasible``, the reward's terms ``reward_quality``,
 ``reward_saving``, ``reward_overshoot``, ``reward_cliff``, ``reward_total`` and the learner's ``critic_loss``,
 ``actor_loss``, ``alpha``, ``entropy``.
 """
@@ -59,7 +59,7 @@ def read_proxy(path: Path, linears: Sequence[LinearSpec], widths: Sequence[int])
 def build_problem(args: Any, state: State) -> Problem:
     """The problem on a real model: bank, folded float model, two scorers, features, proxy."""
     from ramp.bank import Bank
-    from ramp.evaluation import Scorer
+    from ramp.divergence import Scorer
     from ramp.folding import folded_float_model, load_fold
     from ramp.text import token_windows
 
@@ -74,13 +74,13 @@ def build_problem(args: Any, state: State) -> Problem:
     for text, path in (("search", args.search_text), ("selection", args.selection_text)):
         windows = token_windows(tokenizer, path, length=args.search_length, count=args.search_windows)
         scorers[text] = Scorer(model, windows)
-    assembler = bank.assembler(model)  # keeps packed codes, swaps in what changed
-    names = [linear.name for linear in linears]
+    if [linear.name for linear in bank.linears] != [linear.name for linear in linears]:
+        raise AllocationError(f"{args.bank} is the bank of another model than {args.model_dir}: pass its own")
     widths = tuple(int(width) for width in bank.widths)
 
     def scored(text: str) -> Callable[[np.ndarray], Score]:
         def score(choice: np.ndarray) -> Score:
-            assembler({name: widths[index] for name, index in zip(names, choice, strict=True)})
+            bank.assemble(model, choice)  # in place; writes only what changed since the last one
             return scorers[text].score(model)
 
         return score

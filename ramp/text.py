@@ -193,8 +193,11 @@ def write_documents(path: Path, documents: Iterable[Document]) -> None:
 def read_documents(path: str | Path) -> list[Document]:
     """The documents of one role, each checked against its own sha256."""
     path = require_file(path, "text")
+    *lines, rest = path.read_text(encoding="utf-8").split("\n")  # not splitlines: texts hold other separators
+    if rest:
+        raise TextError(f"{path} ends in the middle of a line: write the texts again with ramp.text")
     documents = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], start=1):
+    for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
             document = Document(row["doc"], row["text"])

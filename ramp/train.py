@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ramp import cli
 from ramp.cli import log
 from ramp.errors import RampError
-from ramp.files import atomic_path, write_json
+from ramp.files import atomic_path, sha256_file, write_json
 from ramp.hf_folder import save_model, save_tokenizer
 from ramp.models import list_linears
 from ramp.text import Document, read_documents
@@ -217,7 +217,7 @@ def make_model(name: str, text: Path, steps: int, seed: int, out_dir: Path) -> d
             "kind": "trained",
             "source": f"ramp.train preset {name}",
             "revision": f"{steps} steps, seed {seed}",
-            "sha256": None,
+            "sha256": sha256_file(partial / "model.safetensors"),
             "bytes": (partial / "model.safetensors").stat().st_size,
             "licence": "our own",
             "path": ".",

@@ -90,7 +90,8 @@ def test_hessians_and_statistics_equal_explicit_ones(model_dir: Path) -> None:
             assert torch.equal(block.hessian(kind), hessian)
 
     stream(model_dir, windows, visit, device="cpu")
-    assert len(visited) == 14 and len(set(visited)) == 14
+    assert len(visited) == 14
+    assert len(set(visited)) == 14
 
 
 def test_replaced_weights_change_later_sites_and_later_blocks(tiny_llama_dir: Path) -> None:
@@ -224,7 +225,8 @@ def test_command_line_writes_statistics(tiny_llama_dir: Path, tmp_path: Path) ->
     with safe_open(out, framework="pt") as handle:
         about = handle.metadata()["ramp"]
         names = set(handle.keys())
-    assert '"tokens": 128' in about and '"windows": 2' in about
+    assert '"tokens": 128' in about
+    assert '"windows": 2' in about
     assert names == {
         f"model.layers.{layer}.{kind}/{key}"
         for layer in (0, 1)

@@ -105,7 +105,15 @@ def test_all_faults_are_told_at_once() -> None:
             "folds": {"awq": {"kidn": 1}},
         }
     )
-    starts = ["study:", "source:", "methods:", "budgets[0]:", "depths.quick.evals:", "unknown key 'kidn'", "unknown key 'modles'"]
+    starts = [
+        "study:",
+        "source:",
+        "methods:",
+        "budgets[0]:",
+        "depths.quick.evals:",
+        "unknown key 'kidn'",
+        "unknown key 'modles'",
+    ]
     for start in starts:
         assert sum(line.startswith(start) for line in lines) == 1, (start, lines)
     assert len(lines) == len(starts)

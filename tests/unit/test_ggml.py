@@ -213,3 +213,12 @@ def test_q8_0_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
         ggml.q8_0_encode(rows * float("inf"), name="embed")
     with pytest.raises(QuantizeError, match="blocks of 34"):
         ggml.q8_0_decode(whole[:, 1:])
+
+
+def test_q8_0_rounds_halves_away_from_zero() -> None:
+    row = torch.arange(32.0) - 16.5  # every value but one is a half, and with a maximum of 127 the step is 1
+    row[0] = 127
+    codes = ggml.q8_0_encode(row[None])[0, 2:].view(torch.int8)
+    assert codes[1:].tolist() == [int(x - 0.5) if x < 0 else int(x + 0.5) for x in row[1:].tolist()]
+    expected = gguf.quants.quantize(row[None].numpy(), gguf.GGMLQuantizationType.Q8_0)
+    assert np.array_equal(ggml.q8_0_encode(row[None]).numpy(), expected)

@@ -70,7 +70,7 @@ rule train:
     threads: STUDY.threads
     resources:
         mem_mb=STUDY.memory_mb,
-        gpu=STUDY.gpus,
+        gpu=GPUS,
     params:
         preset=train_preset,
         steps=train_steps,

@@ -18,7 +18,7 @@ rule calibration:
     threads: STUDY.threads
     resources:
         mem_mb=STUDY.memory_mb,
-        gpu=STUDY.gpus,
+        gpu=GPUS,
     params:
         tokens=calibration_tokens,
         length=STUDY.calibration.length,
@@ -48,7 +48,7 @@ rule fold:
     threads: STUDY.threads
     resources:
         mem_mb=STUDY.memory_mb,
-        gpu=STUDY.gpus,
+        gpu=GPUS,
     params:
         tokens=calibration_tokens,
         length=STUDY.calibration.length,
@@ -84,7 +84,7 @@ rule bank:
     threads: STUDY.threads
     resources:
         mem_mb=STUDY.memory_mb,
-        gpu=STUDY.gpus,
+        gpu=GPUS,
     params:
         tokens=calibration_tokens,
         length=STUDY.calibration.length,
@@ -120,7 +120,7 @@ rule sensitivity:
     threads: STUDY.threads
     resources:
         mem_mb=2 * STUDY.memory_mb,
-        gpu=STUDY.gpus,
+        gpu=GPUS,
     params:
         windows=STUDY.sensitivity.windows,
         length=STUDY.sensitivity.length,

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ BASE = Path(workflow.basedir)
 sys.path.insert(0, str(BASE))
 
 from ramp.errors import RampError
-from ramp.methods import discover, load_method
+from ramp.methods import discover, load_method, parse_params
 from ramp.registry import load_registry
 from ramp.validation import ConfigError, validate
 from workflow.scripts.plan import GGML, Plan, PlanError, used_methods
@@ -29,6 +30,8 @@ def checked_plan():
         found = discover(BASE / "baselines")
         study = validate(config, methods=found, models=registry.of_type("model"))
         methods = {name: load_method(found[name]) for name in used_methods(study)}
+        for name, values in study.params.items():
+            parse_params(methods.get(name) or load_method(found[name]), values)
         plan = Plan(study, methods, registry)
         plan.task_rows, plan.target_rows  # asked for here so that their faults are told at start
         return plan
@@ -64,6 +67,10 @@ RECORD_TABLES = ("records", "windows", "items", "allocations", "episodes", "acti
 DRAWINGS = ("figures", "tables", "paper")
 PAPER_SUFFIXES = (".typ", ".yaml", ".bib", ".md")
 FIGURES = ("pareto", "allocation", "learning", "outliers", "transfer")
+
+# GPUs that a model job asks the scheduler for; whether there is one is asked without importing torch.
+HAS_GPU = STUDY.device.startswith("cuda") or (STUDY.device == "auto" and shutil.which("nvidia-smi") is not None)
+GPUS = int(HAS_GPU) if STUDY.gpus is None else STUDY.gpus
 
 # Jobs run the interpreter that runs Snakemake, unless Snakemake brings an environment of its own (--sdm conda).
 OWN_ENVIRONMENT = {str(method) for method in workflow.deployment_settings.deployment_method or ()}
@@ -193,7 +200,9 @@ def allocation_of(wildcards):
 
 def width_option(wildcards, input):
     """What widths a row is quantized to, as an option of ``ramp.quantize``."""
-    return f"--allocation {input.allocation}" if input.allocation else f"--bits {wildcards.budget}"
+    if input.allocation:
+        return f"--allocation {input.allocation}"
+    return f"--bits {wildcards.budget} --params {method_parameters(wildcards)}"
 
 
 def transferred_policy(wildcards):
@@ -234,8 +243,17 @@ def reference_files(wildcards):
     return [f"{R}/reference/{wildcards.model}/{text}.safetensors" for text in PLAN.texts(wildcards.model)]
 
 
-def reference_options(wildcards, input):
-    return [f"{Path(file).stem}={file}" for file in input.references]
+def same_network(wildcards):
+    """Metrics that a row shares: the released file is the float model's network, with another size."""
+    float_row = wildcards.row.replace("released-", "float-", 1)
+    return f"{R}/metrics/{wildcards.model}/{float_row}.json" if float_row != wildcards.row else []
+
+
+def measured_on(wildcards, input):
+    """What a row is measured on, as an option of ``ramp.evaluation row``."""
+    if input.same_as:
+        return f"--same-as {input.same_as}"
+    return "--reference " + " ".join(f"{Path(file).stem}={file}" for file in input.references)
 
 
 def halo_files(ending):

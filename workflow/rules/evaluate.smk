@@ -49,7 +49,7 @@ rule quantize:
     threads: STUDY.threads
     resources:
         mem_mb=STUDY.memory_mb,
-        gpu=STUDY.gpus,
+        gpu=GPUS,
     params:
         study=STUDY.study,
         tokens=calibration_tokens,
@@ -85,7 +85,7 @@ rule reference:
     threads: STUDY.threads
     resources:
         mem_mb=STUDY.memory_mb,
-        gpu=STUDY.gpus,
+        gpu=GPUS,
     params:
         length=STUDY.evaluation.length,
         windows=window_count,
@@ -106,6 +106,7 @@ rule evaluate:
         weights=row_weights,
         model="<results>/models/{model}/asset.json",
         references=reference_files,
+        same_as=same_network,
         allocation=row_allocation,
         code=sources("ramp/evaluation.py"),
     output:
@@ -119,9 +120,9 @@ rule evaluate:
     threads: STUDY.threads
     resources:
         mem_mb=STUDY.memory_mb,
-        gpu=STUDY.gpus,
+        gpu=GPUS,
     params:
-        references=reference_options,
+        measured=measured_on,
         allocation=allocation_option,
         device=STUDY.device,
         dtype=STUDY.dtype,
@@ -129,7 +130,7 @@ rule evaluate:
         "evaluating {wildcards.model}: {wildcards.row}"
     shell:
         "lease python -m ramp.evaluation row --row-dir $(dirname {input.meta})"
-        " --model-dir $(dirname {input.model}) --reference {params.references} {params.allocation}"
+        " --model-dir $(dirname {input.model}) {params.measured} {params.allocation}"
         " --out {output.metrics} --threads {threads} --device {params.device} --dtype {params.dtype} > {log} 2>&1"
 
 
@@ -152,7 +153,7 @@ rule tasks_scored:
     threads: STUDY.threads
     resources:
         mem_mb=STUDY.memory_mb,
-        gpu=STUDY.gpus,
+        gpu=GPUS,
     params:
         names=STUDY.tasks.names,
         folder=tasks_folder,

@@ -186,5 +186,5 @@ rule html:
     message:
         "writing {output.html}"
     shell:
-        "python -m snakemake --snakefile {input.snakefile} --configfile {input.config} --nolock"
-        " --report {output.html} records paper > {log} 2>&1"
+        "python -m snakemake records paper --snakefile {input.snakefile} --configfile {input.config} --nolock"
+        " --report {output.html} > {log} 2>&1"

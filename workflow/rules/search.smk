@@ -28,7 +28,7 @@ rule search:
     threads: STUDY.threads
     resources:
         mem_mb=STUDY.memory_mb,
-        gpu=STUDY.gpus,
+        gpu=GPUS,
     params:
         study=STUDY.study,
         windows=STUDY.search.windows,

@@ -105,7 +105,9 @@ class Plan:
         mixed = [*self.study.transfer.rivals, self.transferred]
         for model in self.study.targets:
             rows += self.reference_rows(model)
-            rows += [Row(model, *row.rsplit("-b", 1), self.study.limits.seeds[0]) for row in self.study.transfer.uniform]
+            rows += [
+                Row(model, *row.rsplit("-b", 1), self.study.limits.seeds[0]) for row in self.study.transfer.uniform
+            ]
             for method in mixed:
                 known = self.study.transfer.method if method == self.transferred else method
                 rows += [Row(model, method, bits(b), s) for b in self.study.target_budgets for s in self.seeds(known)]
@@ -133,7 +135,9 @@ class Plan:
         missing = sorted(set(wanted) - {row.short for row in self.source_rows})
         if missing:
             known = ", ".join(sorted({row.short for row in self.source_rows}))
-            raise PlanError(f"depths.{self.study.depth}.task_rows: the study has no row '{missing[0]}' (known: {known})")
+            raise PlanError(
+                f"depths.{self.study.depth}.task_rows: the study has no row '{missing[0]}' (known: {known})"
+            )
         return [row for row in self.source_rows if row.short in set(wanted) and row.seed == self.study.limits.seeds[0]]
 
     def fold_of(self, method: str) -> str:

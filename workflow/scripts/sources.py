@@ -17,13 +17,16 @@ PACKAGES = ("ramp", "baselines", "paper", "workflow")
 def closure(root: Path, *files: str) -> list[str]:
     """``files`` and every project file that they import, directly or not; sorted, relative to ``root``.
 
-    A missing file raises ``FileNotFoundError`` with its path: a rule that names a stage which is not there is wrong.
+    A folder stands for what ``python -m`` runs of a package: its ``__init__`` and ``__main__`` files. A missing file
+    raises ``FileNotFoundError`` with its path: a rule that names a stage which is not there is wrong.
     """
     found: set[str] = set()
     waiting = [str(Path(file)) for file in files]
     while waiting:
         file = waiting.pop()
-        if file not in found:
+        if (root / file).is_dir():
+            waiting += [f"{file}/__init__.py", f"{file}/__main__.py"]
+        elif file not in found:
             found.add(file)
             waiting += imported(root, file)
     return sorted(found)
@@ -39,16 +42,28 @@ def imported(root: Path, file: str) -> tuple[str, ...]:
     return tuple(sorted({source for module in modules for source in _files_of(root, module)}))
 
 
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes below ``node`` that can run: what stands under ``if TYPE_CHECKING`` changes no result."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            for other in child.orelse:
+                yield other
+                yield from _statements(other)
+            continue
+        yield child
+        yield from _statements(child)
+
+
 def _modules(tree: ast.Module, own: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     """Every module that may be imported, as parts; ``from a import b`` gives ``a`` and ``a.b``."""
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.Import):
             yield from (tuple(alias.name.split(".")) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = own[: -node.level] if node.level else ()
             base += tuple((node.module or "").split(".")) if node.module else ()
             yield base
-            yield from (*((*base, alias.name) for alias in node.names),)
+            yield from ((*base, alias.name) for alias in node.names)
 
 
 def _files_of(root: Path, module: tuple[str, ...]) -> Iterator[str]:

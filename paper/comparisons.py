@@ -1,0 +1,95 @@
+"""Two entries side by side: bytes saved, and KL and perplexity paired on the same windows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from paper.intervals import Estimate, exponential, paired_difference, paired_ratio, task_mean_ratio
+from paper.study import Entry, Study
+
+
+@dataclass(frozen=True)
+class Pair:
+    """``entry`` against ``rival`` on one text: below zero (KL) and below one (perplexity) favour ``entry``."""
+
+    entry: Entry
+    rival: Entry
+    text: str
+    n_windows: int
+    kl_difference: Estimate | None  # nats per token
+    kl_ratio: Estimate | None
+    ppl_ratio: Estimate
+
+    @property
+    def reading(self) -> str:
+        """One word for the KL (perplexity where there is none): better, worse, or within noise."""
+        side = self.kl_difference.side(0.0) if self.kl_difference else self.ppl_ratio.side(1.0)
+        return {-1: "better", 0: "within noise", 1: "worse"}[side]
+
+
+def saving(entry: Entry, rival: Entry, column: str) -> float | None:
+    """Share of ``rival``'s bytes that ``entry`` does without; ``column`` is bytes_linear or bytes_file."""
+    ours, theirs = entry.mean(column), rival.mean(column)
+    return 1 - ours / theirs if ours and theirs else None
+
+
+def pair(study: Study, entry: Entry, rival: Entry, text: str) -> Pair | None:
+    """The paired comparison of two entries of one model, or None where they share no windows."""
+    found = [study.sums(each, text, "nll") for each in (entry, rival)]
+    if found[0] is None or found[1] is None:
+        return None
+    nll, tokens, n_windows = _aligned(found[0], found[1])
+    if n_windows == 0:
+        return None
+    difference = ratio = None
+    kl = [study.sums(each, text, "kl") for each in (entry, rival)]
+    if kl[0] is not None and kl[1] is not None:
+        (a, b), kl_tokens, shared = _aligned(kl[0], kl[1])
+        if shared:
+            difference = paired_difference(a, b, kl_tokens)
+            ratio = paired_ratio(a, b, kl_tokens) if b.sum() > 0 else None
+    return Pair(entry, rival, text, n_windows, difference, ratio, exponential(paired_difference(*nll, tokens)))
+
+
+Sums = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def _aligned(a: Sums, b: Sums) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray, int]:
+    """The windows that both have: (a, b) sums [seeds, shared], tokens [shared], how many are shared."""
+    shared, in_a, in_b = np.intersect1d(a[2], b[2], return_indices=True)
+    return (a[0][:, in_a], b[0][:, in_b]), a[1][in_a], len(shared)
+
+
+def task_ratio(study: Study, entry: Entry, reference: Entry) -> tuple[Estimate, int, list[str]] | None:
+    """Mean accuracy over tasks relative to ``reference``, item by item.
+
+    Returns:
+        The ratio with its interval, the number of shared items and the tasks; None where the two share no items.
+    """
+    a, b = _answers(study, entry), _answers(study, reference)
+    ours, theirs = {}, {}
+    for task in sorted(set(a) & set(b)):
+        shared = sorted(set(a[task]) & set(b[task]))
+        if shared:
+            ours[task] = np.array([a[task][item] for item in shared])
+            theirs[task] = np.array([b[task][item] for item in shared])
+    if not ours or sum(values.sum() for values in theirs.values()) == 0:
+        return None
+    return task_mean_ratio(ours, theirs), sum(len(values) for values in ours.values()), sorted(ours)
+
+
+def _answers(study: Study, entry: Entry) -> dict[str, dict[int, float]]:
+    """Per task and item the share of seeds that answered rightly."""
+    frame = study.frame("items")
+    if frame is None:
+        return {}
+    part = frame[(frame["model"] == entry.model) & (frame["method"] == entry.method) & (frame["grid"] == entry.grid)]
+    part = part[(part["stage"] == entry.stage) & ((part["budget_bits"] - entry.budget_bits).abs() < 1e-9)]
+    part = part[(part["fold"] == entry.fold) & (part["group_size"] == entry.group_size)]
+    means = part.assign(correct=part["correct"].astype("float64")).groupby(["task", "doc_id"])["correct"].mean()
+    answers: dict[str, dict[int, float]] = {}
+    for (task, item), share in means.items():
+        answers.setdefault(str(task), {})[int(item)] = float(share)
+    return answers

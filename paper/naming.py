@@ -1,0 +1,89 @@
+"""How methods, models, texts and roles are called in tables and figures, and the order in which they stand."""
+
+from __future__ import annotations
+
+METHODS: dict[str, str] = {
+    "released": "released file",
+    "float": "float",
+    "rtn": "RTN",
+    "gptq": "GPTQ",
+    "awq": "AWQ",
+    "awq_gptq": "AWQ + GPTQ",
+    "uniform": "uniform",
+    "random_search": "random search",
+    "knapsack": "Fisher knapsack",
+    "ramp_paper": "RAMP (paper)",
+    "ramp": "RAMP (ours)",
+    "ramp_paper_transfer": "RAMP (paper), transferred",
+    "ramp_transfer": "RAMP (ours), transferred",
+}
+"""Titles of the methods known here, in table order; others are shown by their own name after these."""
+
+RAMP_METHODS = ("ramp_paper", "ramp")
+"""The learned search: as far as the paper is known, and our default."""
+
+SEARCH_METHODS = ("random_search", *RAMP_METHODS)
+"""Methods that spend evaluations on search text."""
+
+UNIFORM_METHODS = ("rtn", "gptq", "awq", "awq_gptq", "uniform")
+"""Methods that give every linear the same width."""
+
+MODELS: dict[str, str] = {
+    "smollm2-135m": "SmolLM2-135M-Instruct",
+    "qwen2.5-coder-0.5b": "Qwen2.5-Coder-0.5B-Instruct",
+    "gemma3-270m": "Gemma-3-270M",
+    "llama-2-7b": "Llama-2-7B",
+    "llama-2-13b": "Llama-2-13B",
+    "llama-3-8b": "Llama-3-8B",
+    "mistral-7b-v0.1": "Mistral-7B-v0.1",
+}
+
+TEXTS: dict[str, str] = {"heldout": "held-out text", "wikitext2": "WikiText-2 test"}
+
+TASKS: dict[str, str] = {
+    "piqa": "PIQA",
+    "hellaswag": "HellaSwag",
+    "winogrande": "WinoGrande",
+    "arc_easy": "ARC-easy",
+    "arc_challenge": "ARC-challenge",
+    "boolq": "BoolQ",
+    "openbookqa": "OpenBookQA",
+}
+
+ROLES = ("q", "k", "v", "o", "gate", "up", "down")
+"""Roles of the linears of a decoder block in forward order (as ``ramp.models.ROLES``, without its imports)."""
+
+
+def method_title(method: str) -> str:
+    """The title of a method; a method of a user's own goes by its file's name."""
+    if method in METHODS:
+        return METHODS[method]
+    if method.endswith("_transfer"):
+        return f"{method_title(method.removesuffix('_transfer'))}, transferred"
+    return method
+
+
+def method_rank(method: str) -> tuple[int, str]:
+    """Sort key: known methods in the order of ``METHODS``, then the others by name."""
+    known = list(METHODS)
+    return (known.index(method) if method in known else len(known), method)
+
+
+def model_title(model: str) -> str:
+    """The full name of a model, or its short name where no other is known."""
+    return MODELS.get(model, model)
+
+
+def text_title(text: str) -> str:
+    """What a text is called in a sentence."""
+    return TEXTS.get(text, text)
+
+
+def task_title(task: str) -> str:
+    """What a task is called in its own paper."""
+    return TASKS.get(task, task)
+
+
+def bits_title(bits: float) -> str:
+    """A budget without needless zeros: 4 or 3.65."""
+    return f"{bits:g}"

@@ -1,0 +1,225 @@
+"""The records of one study, as tables and figures ask for them: rows gathered over seeds, paired windows and items."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from paper.intervals import Estimate, exponential, mean_interval
+from paper.naming import RAMP_METHODS, bits_title, method_rank, method_title, text_title
+from ramp.errors import RampError
+from ramp.records import instances, read_all, read_claims
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ENTRY = ["model", "method", "grid", "stage", "budget_bits", "group_size", "fold"]
+"""The record key without study and seed: what one line of a table stands for."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a table: a method at a budget on a model, with one record per seed."""
+
+    model: str
+    method: str
+    grid: str
+    stage: str
+    budget_bits: float
+    group_size: int
+    fold: str
+    records: Any  # pandas.DataFrame, one row per seed, sorted by seed
+
+    @property
+    def title(self) -> str:
+        """Method and budget, as a reader is told."""
+        if self.method in ("float", "released"):
+            return method_title(self.method)
+        grid = " on the ggml grid" if self.grid == "ggml" else ""
+        return f"{method_title(self.method)}, {bits_title(self.budget_bits)} bits{grid}"
+
+    @property
+    def row(self) -> str:
+        """Name of the row as claims.json lists it."""
+        seeds = ",".join(str(seed) for seed in self.records["seed"])
+        grid = "-ggml" if self.grid == "ggml" else ""
+        return f"{self.model}/{self.method}-b{bits_title(self.budget_bits)}{grid}-s{seeds}"
+
+    def mean(self, column: str) -> float | None:
+        """Mean over seeds of a column; None where it is absent or empty."""
+        if column not in self.records:
+            return None
+        values = self.records[column].astype("float64").dropna()
+        return float(values.mean()) if len(values) else None
+
+    @property
+    def note(self) -> str:
+        """The notes of the records, each once."""
+        notes = [str(note) for note in self.records["note"]] if "note" in self.records else []
+        return "; ".join(dict.fromkeys(note for note in notes if note))
+
+
+class Study:
+    """Everything that tables, figures, claims and text read; nothing else is read by them."""
+
+    def __init__(self, frames: dict[str, pd.DataFrame], claims: list[dict[str, Any]] | None = None) -> None:
+        self.frames = frames
+        self.claims = claims
+        if "records" not in frames or frames["records"].empty:
+            raise RampError("the records hold no rows in records.csv: run the study first, or point --records elsewhere")
+
+    @classmethod
+    def read(cls, folder: str | Path, claims: str | Path | None = None) -> Study:
+        """Read a records folder, with its claims.json (or the one given) where there is one."""
+        file = Path(claims) if claims else Path(folder) / "claims.json"
+        return cls(read_all(folder), read_claims(file) if file.is_file() else None)
+
+    def frame(self, name: str) -> pd.DataFrame | None:
+        """A table of the records, or None where it is absent or has no rows."""
+        frame = self.frames.get(name)
+        return None if frame is None or frame.empty else frame
+
+    @cached_property
+    def name(self) -> str:
+        """Name of the study."""
+        return str(self.frames["records"]["study"].iloc[0])
+
+    @cached_property
+    def entries(self) -> list[Entry]:
+        """All lines, by model, stage and grid, method and budget, in table order."""
+        found = []
+        for key, rows in self.frames["records"].groupby(ENTRY, sort=True):
+            values = dict(zip(ENTRY, key, strict=True))
+            values["group_size"] = int(values["group_size"])
+            found.append(Entry(**values, records=rows.sort_values("seed")))
+        return sorted(
+            found, key=lambda e: (self._model_rank(e.model), e.grid == "ggml", method_rank(e.method), e.budget_bits)
+        )
+
+    def _model_rank(self, model: str) -> tuple[bool, str]:
+        return (model != self.source, model)
+
+    @cached_property
+    def models(self) -> list[str]:
+        """The models, the source first."""
+        return sorted({str(model) for model in self.frames["records"]["model"]}, key=self._model_rank)
+
+    @cached_property
+    def source(self) -> str:
+        """The model on which the policy was trained: the transfer's source, else the one that was searched."""
+        transfer = self.frame("transfer")
+        if transfer is not None:
+            return str(transfer["source"].iloc[0])
+        records = self.frames["records"]
+        searched = records[records["method"].isin(RAMP_METHODS)]
+        return str((records if searched.empty else searched)["model"].value_counts().index[0])
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """The evaluated texts, held-out first."""
+        return sorted(instances(self.frames["records"].columns, "text"), key=lambda text: (text != "heldout", text))
+
+    @cached_property
+    def tasks(self) -> list[str]:
+        """The commonsense tasks that were scored."""
+        return instances(self.frames["records"].columns, "task")
+
+    @cached_property
+    def primary_text(self) -> str:
+        """The text that claims are judged on: WikiText-2 on the paper's own model, held-out text elsewhere."""
+        if self.is_paper_model(self.source) and "wikitext2" in self.texts:
+            return "wikitext2"
+        return "heldout"
+
+    @staticmethod
+    def is_paper_model(model: str) -> bool:
+        """Whether a model is Llama-2-7B, on which the paper states its results."""
+        return model == "llama-2-7b"
+
+    def find(
+        self,
+        model: str,
+        method: str | None = None,
+        bits: float | None = None,
+        *,
+        grid: str | None = "affine",
+        stage: str | None = "final",
+    ) -> list[Entry]:
+        """Entries of a model that match; ``None`` leaves a field free. Rows assembled from the bank are not final."""
+        return [
+            entry
+            for entry in self.entries
+            if entry.model == model
+            and (method is None or entry.method == method)
+            and (bits is None or abs(entry.budget_bits - bits) < 1e-9)
+            and (grid is None or entry.grid == grid)
+            and (stage is None or entry.stage == stage)
+        ]
+
+    def one(self, model: str, method: str, bits: float | None = None, **free: Any) -> Entry | None:
+        """The first entry that matches, or None."""
+        found = self.find(model, method, bits, **free)
+        return found[0] if found else None
+
+    def float_entry(self, model: str) -> Entry | None:
+        """The float reference of a model."""
+        return self.one(model, "float", grid=None, stage=None)
+
+    def float_title(self, model: str) -> str:
+        """What the float reference is; a de-quantized released file is never called FP16."""
+        entry = self.float_entry(model)
+        note = entry.note.split(";")[0].strip() if entry else ""
+        if "de-quantized" in note:
+            return note
+        if self.one(model, "released", grid=None, stage=None):
+            return "released checkpoint, de-quantized"
+        return f"float ({note})" if note else "float checkpoint"
+
+    def sums(self, entry: Entry, text: str, what: str) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """Window sums of ``nll`` or ``kl``: values [seeds, windows], tokens [windows], window numbers [windows]."""
+        frame = self.frame("windows")
+        if frame is None:
+            return None
+        part = frame[(frame["text"] == text) & (frame["model"] == entry.model) & (frame["method"] == entry.method)]
+        part = part[(part["grid"] == entry.grid) & (part["stage"] == entry.stage) & (part["fold"] == entry.fold)]
+        part = part[(part["budget_bits"] - entry.budget_bits).abs() < 1e-9]
+        part = part[part["group_size"] == entry.group_size]
+        table = part.pivot(index="seed", columns="window", values=what).dropna(axis=1).astype("float64")
+        if table.empty:
+            return None
+        tokens = part.groupby("window")["tokens"].first().loc[table.columns].to_numpy("float64")
+        return table.to_numpy(), tokens, table.columns.to_numpy("int64")
+
+    def measured(self, entry: Entry, text: str, what: str) -> Estimate | None:
+        """Perplexity (``ppl``) or ``kl`` with its interval: as recorded for one seed, resampled over several."""
+        value = entry.mean(f"{what}_{text}")
+        if value is None:
+            return None
+        sums = self.sums(entry, text, "nll" if what == "ppl" else "kl") if len(entry.records) > 1 else None
+        if sums is not None:
+            estimate = mean_interval(sums[0], sums[1])
+            return exponential(estimate) if what == "ppl" else estimate
+        return Estimate(value, entry.mean(f"{what}_low_{text}"), entry.mean(f"{what}_high_{text}"))
+
+    def limits(self, entries: Iterable[Entry], text: str) -> str:
+        """How much text the numbers of these entries rest on, for a table's title."""
+        found = set()
+        for entry in entries:
+            windows, length = entry.mean(f"n_windows_{text}"), entry.mean(f"length_{text}")
+            if windows and length:
+                found.add((int(windows), int(length)))
+        said = [f"{windows} windows of {length:,} tokens" for windows, length in sorted(found)]
+        return f"{' or '.join(said)} of {text_title(text)}" if said else f"{text_title(text)}, windows not recorded"
+
+    @staticmethod
+    def seeds(entries: Iterable[Entry]) -> str:
+        """How many seeds the searched rows among these entries have, for a table's title."""
+        counts = sorted({len(entry.records) for entry in entries if entry.method not in ("float", "released")})
+        if not counts:
+            return "no seeds"
+        return "1 seed" if counts == [1] else f"{' or '.join(str(count) for count in counts)} seeds"

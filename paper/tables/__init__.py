@@ -1,0 +1,1 @@
+"""Tables from the records: one model of a table, three renderings, one file per table."""

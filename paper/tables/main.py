@@ -1,0 +1,128 @@
+"""The main table of a model: every row with its sizes, perplexity and KL, and what it saves against uniform 4 bit."""
+
+from __future__ import annotations
+
+from paper.comparisons import saving
+from paper.naming import UNIFORM_METHODS, bits_title, method_title, model_title
+from paper.study import Entry, Study
+from paper.tables.model import Column, Row, Table
+
+MB = 1e-6
+REFERENCE_BITS = 4.0
+
+
+def uniform_reference(study: Study, model: str) -> Entry | None:
+    """The uniform 4-bit row whose bytes savings are counted from (the affine uniform rows are equally large)."""
+    for method in UNIFORM_METHODS:
+        if entry := study.one(model, method, REFERENCE_BITS):
+            return entry
+    return None
+
+
+def label(study: Study, entry: Entry) -> str:
+    """The method as the table's first column shows it."""
+    if entry.method == "float":
+        return study.float_title(entry.model)
+    return method_title(entry.method) + (" †" if entry.grid == "ggml" else "")
+
+
+def _group(entry: Entry) -> str:
+    if entry.grid == "ggml":
+        return "ggml"
+    if entry.method in ("float", "released"):
+        return "reference"
+    return f"uniform {entry.budget_bits}" if entry.method in UNIFORM_METHODS else f"mixed {entry.budget_bits}"
+
+
+def in_order(entries: list[Entry]) -> list[Entry]:
+    """References, uniform rows by width, mixed rows by budget, ggml rows; methods in their order inside."""
+    rank = {"reference": 0, "uniform": 1, "mixed": 2, "ggml": 3}
+    return sorted(entries, key=lambda e: (rank[_group(e).split()[0]], e.budget_bits if e.method != "released" else 0))
+
+
+def main_table(study: Study, model: str) -> Table:
+    """All rows of ``model``."""
+    entries = in_order(study.find(model, grid=None, stage=None))
+    uniform = uniform_reference(study, model)
+    several = any(len(entry.records) > 1 for entry in entries)
+    columns = [
+        Column("method", "method", align="left"),
+        Column("stage", "stage", "grid", align="left"),
+        Column("budget", "budget", "bits"),
+        Column("nominal", "nominal", "bits"),
+        Column("bpw", "linears", "bpw"),
+        Column("linear", "linears", "MB"),
+        Column("file", "file", "MB"),
+        Column("less_linear", "saved", "% lin.", digits=1, scale=100),
+        Column("less_file", "saved", "% file", digits=1, scale=100),
+    ]
+    for text in study.texts:
+        sub = "held-out" if text == "heldout" else text
+        columns += [Column(f"ppl_{text}", "perplexity", sub), Column(f"kl_{text}", "KL", f"{sub}, nats", digits=4)]
+    if several:
+        columns.append(Column("seeds", "seeds", digits=0))
+    rows = tuple(Row(_cells(study, entry, uniform), _group(entry)) for entry in entries)
+    return Table(
+        name=f"main_{model}",
+        title=_title(study, model, entries),
+        columns=tuple(columns),
+        rows=rows,
+        footnotes=_footnotes(study, entries, uniform),
+    ).filled()
+
+
+def _cells(study: Study, entry: Entry, uniform: Entry | None) -> dict:
+    quantized = entry.method not in ("float", "released")
+    cells: dict = {
+        "method": label(study, entry),
+        "stage": f"{entry.stage} / {entry.grid}" if quantized else "–",
+        "budget": bits_title(entry.budget_bits) if quantized else None,
+        "nominal": entry.mean("bits_nominal") if quantized else None,
+        "bpw": entry.mean("bpw_linear"),
+        "linear": _scaled(entry.mean("bytes_linear")),
+        "file": _scaled(entry.mean("bytes_file")),
+        "seeds": len(entry.records) if quantized else None,
+    }
+    if uniform and quantized:
+        cells["less_linear"] = saving(entry, uniform, "bytes_linear")
+        cells["less_file"] = saving(entry, uniform, "bytes_file")
+    for text in study.texts:
+        cells[f"ppl_{text}"] = study.measured(entry, text, "ppl")
+        if entry.method != "float":
+            cells[f"kl_{text}"] = study.measured(entry, text, "kl")
+    return cells
+
+
+def _scaled(size_bytes: float | None) -> float | None:
+    return None if size_bytes is None else size_bytes * MB
+
+
+def _title(study: Study, model: str, entries: list[Entry]) -> str:
+    measured = [entry for entry in entries if entry.method != "released"]
+    texts = "; ".join(study.limits(measured, text) for text in study.texts if _has(measured, text))
+    return (
+        f"{model_title(model)}: sizes and quality of every row. {texts}; {study.seeds(entries)}; "
+        "brackets are 95 % bootstrap intervals over windows."
+    )
+
+
+def _has(entries: list[Entry], text: str) -> bool:
+    return any(entry.mean(f"ppl_{text}") is not None for entry in entries)
+
+
+def _footnotes(study: Study, entries: list[Entry], uniform: Entry | None) -> tuple[str, ...]:
+    notes = ["MB = 1,000,000 bytes; file sizes are those of the files on disk. KL is to the float model, per token."]
+    if uniform:
+        notes.append(
+            "Saved: bytes less than the uniform 4-bit rows, on the packed linears (codes, scales, zeros) and on the "
+            "whole file. A budget of b bits is the bytes_linear of the uniform b-bit row."
+        )
+    if any(entry.grid == "ggml" for entry in entries):
+        notes.append(
+            "† exported to GGUF in block types of llama.cpp: another grid with budgets of its own; compare it with no "
+            "row above on equal terms."
+        )
+    for entry in entries:
+        if entry.note and entry.method not in ("float",):
+            notes.append(f"{label(study, entry)}: {entry.note}.")
+    return tuple(dict.fromkeys(notes))

@@ -1,0 +1,116 @@
+"""One table as booktabs LaTeX, typst and Markdown: the same cells, the same footnotes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from paper.tables.model import Column, Row, Table, heading, parts
+from ramp.files import write_text
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "−": "$-$",
+    "–": "--",
+    "×": r"$\times$",
+    "→": r"$\rightarrow$",
+    "≤": r"$\le$",
+    "≥": r"$\ge$",
+    "·": r"$\cdot$",
+    "Δ": r"$\Delta$",
+    "ü": r'\"u',
+}
+
+
+def latex_text(text: str) -> str:
+    """Plain text for LaTeX."""
+    return "".join(_LATEX.get(sign, sign) for sign in text)
+
+
+def markdown_text(text: str) -> str:
+    """Plain text for a cell of a Markdown table."""
+    return text.replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;")
+
+
+def typst_text(text: str) -> str:
+    """Plain text as a typst string literal, in which nothing is markup."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _joined(cell: tuple[str, str]) -> str:
+    return " ".join(part for part in cell if part)
+
+
+def _groups(rows: tuple[Row, ...]) -> list[bool]:
+    """For each row, whether a rule stands before it."""
+    return [i > 0 and row.group != rows[i - 1].group for i, row in enumerate(rows)]
+
+
+def to_latex(table: Table) -> str:
+    """A booktabs table environment."""
+    lines = ["\\begin{table}", f"\\caption{{{latex_text(table.title)}}}", f"\\label{{tab:{table.name}}}", "\\centering"]
+    if not table.rows:
+        return "\n".join([*lines, latex_text(table.absent), "\\end{table}", ""])
+    alignment = "".join("l" if column.align == "left" else "r" for column in table.columns)
+    lines += [f"\\begin{{tabular}}{{{alignment}}}", "\\toprule"]
+    lines += [" & ".join(latex_text(heading(column)) for column in table.columns) + " \\\\", "\\midrule"]
+    for row, rule in zip(table.rows, _groups(table.rows), strict=True):
+        lines += ["\\midrule"] if rule else []
+        cells = (latex_text(_joined(parts(row.cells.get(c.key), c))) for c in table.columns)
+        lines.append(" & ".join(cells) + " \\\\")
+    lines += ["\\bottomrule", "\\end{tabular}"]
+    lines += [f"\\par\\footnotesize {latex_text(note)}" for note in table.footnotes]
+    return "\n".join([*lines, "\\end{table}", ""])
+
+
+def to_markdown(table: Table) -> str:
+    """A pipe table under its title."""
+    lines = [f"**{table.title}**", ""]
+    if not table.rows:
+        return "\n".join([*lines, table.absent, ""])
+    lines.append("| " + " | ".join(markdown_text(heading(column)) for column in table.columns) + " |")
+    lines.append("| " + " | ".join(":---" if c.align == "left" else "---:" for c in table.columns) + " |")
+    for row in table.rows:
+        cells = (markdown_text(_joined(parts(row.cells.get(c.key), c))) for c in table.columns)
+        lines.append("| " + " | ".join(cells) + " |")
+    for note in table.footnotes:
+        lines += ["", note]
+    return "\n".join([*lines, ""])
+
+
+def _typst_cell(row: Row, column: Column) -> str:
+    main, interval = parts(row.cells.get(column.key), column)
+    if not interval:
+        return typst_text(main)
+    return f"[#{typst_text(main)} #box(text(size: 0.85em, {typst_text(interval)}))]"
+
+
+def to_typst(table: Table) -> str:
+    """A typst figure of kind table, for ``#include``; the rules and sizes are those of booktabs."""
+    caption = f"  caption: [#{typst_text(table.title)}],"
+    if not table.rows:
+        return "\n".join(["#figure(", caption, "  kind: table,", f"  [#emph({typst_text(table.absent)})],", ")", ""])
+    widths = ", ".join(column.width for column in table.columns)
+    alignment = ", ".join(column.align for column in table.columns)
+    head = ", ".join(f"strong({typst_text(column.title)})" for column in table.columns)
+    units = [typst_text(column.unit) for column in table.columns]
+    lines = ["#figure(", caption, "  kind: table,", "  block[", "    #table("]
+    lines += [f"      columns: ({widths},),", f"      align: ({alignment},),", "      stroke: none,"]
+    lines += ["      table.hline(stroke: 0.8pt),", f"      table.header({head},"]
+    lines += [f"        {', '.join(units)}"] if any(column.unit for column in table.columns) else []
+    lines += ["      ),", "      table.hline(stroke: 0.4pt),"]
+    for row, rule in zip(table.rows, _groups(table.rows), strict=True):
+        lines += ["      table.hline(stroke: 0.2pt),"] if rule else []
+        lines.append("      " + ", ".join(_typst_cell(row, column) for column in table.columns) + ",")
+    lines += ["      table.hline(stroke: 0.8pt),", "    )"]
+    lines += [f"    #align(left, text(size: 0.9em, {typst_text(note)}))" for note in table.footnotes]
+    return "\n".join([*lines, "  ],", ")", ""])
+
+
+def write(table: Table, folder: Path) -> None:
+    """Write ``{name}.tex``, ``{name}.typ`` and ``{name}.md`` into ``folder``."""
+    for suffix, render in (("tex", to_latex), ("typ", to_typst), ("md", to_markdown)):
+        write_text(folder / f"{table.name}.{suffix}", render(table))

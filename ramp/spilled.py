@@ -1,0 +1,47 @@
+"""Quantized linears between being made and being packed into a checkpoint: on disk, not in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+from ramp.bank import bank_layout
+from ramp.models import LinearSpec
+from ramp.quantizers.affine import QuantizedLinear
+from ramp.quantizers.packing import from_tensors, to_tensors
+from ramp.sizes import group_size_for
+from ramp.tensor_file import TensorFile
+
+
+class SpilledLinears(Mapping[str, QuantizedLinear]):
+    """Quantized linears, packed in a temporary file: a 7B's codes would take 6.6 GB of memory unpacked."""
+
+    def __init__(self, path: Path, linears: Sequence[LinearSpec], bits: Mapping[str, int], group_size: int) -> None:
+        self._path, self._bits = path, bits
+        self._groups = {x.name: group_size_for(x.d_in, group_size) for x in linears}
+        self._file = TensorFile(path, bank_layout(linears, {n: [b] for n, b in bits.items()}, group_size), {})
+        self._reader: Any = None
+
+    def put(self, name: str, q: QuantizedLinear) -> None:
+        """Pack one linear; its width and groups are those that the file was laid out for."""
+        for part, tensor in to_tensors(q).items():
+            self._file.write(f"{name}/{q.bits}/{part}", tensor)
+
+    def finish(self) -> None:
+        """No more linears; an error if one is missing. From here on the mapping can be read."""
+        self._file.close(complete=True)
+        self._reader = safe_open(str(self._path), framework="pt")
+
+    def __getitem__(self, name: str) -> QuantizedLinear:
+        bits, group_size = self._bits[name], self._groups[name]
+        codes, scales, zeros = (self._reader.get_tensor(f"{name}/{bits}/{p}") for p in ("codes", "scales", "zeros"))
+        return from_tensors(codes, scales, zeros, bits=bits, group_size=group_size, d_in=scales.shape[1] * group_size)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._groups)
+
+    def __len__(self) -> int:
+        return len(self._groups)

@@ -1,0 +1,250 @@
+"""The bank: what is on disk is what direct quantization gives, and assembling puts it into a model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ramp import bank as bank_module
+from ramp.bank import Bank, BankError, build_bank
+from ramp.calibration import save_tensors
+from ramp.folding import folded_float_model
+from ramp.models import list_linears, load_float, read_config
+from ramp.quantizers.affine import quantize_rtn
+from ramp.quantizers.gptq import output_error, quantize_gptq
+from ramp.sizes import bytes_matrix
+from ramp.tensor_file import TensorFile, TensorFileError
+
+WIDTHS = (3, 4, 6)
+GROUP = 32
+
+
+def windows_of(model_dir: Path, count: int = 8) -> torch.Tensor:
+    size = read_config(model_dir).vocab_size
+    return torch.randint(0, size, (count, 64), generator=torch.Generator().manual_seed(4))
+
+
+def a_fold(model_dir: Path) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(9)
+    return {f"model.layers.{i}.{kind}": torch.rand(64, generator=generator) + 0.5
+            for i in (0, 1) for kind in ("attn_in", "mlp_in")}  # fmt: skip
+
+
+def make(model_dir: Path, out: Path, quantizer: str) -> Bank:
+    build_bank(
+        model_dir,
+        None if quantizer == "rtn" else windows_of(model_dir),
+        out,
+        fold=a_fold(model_dir),
+        fold_name="random",
+        quantizer=quantizer,
+        widths=WIDTHS,
+        group_size=GROUP,
+        device="cpu",
+    )
+    return Bank(out)
+
+
+@pytest.fixture(scope="module")
+def rtn(tiny_qwen2_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Bank:
+    return make(tiny_qwen2_dir, tmp_path_factory.mktemp("bank") / "random-rtn", "rtn")
+
+
+@pytest.fixture(scope="module")
+def gptq(tiny_qwen2_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Bank:
+    return make(tiny_qwen2_dir, tmp_path_factory.mktemp("bank") / "random-gptq", "gptq")
+
+
+def test_contents(rtn: Bank, tiny_qwen2_dir: Path) -> None:
+    linears = list_linears(read_config(tiny_qwen2_dir))
+    assert rtn.linears == linears
+    assert rtn.widths == WIDTHS
+    assert (rtn.fold, rtn.quantizer, rtn.group_size) == ("random", "rtn", GROUP)
+    sizes = rtn.bytes()
+    assert sizes.dtype == np.int64
+    assert np.array_equal(sizes, bytes_matrix(linears, WIDTHS, GROUP))
+    stored = load_file(rtn.path / "bank.safetensors")  # safetensors' own reader
+    for i, linear in enumerate(linears):
+        for a, bits in enumerate(WIDTHS):
+            parts = [stored.pop(f"{linear.name}/{bits}/{part}") for part in ("codes", "scales", "zeros")]
+            assert sum(t.nbytes for t in parts) == sizes[i, a]
+    assert not stored
+
+
+def test_rtn_entries_are_the_folded_weights_rounded(rtn: Bank, tiny_qwen2_dir: Path) -> None:
+    model = folded_float_model(tiny_qwen2_dir, a_fold(tiny_qwen2_dir))
+    for linear in rtn.linears:
+        for bits in WIDTHS:
+            expected = quantize_rtn(model.get_submodule(linear.name).weight, bits, GROUP).dequantize()
+            assert torch.equal(rtn.dequantize(linear.name, bits), expected)
+
+
+def test_gptq_entries_agree_with_one_linear_at_a_time(gptq: Bank, tiny_qwen2_dir: Path) -> None:
+    """Against Hessians in float64 from a pass of the whole folded float model: float predecessors everywhere."""
+    model = folded_float_model(tiny_qwen2_dir, a_fold(tiny_qwen2_dir), torch.float64)
+    inputs: dict[str, torch.Tensor] = {}
+    for linear in gptq.linears:
+        model.get_submodule(linear.name).register_forward_pre_hook(
+            lambda m, args, name=linear.name: inputs.__setitem__(name, args[0].flatten(0, 1))
+        )
+    model(windows_of(tiny_qwen2_dir))
+    better = 0
+    for linear in gptq.linears:
+        x, weight = inputs[linear.name], model.get_submodule(linear.name).weight
+        hessian = x.T @ x / len(x)
+        for bits in WIDTHS:
+            ours = gptq.dequantize(linear.name, bits, torch.float64)
+            direct = quantize_gptq(weight, hessian, bits, GROUP).dequantize(torch.float64)
+            # float32 against float64: a code on the edge may fall either way, nothing else may differ
+            assert float((ours == direct).double().mean()) > 0.97
+            found = output_error(ours - weight, hessian)
+            assert found == pytest.approx(output_error(direct - weight, hessian), rel=0.05)
+            rounded = quantize_rtn(weight, bits, GROUP).dequantize(torch.float64)
+            better += found < output_error(rounded - weight, hessian)
+    assert better > 0.9 * len(gptq.linears) * len(WIDTHS)
+
+
+@pytest.mark.parametrize("resident", [0, 1 << 30])
+def test_assembling(rtn: Bank, tiny_qwen2_dir: Path, resident: int) -> None:
+    bank, model = Bank(rtn.path), folded_float_model(tiny_qwen2_dir, {}, torch.bfloat16)
+    assemble = bank.assembler(model, limit_bytes=resident)
+    rng = np.random.default_rng(0)
+    for _ in range(4):
+        bits = {x.name: int(b) for x, b in zip(bank.linears, rng.choice(WIDTHS, len(bank.linears)), strict=True)}
+        assemble(bits)
+        for name, width in bits.items():
+            weight = model.get_submodule(name).weight
+            assert torch.equal(weight, rtn.quantized(name, width).dequantize(torch.bfloat16))
+    assert assemble(bits) == 0
+    name = bank.linears[3].name
+    assert assemble({**bits, name: 3 if bits[name] != 3 else 4}) == 1
+    assert bool(bank._resident) == bool(resident)
+
+
+def test_assembling_by_index_and_switching_models(rtn: Bank, tiny_qwen2_dir: Path) -> None:
+    bank, n = Bank(rtn.path), len(rtn.linears)
+    first, second = load_float(tiny_qwen2_dir), load_float(tiny_qwen2_dir)
+    assert bank.assemble(first, [0] * n) == n
+    assert bank.assemble(first, [0] * (n - 1) + [2]) == 1
+    assert bank.assemble(second, [1] * n) == n
+    assert bank.assemble(first, [0] * n) == n  # another model was written in between: nothing is taken for granted
+    down = first.model.layers[1].mlp.down_proj.weight
+    assert torch.equal(down, rtn.dequantize("model.layers.1.mlp.down_proj", 3))
+    for wrong in ([0] * (n - 1), [3] * n, [-1] * n):
+        with pytest.raises(BankError, match="an allocation is 14 indices from 0 to 2"):
+            bank.assemble(first, wrong)
+
+
+def test_preload(rtn: Bank) -> None:
+    bank = Bank(rtn.path)
+    assert not bank.preload(torch.bfloat16, 1000)
+    assert not bank._resident
+    assert bank.preload(torch.bfloat16, 1 << 30)
+    assert len(bank._resident) == len(bank.linears) * len(WIDTHS)
+    name = bank.linears[0].name
+    assert bank.dequantize(name, 4, torch.bfloat16) is bank.dequantize(name, 4, torch.bfloat16)
+    assert bank.dequantize(name, 4).dtype == torch.float32
+
+
+def test_room_is_respected(rtn: Bank) -> None:
+    bank = Bank(rtn.path)
+    bank.keep_resident(64 * 64 * 4)  # one q projection in float32
+    for linear in bank.linears:
+        bank.dequantize(linear.name, 3)
+    assert sum(t.nbytes for t in bank._resident.values()) <= 64 * 64 * 4
+    assert len(bank._resident) == 1
+
+
+def test_damaged_and_missing_banks(rtn: Bank, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="run the stage that writes it first"):
+        Bank(tmp_path / "none")
+    with pytest.raises(BankError, match="at 5 bits"):
+        rtn.dequantize(rtn.linears[0].name, 5)
+    with pytest.raises(BankError, match=r"no lm_head"):
+        rtn.dequantize("lm_head", 4)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "bank.safetensors").write_bytes((rtn.path / "bank.safetensors").read_bytes()[:-5])
+    index = json.loads((rtn.path / "bank.json").read_text())
+    (broken / "bank.json").write_text(json.dumps(index))
+    with pytest.raises(BankError, match="damaged"):
+        Bank(broken)
+    del index["linears"][0]["bytes"]
+    (broken / "bank.json").write_text(json.dumps(index))
+    with pytest.raises(BankError, match="lacks 'bytes'"):
+        Bank(broken)
+
+
+def test_nothing_half_written_is_left(tiny_llama_dir: Path, tmp_path: Path) -> None:
+    def failing(weight: torch.Tensor, *rest: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_bank(
+            tiny_llama_dir, windows_of(tiny_llama_dir), tmp_path / "b", fold={}, fold_name="none",
+            quantizer=failing, widths=[3], group_size=32, device="cpu",
+        )  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_custom_quantizer_gets_the_hessian(tiny_llama_dir: Path, tmp_path: Path) -> None:
+    shapes = []
+
+    def custom(weight: torch.Tensor, hessian: torch.Tensor, bits: int, group_size: int, params: object) -> object:
+        shapes.append(tuple(hessian.shape))
+        return quantize_rtn(weight, bits, group_size)
+
+    build_bank(
+        tiny_llama_dir, windows_of(tiny_llama_dir), tmp_path / "b", fold={}, fold_name="none",
+        quantizer=custom, widths=[3], group_size=32, device="cpu",
+    )  # fmt: skip
+    assert shapes.count((64, 64)) == 12
+    assert shapes.count((128, 128)) == 2
+    assert Bank(tmp_path / "b").quantizer == "custom"
+    with pytest.raises(BankError, match="give calibration windows"):
+        build_bank(
+            tiny_llama_dir, None, tmp_path / "c", fold={}, fold_name="none",
+            quantizer="gptq", widths=[3], group_size=32, device="cpu",
+        )  # fmt: skip
+
+
+def test_tensor_file_is_safetensors(tmp_path: Path) -> None:
+    tensors = {"b": torch.arange(7, dtype=torch.uint8), "a": torch.randn(3, 5).half(), "c": torch.zeros(0, 4).byte()}
+    layout = {"b": ("U8", (7,)), "a": ("F16", (3, 5)), "c": ("U8", (0, 4))}
+    file = TensorFile(tmp_path / "x", layout, {"n": 1})
+    for name in ("b", "c"):
+        file.write(name, tensors[name])
+    with pytest.raises(TensorFileError, match="layout"):
+        file.write("a", torch.zeros(3, 4).half())
+    with pytest.raises(TensorFileError, match="never written, a among"):
+        file.close(complete=True)
+    file = TensorFile(tmp_path / "x", layout, {"n": 1})
+    for name, tensor in tensors.items():
+        file.write(name, tensor)
+    file.close(complete=True)
+    read = load_file(tmp_path / "x")
+    assert read.keys() == tensors.keys()
+    assert all(torch.equal(read[name], tensors[name]) for name in tensors)
+
+
+def test_command_line(tiny_llama_dir: Path, tmp_path: Path) -> None:
+    from ramp.text import Document, write_documents
+
+    text, fold = tmp_path / "c.jsonl", tmp_path / "none.safetensors"
+    write_documents(text, [Document(doc="c4-0", text="Reeds bent under the wind by the lake. " * 30)])
+    save_tensors(fold, {}, {"kind": "none"})
+    for quantizer in ("rtn", "gptq"):
+        out = tmp_path / f"none-{quantizer}"
+        argv = ["--model-dir", str(tiny_llama_dir), "--text", str(text), "--tokens", "512", "--length", "64"]
+        argv += ["--fold", str(fold), "--quantizer", quantizer, "--widths", "4", "3", "--group-size", "64"]
+        assert bank_module.main([*argv, "--out", str(out)]) == 0
+        assert Bank(out).widths == (3, 4)
+        assert Bank(out).fold == "none"
+        again = tmp_path / "again"
+        bank_module.main([*argv, "--out", str(again)])
+        assert (again / "bank.safetensors").read_bytes() == (out / "bank.safetensors").read_bytes()

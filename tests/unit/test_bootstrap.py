@@ -1,0 +1,130 @@
+"""Block bootstrap over windows: against closed forms, and the properties that pairing must have."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ramp.bootstrap import BootstrapError, interval, paired, paired_difference, resample
+
+
+def windows(nll: np.ndarray, kl: np.ndarray, tokens: int = 100) -> list[dict[str, float]]:
+    return [
+        {"window": i, "tokens": tokens, "nll": float(a), "kl": float(b)}
+        for i, (a, b) in enumerate(zip(nll, kl, strict=True))
+    ]
+
+
+def noisy(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.normal(300, 30, n), rng.gamma(4.0, 3.0, n)
+
+
+def test_point_values_are_the_definitions():
+    nll, kl = noisy(12)
+    assert interval(windows(nll, kl), "ppl").value == pytest.approx(math.exp(nll.sum() / 1200), rel=1e-12)
+    assert interval(windows(nll, kl), "kl").value == pytest.approx(kl.sum() / 1200, rel=1e-12)
+
+
+def test_tokens_weigh_windows_of_unequal_length():
+    rows = [{"window": 0, "tokens": 10, "nll": 10.0, "kl": 1.0}, {"window": 1, "tokens": 30, "nll": 90.0, "kl": 5.0}]
+    assert interval(rows, "kl").value == pytest.approx(6 / 40)
+    assert interval(rows, "ppl").value == pytest.approx(math.exp(100 / 40))
+
+
+def test_interval_has_the_width_of_the_normal_approximation():
+    nll, kl = noisy(400, seed=3)
+    found = interval(windows(nll, kl), "kl")
+    half = 1.96 * kl.std(ddof=0) / 20 / 100  # standard error of a mean of 400, per token
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.08)
+
+
+def test_against_scipy():
+    from scipy.stats import bootstrap
+
+    _, kl = noisy(60, seed=5)
+    ours = interval(windows(kl, kl), "kl", resamples=20000)
+    theirs = bootstrap((kl / 100,), np.mean, n_resamples=20000, method="percentile", rng=np.random.default_rng(1))
+    assert ours.low == pytest.approx(theirs.confidence_interval.low, rel=0.01)
+    assert ours.high == pytest.approx(theirs.confidence_interval.high, rel=0.01)
+
+
+def test_blocks_widen_the_interval_of_correlated_windows():
+    rng = np.random.default_rng(0)
+    slow = np.repeat(rng.gamma(4.0, 3.0, 40), 8)  # runs of eight equal windows
+    alone = interval(windows(slow, slow), "kl")
+    blocks = interval(windows(slow, slow), "kl", block=8)
+    assert (blocks.high - blocks.low) > 2 * (alone.high - alone.low)
+
+
+def test_resample_draws_circular_blocks():
+    drawn = resample(7, resamples=50, seed=1, block=3)
+    assert drawn.shape == (50, 7)
+    assert set(np.unique(drawn)) <= set(range(7))
+    inside = np.diff(drawn, axis=1)[:, [0, 1, 3, 4]]  # steps within blocks
+    assert ((inside % 7) == 1).all()
+
+
+def test_pairing_removes_what_rows_share():
+    """Rows that differ by a constant have a difference without spread, however much the text itself varies."""
+    nll, kl = noisy(30)
+    a, b = windows(nll + 5, kl + 2), windows(nll, kl)
+    found = paired_difference(a, b, "kl")
+    assert found.value == pytest.approx(0.02)
+    assert found.high - found.low < 1e-12
+    assert interval(a, "kl").high - interval(a, "kl").low > 0.02
+    ratio = paired_difference(a, b, "ppl")
+    assert ratio.low == pytest.approx(math.exp(0.05))
+    assert ratio.high == pytest.approx(math.exp(0.05))
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.floats(1, 500), st.floats(0, 50), st.floats(1, 500), st.floats(0, 50)), min_size=2, max_size=20
+    )
+)
+def test_difference_is_antisymmetric_ordered_and_zero_on_itself(rows):
+    a_nll, a_kl, b_nll, b_kl = np.array(rows).T
+    a, b = windows(a_nll, a_kl), windows(b_nll, b_kl)
+    there, back = (paired_difference(x, y, "kl", resamples=200) for x, y in ((a, b), (b, a)))
+    assert there.value == pytest.approx(-back.value, abs=1e-12)
+    assert (there.low, there.high) == pytest.approx((-back.high, -back.low), abs=1e-12)
+    assert there.low <= there.high
+    ratio, inverse = (paired_difference(x, y, "ppl", resamples=200) for x, y in ((a, b), (b, a)))
+    assert ratio.value * inverse.value == pytest.approx(1)
+    itself = paired_difference(a, a, "ppl", resamples=200)
+    assert (itself.value, itself.low, itself.high) == (1, 1, 1)
+
+
+def test_same_seed_same_interval_and_order_of_rows_does_not_matter():
+    nll, kl = noisy(20)
+    rows = windows(nll, kl)
+    assert interval(rows, "ppl", seed=4) == interval(list(reversed(rows)), "ppl", seed=4)
+    assert interval(rows, "ppl", seed=4) != interval(rows, "ppl", seed=5)
+
+
+def test_rows_of_other_windows_are_refused():
+    nll, kl = noisy(6)
+    with pytest.raises(BootstrapError, match="different windows"):
+        paired_difference(windows(nll, kl), windows(nll, kl)[:5])
+    with pytest.raises(BootstrapError, match="different windows"):
+        paired_difference(windows(nll, kl), windows(nll, kl, tokens=99))
+    with pytest.raises(BootstrapError, match="no window"):
+        paired([[]], lambda a: a[..., 0])
+
+
+def test_one_window_has_no_interval_and_missing_values_spoil_it():
+    one = interval([{"window": 0, "tokens": 9, "nll": 9.0, "kl": 0.9}], "kl")
+    assert one.value == pytest.approx(0.1)
+    assert math.isnan(one.low)
+    broken = windows(*noisy(5))
+    broken[3]["kl"] = None  # what a metrics file holds for NaN
+    found = interval(broken, "kl")
+    assert math.isnan(found.value)
+    assert math.isnan(found.low)
+    assert math.isfinite(interval(broken, "ppl").low)

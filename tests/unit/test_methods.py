@@ -1,0 +1,69 @@
+"""Loading method files: what is refused, and how it is said."""
+
+from pathlib import Path
+
+import pytest
+
+from ramp.methods import MethodError, Quantizer, discover, load_method, parse_params
+
+GOOD = """
+from __future__ import annotations
+from pydantic import Field
+from ramp.methods import Params, Quantizer
+
+class Mine(Params):
+    damping: float = Field(default=0.1, gt=0)
+
+METHOD = Quantizer(name="mine", title="Mine", source="here", fold="none", quantizer="rtn", params=Mine)
+"""
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def test_a_file_becomes_a_method(tmp_path: Path) -> None:
+    method = load_method(write(tmp_path, "mine.py", GOOD))
+    assert isinstance(method, Quantizer)
+    assert parse_params(method, {"damping": 0.5}).model_dump() == {"damping": 0.5}
+    assert method.skip() is None
+
+
+def test_discover_leaves_underscores_out(tmp_path: Path) -> None:
+    for name in ("b.py", "a.py", "_template.py", "__init__.py", "notes.md"):
+        write(tmp_path, name, "")
+    assert list(discover(tmp_path)) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("other.py", GOOD, r"METHOD.name is 'mine', the file's name says 'other'"),
+        ("mine.py", "x = 1", "registers no METHOD"),
+        ("mine.py", "METHOD = 3", "METHOD is a int"),
+        ("mine.py", "import does_not_exist", "does not load: ModuleNotFoundError"),
+        ("mine.py", "def (", "does not load: SyntaxError"),
+        ("mine.py", GOOD.replace('"rtn"', '"rnt"'), "quantizer 'rnt' is unknown"),
+        ("mine.py", GOOD.replace("params=Mine", "params=dict"), "must be a pydantic model class"),
+        ("mine.py", GOOD.replace('fold="none"', 'fold="../none"'), "fold '../none' may hold"),
+        ("Mine.py", GOOD.replace('name="mine"', 'name="Mine"'), "the name 'Mine' may hold"),
+    ],
+)
+def test_faults_are_one_sentence(tmp_path: Path, name: str, text: str, said: str) -> None:
+    with pytest.raises(MethodError, match=said) as caught:
+        load_method(write(tmp_path, name, text))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
+    write(tmp_path, "knapsack.py", "")
+    with pytest.raises(MethodError, match="did you mean 'knapsack'"):
+        load_method(tmp_path / "knapsak.py")
+
+
+def test_parameters_tell_all_faults_at_once(tmp_path: Path) -> None:
+    method = load_method(write(tmp_path, "mine.py", GOOD))
+    with pytest.raises(MethodError, match="'damping': .*greater than 0.*unknown key 'dampnig' .did you mean 'damping'"):
+        parse_params(method, {"damping": 0, "dampnig": 1})

@@ -1,0 +1,54 @@
+"""Counting, infeasible scores and the final choice."""
+
+import numpy as np
+import pytest
+
+from ramp.problem import AllocationError, Counted, Problem, Score, choose
+from tests.synthetic import synthetic_problem
+
+
+def test_evaluations_and_tokens_are_counted_and_limited() -> None:
+    counted = Counted(lambda choice: Score(0.1, 2.0, 0.7, 2048), limit=2)
+    counted(np.zeros(3))
+    counted(np.zeros(3))
+    assert (counted.evals, counted.tokens) == (2, 4096)
+    with pytest.raises(AllocationError, match="more than its 2 evaluations"):
+        counted(np.zeros(3))
+
+
+@pytest.mark.parametrize("bad", [Score(float("nan"), 1.0, 0.0, 7), Score(0.1, float("inf"), float("inf"), 7)])
+def test_a_score_that_is_not_finite_is_infinitely_bad(bad: Score) -> None:
+    counted = Counted(lambda choice: bad)
+    assert counted(np.zeros(3)) == Score(float("inf"), float("inf"), float("inf"), 7)
+    assert counted.tokens == 7
+
+
+def test_the_proxy_is_charged_only_when_read() -> None:
+    problem = synthetic_problem()
+    assert not problem.proxy_used
+    problem.use_proxy()
+    assert problem.proxy_used
+    problem.proxy = None
+    with pytest.raises(AllocationError, match="pass --sensitivity"):
+        problem.use_proxy()
+
+
+def test_shapes_and_widths_are_checked() -> None:
+    good = synthetic_problem()
+    fields = {name: getattr(good, name) for name in ("model", "linears", "budget_bytes", "budget_bits", "features")}
+    fields |= {"proxy": None, "evaluate": good.evaluate, "select": good.select}
+    with pytest.raises(AllocationError, match="linears x widths"):
+        Problem(widths=(3, 4), bytes=good.bytes, **fields)
+    with pytest.raises(AllocationError, match="ascending"):
+        Problem(widths=(4, 3, 5, 6), bytes=good.bytes, **fields)
+
+
+def test_choose_never_leaves_the_start_for_something_worse() -> None:
+    problem = synthetic_problem()
+    losses = {0: 0.3, 1: 0.2, 2: float("nan")}
+    problem.select = Counted(lambda choice: Score(losses[int(choice[0])], 1.0, 0.0, 1))
+    start, better, broken = (np.full(problem.n, index) for index in (0, 1, 2))
+    assert choose(problem, [start, better, broken])[1] == 1
+    assert choose(problem, [start, broken])[1] == 0
+    losses[1] = 0.3
+    assert choose(problem, [start, better])[1] == 0

@@ -1,0 +1,140 @@
+"""The learner: known optima of small problems, masks, the temperature, and a resume that is bit for bit the same."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+
+from ramp.sac import Demonstrations, DiscreteSAC
+from ramp.sac_params import SacParams
+
+SMALL = {"hidden": 32, "batch_size": 64, "learning_rate": 3e-3, "tau": 0.05}
+
+
+def chain_episode(agent: DiscreteSAC, length: int, greedy: bool = False) -> float:
+    """A chain with a trap: action 1 pays 0.1 now, action 0 pays nothing until the end, where a chain of zeros pays 1.
+
+    The known optimum is 1: all zeros. Myopic play gets 0.1 * length. Action 2 is never allowed and would pay 5.
+    """
+    obs = np.zeros((length, length + 1), dtype=np.float32)
+    masks = np.tile(np.array([True, True, False]), (length, 1))
+    actions, rewards, spoiled = np.zeros(length, dtype=np.int64), np.zeros(length, dtype=np.float32), 0.0
+    for step in range(length):
+        obs[step, step], obs[step, length] = 1.0, spoiled
+        actions[step] = agent.act(obs[step], masks[step], greedy=greedy)
+        rewards[step] = {0: 0.0, 1: 0.1, 2: 5.0}[int(actions[step])]
+        spoiled = max(spoiled, float(actions[step] != 0))
+    rewards[-1] += 1.0 - spoiled
+    if not greedy:
+        agent.replay.add_episode(obs, masks, actions, rewards)
+    return float(rewards.sum())
+
+
+@pytest.mark.parametrize("soft", [True, False])
+def test_solves_a_chain_that_myopic_play_does_not(soft: bool) -> None:
+    agent = DiscreteSAC(5, 3, SacParams(**SMALL, entropy_in_target=soft, alpha_start=1.0), seed=0)
+    for _ in range(40):
+        chain_episode(agent, 4)
+    for step in range(400):
+        agent.update(0.6 - 0.5 * step / 400)
+        if step % 3 == 0:
+            chain_episode(agent, 4)
+    assert chain_episode(agent, 4, greedy=True) == 1.0
+    assert not (agent.replay.data["action"] == 2).any()
+
+
+def test_learns_the_values_of_a_bandit() -> None:
+    """One step, known rewards by state: the critics' values are those rewards, the policy takes the best allowed arm."""
+    rewards = np.array([[1.0, 0.0, -1.0], [-1.0, 0.5, 2.0]], dtype=np.float32)
+    allowed = np.array([[True, True, True], [True, True, False]])  # the best arm of the second state is masked
+    agent = DiscreteSAC(2, 3, SacParams(**SMALL, rho_end=0.1), seed=1)
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        state = int(rng.integers(2))
+        arm = int(rng.choice(np.flatnonzero(allowed[state])))
+        agent.replay.add_episode(
+            np.eye(2, dtype=np.float32)[[state]], allowed[[state]], np.array([arm]), rewards[state, [arm]]
+        )
+    for _ in range(400):
+        agent.update()
+    values = agent.critic(torch.eye(2)).mean(dim=0).detach().numpy()
+    assert np.abs(values - rewards)[allowed].max() < 0.1
+    chances = agent.log_policy(torch.eye(2), torch.from_numpy(allowed)).exp().detach().numpy()
+    assert chances.argmax(axis=1).tolist() == [0, 1]
+    assert chances[1, 2] == 0.0
+
+
+def test_temperature_steers_the_entropy_to_its_share() -> None:
+    """With all rewards equal the policy is free: its entropy must settle near rho * log(allowed actions)."""
+    agent = DiscreteSAC(1, 4, SacParams(**SMALL, rho_end=0.6, alpha_start=1.0), seed=2)
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        arm = rng.integers(0, 3, 1)
+        agent.replay.add_episode(np.ones((1, 1), np.float32), np.array([[True, True, True, False]]), arm, 0.1 * arm)
+    entropy = [agent.update(0.6)["entropy"] for _ in range(1500)]
+    assert abs(np.mean(entropy[-200:]) - 0.6 * np.log(3)) < 0.12
+
+
+def test_a_state_with_one_action_leaves_the_temperature_alone() -> None:
+    agent = DiscreteSAC(1, 2, SacParams(**SMALL), seed=0)
+    for _ in range(10):
+        agent.replay.add_episode(
+            np.ones((1, 1), np.float32), np.array([[True, False]]), np.zeros(1, np.int64), np.ones(1, np.float32)
+        )
+    before = agent.alpha
+    for _ in range(5):
+        agent.update()
+    assert agent.alpha == before
+    assert all(np.isfinite(p.detach()).all() for p in agent.actor.parameters())
+
+
+def test_cloning_imitates() -> None:
+    rng = np.random.default_rng(0)
+    obs = rng.normal(size=(200, 6)).astype(np.float32)
+    actions = (obs[:, 0] > 0).astype(np.int64) + (obs[:, 1] > 0)
+    agent = DiscreteSAC(6, 3, SacParams(**SMALL), seed=0)
+    agent.clone(Demonstrations(obs, np.ones((200, 3), dtype=bool), actions), 300)
+    agreed = [agent.act(o, np.ones(3, dtype=bool), greedy=True) == a for o, a in zip(obs, actions, strict=True)]
+    assert np.mean(agreed) > 0.95
+
+
+def test_replay_is_a_ring_with_returns_to_go() -> None:
+    agent = DiscreteSAC(1, 2, SacParams(**SMALL, replay_capacity=5), seed=0)
+    for first in (0, 3, 6):
+        agent.replay.add_episode(
+            np.arange(first, first + 3, dtype=np.float32)[:, None],
+            np.ones((3, 2), dtype=bool),
+            np.zeros(3, np.int64),
+            np.array([1, 2, 3], dtype=np.float32),
+        )
+    replay = agent.replay
+    assert replay.size == 5
+    assert sorted(replay.data["obs"][:5, 0]) == [4, 5, 6, 7, 8]
+    assert replay.data["to_go"][replay.data["obs"][:5, 0] == 6] == 6
+    assert replay.data["done"][:5].sum() == 2
+
+
+def test_resume_is_bit_identical() -> None:
+    def fresh() -> DiscreteSAC:
+        return DiscreteSAC(5, 3, SacParams(**SMALL), seed=7)
+
+    def go_on(agent: DiscreteSAC, rounds: int) -> None:
+        for _ in range(rounds):
+            chain_episode(agent, 4)
+            agent.update(0.4)
+
+    straight, first = fresh(), fresh()
+    go_on(straight, 30)
+    go_on(first, 12)
+    file = io.BytesIO()
+    torch.save(first.state_dict(), file)
+    file.seek(0)
+    second = fresh()
+    second.load_state_dict(torch.load(file, weights_only=True))
+    go_on(second, 18)
+    for net in ("actor", "critic", "target"):
+        for one, two in zip(getattr(straight, net).parameters(), getattr(second, net).parameters(), strict=True):
+            assert torch.equal(one, two)
+    assert torch.equal(straight.log_alpha, second.log_alpha)
+    assert straight.rng.bit_generator.state == second.rng.bit_generator.state

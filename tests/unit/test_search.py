@@ -1,0 +1,183 @@
+"""The stage around the methods: resume after a crash to the same bytes, hashes, episodes, infeasible scores."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ramp.agent import Agent
+from ramp.methods import Allocator, load_method
+from ramp.problem import AllocationError, Run, Score
+from ramp.resume import ROOT, State, describe, project_sources
+from ramp.search import run_search, summary
+from tests.synthetic import evaluator, linears, losses, synthetic_problem
+
+EVALS = 14
+FAST = {"clone_steps": 20, "updates_per_episode": 2, "warmup_episodes": 4, "refresh": 3, "sac": {"hidden": 16}}
+PARAMS: dict[str, dict[str, Any]] = {"ramp": FAST, "ramp_paper": {**FAST, "clone_steps": 0}, "random_search": {}}
+
+
+class KilledError(Exception):
+    """Stands for kill -9 in the middle of an evaluation."""
+
+
+def true_loss(noise: float) -> Callable[[np.ndarray], Score]:
+    _, truth, pairs = losses(linears(2), (3, 4, 5, 6), 0)
+    return evaluator(truth, pairs, noise)
+
+
+def search(
+    folder: Path, name: str, *, budget: float = 3.65, die_at: int | None = None, loss: Any = None
+) -> dict[str, Any]:
+    """One search in ``folder`` with its state kept there; ``die_at`` raises in that many-th true evaluation."""
+    method = load_method(ROOT / "baselines" / f"{name}.py")
+    assert isinstance(method, Allocator)
+    state = State.open(folder / "state", {"test": name})
+    done = [0]
+
+    def mortal(choice: np.ndarray) -> Score:
+        done[0] += 1
+        if done[0] == die_at:
+            raise KilledError
+        return (loss or true_loss(0.0))(choice)
+
+    evaluate = state.counted("search", mortal, limit=EVALS)
+    problem = synthetic_problem(budget=budget, evaluate=evaluate, select=state.counted("selection", true_loss(0.02)))
+    params = method.params(**PARAMS.get(name, {}))
+    fields = {"study": "test", "group_size": 32, "fold": "awq", "quantizer": "gptq"}
+    return run_search(
+        method, params, problem, state,
+        seed=3, evals=EVALS, out=folder / "alloc.json", artifacts=folder / "artifacts", fields=fields,
+    )  # fmt: skip
+
+
+def without_seconds(folder: Path) -> dict[str, Any]:
+    record = json.loads((folder / "alloc.json").read_text())
+    assert record.pop("search_wall_s") >= 0
+    return record
+
+
+@pytest.mark.parametrize("name", ["ramp", "ramp_paper", "random_search"])
+def test_a_search_killed_twice_ends_as_if_nothing_had_happened(name: str, tmp_path: Path) -> None:
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    search(straight, name)
+    for die_at in (6, 4):
+        with pytest.raises(KilledError):
+            search(broken, name, die_at=die_at)
+    journal = next((broken / "state").iterdir()) / "journal.jsonl"
+    with open(journal, "a", encoding="utf-8") as stream:
+        stream.write('{"text": "search", "cho')  # torn by the crash
+    search(broken, name)
+    assert without_seconds(straight) == without_seconds(broken)
+    for file in ("episodes.jsonl", "policy.safetensors", "policy.json"):
+        if (straight / "artifacts" / file).exists():
+            assert (straight / "artifacts" / file).read_bytes() == (broken / "artifacts" / file).read_bytes()
+    assert all(json.loads(line) for line in journal.read_text().splitlines())
+
+
+def test_the_learner_is_resumed_and_not_only_replayed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(KilledError):
+        search(tmp_path, "ramp", die_at=10)
+    played: list[int] = []
+    play = Agent.play_episode
+    monkeypatch.setattr(Agent, "play_episode", lambda self: (played.append(self.episode), play(self)))
+    search(tmp_path, "ramp")
+    assert played == list(range(9, EVALS))
+
+
+def test_ramp_improves_on_its_start_and_says_what_it_spent(tmp_path: Path) -> None:
+    record = search(tmp_path, "ramp")
+    assert record["kl_selection"] <= record["kl_start_selection"]
+    assert record["bytes_linear"] <= record["budget_bytes"]
+    assert record["search_evals"] == EVALS
+    expected = 3 * 2048 + 2048 * (EVALS + record["selection_evals"])  # proxy, search, selection
+    assert record["search_tokens"] == expected
+    assert record["kl_policy"] is not None
+    rows = [json.loads(line) for line in (tmp_path / "artifacts" / "episodes.jsonl").read_text().splitlines()]
+    assert [row["evals"] for row in rows] == list(range(1, EVALS + 1))
+    assert rows[0]["proposer"] == "start"
+    assert rows[0]["kl"] == record["kl_start"]
+    assert rows[-1]["proposer"] == "policy"
+    assert {row["proposer"] for row in rows} >= {"start", "policy", "knapsack", "actor"}
+    assert all(row["bytes"] <= record["budget_bytes"] for row in rows)
+    assert "KL on search text" in summary(record)
+
+
+def test_ramp_paper_without_a_feasible_episode_reports_the_projected_policy(tmp_path: Path) -> None:
+    record = search(tmp_path, "ramp_paper", budget=3.05)
+    rows = [json.loads(line) for line in (tmp_path / "artifacts" / "episodes.jsonl").read_text().splitlines()]
+    assert not any(row["feasible"] for row in rows[:-1])
+    assert record["bytes_linear"] <= record["budget_bytes"]
+    assert record["start_bits"] is None
+    assert record["search_tokens"] == 2048 * (EVALS + record["selection_evals"])  # no proxy was read
+    assert record["kind"] == "policy"
+    assert record["projected"]
+    assert record["bits"] == record["policy_bits"]
+
+
+def test_losses_that_explode_do_not_stop_a_search(tmp_path: Path) -> None:
+    good = true_loss(0.0)
+
+    def fragile(choice: np.ndarray) -> Score:
+        return Score(float("nan"), float("inf"), float("inf"), 2048) if int(choice.sum()) % 2 else good(choice)
+
+    record = search(tmp_path, "ramp", loss=fragile)
+    rows = [json.loads(line) for line in (tmp_path / "artifacts" / "episodes.jsonl").read_text().splitlines()]
+    assert any(row["kl"] is None for row in rows)
+    assert record["kl_search"] is None or record["kl_search"] > 0
+
+
+def test_a_method_that_breaks_the_budget_is_caught(tmp_path: Path) -> None:
+    from ramp.methods import Params
+    from ramp.problem import Allocation
+
+    greedy = Allocator(
+        "greedy", "t", "s", "awq", "gptq", False, lambda p, q, r: Allocation(np.full(p.n, 3), "best"), Params
+    )
+    state = State.open(tmp_path / "state", {})
+    problem = synthetic_problem(
+        evaluate=state.counted("search", true_loss(0)), select=state.counted("selection", true_loss(0))
+    )
+    fields = {"study": "", "group_size": 32, "fold": "awq", "quantizer": "gptq"}
+    with pytest.raises(AllocationError, match=r"the budget is \d+: repair"):
+        run_search(
+            greedy, Params(), problem, state, seed=0, evals=1, out=tmp_path / "a.json", artifacts=tmp_path, fields=fields
+        )  # fmt: skip
+    assert not (tmp_path / "a.json").exists()
+
+
+def test_too_few_evaluations_are_refused() -> None:
+    problem = synthetic_problem()
+    method = load_method(ROOT / "baselines" / "ramp.py")
+    assert isinstance(method, Allocator)
+    run = Run(seed=0, evals=2, out_dir=Path(), state_dir=Path(), log=lambda row: None)
+    with pytest.raises(AllocationError, match="at least 3 evaluations"):
+        method.allocate(problem, method.params(), run)
+
+
+def test_another_source_input_or_setting_is_another_search(tmp_path: Path) -> None:
+    method, text = tmp_path / "mine.py", tmp_path / "text"
+    method.write_text("from ramp.allocators import greedy\n")
+    text.write_text("one")
+
+    def folder(**settings: Any) -> Path:
+        return State.open(tmp_path / "state", describe(method, {"text": text}, {"seed": 0, **settings})).folder
+
+    first = folder()
+    assert folder() == first
+    assert folder(seed=1) != first
+    text.write_text("two")
+    second = folder()
+    assert second != first
+    method.write_text("from ramp.allocators import greedy  # edited\n")
+    assert folder() not in (first, second)
+
+
+def test_sources_follow_imports_inside_functions() -> None:
+    found = {path.relative_to(ROOT).as_posix() for path in project_sources(ROOT / "baselines" / "ramp.py")}
+    assert {"ramp/agent.py", "ramp/sac.py", "ramp/allocators/knapsack.py", "baselines/ramp.py"} <= found
+    assert "ramp/halo.py" not in found
+    assert "ramp/config.py" not in found

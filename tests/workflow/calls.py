@@ -1,0 +1,58 @@
+"""How the workflow tests call Snakemake, and what they read from its answer."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parents[2]
+SMOKE = Path("results/smoke")
+
+
+@dataclass
+class Done:
+    """What a Snakemake call said."""
+
+    status: int
+    text: str
+
+    @property
+    def plan(self) -> dict[str, int]:
+        """Rule -> number of planned jobs, from the table of a dry run; empty where nothing is to be done."""
+        table = re.search(r"^Job stats:\njob +count\n[- ]+\n(.*?)^total", self.text, re.MULTILINE | re.DOTALL)
+        assert table or "Nothing to be done" in self.text, self.text
+        return {line.split()[0]: int(line.split()[1]) for line in table.group(1).splitlines()} if table else {}
+
+
+def snakemake(folder: Path, *arguments: str, timeout: float = 120) -> Done:
+    """Call Snakemake in ``folder``, without colours and without a network for the Hugging Face hub."""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    return Done(done.returncode, done.stdout)
+
+
+def smoke_plan(folder: Path, *arguments: str) -> dict[str, int]:
+    """What a dry run of the smoke study plans; the dry run itself has to succeed."""
+    done = snakemake(folder, *arguments, "-n", "--configfile", "config/smoke.yaml")
+    assert done.status == 0, done.text
+    return done.plan
+
+
+def edit(file: Path, line: str = "# edited by a test\n") -> None:
+    """Append a line, as a new file: the copy may share its bytes with the checkout."""
+    text = file.read_text(encoding="utf-8")
+    file.unlink()
+    file.write_text(text + line, encoding="utf-8")

@@ -1,0 +1,58 @@
+"""The smoke run that the workflow tests stand on (made if there is none), and a copy of it that they may break."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from calls import REPO, SMOKE, smoke_plan, snakemake
+
+NOT_COPIED = {".git", ".venv", ".envs", "results", ".snakemake", "__pycache__", ".pytest_cache", ".hypothesis"}
+LINKED_FROM_BYTES = 4_000_000  # larger files are never written again in place: a link does
+
+
+@pytest.fixture(scope="session")
+def smoke() -> Path:
+    """Results of the smoke study in this checkout: those that are there and up to date, else of a run made now."""
+    if smoke_plan(REPO):
+        done = snakemake(REPO, "--cores", "all", "--configfile", "config/smoke.yaml", timeout=1500)
+        assert done.status == 0, done.text[-8000:]
+    return REPO / SMOKE
+
+
+def copy_file(source: str, target: str) -> str:
+    """Copy with times (Snakemake compares them); link what is large."""
+    if os.path.getsize(source) < LINKED_FROM_BYTES:
+        return str(shutil.copy2(source, target))
+    os.link(source, target)
+    return target
+
+
+def copy_project(target: Path) -> Path:
+    """The project without results."""
+    shutil.copytree(REPO, target, ignore=lambda _, names: NOT_COPIED & set(names), symlinks=True)
+    return target
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    """A checkout without results."""
+    return copy_project(tmp_path / "bare")
+
+
+@pytest.fixture
+def study(smoke: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout with the finished smoke run and Snakemake's records of it, to break at will.
+
+    It lies on the checkout's own disk where that allows links, so that nothing large is copied.
+    """
+    target = copy_project(tmp_path_factory.mktemp("study") / "copy")
+    copy: Callable[[str, str], str] = copy_file
+    if os.stat(target).st_dev != os.stat(smoke).st_dev:
+        copy = shutil.copy2  # type: ignore[assignment]  # the overloads of copy2
+    shutil.copytree(smoke, target / SMOKE, copy_function=copy, symlinks=True)
+    shutil.copytree(REPO / ".snakemake" / "metadata", target / ".snakemake" / "metadata", copy_function=shutil.copy2)
+    return target

@@ -1,0 +1,116 @@
+"""What Snakemake plans in a bare checkout, without a network: configurations, their faults, working directories."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from calls import snakemake
+
+MODEL_RULES = {"train", "model", "calibration", "fold", "bank", "sensitivity", "search", "quantize", "evaluate"}
+
+
+@pytest.mark.parametrize("file", ["config", "smoke", "paper", "league"])
+def test_every_study_plans_from_nothing(bare: Path, file: str) -> None:
+    """From a bare checkout, with the hub switched off."""
+    done = snakemake(bare, "-n", "--configfile", f"config/{file}.yaml")
+    assert done.status == 0, done.text
+    assert done.plan["search"] > 0
+    assert done.plan["paper"] == done.plan["html"] == done.plan["collect"] == 1
+
+
+def test_the_default_study_needs_no_argument_and_takes_single_keys(bare: Path) -> None:
+    quick, full = snakemake(bare, "-n"), snakemake(bare, "-n", "--config", "depth=full")
+    assert quick.status == full.status == 0, quick.text + full.text
+    assert full.plan["quantize"] > quick.plan["quantize"]
+    assert full.plan["fetch"] == quick.plan["fetch"]
+
+
+def test_a_configfile_with_a_study_replaces_the_default(bare: Path) -> None:
+    """Merged, the smoke study would fetch the tasks of both."""
+    done = snakemake(bare, "-n", "--configfile", "config/smoke.yaml")
+    assert "smollm2" not in done.text
+    assert "hellaswag" not in done.text
+
+
+def test_it_plans_from_another_working_directory(bare: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    here = snakemake(bare, "-n", "--configfile", "config/smoke.yaml")
+    smoke = str(bare / "config" / "smoke.yaml")
+    there = snakemake(tmp_path, "-s", str(bare / "Snakefile"), "-d", str(elsewhere), "-n", "--configfile", smoke)
+    assert there.status == 0, there.text
+    assert there.plan == here.plan
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["modles=[rtn]"], "unknown key 'modles' at top level (did you mean"),
+        (["methods=[rtn,gtpq]"], "methods: unknown method 'gtpq' (did you mean 'gptq'?)"),
+        (["source=smolm2-135m"], "source: unknown model 'smolm2-135m' (did you mean 'smollm2-135m'?)"),
+        (["budgets=[2.5]"], "budgets[0]: 2.5 bits is below the cheapest width of the menu, 3"),
+        (["depth=fast"], "depth: 'fast' is not known (known: full, quick)"),
+        (["results=../x"], "results: '../x' is not allowed"),
+        (["params={ramp: {gama: 1}}"], "parameters of method 'ramp': unknown key 'gama'"),
+        (["registry=config/none.yaml"], "no asset registry at"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_fault_ends_in_a_sentence_and_a_status(bare: Path, arguments: list[str], sentence: str) -> None:
+    done = snakemake(bare, "-n", "--config", *arguments)
+    assert done.status != 0
+    assert sentence in done.text
+    assert "Traceback" not in done.text
+
+
+def test_two_faults_are_told_in_one_run(bare: Path) -> None:
+    done = snakemake(bare, "-n", "--config", "modles=[rtn]", "methods=[gtpq]")
+    assert "'modles'" in done.text
+    assert "'gtpq'" in done.text
+
+
+def test_a_broken_method_file_is_named(bare: Path) -> None:
+    (bare / "baselines" / "mine.py").write_text("METHOD = 3\n")
+    done = snakemake(bare, "-n", "--config", "methods=[rtn,gptq,awq,awq_gptq,knapsack,ramp,mine]")
+    assert done.status != 0
+    assert "mine.py: METHOD is a int" in done.text
+    assert "Traceback" not in done.text
+
+
+def test_a_new_method_needs_its_file_and_its_name_alone(bare: Path) -> None:
+    """As the README says: copy the template, add the name, run."""
+    before = snakemake(bare, "-n").plan
+    text = (bare / "baselines" / "rtn.py").read_text().replace('name="rtn"', 'name="mine"')
+    (bare / "baselines" / "mine.py").write_text(text)
+    methods = "methods=[rtn,gptq,awq,awq_gptq,knapsack,random_search,ramp_paper,ramp,mine]"
+    after = snakemake(bare, "-n", "--config", methods)
+    assert after.status == 0, after.text
+    added = {rule: after.plan[rule] - before[rule] for rule in after.plan if after.plan[rule] != before[rule]}
+    assert added == {"quantize": 2, "evaluate": 2}
+
+
+def test_the_paper_study_stops_before_its_first_job_without_a_gpu(bare: Path) -> None:
+    if shutil.which("nvidia-smi"):
+        pytest.skip("this machine has a GPU")
+    done = snakemake(bare, "--cores", "1", "--configfile", "config/paper.yaml")
+    assert done.status != 0
+    assert "asks for device 'cuda' and this machine has no usable GPU" in done.text
+    assert "Traceback" not in done.text
+    assert not list(bare.glob("results/**/*.json"))
+
+
+def test_published_records_are_drawn_from_in_a_bare_checkout(bare: Path) -> None:
+    """Whatever the published records hold: figures, tables and paper plan nothing that touches a model."""
+    published = bare / "results" / "published"
+    published.mkdir(parents=True)
+    for name in ("records", "windows", "items", "allocations", "episodes", "activations", "transfer", "halo"):
+        (published / f"{name}.csv").write_text("x\n")
+    (published / "claims.json").write_text("[]")
+    for target in ("figures", "tables", "paper", "all"):
+        done = snakemake(bare, target, "-n", "--config", "records=published")
+        assert done.status == 0, done.text
+        assert not MODEL_RULES & set(done.plan), done.plan
+        assert "collect" not in done.plan
+    assert snakemake(bare, "figures", "-n", "--config", "records=published").plan.keys() == {"figure", "figures"}

@@ -1,0 +1,191 @@
+"""The finished smoke run: its files agree with each other, and an edit reruns what it may change and nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from calls import SMOKE, edit, smoke_plan, snakemake
+
+from workflow.scripts.check_results import check
+
+pytestmark = pytest.mark.workflow
+
+BEFORE_SEARCH = {"fetch", "texts", "tasks", "model", "train", "calibration", "fold", "bank", "sensitivity", "reference"}
+
+
+# --- what the run left ---------------------------------------------------------------------------------------
+
+
+def test_a_paper_a_report_and_figures_came_out(smoke: Path) -> None:
+    assert (smoke / "paper" / "paper.pdf").read_bytes().startswith(b"%PDF")
+    assert "<html" in (smoke / "report.html").read_text(encoding="utf-8")[:2000].lower()
+    figures = {file.stem for file in (smoke / "paper" / "figures").glob("*.png")}
+    assert len(figures) >= 5
+    assert figures == {file.stem for file in (smoke / "paper" / "figures").glob("*.pdf")}
+    assert {file.suffix for file in (smoke / "paper" / "tables").iterdir()} >= {".tex", ".typ", ".md"}
+
+
+def test_the_report_holds_the_figures(smoke: Path) -> None:
+    text = (smoke / "report.html").read_text(encoding="utf-8")
+    for figure in (smoke / "paper" / "figures").glob("*.png"):
+        assert figure.name in text
+
+
+def test_sizes_metrics_and_exports_are_sound(smoke: Path) -> None:
+    """bytes_file is stat's and the sum of its parts, perplexities follow from windows, llama.cpp agreed."""
+    found = check(smoke)
+    failed = [one for one in found if not one["ok"]]
+    assert not failed
+    kinds = {re.sub(r"^(heldout|wikitext2): ", "", one["check"]).split(":")[0] for one in found}
+    assert kinds >= {"parts sum to bytes_file", "bytes_file is stat's", "perplexity of the windows", "halo"}
+
+
+def test_the_records_have_their_schema_and_every_row(smoke: Path) -> None:
+    from ramp.records import read_table
+
+    records = read_table(smoke / "records" / "records.csv")
+    metrics = sorted((smoke / "metrics").glob("*/*.json"))
+    assert len(records) == len(metrics) > 10
+    for name in ("windows", "allocations", "episodes", "activations", "transfer", "halo", "items"):
+        assert len(read_table(smoke / "records" / f"{name}.csv")) > 0, name
+
+
+def test_records_repeat_the_bytes_on_disk(smoke: Path) -> None:
+    """Row by row, from the CSV back to the file that it speaks of."""
+    from ramp.records import read_table
+
+    records = read_table(smoke / "records" / "records.csv")
+    compared = 0
+    for meta_file in sorted((smoke / "quantized").glob("*/*/model.safetensors")):
+        meta = json.loads((meta_file.parent / "meta.json").read_text())
+        same = records
+        for key in ("model", "method", "grid", "stage", "fold", "seed"):
+            same = same[same[key] == meta[key]]
+        same = same[(same["budget_bits"] - meta["budget_bits"]).abs() < 1e-9]
+        assert list(same["bytes_file"]) == [meta_file.stat().st_size], meta_file
+        compared += 1
+    assert compared > 8
+
+
+def test_mixed_rows_keep_their_budget(smoke: Path) -> None:
+    compared = 0
+    for file in sorted((smoke / "allocations").glob("*/*/*/*.json")):
+        allocation = json.loads(file.read_text())
+        row = f"{allocation['method']}-b{allocation['budget_bits']:g}-s{allocation['seed']}"
+        meta = json.loads((smoke / "quantized" / allocation["model"] / row / "meta.json").read_text())
+        sizes = meta.get("sizes", meta)
+        assert allocation["bytes_linear"] == sizes["bytes_linear"] <= allocation["budget_bytes"], row
+        compared += 1
+    assert compared >= 7
+
+
+def test_held_out_text_is_in_no_other_role(smoke: Path) -> None:
+    """The guard's own claim, checked on the documents themselves."""
+
+    def documents(role: str) -> set[str]:
+        lines = (smoke / "texts" / f"{role}.jsonl").read_text(encoding="utf-8").splitlines()
+        return {json.loads(line)["text"] for line in lines}
+
+    heldout = documents("heldout")
+    assert heldout
+    for role in ("calibration", "train", "search", "selection"):
+        assert documents(role)
+        assert not heldout & documents(role), role
+
+
+# --- what an edit reruns -------------------------------------------------------------------------------------
+
+
+def test_nothing_is_left_to_do(study: Path) -> None:
+    assert smoke_plan(study) == {}
+
+
+def test_a_deleted_figure_is_redrawn_without_touching_a_model(study: Path) -> None:
+    """Planned: that figure and what shows it. Drawn again: the same picture."""
+    figure = study / SMOKE / "paper" / "figures" / "pareto.png"
+    before = figure.read_bytes()
+    figure.unlink()
+    assert set(smoke_plan(study)) == {"figure", "paper", "html", "all"}
+    assert smoke_plan(study, "figures") == {"figure": 1, "figures": 1}
+    done = snakemake(study, "figures", "--cores", "1", "--configfile", "config/smoke.yaml")
+    assert done.status == 0, done.text
+    assert figure.read_bytes() == before
+
+
+def test_drawings_never_plan_model_work(study: Path) -> None:
+    """Even where everything upstream has changed, figures, tables and paper are drawn from the records as they are."""
+    edit(study / "ramp" / "models.py")
+    edit(study / "ramp" / "records.py")
+    shutil.rmtree(study / SMOKE / "quantized")
+    (study / SMOKE / "paper" / "figures" / "pareto.png").unlink()
+    for target in ("figures", "tables", "paper"):
+        planned = set(smoke_plan(study, target))
+        assert planned <= {"figure", "figures", "tables", "claims", "paper"}, planned
+    assert "train" in smoke_plan(study)  # and whoever asks for everything gets everything
+
+
+def test_an_edit_of_sac_reruns_the_search_and_what_follows(study: Path) -> None:
+    edit(study / "ramp" / "sac.py")
+    done = snakemake(study, "-n", "--configfile", "config/smoke.yaml")
+    assert done.status == 0, done.text
+    plan = done.plan
+    assert not BEFORE_SEARCH & set(plan), plan
+    assert {"search", "transfer", "quantize", "evaluate", "collect", "claims", "tables", "figure", "paper"} <= set(plan)
+    searched = set(re.findall(r"searching (\S+): (\w+),", done.text))
+    assert searched == {("tiny-llama-s", "ramp")}
+    quantized = set(re.findall(r"quantizing (\S+): (\w+),", done.text))
+    assert {method for _, method in quantized} == {"ramp", "ramp_transfer"}
+
+
+def test_a_touched_file_without_an_edit_reruns_nothing(study: Path) -> None:
+    (study / "ramp" / "sac.py").touch()
+    assert smoke_plan(study) == {}
+
+
+def test_an_edit_of_the_bank_leaves_what_is_before_it(study: Path) -> None:
+    edit(study / "ramp" / "bank.py")
+    plan = set(smoke_plan(study))
+    assert {"bank", "sensitivity", "search"} <= plan
+    assert not {"fetch", "texts", "train", "calibration", "fold", "reference"} & plan
+
+
+def test_a_changed_parameter_reruns_its_stage(study: Path) -> None:
+    plan = smoke_plan(study, "--config", "sensitivity={windows: 5, length: 128}")
+    assert {"sensitivity", "search", "collect"} <= set(plan)
+    assert not {"train", "bank", "fold", "reference"} & set(plan)
+
+
+def test_an_edit_of_the_drawing_code_redraws_only(study: Path) -> None:
+    file = next(iter(sorted((study / "paper" / "figures").glob("*.py"))), study / "paper" / "figures.py")
+    edit(file)
+    plan = set(smoke_plan(study))
+    assert "figure" in plan
+    assert plan <= {"figure", "paper", "html", "all", "tables", "claims"}
+
+
+# --- broken files --------------------------------------------------------------------------------------------
+
+
+def test_a_missing_result_is_made_again_and_nothing_else(study: Path) -> None:
+    (study / SMOKE / "quantized" / "tiny-llama-s" / "rtn-b4-s0" / "model.safetensors").unlink()
+    plan = smoke_plan(study)
+    assert plan["quantize"] == plan["evaluate"] == 1
+    assert not (BEFORE_SEARCH | {"search", "transfer"}) & set(plan)
+
+
+def test_a_damaged_weight_file_fails_the_check(study: Path) -> None:
+    weights = study / SMOKE / "quantized" / "tiny-llama-s" / "rtn-b4-s0" / "model.safetensors"
+    content = weights.read_bytes()
+    weights.unlink()  # it may share its bytes with the checkout
+    weights.write_bytes(content[:-1])
+    failed = [one["check"] for one in check(study / SMOKE) if not one["ok"]]
+    assert failed == ["bytes_file is stat's"]
+    done = snakemake(
+        study, "smoke_check", "--cores", "1", "--configfile", "config/smoke.yaml", "--forcerun", "smoke_check"
+    )
+    assert done.status != 0
+    assert "rtn-b4-s0: bytes_file is stat's" in done.text
