@@ -20,6 +20,7 @@ class RampPaperParams(RampParams):
     warm_start: bool = Field(default=False, description="from scratch")
     shaping: bool = Field(default=False, description="reward at the end only")
     clone_steps: int = Field(default=0, ge=0, description="no behaviour cloning")
+    distil_steps: int = Field(default=0, ge=0, description="no behaviour cloning")
     clone_weight: float = Field(default=0.0, ge=0, description="no behaviour cloning")
     critic_knapsack: float = Field(default=0.0, ge=0, le=1, description="the policy proposes every allocation")
     follow: float = Field(default=0.0, ge=0, lt=1, description="the policy alone chooses every width")

@@ -1,8 +1,8 @@
 """Paired intervals by the bootstrap: windows (and seeds) for perplexity and KL, items for tasks. Numpy alone.
 
-A window is one block of the block bootstrap (Künsch 1989): tokens inside a window depend on each other, windows
-are spread over the text. Two rows are compared on the same resampled windows, so that what makes a window hard
-for both cancels out.
+The window draws are those of ``ramp.bootstrap``, so that one seed gives the interval that the records hold; here
+seeds are resampled too, where a row has several, and items of tasks within their task. Two rows are compared on
+the same resampled windows, so that what makes a window hard for both cancels out.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-DRAWS = 2000
-"""Bootstrap draws: the ends of a 95 % interval then move by a few per cent of its width between seeds."""
+from ramp.bootstrap import RESAMPLES as DRAWS
+from ramp.bootstrap import resample
 
 TAILS = (2.5, 97.5)
 """Percentiles of the interval's ends."""
@@ -34,9 +34,10 @@ class Estimate:
         return -1 if self.high < limit else 1 if self.low > limit else 0
 
 
-def _window_weights(n_windows: int, rng: np.random.Generator) -> np.ndarray:
-    """How often each window is drawn, [DRAWS, n_windows]."""
-    return rng.multinomial(n_windows, np.full(n_windows, 1 / n_windows), size=DRAWS)
+def _window_weights(n_windows: int, rng_seed: int) -> np.ndarray:
+    """How often each window is drawn, [DRAWS, n_windows]: the very draws of ``ramp.bootstrap``."""
+    draws = resample(n_windows, DRAWS, rng_seed) + n_windows * np.arange(DRAWS)[:, None]
+    return np.bincount(draws.ravel(), minlength=draws.size).reshape(draws.shape).astype(float)
 
 
 def _seed_means(sums: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -57,7 +58,7 @@ def mean_interval(sums: np.ndarray, tokens: np.ndarray, seed: int = 0) -> Estima
     if sums.shape[1] < 2:
         return Estimate(value)
     rng = np.random.default_rng(seed)
-    weights = _window_weights(sums.shape[1], rng)
+    weights = _window_weights(sums.shape[1], seed)
     draws = (weights * _seed_means(sums, rng)).sum(axis=1) / (weights @ tokens)
     return Estimate(value, *np.percentile(draws, TAILS).tolist())
 
@@ -68,7 +69,7 @@ def paired_difference(a: np.ndarray, b: np.ndarray, tokens: np.ndarray, seed: in
     if len(tokens) < 2:
         return Estimate(value)
     rng = np.random.default_rng(seed)
-    weights = _window_weights(len(tokens), rng)
+    weights = _window_weights(len(tokens), seed)
     gap = _seed_means(a, rng) - _seed_means(b, rng)
     draws = (weights * gap).sum(axis=1) / (weights @ tokens)
     return Estimate(value, *np.percentile(draws, TAILS).tolist())
@@ -80,7 +81,7 @@ def paired_ratio(a: np.ndarray, b: np.ndarray, tokens: np.ndarray, seed: int = 0
     if len(tokens) < 2:
         return Estimate(value)
     rng = np.random.default_rng(seed)
-    weights = _window_weights(len(tokens), rng)
+    weights = _window_weights(len(tokens), seed)
     draws = (weights * _seed_means(a, rng)).sum(axis=1) / (weights * _seed_means(b, rng)).sum(axis=1)
     return Estimate(value, *np.percentile(draws, TAILS).tolist())
 
@@ -99,7 +100,7 @@ def task_mean_ratio(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray], se
     rng = np.random.default_rng(seed)
     tops, bottoms, smallest = [], [], min(len(values) for values in a.values())
     for task in sorted(a):
-        weights = _window_weights(len(a[task]), rng)
+        weights = rng.multinomial(len(a[task]), np.full(len(a[task]), 1 / len(a[task])), size=DRAWS)
         tops.append(weights @ a[task] / len(a[task]))
         bottoms.append(weights @ b[task] / len(b[task]))
     value = float(np.mean([a[t].mean() for t in a]) / np.mean([b[t].mean() for t in b]))

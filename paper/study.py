@@ -71,13 +71,14 @@ class Study:
         self.frames = frames
         self.claims = claims
         if "records" not in frames or frames["records"].empty:
-            raise RampError("the records hold no rows in records.csv: run the study first, or point --records elsewhere")
+            raise RampError(
+                "the records hold no rows in records.csv: run the study first, or point --records elsewhere"
+            )
 
     @classmethod
     def read(cls, folder: str | Path, claims: str | Path | None = None) -> Study:
-        """Read a records folder, with its claims.json (or the one given) where there is one."""
-        file = Path(claims) if claims else Path(folder) / "claims.json"
-        return cls(read_all(folder), read_claims(file) if file.is_file() else None)
+        """Read a records folder, and the file ``claims`` (claims.json) where there is one."""
+        return cls(read_all(folder), read_claims(claims) if claims and Path(claims).is_file() else None)
 
     def frame(self, name: str) -> pd.DataFrame | None:
         """A table of the records, or None where it is absent or has no rows."""

@@ -87,10 +87,14 @@ class Agent:
         if self.episode == 0 and self.start is not None:
             return self.start, "start"
         if self.episode == self.run.evals - 1:
+            if self.params.distil_steps:
+                self.renew_demonstrations()
+            if self.demonstrations is not None:
+                self.learner.clone(self.demonstrations, self.params.distil_steps)
             return self.greedy(), "policy"
         if self.surrogate is not None and self.rng.random() < self.params.critic_knapsack:
             for _ in range(4):  # a sharp posterior repeats itself: an allocation is worth evaluating once
-                theta = self.surrogate.sample(self.rng)
+                theta = self.surrogate.sample(self.rng, self.params.knapsack_spread)
                 choice = knapsack.solve(theta, self.problem.bytes, self.problem.budget_bytes)
                 if not self.is_known(choice):
                     return choice, "knapsack"

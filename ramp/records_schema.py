@@ -12,8 +12,9 @@ from typing import Literal
 
 Dtype = Literal["str", "int", "float", "bool"]
 
-VERDICTS = ("replicated", "partly", "not replicated", "not tested")
-"""What a claim can end as; "not tested" where the scale of the run cannot speak to it."""
+VERDICTS = ("replicated", "partly", "not replicated", "inconclusive", "not tested")
+"""What a claim can end as: "inconclusive" where the interval holds the limit, "not tested" where the records of the
+run cannot speak to it."""
 
 
 @dataclass(frozen=True)
@@ -272,11 +273,11 @@ TABLES: dict[str, Table] = {
                 _c("policy", "str", "method that trained the policy", required=True),
                 _c("seed", "int", "seed of the policy", required=True),
                 _c("text", "str", "evaluated text", required=True),
-                _c("gap_closed", "float", "(KL random - KL transferred) / (KL random - KL of the target's knapsack)"),
+                _c("gap_closed", "float", "(kl_random - kl_transfer) / (kl_random - kl_knapsack), paired over windows"),
                 *_CI,
                 _c("kl_transfer", "float", "KL of the transferred row", "nats per token"),
-                _c("kl_random", "float", "mean KL of the target's random rows: 0 of the gap", "nats per token"),
-                _c("kl_knapsack", "float", "KL of the target's Fisher knapsack: 1 of the gap", "nats per token"),
+                _c("kl_random", "float", "KL of the target's own random search: 0 of the gap", "nats per token"),
+                _c("kl_knapsack", "float", "KL of the target's own Fisher knapsack: 1 of the gap", "nats per token"),
                 _c("kl_native", "float", "KL of the same method searched on the target", "nats per token"),
                 _c("n_windows", "int", "paired windows", "windows"),
                 _c("note", "str", "why a number is missing"),

@@ -12,9 +12,9 @@ stopped (``ramp.resume``).
 
 ``episodes.jsonl`` has one JSON object per episode: ``episode``, ``evals`` and ``tokens`` (forward tokens so far,
 sensitivities included), ``proposer``, ``kl`` and ``ppl`` on search text (null where not finite), ``bytes``, ``best``
-(KL of the best feasible one so far, or null), and for learned methods ``feasible``, the reward's terms ``reward_quality``,
-``reward_saving``, ``reward_overshoot``, ``reward_cliff``, ``reward_total`` and the learner's ``critic_loss``,
-``actor_loss``, ``alpha``, ``entropy``.
+(KL of the best feasible one so far, or null), and for learned methods ``feasible``, the reward's terms
+``reward_quality``, ``reward_saving``, ``reward_overshoot``, ``reward_cliff``, ``reward_total`` and the learner's
+``critic_loss``, ``actor_loss``, ``alpha``, ``entropy``.
 """
 
 from __future__ import annotations

@@ -76,10 +76,11 @@ class AdditiveSurrogate:
         """Posterior mean of theta, [n, w]; the proxy itself before any evaluation."""
         return self._conditioned(self.proxy, None)
 
-    def sample(self, rng: np.random.Generator) -> np.ndarray:
-        """One draw of theta [n, w] from the posterior."""
+    def sample(self, rng: np.random.Generator, spread: float = 1.0) -> np.ndarray:
+        """One draw of theta [n, w] from the posterior, its distance to the mean times ``spread``."""
         draw = self.proxy.ravel() + self.factor @ rng.standard_normal(self.proxy.size)
-        return self._conditioned(draw.reshape(self.proxy.shape), rng)
+        mean = self.mean()
+        return mean + spread * (self._conditioned(draw.reshape(self.proxy.shape), rng) - mean)
 
     def _conditioned(self, theta: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
         """theta + K A' (A K A' + N)^-1 (losses - A theta - noise): Matheron's rule; no noise gives the mean."""

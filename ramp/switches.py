@@ -26,6 +26,9 @@ class RampParams(BaseModel):
     clone_weight: float = Field(
         default=1.0, ge=0, description="weight of the same cross-entropy beside SAC's actor loss [0]"
     )
+    distil_steps: int = Field(
+        default=200, ge=0, description="cloning steps at the very end, on what the additive critic has learned [0]"
+    )
     clone_offsets: tuple[float, ...] = Field(
         default=(-0.5, -0.35, -0.2, -0.1, 0.0, 0.1, 0.2, 0.35, 0.5),
         description="bits around the budget at which knapsacks are solved for cloning; no evaluation",
@@ -36,6 +39,9 @@ class RampParams(BaseModel):
         ge=0,
         le=1,
         description="share of episodes proposed by a knapsack on the learned additive critic [0]",
+    )
+    knapsack_spread: float = Field(
+        default=0.3, ge=0, le=1, description="how far its draws stray from the critic's mean; 1 is Thompson sampling"
     )
     follow: float = Field(
         default=0.9,
@@ -58,5 +64,10 @@ class RampParams(BaseModel):
     def uses_proxy(self) -> bool:
         """Whether any switch reads the additive proxy, whose tokens are then charged."""
         return (
-            self.warm_start or self.shaping or self.clone_steps > 0 or self.clone_weight > 0 or self.critic_knapsack > 0
+            self.warm_start
+            or self.shaping
+            or self.clone_steps > 0
+            or self.clone_weight > 0
+            or self.distil_steps > 0
+            or self.critic_knapsack > 0
         )

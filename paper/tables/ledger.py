@@ -29,7 +29,10 @@ def ledger_table(study: Study, model: str) -> Table:
     rows = tuple(Row(_cells(study, entry)) for entry in entries)
     return Table(
         name=f"ledger_{model}",
-        title=f"{model_title(model)}: where the bytes of each file lie ({study.seeds(entries)}, mean over seeds).",
+        title=(
+            f"{model_title(model)}: where the bytes of each file lie (means over seeds where there are several; "
+            f"{study.seeds(entries)})."
+        ),
         columns=columns,
         rows=rows,
         footnotes=(

@@ -44,14 +44,12 @@ def paired_table(study: Study, model: str) -> Table:
         Column("ppl", "perplexity ratio", digits=4),
         Column("reading", "reading (KL)", align="left"),
     )
-    windows = sorted({found.n_windows for found in pairs})
-    said = " or ".join(str(count) for count in windows)
     involved = [entry for found in pairs for entry in (found.entry, found.rival)]
     return Table(
         name=f"paired_{model}",
         title=(
-            f"{model_title(model)}: paired differences on the same {said} windows ({study.limits(involved, text)}; "
-            f"{study.seeds(involved)}), 95 % paired block bootstrap."
+            f"{model_title(model)}: paired differences on the same windows ({study.limits(involved, text)}; "
+            f"{study.seeds(involved)}), with 95 % intervals of the paired block bootstrap."
         ),
         columns=columns,
         rows=tuple(Row(_cells(found), found.entry.title) for found in pairs),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from paper.intervals import Estimate
 from paper.naming import method_title, model_title
 from paper.study import Study
-from paper.intervals import Estimate
 from paper.tables.model import Column, Row, Table
 
 
@@ -30,13 +30,14 @@ def transfer_table(study: Study) -> Table:
         Column("note", "note", align="left"),
     )
     windows = sorted({int(line["n_windows"]) for line in lines if _number(line["n_windows"])})
+    seeds = {line["seed"] for line in lines}
     source = model_title(study.source)
     return Table(
         name="transfer",
         title=(
             f"Zero-shot transfer of the policy trained on {source}: "
             f"{' or '.join(map(str, windows)) or 'an unrecorded number of'} paired windows per target, "
-            f"{len({line['seed'] for line in lines})} seed(s), 95 % intervals."
+            f"{'1 seed' if len(seeds) == 1 else f'{len(seeds)} seeds'}, 95 % intervals."
         ),
         columns=columns,
         rows=tuple(Row(_cells(line), str(line["target"])) for line in lines),

@@ -63,7 +63,8 @@ def test_repair_is_feasible_and_leaves_nothing_worth_buying(
     for i, a in itertools.product(range(len(costs)), range(costs.shape[1])):
         extra, gain = sizes[i, a] - sizes[i, fixed[i]], costs[i, fixed[i]] - costs[i, a]
         if 0 < extra <= left:
-            assert not always and gain <= 0
+            assert not always
+            assert gain <= 0
 
 
 def test_greedy_is_feasible_and_close_to_the_optimum() -> None:

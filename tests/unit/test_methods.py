@@ -65,5 +65,7 @@ def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
 
 def test_parameters_tell_all_faults_at_once(tmp_path: Path) -> None:
     method = load_method(write(tmp_path, "mine.py", GOOD))
-    with pytest.raises(MethodError, match="'damping': .*greater than 0.*unknown key 'dampnig' .did you mean 'damping'"):
+    with pytest.raises(
+        MethodError, match=r"'damping': .*greater than 0.*unknown key 'dampnig' .did you mean 'damping'"
+    ):
         parse_params(method, {"damping": 0, "dampnig": 1})

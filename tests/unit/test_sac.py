@@ -45,7 +45,7 @@ def test_solves_a_chain_that_myopic_play_does_not(soft: bool) -> None:
 
 
 def test_learns_the_values_of_a_bandit() -> None:
-    """One step, known rewards by state: the critics' values are those rewards, the policy takes the best allowed arm."""
+    """One step, rewards known by state: the critics find them, the policy takes the best allowed arm."""
     rewards = np.array([[1.0, 0.0, -1.0], [-1.0, 0.5, 2.0]], dtype=np.float32)
     allowed = np.array([[True, True, True], [True, True, False]])  # the best arm of the second state is masked
     agent = DiscreteSAC(2, 3, SacParams(**SMALL, rho_end=0.1), seed=1)

@@ -144,7 +144,8 @@ def test_a_method_that_breaks_the_budget_is_caught(tmp_path: Path) -> None:
     fields = {"study": "", "group_size": 32, "fold": "awq", "quantizer": "gptq"}
     with pytest.raises(AllocationError, match=r"the budget is \d+: repair"):
         run_search(
-            greedy, Params(), problem, state, seed=0, evals=1, out=tmp_path / "a.json", artifacts=tmp_path, fields=fields
+            greedy, Params(), problem, state,
+            seed=0, evals=1, out=tmp_path / "a.json", artifacts=tmp_path, fields=fields,
         )  # fmt: skip
     assert not (tmp_path / "a.json").exists()
 

@@ -1,6 +1,7 @@
 # What all rules share: the checked configuration, the plan of rows, paths, and the sources that a stage runs.
 # No rule stands here, and no path is put together anywhere else twice.
 
+import hashlib
 import json
 import os
 import re
@@ -57,6 +58,7 @@ PLAN = checked_plan()
 STUDY = PLAN.study
 LIMITS = STUDY.limits
 R = STUDY.results
+BARE_ROWS = ("float", "released")
 ROLES = ("calibration", "train", "search", "selection", "heldout")
 
 # ``records=published`` draws from the published records, which no rule makes.
@@ -205,10 +207,13 @@ def width_option(wildcards, input):
     return f"--bits {wildcards.budget} --params {method_parameters(wildcards)}"
 
 
-def transferred_policy(wildcards):
+def policy_file(wildcards):
     """The policy that was learned on the source model."""
-    method = STUDY.transfer.method
-    return f"{R}/search/{STUDY.source}/{method}/{wildcards.budget}/{wildcards.seed}"
+    return f"{R}/search/{STUDY.source}/{STUDY.transfer.method}/{wildcards.budget}/{wildcards.seed}/policy.safetensors"
+
+
+def policy_index(wildcards):
+    return f"{R}/search/{STUDY.source}/{STUDY.transfer.method}/{wildcards.budget}/{wildcards.seed}/policy.json"
 
 
 def transfer_bank(wildcards):
@@ -256,11 +261,11 @@ def measured_on(wildcards, input):
     return "--reference " + " ".join(f"{Path(file).stem}={file}" for file in input.references)
 
 
-def halo_files(ending):
+def halo_paths(ending):
     """Files of all exports of the source model, and of the float32 file that they are compared with."""
     rows = [row.name for row in PLAN.halo_rows]
     rows += [row.name for row in PLAN.reference_rows(STUDY.source) if rows and row.method == "float"]
-    return [f"{R}/halo/{STUDY.source}/{row}{ending}" for row in rows]
+    return [f"{R}/halo/{STUDY.source}/{row}.{ending}" for row in rows]
 
 
 def agreement_limit(wildcards):
@@ -268,24 +273,42 @@ def agreement_limit(wildcards):
     return STUDY.halo.float_limit if wildcards.row.startswith("float-b") else STUDY.halo.limit
 
 
-def metrics_files():
-    """Metrics of every row, exported ones included."""
+def row_paths(pattern):
+    """A file of every row, exported ones included."""
     names = [(row.model, row.name) for row in PLAN.rows] + [(row.model, row.name + GGML) for row in PLAN.halo_rows]
-    return [f"{R}/metrics/{model}/{name}.json" for model, name in names]
+    return [f"{R}/{pattern}".format(model=model, row=name) for model, name in names]
 
 
-def score_files():
+def mixed_paths(pattern, searched=False):
+    """A file of every mixed row; with ``searched`` only of those that come from a search of their own."""
+    methods = set(PLAN.allocators) if searched else {*PLAN.allocators, PLAN.transferred}
+    rows = [row for row in PLAN.rows if row.method in methods]
+    return [f"{R}/{pattern}".format(model=r.model, method=r.method, budget=r.budget, seed=r.seed) for r in rows]
+
+
+def score_paths():
     """Task scores of the rows that have them."""
     return [f"{R}/tasks_scored/{row.model}/{row.name}.json" for row in PLAN.task_rows]
 
 
-def statistics_files():
-    """Activation statistics and folds of the source model: the outliers before and after folding."""
-    folds = sorted({PLAN.fold_of(name) for name in PLAN.methods} - {"none"})
-    return [
-        f"{R}/calibration/{STUDY.source}.safetensors",
-        *[f"{R}/folds/{STUDY.source}/{fold}.safetensors" for fold in folds],
-    ]
+def fold_paths(model):
+    """All folds of a model that the study's methods use."""
+    names = {PLAN.fold_of(row.method) for row in PLAN.rows if row.model == model and row.method not in BARE_ROWS}
+    return [f"{R}/folds/{model}/{fold}.safetensors" for fold in sorted(names - {"none"})]
+
+
+def activation_pairs(wildcards, input):
+    """The source's statistics as they are, and after each of its folds."""
+    return [input.statistics, *[f"{input.statistics}={fold}" for fold in fold_paths(STUDY.source)]]
+
+
+def model_folders(wildcards, input):
+    return [str(Path(file).parent) for file in input.models]
+
+
+def config_hash(wildcards):
+    """Twelve digits that name the whole configuration, defaults included."""
+    return hashlib.sha256(STUDY.model_dump_json().encode()).hexdigest()[:12]
 
 
 def results_folder(wildcards):

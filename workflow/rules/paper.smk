@@ -4,12 +4,17 @@
 rule collect:
     """All measurements as tidy tables: the only thing that tables, figures, claims and paper read."""
     input:
-        metrics=metrics_files(),
-        scores=score_files(),
-        halo=halo_files(".check.json"),
+        metrics=row_paths("metrics/{model}/{row}.json"),
+        rows=row_paths("quantized/{model}/{row}/meta.json"),
+        scores=score_paths(),
+        allocations=mixed_paths("allocations/{model}/{method}/{budget}/{seed}.json"),
+        episodes=mixed_paths("search/{model}/{method}/{budget}/{seed}/episodes.jsonl", searched=True),
+        halo=halo_paths("check.json"),
+        statistics="<results>/calibration/{source}.safetensors".format(source=STUDY.source),
+        folds=fold_paths(STUDY.source),
+        models=expand("<results>/models/{model}/asset.json", model=PLAN.models),
         guard="<results>/texts/guard.json",
-        calibration=statistics_files(),
-        code=sources("ramp/records.py"),
+        code=sources("ramp/collect.py"),
     output:
         tables=expand("<results>/records/{record}.csv", record=RECORD_TABLES),
     log:
@@ -18,12 +23,17 @@ rule collect:
         "../envs/main.yml"
     params:
         study=STUDY.study,
-        results=results_folder,
+        source=STUDY.source,
+        config_hash=config_hash,
+        activations=activation_pairs,
+        models=model_folders,
     message:
         "collecting the records of {params.study}"
     shell:
-        "python -m ramp.records collect --study {params.study} --results {params.results}"
-        " --out $(dirname {output.tables[0]}) > {log} 2>&1"
+        "python -m ramp.collect --metrics {input.metrics} --rows {input.rows} --tasks-scored {input.scores}"
+        " --allocations {input.allocations} --episodes {input.episodes} --halo {input.halo}"
+        " --activations {params.activations} --models {params.models} --source {params.source}"
+        " --config-hash {params.config_hash} --out $(dirname {output.tables[0]}) > {log} 2>&1"
 
 
 rule claims:
@@ -50,7 +60,7 @@ rule tables:
     input:
         records=record_tables,
         verdicts=claims_file,
-        code=sources("paper/tables.py"),
+        code=sources("paper/tables"),
     output:
         tables=directory("<paper>/tables"),
     log:
@@ -67,7 +77,7 @@ rule figure:
     """One figure as PDF and PNG."""
     input:
         records=record_tables,
-        code=sources("paper/figures.py"),
+        code=sources("paper/figures"),
     output:
         pdf="<paper>/figures/{figure}.pdf",
         png=report(
@@ -115,7 +125,7 @@ rule smoke_check:
     """What must hold of every finished study, checked on its files: sizes equal to stat, checks passed, no gaps."""
     input:
         records=record_tables,
-        metrics=metrics_files(),
+        metrics=row_paths("metrics/{model}/{row}.json"),
         code=sources("workflow/scripts/check_results.py"),
     output:
         report="<results>/check.json",

@@ -16,13 +16,13 @@ rule search:
         code=search_sources,
     output:
         allocation="<results>/allocations/{model}/{method}/{budget}/{seed}.json",
-        artifacts=directory("<results>/search/{model}/{method}/{budget}/{seed}"),
+        episodes="<results>/search/{model}/{method}/{budget}/{seed}/episodes.jsonl",
     log:
         "<logs>/search/{model}/{method}-b{budget}-s{seed}.log",
     benchmark:
         "<benchmarks>/search/{model}/{method}-b{budget}-s{seed}.tsv"
     wildcard_constraints:
-        method=any_of(PLAN.methods),
+        method=any_of([name for name in PLAN.allocators if name not in PLAN.learned]),
     conda:
         "../envs/main.yml"
     threads: STUDY.threads
@@ -41,11 +41,27 @@ rule search:
     message:
         "searching {wildcards.model}: {wildcards.method}, {wildcards.budget} bits, seed {wildcards.seed}"
     shell:
-        "mkdir -p {output.artifacts}; lease python -m ramp.search --model-dir $(dirname {input.model})"
+        "lease python -m ramp.search --model-dir $(dirname {input.model})"
         " --bank $(dirname {input.bank}) --fold {input.fold} --calibration {input.calibration}"
         " --sensitivity {input.sensitivity} --search-text {input.search_text}"
         " --selection-text {input.selection_text} --search-windows {params.windows}"
         " --search-length {params.length} --method-file {input.method} --params {params.method}"
         " --budget {wildcards.budget} --evals {params.evals} --seed {wildcards.seed} --study {params.study}"
-        " --out {output.allocation} --artifacts {output.artifacts} --state-dir {params.state}"
+        " --out {output.allocation} --artifacts $(dirname {output.episodes}) --state-dir {params.state}"
         " --threads {threads} --device {params.device} --dtype {params.dtype} > {log} 2>&1"
+
+
+use rule search as learn with:
+    output:
+        allocation="<results>/allocations/{model}/{method}/{budget}/{seed}.json",
+        episodes="<results>/search/{model}/{method}/{budget}/{seed}/episodes.jsonl",
+        policy="<results>/search/{model}/{method}/{budget}/{seed}/policy.safetensors",
+        policy_index="<results>/search/{model}/{method}/{budget}/{seed}/policy.json",
+    log:
+        "<logs>/learn/{model}/{method}-b{budget}-s{seed}.log",
+    benchmark:
+        "<benchmarks>/learn/{model}/{method}-b{budget}-s{seed}.tsv"
+    wildcard_constraints:
+        method=any_of(PLAN.learned),
+    message:
+        "learning on {wildcards.model}: {wildcards.method}, {wildcards.budget} bits, seed {wildcards.seed}"

@@ -5,7 +5,8 @@ rule transfer:
     """An allocation for a target model from the source's policy, without one evaluation."""
     input:
         model="<results>/models/{model}/asset.json",
-        policy=transferred_policy,
+        policy=policy_file,
+        policy_index=policy_index,
         bank=transfer_bank,
         fold=transfer_fold,
         calibration="<results>/calibration/{model}.safetensors",
@@ -30,7 +31,7 @@ rule transfer:
     message:
         "transferring the policy of {params.source} to {wildcards.model}: {wildcards.budget} bits"
     shell:
-        "python -m ramp.transfer --policy {input.policy} --source {params.source}"
+        "python -m ramp.transfer --policy $(dirname {input.policy}) --source {params.source}"
         " --model-dir $(dirname {input.model}) --bank $(dirname {input.bank}) --fold {input.fold}"
         " --calibration {input.calibration} --budget {wildcards.budget} --group-size {params.group_size}"
         " --seed {wildcards.seed} --study {params.study} --out {output.allocation} --threads {threads}"

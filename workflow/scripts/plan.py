@@ -178,6 +178,11 @@ class Plan:
         """Mixed methods."""
         return [name for name, method in self.methods.items() if isinstance(method, Allocator)]
 
+    @property
+    def learned(self) -> list[str]:
+        """Mixed methods that leave a policy."""
+        return [name for name in self.allocators if self.methods[name].learned]
+
     def texts(self, model: str) -> list[str]:
         """Texts that a model's rows are scored on."""
         if model != self.study.source:

@@ -1,0 +1,134 @@
+"""Verdicts on the paper's claims, computed from the records by the rules of claims.yaml.
+
+    python -m paper.claims --records results/records --claims paper/claims.yaml --out results/records/claims.json
+
+writes claims.json: a list of {id, verdict, scale, measure, value, margin, rows} (``ramp.records.CLAIM_FIELDS``).
+No verdict comes without a number and its interval; where the records lack what a claim needs it is "not tested", and
+``scale`` says what is lacking.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from paper.intervals import Estimate
+from paper.measures import MEASURES, Comparison, NotTested
+from paper.naming import model_title
+from paper.study import Study
+from ramp import cli
+from ramp.errors import RampError
+from ramp.records import nearest, write_claims
+
+CLAIMS_FILE = Path(__file__).with_name("claims.yaml")
+FIELDS = {"id", "text", "paper_value", "scale", "measure", "rule", "params"}
+REQUIRED = {"id", "text", "paper_value", "measure", "rule"}
+
+
+def read_claims_file(path: str | Path) -> list[dict[str, Any]]:
+    """Read claims.yaml; every fault is one sentence that names the claim.
+
+    Raises:
+        RampError: no such file, unknown field, measure or rule.
+    """
+    try:
+        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RampError(f"no claims at {path}: pass paper/claims.yaml") from None
+    except yaml.YAMLError as error:
+        raise RampError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    claims = loaded.get("claims") if isinstance(loaded, dict) else None
+    if not isinstance(claims, list):
+        raise RampError(f"{path} should hold a list under the key 'claims'")
+    for claim in claims:
+        where = f"{path}, claim {claim.get('id', '?')}"
+        for name in map(str, claim):
+            if name not in FIELDS:
+                raise RampError(f"{where}: no field '{name}'{nearest(name, FIELDS)}")
+        for name in sorted(REQUIRED - set(claim)):
+            raise RampError(f"{where} lacks the field '{name}'")
+        if claim["measure"] not in MEASURES:
+            raise RampError(f"{where}: no measure '{claim['measure']}'{nearest(claim['measure'], MEASURES)}")
+        if len(claim["rule"]) != 1 or not set(claim["rule"]) <= {"below", "above"}:
+            raise RampError(f"{where}: a rule is 'below: number' or 'above: number'")
+    return claims
+
+
+def holds(estimate: Estimate, rule: dict[str, float]) -> bool | None:
+    """Whether the whole interval is on the rule's side: True, False (wholly on the other), None (across, or none)."""
+    direction, limit = next(iter(rule.items()))
+    side = estimate.side(float(limit))
+    return None if side == 0 else (side < 0) == (direction == "below")
+
+
+def verdict(outcomes: Sequence[bool | None]) -> str:
+    """One verdict for several comparisons, all of which must hold."""
+    if all(outcome is True for outcome in outcomes):
+        return "replicated"
+    if all(outcome is False for outcome in outcomes):
+        return "not replicated"
+    if True in outcomes and False in outcomes:
+        return "partly"
+    return "not replicated" if False in outcomes else "inconclusive"
+
+
+def judge(study: Study, claim: dict[str, Any]) -> dict[str, Any]:
+    """The entry of claims.json for one claim."""
+    entry: dict[str, Any] = {"id": claim["id"], "value": None, "margin": None, "rows": []}
+    try:
+        found = MEASURES[claim["measure"]](study, **claim.get("params", {}))
+    except NotTested as reason:
+        scale = f"not testable in this study: {reason}"
+        return entry | {"verdict": "not tested", "scale": scale, "measure": claim["measure"].replace("_", " ")}
+    outcomes = [holds(comparison.estimate, claim["rule"]) for comparison in found]
+    deciding = _deciding(found, outcomes, claim["rule"])
+    more = f" (least favourable of {len(found)} comparisons)" if len(found) > 1 else ""
+    estimate = deciding.estimate
+    margin = None if estimate.low is None or estimate.high is None else [estimate.low, estimate.high]
+    return entry | {
+        "verdict": verdict(outcomes),
+        "scale": claim.get("scale") or _scale(study),
+        "measure": deciding.label + more,
+        "value": estimate.value,
+        "margin": margin,
+        "rows": sorted({row for comparison in found for row in comparison.rows}),
+    }
+
+
+def _deciding(found: list[Comparison], outcomes: list[bool | None], rule: dict[str, float]) -> Comparison:
+    """The least favourable comparison: failed before unclear before held, then by value."""
+    sign = 1 if "below" in rule else -1
+    rank = {False: 0, None: 1, True: 2}
+    return min(zip(found, outcomes, strict=True), key=lambda each: (rank[each[1]], -sign * each[0].estimate.value))[0]
+
+
+def _scale(study: Study) -> str:
+    if study.is_paper_model(study.source):
+        return f"{model_title(study.source)}, the paper's model"
+    return f"analogue on {model_title(study.source)}"
+
+
+def judge_all(study: Study, claims: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All entries of claims.json."""
+    return [judge(study, claim) for claim in claims]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring."""
+    parser = argparse.ArgumentParser(description="Judge the paper's claims from the records.")
+    parser.add_argument("--records", type=Path, required=True, help="folder of the records")
+    parser.add_argument(
+        "--claims", type=Path, default=Path(__file__).with_name("claims.yaml"), help="rules of the claims"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="claims.json to write")
+    args = parser.parse_args(argv)
+    write_claims(args.out, judge_all(Study.read(args.records), read_claims_file(args.claims)))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main))

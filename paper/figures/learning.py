@@ -1,0 +1,84 @@
+"""Best KL so far against evaluations spent, with each search's start marked, one panel per budget."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from paper import style
+from paper.naming import SEARCH_METHODS, bits_title, method_rank, method_title, model_title
+from paper.study import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+def learning(study: Study) -> Figure:
+    """Search KL of the best candidate within the budget; thin lines are seeds; the knapsack is the dashed line."""
+    frame = study.frame("episodes")
+    if frame is not None:
+        frame = frame[
+            (frame["model"] == study.source)
+            & (frame["grid"] == "affine")
+            & frame["kl"].notna()
+            & frame["evals"].notna()
+        ]
+    if frame is None or frame.empty:
+        return style.sentence("The records hold no episodes of a search on the source model.")
+    searched = frame[frame["method"].isin(SEARCH_METHODS)]
+    searched = frame[frame["method"] != "knapsack"] if searched.empty else searched
+    if searched.empty:
+        return style.sentence("No search of more than one evaluation was run on the source model.")
+    budgets = sorted(searched["budget_bits"].unique())
+    figure, axes = style.canvas(3.1, 1, len(budgets), sharey=True)
+    for axis, budget in zip(axes, budgets, strict=True):
+        _panel(axis, study, searched[searched["budget_bits"] == budget], float(budget))
+        knapsack = frame[(frame["method"] == "knapsack") & (frame["budget_bits"] == budget)]
+        if not knapsack.empty:
+            axis.axhline(knapsack["kl"].min(), color=style.look("knapsack")[0], linestyle="--", linewidth=1)
+        axis.set_title(f"budget {bits_title(float(budget))} bits")
+        axis.set_xlabel("evaluations on search text")
+    axes[0].set_ylabel(f"best search KL so far\n(nats per token), {model_title(study.source)}")
+    methods = sorted(searched["method"].unique(), key=method_rank)
+    figure.legend(handles=_handles(methods, "knapsack" in set(frame["method"])), loc="outside lower center", ncols=5)
+    return figure
+
+
+def best_so_far(run: pd.DataFrame, limit_bytes: float | None) -> tuple[np.ndarray, np.ndarray]:
+    """(evaluations, best KL so far) of one seed; candidates over the budget's bytes do not count."""
+    run = run.sort_values("evals")
+    kl = run["kl"].astype("float64").to_numpy(copy=True)
+    if limit_bytes is not None and run["bytes"].notna().any():
+        kl[run["bytes"].astype("float64").to_numpy() > limit_bytes] = np.inf
+    best = np.minimum.accumulate(kl)
+    kept = np.isfinite(best)
+    return run["evals"].astype("float64").to_numpy()[kept], best[kept]
+
+
+def _panel(axis: Any, study: Study, frame: pd.DataFrame, budget: float) -> None:
+    limits = [e.mean("bytes_linear") for e in study.find(study.source, bits=budget) if e.mean("bytes_linear")]
+    limit = max(limits) if limits else None
+    for method, runs in frame.groupby("method"):
+        colour, marker = style.look(str(method))
+        for _seed, run in runs.groupby("seed"):
+            evals, best = best_so_far(run, limit)
+            if len(evals):
+                axis.step(evals, best, where="post", color=colour, linewidth=1.1, alpha=0.9)
+                axis.plot(evals[0], best[0], marker=marker, color=colour, markersize=6, clip_on=False)
+    axis.set_xlim(left=0)
+
+
+def _handles(methods: list[str], knapsack: bool) -> list[Any]:
+    from matplotlib.lines import Line2D
+
+    handles = []
+    for method in methods:
+        colour, marker = style.look(method)
+        handles.append(Line2D([], [], color=colour, marker=marker, label=method_title(method)))
+    handles.append(Line2D([], [], color="none", marker="o", markerfacecolor=style.GREY, label="marker: the start"))
+    if knapsack:
+        colour = style.look("knapsack")[0]
+        handles.append(Line2D([], [], color=colour, linestyle="--", label="Fisher knapsack (1 evaluation)"))
+    return handles

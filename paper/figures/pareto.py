@@ -1,0 +1,80 @@
+"""Perplexity against the bytes of the file, one panel per model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from paper import style
+from paper.naming import UNIFORM_METHODS, method_rank, model_title, text_title
+from paper.study import Entry, Study
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def pareto(study: Study) -> Figure:
+    """Final affine rows (filled) and exported ggml rows (hollow); the float model is the dashed line."""
+    text = study.primary_text
+    panels = {model: _points(study, model, text) for model in study.models}
+    panels = {model: points for model, points in panels.items() if points}
+    if not panels:
+        return style.sentence(f"The records hold no row with both a file size and a perplexity on {text_title(text)}.")
+    rows = -(-len(panels) // 2)
+    figure, axes = style.canvas(2.9 * rows + 0.5, rows, min(2, len(panels)))
+    seen: set[str] = set()
+    exported = False
+    for axis, (model, points) in zip(axes, panels.items(), strict=False):
+        seen |= {entry.method for entry, *_ in points}
+        exported |= any(entry.grid == "ggml" for entry, *_ in points)
+        _panel(axis, study, model, points, text)
+    for axis in axes[len(panels) :]:
+        axis.set_axis_off()
+    handles: list[Any] = [style.method_handle(method) for method in sorted(seen, key=method_rank)]
+    handles += _more_handles(exported)
+    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    return figure
+
+
+Point = tuple[Entry, float, Any]
+
+
+def _points(study: Study, model: str, text: str) -> list[Point]:
+    found = []
+    for entry in study.find(model, grid=None):
+        size, ppl = entry.mean("bytes_file"), study.measured(entry, text, "ppl")
+        if size and ppl:
+            found.append((entry, size / 1e6, ppl))
+    return found
+
+
+def _panel(axis: Any, study: Study, model: str, points: list[Point], text: str) -> None:
+    for entry, size, ppl in points:
+        colour, marker = style.look(entry.method)
+        if ppl.low is not None:
+            axis.vlines(size, ppl.low, ppl.high, color=colour, linewidth=0.8, alpha=0.55)
+        hollow = {"markerfacecolor": "none"} if entry.grid == "ggml" else {}
+        axis.plot(size, ppl.value, marker=marker, color=colour, linestyle="none", **hollow)
+    for method in UNIFORM_METHODS:
+        line = sorted(
+            (size, ppl.value) for entry, size, ppl in points if entry.method == method and entry.grid == "affine"
+        )
+        axis.plot(*zip(*line, strict=True), color=style.look(method)[0], linewidth=0.8, zorder=1) if line else None
+    reference = study.float_entry(model)
+    ppl = study.measured(reference, text, "ppl") if reference else None
+    if ppl:
+        axis.axhline(ppl.value, color=style.BLACK, linestyle="--", linewidth=0.8)
+    style.log_axis(axis)
+    axis.set_title(model_title(model))
+    axis.set_xlabel("file (MB = 1e6 bytes)")
+    axis.set_ylabel(f"perplexity, {text_title(text)}")
+
+
+def _more_handles(exported: bool) -> list[Any]:
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], color=style.BLACK, linestyle="--", linewidth=0.8, label="float model")]
+    if exported:
+        hollow = Line2D([], [], color=style.GREY, marker="o", markerfacecolor="none", linestyle="none")
+        hollow.set_label("hollow: exported, ggml grid")
+        handles.append(hollow)
+    return handles

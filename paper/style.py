@@ -1,0 +1,125 @@
+"""How every figure looks: colours that colour-blind readers tell apart, sizes for a printed column, stable files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from paper.naming import method_title
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito, "Color Universal Design" (2008): eight colours distinct under the common colour-vision deficiencies.
+BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
+    "#000000",
+    "#E69F00",
+    "#56B4E9",
+    "#009E73",
+    "#F0E442",
+    "#0072B2",
+    "#D55E00",
+    "#CC79A7",
+)
+GREY = "#767676"
+
+METHOD_LOOKS: dict[str, tuple[str, str]] = {
+    "released": (BLACK, "*"),
+    "float": (BLACK, "_"),
+    "rtn": (GREY, "o"),
+    "gptq": (ORANGE, "s"),
+    "awq": (SKY, "^"),
+    "awq_gptq": (BLUE, "D"),
+    "random_search": (BLACK, "x"),
+    "knapsack": (GREEN, "v"),
+    "ramp_paper": (PURPLE, "P"),
+    "ramp": (VERMILION, "X"),
+    "ramp_transfer": (VERMILION, ">"),
+    "ramp_paper_transfer": (PURPLE, ">"),
+}
+"""Colour and marker of a method: never colour alone."""
+
+FULL_WIDTH_IN = 6.7
+"""Width of the text block on A4, inches: figures are drawn at their printed size."""
+
+RC = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.labelsize": 8,
+    "legend.fontsize": 7.5,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.5,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 5,
+    "svg.hashsalt": "paper",
+    "pdf.fonttype": 42,
+    "figure.dpi": 100,
+}
+
+
+def look(method: str) -> tuple[str, str]:
+    """Colour and marker of a method; methods of a user's own share a look and are told apart by the legend's order."""
+    return METHOD_LOOKS.get(method, (YELLOW, "h"))
+
+
+def canvas(height_in: float, rows: int = 1, columns: int = 1, **options: object) -> tuple[Figure, list]:
+    """A figure of the text's width with ``rows`` x ``columns`` axes (a flat list)."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    pyplot.rcParams.update(RC)
+    figure, axes = pyplot.subplots(
+        rows, columns, figsize=(FULL_WIDTH_IN, height_in), squeeze=False, layout="constrained", **options
+    )
+    return figure, list(axes.ravel())
+
+
+def sentence(text: str) -> Figure:
+    """A panel that says in one sentence why there is nothing to draw."""
+    figure, (axes,) = canvas(1.2)
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, text, ha="center", va="center", wrap=True, transform=axes.transAxes)
+    return figure
+
+
+def log_axis(axis: Axes) -> None:
+    """A logarithmic y axis with plain numbers at 1, 2, 3, 5 and 7 (1 and 3 where it spans far)."""
+    from matplotlib.ticker import LogLocator, StrMethodFormatter
+
+    axis.set_yscale("log")
+    low, high = axis.get_ylim()
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if high / low < 30 else (1, 3), numticks=12))
+    axis.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axis.minorticks_off()
+
+
+def method_handle(method: str) -> object:
+    """A legend entry of a method."""
+    from matplotlib.lines import Line2D
+
+    colour, marker = look(method)
+    return Line2D([], [], color=colour, marker=marker, linestyle="none", label=method_title(method))
+
+
+def save(figure: Figure, folder: Path, name: str) -> None:
+    """Write ``{name}.pdf`` and ``{name}.png`` without dates, so that the same records give the same bytes."""
+    from matplotlib import pyplot
+
+    from ramp.files import atomic_path
+
+    with atomic_path(folder / f"{name}.pdf") as partial:
+        figure.savefig(partial, format="pdf", metadata={"CreationDate": None, "ModDate": None, "Producer": None})
+    with atomic_path(folder / f"{name}.png") as partial:
+        figure.savefig(partial, format="png", dpi=200, metadata={"Software": None})
+    pyplot.close(figure)

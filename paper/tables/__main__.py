@@ -1,0 +1,72 @@
+"""All tables of a study as LaTeX, typst and Markdown.
+
+    python -m paper.tables --records results/records --out results/paper/tables
+
+writes {table}.tex, {table}.typ and {table}.md for every table, and index.json: {name: {"title", "rows"}}. Tables of a
+model are named after it (main_smollm2-135m). A table without rows says so in a sentence.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from paper.claims import CLAIMS_FILE, read_claims_file
+from paper.study import Study
+from paper.tables.choices import choices_table
+from paper.tables.claims import claims_table
+from paper.tables.cost import cost_table
+from paper.tables.halo import halo_table
+from paper.tables.ledger import ledger_table
+from paper.tables.main import main_table
+from paper.tables.model import Table
+from paper.tables.paired import paired_table
+from paper.tables.quoted import quoted_ggml_table, quoted_table, quoted_tasks_table
+from paper.tables.render import write
+from paper.tables.sizes import sizes_table
+from paper.tables.tasks import tasks_table
+from paper.tables.transfer import transfer_table
+from ramp import cli
+from ramp.files import atomic_path, write_json
+
+
+def all_tables(study: Study) -> list[Table]:
+    """Every table of the study, those of models first, the source before the others."""
+    of_models = [
+        make(study, model) for model in study.models for make in (main_table, paired_table, tasks_table, ledger_table)
+    ]
+    return [
+        *of_models,
+        claims_table(study, read_claims_file(CLAIMS_FILE)),
+        transfer_table(study),
+        cost_table(study),
+        halo_table(study),
+        sizes_table(),
+        quoted_table(),
+        quoted_ggml_table(),
+        quoted_tasks_table(),
+        choices_table(),
+    ]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring."""
+    parser = argparse.ArgumentParser(description="Set every table of a study from its records.")
+    parser.add_argument("--records", type=Path, required=True, help="folder of the records, with claims.json")
+    parser.add_argument("--claims", type=Path, default=None, help="claims.json, where it is not among the records")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write; an old one is replaced")
+    args = parser.parse_args(argv)
+    tables = all_tables(Study.read(args.records, args.claims or args.records / "claims.json"))
+    with atomic_path(args.out) as folder:
+        folder.mkdir()
+        for table in tables:
+            write(table, folder)
+        write_json(
+            folder / "index.json", {table.name: {"title": table.title, "rows": len(table.rows)} for table in tables}
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main))

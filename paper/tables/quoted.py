@@ -1,0 +1,90 @@
+"""Numbers of other papers, marked as quoted; they stand in this table alone and are compared with nothing of ours."""
+
+from __future__ import annotations
+
+from paper.tables.model import Column, Row, Table
+
+WIKITEXT = (
+    # model, bits, FP16, RTN, GPTQ, GPTQ act-order, AWQ, OmniQuant, SqueezeLLM
+    ("Llama-2-7B", "4, g128", 5.47, 5.73, 5.69, 5.63, 5.60, 5.58, 5.57),
+    ("Llama-2-7B", "3, g128", 5.47, 6.66, 6.43, 6.42, 6.24, 6.03, 5.96),
+    ("Llama-2-13B", "4, g128", 4.88, 4.98, 4.98, 4.99, 4.97, 4.95, 4.96),
+    ("Llama-2-13B", "3, g128", 4.88, 5.52, 5.48, 5.41, 5.32, 5.28, 5.23),
+)
+KEYS = ("model", "bits", "fp16", "rtn", "gptq", "order", "awq", "omniquant", "squeezellm")
+
+LLAMA_CPP = (
+    # type, bits per weight, perplexity over that of FP16 (512-token protocol)
+    ("Q3_K_S", 3.50, 1.072),
+    ("Q3_K_M", 3.91, 1.042),
+    ("Q4_K_S", 4.58, 1.015),
+    ("Q4_K_M", 4.84, 1.0142),
+    ("Q6_K", 6.56, 1.0024),
+)
+
+TASKS = (
+    # model, FP16, RTN4, GPTQ4, AWQ4: mean accuracy of five commonsense tasks, %
+    ("Llama-2-7B", 64.80, 64.52, 64.24, 64.54),
+    ("Llama-2-13B", 67.80, 67.50, 67.27, 67.79),
+    ("Mistral-7B-v0.1", 69.45, 68.75, 68.73, 68.98),
+)
+
+
+def quoted_table() -> Table:
+    """WikiText-2 perplexities of the papers on AWQ, OmniQuant and SqueezeLLM."""
+    digits = {key: Column(key, title) for key, title in zip(KEYS[2:], _TITLES, strict=True)}
+    return Table(
+        name="quoted",
+        title="Quoted, not measured here: WikiText-2 test perplexity in 2,048-token windows, as published.",
+        columns=(Column("model", "model", align="left"), Column("bits", "bits", align="left"), *digits.values()),
+        rows=tuple(Row(dict(zip(KEYS, line, strict=True)), line[0]) for line in WIKITEXT),
+        footnotes=(
+            "Sources: FP16, RTN, GPTQ and AWQ from the AWQ paper (Lin et al.), OmniQuant from Shao et al., SqueezeLLM "
+            "from Kim et al. OmniQuant's rows take 4.24 and 3.24 bits, SqueezeLLM's 4.27 and 3.24, the others have "
+            "groups of 128.",
+        ),
+    )
+
+
+_TITLES = ("FP16", "RTN", "GPTQ", "act-order", "AWQ", "OmniQuant", "SqueezeLLM")
+
+
+def quoted_ggml_table() -> Table:
+    """llama.cpp's static mixes on Llama-2-7B."""
+    return Table(
+        name="quoted_ggml",
+        title="Quoted, not measured here: llama.cpp's static mixes on Llama-2-7B; its 512-token protocol, ratios only.",
+        columns=(
+            Column("type", "type", align="left"),
+            Column("bpw", "bits per weight"),
+            Column("ratio", "perplexity over FP16", digits=4),
+        ),
+        rows=tuple(Row({"type": kind, "bpw": bpw, "ratio": ratio}) for kind, bpw, ratio in LLAMA_CPP),
+        footnotes=("Source: the llama.cpp repository's documentation of its quantization tool.",),
+    )
+
+
+def quoted_tasks_table() -> Table:
+    """Five-task commonsense means of uniform 4-bit methods."""
+    rows = []
+    for model, fp16, *quantized in TASKS:
+        cells: dict = {"model": model, "fp16": fp16}
+        for key, value in zip(("rtn", "gptq", "awq"), quantized, strict=True):
+            cells |= {key: f"{value:.2f} ({100 * value / fp16:.2f} %)"}
+        rows.append(Row(cells))
+    return Table(
+        name="quoted_tasks",
+        title="Quoted, not measured here: mean accuracy (%) of five commonsense tasks, and the share of FP16 kept.",
+        columns=(
+            Column("model", "model", align="left"),
+            Column("fp16", "FP16"),
+            Column("rtn", "RTN, 4 bit"),
+            Column("gptq", "GPTQ, 4 bit"),
+            Column("awq", "AWQ, 4 bit"),
+        ),
+        rows=tuple(rows),
+        footnotes=(
+            "Read in published tables; the share is arithmetic. On Llama-2 plain RTN keeps over 99.5 %, so a mean over "
+            "tasks separates nothing unless answers are compared item by item.",
+        ),
+    )

@@ -1,0 +1,204 @@
+"""Rows on held-out windows: against transformers in float64, the float row, the files and the refusals."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import log_softmax, rel_entr
+
+from ramp import cli, evaluation
+from ramp.evaluation import EvaluationError, Reference, evaluate, float_head, make_reference
+from ramp.files import read_json
+from ramp.models import list_linears, load_float, read_config
+from ramp.quantizers.affine import quantize_rtn
+
+KEY = {
+    "study": "test",
+    "method": "rtn",
+    "grid": "affine",
+    "stage": "final",
+    "budget_bits": 3.0,
+    "group_size": 32,
+    "fold": "none",
+    "seed": 0,
+}
+
+
+def write_text(path) -> None:
+    from ramp.text import Document, write_documents
+
+    rng = random.Random(0)
+    words = "river stone green house light under paper sound plant north cloud money seven time".split()
+    write_documents(path, [Document(f"t-{i}", " ".join(rng.choices(words, k=120))) for i in range(8)])
+
+
+def write_row(folder, model_dir, bits: int):
+    """A packed row of the real writer: every linear by RTN."""
+    from ramp.checkpoint import save_packed
+
+    state = load_float(model_dir).state_dict()
+    linears = list_linears(read_config(model_dir))
+    quantized = {x.name: quantize_rtn(state[f"{x.name}.weight"], bits, 32) for x in linears}
+    others = {name: tensor for name, tensor in state.items() if name.removesuffix(".weight") not in quantized}
+    meta = KEY | {"model": model_dir.name, "budget_bits": float(bits), "wall_s": 1.5, "simulated": True}
+    save_packed(folder, model_dir=model_dir, quantized=quantized, others=others, track="fp16", meta=meta)
+    return folder
+
+
+def write_float_row(folder, model_dir, stage: str = "float"):
+    folder.mkdir()
+    own = {"method": stage, "grid": stage, "stage": stage, "budget_bits": 16.0, "group_size": 0}
+    meta = KEY | own | {"model": model_dir.name, "bytes_file": 123 if stage == "released" else 456, "note": stage}
+    (folder / "meta.json").write_text(json.dumps(meta))
+    return folder
+
+
+def run(*options) -> int:
+    return cli.run(evaluation.main, [str(option) for option in options])
+
+
+@pytest.fixture(scope="module")
+def study(tiny_llama_dir, tmp_path_factory):
+    """One text, its reference on six windows, and a 3-bit row, all through the command line."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    write_text(folder / "heldout.jsonl")
+    reference = folder / "heldout.safetensors"
+    options = ["--text", f"heldout={folder / 'heldout.jsonl'}", "--length", 64, "--windows", 6, "--out", reference]
+    assert run("reference", "--model-dir", tiny_llama_dir, "--dtype", "float32", "--device", "cpu", *options) == 0
+    row = write_row(folder / "rtn-b3-s0", tiny_llama_dir, 3)
+    out = folder / "rtn.json"
+    common = ["--model-dir", tiny_llama_dir, "--device", "cpu", "--reference", f"heldout={reference}"]
+    assert run("row", "--row-dir", row, *common, "--out", out) == 0
+    return folder, reference, row, out, common
+
+
+def test_row_equals_whole_logits_in_float64(study, tiny_llama_dir):
+    from ramp.checkpoint import load_dequantized
+
+    _, reference, row, out, _ = study
+    found = read_json(out)["texts"]["heldout"]
+    windows = Reference.load(reference).windows
+    models = [load_float(tiny_llama_dir, torch.float64), load_dequantized(row, tiny_llama_dir, torch.float64, "cpu")]
+    with torch.no_grad():
+        log_p, log_q = (log_softmax(m(windows).logits[:, :-1].numpy(), axis=-1) for m in models)
+    kl = rel_entr(np.exp(log_p), np.exp(log_q)).sum((1, 2))
+    nll = -np.take_along_axis(log_q, windows[:, 1:, None].numpy(), axis=-1).sum((1, 2))
+    assert [each["tokens"] for each in found["windows"]] == [63] * 6
+    np.testing.assert_allclose([each["kl"] for each in found["windows"]], kl, rtol=1e-4)
+    np.testing.assert_allclose([each["nll"] for each in found["windows"]], nll, rtol=1e-5)
+    assert found["kl"] == pytest.approx(kl.sum() / (6 * 63), rel=1e-4)
+    assert found["ppl"] == pytest.approx(math.exp(nll.sum() / (6 * 63)), rel=1e-5)
+    assert found["kl_low"] < found["kl"] < found["kl_high"]
+    assert found["ppl_low"] < found["ppl"] < found["ppl_high"]
+    assert found["kl"] > 1e-3  # three bits cost something
+
+
+def test_metrics_file_is_the_rows(study):
+    _, _, row, out, _ = study
+    found, meta = read_json(out), read_json(row / "meta.json")
+    assert found["key"] == {name: meta[name] for name in found["key"]}
+    assert found["sizes"]["bytes_file"] == (row / "model.safetensors").stat().st_size
+    assert found["made"]["wall_s"] == 1.5
+    assert found["search"] is None
+    assert found["dtype"] == "float32"
+    assert found["texts"]["heldout"]["length"] == 64
+
+
+@pytest.mark.parametrize("fixture", ["tiny_llama_dir", "tiny_qwen2_dir"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_float_row_has_no_divergence(fixture, dtype, request):
+    """Computed, not assumed: the same network through the same arithmetic, tied head or not."""
+    folder = request.getfixturevalue(fixture)
+    model = load_float(folder, dtype)
+    windows = torch.randint(200, (5, 48), generator=torch.Generator().manual_seed(1))
+    reference = make_reference(model, windows, {})
+    found = evaluate(model, reference, float_head(folder, dtype, torch.device("cpu")))
+    assert [each["kl"] for each in found] == [0.0] * 5
+    nll = reference.nll.double().sum(1).tolist()
+    assert [each["nll"] for each in found] == pytest.approx(nll, rel=1e-6)
+
+
+def test_length_is_the_models_context_and_no_limit_takes_the_text_from_its_beginning(study, tiny_llama_dir, tmp_path):
+    from ramp.models import load_tokenizer
+    from ramp.text import JOIN, read_documents
+
+    text = study[0] / "heldout.jsonl"
+    out = tmp_path / "reference.safetensors"
+    assert run("reference", "--model-dir", tiny_llama_dir, "--text", f"heldout={text}", "--out", out) == 0
+    made = Reference.load(out)
+    tokens = load_tokenizer(tiny_llama_dir)(JOIN.join(d.text for d in read_documents(text)))["input_ids"]
+    assert made.about["length"] == 256
+    assert made.about["requested_length"] == 2048
+    assert made.windows.flatten().tolist() == tokens[: len(tokens) // 256 * 256]
+    assert made.hidden.shape == (len(tokens) // 256, 256, 64)
+
+
+def test_float_and_released_rows_are_one_network(study, tiny_llama_dir, tmp_path):
+    _, _, _, rtn, common = study
+    float_row = write_float_row(tmp_path / "float-b16-s0", tiny_llama_dir)
+    released = write_float_row(tmp_path / "released-b16-s0", tiny_llama_dir, "released")
+    first, second = tmp_path / "float.json", tmp_path / "released.json"
+    assert run("row", "--row-dir", float_row, *common, "--out", first) == 0
+    assert read_json(first)["texts"]["heldout"]["kl"] == 0.0
+    same = ["--row-dir", released, "--model-dir", tiny_llama_dir, "--same-as"]
+    assert run("row", *same, first, "--out", second) == 0
+    copied = read_json(second)
+    assert copied["texts"] == read_json(first)["texts"]
+    assert copied["key"]["method"] == "released"
+    assert copied["sizes"] == {"bytes_file": 123}
+    assert "the same network as row float" in copied["note"]
+    assert run("row", *same, rtn, "--out", tmp_path / "no.json") == 2  # a quantized row is not
+
+
+def test_search_costs_come_from_the_allocation(study, tmp_path):
+    _, _, row, _, common = study
+    allocation = {"kind": "best", "kl_start": 0.5, "kl_search": None, "search_evals": 7, "notes": "warm", "bits": {}}
+    (tmp_path / "a.json").write_text(json.dumps(allocation))
+    assert run("row", "--row-dir", row, *common, "--allocation", tmp_path / "a.json", "--out", tmp_path / "m.json") == 0
+    found = read_json(tmp_path / "m.json")
+    assert found["search"] == {"kind": "best", "kl_start": 0.5, "kl_search": None, "search_evals": 7, "notes": "warm"}
+    assert "warm" in found["note"]
+
+
+def test_what_is_not_finite_is_null_and_said(tmp_path):
+    from ramp.metrics import metrics, text_metrics
+
+    windows = [{"window": i, "tokens": 9, "nll": 9.0, "kl": math.nan if i else 1.0} for i in range(3)]
+    windows[0]["nll"] = 1e6
+    made = metrics(KEY | {"model": "m"}, {"heldout": text_metrics(windows, 10)}, None)
+    assert made["texts"]["heldout"]["kl"] is None
+    assert made["texts"]["heldout"]["windows"][1]["kl"] is None
+    assert made["texts"]["heldout"]["ppl"] is None
+    assert "kl on heldout is not finite" in made["note"]
+    json.dumps(made, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda options, study: options[:-2], "nothing to evaluate on"),
+        (lambda options, study: [*options[:-1], f"other={study[1]}"], "the name given is other"),
+        (lambda options, study: [*options[:-1], f"heldout={study[2] / 'meta.json'}"], "is no reference"),
+        (lambda options, study: [*options[:-1], "heldout"], "write NAME=FILE"),
+        (lambda options, study: [*options, "--dtype", "bfloat16"], "like with like"),
+        (lambda options, study: [*options[:-1], "heldout=nowhere.safetensors"], "no reference of the float model at"),
+    ],
+)
+def test_refusals(change, says, study, tmp_path, capsys):
+    _, _, row, _, common = study
+    options = change(["--row-dir", row, "--out", tmp_path / "out.json", *common], study)
+    assert run("row", *options) == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_a_reference_of_another_vocabulary_is_refused(tiny_llama_dir):
+    model = load_float(tiny_llama_dir)
+    reference = make_reference(model, torch.zeros(1, 8, dtype=torch.int64), {})
+    with pytest.raises(EvaluationError, match="predicts"):
+        evaluate(model, reference, torch.zeros(300, 64))

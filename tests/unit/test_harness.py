@@ -1,0 +1,166 @@
+"""Tasks through lm-eval: our numbers are lm-eval's own, and its definitions are what is scored."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+
+import pytest
+import torch
+
+from ramp import cli, harness
+from ramp.harness import TASKS, HarnessError, rows_file, score_tasks
+from ramp.models import load_float, load_tokenizer
+
+WORDS = "time stone river green small house light under paper early sound plant north cloud money seven".split()
+
+
+def phrase(rng: random.Random, count: int) -> str:
+    return " ".join(rng.choice(WORDS) for _ in range(count))
+
+
+def rows_of(task: str, count: int) -> list[dict]:
+    """Rows of a task in its released form, with random words."""
+    rng = random.Random(task)
+    made = []
+    for index in range(count):
+        choices = {"text": [phrase(rng, rng.randint(1, 4)) for _ in range(4)], "label": list("ABCD")}
+        made.append(
+            {
+                "piqa": {
+                    "goal": phrase(rng, 6),
+                    "sol1": phrase(rng, 3),
+                    "sol2": phrase(rng, 5),
+                    "label": rng.randint(0, 1),
+                },
+                "hellaswag": {
+                    "ind": index,
+                    "activity_label": phrase(rng, 2),
+                    "ctx_a": phrase(rng, 5),
+                    "ctx_b": phrase(rng, 1),
+                    "endings": choices["text"],
+                    "label": str(rng.randint(0, 3)),
+                },
+                "winogrande": {
+                    "sentence": f"{phrase(rng, 3)} _ {phrase(rng, 4)}",
+                    "option1": phrase(rng, 1),
+                    "option2": phrase(rng, 1),
+                    "answer": str(rng.randint(1, 2)),
+                },
+                "arc_easy": {"question": phrase(rng, 6), "choices": choices, "answerKey": rng.choice("ABCD")},
+                "boolq": {"passage": phrase(rng, 9), "question": phrase(rng, 4), "label": rng.randint(0, 1)},
+                "openbookqa": {"question_stem": phrase(rng, 6), "choices": choices, "answerKey": rng.choice("ABCD")},
+            }["arc_easy" if task == "arc_challenge" else task]
+        )
+    return made
+
+
+@pytest.fixture(scope="module")
+def tasks_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tasks")
+    for task in TASKS:
+        text = "".join(json.dumps(row) + "\n" for row in rows_of(task, 12))
+        (folder / f"{task}.jsonl").write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scored(tiny_llama_dir, tasks_dir):
+    files = {task: rows_file(tasks_dir, task) for task in TASKS}
+    return score_tasks(load_float(tiny_llama_dir), load_tokenizer(tiny_llama_dir), files, limit=10)
+
+
+def test_numbers_are_lm_evals_own(scored, tiny_llama_dir, tasks_dir, monkeypatch):
+    """lm-eval by itself: it loads the model, its own built-in tasks by name, and the hub is exchanged under it."""
+    import datasets
+    from lm_eval import simple_evaluate
+
+    names = {"Rowan/hellaswag": "hellaswag", "allenai/winogrande": "winogrande", "aps/super_glue": "boolq"}
+    loader = datasets.load_dataset
+
+    def local(path, name=None, **kwargs):
+        task = {"ARC-Easy": "arc_easy", "ARC-Challenge": "arc_challenge"}.get(name) or names[path]
+        rows = loader("json", data_files=str(tasks_dir / f"{task}.jsonl"), split="train")
+        others = rows.select(range(11, -1, -1))  # so that scoring another split than lm-eval's would show
+        splits = {split: rows if split == TASKS[task].split else others for split in ("train", "validation", "test")}
+        return datasets.DatasetDict(splits)
+
+    monkeypatch.setattr(datasets, "load_dataset", local)
+    tasks = ["hellaswag", "winogrande", "boolq", "arc_easy", "arc_challenge"]
+    found = simple_evaluate(
+        "hf",
+        model_args={"pretrained": str(tiny_llama_dir), "dtype": "float32", "device": "cpu"},
+        tasks=tasks,
+        batch_size=8,
+        limit=10,
+    )
+    for task in tasks:
+        want = found["results"][task]
+        assert scored[task]["acc"] == want["acc,none"]
+        assert scored[task]["acc_se"] == want["acc_stderr,none"]
+        assert scored[task]["acc_norm"] == want.get("acc_norm,none")
+        assert [item["correct"] for item in scored[task]["items"]] == [x["acc"] == 1 for x in found["samples"][task]]
+    assert scored["hellaswag"]["acc_norm"] is not None
+    assert scored["winogrande"]["acc_norm"] is None
+    assert scored["boolq"]["acc_norm"] is None
+    assert scored["boolq"]["items"][0]["correct_norm"] is None
+
+
+@torch.no_grad()
+def log_likelihood(model, tokenizer, context: str, answer: str) -> float:
+    """Of ``answer`` after ``context``, in one pass, by hand."""
+    start, whole = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (context, context + answer))
+    log_p = model(torch.tensor([whole])).logits[0].double().log_softmax(-1)
+    return sum(float(log_p[i - 1, whole[i]]) for i in range(len(start), len(whole)))
+
+
+def test_answers_are_the_models(scored, tiny_llama_dir):
+    """PIQA by hand, from the prompt to the answer."""
+    model, tokenizer = load_float(tiny_llama_dir), load_tokenizer(tiny_llama_dir)
+    for row, item in zip(rows_of("piqa", 10), scored["piqa"]["items"], strict=True):
+        answers = [f" {row['sol1']}", f" {row['sol2']}"]
+        scores = [log_likelihood(model, tokenizer, f"Question: {row['goal']}\nAnswer:", answer) for answer in answers]
+        norms = [score / (len(answer) - 1) for score, answer in zip(scores, answers, strict=True)]
+        assert item["correct"] == (scores.index(max(scores)) == row["label"])
+        assert item["correct_norm"] == (norms.index(max(norms)) == row["label"])
+
+
+def test_accuracy_is_the_mean_of_the_items(scored):
+    for result in scored.values():
+        items = result["items"]
+        assert [item["doc_id"] for item in items] == list(range(10))
+        acc = sum(item["correct"] for item in items) / 10
+        assert result["acc"] == pytest.approx(acc)
+        assert result["acc_se"] == pytest.approx(math.sqrt(acc * (1 - acc) / 9))  # of a mean, n - 1
+        assert result["limit"] == 10
+
+
+def test_rows_are_found_in_either_layout(tasks_dir, tmp_path):
+    assert rows_file(tasks_dir, "piqa").name == "piqa.jsonl"
+    other = tmp_path / "arc_easy" / "test.jsonl.gz"
+    other.parent.mkdir()
+    other.write_bytes(b"")
+    assert rows_file(tmp_path, "arc_easy") == other
+    with pytest.raises(HarnessError, match="no rows of task 'piqa'"):
+        rows_file(tmp_path, "piqa")
+    with pytest.raises(HarnessError, match="did you mean 'hellaswag'"):
+        rows_file(tmp_path, "helaswag")
+
+
+def test_command_line(tiny_llama_dir, tasks_dir, tmp_path, capsys):
+    row = tmp_path / "row"
+    row.mkdir()
+    key = {"study": "t", "model": "tiny", "method": "float", "grid": "float", "stage": "float", "budget_bits": 16.0}
+    (row / "meta.json").write_text(json.dumps(key | {"group_size": 0, "fold": "none", "seed": 0}))
+    out = tmp_path / "scores.json"
+    options = ["--row-dir", str(row), "--model-dir", str(tiny_llama_dir), "--tasks-dir", str(tasks_dir)]
+    options += ["--dtype", "float32", "--device", "cpu", "--out", str(out), "--tasks"]
+    assert cli.run(harness.main, [*options, "piqa", "--limit", "1"]) == 0
+    found = json.loads(out.read_text())
+    assert found["key"]["method"] == "float"
+    assert len(found["tasks"]["piqa"]["items"]) == 1
+    assert found["tasks"]["piqa"]["acc_se"] is None  # one row has no standard error
+    assert found["lm_eval_version"]
+    assert cli.run(harness.main, [*options, "piqua"]) == 2
+    assert "did you mean 'piqa'" in capsys.readouterr().err

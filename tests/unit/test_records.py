@@ -1,0 +1,187 @@
+"""The records: schema, stable files, and errors that name what is wrong."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ramp.records import (
+    KEY_NAMES,
+    TABLES,
+    RecordsError,
+    instances,
+    match_column,
+    read_all,
+    read_claims,
+    read_table,
+    table,
+    write_claims,
+    write_table,
+)
+
+DESIGN_KEY = ("study", "model", "method", "grid", "stage", "budget_bits", "group_size", "fold", "seed")
+
+
+def key(**changes):
+    made = {
+        "study": "smoke",
+        "model": "tiny-llama-s",
+        "method": "gptq",
+        "grid": "affine",
+        "stage": "final",
+        "budget_bits": 4.0,
+        "group_size": 128,
+        "fold": "none",
+        "seed": 0,
+    }
+    return made | changes
+
+
+def test_schema_is_well_formed():
+    assert KEY_NAMES == DESIGN_KEY
+    for schema in TABLES.values():
+        names = [column.name for column in schema.columns]
+        assert len(names) == len(set(names))
+        assert set(schema.unique) <= set(names)
+        assert all(column.required for column in schema.columns if column.name in schema.unique), schema.name
+        assert all(column.meaning for column in schema.columns)
+
+
+def test_values_come_back_exactly(tmp_path):
+    path = tmp_path / "records.csv"
+    row = key(ppl_heldout=0.1 + 0.2, kl_heldout=1e-17, bytes_file=2**53 + 1, projected=True, note='a "b", c\nd')
+    write_table(path, [row, key(method="float", ppl_heldout=math.inf)])
+    frame = read_table(path)
+    assert list(frame["method"]) == ["float", "gptq"]  # sorted
+    got = frame.iloc[1]
+    for name, value in row.items():
+        assert got[name] == value, name
+    assert frame["bytes_file"].isna().tolist() == [True, False]
+    assert math.isinf(frame["ppl_heldout"][0])
+    assert math.isnan(frame["kl_heldout"][0])
+    assert frame["note"][0] == ""
+    assert {"ppl_low_heldout", "n_windows_heldout", "length_heldout"} <= set(frame.columns)  # whole groups
+
+
+def test_same_rows_same_bytes_whatever_the_order(tmp_path):
+    import pandas
+
+    rows = [key(seed=seed, budget_bits=bits, kl_heldout=seed / 3) for seed in (10, 9, 2) for bits in (3.65, 4.0)]
+    write_table(tmp_path / "a" / "records.csv", rows)
+    write_table(tmp_path / "b" / "records.csv", list(reversed([dict(reversed(list(r.items()))) for r in rows])))
+    write_table(tmp_path / "c" / "records.csv", pandas.DataFrame(rows))
+    texts = {(tmp_path / name / "records.csv").read_bytes() for name in "abc"}
+    assert len(texts) == 1
+    assert [int(seed) for seed in read_table(tmp_path / "a" / "records.csv")["seed"]] == [2, 9, 10, 2, 9, 10]
+    write_table(tmp_path / "d" / "records.csv", read_table(tmp_path / "a" / "records.csv"))  # and through reading
+    assert (tmp_path / "d" / "records.csv").read_bytes() in texts
+
+
+@settings(max_examples=50, deadline=None)
+@given(values=st.lists(st.floats(allow_nan=False), min_size=1, max_size=20))
+def test_any_float_survives(values, tmp_path_factory):
+    path = tmp_path_factory.mktemp("records") / "windows.csv"
+    write_table(path, [key(text="heldout", window=i, tokens=7, nll=value) for i, value in enumerate(values)])
+    assert list(read_table(path)["nll"]) == values
+
+
+def test_columns_of_texts_and_tasks():
+    schema = table("records")
+    assert match_column(schema, "ppl_low_wikitext2")[0].name == "ppl_low_{text}"
+    assert match_column(schema, "ppl_wikitext2") == (match_column(schema, "ppl_heldout")[0], "wikitext2")
+    assert match_column(schema, "acc_norm_arc_easy")[1] == "arc_easy"
+    assert match_column(schema, "acc_arc_easy")[1] == "arc_easy"
+    assert match_column(schema, "kl_start")[0].name == "kl_start"  # a column of its own, no text named "start"
+    assert match_column(schema, "kl_search")[1] is None
+    assert match_column(schema, "ppl_") is None
+    columns = ["ppl_heldout", "kl_low_wikitext2", "acc_se_piqa", "kl_start", "note"]
+    assert instances(columns, "text") == ["heldout", "wikitext2"]
+    assert instances(columns, "task") == ["piqa"]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"bits_nominl": 3.0}, "did you mean 'bits_nominal'"),
+        ({"bytes_file": 3.5}, "'bytes_file' should be int and holds 3.5"),
+        ({"bytes_file": True}, "should be int"),
+        ({"bpw_file": "4"}, "should be float"),
+        ({"projected": 1}, "should be bool"),
+        ({"note": 3}, "should be str"),
+        ({"model": ""}, "'model' is empty"),
+        ({"seed": None}, "'seed' is empty"),
+    ],
+)
+def test_writing_refuses(change, says, tmp_path):
+    with pytest.raises(RecordsError, match=says):
+        write_table(tmp_path / "records.csv", [key(**change)])
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_rows_of_one_name_are_refused(tmp_path):
+    with pytest.raises(RecordsError, match="two rows named study=smoke"):
+        write_table(tmp_path / "records.csv", [key(kl_heldout=0.1), key(kl_heldout=0.2)])
+
+
+def test_an_empty_table_has_its_header(tmp_path):
+    write_table(tmp_path / "transfer.csv", [])
+    frame = read_table(tmp_path / "transfer.csv")
+    assert len(frame) == 0
+    assert "gap_closed" in frame.columns
+    assert set(read_all(tmp_path)) == {"transfer"}  # the others' stages did not run
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("kl_optimum", "kl_optimun", "has no column 'kl_optimun' in its schema .did you mean 'kl_optimum'"),
+        ("0.25", "abc", "line 2: column 'kl' should be float and holds 'abc'"),
+        (",100,", ",,", "'evals' is empty"),
+        (",100,", ",1.5,", "should be int"),
+        ("0.25,", "0.25,9,", "cells for"),
+    ],
+)
+def test_reading_refuses(old, new, says, tmp_path):
+    path = tmp_path / "optimum.csv"
+    write_table(
+        path,
+        [{"model": "m", "allocator": "ramp", "evals": 100, "seed": 0, "kl": 0.25, "kl_optimum": 0.125, "gap": 0.0625}],
+    )
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(RecordsError, match=says):
+        read_table(path)
+
+
+def test_reading_refuses_missing_columns_files_and_folders(tmp_path):
+    path = tmp_path / "halo.csv"
+    path.write_text("file,check,value,ok\n")
+    with pytest.raises(RecordsError, match="lacks the column 'limit'"):
+        read_table(path)
+    with pytest.raises(RecordsError, match=r"no items.csv at"):
+        read_table(tmp_path / "items.csv")
+    with pytest.raises(RecordsError, match="did you mean 'windows'"):
+        read_table(tmp_path / "window.csv")
+    with pytest.raises(RecordsError, match="no records at"):
+        read_all(tmp_path / "nowhere")
+    path.write_text("file,check,value,limit,ok\na,b,1.0,2.0,true\na,b,1.5,2.0,true\n")
+    with pytest.raises(RecordsError, match="repeats the row a, b"):
+        read_table(path)
+
+
+def test_claims(tmp_path):
+    def claim(name, **more):
+        base = {"verdict": "not tested", "scale": "", "measure": "", "value": None, "margin": None, "rows": []}
+        return {"id": name, **base, **more}
+
+    path = tmp_path / "claims.json"
+    write_claims(path, [claim("C10"), claim("C2", verdict="partly", value=0.5, margin=[0.1, 0.9], rows=["a"])])
+    assert [each["id"] for each in read_claims(path)] == ["C2", "C10"]
+    with pytest.raises(RecordsError, match="verdict 'maybe'"):
+        write_claims(path, [claim("C1", verdict="maybe")])
+    with pytest.raises(RecordsError, match="did you mean 'verdict'"):
+        write_claims(path, [claim("C1", verdct="partly")])
+    with pytest.raises(RecordsError, match="lacks the field 'rows'"):
+        write_claims(path, [{k: v for k, v in claim("C1").items() if k != "rows"}])
