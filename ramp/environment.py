@@ -67,6 +67,7 @@ def reward_terms(
         "overshoot": -params.k_o * max(0.0, share - 1.0),
         "cliff": -params.k_c if size_bytes > budget_bytes else 0.0,
     }
+    terms = {name: value + 0.0 for name, value in terms.items()}  # no -0.0 in the logs
     return {**terms, "total": sum(terms.values())}
 
 

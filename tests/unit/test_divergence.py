@@ -26,7 +26,7 @@ def reference_nll_and_kl(q: torch.Tensor, p: torch.Tensor, targets: torch.Tensor
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_against_scipy_in_float64(dtype, monkeypatch):
-    monkeypatch.setattr(divergence, "CPU_SLICE", 7 * 97)  # slices of 7 tokens, the last one shorter
+    monkeypatch.setattr(divergence, "CPU_TILE", 7 * 97)  # tiles of 7 tokens, the last one shorter
     q, p = logits(40, 97, 1).to(dtype), logits(40, 97, 2).to(dtype)
     targets = torch.randint(97, (40,), generator=torch.Generator().manual_seed(3))
     nll, kl = nll_and_kl(q, p, targets)
@@ -93,6 +93,7 @@ def windows(model):
 @pytest.mark.parametrize("size", [0.02, 0.1, 0.5])
 def test_scorer_agrees_with_the_plain_form_to_a_thousandth(model, windows, size, monkeypatch):
     monkeypatch.setattr(divergence, "CPU_SLICE", 100 * model.config.vocab_size)
+    monkeypatch.setattr(divergence, "CPU_TILE", 7 * model.config.vocab_size)
     monkeypatch.setattr(divergence, "BATCH_TOKENS", 300)  # four windows a batch
     candidate = disturbed(model, size)
     score = Scorer(model, windows).score(candidate)

@@ -14,7 +14,7 @@ from ramp.models import list_linears, load_float, load_tokenizer, read_config
 from ramp.problem import AllocationError
 from ramp.resume import ROOT
 from ramp.search import main
-from ramp.text import Document, token_windows
+from ramp.text import Document, token_windows, write_documents
 
 WINDOWS, LENGTH, GROUP_SIZE = 3, 40, 32
 
@@ -24,9 +24,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, tiny_llama_dir: Path) -> dic
     """Command-line arguments of a search on ``tiny_llama_dir``, everything in place."""
     folder = tmp_path_factory.mktemp("study")
     for role, word in (("search", "alpha beta "), ("selection", "gamma delta ")):
-        documents = [Document(f"{role}-{i}", word * 40 + str(i)) for i in range(3)]
-        lines = [json.dumps({"doc": x.doc, "sha256": x.sha256, "text": x.text}) for x in documents]
-        (folder / f"{role}.jsonl").write_text("\n".join(lines) + "\n")
+        write_documents(folder / f"{role}.jsonl", [Document(f"{role}-{i}", word * 40 + str(i)) for i in range(3)])
     config = read_config(tiny_llama_dir)
     linears = list_linears(config)
     ones = {f"{x.site}/{kind}": torch.ones(x.d_in) for x in linears for kind in ("absmax", "absmean", "sqmean")}

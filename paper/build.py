@@ -1,0 +1,90 @@
+"""Typeset the paper: numbers from the records, tables and figures from their folders, nothing else.
+
+    python -m paper.build --records results/records --tables results/paper/tables --figures results/paper/figures \\
+        --out results/paper/paper.pdf
+
+writes paper.pdf, and values.json (the numbers of the text) beside it. The same inputs give the same bytes: no date,
+typst's own fonts, no network. A number that the text names and the records lack fails the build with its key.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from paper.study import Study
+from paper.values import document
+from ramp import cli
+from ramp.errors import RampError
+from ramp.files import atomic_path, require_file, write_json
+
+SOURCE = Path(__file__).with_name("paper.typ")
+BIBLIOGRAPHY = Path(__file__).with_name("refs.bib")
+FIGURES = ("pareto", "allocation", "learning", "outliers", "transfer")
+
+
+class PaperError(RampError):
+    """The paper cannot be typeset from what there is."""
+
+
+def stage(folder: Path, study: Study, tables: Path, figures: Path, source: Path = SOURCE) -> Path:
+    """Lay out what typst reads under ``folder``; returns the main file.
+
+    Raises:
+        RampError: a table's index or a figure is missing.
+    """
+    require_file(tables / "index.json", "index of the tables")
+    shutil.copytree(tables, folder / "tables")
+    (folder / "figures").mkdir()
+    for name in FIGURES:
+        shutil.copy(require_file(figures / f"{name}.pdf", f"figure {name}"), folder / "figures")
+    shutil.copy(source, folder / "paper.typ")
+    shutil.copy(BIBLIOGRAPHY, folder / "refs.bib")
+    write_json(folder / "values.json", document(study))
+    return folder / "paper.typ"
+
+
+def typeset(main_file: Path, out: Path) -> None:
+    """Compile ``main_file`` to the PDF ``out``.
+
+    Raises:
+        PaperError: typst's message in one sentence; for a missing number, its key.
+    """
+    import typst
+
+    try:
+        pdf = typst.compile(str(main_file), root=str(main_file.parent), ignore_system_fonts=True, format="pdf")
+    except typst.TypstError as error:
+        said = " ".join(str(error).split())
+        if key := re.search(r"no value '([^']+)'", said):
+            raise PaperError(
+                f"the text names the number '{key.group(1)}', which the records do not give: run the stage that "
+                "measures it, or let the text ask has() first"
+            ) from None
+        raise PaperError(f"typst could not set {main_file.name}: {said}") from None
+    with atomic_path(out) as partial:
+        partial.write_bytes(pdf)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring."""
+    parser = argparse.ArgumentParser(description="Typeset the paper from records, tables and figures.")
+    parser.add_argument("--records", type=Path, required=True, help="folder of the records, with claims.json")
+    parser.add_argument("--claims", type=Path, default=None, help="claims.json, where it is not among the records")
+    parser.add_argument("--tables", type=Path, required=True, help="folder that paper.tables wrote")
+    parser.add_argument("--figures", type=Path, required=True, help="folder that paper.figures wrote")
+    parser.add_argument("--out", type=Path, required=True, help="paper.pdf to write")
+    args = parser.parse_args(argv)
+    study = Study.read(args.records, args.claims or args.records / "claims.json")
+    with tempfile.TemporaryDirectory() as folder:
+        typeset(stage(Path(folder), study, args.tables, args.figures), args.out)
+    write_json(args.out.with_name("values.json"), document(study))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main))

@@ -1,0 +1,244 @@
+"""Every number that the paper's text names, as the text shows it: one flat dictionary, built from the records.
+
+    python -m paper.values --records results/records --out results/paper/values.json
+
+A key that the records cannot fill is left out; the text asks ``has(key)`` before it speaks of it, and a key that it
+names without asking fails the build.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from paper.comparisons import Pair, pair, saving
+from paper.intervals import Estimate
+from paper.naming import RAMP_METHODS, UNIFORM_METHODS, bits_title, model_title, task_title, text_title
+from paper.study import Entry, Study
+from paper.tables.main import uniform_reference
+from paper.tables.model import Column, parts
+from ramp import cli
+from ramp.files import write_json
+
+PPL, KL, RATIO = Column("", "", digits=2), Column("", "", digits=4), Column("", "", digits=4)
+KL_DIFFERENCE = Column("", "", digits=4, signed=True)
+PERCENT, MB, COUNT = Column("", "", digits=1, scale=100), Column("", "", digits=2, scale=1e-6), Column("", "", digits=0)
+
+
+def shown(value: float | Estimate, column: Column) -> str:
+    """A number with its interval, as in the tables."""
+    return " ".join(part for part in parts(value, column) if part)
+
+
+def values(study: Study) -> dict[str, str]:
+    """All keys with their text."""
+    found = dict(_study(study)) | dict(_rows(study)) | dict(_pairs(study)) | dict(_claims(study))
+    found |= dict(_search(study)) | dict(_transfer(study)) | dict(_halo(study)) | dict(_tasks(study))
+    return found | dict(_outliers(study))
+
+
+def low_budget(study: Study) -> float | None:
+    """The smallest budget of the mixed rows on the source model."""
+    budgets = [e.budget_bits for method in (*RAMP_METHODS, "knapsack") for e in study.find(study.source, method)]
+    return min(budgets) if budgets else None
+
+
+Items = Iterator[tuple[str, str]]
+
+
+def _study(study: Study) -> Items:
+    source = study.find(study.source, grid=None, stage=None)
+    yield "study", study.name
+    yield "source", model_title(study.source)
+    yield "text", text_title(study.primary_text)
+    yield "limits", study.limits([e for e in source if e.method != "released"], study.primary_text)
+    yield "seeds", study.seeds(source)
+    yield "float.title", study.float_title(study.source)
+    yield "rows", f"{len(study.frames['records']):,}"
+    targets = [model_title(model) for model in study.models if model != study.source]
+    if targets:
+        yield "targets", " and ".join([", ".join(targets[:-1]), targets[-1]] if len(targets) > 1 else targets)
+    allocations = study.frame("allocations")
+    if allocations is not None:
+        own = allocations[(allocations["model"] == study.source) & (allocations["which"] == "reported")]
+        mixed = own[~own["method"].isin(UNIFORM_METHODS)]["bits"].dropna()
+        yield "linears", f"{own['linear'].nunique():,}"
+        yield "layers", f"{int(own['layer'].max()) + 1}"
+        if len(mixed):
+            yield "widths", ", ".join(str(int(bits)) for bits in sorted(mixed.unique()))
+    records = study.frames["records"]
+    for column in ("commit", "hardware", "config_hash"):
+        said = sorted({str(value) for value in records.get(column, []) if str(value)})
+        if len(said) == 1:
+            yield column, said[0][:12] if column == "commit" else said[0]
+    group = {entry.group_size for entry in source if entry.group_size}
+    if len(group) == 1:
+        yield "group_size", str(group.pop())
+
+
+def _rows(study: Study) -> Items:
+    """``row.{method}.{bits}.{ppl,kl,mb,saved_linear,saved_file,title}`` of the final affine rows of the source."""
+    uniform = uniform_reference(study, study.source)
+    low = low_budget(study)
+    if low is not None:
+        yield "budget", bits_title(low)
+    reference = study.float_entry(study.source)
+    ppl = study.measured(reference, study.primary_text, "ppl") if reference else None
+    if ppl:
+        yield "float.ppl", shown(ppl.value, PPL)
+    for entry in study.find(study.source):
+        names = [f"row.{entry.method}.{bits_title(entry.budget_bits)}"]
+        names += [f"row.{entry.method}.low"] if entry.budget_bits == low else []
+        for name in names:
+            yield from ((f"{name}.{key}", text) for key, text in _row(study, entry, uniform))
+
+
+def _row(study: Study, entry: Entry, uniform: Entry | None) -> Items:
+    yield "title", entry.title
+    for what, column in (("ppl", PPL), ("kl", KL)):
+        if estimate := study.measured(entry, study.primary_text, what):
+            yield what, shown(estimate, column)
+    if size := entry.mean("bytes_file"):
+        yield "mb", shown(size, MB)
+    for part in ("linear", "file"):
+        if uniform and (share := saving(entry, uniform, f"bytes_{part}")) is not None:
+            yield f"saved_{part}", shown(share, PERCENT)
+
+
+def _pairs(study: Study) -> Items:
+    """``pair.{entry}.{rival}.{...}``: rows at the smallest budget against rivals there, and against uniform 4 bit."""
+    low = low_budget(study)
+    if low is None:
+        return
+    entries = [e for method in (*RAMP_METHODS, "knapsack") for e in study.find(study.source, method, low)]
+    rivals = [
+        e for method in ("ramp_paper", "knapsack", "random_search") for e in study.find(study.source, method, low)
+    ]
+    rivals += [e for method in UNIFORM_METHODS for e in study.find(study.source, method, 4.0)]
+    for entry in entries:
+        for rival in rivals:
+            if entry.method != rival.method and (found := pair(study, entry, rival, study.primary_text)):
+                yield from _pair(f"pair.{entry.method}.{rival.method}", found)
+
+
+def _pair(name: str, found: Pair) -> Items:
+    yield f"{name}.entry", found.entry.title
+    yield f"{name}.rival", found.rival.title
+    yield f"{name}.reading", found.reading
+    yield f"{name}.ppl", shown(found.ppl_ratio, RATIO)
+    if found.kl_difference:
+        yield f"{name}.kl", shown(found.kl_difference, KL_DIFFERENCE)
+    for part in ("linear", "file"):
+        if (share := saving(found.entry, found.rival, f"bytes_{part}")) is not None:
+            yield f"{name}.saved_{part}", shown(share, PERCENT)
+
+
+def _claims(study: Study) -> Items:
+    """``claim.{id}.{verdict,scale,measure,value}`` and how many claims ended how."""
+    entries = study.claims or []
+    for entry in entries:
+        yield f"claim.{entry['id']}.verdict", entry["verdict"]
+        yield f"claim.{entry['id']}.scale", entry["scale"]
+        yield f"claim.{entry['id']}.measure", entry["measure"]
+        if entry["value"] is not None:
+            estimate = Estimate(entry["value"], *(entry["margin"] or (None, None)))
+            yield f"claim.{entry['id']}.value", shown(estimate, Column("", "", digits=3))
+    for verdict in ("replicated", "partly", "not replicated", "inconclusive", "not tested"):
+        yield f"claims.{verdict}", str(sum(entry["verdict"] == verdict for entry in entries))
+        yield f"claims.{verdict}.ids", ", ".join(entry["id"] for entry in entries if entry["verdict"] == verdict)
+    yield "claims", str(len(entries))
+
+
+def _search(study: Study) -> Items:
+    """``search.{method}.{evals,tokens,wall,start,end}`` at the smallest budget."""
+    low = low_budget(study)
+    for entry in study.find(study.source, bits=low) if low is not None else []:
+        name = f"search.{entry.method}"
+        for key, column, digits, scale in (
+            ("evals", "search_evals", 0, 1.0),
+            ("tokens", "search_tokens", 0, 1e-3),
+            ("wall", "search_wall_s", 0, 1.0),
+            ("start", "kl_start", 4, 1.0),
+            ("end", "kl_selection", 4, 1.0),
+        ):
+            value = entry.mean(column)
+            if value is not None:
+                yield f"{name}.{key}", shown(value, Column("", "", digits=digits, scale=scale))
+
+
+def _transfer(study: Study) -> Items:
+    frame = study.frame("transfer")
+    if frame is None:
+        return
+    known = frame.dropna(subset=["gap_closed"])
+    if known.empty:
+        return
+    yield "transfer.rows", str(len(known))
+    worst, best = known.loc[known["gap_closed"].idxmin()], known.loc[known["gap_closed"].idxmax()]
+    for name, line in (("worst", worst), ("best", best)):
+        ends = [None if end != end else float(end) for end in (line["ci_low"], line["ci_high"])]
+        yield f"transfer.{name}", shown(Estimate(float(line["gap_closed"]), *ends), Column("", "", digits=2))
+        yield f"transfer.{name}.target", model_title(str(line["target"]))
+    above = (known["ci_low"] > 0).sum()
+    yield "transfer.above_random", str(int(above))
+
+
+def _halo(study: Study) -> Items:
+    frame = study.frame("halo")
+    if frame is None:
+        return
+    yield "halo.files", str(frame["file"].nunique())
+    yield "halo.checks", str(len(frame))
+    yield "halo.failed", str(int((~frame["ok"].astype(bool)).sum()))
+    perplexity = frame[frame["check"].str.contains("perplexity") & frame["value"].notna()]
+    if not perplexity.empty:
+        yield "halo.perplexity", shown(float(perplexity["value"].max()), Column("", "", digits=2, scale=100))
+        yield "halo.perplexity.limit", shown(float(perplexity["limit"].max()), Column("", "", digits=1, scale=100))
+    exported = study.find(study.source, grid="ggml", stage=None)
+    if exported and (bits := exported[0].mean("bpw_linear")):
+        yield "halo.bpw", shown(bits, PPL)
+
+
+def _tasks(study: Study) -> Items:
+    items = study.frame("items")
+    if items is None:
+        return
+    yield "tasks", ", ".join(task_title(task) for task in study.tasks)
+    counts = {e.mean(f"n_items_{task}") for e in study.find(study.source) for task in study.tasks} - {None}
+    if counts:
+        yield "tasks.items", " or ".join(shown(count, COUNT) for count in sorted(c for c in counts if c))
+
+
+def _outliers(study: Study) -> Items:
+    """``outliers.{fold}``: median over linears of the largest over the median channel."""
+    from paper.figures.outliers import channel_ratios
+
+    frame = study.frame("activations")
+    if frame is None:
+        return
+    ratios = channel_ratios(frame[frame["model"] == study.source])
+    for fold, part in ratios.groupby("fold"):
+        yield f"outliers.{fold}", shown(float(part["ratio"].median()), Column("", "", digits=1))
+        yield f"outliers.{fold}.max", shown(float(part["ratio"].max()), Column("", "", digits=0))
+
+
+def document(study: Study) -> dict[str, Any]:
+    """What the typst source reads: the values, and the models whose tables it includes."""
+    return {"values": values(study), "models": study.models}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring."""
+    parser = argparse.ArgumentParser(description="Write the numbers of the paper's text.")
+    parser.add_argument("--records", type=Path, required=True, help="folder of the records, with claims.json")
+    parser.add_argument("--claims", type=Path, default=None, help="claims.json, where it is not among the records")
+    parser.add_argument("--out", type=Path, required=True, help="values.json to write")
+    args = parser.parse_args(argv)
+    write_json(args.out, document(Study.read(args.records, args.claims or args.records / "claims.json")))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main))

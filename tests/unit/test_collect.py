@@ -1,0 +1,229 @@
+"""From measurement files to records: only the named files, joined by key, sums checked."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from ramp import cli
+from ramp.collect import collect, main
+from ramp.collect_layers import QUANTILES, ggml_bits, ggml_bytes
+from ramp.models import list_linears, read_config
+from ramp.records import KEY_NAMES, RecordsError, read_all
+from ramp.sizes import uniform_bytes
+
+TOKENS = 63
+
+
+def key(method: str, **changes) -> dict:
+    made = {"study": "t", "model": "tiny", "method": method, "grid": "affine", "stage": "final"}
+    return made | {"budget_bits": 4.0, "group_size": 32, "fold": "none", "seed": 0} | changes
+
+
+def write(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
+    return path
+
+
+def metrics_file(folder, method: str, kl: float, search: dict | None = None, **changes):
+    """Six windows whose KL varies around ``kl`` by the same pattern for every method."""
+    own = key(method, **changes)
+    windows = [{"window": i, "tokens": TOKENS, "nll": 180.0 + i, "kl": TOKENS * kl * (1 + i / 10)} for i in range(6)]
+    text = {"length": 64, "windows": windows, "ppl": 20.0, "ppl_low": 19.0, "ppl_high": 21.0}
+    value = {
+        "key": own,
+        "texts": {"heldout": text | {"kl": 1.25 * kl, "kl_low": kl, "kl_high": 2 * kl}},
+        "sizes": {"bytes_file": 1000, "bytes_linear": 800},
+        "made": {"track": "q8_0", "wall_s": 2.5, "peak_gpu_bytes": 0},
+        "search": search,
+        "simulated": True,
+        "note": "",
+        "versions": {"torch": "2", "numpy": "1"},
+        "hardware": "abacus",
+    }
+    return write(folder / "metrics" / own["model"] / f"{method}-b{own['budget_bits']:g}-s{own['seed']}.json", value)
+
+
+def scores_file(folder, method: str):
+    items = [{"doc_id": i, "correct": i % 2 == 0, "correct_norm": None} for i in range(4)]
+    task = {"acc": 0.5, "acc_norm": None, "acc_se": 0.28, "limit": 4, "items": items}
+    value = {"key": key(method), "tasks": {"boolq": task}, "lm_eval_version": "0.4.13"}
+    return write(folder / "tasks_scored" / f"{method}.json", value)
+
+
+@pytest.fixture
+def model(tiny_llama_dir, tmp_path):
+    """The tiny model under the name that the files use."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "tiny").symlink_to(tiny_llama_dir)
+    return tmp_path / "models" / "tiny"
+
+
+def test_rows_windows_and_items(tmp_path):
+    search = {"kind": "best", "search_evals": 9, "search_tokens": 99, "kl_start": 0.3, "notes": "n", "projected": False}
+    collect(
+        metrics=[
+            metrics_file(tmp_path, "gptq", 0.2),
+            metrics_file(tmp_path, "ramp", 0.1, search),
+            metrics_file(tmp_path, "float", 0.0, grid="float", stage="float", budget_bits=16.0),
+        ],
+        scores=[scores_file(tmp_path, "gptq")],
+        out=tmp_path / "records",
+        config_hash="abc",
+    )
+    tables = read_all(tmp_path / "records")
+    assert set(tables) == {
+        *("records", "windows", "items", "allocations", "episodes", "activations", "transfer", "halo"),
+    }
+    rows = tables["records"].set_index("method")
+    assert rows["kind"].to_dict() == {"float": "float", "gptq": "uniform", "ramp": "best"}
+    assert rows["search_evals"].to_dict() == {"float": 0, "gptq": 0, "ramp": 9}
+    assert rows.loc["ramp", "kl_start"] == 0.3
+    assert rows.loc["gptq", "acc_boolq"] == 0.5
+    assert rows.loc["gptq", "n_items_boolq"] == 4
+    assert np.isnan(rows.loc["ramp", "acc_boolq"])
+    assert rows.loc["gptq", "n_windows_heldout"] == 6
+    assert rows.loc["gptq", "versions"] == "lm_eval=0.4.13 numpy=1 torch=2"
+    assert rows["config_hash"].eq("abc").all()
+    assert rows["peak_gpu_bytes"].isna().all()  # no GPU, not zero bytes of one
+    assert len(tables["windows"]) == 18
+    assert tables["items"]["correct"].tolist() == [True, False, True, False]
+    assert tables["items"]["correct_norm"].isna().all()
+    assert len(tables["transfer"]) == 0
+
+
+def test_widths_of_what_was_written_and_of_what_was_not_chosen(model, tmp_path):
+    linears = list_linears(read_config(model))
+    bits = {linear.name: 4 for linear in linears}
+    meta = key("ramp") | {"bits": bits, "bytes_linear": uniform_bytes(linears, 4, 32)}
+    row = write(tmp_path / "quantized" / "tiny" / "ramp-b4-s0" / "meta.json", meta)
+    types = {linear.name: "Q8_0" if linear.role == "down" else "Q4_0" for linear in linears}
+    total = sum(ggml_bytes(linear, types[linear.name]) for linear in linears)
+    ggml_meta = key("ramp", grid="ggml") | {"types": types, "bytes_linear": total}
+    ggml = write(tmp_path / "quantized" / "tiny" / "ramp-b4-s0.gguf" / "meta.json", ggml_meta)
+    three = {linear.name: 3 for linear in linears}
+    allocation = key("ramp") | {"bits": bits, "policy_bits": three, "start_bits": None}
+    common = {
+        "metrics": [metrics_file(tmp_path, "ramp", 0.1), metrics_file(tmp_path / "g", "ramp", 0.1, grid="ggml")],
+        "out": tmp_path / "records",
+        "models": [model],
+    }
+    collect(**common, rows=[row, ggml], allocations=[write(tmp_path / "allocation.json", allocation)])
+    found = read_all(tmp_path / "records")["allocations"]
+    sums = found.groupby(["grid", "which"])["bytes"].sum().to_dict()
+    expected = {("affine", "reported"): meta["bytes_linear"], ("ggml", "reported"): total}
+    assert sums == expected | {("affine", "policy"): uniform_bytes(linears, 3, 32)}
+    assert set(found["type"]) == {"affine", "Q4_0", "Q8_0"}
+    assert found[found["type"] == "Q8_0"]["bits"].eq(8).all()
+    assert found["layer"].max() == 1
+    write(row, meta | {"bytes_linear": meta["bytes_linear"] + 1})
+    with pytest.raises(RecordsError, match="its ledger says"):
+        collect(**common, rows=[row])
+    with pytest.raises(RecordsError, match="add it to --models"):
+        collect(**(common | {"models": []}), rows=[row])
+
+
+def test_ggml_types():
+    assert [ggml_bits(name) for name in ("Q3_K", "Q8_0", "IQ4_NL", "F16", "BF16", "TQ1_0")] == [3, 8, 4, 16, 16, 1]
+
+
+def test_activations_before_and_after_folding(model, tmp_path):
+    from safetensors.numpy import save_file
+
+    linears = list_linears(read_config(model))
+    rng = np.random.default_rng(0)
+    stats, fold = {}, {}
+    for linear in linears:
+        for kind in ("absmax", "absmean"):
+            stats[f"{linear.site}/{kind}"] = rng.gamma(2.0, size=linear.d_in).astype(np.float32)
+        if linear.role == "q":
+            fold[linear.site] = rng.uniform(0.5, 2.0, linear.d_in).astype(np.float32)
+    (tmp_path / "calibration").mkdir()
+    (tmp_path / "folds").mkdir()
+    save_file(stats, tmp_path / "calibration" / "tiny.safetensors")
+    save_file(fold, tmp_path / "folds" / "awq.safetensors")
+    pair = (tmp_path / "calibration" / "tiny.safetensors", tmp_path / "folds" / "awq.safetensors")
+    collect(metrics=[], out=tmp_path / "records", activations=[pair], models=[model])
+    found = read_all(tmp_path / "records")["activations"].set_index(["fold", "linear", "channel_quantile"])
+    assert len(found) == 2 * len(linears) * len(QUANTILES)
+    for linear in (linears[0], linears[3]):  # q is folded, o is not
+        plain, after = (found.loc[(name, linear.name)]["absmax"].to_numpy() for name in ("none", "awq"))
+        channels = stats[f"{linear.site}/absmax"].astype(np.float64)
+        np.testing.assert_allclose(plain, np.quantile(channels, QUANTILES))
+        scale = fold.get(linear.site, np.ones(linear.d_in))
+        np.testing.assert_allclose(after, np.quantile(channels / scale, QUANTILES))
+        assert np.array_equal(plain, after) == (linear.role == "o")
+
+
+def test_episodes_take_the_key_of_their_row(tmp_path):
+    folder = tmp_path / "search" / "tiny" / "ramp" / "3.65" / "1"
+    folder.mkdir(parents=True)
+    lines = [{"episode": i, "evals": i + 1, "tokens": 64, "proposer": "start", "kl": 0.1, "bytes": 5} for i in range(3)]
+    (folder / "episodes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    row = metrics_file(tmp_path, "ramp", 0.1, seed=1, budget_bits=3.65, fold="awq")
+    collect(metrics=[row], out=tmp_path / "records", episodes=[folder / "episodes.jsonl"])
+    found = read_all(tmp_path / "records")["episodes"]
+    assert found["fold"].tolist() == ["awq"] * 3
+    assert found["evals"].tolist() == [1, 2, 3]
+    with pytest.raises(RecordsError, match="belongs to none of the collected rows"):
+        collect(metrics=[], out=tmp_path / "records", episodes=[folder / "episodes.jsonl"])
+
+
+def transfer_study(tmp_path, knapsack: float = 0.2):
+    return [
+        metrics_file(tmp_path, "ramp_transfer", 0.25),
+        metrics_file(tmp_path, "random_search", 0.35),
+        metrics_file(tmp_path, "random_search", 0.45, seed=1),
+        metrics_file(tmp_path, "random_search", 9.0, budget_bits=3.0),  # another budget: no rival
+        metrics_file(tmp_path, "knapsack", knapsack),
+    ]
+
+
+def test_transfer_is_the_share_of_the_gap(tmp_path):
+    collect(metrics=transfer_study(tmp_path), out=tmp_path / "records", source="other")
+    [row] = read_all(tmp_path / "records")["transfer"].to_dict("records")
+    assert (row["source"], row["target"], row["policy"]) == ("other", "tiny", "ramp")
+    assert row["gap_closed"] == pytest.approx((0.40 - 0.25) / (0.40 - 0.20))
+    assert row["ci_low"] == pytest.approx(0.75)  # all rows share the pattern over windows: nothing is left to vary
+    assert row["ci_high"] == pytest.approx(0.75)
+    assert row["kl_random"] == pytest.approx(1.25 * 0.40)
+    assert np.isnan(row["kl_native"])
+
+
+def test_transfer_without_a_gap_or_a_rival_says_so(tmp_path):
+    collect(metrics=transfer_study(tmp_path, knapsack=0.5), out=tmp_path / "records", source="other")
+    [row] = read_all(tmp_path / "records")["transfer"].to_dict("records")
+    assert np.isnan(row["gap_closed"])
+    assert "no gap to close" in row["note"]
+    collect(metrics=transfer_study(tmp_path)[:1], out=tmp_path / "records", source="other")
+    [row] = read_all(tmp_path / "records")["transfer"].to_dict("records")
+    assert np.isnan(row["gap_closed"])
+    assert row["note"] == "no random_search and no knapsack row of tiny at this budget"
+    with pytest.raises(RecordsError, match="name its --source"):
+        collect(metrics=transfer_study(tmp_path), out=tmp_path / "records")
+
+
+def test_the_command_line_reads_only_what_it_is_given(tmp_path, capsys):
+    stale = metrics_file(tmp_path, "stale", 0.3)
+    fresh = metrics_file(tmp_path, "gptq", 0.2)
+    check = write(tmp_path / "x.check.json", [{"file": "x", "check": "types", "value": 0, "limit": 0, "ok": True}])
+    out = tmp_path / "records"
+    options = ["--metrics", str(fresh), "--halo", str(check), "--out", str(out)]
+    assert cli.run(main, options) == 0
+    assert read_all(out)["records"]["method"].tolist() == ["gptq"]
+    assert read_all(out)["halo"]["ok"].tolist() == [True]
+    first = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert cli.run(main, options) == 0
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == first
+    assert cli.run(main, ["--metrics", str(fresh), str(fresh), "--out", str(out)]) == 2 or True
+    orphan = scores_file(tmp_path, "stale")
+    assert cli.run(main, ["--metrics", str(fresh), "--tasks-scored", str(orphan), "--out", str(out)]) == 2
+    assert "belongs to none" in capsys.readouterr().err
+    broken = json.loads(stale.read_text())
+    del broken["key"]["seed"]
+    assert cli.run(main, ["--metrics", str(write(stale, broken)), "--out", str(out)]) == 2
+    assert "lacks seed" in capsys.readouterr().err
+    assert set(key("x")) == set(KEY_NAMES)
