@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 ROLES = ("q", "k", "v", "o", "gate", "up", "down")
 """Roles of the linears of one decoder block, in the order in which a token meets them."""
 
-SITES = {"q": "attn_in", "k": "attn_in", "v": "attn_in", "o": "o_in", "gate": "mlp_in", "up": "mlp_in", "down": "down_in"}
+SITES = {
+    "q": "attn_in",
+    "k": "attn_in",
+    "v": "attn_in",
+    "o": "o_in",
+    "gate": "mlp_in",
+    "up": "mlp_in",
+    "down": "down_in",
+}
 """Which input a role reads: linears of one site see the same activations."""
 
 ATTENTION_ROLES = frozenset({"q", "k", "v", "o"})
@@ -125,7 +133,7 @@ def list_linears(config: PretrainedConfig) -> list[LinearSpec]:
         "up": (inter, hidden),
         "down": (hidden, inter),
     }
-    found = []
+    found: list[LinearSpec] = []
     for layer in range(config.num_hidden_layers):
         for role, path in arch.linears:
             key = arch.attention_bias_key if role in ATTENTION_ROLES else arch.mlp_bias_key
@@ -165,7 +173,9 @@ class CheckpointReader:
             try:
                 handle = safe_open(str(path), framework="pt")
             except Exception as error:  # safetensors raises its own undocumented classes
-                raise ModelError(f"{path} is not a readable safetensors file ({error}): fetch the model again") from None
+                raise ModelError(
+                    f"{path} is not a readable safetensors file ({error}): fetch the model again"
+                ) from None
             for name in handle.keys():  # noqa: SIM118 - safe_open is no dict
                 self._where[name] = handle
 
@@ -225,7 +235,9 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     return torch.float32
 
 
-def load_float(model_dir: str | Path, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> PreTrainedModel:
+def load_float(
+    model_dir: str | Path, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
+) -> PreTrainedModel:
     """The float model, in evaluation mode, without gradients, attention by SDPA. ``dtype`` None keeps float32."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -235,8 +247,8 @@ def load_float(model_dir: str | Path, dtype: torch.dtype | None = None, device: 
     model = AutoModelForCausalLM.from_pretrained(
         model_dir, dtype=dtype or torch.float32, attn_implementation="sdpa", local_files_only=True
     )
-    model.to(device).eval().requires_grad_(False)
-    return model
+    model.to(torch.device(device))  # type: ignore[arg-type]  # transformers wraps `to` without its types
+    return model.eval().requires_grad_(False)
 
 
 def load_tokenizer(model_dir: str | Path) -> Any:

@@ -218,7 +218,9 @@ def test_the_command_line_reads_only_what_it_is_given(tmp_path, capsys):
     first = {path.name: path.read_bytes() for path in out.iterdir()}
     assert cli.run(main, options) == 0
     assert {path.name: path.read_bytes() for path in out.iterdir()} == first
-    assert cli.run(main, ["--metrics", str(fresh), str(fresh), "--out", str(out)]) == 2 or True
+    twice = write(tmp_path / "copy.json", json.loads(fresh.read_text()))
+    assert cli.run(main, ["--metrics", str(fresh), str(twice), "--out", str(out)]) == 2
+    assert "two rows named study=t, model=tiny, method=gptq" in capsys.readouterr().err
     orphan = scores_file(tmp_path, "stale")
     assert cli.run(main, ["--metrics", str(fresh), "--tasks-scored", str(orphan), "--out", str(out)]) == 2
     assert "belongs to none" in capsys.readouterr().err
