@@ -13,6 +13,7 @@ if "study" not in config:
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/inputs.smk"
 
 
 pathvars:
@@ -45,15 +46,6 @@ include: "workflow/rules/paper.smk"
 report: "workflow/report/workflow.rst"
 
 
-rule all:
-    """The paper, the report and the records of the configured study."""
-    default_target: True
-    input:
-        "<paper>/paper.pdf",
-        "<results>/report.html",
-    localrule: True
-
-
 rule figures:
     """All figures, from recorded results."""
     input:
@@ -64,8 +56,19 @@ rule figures:
 rule records:
     """The records and the verdicts on the claims."""
     input:
-        expand(f"{RECORDS}/{{record}}.csv", record=RECORD_TABLES),
-        f"{RECORDS}/claims.json",
+        *recorded_files(),
+    localrule: True
+
+
+rule all:
+    """The paper, the report and the records of the configured study."""
+    default_target: True
+    input:
+        "<paper>/paper.pdf",
+        "<results>/report.html",
+        # listed although the paper holds them: Snakemake makes no missing file again for a paper that is there
+        rules.figures.input,
+        rules.records.input,
     localrule: True
 
 

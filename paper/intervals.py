@@ -103,8 +103,13 @@ def task_mean_ratio(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray], se
         weights = rng.multinomial(len(a[task]), np.full(len(a[task]), 1 / len(a[task])), size=DRAWS)
         tops.append(weights @ a[task] / len(a[task]))
         bottoms.append(weights @ b[task] / len(b[task]))
-    value = float(np.mean([a[t].mean() for t in a]) / np.mean([b[t].mean() for t in b]))
-    if smallest < 2:
+    below = float(np.mean([b[t].mean() for t in b]))
+    if below == 0:  # nothing answered: there is no ratio
+        return Estimate(float("nan"))
+    value = float(np.mean([a[t].mean() for t in a])) / below
+    tops_mean, bottoms_mean = np.mean(tops, axis=0), np.mean(bottoms, axis=0)
+    drawn = bottoms_mean > 0  # a draw of a handful of items may hold no right answer at all
+    if smallest < 2 or not drawn.any():
         return Estimate(value)
-    draws = np.mean(tops, axis=0) / np.mean(bottoms, axis=0)
+    draws = tops_mean[drawn] / bottoms_mean[drawn]
     return Estimate(value, *np.percentile(draws, TAILS).tolist())

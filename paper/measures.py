@@ -135,7 +135,8 @@ def halo_checks(study: Study, **_: Any) -> list[Comparison]:
     if frame is None:
         raise NotTested("no exported file was checked")
     share = float(frame["ok"].astype(bool).mean())
-    label = f"share of {len(frame)} checks of {frame['file'].nunique()} exported file(s) that hold"
+    files = frame["file"].nunique()
+    label = f"share of {len(frame)} checks of {files} exported file{'' if files == 1 else 's'} that hold"
     rows = [e.row for e in study.entries if e.grid == "ggml"]
     return [Comparison(label, Estimate(share, share, share), tuple(rows))]
 

@@ -174,12 +174,14 @@ class Study:
     def float_title(self, model: str) -> str:
         """What the float reference is; a de-quantized released file is never called FP16."""
         entry = self.float_entry(model)
-        note = entry.note.split(";")[0].strip() if entry else ""
-        if "de-quantized" in note:
-            return note
+        clauses = [clause.strip() for clause in entry.note.split(";")] if entry else []
+        for clause in clauses:
+            if "de-quantized" in clause:
+                return clause
         if self.one(model, "released", grid=None, stage=None):
             return "released checkpoint, de-quantized"
-        return f"float ({note})" if note else "float checkpoint"
+        trained = [clause for clause in clauses if clause.startswith("trained")]
+        return f"float ({trained[0]})" if trained else "float checkpoint"
 
     def sums(self, entry: Entry, text: str, what: str) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
         """Window sums of ``nll`` or ``kl``: values [seeds, windows], tokens [windows], window numbers [windows]."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from paper.naming import method_title
 
@@ -43,7 +43,7 @@ METHOD_LOOKS: dict[str, tuple[str, str]] = {
 FULL_WIDTH_IN = 6.7
 """Width of the text block on A4, inches: figures are drawn at their printed size."""
 
-RC = {
+RC: dict[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
     "axes.titlesize": 8.5,
@@ -71,7 +71,7 @@ def look(method: str) -> tuple[str, str]:
     return METHOD_LOOKS.get(method, (YELLOW, "h"))
 
 
-def canvas(height_in: float, rows: int = 1, columns: int = 1, **options: object) -> tuple[Figure, list]:
+def canvas(height_in: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, list]:
     """A figure of the text's width with ``rows`` x ``columns`` axes (a flat list)."""
     import matplotlib
 
@@ -94,12 +94,14 @@ def sentence(text: str) -> Figure:
 
 
 def log_axis(axis: Axes) -> None:
-    """A logarithmic y axis with plain numbers at 1, 2, 3, 5 and 7 (1 and 3 where it spans far)."""
+    """A logarithmic y axis with plain numbers, the closer together the less it spans."""
     from matplotlib.ticker import LogLocator, StrMethodFormatter
 
     axis.set_yscale("log")
     low, high = axis.get_ylim()
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if high / low < 30 else (1, 3), numticks=12))
+    span = high / low
+    subs = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8) if span < 4 else (1, 1.5, 2, 3, 5, 7) if span < 30 else (1, 3)
+    axis.yaxis.set_major_locator(LogLocator(subs=subs, numticks=12))
     axis.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     axis.minorticks_off()
 

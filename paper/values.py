@@ -21,6 +21,7 @@ from paper.tables.main import uniform_reference
 from paper.tables.model import Column, parts
 from ramp import cli
 from ramp.files import write_json
+from ramp.records import VERDICTS
 
 PPL, KL, RATIO = Column("", "", digits=2), Column("", "", digits=4), Column("", "", digits=4)
 KL_DIFFERENCE = Column("", "", digits=4, signed=True)
@@ -30,6 +31,11 @@ PERCENT, MB, COUNT = Column("", "", digits=1, scale=100), Column("", "", digits=
 def shown(value: float | Estimate, column: Column) -> str:
     """A number with its interval, as in the tables."""
     return " ".join(part for part in parts(value, column) if part)
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 file``, ``2 files``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def values(study: Study) -> dict[str, str]:
@@ -136,7 +142,7 @@ def _pair(name: str, found: Pair) -> Items:
 
 
 def _claims(study: Study) -> Items:
-    """``claim.{id}.{verdict,scale,measure,value}`` and how many claims ended how."""
+    """``claim.{id}.{verdict,scale,measure,value}`` and which claims ended how."""
     entries = study.claims or []
     for entry in entries:
         yield f"claim.{entry['id']}.verdict", entry["verdict"]
@@ -145,14 +151,20 @@ def _claims(study: Study) -> Items:
         if entry["value"] is not None:
             estimate = Estimate(entry["value"], *(entry["margin"] or (None, None)))
             yield f"claim.{entry['id']}.value", shown(estimate, Column("", "", digits=3))
-    for verdict in ("replicated", "partly", "not replicated", "inconclusive", "not tested"):
-        yield f"claims.{verdict}", str(sum(entry["verdict"] == verdict for entry in entries))
-        yield f"claims.{verdict}.ids", ", ".join(entry["id"] for entry in entries if entry["verdict"] == verdict)
+    said = []
+    for verdict in VERDICTS:
+        ids = [entry["id"] for entry in entries if entry["verdict"] == verdict]
+        said += [f"{len(ids)} {verdict} ({', '.join(ids)})"] if ids else []
+    if said:
+        yield "claims.summary", "; ".join(said)
     yield "claims", str(len(entries))
 
 
 def _search(study: Study) -> Items:
     """``search.{method}.{evals,tokens,wall,start,end}`` at the smallest budget."""
+    episodes = study.frame("episodes")
+    if episodes is not None:
+        yield "episodes", f"{len(episodes):,}"
     low = low_budget(study)
     for entry in study.find(study.source, bits=low) if low is not None else []:
         name = f"search.{entry.method}"
@@ -189,8 +201,8 @@ def _halo(study: Study) -> Items:
     frame = study.frame("halo")
     if frame is None:
         return
-    yield "halo.files", str(frame["file"].nunique())
-    yield "halo.checks", str(len(frame))
+    yield "halo.files", plural(frame["file"].nunique(), "exported file")
+    yield "halo.checks", plural(len(frame), "check")
     yield "halo.failed", str(int((~frame["ok"].astype(bool)).sum()))
     perplexity = frame[frame["check"].str.contains("perplexity") & frame["value"].notna()]
     if not perplexity.empty:

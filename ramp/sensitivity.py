@@ -1,36 +1,41 @@
 """Additive sensitivities: what each linear at each width costs, from one backward pass per window.
 
 For a small weight change d the mean KL per token between the float model p and the changed one is
-0.5 d^T F d, with F = (1/T) sum_t E_{y ~ p_t}[g_t g_t^T] the Fisher information per token and g_t the gradient of
--log p(y_t). The proxy keeps F's diagonal and takes d from the bank:
 
-    proxy[i, b] = 0.5 * sum_j F_jj d_j^2,    d = bank weights of linear i at b bits - folded float weights
+    KL = 0.5 d^T F d,   F = (1/T) sum_s E_{y ~ p_s}[g_s g_s^T],   g_s = gradient of -log p(y_s)
 
-in nats per token, so that the sum over linears predicts the KL that an evaluation measures.
+with F the Fisher information per token and d = bank weights of one linear at one width - folded float weights. Linears
+are taken one by one (F block-diagonal over linears), so that predictions add up. One backward pass per window gives the
+gradient of the *sum* over its T scored tokens, G = sum_s g_s. Labels being drawn from the model itself,
+E[g_s | text before s] = 0, the cross terms of different tokens vanish and E[G G^T] = T F: dividing by T, not T^2, is
+what makes the proxy nats per token. Two estimators of d^T F d:
 
-**Scale.** One backward pass per window gives only G = sum_t g_t. Labels being drawn from the model itself,
-E[g_t | text before t] = 0, so the cross terms of different tokens vanish: E[G G^T] = sum_t E[g_t g_t^T] = T F.
-Hence F_jj is estimated by the mean over windows of G_j^2 / T, T the scored tokens of a window and G the gradient of the
-*sum* of their negative log-likelihoods. ``labels="model"`` draws labels (the true Fisher, unbiased); ``labels="text"``
-takes the text's next tokens (the "empirical Fisher"; the identity then holds as far as the model predicts the text).
-Kunstner et al. 2019 (arXiv:1905.12558) discuss the difference; ``docs/decisions.md`` says what was measured here.
+* ``positions`` (default): the linear's output at position t being y_t = W x_t, G = sum_t delta_t x_t^T with delta_t the
+  gradient at its output, so d . G = sum_t delta_t . (d x_t). With positions taken as independent,
+  d^T F d = (1/T) sum_t (delta_t . (d x_t))^2. It sees how rounding errors of a row cancel on real inputs, as GPTQ's do
+  by design; K-FAC (Martens and Grosse 2015, arXiv:1503.05671) also splits delta from x, here they stay together.
+* ``diagonal``: sum_j F_jj d_j^2 with F_jj = G_j^2 / T, blind to such cancellation: good for RTN banks only.
 
-Each gradient is used for all widths and freed inside the backward pass: no F and no second gradient is stored.
+``labels="model"`` draws labels (the true Fisher, unbiased scale); ``"text"`` takes the text's next tokens (the
+empirical Fisher: right as far as the model predicts the text; see Kunstner et al. 2019, arXiv:1905.12558).
+Measurements behind the defaults: docs/decisions.md.
 
-JSON: ``proxy`` "fisher", ``labels``, ``windows``, ``length``, ``seed``, ``tokens`` (forward tokens that it cost, a
-backward pass counting as two: windows * length * 3), ``linears`` {name: {width: nats per token}}.
+JSON: ``proxy`` "fisher", ``estimator``, ``labels``, ``windows``, ``length``, ``seed``, ``tokens`` (forward tokens that
+it cost: 3 per token, a backward pass counting as two, and for ``positions`` one more per width, since every d is
+multiplied with every input), ``linears`` {name: {width: nats per token}}.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ramp import cli
 from ramp.bank import RESIDENT_BYTES, Bank
@@ -63,84 +68,140 @@ def summed_nll(model: PreTrainedModel, window: Tensor, labels: str, generator: t
     return torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
 
 
-def fisher_proxy(
-    model: PreTrainedModel,
-    bank: Bank,
-    windows: Tensor,
-    *,
-    labels: str = "model",
-    seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
-) -> np.ndarray:
-    """The proxy of every linear and width: float64 [n, w], nats per token.
+Add = Callable[[int, int, float], None]
+"""(index of the linear, index of the width, sum of squares over one window)"""
 
-    model: the *folded* float model of the bank, float32 (a bfloat16 weight is itself off by about a 6-bit step).
-    windows: int64 [count, length]. Leaves the model as it was. Raises ``SensitivityError`` naming the linear.
+
+def difference(bank: Bank, i: int, bits: int, weight: Tensor) -> Tensor:
+    """d of linear i at one width: float32 [d_out, d_in], on the weight's device."""
+    name = bank.linears[i].name
+    on_host = weight.device.type == "cpu"
+    rounded = bank.dequantize(name, bits) if on_host else bank.quantized(name, bits, weight.device).dequantize()
+    return rounded - weight.detach()
+
+
+@contextmanager
+def positions_hooked(model: PreTrainedModel, bank: Bank, add: Add) -> Iterator[None]:
+    """While open, every backward pass adds sum_t (delta_t . (d x_t))^2 of each linear and width.
+
+    No weight needs a gradient: the graph starts at the embedding's output.
     """
-    if labels not in LABELS:
-        raise SensitivityError(f"unknown labels '{labels}' (known: {', '.join(LABELS)})")
-    check_windows(windows, model.config)
-    if windows.shape[1] < 2:
-        raise SensitivityError("a window of one token scores nothing: use windows of at least two")
-    scored = windows.shape[1] - 1
-    proxy = np.zeros((len(bank.linears), len(bank.widths)))
-    generator = torch.Generator().manual_seed(seed)
     modules: list[Any] = [model.get_submodule(x.name) for x in bank.linears]
-    weights: list[Tensor] = [module.weight for module in modules]
+
+    def after_forward(i: int) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+            x = args[0].detach()  # (1, length, d_in)
+
+            def at_gradient(delta: Tensor) -> None:  # (1, length, d_out)
+                with torch.no_grad():
+                    rows, slopes = x[0].float(), delta[0].float()
+                    for a, bits in enumerate(bank.widths):
+                        moved = rows @ difference(bank, i, bits, modules[i].weight).T  # (length, d_out)
+                        add(i, a, float(moved.mul_(slopes).sum(-1).square_().sum()))
+
+            output.register_hook(at_gradient)
+
+        return hook
+
+    def start_graph(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        output.requires_grad_(True)
+
+    handles = [module.register_forward_hook(after_forward(i)) for i, module in enumerate(modules)]
+    handles.append(model.get_input_embeddings().register_forward_hook(start_graph))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def diagonal_hooked(model: PreTrainedModel, bank: Bank, add: Add) -> Iterator[None]:
+    """While open, every backward pass adds sum_j G_j^2 d_j^2 of each linear and width.
+
+    Each gradient is used for all widths and freed inside the backward pass: none is stored.
+    """
+    modules: list[Any] = [model.get_submodule(x.name) for x in bank.linears]
 
     def consume(i: int) -> Callable[[Tensor], None]:
-        name = bank.linears[i].name
-
         def hook(weight: Tensor) -> None:
             gradient, weight.grad = weight.grad, None
             if gradient is None:
                 return
             squared = gradient.float().square_()  # (d_out, d_in)
             for a, bits in enumerate(bank.widths):
-                if weight.device.type == "cpu":
-                    rounded = bank.dequantize(name, bits)
-                else:
-                    rounded = bank.quantized(name, bits, weight.device).dequantize()
-                d = rounded - weight.detach()
-                # float64 at the end only: a sum of 10^7 products in float32 keeps five digits by torch's pairwise sum
-                proxy[i, a] += 0.5 * float((squared * d.square_()).sum()) / (scored * len(windows))
+                add(i, a, float((squared * difference(bank, i, bits, weight).square_()).sum()))
 
         return hook
 
-    kept = [p for p in model.parameters() if p.requires_grad]
     handles = []
-    bank.keep_resident(RESIDENT_BYTES)
     try:
-        for p in kept:
-            p.requires_grad_(False)
-        for i, weight in enumerate(weights):
-            weight.requires_grad_(True)
-            handles.append(weight.register_post_accumulate_grad_hook(consume(i)))
-        for done, window in enumerate(windows, start=1):
-            with torch.enable_grad():
-                summed_nll(model, window.to(weights[0].device), labels, generator).backward()
-            if progress is not None:
-                progress(done, len(windows))
+        for i, module in enumerate(modules):
+            module.weight.requires_grad_(True)
+            handles.append(module.weight.register_post_accumulate_grad_hook(consume(i)))
+        yield
     finally:
         for handle in handles:
             handle.remove()
-        for weight in weights:
-            weight.requires_grad_(False)
-            weight.grad = None
-        for p in kept:
-            p.requires_grad_(True)
+        for module in modules:
+            module.weight.requires_grad_(False)
+            module.weight.grad = None
+
+
+ESTIMATORS = {"positions": positions_hooked, "diagonal": diagonal_hooked}
+
+
+def fisher_proxy(
+    model: PreTrainedModel,
+    bank: Bank,
+    windows: Tensor,
+    *,
+    estimator: str = "positions",
+    labels: str = "model",
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> np.ndarray:
+    """The proxy of every linear and width: float64 [n, w], nats per token.
+
+    model: the *folded* float model of the bank, without gradients, float32 (a bfloat16 weight is itself off by about a
+    6-bit step). windows: int64 [count, length]. Leaves the model as it was. Raises ``SensitivityError``.
+    """
+    if labels not in LABELS or estimator not in ESTIMATORS:
+        known = f"labels: {', '.join(LABELS)}; estimators: {', '.join(ESTIMATORS)}"
+        raise SensitivityError(f"unknown labels '{labels}' or estimator '{estimator}' ({known})")
+    check_windows(windows, model.config)
+    if windows.shape[1] < 2:
+        raise SensitivityError("a window of one token scores nothing: use windows of at least two")
+    proxy = np.zeros((len(bank.linears), len(bank.widths)))
+    scored = len(windows) * (windows.shape[1] - 1)
+    generator = torch.Generator().manual_seed(seed)
+
+    def add(i: int, a: int, squares: float) -> None:
+        proxy[i, a] += 0.5 * squares / scored
+
+    bank.keep_resident(RESIDENT_BYTES)
+    device = model.get_input_embeddings().weight.device
+    with ESTIMATORS[estimator](model, bank, add), torch.enable_grad():
+        for done, window in enumerate(windows, start=1):
+            summed_nll(model, window.to(device), labels, generator).backward()
+            if progress is not None:
+                progress(done, len(windows))
     bad = np.flatnonzero(~np.isfinite(proxy).all(axis=1))
     if len(bad):
-        raise SensitivityError(
-            f"the gradient of {bank.linears[bad[0]].name} is NaN or infinite on this text: use --dtype float32"
-        )
+        name = bank.linears[bad[0]].name
+        raise SensitivityError(f"the gradient of {name} is NaN or infinite on this text: use --dtype float32")
     unreached = np.flatnonzero((proxy == 0).all(axis=1))
     if len(unreached):
         log.warning("%s: no gradient reached it, its sensitivity is 0", bank.linears[unreached[0]].name)
     return proxy
 
 
-def report(bank: Bank, proxy: np.ndarray, windows: Tensor, labels: str, seed: int) -> dict[str, Any]:
+def forward_tokens(windows: Tensor, n_widths: int, estimator: str) -> int:
+    """Cost of the proxy in forward tokens (see the module's docstring)."""
+    return windows.numel() * (3 + (n_widths if estimator == "positions" else 0))
+
+
+def report(bank: Bank, proxy: np.ndarray, windows: Tensor, estimator: str, labels: str, seed: int) -> dict[str, Any]:
     """What the sensitivity file holds."""
     count, length = windows.shape
     rows = {
@@ -149,8 +210,9 @@ def report(bank: Bank, proxy: np.ndarray, windows: Tensor, labels: str, seed: in
     }
     return {
         "proxy": "fisher",
+        "estimator": estimator,
         "labels": labels,
-        "tokens": 3 * count * length,
+        "tokens": forward_tokens(windows, len(bank.widths), estimator),
         "windows": count,
         "length": length,
         "seed": seed,
@@ -162,13 +224,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the additive sensitivities of one bank."""
     from ramp.text import token_windows
 
-    parser = cli.parser("Diagonal Fisher sensitivity of every linear at every width of a bank.")
+    parser = cli.parser("Fisher sensitivity of every linear at every width of a bank.")
     parser.add_argument("--model-dir", required=True, help="Hugging Face checkpoint folder")
     parser.add_argument("--bank", required=True, help="bank folder of ramp.bank")
     parser.add_argument("--fold", required=True, help="fold file that the bank was built with")
     parser.add_argument("--text", required=True, help="documents, JSON lines; never held-out text")
     parser.add_argument("--windows", type=int, default=8, help="backward passes")
     parser.add_argument("--length", type=int, default=256, help="tokens per window")
+    parser.add_argument("--estimator", choices=list(ESTIMATORS), default="positions", help="see the module's text")
     parser.add_argument("--labels", choices=LABELS, default="model", help="drawn from the model, or the text's own")
     parser.add_argument("--seed", type=int, default=0, help="of the drawn labels")
     parser.add_argument("--out", required=True, help="JSON file to write")
@@ -187,11 +250,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         model,
         bank,
         windows,
+        estimator=args.estimator,
         labels=args.labels,
         seed=args.seed,
         progress=lambda done, of: log.info("backward pass %d of %d", done, of),
     )
-    write_json(args.out, report(bank, proxy, windows, args.labels, args.seed))
+    write_json(args.out, report(bank, proxy, windows, args.estimator, args.labels, args.seed))
     return 0
 
 

@@ -33,7 +33,7 @@ def key(model: str, method: str, bits: float, seed: int = 0, **other: Any) -> di
         "model": model,
         "method": method,
         "grid": method if plain else "affine",
-        "stage": "float" if plain else "final",
+        "stage": method if plain else "final",
         "budget_bits": float(bits),
         "group_size": 0 if plain else 64,
         "fold": "none" if method in ("float", "released", "rtn", "gptq") else "awq",
@@ -83,7 +83,8 @@ class Maker:
         elif method == "released":
             record |= {"bytes_file": 230_000, "note": "released Q4_1 file"}
         else:
-            record |= {"note": "released Q4_1 checkpoint, de-quantized"}
+            record |= {"bytes_file": 700_000, "bytes_linear": 440_000, "bpw_linear": 16.0, "bits_nominal": 16.0}
+            record |= {"note": "size of a hypothetical 16-bit file; released Q4_1 checkpoint, de-quantized"}
         if method != "released":
             self._measure(record, named, kl, rng)
         if method in ("random_search", "ramp_paper", "ramp", "knapsack"):

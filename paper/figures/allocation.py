@@ -24,13 +24,15 @@ def allocation(study: Study) -> Figure:
         return style.sentence("The records hold no mixed allocation of the source model.")
     from matplotlib.colors import BoundaryNorm
 
-    figure, axes = style.canvas(1.75 * len(maps) + 0.3, len(maps), 1, sharex=True)
+    figure, axes = style.canvas(1.4 * len(maps) + 0.3, len(maps), 1, sharex=True)
     levels = np.arange(int(min(np.nanmin(m) for _, m in maps)), int(max(np.nanmax(m) for _, m in maps)) + 1)
     norm = BoundaryNorm(np.append(levels - 0.5, levels[-1] + 0.5), 256)
     image = None
     for axis, (entry, bits) in zip(axes, maps, strict=True):
-        image = axis.imshow(bits, cmap="cividis", norm=norm, aspect="auto", interpolation="nearest")
+        layers, roles = np.arange(bits.shape[1] + 1) - 0.5, np.arange(len(ROLES) + 1) - 0.5
+        image = axis.pcolormesh(layers, roles, bits, cmap="viridis", norm=norm, edgecolors="white", linewidth=0.3)
         axis.set_yticks(range(len(ROLES)), ROLES)
+        axis.invert_yaxis()
         axis.grid(False)
         axis.set_ylabel("linear")
         axis.set_title(_title(entry), loc="left")
@@ -42,7 +44,7 @@ def allocation(study: Study) -> Figure:
 
 
 def _title(entry: Entry) -> str:
-    seeds = f", mean of {len(entry.records)} seeds" if len(entry.records) > 1 else ""
+    seeds = f", width nearest to the mean of {len(entry.records)} seeds" if len(entry.records) > 1 else ""
     return f"{method_title(entry.method)}, budget {bits_title(entry.budget_bits)} bits{seeds}"
 
 

@@ -40,7 +40,7 @@ def cost_table(study: Study) -> Table:
 
 
 def _cells(entry: Entry) -> dict:
-    projected = entry.records["projected"].dropna() if "projected" in entry.records else []
+    projected = [bool(each) for each in entry.records["projected"].dropna()] if "projected" in entry.records else []
     tokens = entry.mean("search_tokens")
     return {
         "model": model_title(entry.model),
@@ -52,5 +52,5 @@ def _cells(entry: Entry) -> dict:
         "start": entry.mean("kl_start"),
         "end": entry.mean("kl_selection"),
         "search": entry.mean("kl_search"),
-        "projected": ("yes" if bool(projected.any()) else "no") if len(projected) else None,
+        "projected": ("yes" if any(projected) else "no") if len(projected) else None,
     }

@@ -36,8 +36,9 @@ def ledger_table(study: Study, model: str) -> Table:
         columns=columns,
         rows=rows,
         footnotes=(
-            "Other: norms, biases, header and alignment. A head of 0 bytes is tied to the embedding. GB = 1e9 bytes, "
-            "GiB = 2^30 bytes.",
+            "Sizes are those of files on disk, except the float row: what 16 bits per weight would take. Other: norms, "
+            "biases, header and alignment. A head of 0 bytes is tied to the embedding. GB = 1e9 bytes, GiB = 2^30 "
+            "bytes.",
         ),
         absent="No row of the records states its bytes.",
     ).filled()
@@ -45,9 +46,10 @@ def ledger_table(study: Study, model: str) -> Table:
 
 def _cells(study: Study, entry: Entry) -> dict:
     size = entry.mean("bytes_file") or 0.0
+    plain = entry.method in ("float", "released")
     cells: dict = {part: entry.mean(part) for part in (*PARTS, "bytes_file", "bpw_file")}
-    bits = "" if entry.method in ("float", "released") else f", {bits_title(entry.budget_bits)}"
-    produced = entry.records["produced"].iloc[0] if "produced" in entry.records else ""
+    bits = "" if plain else f", {bits_title(entry.budget_bits)}"
+    produced = "" if plain or "produced" not in entry.records else entry.records["produced"].iloc[0]
     return cells | {
         "row": label(study, entry) + bits,
         "gb": size / 1e9,

@@ -46,8 +46,8 @@ def main_table(study: Study, model: str) -> Table:
     uniform = uniform_reference(study, model)
     several = any(len(entry.records) > 1 for entry in entries)
     columns = [
-        Column("method", "method", align="left"),
-        Column("stage", "stage", "grid", align="left"),
+        Column("method", "method", align="left", width="7.5em" if len(study.texts) > 1 else "auto"),
+        Column("stage", "stage/grid", align="left"),
         Column("budget", "budget", "bits"),
         Column("nominal", "nominal", "bits"),
         Column("bpw", "linears", "bpw"),
@@ -57,8 +57,8 @@ def main_table(study: Study, model: str) -> Table:
         Column("less_file", "saved", "% file", digits=1, scale=100),
     ]
     for text in study.texts:
-        sub = "held-out" if text == "heldout" else text
-        columns += [Column(f"ppl_{text}", "perplexity", sub), Column(f"kl_{text}", "KL", f"{sub}, nats", digits=4)]
+        sub = {"heldout": "held-out", "wikitext2": "WikiText-2"}.get(text, text)
+        columns += [Column(f"ppl_{text}", "perplexity", sub), Column(f"kl_{text}", f"KL, {sub}", "nats", digits=4)]
     if several:
         columns.append(Column("seeds", "seeds", digits=0))
     rows = tuple(Row(_cells(study, entry, uniform), _group(entry)) for entry in entries)
@@ -75,7 +75,7 @@ def _cells(study: Study, entry: Entry, uniform: Entry | None) -> dict:
     quantized = entry.method not in ("float", "released")
     cells: dict = {
         "method": label(study, entry),
-        "stage": f"{entry.stage} / {entry.grid}" if quantized else "–",
+        "stage": f"{entry.stage}/{entry.grid}" if quantized else "–",
         "budget": bits_title(entry.budget_bits) if quantized else None,
         "nominal": entry.mean("bits_nominal") if quantized else None,
         "bpw": entry.mean("bpw_linear"),
@@ -111,7 +111,10 @@ def _has(entries: list[Entry], text: str) -> bool:
 
 
 def _footnotes(study: Study, entries: list[Entry], uniform: Entry | None) -> tuple[str, ...]:
-    notes = ["MB = 1,000,000 bytes; file sizes are those of the files on disk. KL is to the float model, per token."]
+    notes = [
+        "MB = 1,000,000 bytes; file sizes are those of files on disk where no note says otherwise. KL is to the float "
+        "model, per token."
+    ]
     if uniform:
         notes.append(
             "Saved: bytes less than the uniform 4-bit rows, on the packed linears (codes, scales, zeros) and on the "
@@ -123,6 +126,8 @@ def _footnotes(study: Study, entries: list[Entry], uniform: Entry | None) -> tup
             "row above on equal terms."
         )
     for entry in entries:
-        if entry.note and entry.method not in ("float",):
-            notes.append(f"{label(study, entry)}: {entry.note}.")
+        clauses = [clause.strip() for clause in entry.note.split(";")]
+        said = "; ".join(clause for clause in clauses if clause and clause not in label(study, entry))
+        if said:
+            notes.append(f"{label(study, entry)}: {said}.")
     return tuple(dict.fromkeys(notes))

@@ -70,7 +70,7 @@ def parts(cell: Cell, column: Column) -> tuple[str, str]:
     if isinstance(cell, str):
         return cell, ""
     if isinstance(cell, Estimate):
-        if cell.low is None or cell.high is None:
+        if cell.low is None or cell.high is None or cell.low == cell.high:
             return number(cell.value, column), ""
         return number(cell.value, column), f"[{number(cell.low, column)}, {number(cell.high, column)}]"
     return number(float(cell), column), ""

@@ -11,7 +11,8 @@ from paper.tables.model import Column, Row, Table
 def comparisons(study: Study, model: str) -> list[tuple[Entry, Entry]]:
     """Which entries are compared: learned rows with mixed rivals of their budget and with uniform 4-bit rows.
 
-    The knapsack, which spends no search, is held against the uniform rows too.
+    The knapsack, which spends no search, is held against the uniform rows too; RTN stands beside our own rows
+    only, for length.
     """
     mixed = [e for e in study.find(model) if e.method not in ("float", "released", *UNIFORM_METHODS)]
     uniform = [e for method in UNIFORM_METHODS for e in study.find(model, method, 4.0)]
@@ -27,7 +28,8 @@ def comparisons(study: Study, model: str) -> list[tuple[Entry, Entry]]:
             and not (entry.method == "ramp_paper" and rival.method == "ramp")  # shown once, from the other side
             and not rival.method.endswith("_transfer")
         ]
-        chosen += [(entry, rival) for rival in [*rivals, *uniform]]
+        full = entry.method == "ramp" or entry.method.endswith("_transfer")
+        chosen += [(entry, rival) for rival in [*rivals, *(u for u in uniform if full or u.method != "rtn")]]
     return chosen
 
 

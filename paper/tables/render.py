@@ -15,6 +15,7 @@ _LATEX = {
     "^": r"\textasciicircum{}",
     "−": "$-$",
     "–": "--",
+    "±": r"$\pm$",
     "×": r"$\times$",
     "→": r"$\rightarrow$",
     "≤": r"$\le$",
@@ -85,6 +86,7 @@ def _typst_cell(row: Row, column: Column) -> str:
     main, interval = parts(row.cells.get(column.key), column)
     if not interval:
         return typst_text(main)
+    interval = interval.replace(" ", "\u00a0")  # an interval never breaks across lines
     return f"[#{typst_text(main)} #box(text(size: 0.85em, {typst_text(interval)}))]"
 
 

@@ -20,7 +20,7 @@ def tasks_table(study: Study, model: str) -> Table:
         Column("mean", "mean", "acc %", digits=1, scale=100),
         Column("kept", "kept of float", "%", digits=1, scale=100),
     ]
-    counts = {entry.mean(f"n_items_{task}") for entry in entries for task in study.tasks} - {None}
+    counts = {count for e in entries for task in study.tasks if (count := e.mean(f"n_items_{task}"))}
     said = " or ".join(f"{int(count):,}" for count in sorted(counts))
     return Table(
         name=f"tasks_{model}",

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ramp.quantizers.affine import QuantizedLinear, QuantizeError, quantize_rtn
+from ramp.quantizers.clip import quantize_clipped
 from ramp.quantizers.gptq import prepare, quantize_gptq_site
 
 SWEEP_BYTES = 1 << 30
@@ -15,8 +16,8 @@ SWEEP_BYTES = 1 << 30
 
 
 def needs_hessian(quantizer: str | Callable[..., QuantizedLinear], params: Any = None) -> bool:
-    """Whether a quantizer looks at activations: all but plain rounding do. Rounding with a clip search weighs each
-    column's error by its mean square, which is AWQ's activation-aware clipping (``ramp.quantizers.awq``)."""
+    """Whether a quantizer looks at activations: all but plain rounding do, since its clip search is AWQ's, by output
+    error (``ramp.quantizers.clip``)."""
     return quantizer != "rtn" or getattr(params, "clip", "none") != "none"
 
 
@@ -39,8 +40,11 @@ def quantize_site(
     if callable(quantizer):
         return {(n, b): quantizer(weights[n], hessian, b, group_size, params) for n, b in jobs}
     if quantizer == "rtn":
-        clip, share = given.get("clip", "none"), None if hessian is None else hessian.diagonal()
-        return {(n, b): quantize_rtn(weights[n], b, group_size, clip=clip, importance=share, name=n) for n, b in jobs}
+        if not needs_hessian(quantizer, params):
+            return {(n, b): quantize_rtn(weights[n], b, group_size, name=n) for n, b in jobs}
+        if hessian is None:
+            raise QuantizeError("rounding with a clip search needs the site's Hessian: give calibration text")
+        return {(n, b): quantize_clipped(weights[n], hessian, b, group_size, name=n) for n, b in jobs}
     if quantizer != "gptq":
         raise QuantizeError(f"unknown quantizer '{quantizer}' (known: rtn, gptq, or a function)")
     if hessian is None:

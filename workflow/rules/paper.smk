@@ -185,7 +185,7 @@ rule html:
         pdf="<paper>/paper.pdf",
         figures=expand("<paper>/figures/{figure}.png", figure=FIGURES),
         config="<results>/config.json",
-        snakefile=local("Snakefile"),
+        snakefile=ancient(local("Snakefile")),
     output:
         html="<results>/report.html",
     log:

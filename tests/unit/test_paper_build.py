@@ -1,0 +1,143 @@
+"""Figures and the paper: they are made from whatever the records hold, byte for byte again, and invent nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from paper import style
+from paper.build import SOURCE as PAPER
+from paper.build import PaperError, stage, typeset
+from paper.build import main as build_main
+from paper.claims import main as claims_main
+from paper.figures.__main__ import FIGURES
+from paper.figures.__main__ import main as figures_main
+from paper.figures.allocation import widths
+from paper.figures.learning import best_so_far
+from paper.figures.outliers import channel_ratios
+from paper.study import Study
+from paper.tables.__main__ import main as tables_main
+from tests.synthetic_records import SOURCE, write_records
+
+pytest.importorskip("typst")
+
+
+def make(folder: Path, **options: object) -> Path:
+    """Records, claims, tables and figures under ``folder``."""
+    records = write_records(folder / "records", **options)  # type: ignore[arg-type]
+    claims_main(["--records", str(records), "--out", str(records / "claims.json")])
+    tables_main(["--records", str(records), "--out", str(folder / "tables")])
+    figures_main(["--records", str(records), "--out", str(folder / "figures")])
+    return folder
+
+
+def build(folder: Path, name: str = "paper.pdf") -> Path:
+    arguments = [f"--{part}={folder / part}" for part in ("records", "tables", "figures")]
+    assert build_main([*arguments, f"--out={folder / name}"]) == 0
+    return folder / name
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("paper"))
+
+
+def test_paper_twice_gives_the_same_bytes(made: Path) -> None:
+    first, second = build(made).read_bytes(), build(made, "again.pdf").read_bytes()
+    assert first.startswith(b"%PDF")
+    assert first == second
+
+
+def test_figures_twice_give_the_same_bytes(made: Path, tmp_path: Path) -> None:
+    figures_main(["--records", str(made / "records"), "--out", str(tmp_path)])
+    for name in FIGURES:
+        for suffix in ("pdf", "png"):
+            assert (tmp_path / f"{name}.{suffix}").read_bytes() == (made / "figures" / f"{name}.{suffix}").read_bytes()
+
+
+def test_only_the_named_figure_is_drawn(made: Path, tmp_path: Path) -> None:
+    figures_main(["--records", str(made / "records"), "--out", str(tmp_path), "--only", "pareto"])
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["pareto.pdf", "pareto.png"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"seeds": (0, 1), "texts": ("heldout", "wikitext2")},
+        {"scored": False, "without": ("transfer", "halo", "items", "episodes", "activations")},
+        {
+            "scored": False,
+            "without": ("transfer", "halo", "items", "episodes", "activations", "windows", "allocations"),
+        },
+    ],
+)
+def test_the_paper_reads_on_with_less(tmp_path: Path, options: dict) -> None:
+    assert build(make(tmp_path, **options)).stat().st_size > 50_000
+
+
+def test_absent_tables_draw_a_sentence(tmp_path: Path) -> None:
+    study = Study.read(write_records(tmp_path, without=("episodes", "activations", "allocations")))
+    for name in ("learning", "outliers", "allocation"):
+        (axes,) = FIGURES[name](study).axes
+        assert "hold no" in axes.texts[0].get_text()
+        assert not axes.lines
+
+
+def test_numbers_in_the_text_are_the_records(made: Path) -> None:
+    build(made)
+    values = json.loads((made / "values.json").read_text())["values"]
+    records = pd.read_csv(made / "records" / "records.csv")
+    row = records[(records.model == SOURCE) & (records.method == "ramp") & (records.budget_bits == 3.65)].iloc[0]
+    assert values["row.ramp.low.ppl"].startswith(f"{row.ppl_heldout:.2f} [")
+    assert values["row.ramp.low.saved_linear"] == f"{100 * (1 - row.bytes_linear / 124_416):.1f}"
+    assert values["linears"] == "42"
+    assert values["budget"] == "3.65"
+
+
+def test_a_number_that_the_records_lack_fails_with_its_key(made: Path, tmp_path: Path) -> None:
+    source = tmp_path / "paper.typ"
+    source.write_text(PAPER.read_text() + '\n#v("row.nothing.ppl")\n')
+    study = Study.read(made / "records", made / "records" / "claims.json")
+    main_file = stage(tmp_path / "staged", study, made / "tables", made / "figures", source)
+    with pytest.raises(PaperError, match=r"'row\.nothing\.ppl'"):
+        typeset(main_file, tmp_path / "paper.pdf")
+    assert not (tmp_path / "paper.pdf").exists()
+
+
+def test_every_citation_is_in_the_bibliography() -> None:
+    known = set(re.findall(r"@\w+\{(\w+),", PAPER.with_name("refs.bib").read_text()))
+    labels = set(re.findall(r"<([a-z-]+)>", PAPER.read_text()))
+    cited = set(re.findall(r"(?<![\w.])@([a-z-]+)", re.sub(r"//.*", "", PAPER.read_text())))
+    assert cited - labels == known
+
+
+def test_best_so_far_leaves_out_what_is_over_the_budget() -> None:
+    run = pd.DataFrame({"evals": [1, 2, 3, 4], "kl": [0.5, 0.1, 0.4, 0.45], "bytes": [90, 120, 95, 90]})
+    evals, best = best_so_far(run, 100.0)
+    assert evals.tolist() == [1, 2, 3, 4]
+    assert best.tolist() == [0.5, 0.5, 0.4, 0.4]
+    assert best_so_far(run, None)[1].tolist() == [0.5, 0.1, 0.1, 0.1]
+
+
+def test_channel_ratio_and_widths(made: Path) -> None:
+    study = Study.read(made / "records")
+    ratios = channel_ratios(study.frames["activations"]).set_index(["fold", "role", "layer"])["ratio"]
+    assert ratios["none", "q", 2] == pytest.approx(240)
+    assert ratios["awq", "down", 0] == pytest.approx(12)
+    entry = study.one(SOURCE, "gptq", 3.0)
+    assert entry is not None
+    bits = widths(study, entry)
+    assert bits is not None
+    assert bits.shape == (7, 6)
+    assert np.all(bits == 3)
+
+
+def test_colours_differ_in_luminance_or_marker() -> None:
+    looks = [style.METHOD_LOOKS[m] for m in ("rtn", "gptq", "awq", "awq_gptq", "random_search", "knapsack", "ramp")]
+    assert len(set(looks)) == len(looks)
+    assert len({marker for _, marker in looks}) == len(looks)

@@ -1,0 +1,199 @@
+"""Claims: intervals against ramp.bootstrap, verdict rules, what flips them, and what stays untested."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paper.claims import CLAIMS_FILE, holds, judge_all, main, read_claims_file, verdict
+from paper.comparisons import pair, saving, task_ratio
+from paper.intervals import Estimate, exponential, mean_interval, paired_difference, paired_ratio, task_mean_ratio
+from paper.study import Study
+from ramp.bootstrap import interval
+from ramp.bootstrap import paired_difference as reference_difference
+from ramp.errors import RampError
+from ramp.records import VERDICTS, read_claims, read_table, write_table
+from tests.synthetic_records import SOURCE, write_records
+
+
+def windows(seed: int, n: int = 9) -> tuple[np.ndarray, np.ndarray, list[dict]]:
+    rng = np.random.default_rng(seed)
+    tokens = rng.integers(50, 60, n).astype(float)
+    sums = rng.gamma(3.0, 20.0, n)
+    rows = [{"window": i, "tokens": t, "nll": s, "kl": s} for i, (t, s) in enumerate(zip(tokens, sums, strict=True))]
+    return sums[None], tokens, rows
+
+
+def test_one_seed_gives_the_interval_of_the_records() -> None:
+    sums, tokens, rows = windows(0)
+    ours, theirs = mean_interval(sums, tokens), interval(rows, "kl")
+    assert (ours.value, ours.low, ours.high) == pytest.approx(theirs[:3])
+    assert exponential(ours).high == pytest.approx(interval(rows, "ppl").high)
+
+
+def test_paired_difference_against_ramp_bootstrap() -> None:
+    a, tokens, rows_a = windows(1)
+    b, _, rows_b = windows(2)
+    for row, other in zip(rows_b, rows_a, strict=True):
+        row["tokens"] = other["tokens"]
+    ours = paired_difference(a, b, tokens)
+    assert (ours.value, ours.low, ours.high) == pytest.approx(reference_difference(rows_a, rows_b, "kl")[:3])
+    ratio = exponential(ours)
+    assert (ratio.value, ratio.low) == pytest.approx(reference_difference(rows_a, rows_b, "ppl")[:2])
+
+
+def test_pairing_narrows_and_seeds_widen() -> None:
+    a, tokens, _ = windows(3)
+    shifted = a + 0.1 * tokens
+    paired = paired_difference(shifted, a, tokens)
+    assert paired.value == pytest.approx(0.1)
+    assert paired.high is not None
+    assert paired.low is not None
+    assert paired.high - paired.low < 1e-9
+    seeds = np.concatenate([shifted, a + 0.3 * tokens])
+    spread = paired_difference(seeds, a, tokens)
+    assert spread.value == pytest.approx(0.2)
+    assert spread.low == pytest.approx(0.1)
+    assert spread.high == pytest.approx(0.3)
+    assert paired_ratio(2 * a, a, tokens).low == pytest.approx(2.0)
+
+
+def test_one_window_has_no_interval_and_no_verdict() -> None:
+    estimate = paired_difference(np.array([[1.0]]), np.array([[2.0]]), np.array([10.0]))
+    assert estimate.low is None
+    assert holds(estimate, {"below": 0.0}) is None
+
+
+def test_task_ratio_pairs_items() -> None:
+    right = (np.random.default_rng(0).random(400) < 0.6).astype(float)
+    same = task_mean_ratio({"a": right}, {"a": right})
+    assert (same.value, same.low, same.high) == pytest.approx((1, 1, 1))
+    worse = right.copy()
+    worse[np.flatnonzero(right)[:20]] = 0
+    found = task_mean_ratio({"a": worse}, {"a": right})
+    assert found.value == pytest.approx(1 - 20 / right.sum())
+    assert found.high is not None
+    assert found.high < 1
+
+
+@given(st.floats(-5, 5), st.floats(0.001, 3), st.floats(0.001, 3), st.floats(-5, 5))
+def test_rule_needs_the_whole_interval(value: float, down: float, up: float, limit: float) -> None:
+    estimate = Estimate(value, value - down, value + up)
+    below, above = holds(estimate, {"below": limit}), holds(estimate, {"above": limit})
+    assert (below is True) == (value + up < limit)
+    assert (above is True) == (value - down > limit)
+    assert below is None or above is (not below)
+
+
+def test_verdicts_of_several_comparisons() -> None:
+    assert verdict([True, True]) == "replicated"
+    assert verdict([False]) == "not replicated"
+    assert verdict([True, None]) == "inconclusive"
+    assert verdict([True, False]) == "partly"
+    assert verdict([False, None]) == "not replicated"
+
+
+def judged(folder: Path) -> dict[str, dict]:
+    return {entry["id"]: entry for entry in judge_all(Study.read(folder), read_claims_file(CLAIMS_FILE))}
+
+
+def test_command_line_and_schema(tmp_path: Path) -> None:
+    write_records(tmp_path)
+    assert main(["--records", str(tmp_path), "--out", str(tmp_path / "claims.json")]) == 0
+    claims = read_claims(tmp_path / "claims.json")
+    assert [entry["id"] for entry in claims] == [f"C{i}" for i in range(1, 12)]
+    for entry in claims:
+        assert entry["verdict"] in VERDICTS
+        assert (entry["value"] is None) == (entry["verdict"] == "not tested")
+        assert entry["verdict"] == "not tested" or entry["rows"]
+    by_id = {entry["id"]: entry for entry in claims}
+    assert by_id["C1"]["verdict"] == "not tested"
+    assert "Llama-2-7B" in by_id["C1"]["scale"]
+    assert by_id["C7"]["verdict"] == "not tested"
+    assert by_id["C6"]["verdict"] == "replicated"
+    assert by_id["C8"]["verdict"] == "replicated"
+    assert by_id["C10"]["verdict"] == "not tested"
+    assert "30 episodes" in by_id["C10"]["scale"]
+
+
+def test_one_failed_check_of_an_export_turns_the_verdict(tmp_path: Path) -> None:
+    write_records(tmp_path)
+    halo = read_table(tmp_path / "halo.csv")
+    halo.loc[0, "ok"] = False
+    write_table(tmp_path / "halo.csv", halo)
+    assert judged(tmp_path)["C8"]["verdict"] == "not replicated"
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(0.2, "replicated"), (4.0, "not replicated")])
+def test_quality_decides_c2(tmp_path: Path, factor: float, expected: str) -> None:
+    write_records(tmp_path)
+    frame = read_table(tmp_path / "windows.csv")
+    learned = frame["method"].isin(["ramp", "ramp_paper"])
+    frame.loc[learned, "nll"] += (factor - 1) * frame.loc[learned, "kl"]
+    frame.loc[learned, "kl"] *= factor
+    write_table(tmp_path / "windows.csv", frame)
+    entry = judged(tmp_path)["C2"]
+    assert entry["verdict"] == expected
+    assert entry["scale"].startswith("analogue on SmolLM2")
+
+
+def test_c2_needs_the_saving(tmp_path: Path) -> None:
+    """Rows that are not 6 % smaller do not speak to a claim about 6 % fewer bytes."""
+    write_records(tmp_path)
+    frame = read_table(tmp_path / "records.csv")
+    frame.loc[frame["method"].isin(["ramp", "ramp_paper"]), "bytes_linear"] = 124_416
+    write_table(tmp_path / "records.csv", frame)
+    assert judged(tmp_path)["C2"]["verdict"] == "not tested"
+
+
+def test_saving_and_pair_by_hand(tmp_path: Path) -> None:
+    study = Study.read(write_records(tmp_path))
+    ours, rival = study.one(SOURCE, "ramp", 3.65), study.one(SOURCE, "awq", 4.0)
+    assert ours is not None
+    assert rival is not None
+    assert saving(ours, rival, "bytes_linear") == pytest.approx(1 - int(27_648 * 4.15) / 124_416)
+    with (tmp_path / "windows.csv").open() as stream:
+        rows = [r for r in csv.DictReader(stream) if r["model"] == SOURCE and r["grid"] == "affine"]
+    mean = {
+        (m, b): np.sum([float(r["kl"]) for r in rows if (r["method"], float(r["budget_bits"])) == (m, b)]) / (8 * 255)
+        for m, b in (("ramp", 3.65), ("awq", 4.0))
+    }
+    found = pair(study, ours, rival, "heldout")
+    assert found is not None
+    assert found.kl_difference is not None
+    assert found.n_windows == 8
+    assert found.kl_difference.value == pytest.approx(mean["ramp", 3.65] - mean["awq", 4.0])
+    reference = study.float_entry(SOURCE)
+    assert reference is not None
+    kept = task_ratio(study, ours, reference)
+    assert kept is not None
+    assert kept[1] == 80
+
+
+def test_faults_in_the_rules_are_sentences(tmp_path: Path) -> None:
+    text = CLAIMS_FILE.read_text()
+    for old, new, match in (
+        ("measure: halo_checks", "measure: halo_check", "did you mean 'halo_checks'"),
+        ("rule: {above: 0.995}", "rule: {over: 0.995}", "a rule is"),
+        ('paper_value: "99.5 % [A]"', "papervalue: x", "no field 'papervalue'"),
+    ):
+        assert old in text
+        (tmp_path / "claims.yaml").write_text(text.replace(old, new))
+        with pytest.raises(RampError, match=match):
+            read_claims_file(tmp_path / "claims.yaml")
+
+
+def test_no_torch() -> None:
+    """The paper reads records alone; importing torch would make every edit of a figure cost seconds."""
+    modules = "paper.tables.__main__, paper.figures.__main__, paper.claims, paper.build"
+    code = f"import {modules}, sys, json; print(json.dumps([m for m in sys.modules if m in ('torch', 'transformers')]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []

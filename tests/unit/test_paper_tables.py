@@ -1,0 +1,155 @@
+"""Tables: numbers as shown, three renderings of the same cells, arithmetic of the sizes, whole command line."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from paper.claims import main as claims_main
+from paper.intervals import Estimate
+from paper.study import Study
+from paper.tables.__main__ import main
+from paper.tables.main import main_table
+from paper.tables.model import Column, Row, Table, number, parts
+from paper.tables.paired import paired_table
+from paper.tables.render import to_latex, to_markdown, to_typst
+from paper.tables.sizes import LABEL_BITS, PARAMETERS, label_mixture_bits, readings, sizes_table
+from ramp.errors import RampError
+from tests.synthetic_records import SOURCE, TARGET, write_records
+
+TABLE = Table(
+    name="one",
+    title="A & B, 5 % of [x]",
+    columns=(Column("name", "na_me", align="left"), Column("value", "value", "nats", digits=3, signed=True)),
+    rows=(Row({"name": 'a|b "#1" $x', "value": Estimate(-0.5, -1, 0)}, "g"), Row({"name": "c"}, "h")),
+    footnotes=("a note_1",),
+)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return Study.read(write_records(tmp_path_factory.mktemp("records")))
+
+
+def test_numbers() -> None:
+    assert number(-1234.5678, Column("", "", digits=2)) == "−1,234.57"
+    assert number(0.071, Column("", "", digits=1, scale=100, signed=True)) == "+7.1"
+    assert number(-0.0004, Column("", "", digits=2, signed=True)) == "0.00"
+    assert parts(None, Column("", "")) == ("–", "")
+    assert parts(Estimate(1.0), Column("", "")) == ("1.00", "")
+
+
+def test_latex_escapes_and_rules() -> None:
+    text = to_latex(TABLE)
+    assert r"\caption{A \& B, 5 \% of [x]}" in text
+    assert r'a|b "\#1" \$x & $-$0.500 [$-$1.000, 0.000] \\' in text
+    assert text.count(r"\midrule") == 2  # under the head, and between the groups
+    assert text.index(r"\toprule") < text.index(r"\midrule") < text.index(r"\bottomrule")
+
+
+def test_markdown_has_as_many_cells_as_columns() -> None:
+    lines = [line.replace(r"\|", "") for line in to_markdown(TABLE).splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in lines} == {3}
+    assert "na_me" in lines[0]
+    assert "value (nats)" in lines[0]
+
+
+def test_typst_compiles_hostile_text(tmp_path: Path) -> None:
+    typst = pytest.importorskip("typst")
+    (tmp_path / "main.typ").write_text('#set document(date: none)\n#include "one.typ"\n')
+    (tmp_path / "one.typ").write_text(to_typst(TABLE))
+    assert typst.compile(str(tmp_path / "main.typ"), format="pdf").startswith(b"%PDF")
+
+
+def test_a_table_without_rows_says_so() -> None:
+    empty = Table("one", "title", TABLE.columns, absent="Nothing was run.")
+    for text in (to_latex(empty), to_markdown(empty), to_typst(empty)):
+        assert "Nothing was run." in text
+        assert "tabular" not in text
+        assert "hline" not in text
+
+
+def test_sizes_of_llama_2_7b() -> None:
+    assert PARAMETERS == 6_738_415_616  # published
+    sizes = [reading.gigabytes() for reading in readings()]
+    expected = [3.074, 3.480, 3.606, 3.682, 3.696, 3.508, 3.889, 3.546]
+    assert np.allclose([low for low, _ in sizes], expected, atol=0.0011)
+    assert np.allclose(sizes[4], (3.696, 3.712), atol=0.0011)
+    assert len(sizes_table().rows) == 8
+
+
+def test_mixtures_by_brute_force() -> None:
+    """Shares on a fine grid: no mixture with that mean label is outside the two-label extremes."""
+    low, high = label_mixture_bits(3.65)
+    labels, bits = np.array(list(LABEL_BITS)), np.array(list(LABEL_BITS.values()))
+    shares = np.random.default_rng(0).dirichlet([0.3] * 4, 200_000)
+    near = shares[np.abs(shares @ labels - 3.65) < 0.005]
+    assert len(near) > 100
+    assert (near @ bits).min() > low - 0.02
+    assert (near @ bits).max() < high + 0.02
+
+
+def test_main_table_states_limits_and_never_fp16(study: Study) -> None:
+    table = main_table(study, SOURCE)
+    text = to_markdown(table)
+    assert "8 windows of 256 tokens of held-out text" in table.title
+    assert "1 seed" in table.title
+    assert "released Q4_1 checkpoint, de-quantized" in text
+    assert "FP16" not in text
+    assert "hypothetical" in text  # the float row's size is of no file
+    methods = [row.cells["method"] for row in table.rows]
+    assert methods[0] == "released file"
+    assert len(methods) == 19
+    gptq = next(row.cells for row in table.rows if row.cells["method"] == "GPTQ" and row.cells["budget"] == "3")
+    assert gptq["less_linear"] == pytest.approx(1 - 93_312 / 124_416)
+    assert gptq["less_file"] == pytest.approx(1 - 168_312 / 199_416)
+
+
+def test_the_table_shows_what_the_records_hold(study: Study, tmp_path: Path) -> None:
+    write_records(tmp_path)
+    with (tmp_path / "records.csv").open() as stream:
+        rows = [row for row in csv.DictReader(stream) if row["model"] == SOURCE and row["method"] == "ramp"]
+    text = to_markdown(main_table(study, SOURCE))
+    for row in rows:
+        assert f"{float(row['ppl_heldout']):.2f} [{float(row['ppl_low_heldout']):.2f}" in text
+        assert f"{float(row['kl_heldout']):.4f}" in text
+
+
+def test_paired_table_holds_ramp_against_every_rival(study: Study) -> None:
+    pairs = {(row.cells["entry"], row.cells["rival"]) for row in paired_table(study, SOURCE).rows}
+    for rival in ("RTN, 4", "GPTQ, 4", "AWQ, 4", "AWQ + GPTQ, 4", "Fisher knapsack, 3.65", "RAMP (paper), 3.65"):
+        assert ("RAMP (ours), 3.65 bits", f"{rival} bits") in pairs
+    assert not any("ggml" in entry for entry, _ in pairs)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"seeds": (0, 1, 2), "texts": ("heldout", "wikitext2")},
+        {"scored": False, "without": ("transfer", "halo", "items", "episodes", "activations", "windows")},
+    ],
+)
+def test_command_line(tmp_path: Path, options: dict) -> None:
+    records = write_records(tmp_path / "records", **options)
+    assert claims_main(["--records", str(records), "--out", str(records / "claims.json")]) == 0
+    assert main(["--records", str(records), "--out", str(tmp_path / "tables")]) == 0
+    index = json.loads((tmp_path / "tables" / "index.json").read_text())
+    assert {f"main_{SOURCE}", f"main_{TARGET}", "claims", "transfer", "sizes", "choices"} <= set(index)
+    for name in index:
+        for suffix in ("tex", "typ", "md"):
+            assert (tmp_path / "tables" / f"{name}.{suffix}").stat().st_size > 0
+    assert index["claims"]["rows"] == 11
+    again = tmp_path / "again"
+    main(["--records", str(records), "--out", str(again)])
+    for file in (tmp_path / "tables").iterdir():
+        assert file.read_bytes() == (again / file.name).read_bytes()
+
+
+def test_missing_records_are_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(RampError, match="no records at"):
+        Study.read(tmp_path / "nothing")

@@ -1,0 +1,177 @@
+"""Fisher sensitivities against explicit gradients, and against the KL that they claim to predict."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ramp import sensitivity
+from ramp.bank import Bank, build_bank
+from ramp.calibration import save_tensors
+from ramp.folding import folded_float_model
+from ramp.models import read_config
+from ramp.sensitivity import SensitivityError, fisher_proxy
+
+
+def windows_of(model_dir: Path, count: int, length: int = 32, seed: int = 6) -> torch.Tensor:
+    size = read_config(model_dir).vocab_size
+    return torch.randint(0, size, (count, length), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(scope="module")
+def fold(tiny_qwen2_dir: Path) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(9)
+    return {f"model.layers.{i}.mlp_in": torch.rand(64, generator=generator) + 0.5 for i in (0, 1)}
+
+
+def make(model_dir: Path, folder: Path, fold: dict[str, torch.Tensor], quantizer: str) -> Bank:
+    windows = None if quantizer == "rtn" else windows_of(model_dir, 16, seed=7)
+    build_bank(
+        model_dir, windows, folder, fold=fold, fold_name="random", quantizer=quantizer, widths=[4, 6], group_size=32,
+        device="cpu",
+    )  # fmt: skip
+    return Bank(folder)
+
+
+@pytest.fixture(scope="module")
+def banks(
+    tiny_qwen2_dir: Path, fold: dict[str, torch.Tensor], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Bank]:
+    folder = tmp_path_factory.mktemp("banks")
+    return {name: make(tiny_qwen2_dir, folder / name, fold, name) for name in ("rtn", "gptq")}
+
+
+def explicit(model_dir: Path, fold: dict, bank: Bank, windows: torch.Tensor, estimator: str) -> np.ndarray:
+    """Text labels, whole gradients from autograd, the definition written out."""
+    model, out = folded_float_model(model_dir, fold), np.zeros((len(bank.linears), len(bank.widths)))
+    modules = [model.get_submodule(x.name) for x in bank.linears]
+    seen: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+    for i, module in enumerate(modules):
+        module.weight.requires_grad_(True)
+
+        def remember(m: torch.nn.Module, args: tuple, output: torch.Tensor, i: int = i) -> None:
+            output.retain_grad()
+            seen[i] = (args[0].detach()[0], output)
+
+        module.register_forward_hook(remember)
+    for window in windows:
+        logits = model(window[None]).logits[0, :-1]
+        loss = -logits.log_softmax(-1)[torch.arange(len(window) - 1), window[1:]].sum()
+        model.zero_grad()
+        loss.backward()
+        for i, (x, module) in enumerate(zip(bank.linears, modules, strict=True)):
+            for a, bits in enumerate(bank.widths):
+                d = (bank.quantized(x.name, bits).dequantize() - module.weight.detach()).double()
+                if estimator == "diagonal":
+                    value = (module.weight.grad.double() ** 2 * d**2).sum()
+                else:
+                    rows, output = seen[i]
+                    value = sum((output.grad[0, t].double() @ d @ rows[t].double()) ** 2 for t in range(len(rows)))
+                out[i, a] += 0.5 * float(value) / (len(windows) * (len(window) - 1))
+    return out
+
+
+@pytest.mark.parametrize("estimator", ["positions", "diagonal"])
+def test_equals_explicit_gradients(
+    tiny_qwen2_dir: Path, fold: dict[str, torch.Tensor], banks: dict[str, Bank], estimator: str
+) -> None:
+    windows = windows_of(tiny_qwen2_dir, 3, 12)
+    model = folded_float_model(tiny_qwen2_dir, fold)
+    proxy = fisher_proxy(model, banks["gptq"], windows, estimator=estimator, labels="text")
+    expected = explicit(tiny_qwen2_dir, fold, banks["gptq"], windows, estimator)
+    assert proxy.shape == (14, 2)
+    np.testing.assert_allclose(proxy, expected, rtol=1e-3)
+
+
+def measured(model: torch.nn.Module, bank: Bank, windows: torch.Tensor) -> np.ndarray:
+    """True mean KL per token of quantizing one linear alone, for every linear and width."""
+    with torch.no_grad():
+        reference = model(windows).logits[:, :-1].double().log_softmax(-1)
+        out = np.zeros((len(bank.linears), len(bank.widths)))
+        for i, x in enumerate(bank.linears):
+            weight = model.get_submodule(x.name).weight
+            old = weight.clone()
+            for a, bits in enumerate(bank.widths):
+                weight.copy_(bank.dequantize(x.name, bits))
+                changed = model(windows).logits[:, :-1].double().log_softmax(-1)
+                out[i, a] = float((reference.exp() * (reference - changed)).sum(-1).mean())
+            weight.copy_(old)
+    return out
+
+
+def test_predicts_the_measured_kl_in_nats_per_token(
+    tiny_qwen2_dir: Path, fold: dict[str, torch.Tensor], banks: dict[str, Bank]
+) -> None:
+    """Scale and all: the geometric mean of predicted over measured is near 1, on other windows, both banks."""
+    model = folded_float_model(tiny_qwen2_dir, fold)
+    for name in ("rtn", "gptq"):
+        true = measured(model, banks[name], windows_of(tiny_qwen2_dir, 16, seed=12))
+        proxy = fisher_proxy(model, banks[name], windows_of(tiny_qwen2_dir, 16))
+        ratio = np.log(proxy / true)
+        assert abs(ratio.mean()) < np.log(1.4), np.exp(ratio.mean())
+        assert np.corrcoef(np.log(proxy.ravel()), np.log(true.ravel()))[0, 1] > 0.95
+
+
+def test_positions_see_what_gptq_cancels_and_the_diagonal_does_not(
+    tiny_qwen2_dir: Path, fold: dict[str, torch.Tensor], banks: dict[str, Bank]
+) -> None:
+    model, windows = folded_float_model(tiny_qwen2_dir, fold), windows_of(tiny_qwen2_dir, 8, seed=7)
+    true = measured(model, banks["gptq"], windows)
+    positions = fisher_proxy(model, banks["gptq"], windows)
+    diagonal = fisher_proxy(model, banks["gptq"], windows, estimator="diagonal")
+    assert np.abs(np.log(positions / true)).mean() < np.abs(np.log(diagonal / true)).mean()
+
+
+@pytest.mark.parametrize("estimator", ["positions", "diagonal"])
+def test_seeded_and_leaves_the_model_alone(
+    tiny_qwen2_dir: Path, fold: dict[str, torch.Tensor], banks: dict[str, Bank], estimator: str
+) -> None:
+    model, windows = folded_float_model(tiny_qwen2_dir, fold), windows_of(tiny_qwen2_dir, 2)
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    runs = [fisher_proxy(model, banks["rtn"], windows, estimator=estimator, seed=s) for s in (0, 0, 1)]
+    assert np.array_equal(runs[0], runs[1])
+    assert not np.array_equal(runs[0], runs[2])
+    for name, p in model.named_parameters():
+        assert torch.equal(p, before[name])
+        assert p.grad is None
+        assert not p.requires_grad
+    assert not any(m._forward_hooks for m in model.modules())
+    assert (runs[0][:, 0] > runs[0][:, 1]).all()  # 4 bits cost more than 6
+
+
+def test_faults_are_named(tiny_qwen2_dir: Path, fold: dict[str, torch.Tensor], banks: dict[str, Bank]) -> None:
+    model = folded_float_model(tiny_qwen2_dir, fold)
+    with pytest.raises(SensitivityError, match="unknown labels 'words'"):
+        fisher_proxy(model, banks["rtn"], windows_of(tiny_qwen2_dir, 1), labels="words")
+    with pytest.raises(SensitivityError, match="at least two"):
+        fisher_proxy(model, banks["rtn"], windows_of(tiny_qwen2_dir, 1, 1))
+    with torch.no_grad():
+        model.model.layers[1].mlp.down_proj.weight[0, 0] = float("nan")
+    with pytest.raises(SensitivityError, match="NaN or infinite"):
+        fisher_proxy(model, banks["rtn"], windows_of(tiny_qwen2_dir, 1), labels="text")
+
+
+def test_command_line(
+    tiny_qwen2_dir: Path, fold: dict[str, torch.Tensor], banks: dict[str, Bank], tmp_path: Path
+) -> None:
+    from ramp.text import Document, write_documents
+
+    text, fold_file = tmp_path / "s.jsonl", tmp_path / "random.safetensors"
+    write_documents(text, [Document(doc="w-0", text="An otter crossed the weir at dusk. " * 30)])
+    save_tensors(fold_file, fold, {"kind": "awq"})
+    argv = ["--model-dir", str(tiny_qwen2_dir), "--bank", str(banks["gptq"].path), "--text", str(text)]
+    argv += ["--windows", "2", "--length", "64", "--out", str(tmp_path / "s.json"), "--fold"]
+    assert sensitivity.main([*argv, str(fold_file)]) == 0
+    record = json.loads((tmp_path / "s.json").read_text())
+    assert record["proxy"] == "fisher"
+    assert record["tokens"] == 2 * 64 * (3 + 2)
+    assert set(record["linears"]) == {x.name for x in banks["gptq"].linears}
+    assert all(set(row) == {"4", "6"} for row in record["linears"].values())
+    assert sensitivity.main([*argv, str(fold_file), "--estimator", "diagonal"]) == 0
+    assert json.loads((tmp_path / "s.json").read_text())["tokens"] == 2 * 64 * 3
+    with pytest.raises(SensitivityError, match="built with the fold 'random'"):
+        sensitivity.main([*argv, str(tmp_path / "none.safetensors")])
