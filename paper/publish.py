@@ -1,0 +1,65 @@
+"""Publish a finished study's records: copies, with a manifest that says what they are and how they were made.
+
+    python -m paper.publish --results results --out results/published --command "snakemake --cores all"
+
+copies every table of R/records, claims.json and R/config.json, and writes manifest.json: the command, the commits
+that the rows were made at, and the sha256 and size of every file. python -m paper.readme then sets the README's table.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ramp import cli
+from ramp.errors import RampError
+from ramp.files import atomic_path, read_json, sha256_file, write_json
+from ramp.records import read_all
+
+MANIFEST = "manifest.json"
+
+
+def publish(results: Path, out: Path, command: str) -> dict[str, Any]:
+    """Copy the records of ``results`` to ``out`` and return the manifest; ``RampError`` if a file is missing."""
+    records = results / "records"
+    tables = sorted(records.glob("*.csv"))
+    if not tables:
+        raise RampError(f"no records in {records}: finish the study first (snakemake --cores all)")
+    rows = read_all(records)["records"]  # checks every table against its schema before anything is copied
+    files = [*tables, records / "claims.json", results / "config.json"]
+    for file in files:
+        if not file.is_file():
+            raise RampError(f"no file {file}: finish the study first (snakemake --cores all)")
+    for old in [*out.glob("*.csv"), *out.glob("*.json")]:
+        old.unlink()
+    for file in files:
+        with atomic_path(out / file.name) as partial:
+            partial.write_bytes(file.read_bytes())
+    manifest = {
+        "command": command,
+        "study": read_json(results / "config.json")["study"],
+        "commits": sorted(rows["commit"].dropna().unique().tolist()),
+        "files": {
+            file.name: {"sha256": sha256_file(out / file.name), "bytes": (out / file.name).stat().st_size}
+            for file in files
+        },
+    }
+    write_json(out / MANIFEST, manifest)
+    return manifest
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring."""
+    parser = argparse.ArgumentParser(description="Publish a finished study's records.")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="results folder of the study")
+    parser.add_argument("--out", type=Path, default=Path("results/published"), help="folder to write")
+    parser.add_argument("--command", required=True, help="the command that made the study, as anyone would type it")
+    args = parser.parse_args(argv)
+    publish(args.results, args.out, args.command)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main))

@@ -1,0 +1,44 @@
+"""Published records: whole copies, a manifest that matches them, nothing from an unfinished study."""
+
+from pathlib import Path
+
+import pytest
+
+from paper.publish import MANIFEST, publish
+from ramp.errors import RampError
+from ramp.files import read_json, sha256_file, write_json
+from tests.synthetic_records import write_records
+
+PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
+
+
+def test_manifest_names_every_file_with_its_checksum(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    write_records(results / "records")
+    write_json(results / "records" / "claims.json", [])
+    write_json(results / "config.json", {"study": "synthetic"})
+    manifest = publish(results, tmp_path / "out", "snakemake")
+    copied = {path.name for path in (tmp_path / "out").iterdir()} - {MANIFEST}
+    assert copied == set(manifest["files"])
+    assert {"records.csv", "claims.json", "config.json"} <= copied
+    for name in copied:
+        assert manifest["files"][name]["sha256"] == sha256_file(
+            results / ("records" if name != "config.json" else "") / name
+        )
+
+
+def test_unfinished_study_is_refused(tmp_path: Path) -> None:
+    write_records(tmp_path / "records")
+    (tmp_path / "records" / "claims.json").unlink(missing_ok=True)
+    with pytest.raises(RampError, match="finish the study"):
+        publish(tmp_path, tmp_path / "out", "snakemake")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_published_matches_its_manifest() -> None:
+    if not (PUBLISHED / MANIFEST).is_file():
+        assert not list(PUBLISHED.glob("*.csv")), "records without a manifest: run python -m paper.publish"
+        return
+    files = read_json(PUBLISHED / MANIFEST)["files"]
+    assert {path.name for path in PUBLISHED.iterdir()} - {MANIFEST, "README.md"} == set(files)
+    assert all(sha256_file(PUBLISHED / name) == about["sha256"] for name, about in files.items())
