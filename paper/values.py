@@ -172,7 +172,7 @@ def _search(study: Study) -> Items:
             ("evals", "search_evals", 0, 1.0),
             ("tokens", "search_tokens", 0, 1e-3),
             ("wall", "search_wall_s", 0, 1.0),
-            ("start", "kl_start", 4, 1.0),
+            ("start", "kl_start_selection", 4, 1.0),
             ("end", "kl_selection", 4, 1.0),
         ):
             value = entry.mean(column)

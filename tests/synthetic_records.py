@@ -120,7 +120,7 @@ class Maker:
         record |= {"search_evals": tried, "search_tokens": 2048 * tried, "search_wall_s": 1.5 * tried}
         record |= {"kl_search": float(scores.min()), "kl_selection": float(scores.min()), "projected": False}
         if record["method"] in ("ramp", "knapsack"):
-            record["kl_start"] = float(scores[0])
+            record |= {"kl_start": float(scores[0]), "kl_start_selection": 1.1 * float(scores[0])}
 
     def activations(self, model: str) -> None:
         """Channel quantiles before and after folding."""

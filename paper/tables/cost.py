@@ -49,7 +49,7 @@ def _cells(entry: Entry) -> dict:
         "evals": entry.mean("search_evals"),
         "tokens": None if tokens is None else tokens / 1000,
         "wall": entry.mean("search_wall_s"),
-        "start": entry.mean("kl_start"),
+        "start": entry.mean("kl_start_selection"),
         "end": entry.mean("kl_selection"),
         "search": entry.mean("kl_search"),
         "projected": ("yes" if any(projected) else "no") if len(projected) else None,

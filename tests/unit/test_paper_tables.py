@@ -13,6 +13,7 @@ from paper.claims import main as claims_main
 from paper.intervals import Estimate
 from paper.study import Study
 from paper.tables.__main__ import main
+from paper.tables.cost import cost_table
 from paper.tables.main import main_table
 from paper.tables.model import Column, Row, Table, number, parts
 from paper.tables.paired import paired_table
@@ -153,3 +154,11 @@ def test_command_line(tmp_path: Path, options: dict) -> None:
 def test_missing_records_are_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(RampError, match="no records at"):
         Study.read(tmp_path / "nothing")
+
+
+def test_cost_compares_start_and_end_on_the_same_text(study: Study) -> None:
+    for entry in study.entries:
+        if entry.mean("kl_start") is not None:
+            shown = [row.cells["start"] for row in cost_table(study).rows]
+            assert entry.mean("kl_start_selection") in shown
+            assert entry.mean("kl_start") not in shown
