@@ -22,7 +22,7 @@ def allocate(problem: Problem, params: KnapsackParams, run: Run) -> Allocation:
 METHOD = Allocator(
     name="knapsack",
     title="Fisher knapsack",
-    source="diagonal Fisher error sum, multiple-choice knapsack",
+    source="additive Fisher error sum (ramp/sensitivity.py), multiple-choice knapsack",
     fold="awq",
     quantizer="gptq",
     learned=False,

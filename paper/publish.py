@@ -2,8 +2,8 @@
 
     python -m paper.publish --results results --out results/published --command "snakemake --cores all"
 
-copies every table of R/records, claims.json and R/config.json, and writes manifest.json: the command, the commits
-that the rows were made at, and the sha256 and size of every file. python -m paper.readme then sets the README's table.
+copies every table of R/records, claims.json and R/config.json, and writes manifest.json: the command, the commit
+that they were collected at, a note, and the sha256 and size of every file. python -m paper.readme then sets the README's table.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ramp.records import read_all
 MANIFEST = "manifest.json"
 
 
-def publish(results: Path, out: Path, command: str) -> dict[str, Any]:
+def publish(results: Path, out: Path, command: str, note: str = "") -> dict[str, Any]:
     """Copy the records of ``results`` to ``out`` and return the manifest; ``RampError`` if a file is missing."""
     records = results / "records"
     tables = sorted(records.glob("*.csv"))
@@ -40,7 +40,8 @@ def publish(results: Path, out: Path, command: str) -> dict[str, Any]:
     manifest = {
         "command": command,
         "study": read_json(results / "config.json")["study"],
-        "commits": sorted(rows["commit"].dropna().unique().tolist()),
+        "note": note,
+        "collected_at": sorted(rows["commit"].dropna().unique().tolist()),
         "files": {
             file.name: {"sha256": sha256_file(out / file.name), "bytes": (out / file.name).stat().st_size}
             for file in files
@@ -56,8 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=Path("results"), help="results folder of the study")
     parser.add_argument("--out", type=Path, default=Path("results/published"), help="folder to write")
     parser.add_argument("--command", required=True, help="the command that made the study, as anyone would type it")
+    parser.add_argument("--note", default="", help="what a reader must know of how the study was made")
     args = parser.parse_args(argv)
-    publish(args.results, args.out, args.command)
+    publish(args.results, args.out, args.command, args.note)
     return 0
 
 
