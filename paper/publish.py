@@ -2,8 +2,9 @@
 
     python -m paper.publish --results results --out results/published --command "snakemake --cores all"
 
-copies every table of R/records, claims.json and R/config.json, and writes manifest.json: the command, the commit
-that they were collected at, a note, and the sha256 and size of every file. python -m paper.readme then sets the README's table.
+copies every table of R/records, claims.json and R/config.json, and writes manifest.json: the command, a note, the
+commit that the records were collected at, and the sha256 and size of every file. python -m paper.readme then sets the
+README's table.
 """
 
 from __future__ import annotations
