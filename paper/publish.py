@@ -3,7 +3,7 @@
     python -m paper.publish --results results --out results/published --command "snakemake --cores all"
 
 copies every table of R/records, claims.json and R/config.json, and writes manifest.json: the command, a note, the
-commit that the records were collected at, and the sha256 and size of every file. python -m paper.readme then sets the
+commits that the rows were evaluated at, and the sha256 and size of every file. python -m paper.readme then sets the
 README's table.
 """
 
@@ -42,7 +42,7 @@ def publish(results: Path, out: Path, command: str, note: str = "") -> dict[str,
         "command": command,
         "study": read_json(results / "config.json")["study"],
         "note": note,
-        "collected_at": sorted(rows["commit"].dropna().unique().tolist()),
+        "commits": sorted(rows["commit"].dropna().unique().tolist()),
         "files": {
             file.name: {"sha256": sha256_file(out / file.name), "bytes": (out / file.name).stat().st_size}
             for file in files

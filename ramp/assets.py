@@ -19,17 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from ramp import cli
+from ramp.asset_files import ABSENT, AssetError, asset_path, asset_record, tree_files
 from ramp.cli import log
-from ramp.errors import RampError
-from ramp.fetch import FetchError, SourceAbsent, fetch, require_room, tree_files, tree_sha256
-from ramp.files import atomic_path, read_json, remove, require_file, write_json
+from ramp.fetch import FetchError, SourceAbsent, fetch, require_room
+from ramp.files import atomic_path, remove, write_json
 from ramp.registry import PathSource, Registry, load_registry
-
-ABSENT = "absent"
-
-
-class AssetError(RampError):
-    """An asset is not what a stage needs: absent, damaged, or of another type."""
 
 
 def fetch_asset(registry: Registry, name: str, out_dir: Path) -> dict[str, Any]:
@@ -83,24 +77,6 @@ def is_local(registry: Registry, name: str) -> bool:
     """Whether one of the asset's ``path`` sources is there: asked when a run is planned, without a network."""
     paths = [source for source in registry.get(name).sources if isinstance(source, PathSource)]
     return any((registry.root / os.path.expandvars(os.path.expanduser(source.path))).exists() for source in paths)
-
-
-def asset_record(assets: Path, name: str) -> dict[str, Any]:
-    """``asset.json`` of a fetched asset, as written."""
-    file = assets / name / "asset.json"
-    return dict(read_json(require_file(file, f"fetched asset '{name}'")))
-
-
-def asset_path(assets: Path, name: str) -> Path:
-    """The fetched file or folder, checked against its recorded sha256 once more."""
-    record = asset_record(assets, name)
-    if record["kind"] == ABSENT:
-        raise AssetError(f"asset '{name}' is absent: {record['reason']}")
-    path = assets / name / record["path"]  # an absolute path stays as it is
-    require_file(path, f"file of asset '{name}'")
-    if tree_sha256(path) != record["sha256"]:
-        raise AssetError(f"{path} does not match the sha256 in its asset.json: delete {assets / name} and fetch again")
-    return path
 
 
 def make_model(registry: Registry, name: str, assets: Path, out_dir: Path) -> dict[str, Any]:

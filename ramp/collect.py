@@ -18,7 +18,6 @@ from typing import Any
 
 from ramp import cli
 from ramp.files import read_json, require_file
-from ramp.provenance import commit
 from ramp.records import KEY_NAMES, RecordsError, write_table
 
 log = logging.getLogger("ramp.collect")
@@ -46,6 +45,7 @@ def record_row(metrics: Mapping[str, Any], scores: Mapping[str, Any] | None, abo
     """One line of records.csv, from a metrics file and, where the tasks were scored, their file."""
     row = {**key_of(metrics, "a metrics file"), **about, **metrics["sizes"]}
     made, search = metrics.get("made", {}), metrics.get("search")
+    row["commit"] = metrics.get("commit", "")
     row["track"] = made.get("track", "")
     row["quantize_wall_s"] = made.get("wall_s")
     row["peak_rss_bytes"], row["peak_gpu_bytes"] = made.get("peak_rss_bytes"), made.get("peak_gpu_bytes") or None
@@ -136,7 +136,7 @@ def collect(
     allocated = {path: read_json(path) for path in allocations}
     short = by_short_name(keys.values())
     linears = linears_by_model(models)
-    about = {"commit": commit(), "config_hash": config_hash}
+    about = {"config_hash": config_hash}
     checks = [check for path in halo for check in read_json(path)]
     tables: dict[str, list[Row]] = {
         "records": [record_row(m, scored.get(identity(m["key"])), about) for m in measured.values()],

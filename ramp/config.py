@@ -74,6 +74,9 @@ class Fold(Section):
     """How s is chosen: AWQ's grid search by output error, or SmoothQuant's formula."""
     bits: list[Width] = Field(default=[3, 4], min_length=1)
     """Widths whose summed output error chooses s (the best s depends on the bits)."""
+    max_rows: Count = 128
+    """Output rows of each linear that score every candidate s, before the best three are scored on all; null: all
+    rows for every candidate (slower)."""
 
 
 class Evaluation(Section):

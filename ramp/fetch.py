@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ramp.asset_files import tree_files, tree_sha256
 from ramp.cli import log
 from ramp.errors import RampError
 from ramp.files import atomic_path, remove, sha256_file
@@ -197,22 +198,6 @@ def _copy_in(file: Path, out_dir: Path, name: str) -> Path:
     with atomic_path(target) as partial:
         shutil.copyfile(file, partial)
     return target
-
-
-def tree_files(path: Path) -> list[Path]:
-    """The file itself, or every file of a folder, hidden ones left out, sorted."""
-    if path.is_file():
-        return [path]
-    found = [file for file in sorted(path.rglob("*")) if file.is_file()]
-    return [file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts)]
-
-
-def tree_sha256(path: Path) -> str:
-    """sha256 of a file, or of the sorted list ``sha256  relative/name`` of a folder's files."""
-    if path.is_file():
-        return sha256_file(path)
-    lines = (f"{sha256_file(file)}  {file.relative_to(path).as_posix()}\n" for file in tree_files(path))
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 # --- hub -----------------------------------------------------------------------------------------------------

@@ -299,7 +299,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--sites", nargs="+", choices=list(SITE_LEADERS), help="fold these sites; default: the kind's")
     parser.add_argument("--alpha", type=float, default=0.5, help="SmoothQuant's migration strength")
     parser.add_argument("--powers-of-two", action="store_true", help="round scales so that folding norms is bit-exact")
-    parser.add_argument("--max-rows", type=int, default=0, help="score AWQ on at most this many rows; 0 takes all")
+    parser.add_argument("--max-rows", type=int, default=0, help="AWQ: rows that pick the finalists; 0: all")
     parser.add_argument("--out", required=True, help="safetensors file to write")
     args = parser.parse_args(argv)
     cli.set_threads(args.threads)

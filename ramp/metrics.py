@@ -12,7 +12,7 @@ from typing import Any
 
 from ramp.bootstrap import Interval, interval
 from ramp.errors import RampError
-from ramp.provenance import versions
+from ramp.provenance import commit, versions
 
 
 class MetricsError(RampError):
@@ -90,6 +90,7 @@ def metrics(
         "search": {name: allocation[name] for name in SEARCH if name in allocation} if allocation else None,
         "simulated": meta.get("simulated", True),
         "note": "; ".join(dict.fromkeys(filter(None, notes))),
+        "commit": commit(),
         "versions": versions(),
         **more,
     }
@@ -102,6 +103,6 @@ def same_network(meta: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str,
             f"--same-as joins a float and a released row of one model, not {meta['method']} of {meta['model']} and "
             f"{other['key']['method']} of {other['key']['model']}: evaluate the row itself"
         )
-    kept = {name: other[name] for name in ("dtype", "hardware", "wall_s") if name in other}
+    kept = {name: other[name] for name in ("commit", "dtype", "hardware", "wall_s") if name in other}
     note = f"the same network as row {other['key']['method']}, evaluated once"
     return metrics(meta, other["texts"], None, note=note, **kept)

@@ -109,7 +109,7 @@ _RECORDS = (
     _c("peak_gpu_bytes", "int", "peak GPU memory of the quantization; empty without a GPU", "bytes"),
     _c("produced", "str", "simulated (de-quantized weights in torch) or exported (a runtime's own file)"),
     _c("note", "str", "what a dagger under the table has to say"),
-    _c("commit", "str", "commit of this repository when the records were collected"),
+    _c("commit", "str", "commit of this repository when the row was evaluated"),
     _c("versions", "str", "name=version, sorted, joined by spaces"),
     _c("hardware", "str", "processor and GPU"),
     _c("config_hash", "str", "sha256 of the study's configuration, 12 digits"),

@@ -14,7 +14,6 @@ checkpoint. The folder holds
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import importlib.metadata
 import json
@@ -30,42 +29,23 @@ import numpy as np
 
 from ramp.files import atomic_path, remove, sha256_file, write_json
 from ramp.problem import Counted, Score
+from ramp.sources import closure
 
 ROOT = Path(__file__).resolve().parents[1]
 VERSIONS_OF = ("torch", "transformers", "numpy", "scipy", "pydantic", "safetensors")
 
 
-def project_sources(*entries: Path) -> list[Path]:
-    """The files of this project that ``entries`` import, inside functions too, themselves included; sorted."""
-    found: set[Path] = set()
-    waiting = [Path(entry).resolve() for entry in entries]
-    while waiting:
-        path = waiting.pop()
-        if path in found:
-            continue
-        found.add(path)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names: list[str] = []
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            for name in names:
-                stem = ROOT.joinpath(*name.split("."))
-                waiting += [each for each in (stem.with_suffix(".py"), stem / "__init__.py") if each.is_file()]
-    return sorted(found)
-
-
 def describe(method_file: Path, inputs: dict[str, Path], settings: dict[str, Any]) -> dict[str, Any]:
     """What makes a search this very search: sources, inputs, versions and settings."""
-    sources = project_sources(ROOT / "ramp" / "search.py", method_file)
-    inside = {path: str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name for path in sources}
+    method = method_file.resolve()
+    own = str(method.relative_to(ROOT)) if method.is_relative_to(ROOT) else str(method)  # Path / "/x" is "/x"
+    sources = {name: sha256_file(ROOT / name) for name in closure(ROOT, "ramp/search.py", own)}
     files: dict[str, str] = {}
     for name, path in inputs.items():
         parts = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
         files |= {f"{name}:{part.relative_to(path) if path.is_dir() else ''}": sha256_file(part) for part in parts}
     return {
-        "sources": {inside[path]: sha256_file(path) for path in sources},
+        "sources": sources,
         "inputs": files,
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in VERSIONS_OF},

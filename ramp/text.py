@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ramp import cli
-from ramp.assets import ABSENT, asset_path, asset_record
+from ramp.asset_files import ABSENT, asset_path, asset_record
 from ramp.cli import log
 from ramp.errors import RampError
 from ramp.files import require_file, write_json, write_text

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ramp.quantizers.affine import QuantizedLinear, QuantizeError, label, quantize_rtn
+from ramp.quantizers.affine import QuantizeError, label, quantize_rtn
 from ramp.quantizers.gptq import output_error
 
 GRID = 20
@@ -22,6 +23,9 @@ GRID = 20
 
 SCALE_FLOOR = 1e-4
 """Least value of mean|X|^r before normalising, as in llm-awq: a channel that never fires must not divide by zero."""
+
+FINALISTS = 3
+"""Candidates that are scored on all rows after a heat on some."""
 
 STATISTIC_FLOOR = 1e-5
 """Least statistic and least scale in SmoothQuant, as in its reference implementation."""
@@ -82,41 +86,35 @@ def search_scale(
 
     weights: float [d_out_i, d_in] each; hessian: float [d_in, d_in], X^T X / n of the unscaled input; absmean: float
     [d_in]; bits: the widths whose errors are summed; ``tie`` maps a candidate to the nearest that the fold allows
-    (one scale per key/value channel for v -> o). ``max_rows`` scores at most that many evenly spaced output rows of
-    each weight: rows are independent, and the search costs grid * widths * d_out * d_in^2 multiplications.
+    (one scale per key/value channel for v -> o). The search costs grid * widths * d_out * d_in^2 multiplications;
+    with ``max_rows`` every candidate is scored on at most that many evenly spaced output rows of each weight (rows
+    are independent), and only the best ``FINALISTS`` of them on all rows.
 
-    r = 0, no scaling, is on the grid, so the error after is at most the error before (on the scored rows).
+    r = 0, no scaling, is always among the last, so the error after is at most the error before.
     """
     d_in = hessian.shape[0]
     check_statistic(absmean, d_in, "mean activation", name)
     if not bool(torch.isfinite(hessian).all()):
         raise QuantizeError(f"{label(name)}: the Hessian has NaN or infinite entries: calibration overflowed before it")
-    scored = [spread_rows(w.detach().to(hessian.dtype), max_rows) for w in weights]
+    whole = [w.detach().to(hessian.dtype) for w in weights]
+    candidates = [awq_scale(absmean.to(hessian.dtype), step / grid) for step in range(1, grid)]
+    if tie is not None:
+        candidates = [tie(scale) for scale in candidates]
+    if max_rows is not None and any(w.shape[0] > max_rows for w in whole):
+        some = [spread_rows(w, max_rows) for w in whole]
+        heats = [scaled_error(some, hessian, scale, bits, group_size, name) for scale in candidates]
+        candidates = [candidates[index] for index in sorted(np.argsort(heats, kind="stable")[:FINALISTS].tolist())]
     best = torch.ones_like(absmean, dtype=hessian.dtype)
-    before = after = scaled_error(scored, hessian, best, bits, group_size, name)
-    for step in range(1, grid):
-        scale = awq_scale(absmean.to(hessian.dtype), step / grid)
-        if tie is not None:
-            scale = tie(scale)
-        error = scaled_error(scored, hessian, scale, bits, group_size, name)
+    before = after = scaled_error(whole, hessian, best, bits, group_size, name)
+    for scale in candidates:
+        error = scaled_error(whole, hessian, scale, bits, group_size, name)
         if error < after:
             best, after = scale, error
     return best, before, after
 
 
-def spread_rows(weight: Tensor, max_rows: int | None) -> Tensor:
+def spread_rows(weight: Tensor, max_rows: int) -> Tensor:
     """At most ``max_rows`` rows of a weight, evenly spaced from the first to the last."""
-    if max_rows is None or weight.shape[0] <= max_rows:
+    if weight.shape[0] <= max_rows:
         return weight
     return weight[torch.linspace(0, weight.shape[0] - 1, max_rows, device=weight.device).round().long()]
-
-
-def quantize_awq(
-    weight: Tensor, hessian: Tensor, bits: int, group_size: int, *, clip: str = "mse", name: str = ""
-) -> QuantizedLinear:
-    """AWQ's second half on an already scaled weight: round to nearest with each group's range searched.
-
-    The clip error is weighted by the Hessian's diagonal, the mean square of each input channel: the group's output
-    error without its cross terms.
-    """
-    return quantize_rtn(weight, bits, group_size, clip=clip, importance=hessian.diagonal(), name=name)

@@ -18,9 +18,10 @@ import numpy as np
 import pytest
 import yaml
 
-from ramp.assets import asset_path, fetch_asset, fetch_optional, is_local, make_model, make_tasks
+from ramp.asset_files import asset_path, tree_sha256
+from ramp.assets import fetch_asset, fetch_optional, is_local, make_model, make_tasks
 from ramp.errors import RampError
-from ramp.fetch import require_room, tree_sha256
+from ramp.fetch import require_room
 from ramp.registry import Lock, Registry, RegistryError, load_registry
 from ramp.tasks import task_rows
 

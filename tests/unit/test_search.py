@@ -11,8 +11,9 @@ import pytest
 from ramp.agent import Agent
 from ramp.methods import Allocator, load_method
 from ramp.problem import AllocationError, Run, Score
-from ramp.resume import ROOT, State, describe, project_sources
+from ramp.resume import ROOT, State, describe
 from ramp.search import run_search, summary
+from ramp.sources import closure
 from tests.synthetic import evaluator, linears, losses, synthetic_problem
 
 EVALS = 14
@@ -178,7 +179,7 @@ def test_another_source_input_or_setting_is_another_search(tmp_path: Path) -> No
 
 
 def test_sources_follow_imports_inside_functions() -> None:
-    found = {path.relative_to(ROOT).as_posix() for path in project_sources(ROOT / "baselines" / "ramp.py")}
+    found = set(closure(ROOT, "baselines/ramp.py"))
     assert {"ramp/agent.py", "ramp/sac.py", "ramp/allocators/knapsack.py", "baselines/ramp.py"} <= found
     assert "ramp/halo.py" not in found
     assert "ramp/config.py" not in found

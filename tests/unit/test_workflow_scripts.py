@@ -14,11 +14,11 @@ import pytest
 
 from ramp.methods import discover, load_method
 from ramp.registry import load_registry
+from ramp.sources import closure
 from ramp.validation import read, validate
 from workflow.scripts.check_results import check
 from workflow.scripts.plan import Plan, PlanError, Row, bits, used_methods
 from workflow.scripts.preflight import PreflightError, preflight
-from workflow.scripts.sources import closure
 
 REPO = Path(__file__).resolve().parents[2]
 

@@ -54,6 +54,7 @@ rule fold:
         length=STUDY.calibration.length,
         kind=fold_kind,
         bits=fold_bits,
+        max_rows=fold_rows,
         group_size=STUDY.group_size,
         device=STUDY.device,
     message:
@@ -61,7 +62,7 @@ rule fold:
     shell:
         "lease python -m ramp.folding --model-dir $(dirname {input.model}) --text {input.text}"
         " --tokens {params.tokens} --length {params.length} --kind {params.kind} --bits {params.bits}"
-        " --group-size {params.group_size} --out {output.fold}"
+        " --max-rows {params.max_rows} --group-size {params.group_size} --out {output.fold}"
         " --threads {threads} --device {params.device} > {log} 2>&1"
 
 

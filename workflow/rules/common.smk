@@ -21,7 +21,7 @@ from ramp.registry import load_registry
 from ramp.validation import ConfigError, validate
 from workflow.scripts.plan import GGML, Plan, PlanError, used_methods
 from workflow.scripts.preflight import PreflightError, preflight
-from workflow.scripts.sources import closure
+from ramp.sources import closure
 
 
 def checked_plan():

@@ -82,7 +82,7 @@ rule halo_check:
     shell:
         "python -m ramp.halo check --gguf {input.gguf} --plan {input.plan} --model-dir $(dirname {input.model})"
         " --text {input.text} --length {params.length} --windows {params.windows} --limit {params.limit}"
-        " --out {output.checks} --threads {threads} > {log} 2>&1"
+        " --out {output.checks} --keep-going --threads {threads} > {log} 2>&1"
 
 
 rule halo_row:

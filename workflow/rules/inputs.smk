@@ -71,6 +71,11 @@ def fold_bits(wildcards):
     return STUDY.folds[wildcards.fold].bits if wildcards.fold in STUDY.folds else STUDY.uniform_bits
 
 
+def fold_rows(wildcards):
+    """AWQ's --max-rows; 0 stands for all."""
+    return (STUDY.folds[wildcards.fold].max_rows or 0) if wildcards.fold in STUDY.folds else 0
+
+
 def fold_file(wildcards):
     """The fold of a row's method."""
     return f"{R}/folds/{wildcards.model}/{PLAN.fold_of(wildcards.method)}.safetensors"
