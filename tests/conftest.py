@@ -87,3 +87,15 @@ def tiny_qwen2_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     size = save_tokenizer(folder)
     config = Qwen2Config(vocab_size=size, bos_token_id=1, eos_token_id=0, tie_word_embeddings=True, **SHAPE)
     return save_random_model(folder, config, seed=1)
+
+
+@pytest.fixture
+def offline_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """pip sees one local folder and no index; downloads are cached in the test's own folder."""
+    wheels = tmp_path / "index"
+    wheels.mkdir()
+    monkeypatch.setenv("RAMP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    return wheels
