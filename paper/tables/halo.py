@@ -1,43 +1,53 @@
-"""Checks of the exported GGUF files against the plan and against stock llama.cpp."""
+"""Checks of the exported GGUF files against the plan and against stock llama.cpp, one line per file."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from paper.study import Study
 from paper.tables.model import Column, Row, Table
 
+PERPLEXITY = "perplexity_difference"
+"""The one check whose measured value says more than whether it held."""
+
 
 def halo_table(study: Study) -> Table:
-    """One line per file and check."""
+    """Per file: how many checks held, which failed and by how much, and how far the perplexities lie apart."""
     frame = study.frame("halo")
     lines = [] if frame is None else frame.to_dict("records")
+    by_file: dict[str, list[dict[str, Any]]] = {}
+    for line in lines:
+        by_file.setdefault(str(line["file"]).rsplit("/", 1)[-1], []).append(line)
     columns = (
         Column("file", "file", align="left"),
-        Column("check", "check", align="left"),
-        Column("value", "measured"),
-        Column("limit", "limit"),
-        Column("ok", "holds", align="left"),
+        Column("held", "checks that hold", align="left"),
+        Column("difference", "perplexity difference", "%", digits=3, scale=100),
+        Column("limit", "limit", "%", digits=1, scale=100),
+        Column("failed", "failed", align="left"),
     )
     failed = sum(not line["ok"] for line in lines)
+    names = ", ".join(sorted({line["check"].replace("_", " ") for line in lines}))
     return Table(
         name="halo",
         title=f"HALO: {len(lines)} checks of the exported files, {failed} failed (CPU build of stock llama.cpp).",
         columns=columns,
-        rows=tuple(Row(_cells(line), line["file"]) for line in lines),
+        rows=tuple(Row(_cells(file, checks)) for file, checks in by_file.items()),
+        footnotes=(f"Checks of a file: {names}. Perplexity in llama.cpp against transformers, on the same tokens.",),
         absent="No GGUF file was exported in this run.",
-    )
+    ).filled()
 
 
-def _cells(line: dict) -> dict:
-    return {
-        "file": str(line["file"]).rsplit("/", 1)[-1],
-        "check": line["check"].replace("_", " "),
-        "value": _short(line["value"]),
-        "limit": _short(line["limit"]),
-        "ok": bool(line["ok"]),
+def _cells(file: str, checks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    failed = [check for check in checks if not check["ok"]]
+    cells = {
+        "file": file,
+        "held": f"{len(checks) - len(failed)} of {len(checks)}",
+        "failed": "; ".join(
+            f"{check['check'].replace('_', ' ')}: {check['value']:.4g} (limit {check['limit']:.4g})" for check in failed
+        ),
     }
-
-
-def _short(value: float | None) -> str | None:
-    if value is None or value != value:
-        return None
-    return f"{int(value):,}" if float(value).is_integer() else f"{value:.4g}"
+    for check in checks:
+        if check["check"] == PERPLEXITY:
+            cells |= {"difference": float(check["value"]), "limit": float(check["limit"])}
+    return cells

@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from paper.claims import main as claims_main
@@ -14,6 +17,7 @@ from paper.intervals import Estimate
 from paper.study import Study
 from paper.tables.__main__ import main
 from paper.tables.cost import cost_table
+from paper.tables.halo import halo_table
 from paper.tables.main import main_table
 from paper.tables.model import Column, Row, Table, number, parts
 from paper.tables.paired import paired_table
@@ -162,3 +166,16 @@ def test_cost_compares_start_and_end_on_the_same_text(study: Study) -> None:
             shown = [row.cells["start"] for row in cost_table(study).rows]
             assert entry.mean("kl_start_selection") in shown
             assert entry.mean("kl_start") not in shown
+
+
+def test_a_failed_export_check_is_named_with_its_value_and_limit() -> None:
+    def check(name: str, value: float, limit: float) -> dict[str, object]:
+        return {"file": "out/a.gguf", "check": name, "value": value, "limit": limit, "ok": value <= limit}
+
+    frame = pd.DataFrame([check("types_differ", 0.0, 0.0), check("perplexity_difference", 0.05, 0.03)])
+    table = halo_table(cast("Study", SimpleNamespace(frame=lambda name: frame)))
+    assert "2 checks of the exported files, 1 failed" in table.title
+    (row,) = table.rows
+    assert row.cells["held"] == "1 of 2"
+    assert row.cells["failed"] == "perplexity difference: 0.05 (limit 0.03)"
+    assert row.cells["difference"] == 0.05
