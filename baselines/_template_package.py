@@ -1,11 +1,10 @@
 """Copy to baselines/mine.py, give it your name below, add it to ``external:`` in the configuration.
 
-One line here says what the package does. It runs in an environment of its own, made from ``requirements`` by pip: import
-the package inside ``quantize``, and nothing of ours but ``ramp.methods``, ``ramp.packages`` and
+One line here says what the package does. It runs in an environment of its own, which pip makes from ``requirements``:
+import the package inside ``quantize``, and nothing of ours but ``ramp.methods``, ``ramp.packages`` and
 ``ramp.package_formats`` at all. What a job gives and takes is in ``ramp.packages.PackageJob``.
 """
 
-import numpy as np
 from pydantic import Field
 
 from ramp.methods import Package, Params
@@ -20,10 +19,9 @@ class TemplateParams(Params):
 
 
 def quantize(job: PackageJob, params: TemplateParams) -> None:
-    """Round to nearest by numpy, where your package would do its work on ``job.tokens``."""
-    import scipy
+    """Round to nearest by numpy, where your package would do its work, on ``job.tokens`` if it calibrates."""
+    import numpy as np
 
-    job.note(f"scipy {scipy.__version__} was there and did nothing")
     checkpoint, top = Checkpoint(job.model_dir), 2**job.bits - 1
     for name, (d_out, d_in) in job.linears.items():
         size = job.group_sizes[name]
@@ -42,7 +40,7 @@ METHOD = Package(
     source="where the method comes from",
     quantize=quantize,
     params=TemplateParams,
-    requirements=("scipy==1.17.1", "numpy==2.4.6"),  # pinned, the package itself first
-    bits=(3, 4),  # widths that it can give
+    requirements=("numpy==2.4.6",),  # a literal tuple, pinned, the package itself first
+    bits=(2, 3, 4, 8),  # widths that it can give
     environment="",  # the same name in several files: they share one environment
 )
