@@ -2,13 +2,13 @@
 
 One line here says what the package does. It runs in an environment of its own, which pip makes from ``requirements``:
 import the package inside ``quantize``, and nothing of ours but ``ramp.methods``, ``ramp.packages`` and
-``ramp.package_formats`` at all. What a job gives and takes is in ``ramp.packages.PackageJob``.
+``ramp.package_files`` at all. What a job gives and takes is in ``ramp.packages.PackageJob``.
 """
 
 from pydantic import Field
 
 from ramp.methods import Package, Params
-from ramp.package_formats import Checkpoint
+from ramp.package_files import Checkpoint
 from ramp.packages import PackageJob
 
 

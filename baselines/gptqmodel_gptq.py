@@ -1,8 +1,9 @@
 """Uniform GPTQ by gptqmodel, the maintained successor of auto-gptq; its file is repacked bit for bit.
 
-Asymmetric, groups in the order of the columns (``desc_act=False``: with it, and without static groups, a file's groups
-follow the activation order and are no groups of ours). Where the study's group size does not divide a row, the smaller
-one that our own methods use there is given through the package's ``dynamic`` table.
+Asymmetric; groups in the order of the columns (``desc_act`` without static groups makes groups that no other format
+has). Where the study's group size does not divide a row, the smaller one that our own methods use there is given
+through the package's ``dynamic`` table. Written as "gptq_v2": the first version of the format stores zero-points less
+one, which a zero-point of 0 does not survive.
 """
 
 import os
@@ -12,60 +13,50 @@ from collections import Counter
 from pydantic import Field
 
 from ramp.methods import Package, Params
-from ramp.package_formats import Checkpoint, changed, unpack_gptq
+from ramp.package_files import Checkpoint, changed
 from ramp.packages import PackageError, PackageJob
+from ramp.quantizers.packed_formats import unpack_gptq
 
 
 class GptqmodelParams(Params):
-    """What gptqmodel's QuantizeConfig is given beside bits and group size; its own defaults are marked."""
+    """What gptqmodel's QuantizeConfig is given beside bits and group size; the defaults are its own."""
 
-    damping: float = Field(
-        default=0.05, gt=0, description="damp_percent: share of the Hessian's mean diagonal (its own)"
-    )
-    mse: float = Field(default=0.0, ge=0, description="norm of its clip search over ranges, 0 turns it off (its own)")
+    damping: float = Field(default=0.05, gt=0, description="damp_percent: share of the Hessian's mean diagonal")
+    mse: float = Field(default=0.0, ge=0, description="norm of its clip search over ranges; 0 turns it off")
     batch_size: int = Field(default=1, gt=0, description="calibration windows per forward pass")
 
 
 def quantize(job: PackageJob, params: GptqmodelParams) -> None:
-    """Quantize, save, read the saved file back into codes, scales and zero-points."""
-    os.environ["GPTQMODEL_CPU_WORKERS"] = "2"  # read at import; one worker stops its loader
+    """Quantize, save, and read the saved file back into codes, scales and zero-points."""
+    os.environ["GPTQMODEL_CPU_WORKERS"] = "2"  # read at import; its loader asks for two
     import torch
     from gptqmodel import GPTQModel, QuantizeConfig
 
     torch.manual_seed(job.seed)
     common = Counter(job.group_sizes.values()).most_common(1)[0][0]
+    others = {name: size for name, size in job.group_sizes.items() if size != common}
     config = QuantizeConfig(
         bits=job.bits,
         group_size=common,
         sym=False,
         desc_act=False,
-        act_group_aware=False,
+        format="gptq_v2",
         damp_percent=params.damping,
         mse=params.mse,
-        dynamic={
-            f"+:^{re.escape(name)}$": {"group_size": size} for name, size in job.group_sizes.items() if size != common
-        },
+        dynamic={f"+:^{re.escape(name)}$": {"group_size": size} for name, size in others.items()},
         device=job.device,
-        offload_to_disk=False,
     )
     model = GPTQModel.load(str(job.model_dir), config)
     windows = [{"input_ids": row, "attention_mask": [1] * len(row)} for row in job.tokens.tolist()]
     model.quantize(windows, batch_size=params.batch_size)
-    folder = job.work_dir / "model"
-    model.save(str(folder))
-    keep_file(job, folder, config)
+    model.save(str(job.work_dir / "model"))
 
-
-def keep_file(job: PackageJob, folder, config) -> None:
-    """Hand over what the file in ``folder`` holds."""
-    saved, original = Checkpoint(folder), Checkpoint(job.model_dir)
-    first_version = str(getattr(config.format, "value", config.format)) == "gptq"
-    for name in job.linears:
+    saved, original = Checkpoint(job.work_dir / "model"), Checkpoint(job.model_dir)
+    for name, size in job.group_sizes.items():
         parts = {part: saved.get(f"{name}.{part}") for part in ("qweight", "qzeros", "scales", "g_idx")}
-        found = unpack_gptq(**parts, bits=job.bits, zeros_minus_one=first_version)
-        if found.group_size != job.group_sizes[name]:
-            raise PackageError(f"{name} has groups of {found.group_size}, {job.group_sizes[name]} were asked for")
-        job.keep(name, *found)
+        if len(parts["scales"]) * size != job.linears[name][1]:
+            raise PackageError(f"{name} has {len(parts['scales'])} groups, groups of {size} were asked for")
+        job.keep(name, *unpack_gptq(**parts, bits=job.bits, v1=False), group_size=size)
     for name in original:
         if name in saved and changed(saved.get(name), original.get(name)):
             job.keep_other(name, saved.get(name))
