@@ -75,6 +75,7 @@ class Quantizer:
     params: type[BaseModel]
     requirements: tuple[str, ...] = ()  # pip requirements of an environment of its own; empty: ours
     skip: Callable[[], str | None] = never_skip  # a reason not to run here, or None
+    group_size: int | None = None  # a control's own group size; None: the study's
 
     @property
     def learned(self) -> bool:
@@ -98,10 +99,33 @@ class Allocator:
     skip: Callable[[], str | None] = never_skip
 
 
-Method = Quantizer | Allocator
+@dataclass(frozen=True)
+class Mix:
+    """A static mix of llama.cpp: one row on the ggml grid, types by llama.cpp's own rules, no width or budget of ours.
+
+    ``ramp.static_mix`` quantizes the float model with it; embedding and head follow the study's track.
+    """
+
+    name: str
+    title: str
+    source: str
+    file_type: str  # llama.cpp's name of the mix: Q4_K_M
+    bits: int  # in that name; the row is called {name}-b{bits}
+    importance: bool  # with an importance matrix from the calibration text
+    params: type[BaseModel] = Params
+    requirements: tuple[str, ...] = ()
+    skip: Callable[[], str | None] = never_skip
+
+    @property
+    def learned(self) -> bool:
+        """A static mix learns nothing."""
+        return False
 
 
-def load_method(path: str | Path) -> Quantizer | Allocator:
+Method = Quantizer | Allocator | Mix
+
+
+def load_method(path: str | Path) -> Method:
     """Import one method file by path and return its checked ``METHOD``; ``MethodError`` in one sentence."""
     path = Path(path)
     if not path.is_file():
@@ -121,15 +145,18 @@ def load_method(path: str | Path) -> Quantizer | Allocator:
         raise MethodError(f"method file {path} does not load: {type(error).__name__}: {error}") from error
     method = getattr(module, "METHOD", None)
     if method is None:
-        raise MethodError(f"{path} registers no METHOD: end it with METHOD = Quantizer(...) or METHOD = Allocator(...)")
+        raise MethodError(
+            f"{path} registers no METHOD: end it with METHOD = Quantizer(...), Allocator(...), Mix(...)"
+        )
     check_method(method, path)
     return method
 
 
 def check_method(method: object, path: Path) -> None:
     """Raise ``MethodError`` unless ``method`` is a well-formed method named as its file."""
-    if not isinstance(method, Quantizer | Allocator):
-        raise MethodError(f"{path}: METHOD is a {type(method).__name__}, not a ramp.methods.Quantizer or Allocator")
+    if not isinstance(method, Method):
+        kind = type(method).__name__
+        raise MethodError(f"{path}: METHOD is a {kind}, not a ramp.methods.Quantizer, Allocator or Mix")
     if method.name != path.stem:
         raise MethodError(
             f"{path}: METHOD.name is '{method.name}', the file's name says '{path.stem}'; make them equal"
@@ -140,6 +167,10 @@ def check_method(method: object, path: Path) -> None:
         raise MethodError(
             f"{path}: METHOD.params must be a pydantic model class, for instance a subclass of ramp.methods.Params"
         )
+    if isinstance(method, Mix):
+        if not re.fullmatch(r"I?Q[1-8]_[A-Z0-9_]+", method.file_type):
+            raise MethodError(f"{path}: file_type '{method.file_type}' is no name of a llama.cpp mix, such as Q4_K_M")
+        return
     if isinstance(method.quantizer, str) and method.quantizer not in ("rtn", "gptq"):
         raise MethodError(f"{path}: quantizer '{method.quantizer}' is unknown (known: rtn, gptq, or a function)")
     if not NAME.fullmatch(method.fold):
@@ -151,7 +182,7 @@ def discover(folder: str | Path) -> dict[str, Path]:
     return {path.stem: path for path in sorted(Path(folder).glob("*.py")) if not path.stem.startswith("_")}
 
 
-def parse_params(method: Quantizer | Allocator, values: dict[str, Any]) -> BaseModel:
+def parse_params(method: Method, values: dict[str, Any]) -> BaseModel:
     """``values`` as the method's parameter model; every fault in one sentence, with the nearest valid key."""
     try:
         return method.params(**values)
