@@ -31,7 +31,7 @@ wildcard_constraints:
     method="[a-z][a-z0-9_]*",
     budget="[0-9]+([.][0-9]+)?",
     seed="[0-9]+",
-    row="[a-z][a-z0-9_]*-b[0-9.]+-s[0-9]+(-ggml|-fp16|-q6_k|-q8_0)?",
+    row="[a-z][a-z0-9_]*-b[0-9.]+-s[0-9]+(-ggml|-q8_0|-fp16)?",
 
 
 include: "workflow/rules/assets.smk"

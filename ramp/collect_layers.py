@@ -56,7 +56,7 @@ def reported_rows(meta: Mapping[str, Any], linears: Mapping[str, list[LinearSpec
     Raises:
         RecordsError: the bytes of the linears do not sum to the row's ``bytes_linear``.
     """
-    if meta["stage"] in ("float", "released"):
+    if meta["stage"] in ("float", "released") or meta.get("failed"):
         return
     key = {name: meta[name] for name in KEY_NAMES}
     specs = linears_of(meta["model"], linears, where)

@@ -28,8 +28,8 @@ RowName = Annotated[str, StringConstraints(pattern=ROW_PATTERN)]
 """A row without its seed: ``{method}-b{bits}``, for instance ``ramp-b3.65``; the float model is ``float-b16``."""
 Width = Annotated[int, Field(ge=2, le=8)]
 """Bits per weight of the affine grid."""
-Track = Literal["q8_0", "fp16", "q6_k"]
-"""How embedding and head are stored: ggml's Q8_0, float16, or ggml's Q6_K where rows are multiples of 256."""
+Track = Literal["q8_0", "fp16"]
+"""How embedding and head are stored: in ggml's Q8_0, or in float16."""
 Count = Annotated[int, Field(gt=0)] | None
 """How many; null means all there are."""
 
@@ -204,7 +204,7 @@ class Study(Section):
     """Bits: bytes of the packed linears of the uniform row, interpolated. 3.65 is the paper's number."""
     group_size: Literal[32, 64, 128] = 128
     """Weights per scale along the input; where it does not divide a row, the largest smaller one that does."""
-    track: Literal["q8_0", "fp16"] = "q8_0"
+    track: Track = "q8_0"
     """How embedding and head are stored, alike for all methods."""
 
     calibration: Calibration = Calibration()

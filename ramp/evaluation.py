@@ -206,7 +206,7 @@ def row_command(args: argparse.Namespace) -> None:
     began = time.monotonic()
     meta = read_meta(args.row_dir)
     allocation = read_json(args.allocation) if args.allocation else None
-    if "skipped" in meta:  # a row that could not be made: its key and the reason, no scores
+    if meta.get("failed"):  # a row that could not be made: its key and the reason, no scores
         write_json(args.out, metrics(meta, {}, None, hardware=hardware()))
         return
     if args.same_as:

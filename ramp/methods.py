@@ -145,9 +145,7 @@ def load_method(path: str | Path) -> Method:
         raise MethodError(f"method file {path} does not load: {type(error).__name__}: {error}") from error
     method = getattr(module, "METHOD", None)
     if method is None:
-        raise MethodError(
-            f"{path} registers no METHOD: end it with METHOD = Quantizer(...), Allocator(...), Mix(...)"
-        )
+        raise MethodError(f"{path} registers no METHOD: end it with METHOD = Quantizer(...), Allocator(...), Mix(...)")
     check_method(method, path)
     return method
 

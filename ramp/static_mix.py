@@ -6,7 +6,7 @@
 The row's folder holds ``model.gguf``, ``imatrix.gguf`` (with an importance matrix: the file that llama-quantize takes
 as ``--imatrix``) and ``meta.json``. The types are read from the file that llama.cpp wrote; nothing is assumed of its
 rules. Embedding and head get the study's track, as in every row. Where llama.cpp is missing or refuses, ``meta.json``
-says so (``skipped``) and the row has no scores: the rest of the study goes on.
+says so (``failed``) and the row has no scores: the rest of the study goes on.
 """
 
 from __future__ import annotations
@@ -53,9 +53,7 @@ def tensors_of(path: Path, config: PretrainedConfig) -> list[PlannedTensor]:
 
     def written(x: GgufTensor) -> PlannedTensor:
         name = x.name
-        return PlannedTensor(
-            name, x.source, x.kind, file.type(name), file.shape(name), file.raw(name).nbytes, None, ""
-        )
+        return PlannedTensor(name, x.source, x.kind, file.type(name), file.shape(name), file.raw(name).nbytes, None, "")
 
     return [written(tensor) for tensor in gguf_tensors(config)]
 
@@ -121,7 +119,7 @@ def make_row(
             meta = _quantized(method, Path(model_dir), gguf, folder, calibration, track, row, study, threads)
         except LlamaCppError as error:
             log.warning("%s: no row: %s", method.name, error)
-            meta = skipped_meta(Path(model_dir).name, row, study, track, str(error))
+            meta = failed_meta(Path(model_dir).name, row, study, track, str(error))
         write_json(folder / "meta.json", meta)
     return meta
 
@@ -161,10 +159,10 @@ def _quantized(
     return {**meta, "gguf": WEIGHTS, "quantizer": quantizer_version()}
 
 
-def skipped_meta(model: str, row: dict[str, Any], study: str, track: str, reason: str) -> dict[str, Any]:
+def failed_meta(model: str, row: dict[str, Any], study: str, track: str, reason: str) -> dict[str, Any]:
     """``meta.json`` of a row that could not be made here: its key and the reason, no sizes."""
     key = {"study": study, "model": model, "grid": "ggml", "stage": "final", "fold": "none", **row}
-    return {**key, "track": track, "simulated": False, "skipped": reason, "note": f"not run: {reason}"}
+    return {**key, "track": track, "simulated": False, "failed": reason, "note": f"not run: {reason}"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

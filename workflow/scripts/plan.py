@@ -1,8 +1,8 @@
 """Which rows a study has, and where their files lie: the study's configuration turned into lists of names.
 
 A row is one quantized model: ``{method}-b{bits}-s{seed}``, for instance ``gptq-b4-s0`` or ``ramp-b3.65-s0``. On the
-source model there is a row for every method, a static mix of llama.cpp (``q4_k_m-b4-s0-ggml``) among them, and some
-rows once more with embedding and head in another track (``ramp-b4-s0-fp16``); on the targets there are the float model, the uniform rows of
+source model there is a row for every method; static mixes of llama.cpp are ``q4_k_m-b4-s0-ggml``, and a row that is
+stored once more in another track is ``ramp-b4-s0-fp16``. On the targets there are the float model, the uniform rows of
 ``transfer.uniform``, the rivals and the transferred policy (method ``{transfer.method}_transfer``).
 """
 
