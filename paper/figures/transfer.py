@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from paper import style
-from paper.naming import UNIFORM_METHODS, bits_title, method_rank, method_title, model_title, text_title
+from paper.naming import (
+    CONTROL_METHODS,
+    UNIFORM_METHODS,
+    bits_title,
+    method_rank,
+    method_title,
+    model_title,
+    text_title,
+)
 from paper.study import Entry, Study
 
 if TYPE_CHECKING:
@@ -31,7 +39,7 @@ def transfer(study: Study) -> Figure:
 
 
 def _entries(study: Study, model: str, text: str) -> list[Entry]:
-    mixed = [e for e in study.find(model) if e.method not in (*UNIFORM_METHODS, "float", "released")]
+    mixed = [e for e in study.find(model) if e.method not in (*UNIFORM_METHODS, *CONTROL_METHODS, "float", "released")]
     uniform = [e for method in UNIFORM_METHODS for e in study.find(model, method, 4.0)]
     shown = [e for e in mixed + uniform if study.measured(e, text, "kl")]
     return sorted(shown, key=lambda e: (e.method in UNIFORM_METHODS, e.budget_bits, method_rank(e.method)))

@@ -16,6 +16,7 @@ from paper.claims import CLAIMS_FILE, read_claims_file
 from paper.study import Study
 from paper.tables.choices import choices_table
 from paper.tables.claims import claims_table
+from paper.tables.controls import controls_table, tracks_table
 from paper.tables.cost import cost_table
 from paper.tables.halo import halo_table
 from paper.tables.ledger import ledger_table
@@ -36,6 +37,7 @@ def all_tables(study: Study) -> list[Table]:
     of_models = [
         make(study, model) for model in study.models for make in (main_table, paired_table, tasks_table, ledger_table)
     ]
+    of_models += [controls_table(study, study.source), tracks_table(study, study.source)]
     return [
         *of_models,
         claims_table(study, read_claims_file(CLAIMS_FILE)),

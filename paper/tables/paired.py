@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from paper.comparisons import Pair, pair, saving
-from paper.naming import RAMP_METHODS, UNIFORM_METHODS, method_rank, model_title
+from paper.naming import CONTROL_METHODS, RAMP_METHODS, UNIFORM_METHODS, method_rank, model_title
 from paper.study import Entry, Study
 from paper.tables.model import Column, Row, Table
+
+
+_NOT_MIXED = ("float", "released", *UNIFORM_METHODS, *CONTROL_METHODS)
 
 
 def comparisons(study: Study, model: str) -> list[tuple[Entry, Entry]]:
@@ -14,7 +17,7 @@ def comparisons(study: Study, model: str) -> list[tuple[Entry, Entry]]:
     The knapsack, which spends no search, is held against the uniform rows too; RTN stands beside our own rows
     only, for length.
     """
-    mixed = [e for e in study.find(model) if e.method not in ("float", "released", *UNIFORM_METHODS)]
+    mixed = [e for e in study.find(model) if e.method not in _NOT_MIXED]
     uniform = [e for method in UNIFORM_METHODS for e in study.find(model, method, 4.0)]
     chosen = []
     ours = [e for e in mixed if e.method in RAMP_METHODS or e.method.endswith("_transfer") or e.method == "knapsack"]
