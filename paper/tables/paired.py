@@ -7,7 +7,6 @@ from paper.naming import CONTROL_METHODS, RAMP_METHODS, UNIFORM_METHODS, method_
 from paper.study import Entry, Study
 from paper.tables.model import Column, Row, Table
 
-
 _NOT_MIXED = ("float", "released", *UNIFORM_METHODS, *CONTROL_METHODS)
 
 
