@@ -7,19 +7,20 @@ import pytest
 import torch
 from pydantic import BaseModel
 
-from ramp.methods import Allocator, MethodError, Quantizer, discover, load_method, parse_params
+from ramp.methods import Allocator, Method, MethodError, Mix, Quantizer, discover, load_method, parse_params
 from ramp.problem import Run
 from tests.synthetic import synthetic_problem
 
 FOLDER = Path(__file__).resolve().parents[2] / "baselines"
 FILES = {**discover(FOLDER), "_template": FOLDER / "_template.py"}
 ALLOCATORS = [name for name, path in FILES.items() if "METHOD = Allocator(" in path.read_text()]
-QUANTIZERS = [name for name in FILES if name not in ALLOCATORS]
+MIXES = [name for name, path in FILES.items() if "METHOD = Mix(" in path.read_text()]
+QUANTIZERS = [name for name in FILES if name not in (*ALLOCATORS, *MIXES)]
 BUDGETS = (3.0, 3.65, 4.0)
 EVALS = 6
 
 
-def load(name: str, tmp_path: Path) -> Quantizer | Allocator:
+def load(name: str, tmp_path: Path) -> Method:
     """The method; the template becomes a file of its own first, as its reader would make one."""
     path = FILES[name]
     if name == "_template":
@@ -103,6 +104,17 @@ def test_a_quantizer_quantizes_a_linear(name: str, tmp_path: Path) -> None:
         errors[bits] = float(torch.einsum("ij,jk,ik->", delta, hessian, delta))
     scale = float(torch.einsum("ij,jk,ik->", weight, hessian, weight))
     assert 0 < errors[4] < errors[3] < 0.1 * scale
+
+
+@pytest.mark.parametrize("name", MIXES)
+def test_a_mix_is_named_as_llama_cpp_names_it(name: str, tmp_path: Path) -> None:
+    import gguf
+
+    method = load(name, tmp_path)
+    assert isinstance(method, Mix)
+    assert f"MOSTLY_{method.file_type}" in gguf.LlamaFileType.__members__
+    assert method.file_type[1] == str(method.bits)
+    assert name == method.file_type.lower() + ("_imatrix" if method.importance else "")
 
 
 def test_a_file_name_hides_no_module_of_python() -> None:

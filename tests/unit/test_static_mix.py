@@ -177,13 +177,13 @@ def test_another_layout_of_the_parameters_is_refused(
 
 def test_bad_importance_and_unknown_mixes_are_refused(inputs: Path, tmp_path: Path) -> None:
     source = inputs / "float.gguf"
+    values = {"blk.0.ffn_up.weight": np.full(256, np.nan, np.float32)}
     with pytest.raises(LlamaCppError, match=r"blk\.0\.ffn_up\.weight is negative or not finite"):
-        values = {"blk.0.ffn_up.weight": np.full(256, np.nan, np.float32)}
         quantize_gguf(source, tmp_path / "x.gguf", "Q4_K_M", table_type="Q8_0", importance=values)
     with pytest.raises(LlamaCppError, match="no mix named 'Q4_K_XXL'"):
         quantize_gguf(source, tmp_path / "x.gguf", "Q4_K_XXL", table_type="Q8_0")
-    with pytest.raises(LlamaCppError, match=r"imatrix size|cannot quantize"):
-        short = {t.name: np.ones(3, np.float32) for t in gguf.GGUFReader(source).tensors}
+    short = {tensor.name: np.ones(3, np.float32) for tensor in gguf.GGUFReader(source).tensors}
+    with pytest.raises(LlamaCppError, match="cannot quantize"):
         quantize_gguf(source, tmp_path / "x.gguf", "Q4_K_M", table_type="Q8_0", importance=short)
 
 
@@ -216,5 +216,5 @@ def test_a_method_that_is_no_mix_is_refused(wide_dir: Path, inputs: Path, tmp_pa
         make("rtn", wide_dir, inputs, tmp_path / "row")
     text = (BASELINES / "q4_k_m.py").read_text()
     (tmp_path / "q4_k_m.py").write_text(text.replace('"Q4_K_M"', '"four"'))
-    with pytest.raises(MethodError, match="file_type 'four' is no name of a llama.cpp mix"):
+    with pytest.raises(MethodError, match=r"file_type 'four' is no name of a llama\.cpp mix"):
         load_method(tmp_path / "q4_k_m.py")
