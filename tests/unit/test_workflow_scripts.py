@@ -152,20 +152,27 @@ def test_controls_belong_to_full_depth_and_to_the_source() -> None:
     assert {row.method for row in full.target_rows} == {row.method for row in quick.target_rows}
 
 
-def test_the_control_budgets_weigh_what_smaller_groups_weigh() -> None:
-    """The two numbers of config.yaml, on SmolLM2's shapes: within 0.1 % of uniform rows in groups of 32."""
+SHAPES = {
+    "config.yaml": {"hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9, "num_key_value_heads": 3},
+    "paper.yaml": {"hidden_size": 4096, "intermediate_size": 11008, "num_attention_heads": 32},
+}
+"""Of SmolLM2-135M and Llama-2-7B, from their published configurations."""
+
+
+@pytest.mark.parametrize("file", SHAPES)
+def test_the_control_budgets_weigh_what_smaller_groups_weigh(file: str) -> None:
+    """The numbers of the configuration, on the source's shapes: within 0.2 % of uniform rows in groups of 32."""
     from transformers import LlamaConfig
 
     from ramp.models import list_linears
     from ramp.sizes import budget_bytes, uniform_bytes
 
-    shape = {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9}
-    linears = list_linears(LlamaConfig(**shape, num_key_value_heads=3))
-    study = plan_of("config.yaml", depth="full").study
+    linears = list_linears(LlamaConfig(num_hidden_layers=2, **SHAPES[file]))
+    study = plan_of(file, depth="full").study
     assert len(study.limits.control_budgets) == len(study.uniform_bits)
     for budget, width in zip(study.limits.control_budgets, study.uniform_bits, strict=True):
         mixed, control = budget_bytes(linears, budget, study.group_size), uniform_bytes(linears, width, 32)
-        assert abs(mixed / control - 1) < 0.001
+        assert abs(mixed / control - 1) < 0.002
 
 
 def test_an_unknown_row_of_a_track_is_named() -> None:
