@@ -1,5 +1,7 @@
 """llama.cpp's own quantizer, ``llama_model_quantize``, from Python: a float GGUF file in, a static mix out.
 
+    python -m ramp.llamacpp_quantize --gguf F.gguf --file-type Q4_K_M --table-type Q8_0 --imatrix I.gguf --out F.gguf
+
 The importance matrix of llama.cpp is the mean square of every input channel. Its tools pass it in files
 (``write_importance`` writes the format of llama.cpp's tools/imatrix: ``{tensor}.in_sum2`` and ``{tensor}.counts``);
 the library takes an array of ``llama_model_imatrix_data``, a name, values and their number, ended by an empty one
@@ -10,13 +12,17 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
-from collections.abc import Mapping
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ramp import cli
 from ramp.files import atomic_path, require_file
 from ramp.llamacpp import LlamaCppError
 
@@ -158,3 +164,51 @@ def read_importance_file(path: str | Path) -> dict[str, np.ndarray]:
         what = f"no counts of {lacking[0]}" if lacking else "no sums"
         raise LlamaCppError(f"{path} holds {what}: it is no importance matrix of llama.cpp")
     return {name: (tensors[name + SUM] / tensors[name + COUNTS]).astype(np.float32).reshape(-1) for name in names}
+
+
+def quantize_apart(
+    source: str | Path,
+    out: str | Path,
+    file_type: str,
+    *,
+    table_type: str,
+    imatrix: str | Path | None = None,
+    threads: int = 1,
+) -> None:
+    """``quantize_gguf`` in a process of its own, with the importance matrix from a file.
+
+    llama.cpp aborts where Python would raise: that too becomes a ``LlamaCppError``, in one sentence.
+    """
+    command = [sys.executable, "-m", "ramp.llamacpp_quantize", "--gguf", str(source), "--file-type", file_type]
+    command += ["--table-type", table_type, "--out", str(out), "--threads", str(max(threads, 1))]
+    command += ["--imatrix", str(imatrix)] if imatrix else []
+    root = str(Path(__file__).resolve().parents[1])
+    paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return
+    said = [line for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"]
+    if done.returncode == 2 and said[-1].startswith("error: "):
+        raise LlamaCppError(said[-1].removeprefix("error: "))
+    how = f"signal {-done.returncode}" if done.returncode < 0 else f"status {done.returncode}"
+    raise LlamaCppError(f"llama.cpp ended with {how} while quantizing {source} to {file_type}: {said[-1]}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Quantize one file."""
+    parser = cli.parser("Quantize a float GGUF file to a static mix of llama.cpp, by llama.cpp.")
+    parser.add_argument("--gguf", type=Path, required=True, help="float GGUF file")
+    parser.add_argument("--file-type", required=True, help="name of the mix, for instance Q4_K_M")
+    parser.add_argument("--table-type", default="Q8_0", help="ggml type of embedding and head")
+    parser.add_argument("--imatrix", type=Path, default=None, help="importance matrix (llama.cpp's GGUF format)")
+    parser.add_argument("--out", type=Path, required=True, help="file to write")
+    args = parser.parse_args(argv)
+    importance = read_importance_file(args.imatrix) if args.imatrix else None
+    quantize_gguf(
+        args.gguf, args.out, args.file_type, table_type=args.table_type, importance=importance, threads=args.threads
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main))

@@ -28,7 +28,7 @@ from ramp.gguf_names import GgufTensor, gguf_tensors
 from ramp.halo_export import TRACK_TYPES, PlannedTensor, read_importance, sizes_of
 from ramp.halo_row import row_meta
 from ramp.llamacpp import LlamaCppError
-from ramp.llamacpp_quantize import missing, quantize_gguf, quantizer_version, read_importance_file, write_importance
+from ramp.llamacpp_quantize import missing, quantize_apart, quantizer_version, write_importance
 from ramp.methods import Mix, load_method
 from ramp.models import read_config
 
@@ -138,16 +138,15 @@ def _quantized(
     from ramp.quantize import peak_rss_bytes
 
     started, config = time.monotonic(), read_config(model_dir)
-    importance = None
-    if method.importance:
+    imatrix = folder / IMPORTANCE if method.importance else None
+    if imatrix:
         if calibration is None:
             raise MixError(f"method '{method.name}' needs calibration statistics: pass --calibration")
         values, tokens, length = importance_of(require_file(calibration, "calibration statistics"), config)
-        write_importance(folder / IMPORTANCE, values, tokens=tokens, length=length)
-        importance = read_importance_file(folder / IMPORTANCE)
+        write_importance(imatrix, values, tokens=tokens, length=length)
     path = folder / WEIGHTS
     types = TRACK_TYPES[track]
-    quantize_gguf(gguf, path, method.file_type, table_type=types, importance=importance, threads=threads)
+    quantize_apart(gguf, path, method.file_type, table_type=types, imatrix=imatrix, threads=threads)
     tensors = tensors_of(path, config)
     plan = {
         "model": model_dir.name, "track": track, "fold": "none", "notes": type_notes(tensors, track),

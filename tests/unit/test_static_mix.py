@@ -21,7 +21,7 @@ from ramp.halo import export_float
 from ramp.halo_check import transformers_nll
 from ramp.halo_export import encode, read_importance
 from ramp.llamacpp import LlamaCppError, open_llama, window_nll
-from ramp.llamacpp_quantize import quantize_gguf, read_importance_file, write_importance
+from ramp.llamacpp_quantize import quantize_apart, quantize_gguf, read_importance_file, write_importance
 from ramp.methods import MethodError, Mix, discover, load_method
 from ramp.models import CheckpointReader, list_linears, read_config
 from ramp.records import read_all
@@ -185,6 +185,19 @@ def test_bad_importance_and_unknown_mixes_are_refused(inputs: Path, tmp_path: Pa
     short = {tensor.name: np.ones(3, np.float32) for tensor in gguf.GGUFReader(source).tensors}
     with pytest.raises(LlamaCppError, match="cannot quantize"):
         quantize_gguf(source, tmp_path / "x.gguf", "Q4_K_M", table_type="Q8_0", importance=short)
+
+
+def test_an_abort_of_llama_cpp_is_a_sentence(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refusal is told as llama.cpp's wrapper tells it; a process that dies by a signal is told too."""
+    with pytest.raises(LlamaCppError, match=r"^llama\.cpp has no mix named 'Q4_K_XXL'"):
+        quantize_apart(inputs / "float.gguf", tmp_path / "x.gguf", "Q4_K_XXL", table_type="Q8_0")
+    killer = tmp_path / "python"
+    killer.write_text("#!/bin/sh\necho 'ggml_abort: assertion failed' >&2\nkill -ABRT $$\n")
+    killer.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(killer))
+    with pytest.raises(LlamaCppError, match=r"ended with signal 6 while quantizing .*: ggml_abort: assertion failed"):
+        quantize_apart(inputs / "float.gguf", tmp_path / "x.gguf", "Q4_K_M", table_type="Q8_0")
+    assert not (tmp_path / "x.gguf").exists()
 
 
 def test_statistics_of_another_model_are_refused(wide_dir: Path, tiny_llama_dir: Path, inputs: Path) -> None:
