@@ -33,7 +33,7 @@ wildcard_constraints:
     environment="[a-z][a-z0-9_]*",
     budget="[0-9]+([.][0-9]+)?",
     seed="[0-9]+",
-    row="[a-z][a-z0-9_]*-b[0-9.]+-s[0-9]+(-ggml)?",
+    row="[a-z][a-z0-9_]*-b[0-9.]+-s[0-9]+(-ggml|-q8_0|-fp16)?",
 
 
 include: "workflow/rules/assets.smk"

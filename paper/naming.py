@@ -9,6 +9,10 @@ METHODS: dict[str, str] = {
     "gptq": "GPTQ",
     "awq": "AWQ",
     "awq_gptq": "AWQ + GPTQ",
+    "gptq_g64": "GPTQ, groups of 64",
+    "gptq_g32": "GPTQ, groups of 32",
+    "awq_gptq_g64": "AWQ + GPTQ, groups of 64",
+    "awq_gptq_g32": "AWQ + GPTQ, groups of 32",
     "uniform": "uniform",
     "gptqmodel_gptq": "GPTQ (gptqmodel)",
     "gptqmodel_awq": "AWQ (gptqmodel)",
@@ -18,6 +22,12 @@ METHODS: dict[str, str] = {
     "ramp": "RAMP (ours)",
     "ramp_paper_transfer": "RAMP (paper), transferred",
     "ramp_transfer": "RAMP (ours), transferred",
+    "q3_k_m": "llama.cpp Q3_K_M",
+    "q3_k_m_imatrix": "llama.cpp Q3_K_M, imatrix",
+    "q4_k_s": "llama.cpp Q4_K_S",
+    "q4_k_s_imatrix": "llama.cpp Q4_K_S, imatrix",
+    "q4_k_m": "llama.cpp Q4_K_M",
+    "q4_k_m_imatrix": "llama.cpp Q4_K_M, imatrix",
 }
 """Titles of the methods known here, in table order; others are shown by their own name after these."""
 
@@ -29,6 +39,12 @@ SEARCH_METHODS = ("random_search", *RAMP_METHODS)
 
 UNIFORM_METHODS = ("rtn", "gptq", "awq", "awq_gptq", "uniform")
 """Methods that give every linear the same width."""
+
+CONTROL_METHODS = ("gptq_g64", "gptq_g32", "awq_gptq_g64", "awq_gptq_g32")
+"""Uniform methods with groups smaller than the study's: controls at equal bytes, beside no claim."""
+
+STATIC_MIXES = tuple(method for method in METHODS if method.startswith(("q3_k", "q4_k")))
+"""Mixes of types that llama.cpp chooses by its own rules: no budget of ours."""
 
 MODELS: dict[str, str] = {
     "smollm2-135m": "SmolLM2-135M-Instruct",

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paper.intervals import Estimate, exponential, mean_interval
-from paper.naming import RAMP_METHODS, UNIFORM_METHODS, bits_title, method_rank, method_title, text_title
+from paper.naming import (
+    RAMP_METHODS,
+    STATIC_MIXES,
+    UNIFORM_METHODS,
+    bits_title,
+    method_rank,
+    method_title,
+    text_title,
+)
 from ramp.errors import RampError
 from ramp.records import instances, read_all, read_claims
 
@@ -37,11 +45,24 @@ class Entry:
     published: bool = False  # of the published records, not of this run
 
     @property
+    def restored(self) -> bool:
+        """Whether this is a final row once more, with embedding and head in another track than the study's."""
+        return self.stage.startswith("final_")
+
+    @property
+    def track(self) -> str:
+        """How embedding and head are stored: q8_0, fp16, or nothing known."""
+        return str(self.records["track"].iloc[0]) if "track" in self.records else ""
+
+    @property
     def title(self) -> str:
         """Method and budget, as a reader is told."""
         if self.method in ("float", "released"):
             return method_title(self.method)
+        if self.method in STATIC_MIXES:
+            return method_title(self.method)
         grid = " on the ggml grid" if self.grid == "ggml" else ""
+        grid += f", {self.track} track" if self.restored else ""
         return f"{method_title(self.method)}, {bits_title(self.budget_bits)} bits{grid}"
 
     @property
@@ -71,7 +92,7 @@ class Entry:
     def row(self) -> str:
         """Name of the row as claims.json lists it."""
         seeds = ",".join(str(seed) for seed in self.records["seed"])
-        grid = "-ggml" if self.grid == "ggml" else ""
+        grid = "-ggml" if self.grid == "ggml" else f"-{self.track}" if self.restored else ""
         return f"{self.model}/{self.method}-b{bits_title(self.budget_bits)}{grid}-s{seeds}"
 
     def mean(self, column: str) -> float | None:

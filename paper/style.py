@@ -33,12 +33,22 @@ METHOD_LOOKS: dict[str, tuple[str, str]] = {
     "awq_gptq": (BLUE, "D"),
     "gptqmodel_gptq": (ORANGE, "p"),
     "gptqmodel_awq": (SKY, "p"),
+    "gptq_g64": (ORANGE, "d"),
+    "gptq_g32": (ORANGE, "p"),
+    "awq_gptq_g64": (BLUE, "d"),
+    "awq_gptq_g32": (BLUE, "p"),
     "random_search": (BLACK, "x"),
     "knapsack": (GREEN, "v"),
     "ramp_paper": (PURPLE, "P"),
     "ramp": (VERMILION, "X"),
     "ramp_transfer": (VERMILION, ">"),
     "ramp_paper_transfer": (PURPLE, ">"),
+    "q3_k_m": (GREY, "<"),
+    "q3_k_m_imatrix": (BLACK, "<"),
+    "q4_k_s": (GREY, "8"),
+    "q4_k_s_imatrix": (BLACK, "8"),
+    "q4_k_m": (GREY, "H"),
+    "q4_k_m_imatrix": (BLACK, "H"),
 }
 """Colour and marker of a method: never colour alone."""
 

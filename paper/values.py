@@ -15,7 +15,16 @@ from typing import Any
 
 from paper.comparisons import Pair, pair, saving
 from paper.intervals import Estimate
-from paper.naming import RAMP_METHODS, UNIFORM_METHODS, bits_title, model_title, task_title, text_title
+from paper.naming import (
+    CONTROL_METHODS,
+    RAMP_METHODS,
+    STATIC_MIXES,
+    UNIFORM_METHODS,
+    bits_title,
+    model_title,
+    task_title,
+    text_title,
+)
 from paper.study import Entry, Study
 from paper.tables.main import uniform_reference
 from paper.tables.model import Column, parts
@@ -46,8 +55,9 @@ def values(study: Study) -> dict[str, str]:
 
 
 def low_budget(study: Study) -> float | None:
-    """The smallest budget of the mixed rows on the source model."""
-    budgets = [e.budget_bits for method in (*RAMP_METHODS, "knapsack") for e in study.find(study.source, method)]
+    """The smallest budget of the searched rows on the source model (the knapsack's where nothing was searched)."""
+    searched = [e.budget_bits for method in RAMP_METHODS for e in study.find(study.source, method)]
+    budgets = searched or [e.budget_bits for e in study.find(study.source, "knapsack")]
     return min(budgets) if budgets else None
 
 
@@ -80,7 +90,7 @@ def _study(study: Study) -> Items:
         said = sorted({str(value) for value in records.get(column, []) if str(value)})
         if len(said) == 1:
             yield column, said[0][:12] if column == "commit" else said[0]
-    group = {entry.group_size for entry in source if entry.group_size}
+    group = {entry.group_size for entry in source if entry.group_size and entry.method not in CONTROL_METHODS}
     if len(group) == 1:
         yield "group_size", str(group.pop())
 
@@ -209,7 +219,7 @@ def _halo(study: Study) -> Items:
     if not perplexity.empty:
         yield "halo.perplexity", shown(float(perplexity["value"].max()), Column("", "", digits=2, scale=100))
         yield "halo.perplexity.limit", shown(float(perplexity["limit"].max()), Column("", "", digits=1, scale=100))
-    exported = study.find(study.source, grid="ggml", stage=None)
+    exported = [e for e in study.find(study.source, grid="ggml", stage=None) if e.method not in STATIC_MIXES]
     if exported and (bits := exported[0].mean("bpw_linear")):
         yield "halo.bpw", shown(bits, PPL)
 

@@ -224,6 +224,11 @@ def load_dequantized(
     return _load_packed(row_dir / WEIGHTS, meta, dtype, device)
 
 
+def open_packed(row_dir: str | Path) -> tuple[Any, dict[str, Any]]:
+    """An open packed file (safetensors handle, torch) and its ``ramp`` metadata, its bytes checked by meta.json."""
+    return _read_header(Path(row_dir) / WEIGHTS, read_meta(row_dir))
+
+
 def _read_header(path: Path, meta: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     """An open packed file and its ``ramp`` metadata, after its bytes were held against ``meta.json``."""
     from safetensors import SafetensorError, safe_open

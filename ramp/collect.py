@@ -89,8 +89,9 @@ def item_rows(scores: Mapping[str, Any]) -> list[Row]:
 
 
 def by_short_name(keys: Iterable[Row]) -> dict[tuple[Any, ...], Row]:
-    """Keys of affine rows by (model, method, budget, seed), which is what folders and allocation files are named by."""
-    return {(k["model"], k["method"], float(k["budget_bits"]), k["seed"]): k for k in keys if k["grid"] == "affine"}
+    """Keys of final affine rows by (model, method, budget, seed): what folders and allocation files are named by."""
+    final = [key for key in keys if key["grid"] == "affine" and not key["stage"].startswith("final_")]
+    return {(k["model"], k["method"], float(k["budget_bits"]), k["seed"]): k for k in final}
 
 
 def episode_rows(path: Path, keys: Mapping[tuple[Any, ...], Row]) -> list[Row]:

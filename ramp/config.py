@@ -28,6 +28,8 @@ RowName = Annotated[str, StringConstraints(pattern=ROW_PATTERN)]
 """A row without its seed: ``{method}-b{bits}``, for instance ``ramp-b3.65``; the float model is ``float-b16``."""
 Width = Annotated[int, Field(ge=2, le=8)]
 """Bits per weight of the affine grid."""
+Track = Literal["q8_0", "fp16"]
+"""How embedding and head are stored: in ggml's Q8_0, or in float16."""
 Count = Annotated[int, Field(gt=0)] | None
 """How many; null means all there are."""
 
@@ -132,6 +134,14 @@ class Depth(Section):
     """Seeds of every search; methods in ``deterministic`` take the first."""
     budgets: list[PositiveFloat] | None = None
     """Budgets on the source model; null: all of ``budgets``."""
+    extra_methods: list[MethodName] = []
+    """Methods on the source model beside ``methods``: static mixes of llama.cpp, uniform rows with smaller groups."""
+    control_budgets: list[PositiveFloat] = []
+    """More budgets on the source model for the methods in ``deterministic``: what uniform rows with smaller groups
+    weigh, so that both are compared at equal bytes."""
+    tracks: dict[Track, list[RowName]] = {}
+    """Rows of the source model that are stored and scored once more with embedding and head in another track; their
+    linears are not quantized again."""
     transfer_budgets: list[PositiveFloat] | None = None
     """Budgets on the target models; null: as on the source."""
     evals: PositiveInt = 100
@@ -199,7 +209,7 @@ class Study(Section):
     """Bits: bytes of the packed linears of the uniform row, interpolated. 3.65 is the paper's number."""
     group_size: Literal[32, 64, 128] = 128
     """Weights per scale along the input; where it does not divide a row, the largest smaller one that does."""
-    track: Literal["q8_0", "fp16"] = "q8_0"
+    track: Track = "q8_0"
     """How embedding and head are stored, alike for all methods."""
 
     calibration: Calibration = Calibration()
@@ -218,6 +228,11 @@ class Study(Section):
     def limits(self) -> Depth:
         """The limits of the chosen depth."""
         return self.depths.get(self.depth, Depth())
+
+    @property
+    def source_methods(self) -> list[str]:
+        """Methods on the source model at this depth."""
+        return list(dict.fromkeys([*self.methods, *self.limits.extra_methods]))
 
     @property
     def source_budgets(self) -> list[float]:

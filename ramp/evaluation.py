@@ -206,7 +206,7 @@ def row_command(args: argparse.Namespace) -> None:
     began = time.monotonic()
     meta = read_meta(args.row_dir)
     allocation = read_json(args.allocation) if args.allocation else None
-    if meta.get("failed"):
+    if meta.get("failed"):  # a row that could not be made: its key and the reason, no scores
         write_json(args.out, metrics(meta, {}, None, hardware=hardware()))
         log.info("%s did not run: %s", meta["method"], meta["failed"])
         return

@@ -13,7 +13,6 @@ the size ledger) and ``F.types.txt`` (llama.cpp's ``--tensor-type-file``). ``che
 from __future__ import annotations
 
 import logging
-import math
 import os
 import sys
 import time
@@ -22,23 +21,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ramp import cli
-from ramp.files import atomic_path, read_json, require_file, write_json, write_text
+from ramp.files import read_json, require_file, write_json, write_text
 from ramp.gguf_model import load_gguf_float
 from ramp.gguf_names import HaloError
 from ramp.halo_export import (
     describe,
-    payload_bits,
     plan_tensors,
     read_importance,
     type_lines,
     write_gguf,
 )
-from ramp.models import list_linears, read_config
+from ramp.halo_row import row_note, write_row
+from ramp.models import read_config
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["HaloError", "export", "export_float", "load_gguf_float", "main", "write_row"]
+__all__ = ["HaloError", "export", "export_float", "load_gguf_float", "main", "row_note", "write_row"]
 
 log = logging.getLogger("ramp.halo")
 
@@ -47,10 +46,6 @@ FLOAT_LIMIT = 0.001
 
 QUANTIZED_LIMIT = 0.03
 """The same for quantized files: on a CPU llama.cpp rounds the activations to 8 bits before each product."""
-
-DISTORTED_TYPES = {"Q4_1": frozenset({"Q4_K", "Q5_K", "Q4_1", "Q5_1"})}
-"""Types whose float-minimum blocks partly reproduce the grid of a checkpoint that was itself released in the key's
-type, so that their error is smaller or larger than on a float model (measured: prototype.md, "Grids")."""
 
 
 def beside(out: Path, suffix: str) -> Path:
@@ -133,73 +128,6 @@ def _log_sizes(out: Path, plan: Mapping[str, Any]) -> None:
     log.info("%s: %d bytes, linears %d", out.name, sizes["bytes_file"], sizes["bytes_linear"])
     for note in plan["notes"]:
         log.info("%s: %s", out.name, note)
-
-
-def row_note(plan: Mapping[str, Any], released_format: str | None) -> str:
-    """What a reader of the row must know: fallbacks, distorted types, and that the budget is not the ggml grid's."""
-    notes = ["widths allocated on the affine grid; bytes are the ggml types' own", *plan["notes"]]
-    used = {tensor["type"] for tensor in plan["tensors"] if tensor["kind"] == "linear"}
-    distorted = sorted(used & DISTORTED_TYPES.get((released_format or "").upper(), frozenset()))
-    if distorted:
-        notes.append(f"{', '.join(distorted)} distorted: the checkpoint was released in {released_format}")
-    return "; ".join(notes)
-
-
-def write_row(
-    gguf: str | Path,
-    plan: Mapping[str, Any],
-    model_dir: str | Path,
-    allocation: Mapping[str, Any],
-    study: str,
-    out: str | Path,
-) -> dict[str, Any]:
-    """Write ``out/meta.json``, by which a GGUF file becomes a row that evaluation reads; return its content.
-
-    The file itself stays where it is; ``gguf`` in the meta is its path relative to the row's folder.
-    """
-    gguf, out = require_file(gguf, "GGUF file"), Path(out)
-    if gguf.stat().st_size != plan["sizes"]["bytes_file"]:
-        raise HaloError(
-            f"{gguf} has {gguf.stat().st_size} bytes, its plan says {plan['sizes']['bytes_file']}: export it again"
-        )
-    linears = list_linears(read_config(model_dir))
-    tensors = {tensor["source"]: tensor for tensor in plan["tensors"]}
-    types = {linear.name: tensors[f"{linear.name}.weight"]["type"] for linear in linears}
-    bits = [payload_bits(types[linear.name]) for linear in linears]
-    weights = [linear.params for linear in linears]
-    total = sum(math.prod(tensor["shape"]) for tensor in plan["tensors"])
-    asset = Path(model_dir) / "asset.json"
-    released = read_json(asset).get("released_format") if asset.is_file() else None
-    sizes = plan["sizes"]
-    meta = {
-        "study": study,
-        "model": plan["model"],
-        "method": allocation["method"],
-        "grid": "ggml",
-        "stage": "final",
-        "budget_bits": allocation["budget_bits"],
-        "group_size": allocation["group_size"],
-        "fold": plan["fold"],
-        "seed": allocation["seed"],
-        "track": plan["track"],
-        "tied_embeddings": sizes["bytes_head"] == 0,
-        "gguf": Path(os.path.relpath(gguf.resolve(), out.resolve())).as_posix(),
-        "types": types,
-        **sizes,
-        "bytes_native": sizes["bytes_file"],
-        "bits_nominal": sum(b * n for b, n in zip(bits, weights, strict=True)) / sum(weights),
-        "bits_nominal_unweighted": sum(bits) / len(bits),
-        "bpw_linear": 8 * sizes["bytes_linear"] / sum(weights),
-        "bpw_file": 8 * sizes["bytes_file"] / total,
-        "simulated": False,
-        "note": row_note(plan, released),
-        "wall_s": plan["wall_s"],
-        "peak_rss_bytes": plan["peak_rss_bytes"],
-        "peak_gpu_bytes": 0,
-    }
-    with atomic_path(out) as partial:
-        write_json(partial / "meta.json", meta)
-    return meta
 
 
 def check(args: Any) -> int:

@@ -76,6 +76,7 @@ class Quantizer:
     params: type[BaseModel]
     requirements: tuple[str, ...] = ()  # pip requirements of an environment of its own; empty: ours
     skip: Callable[[], str | None] = never_skip  # a reason not to run here, or None
+    group_size: int | None = None  # a control's own group size; None: the study's
 
     @property
     def learned(self) -> bool:
@@ -132,7 +133,30 @@ class Package:
         return self.environment or self.name
 
 
-Method = Quantizer | Allocator | Package
+@dataclass(frozen=True)
+class Mix:
+    """A static mix of llama.cpp: one row on the ggml grid, types by llama.cpp's own rules, no width or budget of ours.
+
+    ``ramp.static_mix`` quantizes the float model with it; embedding and head follow the study's track.
+    """
+
+    name: str
+    title: str
+    source: str
+    file_type: str  # llama.cpp's name of the mix: Q4_K_M
+    bits: int  # in that name; the row is called {name}-b{bits}
+    importance: bool  # with an importance matrix from the calibration text
+    params: type[BaseModel] = Params
+    requirements: tuple[str, ...] = ()
+    skip: Callable[[], str | None] = never_skip
+
+    @property
+    def learned(self) -> bool:
+        """A static mix learns nothing."""
+        return False
+
+
+Method = Quantizer | Allocator | Package | Mix
 
 PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[a-z0-9,_-]+\])?==[A-Za-z0-9.+!_-]+")
 """A pip requirement that allows one version."""
@@ -159,7 +183,7 @@ def load_method(path: str | Path) -> Method:
     method = getattr(module, "METHOD", None)
     if method is None:
         raise MethodError(
-            f"{path} registers no METHOD: end it with METHOD = Quantizer(...), Allocator(...) or Package(...)"
+            f"{path} registers no METHOD: end it with METHOD = Quantizer(...), Allocator(...), Package(...) or Mix(...)"
         )
     check_method(method, path)
     return method
@@ -167,10 +191,9 @@ def load_method(path: str | Path) -> Method:
 
 def check_method(method: object, path: Path) -> None:
     """Raise ``MethodError`` unless ``method`` is a well-formed method named as its file."""
-    if not isinstance(method, Quantizer | Allocator | Package):
-        raise MethodError(
-            f"{path}: METHOD is a {type(method).__name__}, not a ramp.methods.Quantizer, Allocator or Package"
-        )
+    if not isinstance(method, Method):
+        kind = type(method).__name__
+        raise MethodError(f"{path}: METHOD is a {kind}, not a ramp.methods.Quantizer, Allocator, Package or Mix")
     if method.name != path.stem:
         raise MethodError(
             f"{path}: METHOD.name is '{method.name}', the file's name says '{path.stem}'; make them equal"
@@ -183,6 +206,10 @@ def check_method(method: object, path: Path) -> None:
         )
     if isinstance(method, Package):
         check_package(method, path)
+        return
+    if isinstance(method, Mix):
+        if not re.fullmatch(r"I?Q[1-8]_[A-Z0-9_]+", method.file_type):
+            raise MethodError(f"{path}: file_type '{method.file_type}' is no name of a llama.cpp mix, such as Q4_K_M")
         return
     if isinstance(method.quantizer, str) and method.quantizer not in ("rtn", "gptq"):
         raise MethodError(f"{path}: quantizer '{method.quantizer}' is unknown (known: rtn, gptq, or a function)")

@@ -178,14 +178,18 @@ def quantize_row(
     from ramp.calibration import calibration_windows
     from ramp.checkpoint import save_packed
     from ramp.folding import load_fold
-    from ramp.methods import Quantizer, load_method, parse_params
+    from ramp.methods import Mix, Quantizer, load_method, parse_params
     from ramp.quantizers.site import needs_hessian
     from ramp.spilled import SpilledLinears
 
     started = time.monotonic()
     method, config = load_method(method_file), read_config(model_dir)
+    if isinstance(method, Mix):
+        raise QuantizationError(f"method '{method.name}' is a static mix of llama.cpp: run ramp.static_mix")
     if reason := method.skip():
         raise QuantizationError(f"method '{method.name}' cannot run here: {reason}")
+    if isinstance(method, Quantizer) and method.group_size is not None:
+        group_size = method.group_size
     linears, fold = list_linears(config), load_fold(fold_file, config)
     fold_name = Path(fold_file).stem
     if fold_name != method.fold:

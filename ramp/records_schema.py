@@ -54,7 +54,12 @@ KEY = (
     Column("model", "str", "short name of the model, e.g. smollm2-135m", required=True),
     Column("method", "str", "float, released, rtn, gptq, awq, knapsack, ramp ...", required=True),
     Column("grid", "str", "float, released, affine, ggml or package (a package's own)", required=True),
-    Column("stage", "str", "float (not quantized by us), bank (assembled from the bank) or final", required=True),
+    Column(
+        "stage",
+        "str",
+        "float, bank (assembled from the bank), final, or final_{track}: the same in another track",
+        required=True,
+    ),
     Column("budget_bits", "float", "budget, as the uniform width of the same bytes_linear", "bits per weight", True),
     Column("group_size", "int", "group size asked for; 0 where there is none", "weights", True),
     Column("fold", "str", "fold of the row: none, awq, smoothquant", required=True),

@@ -136,12 +136,17 @@ def _cross_faults(study: Study, methods: Iterable[str] | None, models: Iterable[
             "methods": study.methods,
             "external": study.external,
             "baseline": [study.baseline] if study.baseline else [],
+            f"depths.{study.depth}.extra_methods": study.limits.extra_methods,
             "deterministic": [],
             "params": [*study.params],
             "transfer.method": [study.transfer.method] if study.targets else [],
             "transfer.rivals": study.transfer.rivals if study.targets else [],
             "transfer.uniform": [_method_of(row) for row in study.transfer.uniform] if study.targets else [],
             "halo.methods": study.halo.methods,
+            **{
+                f"depths.{study.depth}.tracks.{track}": [_method_of(row) for row in rows]
+                for track, rows in study.limits.tracks.items()
+            },
             f"depths.{study.depth}.task_rows": [_method_of(row) for row in study.limits.task_rows or []],
         }
         for where, names in listed.items():
@@ -160,6 +165,8 @@ def _cross_faults(study: Study, methods: Iterable[str] | None, models: Iterable[
             faults.append(f"{where}: '{name}' is listed twice")
     for name in sorted(set(study.methods) & set(study.external)):
         faults.append(f"external: '{name}' is in methods already")
+    if study.track in study.limits.tracks:
+        faults.append(f"depths.{study.depth}.tracks: '{study.track}' is the study's own track")
     if study.source in study.targets:
         faults.append(f"targets: '{study.source}' is the source already")
     if study.depth not in study.depths:
@@ -167,6 +174,7 @@ def _cross_faults(study: Study, methods: Iterable[str] | None, models: Iterable[
     budgets = {"budgets": study.budgets}
     for depth, limits in study.depths.items():
         budgets[f"depths.{depth}.budgets"] = limits.budgets or []
+        budgets[f"depths.{depth}.control_budgets"] = limits.control_budgets
         budgets[f"depths.{depth}.transfer_budgets"] = limits.transfer_budgets or []
     cheapest, dearest = min(study.widths), max(study.widths)
     for where, numbers in budgets.items():

@@ -140,6 +140,19 @@ class Maker:
                         line |= {"role": role, "channel_quantile": quantile, "absmax": absmax, "absmean": absmax / 4}
                         self.tables["activations"].append(line)
 
+    def controls(self, model: str) -> None:
+        """A uniform row with groups of 32 and the knapsack at its bytes, a static mix, a row in a second track, and a
+        mix that could not be made."""
+        self.row(model, "awq_gptq_g32", 3, 0, group_size=32)
+        size = self.tables["records"][-1]["bytes_linear"]
+        self.row(model, "knapsack", 3.33, 0)
+        self.tables["records"][-1] |= {"bytes_linear": size - 10}
+        self.row(model, "q4_k_m", 4, 0, grid="ggml", fold="none", group_size=0)
+        self.row(model, "ramp", 4, 0, stage="final_fp16")
+        self.tables["records"][-1] |= {"track": "fp16", "bytes_embedding": 140_000}
+        failed = key(model, "q3_k_m", 3, 0, grid="ggml", fold="none", group_size=0)
+        self.tables["records"].append(failed | {"note": "not run: llama.cpp is not installed"})
+
 
 SCORED = {("float", 16.0), ("gptq", 4.0), ("awq", 4.0), ("ramp", 3.65)}
 
@@ -152,8 +165,12 @@ def write_records(
     scored: bool = True,
     without: tuple[str, ...] = (),
     packages: bool = False,
+    controls: bool = False,
 ) -> Path:
-    """Write a whole records folder, less the tables named in ``without``; returns ``folder``."""
+    """Write a whole records folder, less the tables named in ``without``; returns ``folder``.
+
+    ``controls`` adds what ``depth=full`` has beside the methods that are compared.
+    """
     maker = Maker(seeds, texts, scored)
     for model in (SOURCE, TARGET):
         methods = ["knapsack", "random_search"] + (["ramp_paper", "ramp"] if model == SOURCE else ["ramp_transfer"])
@@ -169,6 +186,8 @@ def write_records(
     maker.row(SOURCE, "ramp", 4.6, 0, grid="ggml")
     if packages:
         maker.packages()
+    if controls:
+        maker.controls(SOURCE)
     maker.activations(SOURCE)
     tables = maker.tables | {
         "transfer": [

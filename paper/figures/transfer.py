@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from paper import style
-from paper.naming import UNIFORM_METHODS, bits_title, method_rank, method_title, model_title, text_title
+from paper.naming import (
+    UNIFORM_METHODS,
+    bits_title,
+    method_rank,
+    method_title,
+    model_title,
+    text_title,
+)
 from paper.study import Entry, Study
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from paper.claims import CLAIMS_FILE, read_claims_file
 from paper.study import Study
 from paper.tables.choices import choices_table
 from paper.tables.claims import claims_table
+from paper.tables.controls import controls_table, tracks_table
 from paper.tables.cost import cost_table
 from paper.tables.halo import halo_table
 from paper.tables.ledger import ledger_table
@@ -40,6 +41,7 @@ def all_tables(study: Study, published: Study | None = None) -> list[Table]:
     for model in study.models:
         of_models.append(main_table(study, model, published))
         of_models += [make(study, model) for make in (paired_table, tasks_table, ledger_table)]
+    of_models += [controls_table(study, study.source), tracks_table(study, study.source)]
     return [
         *of_models,
         claims_table(study, read_claims_file(CLAIMS_FILE)),

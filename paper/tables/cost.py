@@ -9,7 +9,11 @@ from paper.tables.model import Column, Row, Table
 
 def cost_table(study: Study) -> Table:
     """Rows with a search (and the knapsack, whose proxy costs tokens), on every model."""
-    entries = [entry for entry in study.entries if entry.grid == "affine" and entry.mean("search_tokens")]
+    entries = [
+        entry
+        for entry in study.entries
+        if entry.stage == "final" and entry.grid == "affine" and entry.mean("search_tokens")
+    ]
     columns = (
         Column("model", "model", align="left"),
         Column("method", "method", align="left"),

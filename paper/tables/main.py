@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from paper.comparisons import saving
-from paper.naming import UNIFORM_METHODS, bits_title, method_title, model_title
+from paper.naming import CONTROL_METHODS, STATIC_MIXES, UNIFORM_METHODS, bits_title, method_title, model_title
 from paper.study import Entry, Study
 from paper.tables.model import Column, Row, Table
 
@@ -29,21 +29,23 @@ def label(study: Study, entry: Entry) -> str:
 
 def _group(entry: Entry) -> str:
     if entry.grid == "ggml":
-        return "ggml"
+        return "mixes" if entry.method in STATIC_MIXES else "ggml"
     if not entry.is_quantized:
         return "reference"
+    if entry.method in CONTROL_METHODS:
+        return f"control {entry.budget_bits}"
     return f"{'uniform' if entry.is_uniform else 'mixed'} {entry.budget_bits}"
 
 
 def in_order(entries: list[Entry]) -> list[Entry]:
-    """References, uniform rows by width, mixed rows by budget, ggml rows; methods in their order inside."""
-    rank = {"reference": 0, "uniform": 1, "mixed": 2, "ggml": 3}
+    """References, uniform rows by width, those with smaller groups, mixed rows by budget, ggml rows, static mixes."""
+    rank = {"reference": 0, "uniform": 1, "control": 2, "mixed": 3, "ggml": 4, "mixes": 5}
     return sorted(entries, key=lambda e: (rank[_group(e).split()[0]], e.budget_bits if e.method != "released" else 0))
 
 
 def main_table(study: Study, model: str, published: Study | None = None) -> Table:
     """All rows of ``model``, and those that other packages have in the ``published`` records and not in this run."""
-    own = study.find(model, grid=None, stage=None)
+    own = [entry for entry in study.find(model, grid=None, stage=None) if not entry.restored]
     entries = in_order(own + (study.external_entries(model, published) if published else []))
     uniform = uniform_reference(study, model)
     several = any(len(entry.records) > 1 for entry in entries)
@@ -79,7 +81,7 @@ def _cells(study: Study, entry: Entry, uniform: Entry | None, published: Study |
     cells: dict = {
         "method": label(study, entry),
         "stage": f"{entry.stage}/{entry.grid}" if quantized else "–",
-        "budget": bits_title(entry.budget_bits) if quantized else None,
+        "budget": bits_title(entry.budget_bits) if quantized and entry.method not in STATIC_MIXES else None,
         "nominal": entry.mean("bits_nominal") if quantized else None,
         "bpw": entry.mean("bpw_linear"),
         "linear": _scaled(entry.mean("bytes_linear")),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from paper.comparisons import Pair, pair, saving
-from paper.naming import RAMP_METHODS, UNIFORM_METHODS, method_rank, model_title
+from paper.naming import CONTROL_METHODS, RAMP_METHODS, UNIFORM_METHODS, method_rank, model_title
 from paper.study import Entry, Study
 from paper.tables.model import Column, Row, Table
+
+_NOT_MIXED = ("float", "released", *UNIFORM_METHODS, *CONTROL_METHODS)
 
 
 def comparisons(study: Study, model: str) -> list[tuple[Entry, Entry]]:

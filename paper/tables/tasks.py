@@ -11,7 +11,9 @@ from paper.tables.model import Column, Row, Table
 
 def tasks_table(study: Study, model: str) -> Table:
     """Every scored row of ``model``."""
-    entries = [e for e in in_order(study.find(model, grid=None, stage=None)) if _mean(study, e) is not None]
+    entries = [
+        e for e in in_order(study.find(model, grid=None, stage=None)) if not e.restored and _mean(study, e) is not None
+    ]
     reference = study.float_entry(model)
     columns = [Column("row", "row", align="left")]
     for task in study.tasks:

@@ -10,7 +10,18 @@ import pytest
 import torch
 from pydantic import BaseModel
 
-from ramp.methods import PIN, Allocator, Method, MethodError, Package, Quantizer, discover, load_method, parse_params
+from ramp.methods import (
+    PIN,
+    Allocator,
+    Method,
+    MethodError,
+    Mix,
+    Package,
+    Quantizer,
+    discover,
+    load_method,
+    parse_params,
+)
 from ramp.problem import Run
 from tests.synthetic import synthetic_problem
 
@@ -19,7 +30,8 @@ TEMPLATES = ("_template", "_template_package")
 FILES = {**discover(FOLDER), **{name: FOLDER / f"{name}.py" for name in TEMPLATES}}
 ALLOCATORS = [name for name, path in FILES.items() if "METHOD = Allocator(" in path.read_text()]
 PACKAGES = [name for name, path in FILES.items() if "METHOD = Package(" in path.read_text()]
-QUANTIZERS = [name for name in FILES if name not in (*ALLOCATORS, *PACKAGES)]
+MIXES = [name for name, path in FILES.items() if "METHOD = Mix(" in path.read_text()]
+QUANTIZERS = [name for name in FILES if name not in (*ALLOCATORS, *PACKAGES, *MIXES)]
 BUDGETS = (3.0, 3.65, 4.0)
 EVALS = 6
 
@@ -108,6 +120,17 @@ def test_a_quantizer_quantizes_a_linear(name: str, tmp_path: Path) -> None:
         errors[bits] = float(torch.einsum("ij,jk,ik->", delta, hessian, delta))
     scale = float(torch.einsum("ij,jk,ik->", weight, hessian, weight))
     assert 0 < errors[4] < errors[3] < 0.1 * scale
+
+
+@pytest.mark.parametrize("name", MIXES)
+def test_a_mix_is_named_as_llama_cpp_names_it(name: str, tmp_path: Path) -> None:
+    import gguf
+
+    method = load(name, tmp_path)
+    assert isinstance(method, Mix)
+    assert f"MOSTLY_{method.file_type}" in gguf.LlamaFileType.__members__
+    assert method.file_type[1] == str(method.bits)
+    assert name == method.file_type.lower() + ("_imatrix" if method.importance else "")
 
 
 @pytest.mark.parametrize("name", PACKAGES)

@@ -141,3 +141,16 @@ def test_colours_differ_in_luminance_or_marker() -> None:
     looks = [style.METHOD_LOOKS[m] for m in ("rtn", "gptq", "awq", "awq_gptq", "random_search", "knapsack", "ramp")]
     assert len(set(looks)) == len(looks)
     assert len({marker for _, marker in looks}) == len(looks)
+
+
+def test_the_paper_with_controls(tmp_path: Path) -> None:
+    """Controls, mixes, a second track and a row that could not be made: all is drawn, and says the same of the rest."""
+    from paper.values import values
+
+    folder = make(tmp_path, controls=True)
+    assert build(folder).read_bytes().startswith(b"%PDF")
+    plain = values(Study.read(write_records(tmp_path / "plain")))
+    controlled = values(Study.read(folder / "records", folder / "records" / "claims.json"))
+    assert controlled["budget"] == plain["budget"] == "3.65"  # the searches' smallest, not the controls'
+    assert controlled["group_size"] == plain["group_size"] == "64"
+    assert controlled["halo.bpw"] == plain["halo.bpw"]

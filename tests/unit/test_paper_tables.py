@@ -16,8 +16,10 @@ from paper.claims import main as claims_main
 from paper.intervals import Estimate
 from paper.study import Study
 from paper.tables.__main__ import main
+from paper.tables.controls import controls_table, tracks_table
 from paper.tables.cost import cost_table
 from paper.tables.halo import halo_table
+from paper.tables.ledger import ledger_table
 from paper.tables.main import main_table
 from paper.tables.model import Column, Row, Table, number, parts
 from paper.tables.paired import paired_table
@@ -179,3 +181,48 @@ def test_a_failed_export_check_is_named_with_its_value_and_limit() -> None:
     assert row.cells["held"] == "1 of 2"
     assert row.cells["failed"] == "perplexity difference: 0.05 (limit 0.03)"
     assert row.cells["difference"] == 0.05
+
+
+@pytest.fixture(scope="module")
+def controlled(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return Study.read(write_records(tmp_path_factory.mktemp("controlled"), controls=True))
+
+
+def test_controls_stand_in_the_main_table_in_groups_of_their_own(study: Study, controlled: Study) -> None:
+    rows = main_table(controlled, SOURCE).rows
+    groups = list(dict.fromkeys(row.group for row in rows))
+    assert groups.index("uniform 4.0") < groups.index("control 3.0") < groups.index("mixed 3.33")
+    assert groups[-2:] == ["ggml", "mixes"]
+    mixes = {row.cells["method"]: row.cells for row in rows if row.group == "mixes"}
+    assert mixes.keys() == {"llama.cpp Q3_K_M †", "llama.cpp Q4_K_M †"}
+    assert {cells.get("budget") for cells in mixes.values()} == {None}  # it has no budget of ours
+    assert mixes["llama.cpp Q3_K_M †"]["ppl_heldout"] is None
+    assert any("llama.cpp is not installed" in note for note in main_table(controlled, SOURCE).footnotes)
+    names = [row.cells["method"] for row in main_table(study, SOURCE).rows]
+    assert sorted([*names, "AWQ + GPTQ, groups of 32", "Fisher knapsack", *mixes]) == sorted(
+        row.cells["method"]
+        for row in rows  # and not the row of the second track
+    )
+
+
+def test_mixed_rows_are_paired_with_controls_of_the_same_bytes_alone(study: Study, controlled: Study) -> None:
+    [row] = controls_table(controlled, SOURCE).rows
+    assert row.cells["entry"] == "Fisher knapsack, 3.33 bits"
+    assert row.cells["rival"] == "AWQ + GPTQ, groups of 32, 3 bits"
+    assert 0 < row.cells["linear"] < 0.01
+    assert controls_table(study, SOURCE).rows == ()
+    named = {row.cells["entry"] for row in paired_table(controlled, SOURCE).rows}
+    assert not [name for name in named if "groups of" in name]
+
+
+def test_a_second_track_stands_beside_the_first_and_nowhere_else(study: Study, controlled: Study) -> None:
+    own, other = (row.cells for row in tracks_table(controlled, SOURCE).rows)
+    assert own["row"] == other["row"] == "RAMP (ours), 4 bits"
+    assert (own["track"], other["track"]) == ("Q8_0", "float16")
+    assert (own["embedding"], other["embedding"]) == (0.07, 0.14)
+    assert tracks_table(study, SOURCE).rows == ()
+    assert "RAMP (ours), 4, fp16 track" in {row.cells["row"] for row in ledger_table(controlled, SOURCE).rows}
+    assert len(cost_table(controlled).rows) == len(cost_table(study).rows) + 1  # the knapsack's control budget
+    rows = [entry.row for entry in controlled.entries]
+    assert f"{SOURCE}/ramp-b4-fp16-s0" in rows
+    assert len(set(rows)) == len(rows)

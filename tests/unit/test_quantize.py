@@ -267,3 +267,18 @@ def test_float_and_released_rows(tiny_qwen2_dir: Path, tmp_path: Path) -> None:
     windows = torch.arange(20).view(1, 20)
     again = load_dequantized(tmp_path / "released-b16-s0", model_dir)
     assert torch.equal(again(windows).logits, model(windows).logits)
+
+
+def test_a_control_has_a_group_size_of_its_own(tiny_qwen2_dir: Path, study: Path, tmp_path: Path) -> None:
+    """The study asks for groups of 32, the method for 16: codes, bytes and key are those of 16."""
+    text = "from ramp.methods import Quantizer, RtnParams\n" + UNIFORM.format("small", "none", "rtn", "RtnParams")
+    (tmp_path / "small.py").write_text(text[:-1] + ", group_size=16)\n")
+    given = arguments(tiny_qwen2_dir, study, "plain", tmp_path / "row", fold="none")
+    given[given.index("--method-file") + 1] = str(tmp_path / "small.py")
+    assert quantize.main([*given, "--bits", "3"]) == 0
+    meta, linears = read_meta(tmp_path / "row"), list_linears(read_config(tiny_qwen2_dir))
+    assert meta["group_size"] == 16
+    assert meta["bytes_linear"] == uniform_bytes(linears, 3, 16) > uniform_bytes(linears, 3, GROUP)
+    state, loaded = load_float(tiny_qwen2_dir).state_dict(), load_dequantized(tmp_path / "row", tiny_qwen2_dir)
+    name = f"{linears[0].name}.weight"
+    assert torch.equal(loaded.state_dict()[name], quantize_rtn(state[name], 3, 16).dequantize())

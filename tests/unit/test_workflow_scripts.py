@@ -151,6 +151,59 @@ def test_a_package_may_stand_among_the_methods_and_a_method_not_among_the_packag
         plan_of("smoke.yaml", external=["gptq"])
 
 
+def test_controls_belong_to_full_depth_and_to_the_source() -> None:
+    """Static mixes, smaller groups, budgets of the same bytes and a second track; none of them in quick."""
+    quick, full = plan_of("config.yaml"), plan_of("config.yaml", depth="full", external=[])
+    assert quick.mix_rows == quick.track_rows == []
+    mixes = {row.name for row in full.mix_rows}
+    assert mixes == {f"q{name}{end}-b{name[0]}-s0" for name in ("3_k_m", "4_k_s", "4_k_m") for end in ("", "_imatrix")}
+    assert not mixes & {row.name for row in full.rows}  # another grid
+    assert full.is_mix("q4_k_m-b4-s0-ggml")
+    assert not full.is_mix("ramp-b4-s0-ggml")
+    assert full.allocation_files("R", "smollm2-135m", "q4_k_m-b4-s0-ggml") == []
+    added = {row.short for row in full.source_rows} - {row.short for row in quick.source_rows}
+    smaller = {f"{method}_g{group}-b{b}" for method in ("gptq", "awq_gptq") for group in (64, 32) for b in (3, 4)}
+    assert added == smaller | {"knapsack-b3.33", "knapsack-b4.35"}  # the searches do not get the controls' budgets
+    assert [(row.name, track) for row, track in full.track_rows] == [
+        ("awq_gptq-b4-s0", "fp16"),
+        ("knapsack-b4-s0", "fp16"),
+        ("ramp-b4-s0", "fp16"),
+    ]
+    file = "R/allocations/smollm2-135m/ramp/4/0.json"
+    assert full.allocation_files("R", "smollm2-135m", "ramp-b4-s0-fp16") == [file]
+    assert {row.method for row in full.target_rows} == {row.method for row in quick.target_rows}
+
+
+SHAPES = {
+    "config.yaml": {"hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9, "num_key_value_heads": 3},
+    "paper.yaml": {"hidden_size": 4096, "intermediate_size": 11008, "num_attention_heads": 32},
+}
+"""Of SmolLM2-135M and Llama-2-7B, from their published configurations."""
+
+
+@pytest.mark.parametrize("file", SHAPES)
+def test_the_control_budgets_weigh_what_smaller_groups_weigh(file: str) -> None:
+    """The numbers of the configuration, on the source's shapes: within 0.2 % of uniform rows in groups of 32."""
+    from transformers import LlamaConfig
+
+    from ramp.models import list_linears
+    from ramp.sizes import budget_bytes, uniform_bytes
+
+    linears = list_linears(LlamaConfig(num_hidden_layers=2, **SHAPES[file]))
+    study = plan_of(file, depth="full").study
+    assert len(study.limits.control_budgets) == len(study.uniform_bits)
+    for budget, width in zip(study.limits.control_budgets, study.uniform_bits, strict=True):
+        mixed, control = budget_bytes(linears, budget, study.group_size), uniform_bytes(linears, width, 32)
+        assert abs(mixed / control - 1) < 0.002
+
+
+def test_an_unknown_row_of_a_track_is_named() -> None:
+    values = read(REPO / "config" / "smoke.yaml")
+    values["depths"]["quick"]["tracks"] = {"fp16": ["rtn-b3"]}
+    with pytest.raises(PlanError, match=r"tracks\.fp16: the study quantizes no row 'rtn-b3' .*rtn-b4"):
+        _ = plan_of("smoke.yaml", depths=values["depths"]).track_rows
+
+
 def test_only_released_files_have_a_row_of_their_own() -> None:
     assert "released" in {row.method for row in plan_of("config.yaml").source_rows}
     assert "released" not in {row.method for row in plan_of("smoke.yaml").rows}

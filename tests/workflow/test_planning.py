@@ -41,6 +41,19 @@ def test_the_default_study_needs_no_argument_and_takes_single_keys(bare: Path) -
     assert full.plan["environment"] >= 1
 
 
+def test_controls_are_planned_in_full_depth_alone(bare: Path) -> None:
+    """Six mixes from one float file, three rows in a second track, without a bank or a search for them."""
+    quick, full = snakemake(bare, "-n").plan, snakemake(bare, "-n", "--config", "depth=full").plan
+    assert not {"static_mix", "track"} & set(quick)
+    assert (full["static_mix"], full["track"]) == (6, 3)
+    assert full["bank"] == quick["bank"]
+    assert full["halo_float"] == 1
+    one = snakemake(bare, "-n", "--config", "halo={methods: []}", "depths={quick: {extra_methods: [q4_k_s]}}").plan
+    assert (one["static_mix"], one["halo_float"]) == (1, 1)
+    assert "calibration" in one
+    assert "halo_check" not in one
+
+
 def test_a_configfile_with_a_study_replaces_the_default(bare: Path) -> None:
     """Merged, the smoke study would fetch the tasks of both."""
     done = snakemake(bare, "-n", "--configfile", "config/smoke.yaml")

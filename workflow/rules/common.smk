@@ -35,7 +35,8 @@ def checked_plan():
         for name, values in study.params.items():
             parse_params(methods.get(name) or load_method(found[name]), values)
         plan = Plan(study, methods, registry)
-        plan.task_rows, plan.target_rows, plan.environments  # asked for here so that their faults are told at start
+        # asked for here so that their faults are told at start
+        plan.task_rows, plan.target_rows, plan.track_rows, plan.environments
         return plan
     except ConfigError as error:
         raise WorkflowError(f"the configuration has faults:\n{error}") from None

@@ -68,6 +68,33 @@ rule quantize:
         " --device {params.device} > {log} 2>&1"
 
 
+rule track:
+    """A row once more, embedding and head in another track: its linears are taken over as they are."""
+    input:
+        meta="<results>/quantized/{model}/{row}/meta.json",
+        weights="<results>/quantized/{model}/{row}/model.safetensors",
+        model="<results>/models/{model}/asset.json",
+        code=sources("ramp/tracks.py"),
+    output:
+        meta="<results>/quantized/{model}/{row}-{track}/meta.json",
+        weights="<results>/quantized/{model}/{row}-{track}/model.safetensors",
+    log:
+        "<logs>/track/{model}/{row}-{track}.log",
+    wildcard_constraints:
+        row=any_of(sorted({row.name for row, _ in PLAN.track_rows})),
+        track=any_of(sorted({track for _, track in PLAN.track_rows})),
+    conda:
+        "../envs/main.yml"
+    threads: STUDY.threads
+    resources:
+        mem_mb=STUDY.memory_mb,
+    message:
+        "storing {wildcards.model} {wildcards.row} in track {wildcards.track}"
+    shell:
+        "python -m ramp.tracks --row-dir $(dirname {input.meta}) --model-dir $(dirname {input.model})"
+        " --track {wildcards.track} --out $(dirname {output.meta}) --threads {threads} > {log} 2>&1"
+
+
 rule reference:
     """The float model on the evaluation windows of one text: hidden states and likelihoods."""
     input:

@@ -97,6 +97,8 @@ rule halo_row:
         meta="<results>/quantized/{model}/{row}-ggml/meta.json",
     log:
         "<logs>/halo_row/{model}/{row}.log",
+    wildcard_constraints:
+        row=any_of(sorted({row.name for row in PLAN.halo_rows})),
     conda:
         "../envs/main.yml"
     params:
@@ -106,3 +108,36 @@ rule halo_row:
     shell:
         "python -m ramp.halo row --gguf {input.gguf} --plan {input.plan} --model-dir $(dirname {input.model})"
         " --study {params.study} --allocation {input.allocation} --out $(dirname {output.meta}) > {log} 2>&1"
+
+
+rule static_mix:
+    """llama.cpp's own mix of types, from the float file; a row without scores where llama.cpp is missing."""
+    input:
+        gguf="<results>/halo/{model}/float-b16-s{seed}.gguf",
+        model="<results>/models/{model}/asset.json",
+        calibration=mix_calibration,
+        method=method_file,
+        code=mix_sources,
+    output:
+        meta="<results>/quantized/{model}/{method}-b{budget}-s{seed}-ggml/meta.json",
+    log:
+        "<logs>/static_mix/{model}/{method}-b{budget}-s{seed}.log",
+    benchmark:
+        "<benchmarks>/static_mix/{model}/{method}-b{budget}-s{seed}.tsv"
+    wildcard_constraints:
+        method=any_of(PLAN.mixes),
+    conda:
+        "../envs/main.yml"
+    threads: STUDY.threads
+    resources:
+        mem_mb=STUDY.memory_mb,
+    params:
+        study=STUDY.study,
+        track=STUDY.track,
+        calibration=calibration_option,
+    message:
+        "llama.cpp's mix of {wildcards.model}: {wildcards.method}"
+    shell:
+        "python -m ramp.static_mix --model-dir $(dirname {input.model}) --gguf {input.gguf}"
+        " --method-file {input.method} {params.calibration} --track {params.track} --seed {wildcards.seed}"
+        " --study {params.study} --out $(dirname {output.meta}) --threads {threads} > {log} 2>&1"

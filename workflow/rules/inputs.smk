@@ -170,7 +170,9 @@ def transfer_fold(wildcards):
 def row_weights(wildcards):
     """A row's packed weights; the float model and the released file have none of their own."""
     model, row = wildcards.model, wildcards.row
-    if row.startswith(("float-b", "released-b")) or PLAN.is_package(row):
+    if row.startswith(("float-b", "released-b")) or PLAN.is_mix(row):  # a mix's file lies in the row's folder
+        return []
+    if PLAN.is_package(row):
         return []  # a package that did not run leaves none, so no rule can promise them
     if row.endswith(GGML):
         return f"{R}/halo/{model}/{row.removesuffix(GGML)}.gguf"
@@ -211,6 +213,20 @@ def halo_paths(ending):
     return [f"{R}/halo/{STUDY.source}/{row}.{ending}" for row in rows]
 
 
+def mix_calibration(wildcards):
+    """The statistics behind a mix's importance matrix, where it has one."""
+    has_one = PLAN.methods[wildcards.method].importance
+    return f"{R}/calibration/{wildcards.model}.safetensors" if has_one else []
+
+
+def calibration_option(wildcards, input):
+    return f"--calibration {input.calibration}" if input.calibration else ""
+
+
+def mix_sources(wildcards):
+    return sources("ramp/static_mix.py", PLAN.method_file(wildcards.method))
+
+
 def agreement_limit(wildcards):
     """How far llama.cpp's perplexity may lie from transformers': the float32 file has a limit of its own."""
     return STUDY.halo.float_limit if wildcards.row.startswith("float-b") else STUDY.halo.limit
@@ -218,7 +234,9 @@ def agreement_limit(wildcards):
 
 def row_paths(pattern):
     """A file of every row, exported ones included."""
-    names = [(row.model, row.name) for row in PLAN.rows] + [(row.model, row.name + GGML) for row in PLAN.halo_rows]
+    names = [(row.model, row.name) for row in PLAN.rows]
+    names += [(row.model, row.name + GGML) for row in [*PLAN.halo_rows, *PLAN.mix_rows]]
+    names += [(row.model, f"{row.name}-{track}") for row, track in PLAN.track_rows]
     return [f"{R}/{pattern}".format(model=model, row=name) for model, name in names]
 
 

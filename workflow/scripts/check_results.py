@@ -31,7 +31,7 @@ def check(results: Path) -> list[dict[str, Any]]:
 def check_sizes(results: Path, file: Path) -> list[dict[str, Any]]:
     """The ledger of one row: ``bytes_file`` is what ``stat`` says, and its parts sum to it."""
     meta = read_json(file)
-    if meta.get("failed"):  # a package that did not run has no sizes
+    if meta.get("failed"):  # could not be made here: it has no sizes
         return []
     name = str(file.parent.relative_to(results))
     sizes = meta.get("sizes", meta)

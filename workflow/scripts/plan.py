@@ -1,7 +1,8 @@
 """Which rows a study has, and where their files lie: the study's configuration turned into lists of names.
 
 A row is one quantized model: ``{method}-b{bits}-s{seed}``, for instance ``gptq-b4-s0`` or ``ramp-b3.65-s0``. On the
-source model there is a row for every method; on the targets there are the float model, the uniform rows of
+source model there is a row for every method; static mixes of llama.cpp are ``q4_k_m-b4-s0-ggml``, and a row that is
+stored once more in another track is ``ramp-b4-s0-fp16``. On the targets there are the float model, the uniform rows of
 ``transfer.uniform``, the rivals and the transferred policy (method ``{transfer.method}_transfer``).
 """
 
@@ -14,12 +15,12 @@ from functools import cached_property
 from pathlib import Path
 
 from ramp.config import Study
-from ramp.methods import Allocator, Method, Package
+from ramp.methods import Allocator, Method, Mix, Package, Quantizer
 from ramp.registry import Registry
 
 FLOAT, RELEASED = "float", "released"
 GGML = "-ggml"
-ROW = re.compile(r"(?P<method>[a-z][a-z0-9_]*)-b(?P<budget>[0-9.]+)-s(?P<seed>[0-9]+)(-ggml)?")
+ROW = re.compile(r"(?P<method>[a-z][a-z0-9_]*)-b(?P<budget>[0-9.]+)-s(?P<seed>[0-9]+)(?P<ending>-[a-z0-9_]+)?")
 
 
 class PlanError(ValueError):
@@ -98,13 +99,12 @@ class Plan:
     def source_rows(self) -> list[Row]:
         """All rows of the source model on the affine grid."""
         rows = self.reference_rows(self.study.source)
-        for name in self.study.methods:
+        for name in self.study.source_methods:
             method = self.methods[name]
             if isinstance(method, Package):
                 rows += self.package_rows([name])
-                continue
-            numbers = self.study.source_budgets if isinstance(method, Allocator) else self.study.uniform_bits
-            rows += [Row(self.study.source, name, bits(b), s) for b in numbers for s in self.seeds(name)]
+            elif not isinstance(method, Mix):
+                rows += [Row(self.study.source, name, bits(b), s) for b in self.budgets(name) for s in self.seeds(name)]
         return rows + (self.package_rows(self.study.external) if self.study.depth == "full" else [])
 
     def package_rows(self, names: Iterable[str]) -> list[Row]:
@@ -116,6 +116,45 @@ class Plan:
             widths = [width for width in self.study.uniform_bits if width in method.bits]
             rows += [Row(self.study.source, name, bits(width), self.seeds(name)[0]) for width in widths]
         return rows
+
+    def budgets(self, method: str) -> list[float]:
+        """Widths of a uniform method, budgets of an allocator, on the source model."""
+        if isinstance(self.methods[method], Quantizer):
+            return [float(width) for width in self.study.uniform_bits]
+        more = self.study.limits.control_budgets if method in self.study.deterministic else []
+        return list(dict.fromkeys([*self.study.source_budgets, *more]))
+
+    @property
+    def mixes(self) -> list[str]:
+        """Static mixes of llama.cpp."""
+        return [name for name, method in self.methods.items() if isinstance(method, Mix)]
+
+    def is_mix(self, row: str) -> bool:
+        """Whether the row of this name is a static mix."""
+        match = ROW.fullmatch(row)
+        return match is not None and match["method"] in self.mixes
+
+    @cached_property
+    def mix_rows(self) -> list[Row]:
+        """Rows of the static mixes, on the source model and the ggml grid."""
+        source, seed = self.study.source, self.study.limits.seeds[0]
+        found = {name: self.methods[name] for name in self.study.source_methods}
+        return [Row(source, name, bits(mix.bits), seed) for name, mix in found.items() if isinstance(mix, Mix)]
+
+    @cached_property
+    def track_rows(self) -> list[tuple[Row, str]]:
+        """Rows of the source model that are stored in another track too, each with that track; the first seed."""
+        known = {row.short: row for row in self.source_rows if row.seed == self.study.limits.seeds[0]}
+        found = []
+        for track, names in self.study.limits.tracks.items():
+            for name in names:
+                if name not in known or known[name].method in (FLOAT, RELEASED):
+                    raise PlanError(
+                        f"depths.{self.study.depth}.tracks.{track}: the study quantizes no row '{name}' "
+                        f"(known: {', '.join(sorted(known))})"
+                    )
+                found.append((known[name], track))
+        return found
 
     @cached_property
     def external_rows(self) -> list[Row]:
@@ -254,7 +293,7 @@ class Plan:
 
 def used_methods(study: Study) -> list[str]:
     """Names of all method files that the study needs."""
-    names = [*study.methods]
+    names = study.source_methods
     if study.targets:
         names += [study.transfer.method, *study.transfer.rivals]
         names += [row.rsplit("-b", 1)[0] for row in study.transfer.uniform]

@@ -1,0 +1,12 @@
+"""llama.cpp's static mix Q4_K_M, with an importance matrix from the calibration text."""
+
+from ramp.methods import Mix
+
+METHOD = Mix(
+    name="q4_k_m_imatrix",
+    title="llama.cpp Q4_K_M + imatrix",
+    source="llama.cpp (ggml-org/llama.cpp), llama_model_quantize",
+    file_type="Q4_K_M",
+    bits=4,
+    importance=True,
+)

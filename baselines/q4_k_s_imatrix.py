@@ -1,0 +1,12 @@
+"""llama.cpp's static mix Q4_K_S, with an importance matrix from the calibration text."""
+
+from ramp.methods import Mix
+
+METHOD = Mix(
+    name="q4_k_s_imatrix",
+    title="llama.cpp Q4_K_S + imatrix",
+    source="llama.cpp (ggml-org/llama.cpp), llama_model_quantize",
+    file_type="Q4_K_S",
+    bits=4,
+    importance=True,
+)

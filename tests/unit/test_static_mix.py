@@ -1,0 +1,233 @@
+"""llama.cpp's static mixes as rows: its bytes against libgguf's, its importance matrix, a machine without it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+import torch
+
+from ramp import llamacpp_quantize, static_mix
+from ramp.checkpoint import CheckpointError, load_dequantized
+from ramp.collect import collect
+from ramp.evaluation import main as evaluation_main
+from ramp.files import read_json
+from ramp.gguf_model import GgufFile
+from ramp.gguf_names import gguf_tensors, to_gguf_rows
+from ramp.halo import export_float
+from ramp.halo_check import transformers_nll
+from ramp.halo_export import encode, read_importance
+from ramp.llamacpp import LlamaCppError, open_llama, window_nll
+from ramp.llamacpp_quantize import quantize_apart, quantize_gguf, read_importance_file, write_importance
+from ramp.methods import MethodError, Mix, discover, load_method
+from ramp.models import CheckpointReader, list_linears, read_config
+from ramp.records import read_all
+from ramp.static_mix import MixError, make_row, type_notes
+
+pytest.importorskip("cyllama")
+
+BASELINES = Path(__file__).resolve().parents[2] / "baselines"
+MIXES = [name for name, path in discover(BASELINES).items() if "METHOD = Mix(" in path.read_text()]
+
+
+@pytest.fixture(scope="module")
+def wide_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A two-layer Llama whose rows hold K-quants: hidden 256, intermediate 512, tied head, byte tokenizer."""
+    from transformers import LlamaConfig
+
+    from tests.conftest import SHAPE, save_random_model, save_tokenizer
+
+    folder = tmp_path_factory.mktemp("models") / "wide"
+    size = save_tokenizer(folder)
+    shape = SHAPE | {"hidden_size": 256, "intermediate_size": 512}
+    config = LlamaConfig(vocab_size=size, bos_token_id=1, eos_token_id=0, tie_word_embeddings=True, **shape)
+    return save_random_model(folder, config, seed=3)
+
+
+@pytest.fixture(scope="module")
+def inputs(wide_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The float GGUF file of the model and a calibration file of random, uneven mean squares."""
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("inputs")
+    export_float(wide_dir, folder / "float.gguf")
+    generator = torch.Generator().manual_seed(0)
+    sites = {linear.site: linear.d_in for linear in list_linears(read_config(wide_dir))}
+    tensors = {f"{s}/sqmean": torch.rand(n, generator=generator) ** 4 + 1e-3 for s, n in sites.items()}
+    save_file(tensors, folder / "c.safetensors", metadata={"ramp": json.dumps({"tokens": 2048, "length": 256})})
+    return folder
+
+
+def make(name: str, model_dir: Path, inputs: Path, out: Path, track: str = "q8_0") -> dict:
+    return make_row(
+        model_dir, inputs / "float.gguf", out, method_file=BASELINES / f"{name}.py",
+        calibration=inputs / "c.safetensors", track=track, study="test", seed=0,
+    )  # fmt: skip
+
+
+def test_the_six_mixes_of_the_issue_are_registered() -> None:
+    found = {(mix.file_type, mix.importance) for mix in (load_method(BASELINES / f"{x}.py") for x in MIXES)}
+    assert found == {(name, imatrix) for name in ("Q3_K_M", "Q4_K_S", "Q4_K_M") for imatrix in (False, True)}
+
+
+@pytest.mark.parametrize("name", MIXES)
+def test_its_bytes_are_those_of_libgguf(name: str, wide_dir: Path, inputs: Path, tmp_path: Path) -> None:
+    """Every linear, coded again by another library in the type that llama.cpp chose, with the same importance.
+
+    That proves that llama.cpp took the matrix, and each tensor its own channels; without one it took none.
+    """
+    meta, config = make(name, wide_dir, inputs, tmp_path / "row"), read_config(wide_dir)
+    file, reader = GgufFile(tmp_path / "row" / "model.gguf"), CheckpointReader(wide_dir)
+    method = load_method(BASELINES / f"{name}.py")
+    assert isinstance(method, Mix)
+    importance = read_importance(inputs / "c.safetensors", {})
+    types = set()
+    for tensor in gguf_tensors(config):
+        if tensor.linear is None:
+            continue
+        values = to_gguf_rows(reader.get(tensor.source).numpy(), tensor.heads)
+        kind, raw = file.type(tensor.name), file.raw(tensor.name)
+        types.add(kind)
+        with_matrix = encode(values, kind, importance[tensor.linear.site]).reshape(-1)
+        without = encode(values, kind).reshape(-1)
+        assert not np.array_equal(with_matrix, without)
+        np.testing.assert_array_equal(raw, with_matrix if method.importance else without)
+    assert types == set(meta["types"].values())
+    assert len(types) > 1  # a mix
+    assert file.type("token_embd.weight") == "Q8_0"  # the study's track, not llama.cpp's choice
+    assert meta["bytes_file"] == meta["bytes_native"] == (tmp_path / "row" / "model.gguf").stat().st_size
+    parts = ("bytes_linear", "bytes_embedding", "bytes_head", "bytes_other")
+    assert sum(meta[part] for part in parts) == meta["bytes_file"]
+    assert (meta["grid"], meta["budget_bits"], meta["group_size"]) == ("ggml", float(method.bits), 0)
+
+
+def test_the_row_loads_and_llama_cpp_agrees_on_it(wide_dir: Path, inputs: Path, tmp_path: Path) -> None:
+    make("q4_k_m_imatrix", wide_dir, inputs, tmp_path / "row", track="fp16")
+    assert GgufFile(tmp_path / "row" / "model.gguf").type("token_embd.weight") == "F16"
+    windows = torch.randint(2, 250, (2, 48), generator=torch.Generator().manual_seed(1))
+    ours = transformers_nll(load_dequantized(tmp_path / "row", wide_dir), windows)
+    llama = open_llama(tmp_path / "row" / "model.gguf", context=48, threads=1)
+    theirs = np.stack([window_nll(llama, window.tolist()) for window in windows])
+    llama.close()
+    assert abs(theirs.mean() / ours.mean() - 1) < 0.03  # llama.cpp rounds activations to 8 bits
+
+
+def test_short_rows_fall_back_and_the_note_says_so(tiny_llama_dir: Path, tmp_path: Path) -> None:
+    export_float(tiny_llama_dir, tmp_path / "float.gguf")
+    meta = make("q4_k_m", tiny_llama_dir, tmp_path, tmp_path / "row")
+    assert not any("_K" in kind for kind in meta["types"].values())
+    assert "no K-quants in rows of 64, not a multiple of 256" in meta["note"]
+    assert set(meta["types"].values()) == {"Q5_0", "Q8_0"}  # llama.cpp's fallbacks of Q4_K and Q6_K
+
+
+def test_types_that_the_released_grid_distorts_are_named(wide_dir: Path, inputs: Path, tmp_path: Path) -> None:
+    model = tmp_path / "wide"
+    model.mkdir()
+    for file in wide_dir.iterdir():
+        (model / file.name).symlink_to(file)
+    (model / "asset.json").write_text(json.dumps({"released_format": "Q4_1"}))
+    assert (
+        "Q4_K distorted: the checkpoint was released in Q4_1" in make("q4_k_m", model, inputs, tmp_path / "r")["note"]
+    )
+
+
+def test_a_table_off_the_track_is_named(wide_dir: Path, inputs: Path) -> None:
+    tensors = static_mix.tensors_of(inputs / "float.gguf", read_config(wide_dir))
+    assert "embedding stored as F32" in type_notes(tensors, "q8_0")
+
+
+def test_the_importance_file_reads_back_as_llama_quantize_reads_it(tmp_path: Path) -> None:
+    values = {"blk.0.ffn_up.weight": np.linspace(0, 3, 64, dtype=np.float32)}
+    write_importance(tmp_path / "i.gguf", values, tokens=2048, length=512)
+    file = gguf.GGUFReader(tmp_path / "i.gguf")
+    assert file.get_field("general.type").contents() == "imatrix"
+    assert file.get_field("imatrix.datasets").contents() == ["calibration"]
+    assert (file.get_field("imatrix.chunk_count").contents(), file.get_field("imatrix.chunk_size").contents()) == (
+        4,
+        512,
+    )
+    shapes = {tensor.name: tensor.shape.tolist() for tensor in file.tensors}  # in ggml's order: channels first
+    assert shapes == {"blk.0.ffn_up.weight.in_sum2": [64, 1], "blk.0.ffn_up.weight.counts": [1, 1]}
+    back = read_importance_file(tmp_path / "i.gguf")
+    np.testing.assert_allclose(back["blk.0.ffn_up.weight"], values["blk.0.ffn_up.weight"], rtol=1e-6)
+    export = tmp_path / "other.gguf"
+    writer = gguf.GGUFWriter(export, "llama")
+    writer.add_tensor("x.in_sum2", np.ones((1, 4), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(LlamaCppError, match="no counts of x"):
+        read_importance_file(export)
+
+
+def test_another_layout_of_the_parameters_is_refused(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pointer is written only where the fields around it were found."""
+    monkeypatch.setattr(llamacpp_quantize, "LAYOUT", {**llamacpp_quantize.LAYOUT, "ftype": 8})
+    values = {"blk.0.ffn_up.weight": np.ones(256, np.float32)}
+    with pytest.raises(LlamaCppError, match="lays its parameters out differently"):
+        quantize_gguf(inputs / "float.gguf", tmp_path / "x.gguf", "Q4_K_M", table_type="Q8_0", importance=values)
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_importance_and_unknown_mixes_are_refused(inputs: Path, tmp_path: Path) -> None:
+    source = inputs / "float.gguf"
+    values = {"blk.0.ffn_up.weight": np.full(256, np.nan, np.float32)}
+    with pytest.raises(LlamaCppError, match=r"blk\.0\.ffn_up\.weight is negative or not finite"):
+        quantize_gguf(source, tmp_path / "x.gguf", "Q4_K_M", table_type="Q8_0", importance=values)
+    with pytest.raises(LlamaCppError, match="no mix named 'Q4_K_XXL'"):
+        quantize_gguf(source, tmp_path / "x.gguf", "Q4_K_XXL", table_type="Q8_0")
+    short = {tensor.name: np.ones(3, np.float32) for tensor in gguf.GGUFReader(source).tensors}
+    with pytest.raises(LlamaCppError, match="cannot quantize"):
+        quantize_gguf(source, tmp_path / "x.gguf", "Q4_K_M", table_type="Q8_0", importance=short)
+
+
+def test_an_abort_of_llama_cpp_is_a_sentence(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refusal is told as llama.cpp's wrapper tells it; a process that dies by a signal is told too."""
+    with pytest.raises(LlamaCppError, match=r"^llama\.cpp has no mix named 'Q4_K_XXL'"):
+        quantize_apart(inputs / "float.gguf", tmp_path / "x.gguf", "Q4_K_XXL", table_type="Q8_0")
+    killer = tmp_path / "python"
+    killer.write_text("#!/bin/sh\necho 'ggml_abort: assertion failed' >&2\nkill -ABRT $$\n")
+    killer.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(killer))
+    with pytest.raises(LlamaCppError, match=r"ended with signal 6 while quantizing .*: ggml_abort: assertion failed"):
+        quantize_apart(inputs / "float.gguf", tmp_path / "x.gguf", "Q4_K_M", table_type="Q8_0")
+    assert not (tmp_path / "x.gguf").exists()
+
+
+def test_statistics_of_another_model_are_refused(wide_dir: Path, tiny_llama_dir: Path, inputs: Path) -> None:
+    with pytest.raises(MixError, match=r"256 channels of model\.layers\.0\.attn_in: it is of another model"):
+        static_mix.importance_of(inputs / "c.safetensors", read_config(tiny_llama_dir))
+
+
+def test_without_llama_cpp_the_row_says_why_and_the_rest_goes_on(
+    wide_dir: Path, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No scores, the reason in the note, and records that hold it."""
+    monkeypatch.setattr(static_mix, "missing", lambda: "llama.cpp is not installed (pip install cyllama)")
+    row = tmp_path / "quantized" / "wide" / "q4_k_m-b4-s0-ggml"
+    meta = make("q4_k_m", wide_dir, inputs, row)
+    assert meta["failed"] == "llama.cpp is not installed (pip install cyllama)"
+    with pytest.raises(CheckpointError):
+        load_dequantized(row, wide_dir)
+    metrics = tmp_path / "metrics.json"
+    assert evaluation_main(["row", "--row-dir", str(row), "--model-dir", str(wide_dir), "--out", str(metrics)]) == 0
+    assert read_json(metrics)["texts"] == {}
+    collect(metrics=[metrics], rows=[row / "meta.json"], models=[wide_dir], out=tmp_path / "records")
+    [line] = read_all(tmp_path / "records")["records"].to_dict("records")
+    assert line["note"] == "not run: llama.cpp is not installed (pip install cyllama)"
+    assert (line["method"], line["grid"]) == ("q4_k_m", "ggml")
+
+
+def test_a_method_that_is_no_mix_is_refused(wide_dir: Path, inputs: Path, tmp_path: Path) -> None:
+    with pytest.raises(MixError, match="registers a Quantizer, not a static mix"):
+        make("rtn", wide_dir, inputs, tmp_path / "row")
+    text = (BASELINES / "q4_k_m.py").read_text()
+    (tmp_path / "q4_k_m.py").write_text(text.replace('"Q4_K_M"', '"four"'))
+    with pytest.raises(MethodError, match=r"file_type 'four' is no name of a llama\.cpp mix"):
+        load_method(tmp_path / "q4_k_m.py")
