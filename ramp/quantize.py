@@ -81,7 +81,7 @@ def quantize_model(
         raise QuantizationError("this quantizer calibrates: give calibration text (--text)")
 
     def quantize(weights: dict[str, Tensor], hessian: Tensor | None) -> dict[str, QuantizedLinear]:
-        own = group_size_for(next(iter(weights.values())).shape[1], group_size)
+        own = group_size_for(next(iter(weights.values())).shape[1], group_size, next(iter(weights)))
         menu = {name: [bits[name]] for name in weights}
         found = {name: q for (name, _), q in quantize_site(weights, hessian, menu, own, quantizer, params).items()}
         for name, q in found.items():
