@@ -100,9 +100,7 @@ def check_weight(weight: Tensor, bits: int, group_size: int, name: str) -> int:
     return group_size
 
 
-def grid_for_range(
-    low: Tensor, high: Tensor, bits: int, name: str = "", *, sym: bool = False
-) -> tuple[Tensor, Tensor]:
+def grid_for_range(low: Tensor, high: Tensor, bits: int, name: str = "", *, sym: bool = False) -> tuple[Tensor, Tensor]:
     """Scales and zero-points of groups that span [low, high].
 
     low, high: float, equal shapes; both are moved to include 0, and with ``sym`` to lie equally far from it.

@@ -144,11 +144,12 @@ def prepare(hessian: Tensor, *, act_order: bool = True, damping: float = DAMPING
                 "raise the damping or calibrate on more text"
             )
     pivots = factor.diagonal().clone()
-    close = int((pivots.square() < 2 * added).sum())  # pivot^2: what is left of a channel, given all later ones
+    # pivot^2 is what is left of a channel, given all that come after it
+    close = int((pivots.square() < 10 * added).sum())
     if close:
         logger.info(
-            "%s: %d of %d input channels are nearly combinations of others; damping %g (%.3g added) keeps them apart",
-            label(name), close, len(pivots), damping, added,
+            "%s: damping %g (%.3g) is a tenth or more of what tells %d of %d input channels from the others",
+            label(name), damping, added, close, len(pivots),
         )  # fmt: skip
     feedback = factor.div_(pivots).to(backwards.dtype)
     return Prepared(feedback=feedback, order=order, diagonal=diagonal, dead=dead, act_order=act_order)
@@ -201,7 +202,8 @@ def quantize_gptq_site(
     for name, weight in weights.items():
         if weight.dim() == 2 and weight.shape[1] != d_in:
             raise QuantizeError(f"{label(name)} is {list(weight.shape)}, its Hessian [{d_in}, {d_in}]")
-        group = [check_weight(weight, bits, group_size, name) for bits in widths][0]
+        for bits in widths:
+            group = check_weight(weight, bits, group_size, name)
     dtype = torch.float64 if any(w.dtype == torch.float64 for w in weights.values()) else torch.float32
     found = {
         (name, bits): QuantizedLinear(

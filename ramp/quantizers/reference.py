@@ -85,7 +85,7 @@ def quantize_gptq_reference(
     """Specifies ``ramp.quantizers.gptq.quantize_gptq``: the optimal-brain loop of the paper, before its speed-ups.
 
     One row at a time, one column at a time: round, move the columns that are left by equation 2, and take the column
-    out of the inverse Hessian by equation 3 (arXiv:2210.17323, section 3.2). weight [d_out, d_in], hessian [d_in, d_in].
+    out of the inverse Hessian by equation 3 (arXiv:2210.17323). weight [d_out, d_in], hessian [d_in, d_in].
     """
     w, h = weight.double().numpy().copy(), hessian.double().numpy().copy()
     d_out, d_in = w.shape
