@@ -16,6 +16,7 @@ lower end and narrower by half a step at the upper one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -147,21 +148,36 @@ def group_grid(
     """
     d_out, d_in = weight.shape
     groups = weight.reshape(d_out, d_in // group_size, group_size)
-    low, high = groups.amin(-1), groups.amax(-1)
     if clip == "none":
-        return grid_for_range(low, high, bits, name, sym=sym)
+        return grid_for_range(groups.amin(-1), groups.amax(-1), bits, name, sym=sym)
     if clip != "mse":
         raise QuantizeError(f"{label(name)}: unknown clip '{clip}' (known: none, mse)")
     share = None if importance is None else importance.to(weight.dtype).view(1, -1, group_size)
+
+    def squared(difference: Tensor) -> Tensor:
+        squares = difference.square_()
+        return (squares if share is None else squares.mul_(share)).sum(-1)
+
+    return best_range(groups, bits, squared, name, sym=sym)
+
+
+def best_range(
+    groups: Tensor, bits: int, error: Callable[[Tensor], Tensor], name: str = "", *, sym: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The grids whose range, shrunk at both ends by one of ``SHRINKS``, has the least error; the first of equals.
+
+    groups: float [d_out, n_groups, group_size]; ``error`` maps rounding differences of that shape, which it may
+    overwrite, to [d_out, n_groups]. Returns (scales, zeros) [d_out, n_groups].
+    """
+    low, high = groups.amin(-1), groups.amax(-1)
     scales, zeros = grid_for_range(low, high, bits, name, sym=sym)
     best = torch.full_like(low, torch.inf)
     for shrink in SHRINKS:
         s, z = grid_for_range(low * shrink, high * shrink, bits, name, sym=sym)
         wide_s, wide_z = s.unsqueeze(-1), z.unsqueeze(-1)
-        error = nearest_codes(groups, wide_s, wide_z, bits).sub_(wide_z).mul_(wide_s).sub_(groups).square_()
-        error = (error if share is None else error.mul_(share)).sum(-1)
-        better = error < best
-        best = torch.where(better, error, best)
+        found = error(nearest_codes(groups, wide_s, wide_z, bits).sub_(wide_z).mul_(wide_s).sub_(groups))
+        better = found < best
+        best = torch.where(better, found, best)
         scales, zeros = torch.where(better, s, scales), torch.where(better, z, zeros)
     return scales, zeros
 

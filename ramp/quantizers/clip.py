@@ -12,17 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ramp.quantizers.affine import (
-    SHRINKS,
-    QuantizedLinear,
-    QuantizeError,
-    as_float,
-    check_weight,
-    encode,
-    grid_for_range,
-    label,
-    nearest_codes,
-)
+from ramp.quantizers.affine import QuantizedLinear, QuantizeError, as_float, best_range, check_weight, encode, label
 from ramp.quantizers.gptq import check_hessian
 
 
@@ -45,15 +35,10 @@ def quantize_clipped(
     blocks = torch.stack(
         [hessian[start : start + group_size, start : start + group_size] for start in range(0, d_in, group_size)]
     ).to(weight.dtype)  # (n_groups, group_size, group_size)
-    low, high = groups.amin(-1), groups.amax(-1)  # (d_out, n_groups)
-    scales, zeros = grid_for_range(low, high, bits, name, sym=sym)
-    best = torch.full_like(low, torch.inf)
-    for shrink in SHRINKS:
-        s, z = grid_for_range(low * shrink, high * shrink, bits, name, sym=sym)
-        wide_s, wide_z = s.unsqueeze(-1), z.unsqueeze(-1)
-        d = nearest_codes(groups, wide_s, wide_z, bits).sub_(wide_z).mul_(wide_s).sub_(groups).transpose(0, 1)
-        error = (torch.bmm(d, blocks) * d).sum(-1).T  # (d_out, n_groups)
-        better = error < best
-        best = torch.where(better, error, best)
-        scales, zeros = torch.where(better, s, scales), torch.where(better, z, zeros)
+
+    def output_errors(difference: Tensor) -> Tensor:
+        d = difference.transpose(0, 1)  # (n_groups, d_out, group_size)
+        return (torch.bmm(d, blocks) * d).sum(-1).T
+
+    scales, zeros = best_range(groups, bits, output_errors, name, sym=sym)
     return encode(weight, scales, zeros, bits, group_size)
