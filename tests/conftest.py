@@ -99,3 +99,21 @@ def offline_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     return wheels
+
+
+@pytest.fixture(scope="session")
+def peaked_llama_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama with a few loud channels, as real ones have: without them AWQ has nothing to find."""
+    from safetensors.torch import load_file, save_file
+    from transformers import LlamaConfig
+
+    folder = tmp_path_factory.mktemp("peaked")
+    size = save_tokenizer(folder)
+    shape = {**SHAPE, "max_position_embeddings": 64}
+    save_random_model(folder, LlamaConfig(vocab_size=size, tie_word_embeddings=False, **shape))
+    state = load_file(folder / "model.safetensors")
+    for name in state:
+        if "layernorm" in name:
+            state[name][::13] *= 20
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
