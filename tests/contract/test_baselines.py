@@ -14,7 +14,7 @@ from tests.synthetic import synthetic_problem
 FOLDER = Path(__file__).resolve().parents[2] / "baselines"
 FILES = {**discover(FOLDER), "_template": FOLDER / "_template.py"}
 ALLOCATORS = [name for name, path in FILES.items() if "METHOD = Allocator(" in path.read_text()]
-QUANTIZERS = [name for name in FILES if name not in ALLOCATORS]
+QUANTIZERS = [name for name, path in FILES.items() if "METHOD = Quantizer(" in path.read_text()]
 BUDGETS = (3.0, 3.65, 4.0)
 EVALS = 6
 
