@@ -31,7 +31,7 @@ FILES = {**discover(FOLDER), **{name: FOLDER / f"{name}.py" for name in TEMPLATE
 ALLOCATORS = [name for name, path in FILES.items() if "METHOD = Allocator(" in path.read_text()]
 PACKAGES = [name for name, path in FILES.items() if "METHOD = Package(" in path.read_text()]
 MIXES = [name for name, path in FILES.items() if "METHOD = Mix(" in path.read_text()]
-QUANTIZERS = [name for name in FILES if name not in (*ALLOCATORS, *PACKAGES, *MIXES)]
+QUANTIZERS = [name for name, path in FILES.items() if "METHOD = Quantizer(" in path.read_text()]
 BUDGETS = (3.0, 3.65, 4.0)
 EVALS = 6
 
