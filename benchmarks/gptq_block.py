@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -107,16 +108,19 @@ def measure_site(
 ) -> None:
     """One site by both sides in turn; its times are added to those of the sites before it, repeat by repeat."""
     runs: list[list[tuple[Sample, Sample]]] = [[], []]
+    last: dict[int, Any] = {}  # weights of one repeat are enough, and large
 
     def turn(which: int) -> Sample:
-        runs[which].append(work[which]())
-        return runs[which][-1][1]
+        collected, made = work[which]()
+        last[which] = made.value
+        runs[which].append((add(collected), add(made)))
+        return add(collected, made)
 
     alternate(lambda: turn(0), lambda: turn(1), repeats)
-    for side, done in zip(sides, runs, strict=True):
+    for which, (side, done) in enumerate(zip(sides, runs, strict=True)):
         side.hessian = [add(sum_, collected) for sum_, (collected, _) in zip(side.hessian, done, strict=True)]
         side.quantize = [add(sum_, made) for sum_, (_, made) in zip(side.quantize, done, strict=True)]
-        side.error += error(done[-1][1].value)
+        side.error += error(last[which])
 
 
 def measure(args: argparse.Namespace, reference: Reference) -> Piece:
