@@ -21,6 +21,7 @@ pathvars:
     paper=f"{R}/paper",
     logs=f"{R}/logs",
     benchmarks=f"{R}/benchmarks",
+    envs=ENVS,
 
 
 wildcard_constraints:
@@ -29,6 +30,7 @@ wildcard_constraints:
     fold="[a-z][a-z0-9_]*",
     quantizer="[a-z][a-z0-9_]*",
     method="[a-z][a-z0-9_]*",
+    environment="[a-z][a-z0-9_]*",
     budget="[0-9]+([.][0-9]+)?",
     seed="[0-9]+",
     row="[a-z][a-z0-9_]*-b[0-9.]+-s[0-9]+(-ggml)?",
@@ -38,6 +40,7 @@ include: "workflow/rules/assets.smk"
 include: "workflow/rules/calibrate.smk"
 include: "workflow/rules/search.smk"
 include: "workflow/rules/transfer.smk"
+include: "workflow/rules/packages.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/export.smk"
 include: "workflow/rules/paper.smk"

@@ -5,6 +5,7 @@
 | tensor | type | what |
 | --- | --- | --- |
 | ``{linear}.codes``, ``.scales``, ``.zeros`` | uint8, float16, uint8 | packed as in ``ramp.quantizers.packing`` |
+| ``{linear}.weight`` | float16, float32 | instead, where a package's grid is not ours (``ramp.ledger``) |
 | ``{linear}.bias`` | float16 | where the linear has one |
 | ``model.embed_tokens.weight.q8_0``, ``lm_head.weight.q8_0`` | uint8 [rows, cols/32*34] | track ``q8_0`` |
 | ``model.embed_tokens.weight``, ``lm_head.weight`` | float16 | track ``fp16``, or rows that 32 does not divide |
@@ -14,8 +15,9 @@ and, as safetensors metadata ``ramp``, JSON with the format version, the model's
 group size and shape of every linear: it loads without any other file. A tied head is not stored: it is the embedding.
 ``meta.json`` beside it holds the row key, the ledger and what the caller measured.
 
-Rows of other kinds have a ``meta.json`` only: ``stage`` ``float`` or ``released`` (the float model itself), and
-``grid`` ``ggml`` with ``gguf`` = path of the GGUF file relative to the row's folder.
+Rows of other kinds have a ``meta.json`` only: ``stage`` ``float`` or ``released`` (the float model itself), ``grid``
+``ggml`` with ``gguf`` = path of the GGUF file relative to the row's folder, and those of a package that did not run,
+with the reason as ``failed``.
 """
 
 from __future__ import annotations
@@ -27,14 +29,17 @@ from typing import TYPE_CHECKING, Any
 
 from ramp.errors import RampError
 from ramp.files import atomic_path, read_json, require_file, sha256_file, write_json
-from ramp.models import Architecture, LinearSpec, architecture, list_linears, load_float, read_config
-from ramp.sizes import bits_nominal, linear_bytes, q8_0_row_bytes
+from ramp.ledger import LEDGER, ledger, linear_header, linear_tensors
+from ramp.models import Architecture, architecture, list_linears, load_float, read_config
+from ramp.sizes import q8_0_row_bytes
 
 if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel
 
-    from ramp.quantizers.affine import QuantizedLinear
+    from ramp.ledger import Stored
+
+__all__ = ["KEY", "LEDGER", "TRACKS", "CheckpointError", "load_dequantized", "read_meta", "save_packed"]
 
 FORMAT_VERSION = 1
 WEIGHTS, META = "model.safetensors", "meta.json"
@@ -43,9 +48,6 @@ KEY = ("study", "model", "method", "grid", "stage", "budget_bits", "group_size",
 
 TRACKS = ("q8_0", "fp16")
 """How embedding and head are stored, alike for every method of a study."""
-
-LEDGER = ("bytes_linear", "bytes_embedding", "bytes_head", "bytes_other")
-"""The parts that sum to ``bytes_file``; ``bytes_other`` is norms, biases and the safetensors header."""
 
 
 class CheckpointError(RampError):
@@ -56,7 +58,7 @@ def save_packed(
     out_dir: str | Path,
     *,
     model_dir: str | Path,
-    quantized: Mapping[str, QuantizedLinear],
+    quantized: Mapping[str, Stored],
     others: Mapping[str, torch.Tensor],
     track: str,
     meta: Mapping[str, Any],
@@ -79,22 +81,19 @@ def save_packed(
     arch, linears = architecture(config), list_linears(config)
     tied = bool(config.tie_word_embeddings)
     rest = _check_parts(config, quantized, others)
-    tensors = _linear_tensors(linears, quantized)
+    tensors: dict[str, torch.Tensor] = {}
+    headers: dict[str, dict[str, Any]] = {}
+    for spec in linears:
+        linear = quantized[spec.name]  # read once: the mapping may unpack it from disk
+        tensors |= linear_tensors(spec.name, linear)
+        headers[spec.name] = linear_header(spec, linear)
     tensors.update(_other_tensors(rest, arch, track))
 
     header = {
         "format_version": FORMAT_VERSION,
         "key": {key: meta[key] for key in KEY},
         "config": {k: v for k, v in read_json(Path(model_dir) / "config.json").items() if k != "_name_or_path"},
-        "linears": {
-            x.name: {
-                "bits": quantized[x.name].bits,
-                "group_size": quantized[x.name].group_size,
-                "d_out": x.d_out,
-                "d_in": x.d_in,
-            }
-            for x in linears
-        },
+        "linears": headers,
     }
     with atomic_path(out_dir) as partial:
         partial.mkdir()
@@ -109,49 +108,10 @@ def save_packed(
             "embedding_type": _stored_type(tensors, arch.embed),
             "head_type": "tied" if tied else _stored_type(tensors, arch.head),
             "sha256": sha256_file(path),
-            **ledger(tensors, path.stat().st_size, linears, quantized, arch, rest),
+            **ledger(tensors, path.stat().st_size, linears, headers, arch, rest),
         }
         write_json(partial / META, written)
     return written
-
-
-def ledger(
-    tensors: Mapping[str, torch.Tensor],
-    bytes_file: int,
-    linears: list[LinearSpec],
-    quantized: Mapping[str, QuantizedLinear],
-    arch: Architecture,
-    rest: Mapping[str, torch.Tensor],
-) -> dict[str, Any]:
-    """Sizes of a row: the parts of ``LEDGER``, which sum to ``bytes_file``, and bits per weight in four accountings.
-
-    ``bits_nominal``: payload width, weighted by parameters (and its unweighted mean over linears);
-    ``bpw_linear``: scales and zeros counted too; ``bpw_file``: the whole file over all parameters of the model, a
-    tied head counted once.
-    """
-
-    def stored(prefixes: tuple[str, ...]) -> int:
-        return sum(t.nbytes for name, t in tensors.items() if name in prefixes)
-
-    bytes_linear = sum(stored((f"{x.name}.codes", f"{x.name}.scales", f"{x.name}.zeros")) for x in linears)
-    expected = sum(linear_bytes(x.d_out, x.d_in, quantized[x.name].bits, quantized[x.name].group_size) for x in linears)
-    if bytes_linear != expected:  # the budget's arithmetic and the file must never drift apart
-        raise CheckpointError(f"packed linears take {bytes_linear} bytes, ramp.sizes says {expected}: report this bug")
-    bytes_embedding = stored((f"{arch.embed}.weight", f"{arch.embed}.weight.q8_0"))
-    bytes_head = stored((f"{arch.head}.weight", f"{arch.head}.weight.q8_0"))
-    weighted, unweighted = bits_nominal({x.name: quantized[x.name].bits for x in linears}, linears)
-    params = sum(x.params for x in linears)
-    return {
-        "bytes_file": bytes_file,
-        "bytes_linear": bytes_linear,
-        "bytes_embedding": bytes_embedding,
-        "bytes_head": bytes_head,
-        "bytes_other": bytes_file - bytes_linear - bytes_embedding - bytes_head,
-        "bits_nominal": weighted,
-        "bits_nominal_unweighted": unweighted,
-        "bpw_linear": 8 * bytes_linear / params,
-        "bpw_file": 8 * bytes_file / (params + sum(t.numel() for t in rest.values())),
-    }
 
 
 def _stored_type(tensors: Mapping[str, torch.Tensor], module: str) -> str:
@@ -165,7 +125,7 @@ def _table_note(tensors: Mapping[str, torch.Tensor], arch: Architecture, track: 
 
 
 def _check_parts(
-    config: PretrainedConfig, quantized: Mapping[str, QuantizedLinear], others: Mapping[str, torch.Tensor]
+    config: PretrainedConfig, quantized: Mapping[str, Stored], others: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
     """Hold the given tensors against the model's parameters; return the others to store (no tied head)."""
     import torch
@@ -192,12 +152,6 @@ def _check_parts(
         odd = sorted(names ^ quantized.keys())[0]
         raise CheckpointError(f"{odd}: exactly the {len(names)} linears of the blocks are quantized, the rest is not")
     return rest
-
-
-def _linear_tensors(linears: list[LinearSpec], quantized: Mapping[str, QuantizedLinear]) -> dict[str, torch.Tensor]:
-    from ramp.quantizers.packing import to_tensors
-
-    return {f"{x.name}.{part}": tensor.cpu() for x in linears for part, tensor in to_tensors(quantized[x.name]).items()}
 
 
 def _other_tensors(rest: Mapping[str, torch.Tensor], arch: Architecture, track: str) -> dict[str, torch.Tensor]:
@@ -255,6 +209,8 @@ def load_dequantized(
 
     row_dir, dtype, device = Path(row_dir), dtype or torch.float32, torch.device(device)
     meta = read_meta(row_dir)
+    if meta.get("failed"):
+        raise CheckpointError(f"{row_dir} holds no model: {meta['method']} did not run ({meta['failed']})")
     if meta["stage"] in ("float", "released"):
         return load_float(model_dir, dtype, device)
     if meta["grid"] == "ggml":
@@ -275,8 +231,9 @@ def _read_header(path: Path, meta: Mapping[str, Any]) -> tuple[Any, dict[str, An
     require_file(path, "packed checkpoint")
     again = "delete the row and quantize it again"
     size = path.stat().st_size
-    if size != meta.get("bytes_file"):
-        raise CheckpointError(f"{path} has {size} bytes, its meta.json says {meta.get('bytes_file')}: {again}")
+    said = meta.get("bytes_stored", meta.get("bytes_file"))
+    if size != said:
+        raise CheckpointError(f"{path} has {size} bytes, its meta.json says {said}: {again}")
     if sha256_file(path) != meta.get("sha256"):
         raise CheckpointError(f"{path} is damaged, its sha256 is not the one in meta.json: {again}")
     try:
@@ -315,8 +272,8 @@ def _load_packed(path: Path, meta: Mapping[str, Any], dtype: torch.dtype, device
     def read(name: str) -> torch.Tensor:
         """One parameter, from its packed parts, its Q8_0 blocks or as it is."""
         linear = name.removesuffix(".weight")
-        if linear in header["linears"] and name.endswith(".weight"):
-            spec = header["linears"][linear]
+        spec = header["linears"].get(linear, {}) if name.endswith(".weight") else {}
+        if "bits" in spec:  # a dense linear has none and is read as it is
             parts = {part: handle.get_tensor(f"{linear}.{part}").to(device) for part in ("codes", "scales", "zeros")}
             packed = from_tensors(**parts, bits=spec["bits"], group_size=spec["group_size"], d_in=spec["d_in"])
             return packed.dequantize(dtype)

@@ -24,6 +24,9 @@ log = logging.getLogger("ramp.collect")
 
 Row = dict[str, Any]
 
+NOT_RUN = "not run"
+"""``produced`` of a row whose package could not run; ``note`` says why."""
+
 NOT_SEARCH = ("notes", "ppl_search", "budget_bytes")  # of a metrics file's search: said elsewhere in the records
 
 
@@ -51,7 +54,8 @@ def record_row(metrics: Mapping[str, Any], scores: Mapping[str, Any] | None, abo
     row["peak_rss_bytes"], row["peak_gpu_bytes"] = made.get("peak_rss_bytes"), made.get("peak_gpu_bytes") or None
     if search is None:
         special = row["stage"] in ("float", "released")
-        row |= {"kind": row["stage"] if special else "uniform", "search_evals": 0, "search_tokens": 0}
+        uniform = "package" if made.get("external") else "uniform"
+        row |= {"kind": row["stage"] if special else uniform, "search_evals": 0, "search_tokens": 0}
     else:
         row |= {name: value for name, value in search.items() if name not in NOT_SEARCH}
     for text, found in metrics["texts"].items():
@@ -63,6 +67,8 @@ def record_row(metrics: Mapping[str, Any], scores: Mapping[str, Any] | None, abo
             row[f"{name}_{task}"] = found[name]
         row[f"n_items_{task}"] = len(found["items"])
     row["produced"] = "simulated" if metrics["simulated"] else "exported"
+    if made.get("failed"):
+        row["produced"] = NOT_RUN
     row["note"] = metrics["note"]
     versions = metrics["versions"] | ({"lm_eval": scores["lm_eval_version"]} if scores else {})
     row["versions"] = " ".join(f"{name}={version}" for name, version in sorted(versions.items()))

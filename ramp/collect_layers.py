@@ -45,18 +45,18 @@ def ggml_bits(type_name: str) -> int:
     return int(digits)
 
 
-def _row(key: Row, which: str, linear: LinearSpec, bits: int, type_name: str, size: int) -> Row:
+def _row(key: Row, which: str, linear: LinearSpec, bits: int | None, type_name: str, size: int) -> Row:
     place = {"linear": linear.name, "layer": linear.layer, "role": linear.role}
     return {**key, "which": which, **place, "bits": bits, "type": type_name, "bytes": size}
 
 
 def reported_rows(meta: Mapping[str, Any], linears: Mapping[str, list[LinearSpec]], where: Path) -> Iterator[Row]:
-    """The widths that a row's file really holds, from its meta.json; none for float and released rows.
+    """The widths that a row's file really holds, from its meta.json; none for float, released and failed rows.
 
     Raises:
         RecordsError: the bytes of the linears do not sum to the row's ``bytes_linear``.
     """
-    if meta["stage"] in ("float", "released"):
+    if meta["stage"] in ("float", "released") or meta.get("failed"):
         return
     key = {name: meta[name] for name in KEY_NAMES}
     specs = linears_of(meta["model"], linears, where)
@@ -65,6 +65,8 @@ def reported_rows(meta: Mapping[str, Any], linears: Mapping[str, list[LinearSpec
         if meta["grid"] == "ggml":
             type_name = meta["types"][linear.name]
             bits, size = ggml_bits(type_name), ggml_bytes(linear, type_name)
+        elif "linears" in meta:  # of a package, which may have group sizes and grids of its own
+            type_name, bits, size = (meta["linears"][linear.name][part] for part in ("type", "bits", "bytes"))
         else:
             type_name, bits = "affine", int(meta["bits"][linear.name])
             size = linear_bytes(linear.d_out, linear.d_in, bits, meta["group_size"])

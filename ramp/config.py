@@ -161,6 +161,8 @@ class Study(Section):
     """``published``: draw tables, figures and paper from ``results/published`` and run nothing else."""
     registry: RelativePath = "config/assets.yaml"
     """Every model, text and task set, with its source, revision and checksum."""
+    baseline: MethodName | None = None
+    """The file in ``baselines/`` that ``snakemake baseline_check`` tests; null: all of them."""
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")] = "auto"
     """auto, cpu, cuda or cuda:N; with ``cuda`` the run refuses to start where there is no GPU."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -182,6 +184,9 @@ class Study(Section):
 
     methods: list[MethodName] = Field(default=["rtn", "gptq", "awq", "knapsack", "ramp"], min_length=1)
     """Files in ``baselines/``: quantizers give uniform rows, allocators mixed ones."""
+    external: list[MethodName] = []
+    """Files in ``baselines/`` that go through somebody else's package: uniform rows on the source model, in depth
+    ``full`` or by ``snakemake baselines_external`` (every package of ``baselines/`` where none is named)."""
     deterministic: list[MethodName] = ["knapsack"]
     """Methods that draw no random number: one seed tells all."""
     params: dict[MethodName, dict[str, Any]] = {}

@@ -206,6 +206,10 @@ def row_command(args: argparse.Namespace) -> None:
     began = time.monotonic()
     meta = read_meta(args.row_dir)
     allocation = read_json(args.allocation) if args.allocation else None
+    if meta.get("failed"):
+        write_json(args.out, metrics(meta, {}, None, hardware=hardware()))
+        log.info("%s did not run: %s", meta["method"], meta["failed"])
+        return
     if args.same_as:
         write_json(args.out, same_network(meta, read_json(args.same_as)))
         return

@@ -185,9 +185,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     meta = read_meta(args.row_dir)
     device = pick_device(args.device)
     dtype = pick_dtype(args.dtype, device)
-    model = load_dequantized(args.row_dir, args.model_dir, dtype, device)
-    tokenizer = load_tokenizer(args.model_dir)
-    tasks = score_tasks(model, tokenizer, files, limit=args.limit or None, batch_size=args.batch_size)
+    tasks: dict[str, dict[str, Any]] = {}
+    if not meta.get("failed"):  # a row that could not run has no model and no scores
+        model = load_dequantized(args.row_dir, args.model_dir, dtype, device)
+        tokenizer = load_tokenizer(args.model_dir)
+        tasks = score_tasks(model, tokenizer, files, limit=args.limit or None, batch_size=args.batch_size)
     found = versions()
     write_json(
         args.out,

@@ -17,6 +17,7 @@ from ramp.errors import RampError
 from ramp.problem import Allocation, Problem, Run
 
 if TYPE_CHECKING:
+    from ramp.packages import PackageJob
     from ramp.quantizers.affine import QuantizedLinear
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -98,10 +99,46 @@ class Allocator:
     skip: Callable[[], str | None] = never_skip
 
 
-Method = Quantizer | Allocator
+@dataclass(frozen=True)
+class Package:
+    """A uniform method of somebody else's package, in an environment of its own: rows at ``uniform_bits``.
+
+    Its file imports nothing but ``ramp.methods`` and ``ramp.packages`` at the top, and the package inside ``quantize``.
+    """
+
+    name: str
+    title: str
+    source: str
+    quantize: Callable[[PackageJob, Any], None]  # runs in the package's own environment
+    params: type[BaseModel]
+    requirements: tuple[str, ...]  # pip requirements, each pinned to one version
+    bits: tuple[int, ...] = (2, 3, 4, 8)  # widths that the package can give
+    environment: str = ""  # folder below .envs, for packages that share one; empty: the name
+    skip: Callable[[], str | None] = never_skip  # looked at in the main environment, before the work
+
+    @property
+    def learned(self) -> bool:
+        """A uniform method learns nothing."""
+        return False
+
+    @property
+    def fold(self) -> str:
+        """A package starts from the float model; whatever it folds is its own affair."""
+        return "none"
+
+    @property
+    def env_name(self) -> str:
+        """The environment's folder below ``.envs``."""
+        return self.environment or self.name
 
 
-def load_method(path: str | Path) -> Quantizer | Allocator:
+Method = Quantizer | Allocator | Package
+
+PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[a-z0-9,_-]+\])?==[A-Za-z0-9.+!_-]+")
+"""A pip requirement that allows one version."""
+
+
+def load_method(path: str | Path) -> Method:
     """Import one method file by path and return its checked ``METHOD``; ``MethodError`` in one sentence."""
     path = Path(path)
     if not path.is_file():
@@ -121,15 +158,19 @@ def load_method(path: str | Path) -> Quantizer | Allocator:
         raise MethodError(f"method file {path} does not load: {type(error).__name__}: {error}") from error
     method = getattr(module, "METHOD", None)
     if method is None:
-        raise MethodError(f"{path} registers no METHOD: end it with METHOD = Quantizer(...) or METHOD = Allocator(...)")
+        raise MethodError(
+            f"{path} registers no METHOD: end it with METHOD = Quantizer(...), Allocator(...) or Package(...)"
+        )
     check_method(method, path)
     return method
 
 
 def check_method(method: object, path: Path) -> None:
     """Raise ``MethodError`` unless ``method`` is a well-formed method named as its file."""
-    if not isinstance(method, Quantizer | Allocator):
-        raise MethodError(f"{path}: METHOD is a {type(method).__name__}, not a ramp.methods.Quantizer or Allocator")
+    if not isinstance(method, Quantizer | Allocator | Package):
+        raise MethodError(
+            f"{path}: METHOD is a {type(method).__name__}, not a ramp.methods.Quantizer, Allocator or Package"
+        )
     if method.name != path.stem:
         raise MethodError(
             f"{path}: METHOD.name is '{method.name}', the file's name says '{path.stem}'; make them equal"
@@ -140,10 +181,28 @@ def check_method(method: object, path: Path) -> None:
         raise MethodError(
             f"{path}: METHOD.params must be a pydantic model class, for instance a subclass of ramp.methods.Params"
         )
+    if isinstance(method, Package):
+        check_package(method, path)
+        return
     if isinstance(method.quantizer, str) and method.quantizer not in ("rtn", "gptq"):
         raise MethodError(f"{path}: quantizer '{method.quantizer}' is unknown (known: rtn, gptq, or a function)")
     if not NAME.fullmatch(method.fold):
         raise MethodError(f"{path}: fold '{method.fold}' may hold lower-case letters, digits and underscores only")
+
+
+def check_package(method: Package, path: Path) -> None:
+    """Raise ``MethodError`` unless requirements are pinned, widths are the grid's and the environment has a name."""
+    if not (isinstance(method.requirements, tuple) and method.requirements):
+        raise MethodError(f"{path}: a package needs requirements, a tuple such as ('hqq==0.2.8.post1',)")
+    for requirement in method.requirements:
+        if not PIN.fullmatch(str(requirement)):
+            raise MethodError(f"{path}: requirement '{requirement}' is not pinned: write name==version")
+    if not method.bits or any(bits not in range(2, 9) for bits in method.bits):
+        raise MethodError(f"{path}: bits {method.bits} should be widths from 2 to 8")
+    if not NAME.fullmatch(method.env_name):
+        raise MethodError(
+            f"{path}: environment '{method.environment}' may hold lower-case letters, digits and underscores only"
+        )
 
 
 def discover(folder: str | Path) -> dict[str, Path]:
@@ -151,7 +210,7 @@ def discover(folder: str | Path) -> dict[str, Path]:
     return {path.stem: path for path in sorted(Path(folder).glob("*.py")) if not path.stem.startswith("_")}
 
 
-def parse_params(method: Quantizer | Allocator, values: dict[str, Any]) -> BaseModel:
+def parse_params(method: Method, values: dict[str, Any]) -> BaseModel:
     """``values`` as the method's parameter model; every fault in one sentence, with the nearest valid key."""
     try:
         return method.params(**values)

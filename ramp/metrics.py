@@ -47,7 +47,18 @@ SEARCH = (
     "search_wall_s",
     "notes",
 )
-MADE = ("track", "wall_s", "peak_rss_bytes", "peak_gpu_bytes", "simulated", "embedding_type", "head_type", "gguf")
+MADE = (
+    "track",
+    "wall_s",
+    "peak_rss_bytes",
+    "peak_gpu_bytes",
+    "simulated",
+    "embedding_type",
+    "head_type",
+    "gguf",
+    "external",
+    "failed",
+)
 """What the metrics file takes over from the row's meta.json and allocation."""
 
 

@@ -134,6 +134,8 @@ def _cross_faults(study: Study, methods: Iterable[str] | None, models: Iterable[
         known = set(methods)
         listed = {
             "methods": study.methods,
+            "external": study.external,
+            "baseline": [study.baseline] if study.baseline else [],
             "deterministic": [],
             "params": [*study.params],
             "transfer.method": [study.transfer.method] if study.targets else [],
@@ -152,9 +154,12 @@ def _cross_faults(study: Study, methods: Iterable[str] | None, models: Iterable[
             for name in names:
                 if name not in known and name != _UNKNOWN:
                     faults.append(f"{where}: unknown model '{name}'{_near(name, known)}")
-    for where, names in {"methods": study.methods, "targets": study.targets, "tasks.names": study.tasks.names}.items():
+    once = {"methods": study.methods, "external": study.external, "targets": study.targets}
+    for where, names in {**once, "tasks.names": study.tasks.names}.items():
         for name in sorted({name for name in names if names.count(name) > 1}):
             faults.append(f"{where}: '{name}' is listed twice")
+    for name in sorted(set(study.methods) & set(study.external)):
+        faults.append(f"external: '{name}' is in methods already")
     if study.source in study.targets:
         faults.append(f"targets: '{study.source}' is the source already")
     if study.depth not in study.depths:

@@ -19,7 +19,7 @@ from ramp.errors import RampError
 from ramp.methods import discover, load_method, parse_params
 from ramp.registry import load_registry
 from ramp.validation import ConfigError, validate
-from workflow.scripts.plan import GGML, Plan, PlanError, used_methods
+from workflow.scripts.plan import GGML, Plan, PlanError, package_files, used_methods
 from workflow.scripts.preflight import PreflightError, preflight
 from ramp.sources import closure
 
@@ -30,11 +30,12 @@ def checked_plan():
         registry = load_registry(REGISTRY)
         found = discover(BASE / "baselines")
         study = validate(config, methods=found, models=registry.of_type("model"))
-        methods = {name: load_method(found[name]) for name in used_methods(study)}
+        names = [*used_methods(study), *([] if study.external else package_files(found))]
+        methods = {name: load_method(found[name]) for name in dict.fromkeys(names)}
         for name, values in study.params.items():
             parse_params(methods.get(name) or load_method(found[name]), values)
         plan = Plan(study, methods, registry)
-        plan.task_rows, plan.target_rows  # asked for here so that their faults are told at start
+        plan.task_rows, plan.target_rows, plan.environments  # asked for here so that their faults are told at start
         return plan
     except ConfigError as error:
         raise WorkflowError(f"the configuration has faults:\n{error}") from None
@@ -58,11 +59,13 @@ PLAN = checked_plan()
 STUDY = PLAN.study
 LIMITS = STUDY.limits
 R = STUDY.results
+ENVS = local(".envs")
+PUBLISHED, PUBLISHED_USED = Path("results/published"), ("records.csv", "windows.csv", "config.json")
 BARE_ROWS = ("float", "released")
 ROLES = ("calibration", "train", "search", "selection", "heldout")
 
 # ``records=published`` draws from the published records, which no rule makes.
-RECORDS = local("results/published") if STUDY.records == "published" else f"{R}/records"
+RECORDS = local(PUBLISHED) if STUDY.records == "published" else f"{R}/records"
 
 # What the records consist of (ramp/records.py), and what is drawn from them (paper/figures.py).
 RECORD_TABLES = ("records", "windows", "items", "allocations", "episodes", "activations", "transfer", "halo")

@@ -111,6 +111,32 @@ def quantize_sources(wildcards):
     return sources("ramp/quantize.py", PLAN.method_file(wildcards.method))
 
 
+def package_sources(wildcards):
+    """What the study's own environment runs, and what the package's does."""
+    return sources("ramp/package_job.py", "ramp/package_run.py", PLAN.method_file(wildcards.method))
+
+
+def environment_file(wildcards):
+    """The record of a package's environment; none where the method says that it cannot run here."""
+    method = PLAN.methods[wildcards.method]
+    return [] if method.skip() else f"{ENVS}/{method.env_name}/environment.json"
+
+
+def environment_option(wildcards, input):
+    return f"--environment {input.environment}" if input.environment else ""
+
+
+def requirements_of(wildcards):
+    """What an environment is made of."""
+    return PLAN.environments[wildcards.environment]
+
+
+def external_paths(pattern):
+    """A file of the source's reference rows and of every row that goes through a package."""
+    rows = [*PLAN.reference_rows(STUDY.source), *PLAN.external_rows]
+    return [f"{R}/{pattern}".format(model=row.model, row=row.name) for row in rows]
+
+
 def allocation_of(wildcards):
     """The allocation of a mixed row; a uniform row has none."""
     name = f"{wildcards.method}-b{wildcards.budget}-s{wildcards.seed}"
@@ -144,8 +170,8 @@ def transfer_fold(wildcards):
 def row_weights(wildcards):
     """A row's packed weights; the float model and the released file have none of their own."""
     model, row = wildcards.model, wildcards.row
-    if row.startswith(("float-b", "released-b")):
-        return []
+    if row.startswith(("float-b", "released-b")) or PLAN.is_package(row):
+        return []  # a package that did not run leaves none, so no rule can promise them
     if row.endswith(GGML):
         return f"{R}/halo/{model}/{row.removesuffix(GGML)}.gguf"
     return f"{R}/quantized/{model}/{row}/model.safetensors"
@@ -273,9 +299,26 @@ def whole_configuration(wildcards):
     return shlex.quote(json.dumps(STUDY.model_dump(mode="json"), indent=1, sort_keys=True))
 
 
-def method_sources():
-    """All method files and what they stand on."""
-    return sources(*[f"baselines/{path.name}" for path in discover(BASE / "baselines").values()])
+def published_records():
+    """Published records, whose rows of packages stand in the tables of a study that does not run them."""
+    ran = STUDY.depth == "full" or STUDY.records == "published"
+    return [local(PUBLISHED / name) for name in PUBLISHED_USED if not ran and (BASE / PUBLISHED / name).is_file()]
+
+
+def published_option(wildcards, input):
+    return f"--published {Path(input.published[0]).parent}" if input.published else ""
+
+
+def checked_methods():
+    """The method file that is checked, or all of them, and what they stand on."""
+    found = discover(BASE / "baselines")
+    names = [STUDY.baseline] if STUDY.baseline else [*found]
+    return sources(*[f"baselines/{found[name].name}" for name in names])
+
+
+def checked_names(wildcards):
+    """Which of the contract tests run: those of one file, or all."""
+    return f'-k "[{STUDY.baseline}] or [{STUDY.baseline}-"' if STUDY.baseline else ""
 
 
 def contract_tests():

@@ -60,6 +60,7 @@ rule tables:
     input:
         records=record_tables,
         verdicts=claims_file,
+        published=published_records(),
         code=sources("paper/tables"),
     output:
         tables=directory("<paper>/tables"),
@@ -67,10 +68,13 @@ rule tables:
         "<logs>/tables.log",
     conda:
         "../envs/main.yml"
+    params:
+        published=published_option,
     message:
         "setting the tables"
     shell:
-        "python -m paper.tables --records $(dirname {input.verdicts}) --out {output.tables} > {log} 2>&1"
+        "python -m paper.tables --records $(dirname {input.verdicts}) {params.published} --out {output.tables}"
+        " > {log} 2>&1"
 
 
 rule figure:
@@ -143,23 +147,25 @@ rule smoke_check:
 
 
 rule baseline_check:
-    """The contract test on every file in baselines/, in seconds: run it after adding a method."""
+    """The contract tests on every file in baselines/, or with --config baseline=NAME on one: after adding a method."""
     input:
-        code=method_sources(),
+        code=checked_methods(),
         tests=contract_tests(),
     output:
-        passed="<results>/baselines.txt",
+        passed=f"<results>/baseline_check/{STUDY.baseline or 'all'}.txt",
     log:
-        "<logs>/baseline_check.log",
+        f"<logs>/baseline_check/{STUDY.baseline or 'all'}.log",
     localrule: True
     conda:
         "../envs/main.yml"
     params:
         rootdir=project_folder,
+        names=checked_names,
     message:
-        "testing every method in baselines/"
+        "testing the methods in baselines/"
     shell:
-        "python -m pytest -q --rootdir {params.rootdir} {input.tests} > {log} 2>&1 && tail -n 1 {log} > {output.passed}"
+        "python -m pytest -q --rootdir {params.rootdir} {params.names} {input.tests} > {log} 2>&1"
+        " && tail -n 1 {log} > {output.passed}"
 
 
 rule settings:

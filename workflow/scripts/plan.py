@@ -11,9 +11,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from ramp.config import Study
-from ramp.methods import Allocator, Method, Quantizer
+from ramp.methods import Allocator, Method, Package
 from ramp.registry import Registry
 
 FLOAT, RELEASED = "float", "released"
@@ -55,8 +56,13 @@ class Plan:
     """All names that the rules need."""
 
     study: Study
-    methods: Mapping[str, Method]  # those of the study, loaded
+    methods: Mapping[str, Method]  # those of the study and of ``external``, loaded
     registry: Registry
+
+    def __post_init__(self) -> None:
+        for name in self.study.external:
+            if not isinstance(self.methods[name], Package):
+                raise PlanError(f"external: '{name}' goes through no package: name it in methods")
 
     @property
     def models(self) -> list[str]:
@@ -93,10 +99,28 @@ class Plan:
         """All rows of the source model on the affine grid."""
         rows = self.reference_rows(self.study.source)
         for name in self.study.methods:
-            uniform = isinstance(self.methods[name], Quantizer)
-            numbers = self.study.uniform_bits if uniform else self.study.source_budgets
+            method = self.methods[name]
+            if isinstance(method, Package):
+                rows += self.package_rows([name])
+                continue
+            numbers = self.study.source_budgets if isinstance(method, Allocator) else self.study.uniform_bits
             rows += [Row(self.study.source, name, bits(b), s) for b in numbers for s in self.seeds(name)]
+        return rows + (self.package_rows(self.study.external) if self.study.depth == "full" else [])
+
+    def package_rows(self, names: Iterable[str]) -> list[Row]:
+        """Uniform rows of packages on the source model, at the widths that they can give."""
+        rows = []
+        for name in names:
+            method = self.methods[name]
+            assert isinstance(method, Package)  # asked of packages only
+            widths = [width for width in self.study.uniform_bits if width in method.bits]
+            rows += [Row(self.study.source, name, bits(width), self.seeds(name)[0]) for width in widths]
         return rows
+
+    @cached_property
+    def external_rows(self) -> list[Row]:
+        """Rows of the packages in ``external``; of all that were loaded, where it names none."""
+        return self.package_rows(self.study.external or [n for n in self.packages if n not in self.study.methods])
 
     @cached_property
     def target_rows(self) -> list[Row]:
@@ -147,7 +171,7 @@ class Plan:
     def bank_of(self, method: str) -> str:
         """The bank that an allocator searches on: ``{fold}-{quantizer}``."""
         chosen = self.methods[self._registered(method)]
-        if not isinstance(chosen.quantizer, str):
+        if isinstance(chosen, Package) or not isinstance(chosen.quantizer, str):
             raise PlanError(f"allocator '{method}' brings a quantizer of its own; the bank knows rtn and gptq")
         return f"{chosen.fold}-{chosen.quantizer}"
 
@@ -157,6 +181,11 @@ class Plan:
     def method_file(self, method: str) -> str:
         """The file that registers a method, relative to the project."""
         return f"baselines/{self._registered(method)}.py"
+
+    def is_package(self, row: str) -> bool:
+        """Whether a row (``{method}-b{bits}-s{seed}``) comes from a package."""
+        match = ROW.fullmatch(row)
+        return match is not None and match.group("method") in self.packages
 
     def allocation_files(self, results: str, model: str, row: str) -> list[str]:
         """The allocation behind a row (with or without the ggml ending): one file for mixed rows, none for others."""
@@ -169,9 +198,20 @@ class Plan:
         return [f"{results}/allocations/{model}/{method}/{budget}/{seed}.json"]
 
     @property
-    def quantizers(self) -> list[str]:
-        """Uniform methods."""
-        return [name for name, method in self.methods.items() if isinstance(method, Quantizer)]
+    def packages(self) -> list[str]:
+        """Uniform methods of other people's packages."""
+        return [name for name, method in self.methods.items() if isinstance(method, Package)]
+
+    @cached_property
+    def environments(self) -> dict[str, tuple[str, ...]]:
+        """Environments of the packages, by folder name, with their requirements."""
+        found: dict[str, tuple[str, ...]] = {}
+        for name in self.packages:
+            method = self.methods[name]
+            assert isinstance(method, Package)
+            if found.setdefault(method.env_name, method.requirements) != method.requirements:
+                raise PlanError(f"method '{name}' shares environment '{method.env_name}' and has other requirements")
+        return found
 
     @property
     def allocators(self) -> list[str]:
@@ -218,4 +258,10 @@ def used_methods(study: Study) -> list[str]:
     if study.targets:
         names += [study.transfer.method, *study.transfer.rivals]
         names += [row.rsplit("-b", 1)[0] for row in study.transfer.uniform]
+    names += study.external
     return [name for name in dict.fromkeys(names) if name not in (FLOAT, RELEASED)]
+
+
+def package_files(files: Mapping[str, Path]) -> list[str]:
+    """Names of the method files that register a package, by their text: others are not loaded for it."""
+    return [name for name, path in files.items() if "METHOD = Package(" in path.read_text(encoding="utf-8")]

@@ -1,0 +1,85 @@
+"""A package's own environment: a venv with its pinned requirements, and a record of what came into it.
+
+    python -m ramp.package_env --requirements gptqmodel==7.6.0 torch==2.13.0 --out .envs/gptqmodel/environment.json
+
+The venv lies in the record's folder. ``environment.json`` holds ``{ok, reason, python, requirements, freeze, check}``:
+the interpreter, ``pip freeze`` and what ``pip check`` said. An installation that fails is recorded, not raised (exit
+status 0): its rows then say why they are missing. Delete the folder to try again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ramp import cli
+from ramp.files import write_json
+from ramp.packages import one_sentence
+
+log = logging.getLogger("ramp.package_env")
+
+RUNNER = ("numpy", "pydantic>=2", "safetensors")
+"""What ``ramp.package_run`` needs beside the package."""
+
+FIRST = "torch"
+"""Installed by itself, before the others: packages that are built from source look for it."""
+
+
+class InstallError(RuntimeError):
+    """pip or venv failed; the message is its last line."""
+
+
+def command(line: Sequence[str]) -> str:
+    """Run a command, its output to the log; return what it printed."""
+    log.info("%s", " ".join(line))
+    done = subprocess.run(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    sys.stderr.write(done.stdout)
+    if done.returncode:
+        faults = [text for text in done.stdout.splitlines() if "error" in text.lower()] or done.stdout.splitlines()
+        raise InstallError(one_sentence(faults[-1] if faults else f"exit status {done.returncode}"))
+    return done.stdout
+
+
+def install(folder: Path, requirements: Sequence[str]) -> dict[str, Any]:
+    """Make the venv at ``folder`` and install; returns what ``environment.json`` holds."""
+    python = folder / "bin" / "python"
+    record: dict[str, Any] = {"ok": False, "reason": "", "python": str(python.absolute()), "check": ""}
+    record |= {"requirements": list(requirements), "freeze": []}
+    first = [each for each in requirements if each.startswith(f"{FIRST}==")]
+    pip = [str(python), "-m", "pip"]
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        command([sys.executable, "-m", "venv", str(folder)])
+        for batch in filter(None, (first, [*requirements, *RUNNER])):
+            command([*pip, "install", "--no-input", *batch])
+        record["freeze"] = command([*pip, "freeze"]).splitlines()
+        record["ok"] = True
+    except InstallError as error:
+        return record | {"reason": f"its environment cannot be installed here: {error}"}
+    try:
+        record["check"] = command([*pip, "check"]).strip()
+    except InstallError as error:
+        record["check"] = str(error)  # packages that contradict each other may still run: the record says it
+    return record
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring."""
+    parser = argparse.ArgumentParser(description="Make a package's own environment.")
+    parser.add_argument("--requirements", nargs="+", required=True, metavar="NAME==VERSION", help="pinned")
+    parser.add_argument("--out", type=Path, required=True, help="environment.json; the venv is its folder")
+    args = parser.parse_args(argv)
+    record = install(args.out.parent, args.requirements)
+    write_json(args.out, record)
+    log.info("%s", "ready" if record["ok"] else record["reason"])
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main))

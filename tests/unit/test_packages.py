@@ -1,0 +1,105 @@
+"""What a package may hand over, and what is refused; written and read back bit for bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ramp.packages import OTHERS, PackageError, PackageJob, one_sentence, read_linear
+
+D_OUT, D_IN, GROUP = 4, 16, 8
+
+
+def job(folder: Path, bits: int = 3) -> PackageJob:
+    work = folder / "native"
+    work.mkdir(parents=True, exist_ok=True)
+    tokens = np.zeros((1, 4), dtype=np.int64)
+    linears = {"a.q_proj": (D_OUT, D_IN), "a.k_proj": (D_OUT, D_IN)}
+    return PackageJob(Path("model"), tokens, bits, GROUP, dict.fromkeys(linears, GROUP), linears, work)
+
+
+def parts(bits: int = 3, seed: int = 0) -> dict:
+    rng = np.random.default_rng(seed)
+    return {
+        "codes": rng.integers(0, 2**bits, (D_OUT, D_IN)).astype(np.uint8),
+        "scales": rng.uniform(0.01, 1, (D_OUT, D_IN // GROUP)).astype(np.float16),
+        "zeros": rng.integers(0, 2**bits, (D_OUT, D_IN // GROUP)).astype(np.uint8),
+    }
+
+
+@pytest.mark.parametrize("made", [np.asarray, torch.from_numpy])
+def test_an_affine_linear_comes_back(tmp_path: Path, made) -> None:
+    mine, given = job(tmp_path), parts()
+    mine.keep("a.q_proj", *(made(each) for each in given.values()), group_size=GROUP)
+    tensors, about = read_linear(tmp_path, "a.q_proj")
+    assert about == {"kind": "affine", "group_size": GROUP, "bits": 3}
+    for name, each in given.items():
+        assert tensors[name].dtype == each.dtype
+        np.testing.assert_array_equal(tensors[name], each)
+
+
+def test_a_dense_linear_and_other_tensors_come_back(tmp_path: Path) -> None:
+    mine = job(tmp_path)
+    weight = torch.randn(D_OUT, D_IN, generator=torch.Generator().manual_seed(1)).to(torch.bfloat16)
+    mine.keep_dense("a.q_proj", weight, packed_bytes=40)
+    mine.keep_dense("a.k_proj", weight.float().numpy(), packed_bytes=41)
+    mine.keep_other("a.norm.weight", torch.ones(3, dtype=torch.float16))
+    mine.finish()
+    tensors, about = read_linear(tmp_path, "a.q_proj")
+    assert about == {"kind": "dense", "packed_bytes": 40}
+    np.testing.assert_array_equal(tensors["weight"], weight.float().numpy())
+    assert (tmp_path / OTHERS).is_file()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"codes": np.full((D_OUT, D_IN), 8)}, "codes run from 8 to 8, the grid has 0 to 7"),
+        ({"zeros": np.full((D_OUT, 2), 1.5)}, "zero-points are not whole numbers"),
+        ({"zeros": np.full((D_OUT, 2), -1)}, "zero-points run from -1"),
+        ({"scales": np.full((D_OUT, 2), 0.1, np.float32)}, "scales are not exact in float16"),
+        ({"scales": np.full((D_OUT, 2), np.nan)}, "scales are NaN"),
+        ({"scales": np.ones((D_OUT, 1))}, r"scales are \[4, 1\], expected \[4, 2\]"),
+        ({"codes": np.zeros((D_IN, D_OUT))}, r"codes are \[16, 4\], expected"),
+    ],
+)
+def test_what_the_grid_cannot_hold_is_refused(tmp_path: Path, change: dict, said: str) -> None:
+    mine = job(tmp_path)
+    with pytest.raises(PackageError, match=said):
+        mine.keep("a.q_proj", **(parts() | change), group_size=GROUP)
+    assert not mine.kept
+
+
+def test_wrong_names_groups_bytes_and_files_are_refused(tmp_path: Path) -> None:
+    mine = job(tmp_path)
+    weight = np.ones((D_OUT, D_IN), np.float32)
+    with pytest.raises(PackageError, match="no linear 'b'"):
+        mine.keep("b", **parts(), group_size=GROUP)
+    with pytest.raises(PackageError, match="groups of 5 do not divide"):
+        mine.keep("a.q_proj", **parts(), group_size=5)
+    with pytest.raises(PackageError, match="count them again"):
+        mine.keep_dense("a.q_proj", weight, packed_bytes=D_OUT * D_IN * 4 + 1)
+    with pytest.raises(PackageError, match="is float64"):
+        mine.keep_dense("a.q_proj", weight.astype(np.float64), packed_bytes=8)
+    with pytest.raises(PackageError, match="hand it over with keep"):
+        mine.keep_other("a.q_proj.weight", weight)
+    with pytest.raises(PackageError, match="no file"):
+        mine.native("nothing.bin")
+    (tmp_path / "outside.bin").write_bytes(b"1")
+    with pytest.raises(PackageError, match="no file"):
+        mine.native(tmp_path / "outside.bin")
+    mine.keep("a.q_proj", **parts(), group_size=GROUP)
+    with pytest.raises(PackageError, match="twice"):
+        mine.keep("a.q_proj", **parts(), group_size=GROUP)
+    with pytest.raises(PackageError, match="1 linears were never handed over, a"):
+        mine.finish()
+
+
+def test_a_reason_is_one_line_without_folders() -> None:
+    text = "Traceback\n  File x\nValueError: no /home/me/lib/torch/thing.so; give   up\n\n"
+    assert one_sentence(text) == "ValueError: no .../thing.so, give up"
+    assert len(one_sentence("x" * 999)) == 300
+    assert one_sentence("  \n") == "it said nothing"

@@ -1,0 +1,118 @@
+# Baselines through other people's packages, each in an environment of its own. A package that cannot run here costs
+# its own rows, which then say why; everything else goes on.
+
+
+rule environment:
+    """A venv with a package's pinned requirements. An installation that fails is recorded: delete the folder to retry."""
+    output:
+        record="<envs>/{environment}/environment.json",
+    log:
+        "<logs>/environment/{environment}.log",
+    wildcard_constraints:
+        environment=any_of(PLAN.environments),
+    conda:
+        "../envs/main.yml"
+    resources:
+        downloads=1,
+    params:
+        requirements=requirements_of,
+    message:
+        "installing {wildcards.environment}: {params.requirements}"
+    shell:
+        "python -m ramp.package_env --requirements {params.requirements} --out {output.record} > {log} 2>&1"
+
+
+rule package:
+    """One row by somebody else's package: its own files, its linears, and an outcome in any case."""
+    input:
+        model="<results>/models/{model}/asset.json",
+        text="<results>/texts/calibration.jsonl",
+        method=method_file,
+        environment=environment_file,
+        code=package_sources,
+    output:
+        outcome="<results>/packages/{model}/{method}-b{budget}-s{seed}/outcome.json",
+    log:
+        "<logs>/package/{model}/{method}-b{budget}-s{seed}.log",
+    benchmark:
+        "<benchmarks>/package/{model}/{method}-b{budget}-s{seed}.tsv"
+    wildcard_constraints:
+        method=any_of(PLAN.packages),
+    conda:
+        "../envs/main.yml"
+    threads: STUDY.threads
+    resources:
+        mem_mb=STUDY.memory_mb,
+        gpu=GPUS,
+    params:
+        tokens=calibration_tokens,
+        length=STUDY.calibration.length,
+        environment=environment_option,
+        method=method_parameters,
+        group_size=STUDY.group_size,
+        device=STUDY.device,
+    message:
+        "running {wildcards.method} on {wildcards.model}, {wildcards.budget} bits"
+    shell:
+        "lease python -m ramp.package_job --model-dir $(dirname {input.model}) --text {input.text}"
+        " --tokens {params.tokens} --length {params.length} --method-file {input.method} {params.environment}"
+        " --params {params.method} --bits {wildcards.budget} --group-size {params.group_size}"
+        " --seed {wildcards.seed} --out $(dirname {output.outcome}) --threads {threads}"
+        " --device {params.device} > {log} 2>&1"
+
+
+rule package_row:
+    """What a package left, as an ordinary row: its numbers bit for bit, or the reason why there are none."""
+    input:
+        model="<results>/models/{model}/asset.json",
+        outcome="<results>/packages/{model}/{method}-b{budget}-s{seed}/outcome.json",
+        code=sources("ramp/package_row.py"),
+    output:
+        meta="<results>/quantized/{model}/{method}-b{budget}-s{seed}/meta.json",
+    log:
+        "<logs>/package_row/{model}/{method}-b{budget}-s{seed}.log",
+    wildcard_constraints:
+        method=any_of(PLAN.packages),
+    conda:
+        "../envs/main.yml"
+    resources:
+        mem_mb=STUDY.memory_mb,
+    params:
+        study=STUDY.study,
+        track=STUDY.track,
+    message:
+        "packing the row of {wildcards.method} on {wildcards.model}, {wildcards.budget} bits"
+    shell:
+        "python -m ramp.package_row --model-dir $(dirname {input.model}) --job $(dirname {input.outcome})"
+        " --track {params.track} --study {params.study} --out $(dirname {output.meta}) > {log} 2>&1"
+
+
+rule collect_external:
+    """Records of the float model and of every row that goes through a package, apart from the study's own."""
+    input:
+        metrics=external_paths("metrics/{model}/{row}.json"),
+        rows=external_paths("quantized/{model}/{row}/meta.json"),
+        model="<results>/models/{source}/asset.json".format(source=STUDY.source),
+        code=sources("ramp/collect.py"),
+    output:
+        tables=expand("<results>/external/{record}.csv", record=RECORD_TABLES),
+    log:
+        "<logs>/collect_external.log",
+    conda:
+        "../envs/main.yml"
+    params:
+        source=STUDY.source,
+        config_hash=config_hash,
+    message:
+        "collecting the records of the packages"
+    shell:
+        "python -m ramp.collect --metrics {input.metrics} --rows {input.rows} --models $(dirname {input.model})"
+        " --source {params.source} --config-hash {params.config_hash} --out $(dirname {output.tables[0]})"
+        " > {log} 2>&1"
+
+
+rule baselines_external:
+    """Every baseline through a package, on the source model: rows and records."""
+    input:
+        rules.collect_external.output.tables,
+    localrule: True
