@@ -23,7 +23,7 @@ from torch import Tensor
 
 from benchmarks.measure import Piece, Sample, alternate, command_line, compared, parser, ratio, row
 from benchmarks.packages import Package, import_sample, quantize_package
-from benchmarks.parity import EQUAL, MEASURES, reconstruction
+from benchmarks.parity import MEASURES, equal, reconstruction
 from benchmarks.rivals import Quantized, quantize_ours
 from benchmarks.shapes import LLAMA_7B, SIZES, write_checkpoint
 from ramp import cli
@@ -45,18 +45,18 @@ def windows_of(args: argparse.Namespace) -> Tensor:
 
 def measure(args: argparse.Namespace, package: Package, model_dir: Path, what: str) -> Piece:
     """Ours and the package by turns."""
-    windows, given = windows_of(args), EQUAL[args.method][args.grid]
+    windows, (ours_given, package_given) = windows_of(args), equal(args.method, args.grid)
     last: dict[str, Quantized] = {}
 
     def ours() -> Sample:
-        last["ours"] = quantize_ours(args.method, model_dir, windows, args.bits, args.group_size, given)
+        last["ours"] = quantize_ours(args.method, model_dir, windows, args.bits, args.group_size, ours_given)
         return last["ours"].sample
 
     def theirs() -> Sample:
         imported = import_sample(package)
         with tempfile.TemporaryDirectory() as folder:
             last["theirs"], _ = quantize_package(
-                package, model_dir, windows, args.bits, args.group_size, given, Path(folder), threads=args.threads,
+                package, model_dir, windows, args.bits, args.group_size, package_given, Path(folder), threads=args.threads,
                 seed=args.seed,
             )  # fmt: skip
         spent = last["theirs"].sample

@@ -32,11 +32,14 @@ log = logging.getLogger("benchmarks.parity")
 MEASURES = {"gptq": "linears", "awq": "blocks"}
 """Which reconstruction error compares a method's rows."""
 
-EQUAL = {
-    "gptq": {"asym": {"sym": False}, "sym": {"sym": True}},
-    "awq": {"asym": {"sym": False}, "sym": {"sym": True}},
+DAMPING = 0.01
+"""Share of the Hessian's mean diagonal in equal settings: the paper's. gptqmodel's own default is 0.05."""
+
+EQUAL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "gptq": ({"act_order": False, "damping": DAMPING}, {"act_order": False, "damping": DAMPING}),
+    "awq": ({}, {}),
 }
-"""Parameters of both sides that make a grid, by method."""
+"""Parameters of (ours, the package) beside the grid, by method. Groups lie in memory order on both sides."""
 
 OPTIONS = (
     "method", "tokens", "length", "heldout_windows", "heldout_length", "bits", "group_size", "grids", "settings",
@@ -98,14 +101,14 @@ def measure(args: argparse.Namespace, package: Package) -> Piece:
         for bits in args.bits:
             for grid in args.grids:
                 row = row_of(args, package, bits, group_size, grid)
-                given = EQUAL[args.method][grid]
+                ours_given, package_given = equal(args.method, grid)
                 try:
                     ours = quantize_ours(
-                        args.method, args.model_dir, windows, bits, group_size, {**given, **args.our_params}
+                        args.method, args.model_dir, windows, bits, group_size, {**ours_given, **args.our_params}
                     )
                     with tempfile.TemporaryDirectory() as temporary:
                         theirs, note = quantize_package(
-                            package, args.model_dir, windows, bits, group_size, {**given, **args.package_params},
+                            package, args.model_dir, windows, bits, group_size, {**package_given, **args.package_params},
                             Path(temporary), threads=args.threads, seed=args.seed,
                         )  # fmt: skip
                     row |= compare(row["error_measure"], args.model_dir, windows, heldout, ours, theirs)
@@ -117,6 +120,12 @@ def measure(args: argparse.Namespace, package: Package) -> Piece:
     if not piece.rows:
         raise BenchmarkError("nothing to compare: give at least one width, group size and grid")
     return piece
+
+
+def equal(method: str, grid: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Parameters of (ours, the package) that mean the same."""
+    ours, package = EQUAL[method]
+    return {**ours, "sym": grid == "sym"}, {**package, "sym": grid == "sym"}
 
 
 def parameters(text: str) -> dict[str, Any]:
