@@ -56,9 +56,16 @@ def measure(args: argparse.Namespace, package: Package, model_dir: Path, what: s
         imported = import_sample(package)
         with tempfile.TemporaryDirectory() as folder:
             last["theirs"], _ = quantize_package(
-                package, model_dir, windows, args.bits, args.group_size, package_given, Path(folder), threads=args.threads,
+                package,
+                model_dir,
+                windows,
+                args.bits,
+                args.group_size,
+                package_given,
+                Path(folder),
+                threads=args.threads,
                 seed=args.seed,
-            )  # fmt: skip
+            )
         spent = last["theirs"].sample
         return Sample(spent.cpu_s - imported.cpu_s, spent.wall_s - imported.wall_s)
 

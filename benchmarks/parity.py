@@ -108,9 +108,16 @@ def measure(args: argparse.Namespace, package: Package) -> Piece:
                     )
                     with tempfile.TemporaryDirectory() as temporary:
                         theirs, note = quantize_package(
-                            package, args.model_dir, windows, bits, group_size, {**package_given, **args.package_params},
-                            Path(temporary), threads=args.threads, seed=args.seed,
-                        )  # fmt: skip
+                            package,
+                            args.model_dir,
+                            windows,
+                            bits,
+                            group_size,
+                            {**package_given, **args.package_params},
+                            Path(temporary),
+                            threads=args.threads,
+                            seed=args.seed,
+                        )
                     row |= compare(row["error_measure"], args.model_dir, windows, heldout, ours, theirs)
                     row["note"] = note
                 except RampError as error:  # one package's failure leaves the other rows standing, and its reason
