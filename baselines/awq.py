@@ -11,7 +11,7 @@ class Params(RtnParams):
     """AWQ clips; everything else of it is in the fold."""
 
     clip: Literal["none", "mse"] = Field(
-        default="mse", description="shrink each group's range to least squared error, or not"
+        default="mse", description="shrink each group's range to least output error on calibration text, or not"
     )
 
 

@@ -60,7 +60,7 @@ def bank_layout(
     """Type and shape of every packed tensor, known before anything is quantized; widths: linear -> bits."""
     layout: dict[str, tuple[str, tuple[int, ...]]] = {}
     for x in linears:
-        groups = x.d_in // group_size_for(x.d_in, group_size)
+        groups = x.d_in // group_size_for(x.d_in, group_size, x.name)
         for bits in widths[x.name]:
             layout[f"{x.name}/{bits}/codes"] = ("U8", (x.d_out, packed_length(x.d_in, bits)))
             layout[f"{x.name}/{bits}/scales"] = ("F16", (x.d_out, groups))
@@ -110,7 +110,7 @@ def build_bank(
         file = TensorFile(partial / WEIGHTS, bank_layout(linears, menu, group_size), {"widths": widths})
 
         def keep(weights: dict[str, Tensor], hessian: Tensor | None) -> None:
-            own = group_size_for(next(iter(weights.values())).shape[1], group_size)
+            own = group_size_for(next(iter(weights.values())).shape[1], group_size, next(iter(weights)))
             for (linear, bits), q in quantize_site(weights, hessian, menu, own, quantizer, params).items():
                 for part, tensor in to_tensors(q).items():
                     file.write(f"{linear}/{bits}/{part}", tensor)
@@ -135,7 +135,7 @@ def build_bank(
 
 def describe(linear: LinearSpec, widths: Sequence[int], group_size: int) -> dict[str, Any]:
     """A linear's entry in ``bank.json``."""
-    own = group_size_for(linear.d_in, group_size)
+    own = group_size_for(linear.d_in, group_size, linear.name)
     sizes = {str(bits): linear_bytes(linear.d_out, linear.d_in, bits, own) for bits in widths}
     return {**asdict(linear), "group_size": own, "bytes": sizes}
 

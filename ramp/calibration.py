@@ -135,7 +135,7 @@ def stream(
     """Visit the decoder blocks in order, each with the outputs of its predecessors as they were left.
 
     windows: int64 [count, length], full causal attention inside each window. ``visit`` may replace weights
-    (``BlockVisit.replace``); the block then runs with them. ``result`` gets the last block's outputs
+    (``BlockVisit.replace`` and nothing else); the block then runs with them. ``result`` gets the last block's outputs
     [count, length, hidden] (before the final norm). Raises ``CalibrationError`` and ``ModelError``.
     """
     reader, config = CheckpointReader(model_dir), read_config(model_dir)
@@ -162,9 +162,14 @@ def stream(
             return (part.to(device) for part in hidden.split(batch))
 
         modules: dict[str, Any] = {role: block.get_submodule(path) for role, path in arch.linears}
-        visit(BlockVisit(block, modules, specs, batches, run))
-        for start in range(0, len(hidden), batch):  # in place: one buffer for the whole pass
-            hidden[start : start + batch] = run(hidden[start : start + batch].to(device)).to("cpu")
+        visited = BlockVisit(block, modules, specs, batches, run, hidden.nbytes)
+        visit(visited)
+        if visited.outputs is not None:
+            hidden.copy_(visited.outputs)
+        else:
+            for start in range(0, len(hidden), batch):  # in place: one buffer for the whole pass
+                hidden[start : start + batch] = run(hidden[start : start + batch].to(device)).to("cpu")
+        del visited  # and the block's statistics with it
         if not bool(torch.isfinite(hidden).all()):
             raise CalibrationError(
                 f"the outputs of {arch.blocks}.{layer} are NaN or infinite on the calibration text: "

@@ -75,8 +75,25 @@ class Fold(Section):
     bits: list[Width] = Field(default=[3, 4], min_length=1)
     """Widths whose summed output error chooses s (the best s depends on the bits)."""
     max_rows: Count = 128
-    """Output rows of each linear that score every candidate s, before the best three are scored on all; null: all
+    """AWQ: output rows of each linear that score every candidate s, before the best three are scored on all; null: all
     rows for every candidate (slower)."""
+    alpha: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """SmoothQuant: how much of the activations' range moves into the weights (0.5 in its paper, 0.85 for Llama-2 in
+    its repository)."""
+    sites: list[Literal["attn_in", "o_in", "mlp_in", "down_in"]] | None = None
+    """Which inputs are folded; null: all four for AWQ, the two behind norms for SmoothQuant, as its authors do."""
+    powers_of_two: bool = False
+    """Round every s to a power of two, so that folding into norms changes no bit of the float function."""
+    sym: bool = False
+    """AWQ: search on symmetric grids; goes with ``params: {awq: {sym: true}}``."""
+
+    def options(self) -> list[str]:
+        """The fold as arguments of ``python -m ramp.folding``."""
+        made = ["--kind", self.kind, "--bits", *map(str, self.bits), "--max-rows", str(self.max_rows or 0)]
+        made += ["--alpha", str(self.alpha)]
+        if self.sites is not None:
+            made += ["--sites", *self.sites]
+        return made + ["--powers-of-two"] * self.powers_of_two + ["--sym"] * self.sym
 
 
 class Evaluation(Section):
@@ -197,8 +214,9 @@ class Study(Section):
     """The menu of the mixed rows (the paper's, by its digests)."""
     budgets: list[PositiveFloat] = Field(default=[3.65, 4.0], min_length=1)
     """Bits: bytes of the packed linears of the uniform row, interpolated. 3.65 is the paper's number."""
-    group_size: Literal[32, 64, 128] = 128
-    """Weights per scale along the input; where it does not divide a row, the largest smaller one that does."""
+    group_size: Literal[-1, 32, 64, 128, 256] = 128
+    """Weights per scale along the input; where it does not divide a row, the largest smaller one that does; -1: one
+    scale per row (per-channel)."""
     track: Literal["q8_0", "fp16"] = "q8_0"
     """How embedding and head are stored, alike for all methods."""
 

@@ -15,7 +15,7 @@ live per key/value channel and are repeated over the query heads of each group (
 The kinds of search: ``awq`` (Lin et al., arXiv:2306.00978) and ``smoothquant`` (Xiao et al., arXiv:2211.10438).
 
 A fold file is safetensors with ``{site}`` float32 [d_in] each, ``o_in`` already repeated; an absent site means ones.
-Its metadata key ``ramp`` is JSON: kind, bits, group_size, tokens, powers_of_two, errors per site.
+Its metadata key ``ramp`` is JSON: kind, bits, group_size, tokens, powers_of_two, sym, alpha, errors per site.
 """
 
 from __future__ import annotations
@@ -230,6 +230,7 @@ def search_folds(
     alpha: float = 0.5,
     powers_of_two: bool = False,
     max_rows: int | None = None,
+    sym: bool = False,
     batch: int = 4,
 ) -> tuple[dict[str, Tensor], dict[str, list[float]]]:
     """Scales of every site, from one pass of the float model: (fold, site -> [error before, error after]).
@@ -256,7 +257,7 @@ def search_folds(
 
     def visit(block: BlockVisit) -> None:
         if kind == "awq":
-            block.hessians()  # one pass gives the statistics too
+            block.hessians(ranges=True)  # one pass for both
         for site_kind, stats in block.activations().items():
             if site_kind not in chosen:
                 continue
@@ -264,10 +265,10 @@ def search_folds(
             weights = [block.linears[role].weight for role in block.readers(site_kind)]  # [d_out_i, d_in] each
             tie = partial(project, kind=site_kind, config=config, powers_of_two=powers_of_two)
             if kind == "awq":
-                groups = group_size_for(weights[0].shape[1], group_size)
+                groups = group_size_for(weights[0].shape[1], group_size, site)
                 hessian, absmean = block.hessian(site_kind), lift_dead(stats.absmean)
                 s, before, after = search_scale(
-                    weights, hessian, absmean, bits, groups, tie=tie, max_rows=max_rows, name=site
+                    weights, hessian, absmean, bits, groups, tie=tie, max_rows=max_rows, name=site, sym=sym
                 )
                 errors[site] = [before, after]
             else:
@@ -300,10 +301,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--alpha", type=float, default=0.5, help="SmoothQuant's migration strength")
     parser.add_argument("--powers-of-two", action="store_true", help="round scales so that folding norms is bit-exact")
     parser.add_argument("--max-rows", type=int, default=0, help="AWQ: rows that pick the finalists; 0: all")
+    parser.add_argument("--sym", action="store_true", help="AWQ: search on symmetric grids")
     parser.add_argument("--out", required=True, help="safetensors file to write")
     args = parser.parse_args(argv)
     cli.set_threads(args.threads)
-    about: dict[str, Any] = {"kind": args.kind, "powers_of_two": args.powers_of_two}
+    about: dict[str, Any] = {"kind": args.kind, "powers_of_two": args.powers_of_two, "sym": args.sym}
     if args.kind == "none":
         check_fold({}, read_config(args.model_dir))
         save_tensors(args.out, {}, about)
@@ -320,8 +322,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         alpha=args.alpha,
         powers_of_two=args.powers_of_two,
         max_rows=args.max_rows or None,
+        sym=args.sym,
     )
     about |= {"bits": args.bits, "group_size": args.group_size, "tokens": windows.numel(), "errors": errors}
+    if args.kind == "smoothquant":
+        about["alpha"] = args.alpha
     if errors:
         ratios = [math.log(max(after, 1e-30) / max(before, 1e-30)) for before, after in errors.values()]
         log.info("output error after / before folding, geometric mean: %.3f", math.exp(sum(ratios) / len(ratios)))

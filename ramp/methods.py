@@ -38,8 +38,9 @@ class RtnParams(Params):
     """Round-to-nearest on the affine grid."""
 
     clip: Literal["none", "mse"] = Field(
-        default="none", description="shrink each group's range to least squared error, or not"
+        default="none", description="shrink each group's range to least output error on calibration text, or not"
     )
+    sym: bool = Field(default=False, description="symmetric grids: zero-point 2^(bits-1) everywhere; stored alike")
 
 
 class GptqParams(Params):
@@ -49,10 +50,13 @@ class GptqParams(Params):
         default=True, description="quantize columns by falling Hessian diagonal (its static-groups form)"
     )
     damping: float = Field(default=0.01, gt=0, description="added to the Hessian's diagonal, as a fraction of its mean")
-    block_size: int = Field(default=128, gt=0, description="columns updated lazily at a time; speed only")
+    block_size: int = Field(default=16, gt=0, description="columns taken one by one between updates; speed only")
     clip: Literal["none", "mse"] = Field(
-        default="none", description="shrink each group's range to least squared error, or not"
+        default="none",
+        description="shrink each group's range to least output error on calibration text, channels taken apart "
+        "(squared errors weighted by the Hessian's diagonal), or not",
     )
+    sym: bool = Field(default=False, description="symmetric grids: zero-point 2^(bits-1) everywhere; stored alike")
 
 
 def never_skip() -> str | None:

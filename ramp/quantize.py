@@ -64,7 +64,6 @@ def quantize_model(
     """
     import torch
 
-    from ramp.block_visit import SITE_LEADERS
     from ramp.calibration import each_block, stream
     from ramp.folding import folder
     from ramp.quantizers.site import needs_hessian, quantize_site
@@ -81,7 +80,7 @@ def quantize_model(
         raise QuantizationError("this quantizer calibrates: give calibration text (--text)")
 
     def quantize(weights: dict[str, Tensor], hessian: Tensor | None) -> dict[str, QuantizedLinear]:
-        own = group_size_for(next(iter(weights.values())).shape[1], group_size)
+        own = group_size_for(next(iter(weights.values())).shape[1], group_size, next(iter(weights)))
         menu = {name: [bits[name]] for name in weights}
         found = {name: q for (name, _), q in quantize_site(weights, hessian, menu, own, quantizer, params).items()}
         for name, q in found.items():
@@ -96,11 +95,14 @@ def quantize_model(
 
     def visit(block: BlockVisit) -> None:
         collect_others(block.block, block.layer)
-        for kind in SITE_LEADERS:
+
+        def change(kind: str, hessian: Tensor) -> None:
             roles = {block.specs[role].name: role for role in block.readers(kind)}
             weights = {name: block.linears[role].weight for name, role in roles.items()}
-            for name, q in quantize(weights, block.hessian(kind)).items():
+            for name, q in quantize(weights, hessian).items():
                 block.replace(roles[name], q.dequantize(torch.float32))
+
+        block.each_site(change)
 
     if calibrates and windows is not None:
         stream(model_dir, windows, visit, device=device, fold=edit, batch=batch)

@@ -24,6 +24,9 @@ MIN_BITS, MAX_BITS = 2, 8
 GROUP_SIZES = (128, 64, 32)
 """Group sizes to fall back to, in this order, where the requested one does not divide a row."""
 
+WHOLE_ROW = -1
+"""The group size that asks for one group per row, the field's *per-channel* quantization (written so by gptqmodel)."""
+
 SCALE_BYTES = 2
 """One float16 scale per group."""
 
@@ -42,18 +45,22 @@ def check_bits(bits: int) -> int:
     return int(bits)
 
 
-def group_size_for(d_in: int, requested: int) -> int:
+def group_size_for(d_in: int, requested: int, name: str = "") -> int:
     """The group size that a row of ``d_in`` weights gets.
 
-    ``requested`` where it divides the row, else the largest of 128, 64 and 32 below it that does.
+    ``requested`` where it divides the row, else the largest of 128, 64 and 32 below it that does; -1 is the whole
+    row. Raises ``SizeError``, naming the linear ``name``, where none divides it.
     """
+    where = f"{name}: " if name else ""
+    if requested == WHOLE_ROW:
+        return d_in
     if requested < 1:
-        raise SizeError(f"group size {requested} is not positive: ask for 128, 64 or 32")
+        raise SizeError(f"{where}group size {requested} is not positive: ask for 128, 64 or 32, or -1 for whole rows")
     for size in (requested, *(size for size in GROUP_SIZES if size < requested)):
         if d_in % size == 0:
             return size
     raise SizeError(
-        f"rows of {d_in} weights divide into groups of neither {requested} nor a smaller one of "
+        f"{where}rows of {d_in} weights divide into groups of neither {requested} nor a smaller one of "
         f"{', '.join(map(str, GROUP_SIZES))}: ask for a group size that divides {d_in}"
     )
 

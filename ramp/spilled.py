@@ -21,7 +21,7 @@ class SpilledLinears(Mapping[str, QuantizedLinear]):
 
     def __init__(self, path: Path, linears: Sequence[LinearSpec], bits: Mapping[str, int], group_size: int) -> None:
         self._path, self._bits = path, bits
-        self._groups = {x.name: group_size_for(x.d_in, group_size) for x in linears}
+        self._groups = {x.name: group_size_for(x.d_in, group_size, x.name) for x in linears}
         self._file = TensorFile(path, bank_layout(linears, {n: [b] for n, b in bits.items()}, group_size), {})
         self._reader: Any = None
 

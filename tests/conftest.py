@@ -87,3 +87,21 @@ def tiny_qwen2_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     size = save_tokenizer(folder)
     config = Qwen2Config(vocab_size=size, bos_token_id=1, eos_token_id=0, tie_word_embeddings=True, **SHAPE)
     return save_random_model(folder, config, seed=1)
+
+
+@pytest.fixture(scope="session")
+def peaked_llama_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama with a few loud channels, as real ones have: without them AWQ has nothing to find."""
+    from safetensors.torch import load_file, save_file
+    from transformers import LlamaConfig
+
+    folder = tmp_path_factory.mktemp("peaked")
+    size = save_tokenizer(folder)
+    shape = {**SHAPE, "max_position_embeddings": 64}
+    save_random_model(folder, LlamaConfig(vocab_size=size, tie_word_embeddings=False, **shape))
+    state = load_file(folder / "model.safetensors")
+    for name in state:
+        if "layernorm" in name:
+            state[name][::13] *= 20
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder

@@ -1,19 +1,29 @@
-"""The affine grid: group-wise, asymmetric, integer zero-point, float16 scale. Round to nearest is here too.
+"""The affine grid: group-wise, integer zero-point, float16 scale. Round to nearest is here too.
 
 A weight w of a group becomes the code q = clamp(round(w / s) + z, 0, 2^bits - 1) and comes back as (q - z) * s.
 The zero-point z is itself a code, so 0 is always on the grid and a group's range always includes it.
 The scale is rounded to float16 *before* codes are computed: codes are nearest on the grid that is stored.
+
+| grid | scale s of a group | zero-point z |
+| --- | --- | --- |
+| asymmetric (default) | (max - min) / (2^bits - 1) | round(-min / s) |
+| symmetric (``sym``) | 2 max abs(w) / (2^bits - 1) | 2^(bits - 1), the same everywhere |
+
+Both are stored alike, zero-points included, so that a row's bytes do not depend on ``sym``. The symmetric scale is that
+of GPTQ's authors (IST-DASLab/gptq, ``Quantizer.find_params``): the grid is wider than the range by half a step at the
+lower end and narrower by half a step at the upper one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ramp.errors import RampError
-from ramp.sizes import MAX_BITS, MIN_BITS
+from ramp.sizes import MAX_BITS, MIN_BITS, WHOLE_ROW
 
 SCALE_MIN = 2.0**-14
 """Smallest normal float16. Smaller scales would be subnormal, which some kernels flush to zero."""
@@ -69,12 +79,17 @@ def label(name: str) -> str:
     return name or "the weight"
 
 
-def check_weight(weight: Tensor, bits: int, group_size: int, name: str) -> None:
-    """Raise ``QuantizeError`` unless ``weight`` is a finite matrix that the grid can take."""
+def check_weight(weight: Tensor, bits: int, group_size: int, name: str) -> int:
+    """The group size that a weight gets (-1 stands for its whole row); ``QuantizeError`` unless the grid can take it.
+
+    That is: a finite matrix, a whole width from 2 to 8, groups that divide its rows.
+    """
     if weight.dim() != 2:
         raise QuantizeError(f"{label(name)} has shape {list(weight.shape)}: only matrices [d_out, d_in] are quantized")
     if bits != int(bits) or not MIN_BITS <= bits <= MAX_BITS:
         raise QuantizeError(f"{label(name)}: {bits} bits asked for, the affine grid has {MIN_BITS} to {MAX_BITS}")
+    if group_size == WHOLE_ROW:
+        group_size = weight.shape[1]
     if group_size < 1 or weight.shape[1] % group_size:
         raise QuantizeError(
             f"{label(name)}: groups of {group_size} do not divide rows of {weight.shape[1]}: "
@@ -83,22 +98,28 @@ def check_weight(weight: Tensor, bits: int, group_size: int, name: str) -> None:
     if not bool(torch.isfinite(weight).all()):
         bad = int((~torch.isfinite(weight)).sum())
         raise QuantizeError(f"{label(name)} has {bad} weights that are NaN or infinite: the checkpoint is damaged")
+    return group_size
 
 
-def grid_for_range(low: Tensor, high: Tensor, bits: int, name: str = "") -> tuple[Tensor, Tensor]:
+def grid_for_range(low: Tensor, high: Tensor, bits: int, name: str = "", *, sym: bool = False) -> tuple[Tensor, Tensor]:
     """Scales and zero-points of groups that span [low, high].
 
-    low, high: float, equal shapes; both are moved to include 0.
+    low, high: float, equal shapes; both are moved to include 0, and with ``sym`` to lie equally far from it.
     Returns (scales, zeros), both in low's dtype: scales exactly representable in float16, zeros whole.
     """
     top = 2**bits - 1
     low, high = low.clamp(max=0), high.clamp(min=0)
+    if sym:
+        high = torch.maximum(-low, high)
+        low = -high
     exact = (high - low) / top
     if bool((exact > SCALE_MAX).any()):
         raise QuantizeError(f"{label(name)} spans {float((high - low).max()):.3g}: too wide for a float16 scale")
     # A group of zeros has no range: scale 1, so that every code is the zero-point.
     exact = torch.where(high == low, torch.ones_like(exact), exact)
     scales = exact.clamp(SCALE_MIN, SCALE_MAX).to(torch.float16).to(low.dtype)
+    if sym:
+        return scales, torch.full_like(scales, 2 ** (bits - 1))
     return scales, torch.round(-low / scales).clamp(0, top)
 
 
@@ -108,7 +129,14 @@ def nearest_codes(weight: Tensor, scales: Tensor, zeros: Tensor, bits: int) -> T
 
 
 def group_grid(
-    weight: Tensor, bits: int, group_size: int, *, clip: str = "none", importance: Tensor | None = None, name: str = ""
+    weight: Tensor,
+    bits: int,
+    group_size: int,
+    *,
+    clip: str = "none",
+    importance: Tensor | None = None,
+    name: str = "",
+    sym: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Scales and zero-points of every group of a weight matrix.
 
@@ -120,23 +148,58 @@ def group_grid(
     """
     d_out, d_in = weight.shape
     groups = weight.reshape(d_out, d_in // group_size, group_size)
-    low, high = groups.amin(-1), groups.amax(-1)
     if clip == "none":
-        return grid_for_range(low, high, bits, name)
+        return grid_for_range(groups.amin(-1), groups.amax(-1), bits, name, sym=sym)
     if clip != "mse":
         raise QuantizeError(f"{label(name)}: unknown clip '{clip}' (known: none, mse)")
     share = None if importance is None else importance.to(weight.dtype).view(1, -1, group_size)
-    scales, zeros = grid_for_range(low, high, bits, name)
+
+    def squared(difference: Tensor) -> Tensor:
+        squares = difference.square_()
+        return (squares if share is None else squares.mul_(share)).sum(-1)
+
+    return best_range(groups, bits, squared, name, sym=sym)
+
+
+def best_range(
+    groups: Tensor, bits: int, error: Callable[[Tensor], Tensor], name: str = "", *, sym: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The grids whose range, shrunk at both ends by one of ``SHRINKS``, has the least error; the first of equals.
+
+    groups: float [d_out, n_groups, group_size]; ``error`` maps rounding differences of that shape, which it may
+    overwrite, to [d_out, n_groups]. Returns (scales, zeros) [d_out, n_groups].
+    """
+    low, high = groups.amin(-1), groups.amax(-1)
+    scales, zeros = grid_for_range(low, high, bits, name, sym=sym)
     best = torch.full_like(low, torch.inf)
     for shrink in SHRINKS:
-        s, z = grid_for_range(low * shrink, high * shrink, bits, name)
+        s, z = grid_for_range(low * shrink, high * shrink, bits, name, sym=sym)
         wide_s, wide_z = s.unsqueeze(-1), z.unsqueeze(-1)
-        error = nearest_codes(groups, wide_s, wide_z, bits).sub_(wide_z).mul_(wide_s).sub_(groups).square_()
-        error = (error if share is None else error.mul_(share)).sum(-1)
-        better = error < best
-        best = torch.where(better, error, best)
+        found = error(nearest_codes(groups, wide_s, wide_z, bits).sub_(wide_z).mul_(wide_s).sub_(groups))
+        better = found < best
+        best = torch.where(better, found, best)
         scales, zeros = torch.where(better, s, scales), torch.where(better, z, zeros)
     return scales, zeros
+
+
+def encode(weight: Tensor, scales: Tensor, zeros: Tensor, bits: int, group_size: int) -> QuantizedLinear:
+    """A weight [d_out, d_in] rounded to the nearest codes of given grids, [d_out, n_groups] each."""
+    d_out, d_in = weight.shape
+    groups = weight.reshape(d_out, d_in // group_size, group_size)
+    codes = nearest_codes(groups, scales.unsqueeze(-1), zeros.unsqueeze(-1), bits)
+    return QuantizedLinear(
+        codes=codes.to(torch.uint8).view(d_out, d_in),
+        scales=scales.to(torch.float16),
+        zeros=zeros.to(torch.uint8),
+        bits=int(bits),
+        group_size=group_size,
+    )
+
+
+def as_float(weight: Tensor) -> Tensor:
+    """A weight in an arithmetic that the grid can be computed in: float32, or float64 as it is."""
+    weight = weight.detach()
+    return weight if weight.dtype in (torch.float32, torch.float64) else weight.to(torch.float32)
 
 
 def quantize_rtn(
@@ -147,24 +210,25 @@ def quantize_rtn(
     clip: str = "none",
     importance: Tensor | None = None,
     name: str = "",
+    sym: bool = False,
 ) -> QuantizedLinear:
     """Round to nearest: every weight to the closest code of its group's grid.
 
-    weight: float [d_out, d_in], d_in a multiple of ``group_size``; see ``group_grid`` for ``clip`` and
-    ``importance``. Raises ``QuantizeError``, naming ``name``, for weights that are NaN or infinite.
+    weight: float [d_out, d_in], d_in a multiple of ``group_size`` (-1: one group per row); see ``group_grid`` for
+    ``clip`` and ``importance``. Raises ``QuantizeError``, naming ``name``, for weights that are NaN or infinite.
     """
-    check_weight(weight, bits, group_size, name)
-    weight = weight.detach()
-    if weight.dtype not in (torch.float32, torch.float64):
-        weight = weight.to(torch.float32)
-    d_out, d_in = weight.shape
-    scales, zeros = group_grid(weight, bits, group_size, clip=clip, importance=importance, name=name)
-    groups = weight.reshape(d_out, d_in // group_size, group_size)
-    codes = nearest_codes(groups, scales.unsqueeze(-1), zeros.unsqueeze(-1), bits)
-    return QuantizedLinear(
-        codes=codes.to(torch.uint8).view(d_out, d_in),
-        scales=scales.to(torch.float16),
-        zeros=zeros.to(torch.uint8),
-        bits=int(bits),
-        group_size=group_size,
-    )
+    group_size = check_weight(weight, bits, group_size, name)
+    weight = as_float(weight)
+    scales, zeros = group_grid(weight, bits, group_size, clip=clip, importance=importance, name=name, sym=sym)
+    return encode(weight, scales, zeros, bits, group_size)
+
+
+def round_trip(weight: Tensor, bits: int, group_size: int, *, name: str = "", sym: bool = False) -> Tensor:
+    """``quantize_rtn(...).dequantize()`` of a float weight [d_out, d_in], without making codes: for searches.
+
+    The same numbers to the bit (codes, zero-points and scales are exact in float32); ``group_size`` divides d_in.
+    """
+    scales, zeros = group_grid(weight, bits, group_size, name=name, sym=sym)
+    wide_scales, wide_zeros = scales.unsqueeze(-1), zeros.unsqueeze(-1)
+    groups = weight.reshape(weight.shape[0], -1, group_size)
+    return nearest_codes(groups, wide_scales, wide_zeros, bits).sub_(wide_zeros).mul_(wide_scales).view(weight.shape)

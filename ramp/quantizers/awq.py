@@ -4,7 +4,9 @@ Multiplying column j of a weight by s_j and dividing the activation by it change
 rounding error of salient columns shrinks by s_j. AWQ takes s = mean|X|^r and searches r (eq. 4 and 5 of the paper) for
 the least output error at the widths in question. The scales are folded into the preceding operation by
 ``ramp.folding``; here are pure functions of weights and statistics. The error is exact over the calibration tokens,
-tr(dW H dW^T) with H = X^T X / n, where the original runs a sample of tokens through the layer.
+tr(dW H dW^T) with H = X^T X / n, where the original runs a sample of tokens through the layer
+(``ramp.quantizers.reference.search_scale_reference`` does). The second half of AWQ, its clip search, is
+``ramp.quantizers.clip``.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ramp.quantizers.affine import QuantizeError, label, quantize_rtn
-from ramp.quantizers.gptq import output_error
+from ramp.quantizers.affine import QuantizeError, as_float, check_weight, label, round_trip
+from ramp.quantizers.gptq import check_hessian, output_error
 
 GRID = 20
 """Points of the search over r in [0, 1): 0, 0.05, ..., 0.95, as in llm-awq (``n_grid = 20``)."""
@@ -58,14 +60,22 @@ def smoothquant_scale(absmax: Tensor, weights_absmax: Tensor, alpha: float) -> T
 
 
 def scaled_error(
-    weights: Sequence[Tensor], hessian: Tensor, scale: Tensor, bits: Sequence[int], group_size: int, name: str = ""
+    weights: Sequence[Tensor],
+    hessian: Tensor,
+    scale: Tensor,
+    bits: Sequence[int],
+    group_size: int,
+    name: str = "",
+    *,
+    sym: bool = False,
 ) -> float:
     """Sum over weights [d_out_i, d_in] and widths of tr(D H D^T) with D = Q(W diag(s)) diag(1/s) - W."""
     total = 0.0
     for weight in weights:
+        group = check_weight(weight, bits[0], group_size, name)
         scaled = weight * scale
         for width in bits:
-            rounded = quantize_rtn(scaled, width, group_size, name=name).dequantize(weight.dtype)
+            rounded = round_trip(scaled, width, group, name=name, sym=sym)
             total += output_error(rounded.div_(scale).sub_(weight), hessian)
     return total
 
@@ -81,6 +91,7 @@ def search_scale(
     *,
     max_rows: int | None = None,
     name: str = "",
+    sym: bool = False,
 ) -> tuple[Tensor, float, float]:
     """The AWQ scale of one input, shared by all linears that read it: (scale [d_in], error before, error after).
 
@@ -90,24 +101,25 @@ def search_scale(
     with ``max_rows`` every candidate is scored on at most that many evenly spaced output rows of each weight (rows
     are independent), and only the best ``FINALISTS`` of them on all rows.
 
-    r = 0, no scaling, is always among the last, so the error after is at most the error before.
+    r = 0, no scaling, is always among the last, so the error after is at most the error before. Raises
+    ``QuantizeError`` naming ``name``: an absmean or Hessian that is not finite, an input that no token reached.
     """
     d_in = hessian.shape[0]
     check_statistic(absmean, d_in, "mean activation", name)
-    if not bool(torch.isfinite(hessian).all()):
-        raise QuantizeError(f"{label(name)}: the Hessian has NaN or infinite entries: calibration overflowed before it")
+    check_hessian(hessian, name)
+    hessian = as_float(hessian)
     whole = [w.detach().to(hessian.dtype) for w in weights]
     candidates = [awq_scale(absmean.to(hessian.dtype), step / grid) for step in range(1, grid)]
     if tie is not None:
         candidates = [tie(scale) for scale in candidates]
     if max_rows is not None and any(w.shape[0] > max_rows for w in whole):
         some = [spread_rows(w, max_rows) for w in whole]
-        heats = [scaled_error(some, hessian, scale, bits, group_size, name) for scale in candidates]
+        heats = [scaled_error(some, hessian, scale, bits, group_size, name, sym=sym) for scale in candidates]
         candidates = [candidates[index] for index in sorted(np.argsort(heats, kind="stable")[:FINALISTS].tolist())]
     best = torch.ones_like(absmean, dtype=hessian.dtype)
-    before = after = scaled_error(whole, hessian, best, bits, group_size, name)
+    before = after = scaled_error(whole, hessian, best, bits, group_size, name, sym=sym)
     for scale in candidates:
-        error = scaled_error(whole, hessian, scale, bits, group_size, name)
+        error = scaled_error(whole, hessian, scale, bits, group_size, name, sym=sym)
         if error < after:
             best, after = scale, error
     return best, before, after

@@ -5,10 +5,22 @@ moving the columns that are still free by the optimal-brain step
 
     err_j = (w_j - quant(w_j)) / [H_F^-1]_jj,    W_F <- W_F - err_j [H_F^-1]_j,F        (eq. 2 and 3 of the paper)
 
-keeps that error small; F are the columns from j on. ``quantize_gptq_reference`` is that, one column at a time in
-float64: it is the specification. ``quantize_gptq`` gives the same codes with the paper's three steps to speed: one
-order of columns for all rows (step 1), updates of the columns outside a block delayed to the block's end (step 2),
-and all rows of all the inverses H_F^-1 read from one Cholesky factor (step 3).
+keeps that error small; F are the columns from j on. ``ramp.quantizers.reference.quantize_gptq_reference`` is that, one
+column at a time in float64: it is the specification, and what stands here gives the same codes.
+
+Here no inverse is ever formed. With H = R R^T, R upper triangular (one Cholesky factorization), and e_i = w_i -
+quant(w_i) counted from the *original* weights, the error is ||e R||^2, and column k is free to cancel what the ones
+before it left in component k: it rounds
+
+    w_k + sum_{i<k} e_i A_ik,    A_ik = R_ik / R_kk                                                              (*)
+
+which is where the optimal-brain steps of columns 1 .. k-1 have moved w_k (the LDL form of GPTQ: Chee et al., QuIP,
+NeurIPS 2023, arXiv:2307.13304, section 4 and theorem 6). Compared with the paper's Cholesky factor of H^-1 this saves
+the triangular inverse, three quarters of the factorization's work, and its rounding errors.
+
+The sums of (*) are lazily batched (the paper's step 2), by halving: the left half of the columns is finished, its
+errors enter the right half's sums in one matrix product, then the right half is finished; only at ``block_size``
+columns are they taken one by one.
 
 Columns go by falling diagonal of H (``act_order``) or as they stand. With ``act_order`` every group's grid is fixed
 beforehand from the original weights (*static groups*), so that a group is a run of neighbouring columns in memory
@@ -18,7 +30,7 @@ whatever the order; without it a group's grid is computed from the updated weigh
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,10 +39,10 @@ from torch import Tensor
 from ramp.quantizers.affine import (
     QuantizedLinear,
     QuantizeError,
+    as_float,
     check_weight,
     group_grid,
     label,
-    nearest_codes,
 )
 
 logger = logging.getLogger(__name__)
@@ -38,15 +50,18 @@ logger = logging.getLogger(__name__)
 DAMPING = 0.01
 """Share of the mean diagonal added to the diagonal: the paper's 1 % (section 3.3, step 3)."""
 
-BLOCK_SIZE = 128
-"""Columns between two delayed updates: the paper's B = 128."""
+BLOCK_SIZE = 16
+"""Columns taken one by one between two matrix products. Speed only; measured in docs/decisions.md."""
+
+SWEEP_BYTES = 1 << 29
+"""Working memory of one sweep: rows beyond it wait for the next (two float32 matrices [d_in, rows])."""
 
 
 @dataclass(frozen=True)
 class Prepared:
     """What GPTQ needs of one Hessian; shared by every linear that reads the same input, and by every width."""
 
-    upper: Tensor  # float [d_in, d_in] upper triangular U, H^-1 = U^T U, rows and columns in the order of ``order``
+    feedback: Tensor  # float [d_in, d_in]: A of equation (*), strictly upper triangular part; order of ``order``
     order: Tensor  # int64 [d_in]: order[i] is the column quantized i-th
     diagonal: Tensor  # float [d_in]: damped diagonal of H in the original order
     dead: Tensor  # bool [d_in]: input channels that were zero on all calibration tokens
@@ -58,33 +73,35 @@ def output_error(difference: Tensor, hessian: Tensor) -> float:
     return float(torch.einsum("ij,ij->", difference @ hessian.to(difference.dtype), difference))
 
 
-def damp(hessian: Tensor, damping: float, name: str = "") -> tuple[Tensor, Tensor]:
-    """A damped copy of H, and which channels are dead (zero diagonal).
-
-    A dead channel's weights cannot matter to the calibration data: like the reference implementation
-    (IST-DASLab/gptq, ``fasterquant``) its diagonal is made positive and its weights are set to zero by the caller.
-    The value is the mean of the living diagonals, where the reference has 1, so that H's scale does not matter.
-    """
+def check_hessian(hessian: Tensor, name: str = "") -> Tensor:
+    """The diagonal of a Hessian [d_in, d_in]; ``QuantizeError`` unless it is square, finite and not zero."""
     if hessian.dim() != 2 or hessian.shape[0] != hessian.shape[1]:
         raise QuantizeError(f"{label(name)}: a Hessian is square, this one is {list(hessian.shape)}")
     if not bool(torch.isfinite(hessian).all()):
         raise QuantizeError(f"{label(name)}: the Hessian has NaN or infinite entries: calibration overflowed before it")
+    if not bool(hessian.diagonal().any()):
+        raise QuantizeError(f"{label(name)}: the Hessian is zero: no calibration token reached this input")
+    return hessian.diagonal()
+
+
+def damped_diagonal(hessian: Tensor, damping: float, name: str = "") -> tuple[Tensor, Tensor, float]:
+    """(damped diagonal of H [d_in], which channels are dead, what the damping added).
+
+    A dead channel (zero diagonal) cannot matter to the calibration data: like the reference implementation
+    (IST-DASLab/gptq, ``fasterquant``) its diagonal is made positive and its weights are set to zero by the caller.
+    The value is the mean of the living diagonals, where the reference has 1, so that H's scale does not matter.
+    """
     if damping < 0:
         raise QuantizeError(f"{label(name)}: damping {damping} is negative")
-    hessian = hessian.detach().clone()
-    if hessian.dtype not in (torch.float32, torch.float64):
-        hessian = hessian.to(torch.float32)
-    diagonal = hessian.diagonal()  # a view
+    diagonal = check_hessian(hessian, name).detach().clone()
     dead = diagonal == 0
     count = int(dead.sum())
-    if count == hessian.shape[0]:
-        raise QuantizeError(f"{label(name)}: the Hessian is zero: no calibration token reached this input")
     mean = diagonal[~dead].mean()
     if count:
         logger.warning("%s: %d of %d input channels are dead, their weights become 0", label(name), count, len(dead))
         diagonal[dead] = mean
-    diagonal += damping * mean
-    return hessian, dead
+    added = damping * float(mean)
+    return diagonal + added, dead, added
 
 
 def column_order(diagonal: Tensor, act_order: bool) -> Tensor:
@@ -94,41 +111,48 @@ def column_order(diagonal: Tensor, act_order: bool) -> Tensor:
     return torch.arange(diagonal.shape[0], device=diagonal.device)
 
 
-def inverse_factor(hessian: Tensor) -> Tensor | None:
-    """U upper triangular with H^-1 = U^T U, or None where H is not positive definite in its precision.
+def upper_factor(backwards: Tensor) -> Tensor | None:
+    """R upper triangular with H = R R^T, or None where H is not positive definite in its precision.
 
-    With J the reversal of rows and columns and J H J = L L^T, R = J L J is upper triangular, H = R R^T, and
-    U = R^-1: one factorization and one triangular inverse, instead of inverting H and factoring the inverse.
+    ``backwards`` is H with rows and columns in reverse order, J H J: with J H J = L L^T, R = J L J.
     """
-    lower, info = torch.linalg.cholesky_ex(hessian.flip(0, 1))
-    if int(info):
+    lower, info = torch.linalg.cholesky_ex(backwards)
+    if int(info) or not bool(torch.isfinite(lower).all()):
         return None
-    eye = torch.eye(hessian.shape[0], dtype=hessian.dtype, device=hessian.device)
-    factor = torch.linalg.solve_triangular(lower, eye, upper=False).flip(0, 1).contiguous()
-    return factor if bool(torch.isfinite(factor).all()) else None
+    return lower.flip(0, 1)
 
 
 def prepare(hessian: Tensor, *, act_order: bool = True, damping: float = DAMPING, name: str = "") -> Prepared:
-    """Order the columns and factor the damped inverse of ``hessian`` [d_in, d_in], float32 or float64.
+    """Order the columns and factor the damped ``hessian`` [d_in, d_in], float32 or float64.
 
     Factored in the Hessian's precision, then in float64 if that fails. Raises ``QuantizeError`` naming ``name``
-    for a Hessian with NaN entries, of zeros, or not positive definite even so.
+    for a Hessian with NaN entries, of zeros, or not positive definite even so. The log tells where only the damping
+    keeps channels apart that the calibration tokens do not distinguish.
     """
-    damped, dead = damp(hessian, damping, name)
-    diagonal = damped.diagonal().clone()
+    diagonal, dead, added = damped_diagonal(as_float(hessian), damping, name)
     order = column_order(diagonal, act_order)
-    ordered = damped[order][:, order]
-    upper = inverse_factor(ordered)
-    if upper is None:
-        logger.info("%s: Hessian not positive definite in %s, factored in float64", label(name), ordered.dtype)
-        upper = inverse_factor(ordered.to(torch.float64))
-        if upper is None:
+    reverse = order.flip(0)
+    backwards = as_float(hessian).index_select(0, reverse).index_select(1, reverse)
+    backwards.diagonal().copy_(diagonal[reverse])
+    factor = upper_factor(backwards)
+    if factor is None:
+        logger.info("%s: Hessian not positive definite in %s, factored in float64", label(name), backwards.dtype)
+        factor = upper_factor(backwards.to(torch.float64))
+        if factor is None:
             raise QuantizeError(
                 f"{label(name)}: the Hessian is not positive definite at damping {damping}: "
                 "raise the damping or calibrate on more text"
             )
-        upper = upper.to(hessian.dtype if hessian.dtype == torch.float64 else torch.float32)
-    return Prepared(upper=upper, order=order, diagonal=diagonal, dead=dead, act_order=act_order)
+    pivots = factor.diagonal().clone()
+    # pivot^2 is what is left of a channel, given all that come after it
+    close = int((pivots.square() < 10 * added).sum())
+    if close:
+        logger.info(
+            "%s: damping %g (%.3g) is a tenth or more of what tells %d of %d input channels from the others",
+            label(name), damping, added, close, len(pivots),
+        )  # fmt: skip
+    feedback = factor.div_(pivots).to(backwards.dtype)
+    return Prepared(feedback=feedback, order=order, diagonal=diagonal, dead=dead, act_order=act_order)
 
 
 def quantize_gptq(
@@ -142,16 +166,18 @@ def quantize_gptq(
     block_size: int = BLOCK_SIZE,
     clip: str = "none",
     name: str = "",
+    sym: bool = False,
 ) -> QuantizedLinear:
-    """Quantize one weight matrix [d_out, d_in] by GPTQ.
+    """Quantize one weight matrix [d_out, d_in] by GPTQ, in groups of ``group_size`` (-1: one group per row).
 
     ``hessian`` [d_in, d_in] is X^T X / n, or what ``prepare`` made of it (then ``act_order`` and ``damping`` are
-    those it was prepared with). ``clip="mse"`` searches every group's range, errors weighted by H's diagonal.
-    Works in float32, or in float64 for a float64 weight. Raises ``QuantizeError`` naming ``name``.
+    those it was prepared with). ``clip="mse"`` searches every group's range, errors weighted by H's diagonal;
+    ``sym`` takes symmetric grids. Works in float32, or in float64 for a float64 weight. Raises ``QuantizeError``
+    naming ``name``.
     """
     if not isinstance(hessian, Prepared):
         hessian = prepare(hessian, act_order=act_order, damping=damping, name=name)
-    found = quantize_gptq_site({name: weight}, hessian, [bits], group_size, block_size=block_size, clip=clip)
+    found = quantize_gptq_site({name: weight}, hessian, [bits], group_size, block_size=block_size, clip=clip, sym=sym)
     return found[name, bits]
 
 
@@ -163,134 +189,157 @@ def quantize_gptq_site(
     *,
     block_size: int = BLOCK_SIZE,
     clip: str = "none",
+    sym: bool = False,
+    sweep_bytes: int = SWEEP_BYTES,
 ) -> dict[tuple[str, int], QuantizedLinear]:
-    """Quantize linears that read one input, at several widths, in one sweep over the columns.
+    """Quantize linears that read one input, at several widths, in as few sweeps over the columns as memory allows.
 
     weights: name -> [d_out_i, d_in]. Rows are independent in GPTQ, so rows of all linears at all widths stand side
     by side and share each column's few small operations; the results are those of ``quantize_gptq`` one by one.
-    Memory: about three matrices of [d_in, len(widths) * sum d_out_i] float32.
+    ``sweep_bytes`` bounds the working memory beside weights and results.
     """
     d_in = prepared.order.shape[0]
     for name, weight in weights.items():
         if weight.dim() == 2 and weight.shape[1] != d_in:
             raise QuantizeError(f"{label(name)} is {list(weight.shape)}, its Hessian [{d_in}, {d_in}]")
         for bits in widths:
-            check_weight(weight, bits, group_size, name)
+            group = check_weight(weight, bits, group_size, name)
     dtype = torch.float64 if any(w.dtype == torch.float64 for w in weights.values()) else torch.float32
-    live = {name: w.detach().to(dtype).masked_fill(prepared.dead, 0) for name, w in weights.items()}
-    jobs = [(name, bits) for bits in widths for name in weights]
-    codes, scales, zeros = sweep([live[name] for name, _ in jobs], jobs, prepared, group_size, block_size, clip)
-    found, row = {}, 0
-    for name, bits in jobs:
-        rows = slice(row, row + live[name].shape[0])
-        found[name, bits] = QuantizedLinear(
-            codes=codes[:, rows].T.contiguous(),
-            scales=scales[:, rows].T.to(torch.float16).contiguous(),
-            zeros=zeros[:, rows].T.to(torch.uint8).contiguous(),
+    found = {
+        (name, bits): QuantizedLinear(
+            codes=weight.new_empty(weight.shape, dtype=torch.uint8),
+            scales=weight.new_empty((len(weight), d_in // group), dtype=torch.float16),
+            zeros=weight.new_empty((len(weight), d_in // group), dtype=torch.uint8),
             bits=bits,
-            group_size=group_size,
+            group_size=group,
         )
-        row = rows.stop
+        for bits in widths
+        for name, weight in weights.items()
+    }
+    limit = max(1, sweep_bytes // (2 * d_in * (8 if dtype == torch.float64 else 4)))
+    for pieces in row_pieces([(name, bits, len(weights[name])) for bits in widths for name in weights], limit):
+        parts = [weights[name][rows].detach().to(dtype).masked_fill(prepared.dead, 0) for name, _, rows in pieces]
+        sweep = Sweep(parts, [bits for _, bits, _ in pieces], prepared, group, clip, sym, [n for n, _, _ in pieces])
+        sweep.descend(0, d_in, block_size)
+        for (name, bits, rows), codes, scales, zeros in zip(pieces, *sweep.results(), strict=True):
+            q = found[name, bits]
+            q.codes[rows], q.scales[rows], q.zeros[rows] = codes, scales, zeros
     return found
 
 
-def sweep(
-    weights: Sequence[Tensor],
-    jobs: Sequence[tuple[str, int]],
-    prepared: Prepared,
-    group_size: int,
-    block_size: int,
-    clip: str,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Algorithm 1 of the paper over the rows of all jobs, matrices held transposed so that a column is contiguous.
+Piece = tuple[str, int, slice]
+"""Rows of one linear at one width: (name, bits, rows)."""
 
-    weights: one [d_out_i, d_in] per (name, bits) of ``jobs``, dead channels zeroed; R = sum d_out_i.
-    Returns codes uint8 [d_in, R] in the original column order, scales and zeros float [n_groups, R].
-    """
-    d_in = prepared.order.shape[0]
-    columns = torch.cat([w.T for w in weights], dim=1)[prepared.order]  # (d_in, R), i-th row = i-th column in turn
-    upper = prepared.upper.to(columns.dtype)
-    pivots = upper.diagonal().tolist()  # sqrt([H_F^-1]_jj) for every j
-    rows = [w.shape[0] for w in weights]
-    top = torch.cat([columns.new_full((n,), 2.0**bits - 1) for n, (_, bits) in zip(rows, jobs, strict=True)])
 
-    def grids(parts: Sequence[Tensor], importance: Tensor) -> tuple[Tensor, Tensor]:
+def row_pieces(jobs: Sequence[tuple[str, int, int]], limit: int) -> Iterator[list[Piece]]:
+    """Cut jobs (name, bits, d_out) into runs of at most ``limit`` rows each."""
+    run: list[Piece] = []
+    room = limit
+    for name, bits, d_out in jobs:
+        start = 0
+        while start < d_out:
+            stop = min(d_out, start + room)
+            run.append((name, bits, slice(start, stop)))
+            room -= stop - start
+            start = stop
+            if not room:
+                yield run
+                run, room = [], limit
+    if run:
+        yield run
+
+
+class Sweep:
+    """One pass over the columns for R rows, matrices held transposed so that a column is contiguous memory."""
+
+    def __init__(
+        self,
+        weights: Sequence[Tensor],
+        bits: Sequence[int],
+        prepared: Prepared,
+        group_size: int,
+        clip: str,
+        sym: bool,
+        names: Sequence[str],
+    ) -> None:
+        """weights: [d_out_i, d_in] each, dead channels zeroed, one width each; R = sum d_out_i."""
+        self.prepared, self.group_size, self.clip, self.sym = prepared, group_size, clip, sym
+        self.bits, self.names, self.rows = bits, names, [w.shape[0] for w in weights]
+        together = weights[0] if len(weights) == 1 else torch.cat(list(weights))
+        # (d_in, R), i-th row = i-th column in turn: the weights, and behind the front what they were off, e_i
+        self.columns = together.T.contiguous()
+        if prepared.act_order:
+            self.columns = self.columns.index_select(0, prepared.order)
+        self.sums = self.columns.clone()  # (*), and behind the front the codes less the zero-point
+        self.feedback = prepared.feedback.to(self.columns.dtype)
+        self.tops = torch.cat([self.columns.new_full((n,), 2.0**b - 1) for n, b in zip(self.rows, bits, strict=True)])
+        n_groups = len(prepared.order) // group_size
+        self.scales, self.zeros, self.lows, self.highs = (
+            self.columns.new_empty(n_groups, self.columns.shape[1]) for _ in range(4)
+        )
+        self.group_of = (prepared.order // group_size).tolist()
+        if prepared.act_order:
+            self.set_grids(weights, slice(None), prepared.diagonal)
+
+    def set_grids(self, parts: Sequence[Tensor], groups: slice, importance: Tensor) -> None:
+        """Grids of some groups from weights [d_out_i, columns of these groups]; importance [columns]."""
         pairs = [
-            group_grid(part, bits, group_size, clip=clip, importance=importance, name=name)
-            for part, (name, bits) in zip(parts, jobs, strict=True)
+            group_grid(part, bits, self.group_size, clip=self.clip, importance=importance, name=name, sym=self.sym)
+            for part, bits, name in zip(parts, self.bits, self.names, strict=True)
         ]
-        return torch.cat([s for s, _ in pairs]).T.contiguous(), torch.cat([z for _, z in pairs]).T.contiguous()
+        self.scales[groups] = torch.cat([s for s, _ in pairs]).T
+        self.zeros[groups] = torch.cat([z for _, z in pairs]).T
+        self.lows[groups] = -self.zeros[groups]
+        self.highs[groups] = self.tops - self.zeros[groups]
 
-    if prepared.act_order:
-        scales, zeros = grids(weights, prepared.diagonal)  # (n_groups, R)
-    else:
-        scales, zeros = (columns.new_empty(d_in // group_size, columns.shape[1]) for _ in range(2))
-        # Whole groups per block: a group's grid is then computed from columns that miss no update.
-        block_size = group_size * max(1, block_size // group_size)
-    group_of = (prepared.order // group_size).tolist()
-    scale_rows, zero_rows = scales.unbind(0), zeros.unbind(0)
-    codes = torch.empty(columns.shape, dtype=torch.uint8, device=columns.device)
+    def descend(self, start: int, stop: int, block_size: int) -> None:
+        """Finish columns start .. stop - 1; ``sums`` already holds what all columns before ``start`` left them."""
+        size, group = stop - start, self.group_size
+        dynamic = not self.prepared.act_order
+        if dynamic and size == group:
+            self.grid_from_updated(start, stop)
+        if size <= block_size and (size <= group or not dynamic):
+            self.one_by_one(start, stop)
+            return
+        unit = group if dynamic and size > group else 1
+        middle = start + unit * (size // unit // 2)
+        self.descend(start, middle, block_size)
+        self.sums[middle:stop].addmm_(self.feedback[start:middle, middle:stop].T, self.columns[start:middle])
+        self.descend(middle, stop, block_size)
 
-    for start in range(0, d_in, block_size):
-        stop = min(start + block_size, d_in)
-        block, factor = columns[start:stop], upper[start:stop, start:stop]
-        errors, chosen = torch.empty_like(block), torch.empty_like(block)
-        # Views made once per block: slicing inside the loop would cost as much as the arithmetic.
-        turns = zip(block.unbind(0), errors.unbind(0), chosen.unbind(0), strict=True)
-        for i, (weight, error, code) in enumerate(turns):
-            group = group_of[start + i]
-            if not prepared.act_order and (start + i) % group_size == 0:
-                ahead = block[i : i + group_size].T.split(rows)
-                s, z = grids(ahead, prepared.diagonal[start + i : start + i + group_size])
-                scales[group], zeros[group] = s[0], z[0]
-            scale, zero = scale_rows[group], zero_rows[group]
-            torch.div(weight, scale, out=code).round_().add_(zero).clamp_(min=0)
-            torch.minimum(code, top, out=code)
-            torch.sub(code, zero, out=error).mul_(scale).sub_(weight).div_(pivots[start + i])  # minus err_j
-            if start + i + 1 < stop:
-                block[i + 1 :].addr_(factor[i, i + 1 :], error)
-        codes[prepared.order[start:stop]] = chosen.to(torch.uint8)
-        if stop < d_in:
-            columns[stop:].addmm_(upper[start:stop, stop:].T, errors)
-    return codes, scales, zeros
+    def grid_from_updated(self, start: int, stop: int) -> None:
+        """The grid of one group from its columns as the optimal-brain steps of all columns before it have moved them.
 
+        Such a step leaves the free part e_F of the error where (e R)_F = 0. With c the sums' part of (*), that is
+        e_F = -c (I + A_FF)^-1, whose first columns need A's triangle over the group alone.
+        """
+        moved = self.sums[start:stop] - self.columns[start:stop]
+        triangle = self.feedback[start:stop, start:stop].T  # strictly: the diagonal is taken as ones
+        moved = torch.linalg.solve_triangular(triangle, moved, upper=False, unitriangular=True)
+        parts = (self.columns[start:stop] + moved).T.split(self.rows)
+        group = start // self.group_size
+        self.set_grids(parts, slice(group, group + 1), self.prepared.diagonal[start:stop])
 
-def quantize_gptq_reference(
-    weight: Tensor,
-    hessian: Tensor,
-    bits: int,
-    group_size: int,
-    *,
-    act_order: bool = True,
-    damping: float = DAMPING,
-    clip: str = "none",
-    name: str = "",
-) -> QuantizedLinear:
-    """The specification of ``quantize_gptq``: float64, one column at a time, the inverse updated as columns leave.
+    def one_by_one(self, start: int, stop: int) -> None:
+        """Round each column at its sum (*) and add its error to the sums of the next ones of this block."""
+        errors, sums = self.columns[start:stop].unbind(0), self.sums[start:stop].unbind(0)
+        for i, (error, code) in enumerate(zip(errors, sums, strict=True)):
+            group = self.group_of[start + i]
+            scale = self.scales[group]
+            if i:
+                code.addmv_(self.columns[start : start + i].T, self.feedback[start : start + i, start + i])
+            torch.clamp(code.div_(scale).round_(), self.lows[group], self.highs[group], out=code)
+            error.addcmul_(code, scale, value=-1)
 
-    [H_F^-1] of the columns that remain follows from the one before by Gaussian elimination of the row and column
-    that left (eq. 3 of the paper). Cost d_in^3: for small matrices.
-    """
-    check_weight(weight, bits, group_size, name)
-    damped, dead = damp(hessian.to(torch.float64), damping, name)
-    diagonal = damped.diagonal()
-    order = column_order(diagonal, act_order)
-    w = weight.detach().to(torch.float64).masked_fill(dead, 0)
-    inverse = torch.linalg.inv(damped[order][:, order])
-    d_out, d_in = w.shape
-    scales, zeros = group_grid(w, bits, group_size, clip=clip, importance=diagonal, name=name)
-    codes = torch.zeros(d_out, d_in, dtype=torch.uint8)
-    w = w[:, order]
-    for i in range(d_in):
-        j = int(order[i])
-        group = j // group_size
-        if not act_order and j % group_size == 0:
-            here = slice(j, j + group_size)
-            s, z = group_grid(w[:, here], bits, group_size, clip=clip, importance=diagonal[here], name=name)
-            scales[:, group], zeros[:, group] = s[:, 0], z[:, 0]
-        code = nearest_codes(w[:, i], scales[:, group], zeros[:, group], bits)
-        error = (w[:, i] - (code - zeros[:, group]) * scales[:, group]) / inverse[i, i]
-        w[:, i:] -= torch.outer(error, inverse[i, i:])
-        inverse = inverse - torch.outer(inverse[:, i], inverse[i]) / inverse[i, i]
-        codes[:, j] = code.to(torch.uint8)
-    return QuantizedLinear(codes, scales.to(torch.float16), zeros.to(torch.uint8), bits, group_size)
+    def results(self) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """(codes uint8 [d_out_i, d_in], scales float16, zeros uint8 [d_out_i, n_groups]) of each part."""
+        d_in, total = self.sums.shape
+        codes = torch.empty(total, d_in, dtype=torch.uint8, device=self.sums.device)
+        position = torch.argsort(self.prepared.order)
+        wide = max(1, 256 // self.group_size)  # groups at a time: a slice of the codes as floats, not all of them
+        for group in range(0, len(self.zeros), wide):
+            zeros = self.zeros[group : group + wide].repeat_interleave(self.group_size, 0)
+            here = slice(group * self.group_size, group * self.group_size + len(zeros))
+            codes[:, here] = self.sums.index_select(0, position[here]).add_(zeros).to(torch.uint8).T
+        scales, zeros = self.scales.T.to(torch.float16), self.zeros.T.to(torch.uint8)
+        return tuple(list(part.split(self.rows)) for part in (codes, scales, zeros))  # type: ignore[return-value]

@@ -11,9 +11,6 @@ from ramp.quantizers.affine import QuantizedLinear, QuantizeError, quantize_rtn
 from ramp.quantizers.clip import quantize_clipped
 from ramp.quantizers.gptq import prepare, quantize_gptq_site
 
-SWEEP_BYTES = 1 << 30
-"""Above this working memory GPTQ takes a site's linears and widths one by one instead of side by side."""
-
 
 def needs_hessian(quantizer: str | Callable[..., QuantizedLinear], params: Any = None) -> bool:
     """Whether a quantizer looks at activations: all but plain rounding do, since its clip search is AWQ's, by output
@@ -36,30 +33,25 @@ def quantize_site(
     a custom quantizer's own), None for defaults. GPTQ factors the Hessian once for the whole site.
     """
     given = params.model_dump() if params is not None else {}
+    sym = bool(given.get("sym", False))
     jobs = [(name, bits) for name in weights for bits in widths[name]]
     if callable(quantizer):
         return {(n, b): quantizer(weights[n], hessian, b, group_size, params) for n, b in jobs}
     if quantizer == "rtn":
         if not needs_hessian(quantizer, params):
-            return {(n, b): quantize_rtn(weights[n], b, group_size, name=n) for n, b in jobs}
+            return {(n, b): quantize_rtn(weights[n], b, group_size, name=n, sym=sym) for n, b in jobs}
         if hessian is None:
             raise QuantizeError("rounding with a clip search needs the site's Hessian: give calibration text")
-        return {(n, b): quantize_clipped(weights[n], hessian, b, group_size, name=n) for n, b in jobs}
+        return {(n, b): quantize_clipped(weights[n], hessian, b, group_size, name=n, sym=sym) for n, b in jobs}
     if quantizer != "gptq":
         raise QuantizeError(f"unknown quantizer '{quantizer}' (known: rtn, gptq, or a function)")
     if hessian is None:
         raise QuantizeError("GPTQ needs the site's Hessian: give calibration text")
     first = next(iter(weights))
     prepared = prepare(hessian, act_order=given.get("act_order", True), damping=given.get("damping", 0.01), name=first)
-    rest = {key: given[key] for key in ("block_size", "clip") if key in given}
+    rest = {key: given[key] for key in ("block_size", "clip", "sym") if key in given}
     found: dict[tuple[str, int], QuantizedLinear] = {}
     for menu in sorted({tuple(widths[name]) for name in weights}):
         together = {name: weight for name, weight in weights.items() if tuple(widths[name]) == menu}
-        rows = sum(w.shape[0] for w in together.values()) * len(menu)
-        if 12 * hessian.shape[0] * rows <= SWEEP_BYTES:  # three float32 matrices [d_in, rows]
-            found |= quantize_gptq_site(together, prepared, menu, group_size, **rest)
-            continue
-        for n in together:
-            for b in menu:
-                found |= quantize_gptq_site({n: weights[n]}, prepared, [b], group_size, **rest)
+        found |= quantize_gptq_site(together, prepared, menu, group_size, **rest)
     return found

@@ -113,6 +113,10 @@ def test_errors() -> None:
         awq.search_scale(weights, hessian, absmean[1:], [3], 16, name="model.layers.0.attn_in")
     with pytest.raises(QuantizeError, match="Hessian has NaN"):
         awq.search_scale(weights, hessian * float("nan"), absmean, [3], 16)
+    with pytest.raises(QuantizeError, match=r"^attn_in: the Hessian is zero: no calibration token"):
+        awq.search_scale(weights, hessian * 0, absmean, [3], 16, name="attn_in")
+    with pytest.raises(QuantizeError, match=r"^attn_in: groups of 12 do not divide"):
+        awq.search_scale(weights, hessian, absmean, [3], 12, name="attn_in")
     with pytest.raises(QuantizeError, match="at least 0"):
         awq.smoothquant_scale(-absmean, absmean, 0.5)
     with pytest.raises(QuantizeError, match="alpha is between"):

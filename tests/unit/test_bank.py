@@ -109,6 +109,22 @@ def test_gptq_entries_agree_with_one_linear_at_a_time(gptq: Bank, tiny_qwen2_dir
     assert better > 0.9 * len(gptq.linears) * len(WIDTHS)
 
 
+def test_bank_of_whole_rows(tiny_qwen2_dir: Path, tmp_path: Path) -> None:
+    build_bank(
+        tiny_qwen2_dir, windows_of(tiny_qwen2_dir), tmp_path / "b", fold={}, fold_name="none",
+        quantizer="gptq", widths=[4, 8], group_size=-1, device="cpu",
+    )  # fmt: skip
+    bank = Bank(tmp_path / "b")
+    assert bank.group_size == -1
+    assert np.array_equal(bank.bytes(), bytes_matrix(bank.linears, (4, 8), -1))
+    model = load_float(tiny_qwen2_dir)
+    for linear in bank.linears:
+        q = bank.quantized(linear.name, 8)
+        assert q.scales.shape == (linear.d_out, 1)
+        weight = model.get_submodule(linear.name).weight
+        assert float((q.dequantize() - weight).norm() / weight.norm()) < 0.02
+
+
 @pytest.mark.parametrize("resident", [0, 1 << 30])
 def test_assembling(rtn: Bank, tiny_qwen2_dir: Path, resident: int) -> None:
     bank, model = Bank(rtn.path), folded_float_model(tiny_qwen2_dir, {}, torch.bfloat16)

@@ -149,6 +149,85 @@ def test_statistics_run_only_as_far_as_their_site(tiny_llama_dir: Path) -> None:
     stream(tiny_llama_dir, random_windows(tiny_llama_dir), visit, device="cpu")
 
 
+def change_all(block: calibration.BlockVisit, found: dict[str, torch.Tensor]) -> None:
+    """Note the Hessian of each site, then make every weight that reads it coarser."""
+
+    def change(kind: str, hessian: torch.Tensor) -> None:
+        found[block.site_name(kind)] = hessian.clone()
+        for role in block.readers(kind):
+            block.replace(role, (block.linears[role].weight * 8).round() / 8)
+
+    block.each_site(change)
+
+
+def test_each_site_runs_a_block_once_and_sees_changed_predecessors(
+    model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against the way that needs no trick: the block again for each site, in batches."""
+    windows, found, last = random_windows(model_dir), ({}, {}), ([], [])
+    ran: list[str] = []
+
+    def visit(block: calibration.BlockVisit) -> None:
+        handles = [block.linears[role].register_forward_hook(lambda *a: ran.append("x")) for role in ("q", "down")]
+        change_all(block, found[0])
+        for handle in handles:
+            handle.remove()
+        assert block.outputs is not None
+
+    stream(model_dir, windows, visit, device="cpu", result=last[0].append)
+    assert len(ran) == 2 * 2  # q and down of two blocks, once each
+    monkeypatch.setattr("ramp.block_visit.ACTIVATION_BYTES", 0)
+    stream(model_dir, windows, lambda block: change_all(block, found[1]), device="cpu", batch=2, result=last[1].append)
+    assert list(found[0]) == list(found[1])
+    assert len(found[0]) == 8
+    for site, hessian in found[0].items():
+        scale = float(hessian.diagonal().max())
+        torch.testing.assert_close(hessian, found[1][site], atol=1e-5 * scale, rtol=1e-4)
+    torch.testing.assert_close(last[0][0], last[1][0], atol=1e-4, rtol=1e-4)
+
+
+def test_a_change_behind_the_site_is_not_lost(tiny_llama_dir: Path) -> None:
+    """Outputs of a pass in which an earlier weight changed are not the block's any more."""
+    windows, found = random_windows(tiny_llama_dir), []
+
+    def visit(block: calibration.BlockVisit) -> None:
+        block.each_site(lambda kind, h: block.replace("q", block.linears["q"].weight * 0.5) if kind == "o_in" else None)
+        assert block.outputs is None
+        block.hessians()
+        assert block.outputs is not None
+
+    stream(tiny_llama_dir, windows, visit, device="cpu", result=found.append)
+    model, last = load_float(tiny_llama_dir), {}
+    model.model.norm.register_forward_pre_hook(lambda m, args: last.update(x=args[0]))
+    with torch.no_grad():
+        for block in model.model.layers:
+            block.self_attn.q_proj.weight.mul_(0.5)
+    model(windows)
+    torch.testing.assert_close(found[0], last["x"], atol=1e-5, rtol=1e-5)
+
+
+def test_wide_second_moments_are_symmetric_and_exact() -> None:
+    """More than one strip: 8 strips of 192 columns at 1,500."""
+    from ramp.block_visit import _Moments
+
+    x = torch.randn(2, 70, 1500, generator=torch.Generator().manual_seed(0))
+    moments = _Moments(1500, x.device, second=True, ranges=False)
+    assert len(list(moments.strips())) == 8
+    for part in x:
+        moments.add(part)
+    rows = x.flatten(0, 1).double()
+    found = moments.second()
+    torch.testing.assert_close(found.double(), rows.T @ rows / 140, atol=1e-5, rtol=1e-5)
+    assert torch.equal(found.triu(192), found.tril(-192).T)
+
+
+def test_fewer_tokens_than_channels_are_logged(tiny_llama_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    stream(tiny_llama_dir, random_windows(tiny_llama_dir), lambda visit: visit.hessians() and None, device="cpu")
+    assert "model.layers.1.down_in: 120 calibration tokens for 128 channels: the Hessian is singular" in caplog.text
+    assert "down_in" in caplog.text
+    assert "attn_in" not in caplog.text
+
+
 def altered_copy(source: Path, target: Path, name: str, value: float | None, channel: int | None = None) -> Path:
     """A copy of a checkpoint with one tensor filled with ``value`` (one entry of it, or dropped where None)."""
     for file in source.iterdir():
@@ -168,6 +247,8 @@ def test_nan_activations_name_the_site(tiny_llama_dir: Path, tmp_path: Path) -> 
     broken = altered_copy(tiny_llama_dir, tmp_path, "model.layers.1.mlp.up_proj.weight", float("nan"), 3)
     with pytest.raises(CalibrationError, match=r"1 of 128 channels of model\.layers\.1\.down_in"):
         stream(broken, random_windows(broken), lambda visit: visit.activations() and None, device="cpu")
+    with pytest.raises(CalibrationError, match=r"1 of 128 channels of model\.layers\.1\.down_in"):
+        stream(broken, random_windows(broken), lambda visit: visit.each_site(lambda *a: None), device="cpu")
     with pytest.raises(CalibrationError, match=r"outputs of model\.layers\.1"):
         stream(broken, random_windows(broken), lambda visit: None, device="cpu")
 
@@ -184,9 +265,12 @@ def test_missing_tensor_is_named(tiny_llama_dir: Path, tmp_path: Path) -> None:
         stream(lacking, random_windows(lacking), lambda visit: None, device="cpu")
 
 
-def test_a_linear_that_is_never_called_is_named(tiny_llama_dir: Path) -> None:
+@pytest.mark.parametrize("one_pass", [False, True])
+def test_a_linear_that_is_never_called_is_named(tiny_llama_dir: Path, one_pass: bool) -> None:
     def visit(block: calibration.BlockVisit) -> None:
         block.linears["o"] = torch.nn.Linear(64, 64)  # a module that the block does not know
+        if one_pass:
+            block.each_site(lambda kind, hessian: None)
         block.hessian("o_in")
 
     with pytest.raises(CalibrationError, match=r"never reached model\.layers\.0\.self_attn\.o_proj"):
@@ -238,6 +322,14 @@ def test_command_line_writes_statistics(tiny_llama_dir: Path, tmp_path: Path) ->
     first = out.read_bytes()
     calibration.main([*argv, "--out", str(out)])
     assert out.read_bytes() == first
+
+
+def test_empty_text_is_one_sentence(tiny_llama_dir: Path, tmp_path: Path) -> None:
+    from ramp.text import TextError
+
+    text = write_text(tmp_path / "empty.jsonl", "")
+    with pytest.raises(TextError, match=r"empty\.jsonl"):
+        calibration.calibration_windows(tiny_llama_dir, text, tokens=128, length=64)
 
 
 def test_too_few_tokens(tiny_llama_dir: Path, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import save_random_model, save_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -208,26 +207,6 @@ def test_bad_folds_are_refused() -> None:
     half = {name: t for name, t in own_state(model).items() if "gate" not in name}
     with pytest.raises(FoldingError, match="gate_proj"):
         apply_fold(half, {"model.layers.0.mlp_in": torch.ones(16)}, config)
-
-
-@pytest.fixture(scope="module")
-def peaked_llama_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Llama with a few loud channels, as real ones have: without them AWQ has nothing to find."""
-    from transformers import LlamaConfig
-
-    folder_ = tmp_path_factory.mktemp("peaked")
-    size = save_tokenizer(folder_)
-    shape = {**TINY, "vocab_size": size, "hidden_size": 64, "intermediate_size": 128}
-    config = LlamaConfig(num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=False, **shape)
-    save_random_model(folder_, config)
-    from safetensors.torch import load_file, save_file
-
-    state = load_file(folder_ / "model.safetensors")
-    for name in state:
-        if "layernorm" in name:
-            state[name][::13] *= 20
-    save_file(state, folder_ / "model.safetensors", metadata={"format": "pt"})
-    return folder_
 
 
 def windows_of(model_dir: Path) -> Tensor:

@@ -10,14 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ramp.quantizers.affine import QuantizedLinear, QuantizeError, quantize_rtn
-from ramp.quantizers.gptq import (
-    inverse_factor,
-    output_error,
-    prepare,
-    quantize_gptq,
-    quantize_gptq_reference,
-    quantize_gptq_site,
-)
+from ramp.quantizers.gptq import output_error, prepare, quantize_gptq, quantize_gptq_site, upper_factor
+from ramp.quantizers.reference import quantize_gptq_reference
 
 
 def layer(seed: int, d_out: int = 8, d_in: int = 6, tokens: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
@@ -37,20 +31,21 @@ def same(a: QuantizedLinear, b: QuantizedLinear) -> bool:
 @given(
     seed=st.integers(0, 2**31),
     bits=st.integers(2, 8),
-    group_size=st.sampled_from([1, 2, 3, 6]),
+    group_size=st.sampled_from([1, 2, 3, 6, -1]),
     act_order=st.booleans(),
     block_size=st.sampled_from([1, 2, 4, 128]),
     clip=st.sampled_from(["none", "mse"]),
+    sym=st.booleans(),
+    damping=st.sampled_from([0.001, 0.01, 0.1]),
 )
 def test_equals_the_reference(
-    seed: int, bits: int, group_size: int, act_order: bool, block_size: int, clip: str
+    seed: int, bits: int, group_size: int, act_order: bool, block_size: int, clip: str, sym: bool, damping: float
 ) -> None:
+    """Linear(6, 8), float64: every option, against the optimal-brain loop that inverts H and updates the inverse."""
     weight, hessian = layer(seed)
-    fast = quantize_gptq(
-        weight, hessian, bits, group_size, act_order=act_order, block_size=block_size, clip=clip, damping=0.01
-    )
-    slow = quantize_gptq_reference(weight, hessian, bits, group_size, act_order=act_order, clip=clip, damping=0.01)
-    assert same(fast, slow)
+    shared = {"act_order": act_order, "clip": clip, "damping": damping, "sym": sym}
+    fast = quantize_gptq(weight, hessian, bits, group_size, block_size=block_size, **shared)
+    assert same(fast, quantize_gptq_reference(weight, hessian, bits, group_size, **shared))
 
 
 @pytest.mark.parametrize("act_order", [True, False])
@@ -60,11 +55,26 @@ def test_float32_equals_the_reference(act_order: bool) -> None:
     assert same(fast, quantize_gptq_reference(weight.float(), hessian, 3, 2, act_order=act_order))
 
 
-def test_factor_is_the_cholesky_factor_of_the_inverse() -> None:
+def test_factor() -> None:
     _, hessian = layer(2)
-    upper = inverse_factor(hessian)
+    upper = upper_factor(hessian.flip(0, 1))
     assert upper is not None
-    torch.testing.assert_close(upper, torch.linalg.cholesky(torch.linalg.inv(hessian)).T, rtol=1e-8, atol=1e-8)
+    assert torch.equal(upper, upper.triu())
+    torch.testing.assert_close(upper @ upper.T, hessian, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("act_order", [True, False])
+@pytest.mark.parametrize("group_size", [4, 16, 48])
+def test_blocks_and_sweeps_change_nothing(act_order: bool, group_size: int) -> None:
+    """Where columns are taken one by one, and how many rows fit into one sweep, is a matter of speed alone."""
+    weight, hessian = layer(8, d_out=9, d_in=48, tokens=100)
+    prepared = prepare(hessian, act_order=act_order)
+    whole = quantize_gptq_site({"a": weight, "b": weight[:5]}, prepared, [3, 4], group_size, block_size=48)
+    for block_size, sweep_bytes in ((1, 1 << 20), (5, 2 * 48 * 8 * 4), (16, 1)):
+        cut = quantize_gptq_site(
+            {"a": weight, "b": weight[:5]}, prepared, [3, 4], group_size, block_size=block_size, sweep_bytes=sweep_bytes
+        )
+        assert all(same(cut[key], whole[key]) for key in whole)
 
 
 @pytest.mark.parametrize("act_order", [True, False])
@@ -141,12 +151,23 @@ def test_float64_where_float32_fails(caplog: pytest.LogCaptureFixture) -> None:
     stored = next(
         h
         for h in map(nearly_singular, range(1000))
-        if inverse_factor(h) is None and inverse_factor(h.double()) is not None
+        if upper_factor(h.flip(0, 1)) is None and upper_factor(h.flip(0, 1).double()) is not None
     )
     with caplog.at_level(logging.INFO):
         prepared = prepare(stored, act_order=False, damping=0.0, name="q")
     assert "factored in float64" in caplog.text
-    assert prepared.upper.dtype == torch.float32
+    assert prepared.feedback.dtype == torch.float32
+
+
+def test_what_damping_repairs_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    x = torch.randn(40, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with caplog.at_level(logging.INFO):
+        prepare(x.T @ x / 40, name="model.layers.0.self_attn.q_proj")
+        assert "damping" not in caplog.text
+        x[:, 4] = 2 * x[:, 1]  # two channels say the same
+        prepare(x.T @ x / 40, name="model.layers.0.self_attn.q_proj")
+    assert "model.layers.0.self_attn.q_proj: damping 0.01" in caplog.text
+    assert "tells 1 of 6 input channels from the others" in caplog.text
 
 
 def test_errors_name_the_layer() -> None:

@@ -17,6 +17,7 @@ from ramp.checkpoint import load_dequantized, read_meta
 from ramp.folding import folded_float_model
 from ramp.models import list_linears, load_float, read_config
 from ramp.quantize import QuantizationError, quantize_model, uniform
+from ramp.quantizers import packing
 from ramp.quantizers.affine import QuantizedLinear, quantize_rtn
 from ramp.quantizers.gptq import output_error, quantize_gptq
 from ramp.sizes import linear_bytes, uniform_bytes
@@ -170,7 +171,40 @@ def test_rtn_needs_no_text_and_clipping_does(tiny_qwen2_dir: Path, study: Path, 
     quantize.main(argv)
     meta = read_meta(tmp_path / "c")
     assert meta["calibration_tokens"] == 1024
-    assert meta["params"] == {"clip": "mse"}
+    assert meta["params"] == {"clip": "mse", "sym": False}
+
+
+@pytest.mark.parametrize("method", ["clipped", "second"])
+def test_symmetric_rows_of_one_group_each(tiny_qwen2_dir: Path, study: Path, tmp_path: Path, method: str) -> None:
+    """Symmetric and per-channel, from the command line to a checkpoint that loads: one layout, bytes by rule."""
+    out, linears = tmp_path / "row", list_linears(read_config(tiny_qwen2_dir))
+    argv = arguments(tiny_qwen2_dir, study, method, out)
+    argv[argv.index("--group-size") + 1] = "-1"
+    assert quantize.main([*argv, "--bits", "6", "--params", '{"sym": true, "clip": "mse"}']) == 0
+    meta = read_meta(out)
+    assert (meta["group_size"], meta["params"]["sym"]) == (-1, True)
+    assert meta["bytes_linear"] == uniform_bytes(linears, 6, -1)
+    assert meta["bytes_linear"] == sum(x.d_out * x.d_in * 6 // 8 + 2 * x.d_out + x.d_out * 6 // 8 for x in linears)
+    from safetensors.torch import load_file
+
+    stored = load_file(out / "model.safetensors")
+    for x in linears:
+        assert stored[f"{x.name}.scales"].shape == (x.d_out, 1)
+        zeros = packing.unpack_flat(stored[f"{x.name}.zeros"], 6, (x.d_out, 1))
+        assert bool((zeros == 32).all())
+    windows = windows_of(tiny_qwen2_dir, study)[:2]
+    logits, expected = (m(windows).logits for m in (load_dequantized(out, tiny_qwen2_dir), load_float(tiny_qwen2_dir)))
+    assert float((logits - expected).norm() / expected.norm()) < 0.15
+
+
+def test_rows_that_no_group_divides_name_the_linear(tiny_qwen2_dir: Path, study: Path, tmp_path: Path) -> None:
+    argv = arguments(tiny_qwen2_dir, study, "second", tmp_path / "row")
+    argv[argv.index("--group-size") + 1] = "24"
+    with pytest.raises(
+        ValueError, match=r"^model\.layers\.0\.self_attn\.q_proj: rows of 64 weights divide into groups"
+    ):
+        quantize.main([*argv, "--bits", "4"])
+    assert not (tmp_path / "row").exists()
 
 
 def write_allocation(path: Path, linears: list, widths: dict[str, int], **changes: Any) -> Path:

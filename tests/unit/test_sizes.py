@@ -23,7 +23,16 @@ LINEARS = [linear("a", 64, 64), linear("b", 96, 192), linear("c", 5, 128)]
 
 @pytest.mark.parametrize(
     ("d_in", "requested", "expected"),
-    [(4096, 128, 128), (576, 128, 64), (1536, 128, 128), (96, 128, 32), (576, 64, 64), (172, 4, 4), (1024, 256, 256)],
+    [
+        (4096, 128, 128),
+        (576, 128, 64),
+        (1536, 128, 128),
+        (96, 128, 32),
+        (576, 64, 64),
+        (172, 4, 4),
+        (1024, 256, 256),
+        (172, -1, 172),
+    ],
 )
 def test_group_size(d_in: int, requested: int, expected: int) -> None:
     assert sizes.group_size_for(d_in, requested) == expected
@@ -32,11 +41,13 @@ def test_group_size(d_in: int, requested: int, expected: int) -> None:
 def test_no_group_size_is_one_sentence() -> None:
     with pytest.raises(sizes.SizeError, match=r"rows of 172 .* ask for a group size that divides 172"):
         sizes.group_size_for(172, 128)
+    with pytest.raises(sizes.SizeError, match=r"^model\.layers\.3\.mlp\.down_proj: rows of 172"):
+        sizes.group_size_for(172, 128, "model.layers.3.mlp.down_proj")
     with pytest.raises(sizes.SizeError, match="not positive"):
         sizes.group_size_for(128, 0)
 
 
-@given(st.integers(1, 9), st.sampled_from([32, 64, 96, 128, 172]), st.integers(2, 8), st.sampled_from([4, 32, 128]))
+@given(st.integers(1, 9), st.sampled_from([32, 64, 96, 128, 172]), st.integers(2, 8), st.sampled_from([4, 32, 128, -1]))
 def test_linear_bytes_are_those_of_the_packed_tensors(d_out: int, d_in: int, bits: int, requested: int) -> None:
     try:
         group_size = sizes.group_size_for(d_in, requested)

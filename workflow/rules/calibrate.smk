@@ -52,17 +52,15 @@ rule fold:
     params:
         tokens=calibration_tokens,
         length=STUDY.calibration.length,
-        kind=fold_kind,
-        bits=fold_bits,
-        max_rows=fold_rows,
+        options=fold_options,
         group_size=STUDY.group_size,
         device=STUDY.device,
     message:
         "folding {wildcards.model}: {wildcards.fold}"
     shell:
         "lease python -m ramp.folding --model-dir $(dirname {input.model}) --text {input.text}"
-        " --tokens {params.tokens} --length {params.length} --kind {params.kind} --bits {params.bits}"
-        " --max-rows {params.max_rows} --group-size {params.group_size} --out {output.fold}"
+        " --tokens {params.tokens} --length {params.length} {params.options}"
+        " --group-size {params.group_size} --out {output.fold}"
         " --threads {threads} --device {params.device} > {log} 2>&1"
 
 

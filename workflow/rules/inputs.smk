@@ -63,17 +63,9 @@ def train_steps(wildcards):
     return STUDY.train_steps or PLAN.registry.get(wildcards.model).sources[0].steps
 
 
-def fold_kind(wildcards):
-    return STUDY.folds[wildcards.fold].kind if wildcards.fold in STUDY.folds else "none"
-
-
-def fold_bits(wildcards):
-    return STUDY.folds[wildcards.fold].bits if wildcards.fold in STUDY.folds else STUDY.uniform_bits
-
-
-def fold_rows(wildcards):
-    """AWQ's --max-rows; 0 stands for all."""
-    return (STUDY.folds[wildcards.fold].max_rows or 0) if wildcards.fold in STUDY.folds else 0
+def fold_options(wildcards):
+    """How a fold is searched, as ramp.folding's arguments."""
+    return STUDY.folds[wildcards.fold].options() if wildcards.fold in STUDY.folds else ["--kind", "none"]
 
 
 def fold_file(wildcards):

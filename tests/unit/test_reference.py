@@ -1,0 +1,182 @@
+"""Each fast algorithm against its plain float64 specification on Linear(6, 8), and what every grid must keep."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ramp.quantizers import packing
+from ramp.quantizers.affine import (
+    SCALE_MAX,
+    SCALE_MIN,
+    QuantizedLinear,
+    encode,
+    grid_for_range,
+    nearest_codes,
+    quantize_rtn,
+    round_trip,
+)
+from ramp.quantizers.awq import search_scale
+from ramp.quantizers.clip import quantize_clipped
+from ramp.quantizers.reference import (
+    plain_code,
+    plain_grid,
+    plain_value,
+    quantize_clipped_reference,
+    search_scale_reference,
+)
+
+BITS = st.integers(2, 8)
+GROUPS = st.sampled_from([1, 2, 3, 6, -1])
+SEEDS = st.integers(0, 2**31)
+
+
+def layer(seed: int, d_out: int = 8, d_in: int = 6, tokens: int = 24) -> tuple[torch.Tensor, torch.Tensor]:
+    """(weight [d_out, d_in] with heavy tails, inputs [tokens, d_in], correlated and of unequal size), float64."""
+    g = torch.Generator().manual_seed(seed)
+    weight = torch.randn(d_out, d_in, generator=g, dtype=torch.float64) ** 3
+    mix = torch.randn(d_in, d_in, generator=g, dtype=torch.float64)
+    return weight, torch.randn(tokens, d_in, generator=g, dtype=torch.float64) @ mix + 0.5
+
+
+def same(a: QuantizedLinear, b: QuantizedLinear) -> bool:
+    return all(torch.equal(getattr(a, x), getattr(b, x)) for x in ("codes", "scales", "zeros"))
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=SEEDS, bits=BITS, group_size=GROUPS, sym=st.booleans())
+def test_rounding(seed: int, bits: int, group_size: int, sym: bool) -> None:
+    weight, _ = layer(seed)
+    q = quantize_rtn(weight, bits, group_size, sym=sym)
+    size = 6 if group_size == -1 else group_size
+    assert q.group_size == size
+    for r in range(8):
+        for start in range(0, 6, size):
+            values = weight[r, start : start + size].tolist()
+            grid = plain_grid(min(values), max(values), bits, sym)
+            assert (float(q.scales[r, start // size]), int(q.zeros[r, start // size])) == grid
+            assert q.codes[r, start : start + size].tolist() == [plain_code(v, grid, bits) for v in values]
+            assert q.dequantize(torch.float64)[r, start].item() == plain_value(int(q.codes[r, start]), grid)
+    assert torch.equal(round_trip(weight, bits, size, sym=sym), q.dequantize(torch.float64))
+    assert torch.equal(
+        round_trip(weight.float(), bits, size, sym=sym), quantize_rtn(weight.float(), bits, size, sym=sym).dequantize()
+    )
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=SEEDS, bits=BITS, group_size=GROUPS, sym=st.booleans())
+def test_clip_search(seed: int, bits: int, group_size: int, sym: bool) -> None:
+    weight, x = layer(seed)
+    fast = quantize_clipped(weight, x.T @ x / len(x), bits, group_size, sym=sym)
+    assert same(fast, quantize_clipped_reference(weight, x, bits, group_size, sym=sym))
+
+
+def tie_of_pairs(scale: torch.Tensor) -> torch.Tensor:
+    """As with grouped heads: channels j and j + 3 share one scale."""
+    return scale.view(2, 3).mean(0).repeat(2)
+
+
+@settings(deadline=None, max_examples=12)
+@given(
+    seed=SEEDS,
+    bits=st.lists(BITS, min_size=1, max_size=2, unique=True),
+    group_size=GROUPS,
+    sym=st.booleans(),
+    tied=st.booleans(),
+)
+def test_scale_search(seed: int, bits: list[int], group_size: int, sym: bool, tied: bool) -> None:
+    weight, x = layer(seed)
+    weights, tie = [weight, weight[:3].flip(0)], tie_of_pairs if tied else None
+    fast, before, after = search_scale(
+        weights, x.T @ x / len(x), x.abs().mean(0), bits, group_size, tie=tie, sym=sym
+    )  # fmt: skip
+    slow, slow_before, slow_after = search_scale_reference(weights, x, bits, group_size, tie=tie, sym=sym)
+    np.testing.assert_allclose(fast.numpy(), slow, rtol=1e-12)
+    assert (before, after) == pytest.approx((slow_before, slow_after), rel=1e-9)
+
+
+@settings(deadline=None)
+@given(seed=SEEDS, bits=BITS, sym=st.booleans(), log_size=st.floats(-6, 4), shift=st.floats(-2, 2))
+def test_every_grid(seed: int, bits: int, sym: bool, log_size: float, shift: float) -> None:
+    """Scales are normal float16, 0 is on the grid, codes fit, and a code stands for what rounds to it."""
+    weight = ((torch.randn(5, 12, generator=torch.Generator().manual_seed(seed)) + shift) * 10**log_size).double()
+    q = quantize_rtn(weight, bits, 4, sym=sym)
+    assert bool(((q.scales >= SCALE_MIN) & (q.scales <= SCALE_MAX)).all())
+    assert int(q.zeros.max()) < 2**bits
+    assert int(q.codes.max()) < 2**bits
+    scales, zeros = q.scales.double().repeat_interleave(4, 1), q.zeros.double().repeat_interleave(4, 1)
+    assert torch.equal(nearest_codes(torch.zeros_like(weight), scales, zeros, bits), zeros)
+    assert torch.equal(nearest_codes(q.dequantize(torch.float64), scales, zeros, bits), q.codes.double())
+    again = encode(q.dequantize(torch.float64), q.scales.double(), q.zeros.double(), bits, 4)
+    assert same(again, q)
+
+
+@settings(deadline=None)
+@given(seed=SEEDS, bits=BITS)
+def test_symmetric_grid(seed: int, bits: int) -> None:
+    """One zero-point; half a step wider than the range below and narrower above; w and -w differ in nothing else."""
+    weight, _ = layer(seed)
+    q = quantize_rtn(weight, bits, 3, sym=True)
+    assert bool((q.zeros == 2 ** (bits - 1)).all())
+    step = q.scales.double().repeat_interleave(3, 1)
+    top = weight.abs().view(8, 2, 3).amax(-1).repeat_interleave(3, 1)
+    large = step > SCALE_MIN  # the rest are groups too small for a normal float16
+    torch.testing.assert_close((step * (2**bits - 1))[large], (2 * top)[large], rtol=2**-11, atol=0)
+    mirrored = quantize_rtn(-weight, bits, 3, sym=True)
+    inside = (q.codes > 0) & (mirrored.codes > 0)
+    assert torch.equal(-mirrored.dequantize(torch.float64)[inside], q.dequantize(torch.float64)[inside])
+
+
+@settings(deadline=None)
+@given(seed=SEEDS, bits=BITS, sym=st.booleans(), power=st.integers(-3, 3))
+def test_a_power_of_two_moves_scales_alone(seed: int, bits: int, sym: bool, power: int) -> None:
+    weight = layer(seed)[0].sign() * (layer(seed)[0].abs() + 0.5)  # no group near the smallest scale
+    q, moved = (quantize_rtn(w, bits, 3, sym=sym) for w in (weight, weight * 2.0**power))
+    assert torch.equal(q.codes, moved.codes)
+    assert torch.equal(q.zeros, moved.zeros)
+    normal = (moved.scales > SCALE_MIN) & (q.scales > SCALE_MIN)
+    assert torch.equal((q.scales * 2.0**power)[normal], moved.scales[normal])
+
+
+@settings(deadline=None)
+@given(seed=SEEDS, bits=BITS, order=st.permutations(range(6)), sym=st.booleans())
+def test_columns_of_a_group_may_change_places(seed: int, bits: int, order: list[int], sym: bool) -> None:
+    weight, _ = layer(seed)
+    q, moved = quantize_rtn(weight, bits, -1, sym=sym), quantize_rtn(weight[:, order], bits, -1, sym=sym)
+    assert torch.equal(q.codes[:, order], moved.codes)
+    assert torch.equal(q.scales, moved.scales)
+
+
+@settings(deadline=None)
+@given(
+    rows=st.integers(1, 9),
+    groups=st.integers(1, 5),
+    group_size=st.integers(1, 17),
+    bits=BITS,
+    seed=SEEDS,
+)
+def test_anything_on_the_grid_survives_packing(rows: int, groups: int, group_size: int, bits: int, seed: int) -> None:
+    """Any codes, zero-points and scales, whatever made them, in any shape."""
+    g = torch.Generator().manual_seed(seed)
+    d_in = groups * group_size
+    q = QuantizedLinear(
+        codes=torch.randint(0, 2**bits, (rows, d_in), generator=g, dtype=torch.uint8),
+        scales=torch.rand(rows, groups, generator=g).half(),
+        zeros=torch.randint(0, 2**bits, (rows, groups), generator=g, dtype=torch.uint8),
+        bits=bits,
+        group_size=group_size,
+    )
+    packed = packing.to_tensors(q)
+    assert same(packing.from_tensors(**packed, bits=bits, group_size=group_size, d_in=d_in), q)
+    assert packed["codes"].nbytes == rows * -(-d_in * bits // 8)
+    assert packed["zeros"].nbytes == -(-rows * groups * bits // 8)
+
+
+def test_range_of_zeros_is_a_grid_of_zeros() -> None:
+    for sym in (False, True):
+        scales, zeros = grid_for_range(torch.zeros(2), torch.zeros(2), 3, sym=sym)
+        assert scales.tolist() == [1, 1]
+        assert zeros.tolist() == ([4, 4] if sym else [0, 0])
