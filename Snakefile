@@ -43,6 +43,7 @@ include: "workflow/rules/transfer.smk"
 include: "workflow/rules/packages.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/export.smk"
+include: "workflow/rules/benchmarks.smk"
 include: "workflow/rules/paper.smk"
 
 

@@ -17,6 +17,7 @@ from ramp.quantizers.packed_formats import unpack_awq
 class GptqmodelAwqParams(Params):
     """What gptqmodel is given beside bits and group size; scale and clip search are always its own."""
 
+    sym: bool = Field(default=False, description="symmetric grids (its own default is true)")
     batch_size: int = Field(default=1, gt=0, description="calibration windows per forward pass")
 
 
@@ -31,7 +32,7 @@ def quantize(job: PackageJob, params: GptqmodelAwqParams) -> None:
     if group_size != max(job.group_sizes.values()):
         job.note(f"groups of {group_size} in every linear: the package has one group size for all")
     config = QuantizeConfig(
-        bits=job.bits, group_size=group_size, sym=False, quant_method="awq", format="gemm", device=job.device
+        bits=job.bits, group_size=group_size, sym=params.sym, quant_method="awq", format="gemm", device=job.device
     )
     backend = BACKEND.AWQ_TORCH if job.device == "cpu" else BACKEND.AUTO
     model = GPTQModel.load(str(job.model_dir), config)

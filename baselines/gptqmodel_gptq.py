@@ -23,6 +23,10 @@ class GptqmodelParams(Params):
 
     damping: float = Field(default=0.05, gt=0, description="damp_percent: share of the Hessian's mean diagonal")
     mse: float = Field(default=0.0, ge=0, description="norm of its clip search over ranges; 0 turns it off")
+    sym: bool = Field(default=False, description="symmetric grids (its own default is true)")
+    act_order: bool = Field(
+        default=False, description="desc_act, with static groups: groups then lie in the columns' order in the file"
+    )
     batch_size: int = Field(default=1, gt=0, description="calibration windows per forward pass")
 
 
@@ -38,8 +42,9 @@ def quantize(job: PackageJob, params: GptqmodelParams) -> None:
     config = QuantizeConfig(
         bits=job.bits,
         group_size=common,
-        sym=False,
-        desc_act=False,
+        sym=params.sym,
+        desc_act=params.act_order,
+        static_groups=params.act_order,
         format="gptq_v2",
         damp_percent=params.damping,
         mse=params.mse,

@@ -34,6 +34,12 @@ from ramp.records import VERDICTS
 
 PPL, KL, RATIO = Column("", "", digits=2), Column("", "", digits=4), Column("", "", digits=4)
 KL_DIFFERENCE = Column("", "", digits=4, signed=True)
+PARITY_LIMIT = 1.02
+"""KL of ours over the package's: more than 2 % above is a difference that wants a cause."""
+
+EQUAL_SETTINGS = "equal"
+"""Rows of parity.csv in which both sides were set alike; the others look for causes."""
+
 PERCENT, MB, COUNT = Column("", "", digits=1, scale=100), Column("", "", digits=2, scale=1e-6), Column("", "", digits=0)
 
 
@@ -51,7 +57,7 @@ def values(study: Study) -> dict[str, str]:
     """All keys with their text."""
     found = dict(_study(study)) | dict(_rows(study)) | dict(_pairs(study)) | dict(_claims(study))
     found |= dict(_search(study)) | dict(_transfer(study)) | dict(_halo(study)) | dict(_tasks(study))
-    return found | dict(_outliers(study))
+    return found | dict(_outliers(study)) | dict(_parity(study))
 
 
 def low_budget(study: Study) -> float | None:
@@ -245,6 +251,20 @@ def _outliers(study: Study) -> Items:
     for fold, part in ratios.groupby("fold"):
         yield f"outliers.{fold}", shown(float(part["ratio"].median()), Column("", "", digits=1))
         yield f"outliers.{fold}.max", shown(float(part["ratio"].max()), Column("", "", digits=0))
+
+
+def _parity(study: Study) -> Items:
+    """``parity.{pairs,within,best,worst}``: KL ratios of pairs at equal settings; ``within`` is at most 1.02."""
+    frame = study.frame("parity")
+    if frame is None:
+        return
+    ratios = frame[frame["settings"] == EQUAL_SETTINGS]["ratio"].dropna().astype("float64")
+    if ratios.empty:
+        return
+    yield "parity.pairs", plural(len(ratios), "pair")
+    yield "parity.within", str(int((ratios <= PARITY_LIMIT).sum()))
+    for key, ratio in (("best", ratios.min()), ("worst", ratios.max())):
+        yield f"parity.{key}", shown(float(ratio), Column("", "", digits=3))
 
 
 def document(study: Study) -> dict[str, Any]:

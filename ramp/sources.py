@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-PACKAGES = ("ramp", "baselines", "paper", "workflow")
+PACKAGES = ("ramp", "baselines", "benchmarks", "paper", "workflow")
 
 
 def closure(root: Path, *files: str) -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from paper.claims import CLAIMS_FILE, read_claims_file
 from paper.study import Study
+from paper.tables.benchmarks import benchmarks_table, parity_table
 from paper.tables.choices import choices_table
 from paper.tables.claims import claims_table
 from paper.tables.controls import controls_table, tracks_table
@@ -48,6 +49,8 @@ def all_tables(study: Study, published: Study | None = None) -> list[Table]:
         transfer_table(study),
         cost_table(study),
         halo_table(study),
+        parity_table(study),
+        benchmarks_table(study),
         sizes_table(),
         quoted_table(),
         quoted_ggml_table(),

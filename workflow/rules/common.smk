@@ -15,6 +15,7 @@ from snakemake.exceptions import WorkflowError
 BASE = Path(workflow.basedir)
 sys.path.insert(0, str(BASE))
 
+from benchmarks.plan import PIECES, pieces_of
 from ramp.errors import RampError
 from ramp.methods import discover, load_method, parse_params
 from ramp.registry import load_registry
@@ -70,6 +71,10 @@ RECORDS = local(PUBLISHED) if STUDY.records == "published" else f"{R}/records"
 
 # What the records consist of (ramp/records.py), and what is drawn from them (paper/figures.py).
 RECORD_TABLES = ("records", "windows", "items", "allocations", "episodes", "activations", "transfer", "halo")
+# Records that no study makes, only `snakemake benchmarks` and `snakemake parity` (benchmarks/plan.py).
+COMPARED_TABLES = ("benchmarks", "parity")
+COMPARISONS = tuple(PIECES)
+
 DRAWINGS = ("figures", "tables", "paper")
 PAPER_SUFFIXES = (".typ", ".yaml", ".bib", ".md")
 FIGURES = ("pareto", "allocation", "learning", "outliers", "transfer")

@@ -286,7 +286,63 @@ def recorded(name):
 
 def record_tables(wildcards):
     """The records that everything a reader sees is drawn from."""
-    return [recorded(f"{name}.csv") for name in RECORD_TABLES]
+    return [recorded(f"{name}.csv") for name in RECORD_TABLES] + compared_tables()
+
+
+def compared_tables():
+    """Comparisons with other implementations: waited for where they are asked for, else taken as they are, if at all."""
+    asked = {str(target) for target in workflow.dag_settings.targets}
+    found = []
+    for name in COMPARED_TABLES:
+        file = f"{RECORDS}/{name}.csv"
+        if name in asked:
+            found.append(file)
+        elif Path(file).is_file():
+            found.append(before_update(file))
+    return found
+
+
+def comparison_pieces(wildcards):
+    return [f"{R}/compared/{name}.json" for name in pieces_of(wildcards.table)]
+
+
+def compared_model(wildcards):
+    return f"{R}/models/{STUDY.source}/asset.json" if PIECES[wildcards.comparison].model else []
+
+
+def compared_texts(wildcards):
+    """Calibration text, then held-out text, of the comparisons that read them."""
+    piece = PIECES[wildcards.comparison]
+    roles = [*(["calibration"] if piece.model else []), *(["heldout"] if piece.heldout else [])]
+    return [f"{R}/texts/{role}.jsonl" for role in roles]
+
+
+def compared_package(wildcards):
+    """The file in baselines/ of the package that ours is compared with."""
+    package = PIECES[wildcards.comparison].package
+    return local(f"baselines/{package}.py") if package else []
+
+
+def compared_environment(wildcards):
+    package = PIECES[wildcards.comparison].package
+    return f"{ENVS}/{load_method(BASE / 'baselines' / f'{package}.py').env_name}/environment.json" if package else []
+
+
+def compared_sources(wildcards):
+    """What both sides of a comparison run."""
+    piece = PIECES[wildcards.comparison]
+    package = [f"baselines/{piece.package}.py"] if piece.package else []
+    return sources(f"benchmarks/{piece.module}.py", *package)
+
+
+def compared_command(wildcards, input):
+    """The command line of a comparison, without its output."""
+    texts = [input.texts] if isinstance(input.texts, str) else list(input.texts)
+    files = dict(zip(("text", "heldout"), texts, strict=False))
+    files["model"] = str(Path(str(input.model)).parent)
+    files["package"] = str(input.package)
+    files["python"] = str(Path(str(input.environment)).parent / "bin" / "python")
+    return PIECES[wildcards.comparison].command(files)
 
 
 def claims_file(wildcards):

@@ -1,0 +1,93 @@
+"""Building a bank: layers a minute, and the bytes on disk against the sum of the packed bits.
+
+    python -m benchmarks.bank --model-dir R/models/NAME --text R/texts/calibration.jsonl --out FILE.json
+
+The bank holds every linear at every width of the menu, quantized once. Its speed is compared with what the same linears
+cost one by one: a quantization of the whole model per width, with the Hessians collected anew each time. Its bytes are
+compared with the packed bits themselves, codes, scales and zero-points, counted from the shapes alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.measure import Piece, Sample, alternate, command_line, median, parser, row, timed
+from ramp import cli
+
+OPTIONS = ("tokens", "length", "widths", "group_size", "repeats", "threads")
+
+
+def packed_bits_bytes(d_out: int, d_in: int, bits: int, group_size: int) -> float:
+    """Codes, float16 scales and zero-points of one linear without any padding, in bytes."""
+    groups = d_out * d_in // group_size
+    return (bits * d_out * d_in + (16 + bits) * groups) / 8
+
+
+def measure(args: argparse.Namespace) -> Piece:
+    """The whole bank against one bank per width, by turns."""
+    from ramp.bank import INDEX, WEIGHTS, Bank, build_bank
+    from ramp.calibration import calibration_windows
+    from ramp.models import list_linears, read_config
+    from ramp.sizes import group_size_for
+
+    windows = calibration_windows(args.model_dir, args.text, tokens=args.tokens, length=args.length)
+    linears = list_linears(read_config(args.model_dir))
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+
+        def build(name: str, widths: Sequence[int]) -> None:
+            build_bank(
+                args.model_dir, windows, folder / name, fold={}, fold_name="none", quantizer="gptq", widths=widths,
+                group_size=args.group_size, device="cpu",
+            )  # fmt: skip
+
+        def singly() -> None:
+            for bits in args.widths:
+                build("single", [bits])
+
+        whole, single = alternate(
+            lambda: timed(lambda: build("bank", args.widths)), lambda: timed(singly), args.repeats
+        )
+        on_disk = sum((folder / "bank" / file).stat().st_size for file in (WEIGHTS, INDEX))
+        declared = int(Bank(folder / "bank").bytes().sum())
+    packed = sum(
+        packed_bits_bytes(x.d_out, x.d_in, bits, group_size_for(x.d_in, args.group_size))
+        for x in linears for bits in args.widths
+    )  # fmt: skip
+    entries = len(linears) * len(args.widths)
+
+    def per_minute(samples: Sequence[Sample]) -> float:
+        return 60 * entries / median(samples)
+
+    command = command_line("benchmarks.bank", args, OPTIONS)
+    what = f"bank of {args.model_dir.name}, {len(linears)} linears at {len(args.widths)} widths"
+    piece = Piece("benchmarks", detail={"declared_bytes": declared, "entries": entries})
+    piece.keep("build", whole, single)
+    piece.rows = [
+        row(f"{what}: entries a processor minute; reference: one width at a time", per_minute(whole),
+            per_minute(single), "entries/min", command, "more is better"),
+        row(f"{what}: bytes on disk; reference: sum of packed bits", on_disk, packed, "bytes", command),
+    ]  # fmt: skip
+    return piece
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring."""
+    options = parser("Speed and bytes of the bank.", repeats=3)
+    options.add_argument("--model-dir", type=Path, required=True, help="Hugging Face checkpoint folder")
+    options.add_argument("--text", type=Path, required=True, help="calibration documents, JSON lines")
+    options.add_argument("--tokens", type=int, default=4096, help="calibration tokens in all")
+    options.add_argument("--length", type=int, default=512, help="tokens per window")
+    options.add_argument("--widths", type=int, nargs="+", default=[3, 4, 5, 6], help="the menu")
+    options.add_argument("--group-size", type=int, default=128, help="weights that share one scale")
+    args = options.parse_args(argv)
+    cli.set_threads(args.threads)
+    measure(args).write(args.out)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main))

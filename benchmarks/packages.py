@@ -1,0 +1,101 @@
+"""One model quantized by a package's own file in baselines/, as tensors: the same job and runner as a study's row."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ramp.package_job import run, write_job
+from ramp.packages import AFFINE, OTHERS, read_linear
+from torch import Tensor
+
+from benchmarks.measure import BenchmarkError, Sample
+from benchmarks.rivals import Quantized, processor_s
+from ramp.methods import Package as PackageMethod
+from ramp.methods import load_method, parse_params
+from ramp.models import list_linears, read_config
+
+
+@dataclass(frozen=True)
+class Package:
+    """A method file and the interpreter of its environment."""
+
+    method_file: Path
+    python: Path
+    method: PackageMethod
+
+    @classmethod
+    def read(cls, method_file: Path, python: Path) -> Package:
+        """``BenchmarkError`` where the file is no package's or the interpreter is not there."""
+        method = load_method(method_file)
+        if not isinstance(method, PackageMethod):
+            raise BenchmarkError(
+                f"{method_file} registers a {type(method).__name__}, no Package: nothing to compare with"
+            )
+        if not python.is_file():
+            raise BenchmarkError(f"no interpreter at {python}: make the environment of {method.name} first")
+        return cls(method_file, python.absolute(), method)
+
+    @property
+    def title(self) -> str:
+        """Package and version, from the pins: the first requirement that is no torch."""
+        pins = [each for each in self.method.requirements if not each.startswith("torch==")]
+        return pins[0].replace("==", " ")
+
+    @property
+    def module(self) -> str:
+        """The package's import name, for what importing it costs."""
+        return self.title.partition(" ")[0].replace("-", "_").lower()
+
+
+def import_sample(package: Package) -> Sample:
+    """What importing the package alone costs, in a process of its own: no part of quantizing."""
+    cpu, wall = processor_s(), time.perf_counter()
+    line = [str(package.python), "-c", "import importlib, sys; importlib.import_module(sys.argv[1])", package.module]
+    subprocess.run(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    return Sample(processor_s() - cpu, time.perf_counter() - wall)
+
+
+def dense(tensors: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> Tensor:
+    """One handed-over linear as float32 [d_out, d_in]: (codes - zeros) * scales, or the weight as it came."""
+    if about["kind"] != AFFINE:
+        return torch.from_numpy(tensors["weight"]).float()
+    codes = torch.from_numpy(tensors["codes"]).float()
+    scales, zeros = (torch.from_numpy(tensors[part]).float().unsqueeze(-1) for part in ("scales", "zeros"))
+    grouped = codes.view(codes.shape[0], -1, int(about["group_size"]))
+    return ((grouped - zeros) * scales).view(codes.shape)
+
+
+def quantize_package(
+    package: Package, model_dir: Path, windows: Tensor, bits: int, group_size: int, params: Mapping[str, Any],
+    folder: Path, *, threads: int, seed: int,
+) -> tuple[Quantized, str]:  # fmt: skip
+    """(the quantized model, the package's note); ``BenchmarkError`` with the package's own reason where it failed.
+
+    windows: int64 [count, length]. Times are of the whole process, imports included (``import_sample`` has those).
+    """
+    from safetensors.torch import load_file
+
+    given = parse_params(package.method, dict(params)).model_dump(mode="json")
+    write_job(
+        folder, model_dir, windows, bits=bits, group_size=group_size, seed=seed, device="cpu", threads=threads,
+        params=given,
+    )  # fmt: skip
+    cpu, wall = processor_s(), time.perf_counter()
+    found = run(str(package.python), package.method_file, folder, threads)
+    sample = Sample(processor_s() - cpu, time.perf_counter() - wall)
+    if not found["ok"]:
+        raise BenchmarkError(f"the package could not do it: {found['reason']}")
+    state = {
+        f"{linear.name}.weight": dense(*read_linear(folder, linear.name))
+        for linear in list_linears(read_config(model_dir))
+    }
+    if (folder / OTHERS).is_file():
+        state |= load_file(folder / OTHERS)
+    return Quantized(state, sample), str(found["note"])

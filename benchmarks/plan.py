@@ -1,0 +1,64 @@
+"""Which comparisons ``snakemake benchmarks`` and ``snakemake parity`` make: one JSON piece each, one table of data.
+
+A piece is a module of this folder with its options. What it needs of a study (model, texts) and which package's file it
+runs stand beside it; the rule turns them into inputs.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One piece: ``python -m benchmarks.{module} {options} ...``."""
+
+    module: str
+    table: str
+    options: str = ""
+    package: str = ""  # file stem in baselines/ whose environment the piece needs
+    model: bool = False  # needs the study's source model and its calibration text
+    heldout: bool = False  # and its held-out text
+
+    def command(self, files: Mapping[str, str]) -> str:
+        """The command line; ``files`` has ``model``, ``text``, ``heldout``, ``package``, ``python`` where needed."""
+        words = ["python", "-m", f"benchmarks.{self.module}", *shlex.split(self.options)]
+        if self.model:
+            words += ["--model-dir", files["model"], "--text", files["text"]]
+        if self.heldout:
+            words += ["--heldout", files["heldout"]]
+        if self.package and self.module != "gptq_block":  # that one drives the package's class itself
+            words += ["--package", files["package"]]
+        if self.package:
+            words += ["--reference-python", files["python"]]
+        return shlex.join(words)
+
+
+GPTQ, AWQ, AUTOAWQ = "gptqmodel_gptq", "gptqmodel_awq", "autoawq"
+"""Package files that ours is compared with."""
+
+PIECES: dict[str, Planned] = {
+    "bank": Planned("bank", "benchmarks", model=True),
+    "memory": Planned("memory", "benchmarks"),
+    "growth": Planned("growth", "benchmarks"),
+    "gptq_block_7b": Planned("gptq_block", "benchmarks", package=GPTQ),
+    "gptq_block_7b_act_order": Planned("gptq_block", "benchmarks", "--act-order", package=GPTQ),
+    "awq_block_40m": Planned(
+        "model", "benchmarks", "--method awq --block-of 40M --tokens 2048 --grid sym", package=AWQ, model=True
+    ),
+    "gptq_model": Planned("model", "benchmarks", "--method gptq", package=GPTQ, model=True),
+    "awq_model": Planned("model", "benchmarks", "--method awq", package=AWQ, model=True),
+    "parity_gptq": Planned("parity", "parity", "--method gptq", package=GPTQ, model=True, heldout=True),
+    "parity_awq": Planned("parity", "parity", "--method awq", package=AWQ, model=True, heldout=True),
+    "parity_autoawq": Planned(
+        "parity", "parity", "--method awq --grids asym", package=AUTOAWQ, model=True, heldout=True
+    ),
+}
+"""Pieces by name."""
+
+
+def pieces_of(table: str) -> list[str]:
+    """Names of the pieces of one table."""
+    return [name for name, piece in PIECES.items() if piece.table == table]

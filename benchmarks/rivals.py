@@ -1,0 +1,62 @@
+"""One model quantized by our own GPTQ or AWQ, as tensors: what whole-model benchmarks and parity compare.
+
+The settings are those of the comparison, not of a study: one width, one grid, the same windows for both sides.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from benchmarks.measure import Sample
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A quantized model: every changed tensor by checkpoint name, float32, and what it took to make."""
+
+    state: dict[str, Tensor]
+    sample: Sample
+
+
+def processor_s() -> float:
+    """Processor seconds of this process and its finished children."""
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
+
+
+def quantize_ours(
+    method: str, model_dir: Path, windows: Tensor, bits: int, group_size: int, params: Mapping[str, Any]
+) -> Quantized:
+    """``gptq``: no fold, GPTQ. ``awq``: scales searched at this very width, then rounding with the clip search.
+
+    windows: int64 [count, length]. ``params`` are those of the method's file in baselines/. Sequential, with quantized
+    predecessors, as every reported row.
+    """
+    import torch
+
+    from ramp.folding import search_folds
+    from ramp.methods import load_method, parse_params
+    from ramp.models import list_linears, read_config
+    from ramp.quantize import quantize_model, uniform
+
+    registered = load_method(Path(__file__).parents[1] / "baselines" / f"{method}.py")
+    given = parse_params(registered, dict(params))
+    cpu, wall = processor_s(), time.perf_counter()
+    fold: dict[str, Tensor] = {}
+    if registered.fold != "none":
+        fold, _ = search_folds(model_dir, windows, registered.fold, [bits], group_size, device="cpu")
+    state: dict[str, Tensor] = {}
+    others = quantize_model(
+        model_dir, windows, uniform(list_linears(read_config(model_dir)), bits), fold=fold,
+        quantizer=registered.quantizer, group_size=group_size, params=given, device="cpu",
+        keep=lambda name, q: state.update({f"{name}.weight": q.dequantize(torch.float32)}),
+    )  # fmt: skip
+    sample = Sample(processor_s() - cpu, time.perf_counter() - wall)
+    return Quantized({**state, **others}, sample)

@@ -1,0 +1,294 @@
+"""Benchmarks on tiny shapes: harness, distances against float64, pieces as tables. No test asserts a time."""
+
+from __future__ import annotations
+
+import json
+import sys
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks import gptq_block, memory
+from benchmarks.bank import packed_bits_bytes
+from benchmarks.distance import block_errors, kl_of, linear_errors, with_state
+from benchmarks.growth import exponent
+from benchmarks.measure import BenchmarkError, Piece, Sample, alternate, command_line, compared, median, ratio, row
+from benchmarks.plan import PIECES, pieces_of
+from benchmarks.records import gather
+from benchmarks.records import main as records_main
+from benchmarks.reference import Reference
+from benchmarks.rivals import quantize_ours
+from benchmarks.shapes import LLAMA_7B, SIZES, BlockShape, activations, normal_table, write_checkpoint
+from ramp.models import CheckpointReader, list_linears, load_float, read_config
+from ramp.records import RecordsError, read_table
+from ramp.sizes import linear_bytes
+
+TINY = BlockShape(hidden=64, intermediate=128, heads=2, kv_heads=2, layers=2, vocab=48)
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bench") / "tiny"
+    write_checkpoint(folder, TINY, seed=0)
+    return folder
+
+
+def windows(count: int = 3, length: int = 16) -> torch.Tensor:
+    return torch.randint(0, TINY.vocab, (count, length), generator=torch.Generator().manual_seed(1))
+
+
+# --- harness ---------------------------------------------------------------------------------------------------------
+
+
+def test_sides_take_turns_and_change_who_goes_first() -> None:
+    order: list[str] = []
+
+    def side(name: str) -> Any:
+        def work() -> Sample:
+            order.append(name)
+            return Sample(len(order), 0.0)
+
+        return work
+
+    ours, reference = alternate(side("a"), side("b"), 3)
+    assert order == ["a", "b", "b", "a", "a", "b"]
+    assert [s.cpu_s for s in ours] == [1, 4, 5]
+    assert [s.cpu_s for s in reference] == [2, 3, 6]
+    with pytest.raises(BenchmarkError, match="at least 1"):
+        alternate(side("a"), side("b"), 0)
+
+
+@given(st.lists(st.floats(0.001, 1e6), min_size=1, max_size=9))
+def test_median_is_numpys(times: list[float]) -> None:
+    assert median([Sample(t, 0) for t in times]) == pytest.approx(float(np.median(times)))
+
+
+def test_a_row_is_a_ratio_of_medians() -> None:
+    found = compared("x", [Sample(1, 9), Sample(3, 9), Sample(2, 9)], [Sample(8, 9)], "cmd")
+    assert (found["ours"], found["reference"], found["ratio"], found["unit"]) == (2, 8, 0.25, "processor s")
+    assert row("y", 1.0, None, "s", "c")["ratio"] is None
+    assert ratio(1.0, 0.0) is None
+
+
+def test_commands_hold_no_paths_and_no_defaults_that_are_off() -> None:
+    args = SimpleNamespace(tokens=8, act_order=True, clip=False, bits=[3, 4], name=None, model_dir=Path("/x/y/m"))
+    keys = ("tokens", "act_order", "clip", "bits", "name", "model_dir")
+    said = command_line("benchmarks.x", args, keys)
+    assert said == "python -m benchmarks.x --tokens 8 --act-order --bits 3 4 --model-dir m"
+
+
+# --- pieces and tables -----------------------------------------------------------------------------------------------
+
+
+def test_pieces_become_a_table(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        Piece("benchmarks", [row(name, 1.0, 2.0, "s", "cmd")]).write(tmp_path / f"{name}.json")
+    pieces = [str(tmp_path / f"{name}.json") for name in ("b", "a")]
+    out = tmp_path / "benchmarks.csv"
+    assert records_main(["--table", "benchmarks", "--pieces", *pieces, "--out", str(out)]) == 0
+    frame = read_table(out)
+    assert frame["benchmark"].tolist() == ["a", "b"]
+    assert frame["ratio"].tolist() == [0.5, 0.5]
+    versions = json.loads((tmp_path / "a.json").read_text())["detail"]["versions"]
+    assert versions["torch"] == torch.__version__.partition("+")[0] or versions["torch"] == torch.__version__
+
+
+def test_wrong_and_double_pieces_are_told(tmp_path: Path) -> None:
+    Piece("parity", []).write(tmp_path / "p.json")
+    with pytest.raises(BenchmarkError, match="no piece of benchmarks"):
+        gather("benchmarks", [tmp_path / "p.json"])
+    Piece("benchmarks", [row("a", 1.0, 2.0, "s", "cmd")]).write(tmp_path / "a.json")
+    twice = ["--pieces", str(tmp_path / "a.json"), str(tmp_path / "a.json"), "--out", str(tmp_path / "benchmarks.csv")]
+    with pytest.raises(RecordsError, match="two rows"):
+        records_main(["--table", "benchmarks", *twice])
+
+
+def test_the_plan_names_modules_and_files_that_exist() -> None:
+    root = Path(__file__).resolve().parents[2]
+    assert set(pieces_of("benchmarks")) | set(pieces_of("parity")) == set(PIECES)
+    files = {"model": "M", "text": "T", "heldout": "H", "package": "P", "python": "Y"}
+    for name, piece in PIECES.items():
+        assert (root / "benchmarks" / f"{piece.module}.py").is_file(), name
+        words = piece.command(files).split()
+        assert ("--reference-python" in words) == bool(piece.package)
+        assert ("--heldout" in words) == piece.heldout
+
+
+# --- shapes ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_7b_has_its_published_size() -> None:
+    weights = sum(d_out * d_in for d_out, d_in in LLAMA_7B.linears.values())
+    norms = (2 * LLAMA_7B.layers + 1) * LLAMA_7B.hidden
+    assert LLAMA_7B.layers * weights + 2 * LLAMA_7B.vocab * LLAMA_7B.hidden + norms == 6_738_415_616
+    sizes = [sum(a * b for a, b in shape.linears.values()) for shape in SIZES.values()]
+    assert [round(b / a, 2) for a, b in pairwise(sizes)] == [4, 4, 4]
+
+
+def test_activations_have_outliers_and_few_strong_directions() -> None:
+    x = activations(2048, 256, torch.Generator().manual_seed(0))
+    channels = x.square().mean(0).sqrt()
+    assert channels.max() / channels.median() > 5
+    energy = torch.linalg.eigvalsh((x / channels).T.double() @ (x / channels).double()).flip(0)
+    assert energy[:16].sum() / energy.sum() > 0.3  # white noise would have 16 / 256
+    assert torch.equal(x, activations(2048, 256, torch.Generator().manual_seed(0)))
+
+
+def test_table_of_normal_weights() -> None:
+    table = normal_table().astype(np.float64)
+    assert len(table) == 65536
+    assert table.mean() == pytest.approx(0, abs=1e-6)
+    assert table.std() == pytest.approx(0.02, rel=1e-3)
+
+
+def test_a_checkpoint_can_hold_more_blocks_than_are_read(tmp_path: Path) -> None:
+    size = write_checkpoint(tmp_path / "m", TINY, seed=0, read_layers=1)
+    assert size == (tmp_path / "m" / "model.safetensors").stat().st_size
+    assert len(list_linears(read_config(tmp_path / "m"))) == 7
+    assert "model.layers.1.mlp.down_proj.weight" in CheckpointReader(tmp_path / "m")
+    assert load_float(tmp_path / "m")(input_ids=windows()).logits.isfinite().all()
+
+
+# --- distances -------------------------------------------------------------------------------------------------------
+
+
+def shifted(model_dir: Path, seed: int = 0) -> dict[str, torch.Tensor]:
+    """The linears of the model with noise on them."""
+    generator, reader = torch.Generator().manual_seed(seed), CheckpointReader(model_dir)
+    names = [f"{x.name}.weight" for x in list_linears(read_config(model_dir))]
+    return {n: (t := reader.get(n).float()) + 0.002 * torch.randn(t.shape, generator=generator) for n in names}
+
+
+def test_linear_errors_are_the_trace_in_float64(model_dir: Path) -> None:
+    state, model = shifted(model_dir), load_float(model_dir)
+    name, seen = "model.layers.1.mlp.down_proj", []
+    model.get_submodule(name).register_forward_pre_hook(lambda _, args: seen.append(args[0].detach().double()))
+    for window in windows():
+        model(input_ids=window[None])
+    x = torch.cat([each.reshape(-1, each.shape[-1]) for each in seen])
+    d = (state[f"{name}.weight"] - model.get_submodule(name).weight).double()
+    expected = float(torch.trace(d @ (x.T @ x / len(x)) @ d.T))
+    assert linear_errors(model_dir, windows(), state)[name] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_fold_between_norm_and_linears_costs_no_block_error(model_dir: Path) -> None:
+    reader = CheckpointReader(model_dir)
+    norm, path = "model.layers.0.input_layernorm.weight", "model.layers.0.self_attn"
+    s = torch.linspace(0.5, 2, TINY.hidden)
+    folded = {norm: reader.get(norm).float() / s}
+    folded |= {f"{path}.{p}_proj.weight": reader.get(f"{path}.{p}_proj.weight").float() * s for p in "qkv"}
+    noise = sum(block_errors(model_dir, windows(), shifted(model_dir)))
+    assert sum(block_errors(model_dir, windows(), folded)) < 1e-6 * noise
+    assert block_errors(model_dir, windows(), {}) == [0.0, 0.0]
+
+
+def test_kl_is_zero_for_the_model_itself_and_not_for_another(model_dir: Path) -> None:
+    found = kl_of(model_dir, windows(), {"same": {}, "other": shifted(model_dir)})
+    assert found["same"] == 0
+    model, other = load_float(model_dir), with_state(model_dir, shifted(model_dir))
+    p, q = (m(input_ids=windows()).logits[:, :-1].double().log_softmax(-1) for m in (model, other))
+    assert found["other"] == pytest.approx(float((p.exp() * (p - q)).sum(-1).mean()), rel=1e-3)
+
+
+@pytest.mark.parametrize("method", ["gptq", "awq"])
+def test_ours_quantizes_a_whole_model(model_dir: Path, method: str) -> None:
+    made = quantize_ours(method, model_dir, windows(8, 32), 8, 32, {})
+    rough = quantize_ours(method, model_dir, windows(8, 32), 3, 32, {})
+    fine_error, rough_error = (sum(block_errors(model_dir, windows(), each.state)) for each in (made, rough))
+    assert 0 < fine_error < rough_error / 100
+    assert made.sample.cpu_s > 0
+
+
+# --- single benchmarks -----------------------------------------------------------------------------------------------
+
+
+def test_packed_bits_are_what_the_sizes_say_but_for_padding() -> None:
+    for bits in range(2, 9):
+        packed = packed_bits_bytes(24, 128, bits, 64)
+        assert packed <= linear_bytes(24, 128, bits, 64) < packed + 24 + 1
+
+
+def test_exponent() -> None:
+    assert exponent(8.0, 4.0) == pytest.approx(1.5)
+
+
+def test_memory_is_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
+    shape = BlockShape(hidden=128, intermediate=256, heads=2, kv_heads=2, layers=4, vocab=64)
+    args = SimpleNamespace(
+        folder=tmp_path / "scratch", blocks=2, windows=2, length=32, bits=4, group_size=64, threads=1, seed=0
+    )
+    piece = memory.measure(args, shape)
+    assert piece.detail["blocks"] == 2
+    assert piece.detail["peak_resident_bytes"] >= piece.detail["peak_own_bytes"] > 1 << 20
+    extrapolated = piece.rows[-1]
+    assert extrapolated["ours"] == pytest.approx(2 * extrapolated["reference"])
+    assert "extrapolated" in extrapolated["note"]
+    assert not list((tmp_path / "scratch").iterdir())  # the model is deleted
+
+
+def test_no_room_for_the_model_is_told_before_it_is_written(tmp_path: Path) -> None:
+    with pytest.raises(BenchmarkError, match="GB free"):
+        memory.check_disk(tmp_path, BlockShape(1 << 17, 1 << 18, 8, 8, layers=1 << 12))
+
+
+WORKER = """
+import json, sys
+for line in sys.stdin:
+    asked = json.loads(line)
+    if asked["job"] == "versions":
+        print(json.dumps({"ok": True, "versions": {"fake": "1"}}), flush=True)
+    elif asked["job"] == "die":
+        sys.exit(3)
+    else:
+        print(json.dumps({"ok": False, "reason": "no such job"}), flush=True)
+"""
+
+
+def test_a_reference_that_fails_or_dies_is_told_in_a_sentence(tmp_path: Path) -> None:
+    worker = tmp_path / "worker.py"
+    worker.write_text(WORKER)
+    with Reference(Path(sys.executable), 1, tmp_path / "log.txt", worker) as reference:
+        assert reference.versions == {"fake": "1"}
+        with pytest.raises(BenchmarkError, match="could not do 'x': no such job"):
+            reference.ask("x")
+        with pytest.raises(BenchmarkError, match="ended"):
+            reference.ask("die")
+    with pytest.raises(BenchmarkError, match="no interpreter"):
+        Reference(tmp_path / "python", 1, tmp_path / "log.txt")
+
+
+class RoundingReference:
+    """Stands for the package: rounds to nearest, says it took a second for each part."""
+
+    def ask(self, job: str, inputs: str, out: str, bits: int, group_size: int, **_: Any) -> dict[str, Any]:
+        from safetensors.torch import load_file, save_file
+
+        from ramp.quantizers.affine import quantize_rtn
+
+        assert job == "gptq"
+        tensors = load_file(inputs)
+        del tensors["x"]
+        made = {k.removeprefix("weight/"): quantize_rtn(w, bits, group_size).dequantize() for k, w in tensors.items()}
+        save_file(made, out)
+        return {f"{part}_{clock}_s": 1.0 for part in ("hessian", "quantize") for clock in ("cpu", "wall")}
+
+
+@pytest.mark.parametrize("act_order", [False, True])
+def test_the_block_benchmark_sums_sites_and_errors(act_order: bool) -> None:
+    args = SimpleNamespace(
+        hidden=64, intermediate=128, heads=2, tokens=256, length=64, bits=3, group_size=32, damping=0.01, seed=0,
+        act_order=act_order, repeats=2, threads=1,
+    )  # fmt: skip
+    piece = gptq_block.measure(args, RoundingReference())
+    whole, quantizing, hessians, errors = piece.rows
+    assert whole["reference"] == 8  # four sites, two parts of a second each
+    assert quantizing["reference"] == hessians["reference"] == 4
+    assert 0 < errors["ratio"] < 1  # GPTQ beats rounding on correlated inputs
+    assert len(piece.detail["whole"]["ours"]) == 2
