@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from ramp.package_job import run, write_job
-from ramp.packages import AFFINE, OTHERS, read_linear
 from torch import Tensor
 
 from benchmarks.measure import BenchmarkError, Sample
@@ -20,6 +18,8 @@ from benchmarks.rivals import Quantized, processor_s
 from ramp.methods import Package as PackageMethod
 from ramp.methods import load_method, parse_params
 from ramp.models import list_linears, read_config
+from ramp.package_job import run, write_job
+from ramp.packages import AFFINE, OTHERS, read_linear
 
 
 @dataclass(frozen=True)

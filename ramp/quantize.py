@@ -180,14 +180,15 @@ def quantize_row(
     from ramp.calibration import calibration_windows
     from ramp.checkpoint import save_packed
     from ramp.folding import load_fold
-    from ramp.methods import Mix, Quantizer, load_method, parse_params
+    from ramp.methods import Mix, Package, Quantizer, load_method, parse_params
     from ramp.quantizers.site import needs_hessian
     from ramp.spilled import SpilledLinears
 
     started = time.monotonic()
     method, config = load_method(method_file), read_config(model_dir)
-    if isinstance(method, Mix):
-        raise QuantizationError(f"method '{method.name}' is a static mix of llama.cpp: run ramp.static_mix")
+    if isinstance(method, Mix | Package):
+        stage = "static_mix" if isinstance(method, Mix) else "package_job"
+        raise QuantizationError(f"method '{method.name}' is quantized by other software than ours: run ramp.{stage}")
     if reason := method.skip():
         raise QuantizationError(f"method '{method.name}' cannot run here: {reason}")
     if isinstance(method, Quantizer) and method.group_size is not None:
