@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from ramp.methods import Package, Params
-from ramp.packages import PackageJob
+from ramp.packages import PackageError, PackageJob
 from ramp.quantizers.packed_formats import unpack_awq
 
 
@@ -34,13 +34,16 @@ def quantize(job: PackageJob, params: AutoAwqParams) -> None:
     from awq import AutoAWQForCausalLM
     from awq.quantize.quantizer import AwqQuantizer
 
+    for name, (d_out, _) in job.linears.items():
+        if params.clip and d_out % 64:
+            raise PackageError(f"its clip search takes 64 output rows at a time, {name} has {d_out}: set clip to false")
     group_of_row = {d_in: job.group_sizes[name] for name, (_, d_in) in job.linears.items()}
 
     class ByRow(AwqQuantizer):
         """The package's class, which has one group size for all: here it follows the row that is looked at."""
 
         def pseudo_quantize_tensor(self, w: Any) -> Any:
-            self.group_size = group_of_row[w.shape[-1]]
+            self.group_size = group_of_row.get(w.shape[-1], self.group_size)  # the clip search hands over single groups
             return super().pseudo_quantize_tensor(w)
 
         def _search_best_scale(self, module: Any, prev_op: Any, layers: Any, *args: Any, **kwargs: Any) -> Any:
@@ -48,7 +51,8 @@ def quantize(job: PackageJob, params: AutoAwqParams) -> None:
             return super()._search_best_scale(module, prev_op, layers, *args, **kwargs)
 
         def _compute_best_clip(self, w: Any, *args: Any, **kwargs: Any) -> Any:
-            return super()._compute_best_clip(w, *args, **{**kwargs, "group_size": group_of_row[w.shape[-1]]})
+            self.group_size = group_of_row[w.shape[-1]]
+            return super()._compute_best_clip(w, *args, **kwargs)
 
         def _apply_quant(self, module: Any, named_linears: dict[str, Any]) -> None:
             for name, linear in named_linears.items():

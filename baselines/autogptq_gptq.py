@@ -52,7 +52,8 @@ def quantize(job: PackageJob, params: AutoGptqParams) -> None:
         def fasterquant(self, *args: Any, **kwargs: Any) -> Any:
             name = names[self.layer]
             out = super().fasterquant(*args, **{**kwargs, "group_size": job.group_sizes[name]})
-            weight, scale, zero = (x.detach().float().cpu().numpy() for x in (self.layer.weight, out[0], out[1]))
+            parts = (self.layer.weight, out[0], out[1])  # copies: packing takes 1 off the zero-points in place
+            weight, scale, zero = (part.detach().float().cpu().clone().numpy() for part in parts)
             found[name] = (codes_on_grid(weight, scale, zero, job.bits, name=name), scale.astype("float16"), zero)
             return out
 

@@ -11,12 +11,9 @@ from ramp.packages import PackageJob
 
 
 class HqqParams(Params):
-    """Options of HQQ's proximal solver."""
+    """Options of HQQ; the solver's own settings (p = 0.7, 20 iterations) cannot be passed in this version."""
 
-    lp_norm: float = Field(default=0.7, gt=0, le=1, description="p of the shrinkage that spares outliers")
-    beta: float = Field(default=10.0, gt=0, description="weight of the quadratic penalty at the first iteration")
-    kappa: float = Field(default=1.01, gt=0, description="growth of that weight per iteration")
-    iters: int = Field(default=20, gt=0, description="iterations at most; it stops when the error grows")
+    optimize: bool = Field(default=True, description="fit zero-points with the proximal solver, or take the range's")
 
 
 def quantize(job: PackageJob, params: HqqParams) -> None:
@@ -39,12 +36,11 @@ def quantize(job: PackageJob, params: HqqParams) -> None:
             weight.to(job.device),
             nbits=job.bits,
             group_size=job.group_sizes[name],
-            optimize=True,
+            optimize=params.optimize,
             round_zero=job.bits == 4,  # as the package's own HQQLinear does; the solver moves them off again
             axis=1,
             device=job.device,
             compute_dtype=torch.float32,
-            opt_params=params.model_dump(),
         )
         native |= {f"{name}.W_q": packed, f"{name}.scale": meta["scale"].half(), f"{name}.zero": meta["zero"].half()}
         meta |= {part: native[f"{name}.{part}"].float() for part in ("scale", "zero")}
