@@ -78,7 +78,7 @@ def measure(args: argparse.Namespace, package: Package, model_dir: Path, what: s
     piece.keep("times", *samples)
     piece.detail["error ratio"] = ratio(*errors)
     piece.rows = [
-        compared(f"{title}: time", *samples, command, "" if args.repeats > 1 else "measured once on each side"),
+        compared(f"{title}: time", *samples, command),
         row(f"{title}: reconstruction error of {kind}", errors[0], errors[1], "squared output", command),
     ]
     return piece
