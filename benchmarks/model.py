@@ -46,6 +46,7 @@ def windows_of(args: argparse.Namespace) -> Tensor:
 def measure(args: argparse.Namespace, package: Package, model_dir: Path, what: str) -> Piece:
     """Ours and the package by turns."""
     windows, (ours_given, package_given) = windows_of(args), equal(args.method, args.grid)
+    package_given = package.grid(package_given)
     last: dict[str, Quantized] = {}
 
     def ours() -> Sample:

@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from ramp.package_job import run, write_job
-from ramp.packages import AFFINE, OTHERS, read_linear
 from torch import Tensor
 
 from benchmarks.measure import BenchmarkError, Sample
@@ -20,6 +18,8 @@ from benchmarks.rivals import Quantized, processor_s
 from ramp.methods import Package as PackageMethod
 from ramp.methods import load_method, parse_params
 from ramp.models import list_linears, read_config
+from ramp.package_job import run, write_job
+from ramp.packages import AFFINE, OTHERS, read_linear
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,14 @@ class Package:
         """Package and version, from the pins: the first requirement that is no torch."""
         pins = [each for each in self.method.requirements if not each.startswith("torch==")]
         return pins[0].replace("==", " ")
+
+    def grid(self, params: dict[str, Any]) -> dict[str, Any]:
+        """``params`` for a package whose file has no choice of grid: then it is asymmetric."""
+        if "sym" in self.method.params.model_fields:
+            return params
+        if params.get("sym"):
+            raise BenchmarkError(f"{self.method_file.name} has no symmetric grids")
+        return {key: value for key, value in params.items() if key != "sym"}
 
     @property
     def module(self) -> str:
