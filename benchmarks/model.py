@@ -46,6 +46,7 @@ def windows_of(args: argparse.Namespace) -> Tensor:
 def measure(args: argparse.Namespace, package: Package, model_dir: Path, what: str) -> Piece:
     """Ours and the package by turns."""
     windows, (ours_given, package_given) = windows_of(args), equal(args.method, args.grid)
+    package_given = package.grid(package_given)
     last: dict[str, Quantized] = {}
 
     def ours() -> Sample:
@@ -78,7 +79,7 @@ def measure(args: argparse.Namespace, package: Package, model_dir: Path, what: s
     piece.keep("times", *samples)
     piece.detail["error ratio"] = ratio(*errors)
     piece.rows = [
-        compared(f"{title}: time", *samples, command, "" if args.repeats > 1 else "measured once on each side"),
+        compared(f"{title}: time", *samples, command),
         row(f"{title}: reconstruction error of {kind}", errors[0], errors[1], "squared output", command),
     ]
     return piece

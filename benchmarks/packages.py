@@ -48,6 +48,14 @@ class Package:
         pins = [each for each in self.method.requirements if not each.startswith("torch==")]
         return pins[0].replace("==", " ")
 
+    def grid(self, params: dict[str, Any]) -> dict[str, Any]:
+        """``params`` for a package whose file has no choice of grid: then it is asymmetric."""
+        if "sym" in self.method.params.model_fields:
+            return params
+        if params.get("sym"):
+            raise BenchmarkError(f"{self.method_file.name} has no symmetric grids")
+        return {key: value for key, value in params.items() if key != "sym"}
+
     @property
     def module(self) -> str:
         """The package's import name, for what importing it costs."""

@@ -106,6 +106,7 @@ def measure(args: argparse.Namespace, package: Package) -> Piece:
                     ours = quantize_ours(
                         args.method, args.model_dir, windows, bits, group_size, {**ours_given, **args.our_params}
                     )
+                    package_given = package.grid(package_given)
                     with tempfile.TemporaryDirectory() as temporary:
                         theirs, note = quantize_package(
                             package,

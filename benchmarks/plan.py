@@ -36,7 +36,7 @@ class Planned:
         return shlex.join(words)
 
 
-GPTQ, AWQ, AUTOAWQ = "gptqmodel_gptq", "gptqmodel_awq", "autoawq"
+GPTQ, AWQ, AUTOAWQ = "gptqmodel_gptq", "gptqmodel_awq", "autoawq_awq"
 """Package files that ours is compared with."""
 
 PIECES: dict[str, Planned] = {
@@ -45,8 +45,8 @@ PIECES: dict[str, Planned] = {
     "growth": Planned("growth", "benchmarks"),
     "gptq_block_7b": Planned("gptq_block", "benchmarks", package=GPTQ),
     "gptq_block_7b_act_order": Planned("gptq_block", "benchmarks", "--act-order", package=GPTQ),
-    "awq_block_40m": Planned(
-        "model", "benchmarks", "--method awq --block-of 40M --tokens 2048 --grid sym", package=AWQ, model=True
+    "awq_block_48m": Planned(
+        "model", "benchmarks", "--method awq --block-of 48M --tokens 2048 --grid sym", package=AWQ, model=True
     ),
     "gptq_model": Planned("model", "benchmarks", "--method gptq", package=GPTQ, model=True),
     "awq_model": Planned("model", "benchmarks", "--method awq", package=AWQ, model=True),

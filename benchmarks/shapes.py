@@ -57,10 +57,10 @@ LLAMA_7B = BlockShape(hidden=4096, intermediate=11008, heads=32, kv_heads=32, la
 """Llama-2-7B: 6,738,415,616 parameters, 13.5 GB in float16."""
 
 SIZES = {
-    "0.6M": BlockShape(256, 688, 4, 4, 1, 4096),
-    "2.5M": BlockShape(512, 1376, 8, 8, 1, 4096),
-    "10M": BlockShape(1024, 2752, 8, 8, 1, 4096),
-    "40M": BlockShape(2048, 5504, 16, 16, 1, 4096),
+    "0.75M": BlockShape(256, 640, 4, 4, 1, 4096),
+    "3M": BlockShape(512, 1280, 8, 8, 1, 4096),
+    "12M": BlockShape(1024, 2560, 8, 8, 1, 4096),
+    "48M": BlockShape(2048, 5120, 16, 16, 1, 4096),
 }
 """Blocks of growing size, each four times the parameters of the one before; the 7B's has 202 million."""
 

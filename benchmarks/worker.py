@@ -3,7 +3,7 @@
 One JSON line per job on standard input, one per answer on standard output. Job ``gptq``: ``inputs`` is a safetensors
 file with ``x`` float32 [tokens, d_in] and ``weight/{role}`` float32 [d_out, d_in]; the answer has processor and wall
 seconds of collecting the Hessian and of quantizing, summed over the linears, and ``out`` gets ``{role}``, the
-de-quantized weights. The package quantizes linear by linear, each with a Hessian of its own, as its own loop does.
+de-quantized weights. Linears of one input share one Hessian and one factorization, as in the package's own loop.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def gptq(
     """Quantize the linears of one input."""
     import torch
     from gptqmodel.quantization import QuantizeConfig
-    from gptqmodel.quantization.gptq import GPTQ
+    from gptqmodel.quantization.gptq import GPTQ, SharedHessianFactorCache
     from safetensors.torch import load_file, save_file
 
     tensors = load_file(inputs)
@@ -43,6 +43,7 @@ def gptq(
         spent[f"{part}_wall_s"] += time.perf_counter() - wall
         return value
 
+    tasks: dict[str, Any] = {}
     for key, weight in tensors.items():
         # Static groups are what gives groups a place in memory under desc_act; act_group_aware is a method of its own.
         config = QuantizeConfig(
@@ -51,19 +52,24 @@ def gptq(
         )  # fmt: skip
         linear = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=False)
         linear.weight.data = weight
-        with torch.inference_mode():
-            task = GPTQ(linear, config)
-            task.quantizer.configure(perchannel=True)
+        tasks[key] = GPTQ(linear, config)
+        tasks[key].quantizer.configure(perchannel=True)
 
-            def collect(task: Any = task) -> None:
-                for batch in x.split(length):
-                    task.add_batch(batch.unsqueeze(0), None)
-                for name in ("finalize_hessian", "materialize_global_hessian"):  # newer versions sum lazily
-                    if hasattr(task, name):
-                        getattr(task, name)()
-                        break
+    def collect() -> None:
+        """One linear collects; the others of the site take copies and share its factor, as in the package's loop."""
+        leader, *followers = tasks.values()
+        for batch in x.split(length):
+            leader.add_batch(batch.unsqueeze(0), None)
+        leader.materialize_global_hessian()
+        cache = SharedHessianFactorCache(1, "site")
+        for follower in followers:
+            follower.adopt_hessian_from(leader)
+        for task in tasks.values():
+            task.attach_shared_hessian_cache(cache if followers else None)
 
-            charge("hessian", collect)
+    with torch.inference_mode():
+        charge("hessian", collect)
+        for key, task in tasks.items():
             found[key.removeprefix("weight/")] = charge("quantize", task.quantize)[0].float().contiguous().clone()
             task.free()
     save_file(found, out)
