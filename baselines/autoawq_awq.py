@@ -2,11 +2,15 @@
 
 It searches scales and clips, folds the scales into norms and preceding linears, and packs 4-bit codes eight to a word,
 interleaved. So linears are handed over in the folded space, and every other tensor that it changed with them.
+
+On a processor its scale search needs a shim: it puts weights back from ``state_dict()`` after ``.cpu()``, which copies
+from a GPU but is the very same memory on a processor, so that each candidate's scale stays multiplied in.
 """
 
 import platform
 import sys
 from typing import Any
+from unittest.mock import patch
 
 from pydantic import Field
 
@@ -50,6 +54,11 @@ def quantize(job: PackageJob, params: AutoAwqParams) -> None:
             self.group_size = group_of_row[layers[0].in_features]
             return super()._search_best_scale(module, prev_op, layers, *args, **kwargs)
 
+        def _compute_best_scale(self, x: Any, w_mean: Any, x_mean: Any, inspected: Any, *args: Any) -> Any:
+            state = inspected.state_dict
+            with patch.object(inspected, "state_dict", lambda: {key: one.clone() for key, one in state().items()}):
+                return super()._compute_best_scale(x, w_mean, x_mean, inspected, *args)
+
         def _compute_best_clip(self, w: Any, *args: Any, **kwargs: Any) -> Any:
             self.group_size = group_of_row[w.shape[-1]]
             return super()._compute_best_clip(w, *args, **kwargs)
@@ -83,7 +92,7 @@ def quantize(job: PackageJob, params: AutoAwqParams) -> None:
             job.keep_other(name, after[name])
     package.save_quantized(str(job.work_dir))
     job.native(*job.work_dir.glob("*.safetensors"))
-    job.note("autoawq 0.2.9" + (", float16 on a processor" if job.device == "cpu" else ""))
+    job.note("autoawq 0.2.9 + CPU shim" if job.device == "cpu" else "autoawq 0.2.9")
 
 
 METHOD = Package(
