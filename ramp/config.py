@@ -88,6 +88,9 @@ class Fold(Section):
     """Round every s to a power of two, so that folding into norms changes no bit of the float function."""
     sym: bool = False
     """AWQ: search on symmetric grids; goes with ``params: {awq: {sym: true}}``."""
+    duo: bool = False
+    """AWQ: twice as many candidates, half of them with the weights' size in them (AutoAWQ's duo scaling): about 2.5 %
+    less calibration error on SmolLM2, at twice the time."""
 
     def options(self) -> list[str]:
         """The fold as arguments of ``python -m ramp.folding``."""
@@ -95,7 +98,7 @@ class Fold(Section):
         made += ["--alpha", str(self.alpha)]
         if self.sites is not None:
             made += ["--sites", *self.sites]
-        return made + ["--powers-of-two"] * self.powers_of_two + ["--sym"] * self.sym
+        return made + ["--powers-of-two"] * self.powers_of_two + ["--sym"] * self.sym + ["--duo"] * self.duo
 
 
 class Evaluation(Section):

@@ -15,7 +15,8 @@ live per key/value channel and are repeated over the query heads of each group (
 The kinds of search: ``awq`` (Lin et al., arXiv:2306.00978) and ``smoothquant`` (Xiao et al., arXiv:2211.10438).
 
 A fold file is safetensors with ``{site}`` float32 [d_in] each, ``o_in`` already repeated; an absent site means ones.
-Its metadata key ``ramp`` is JSON: kind, bits, group_size, tokens, powers_of_two, sym, alpha, errors per site.
+Its metadata key ``ramp`` is JSON: kind, bits, group_size, tokens, powers_of_two, errors per site, and sym and
+duo of AWQ, alpha of SmoothQuant.
 """
 
 from __future__ import annotations
@@ -231,6 +232,7 @@ def search_folds(
     powers_of_two: bool = False,
     max_rows: int | None = None,
     sym: bool = False,
+    duo: bool = False,
     batch: int = 4,
 ) -> tuple[dict[str, Tensor], dict[str, list[float]]]:
     """Scales of every site, from one pass of the float model: (fold, site -> [error before, error after]).
@@ -268,7 +270,7 @@ def search_folds(
                 groups = group_size_for(weights[0].shape[1], group_size, site)
                 hessian, absmean = block.hessian(site_kind), lift_dead(stats.absmean)
                 s, before, after = search_scale(
-                    weights, hessian, absmean, bits, groups, tie=tie, max_rows=max_rows, name=site, sym=sym
+                    weights, hessian, absmean, bits, groups, tie=tie, max_rows=max_rows, name=site, sym=sym, duo=duo
                 )
                 errors[site] = [before, after]
             else:
@@ -302,10 +304,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--powers-of-two", action="store_true", help="round scales so that folding norms is bit-exact")
     parser.add_argument("--max-rows", type=int, default=0, help="AWQ: rows that pick the finalists; 0: all")
     parser.add_argument("--sym", action="store_true", help="AWQ: search on symmetric grids")
+    parser.add_argument("--duo", action="store_true", help="AWQ: candidates that weigh the weights' size too")
     parser.add_argument("--out", required=True, help="safetensors file to write")
     args = parser.parse_args(argv)
     cli.set_threads(args.threads)
-    about: dict[str, Any] = {"kind": args.kind, "powers_of_two": args.powers_of_two, "sym": args.sym}
+    about: dict[str, Any] = {"kind": args.kind, "powers_of_two": args.powers_of_two}
     if args.kind == "none":
         check_fold({}, read_config(args.model_dir))
         save_tensors(args.out, {}, about)
@@ -323,10 +326,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         powers_of_two=args.powers_of_two,
         max_rows=args.max_rows or None,
         sym=args.sym,
+        duo=args.duo,
     )
     about |= {"bits": args.bits, "group_size": args.group_size, "tokens": windows.numel(), "errors": errors}
     if args.kind == "smoothquant":
         about["alpha"] = args.alpha
+    else:
+        about |= {"sym": args.sym, "duo": args.duo}
     if errors:
         ratios = [math.log(max(after, 1e-30) / max(before, 1e-30)) for before, after in errors.values()]
         log.info("output error after / before folding, geometric mean: %.3f", math.exp(sum(ratios) / len(ratios)))

@@ -45,6 +45,16 @@ def awq_scale(absmean: Tensor, ratio: float) -> Tensor:
     return scale / (scale.max() * scale.min()).sqrt()
 
 
+def duo_scale(absmean: Tensor, weights_absmean: Tensor, ratio: float) -> Tensor:
+    """s = mean|X|^r / mean|W|^(1 - r), normalised as ``awq_scale``: AutoAWQ's *duo scaling* (casper-hansen/AutoAWQ,
+    ``_compute_best_scale``), with the plain mean over all rows, which did better than its group-wise normalised one.
+
+    Both statistics and the result: float [d_in].
+    """
+    scale = (absmean.pow(ratio) / (weights_absmean.pow(1 - ratio) + SCALE_FLOOR)).clamp(min=SCALE_FLOOR)
+    return scale / (scale.max() * scale.min()).sqrt()
+
+
 def smoothquant_scale(absmax: Tensor, weights_absmax: Tensor, alpha: float) -> Tensor:
     """s_j = max|X_j|^a / max|W_:j|^(1 - a) (SmoothQuant, Xiao et al., ICML 2023, arXiv:2211.10438, eq. 4).
 
@@ -92,6 +102,7 @@ def search_scale(
     max_rows: int | None = None,
     name: str = "",
     sym: bool = False,
+    duo: bool = False,
 ) -> tuple[Tensor, float, float]:
     """The AWQ scale of one input, shared by all linears that read it: (scale [d_in], error before, error after).
 
@@ -99,7 +110,8 @@ def search_scale(
     [d_in]; bits: the widths whose errors are summed; ``tie`` maps a candidate to the nearest that the fold allows
     (one scale per key/value channel for v -> o). The search costs grid * widths * d_out * d_in^2 multiplications;
     with ``max_rows`` every candidate is scored on at most that many evenly spaced output rows of each weight (rows
-    are independent), and only the best ``FINALISTS`` of them on all rows.
+    are independent), and only the best ``FINALISTS`` of them on all rows. ``duo`` adds ``duo_scale`` of the same
+    ratios to the candidates.
 
     r = 0, no scaling, is always among the last, so the error after is at most the error before. Raises
     ``QuantizeError`` naming ``name``: an absmean or Hessian that is not finite, an input that no token reached.
@@ -110,6 +122,9 @@ def search_scale(
     hessian = as_float(hessian)
     whole = [w.detach().to(hessian.dtype) for w in weights]
     candidates = [awq_scale(absmean.to(hessian.dtype), step / grid) for step in range(1, grid)]
+    if duo:
+        weights_absmean = torch.cat([w.abs() for w in whole]).mean(0)
+        candidates += [duo_scale(absmean.to(hessian.dtype), weights_absmean, step / grid) for step in range(grid)]
     if tie is not None:
         candidates = [tie(scale) for scale in candidates]
     if max_rows is not None and any(w.shape[0] > max_rows for w in whole):

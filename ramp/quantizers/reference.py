@@ -157,12 +157,14 @@ def search_scale_reference(
     grid: int = 20,
     tie: Callable[[Tensor], Tensor] | None = None,
     sym: bool = False,
+    duo: bool = False,
 ) -> tuple[np.ndarray, float, float]:
     """Specifies ``ramp.quantizers.awq.search_scale``: every candidate's layers are run on all the tokens.
 
     weights [d_out_i, d_in]; x [tokens, d_in]. Candidate r = 0, 1/grid, ...: s = mean|X|^r, divided by the root of its
     largest times its smallest (arXiv:2306.00978, equations 4 and 5); loss: mean over tokens of
-    ||(X / s) Q(W diag(s))^T - X W^T||^2, summed over weights and widths. Returns (s [d_in], loss at r = 0, least loss).
+    ||(X / s) Q(W diag(s))^T - X W^T||^2, summed over weights and widths. ``duo`` adds, for all r, mean|X|^r /
+    (mean|W|^(1-r) + 1e-4), normalised alike. Returns (s [d_in], loss at r = 0, least loss).
     """
     inputs = x.double().numpy()
     d_in = inputs.shape[1]
@@ -188,8 +190,12 @@ def search_scale_reference(
 
     best, before = np.ones(d_in), loss(np.ones(d_in))
     least = before
-    for step in range(1, grid):
-        s = np.maximum(absmean ** (step / grid), 1e-4)
+    numerators = [absmean ** (step / grid) for step in range(1, grid)]
+    if duo:
+        rows = np.concatenate([np.abs(weight.double().numpy()) for weight in weights])
+        numerators += [absmean ** (k / grid) / (rows.mean(0) ** (1 - k / grid) + 1e-4) for k in range(grid)]
+    for s in numerators:
+        s = np.maximum(s, 1e-4)
         s = s / np.sqrt(s.max() * s.min())
         if tie is not None:
             s = tie(torch.from_numpy(s)).numpy()

@@ -57,10 +57,10 @@ def test_smoothquant_from_configuration_to_file(peaked_llama_dir: Path, tmp_path
 
 def test_awq_from_configuration_to_file(peaked_llama_dir: Path, tmp_path: Path) -> None:
     fold, about = fold_from_configuration(
-        {"kind": "awq", "bits": [3], "sym": True, "powers_of_two": True, "max_rows": None}, peaked_llama_dir, tmp_path
+        {"kind": "awq", "bits": [3], "sym": True, "powers_of_two": True, "duo": True}, peaked_llama_dir, tmp_path
     )
     assert len(fold) == 8
-    assert (about["bits"], about["sym"], about["powers_of_two"]) == ([3], True, True)
+    assert (about["bits"], about["sym"], about["duo"], about["powers_of_two"]) == ([3], True, True, True)
     assert all(torch.equal(torch.exp2(torch.log2(s).round()), s) for s in fold.values())
     assert all(after <= before for before, after in about["errors"].values())
     asymmetric, _ = fold_from_configuration(

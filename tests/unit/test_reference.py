@@ -86,14 +86,15 @@ def tie_of_pairs(scale: torch.Tensor) -> torch.Tensor:
     group_size=GROUPS,
     sym=st.booleans(),
     tied=st.booleans(),
+    duo=st.booleans(),
 )
-def test_scale_search(seed: int, bits: list[int], group_size: int, sym: bool, tied: bool) -> None:
+def test_scale_search(seed: int, bits: list[int], group_size: int, sym: bool, tied: bool, duo: bool) -> None:
     weight, x = layer(seed)
     weights, tie = [weight, weight[:3].flip(0)], tie_of_pairs if tied else None
     fast, before, after = search_scale(
-        weights, x.T @ x / len(x), x.abs().mean(0), bits, group_size, tie=tie, sym=sym
+        weights, x.T @ x / len(x), x.abs().mean(0), bits, group_size, tie=tie, sym=sym, duo=duo
     )  # fmt: skip
-    slow, slow_before, slow_after = search_scale_reference(weights, x, bits, group_size, tie=tie, sym=sym)
+    slow, slow_before, slow_after = search_scale_reference(weights, x, bits, group_size, tie=tie, sym=sym, duo=duo)
     np.testing.assert_allclose(fast.numpy(), slow, rtol=1e-12)
     assert (before, after) == pytest.approx((slow_before, slow_after), rel=1e-9)
 
