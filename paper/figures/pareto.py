@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+LONG_LABEL = 25
+"""Letters of a legend's entry above which four columns do not fit the page."""
+
+
 def pareto(study: Study) -> Figure:
     """Final affine rows (filled) and exported ggml rows (hollow); the float model is the dashed line."""
     text = study.primary_text
@@ -20,18 +24,18 @@ def pareto(study: Study) -> Figure:
     if not panels:
         return style.sentence(f"The records hold no row with both a file size and a perplexity on {text_title(text)}.")
     rows = -(-len(panels) // 2)
-    figure, axes = style.canvas(2.9 * rows + 0.5, rows, min(2, len(panels)))
-    seen: set[str] = set()
-    exported = False
+    entries = [entry for points in panels.values() for entry, *_ in points]
+    seen = sorted({entry.method for entry in entries}, key=method_rank)
+    handles: list[Any] = [style.method_handle(method) for method in seen]
+    handles += _more_handles(any(entry.grid == "ggml" for entry in entries))
+    ncols = 3 if any(len(handle.get_label()) > LONG_LABEL for handle in handles) else 4
+    legend_rows = -(-len(handles) // ncols)
+    figure, axes = style.canvas(2.9 * rows + 0.5 + 0.16 * max(legend_rows - 4, 0), rows, min(2, len(panels)))
     for axis, (model, points) in zip(axes, panels.items(), strict=False):
-        seen |= {entry.method for entry, *_ in points}
-        exported |= any(entry.grid == "ggml" for entry, *_ in points)
         _panel(axis, study, model, points, text)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
-    handles: list[Any] = [style.method_handle(method) for method in sorted(seen, key=method_rank)]
-    handles += _more_handles(exported)
-    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    figure.legend(handles=handles, loc="outside lower center", ncols=ncols)
     return figure
 
 
