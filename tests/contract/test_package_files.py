@@ -1,0 +1,64 @@
+"""Files in baselines/ that call somebody else's package: what can be checked without their environments."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ramp.methods import Package, discover, load_method
+
+REPO = Path(__file__).resolve().parents[2]
+FILES = {name: path for name, path in discover(REPO / "baselines").items() if "METHOD = Package(" in path.read_text()}
+LIGHT = {"ramp", "pydantic", "numpy", "safetensors"} | set(sys.stdlib_module_names)
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """Top-level names of the modules that a piece of source imports."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(str(node.module).partition(".")[0])
+    return names
+
+
+def test_there_are_some() -> None:
+    assert len(FILES) >= 5
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_it_imports_its_package_inside_its_function(name: str) -> None:
+    tree = ast.parse(FILES[name].read_text())
+    top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert imported(ast.Module(top, [])) <= LIGHT
+    assert imported(tree) - LIGHT, "it imports no package at all"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_it_does_not_hide_its_package(name: str) -> None:
+    """With baselines/ on the path, ``import hqq`` must still find hqq."""
+    assert name not in imported(ast.parse(FILES[name].read_text()))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_conda_file_pins_the_same(name: str) -> None:
+    method = load_method(FILES[name])
+    assert isinstance(method, Package)
+    environment = yaml.safe_load((REPO / "workflow" / "envs" / f"{method.env_name}.yml").read_text())
+    lines = next(part["pip"] for part in environment["dependencies"] if isinstance(part, dict))
+    assert sorted(lines) == sorted(method.requirements)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_it_loads_without_torch(name: str) -> None:
+    """The study looks at ``skip`` and ``bits`` before any package is there."""
+    line = f"from ramp.methods import load_method; import sys; load_method({str(FILES[name])!r})"
+    line += "; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True, cwd=REPO)
+    assert done.stdout.strip() == "False"
