@@ -34,7 +34,8 @@ class Reference:
         self._log_path = log
         self._log = log.open("w")
         self._process = subprocess.Popen(
-            [str(python), str(worker), "--threads", str(threads)],
+            [str(python.absolute()), str(worker.absolute()), "--threads", str(threads)],
+            cwd=log.parent,  # packages leave logs where they stand
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True, env=environment,
         )  # fmt: skip
         self.versions: dict[str, str] = self.ask("versions")["versions"]
