@@ -10,6 +10,8 @@ METHODS: dict[str, str] = {
     "awq": "AWQ",
     "awq_gptq": "AWQ + GPTQ",
     "uniform": "uniform",
+    "gptqmodel_gptq": "GPTQ (gptqmodel)",
+    "gptqmodel_awq": "AWQ (gptqmodel)",
     "random_search": "random search",
     "knapsack": "Fisher knapsack",
     "ramp_paper": "RAMP (paper)",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paper.intervals import Estimate, exponential, mean_interval
-from paper.naming import RAMP_METHODS, bits_title, method_rank, method_title, text_title
+from paper.naming import RAMP_METHODS, UNIFORM_METHODS, bits_title, method_rank, method_title, text_title
 from ramp.errors import RampError
 from ramp.records import instances, read_all, read_claims
 
@@ -34,6 +34,7 @@ class Entry:
     group_size: int
     fold: str
     records: Any  # pandas.DataFrame, one row per seed, sorted by seed
+    published: bool = False  # of the published records, not of this run
 
     @property
     def title(self) -> str:
@@ -42,6 +43,29 @@ class Entry:
             return method_title(self.method)
         grid = " on the ggml grid" if self.grid == "ggml" else ""
         return f"{method_title(self.method)}, {bits_title(self.budget_bits)} bits{grid}"
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether the row is anything but the float model or the released file."""
+        return self.method not in ("float", "released")
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether every linear has one width: our own uniform methods, a user's, and those of other packages."""
+        return self.method in UNIFORM_METHODS or bool(self._says("kind") & {"uniform", "package"})
+
+    @property
+    def is_external(self) -> bool:
+        """Whether somebody else's package quantized the row."""
+        return "package" in self._says("kind")
+
+    @property
+    def not_run(self) -> bool:
+        """Whether the row's package could not run: it has no sizes and no scores, and its note says why."""
+        return "not run" in self._says("produced")
+
+    def _says(self, column: str) -> set[str]:
+        return {str(value) for value in self.records[column]} if column in self.records else set()
 
     @property
     def row(self) -> str:
@@ -161,6 +185,14 @@ class Study:
             and (grid is None or entry.grid == grid)
             and (stage is None or entry.stage == stage)
         ]
+
+    def external_entries(self, model: str, other: Study) -> list[Entry]:
+        """Rows of packages on ``model`` in ``other``, the published records of this study, that this run has not."""
+        if other.name != self.name:
+            return []
+        own = {(entry.method, entry.budget_bits) for entry in self.find(model, grid=None)}
+        found = [entry for entry in other.find(model, grid=None) if entry.is_external]
+        return [replace(e, published=True) for e in found if (e.method, e.budget_bits) not in own]
 
     def one(self, model: str, method: str, bits: float | None = None, **free: Any) -> Entry | None:
         """The first entry that matches, or None."""

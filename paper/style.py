@@ -31,6 +31,8 @@ METHOD_LOOKS: dict[str, tuple[str, str]] = {
     "gptq": (ORANGE, "s"),
     "awq": (SKY, "^"),
     "awq_gptq": (BLUE, "D"),
+    "gptqmodel_gptq": (ORANGE, "p"),
+    "gptqmodel_awq": (SKY, "p"),
     "random_search": (BLACK, "x"),
     "knapsack": (GREEN, "v"),
     "ramp_paper": (PURPLE, "P"),

@@ -69,7 +69,8 @@ def _study(study: Study) -> Items:
     allocations = study.frame("allocations")
     if allocations is not None:
         own = allocations[(allocations["model"] == study.source) & (allocations["which"] == "reported")]
-        mixed = own[~own["method"].isin(UNIFORM_METHODS)]["bits"].dropna()
+        uniform = {entry.method for entry in source if entry.is_uniform}
+        mixed = own[~own["method"].isin(uniform)]["bits"].dropna()
         yield "linears", f"{own['linear'].nunique():,}"
         yield "layers", f"{int(own['layer'].max()) + 1}"
         if len(mixed):

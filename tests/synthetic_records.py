@@ -23,6 +23,7 @@ TASKS = ("piqa", "arc_easy")
 SOURCE, TARGET = "smollm2-135m", "qwen2.5-coder-0.5b"
 KL = {"rtn": 1.0, "gptq": 0.8, "awq": 0.6, "awq_gptq": 0.5, "random_search": 0.6, "knapsack": 0.45, "ramp_paper": 0.55}
 KL |= {"ramp": 0.4, "ramp_transfer": 0.47}
+UNIFORM = ("rtn", "gptq", "awq", "awq_gptq", "gptqmodel_gptq")
 
 
 def key(model: str, method: str, bits: float, seed: int = 0, **other: Any) -> dict[str, Any]:
@@ -71,11 +72,11 @@ class Maker:
         named = key(model, method, bits, seed, **other)
         plain = method in ("float", "released")
         kl = 0.0 if plain else KL.get(method, 0.7) * 0.35 ** (bits - 3)
-        record = named | {"track": "q8_0", "produced": "simulated", "kind": "best" if "ramp" in method else "uniform"}
+        kind = method if plain else "uniform" if method in UNIFORM else "best"
+        record = named | {"track": "q8_0", "produced": "simulated", "kind": kind}
         if not plain:
-            uniform = method in ("rtn", "gptq", "awq", "awq_gptq")
-            linears = allocation(bits, rng, uniform)
-            size = int(sum(line["bytes"] for line in linears) if uniform else 27_648 * (bits + 0.5))
+            linears = allocation(bits, rng, method in UNIFORM)
+            size = int(sum(line["bytes"] for line in linears) if method in UNIFORM else 27_648 * (bits + 0.5))
             weights = sum(a * b for a, b in ROLES.values()) * LAYERS
             record |= {"bytes_linear": size, "bpw_linear": 8 * size / weights, "bits_nominal": float(bits)}
             record |= {"bytes_embedding": 70_000, "bytes_head": 0, "bytes_other": 5_000, "bytes_file": size + 75_000}
@@ -122,6 +123,13 @@ class Maker:
         if record["method"] in ("ramp", "knapsack"):
             record |= {"kl_start": float(scores[0]), "kl_start_selection": 1.1 * float(scores[0])}
 
+    def packages(self) -> None:
+        """Rows of two packages: one that ran, and one that could not."""
+        self.row(SOURCE, "gptqmodel_gptq", 4, 0)
+        self.tables["records"][-1] |= {"kind": "package", "note": "gptqmodel 7.6.0"}
+        failed = key(SOURCE, "gptqmodel_awq", 4) | {"kind": "package", "produced": "not run", "track": "q8_0"}
+        self.tables["records"].append(failed | {"note": "RuntimeError: no kernel for this processor"})
+
     def activations(self, model: str) -> None:
         """Channel quantiles before and after folding."""
         for fold, top in (("none", 80.0), ("awq", 12.0)):
@@ -143,6 +151,7 @@ def write_records(
     texts: tuple[str, ...] = ("heldout",),
     scored: bool = True,
     without: tuple[str, ...] = (),
+    packages: bool = False,
 ) -> Path:
     """Write a whole records folder, less the tables named in ``without``; returns ``folder``."""
     maker = Maker(seeds, texts, scored)
@@ -158,6 +167,8 @@ def write_records(
                 for seed in seeds if method != "knapsack" else (0,):
                     maker.row(model, method, bits, seed)
     maker.row(SOURCE, "ramp", 4.6, 0, grid="ggml")
+    if packages:
+        maker.packages()
     maker.activations(SOURCE)
     tables = maker.tables | {
         "transfer": [

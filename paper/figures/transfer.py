@@ -31,7 +31,7 @@ def transfer(study: Study) -> Figure:
 
 
 def _entries(study: Study, model: str, text: str) -> list[Entry]:
-    mixed = [e for e in study.find(model) if e.method not in (*UNIFORM_METHODS, "float", "released")]
+    mixed = [e for e in study.find(model) if e.is_quantized and not e.is_uniform]
     uniform = [e for method in UNIFORM_METHODS for e in study.find(model, method, 4.0)]
     shown = [e for e in mixed + uniform if study.measured(e, text, "kl")]
     return sorted(shown, key=lambda e: (e.method in UNIFORM_METHODS, e.budget_bits, method_rank(e.method)))

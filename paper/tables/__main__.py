@@ -31,11 +31,15 @@ from ramp import cli
 from ramp.files import atomic_path, write_json
 
 
-def all_tables(study: Study) -> list[Table]:
-    """Every table of the study, those of models first, the source before the others."""
-    of_models = [
-        make(study, model) for model in study.models for make in (main_table, paired_table, tasks_table, ledger_table)
-    ]
+def all_tables(study: Study, published: Study | None = None) -> list[Table]:
+    """Every table of the study, those of models first, the source before the others.
+
+    ``published`` records lend the main tables the rows of packages that this study did not run.
+    """
+    of_models = []
+    for model in study.models:
+        of_models.append(main_table(study, model, published))
+        of_models += [make(study, model) for make in (paired_table, tasks_table, ledger_table)]
     return [
         *of_models,
         claims_table(study, read_claims_file(CLAIMS_FILE)),
@@ -55,9 +59,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Set every table of a study from its records.")
     parser.add_argument("--records", type=Path, required=True, help="folder of the records, with claims.json")
     parser.add_argument("--claims", type=Path, default=None, help="claims.json, where it is not among the records")
+    parser.add_argument("--published", type=Path, default=None, help="published records, for rows of other packages")
     parser.add_argument("--out", type=Path, required=True, help="folder to write; an old one is replaced")
     args = parser.parse_args(argv)
-    tables = all_tables(Study.read(args.records, args.claims or args.records / "claims.json"))
+    published = Study.read(args.published) if args.published else None
+    tables = all_tables(Study.read(args.records, args.claims or args.records / "claims.json"), published)
     with atomic_path(args.out) as folder:
         folder.mkdir()
         for table in tables:

@@ -23,15 +23,16 @@ def label(study: Study, entry: Entry) -> str:
     """The method as the table's first column shows it."""
     if entry.method == "float":
         return study.float_title(entry.model)
-    return method_title(entry.method) + (" †" if entry.grid == "ggml" else "")
+    marks = "†" * (entry.grid == "ggml") + "‡" * entry.not_run + "§" * entry.published
+    return method_title(entry.method) + (f" {marks}" if marks else "")
 
 
 def _group(entry: Entry) -> str:
     if entry.grid == "ggml":
         return "ggml"
-    if entry.method in ("float", "released"):
+    if not entry.is_quantized:
         return "reference"
-    return f"uniform {entry.budget_bits}" if entry.method in UNIFORM_METHODS else f"mixed {entry.budget_bits}"
+    return f"{'uniform' if entry.is_uniform else 'mixed'} {entry.budget_bits}"
 
 
 def in_order(entries: list[Entry]) -> list[Entry]:
@@ -40,9 +41,10 @@ def in_order(entries: list[Entry]) -> list[Entry]:
     return sorted(entries, key=lambda e: (rank[_group(e).split()[0]], e.budget_bits if e.method != "released" else 0))
 
 
-def main_table(study: Study, model: str) -> Table:
-    """All rows of ``model``."""
-    entries = in_order(study.find(model, grid=None, stage=None))
+def main_table(study: Study, model: str, published: Study | None = None) -> Table:
+    """All rows of ``model``, and those that other packages have in the ``published`` records and not in this run."""
+    own = study.find(model, grid=None, stage=None)
+    entries = in_order(own + (study.external_entries(model, published) if published else []))
     uniform = uniform_reference(study, model)
     several = any(len(entry.records) > 1 for entry in entries)
     columns = [
@@ -61,18 +63,19 @@ def main_table(study: Study, model: str) -> Table:
         columns += [Column(f"ppl_{text}", "perplexity", sub), Column(f"kl_{text}", f"KL, {sub}", "nats", digits=4)]
     if several:
         columns.append(Column("seeds", "seeds", digits=0))
-    rows = tuple(Row(_cells(study, entry, uniform), _group(entry)) for entry in entries)
+    rows = tuple(Row(_cells(study, entry, uniform, published), _group(entry)) for entry in entries)
     return Table(
         name=f"main_{model}",
-        title=_title(study, model, entries),
+        title=_title(study, model, own),
         columns=tuple(columns),
         rows=rows,
-        footnotes=_footnotes(study, entries, uniform),
+        footnotes=_footnotes(study, entries, uniform, published),
     ).filled()
 
 
-def _cells(study: Study, entry: Entry, uniform: Entry | None) -> dict:
-    quantized = entry.method not in ("float", "released")
+def _cells(study: Study, entry: Entry, uniform: Entry | None, published: Study | None) -> dict:
+    quantized = entry.is_quantized
+    source = published if published and entry.published else study
     cells: dict = {
         "method": label(study, entry),
         "stage": f"{entry.stage}/{entry.grid}" if quantized else "–",
@@ -87,9 +90,9 @@ def _cells(study: Study, entry: Entry, uniform: Entry | None) -> dict:
         cells["less_linear"] = saving(entry, uniform, "bytes_linear")
         cells["less_file"] = saving(entry, uniform, "bytes_file")
     for text in study.texts:
-        cells[f"ppl_{text}"] = study.measured(entry, text, "ppl")
+        cells[f"ppl_{text}"] = source.measured(entry, text, "ppl")
         if entry.method != "float":
-            cells[f"kl_{text}"] = study.measured(entry, text, "kl")
+            cells[f"kl_{text}"] = source.measured(entry, text, "kl")
     return cells
 
 
@@ -110,7 +113,7 @@ def _has(entries: list[Entry], text: str) -> bool:
     return any(entry.mean(f"ppl_{text}") is not None for entry in entries)
 
 
-def _footnotes(study: Study, entries: list[Entry], uniform: Entry | None) -> tuple[str, ...]:
+def _footnotes(study: Study, entries: list[Entry], uniform: Entry | None, published: Study | None) -> tuple[str, ...]:
     notes = [
         "MB = 1,000,000 bytes; file sizes are those of files on disk where no note says otherwise. KL is to the float "
         "model, per token."
@@ -125,6 +128,11 @@ def _footnotes(study: Study, entries: list[Entry], uniform: Entry | None) -> tup
             "† exported to GGUF in block types of llama.cpp: another grid with budgets of its own; compare it with no "
             "row above on equal terms."
         )
+    if any(entry.not_run for entry in entries):
+        notes.append("‡ could not run on the machine at hand and has no numbers; the reason stands below.")
+    if published and (shown := [entry for entry in entries if entry.published]):
+        limits = "; ".join(published.limits(shown, text) for text in published.texts if _has(shown, text))
+        notes.append(f"§ published with this suite (results/published), not run here{f': {limits}' if limits else ''}.")
     for entry in entries:
         clauses = [clause.strip() for clause in entry.note.split(";")]
         said = "; ".join(clause for clause in clauses if clause and clause not in label(study, entry))

@@ -14,7 +14,7 @@ def comparisons(study: Study, model: str) -> list[tuple[Entry, Entry]]:
     The knapsack, which spends no search, is held against the uniform rows too; RTN stands beside our own rows
     only, for length.
     """
-    mixed = [e for e in study.find(model) if e.method not in ("float", "released", *UNIFORM_METHODS)]
+    mixed = [e for e in study.find(model) if e.is_quantized and not e.is_uniform]
     uniform = [e for method in UNIFORM_METHODS for e in study.find(model, method, 4.0)]
     chosen = []
     ours = [e for e in mixed if e.method in RAMP_METHODS or e.method.endswith("_transfer") or e.method == "knapsack"]

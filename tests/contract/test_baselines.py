@@ -1,5 +1,8 @@
 """Every file in baselines/ keeps the contract: it loads, refuses unknown parameters, and does its one job."""
 
+import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,24 +10,26 @@ import pytest
 import torch
 from pydantic import BaseModel
 
-from ramp.methods import Allocator, MethodError, Quantizer, discover, load_method, parse_params
+from ramp.methods import PIN, Allocator, Method, MethodError, Package, Quantizer, discover, load_method, parse_params
 from ramp.problem import Run
 from tests.synthetic import synthetic_problem
 
 FOLDER = Path(__file__).resolve().parents[2] / "baselines"
-FILES = {**discover(FOLDER), "_template": FOLDER / "_template.py"}
+TEMPLATES = ("_template", "_template_package")
+FILES = {**discover(FOLDER), **{name: FOLDER / f"{name}.py" for name in TEMPLATES}}
 ALLOCATORS = [name for name, path in FILES.items() if "METHOD = Allocator(" in path.read_text()]
-QUANTIZERS = [name for name, path in FILES.items() if "METHOD = Quantizer(" in path.read_text()]
+PACKAGES = [name for name, path in FILES.items() if "METHOD = Package(" in path.read_text()]
+QUANTIZERS = [name for name in FILES if name not in (*ALLOCATORS, *PACKAGES)]
 BUDGETS = (3.0, 3.65, 4.0)
 EVALS = 6
 
 
-def load(name: str, tmp_path: Path) -> Quantizer | Allocator:
-    """The method; the template becomes a file of its own first, as its reader would make one."""
+def load(name: str, tmp_path: Path) -> Method:
+    """The method; a template becomes a file of its own first, as its reader would make one."""
     path = FILES[name]
-    if name == "_template":
-        path = tmp_path / "template.py"
-        path.write_text(FILES[name].read_text().replace('name="_template"', 'name="template"'))
+    if name in TEMPLATES:
+        path = tmp_path / f"{name.lstrip('_')}.py"
+        path.write_text(FILES[name].read_text().replace(f'name="{name}"', f'name="{path.stem}"'))
     return load_method(path)
 
 
@@ -105,7 +110,62 @@ def test_a_quantizer_quantizes_a_linear(name: str, tmp_path: Path) -> None:
     assert 0 < errors[4] < errors[3] < 0.1 * scale
 
 
-def test_a_file_name_hides_no_module_of_python() -> None:
-    import sys
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_package_pins_its_requirements_literally(name: str, tmp_path: Path) -> None:
+    """A tuple of literal strings in the file, so that a reader and a tool see them without running anything."""
+    method = load(name, tmp_path)
+    assert isinstance(method, Package)
+    call = next(node for node in ast.walk(ast.parse(FILES[name].read_text())) if _is_package_call(node))
+    [value] = [keyword.value for keyword in call.keywords if keyword.arg == "requirements"]
+    assert ast.literal_eval(value) == method.requirements
+    assert method.requirements
+    assert all(PIN.fullmatch(requirement) for requirement in method.requirements)
+    assert set(method.bits) <= set(range(2, 9))
 
+
+def _is_package_call(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Package"
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_package_file_needs_nothing_of_ours_but_light_modules(name: str) -> None:
+    """It is imported in the package's environment, which may have neither torch nor transformers of its own."""
+    heavy = "('torch', 'transformers', 'accelerate', 'safetensors.torch')"
+    code = f"import sys; sys.modules.update(dict.fromkeys({heavy})); import runpy; runpy.run_path({str(FILES[name])!r})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=FOLDER.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_package_says_why_not_in_a_sentence(name: str, tmp_path: Path) -> None:
+    reason = load(name, tmp_path).skip()
+    assert reason is None or (reason.strip() == reason and len(reason) > 10 and "\n" not in reason)
+
+
+def test_packages_that_share_an_environment_have_the_same_requirements() -> None:
+    shared: dict[str, set[tuple[str, ...]]] = {}
+    for name in PACKAGES:
+        if name not in TEMPLATES:
+            method = load_method(FILES[name])
+            assert isinstance(method, Package)
+            shared.setdefault(method.env_name, set()).add(method.requirements)
+    assert all(len(found) == 1 for found in shared.values()), shared
+
+
+def test_every_environment_has_a_conda_file_with_its_pins() -> None:
+    """workflow/envs/NAME.yml, for those who use conda."""
+    import yaml
+
+    files = {path.stem: path for path in (FOLDER.parent / "workflow" / "envs").glob("*.yml")}
+    for name in PACKAGES:
+        if name in TEMPLATES:
+            continue
+        method = load_method(FILES[name])
+        assert isinstance(method, Package)
+        assert method.env_name in files, f"{name}: write workflow/envs/{method.env_name}.yml"
+        listed = yaml.safe_load(files[method.env_name].read_text())["dependencies"][-1]["pip"]
+        assert set(method.requirements) <= set(listed), name
+
+
+def test_a_file_name_hides_no_module_of_python() -> None:
     assert not set(discover(FOLDER)) & set(sys.stdlib_module_names)

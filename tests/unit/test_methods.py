@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ramp.methods import MethodError, Quantizer, discover, load_method, parse_params
+from ramp.methods import MethodError, Package, Quantizer, discover, load_method, parse_params
 
 GOOD = """
 from __future__ import annotations
@@ -55,6 +55,35 @@ def test_faults_are_one_sentence(tmp_path: Path, name: str, text: str, said: str
     with pytest.raises(MethodError, match=said) as caught:
         load_method(write(tmp_path, name, text))
     assert "\n" not in str(caught.value)
+
+
+PACKAGE = """
+from ramp.methods import Package, Params
+
+METHOD = Package(name="mine", title="Mine", source="here", quantize=print, params=Params, requirements=("a==1.0",))
+"""
+
+
+def test_a_package_is_a_method_without_a_fold(tmp_path: Path) -> None:
+    method = load_method(write(tmp_path, "mine.py", PACKAGE))
+    assert isinstance(method, Package)
+    assert (method.fold, method.learned, method.env_name, method.skip()) == ("none", False, "mine", None)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('("a==1.0",)', "()", "a package needs requirements"),
+        ('("a==1.0",)', '"a==1.0"', "a package needs requirements"),
+        ('("a==1.0",)', '("a>=1.0",)', "requirement 'a>=1.0' is not pinned"),
+        ('("a==1.0",)', '("a",)', "requirement 'a' is not pinned"),
+        ('("a==1.0",)', '("a==1.0",), bits=(1,)', "should be widths from 2 to 8"),
+        ('("a==1.0",)', '("a==1.0",), environment="A b"', "environment 'A b' may hold"),
+    ],
+)
+def test_a_package_without_pins_is_refused(tmp_path: Path, old: str, new: str, said: str) -> None:
+    with pytest.raises(MethodError, match=said):
+        load_method(write(tmp_path, "mine.py", PACKAGE.replace(old, new)))
 
 
 def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:

@@ -129,6 +129,28 @@ def test_full_depth_has_all_seeds_where_chance_plays_a_part() -> None:
     assert plan.task_rows == plan.source_rows
 
 
+def test_packages_have_rows_in_full_depth_at_the_widths_that_they_can_give() -> None:
+    quick, full = (
+        plan_of("config.yaml", depth=depth, external=["gptqmodel_gptq", "gptqmodel_awq"]) for depth in ("quick", "full")
+    )
+    assert not [row for row in quick.rows if quick.is_package(row.name)]
+    rows = [row for row in full.rows if full.is_package(row.name)]
+    assert {row.short for row in rows} == {"gptqmodel_gptq-b3", "gptqmodel_gptq-b4", "gptqmodel_awq-b4"}
+    assert {(row.model, row.seed) for row in rows} == {("smollm2-135m", 0)}
+    assert quick.external_rows == rows  # what `baselines_external` makes at any depth
+    assert list(full.environments) == ["gptqmodel"]
+    assert full.fold_of("gptqmodel_awq") == "none"
+    assert full.allocation_files("R", "smollm2-135m", "gptqmodel_awq-b4-s0") == []
+
+
+def test_a_package_may_stand_among_the_methods_and_a_method_not_among_the_packages() -> None:
+    methods = [*read(REPO / "config" / "smoke.yaml")["methods"], "gptqmodel_awq"]
+    plan = plan_of("smoke.yaml", methods=methods)
+    assert "gptqmodel_awq-b4" in {row.short for row in plan.source_rows}
+    with pytest.raises(PlanError, match="'gptq' goes through no package"):
+        plan_of("smoke.yaml", external=["gptq"])
+
+
 def test_only_released_files_have_a_row_of_their_own() -> None:
     assert "released" in {row.method for row in plan_of("config.yaml").source_rows}
     assert "released" not in {row.method for row in plan_of("smoke.yaml").rows}

@@ -36,6 +36,9 @@ def test_the_default_study_needs_no_argument_and_takes_single_keys(bare: Path) -
     assert quick.status == full.status == 0, quick.text + full.text
     assert full.plan["quantize"] > quick.plan["quantize"]
     assert full.plan["fetch"] == quick.plan["fetch"]
+    assert "package" not in quick.plan
+    assert full.plan["package"] == full.plan["package_row"] >= 3
+    assert full.plan["environment"] >= 1
 
 
 def test_a_configfile_with_a_study_replaces_the_default(bare: Path) -> None:
@@ -66,6 +69,10 @@ def test_it_plans_from_another_working_directory(bare: Path, tmp_path: Path) -> 
         (["results=../x"], "results: '../x' is not allowed"),
         (["params={ramp: {gama: 1}}"], "parameters of method 'ramp': unknown key 'gama'"),
         (["registry=config/none.yaml"], "no asset registry at"),
+        (["external=[gptqmodel_gtpq]"], "external: unknown method 'gptqmodel_gtpq' (did you mean 'gptqmodel_gptq'?)"),
+        (["external=[rtn]"], "external: 'rtn' is in methods already"),
+        (["external=[smoothed]"], "external: unknown method 'smoothed'"),
+        (["methods=[gptq,awq]", "external=[rtn]"], "external: 'rtn' goes through no package"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

@@ -1,0 +1,46 @@
+"""Copy to baselines/mine.py, give it your name below, add it to ``external:`` in the configuration.
+
+One line here says what the package does. It runs in an environment of its own, which pip makes from ``requirements``:
+import the package inside ``quantize``, and nothing of ours but ``ramp.methods``, ``ramp.packages`` and
+``ramp.package_files`` at all. What a job gives and takes is in ``ramp.packages.PackageJob``.
+"""
+
+from pydantic import Field
+
+from ramp.methods import Package, Params
+from ramp.package_files import Checkpoint
+from ramp.packages import PackageJob
+
+
+class TemplateParams(Params):
+    """One line and a unit under each field; unknown keys are refused."""
+
+    shrink: float = Field(default=1.0, gt=0, le=1, description="share of each group's range that the grid spans")
+
+
+def quantize(job: PackageJob, params: TemplateParams) -> None:
+    """Round to nearest by numpy, where your package would do its work, on ``job.tokens`` if it calibrates."""
+    import numpy as np
+
+    checkpoint, top = Checkpoint(job.model_dir), 2**job.bits - 1
+    for name, (d_out, d_in) in job.linears.items():
+        size = job.group_sizes[name]
+        groups = checkpoint.get(f"{name}.weight").reshape(d_out, -1, size)
+        low, high = (params.shrink * each for each in (groups.min(-1).clip(max=0), groups.max(-1).clip(min=0)))
+        scales = np.maximum((high - low) / top, 2.0**-14).astype(np.float16)
+        wide = scales.astype(np.float32)
+        zeros = np.rint(-low / wide).clip(0, top)
+        codes = (np.rint(groups / wide[..., None]) + zeros[..., None]).clip(0, top)
+        job.keep(name, codes.reshape(d_out, d_in), scales, zeros, size)
+
+
+METHOD = Package(
+    name="_template_package",  # your file's stem
+    title="Template of a package",  # for tables
+    source="where the method comes from",
+    quantize=quantize,
+    params=TemplateParams,
+    requirements=("numpy==2.4.6",),  # a literal tuple, pinned, the package itself first
+    bits=(2, 3, 4, 8),  # widths that it can give
+    environment="",  # the same name in several files: they share one environment
+)

@@ -1,0 +1,69 @@
+"""Uniform AWQ by gptqmodel, 4 bits, asymmetric; its file is repacked bit for bit.
+
+The package has one group size for the whole model in AWQ: where our own methods use several, all linears get the
+smallest, which spends more bytes on scales and is said in the row's note. Its kernel takes half precision alone, so
+the model is rounded to float16 before it is quantized. Norms take the scales that it folds.
+"""
+
+import os
+
+from pydantic import Field
+
+from ramp.methods import Package, Params
+from ramp.package_files import Checkpoint, changed
+from ramp.packages import PackageJob
+from ramp.quantizers.packed_formats import unpack_awq
+
+
+class GptqmodelAwqParams(Params):
+    """What gptqmodel is given beside bits and group size; scale and clip search are always its own."""
+
+    batch_size: int = Field(default=1, gt=0, description="calibration windows per forward pass")
+
+
+def quantize(job: PackageJob, params: GptqmodelAwqParams) -> None:
+    """Quantize, save, and read the saved file back into codes, scales and zero-points."""
+    os.environ["GPTQMODEL_CPU_WORKERS"] = "2"  # read at import; its loader asks for two
+    import torch
+    from gptqmodel import BACKEND, GPTQModel, QuantizeConfig
+
+    torch.manual_seed(job.seed)
+    group_size = min(job.group_sizes.values())
+    if group_size != max(job.group_sizes.values()):
+        job.note(f"groups of {group_size} in every linear: the package has one group size for all")
+    job.note("quantized from float16 weights")
+    config = QuantizeConfig(
+        bits=job.bits, group_size=group_size, sym=False, quant_method="awq", format="gemm", device=job.device
+    )
+    backend = BACKEND.AWQ_TORCH if job.device == "cpu" else BACKEND.AUTO
+    model = GPTQModel.load(str(job.model_dir), config, dtype=torch.float16)
+    windows = [{"input_ids": row, "attention_mask": [1] * len(row)} for row in job.tokens.tolist()]
+    model.quantize(windows, batch_size=params.batch_size, backend=backend)
+    model.save(str(job.work_dir / "model"))
+
+    saved, original = Checkpoint(job.work_dir / "model"), Checkpoint(job.model_dir)
+    for name in job.linears:
+        parts = {part: saved.get(f"{name}.{part}") for part in ("qweight", "qzeros", "scales")}
+        job.keep(name, *unpack_awq(**parts), group_size=group_size)
+    for name in original:
+        if name in saved and changed(saved.get(name), original.get(name)):
+            job.keep_other(name, saved.get(name))
+    job.native(*saved.paths)
+
+
+METHOD = Package(
+    name="gptqmodel_awq",
+    title="AWQ (gptqmodel)",
+    source="Lin et al. 2023, arXiv:2306.00978, as in gptqmodel",
+    quantize=quantize,
+    params=GptqmodelAwqParams,
+    requirements=(
+        "gptqmodel==7.6.0",
+        "torch==2.13.0",
+        "transformers==5.23.0",
+        "optimum==2.3.0",
+        "numpy==2.2.6",
+    ),
+    bits=(4,),
+    environment="gptqmodel",
+)

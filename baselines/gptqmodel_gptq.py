@@ -1,0 +1,81 @@
+"""Uniform GPTQ by gptqmodel, the maintained successor of auto-gptq; its file is repacked bit for bit.
+
+Asymmetric; groups in the order of the columns (``desc_act`` without static groups makes groups that no other format
+has). Where the study's group size does not divide a row, the smaller one that our own methods use there is given
+through the package's ``dynamic`` table. Written as "gptq_v2": the first version of the format stores zero-points less
+one, which a zero-point of 0 does not survive.
+"""
+
+import os
+import re
+from collections import Counter
+
+from pydantic import Field
+
+from ramp.methods import Package, Params
+from ramp.package_files import Checkpoint, changed
+from ramp.packages import PackageError, PackageJob
+from ramp.quantizers.packed_formats import unpack_gptq
+
+
+class GptqmodelParams(Params):
+    """What gptqmodel's QuantizeConfig is given beside bits and group size; the defaults are its own."""
+
+    damping: float = Field(default=0.05, gt=0, description="damp_percent: share of the Hessian's mean diagonal")
+    mse: float = Field(default=0.0, ge=0, description="norm of its clip search over ranges; 0 turns it off")
+    batch_size: int = Field(default=1, gt=0, description="calibration windows per forward pass")
+
+
+def quantize(job: PackageJob, params: GptqmodelParams) -> None:
+    """Quantize, save, and read the saved file back into codes, scales and zero-points."""
+    os.environ["GPTQMODEL_CPU_WORKERS"] = "2"  # read at import; its loader asks for two
+    import torch
+    from gptqmodel import GPTQModel, QuantizeConfig
+
+    torch.manual_seed(job.seed)
+    common = Counter(job.group_sizes.values()).most_common(1)[0][0]
+    others = {name: size for name, size in job.group_sizes.items() if size != common}
+    config = QuantizeConfig(
+        bits=job.bits,
+        group_size=common,
+        sym=False,
+        desc_act=False,
+        format="gptq_v2",
+        damp_percent=params.damping,
+        mse=params.mse,
+        dynamic={f"+:^{re.escape(name)}$": {"group_size": size} for name, size in others.items()},
+        device=job.device,
+    )
+    model = GPTQModel.load(str(job.model_dir), config, dtype=torch.float32)
+    windows = [{"input_ids": row, "attention_mask": [1] * len(row)} for row in job.tokens.tolist()]
+    model.quantize(windows, batch_size=params.batch_size)
+    model.save(str(job.work_dir / "model"))
+
+    saved, original = Checkpoint(job.work_dir / "model"), Checkpoint(job.model_dir)
+    for name, size in job.group_sizes.items():
+        parts = {part: saved.get(f"{name}.{part}") for part in ("qweight", "qzeros", "scales", "g_idx")}
+        if len(parts["scales"]) * size != job.linears[name][1]:
+            raise PackageError(f"{name} has {len(parts['scales'])} groups, groups of {size} were asked for")
+        job.keep(name, *unpack_gptq(**parts, bits=job.bits, v1=False), group_size=size)
+    for name in original:
+        if name in saved and changed(saved.get(name), original.get(name)):
+            job.keep_other(name, saved.get(name))
+    job.native(*saved.paths)
+
+
+METHOD = Package(
+    name="gptqmodel_gptq",
+    title="GPTQ (gptqmodel)",
+    source="Frantar et al. 2022, arXiv:2210.17323, as in gptqmodel",
+    quantize=quantize,
+    params=GptqmodelParams,
+    requirements=(
+        "gptqmodel==7.6.0",
+        "torch==2.13.0",
+        "transformers==5.23.0",
+        "optimum==2.3.0",
+        "numpy==2.2.6",
+    ),
+    bits=(2, 3, 4, 8),
+    environment="gptqmodel",
+)

@@ -1,0 +1,110 @@
+"""A new baseline is one file: added to a copy of the project, it arrives in records, table and figure."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from calls import SMOKE, snakemake
+
+from paper.figures.pareto import pareto
+from paper.study import Study
+from ramp.records import read_table
+
+pytestmark = pytest.mark.workflow
+
+SETTINGS = ("--cores", "1", "--configfile", "config/smoke.yaml")
+MODEL = "tiny-llama-s"
+BROKEN = '"""Fails on purpose."""\nfrom ramp.methods import Package, Params\n\ndef quantize(job, params):\n'
+BROKEN += '    raise RuntimeError("no kernel for this processor")\n\nMETHOD = Package(name="broken", title="Broken", '
+BROKEN += 'source="here", quantize=quantize, params=Params, requirements=("numpy==2.4.6",), environment="mine")\n'
+
+
+def main_table(study: Path) -> str:
+    return (study / SMOKE / "paper" / "tables" / f"main_{MODEL}.md").read_text(encoding="utf-8")
+
+
+def test_a_quantizer_arrives_in_table_and_figure(study: Path) -> None:
+    text = (study / "baselines" / "rtn.py").read_text().replace('name="rtn"', 'name="mine"')
+    (study / "baselines" / "mine.py").write_text(text)
+    methods = "methods=[rtn,awq_gptq,knapsack,random_search,ramp,mine]"
+    figure = SMOKE / "paper" / "figures" / "pareto.png"
+    before = (study / figure).read_bytes()
+    assert "mine" not in main_table(study)
+    targets = ("records", "tables", str(figure))
+    plan = snakemake(study, *targets, "-n", *SETTINGS, "--config", methods).plan
+    assert (plan["quantize"], plan["evaluate"]) == (1, 1)
+    assert not {"train", "bank", "search", "learn", "reference"} & set(plan)
+    done = snakemake(study, *targets, *SETTINGS, "--config", methods, timeout=300)
+    assert done.status == 0, done.text
+    [line] = [line for line in main_table(study).splitlines() if line.startswith("| mine ")]
+    [twin] = [line for line in main_table(study).splitlines() if line.startswith("| RTN ")]
+    assert line.split("|")[2:] == twin.split("|")[2:]  # the same method under another name: the same numbers
+    drawn = Study.read(study / SMOKE / "records")
+    assert "mine" in [text.get_text() for text in pareto(drawn).legends[0].get_texts()]
+    assert (study / figure).read_bytes() != before
+
+
+def with_packages(study: Path) -> None:
+    """Two packages: the template, and one that fails; this interpreter stands in for their environment."""
+    text = (study / "baselines" / "_template_package.py").read_text()
+    text = text.replace('name="_template_package"', 'name="mine"')
+    (study / "baselines" / "mine.py").write_text(text)
+    (study / "baselines" / "broken.py").write_text(BROKEN)
+    record = {"ok": True, "reason": "", "python": sys.executable, "requirements": [], "freeze": [], "check": ""}
+    (study / ".envs" / "mine").mkdir(parents=True)
+    (study / ".envs" / "mine" / "environment.json").write_text(json.dumps(record))
+
+
+def test_packages_arrive_in_records_and_published_ones_in_the_table(study: Path) -> None:
+    with_packages(study)
+    external = ("--config", "external=[mine,broken]")
+    done = snakemake(study, "baselines_external", *SETTINGS, *external, timeout=300)
+    assert done.status == 0, done.text
+    records = read_table(study / SMOKE / "external" / "records.csv").set_index("method")
+    assert list(records["kind"]) == ["package", "float", "package"]
+    assert records.loc["broken", "produced"] == "not run"
+    assert records.loc["broken", "note"] == "RuntimeError: no kernel for this processor"
+    assert records.loc["mine", "ppl_heldout"] > 1
+    weights = study / SMOKE / "quantized" / MODEL / "mine-b4-s0" / "model.safetensors"
+    assert records.loc["mine", "bytes_file"] == weights.stat().st_size
+    rtn = read_table(study / SMOKE / "records" / "records.csv").set_index(["model", "method"]).loc[(MODEL, "rtn")]
+    assert abs(records.loc["mine", "kl_heldout"] / rtn["kl_heldout"] - 1) < 0.05  # it is RTN, by numpy
+
+    # What is published stands in the table of a study that does not run it, and plans no model work.
+    published = study / "results" / "published"
+    shutil.rmtree(published, ignore_errors=True)
+    shutil.copytree(study / SMOKE / "external", published)
+    (published / "config.json").write_text("{}")
+    done = snakemake(study, "tables", *SETTINGS, *external)
+    assert done.status == 0, done.text
+    table = main_table(study)
+    assert "| mine § |" in table
+    assert "| broken ‡§ |" in table
+    assert "broken ‡§: RuntimeError: no kernel for this processor." in table
+    assert "not run here" in table
+
+
+def test_full_depth_runs_the_packages_and_quick_depth_does_not(study: Path) -> None:
+    with_packages(study)
+    external = ("--config", "external=[mine,broken]")
+    assert "package" not in snakemake(study, "-n", "--configfile", "config/smoke.yaml", *external).plan
+    full = snakemake(study, "-n", "--configfile", "config/smoke.yaml", *external, "depth=full")
+    assert full.status == 0, full.text
+    assert full.plan["package"] == full.plan["package_row"] == 2
+    assert "environment" not in full.plan  # it is there
+
+
+def test_one_file_is_checked_by_name(study: Path) -> None:
+    done = snakemake(study, "baseline_check", *SETTINGS, "--config", "baseline=rtn")
+    assert done.status == 0, done.text
+    said = (study / SMOKE / "baseline_check" / "rtn.txt").read_text()
+    assert "passed" in said
+    assert "deselected" in said
+    text = (study / "baselines" / "rtn.py").read_text().replace('name="rtn"', 'name="other"')
+    (study / "baselines" / "mine.py").write_text(text)
+    done = snakemake(study, "baseline_check", *SETTINGS, "--config", "baseline=mine")
+    assert done.status != 0
