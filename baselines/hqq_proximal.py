@@ -7,6 +7,7 @@ take packed. (The file is not called hqq.py: that would hide the package from a 
 from pydantic import Field
 
 from ramp.methods import Package, Params
+from ramp.package_files import Checkpoint
 from ramp.packages import PackageJob
 
 
@@ -20,20 +21,13 @@ def quantize(job: PackageJob, params: HqqParams) -> None:
     """Each linear by itself, groups along the input; scales and zero-points are stored as float16."""
     import torch
     from hqq.core.quantize import Quantizer
-    from safetensors import safe_open
     from safetensors.torch import save_file
 
     torch.manual_seed(job.seed)
-    files = {}
-    for path in sorted(job.model_dir.glob("*.safetensors")):
-        with safe_open(str(path), framework="pt") as handle:
-            files |= dict.fromkeys(handle.keys(), path)
-    native = {}
+    checkpoint, native = Checkpoint(job.model_dir), {}
     for name, (d_out, d_in) in job.linears.items():
-        with safe_open(str(files[f"{name}.weight"]), framework="pt") as handle:
-            weight = handle.get_tensor(f"{name}.weight").float()
         packed, meta = Quantizer.quantize(
-            weight.to(job.device),
+            torch.from_numpy(checkpoint.get(f"{name}.weight")).float().to(job.device),
             nbits=job.bits,
             group_size=job.group_sizes[name],
             optimize=params.optimize,
