@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from paper import style
-from paper.naming import UNIFORM_METHODS, method_rank, model_title, text_title
+from paper.naming import UNIFORM_METHODS, method_rank, method_title, model_title, text_title
 from paper.study import Entry, Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-LONG_LABEL = 25
-"""Letters of a legend's entry above which four columns do not fit the page."""
+LONG_TITLE = 22
+"""Letters of a method's title above which four columns do not fit the page."""
 
 
 def pareto(study: Study) -> Figure:
@@ -26,15 +26,15 @@ def pareto(study: Study) -> Figure:
     rows = -(-len(panels) // 2)
     entries = [entry for points in panels.values() for entry, *_ in points]
     seen = sorted({entry.method for entry in entries}, key=method_rank)
-    handles: list[Any] = [style.method_handle(method) for method in seen]
-    handles += _more_handles(any(entry.grid == "ggml" for entry in entries))
-    ncols = 3 if any(len(handle.get_label()) > LONG_LABEL for handle in handles) else 4
-    legend_rows = -(-len(handles) // ncols)
+    exported = any(entry.grid == "ggml" for entry in entries)
+    ncols = 3 if any(len(method_title(method)) > LONG_TITLE for method in seen) else 4
+    legend_rows = -(-(len(seen) + 1 + exported) // ncols)
     figure, axes = style.canvas(2.9 * rows + 0.5 + 0.16 * max(legend_rows - 4, 0), rows, min(2, len(panels)))
     for axis, (model, points) in zip(axes, panels.items(), strict=False):
         _panel(axis, study, model, points, text)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
+    handles: list[Any] = [*map(style.method_handle, seen), *_more_handles(exported)]  # after the canvas set its style
     figure.legend(handles=handles, loc="outside lower center", ncols=ncols)
     return figure
 
