@@ -35,7 +35,7 @@ def quantize(job: PackageJob, params: GptqmodelAwqParams) -> None:
         bits=job.bits, group_size=group_size, sym=params.sym, quant_method="awq", format="gemm", device=job.device
     )
     backend = BACKEND.AWQ_TORCH if job.device == "cpu" else BACKEND.AUTO
-    model = GPTQModel.load(str(job.model_dir), config)
+    model = GPTQModel.load(str(job.model_dir), config, dtype=torch.float32)
     windows = [{"input_ids": row, "attention_mask": [1] * len(row)} for row in job.tokens.tolist()]
     model.quantize(windows, batch_size=params.batch_size, backend=backend)
     model.save(str(job.work_dir / "model"))

@@ -51,7 +51,7 @@ def quantize(job: PackageJob, params: GptqmodelParams) -> None:
         dynamic={f"+:^{re.escape(name)}$": {"group_size": size} for name, size in others.items()},
         device=job.device,
     )
-    model = GPTQModel.load(str(job.model_dir), config)
+    model = GPTQModel.load(str(job.model_dir), config, dtype=torch.float32)
     windows = [{"input_ids": row, "attention_mask": [1] * len(row)} for row in job.tokens.tolist()]
     model.quantize(windows, batch_size=params.batch_size)
     model.save(str(job.work_dir / "model"))

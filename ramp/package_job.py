@@ -51,7 +51,14 @@ def write_job(out: Path, model_dir: Path, tokens: Any, **asked: Any) -> None:
 
 def not_run(reason: str) -> dict[str, Any]:
     """The outcome of a package that gave none itself."""
-    empty = {"note": "", "native_files": [], "linears": {}, "wall_s": None, "peak_rss_bytes": None, "versions": {}}
+    empty: dict[str, Any] = {
+        "note": "",
+        "native_files": [],
+        "linears": {},
+        "wall_s": None,
+        "peak_rss_bytes": None,
+        "versions": {},
+    }
     return {"ok": False, "reason": reason, **empty}
 
 

@@ -73,6 +73,14 @@ def peak_rss_bytes() -> int:
     return peak if sys.platform == "darwin" else 1024 * peak  # Linux counts KiB
 
 
+def said(error: BaseException) -> str:
+    """An exception's message; of one without, a bare assertion say, the line of code that raised it."""
+    if str(error):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    return frames[-1].line or "" if frames else ""
+
+
 def quantize(method_file: Path, folder: Path, out: Path) -> dict[str, Any]:
     """Load the method, run it, write what it keeps; what ``outcome.json`` holds."""
     began = time.monotonic()
@@ -87,7 +95,7 @@ def quantize(method_file: Path, folder: Path, out: Path) -> dict[str, Any]:
         ok, reason = True, ""
     except (Exception, SystemExit) as error:  # a package may fail in any way: the row says how, the study goes on
         traceback.print_exc()
-        ok, reason = False, one_sentence(f"{type(error).__name__}: {error}")
+        ok, reason = False, one_sentence(f"{type(error).__name__}: {said(error)}")
     return {
         "ok": ok,
         "reason": reason,

@@ -180,12 +180,14 @@ def quantize_row(
     from ramp.calibration import calibration_windows
     from ramp.checkpoint import save_packed
     from ramp.folding import load_fold
-    from ramp.methods import Quantizer, load_method, parse_params
+    from ramp.methods import Package, Quantizer, load_method, parse_params
     from ramp.quantizers.site import needs_hessian
     from ramp.spilled import SpilledLinears
 
     started = time.monotonic()
     method, config = load_method(method_file), read_config(model_dir)
+    if isinstance(method, Package):
+        raise QuantizationError(f"method '{method.name}' goes through a package: use ramp.package_job")
     if reason := method.skip():
         raise QuantizationError(f"method '{method.name}' cannot run here: {reason}")
     linears, fold = list_linears(config), load_fold(fold_file, config)

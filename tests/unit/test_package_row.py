@@ -39,6 +39,8 @@ class Mine(Params):
 def quantize(job, params):
     if params.how == "raise":
         raise RuntimeError("no kernel\\nfor this processor; sorry")
+    if params.how == "assert":
+        assert job.bits > 8
     if params.how == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     if params.how == "exit":
@@ -172,6 +174,7 @@ def test_a_changed_norm_is_taken_over(ask, tiny_llama_dir: Path) -> None:
     ("how", "reason"),
     [
         ("raise", "for this processor, sorry"),
+        ("assert", "AssertionError: assert job.bits > 8"),
         ("die", "its process was killed by SIGKILL (out of memory?)"),
         ("exit", "SystemExit: usage: something"),
         ("forget", "PackageError: 2 linears were never handed over, model.layers.0.mlp.down_proj among them"),
