@@ -41,6 +41,17 @@ def test_the_default_study_needs_no_argument_and_takes_single_keys(bare: Path) -
     assert full.plan["environment"] >= 1
 
 
+def test_comparisons_are_planned_where_they_are_asked_for_alone(bare: Path) -> None:
+    """``snakemake parity`` makes environments and one table; a study makes neither."""
+    done = snakemake(bare, "-n", "parity")
+    assert done.status == 0, done.text
+    assert done.plan["comparison"] == 3
+    assert done.plan["environment"] == 2
+    assert done.plan["compared"] == 1
+    assert "collect" not in done.plan
+    assert "comparison" not in snakemake(bare, "-n").plan
+
+
 def test_a_configfile_with_a_study_replaces_the_default(bare: Path) -> None:
     """Merged, the smoke study would fetch the tasks of both."""
     done = snakemake(bare, "-n", "--configfile", "config/smoke.yaml")
