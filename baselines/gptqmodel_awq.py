@@ -1,7 +1,8 @@
 """Uniform AWQ by gptqmodel, 4 bits, asymmetric; its file is repacked bit for bit.
 
 The package has one group size for the whole model in AWQ: where our own methods use several, all linears get the
-smallest, which spends more bytes on scales and is said in the row's note. Norms take the scales that it folds.
+smallest, which spends more bytes on scales and is said in the row's note. Its kernel takes half precision alone, so
+the model is rounded to float16 before it is quantized. Norms take the scales that it folds.
 """
 
 import os
@@ -31,11 +32,12 @@ def quantize(job: PackageJob, params: GptqmodelAwqParams) -> None:
     group_size = min(job.group_sizes.values())
     if group_size != max(job.group_sizes.values()):
         job.note(f"groups of {group_size} in every linear: the package has one group size for all")
+    job.note("quantized from float16 weights")
     config = QuantizeConfig(
         bits=job.bits, group_size=group_size, sym=params.sym, quant_method="awq", format="gemm", device=job.device
     )
     backend = BACKEND.AWQ_TORCH if job.device == "cpu" else BACKEND.AUTO
-    model = GPTQModel.load(str(job.model_dir), config, dtype=torch.float32)
+    model = GPTQModel.load(str(job.model_dir), config, dtype=torch.float16)
     windows = [{"input_ids": row, "attention_mask": [1] * len(row)} for row in job.tokens.tolist()]
     model.quantize(windows, batch_size=params.batch_size, backend=backend)
     model.save(str(job.work_dir / "model"))
