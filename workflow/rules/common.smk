@@ -32,6 +32,7 @@ def checked_plan():
         found = discover(BASE / "baselines")
         study = validate(config, methods=found, models=registry.of_type("model"))
         names = [*used_methods(study), *([] if study.external else package_files(found))]
+        names += [piece.package for piece in PIECES.values() if piece.package]
         methods = {name: load_method(found[name]) for name in dict.fromkeys(names)}
         for name, values in study.params.items():
             parse_params(methods.get(name) or load_method(found[name]), values)
