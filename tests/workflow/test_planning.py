@@ -41,7 +41,6 @@ def test_the_default_study_needs_no_argument_and_takes_single_keys(bare: Path) -
     assert full.plan["environment"] >= 1
 
 
-<<<<<<< HEAD
 def test_controls_are_planned_in_full_depth_alone(bare: Path) -> None:
     """Six mixes from one float file, three rows in a second track, without a bank or a search for them."""
     quick, full = snakemake(bare, "-n").plan, snakemake(bare, "-n", "--config", "depth=full").plan
@@ -53,7 +52,8 @@ def test_controls_are_planned_in_full_depth_alone(bare: Path) -> None:
     assert (one["static_mix"], one["halo_float"]) == (1, 1)
     assert "calibration" in one
     assert "halo_check" not in one
-=======
+
+
 def test_comparisons_are_planned_where_they_are_asked_for_alone(bare: Path) -> None:
     """``snakemake parity`` makes environments and one table; a study makes neither."""
     done = snakemake(bare, "-n", "parity")
@@ -63,7 +63,6 @@ def test_comparisons_are_planned_where_they_are_asked_for_alone(bare: Path) -> N
     assert done.plan["compared"] == 1
     assert "collect" not in done.plan
     assert "comparison" not in snakemake(bare, "-n").plan
->>>>>>> bench
 
 
 def test_a_configfile_with_a_study_replaces_the_default(bare: Path) -> None:
