@@ -92,7 +92,7 @@ def quantize(job: PackageJob, params: AutoAwqParams) -> None:
             job.keep_other(name, after[name])
     package.save_quantized(str(job.work_dir))
     job.native(*job.work_dir.glob("*.safetensors"))
-    job.note("autoawq 0.2.9 + CPU shim" if job.device == "cpu" else "autoawq 0.2.9")
+    job.note("CPU shim: scales are searched on copies of the weights" if job.device == "cpu" else "")
 
 
 METHOD = Package(

@@ -78,7 +78,7 @@ def quantize(job: PackageJob, params: AutoGptqParams) -> None:
         job.keep(name, *grid, job.group_sizes[name])
     package.save_quantized(str(job.work_dir), use_safetensors=True)
     job.native(*job.work_dir.glob("*.safetensors"))
-    job.note("auto-gptq 0.7.1 + CPU shim" if job.device == "cpu" else "auto-gptq 0.7.1")
+    job.note(("CPU shim: layers stay there; " if job.device == "cpu" else "") + "float32 scales rounded to float16")
 
 
 METHOD = Package(

@@ -54,7 +54,7 @@ def quantize(job: PackageJob, params: AutoRoundParams) -> None:
         job.keep(name, codes, scales.astype("float16"), zeros, job.group_sizes[name])
     package.save_quantized(str(job.work_dir), format="auto_round:auto_gptq", inplace=True)
     job.native(*job.work_dir.glob("*.safetensors"))
-    job.note(f"auto-round 0.15.1, {params.iters} iterations, {len(windows)} windows")
+    job.note(f"{params.iters} iterations, {len(windows)} windows")
 
 
 METHOD = Package(

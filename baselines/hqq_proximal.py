@@ -42,7 +42,7 @@ def quantize(job: PackageJob, params: HqqParams) -> None:
         job.keep_dense(name, Quantizer.dequantize(packed, meta), d_out * -(-d_in * job.bits // 8) + 4 * groups)
     save_file({key: tensor.contiguous().cpu() for key, tensor in native.items()}, job.work_dir / "hqq.safetensors")
     job.native("hqq.safetensors")
-    job.note("hqq 0.2.8.post1; real zero-points: 16 bits each, where the other rows have whole ones")
+    job.note("real zero-points, 16 bits each, where the other rows have whole ones")
 
 
 METHOD = Package(

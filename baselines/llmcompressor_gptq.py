@@ -61,7 +61,7 @@ def quantize(job: PackageJob, params: LlmCompressorParams) -> None:
         job.keep(name, codes, scales.astype("float16"), zeros, job.group_sizes[name])
     model.save_pretrained(str(job.work_dir), save_compressed=True)
     job.native(*job.work_dir.glob("*.safetensors"))
-    job.note("llmcompressor 0.14.0.1, its float32 scales rounded to float16")
+    job.note("float32 scales rounded to float16")
 
 
 METHOD = Package(
