@@ -89,9 +89,8 @@ def run(python: str, method_file: Path, out: Path, threads: int) -> dict[str, An
     if threads:
         environment["OMP_NUM_THREADS"] = str(threads)
     line = [python, "-m", "ramp.package_run", "--method-file", str(method_file.resolve())]
-    done = subprocess.run(
-        [*line, "--job", str(out.resolve()), "--out", str(out.resolve())], env=environment, check=False
-    )
+    line += ["--job", str(out.resolve()), "--out", str(out.resolve())]
+    done = subprocess.run(line, env=environment, cwd=out, check=False)  # packages leave logs where they are started
     outcome = out / OUTCOME
     return read_json(outcome) if outcome.is_file() else not_run(ended(done.returncode))
 
