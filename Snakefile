@@ -14,6 +14,7 @@ if "study" not in config:
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/inputs.smk"
+include: "workflow/rules/inputs_records.smk"
 
 
 pathvars:

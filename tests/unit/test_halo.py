@@ -19,7 +19,7 @@ from ramp import halo, halo_check, halo_export
 from ramp.errors import RampError
 from ramp.gguf_model import GgufFile, load_gguf_float
 from ramp.gguf_names import HaloError, from_gguf_rows, gguf_tensors, to_gguf_rows
-from ramp.gguf_vocab import UNREACHABLE_MERGE, pre_tokenizer_name
+from ramp.gguf_vocab import UNREACHABLE_MERGE
 from ramp.models import CheckpointReader, architecture, list_linears, load_float, read_config
 
 
@@ -293,40 +293,6 @@ def test_row_note_names_distorted_types() -> None:
     plan = {"notes": [], "tensors": [{"type": t, "kind": "linear"} for t in ("Q4_0", "Q5_1")]}
     assert "Q5_1 distorted: the checkpoint was released in Q4_1" in halo.row_note(plan, "Q4_1")
     assert "distorted" not in halo.row_note(plan, None)
-
-
-BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
-DIGITS = {"type": "Digits", "individual_digits": True}
-
-
-@pytest.mark.parametrize(
-    ("spec", "name"),
-    [
-        (None, None),
-        ({"type": "Metaspace", "replacement": "▁"}, None),
-        (BYTE_LEVEL, "gpt-2"),
-        ({"type": "Sequence", "pretokenizers": [BYTE_LEVEL]}, "gpt-2"),
-        ({"type": "Sequence", "pretokenizers": [DIGITS, BYTE_LEVEL]}, "smollm"),
-    ],
-)
-def test_pre_tokenizer_names(spec: dict[str, Any] | None, name: str | None) -> None:
-    assert pre_tokenizer_name(spec) == name
-
-
-def test_unknown_tokenizers_end_in_one_sentence(tiny_llama_dir: Path, tmp_path: Path) -> None:
-    import shutil
-
-    split = {"type": "Split", "pattern": {"Regex": r"\w+"}, "behavior": "Isolated", "invert": False}
-    plain = {**BYTE_LEVEL, "use_regex": False}
-    with pytest.raises(HaloError, match=r"Split \+ ByteLevel .* not one that llama.cpp has a name for"):
-        pre_tokenizer_name({"type": "Sequence", "pretokenizers": [split, plain]})
-    folder = tmp_path / "model"
-    shutil.copytree(tiny_llama_dir, folder)
-    spec = json.loads((folder / "tokenizer.json").read_text())
-    spec["model"] = {"type": "WordLevel", "vocab": spec["model"]["vocab"], "unk_token": "<s>"}
-    (folder / "tokenizer.json").write_text(json.dumps(spec))
-    with pytest.raises(HaloError, match="tokenizers of type 'WordLevel' are not exported"):
-        halo.export_float(folder, tmp_path / "float.gguf")
 
 
 def test_unknown_rotary_embedding_ends_in_one_sentence(tiny_llama_dir: Path, tmp_path: Path) -> None:

@@ -1,0 +1,130 @@
+"""Rows of a study: which there are, how they are called, where their files lie."""
+
+from __future__ import annotations
+
+import pytest
+
+from ramp.validation import read
+from tests.plans import REPO, plan_of
+from workflow.scripts.plan import PlanError, Row, bits
+
+
+def test_rows_of_the_embedded_study_are_those_that_the_readme_shows() -> None:
+    plan = plan_of("config.yaml")
+    names = {row.short for row in plan.source_rows}
+    uniform = {f"{method}-b{width}" for method in ("rtn", "gptq", "awq") for width in (3, 4)}
+    mixed = {f"{method}-b{budget}" for method in ("knapsack", "ramp_paper", "ramp") for budget in ("3.65", "4")}
+    assert {"float-b16", "released-b16"} | uniform | mixed <= names
+    assert {row.seed for row in plan.rows} == {0}
+    assert {row.method for row in plan.target_rows} >= {"float", "knapsack", "ramp_transfer"}
+    assert {row.short for row in plan.task_rows} == {"float-b16", "gptq-b4", "awq-b4", "ramp-b3.65"}
+
+
+def test_full_depth_has_all_seeds_where_chance_plays_a_part() -> None:
+    plan = plan_of("config.yaml", depth="full")
+    seeds = {method: {row.seed for row in plan.source_rows if row.method == method} for method in plan.methods}
+    assert seeds["ramp"] == {0, 1, 2}
+    assert seeds["knapsack"] == seeds["gptq"] == {0}
+    assert plan.task_rows == plan.source_rows
+
+
+def test_packages_have_rows_in_full_depth_at_the_widths_that_they_can_give() -> None:
+    quick, full = (
+        plan_of("config.yaml", depth=depth, external=["gptqmodel_gptq", "gptqmodel_awq"]) for depth in ("quick", "full")
+    )
+    assert not [row for row in quick.rows if quick.is_package(row.name)]
+    rows = [row for row in full.rows if full.is_package(row.name)]
+    assert {row.short for row in rows} == {"gptqmodel_gptq-b3", "gptqmodel_gptq-b4", "gptqmodel_awq-b4"}
+    assert {(row.model, row.seed) for row in rows} == {("smollm2-135m", 0)}
+    assert quick.external_rows == rows  # what `baselines_external` makes at any depth
+    assert list(full.environments) == ["gptqmodel"]
+    assert full.fold_of("gptqmodel_awq") == "none"
+    assert full.allocation_files("R", "smollm2-135m", "gptqmodel_awq-b4-s0") == []
+
+
+def test_a_package_may_stand_among_the_methods_and_a_method_not_among_the_packages() -> None:
+    methods = [*read(REPO / "config" / "smoke.yaml")["methods"], "gptqmodel_awq"]
+    plan = plan_of("smoke.yaml", methods=methods)
+    assert "gptqmodel_awq-b4" in {row.short for row in plan.source_rows}
+    with pytest.raises(PlanError, match="'gptq' goes through no package"):
+        plan_of("smoke.yaml", external=["gptq"])
+
+
+def test_controls_belong_to_full_depth_and_to_the_source() -> None:
+    """Static mixes, smaller groups, budgets of the same bytes and a second track; none of them in quick."""
+    quick, full = plan_of("config.yaml"), plan_of("config.yaml", depth="full", external=[])
+    assert quick.mix_rows == quick.track_rows == []
+    mixes = {row.name for row in full.mix_rows}
+    assert mixes == {f"q{name}{end}-b{name[0]}-s0" for name in ("3_k_m", "4_k_s", "4_k_m") for end in ("", "_imatrix")}
+    assert not mixes & {row.name for row in full.rows}  # another grid
+    assert full.is_mix("q4_k_m-b4-s0-ggml")
+    assert not full.is_mix("ramp-b4-s0-ggml")
+    assert full.allocation_files("R", "smollm2-135m", "q4_k_m-b4-s0-ggml") == []
+    added = {row.short for row in full.source_rows} - {row.short for row in quick.source_rows}
+    smaller = {f"{method}_g{group}-b{b}" for method in ("gptq", "awq_gptq") for group in (64, 32) for b in (3, 4)}
+    assert added == smaller | {"knapsack-b3.33", "knapsack-b4.35"}  # the searches do not get the controls' budgets
+    assert [(row.name, track) for row, track in full.track_rows] == [
+        ("awq_gptq-b4-s0", "fp16"),
+        ("knapsack-b4-s0", "fp16"),
+        ("ramp-b4-s0", "fp16"),
+    ]
+    file = "R/allocations/smollm2-135m/ramp/4/0.json"
+    assert full.allocation_files("R", "smollm2-135m", "ramp-b4-s0-fp16") == [file]
+    assert {row.method for row in full.target_rows} == {row.method for row in quick.target_rows}
+
+
+SHAPES = {
+    "config.yaml": {"hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9, "num_key_value_heads": 3},
+    "paper.yaml": {"hidden_size": 4096, "intermediate_size": 11008, "num_attention_heads": 32},
+}
+"""Of SmolLM2-135M and Llama-2-7B, from their published configurations."""
+
+
+@pytest.mark.parametrize("file", SHAPES)
+def test_the_control_budgets_weigh_what_smaller_groups_weigh(file: str) -> None:
+    """The numbers of the configuration, on the source's shapes: within 0.2 % of uniform rows in groups of 32."""
+    from transformers import LlamaConfig
+
+    from ramp.models import list_linears
+    from ramp.sizes import budget_bytes, uniform_bytes
+
+    linears = list_linears(LlamaConfig(num_hidden_layers=2, **SHAPES[file]))
+    study = plan_of(file, depth="full").study
+    assert len(study.limits.control_budgets) == len(study.uniform_bits)
+    for budget, width in zip(study.limits.control_budgets, study.uniform_bits, strict=True):
+        mixed, control = budget_bytes(linears, budget, study.group_size), uniform_bytes(linears, width, 32)
+        assert abs(mixed / control - 1) < 0.002
+
+
+def test_an_unknown_row_of_a_track_is_named() -> None:
+    values = read(REPO / "config" / "smoke.yaml")
+    values["depths"]["quick"]["tracks"] = {"fp16": ["rtn-b3"]}
+    with pytest.raises(PlanError, match=r"tracks\.fp16: the study quantizes no row 'rtn-b3' .*rtn-b4"):
+        _ = plan_of("smoke.yaml", depths=values["depths"]).track_rows
+
+
+def test_only_released_files_have_a_row_of_their_own() -> None:
+    assert "released" in {row.method for row in plan_of("config.yaml").source_rows}
+    assert "released" not in {row.method for row in plan_of("smoke.yaml").rows}
+
+
+def test_an_unknown_task_row_is_named() -> None:
+    values = read(REPO / "config" / "smoke.yaml")
+    values["depths"]["quick"]["task_rows"] = ["ramp-b3.7"]
+    with pytest.raises(PlanError, match=r"task_rows.*'ramp-b3\.7'.*ramp-b3\.65"):
+        _ = plan_of("smoke.yaml", depths=values["depths"]).task_rows
+
+
+def test_the_allocation_behind_a_row() -> None:
+    plan = plan_of("smoke.yaml")
+    file = "R/allocations/tiny-llama-s/ramp/3.65/0.json"
+    assert plan.allocation_files("R", "tiny-llama-s", "ramp-b3.65-s0") == [file]
+    assert plan.allocation_files("R", "tiny-llama-s", "ramp-b3.65-s0-ggml") == [file]
+    assert plan.allocation_files("R", "tiny-llama-s", "awq_gptq-b4-s0") == []
+    with pytest.raises(PlanError, match="is no row"):
+        plan.allocation_files("R", "tiny-llama-s", "ramp")
+
+
+def test_names_of_rows() -> None:
+    assert [bits(value) for value in (4.0, 3.65, 3)] == ["4", "3.65", "3"]
+    assert Row("m", "ramp", "3.65", 1).name == "ramp-b3.65-s1"
