@@ -18,16 +18,12 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ramp import cli
+from ramp import cli, provenance
 from ramp.errors import RampError
 from ramp.files import write_json
-
-PACKAGES = ("torch", "transformers", "numpy", "safetensors")
-"""Packages whose versions a piece names."""
 
 
 class BenchmarkError(RampError):
@@ -111,19 +107,12 @@ class Piece:
 
     def write(self, path: Path, versions: Mapping[str, str] | None = None) -> None:
         """One JSON file; ``versions`` are those of the reference's environment."""
-        detail = {**self.detail, "versions": {**own_versions(), **(versions or {})}, "machine": platform.machine()}
+        detail = {
+            **self.detail,
+            "versions": {**provenance.versions(), **(versions or {})},
+            "machine": platform.machine(),
+        }
         write_json(path, {"table": self.table, "rows": self.rows, "detail": detail})
-
-
-def own_versions() -> dict[str, str]:
-    """Versions of what our side runs on."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def peak_bytes(field_name: str = "VmHWM") -> int:

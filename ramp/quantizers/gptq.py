@@ -342,4 +342,4 @@ class Sweep:
             here = slice(group * self.group_size, group * self.group_size + len(zeros))
             codes[:, here] = self.sums.index_select(0, position[here]).add_(zeros).to(torch.uint8).T
         scales, zeros = self.scales.T.to(torch.float16), self.zeros.T.to(torch.uint8)
-        return tuple(list(part.split(self.rows)) for part in (codes, scales, zeros))  # type: ignore[return-value]
+        return list(codes.split(self.rows)), list(scales.split(self.rows)), list(zeros.split(self.rows))
