@@ -11,6 +11,7 @@ import pytest
 from calls import REPO, SMOKE, smoke_plan, snakemake
 
 NOT_COPIED = {".git", ".venv", ".envs", "results", ".snakemake", "__pycache__", ".pytest_cache", ".hypothesis"}
+PUBLISHED = "results/published"
 LINKED_FROM_BYTES = 4_000_000  # larger files are never written again in place: a link does
 
 
@@ -32,8 +33,9 @@ def copy_file(source: str, target: str) -> str:
 
 
 def copy_project(target: Path) -> Path:
-    """The project without results."""
+    """The project as a clone has it: of the results, the published ones alone."""
     shutil.copytree(REPO, target, ignore=lambda _, names: NOT_COPIED & set(names), symlinks=True)
+    shutil.copytree(REPO / PUBLISHED, target / PUBLISHED)
     return target
 
 

@@ -146,7 +146,7 @@ def test_the_paper_study_stops_before_its_first_job_without_a_gpu(bare: Path) ->
 def test_published_records_are_drawn_from_in_a_bare_checkout(bare: Path) -> None:
     """Whatever the published records hold: figures, tables and paper plan nothing that touches a model."""
     published = bare / "results" / "published"
-    published.mkdir(parents=True)
+    published.mkdir(parents=True, exist_ok=True)
     for name in ("records", "windows", "items", "allocations", "episodes", "activations", "transfer", "halo"):
         (published / f"{name}.csv").write_text("x\n")
     (published / "claims.json").write_text("[]")
