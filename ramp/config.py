@@ -26,6 +26,7 @@ RelativePath = Annotated[str, StringConstraints(pattern=PATH_PATTERN)]
 """A path without blanks, shell characters or ``..``."""
 RowName = Annotated[str, StringConstraints(pattern=ROW_PATTERN)]
 """A row without its seed: ``{method}-b{bits}``, for instance ``ramp-b3.65``; the float model is ``float-b16``."""
+DepthName = Literal["quick", "wide", "full"]
 Width = Annotated[int, Field(ge=2, le=8)]
 """Bits per weight of the affine grid."""
 Track = Literal["q8_0", "fp16"]
@@ -70,12 +71,15 @@ class Search(Section):
 
 
 class Fold(Section):
-    """One Scale Folding, chosen once per site and shared by all widths."""
+    """One Scale Folding: a scale per channel of every site, shared by all widths of a mixed row."""
 
     kind: Literal["awq", "smoothquant"] = "awq"
     """How s is chosen: AWQ's grid search by output error, or SmoothQuant's formula."""
     bits: list[Width] = Field(default=[3, 4], min_length=1)
     """Widths whose summed output error chooses s (the best s depends on the bits)."""
+    own_width: bool = True
+    """AWQ: uniform rows take a fold searched at their own width alone (``awq_w4``), as AWQ does; false: the shared one,
+    so that uniform and mixed rows differ in widths alone."""
     max_rows: Count = 128
     """AWQ: output rows of each linear that score every candidate s, before the best three are scored on all; null: all
     rows for every candidate (slower)."""
@@ -91,6 +95,14 @@ class Fold(Section):
     duo: bool = False
     """AWQ: twice as many candidates, half of them with the weights' size in them (AutoAWQ's duo scaling): about 2.5 %
     less calibration error on SmolLM2 (24 of its sites)."""
+
+    def at_width(self, bits: int) -> Fold:
+        """The same fold, searched for one width."""
+        return self.model_copy(update={"bits": [bits]})
+
+    def has_own(self, bits: int) -> bool:
+        """Whether uniform rows of a width have a fold that is not the shared one."""
+        return self.kind == "awq" and self.own_width and self.bits != [bits]
 
     def options(self) -> list[str]:
         """The fold as arguments of ``python -m ramp.folding``."""
@@ -185,7 +197,7 @@ class Study(Section):
     """Short name; part of every record's key."""
     results: RelativePath = "results"
     """Folder of all outputs."""
-    depth: Literal["quick", "full"] = "quick"
+    depth: DepthName = "quick"
     """Which entry of ``depths`` holds the limits."""
     records: Literal["published"] | None = None
     """``published``: draw tables, figures and paper from ``results/published`` and run nothing else."""
@@ -242,8 +254,13 @@ class Study(Section):
     tasks: Tasks = Tasks()
     transfer: Transfer = Transfer()
     halo: Halo = Halo()
-    depths: dict[Literal["quick", "full"], Depth] = {"quick": Depth(), "full": Depth()}
-    """Limits of ``quick`` and ``full``."""
+    depths: dict[DepthName, Depth] = {"quick": Depth(), "full": Depth()}
+    """Limits of ``quick``, ``wide`` and ``full``; packages run in the last two."""
+
+    @property
+    def runs_packages(self) -> bool:
+        """Whether the packages in ``external`` have rows at this depth."""
+        return self.depth != "quick"
 
     @property
     def limits(self) -> Depth:

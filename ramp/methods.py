@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 """Names become file names and column values: lower case, digits and underscores."""
 
+OWN_FOLD = re.compile(r"(?P<fold>[a-z][a-z0-9_]*)_w(?P<bits>[2-8])")
+"""Name of a fold that was searched for uniform rows of one width: ``awq_w4``."""
+
+
+def own_fold(fold: str, bits: int) -> str:
+    """Name of the fold that a uniform row takes where a study searches one for its very width."""
+    return f"{fold}_w{bits}"
+
 
 class MethodError(RampError):
     """A method file is missing, broken, or registers something that is no method."""

@@ -180,7 +180,7 @@ def quantize_row(
     from ramp.calibration import calibration_windows
     from ramp.checkpoint import save_packed
     from ramp.folding import load_fold
-    from ramp.methods import Mix, Package, Quantizer, load_method, parse_params
+    from ramp.methods import Mix, Package, Quantizer, load_method, own_fold, parse_params
     from ramp.quantizers.site import needs_hessian
     from ramp.spilled import SpilledLinears
 
@@ -195,8 +195,9 @@ def quantize_row(
         group_size = method.group_size
     linears, fold = list_linears(config), load_fold(fold_file, config)
     fold_name = Path(fold_file).stem
-    if fold_name != method.fold:
-        raise QuantizationError(f"method '{method.name}' wants the fold '{method.fold}', --fold is {fold_file}")
+    wanted = [method.fold] if bits is None else [method.fold, own_fold(method.fold, bits)]
+    if fold_name not in wanted:
+        raise QuantizationError(f"method '{method.name}' wants the fold {' or '.join(wanted)}, --fold is {fold_file}")
     # An allocator's parameters are its search's; its linears are quantized with the defaults, as in its bank.
     quantizer_params = parse_params(method, dict(params or {})) if isinstance(method, Quantizer) else None
     if allocation_file is not None:

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ramp.config import METHOD_PATTERN, NAME_PATTERN, PATH_PATTERN, ROW_PATTERN, Study
+from ramp.methods import OWN_FOLD
 
 BUILT_IN_ROWS = ("float", "released")
 """Rows that need no method file: the float model, and the released file where there is one."""
@@ -185,6 +186,9 @@ def _cross_faults(study: Study, methods: Iterable[str] | None, models: Iterable[
                 faults.append(f"{where}[{index}]: {number:g} bits is above the dearest width of the menu, {dearest}")
     if sorted(set(study.widths)) != study.widths:
         faults.append(f"widths: {study.widths} should rise and repeat nothing")
+    for name in study.folds:
+        if OWN_FOLD.fullmatch(name):
+            faults.append(f"folds.{name}: names that end in _w and a width are the uniform rows' own: rename it")
     for text in study.evaluation.target_texts:
         if text not in study.evaluation.texts:
             faults.append(

@@ -20,6 +20,32 @@ def test_rows_of_the_embedded_study_are_those_that_the_readme_shows() -> None:
     assert {row.short for row in plan.task_rows} == {"float-b16", "gptq-b4", "awq-b4", "ramp-b3.65"}
 
 
+def test_uniform_rows_take_folds_of_their_own_width_and_mixed_rows_the_shared_one() -> None:
+    plan = plan_of("config.yaml")
+    assert [plan.fold_of("awq", budget) for budget in ("3", "4")] == ["awq_w3", "awq_w4"]
+    assert plan.fold_of("awq_gptq", "4") == "awq_w4"
+    assert plan.fold_of("ramp", "4") == plan.fold_of("ramp_transfer", "3.65") == plan.fold_of("awq") == "awq"
+    assert plan.fold_of("gptq", "4") == "none"
+    own = plan.fold_settings("awq_w4")
+    assert own is not None
+    assert own == plan.study.folds["awq"].model_copy(update={"bits": [4]})
+    assert plan.fold_settings("none") is None
+
+
+def test_a_fold_is_shared_where_it_has_that_one_width_or_the_study_says_so() -> None:
+    for fold in ({"kind": "awq", "bits": [4]}, {"kind": "awq", "own_width": False}, {"kind": "smoothquant"}):
+        assert plan_of("config.yaml", folds={"awq": fold}).fold_of("awq", "4") == "awq"
+
+
+def test_wide_has_every_method_of_full_and_the_limits_of_quick() -> None:
+    quick, wide, full = (plan_of("config.yaml", depth=depth) for depth in ("quick", "wide", "full"))
+    assert {row.short for row in wide.source_rows} == {row.short for row in full.source_rows}
+    assert wide.mix_rows == full.mix_rows
+    assert wide.track_rows == full.track_rows
+    more = {"extra_methods", "control_budgets", "tracks"}
+    assert wide.study.limits.model_dump(exclude=more) == quick.study.limits.model_dump(exclude=more)
+
+
 def test_full_depth_has_all_seeds_where_chance_plays_a_part() -> None:
     plan = plan_of("config.yaml", depth="full")
     seeds = {method: {row.seed for row in plan.source_rows if row.method == method} for method in plan.methods}

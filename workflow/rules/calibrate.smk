@@ -32,7 +32,7 @@ rule calibration:
 
 
 rule fold:
-    """Scale Folding: one s per site, chosen once for all widths."""
+    """Scale Folding: one s per site, for all widths or (``awq_w4``) for uniform rows of one."""
     input:
         model="<results>/models/{model}/asset.json",
         text="<results>/texts/calibration.jsonl",

@@ -65,12 +65,14 @@ def train_steps(wildcards):
 
 def fold_options(wildcards):
     """How a fold is searched, as ramp.folding's arguments."""
-    return STUDY.folds[wildcards.fold].options() if wildcards.fold in STUDY.folds else ["--kind", "none"]
+    settings = PLAN.fold_settings(wildcards.fold)
+    return ["--kind", "none"] if settings is None else settings.options()
 
 
 def fold_file(wildcards):
-    """The fold of a row's method."""
-    return f"{R}/folds/{wildcards.model}/{PLAN.fold_of(wildcards.method)}.safetensors"
+    """The fold of a row: for uniform rows, of their own width."""
+    fold = PLAN.fold_of(wildcards.method, wildcards.get("budget"))
+    return f"{R}/folds/{wildcards.model}/{fold}.safetensors"
 
 
 def bank_file(wildcards):

@@ -144,7 +144,7 @@ def whole_configuration(wildcards):
 
 def published_records():
     """Published records, whose rows of packages stand in the tables of a study that does not run them."""
-    ran = STUDY.depth == "full" or STUDY.records == "published"
+    ran = STUDY.runs_packages or STUDY.records == "published"
     return [local(PUBLISHED / name) for name in PUBLISHED_USED if not ran and (BASE / PUBLISHED / name).is_file()]
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from ramp.config import Study
-from ramp.methods import Allocator, Method, Mix, Package, Quantizer
+from ramp.config import Fold, Study
+from ramp.methods import OWN_FOLD, Allocator, Method, Mix, Package, Quantizer, own_fold
 from ramp.registry import Registry
 
 FLOAT, RELEASED = "float", "released"
@@ -105,7 +105,7 @@ class Plan:
                 rows += self.package_rows([name])
             elif not isinstance(method, Mix):
                 rows += [Row(self.study.source, name, bits(b), s) for b in self.budgets(name) for s in self.seeds(name)]
-        return rows + (self.package_rows(self.study.external) if self.study.depth == "full" else [])
+        return rows + (self.package_rows(self.study.external) if self.study.runs_packages else [])
 
     def package_rows(self, names: Iterable[str]) -> list[Row]:
         """Uniform rows of packages on the source model, at the widths that they can give."""
@@ -203,9 +203,20 @@ class Plan:
             )
         return [row for row in self.source_rows if row.short in set(wanted) and row.seed == self.study.limits.seeds[0]]
 
-    def fold_of(self, method: str) -> str:
-        """The fold that a method's rows use."""
-        return self.methods[self._registered(method)].fold
+    def fold_of(self, method: str, budget: str | None = None) -> str:
+        """The fold that a method's rows use: with ``budget``, that of a uniform row's very width, if it has one."""
+        chosen = self.methods[self._registered(method)]
+        fold = self.study.folds.get(chosen.fold)
+        if fold is None or budget is None or not isinstance(chosen, Quantizer) or not fold.has_own(int(budget)):
+            return chosen.fold
+        return own_fold(chosen.fold, int(budget))
+
+    def fold_settings(self, name: str) -> Fold | None:
+        """How a fold file of this name is searched; None for ``none``."""
+        match = OWN_FOLD.fullmatch(name)
+        if name in self.study.folds or match is None:
+            return self.study.folds.get(name)
+        return self.study.folds[match["fold"]].at_width(int(match["bits"]))
 
     def bank_of(self, method: str) -> str:
         """The bank that an allocator searches on: ``{fold}-{quantizer}``."""
