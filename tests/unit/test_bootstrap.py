@@ -82,7 +82,7 @@ def test_pairing_removes_what_rows_share():
     assert ratio.high == pytest.approx(math.exp(0.05))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(
         st.tuples(st.floats(1, 500), st.floats(0, 50), st.floats(1, 500), st.floats(0, 50)), min_size=2, max_size=20

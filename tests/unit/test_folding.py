@@ -105,7 +105,7 @@ def test_which_tensors_a_fold_touches() -> None:
     assert kept == {f"{name}.bias" for name in biases} | {""}  # "" stands for everything outside layer 0
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     heads=st.sampled_from([(4, 4), (4, 2), (4, 1), (2, 1), (8, 2)]),
     family=st.sampled_from(["llama", "qwen2"]),

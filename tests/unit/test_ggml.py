@@ -11,7 +11,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -176,7 +176,6 @@ def test_errors_name_the_layer() -> None:
         ggml.dequantize_ggml(np.zeros((2, 33), np.uint8), "Q8_0")
 
 
-@settings(deadline=None)
 @given(
     hnp.arrays(
         np.float32,

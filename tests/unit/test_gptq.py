@@ -27,7 +27,7 @@ def same(a: QuantizedLinear, b: QuantizedLinear) -> bool:
     return all(torch.equal(getattr(a, x), getattr(b, x)) for x in ("codes", "scales", "zeros"))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**31),
     bits=st.integers(2, 8),

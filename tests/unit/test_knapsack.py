@@ -32,7 +32,7 @@ def problems(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, int]:
     return costs, sizes, draw(st.integers(low, high + unit))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(problems())
 def test_both_exact_solvers_reach_the_brute_force_optimum(problem: tuple[np.ndarray, np.ndarray, int]) -> None:
     costs, sizes, budget = problem
@@ -50,7 +50,7 @@ def test_dynamic_programming_and_integer_program_agree_on_a_model() -> None:
     assert total(problem.proxy, by_dp) == pytest.approx(total(problem.proxy, by_milp), rel=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(problems(), st.integers(0, 2**32), st.booleans())
 def test_repair_is_feasible_and_leaves_nothing_worth_buying(
     problem: tuple[np.ndarray, np.ndarray, int], seed: int, always: bool

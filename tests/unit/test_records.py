@@ -80,7 +80,7 @@ def test_same_rows_same_bytes_whatever_the_order(tmp_path):
     assert (tmp_path / "d" / "records.csv").read_bytes() in texts
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(values=st.lists(st.floats(allow_nan=False), min_size=1, max_size=20))
 def test_any_float_survives(values, tmp_path_factory):
     path = tmp_path_factory.mktemp("records") / "windows.csv"

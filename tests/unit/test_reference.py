@@ -46,7 +46,7 @@ def same(a: QuantizedLinear, b: QuantizedLinear) -> bool:
     return all(torch.equal(getattr(a, x), getattr(b, x)) for x in ("codes", "scales", "zeros"))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seed=SEEDS, bits=BITS, group_size=GROUPS, sym=st.booleans())
 def test_rounding(seed: int, bits: int, group_size: int, sym: bool) -> None:
     weight, _ = layer(seed)
@@ -66,7 +66,7 @@ def test_rounding(seed: int, bits: int, group_size: int, sym: bool) -> None:
     )
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(seed=SEEDS, bits=BITS, group_size=GROUPS, sym=st.booleans())
 def test_clip_search(seed: int, bits: int, group_size: int, sym: bool) -> None:
     weight, x = layer(seed)
@@ -79,7 +79,7 @@ def tie_of_pairs(scale: torch.Tensor) -> torch.Tensor:
     return scale.view(2, 3).mean(0).repeat(2)
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(
     seed=SEEDS,
     bits=st.lists(BITS, min_size=1, max_size=2, unique=True),
@@ -99,7 +99,6 @@ def test_scale_search(seed: int, bits: list[int], group_size: int, sym: bool, ti
     assert (before, after) == pytest.approx((slow_before, slow_after), rel=1e-9)
 
 
-@settings(deadline=None)
 @given(seed=SEEDS, bits=BITS, sym=st.booleans(), log_size=st.floats(-6, 4), shift=st.floats(-2, 2))
 def test_every_grid(seed: int, bits: int, sym: bool, log_size: float, shift: float) -> None:
     """Scales are normal float16, 0 is on the grid, codes fit, and a code stands for what rounds to it."""
@@ -115,7 +114,6 @@ def test_every_grid(seed: int, bits: int, sym: bool, log_size: float, shift: flo
     assert same(again, q)
 
 
-@settings(deadline=None)
 @given(seed=SEEDS, bits=BITS)
 def test_symmetric_grid(seed: int, bits: int) -> None:
     """One zero-point; half a step wider than the range below and narrower above; w and -w differ in nothing else."""
@@ -131,7 +129,6 @@ def test_symmetric_grid(seed: int, bits: int) -> None:
     assert torch.equal(-mirrored.dequantize(torch.float64)[inside], q.dequantize(torch.float64)[inside])
 
 
-@settings(deadline=None)
 @given(seed=SEEDS, bits=BITS, sym=st.booleans(), power=st.integers(-3, 3))
 def test_a_power_of_two_moves_scales_alone(seed: int, bits: int, sym: bool, power: int) -> None:
     weight = layer(seed)[0].sign() * (layer(seed)[0].abs() + 0.5)  # no group near the smallest scale
@@ -142,7 +139,6 @@ def test_a_power_of_two_moves_scales_alone(seed: int, bits: int, sym: bool, powe
     assert torch.equal((q.scales * 2.0**power)[normal], moved.scales[normal])
 
 
-@settings(deadline=None)
 @given(seed=SEEDS, bits=BITS, order=st.permutations(range(6)), sym=st.booleans())
 def test_columns_of_a_group_may_change_places(seed: int, bits: int, order: list[int], sym: bool) -> None:
     weight, _ = layer(seed)
@@ -151,7 +147,6 @@ def test_columns_of_a_group_may_change_places(seed: int, bits: int, order: list[
     assert torch.equal(q.scales, moved.scales)
 
 
-@settings(deadline=None)
 @given(
     rows=st.integers(1, 9),
     groups=st.integers(1, 5),
