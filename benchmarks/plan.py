@@ -22,6 +22,11 @@ class Planned:
     model: bool = False  # needs the study's source model and its calibration text
     heldout: bool = False  # and its held-out text
 
+    @property
+    def timed(self) -> bool:
+        """Whether the piece measures time, for which it has the machine to itself."""
+        return self.table == "benchmarks"
+
     def command(self, files: Mapping[str, str]) -> str:
         """The command line; ``files`` has ``model``, ``text``, ``heldout``, ``package``, ``python`` where needed."""
         words = ["python", "-m", f"benchmarks.{self.module}", *shlex.split(self.options)]
@@ -51,9 +56,12 @@ PIECES: dict[str, Planned] = {
     "gptq_model": Planned("model", "benchmarks", "--method gptq", package=GPTQ, model=True),
     "awq_model": Planned("model", "benchmarks", "--method awq", package=AWQ, model=True),
     "parity_gptq": Planned("parity", "parity", "--method gptq", package=GPTQ, model=True, heldout=True),
-    "parity_awq": Planned("parity", "parity", "--method awq", package=AWQ, model=True, heldout=True),
+    # one row each: on a processor these packages search for half an hour
+    "parity_awq": Planned(
+        "parity", "parity", "--method awq --bits 4 --grids asym", package=AWQ, model=True, heldout=True
+    ),
     "parity_autoawq": Planned(
-        "parity", "parity", "--method awq --grids asym", package=AUTOAWQ, model=True, heldout=True
+        "parity", "parity", "--method awq --bits 4 --grids asym", package=AUTOAWQ, model=True, heldout=True
     ),
 }
 """Pieces by name."""

@@ -18,7 +18,7 @@ rule comparison:
         comparison=any_of(COMPARISONS),
     conda:
         "../envs/main.yml"
-    threads: 1024  # as many as there are: a measurement has the machine to itself
+    threads: comparison_threads
     params:
         command=compared_command,
     message:

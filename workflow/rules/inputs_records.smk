@@ -112,6 +112,11 @@ def compared_sources(wildcards):
     return sources(f"benchmarks/{piece.module}.py", *package)
 
 
+def comparison_threads(wildcards):
+    """As many as there are where time is measured: such a piece has the machine to itself."""
+    return 1024 if PIECES[wildcards.comparison].timed else 1
+
+
 def compared_command(wildcards, input):
     """The command line of a comparison, without its output."""
     texts = [input.texts] if isinstance(input.texts, str) else list(input.texts)
