@@ -12,11 +12,11 @@ evaluation counted as one whole pass), ``windows``, ``length``, ``seed``, what e
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,15 +26,24 @@ from ramp import cli
 from ramp.bank import RESIDENT_BYTES, Bank
 from ramp.errors import RampError
 from ramp.folding import folded_float_model, load_fold
-from ramp.models import list_linears, load_tokenizer, pick_device, pick_dtype, read_config
+from ramp.models import LinearSpec, list_linears, load_tokenizer, pick_device, pick_dtype, read_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from ramp.divergence import Scorer
     from ramp.problem import Score
 
-ModelScore = Callable[["PreTrainedModel"], "Score"]
-"""KL of a model to the float one on fixed windows: ``ramp.divergence.Scorer.score``."""
+
+class Change(NamedTuple):
+    """What distinguishes a candidate from the model that all candidates of one proxy are made of."""
+
+    block: int  # the decoder block that differs; all others are that model's
+    name: Hashable  # equal names mean equal weights of that block
+
+
+ModelScore = Callable[["PreTrainedModel", Change | None], "Score"]
+"""KL of a model to the float one on fixed windows; the change lets a scorer start at the block that differs."""
 
 Progress = Callable[[int, int], None]
 """(linears done, linears in all)"""
@@ -61,13 +70,21 @@ def restored(weight: nn.Parameter) -> Iterator[None]:
 
 
 @torch.no_grad()
-def kl_with(model: PreTrainedModel, score: ModelScore, linear: str, values: Tensor, what: str) -> float:
-    """KL with one linear's weight replaced by ``values`` [d_out, d_in]; the caller restores it."""
-    weight_of(model, linear).copy_(values)
-    kl = score(model).kl
+def kl_with(model: PreTrainedModel, score: ModelScore, linear: LinearSpec, values: Tensor, what: str) -> float:
+    """KL with one linear's weight replaced by ``values`` [d_out, d_in]; the caller restores it.
+
+    what: in words, what these values are; the same words for a linear must mean the same values.
+    """
+    weight_of(model, linear.name).copy_(values)
+    kl = score(model, Change(linear.layer, (linear.name, what))).kl
     if not np.isfinite(kl):
-        raise ProxyError(f"the KL of {linear} {what} is {kl}: nothing to compare, use --dtype float32")
+        raise ProxyError(f"the KL of {linear.name} {what} is {kl}: nothing to compare, use --dtype float32")
     return kl
+
+
+def whole_passes(scorer: Scorer) -> ModelScore:
+    """The plain scorer: every candidate is run from its first block."""
+    return lambda model, change: scorer.score(model)
 
 
 def options(description: str) -> argparse.ArgumentParser:
@@ -113,7 +130,7 @@ class Setting:
         """The KL to the model as it is now (it must still be the float one); costs one forward pass."""
         from ramp.divergence import Scorer
 
-        return Scorer(self.model, self.windows).score
+        return whole_passes(Scorer(self.model, self.windows))
 
     def report(self, kind: str, values: np.ndarray, evaluations: int, **about: Any) -> dict[str, Any]:
         """What the file holds; values [n, w]; the float model's own pass is one more than ``evaluations``."""

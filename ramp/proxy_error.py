@@ -74,7 +74,7 @@ def coefficients(
     if not noise or min(noise) <= 0:
         raise ProxyError(f"noise sizes {list(noise)} should be one or more numbers above 0, such as {NOISE}")
     sizes = np.asarray(noise, dtype=np.float64)
-    base = score(model).kl
+    base = score(model, None).kl
     slopes = np.empty(len(bank.linears))
     for i, linear in enumerate(bank.linears):
         weight = weight_of(model, linear.name)
@@ -85,7 +85,7 @@ def coefficients(
             for j, size in enumerate(sizes):
                 draw = torch.randn(old.shape, generator=generator).to(old.device)
                 moved = old + draw * (float(size) * old.norm() / draw.norm())
-                losses[j] = kl_with(model, score, linear.name, moved, f"with noise of size {size:g}") - base
+                losses[j] = kl_with(model, score, linear, moved, f"with noise of size {size:g} and seed {seed}") - base
         slopes[i] = max(0.0, float(losses @ sizes**2 / (sizes**4).sum()))
         if progress is not None:
             progress(i + 1, len(bank.linears))

@@ -50,7 +50,7 @@ def one_at_a_time(
 
     held: int [n], the width index that ``model`` holds already, where nothing is measured; None: it holds none.
     """
-    base = score(model).kl
+    base = score(model, None).kl
     if not np.isfinite(base):
         raise ProxyError(f"the KL of {bank.path} before any change is {base}: use --dtype float32")
     values = np.zeros((len(bank.linears), len(bank.widths)))
@@ -60,7 +60,7 @@ def one_at_a_time(
             for a, bits in enumerate(bank.widths):
                 if held is None or a != held[i]:
                     entry = dequantized(bank, linear.name, bits, weight)
-                    values[i, a] = kl_with(model, score, linear.name, entry, f"at {bits} bits") - base
+                    values[i, a] = kl_with(model, score, linear, entry, f"at {bits} bits") - base
         if progress is not None:
             progress(i + 1, len(bank.linears))
     return values

@@ -15,7 +15,7 @@ from ramp.bank import Bank, build_bank
 from ramp.divergence import Scorer
 from ramp.folding import folded_float_model
 from ramp.methods import MethodError, load_method
-from ramp.one_linear import ProxyError
+from ramp.one_linear import ProxyError, whole_passes
 from ramp.proxy_error import coefficients, plain, relative_errors
 from ramp.proxy_kl import kl_proxy
 from ramp.search import check_proxy, read_proxy
@@ -52,7 +52,7 @@ def kl_by_hand(model_dir: Path, bank: Bank, windows: torch.Tensor, changes: dict
 def test_single_linear_kl_is_what_it_says(tiny_llama_dir: Path, bank: Bank) -> None:
     model, windows = folded_float_model(tiny_llama_dir, FOLD), windows_of(4)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    values = kl_proxy(model, bank, Scorer(model, windows).score)
+    values = kl_proxy(model, bank, whole_passes(Scorer(model, windows)))
     assert values.shape == (14, 3)
     for i, a in ((0, 0), (6, 1), (8, 2), (13, 0)):
         name, bits = bank.linears[i].name, bank.widths[a]
@@ -64,7 +64,7 @@ def test_single_linear_kl_is_what_it_says(tiny_llama_dir: Path, bank: Bank) -> N
 
 def test_in_the_cheapest_allocation_it_is_the_change(tiny_llama_dir: Path, bank: Bank) -> None:
     model, windows = folded_float_model(tiny_llama_dir, FOLD), windows_of(4)
-    values = kl_proxy(model, bank, Scorer(model, windows).score, "kl_cheapest")
+    values = kl_proxy(model, bank, whole_passes(Scorer(model, windows)), "kl_cheapest")
     cheapest = {x.name: bank.dequantize(x.name, 3) for x in bank.linears}
     base = kl_by_hand(tiny_llama_dir, bank, windows, cheapest)
     assert (values[:, 0] == 0).all()
@@ -98,7 +98,7 @@ def test_noise_costs_what_its_square_times_the_coefficient_says(tiny_llama_dir: 
     """The theorem itself: one coefficient per linear holds for another size and another draw."""
     model, windows = folded_float_model(tiny_llama_dir, FOLD), windows_of(16)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    score = Scorer(model, windows).score
+    score = whole_passes(Scorer(model, windows))
     one = coefficients(model, bank, score, [0.1])
     other = coefficients(model, bank, score, [0.05], seed=1)
     fitted = coefficients(model, bank, score, [0.05, 0.1], seed=2)
@@ -112,7 +112,7 @@ def test_noise_costs_what_its_square_times_the_coefficient_says(tiny_llama_dir: 
 def test_on_plain_rounding_the_theorem_predicts_the_measured_kl(tiny_llama_dir: Path, bank: Bank) -> None:
     """RTN's errors know nothing of the data: predicted over measured is near 1 at all widths together."""
     model, windows = folded_float_model(tiny_llama_dir, FOLD), windows_of(16)
-    score = Scorer(model, windows).score
+    score = whole_passes(Scorer(model, windows))
     predicted = coefficients(model, bank, score)[:, None] * relative_errors(model, bank)
     ratio = np.log(predicted / kl_proxy(model, bank, score))
     assert abs(ratio.mean()) < np.log(1.3)
@@ -121,7 +121,7 @@ def test_on_plain_rounding_the_theorem_predicts_the_measured_kl(tiny_llama_dir: 
 
 def test_faults_are_one_sentence(tiny_llama_dir: Path, bank: Bank) -> None:
     model = folded_float_model(tiny_llama_dir, FOLD)
-    score = Scorer(model, windows_of(1)).score
+    score = whole_passes(Scorer(model, windows_of(1)))
     with pytest.raises(ProxyError, match="noise sizes"):
         coefficients(model, bank, score, [0.0])
     with pytest.raises(ProxyError, match="unknown kind 'klx'"):
