@@ -22,9 +22,9 @@ NAMES = (*ROLES, "depth", "first", "last")
 class RoleDepthParams(Params):
     """Coordinate search over the ten numbers."""
 
-    step: float = Field(default=1.0, gt=0, description="first change of a number, in bits")
-    finest: float = Field(default=0.2, gt=0, description="no smaller changes than this, in bits; then a random kick")
-    kick: float = Field(default=0.5, gt=0, description="standard deviation of a kick, in bits")
+    step: float = Field(default=0.5, gt=0, description="first change of a number, in bits")
+    finest: float = Field(default=0.1, gt=0, description="no smaller changes than this, in bits; then a random kick")
+    kick: float = Field(default=0.3, gt=0, description="standard deviation of a kick, in bits")
     finalists: int = Field(default=5, gt=0, description="best allocations that are scored on selection text")
 
 

