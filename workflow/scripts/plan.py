@@ -215,7 +215,7 @@ class Plan:
         return f"{chosen.fold}-{chosen.quantizer}"
 
     def sensitivities_of(self, method: str) -> str:
-        """Stem of the sensitivities that an allocator reads: ``{bank}``, or ``{bank}-{proxy}`` where it names another."""
+        """Stem of the file that an allocator reads: ``{bank}``, or ``{bank}-{proxy}`` where it names another kind."""
         chosen = self.methods[self._registered(method)]
         proxy = chosen.proxy if isinstance(chosen, Allocator) else "fisher"
         return self.bank_of(method) + ("" if proxy == "fisher" else f"-{proxy}")
