@@ -39,6 +39,7 @@ wildcard_constraints:
 
 include: "workflow/rules/assets.smk"
 include: "workflow/rules/calibrate.smk"
+include: "workflow/rules/proxies.smk"
 include: "workflow/rules/search.smk"
 include: "workflow/rules/transfer.smk"
 include: "workflow/rules/packages.smk"

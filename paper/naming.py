@@ -22,6 +22,13 @@ METHODS: dict[str, str] = {
     "hqq_proximal": "HQQ",
     "autoround": "AutoRound",
     "random_search": "random search",
+    "role_depth": "role and depth",
+    "evolution": "evolution",
+    "annealing": "annealing",
+    "greedy_kl": "greedy by measured KL",
+    "knapsack_error_plain": "error knapsack",
+    "knapsack_error": "HIGGS knapsack",
+    "knapsack_kl": "measured-KL knapsack",
     "knapsack": "Fisher knapsack",
     "ramp_paper": "RAMP (paper)",
     "ramp": "RAMP (ours)",
@@ -39,7 +46,7 @@ METHODS: dict[str, str] = {
 RAMP_METHODS = ("ramp_paper", "ramp")
 """The learned search: as far as the paper is known, and our default."""
 
-SEARCH_METHODS = ("random_search", *RAMP_METHODS)
+SEARCH_METHODS = ("random_search", "role_depth", "evolution", "annealing", *RAMP_METHODS)
 """Methods that spend evaluations on search text."""
 
 UNIFORM_METHODS = ("rtn", "gptq", "awq", "awq_gptq", "uniform")

@@ -72,6 +72,10 @@ def never_skip() -> str | None:
     return None
 
 
+PROXIES = ("fisher", "error", "error_plain", "kl", "kl_cheapest")
+"""Additive sensitivities that an allocator may ask for: the first by ``ramp.sensitivity``, those called error by
+``ramp.proxy_error``, those called kl by ``ramp.proxy_kl``."""
+
 CustomQuantizer = Callable[..., "QuantizedLinear"]
 """(weight [d_out, d_in], hessian [d_in, d_in] or None, bits, group_size, params) -> QuantizedLinear."""
 
@@ -110,6 +114,7 @@ class Allocator:
     params: type[BaseModel]
     requirements: tuple[str, ...] = ()
     skip: Callable[[], str | None] = never_skip
+    proxy: str = "fisher"  # what problem.use_proxy() gives: one of PROXIES
 
 
 @dataclass(frozen=True)
@@ -225,6 +230,10 @@ def check_method(method: object, path: Path) -> None:
         return
     if isinstance(method.quantizer, str) and method.quantizer not in ("rtn", "gptq"):
         raise MethodError(f"{path}: quantizer '{method.quantizer}' is unknown (known: rtn, gptq, or a function)")
+    if isinstance(method, Allocator) and method.proxy not in PROXIES:
+        near = difflib.get_close_matches(method.proxy, PROXIES, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(PROXIES)}"
+        raise MethodError(f"{path}: proxy '{method.proxy}' is unknown ({hint})")
     if not NAME.fullmatch(method.fold):
         raise MethodError(f"{path}: fold '{method.fold}' may hold lower-case letters, digits and underscores only")
 

@@ -56,6 +56,13 @@ def read_proxy(path: Path, linears: Sequence[LinearSpec], widths: Sequence[int])
     return proxy, int(record["tokens"])
 
 
+def check_proxy(path: Path, method: Allocator) -> None:
+    """Raise ``MethodError`` unless the sensitivities in ``path`` are of the kind that the method names."""
+    kind = read_json(path)["proxy"]
+    if kind != method.proxy:
+        raise MethodError(f"method '{method.name}' wants sensitivities of kind '{method.proxy}', {path} holds '{kind}'")
+
+
 def build_problem(args: Any, state: State) -> Problem:
     """The problem on a real model: bank, folded float model, two scorers, features, proxy."""
     from ramp.bank import Bank
@@ -236,6 +243,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "selection_text": args.selection_text,
     }
     inputs = {name: require_file(path, name) for name, path in inputs.items() if path}
+    if args.sensitivity:
+        check_proxy(args.sensitivity, method)
     kept = ("search_windows", "search_length", "budget", "evals", "seed", "threads", "device", "dtype")
     settings = {name: getattr(args, name) for name in kept} | {"params": params.model_dump(), "method": method.name}
     state = State.open(args.state_dir, describe(args.method_file, inputs, settings))

@@ -54,6 +54,17 @@ def test_controls_are_planned_in_full_depth_alone(bare: Path) -> None:
     assert "halo_check" not in one
 
 
+def test_other_sensitivities_are_planned_where_a_method_names_them(bare: Path) -> None:
+    """One per kind and bank, and Fisher's beside them only for those who want it."""
+    smoke = ("-n", "--configfile", "config/smoke.yaml", "--config", "targets=[]")
+    assert "proxy" not in snakemake(bare, *smoke).plan
+    methods = "methods=[rtn,awq_gptq,knapsack_kl,knapsack_error,knapsack_error_plain,greedy_kl,uniform,ramp]"
+    done = snakemake(bare, *smoke, methods)
+    assert done.status == 0, done.text
+    assert (done.plan["proxy"], done.plan["sensitivity"]) == (4, 1)
+    assert "awq-gptq-kl_cheapest.json" in done.text
+
+
 def test_comparisons_are_planned_where_they_are_asked_for_alone(bare: Path) -> None:
     """``snakemake parity`` makes environments and one table; a study makes neither."""
     done = snakemake(bare, "-n", "parity")

@@ -17,7 +17,7 @@ sys.path.insert(0, str(BASE))
 
 from benchmarks.plan import PIECES, pieces_of
 from ramp.errors import RampError
-from ramp.methods import discover, load_method, parse_params
+from ramp.methods import PROXIES, discover, load_method, parse_params
 from ramp.registry import load_registry
 from ramp.validation import ConfigError, validate
 from workflow.scripts.plan import GGML, Plan, PlanError, package_files, used_methods

@@ -85,7 +85,17 @@ def bank_index(wildcards):
 
 
 def sensitivity_file(wildcards):
-    return f"{R}/sensitivity/{wildcards.model}/{PLAN.bank_of(wildcards.method)}.json"
+    """The additive sensitivities that a method names."""
+    return f"{R}/sensitivity/{wildcards.model}/{PLAN.sensitivities_of(wildcards.method)}.json"
+
+
+def proxy_module(wildcards):
+    """The stage that makes sensitivities of a kind: ``error_plain`` comes from ramp.proxy_error."""
+    return f"proxy_{wildcards.proxy.partition('_')[0]}"
+
+
+def proxy_sources(wildcards):
+    return sources(f"ramp/{proxy_module(wildcards)}.py")
 
 
 def method_parameters(wildcards):

@@ -225,6 +225,12 @@ class Plan:
             raise PlanError(f"allocator '{method}' brings a quantizer of its own; the bank knows rtn and gptq")
         return f"{chosen.fold}-{chosen.quantizer}"
 
+    def sensitivities_of(self, method: str) -> str:
+        """Stem of the file that an allocator reads: ``{bank}``, or ``{bank}-{proxy}`` where it names another kind."""
+        chosen = self.methods[self._registered(method)]
+        proxy = chosen.proxy if isinstance(chosen, Allocator) else "fisher"
+        return self.bank_of(method) + ("" if proxy == "fisher" else f"-{proxy}")
+
     def _registered(self, method: str) -> str:
         return self.study.transfer.method if method == self.transferred else method
 

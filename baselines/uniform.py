@@ -1,0 +1,32 @@
+"""The widest width that fits for all linears alike; what is left of the budget stays unspent."""
+
+import numpy as np
+
+from ramp.allocators.archive import reported
+from ramp.methods import Allocator, Params
+from ramp.problem import Allocation, Problem, Run
+
+
+class UniformParams(Params):
+    """None."""
+
+
+def allocate(problem: Problem, params: UniformParams, run: Run) -> Allocation:
+    """The last width, in order of bytes, whose total fits."""
+    problem.check_budget()
+    totals = problem.bytes.sum(axis=0)  # [w]
+    fitting = [int(a) for a in totals.argsort(kind="stable") if totals[a] <= problem.budget_bytes]
+    choice = np.full(problem.n, fitting[-1], dtype=np.int64) if fitting else problem.bytes.argmin(axis=1)
+    return reported(problem, run, choice, "uniform")
+
+
+METHOD = Allocator(
+    name="uniform",
+    title="Uniform",
+    source="one width for all linears",
+    fold="awq",
+    quantizer="gptq",
+    learned=False,
+    allocate=allocate,
+    params=UniformParams,
+)

@@ -1,0 +1,77 @@
+"""What every search over allocations needs: true evaluations within their number, none asked for twice, a log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ramp.problem import Allocation, Problem, Run, choose
+
+
+class Archive:
+    """All allocations that one search has scored on search text, in order.
+
+    An allocation that was scored before is answered from memory and costs nothing. Every other one is a true
+    evaluation and a row of the log: ``proposer``, ``kl``, ``ppl``, ``bytes``, ``best``.
+    """
+
+    def __init__(self, problem: Problem, run: Run) -> None:
+        problem.check_budget()
+        self.problem, self.run = problem, run
+        self.choices: list[np.ndarray] = []
+        self.losses: list[float] = []  # KL, nats per token; inf where it was not finite
+        self._known: dict[bytes, float] = {}
+
+    @property
+    def left(self) -> int:
+        """True evaluations that may still be made."""
+        return self.run.evals - len(self.choices)
+
+    def knows(self, choice: np.ndarray) -> bool:
+        """Whether ``choice`` [n] was scored."""
+        return _key(choice) in self._known
+
+    def score(self, choice: np.ndarray, proposer: str) -> float:
+        """KL on search text of ``choice`` [n]; at most ``run.evals`` different ones (``AllocationError`` beyond)."""
+        key = _key(choice)
+        if key not in self._known:
+            score = self.problem.evaluate(choice)
+            self.choices.append(np.array(choice, dtype=np.int64))
+            self.losses.append(score.kl)
+            self._known[key] = score.kl
+            row: dict[str, Any] = {"proposer": proposer, "kl": score.kl, "ppl": score.ppl}
+            self.run.log({**row, "bytes": self.problem.bytes_of(choice), "best": min(self.losses)})
+        return self._known[key]
+
+    def fresh(self, propose: Callable[[], np.ndarray], tries: int = 100) -> np.ndarray | None:
+        """The first of ``tries`` proposals that was not scored yet; None where all were: the space is used up."""
+        for _ in range(tries):
+            choice = propose()
+            if not self.knows(choice):
+                return choice
+        return None
+
+    def finalists(self, count: int) -> list[np.ndarray]:
+        """The ``count`` allocations with the least KL, best first; earlier ones win ties."""
+        order = np.argsort(self.losses, kind="stable")[:count]
+        return [self.choices[row] for row in order]
+
+    def conclude(self, finalists: int, start: np.ndarray | None = None) -> Allocation:
+        """The result: the best of ``finalists`` on selection text, with ``start`` among them where there is one."""
+        candidates = self.finalists(finalists)
+        if start is not None and all(_key(start) != _key(each) for each in candidates):
+            candidates.append(start)
+        chosen, _ = choose(self.problem, candidates)
+        return Allocation(chosen, "best", start_choice=start)
+
+
+def reported(problem: Problem, run: Run, choice: np.ndarray, proposer: str) -> Allocation:
+    """An allocation that no search found: its one score is logged and decides nothing."""
+    Archive(problem, run).score(choice, proposer)
+    return Allocation(choice, "proxy", start_choice=choice)
+
+
+def _key(choice: np.ndarray) -> bytes:
+    return np.ascontiguousarray(choice, dtype=np.int64).tobytes()

@@ -1,0 +1,199 @@
+"""Weight-error and measured-KL sensitivities against float64 computed by hand, and what a method may ask for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ramp import proxy_error, proxy_kl
+from ramp.bank import Bank, build_bank
+from ramp.divergence import Scorer
+from ramp.folding import folded_float_model
+from ramp.methods import MethodError, load_method
+from ramp.one_linear import ProxyError, whole_passes
+from ramp.proxy_error import coefficients, plain, relative_errors
+from ramp.proxy_kl import kl_proxy
+from ramp.search import check_proxy, read_proxy
+from tests.plans import plan_of
+
+FOLD = {"model.layers.1.mlp_in": torch.linspace(0.5, 2.0, 64)}
+
+
+def windows_of(count: int, length: int = 32, seed: int = 6) -> torch.Tensor:
+    return torch.randint(2, 258, (count, length), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(scope="module")
+def bank(tiny_llama_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Bank:
+    folder = tmp_path_factory.mktemp("bank") / "some-rtn"
+    build_bank(
+        tiny_llama_dir, None, folder, fold=FOLD, fold_name="some", quantizer="rtn", widths=[3, 4, 6], group_size=32,
+        device="cpu",
+    )  # fmt: skip
+    return Bank(folder)
+
+
+def kl_by_hand(model_dir: Path, bank: Bank, windows: torch.Tensor, changes: dict[str, torch.Tensor]) -> float:
+    """Mean KL per token to the float model in float64, some weights replaced."""
+    model = folded_float_model(model_dir, FOLD).double()
+    with torch.no_grad():
+        log_p = model(windows).logits[:, :-1].log_softmax(-1)
+        for name, weight in changes.items():
+            model.get_submodule(name).weight.copy_(weight)
+        log_q = model(windows).logits[:, :-1].log_softmax(-1)
+    return float((log_p.exp() * (log_p - log_q)).sum(-1).mean())
+
+
+def test_single_linear_kl_is_what_it_says(tiny_llama_dir: Path, bank: Bank) -> None:
+    model, windows = folded_float_model(tiny_llama_dir, FOLD), windows_of(4)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    values = kl_proxy(model, bank, whole_passes(Scorer(model, windows)))
+    assert values.shape == (14, 3)
+    for i, a in ((0, 0), (6, 1), (8, 2), (13, 0)):
+        name, bits = bank.linears[i].name, bank.widths[a]
+        expected = kl_by_hand(tiny_llama_dir, bank, windows, {name: bank.dequantize(name, bits)})
+        assert values[i, a] == pytest.approx(expected, rel=0.02, abs=2e-6)
+    assert (values[:, 0] > values[:, 2]).all()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_in_the_cheapest_allocation_it_is_the_change(tiny_llama_dir: Path, bank: Bank) -> None:
+    model, windows = folded_float_model(tiny_llama_dir, FOLD), windows_of(4)
+    values = kl_proxy(model, bank, whole_passes(Scorer(model, windows)), "kl_cheapest")
+    cheapest = {x.name: bank.dequantize(x.name, 3) for x in bank.linears}
+    base = kl_by_hand(tiny_llama_dir, bank, windows, cheapest)
+    assert (values[:, 0] == 0).all()
+    for i, a in ((2, 1), (6, 2), (13, 1)):
+        name = bank.linears[i].name
+        raised = {**cheapest, name: bank.dequantize(name, bank.widths[a])}
+        expected = kl_by_hand(tiny_llama_dir, bank, windows, raised) - base
+        assert values[i, a] == pytest.approx(expected, rel=0.02, abs=1e-4 * base)
+    assert values[:, 1:].sum() < 0
+    for x in bank.linears:  # nothing but the cheapest is left behind
+        assert torch.equal(model.get_submodule(x.name).weight, cheapest[x.name])
+
+
+def test_relative_errors_are_frobenius_norms_of_the_folded_weights(tiny_llama_dir: Path, bank: Bank) -> None:
+    model = folded_float_model(tiny_llama_dir, FOLD)
+    squares = relative_errors(model, bank)
+    for i in (0, 11, 13):  # 11 is a gate, whose columns are folded
+        name = bank.linears[i].name
+        weight = model.get_submodule(name).weight.double().numpy()
+        for a, bits in enumerate(bank.widths):
+            error = bank.dequantize(name, bits).double().numpy() - weight
+            expected = np.linalg.norm(error, "fro") ** 2 / np.linalg.norm(weight, "fro") ** 2
+            assert squares[i, a] == pytest.approx(expected, rel=1e-5)
+    assert (np.diff(squares, axis=1) < 0).all()
+    share = plain(squares, bank) / squares
+    assert share.sum() == pytest.approx(len(bank.widths))
+    assert share[6, 0] == pytest.approx(2 * share[0, 0])  # down has twice the weights of q
+
+
+def test_noise_costs_what_its_square_times_the_coefficient_says(tiny_llama_dir: Path, bank: Bank) -> None:
+    """The theorem itself: one coefficient per linear holds for another size and another draw."""
+    model, windows = folded_float_model(tiny_llama_dir, FOLD), windows_of(16)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    score = whole_passes(Scorer(model, windows))
+    one = coefficients(model, bank, score, [0.1])
+    other = coefficients(model, bank, score, [0.05], seed=1)
+    fitted = coefficients(model, bank, score, [0.05, 0.1], seed=2)
+    assert (one > 0).all()
+    assert np.abs(np.log(other / one)).max() < np.log(1.5)
+    assert np.abs(np.log(fitted / one)).max() < np.log(1.5)
+    assert np.array_equal(one, coefficients(model, bank, score, [0.1]))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_on_plain_rounding_the_theorem_predicts_the_measured_kl(tiny_llama_dir: Path, bank: Bank) -> None:
+    """RTN's errors know nothing of the data: predicted over measured is near 1 at all widths together."""
+    model, windows = folded_float_model(tiny_llama_dir, FOLD), windows_of(16)
+    score = whole_passes(Scorer(model, windows))
+    predicted = coefficients(model, bank, score)[:, None] * relative_errors(model, bank)
+    ratio = np.log(predicted / kl_proxy(model, bank, score))
+    assert abs(ratio.mean()) < np.log(1.3)
+    assert ratio.std() < np.log(2)
+
+
+def test_faults_are_one_sentence(tiny_llama_dir: Path, bank: Bank) -> None:
+    model = folded_float_model(tiny_llama_dir, FOLD)
+    score = whole_passes(Scorer(model, windows_of(1)))
+    with pytest.raises(ProxyError, match="noise sizes"):
+        coefficients(model, bank, score, [0.0])
+    with pytest.raises(ProxyError, match="unknown kind 'klx'"):
+        kl_proxy(model, bank, score, "klx")
+    with torch.no_grad():
+        model.model.layers[1].mlp.down_proj.weight[0, 0] = float("nan")
+    with pytest.raises(ProxyError, match="use --dtype float32"):
+        kl_proxy(model, bank, score)
+
+
+@pytest.fixture
+def line(tiny_llama_dir: Path, bank: Bank, tmp_path: Path) -> list[str]:
+    """Command line of both stages, without kind and output."""
+    from ramp.calibration import save_tensors
+    from ramp.text import Document, write_documents
+
+    text, fold_file = tmp_path / "calibration.jsonl", tmp_path / "some.safetensors"
+    write_documents(text, [Document(doc="w-0", text="An otter crossed the weir at dusk. " * 30)])
+    save_tensors(fold_file, FOLD, {"kind": "awq"})
+    made = {"model-dir": tiny_llama_dir, "bank": bank.path, "fold": fold_file, "text": text, "windows": 2, "length": 64}
+    return [part for name, value in made.items() for part in (f"--{name}", str(value))]
+
+
+@pytest.mark.parametrize(
+    ("stage", "kind", "evaluations"),
+    [
+        (proxy_kl, "kl", 14 * 3 + 1),
+        (proxy_kl, "kl_cheapest", 14 * 2 + 1),
+        (proxy_error, "error", 14 + 1),
+        (proxy_error, "error_plain", 0),
+    ],
+)
+def test_command_lines_count_their_tokens(
+    stage: Any, kind: str, evaluations: int, line: list[str], bank: Bank, tmp_path: Path
+) -> None:
+    out = tmp_path / f"{kind}.json"
+    assert stage.main([*line, "--kind", kind, "--out", str(out)]) == 0
+    record = json.loads(out.read_text())
+    assert record["proxy"] == kind
+    assert record["evaluations"] == evaluations
+    assert record["tokens"] == (2 * 64 * (evaluations + 1) if evaluations else 0)
+    values, tokens = read_proxy(out, bank.linears, bank.widths)  # as the search reads it
+    assert values.shape == (14, 3)
+    assert np.isfinite(values).all()
+    assert tokens == record["tokens"]
+    other = [str(tmp_path / "none.safetensors") if part.endswith("some.safetensors") else part for part in line]
+    with pytest.raises(ProxyError, match="built with the fold 'some'"):
+        stage.main([*other, "--kind", kind, "--out", str(out)])
+
+
+def test_a_search_takes_the_kind_that_its_method_names(tmp_path: Path) -> None:
+    folder = Path(proxy_kl.__file__).resolve().parents[1] / "baselines"
+    file = tmp_path / "kl.json"
+    file.write_text(json.dumps({"proxy": "kl"}))
+    check_proxy(file, load_method(folder / "knapsack_kl.py"))
+    with pytest.raises(MethodError, match=r"'knapsack' wants sensitivities of kind 'fisher', .*kl\.json holds 'kl'"):
+        check_proxy(file, load_method(folder / "knapsack.py"))
+
+
+def test_an_unknown_kind_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    folder = Path(proxy_kl.__file__).resolve().parents[1] / "baselines"
+    file = tmp_path / "knapsack_kl.py"
+    file.write_text((folder / "knapsack_kl.py").read_text().replace('proxy="kl"', 'proxy="kl_cheap"'))
+    with pytest.raises(MethodError, match=r"proxy 'kl_cheap' is unknown \(did you mean 'kl_cheapest'\?\)"):
+        load_method(file)
+
+
+def test_sensitivities_lie_where_their_kind_says() -> None:
+    """Fisher's keep the path that they always had."""
+    plan = plan_of("smoke.yaml", methods=["rtn", "knapsack", "knapsack_error", "knapsack_kl", "greedy_kl", "ramp"])
+    stems = {name: plan.sensitivities_of(name) for name in plan.allocators}
+    assert stems["knapsack"] == stems["ramp"] == plan.sensitivities_of("ramp_transfer") == "awq-gptq"
+    assert stems["knapsack_error"] == "awq-gptq-error"
+    assert stems["knapsack_kl"] == "awq-gptq-kl"
+    assert stems["greedy_kl"] == "awq-gptq-kl_cheapest"
