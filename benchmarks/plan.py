@@ -43,6 +43,7 @@ PIECES: dict[str, Planned] = {
     "bank": Planned("bank", "benchmarks", model=True),
     "memory": Planned("memory", "benchmarks"),
     "growth": Planned("growth", "benchmarks"),
+    "sac_reference": Planned("sac_reference", "benchmarks"),
     "gptq_block_7b": Planned("gptq_block", "benchmarks", package=GPTQ),
     "gptq_block_7b_act_order": Planned("gptq_block", "benchmarks", "--act-order", package=GPTQ),
     "awq_block_48m": Planned(

@@ -1,0 +1,41 @@
+"""Plain discrete SAC from scratch (Christodoulou 2019), with feasibility masks and nothing else of RAMP's search."""
+
+from pydantic import Field
+
+from ramp.methods import Allocator
+from ramp.problem import Allocation, Problem, Run
+from ramp.sac_params import SacParams
+from ramp.switches import RampParams
+
+
+class SacDiscreteParams(RampParams):
+    """All switches that know the additive proxy off, masks on; see ``ramp.switches.RampParams``."""
+
+    projection: bool = Field(default=False, description="what the policy says is executed")
+    warm_start: bool = Field(default=False, description="from scratch")
+    shaping: bool = Field(default=False, description="reward at the end only")
+    clone_steps: int = Field(default=0, ge=0, description="no behaviour cloning")
+    distil_steps: int = Field(default=0, ge=0, description="no behaviour cloning")
+    clone_weight: float = Field(default=0.0, ge=0, description="no behaviour cloning")
+    critic_knapsack: float = Field(default=0.0, ge=0, le=1, description="the policy proposes every allocation")
+    follow: float = Field(default=0.0, ge=0, lt=1, description="the policy alone chooses every width")
+    sac: SacParams = SacParams()
+
+
+def allocate(problem: Problem, params: RampParams, run: Run) -> Allocation:
+    """The search; its module stands on torch, which a mere look at this file should not import."""
+    from ramp.agent import search
+
+    return search(problem, params, run)
+
+
+METHOD = Allocator(
+    name="sac_discrete",
+    title="SAC, discrete",
+    source="Christodoulou 2019, arXiv:1910.07207, with masks",
+    fold="awq",
+    quantizer="gptq",
+    learned=True,
+    allocate=allocate,
+    params=SacDiscreteParams,
+)
