@@ -2,7 +2,7 @@
 
 HAQ (Wang et al. 2019, arXiv:1811.08886) has this action and this map with DDPG as learner; here SAC learns. The masked
 environment executes the nearest feasible width where the budget forbids the one that was asked for, and the replay
-holds what was executed.
+holds what was executed. The critics' target is that of baselines/sac_discrete.py, for its reason.
 """
 
 import numpy as np
@@ -25,7 +25,7 @@ class SacContinuousParams(Params):
         default=5, gt=0, description="best allocations on search text that are scored on selection text"
     )
     reward: RewardParams = RewardParams()
-    sac: ContinuousSacParams = ContinuousSacParams()
+    sac: ContinuousSacParams = ContinuousSacParams(return_weight=0.5, entropy_in_target=False)
 
 
 def allocate(problem: Problem, params: SacContinuousParams, run: Run) -> Allocation:

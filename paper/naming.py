@@ -23,6 +23,9 @@ METHODS: dict[str, str] = {
     "autoround": "AutoRound",
     "random_search": "random search",
     "knapsack": "Fisher knapsack",
+    "ppo": "PPO",
+    "sac_discrete": "SAC, discrete",
+    "sac_continuous": "SAC, continuous",
     "ramp_paper": "RAMP (paper)",
     "ramp": "RAMP (ours)",
     "ramp_paper_transfer": "RAMP (paper), transferred",
@@ -39,7 +42,10 @@ METHODS: dict[str, str] = {
 RAMP_METHODS = ("ramp_paper", "ramp")
 """The learned search: as far as the paper is known, and our default."""
 
-SEARCH_METHODS = ("random_search", *RAMP_METHODS)
+LEARNED_RIVALS = ("ppo", "sac_discrete", "sac_continuous")
+"""Learners from scratch that stand beside it."""
+
+SEARCH_METHODS = ("random_search", *LEARNED_RIVALS, *RAMP_METHODS)
 """Methods that spend evaluations on search text."""
 
 UNIFORM_METHODS = ("rtn", "gptq", "awq", "awq_gptq", "uniform")

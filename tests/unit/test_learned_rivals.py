@@ -16,7 +16,7 @@ from ramp.resume import ROOT
 from tests.synthetic import synthetic_problem
 
 RIVALS = ["ppo", "sac_discrete", "sac_continuous"]
-SMALL = {"hidden": 32, "batch_size": 64, "learning_rate": 3e-3, "tau": 0.05}
+SMALL = {"hidden": 32, "batch_size": 64, "learning_rate": 3e-3, "tau": 0.05, "return_weight": 0.5}
 FAST: dict[str, dict[str, Any]] = {
     "ppo": {"hidden": 32, "learning_rate": 3e-3},
     "sac_discrete": {"sac": SMALL},
@@ -109,6 +109,6 @@ def test_it_learns_where_there_is_something_to_learn(name: str, tmp_path: Path) 
 
     problem.features[:, 7] = ~heavy
     problem.evaluate = Counted(evaluate)
-    _, rows, _ = search(name, tmp_path, 60, problem, **FAST[name])
+    _, rows, _ = search(name, tmp_path, 50, problem, **FAST[name])
     kls = np.array([row["kl"] for row in rows])
     assert kls[-16:-1].mean() < kls[:15].mean() - 0.5 * kls[:15].std()
