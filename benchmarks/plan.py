@@ -48,6 +48,8 @@ PIECES: dict[str, Planned] = {
     "bank": Planned("bank", "benchmarks", model=True),
     "memory": Planned("memory", "benchmarks"),
     "growth": Planned("growth", "benchmarks"),
+    "sac_cartpole": Planned("sac_reference", "benchmarks", "--tasks CartPole-v1"),
+    "sac_pendulum": Planned("sac_reference", "benchmarks", "--tasks Pendulum-v1"),
     "gptq_block_7b": Planned("gptq_block", "benchmarks", package=GPTQ),
     "gptq_block_7b_act_order": Planned("gptq_block", "benchmarks", "--act-order", package=GPTQ),
     "awq_block_48m": Planned(

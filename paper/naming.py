@@ -30,6 +30,9 @@ METHODS: dict[str, str] = {
     "knapsack_error": "HIGGS knapsack",
     "knapsack_kl": "measured-KL knapsack",
     "knapsack": "Fisher knapsack",
+    "ppo": "PPO",
+    "sac_discrete": "SAC, discrete",
+    "sac_continuous": "SAC, continuous",
     "ramp_paper": "RAMP (paper)",
     "ramp": "RAMP (ours)",
     "ramp_paper_transfer": "RAMP (paper), transferred",
@@ -46,7 +49,10 @@ METHODS: dict[str, str] = {
 RAMP_METHODS = ("ramp_paper", "ramp")
 """The learned search: as far as the paper is known, and our default."""
 
-SEARCH_METHODS = ("random_search", "role_depth", "evolution", "annealing", *RAMP_METHODS)
+LEARNED_RIVALS = ("ppo", "sac_discrete", "sac_continuous")
+"""Learners from scratch that stand beside it."""
+
+SEARCH_METHODS = ("random_search", "role_depth", "evolution", "annealing", *LEARNED_RIVALS, *RAMP_METHODS)
 """Methods that spend evaluations on search text."""
 
 UNIFORM_METHODS = ("rtn", "gptq", "awq", "awq_gptq", "uniform")

@@ -224,3 +224,6 @@ class AllocationEnv(gymnasium.Env[np.ndarray, np.int64]):
             actions.append(info["executed_action"])
             rewards.append(reward)
         return Steps(np.array(seen), np.array(masks), np.array(actions), np.array(rewards, dtype=np.float32)), info
+
+
+gymnasium.register("ramp/Allocation-v0", f"{__name__}:{AllocationEnv.__name__}")

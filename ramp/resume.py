@@ -32,7 +32,7 @@ from ramp.problem import Counted, Score
 from ramp.sources import closure
 
 ROOT = Path(__file__).resolve().parents[1]
-VERSIONS_OF = ("torch", "transformers", "numpy", "scipy", "pydantic", "safetensors")
+VERSIONS_OF = ("torch", "transformers", "numpy", "scipy", "pydantic", "safetensors", "gymnasium", "stable-baselines3")
 
 
 def describe(method_file: Path, inputs: dict[str, Path], settings: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Discrete Soft Actor-Critic (Christodoulou 2019, arXiv:1910.07207), with masked actions.
 
-Stands on torch and its own parameters alone.
+Stands on torch, its replay and its own parameters alone. ``ActorCritic`` is what ramp/sac_continuous.py shares.
 
 What differs from the paper, each for a reason:
 - Actions that a state does not allow have probability zero, in s and in s'.
@@ -22,22 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ramp.sac_params import SacParams
+from ramp.replay import Batch, Replay, Ring
+from ramp.sac_params import LearnerParams, SacParams
 
 MASKED = -1e9  # a logit that softmax turns into an exact zero, without the NaN of 0 * -inf
-
-
-class Batch(NamedTuple):
-    """Transitions as tensors; b = batch, o = observation size, w = number of actions."""
-
-    obs: Tensor  # float32 [b, o]
-    mask: Tensor  # bool [b, w]
-    action: Tensor  # int64 [b], as executed
-    reward: Tensor  # float32 [b]
-    next_obs: Tensor  # float32 [b, o]
-    next_mask: Tensor  # bool [b, w]
-    done: Tensor  # float32 [b]
-    to_go: Tensor  # float32 [b], sum of the episode's rewards from this step on
 
 
 class Demonstrations(NamedTuple):
@@ -46,73 +34,6 @@ class Demonstrations(NamedTuple):
     obs: np.ndarray  # float32 [m, o]
     masks: np.ndarray  # bool [m, w]
     actions: np.ndarray  # int64 [m]
-
-
-class Replay:
-    """A ring of transitions in numpy arrays, filled one whole episode at a time."""
-
-    def __init__(self, obs_size: int, n_actions: int, capacity: int) -> None:
-        self.obs_size, self.n_actions, self.capacity = obs_size, n_actions, capacity
-        self.size = self.next_slot = 0
-        self._allocate(1024)
-
-    def _allocate(self, rows: int) -> None:
-        rows = min(rows, self.capacity)
-        shapes = {
-            "obs": ((self.obs_size,), np.float32),
-            "mask": ((self.n_actions,), bool),
-            "action": ((), np.int64),
-            "reward": ((), np.float32),
-            "next_obs": ((self.obs_size,), np.float32),
-            "next_mask": ((self.n_actions,), bool),
-            "done": ((), np.float32),
-            "to_go": ((), np.float32),
-        }
-        old = getattr(self, "data", {})
-        self.data = {name: np.zeros((rows, *shape), dtype) for name, (shape, dtype) in shapes.items()}
-        for name, values in old.items():
-            self.data[name][: self.size] = values[: self.size]
-
-    def add_episode(self, obs: np.ndarray, masks: np.ndarray, actions: np.ndarray, rewards: np.ndarray) -> None:
-        """Store an episode that ended: obs [n, o], masks [n, w], actions [n], rewards [n]."""
-        n = len(actions)
-        while len(self.data["action"]) < min(self.size + n, self.capacity):
-            self._allocate(2 * len(self.data["action"]))
-        slots = (self.next_slot + np.arange(n)) % self.capacity
-        done = np.zeros(n, dtype=np.float32)
-        done[-1] = 1.0
-        fresh = {
-            "obs": obs,
-            "mask": masks,
-            "action": actions,
-            "reward": rewards,
-            "next_obs": np.concatenate([obs[1:], obs[-1:]]),  # after the last step: never used, done is 1
-            "next_mask": np.concatenate([masks[1:], masks[-1:]]),
-            "done": done,
-            "to_go": np.cumsum(rewards[::-1], dtype=np.float64)[::-1],
-        }
-        for name, values in fresh.items():
-            self.data[name][slots] = values
-        self.next_slot = int((self.next_slot + n) % self.capacity)
-        self.size = min(self.size + n, self.capacity)
-
-    def sample(self, count: int, rng: np.random.Generator) -> Batch:
-        """``count`` transitions, uniformly with replacement."""
-        rows = rng.integers(0, self.size, count)
-        return Batch(**{name: torch.from_numpy(values[rows]) for name, values in self.data.items()})
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything stored, as tensors."""
-        kept = {name: torch.from_numpy(values[: self.size].copy()) for name, values in self.data.items()}
-        return {"data": kept, "size": self.size, "next_slot": self.next_slot}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of ``state_dict``."""
-        self.size = 0
-        self._allocate(max(1024, int(state["size"])))
-        self.size, self.next_slot = int(state["size"]), int(state["next_slot"])
-        for name, values in state["data"].items():
-            self.data[name][: self.size] = values.numpy()
 
 
 class TwinCritic(nn.Module):
@@ -139,7 +60,87 @@ def mlp(obs_size: int, n_actions: int, hidden: int) -> nn.Sequential:
     )
 
 
-class DiscreteSAC:
+class ActorCritic:
+    """What discrete and continuous SAC share: networks, temperature, optimizers, replay, and their state.
+
+    Args:
+        actor: (inputs, outputs) of the actor.
+        critic: (inputs, outputs) of each of the twin critics.
+        params: see ``LearnerParams``.
+        replay: where episodes are kept.
+        seed: of the networks' initial weights and of every later draw.
+    """
+
+    def __init__(
+        self, actor: tuple[int, int], critic: tuple[int, int], params: LearnerParams, replay: Ring, seed: int
+    ) -> None:
+        self.params, self.replay = params, replay
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.actor = mlp(*actor, params.hidden)
+            self.critic = TwinCritic(*critic, params.hidden)
+            self.target = TwinCritic(*critic, params.hidden)
+        self.target.load_state_dict(self.critic.state_dict())
+        self.target.requires_grad_(False)
+        self.log_alpha = torch.tensor(float(np.log(params.alpha_start)), requires_grad=True)
+        rate = params.learning_rate
+        self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), lr=rate)
+        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), lr=rate)
+        self.alpha_optimizer = torch.optim.Adam([self.log_alpha], lr=rate)
+        self.rng = np.random.default_rng([seed, 0x5AC])
+        self.updates = 0
+
+    @property
+    def alpha(self) -> float:
+        """The temperature."""
+        return float(self.log_alpha.detach().exp())
+
+    def _step_critics(self, predicted: Tensor, goal: Tensor) -> float:
+        """One step of both critics, [2, b], towards their common target [b]; the sum of both losses."""
+        loss = F.mse_loss(predicted, goal.expand_as(predicted)) * 2
+        self.critic_optimizer.zero_grad()
+        loss.backward()
+        self.critic_optimizer.step()
+        return float(loss.detach())
+
+    def _update_target(self) -> None:
+        """Let the target critics follow by ``tau``, and count the update."""
+        with torch.no_grad():
+            for slow, fast in zip(self.target.parameters(), self.critic.parameters(), strict=True):
+                slow.lerp_(fast, self.params.tau)
+        self.updates += 1
+
+    def actor_layers(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The actor as (weight [out, in], bias [out]) per layer, copied: for roll-outs and for the policy's file."""
+        layers = [module for module in self.actor if isinstance(module, nn.Linear)]
+        return [(x.weight.detach().numpy().copy(), x.bias.detach().numpy().copy()) for x in layers]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next update depends on; loadable with ``torch.load(..., weights_only=True)``."""
+        return {
+            "actor": self.actor.state_dict(),
+            "critic": self.critic.state_dict(),
+            "target": self.target.state_dict(),
+            "log_alpha": self.log_alpha.detach().clone(),
+            "actor_optimizer": self.actor_optimizer.state_dict(),
+            "critic_optimizer": self.critic_optimizer.state_dict(),
+            "alpha_optimizer": self.alpha_optimizer.state_dict(),
+            "replay": self.replay.state_dict(),
+            "rng": json.dumps(self.rng.bit_generator.state),
+            "updates": self.updates,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of ``state_dict``: what follows is bit for bit what would have followed."""
+        for name in ("actor", "critic", "target", "actor_optimizer", "critic_optimizer", "alpha_optimizer", "replay"):
+            getattr(self, name).load_state_dict(state[name])
+        with torch.no_grad():
+            self.log_alpha.copy_(state["log_alpha"])
+        self.rng.bit_generator.state = json.loads(state["rng"])
+        self.updates = int(state["updates"])
+
+
+class DiscreteSAC(ActorCritic):
     """Actor, twin critics, target critics, temperature and replay.
 
     Args:
@@ -149,28 +150,13 @@ class DiscreteSAC:
         seed: of the networks' initial weights and of every later draw.
     """
 
-    def __init__(self, obs_size: int, n_actions: int, params: SacParams | None = None, seed: int = 0) -> None:
-        self.params = params or SacParams()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.actor = mlp(obs_size, n_actions, self.params.hidden)
-            self.critic = TwinCritic(obs_size, n_actions, self.params.hidden)
-            self.target = TwinCritic(obs_size, n_actions, self.params.hidden)
-        self.target.load_state_dict(self.critic.state_dict())
-        self.target.requires_grad_(False)
-        self.log_alpha = torch.tensor(float(np.log(self.params.alpha_start)), requires_grad=True)
-        rate = self.params.learning_rate
-        self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), lr=rate)
-        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), lr=rate)
-        self.alpha_optimizer = torch.optim.Adam([self.log_alpha], lr=rate)
-        self.replay = Replay(obs_size, n_actions, self.params.replay_capacity)
-        self.rng = np.random.default_rng([seed, 0x5AC])
-        self.updates = 0
+    params: SacParams
+    replay: Replay
 
-    @property
-    def alpha(self) -> float:
-        """The temperature."""
-        return float(self.log_alpha.detach().exp())
+    def __init__(self, obs_size: int, n_actions: int, params: SacParams | None = None, seed: int = 0) -> None:
+        params = params or SacParams()
+        replay = Replay(obs_size, n_actions, params.replay_capacity)
+        super().__init__((obs_size, n_actions), (obs_size, n_actions), params, replay, seed)
 
     def log_policy(self, obs: Tensor, mask: Tensor) -> Tensor:
         """Log-probabilities [b, w]; about -1e9 where ``mask`` [b, w] is false."""
@@ -213,10 +199,7 @@ class DiscreteSAC:
         critic_loss = self._update_critics(batch)
         actor_loss, entropy = self._update_actor(batch, clone, clone_weight)
         self._update_temperature(batch.mask, entropy, self.params.rho_end if rho is None else rho)
-        with torch.no_grad():
-            for slow, fast in zip(self.target.parameters(), self.critic.parameters(), strict=True):
-                slow.lerp_(fast, self.params.tau)
-        self.updates += 1
+        self._update_target()
         return {
             "critic_loss": critic_loss,
             "actor_loss": actor_loss,
@@ -238,11 +221,7 @@ class DiscreteSAC:
             goal = torch.lerp(backed_up, batch.to_go, self.params.return_weight)
         taken = batch.action[None, :, None].expand(2, -1, 1)
         predicted = self.critic(batch.obs).gather(-1, taken)[..., 0]  # [2, b]
-        loss = F.mse_loss(predicted, goal.expand_as(predicted)) * 2  # the sum of both critics' losses
-        self.critic_optimizer.zero_grad()
-        loss.backward()
-        self.critic_optimizer.step()
-        return float(loss.detach())
+        return self._step_critics(predicted, goal)
 
     def _update_actor(self, batch: Batch, clone: Demonstrations | None, clone_weight: float) -> tuple[float, Tensor]:
         """Equation 12's policy loss; returns it with the policy's entropy [b] before the step."""
@@ -290,32 +269,3 @@ class DiscreteSAC:
             loss.backward()
             self.actor_optimizer.step()
         return float(loss.detach())
-
-    def actor_layers(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The actor as (weight [out, in], bias [out]) per layer, copied: for roll-outs and for the policy's file."""
-        layers = [module for module in self.actor if isinstance(module, nn.Linear)]
-        return [(x.weight.detach().numpy().copy(), x.bias.detach().numpy().copy()) for x in layers]
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that the next update depends on; loadable with ``torch.load(..., weights_only=True)``."""
-        return {
-            "actor": self.actor.state_dict(),
-            "critic": self.critic.state_dict(),
-            "target": self.target.state_dict(),
-            "log_alpha": self.log_alpha.detach().clone(),
-            "actor_optimizer": self.actor_optimizer.state_dict(),
-            "critic_optimizer": self.critic_optimizer.state_dict(),
-            "alpha_optimizer": self.alpha_optimizer.state_dict(),
-            "replay": self.replay.state_dict(),
-            "rng": json.dumps(self.rng.bit_generator.state),
-            "updates": self.updates,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of ``state_dict``: what follows is bit for bit what would have followed."""
-        for name in ("actor", "critic", "target", "actor_optimizer", "critic_optimizer", "alpha_optimizer", "replay"):
-            getattr(self, name).load_state_dict(state[name])
-        with torch.no_grad():
-            self.log_alpha.copy_(state["log_alpha"])
-        self.rng.bit_generator.state = json.loads(state["rng"])
-        self.updates = int(state["updates"])

@@ -18,7 +18,14 @@ from tests.synthetic import evaluator, linears, losses, synthetic_problem
 
 EVALS = 14
 FAST = {"clone_steps": 20, "updates_per_episode": 2, "warmup_episodes": 4, "refresh": 3, "sac": {"hidden": 16}}
-PARAMS: dict[str, dict[str, Any]] = {"ramp": FAST, "ramp_paper": {**FAST, "clone_steps": 0}, "random_search": {}}
+PARAMS: dict[str, dict[str, Any]] = {
+    "ramp": FAST,
+    "ramp_paper": {**FAST, "clone_steps": 0},
+    "random_search": {},
+    "sac_discrete": {**FAST, "clone_steps": 0},
+    "sac_continuous": {"updates_per_episode": 2, "warmup_episodes": 4, "sac": {"hidden": 16}},
+    "ppo": {"hidden": 16, "epochs": 2},
+}
 
 
 class KilledError(Exception):
@@ -61,7 +68,7 @@ def without_seconds(folder: Path) -> dict[str, Any]:
     return record
 
 
-@pytest.mark.parametrize("name", ["ramp", "ramp_paper", "random_search"])
+@pytest.mark.parametrize("name", PARAMS)
 def test_a_search_killed_twice_ends_as_if_nothing_had_happened(name: str, tmp_path: Path) -> None:
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     search(straight, name)

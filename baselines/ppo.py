@@ -1,0 +1,102 @@
+"""PPO (Schulman et al. 2017, arXiv:1707.06347) by stable-baselines3, from scratch, on the masked environment.
+
+What PPO sees: the eleven numbers and the reward at the end. It does not see the mask: where it asks for a width that
+the budget forbids, the environment executes the nearest feasible one, and PPO learns on the action that it asked for.
+To it this is how the environment works, so its likelihood ratios stay those of its own policy.
+"""
+
+from pydantic import Field
+
+from ramp.environment import AllocationEnv, RewardParams
+from ramp.episodes import Episodes, Recorded
+from ramp.methods import Allocator, Params
+from ramp.problem import Allocation, Problem, Run
+
+
+class PpoParams(Params):
+    """Names of stable-baselines3 where they mean the same; networks as of our own learners."""
+
+    episodes_per_update: int = Field(default=4, gt=0, description="whole episodes that every update of PPO sees")
+    epochs: int = Field(default=10, gt=0, description="passes over them, in batches of one episode's length")
+    hidden: int = Field(default=256, gt=0, description="units of each of the two hidden layers, actor and critic apart")
+    learning_rate: float = Field(default=3e-4, gt=0, description="Adam's rate")
+    gamma: float = Field(default=1.0, gt=0, le=1, description="discount; 1 because episodes are finite")
+    gae_lambda: float = Field(
+        default=1.0, ge=0, le=1, description="weight of long returns in the advantage; 1 as all reward is at the end"
+    )
+    clip_range: float = Field(default=0.2, gt=0, lt=1, description="bound on the change of an action's probability")
+    entropy_weight: float = Field(default=0.01, ge=0, description="weight of the entropy bonus in the loss")
+    finalists: int = Field(
+        default=5, gt=0, description="best allocations on search text that are scored on selection text"
+    )
+    reward: RewardParams = RewardParams()
+
+
+def allocate(problem: Problem, params: PpoParams, run: Run) -> Allocation:
+    """Spend ``run.evals`` episodes, the last one on the policy's own allocation; leaves the policy in ``run.out_dir``.
+
+    All but the last are PPO's own roll-outs; those that fill no whole update any more are drawn from the final policy.
+    Deterministic in ``run.seed``: after a crash the evaluations are answered from the journal and all else is done
+    again.
+    """
+    import torch
+
+    episodes = Episodes(problem, run, params.reward)
+    env = Recorded(AllocationEnv(problem, params.reward), episodes)
+    per_update = min(params.episodes_per_update, run.evals - 1)
+    with torch.random.fork_rng(devices=[]):  # the package seeds and draws from the global generator
+        model = build(env, params, per_update * problem.n, run.seed)
+        model.learn((run.evals - 1) // per_update * per_update * problem.n)
+        while len(episodes) < run.evals - 1:
+            observation, done = env.reset()[0], False
+            while not done:
+                observation, _, done, _, _ = env.step(int(model.predict(observation)[0]))
+    policy = episodes.policy(actor_layers(model))
+    policy.save(run.out_dir)
+    greedy = policy.allocation(env.unwrapped)
+    episodes.add("policy", env.unwrapped.play(greedy)[1])
+    return episodes.finish(greedy, params.finalists)
+
+
+def build(env: Recorded, params: PpoParams, steps: int, seed: int):
+    """stable-baselines3's PPO on one environment, an update every ``steps`` steps."""
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.vec_env import DummyVecEnv
+    from torch import nn
+
+    return PPO(
+        "MlpPolicy",
+        DummyVecEnv([lambda: env]),
+        n_steps=steps,
+        batch_size=env.episodes.problem.n,
+        n_epochs=params.epochs,
+        learning_rate=params.learning_rate,
+        gamma=params.gamma,
+        gae_lambda=params.gae_lambda,
+        clip_range=params.clip_range,
+        ent_coef=params.entropy_weight,
+        policy_kwargs={"net_arch": [params.hidden, params.hidden], "activation_fn": nn.ReLU},
+        seed=seed,
+        device="cpu",
+    )
+
+
+def actor_layers(model) -> list:
+    """PPO's actor as (weight [out, in], bias [out]) per layer, for the policy's file."""
+    from torch import nn
+
+    parts = [*model.policy.mlp_extractor.policy_net, model.policy.action_net]
+    layers = [part for part in parts if isinstance(part, nn.Linear)]
+    return [(x.weight.detach().numpy().copy(), x.bias.detach().numpy().copy()) for x in layers]
+
+
+METHOD = Allocator(
+    name="ppo",
+    title="PPO",
+    source="Schulman et al. 2017, arXiv:1707.06347, by stable-baselines3",
+    fold="awq",
+    quantizer="gptq",
+    learned=True,
+    allocate=allocate,
+    params=PpoParams,
+)

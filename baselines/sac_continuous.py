@@ -1,0 +1,84 @@
+"""Continuous SAC from scratch on one number in [0, 1] per linear, rounded to a width as HAQ does.
+
+HAQ (Wang et al. 2019, arXiv:1811.08886) has this action and this map with DDPG as learner; here SAC learns. The masked
+environment executes the nearest feasible width where the budget forbids the one that was asked for, and the replay
+holds what was executed. The critics' target is that of baselines/sac_discrete.py, for its reason.
+"""
+
+import numpy as np
+from pydantic import Field
+
+from ramp.environment import RewardParams
+from ramp.environment_continuous import ContinuousAllocationEnv
+from ramp.episodes import Episodes
+from ramp.methods import Allocator, Params
+from ramp.problem import Allocation, Problem, Run
+from ramp.sac_params import ContinuousSacParams
+
+
+class SacContinuousParams(Params):
+    """As of ``ramp.switches.RampParams`` where a name is the same."""
+
+    warmup_episodes: int = Field(default=10, ge=2, description="episodes of uniform actions before updates begin")
+    updates_per_episode: int = Field(default=32, ge=0, description="gradient steps per episode")
+    finalists: int = Field(
+        default=5, gt=0, description="best allocations on search text that are scored on selection text"
+    )
+    reward: RewardParams = RewardParams()
+    sac: ContinuousSacParams = ContinuousSacParams(return_weight=0.5, entropy_in_target=False)
+
+
+def allocate(problem: Problem, params: SacContinuousParams, run: Run) -> Allocation:
+    """Spend ``run.evals`` episodes, the last one on the policy's own allocation; leaves the policy in ``run.out_dir``.
+
+    Deterministic in ``run.seed``: after a crash the evaluations are answered from the journal and all else is done
+    again.
+    """
+    from ramp.embedding import SIZE
+    from ramp.sac_continuous import ContinuousSAC, width_layers
+
+    episodes = Episodes(problem, run, params.reward)
+    env = ContinuousAllocationEnv(problem, params.reward)
+    learner = ContinuousSAC(SIZE, 1, params.sac, run.seed)
+    rng = np.random.default_rng([run.seed, 0xC0])
+    told: dict[str, float] = {}
+    scale, offset = 1.0, 0.0
+    while len(episodes) < run.evals - 1:
+        warm = len(episodes) < params.warmup_episodes
+        _play(env, learner, episodes, rng if warm else None, told)
+        if len(episodes) == params.warmup_episodes:
+            scale, offset = episodes.scale()
+        if len(episodes) >= params.warmup_episodes:
+            for _ in range(params.updates_per_episode):
+                told = learner.update(reward_scale=scale, return_offset=offset)
+    policy = episodes.policy(width_layers(learner, len(problem.widths)))
+    policy.save(run.out_dir)
+    greedy = policy.allocation(env.discrete)
+    episodes.add("policy", env.discrete.play(greedy)[1], told)
+    return episodes.finish(greedy, params.finalists)
+
+
+def _play(env, learner, episodes: Episodes, rng: np.random.Generator | None, told: dict[str, float]) -> None:
+    """One episode of drawn actions, uniform where ``rng`` is given, into the replay and the log."""
+    observation, _ = env.reset()
+    seen, actions, rewards, done = [], [], [], False
+    while not done:
+        asked = rng.random(1) if rng is not None else (learner.act(observation) + 1) / 2  # (-1, 1) to (0, 1)
+        seen.append(observation)
+        observation, reward, done, _, info = env.step(asked)
+        actions.append(2 * info["executed_action"] - 1)
+        rewards.append(reward)
+    learner.replay.add_episode(np.array(seen), np.array(actions), np.array(rewards, dtype=np.float32))
+    episodes.add("actor" if rng is None else "uniform", info, told)
+
+
+METHOD = Allocator(
+    name="sac_continuous",
+    title="SAC, continuous",
+    source="Haarnoja et al. 2018, arXiv:1812.05905, on HAQ's action, arXiv:1811.08886",
+    fold="awq",
+    quantizer="gptq",
+    learned=True,
+    allocate=allocate,
+    params=SacContinuousParams,
+)

@@ -1,0 +1,114 @@
+"""PPO, discrete and continuous SAC as rivals: what they spend, what they leave, that they learn."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ramp.environment import AllocationEnv
+from ramp.episodes import Episodes, Recorded
+from ramp.methods import Allocator, load_method
+from ramp.policy import load_policy
+from ramp.problem import Allocation, AllocationError, Counted, Run, Score
+from ramp.resume import ROOT
+from tests.synthetic import synthetic_problem
+
+RIVALS = ["ppo", "sac_discrete", "sac_continuous"]
+SMALL = {"hidden": 32, "batch_size": 64, "learning_rate": 3e-3, "tau": 0.05, "return_weight": 0.5}
+FAST: dict[str, dict[str, Any]] = {
+    "ppo": {"hidden": 32, "learning_rate": 3e-3},
+    "sac_discrete": {"sac": SMALL},
+    "sac_continuous": {"sac": SMALL},
+}
+
+
+def method_of(name: str) -> Allocator:
+    method = load_method(ROOT / "baselines" / f"{name}.py")
+    assert isinstance(method, Allocator)
+    return method
+
+
+def search(
+    name: str, folder: Path, evals: int, problem: Any = None, **params: Any
+) -> tuple[Allocation, list[dict], Any]:
+    method = method_of(name)
+    problem = problem or synthetic_problem()
+    rows: list[dict] = []
+    run = Run(3, evals, folder, folder, rows.append, name)
+    return method.allocate(problem, method.params(**params), run), rows, problem
+
+
+@pytest.mark.parametrize("evals", [3, 5, 9, 10])
+@pytest.mark.parametrize("name", RIVALS)
+def test_it_spends_exactly_its_evaluations_and_logs_each(name: str, evals: int, tmp_path: Path) -> None:
+    found, rows, problem = search(name, tmp_path, evals)
+    assert problem.evaluate.evals == len(rows) == evals
+    assert [row["proposer"] for row in rows][-1] == "policy"
+    assert all(row["bytes"] <= problem.budget_bytes and row["feasible"] for row in rows)
+    assert rows[-1]["best"] == min(row["kl"] for row in rows)
+    assert not problem.proxy_used
+    assert 1 <= problem.select.evals <= 5
+    assert problem.is_feasible(found.choice)
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_its_policy_is_a_file_that_gives_its_allocation(name: str, tmp_path: Path) -> None:
+    found, _, problem = search(name, tmp_path, 6)
+    again = load_policy(tmp_path).allocation(AllocationEnv(problem))
+    assert np.array_equal(again, found.policy_choice)
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_too_few_evaluations_are_refused_in_a_sentence(name: str, tmp_path: Path) -> None:
+    with pytest.raises(AllocationError, match="at least 3 evaluations, 2 were given"):
+        search(name, tmp_path, 2)
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_losses_that_explode_leave_a_feasible_allocation(name: str, tmp_path: Path) -> None:
+    problem = synthetic_problem(evaluate=Counted(lambda choice: Score(float("nan"), float("nan"), float("nan"), 9)))
+    found, rows, _ = search(name, tmp_path, 6, problem)
+    assert all(row["best"] is None for row in rows)
+    assert found.kind == "policy"
+    assert problem.is_feasible(found.choice)
+
+
+def test_ppo_leaves_the_callers_random_numbers_alone(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    search("ppo", tmp_path, 5, hidden=16)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_the_policy_file_of_ppo_has_the_packages_own_logits() -> None:
+    import baselines.ppo as ppo
+
+    problem = synthetic_problem()
+    params = ppo.PpoParams(hidden=16)
+    episodes = Episodes(problem, Run(0, 9, Path(), Path(), lambda row: None), params.reward)
+    env = Recorded(AllocationEnv(problem), episodes)
+    model = ppo.build(env, params, problem.n, seed=0)
+    states = np.random.default_rng(0).normal(size=(20, 11)).astype(np.float32)
+    ours = episodes.policy(ppo.actor_layers(model)).logits(states)
+    theirs = model.policy.get_distribution(torch.from_numpy(states)).distribution.logits.detach().numpy()
+    shifted = ours - np.log(np.exp(ours).sum(axis=1, keepdims=True))  # the package keeps normalised ones
+    assert np.allclose(shifted, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_it_learns_where_there_is_something_to_learn(name: str, tmp_path: Path) -> None:
+    """Attention linears lose nothing at 3 bits, the others a lot: what was tried late is better than what was early."""
+    problem = synthetic_problem(budget=4.0)
+    heavy = np.array([linear.role in ("gate", "up", "down") for linear in problem.linears])
+
+    def evaluate(choice: np.ndarray) -> Score:
+        kl = 0.3 * float((heavy * (3 - choice)).mean())
+        return Score(kl, float(np.exp(3 + kl)), 3 + kl, 1)
+
+    problem.features[:, 7] = ~heavy
+    problem.evaluate = Counted(evaluate)
+    _, rows, _ = search(name, tmp_path, 50, problem, **FAST[name])
+    kls = np.array([row["kl"] for row in rows])
+    assert kls[-16:-1].mean() < kls[:15].mean() - 0.5 * kls[:15].std()
