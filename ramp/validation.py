@@ -10,7 +10,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ramp.config import METHOD_PATTERN, NAME_PATTERN, PATH_PATTERN, ROW_PATTERN, Study
+from ramp.config import Study
+from ramp.config_types import METHOD_PATTERN, NAME_PATTERN, PATH_PATTERN, ROW_PATTERN
 
 BUILT_IN_ROWS = ("float", "released")
 """Rows that need no method file: the float model, and the released file where there is one."""
