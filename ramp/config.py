@@ -11,10 +11,16 @@ import argparse
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, StringConstraints
 
 from ramp.config_league import League, Optimum, Variant
-from ramp.config_types import Count, MethodName, Name, RelativePath, RowName, Section, Track, Width
+from ramp.config_types import Count, MethodName, Name, RelativePath, RowName, Track, Width
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are refused, field docstrings become the schema's descriptions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Calibration(Section):

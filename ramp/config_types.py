@@ -1,10 +1,10 @@
-"""What the sections of the configuration share: patterns of names, small types, the base class."""
+"""What the sections of the configuration share: patterns of names and small types."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]*$"
 METHOD_PATTERN = r"^[a-z][a-z0-9_]*$"
@@ -25,9 +25,3 @@ Track = Literal["q8_0", "fp16"]
 """How embedding and head are stored: in ggml's Q8_0, or in float16."""
 Count = Annotated[int, Field(gt=0)] | None
 """How many; null means all there are."""
-
-
-class Section(BaseModel):
-    """Base of all sections: unknown keys are refused, field docstrings become the schema's descriptions."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from ramp.config import Study
 from ramp.config_types import METHOD_PATTERN, NAME_PATTERN, PATH_PATTERN, ROW_PATTERN
+from ramp.validation_league import league_faults, league_methods_faults, league_models
 
 BUILT_IN_ROWS = ("float", "released")
 """Rows that need no method file: the float model, and the released file where there is one."""
@@ -154,9 +155,10 @@ def _cross_faults(study: Study, methods: Iterable[str] | None, models: Iterable[
             for name in names:
                 if name not in known and name not in BUILT_IN_ROWS:
                     faults.append(f"{where}: unknown method '{name}'{_near(name, known)}")
+        faults += league_methods_faults(study, known)
     if models is not None:
         known = set(models)
-        for where, names in {"source": [study.source], "targets": study.targets}.items():
+        for where, names in {"source": [study.source], "targets": study.targets, **league_models(study)}.items():
             for name in names:
                 if name not in known and name != _UNKNOWN:
                     faults.append(f"{where}: unknown model '{name}'{_near(name, known)}")
@@ -186,6 +188,7 @@ def _cross_faults(study: Study, methods: Iterable[str] | None, models: Iterable[
                 faults.append(f"{where}[{index}]: {number:g} bits is above the dearest width of the menu, {dearest}")
     if sorted(set(study.widths)) != study.widths:
         faults.append(f"widths: {study.widths} should rise and repeat nothing")
+    faults += league_faults(study)
     for text in study.evaluation.target_texts:
         if text not in study.evaluation.texts:
             faults.append(
