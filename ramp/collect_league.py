@@ -46,6 +46,7 @@ def league_rows(run: dict[str, Any]) -> list[Row]:
     start = run["start"] or {}
     accepted = run.get("accepted") or {}
     shared = {
+        "method": run["method"],
         "title": run["title"],
         "kl_start": start.get("kl_search"),
         "kl_start_held": start.get("kl_held"),
@@ -94,7 +95,7 @@ def same_text(runs: Sequence[dict[str, Any]], paths: Sequence[Path]) -> None:
 
 def collect_league(paths: Sequence[Path], out: Path) -> dict[str, int]:
     """Write the league's tables; return the number of rows of each."""
-    runs = [checked(path, (*NAMES, "rows", "curve", "start", "heldout", "dtype")) for path in paths]
+    runs = [checked(path, (*NAMES, "method", "rows", "curve", "start", "heldout", "dtype")) for path in paths]
     same_text(runs, paths)
     tables = {
         "league": [row for run in runs for row in league_rows(run)],

@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 
@@ -45,7 +45,8 @@ def validate(
             for fault in error.errors():
                 path = tuple(part for part in fault["loc"] if part != "[key]")  # pydantic's mark for a bad key
                 faults.append(_sentence(path, fault))
-                _drop(kept, path)
+                # a section that lacks a key is set aside whole: without it nothing in it can be checked
+                _drop(kept, path[:-1] if fault["type"] == "missing" and len(path) > 1 else path)
         kept = {"study": "unnamed", "source": _UNKNOWN, **kept}
     if study is not None:
         faults += _cross_faults(study, methods, models)
@@ -99,6 +100,8 @@ def _fields_at(path: Iterable[int | str]) -> dict[str, Any]:
             section = field.annotation
         elif (arguments := getattr(section, "__args__", None)) is not None:  # dict[name, Section]
             section = arguments[-1]
+        if get_origin(section) is not dict:  # Section | None
+            section = next((one for one in get_args(section) if hasattr(one, "model_fields")), section)
     return getattr(section, "model_fields", {})
 
 
