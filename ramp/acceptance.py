@@ -42,7 +42,7 @@ def measure(
     scorer = Scorer(model, places)
     with torch.no_grad():
         for linear in list_linears(model.config):
-            weight = model.get_submodule(linear.name).weight
+            weight: Any = model.get_submodule(linear.name).weight
             own = group_size_for(linear.d_in, group_size, linear.name)
             weight.copy_(quantize_rtn(weight.float(), bits, own).dequantize(weight.dtype))
     return scorer.nll_float, scorer.score(model).nll

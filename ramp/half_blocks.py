@@ -71,7 +71,8 @@ class HalfBlocks:
         def keep(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             self._attention = {key: value for key, value in kwargs.items() if key != "hidden_states"}
 
-        handles.append(self.blocks[0].self_attn.register_forward_pre_hook(keep, with_kwargs=True))
+        attention: Any = self.blocks[0].self_attn
+        handles.append(attention.register_forward_pre_hook(keep, with_kwargs=True))
         try:
             own = self.model.base_model(input_ids=windows, use_cache=False).last_hidden_state
         finally:
