@@ -75,12 +75,18 @@ class League:
 
     def checkpoints(self, model: str) -> list[int]:
         """Checkpoints of a model's searches; what a method without search spent is none."""
+        found: set[int] = set()
+        for _, runs in self._of(model).groupby("allocator"):
+            found |= {int(evals) for evals in runs[runs["run_evals"].isin(self._reading(runs))]["evals"]}
+        return sorted(found)
+
+    def level(self, model: str, budget: float, allocator: str) -> float | None:
+        """Held-out KL of a method that needs no search (one evaluation at most); None for one that searches."""
         rows = self._of(model)
-        searched = rows[rows["evals"] == rows["spent"]]
-        searched = searched[searched["run_evals"] >= searched["evals"]]
-        several = searched.groupby("allocator")["evals"].max()
-        least = [name for name, most in several.items() if most > 1]
-        return sorted(int(evals) for evals in searched[searched["allocator"].isin(least)]["evals"].unique())
+        rows = rows[(rows["allocator"] == allocator) & ((rows["budget_bits"] - budget).abs() < 1e-9)]
+        if rows.empty or rows["spent"].max() > 1 or rows["kl_held"].isna().any():
+            return None
+        return float(rows["kl_held"].mean())
 
     def allocators(self, model: str, variants: bool = False) -> list[str]:
         """Allocators of a model in table order: methods, or the variants of methods."""

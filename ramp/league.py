@@ -74,11 +74,11 @@ class Played:
 
 def play(method: Allocator, params: BaseModel, problem: Problem, state: State, *, seed: int, evals: int) -> Played:
     """Run the search with every evaluation written down; a killed one goes on where it stopped."""
-    evaluate, select = state.counters
+    evaluate = state.counters[0]
     trace, progress = Trace(), Progress(method.title, evals)
 
     def charged() -> int:
-        return evaluate.tokens + select.tokens + (problem.proxy_tokens if problem.proxy_used else 0)
+        return sum(counter.tokens for counter in state.counters) + (problem.proxy_tokens if problem.proxy_used else 0)
 
     def show(row: dict[str, Any]) -> None:
         progress.show({"evals": evaluate.evals, **{key: finite(value) for key, value in row.items()}})
@@ -162,7 +162,7 @@ def seconds(state: State, trace: Trace) -> list[float]:
         entry = json.loads(line)
         if entry["text"] == "search":
             made.setdefault(encode(entry["choice"]), round(float(entry["wall_s"]), 3))
-    return [float(each) for each in np.maximum.accumulate([made[choice] for choice in trace.choices] or [0.0])]
+    return [float(each) for each in np.maximum.accumulate([made.get(choice, 0.0) for choice in trace.choices] or [0.0])]
 
 
 def read_curve(played: Played, points: int) -> list[dict[str, Any]]:

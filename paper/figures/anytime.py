@@ -42,7 +42,11 @@ def anytime(study: Study) -> Figure:
             budget = budgets[model][column]
             part = curves[(curves["model"] == model) & ((curves["budget_bits"] - budget).abs() < 1e-9)]
             for name in league.allocators(model):
-                _draw(axis, part[part["allocator"] == name], looks[name])
+                level = league.level(model, budget, name)
+                if level is not None:
+                    axis.axhline(level, color=looks[name][0], linestyle="--", linewidth=1)
+                else:
+                    _draw(axis, part[part["allocator"] == name], looks[name])
             style.log_axis(axis)
             axis.set_xscale("log")
             axis.set_title(f"{model_title(model)}, {bits_title(budget)} bits")
@@ -69,10 +73,6 @@ def _draw(axis: Any, curves: pd.DataFrame, look: tuple[str, str]) -> None:
     curves = curves[curves["run_evals"] == curves["run_evals"].max()]
     runs = [run for _, run in curves.groupby("seed")]
     last = int(curves["run_evals"].max())
-    if all(len(run) == 1 and int(run["evals"].iloc[0]) == 1 for run in runs):
-        level = float(np.mean([run["kl_held"].iloc[0] for run in runs]))
-        axis.axhline(level, color=colour, linestyle="--", linewidth=1)
-        return
     first = max(int(run["evals"].min()) for run in runs)  # from here on every seed has an incumbent
     at = np.unique(np.round(np.geomspace(first, max(last, first), POINTS)).astype(int))
     values = np.stack([curve_at(run, at) for run in runs])  # (seeds, points)
@@ -91,5 +91,5 @@ def _handles(league: League, names: list[str], looks: dict[str, tuple[str, str]]
     for name in names:
         colour, marker = looks[name]
         handles.append(Line2D([], [], color=colour, marker=marker, label=league.title(name)))
-    handles.append(Line2D([], [], color=style.GREY, linestyle="--", label="dashed: one evaluation"))
+    handles.append(Line2D([], [], color=style.GREY, linestyle="--", label="dashed: no search"))
     return handles
