@@ -49,14 +49,17 @@ def measure(
 
 
 def judgement(nll_float: float, nll_rtn: float, limit: float) -> dict[str, Any]:
-    """Perplexities, the relative increase and the verdict; a model that rounding destroys is worth quantizing."""
+    """Perplexities, the relative increase and the verdict; a model that rounding destroys is worth quantizing.
+
+    A limit of 0 takes any model: one that hardly feels rounding may gain a little from it by chance.
+    """
     increase = math.expm1(nll_rtn - nll_float) if nll_rtn - nll_float < 700 else math.inf
     return {
         "perplexity_float": math.exp(nll_float),
         "perplexity_rtn": math.exp(nll_rtn) if nll_rtn < 700 else None,
         "increase": increase if math.isfinite(increase) else None,
         "limit": limit,
-        "accepted": bool(increase >= limit),
+        "accepted": limit == 0 or bool(increase >= limit),
     }
 
 

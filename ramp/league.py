@@ -81,6 +81,7 @@ def play(method: Allocator, params: BaseModel, problem: Problem, state: State, *
         return sum(counter.tokens for counter in state.counters) + (problem.proxy_tokens if problem.proxy_used else 0)
 
     def show(row: dict[str, Any]) -> None:
+        logged(row)
         progress.show({"evals": evaluate.evals, **{key: finite(value) for key, value in row.items()}})
 
     def save(kept: dict[str, Any]) -> None:
@@ -93,7 +94,7 @@ def play(method: Allocator, params: BaseModel, problem: Problem, state: State, *
         trace.restore(kept["trace"])
         return kept["method"]
 
-    trace.watch(problem, charged)
+    logged = trace.watch(problem, charged)
     artifacts = state.folder / "artifacts"
     artifacts.mkdir(exist_ok=True)
     run = Run(seed, evals, artifacts, state.folder, show, method.name, save, load)
@@ -108,7 +109,7 @@ def moments(checkpoints: Sequence[int], spent: int) -> list[int]:
 
 
 def incumbent(played: Played, upto: int, last: bool) -> tuple[str | None, int, str]:
-    """The incumbent after ``upto`` evaluations: its choice or None, how many were scored for it, and a note.
+    """The incumbent after ``upto`` scores: its choice or None, how many were scored for it, and a note.
 
     ``last``: the run is over, so that what the method hands back stands in where it evaluated nothing feasible.
     """
@@ -124,18 +125,18 @@ def incumbent(played: Played, upto: int, last: bool) -> tuple[str | None, int, s
 
 
 def read_rows(played: Played, checkpoints: Sequence[int], wall: Sequence[float]) -> list[dict[str, Any]]:
-    """One row per checkpoint, without held-out scores; ``wall`` [evaluations] are seconds up to each."""
+    """One row per checkpoint, without held-out scores; ``wall`` [scores] are seconds up to each."""
     trace, problem = played.trace, played.problem
     sunk = problem.proxy_tokens if problem.proxy_used else 0
     rows = []
-    for allowed in moments(checkpoints, len(trace)):
-        upto = min(allowed, len(trace))
+    for allowed in moments(checkpoints, trace.spent):
+        upto = trace.upto(allowed)
         choice, scored, note = incumbent(played, upto, last=upto == len(trace))
         spent_tokens = trace.tokens[upto - 1] if upto else sunk
         rows.append(
             {
                 "evals": allowed,
-                "spent": upto,
+                "spent": trace.evals[upto - 1] if upto else 0,
                 "tokens": spent_tokens + scored * selection_tokens(played),
                 "choice": choice,
                 "kl_search": played.kl("search", choice),
@@ -160,7 +161,7 @@ def seconds(state: State, trace: Trace) -> list[float]:
     path = state.folder / "journal.jsonl"
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         entry = json.loads(line)
-        if entry["text"] == "search":
+        if entry["text"].startswith("search"):
             made.setdefault(encode(entry["choice"]), round(float(entry["wall_s"]), 3))
     return [float(each) for each in np.maximum.accumulate([made.get(choice, 0.0) for choice in trace.choices] or [0.0])]
 
@@ -171,7 +172,7 @@ def read_curve(played: Played, points: int) -> list[dict[str, Any]]:
     kept = thinned(trace.changes(played.problem.budget_bytes), len(trace), points)
     return [
         {
-            "evals": position + 1,
+            "evals": trace.evals[position],
             "tokens": trace.tokens[position],
             "choice": trace.choices[position],
             "is_start": trace.choices[position] == played.start,
@@ -280,7 +281,7 @@ def about(args: Any, method: Allocator, params: BaseModel, played: Played) -> di
         "seed": args.seed,
         "params": params.model_dump(mode="json"),
         "run_evals": args.evals,
-        "spent": len(played.trace),
+        "spent": played.trace.spent,
         "proxy_tokens": played.problem.proxy_tokens if played.problem.proxy_used else 0,
         "search": {"windows": args.search_windows, "length": args.search_length},
         "heldout": {

@@ -122,7 +122,7 @@ class Enumeration:
 
 
 def reached(played: Played, upto: int, last: bool) -> tuple[str | None, str]:
-    """The best feasible allocation after ``upto`` evaluations, the start included, and a note."""
+    """The best feasible allocation after ``upto`` scores, the start included, and a note."""
     problem, trace = played.problem, played.trace
     found = [trace.choices[position] for position in trace.ranked(upto, problem.budget_bytes)[:1]]
     found += [played.start] if played.start else []
@@ -148,12 +148,13 @@ def rows_of(
         state = State.open(folder, {"seed": seed, "bits": bits})
         problem = table.problem(bits, sensitivity, state, checkpoints[-1])
         played = play(method, params, problem, state, seed=seed, evals=checkpoints[-1])
-        within, spent = table.within(bits), len(played.trace)
+        within, trace = table.within(bits), played.trace
         optimum, rows = float(within[0]), []
-        for allowed in moments(checkpoints, spent):
-            upto = min(allowed, spent)
-            choice, note = reached(played, upto, last=upto == spent)
-            row: dict[str, Any] = {"budget_bits": bits, "seed": seed, "evals": allowed, "spent": upto, "note": note}
+        for allowed in moments(checkpoints, trace.spent):
+            upto = trace.upto(allowed)
+            choice, note = reached(played, upto, last=upto == len(trace))
+            row: dict[str, Any] = {"budget_bits": bits, "seed": seed, "evals": allowed, "note": note}
+            row["spent"] = trace.evals[upto - 1] if upto else 0
             row |= {"kl_optimum": optimum, "allocations": len(within), "kl": None}
             if choice is not None:
                 kl = table.score(decode(choice)).kl

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from ramp.league import Played, incumbent, moments, play, read_curve, read_rows, seconds
 from ramp.league_trace import FINALISTS, Trace, decode, encode, thinned
-from ramp.methods import Allocator, load_method
-from ramp.problem import Score
+from ramp.methods import Allocator, Params, load_method
+from ramp.problem import Allocation, Run, Score
 from ramp.resume import ROOT, State
 from tests.synthetic import evaluator, linears, losses, synthetic_problem
 
@@ -153,9 +153,39 @@ def test_thinning_keeps_both_ends_and_what_holds_at_its_points(found: set[int], 
 
 
 def test_infeasible_and_infinite_evaluations_are_never_finalists() -> None:
-    trace = Trace(["00", "11", "01", "01", "10"], [3.0, float("inf"), 1.0, 1.0, 2.0], [5, 1, 9, 9, 5], [1, 2, 3, 4, 5])
+    count = [1, 2, 3, 4, 5]
+    kl = [3.0, float("inf"), 1.0, 1.0, 2.0]
+    trace = Trace(["00", "11", "01", "01", "10"], kl, [5, 1, 9, 9, 5], count, count, [True] * 5)
     assert trace.finalists(5, 6, None) == ["10", "00"]
     assert trace.finalists(5, 9, "11") == ["11", "01", "10", "00"]
     assert trace.finalists(1, 4, None) == []
     assert trace.changes(9) == [0, 2]
     assert trace.changes(6) == [0, 4]
+
+
+def test_parts_of_text_count_by_their_tokens_and_rank_by_the_method_s_own_estimates(tmp_path: Path) -> None:
+    """Two parts of half an evaluation: a first estimate is overruled by the next, a whole score ranks nobody."""
+    state = State.open(tmp_path, {})
+    evaluate = state.counted("search", true_loss(0.0), limit=EVALS)
+    problem: Any = synthetic_problem(evaluate=evaluate, select=state.counted("selection", true_loss(0.05)))
+    problem.search_parts = [state.counted(f"search part {k}", true_loss(0.1 * k)) for k in range(2)]
+    problem.part_cost = 0.5
+    low, high = (np.full(problem.n, index) for index in (0, 1))
+    said = [(low, 0.5), (high, 0.4), (low, 0.3), (high, None)]
+
+    def allocate(problem: Any, params: Any, run: Run) -> Allocation:
+        for number, (choice, kl) in enumerate(said):
+            problem.search_parts[number % 2](choice)
+            run.log({"kl": kl, "best": 0.3})
+        problem.evaluate(high)
+        return Allocation(low, "best", start_choice=None)
+
+    method = Allocator("parts", "t", "s", "awq", "gptq", False, allocate, Params)
+    run = play(method, Params(), problem, state, seed=0, evals=EVALS)
+    assert run.trace.evals == [1, 1, 2, 2, 3]
+    assert run.trace.upto(1) == 2
+    budget = problem.bytes_of(high)
+    assert run.trace.finalists(2, budget, None) == [encode(high), encode(low)]
+    assert run.trace.finalists(5, budget, None) == [encode(low)]  # the other's latest estimate is no number
+    assert run.trace.tokens == [TOKENS * count for count in (1, 2, 3, 4, 5)]
+    assert len(seconds(run.state, run.trace)) == 5

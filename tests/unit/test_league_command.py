@@ -193,7 +193,8 @@ def test_a_model_that_rounding_does_not_hurt_is_refused(study: dict[str, Any], t
 def test_the_limit_of_acceptance_is_inclusive_and_destruction_counts() -> None:
     assert judgement(2.0, 2.0 + math.log(1.1), 0.0999)["accepted"]
     assert not judgement(2.0, 2.0 + math.log(1.09), 0.10)["accepted"]
-    assert judgement(2.0, 1.9, 0.0)["accepted"] is False
+    assert judgement(2.0, 1.9, 0.0)["accepted"]
+    assert not judgement(2.0, 1.9, 1e-9)["accepted"]
     assert judgement(2.0, float("inf"), 0.10) == {
         "perplexity_float": math.exp(2.0), "perplexity_rtn": None, "increase": None, "limit": 0.10, "accepted": True,
     }  # fmt: skip
