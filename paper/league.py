@@ -162,6 +162,23 @@ class League:
         return paired_ratio(ours, theirs, tokens)
 
 
+def league_ratios(study: Study, method: str, variants: list[str]) -> list[tuple[str, Estimate, tuple[str, ...]]]:
+    """Held-out KL of a method over that of each variant at the last checkpoint: label, paired ratio, rows."""
+    league, found = League(study), []
+    for model in league.models:
+        last = max(league.checkpoints(model), default=0)
+        for variant in (name for name in variants if name in league.allocators(model, variants=True)):
+            for budget in league.budgets(model, variant):
+                a, b = league.cell(model, budget, last, method), league.cell(model, budget, last, variant)
+                if a is None or b is None or not (a.complete and b.complete):
+                    continue
+                if np.array_equal(a.tokens, b.tokens) and b.kl.sum() > 0:
+                    label = f"KL ratio, {league.title(method)} to {league.title(variant)}, league, {budget:g} bits"
+                    rows = tuple(f"{model}/{name}-b{budget:g} (league)" for name in (method, variant))
+                    found.append((label, paired_ratio(a.kl, b.kl, a.tokens), rows))
+    return found
+
+
 def reading(estimate: Estimate | None, neutral: float = 0.0) -> str:
     """One word for a paired KL: better, worse, within noise, or nothing."""
     if estimate is None:

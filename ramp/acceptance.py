@@ -7,7 +7,7 @@ A tiny model that was trained for half a minute hardly feels 3-bit rounding, and
 on it. The record is written either way; whoever needs an accepted model refuses a model whose record says no.
 
 Fields: ``model, bits, group_size, windows, length, perplexity_float, perplexity_rtn, increase`` (ratio less one),
-``limit, accepted, steps`` (of its training, where it was trained here).
+``kl_rtn`` (nats per token; told, not judged), ``limit, accepted, steps`` (of its training, where it was trained here).
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ log = logging.getLogger("ramp.acceptance")
 
 def measure(
     model_dir: Path, text: Path, *, bits: int, group_size: int, windows: int, length: int, device: str, dtype: str
-) -> tuple[float, float]:
-    """(mean NLL of the float model, of its uniform RTN row), nats per token, on the same windows."""
+) -> tuple[float, float, float]:
+    """(mean NLL of the float model, of its uniform RTN row, KL between them), nats per token, on the same windows."""
     import torch
 
     from ramp.divergence import Scorer
@@ -45,7 +45,8 @@ def measure(
             weight: Any = model.get_submodule(linear.name).weight
             own = group_size_for(linear.d_in, group_size, linear.name)
             weight.copy_(quantize_rtn(weight.float(), bits, own).dequantize(weight.dtype))
-    return scorer.nll_float, scorer.score(model).nll
+    rounded = scorer.score(model)
+    return scorer.nll_float, rounded.nll, rounded.kl
 
 
 def judgement(nll_float: float, nll_rtn: float, limit: float) -> dict[str, Any]:
@@ -76,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     args = parser.parse_args(argv)
     cli.set_threads(args.threads)
-    own, rtn = measure(
+    own, rtn, kl = measure(
         args.model_dir, args.text, bits=args.bits, group_size=args.group_size,
         windows=args.windows, length=args.length, device=args.device, dtype=args.dtype,
     )  # fmt: skip
@@ -85,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "model": args.model_dir.name,
         "steps": read_json(asset).get("steps") if asset.is_file() else None,
         **{key: getattr(args, key) for key in ("bits", "group_size", "windows", "length")},
+        "kl_rtn": kl if math.isfinite(kl) else None,
         **judgement(own, rtn, args.increase),
     }
     write_json(args.out, record)

@@ -115,6 +115,15 @@ def test_a_variant_is_compared_with_its_own_method(records: Path) -> None:
     assert row.cells["reading"] == "worse"
 
 
+def test_a_claim_about_a_switch_is_measured_on_the_league(records: Path) -> None:
+    from paper.measures import ablated
+
+    (found,) = ablated(Study.read(records), method="ramp", ablations=["ramp_cold", "ramp_symmetric"])
+    assert found.estimate.value == pytest.approx(0.8 / 0.9)
+    assert found.estimate.high < 1
+    assert found.rows == (f"{SOURCE}/ramp-b3.5 (league)", f"{SOURCE}/ramp_cold-b3.5 (league)")
+
+
 def test_a_seed_without_an_incumbent_leaves_no_estimate(records: Path, tmp_path: Path) -> None:
     tables = league_records()
     for row in tables["league"]:
