@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ramp.league import Played, incumbent, moments, play, read_curve, read_rows, seconds
@@ -21,6 +21,7 @@ from tests.synthetic import evaluator, linears, losses, synthetic_problem
 EVALS = 14
 FAST = {"clone_steps": 20, "updates_per_episode": 2, "warmup_episodes": 4, "refresh": 3, "sac": {"hidden": 16}}
 PARAMS: dict[str, dict[str, Any]] = {"ramp": FAST, "ramp_paper": {**FAST, "clone_steps": 0}}
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault
 TOKENS = 2048  # of one evaluation, and of one score on selection text
 
 
@@ -134,11 +135,13 @@ def test_a_checkpoint_before_the_end_of_a_short_run_keeps_its_row() -> None:
     assert moments([100], 0) == [0]
 
 
+@UNHURRIED
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=40))
 def test_choices_survive_their_code(choice: list[int]) -> None:
     assert decode(encode(choice)).tolist() == choice
 
 
+@UNHURRIED
 @given(st.sets(st.integers(0, 999), min_size=1), st.integers(1, 30))
 def test_thinning_keeps_both_ends_and_what_holds_at_its_points(found: set[int], points: int) -> None:
     changes = sorted(found)
