@@ -14,6 +14,7 @@ if "study" not in config:
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/inputs.smk"
+include: "workflow/rules/inputs_league.smk"
 include: "workflow/rules/inputs_records.smk"
 
 
@@ -27,13 +28,16 @@ pathvars:
 
 wildcard_constraints:
     asset="[a-z0-9][a-z0-9._-]*",
-    model=any_of(PLAN.models),
+    model=any_of(PLAN.all_models),
     fold="[a-z][a-z0-9_]*",
     quantizer="[a-z][a-z0-9_]*",
     method="[a-z][a-z0-9_]*",
+    allocator="[a-z][a-z0-9_]*",
     environment="[a-z][a-z0-9_]*",
     budget="[0-9]+([.][0-9]+)?",
     seed="[0-9]+",
+    evals="[0-9]+",
+    units="(halves|linears)-[2-8]",
     row="[a-z][a-z0-9_]*-b[0-9.]+-s[0-9]+(-ggml|-q8_0|-fp16)?",
 
 
@@ -45,6 +49,7 @@ include: "workflow/rules/transfer.smk"
 include: "workflow/rules/packages.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/export.smk"
+include: "workflow/rules/league.smk"
 include: "workflow/rules/benchmarks.smk"
 include: "workflow/rules/paper.smk"
 

@@ -24,7 +24,7 @@ from ramp.files import atomic_path, require_file, write_json
 
 SOURCE = Path(__file__).with_name("paper.typ")
 BIBLIOGRAPHY = Path(__file__).with_name("refs.bib")
-FIGURES = ("pareto", "allocation", "learning", "outliers", "transfer")
+FIGURES = ("pareto", "allocation", "learning", "outliers", "transfer", "anytime", "optimum")
 
 
 class PaperError(RampError):

@@ -13,6 +13,7 @@ import numpy as np
 
 from paper.comparisons import pair, saving, task_ratio
 from paper.intervals import Estimate
+from paper.league import league_ratios
 from paper.naming import STATIC_MIXES, method_title, model_title
 from paper.study import Entry, Study
 
@@ -118,8 +119,8 @@ def folded_against_plain(study: Study, *, pairs: list[list[str]], **_: Any) -> l
 
 
 def ablated(study: Study, *, method: str, ablations: list[str], **_: Any) -> list[Comparison]:
-    """KL of the full reward over that of each ablated reward, at equal budgets."""
-    found = []
+    """KL of the full reward over that of each ablated reward, at equal budgets: final rows, and rows of the league."""
+    found = [Comparison(*one) for one in league_ratios(study, method, ablations)]
     for entry in study.find(study.source, method):
         for other in (study.one(study.source, name, entry.budget_bits) for name in ablations):
             compared = pair(study, entry, other, study.primary_text) if other else None

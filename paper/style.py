@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,14 @@ RC: dict[str, Any] = {
 def look(method: str) -> tuple[str, str]:
     """Colour and marker of a method; methods of a user's own share a look and are told apart by the legend's order."""
     return METHOD_LOOKS.get(method, (YELLOW, "h"))
+
+
+def distinct(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """A look for each of some methods, no two alike: their own where they have one, else what is left."""
+    taken = {METHOD_LOOKS[method] for method in methods if method in METHOD_LOOKS}
+    colours = (ORANGE, SKY, BLUE, PURPLE, GREEN, GREY, BLACK, VERMILION)
+    free = iter([(c, m) for m in "sD^<>phd*" for c in colours if (c, m) not in taken])
+    return {method: METHOD_LOOKS[method] if method in METHOD_LOOKS else next(free) for method in methods}
 
 
 def canvas(height_in: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, list]:

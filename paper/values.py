@@ -28,6 +28,7 @@ from paper.naming import (
 from paper.study import Entry, Study
 from paper.tables.main import uniform_reference
 from paper.tables.model import Column, parts
+from paper.values_league import league_values
 from ramp import cli
 from ramp.files import write_json
 from ramp.records import VERDICTS
@@ -57,7 +58,7 @@ def values(study: Study) -> dict[str, str]:
     """All keys with their text."""
     found = dict(_study(study)) | dict(_rows(study)) | dict(_pairs(study)) | dict(_claims(study))
     found |= dict(_search(study)) | dict(_transfer(study)) | dict(_halo(study)) | dict(_tasks(study))
-    return found | dict(_outliers(study)) | dict(_parity(study))
+    return found | dict(_outliers(study)) | dict(_parity(study)) | dict(league_values(study))
 
 
 def low_budget(study: Study) -> float | None:

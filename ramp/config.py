@@ -13,26 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, StringConstraints
 
-NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]*$"
-METHOD_PATTERN = r"^[a-z][a-z0-9_]*$"
-PATH_PATTERN = r"^/?[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$"
-ROW_PATTERN = r"^[a-z][a-z0-9_]*-b[0-9]+(\.[0-9]+)?$"
-
-Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
-"""A study, model, text or task: lower case, digits, dot, dash and underscore, because it becomes a file name."""
-MethodName = Annotated[str, StringConstraints(pattern=METHOD_PATTERN)]
-"""A method: the stem of its file in ``baselines/``."""
-RelativePath = Annotated[str, StringConstraints(pattern=PATH_PATTERN)]
-"""A path without blanks, shell characters or ``..``."""
-RowName = Annotated[str, StringConstraints(pattern=ROW_PATTERN)]
-"""A row without its seed: ``{method}-b{bits}``, for instance ``ramp-b3.65``; the float model is ``float-b16``."""
-DepthName = Literal["quick", "wide", "full"]
-Width = Annotated[int, Field(ge=2, le=8)]
-"""Bits per weight of the affine grid."""
-Track = Literal["q8_0", "fp16"]
-"""How embedding and head are stored: in ggml's Q8_0, or in float16."""
-Count = Annotated[int, Field(gt=0)] | None
-"""How many; null means all there are."""
+from ramp.config_league import League, Optimum, Variant
+from ramp.config_types import Count, DepthName, MethodName, Name, RelativePath, RowName, Track, Width
 
 
 class Section(BaseModel):
@@ -254,6 +236,12 @@ class Study(Section):
     tasks: Tasks = Tasks()
     transfer: Transfer = Transfer()
     halo: Halo = Halo()
+    variants: dict[MethodName, Variant] = {}
+    """Methods with other parameters, under names of their own: ablation rows of the league."""
+    league: League | None = None
+    """Allocators against each other on one bank (``snakemake league``); null: none."""
+    optimum: Optimum | None = None
+    """Allocators against the exact optimum of a small problem (``snakemake optimum``); null: none."""
     depths: dict[DepthName, Depth] = {"quick": Depth(), "full": Depth()}
     """Limits of ``quick``, ``wide`` and ``full``; packages run in the last two."""
 

@@ -6,48 +6,13 @@ and checking is ``ramp.records``, which is also where to import these names from
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from typing import Literal
-
-Dtype = Literal["str", "int", "float", "bool"]
+from ramp.records_columns import INTERVAL, Column, Table
+from ramp.records_columns import column as _c
+from ramp.records_league import LEAGUE_TABLES
 
 VERDICTS = ("replicated", "partly", "not replicated", "inconclusive", "not tested")
 """What a claim can end as: "inconclusive" where the interval holds the limit, "not tested" where the records of the
 run cannot speak to it."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column. ``{text}`` or ``{task}`` in the name stands for one column per evaluated text or task."""
-
-    name: str
-    dtype: Dtype
-    meaning: str
-    unit: str = ""
-    required: bool = False  # never empty
-
-    @property
-    def over(self) -> str | None:
-        """``"text"``, ``"task"``, or None for a plain column."""
-        found = re.search(r"\{(\w+)\}", self.name)
-        return found.group(1) if found else None
-
-
-@dataclass(frozen=True)
-class Table:
-    """One CSV file: its columns in order, and the columns that name a row (unique, and the sort order)."""
-
-    name: str
-    meaning: str
-    columns: tuple[Column, ...]
-    unique: tuple[str, ...]
-
-    @property
-    def file(self) -> str:
-        """The file's name inside the records folder."""
-        return f"{self.name}.csv"
-
 
 KEY = (
     Column("study", "str", "study of the configuration: embedded, smoke, paper ...", required=True),
@@ -68,10 +33,6 @@ KEY = (
 """The record key: what names one row of results."""
 
 KEY_NAMES = tuple(column.name for column in KEY)
-
-
-def _c(name: str, dtype: Dtype, meaning: str, unit: str = "", required: bool = False) -> Column:
-    return Column(name, dtype, meaning, unit, required)
 
 
 _RECORDS = (
@@ -119,8 +80,6 @@ _RECORDS = (
     _c("hardware", "str", "processor and GPU"),
     _c("config_hash", "str", "sha256 of the study's configuration, 12 digits"),
 )
-
-_CI = (_c("ci_low", "float", "2.5 % end of the block bootstrap"), _c("ci_high", "float", "97.5 % end"))
 
 TABLES: dict[str, Table] = {
     table.name: table
@@ -244,39 +203,7 @@ TABLES: dict[str, Table] = {
             ),
             ("method", "reference", "model", "bits", "group_size", "symmetric", "settings"),
         ),
-        Table(
-            "league",
-            "allocators at equal cost on one error bank",
-            (
-                _c("model", "str", "short name", required=True),
-                _c("grid", "str", "affine or ggml", required=True),
-                _c("budget_bits", "float", "budget", "bits per weight", True),
-                _c("evals", "int", "evaluations allowed", "evaluations", True),
-                _c("tokens", "int", "forward tokens spent", "tokens"),
-                _c("allocator", "str", "method", required=True),
-                _c("seed", "int", "seed", required=True),
-                _c("kl_start", "float", "KL of the warm start", "nats per token"),
-                _c("kl_search", "float", "KL on search text", "nats per token"),
-                _c("kl_held", "float", "KL on held-out text", "nats per token"),
-                *_CI,
-                _c("wall_s", "float", "wall time", "s"),
-            ),
-            ("model", "grid", "budget_bits", "evals", "allocator", "seed"),
-        ),
-        Table(
-            "optimum",
-            "distance from the exact optimum on models small enough to enumerate",
-            (
-                _c("model", "str", "short name", required=True),
-                _c("allocator", "str", "method", required=True),
-                _c("evals", "int", "evaluations allowed", "evaluations", True),
-                _c("seed", "int", "seed", required=True),
-                _c("kl", "float", "KL reached", "nats per token"),
-                _c("kl_optimum", "float", "KL of the optimum", "nats per token"),
-                _c("gap", "float", "kl - kl_optimum", "nats per token"),
-            ),
-            ("model", "allocator", "evals", "seed"),
-        ),
+        *LEAGUE_TABLES,
         Table(
             "transfer",
             "a policy trained on one model and used, untouched, on another",
@@ -288,7 +215,7 @@ TABLES: dict[str, Table] = {
                 _c("seed", "int", "seed of the policy", required=True),
                 _c("text", "str", "evaluated text", required=True),
                 _c("gap_closed", "float", "(kl_random - kl_transfer) / (kl_random - kl_knapsack), paired over windows"),
-                *_CI,
+                *INTERVAL,
                 _c("kl_transfer", "float", "KL of the transferred row", "nats per token"),
                 _c("kl_random", "float", "KL of the target's own random search: 0 of the gap", "nats per token"),
                 _c("kl_knapsack", "float", "KL of the target's own Fisher knapsack: 1 of the gap", "nats per token"),

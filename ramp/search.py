@@ -19,6 +19,7 @@ sensitivities included), ``proposer``, ``kl`` and ``ppl`` on search text (null w
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import math
@@ -200,9 +201,8 @@ def summary(record: dict[str, Any]) -> str:
     ).rstrip()
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
-    parser = cli.parser("Search the widths of a model's linears under a budget of bytes; resumes after a kill.")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options that name a problem, a method and what it may spend: those of ``build_problem`` and ``prepare``."""
     parser.add_argument("--model-dir", type=Path, required=True, help="Hugging Face checkpoint folder")
     parser.add_argument("--bank", type=Path, required=True, help="bank folder (ramp.bank)")
     parser.add_argument("--fold", type=Path, default=None, help="fold file that the bank was made with")
@@ -217,12 +217,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--budget", type=float, required=True, help="bits per weight that the budget stands for")
     parser.add_argument("--evals", type=int, default=100, help="evaluations on search text that the method may spend")
     parser.add_argument("--seed", type=int, default=0, help="of every random draw")
-    parser.add_argument("--study", default="", help="name of the study")
-    parser.add_argument("--out", type=Path, required=True, help="allocation file to write")
-    parser.add_argument("--artifacts", type=Path, required=True, help="folder for episodes.jsonl and the policy")
     parser.add_argument("--state-dir", type=Path, required=True, help="folder for checkpoints, kept across kills")
-    args = parser.parse_args(argv)
-    cli.set_threads(args.threads)
+
+
+def prepare(args: argparse.Namespace, **more: Any) -> tuple[Allocator, BaseModel, State]:
+    """The method, its parameters and the search's state; ``more`` settings make it a search of its own."""
     method = load_method(args.method_file)
     if not isinstance(method, Allocator):
         raise MethodError(f"{args.method_file} is a uniform method: quantize with it at --bits, nothing to search")
@@ -247,7 +246,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_proxy(args.sensitivity, method)
     kept = ("search_windows", "search_length", "budget", "evals", "seed", "threads", "device", "dtype")
     settings = {name: getattr(args, name) for name in kept} | {"params": params.model_dump(), "method": method.name}
-    state = State.open(args.state_dir, describe(args.method_file, inputs, settings))
+    return method, params, State.open(args.state_dir, describe(args.method_file, inputs, settings | more))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring."""
+    parser = cli.parser("Search the widths of a model's linears under a budget of bytes; resumes after a kill.")
+    add_arguments(parser)
+    parser.add_argument("--study", default="", help="name of the study")
+    parser.add_argument("--out", type=Path, required=True, help="allocation file to write")
+    parser.add_argument("--artifacts", type=Path, required=True, help="folder for episodes.jsonl and the policy")
+    args = parser.parse_args(argv)
+    cli.set_threads(args.threads)
+    method, params, state = prepare(args)
     index = read_json(require_file(args.bank / "bank.json", "bank"))
     record = run_search(
         method,

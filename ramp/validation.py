@@ -6,12 +6,14 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 
-from ramp.config import METHOD_PATTERN, NAME_PATTERN, PATH_PATTERN, ROW_PATTERN, Study
+from ramp.config import Study
+from ramp.config_types import METHOD_PATTERN, NAME_PATTERN, PATH_PATTERN, ROW_PATTERN
 from ramp.methods import OWN_FOLD
+from ramp.validation_league import league_faults, league_methods_faults, league_models
 
 BUILT_IN_ROWS = ("float", "released")
 """Rows that need no method file: the float model, and the released file where there is one."""
@@ -44,7 +46,8 @@ def validate(
             for fault in error.errors():
                 path = tuple(part for part in fault["loc"] if part != "[key]")  # pydantic's mark for a bad key
                 faults.append(_sentence(path, fault))
-                _drop(kept, path)
+                # a section that lacks a key is set aside whole: without it nothing in it can be checked
+                _drop(kept, path[:-1] if fault["type"] == "missing" and len(path) > 1 else path)
         kept = {"study": "unnamed", "source": _UNKNOWN, **kept}
     if study is not None:
         faults += _cross_faults(study, methods, models)
@@ -98,6 +101,8 @@ def _fields_at(path: Iterable[int | str]) -> dict[str, Any]:
             section = field.annotation
         elif (arguments := getattr(section, "__args__", None)) is not None:  # dict[name, Section]
             section = arguments[-1]
+        if get_origin(section) is not dict:  # Section | None
+            section = next((one for one in get_args(section) if hasattr(one, "model_fields")), section)
     return getattr(section, "model_fields", {})
 
 
@@ -154,9 +159,10 @@ def _cross_faults(study: Study, methods: Iterable[str] | None, models: Iterable[
             for name in names:
                 if name not in known and name not in BUILT_IN_ROWS:
                     faults.append(f"{where}: unknown method '{name}'{_near(name, known)}")
+        faults += league_methods_faults(study, known)
     if models is not None:
         known = set(models)
-        for where, names in {"source": [study.source], "targets": study.targets}.items():
+        for where, names in {"source": [study.source], "targets": study.targets, **league_models(study)}.items():
             for name in names:
                 if name not in known and name != _UNKNOWN:
                     faults.append(f"{where}: unknown model '{name}'{_near(name, known)}")
@@ -186,6 +192,7 @@ def _cross_faults(study: Study, methods: Iterable[str] | None, models: Iterable[
                 faults.append(f"{where}[{index}]: {number:g} bits is above the dearest width of the menu, {dearest}")
     if sorted(set(study.widths)) != study.widths:
         faults.append(f"widths: {study.widths} should rise and repeat nothing")
+    faults += league_faults(study)
     for name in study.folds:
         if OWN_FOLD.fullmatch(name):
             faults.append(f"folds.{name}: names that end in _w and a width are the uniform rows' own: rename it")

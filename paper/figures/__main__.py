@@ -15,7 +15,9 @@ from matplotlib.figure import Figure
 
 from paper import style
 from paper.figures.allocation import allocation
+from paper.figures.anytime import anytime
 from paper.figures.learning import learning
+from paper.figures.optimum import optimum
 from paper.figures.outliers import outliers
 from paper.figures.pareto import pareto
 from paper.figures.transfer import transfer
@@ -28,6 +30,8 @@ FIGURES: dict[str, Callable[[Study], Figure]] = {
     "learning": learning,
     "outliers": outliers,
     "transfer": transfer,
+    "anytime": anytime,
+    "optimum": optimum,
 }
 
 

@@ -20,9 +20,11 @@ from paper.tables.claims import claims_table
 from paper.tables.controls import controls_table, tracks_table
 from paper.tables.cost import cost_table
 from paper.tables.halo import halo_table
+from paper.tables.league import ablations_table, league_summary_table, league_table
 from paper.tables.ledger import ledger_table
 from paper.tables.main import main_table
 from paper.tables.model import Table
+from paper.tables.optimum import additivity_table, optimum_table
 from paper.tables.paired import paired_table
 from paper.tables.quoted import quoted_ggml_table, quoted_table, quoted_tasks_table
 from paper.tables.render import write
@@ -48,6 +50,11 @@ def all_tables(study: Study, published: Study | None = None) -> list[Table]:
         claims_table(study, read_claims_file(CLAIMS_FILE)),
         transfer_table(study),
         cost_table(study),
+        league_summary_table(study),
+        league_table(study),
+        ablations_table(study),
+        optimum_table(study),
+        additivity_table(study),
         halo_table(study),
         parity_table(study),
         benchmarks_table(study),

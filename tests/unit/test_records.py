@@ -141,14 +141,17 @@ def test_an_empty_table_has_its_header(tmp_path):
         ("0.25", "abc", "line 2: column 'kl' should be float and holds 'abc'"),
         (",100,", ",,", "'evals' is empty"),
         (",100,", ",1.5,", "should be int"),
-        ("0.25,", "0.25,9,", "cells for"),
+        (",0.25,", ",0.25,9,", "cells for"),
     ],
 )
 def test_reading_refuses(old, new, says, tmp_path):
     path = tmp_path / "optimum.csv"
     write_table(
         path,
-        [{"model": "m", "allocator": "ramp", "evals": 100, "seed": 0, "kl": 0.25, "kl_optimum": 0.125, "gap": 0.0625}],
+        [
+            {"model": "m", "units": "halves-8", "budget_bits": 3.5, "allocator": "ramp", "evals": 100, "seed": 0}
+            | {"kl": 0.25, "kl_optimum": 0.125, "gap": 0.0625}
+        ],
     )
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(RecordsError, match=says):

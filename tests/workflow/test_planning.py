@@ -76,6 +76,33 @@ def test_comparisons_are_planned_where_they_are_asked_for_alone(bare: Path) -> N
     assert "comparison" not in snakemake(bare, "-n").plan
 
 
+def test_a_league_is_planned_run_by_run_and_without_the_study(bare: Path) -> None:
+    """One search per run, however many checkpoints; nothing of the study's own rows."""
+    done = snakemake(bare, "-n", "league", "--configfile", "config/league.yaml")
+    assert done.status == 0, done.text
+    assert done.plan["league_run"] > 100
+    assert done.plan["acceptance"] == 3
+    assert done.plan["league_collect"] == 1
+    assert not {"quantize", "evaluate", "search", "learn", "collect", "paper"} & set(done.plan)
+    gaps = snakemake(bare, "-n", "optimum", "--configfile", "config/league.yaml").plan
+    assert gaps["enumeration"] == 2
+    assert gaps["optimum_run"] == 2 * 4
+    assert not {"league_run", "quantize"} & set(gaps)
+    assert not {"league_run", "enumeration"} & set(snakemake(bare, "-n").plan)
+
+
+def test_a_partial_league_takes_what_is_there_and_starts_nothing(bare: Path) -> None:
+    runs = bare / "results" / "smoke" / "league" / "tiny-llama-s"
+    made = runs / "random_search" / "3.65" / "12" / "0.json"
+    made.parent.mkdir(parents=True)
+    made.write_text("{}")
+    some = snakemake(bare, "-n", "league", "--configfile", "config/smoke.yaml", "--config", "league={partial: true}")
+    assert some.status == 0, some.text
+    assert some.plan == {"league_collect": 1, "league": 1}
+    assert str(made.relative_to(bare)) in some.text
+    assert "ramp/3.65" not in some.text
+
+
 def test_a_configfile_with_a_study_replaces_the_default(bare: Path) -> None:
     """Merged, the smoke study would fetch the tasks of both."""
     done = snakemake(bare, "-n", "--configfile", "config/smoke.yaml")
@@ -108,6 +135,8 @@ def test_it_plans_from_another_working_directory(bare: Path, tmp_path: Path) -> 
         (["external=[rtn]"], "external: 'rtn' is in methods already"),
         (["external=[smoothed]"], "external: unknown method 'smoothed'"),
         (["methods=[gptq,awq]", "external=[rtn]"], "external: 'rtn' goes through no package"),
+        (["variants={v: {method: rampp}}"], "variants.v.method: unknown method 'rampp' (did you mean 'ramp'?)"),
+        (["variants={v: {method: ramp, params: {shapping: 1}}}"], "unknown key 'shapping' (did you mean 'shaping'?)"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

@@ -72,6 +72,29 @@ def test_records_repeat_the_bytes_on_disk(smoke: Path) -> None:
     assert compared > 8
 
 
+def test_the_league_and_the_optimum_have_their_rows(smoke: Path) -> None:
+    """Allocators on one bank at two checkpoints, and their gaps to the best of 27 allocations."""
+    from ramp.records import read_table
+
+    league = read_table(smoke / "records" / "league.csv")
+    searched = league[league["allocator"].isin(["random_search", "ramp"])]
+    assert sorted(searched["evals"]) == [6, 6, 12, 12]
+    assert list(league[league["allocator"] == "knapsack"]["evals"]) == [1]
+    assert league["kl_held"].notna().all()
+    assert (league["tokens"] > 0).all()
+    assert league["rtn_cost"].notna().all()
+    ramp = searched[searched["allocator"] == "ramp"].set_index("evals")
+    knapsack = league[league["allocator"] == "knapsack"].iloc[0]
+    assert ramp.loc[12, "kl_start_held"] == knapsack["kl_held"]  # it starts from that very allocation of that very bank
+    assert len(read_table(smoke / "records" / "league_windows.csv")) == 4 * len(league)
+    assert set(read_table(smoke / "records" / "league_curves.csv")["allocator"]) == set(league["allocator"])
+    optimum = read_table(smoke / "records" / "optimum.csv")
+    assert set(optimum["allocator"]) == {"knapsack", "random_search"}
+    assert (optimum["gap"] >= 0).all()
+    assert (optimum["allocations"] <= 27).all()
+    assert len(read_table(smoke / "records" / "additivity.csv")) == 3
+
+
 def test_mixed_rows_keep_their_budget(smoke: Path) -> None:
     compared = 0
     for file in sorted((smoke / "allocations").glob("*/*/*/*.json")):
@@ -144,6 +167,17 @@ def test_an_edit_of_sac_reruns_the_search_and_what_follows(study: Path) -> None:
 def test_a_touched_file_without_an_edit_reruns_nothing(study: Path) -> None:
     (study / "ramp" / "sac.py").touch()
     assert smoke_plan(study) == {}
+
+
+def test_an_edit_of_the_league_reruns_the_league_alone(study: Path) -> None:
+    """No search of the study, no row, no model; what is drawn from the records follows."""
+    edit(study / "ramp" / "league.py")
+    plan = set(smoke_plan(study))
+    assert {"league_run", "league_collect", "tables", "figure", "paper"} <= plan
+    assert plan <= {
+        "league_run", "league_collect", "optimum_run", "optimum_collect",
+        "claims", "tables", "figure", "paper", "html", "all",
+    }  # fmt: skip
 
 
 def test_an_edit_of_the_bank_leaves_what_is_before_it(study: Path) -> None:

@@ -35,7 +35,7 @@ rule model:
     log:
         "<logs>/model/{model}.log",
     wildcard_constraints:
-        model=any_of([name for name in PLAN.models if name not in PLAN.trained]),
+        model=any_of([name for name in PLAN.all_models if name not in PLAN.trained]),
     conda:
         "../envs/main.yml"
     threads: STUDY.threads

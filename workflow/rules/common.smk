@@ -20,6 +20,7 @@ from ramp.errors import RampError
 from ramp.methods import PROXIES, discover, load_method, parse_params
 from ramp.registry import load_registry
 from ramp.validation import ConfigError, validate
+from workflow.scripts.plan_league import LeagueError
 from workflow.scripts.plan import GGML, Plan, PlanError, package_files, used_methods
 from workflow.scripts.preflight import PreflightError, preflight
 from ramp.sources import closure
@@ -39,10 +40,11 @@ def checked_plan():
         plan = Plan(study, methods, registry)
         # asked for here so that their faults are told at start
         plan.task_rows, plan.target_rows, plan.track_rows, plan.environments
+        plan.league.check()
         return plan
     except ConfigError as error:
         raise WorkflowError(f"the configuration has faults:\n{error}") from None
-    except (RampError, PlanError) as error:
+    except (RampError, PlanError, LeagueError) as error:
         raise WorkflowError(str(error)) from None
 
 
@@ -78,7 +80,7 @@ COMPARISONS = tuple(PIECES)
 
 DRAWINGS = ("figures", "tables", "paper")
 PAPER_SUFFIXES = (".typ", ".yaml", ".bib", ".md")
-FIGURES = ("pareto", "allocation", "learning", "outliers", "transfer")
+FIGURES = ("pareto", "allocation", "learning", "outliers", "transfer", "anytime", "optimum")
 
 # GPUs that a model job asks the scheduler for; whether there is one is asked without importing torch.
 HAS_GPU = STUDY.device.startswith("cuda") or (STUDY.device == "auto" and shutil.which("nvidia-smi") is not None)

@@ -63,7 +63,7 @@ def recorded(name):
 
 def record_tables(wildcards):
     """The records that everything a reader sees is drawn from."""
-    return [recorded(f"{name}.csv") for name in RECORD_TABLES] + compared_tables()
+    return [recorded(f"{name}.csv") for name in RECORD_TABLES] + compared_tables() + league_tables()
 
 
 def compared_tables():

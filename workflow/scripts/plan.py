@@ -17,6 +17,7 @@ from pathlib import Path
 from ramp.config import Fold, Study
 from ramp.methods import OWN_FOLD, Allocator, Method, Mix, Package, Quantizer, own_fold
 from ramp.registry import Registry
+from workflow.scripts.plan_league import LeaguePlan, league_methods
 
 FLOAT, RELEASED = "float", "released"
 GGML = "-ggml"
@@ -69,6 +70,16 @@ class Plan:
     def models(self) -> list[str]:
         """The source and the targets."""
         return [self.study.source, *self.study.targets]
+
+    @cached_property
+    def league(self) -> LeaguePlan:
+        """The league's runs, and the models and methods that only it has."""
+        return LeaguePlan(self.study, self.methods, self.registry)
+
+    @property
+    def all_models(self) -> list[str]:
+        """The models of the study and of its league."""
+        return list(dict.fromkeys([*self.models, *self.league.models]))
 
     @property
     def trained(self) -> list[str]:
@@ -314,7 +325,7 @@ def used_methods(study: Study) -> list[str]:
     if study.targets:
         names += [study.transfer.method, *study.transfer.rivals]
         names += [row.rsplit("-b", 1)[0] for row in study.transfer.uniform]
-    names += study.external
+    names += [*study.external, *league_methods(study)]
     return [name for name in dict.fromkeys(names) if name not in (FLOAT, RELEASED)]
 
 

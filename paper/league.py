@@ -1,0 +1,194 @@
+"""The league as tables, figures and text read it: who is compared at a checkpoint, and paired on which windows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from paper.intervals import Estimate, mean_interval, paired_difference, paired_ratio
+from paper.naming import method_rank, method_title
+from paper.study import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BAR = "knapsack"
+"""What every allocator is compared with: it needs no search."""
+
+OWN = "ramp"
+"""Our search."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One allocator on one model at one budget and checkpoint, all seeds."""
+
+    rows: pd.DataFrame  # of league.csv
+    kl: np.ndarray  # [seeds, windows], held-out sums, nats
+    tokens: np.ndarray  # [windows]
+
+    @property
+    def held(self) -> Estimate | None:
+        """Held-out KL, nats per token; None where a seed has no incumbent."""
+        return mean_interval(self.kl, self.tokens) if self.complete else None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every seed has an incumbent, scored on every window."""
+        return len(self.kl) == len(self.rows) and bool(np.isfinite(self.kl).all()) and self.kl.size > 0
+
+    def mean(self, column: str) -> float | None:
+        """Mean over seeds of a column of league.csv."""
+        values = self.rows[column].astype("float64").dropna()
+        return float(values.mean()) if len(values) else None
+
+
+class League:
+    """The league's records of a study."""
+
+    def __init__(self, study: Study) -> None:
+        frame, windows = study.frame("league"), study.frame("league_windows")
+        self.rows, self.windows = frame, windows
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the records hold a league."""
+        return self.rows is not None and self.windows is not None
+
+    @cached_property
+    def models(self) -> list[str]:
+        """Models, sorted."""
+        return [] if self.rows is None else sorted(self.rows["model"].unique())
+
+    def _of(self, model: str) -> pd.DataFrame:
+        assert self.rows is not None  # asked of models, which there are none of without rows
+        return self.rows[self.rows["model"] == model]
+
+    def budgets(self, model: str, allocator: str | None = None) -> list[float]:
+        """Budgets of a model, ascending."""
+        rows = self._of(model)
+        rows = rows if allocator is None else rows[rows["allocator"] == allocator]
+        return sorted(float(bits) for bits in rows["budget_bits"].unique())
+
+    def checkpoints(self, model: str) -> list[int]:
+        """Checkpoints of a model's searches; what a method without search spent is none."""
+        found: set[int] = set()
+        for _, runs in self._of(model).groupby("allocator"):
+            found |= {int(evals) for evals in runs[runs["run_evals"].isin(self._reading(runs))]["evals"]}
+        return sorted(found)
+
+    def level(self, model: str, budget: float, allocator: str) -> float | None:
+        """Held-out KL of a method that needs no search (one evaluation at most); None for one that searches."""
+        rows = self._of(model)
+        rows = rows[(rows["allocator"] == allocator) & ((rows["budget_bits"] - budget).abs() < 1e-9)]
+        if rows.empty or rows["spent"].max() > 1 or rows["kl_held"].isna().any():
+            return None
+        return float(rows["kl_held"].mean())
+
+    def allocators(self, model: str, variants: bool = False) -> list[str]:
+        """Allocators of a model in table order: methods, or the variants of methods."""
+        rows = self._of(model)
+        chosen = rows[(rows["allocator"] != rows["method"]) == variants]
+        return sorted(chosen["allocator"].unique(), key=method_rank)
+
+    def title(self, allocator: str) -> str:
+        """What a table calls an allocator."""
+        assert self.rows is not None  # asked of its own allocators
+        said = self.rows[self.rows["allocator"] == allocator]["title"].dropna()
+        named = [str(title) for title in said if str(title)]
+        return named[0] if named else method_title(allocator)
+
+    def method(self, allocator: str) -> str:
+        """The method behind an allocator."""
+        assert self.rows is not None  # asked of its own allocators
+        return str(self.rows[self.rows["allocator"] == allocator]["method"].iloc[0])
+
+    def cell(self, model: str, budget: float, evals: int, allocator: str) -> Cell | None:
+        """An allocator at a checkpoint: the shortest run that reaches it; a method without search at every one."""
+        rows = self._of(model)
+        rows = rows[(rows["allocator"] == allocator) & ((rows["budget_bits"] - budget).abs() < 1e-9)]
+        here = rows[(rows["evals"] == evals) & (rows["run_evals"] >= evals)]
+        if here.empty:  # it ended by itself before the first checkpoint
+            here = rows[
+                (rows["evals"] < evals) & (rows["evals"] == rows["spent"]) & (rows["run_evals"] > rows["evals"])
+            ]
+            here = here[~here["run_evals"].isin(self._reading(rows))]
+        if here.empty:
+            return None
+        here = here[here["run_evals"] == here["run_evals"].min()].sort_values("seed")
+        kl, tokens = self._sums(here)
+        return Cell(here, kl, tokens)
+
+    @staticmethod
+    def _reading(rows: pd.DataFrame) -> list[int]:
+        """Runs that reach their last checkpoint: their earlier rows are checkpoints, not ends."""
+        return [int(run) for run, part in rows.groupby("run_evals") if (part["evals"] == part["run_evals"]).any()]
+
+    def _sums(self, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        """Held-out sums [seeds, windows] and tokens [windows] of some rows of one cell."""
+        assert self.windows is not None  # written with league.csv
+        named = ["model", "grid", "budget_bits", "run_evals", "allocator", "seed", "evals"]
+        part = self.windows.merge(rows[named], on=named)
+        if part.empty:
+            return np.zeros((0, 0)), np.zeros(0)
+        table = part.pivot(index="seed", columns="window", values="kl").astype("float64")
+        tokens = part.groupby("window")["tokens"].first().loc[table.columns].to_numpy("float64")
+        return table.to_numpy(), tokens
+
+    def against(self, a: Cell | None, b: Cell | None) -> Estimate | None:
+        """Paired difference of held-out KL, nats per token; None unless both are whole and on the same windows."""
+        if a is None or b is None or not (a.complete and b.complete) or not np.array_equal(a.tokens, b.tokens):
+            return None
+        return paired_difference(a.kl, b.kl, a.tokens)
+
+    def ratio(self, model: str, evals: int, allocator: str, rival: str = BAR) -> Estimate | None:
+        """Held-out KL over the rival's, both summed over the allocator's budgets; None unless all are whole."""
+        sums: list[tuple[np.ndarray, np.ndarray]] = []
+        tokens = None
+        for budget in self.budgets(model, allocator):
+            a, b = self.cell(model, budget, evals, allocator), self.cell(model, budget, evals, rival)
+            if a is None or b is None or not (a.complete and b.complete) or not np.array_equal(a.tokens, b.tokens):
+                return None
+            if sums and len(sums[0][0]) != len(a.kl):
+                return None
+            sums.append((a.kl, b.kl))
+            tokens = a.tokens
+        if tokens is None:
+            return None
+        ours, theirs = (np.sum([pair[side] for pair in sums], axis=0) for side in (0, 1))
+        return paired_ratio(ours, theirs, tokens)
+
+
+def league_ratios(study: Study, method: str, variants: list[str]) -> list[tuple[str, Estimate, tuple[str, ...]]]:
+    """Held-out KL of a method over that of each variant at the last checkpoint: label, paired ratio, rows."""
+    league, found = League(study), []
+    for model in league.models:
+        last = max(league.checkpoints(model), default=0)
+        for variant in (name for name in variants if name in league.allocators(model, variants=True)):
+            for budget in league.budgets(model, variant):
+                a, b = league.cell(model, budget, last, method), league.cell(model, budget, last, variant)
+                if a is None or b is None or not (a.complete and b.complete):
+                    continue
+                if np.array_equal(a.tokens, b.tokens) and b.kl.sum() > 0:
+                    label = f"KL ratio, {league.title(method)} to {league.title(variant)}, league, {budget:g} bits"
+                    rows = tuple(f"{model}/{name}-b{budget:g} (league)" for name in (method, variant))
+                    found.append((label, paired_ratio(a.kl, b.kl, a.tokens), rows))
+    return found
+
+
+def reading(estimate: Estimate | None, neutral: float = 0.0) -> str:
+    """One word for a paired KL: better, worse, within noise, or nothing."""
+    if estimate is None:
+        return ""
+    return {-1: "better", 0: "within noise", 1: "worse"}[estimate.side(neutral)]
+
+
+def curve_at(points: Any, evals: np.ndarray) -> np.ndarray:
+    """A run's held-out KL at each of ``evals``: what its last change up to there has; NaN before the first."""
+    points = points.sort_values("evals")
+    at, kl = points["evals"].to_numpy("float64"), points["kl_held"].to_numpy("float64")
+    where = np.searchsorted(at, evals, side="right") - 1
+    return np.where(where >= 0, kl[np.maximum(where, 0)], np.nan)

@@ -1,0 +1,145 @@
+"""The league: allocators at equal cost on one bank, their incumbents on held-out text, paired with the knapsack."""
+
+from __future__ import annotations
+
+from paper.league import BAR, League, reading
+from paper.naming import method_title, model_title
+from paper.study import Study
+from paper.tables.model import Column, Row, Table
+
+RULE = (
+    "Incumbent: best on selection text among the five best feasible allocations on search text so far and the start, "
+    "by the same rule for all. KL of the bank's weights on held-out windows, which choose nothing; differences are "
+    "paired on the same windows, seeds resampled. Tokens: forward tokens up to there (backward = 2), sensitivities and "
+    "selection included. A method that needs no search stands at every checkpoint with what it spent."
+)
+ABSENT = "No league is in these records (snakemake league)."
+
+
+def league_table(study: Study) -> Table:
+    """One line per model, budget and allocator, at the last checkpoint."""
+    league = League(study)
+    rows = []
+    for model in league.models:
+        last = max(league.checkpoints(model), default=0)
+        for budget in league.budgets(model):
+            bar = league.cell(model, budget, last, BAR)
+            for allocator in league.allocators(model):
+                cell = league.cell(model, budget, last, allocator)
+                if cell is None:
+                    continue
+                tokens = cell.mean("tokens")
+                rows.append(
+                    Row(
+                        {
+                            "model": model_title(model),
+                            "budget": f"{budget:g}",
+                            "allocator": league.title(allocator),
+                            "seeds": str(len(cell.rows)),
+                            "evals": cell.mean("spent"),
+                            "tokens": None if tokens is None else tokens / 1000,
+                            "start": cell.mean("kl_start_held"),
+                            "search": cell.mean("kl_search"),
+                            "held": cell.held,
+                            "gain": None if allocator == BAR else league.against(cell, bar),
+                            "reading": "" if allocator == BAR else reading(league.against(cell, bar)),
+                        },
+                        f"{model} {budget:g}",
+                    )
+                )
+    return Table(
+        name="league",
+        title="The league at its last checkpoint: KL to the float model on held-out text of each allocator's "
+        f"incumbent, and its paired difference to the {method_title(BAR)}; below 0 the allocator is better.",
+        columns=(
+            Column("model", "model", align="left"),
+            Column("budget", "budget", "bits"),
+            Column("allocator", "allocator", align="left", width="1fr"),
+            Column("seeds", "seeds"),
+            Column("evals", "evaluations", digits=0),
+            Column("tokens", "tokens", "thousands", digits=0),
+            Column("start", "KL start", "held-out", digits=4),
+            Column("search", "KL", "search", digits=4),
+            Column("held", "KL", "held-out", digits=4),
+            Column("gain", "less knapsack", "nats", digits=4, signed=True),
+            Column("reading", "", align="left"),
+        ),
+        rows=tuple(rows),
+        footnotes=(RULE,) if rows else (),
+        absent=ABSENT,
+    ).filled()
+
+
+def league_summary_table(study: Study) -> Table:
+    """One line per model and allocator: held-out KL over the knapsack's, all budgets together, at each checkpoint."""
+    league = League(study)
+    moments = sorted({evals for model in league.models for evals in league.checkpoints(model)})
+    rows = []
+    for model in league.models:
+        for allocator in league.allocators(model):
+            ratios = {str(evals): league.ratio(model, evals, allocator) for evals in moments}
+            if allocator == BAR or not any(ratios.values()):
+                continue
+            budgets = ", ".join(f"{budget:g}" for budget in league.budgets(model, allocator))
+            cells = {"model": model_title(model), "allocator": league.title(allocator), "budgets": budgets}
+            rows.append(Row({**cells, **ratios}, model))
+    return Table(
+        name="league_summary",
+        title=f"Held-out KL of each allocator over that of the {method_title(BAR)}, summed over the budgets, after so "
+        "many evaluations; below 1 the allocator is better.",
+        columns=(
+            Column("model", "model", align="left"),
+            Column("allocator", "allocator", align="left", width="1fr"),
+            Column("budgets", "budgets", "bits", align="left"),
+            *(Column(str(evals), f"{evals:,} evaluations", digits=3) for evals in moments),
+        ),
+        rows=tuple(rows),
+        absent=ABSENT,
+    ).filled()
+
+
+def ablations_table(study: Study) -> Table:
+    """One line per variant, budget and model at the last checkpoint: its paired difference to its own method."""
+    league = League(study)
+    rows = []
+    for model in league.models:
+        last = max(league.checkpoints(model), default=0)
+        for variant in league.allocators(model, variants=True):
+            base = league.method(variant)
+            for budget in league.budgets(model, variant):
+                cell, own = (league.cell(model, budget, last, name) for name in (variant, base))
+                if cell is None:
+                    continue
+                change = league.against(cell, own)
+                rows.append(
+                    Row(
+                        {
+                            "model": model_title(model),
+                            "budget": f"{budget:g}",
+                            "variant": league.title(variant),
+                            "method": league.title(base) if own else method_title(base),
+                            "seeds": str(len(cell.rows)),
+                            "held": cell.held,
+                            "change": change,
+                            "reading": reading(change),
+                        },
+                        f"{model} {base}",
+                    )
+                )
+    return Table(
+        name="ablations",
+        title="Ablations on the league's bank: each variant changes the named switch alone. Paired difference of "
+        "held-out KL to the unchanged method at the last checkpoint; above 0 the switch helps.",
+        columns=(
+            Column("model", "model", align="left"),
+            Column("budget", "budget", "bits"),
+            Column("variant", "variant", align="left", width="1fr"),
+            Column("method", "of", align="left"),
+            Column("seeds", "seeds"),
+            Column("held", "KL", "held-out", digits=4),
+            Column("change", "less the method", "nats", digits=4, signed=True),
+            Column("reading", "variant is", align="left"),
+        ),
+        rows=tuple(rows),
+        absent="No variant of a method is in these records (variants of the configuration, snakemake league).",
+    ).filled()

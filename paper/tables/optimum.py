@@ -1,0 +1,121 @@
+"""How far every allocator stays from the exact optimum of a small problem, and how additive its loss is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from paper.naming import method_rank, method_title, model_title
+from paper.study import Study
+from paper.tables.benchmarks import commands
+from paper.tables.model import Column, Row, Table
+
+ABSENT = "No exact optimum is in these records (snakemake optimum)."
+
+
+def units_title(units: str) -> str:
+    """What is allocated, in words."""
+    kind, _, count = units.partition("-")
+    return f"last {count} {'half-blocks' if kind == 'halves' else kind}"
+
+
+def allocator_title(title: Any, allocator: str) -> str:
+    """A variant's own title, else the method's."""
+    return str(title) if isinstance(title, str) and title else method_title(allocator)
+
+
+def optimum_table(study: Study) -> Table:
+    """One line per problem, budget, allocator and checkpoint; seeds together."""
+    frame = study.frame("optimum")
+    rows, lines = [], []
+    if frame is not None:
+        lines = frame.to_dict("records")
+        for (model, units, bits), part in frame.groupby(["model", "units", "budget_bits"]):
+            names = sorted(part["allocator"].unique(), key=method_rank)
+            for name in names:
+                for evals, cell in part[part["allocator"] == name].groupby("evals"):
+                    rows.append(Row(_cells(model, units, bits, name, evals, cell), f"{model} {units} {bits}"))
+    return Table(
+        name="optimum",
+        title="Distance from the exact optimum. Every allocation of the units was scored, everything before them is "
+        "float; KLs are on that text, so this is about searching and not about generalising.",
+        columns=(
+            Column("model", "model", align="left"),
+            Column("units", "units", align="left"),
+            Column("budget", "budget", "bits"),
+            Column("allocator", "allocator", align="left", width="1fr"),
+            Column("evals", "evaluations", digits=0),
+            Column("seeds", "seeds"),
+            Column("kl", "KL", "mean, nats", digits=5),
+            Column("optimum", "KL optimum", "nats", digits=5),
+            Column("gap", "gap", "mean, %", digits=2, scale=100),
+            Column("worst", "gap", "worst seed, %", digits=2, scale=100),
+            Column("hits", "optimum found", align="left"),
+            Column("better", "better ones", "mean", digits=1),
+            Column("within", "of", digits=0),
+        ),
+        rows=tuple(rows),
+        footnotes=(
+            "Gap: KL above the optimum's, as a share of it. Better ones: allocations within the budget that have a "
+            "lower KL.",
+            *commands(lines),
+        )
+        if rows
+        else (),
+        absent=ABSENT,
+    ).filled()
+
+
+def _cells(model: str, units: str, bits: float, name: str, evals: int, cell: Any) -> dict[str, Any]:
+    whole = cell["kl"].notna().all()
+    gaps = cell["gap_share"].astype("float64")
+    return {
+        "model": model_title(model),
+        "units": units_title(units),
+        "budget": f"{bits:g}",
+        "allocator": allocator_title(cell["title"].iloc[0], name),
+        "evals": int(evals),
+        "seeds": str(len(cell)),
+        "kl": float(cell["kl"].mean()) if whole else None,
+        "optimum": float(cell["kl_optimum"].iloc[0]),
+        "gap": float(gaps.mean()) if whole else None,
+        "worst": float(gaps.max()) if whole else None,
+        "hits": f"{int((cell['gap'].astype('float64') <= 0).sum())} of {len(cell)}",
+        "better": float(cell["better"].astype("float64").mean()) if whole else None,
+        "within": int(cell["allocations"].iloc[0]),
+    }
+
+
+def additivity_table(study: Study) -> Table:
+    """One line per problem and width."""
+    frame = study.frame("additivity")
+    lines = [] if frame is None else frame.to_dict("records")
+    return Table(
+        name="additivity",
+        title="How additive the loss is: KLs of the units quantized one at a time, summed, beside the KL with all "
+        "of them at that width. Above 1 errors reinforce each other.",
+        columns=(
+            Column("model", "model", align="left"),
+            Column("units", "units", align="left"),
+            Column("bits", "bits"),
+            Column("sum", "sum of single KLs", "nats", digits=5),
+            Column("joint", "joint KL", "nats", digits=5),
+            Column("ratio", "joint / sum", digits=3),
+            Column("tokens", "scored tokens", digits=0),
+        ),
+        rows=tuple(
+            Row(
+                {
+                    "model": model_title(line["model"]),
+                    "units": units_title(line["units"]),
+                    "bits": str(line["bits"]),
+                    "sum": line["kl_sum"],
+                    "joint": line["kl_joint"],
+                    "ratio": line["ratio"],
+                    "tokens": line["tokens"],
+                },
+                f"{line['model']} {line['units']}",
+            )
+            for line in lines
+        ),
+        absent=ABSENT,
+    )

@@ -1,0 +1,147 @@
+"""The league's and the optimum's JSON files as tables of the records.
+
+    python -m ramp.collect_league league --runs R/league/M/ramp/3.65/1000/0.json ... --out R/records
+    python -m ramp.collect_league optimum --runs R/optimum/M/halves-8/ramp.json ... \\
+        --tables R/optimum/M/halves-8.json ... --out R/records
+
+``league`` writes league.csv, league_windows.csv and league_curves.csv, ``optimum`` optimum.csv and additivity.csv.
+Reads exactly the files named, measures nothing; a run that is not named has no row. Intervals are a block bootstrap
+over windows (``ramp.bootstrap``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ramp import cli
+from ramp.bootstrap import interval
+from ramp.files import read_json
+from ramp.records import RecordsError, write_table
+
+log = logging.getLogger("ramp.collect_league")
+
+Row = dict[str, Any]
+
+NAMES = ("model", "grid", "budget_bits", "run_evals", "allocator", "seed")
+"""What names a run."""
+
+
+def checked(path: Path, fields: Sequence[str]) -> dict[str, Any]:
+    """A JSON file that has ``fields``; ``RecordsError`` names what is missing."""
+    found = read_json(path)
+    missing = [name for name in fields if not isinstance(found, dict) or name not in found]
+    if missing:
+        raise RecordsError(f"{path} lacks {', '.join(missing)}: it is no file of this stage, run it again")
+    return found
+
+
+def league_rows(run: dict[str, Any]) -> list[Row]:
+    """The lines of league.csv of one run."""
+    name = {key: run[key] for key in NAMES}
+    start = run["start"] or {}
+    accepted = run.get("accepted") or {}
+    shared = {
+        "method": run["method"],
+        "title": run["title"],
+        "kl_start": start.get("kl_search"),
+        "kl_start_held": start.get("kl_held"),
+        "rtn_cost": accepted.get("increase"),
+    }
+    kept = ("evals", "spent", "tokens", "kl_search", "kl_selection", "kl_held", "bytes_linear", "wall_s", "note")
+    rows = []
+    for row in run["rows"]:
+        ends: Row = {}
+        if row["windows"]:
+            found = interval(row["windows"], "kl")
+            ends = {"ci_low": number(found.low), "ci_high": number(found.high)}
+        rows.append({**name, **shared, **{key: row[key] for key in kept}, **ends})
+    return rows
+
+
+def number(value: float) -> float | None:
+    """A finite number, or None."""
+    return value if math.isfinite(value) else None
+
+
+def window_rows(run: dict[str, Any]) -> list[Row]:
+    """The lines of league_windows.csv of one run."""
+    name = {key: run[key] for key in NAMES}
+    return [{**name, "evals": row["evals"], **window} for row in run["rows"] for window in row["windows"]]
+
+
+def curve_rows(run: dict[str, Any]) -> list[Row]:
+    """The lines of league_curves.csv of one run."""
+    name = {key: run[key] for key in NAMES}
+    return [{**name, **point} for point in run["curve"]]
+
+
+def same_text(runs: Sequence[dict[str, Any]], paths: Sequence[Path]) -> None:
+    """Raise ``RecordsError`` unless all runs of a model were scored on the same held-out windows, in one dtype."""
+    first: dict[str, tuple[Any, Path]] = {}
+    for run, path in zip(runs, paths, strict=True):
+        said = (run["heldout"], run["dtype"], run["fold"], run["quantizer"], run["group_size"])
+        known, where = first.setdefault(run["model"], (said, path))
+        if known != said:
+            raise RecordsError(
+                f"{path} and {where} of {run['model']} differ in held-out windows, dtype or bank: "
+                "a league compares on one text and one bank, run one of them again"
+            )
+
+
+def collect_league(paths: Sequence[Path], out: Path) -> dict[str, int]:
+    """Write the league's tables; return the number of rows of each."""
+    runs = [checked(path, (*NAMES, "method", "rows", "curve", "start", "heldout", "dtype")) for path in paths]
+    same_text(runs, paths)
+    tables = {
+        "league": [row for run in runs for row in league_rows(run)],
+        "league_windows": [row for run in runs for row in window_rows(run)],
+        "league_curves": [row for run in runs for row in curve_rows(run)],
+    }
+    for name, rows in tables.items():
+        write_table(out / f"{name}.csv", rows)
+    return {name: len(rows) for name, rows in tables.items()}
+
+
+def collect_optimum(paths: Sequence[Path], enumerations: Sequence[Path], out: Path) -> dict[str, int]:
+    """Write optimum.csv from the runs and additivity.csv from the enumerations; return the number of rows of each."""
+    runs = [checked(path, ("model", "units", "rows")) for path in paths]
+    found = [checked(path, ("model", "units", "additivity", "scored_tokens")) for path in enumerations]
+    tables = {
+        "optimum": [{"model": run["model"], "units": run["units"], **row} for run in runs for row in run["rows"]],
+        "additivity": [
+            {"model": one["model"], "units": one["units"], "tokens": one["scored_tokens"], **row}
+            for one in found
+            for row in one["additivity"]
+        ],
+    }
+    for name, rows in tables.items():
+        write_table(out / f"{name}.csv", rows)
+    return {name: len(rows) for name, rows in tables.items()}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring."""
+    parser = argparse.ArgumentParser(description="Collect the league or the exact optimum into the records.")
+    parser.add_argument("what", choices=("league", "optimum"), help="which tables")
+    parser.add_argument("--runs", type=Path, nargs="*", default=[], help="files of ramp.league or ramp.optimum_run")
+    parser.add_argument("--tables", type=Path, nargs="*", default=[], help="JSON files of ramp.optimum")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the records")
+    args = parser.parse_args(argv)
+    if not args.runs:
+        raise RecordsError("no run to collect: name at least one with --runs (none of the league has ended yet?)")
+    counts = (
+        collect_league(args.runs, args.out)
+        if args.what == "league"
+        else collect_optimum(args.runs, args.tables, args.out)
+    )
+    log.info("%s", ", ".join(f"{name} {count}" for name, count in counts.items()))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main))

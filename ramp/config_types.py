@@ -1,0 +1,28 @@
+"""What the sections of the configuration share: patterns of names and small types."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]*$"
+METHOD_PATTERN = r"^[a-z][a-z0-9_]*$"
+PATH_PATTERN = r"^/?[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$"
+ROW_PATTERN = r"^[a-z][a-z0-9_]*-b[0-9]+(\.[0-9]+)?$"
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+"""A study, model, text or task: lower case, digits, dot, dash and underscore, because it becomes a file name."""
+MethodName = Annotated[str, StringConstraints(pattern=METHOD_PATTERN)]
+"""A method: the stem of its file in ``baselines/``."""
+RelativePath = Annotated[str, StringConstraints(pattern=PATH_PATTERN)]
+"""A path without blanks, shell characters or ``..``."""
+RowName = Annotated[str, StringConstraints(pattern=ROW_PATTERN)]
+"""A row without its seed: ``{method}-b{bits}``, for instance ``ramp-b3.65``; the float model is ``float-b16``."""
+DepthName = Literal["quick", "wide", "full"]
+Width = Annotated[int, Field(ge=2, le=8)]
+"""Bits per weight of the affine grid."""
+Track = Literal["q8_0", "fp16"]
+"""How embedding and head are stored: in ggml's Q8_0, or in float16."""
+Count = Annotated[int, Field(gt=0)] | None
+"""How many; null means all there are."""

@@ -1,0 +1,75 @@
+"""Faults of the configuration's league, variants and exact optimum, each as one sentence."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterator, Sequence
+
+from ramp.config import Study
+
+
+def _near(name: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(name, sorted(known), n=1)
+    return f" (did you mean '{close[0]}'?)" if close else f" (known: {', '.join(sorted(known)) or 'none'})"
+
+
+def league_models(study: Study) -> dict[str, list[str]]:
+    """Models that the league and the optimum name, by where they stand."""
+    grids = study.league.grids.items() if study.league else ()
+    found = {f"league.grids.{name}.models": grid.models for name, grid in grids}
+    return found | ({"optimum.models": study.optimum.models} if study.optimum else {})
+
+
+def league_methods_faults(study: Study, known: Collection[str]) -> list[str]:
+    """Names of methods that nothing bears; ``known`` are the files in ``baselines/``."""
+    faults = []
+    for name, variant in study.variants.items():
+        if name in known:
+            faults.append(f"variants: '{name}' is a file in baselines/ already: give the variant another name")
+        if variant.method not in known:
+            faults.append(f"variants.{name}.method: unknown method '{variant.method}'{_near(variant.method, known)}")
+    named = {
+        f"league.grids.{n}.methods": grid.methods for n, grid in (study.league.grids if study.league else {}).items()
+    }
+    if study.optimum:
+        named["optimum.methods"] = study.optimum.methods
+    both = {*known, *study.variants}
+    for where, names in named.items():
+        faults += [f"{where}: unknown method '{name}'{_near(name, both)}" for name in names if name not in both]
+        faults += [f"{where}: '{name}' is listed twice" for name in sorted({n for n in names if names.count(n) > 1})]
+    return faults
+
+
+def league_faults(study: Study) -> list[str]:
+    """Budgets outside the menu, checkpoints that fall, widths that no bank has."""
+    return [*_number_faults(study), *_width_faults(study)]
+
+
+def _number_faults(study: Study) -> Iterator[str]:
+    budgets: dict[str, tuple[Sequence[float], Sequence[int]]] = {}
+    checkpoints: dict[str, Sequence[int]] = {}
+    for name, grid in (study.league.grids if study.league else {}).items():
+        budgets[f"league.grids.{name}.budgets"] = grid.budgets, study.widths
+        checkpoints[f"league.grids.{name}.checkpoints"] = grid.checkpoints
+    if study.optimum:
+        budgets["optimum.budgets"] = study.optimum.budgets, study.optimum.widths
+        checkpoints["optimum.checkpoints"] = study.optimum.checkpoints
+    for where, (numbers, menu) in budgets.items():
+        for index, number in enumerate(numbers):
+            if number < min(menu):
+                yield f"{where}[{index}]: {number:g} bits is below the cheapest width of the menu, {min(menu)}"
+            if number > max(menu):
+                yield f"{where}[{index}]: {number:g} bits is above the dearest width of the menu, {max(menu)}"
+    for where, counts in checkpoints.items():
+        if sorted(set(counts)) != list(counts):
+            yield f"{where}: {list(counts)} should rise and repeat nothing"
+
+
+def _width_faults(study: Study) -> Iterator[str]:
+    if study.optimum is None:
+        return
+    for index, width in enumerate(study.optimum.widths):
+        if width not in study.widths:
+            yield f"optimum.widths[{index}]: {width} is not in the study's widths {study.widths}, which its bank holds"
+    if sorted(set(study.optimum.widths)) != study.optimum.widths:
+        yield f"optimum.widths: {study.optimum.widths} should rise and repeat nothing"

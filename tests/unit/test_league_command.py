@@ -1,0 +1,209 @@
+"""A league run by its command line on a real (random, two-layer) model, from the search to the records."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from ramp.acceptance import judgement
+from ramp.acceptance import main as acceptance_main
+from ramp.bank import Bank, build_bank
+from ramp.bootstrap import interval
+from ramp.collect_league import main as collect_main
+from ramp.league import LeagueError, main
+from ramp.league_judge import Judge
+from ramp.league_trace import decode
+from ramp.models import list_linears, load_float, load_tokenizer, read_config
+from ramp.records import RecordsError, read_table
+from ramp.resume import ROOT
+from ramp.text import Document, token_windows, write_documents
+
+WINDOWS, LENGTH, HELD_WINDOWS, HELD_LENGTH = 2, 32, 3, 40
+TEXTS = {"search": "alpha beta ", "selection": "gamma delta ", "heldout": "epsilon zeta "}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory, tiny_llama_dir: Path) -> dict[str, Any]:
+    """Arguments of a run on ``tiny_llama_dir``, everything in place."""
+    folder = tmp_path_factory.mktemp("league")
+    for role, word in TEXTS.items():
+        write_documents(folder / f"{role}.jsonl", [Document(f"{role}-{i}", word * 40 + str(i)) for i in range(3)])
+    linears = list_linears(read_config(tiny_llama_dir))
+    ones = {f"{x.site}/{kind}": torch.ones(x.d_in) for x in linears for kind in ("absmax", "absmean", "sqmean")}
+    save_file(ones, folder / "stats.safetensors")
+    save_file({}, folder / "none.safetensors")
+    build_bank(
+        tiny_llama_dir, None, folder / "bank",
+        fold={}, fold_name="none", quantizer="rtn", widths=[3, 4, 6], group_size=32, device="cpu",
+    )  # fmt: skip
+    proxy = {x.name: {str(bits): x.params * 4.0**-bits * 1e-5 for bits in (3, 4, 6)} for x in linears}
+    (folder / "proxy.json").write_text(json.dumps({"proxy": "fisher", "tokens": 300, "linears": proxy}))
+    return {
+        "--model-dir": tiny_llama_dir,
+        "--bank": folder / "bank",
+        "--fold": folder / "none.safetensors",
+        "--calibration": folder / "stats.safetensors",
+        "--sensitivity": folder / "proxy.json",
+        "--search-text": folder / "search.jsonl",
+        "--selection-text": folder / "selection.jsonl",
+        "--heldout-text": folder / "heldout.jsonl",
+        "--search-windows": WINDOWS,
+        "--search-length": LENGTH,
+        "--heldout-windows": HELD_WINDOWS,
+        "--heldout-length": HELD_LENGTH,
+        "--method-file": ROOT / "baselines" / "random_search.py",
+        "--budget": 4,
+        "--evals": 6,
+        "--device": "cpu",
+        "--dtype": "float32",
+        "--state-dir": folder / "state",
+        "--out": folder / "run.json",
+    }
+
+
+def call(study: dict[str, Any], checkpoints: tuple[int, ...] = (3, 6), **changed: Any) -> dict[str, Any]:
+    """Run ``main``; ``changed`` by option name without dashes."""
+    options = study | {f"--{name.replace('_', '-')}": value for name, value in changed.items()}
+    words = [str(part) for pair in options.items() for part in pair] + ["--checkpoints", *map(str, checkpoints)]
+    assert main(words) == 0
+    return json.loads(Path(options["--out"]).read_text())
+
+
+@pytest.fixture(scope="module")
+def run(study: dict[str, Any]) -> dict[str, Any]:
+    found = call(study)
+    assert not any(study["--state-dir"].iterdir())  # a finished run leaves no state
+    return found
+
+
+def test_held_out_sums_are_those_of_the_assembled_model_in_float64(study: dict[str, Any], run: dict[str, Any]) -> None:
+    model = load_float(study["--model-dir"]).double()
+    tokenizer, bank = load_tokenizer(study["--model-dir"]), Bank(study["--bank"])
+    windows = token_windows(tokenizer, study["--heldout-text"], length=HELD_LENGTH, count=HELD_WINDOWS)
+    row = run["rows"][-1]
+    with torch.no_grad():
+        log_p = model(windows).logits[:, :-1].log_softmax(-1)
+        for linear, index in zip(bank.linears, decode(row["choice"]), strict=True):
+            weight = bank.quantized(linear.name, bank.widths[index]).dequantize()
+            model.get_submodule(linear.name).weight.copy_(weight)
+        log_q = model(windows).logits[:, :-1].log_softmax(-1)
+    kl = (log_p.exp() * (log_p - log_q)).sum(-1).sum(-1)
+    nll = -log_q.gather(-1, windows[:, 1:, None])[..., 0].sum(-1)
+    assert [window["tokens"] for window in row["windows"]] == [HELD_LENGTH - 1] * HELD_WINDOWS
+    assert [window["kl"] for window in row["windows"]] == pytest.approx(kl.tolist(), rel=1e-3)
+    assert [window["nll"] for window in row["windows"]] == pytest.approx(nll.tolist(), rel=1e-4)
+    assert row["kl_held"] == pytest.approx(float(kl.sum()) / (HELD_WINDOWS * (HELD_LENGTH - 1)), rel=1e-3)
+
+
+def test_a_run_is_read_at_its_checkpoints(run: dict[str, Any]) -> None:
+    assert [row["evals"] for row in run["rows"]] == [3, 6]
+    assert run["spent"] == run["run_evals"] == 6
+    assert run["start"] is None
+    per_score = WINDOWS * LENGTH
+    assert [row["tokens"] for row in run["rows"]] == [(3 + 3) * per_score, (6 + 5) * per_score]
+    assert all(row["bytes_linear"] <= run["budget_bytes"] for row in run["rows"])
+    assert run["curve"][-1]["kl_held"] is not None
+
+
+def test_a_run_killed_while_it_was_judged_searches_and_judges_nothing_twice(
+    study: dict[str, Any], run: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = [0]
+    scored = Judge.windows_of
+
+    def mortal(self: Judge, choice: str) -> Any:
+        if choice not in self.known:
+            judged[0] += 1
+            if judged[0] == 2:
+                raise KeyboardInterrupt
+        return scored(self, choice)
+
+    monkeypatch.setattr(Judge, "windows_of", mortal)
+    with pytest.raises(KeyboardInterrupt):
+        call(study, out=tmp_path / "again.json", state_dir=tmp_path / "state")
+    (folder,) = (tmp_path / "state").iterdir()
+    (journal,) = folder.glob("heldout-*.jsonl")
+    with open(journal, "a", encoding="utf-8") as stream:
+        stream.write('{"choice": "0')  # torn by the crash
+    monkeypatch.setattr("ramp.divergence.Scorer.score", lambda *_: pytest.fail("the search was journalled"))
+    again = call(study, out=tmp_path / "again.json", state_dir=tmp_path / "state")
+    distinct = {row["choice"] for row in run["rows"]} | {point["kl_held"] for point in run["curve"]}
+    assert judged[0] <= len(distinct) + 1
+    for key in ("rows", "curve"):
+        for one, two in zip(run[key], again[key], strict=True):
+            assert {k: v for k, v in one.items() if k != "wall_s"} == {k: v for k, v in two.items() if k != "wall_s"}
+
+
+def test_runs_become_tables_with_intervals(study: dict[str, Any], run: dict[str, Any], tmp_path: Path) -> None:
+    other = call(
+        study,
+        method_file=ROOT / "baselines" / "knapsack.py", name="sack", title="Sack", out=tmp_path / "sack.json",
+    )  # fmt: skip
+    assert other["start"]["kl_held"] == other["rows"][0]["kl_held"]
+    assert (
+        collect_main(["league", "--runs", str(study["--out"]), str(tmp_path / "sack.json"), f"--out={tmp_path}"]) == 0
+    )
+    table = read_table(tmp_path / "league.csv").set_index(["allocator", "evals"])
+    assert set(table.index) == {("random_search", 3), ("random_search", 6), ("sack", 1)}
+    row = table.loc[("random_search", 6)]
+    expected = interval(run["rows"][-1]["windows"], "kl")
+    assert (row["kl_held"], row["ci_low"], row["ci_high"]) == pytest.approx(expected[:3])
+    assert row["ci_low"] < row["kl_held"] < row["ci_high"]
+    assert (table.loc[("sack", 1)]["method"], table.loc[("sack", 1)]["title"]) == ("knapsack", "Sack")
+    windows = read_table(tmp_path / "league_windows.csv")
+    assert len(windows) == 3 * HELD_WINDOWS
+    part = windows[(windows["allocator"] == "random_search") & (windows["evals"] == 6)]
+    assert part["kl"].sum() / part["tokens"].sum() == pytest.approx(row["kl_held"])
+    curves = read_table(tmp_path / "league_curves.csv")
+    assert set(curves["allocator"]) == {"random_search", "sack"}
+
+
+def test_runs_on_other_windows_are_not_put_into_one_table(study: dict[str, Any], tmp_path: Path) -> None:
+    first = json.loads(Path(study["--out"]).read_text())
+    (tmp_path / "a.json").write_text(json.dumps(first))
+    (tmp_path / "b.json").write_text(json.dumps({**first, "seed": 1, "heldout": {**first["heldout"], "windows": 9}}))
+    with pytest.raises(RecordsError, match="differ in held-out windows"):
+        collect_main(["league", "--runs", str(tmp_path / "a.json"), str(tmp_path / "b.json"), f"--out={tmp_path}"])
+    with pytest.raises(RecordsError, match="no run to collect"):
+        collect_main(["league", f"--out={tmp_path}"])
+    (tmp_path / "c.json").write_text("{}")
+    with pytest.raises(RecordsError, match="lacks model"):
+        collect_main(["league", "--runs", str(tmp_path / "c.json"), f"--out={tmp_path}"])
+
+
+def test_a_model_that_rounding_does_not_hurt_is_refused(study: dict[str, Any], tmp_path: Path) -> None:
+    words = ["--model-dir", study["--model-dir"], "--text", study["--selection-text"], "--windows", 2]
+    words += ["--length", 32, "--group-size", 32, "--dtype", "float32", "--out", tmp_path / "accepted.json"]
+    assert acceptance_main([str(word) for word in [*words, "--increase", 1000]]) == 0
+    record = json.loads((tmp_path / "accepted.json").read_text())
+    assert not record["accepted"]
+    assert record["increase"] == pytest.approx(record["perplexity_rtn"] / record["perplexity_float"] - 1)
+    with pytest.raises(LeagueError, match=r"is not worth quantizing: uniform 3-bit RTN costs it .* % perplexity"):
+        call(study, accepted=tmp_path / "accepted.json", out=tmp_path / "never.json")
+    assert not (tmp_path / "never.json").exists()
+
+
+def test_the_limit_of_acceptance_is_inclusive_and_destruction_counts() -> None:
+    assert judgement(2.0, 2.0 + math.log(1.1), 0.0999)["accepted"]
+    assert not judgement(2.0, 2.0 + math.log(1.09), 0.10)["accepted"]
+    assert judgement(2.0, 1.9, 0.0)["accepted"]
+    assert not judgement(2.0, 1.9, 1e-9)["accepted"]
+    assert judgement(2.0, float("inf"), 0.10) == {
+        "perplexity_float": math.exp(2.0), "perplexity_rtn": None, "increase": None, "limit": 0.10, "accepted": True,
+    }  # fmt: skip
+
+
+def test_options_that_do_not_fit_are_refused(study: dict[str, Any], tmp_path: Path) -> None:
+    for checkpoints in ((6, 3), (3,), (3, 12)):
+        with pytest.raises(LeagueError, match="should rise and end at --evals"):
+            call(study, checkpoints, out=tmp_path / "never.json")
+    with pytest.raises(LeagueError, match="use lower-case letters"):
+        call(study, name="../x", out=tmp_path / "never.json")
+    assert np.isfinite(json.loads(Path(study["--out"]).read_text())["wall_s"])

@@ -1,0 +1,217 @@
+"""Tables, figures and text of the league and the optimum: there with their records, silent without; numbers by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from paper import style
+from paper.claims import main as claims_main
+from paper.figures.anytime import anytime, spread
+from paper.figures.optimum import optimum
+from paper.league import League, curve_at
+from paper.study import Study
+from paper.tables.league import ablations_table, league_summary_table, league_table
+from paper.tables.optimum import additivity_table, optimum_table
+from paper.tables.render import to_markdown
+from paper.values import values
+from ramp.records import write_table
+from tests.synthetic_records import SOURCE, write_records
+
+WINDOWS, TOKENS = 6, 100
+LEVEL = {"knapsack": 1.0, "random_search": 1.5, "ramp": 0.8, "ramp_cold": 0.9}
+BUDGETS = (3.25, 3.5, 4.0)
+
+
+def league_records() -> dict[str, list[dict[str, Any]]]:
+    """Two seeds, checkpoints at 10 and 20; the variant at one budget; the knapsack after one evaluation."""
+    tables: dict[str, list[dict[str, Any]]] = {"league": [], "league_windows": [], "league_curves": []}
+    hard = np.linspace(1, 2, WINDOWS)
+    for budget in BUDGETS:
+        for name, level in LEVEL.items():
+            for seed in (0,) if name == "knapsack" else (0, 1):
+                if name == "ramp_cold" and budget != 3.5:
+                    continue
+                run = {"model": SOURCE, "grid": "affine", "budget_bits": budget, "run_evals": 20}
+                run |= {"allocator": name, "seed": seed}
+                method = "ramp" if name == "ramp_cold" else name
+                for evals in (1,) if name == "knapsack" else (10, 20):
+                    kl = level * hard * (1.0 if evals != 10 else 1.1) * (1 + 0.01 * seed) / budget
+                    about = {"evals": evals, "spent": evals, "method": method, "tokens": 1000 * evals}
+                    about |= {"title": "RAMP, cold" if name == "ramp_cold" else "", "kl_search": float(kl.mean())}
+                    tables["league"].append({**run, **about, "kl_held": float(kl.mean())})
+                    for window, value in enumerate(kl):
+                        line = {"evals": evals, "window": window, "tokens": TOKENS, "kl": float(TOKENS * value)}
+                        tables["league_windows"].append({**run, **line})
+                points = [1] if name == "knapsack" else [2 + seed, 9, 15]
+                for place, evals in enumerate(points):
+                    point = {"evals": evals, "is_start": False, "kl_held": level / budget * (1.2 - 0.1 * place)}
+                    tables["league_curves"].append({**run, **point})
+    return tables
+
+
+def optimum_records() -> dict[str, list[dict[str, Any]]]:
+    rows = []
+    for name, gaps in (("knapsack", (0.02,)), ("ramp", (0.0, 0.004))):
+        for seed, gap in enumerate(gaps):
+            for evals in (1,) if name == "knapsack" else (100, 300):
+                rows.append(
+                    {
+                        "model": SOURCE, "units": "halves-8", "budget_bits": 3.5, "allocator": name, "evals": evals,
+                        "seed": seed, "title": "", "spent": evals, "kl": 0.1 * (1 + gap), "kl_optimum": 0.1,
+                        "gap": 0.1 * gap, "gap_share": gap, "better": int(1000 * gap), "allocations": 32_768,
+                        "note": "", "command": "python -m ramp.optimum --units halves-8",
+                    }
+                )  # fmt: skip
+    additive = [{"model": SOURCE, "units": "halves-8", "bits": 3, "kl_sum": 0.2, "kl_joint": 0.25, "ratio": 1.25}]
+    return {"optimum": rows, "additivity": additive}
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_records(tmp_path_factory.mktemp("league") / "records")
+    for name, rows in {**league_records(), **optimum_records()}.items():
+        write_table(folder / f"{name}.csv", rows)
+    claims_main(["--records", str(folder), "--out", str(folder / "claims.json")])
+    return folder
+
+
+def test_the_league_is_read_at_its_last_checkpoint_and_paired_with_the_knapsack(records: Path) -> None:
+    league = League(Study.read(records))
+    assert league.checkpoints(SOURCE) == [10, 20]
+    cell, bar = (league.cell(SOURCE, 4.0, 20, name) for name in ("ramp", "knapsack"))
+    assert cell is not None
+    assert bar is not None
+    difference = league.against(cell, bar)
+    assert difference is not None
+    assert difference.value == pytest.approx((0.8 * 1.005 - 1.0) * 1.5 / 4.0)
+    assert difference.high < 0
+    ratio = league.ratio(SOURCE, 20, "ramp")
+    assert ratio is not None
+    assert ratio.value == pytest.approx(0.8 * 1.005)
+    early = league.ratio(SOURCE, 10, "random_search")
+    assert early is not None
+    assert early.value == pytest.approx(1.5 * 1.1 * 1.005)
+    text = to_markdown(league_table(Study.read(records)))
+    assert text.count("| RAMP (ours) | 2 |") == len(BUDGETS)
+    assert "better" in text
+    assert "RAMP, cold" not in text
+
+
+def test_the_summary_has_a_column_per_checkpoint(records: Path) -> None:
+    table = league_summary_table(Study.read(records))
+    assert [row.cells["allocator"] for row in table.rows] == ["random search", "RAMP (ours)"]
+    assert table.rows[1].cells["20"].value == pytest.approx(0.804)
+    assert table.rows[1].cells["budgets"] == "3.25, 3.5, 4"
+
+
+def test_a_variant_is_compared_with_its_own_method(records: Path) -> None:
+    (row,) = ablations_table(Study.read(records)).rows
+    assert (row.cells["variant"], row.cells["method"], row.cells["budget"]) == ("RAMP, cold", "RAMP (ours)", "3.5")
+    assert row.cells["change"].value == pytest.approx((0.9 - 0.8) * 1.005 * 1.5 / 3.5)
+    assert row.cells["reading"] == "worse"
+
+
+def test_a_claim_about_a_switch_is_measured_on_the_league(records: Path) -> None:
+    from paper.measures import ablated
+
+    (found,) = ablated(Study.read(records), method="ramp", ablations=["ramp_cold", "ramp_symmetric"])
+    assert found.estimate.value == pytest.approx(0.8 / 0.9)
+    assert found.estimate.high < 1
+    assert found.rows == (f"{SOURCE}/ramp-b3.5 (league)", f"{SOURCE}/ramp_cold-b3.5 (league)")
+
+
+def test_a_seed_without_an_incumbent_leaves_no_estimate(records: Path, tmp_path: Path) -> None:
+    tables = league_records()
+    for row in tables["league"]:
+        if (row["allocator"], row["seed"], row["evals"]) == ("random_search", 1, 20):
+            row["kl_held"] = None
+    keep = [
+        line
+        for line in tables["league_windows"]
+        if (line["allocator"], line["seed"], line["evals"]) != ("random_search", 1, 20)
+    ]
+    folder = write_records(tmp_path / "records")
+    write_table(folder / "league.csv", tables["league"])
+    write_table(folder / "league_windows.csv", keep)
+    league = League(Study.read(folder))
+    cell = league.cell(SOURCE, 4.0, 20, "random_search")
+    assert cell is not None
+    assert cell.held is None
+    assert league.ratio(SOURCE, 20, "random_search") is None
+    assert league.ratio(SOURCE, 20, "ramp") is not None
+
+
+def test_gaps_and_additivity_have_their_lines(records: Path) -> None:
+    text = to_markdown(optimum_table(Study.read(records)))
+    assert (
+        "| last 8 half-blocks | 3.5 | RAMP (ours) | 300 | 2 | 0.10020 | 0.10000 | 0.20 | 0.40 | 1 of 2 | 2.0 |" in text
+    )
+    assert "Made by: python -m ramp.optimum --units halves-8." in text
+    assert "| 0.20000 | 0.25000 | 1.250 |" in to_markdown(additivity_table(Study.read(records)))
+
+
+def test_the_text_says_who_is_ahead(records: Path) -> None:
+    found = values(Study.read(records))
+    assert found["league.runs"] == "17 runs"
+    assert "RAMP (ours) has 0.804" in found["league.reading"]
+    assert "(better), the least of all allocators." in found["league.reading"]
+    assert found["optimum.ramp.gap"] == "0.20"
+    assert found["optimum.knapsack.worst"] == "2.00"
+
+
+def test_without_records_tables_are_empty_and_the_text_is_silent(tmp_path: Path) -> None:
+    study = Study.read(write_records(tmp_path))
+    made = (league_table, league_summary_table, ablations_table, optimum_table, additivity_table)
+    assert not any(make(study).rows for make in made)
+    assert not [key for key in values(study) if key.startswith(("league.", "optimum."))]
+    for draw in (anytime, optimum):
+        assert draw(study).axes[0].texts  # one sentence
+
+
+def test_figures_hold_every_allocator_once(records: Path, tmp_path: Path) -> None:
+    study = Study.read(records)
+    figure = anytime(study)
+    assert len(figure.axes) == 3
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["random search", "Fisher knapsack", "RAMP (ours)", "dashed: no search"]
+    assert len(figure.axes[0].collections) == 2  # a band for each of the two with seeds
+    gaps = optimum(study)
+    assert [tick.get_text() for tick in gaps.axes[0].get_yticklabels()] == ["RAMP (ours)", "Fisher knapsack"]
+    for name, drawn in (("anytime", figure), ("optimum", gaps)):
+        style.save(drawn, tmp_path, name)
+        assert (tmp_path / f"{name}.png").stat().st_size > 5000
+
+
+def test_looks_are_distinct_and_budgets_spread() -> None:
+    names = ["ramp", "knapsack", *(f"mine_{i}" for i in range(12))]
+    looks = style.distinct(names)
+    assert len(set(looks.values())) == len(names)
+    assert looks["ramp"] == style.look("ramp")
+    assert spread([3.25, 3.5, 3.65, 3.75, 4.0]) == [3.25, 3.65, 4.0]
+    assert spread([3.5]) == [3.5]
+
+
+def test_a_curve_is_a_step_function_without_a_past(records: Path) -> None:
+    frame = Study.read(records).frame("league_curves")
+    assert frame is not None
+    run = frame[(frame["allocator"] == "ramp") & (frame["seed"] == 0) & (frame["budget_bits"] == 4.0)]
+    at = curve_at(run, np.array([1, 2, 8, 9, 20]))
+    assert np.isnan(at[0])
+    assert at[1:] == pytest.approx([0.24, 0.24, 0.22, 0.20])
+
+
+def test_the_paper_is_set_with_both(records: Path, tmp_path: Path) -> None:
+    pytest.importorskip("typst")
+    from paper.build import main as build_main
+    from paper.figures.__main__ import main as figures_main
+    from paper.tables.__main__ import main as tables_main
+
+    tables_main(["--records", str(records), "--out", str(tmp_path / "tables")])
+    figures_main(["--records", str(records), "--out", str(tmp_path / "figures")])
+    arguments = [f"--records={records}", *(f"--{part}={tmp_path / part}" for part in ("tables", "figures"))]
+    assert build_main([*arguments, f"--out={tmp_path / 'paper.pdf'}"]) == 0
+    assert (tmp_path / "paper.pdf").read_bytes().startswith(b"%PDF")

@@ -1,0 +1,160 @@
+# Input functions and parameters of the league and of the exact optimum.
+
+from types import SimpleNamespace
+
+from workflow.scripts.plan_league import LeagueRun, base_of
+
+LEAGUE_RECORDS = ("league", "league_windows", "league_curves")
+OPTIMUM_RECORDS = ("optimum", "additivity")
+
+
+def league_run_of(wildcards):
+    """The run that a file's name speaks of."""
+    w = wildcards
+    return LeagueRun(w.model, w.allocator, w.budget, int(w.evals), int(w.seed))
+
+
+def league_file(run):
+    return f"{R}/league/{run.model}/{run.allocator}/{run.budget}/{run.evals}/{run.seed}.json"
+
+
+def behind(wildcards):
+    """The wildcards of the method behind an allocator, as the search's own input functions ask for them."""
+    return SimpleNamespace(model=wildcards.model, method=base_of(STUDY, wildcards.allocator))
+
+
+def league_bank(wildcards):
+    return bank_file(behind(wildcards))
+
+
+def league_bank_index(wildcards):
+    return bank_index(behind(wildcards))
+
+
+def league_fold(wildcards):
+    return fold_file(behind(wildcards))
+
+
+def league_sensitivity(wildcards):
+    return sensitivity_file(behind(wildcards))
+
+
+def league_method_file(wildcards):
+    return method_file(behind(wildcards))
+
+
+def league_sources(wildcards):
+    return sources("ramp/league.py", "ramp/search.py", PLAN.method_file(behind(wildcards).method))
+
+
+def league_accepted(wildcards):
+    """The record that a model trained here is worth quantizing; nothing for models of others."""
+    return f"{R}/league/{wildcards.model}/accepted.json" if PLAN.league.is_trained(wildcards.model) else []
+
+
+def accepted_option(wildcards, input):
+    return f"--accepted {input.accepted}" if input.accepted else ""
+
+
+def league_parameters(wildcards):
+    """All parameters of an allocator as JSON, quoted for the shell."""
+    return shlex.quote(json.dumps(PLAN.league.params(wildcards.allocator), sort_keys=True))
+
+
+def league_title(wildcards):
+    return shlex.quote(PLAN.league.title(wildcards.allocator))
+
+
+def league_checkpoints(wildcards):
+    return PLAN.league.grid_of(league_run_of(wildcards)).checkpoints
+
+
+def league_heldout(wildcards):
+    """Windows and length of the held-out text."""
+    places = PLAN.league.heldout(league_run_of(wildcards))
+    return f"--heldout-windows {places.windows} --heldout-length {places.length}"
+
+
+def league_points(wildcards):
+    return PLAN.league.curve_points(league_run_of(wildcards))
+
+
+def league_files(wildcards):
+    """Every run; with ``partial`` those that are there, as they are, and none is started."""
+    files = [league_file(run) for run in PLAN.league.runs]
+    if STUDY.league and STUDY.league.partial:
+        return [before_update(file) for file in files if Path(file).is_file()]
+    return files
+
+
+def optimum_name():
+    """What the enumerated problems are called: halves-8."""
+    return f"{PLAN.league.optimum.units}-{PLAN.league.optimum.count}" if STUDY.optimum else "none"
+
+
+def optimum_method(wildcards):
+    """The first allocator names the bank; the plan checked that the others share it."""
+    return SimpleNamespace(model=wildcards.model, method=base_of(STUDY, PLAN.league.optimum.methods[0]))
+
+
+def optimum_bank(wildcards):
+    return bank_file(optimum_method(wildcards))
+
+
+def optimum_bank_index(wildcards):
+    return bank_index(optimum_method(wildcards))
+
+
+def optimum_fold(wildcards):
+    return fold_file(optimum_method(wildcards))
+
+
+def optimum_sources(wildcards):
+    return sources("ramp/optimum_run.py", PLAN.method_file(behind(wildcards).method))
+
+
+def optimum_seeds(wildcards):
+    """Seeds of an allocator: one where nothing is drawn."""
+    seeds = PLAN.league.optimum.seeds
+    return seeds[:1] if base_of(STUDY, wildcards.allocator) in STUDY.deterministic else seeds
+
+
+def optimum_enumerations(wildcards):
+    return [f"{R}/optimum/{model}/{optimum_name()}.json" for model in PLAN.league.optimum.models]
+
+
+def optimum_files(wildcards):
+    here = PLAN.league.optimum
+    return [f"{R}/optimum/{model}/{optimum_name()}/{name}.json" for model in here.models for name in here.methods]
+
+
+def league_tables():
+    """Tables of the league and the optimum: made where the study has them, else taken as they are, if at all."""
+    found = []
+    for section, names in ((STUDY.league, LEAGUE_RECORDS), (STUDY.optimum, OPTIMUM_RECORDS)):
+        made = section is not None and STUDY.records != "published" and not draws_only()
+        for name in names:
+            file = f"{RECORDS}/{name}.csv"
+            if made:
+                found.append(file)
+            elif Path(file).is_file():
+                found.append(before_update(file))
+    return found
+
+
+def optimum_places(wildcards):
+    """Windows and length of the enumerated text."""
+    places = PLAN.league.optimum.text
+    return f"--windows {places.windows} --length {places.length}"
+
+
+def optimum_widths(wildcards):
+    return PLAN.league.optimum.widths
+
+
+def optimum_budgets(wildcards):
+    return [f"{budget:g}" for budget in PLAN.league.optimum.budgets]
+
+
+def optimum_checkpoints(wildcards):
+    return PLAN.league.optimum.checkpoints
