@@ -41,6 +41,7 @@ GPTQ, AWQ, AUTOAWQ = "gptqmodel_gptq", "gptqmodel_awq", "autoawq_awq"
 
 PIECES: dict[str, Planned] = {
     "bank": Planned("bank", "benchmarks", model=True),
+    "evaluation": Planned("evaluation", "benchmarks", model=True),
     "memory": Planned("memory", "benchmarks"),
     "growth": Planned("growth", "benchmarks"),
     "gptq_block_7b": Planned("gptq_block", "benchmarks", package=GPTQ),

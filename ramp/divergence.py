@@ -183,25 +183,32 @@ class Scorer:
         grown = torch.empty(len(hidden), dtype=self.wide, device=self.device)
         vocab = len(self.head)
         read = hidden - self.hidden[first : first + len(hidden)] if self.by_difference else hidden
+        room = torch.empty(0, dtype=self.wide, device=self.device)
         for piece in slices(len(read), vocab, self.device):
             products = linear(read[piece], self.head)  # (slice, vocab): d or z
             for tile in tiles(len(products), vocab, self.device):
-                start = piece.start + tile.start
-                here = slice(start, start + tile.stop - tile.start)
-                rows = slice(first + here.start, first + here.stop)
+                count, start = tile.stop - tile.start, piece.start + tile.start
+                rows = slice(first + start, first + start + count)
                 if self.by_difference:
-                    grown[here] = self._log_mean_exp(products[tile], rows)
+                    if len(room) < 2 * count:
+                        room = torch.empty(2 * count, vocab, dtype=self.wide, device=self.device)
+                    found = self._log_mean_exp(products[tile], rows, room)
                 else:
-                    grown[here] = log_sum_exp_(products[tile]) - self.log_sum[rows]
+                    found = log_sum_exp_(products[tile]) - self.log_sum[rows]
+                grown[start : start + count] = found
         return grown
 
-    def _log_mean_exp(self, products: Tensor, rows: slice) -> Tensor:
-        """log E[exp d] of a tile of d (tile, vocab); ``exp`` is shifted only where it leaves float32's range."""
-        p, d = self.p[rows].to(self.wide), products.to(self.wide)
+    def _log_mean_exp(self, products: Tensor, rows: slice, room: Tensor) -> Tensor:
+        """log E[exp d] of a tile of d (tile, vocab); ``exp`` is shifted only where it leaves float32's range.
+
+        room: (at least 2 * tile, vocab) in ``wide``, written again for each tile: fresh memory for both factors costs
+        more than filling it.
+        """
+        count = len(products)
+        d, p = room[:count].copy_(products), room[count : 2 * count].copy_(self.p[rows])
         found = (torch.linalg.vecdot(p, d.exp_()) / self.mass[rows]).log()
         if not bool(torch.isfinite(found).all()):
-            d = products.to(self.wide)
-            top = d.amax(-1, keepdim=True)
+            top = d.copy_(products).amax(-1, keepdim=True)
             found = (torch.linalg.vecdot(p, d.sub_(top).exp_()) / self.mass[rows]).log() + top[:, 0]
         return found
 
