@@ -46,6 +46,7 @@ GPTQ, AWQ, AUTOAWQ = "gptqmodel_gptq", "gptqmodel_awq", "autoawq_awq"
 
 PIECES: dict[str, Planned] = {
     "bank": Planned("bank", "benchmarks", model=True),
+    "evaluation": Planned("evaluation", "benchmarks", model=True),
     "memory": Planned("memory", "benchmarks"),
     "growth": Planned("growth", "benchmarks"),
     "sac_cartpole": Planned("sac_reference", "benchmarks", "--tasks CartPole-v1"),

@@ -196,9 +196,17 @@ class Bank:
 
     def quantized(self, linear: str, bits: int, device: torch.device | str = "cpu") -> QuantizedLinear:
         """One entry, unpacked on ``device``; ``BankError`` for a linear or width that the bank lacks."""
+        return self.unpack(linear, bits, self.packed(linear, bits, device))
+
+    def packed(self, linear: str, bits: int, device: torch.device | str = "cpu") -> list[Tensor]:
+        """``PARTS`` of one entry on ``device``; ``BankError`` for a linear or width that the bank lacks."""
         if linear not in self._entries or bits not in self.widths:
             raise BankError(f"the bank {self.path} has no {linear} at {bits} bits (widths: {list(self.widths)})")
-        codes, scales, zeros = (self._file.get_tensor(f"{linear}/{bits}/{part}").to(device) for part in PARTS)
+        return [self._file.get_tensor(f"{linear}/{bits}/{part}").to(device) for part in PARTS]
+
+    def unpack(self, linear: str, bits: int, packed: Sequence[Tensor]) -> QuantizedLinear:
+        """An entry from its ``PARTS``, on their device."""
+        codes, scales, zeros = packed
         group_size = self._entries[linear].group_size
         d_in = scales.shape[1] * group_size
         return from_tensors(codes, scales, zeros, bits=bits, group_size=group_size, d_in=d_in)
@@ -250,12 +258,32 @@ class Bank:
 
 
 class Assembler:
-    """Writes allocations into one model, in place; between two calls nobody else may write into its linears."""
+    """Writes allocations into one model, in place; between two calls nobody else may write into its linears.
 
-    def __init__(self, bank: Bank, model: PreTrainedModel) -> None:
+    On a processor from the bank's de-quantized weights; on a GPU from packed ones, which stay on it within ``room``
+    bytes (default: half of what is free there), so that a whole new allocation does not cross the bus.
+    """
+
+    def __init__(self, bank: Bank, model: PreTrainedModel, room: int | None = None) -> None:
         self.bank, self.model = bank, model
         self._weights: dict[str, Any] = {x.name: model.get_submodule(x.name).weight for x in bank.linears}
         self._held: dict[str, int] = {}  # what each linear holds now
+        self._packed: dict[tuple[str, int], list[Tensor]] = {}
+        device = next(iter(self._weights.values())).device
+        if room is None and device.type == "cuda":
+            room = torch.cuda.mem_get_info(device)[0] // 2
+        self._room = room or 0
+
+    def unpacked(self, name: str, bits: int, device: torch.device) -> QuantizedLinear:
+        """An entry on ``device``, from the packed copy there if there is one; makes one while there is room."""
+        packed = self._packed.get((name, bits))
+        if packed is None:
+            packed = self.bank.packed(name, bits, device)
+            size = sum(each.nbytes for each in packed)
+            if size <= self._room:
+                self._room -= size
+                self._packed[name, bits] = packed
+        return self.bank.unpack(name, bits, packed)
 
     @torch.no_grad()
     def __call__(self, bits: Mapping[str, int]) -> int:
@@ -269,8 +297,8 @@ class Assembler:
             self._held.pop(name, None)  # an interruption in the middle must not leave a wrong memory
             if weight.device.type == "cpu":
                 new = self.bank.dequantize(name, bits[name], weight.dtype)
-            else:  # packed bytes cross over, and the device unpacks them
-                new = self.bank.quantized(name, bits[name], weight.device).dequantize(weight.dtype)
+            else:
+                new = self.unpacked(name, bits[name], weight.device).dequantize(weight.dtype)
             weight.copy_(new)
             self._held[name] = bits[name]
         return len(changed)

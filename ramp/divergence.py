@@ -5,8 +5,8 @@ head multiplies slices of some hundred tokens, and on a processor the softmax wo
 stay in the second-level cache: half the time of whole slices, measured at 49,152 words on one core.
 
 ``nll_and_kl`` is the plain form, used for every reported number. ``Scorer`` is the fast form for searches: the
-reference is fixed, so sum p log p is one number per token and a candidate costs a log-sum-exp and a dot
-product, KL = sum p log p + logsumexp(z) - sum p z.
+reference and the head are fixed, so a candidate costs a log-sum-exp over the vocabulary and a dot product of the
+hidden size.
 """
 
 from __future__ import annotations
@@ -101,12 +101,20 @@ def head_weight(model: PreTrainedModel) -> Tensor:
 class Scorer:
     """KL and NLL of candidates against one fixed float model on fixed windows.
 
-    Holds, per scored token, the float model's probabilities in bfloat16 and one number, sum p log p of those
-    very rounded, renormalised probabilities: the score is an exact KL for a reference that differs from the
-    float model's by bfloat16 rounding of p, which is unbiased, and moves the mean KL by less than 1e-3 of
-    itself (tests/unit/test_divergence.py measures it against float64).
+    What is searched are the linears of the blocks; embedding and head are the float model's own. So sum p z over the
+    vocabulary, p the float model's probabilities and z = W h a candidate's logits, is the dot product of h with
+    E[W] = sum p W, one row of the hidden size per token, computed once. What is left is the growth of the log-sum-exp,
 
-    Memory: windows * (length - 1) * vocab * 2 bytes on the model's device (200 MB for 2,048 tokens of SmolLM2).
+        KL = (logsumexp z - logsumexp z_float) - (h - h_float) E[W],
+
+    in one of two forms. In float32 and wider the logits are exact enough: ``logsumexp`` of them, no table is kept. In
+    bfloat16 a logit of 20 is rounded by up to 0.06, which is more than what is measured, and the head multiplies
+    h - h_float instead, whose products d are small and rounded in proportion: the growth is log E[exp d]. That form
+    holds p in bfloat16, renormalised: an exact KL for a reference that differs from the float model's by rounding of
+    p, which is unbiased (tests/unit/test_divergence.py measures both forms against float64).
+
+    Memory on the model's device: tokens * (hidden * 8 + vocab * 2) bytes in bfloat16 (208 MB for 2,048 tokens of
+    SmolLM2), without the second term in float32.
     """
 
     nll_float: float
@@ -117,53 +125,116 @@ class Scorer:
         """Run the float model once over ``windows``, int64 (windows, length)."""
         self.device = next(float_model.parameters()).device
         self.windows = check_windows(windows, float_model.config).to(self.device)
-        count, length = self.windows.shape
-        head = head_weight(float_model)
-        vocab = head.shape[0]
-        scored = count * (length - 1)
+        self.head = head_weight(float_model)
+        self.wide = torch.promote_types(self.head.dtype, torch.float32)  # what sums and references are held in
+        self.by_difference = self.head.dtype != self.wide
+        size = self.head.shape[1]
+        scored = self.windows.shape[0] * (self.windows.shape[1] - 1)
+        self.hidden = torch.empty(scored, size, dtype=self.head.dtype, device=self.device)  # of the float model
+        self.mean_row = torch.empty(scored, size, dtype=self.wide, device=self.device)  # E[W]
+        self.log_sum = torch.empty(scored, dtype=self.wide, device=self.device)  # logsumexp of the float logits
+        self.nll = torch.empty_like(self.log_sum)
         self.targets = self.windows[:, 1:].reshape(-1)  # (tokens,)
-        self.p = torch.empty(scored, vocab, dtype=torch.bfloat16, device=self.device)
-        self.mass = torch.empty(scored, dtype=torch.float32, device=self.device)  # sum of the rounded p
-        self.negentropy = torch.empty_like(self.mass)  # sum p log p of the renormalised p
-        nll = torch.empty_like(self.mass)
-        for rows, logits in self._logits(float_model):
-            log_p = torch.log_softmax(logits.float(), dim=-1)  # (tile, vocab)
-            nll[rows] = -log_p.gather(1, self.targets[rows, None])[:, 0]
-            self.p[rows] = log_p.exp()
-            p = self.p[rows].float()
-            mass = p.sum(-1)
-            self.mass[rows] = mass
-            self.negentropy[rows] = torch.special.entr(p).sum(-1).neg() / mass - mass.log()
-        self.nll_float = float(nll.double().mean())
-        if not torch.isfinite(nll).all():
+        for rows, hidden in self._hidden_states(float_model):
+            self.hidden[rows] = hidden
+        self._allocate(scored)
+        head = self.head.to(self.wide)
+        for part in slices(scored, len(head), self.device):
+            logits = linear(self.hidden[part].to(self.wide), head)  # (slice, vocab)
+            log_sum = torch.logsumexp(logits, dim=-1)
+            self.log_sum[part] = log_sum
+            self.nll[part] = log_sum - logits.gather(1, self.targets[part, None])[:, 0]
+            self.mean_row[part] = self._describe(part, logits.sub_(log_sum[:, None]).exp_(), head) @ head
+        self.nll_float = float(self.nll.double().mean())
+        if not torch.isfinite(self.nll).all():
             raise EvaluationError("the float model gives logits that are not finite on the search windows")
 
-    def _logits(self, model: PreTrainedModel) -> Iterator[tuple[slice, Tensor]]:
-        """(which scored tokens, their logits (tile, vocab) in the model's dtype), tile by tile."""
-        head = head_weight(model)
-        vocab, per_window = self.p.shape[1], self.windows.shape[1] - 1
+    def _allocate(self, scored: int) -> None:
+        """Make room for what ``_describe`` keeps of ``scored`` tokens."""
+        if self.by_difference:
+            self.p = torch.empty(scored, len(self.head), dtype=torch.bfloat16, device=self.device)
+            self.mass = torch.empty_like(self.log_sum)  # sum of the rounded p
+
+    def _describe(self, part: slice, p: Tensor, head: Tensor) -> Tensor:
+        """Keep what ``_growth`` needs of the float model's probabilities p (slice, vocab); return p as E takes it.
+
+        p and the head (vocab, hidden) are in ``wide``; p may be overwritten.
+        """
+        if not self.by_difference:
+            return p
+        self.p[part] = p
+        p = self.p[part].to(self.wide)
+        self.mass[part] = p.sum(-1)
+        return p.div_(self.mass[part, None])
+
+    def _final_hidden(self, model: PreTrainedModel, part: slice) -> Tensor:
+        """Hidden states after the final norm of one batch of windows, (batch, length, hidden)."""
+        return final_hidden(model, self.windows[part])
+
+    def _hidden_states(self, model: PreTrainedModel) -> Iterator[tuple[slice, Tensor]]:
+        """(which scored tokens, their final hidden states (tokens, hidden)), batch by batch."""
+        per_window = self.windows.shape[1] - 1
         for part in batches(self.windows, self.device):
-            hidden = final_hidden(model, self.windows[part])[:, :-1]  # the last position predicts nothing
-            hidden = hidden.reshape(-1, hidden.shape[-1])  # (tokens, hidden)
-            for piece in slices(len(hidden), vocab, self.device):
-                logits = linear(hidden[piece], head)  # (slice, vocab)
-                first = part.start * per_window + piece.start
-                for tile in tiles(len(logits), vocab, self.device):
-                    yield slice(first + tile.start, first + tile.stop), logits[tile]
+            hidden = self._final_hidden(model, part)[:, :-1]  # the last position predicts nothing
+            yield slice(part.start * per_window, part.stop * per_window), hidden.reshape(-1, hidden.shape[-1])
+
+    def _growth(self, hidden: Tensor, first: int) -> Tensor:
+        """logsumexp z - logsumexp z_float of tokens ``first`` and on: (tokens,) in ``wide``."""
+        grown = torch.empty(len(hidden), dtype=self.wide, device=self.device)
+        vocab = len(self.head)
+        read = hidden - self.hidden[first : first + len(hidden)] if self.by_difference else hidden
+        room = torch.empty(0, dtype=self.wide, device=self.device)
+        for piece in slices(len(read), vocab, self.device):
+            products = linear(read[piece], self.head)  # (slice, vocab): d or z
+            for tile in tiles(len(products), vocab, self.device):
+                count, start = tile.stop - tile.start, piece.start + tile.start
+                rows = slice(first + start, first + start + count)
+                if self.by_difference:
+                    if len(room) < 2 * count:
+                        room = torch.empty(2 * count, vocab, dtype=self.wide, device=self.device)
+                    found = self._log_mean_exp(products[tile], rows, room)
+                else:
+                    found = log_sum_exp_(products[tile]) - self.log_sum[rows]
+                grown[start : start + count] = found
+        return grown
+
+    def _log_mean_exp(self, products: Tensor, rows: slice, room: Tensor) -> Tensor:
+        """log E[exp d] of a tile of d (tile, vocab); ``exp`` is shifted only where it leaves float32's range.
+
+        room: (at least 2 * tile, vocab) in ``wide``, written again for each tile: fresh memory for both factors costs
+        more than filling it.
+        """
+        count = len(products)
+        d, p = room[:count].copy_(products), room[count : 2 * count].copy_(self.p[rows])
+        found = (torch.linalg.vecdot(p, d.exp_()) / self.mass[rows]).log()
+        if not bool(torch.isfinite(found).all()):
+            top = d.copy_(products).amax(-1, keepdim=True)
+            found = (torch.linalg.vecdot(p, d.sub_(top).exp_()) / self.mass[rows]).log() + top[:, 0]
+        return found
+
+    def _check_head(self, model: PreTrainedModel) -> None:
+        head = head_weight(model)
+        if head is not self.head and not torch.equal(head, self.head):
+            raise EvaluationError(
+                "the candidate's output head is not the float model's, which this scorer takes for granted: "
+                "use ramp.evaluation for models whose head changes"
+            )
 
     @torch.inference_mode()
     def score(self, model: PreTrainedModel) -> Score:
-        """Mean KL(float || model) and NLL over the scored positions; ``tokens`` are forward tokens."""
-        kl = torch.empty_like(self.mass)
-        nll = torch.empty_like(self.mass)
-        for rows, logits in self._logits(model):
-            z = logits.float()  # (tile, vocab)
-            z -= z.amax(-1, keepdim=True)  # in place, and no tile is read twice: log-sum-exp without a second table
-            expected = torch.linalg.vecdot(self.p[rows].float(), z) / self.mass[rows]  # sum p z
-            at_target = z.gather(1, self.targets[rows, None])[:, 0]
-            log_sum = z.exp_().sum(-1).log()
-            kl[rows] = self.negentropy[rows] + log_sum - expected
-            nll[rows] = log_sum - at_target
+        """Mean KL(float || model) and NLL over the scored positions; ``tokens`` are forward tokens.
+
+        ``EvaluationError`` for a model whose output head is not the float model's.
+        """
+        self._check_head(model)
+        kl = torch.empty_like(self.log_sum)
+        nll = torch.empty_like(self.log_sum)
+        for rows, hidden in self._hidden_states(model):
+            grown = self._growth(hidden, rows.start)
+            moved = hidden.to(self.wide) - self.hidden[rows].to(self.wide)  # (tokens, hidden)
+            kl[rows] = grown - torch.linalg.vecdot(self.mean_row[rows], moved)
+            at_target = self.head[self.targets[rows]].to(self.wide)
+            nll[rows] = self.nll[rows] + grown - torch.linalg.vecdot(at_target, moved)
         mean_nll = float(nll.double().mean())
         return Score(
             kl=float(kl.double().mean()),
@@ -171,6 +242,12 @@ class Scorer:
             nll=mean_nll,
             tokens=self.windows.numel(),
         )
+
+
+def log_sum_exp_(z: Tensor) -> Tensor:
+    """logsumexp over the last axis (tile, vocab) -> (tile,); overwrites ``z``, so that no tile is read twice."""
+    top = z.amax(-1, keepdim=True)
+    return z.sub_(top).exp_().sum(-1).log() + top[:, 0]
 
 
 def check_windows(windows: Tensor, config: Any) -> Tensor:

@@ -67,8 +67,8 @@ def check_proxy(path: Path, method: Allocator) -> None:
 def build_problem(args: Any, state: State) -> Problem:
     """The problem on a real model: bank, folded float model, two scorers, features, proxy."""
     from ramp.bank import Bank
-    from ramp.divergence import Scorer
     from ramp.folding import folded_float_model, load_fold
+    from ramp.prefix import PrefixScorer, block_names
     from ramp.text import token_windows
 
     config = read_config(args.model_dir)
@@ -81,7 +81,7 @@ def build_problem(args: Any, state: State) -> Problem:
     scorers = {}
     for text, path in (("search", args.search_text), ("selection", args.selection_text)):
         windows = token_windows(tokenizer, path, length=args.search_length, count=args.search_windows)
-        scorers[text] = Scorer(model, windows)
+        scorers[text] = PrefixScorer(model, windows)
     if [linear.name for linear in bank.linears] != [linear.name for linear in linears]:
         raise AllocationError(f"{args.bank} is the bank of another model than {args.model_dir}: pass its own")
     widths = tuple(int(width) for width in bank.widths)
@@ -89,7 +89,7 @@ def build_problem(args: Any, state: State) -> Problem:
     def scored(text: str) -> Callable[[np.ndarray], Score]:
         def score(choice: np.ndarray) -> Score:
             bank.assemble(model, choice)  # in place; writes only what changed since the last one
-            return scorers[text].score(model)
+            return scorers[text].score(model, block_names(linears, choice))
 
         return score
 

@@ -142,6 +142,23 @@ def test_assembling(rtn: Bank, tiny_qwen2_dir: Path, resident: int) -> None:
     assert bool(bank._resident) == bool(resident)
 
 
+def test_packed_copies_on_a_device_are_bounded_and_equal(rtn: Bank, tiny_qwen2_dir: Path) -> None:
+    """What a GPU's path keeps; here the device is the processor."""
+    model, here = load_float(tiny_qwen2_dir), torch.device("cpu")
+    sizes = {(x.name, bits): int(size) for x, row in zip(rtn.linears, rtn.bytes(), strict=True)
+             for bits, size in zip(WIDTHS, row, strict=True)}  # fmt: skip
+    room = sum(sizes.values()) // 2
+    assembler = bank_module.Assembler(rtn, model, room=room)
+    for _ in range(2):
+        for name, bits in sizes:
+            assert torch.equal(
+                assembler.unpacked(name, bits, here).dequantize(), rtn.quantized(name, bits).dequantize()
+            )
+    kept = sum(sizes[key] for key in assembler._packed)
+    assert room - max(sizes.values()) < kept <= room
+    assert not bank_module.Assembler(rtn, model)._room  # a processor keeps de-quantized weights instead
+
+
 def test_assembling_by_index_and_switching_models(rtn: Bank, tiny_qwen2_dir: Path) -> None:
     bank, n = Bank(rtn.path), len(rtn.linears)
     first, second = load_float(tiny_qwen2_dir), load_float(tiny_qwen2_dir)

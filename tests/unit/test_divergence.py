@@ -12,6 +12,7 @@ from scipy.special import log_softmax, rel_entr
 import ramp.divergence as divergence
 from ramp.divergence import EvaluationError, Scorer, nll_and_kl
 from ramp.models import load_float
+from ramp.topk import TopKScorer
 
 
 def logits(tokens: int, vocab: int, seed: int, scale: float = 4.0) -> torch.Tensor:
@@ -137,3 +138,61 @@ def test_tied_heads_and_bfloat16(tiny_qwen2_dir, windows):
 def test_bad_windows_are_refused(model, shape, fill, says):
     with pytest.raises(EvaluationError, match=says):
         Scorer(model, torch.full(shape, fill, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_far_candidates_keep_a_finite_divergence(model, windows, dtype):
+    """Logits that move by hundreds leave the range of exp without a shift."""
+    own = copy.deepcopy(model).to(dtype)
+    scorer = Scorer(own, windows[:4])
+    far = copy.deepcopy(own)
+    with torch.no_grad():
+        far.model.norm.weight *= 200
+    kl, nll = plain_score(own, far, windows[:4])
+    assert kl > 90
+    score = scorer.score(far)
+    assert score.kl == pytest.approx(kl, rel=0.01)
+    assert score.nll == pytest.approx(nll, rel=0.01)
+
+
+def test_bfloat16_does_not_round_the_difference_away(model, windows):
+    """Logits of 20 in bfloat16 are off by 0.06, their differences are not: float64 from the very same states."""
+    own = copy.deepcopy(model).bfloat16()
+    with torch.no_grad():
+        own.lm_head.weight *= 8
+    candidate = disturbed(own, 0.02)
+    with torch.no_grad():
+        p, q = (
+            (m.model(windows).last_hidden_state[:, :-1].double() @ own.lm_head.weight.double().T).log_softmax(-1)
+            for m in (own, candidate)
+        )
+    assert p.min() < -15
+    assert Scorer(own, windows).score(candidate).kl == pytest.approx(
+        float((p.exp() * (p - q)).sum(-1).mean()), rel=2e-3
+    )
+
+
+def test_a_candidate_with_another_head_is_refused(model, windows):
+    other = copy.deepcopy(model)
+    scorer = Scorer(model, windows)
+    scorer.score(other)  # an equal head in other memory
+    with torch.no_grad():
+        other.lm_head.weight[0, 0] += 1
+    with pytest.raises(EvaluationError, match="head is not the float model's"):
+        scorer.score(other)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_top_k_approaches_the_divergence_from_below(model, windows, dtype):
+    own = copy.deepcopy(model).to(dtype)
+    candidate = disturbed(own, 0.1)
+    full = Scorer(own, windows).score(candidate)
+    vocab = own.config.vocab_size
+    found = [TopKScorer(own, windows, k).score(candidate) for k in (1, 16, 128, vocab)]
+    kls = [score.kl for score in found]
+    assert kls == sorted(kls)  # the finer the partition, the more is seen
+    assert kls[0] < 0.9 * full.kl  # and one word alone misses some of it
+    assert found[-1].kl == pytest.approx(full.kl, rel=2e-3)
+    assert found[-1].nll == pytest.approx(full.nll, rel=1e-5)
+    with pytest.raises(EvaluationError, match="top_k of 0"):
+        TopKScorer(own, windows, 0)
