@@ -116,6 +116,10 @@ class Allocator:
     skip: Callable[[], str | None] = never_skip
     proxy: str = "fisher"  # what problem.use_proxy() gives: one of PROXIES
 
+    def sensitivities(self, bank: str) -> str:
+        """Name of its sensitivities on the bank ``{fold}-{quantizer}``, in R/sensitivity/{model}; Fisher's is bare."""
+        return f"{bank}.json" if self.proxy == "fisher" else f"{bank}-{self.proxy}.json"
+
 
 @dataclass(frozen=True)
 class Package:

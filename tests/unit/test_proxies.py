@@ -192,8 +192,8 @@ def test_an_unknown_kind_is_refused_with_the_nearest(tmp_path: Path) -> None:
 def test_sensitivities_lie_where_their_kind_says() -> None:
     """Fisher's keep the path that they always had."""
     plan = plan_of("smoke.yaml", methods=["rtn", "knapsack", "knapsack_error", "knapsack_kl", "greedy_kl", "ramp"])
-    stems = {name: plan.sensitivities_of(name) for name in plan.allocators}
-    assert stems["knapsack"] == stems["ramp"] == plan.sensitivities_of("ramp_transfer") == "awq-gptq"
-    assert stems["knapsack_error"] == "awq-gptq-error"
-    assert stems["knapsack_kl"] == "awq-gptq-kl"
-    assert stems["greedy_kl"] == "awq-gptq-kl_cheapest"
+    names = {name: plan.sensitivities_of(name) for name in plan.allocators}
+    assert names["knapsack"] == names["ramp"] == plan.sensitivities_of("ramp_transfer") == "awq-gptq.json"
+    assert names["knapsack_error"] == "awq-gptq-error.json"
+    assert names["knapsack_kl"] == "awq-gptq-kl.json"
+    assert names["greedy_kl"] == "awq-gptq-kl_cheapest.json"

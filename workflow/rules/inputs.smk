@@ -86,7 +86,7 @@ def bank_index(wildcards):
 
 def sensitivity_file(wildcards):
     """The additive sensitivities that a method names."""
-    return f"{R}/sensitivity/{wildcards.model}/{PLAN.sensitivities_of(wildcards.method)}.json"
+    return f"{R}/sensitivity/{wildcards.model}/{PLAN.sensitivities_of(wildcards.method)}"
 
 
 def proxy_module(wildcards):

@@ -237,10 +237,10 @@ class Plan:
         return f"{chosen.fold}-{chosen.quantizer}"
 
     def sensitivities_of(self, method: str) -> str:
-        """Stem of the file that an allocator reads: ``{bank}``, or ``{bank}-{proxy}`` where it names another kind."""
+        """Name of the file of additive sensitivities that an allocator reads."""
         chosen = self.methods[self._registered(method)]
-        proxy = chosen.proxy if isinstance(chosen, Allocator) else "fisher"
-        return self.bank_of(method) + ("" if proxy == "fisher" else f"-{proxy}")
+        assert isinstance(chosen, Allocator)  # asked of allocators only
+        return chosen.sensitivities(self.bank_of(method))
 
     def _registered(self, method: str) -> str:
         return self.study.transfer.method if method == self.transferred else method
