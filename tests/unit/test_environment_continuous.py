@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from stable_baselines3.common.env_checker import check_env as check_for_stable_baselines
 
@@ -54,6 +54,7 @@ def test_others_make_it_by_name(name: str) -> None:
     assert problem.is_feasible(info["choice"])
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1), st.integers(2, 6), st.integers(0, 4))
 def test_the_map_is_haqs(action: float, low: int, more: int) -> None:
     high = low + more
@@ -65,6 +66,7 @@ def test_the_map_is_haqs(action: float, low: int, more: int) -> None:
         assert low + index == bits
 
 
+@settings(deadline=None)
 @given(st.integers(1, 9).flatmap(lambda count: st.tuples(st.integers(0, count - 1), st.just(count))))
 def test_the_middle_of_a_share_stands_for_its_width(pair: tuple[int, int]) -> None:
     assert width_index(middle(*pair), pair[1]) == pair[0]
