@@ -80,6 +80,16 @@ class League:
             found |= {int(evals) for evals in runs[runs["run_evals"].isin(self._reading(runs))]["evals"]}
         return sorted(found)
 
+    def finals(self, model: str) -> list[int]:
+        """Checkpoints at which runs of a model end, ascending."""
+        return self._reading(self._of(model))
+
+    def headline(self, model: str) -> int:
+        """Of these the one that most searches reach; 0 where there is none."""
+        rows = self._of(model)
+        reach = {evals: rows[rows["evals"] == evals]["allocator"].nunique() for evals in self.finals(model)}
+        return max(reach, key=lambda evals: (reach[evals], evals), default=0)
+
     def level(self, model: str, budget: float, allocator: str) -> float | None:
         """Held-out KL of a method that needs no search (one evaluation at most); None for one that searches."""
         rows = self._of(model)
@@ -125,7 +135,7 @@ class League:
     @staticmethod
     def _reading(rows: pd.DataFrame) -> list[int]:
         """Runs that reach their last checkpoint: their earlier rows are checkpoints, not ends."""
-        return [int(run) for run, part in rows.groupby("run_evals") if (part["evals"] == part["run_evals"]).any()]
+        return sorted(int(run) for run, part in rows.groupby("run_evals") if (part["evals"] == run).any())
 
     def _sums(self, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Held-out sums [seeds, windows] and tokens [windows] of some rows of one cell."""

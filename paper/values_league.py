@@ -42,7 +42,7 @@ def _league(study: Study) -> Items:
     yield "league.runs", f"{len(runs):,} runs"
     said = []
     for model in league.models:
-        last = max(league.checkpoints(model), default=0)
+        last = league.headline(model)
         found = {name: league.ratio(model, last, name) for name in league.allocators(model) if name != BAR}
         ratios = {name: ratio for name, ratio in found.items() if ratio is not None}
         if not ratios:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from paper.league import BAR, League, reading
+from typing import Any
+
+from paper.intervals import Estimate
+from paper.league import BAR, Cell, League, reading
 from paper.naming import method_title, model_title
 from paper.study import Study
 from paper.tables.model import Column, Row, Table
@@ -17,46 +20,31 @@ ABSENT = "No league is in these records (snakemake league)."
 
 
 def league_table(study: Study) -> Table:
-    """One line per model, budget and allocator, at the last checkpoint."""
+    """One line per model, budget and allocator, where searches end."""
     league = League(study)
     rows = []
     for model in league.models:
-        last = max(league.checkpoints(model), default=0)
         for budget in league.budgets(model):
-            bar = league.cell(model, budget, last, BAR)
-            for allocator in league.allocators(model):
-                cell = league.cell(model, budget, last, allocator)
-                if cell is None:
-                    continue
-                tokens = cell.mean("tokens")
-                rows.append(
-                    Row(
-                        {
-                            "model": model_title(model),
-                            "budget": f"{budget:g}",
-                            "allocator": league.title(allocator),
-                            "seeds": str(len(cell.rows)),
-                            "evals": cell.mean("spent"),
-                            "tokens": None if tokens is None else tokens / 1000,
-                            "start": cell.mean("kl_start_held"),
-                            "search": cell.mean("kl_search"),
-                            "held": cell.held,
-                            "gain": None if allocator == BAR else league.against(cell, bar),
-                            "reading": "" if allocator == BAR else reading(league.against(cell, bar)),
-                        },
-                        f"{model} {budget:g}",
-                    )
-                )
+            for end in league.finals(model):
+                bar = league.cell(model, budget, end, BAR)
+                for allocator in league.allocators(model):
+                    cell = league.cell(model, budget, end, allocator)
+                    if cell is not None:
+                        own = None if allocator == BAR else league.against(cell, bar)
+                        name = {"model": model_title(model), "budget": f"{budget:g}", "end": f"{end:,}"}
+                        name["allocator"] = league.title(allocator)
+                        rows.append(Row({**name, **_cells(cell, own)}, f"{model} {budget:g} {end}"))
     return Table(
         name="league",
-        title="The league at its last checkpoint: KL to the float model on held-out text of each allocator's "
+        title="The league where its searches end: KL to the float model on held-out text of each allocator's "
         f"incumbent, and its paired difference to the {method_title(BAR)}; below 0 the allocator is better.",
         columns=(
             Column("model", "model", align="left"),
             Column("budget", "budget", "bits"),
+            Column("end", "allowed", "evaluations"),
             Column("allocator", "allocator", align="left", width="1fr"),
             Column("seeds", "seeds"),
-            Column("evals", "evaluations", digits=0),
+            Column("evals", "spent", "evaluations", digits=0),
             Column("tokens", "tokens", "thousands", digits=0),
             Column("start", "KL start", "held-out", digits=4),
             Column("search", "KL", "search", digits=4),
@@ -68,6 +56,20 @@ def league_table(study: Study) -> Table:
         footnotes=(RULE,) if rows else (),
         absent=ABSENT,
     ).filled()
+
+
+def _cells(cell: Cell, gain: Estimate | None) -> dict[str, Any]:
+    tokens = cell.mean("tokens")
+    return {
+        "seeds": str(len(cell.rows)),
+        "evals": cell.mean("spent"),
+        "tokens": None if tokens is None else tokens / 1000,
+        "start": cell.mean("kl_start_held"),
+        "search": cell.mean("kl_search"),
+        "held": cell.held,
+        "gain": gain,
+        "reading": reading(gain),
+    }
 
 
 def league_summary_table(study: Study) -> Table:

@@ -82,6 +82,8 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_league_is_read_at_its_last_checkpoint_and_paired_with_the_knapsack(records: Path) -> None:
     league = League(Study.read(records))
     assert league.checkpoints(SOURCE) == [10, 20]
+    assert league.finals(SOURCE) == [20]
+    assert league.headline(SOURCE) == 20
     cell, bar = (league.cell(SOURCE, 4.0, 20, name) for name in ("ramp", "knapsack"))
     assert cell is not None
     assert bar is not None
@@ -106,6 +108,22 @@ def test_the_summary_has_a_column_per_checkpoint(records: Path) -> None:
     assert [row.cells["allocator"] for row in table.rows] == ["random search", "RAMP (ours)"]
     assert table.rows[1].cells["20"].value == pytest.approx(0.804)
     assert table.rows[1].cells["budgets"] == "3.25, 3.5, 4"
+
+
+def test_longer_runs_of_some_do_not_hide_the_others(tmp_path: Path) -> None:
+    """At a checkpoint that two runs reach the shorter one counts; where only one search ends it stands with the bar."""
+    tables = league_records()
+    longer = [{**row, "run_evals": 40, "kl_held": 0.1} for row in tables["league"] if row["allocator"] == "ramp"]
+    longer += [{**row, "evals": 40, "spent": 40} for row in longer if row["evals"] == 20]
+    folder = write_records(tmp_path / "records")
+    write_table(folder / "league.csv", [*tables["league"], *longer])
+    write_table(folder / "league_windows.csv", tables["league_windows"])
+    league = League(Study.read(folder))
+    assert (league.finals(SOURCE), league.headline(SOURCE)) == ([20, 40], 20)
+    cells = [league.cell(SOURCE, 4.0, 20, name) for name in ("ramp", "random_search", "knapsack")]
+    assert [int(cell.rows["run_evals"].iloc[0]) for cell in cells if cell] == [20, 20, 20]
+    late = [league.cell(SOURCE, 4.0, 40, name) for name in ("ramp", "random_search", "knapsack")]
+    assert [cell and int(cell.rows["evals"].iloc[0]) for cell in late] == [40, None, 1]
 
 
 def test_a_variant_is_compared_with_its_own_method(records: Path) -> None:
