@@ -71,7 +71,7 @@ def fold_options(wildcards):
 
 def fold_file(wildcards):
     """The fold of a row: for uniform rows, of their own width."""
-    fold = PLAN.fold_of(wildcards.method, wildcards.get("budget"))
+    fold = PLAN.fold_of(wildcards.method, getattr(wildcards, "budget", None))
     return f"{R}/folds/{wildcards.model}/{fold}.safetensors"
 
 
