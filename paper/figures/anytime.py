@@ -49,7 +49,7 @@ def anytime(study: Study) -> Figure:
                     _draw(axis, part[part["allocator"] == name], looks[name])
             style.log_axis(axis)
             _evaluations(axis)
-            axis.set_title(f"{model_title(model)}, {bits_title(budget)} bits")
+            axis.set_title(f"{model_title(model)}\n{bits_title(budget)} bits")
             if column == 0:
                 axis.set_ylabel("held-out KL\n(nats per token)")
             if row == len(models) - 1:
