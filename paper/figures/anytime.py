@@ -48,13 +48,14 @@ def anytime(study: Study) -> Figure:
                 else:
                     _draw(axis, part[part["allocator"] == name], looks[name])
             style.log_axis(axis)
-            axis.set_xscale("log")
-            axis.set_title(f"{model_title(model)}, {bits_title(budget)} bits")
+            _evaluations(axis)
+            axis.set_title(f"{model_title(model)}\n{bits_title(budget)} bits")
             if column == 0:
                 axis.set_ylabel("held-out KL\n(nats per token)")
             if row == len(models) - 1:
                 axis.set_xlabel("evaluations on search text")
-    figure.legend(handles=_handles(league, names, looks), loc="outside lower center", ncols=4)
+    levels = {name for name in names if any(league.level(m, b, name) is not None for m in models for b in budgets[m])}
+    figure.legend(handles=_handles(league, names, looks, levels), loc="outside lower center", ncols=4)
     return figure
 
 
@@ -63,6 +64,16 @@ def spread(budgets: list[float]) -> list[float]:
     if len(budgets) <= BUDGETS:
         return budgets
     return [budgets[0], budgets[len(budgets) // 2], budgets[-1]]
+
+
+def _evaluations(axis: Any) -> None:
+    """A logarithmic axis of counts, with plain numbers."""
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=12))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
 
 
 def _draw(axis: Any, curves: pd.DataFrame, look: tuple[str, str]) -> None:
@@ -84,12 +95,12 @@ def _draw(axis: Any, curves: pd.DataFrame, look: tuple[str, str]) -> None:
     axis.plot(at[0], values[:, 0].mean(), marker=marker, color=colour, markersize=5, clip_on=False)
 
 
-def _handles(league: League, names: list[str], looks: dict[str, tuple[str, str]]) -> list[Any]:
+def _handles(league: League, names: list[str], looks: dict[str, tuple[str, str]], levels: set[str]) -> list[Any]:
     from matplotlib.lines import Line2D
 
     handles = []
     for name in names:
         colour, marker = looks[name]
-        handles.append(Line2D([], [], color=colour, marker=marker, label=league.title(name)))
-    handles.append(Line2D([], [], color=style.GREY, linestyle="--", label="dashed: no search"))
+        drawn = {"linestyle": "--"} if name in levels else {"marker": marker}
+        handles.append(Line2D([], [], color=colour, label=league.title(name), **drawn))
     return handles

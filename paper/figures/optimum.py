@@ -38,6 +38,7 @@ def optimum(study: Study) -> Figure:
         axis.set_title(f"{model_title(model)}, {units_title(units)}")
         axis.set_xlabel("gap to the optimum (% of its KL)")
     titles = {name: _title(frame, name) for name in names}
+    axes[0].set_ylim(-0.6, len(names) - 0.4)
     axes[0].set_yticks(range(len(names)), [titles[name] for name in names])
     figure.legend(handles=_handles(budgets), loc="outside lower center", ncols=5)
     return figure
