@@ -231,7 +231,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise LeagueError(f"--name '{args.name}': use lower-case letters, digits and underscores")
     accepted = check_model(args.accepted)
     method, params, state = prepare(args, league=sha256_file(__file__))
-    played = play(method, params, build_problem(args, state), state, seed=args.seed, evals=args.evals)
+    played = play(method, params, build_problem(args, state, params), state, seed=args.seed, evals=args.evals)
     wall = seconds(state, played.trace)
     rows, curve = read_rows(played, args.checkpoints, wall), read_curve(played, args.curve_points)
     record = about(args, method, params, played) | {"accepted": accepted, "wall_s": wall[-1] if wall else 0.0}

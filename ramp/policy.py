@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ramp.allocators.greedy import repair
+from ramp.allocators import knapsack
+from ramp.allocators.greedy import repair, spend
 from ramp.embedding import FEATURES
 from ramp.environment import AllocationEnv, Steps
 from ramp.errors import RampError
@@ -60,6 +61,27 @@ class Policy:
         everything = np.ones_like(steps.masks)
         prices = -self.log_chances(steps.observations, everything)
         return repair(steps.actions, prices, env.problem.bytes, env.bytes.budget, always=True)
+
+    def likeliest(self, env: AllocationEnv, rounds: int = 6) -> np.ndarray:
+        """The choice [n] of most summed log-probability that the budget allows, by knapsacks; costs no evaluation.
+
+        A greedy pass cannot take back what its first linears spent. Here the log-probabilities along the last
+        solution's own states are the prices of the next knapsack, until it repeats; of all solutions the one that is
+        likeliest along its own states is kept. ``env`` must be masked.
+        """
+        sizes, budget = env.problem.bytes, env.bytes.budget
+        choice = self.allocation(env)
+        seen: list[np.ndarray] = []
+        chances: list[float] = []
+        for _ in range(rounds + 1):
+            steps = env.walk(lambda index, observation, mask, choice=choice: choice[index])
+            prices = -self.log_chances(steps.observations, np.ones_like(steps.masks))
+            seen.append(choice)
+            chances.append(-float(prices[np.arange(len(choice)), choice].sum()))
+            choice = spend(knapsack.solve(prices, sizes, budget), prices, sizes, budget, always=True)
+            if any(np.array_equal(choice, earlier) for earlier in seen):
+                break
+        return seen[int(np.argmax(chances))]
 
     def save(self, out_dir: str | Path) -> None:
         """Write ``policy.safetensors`` and ``policy.json``."""

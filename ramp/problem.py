@@ -6,7 +6,7 @@ An allocation is an integer vector ``choice`` [n]: for each linear, in forward o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -69,6 +69,10 @@ class Problem:
     proxy_tokens: int = 0  # forward tokens that the proxy cost (backward = 2 forward)
     nll_float: float = 0.0  # of the float model on the search tokens, nats per token
     bytes_at: Callable[[float], int] | None = None  # bits per weight -> budget in bytes of this model
+    # text in parts of equal size, one counted scorer each; for methods whose parameters ask for them, else empty
+    search_parts: Sequence[Callable[[np.ndarray], Score]] = ()
+    selection_parts: Sequence[Callable[[np.ndarray], Score]] = ()
+    part_cost: float = 1.0  # what a part of search text costs of Run.evals: its tokens over those of one evaluate
     proxy_used: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:

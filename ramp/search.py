@@ -1,20 +1,25 @@
 """The search stage: one model, one method, one budget, one seed -> one allocation file.
 
+    python -m ramp.search --model smollm2-135m --budget 3.65
+
+by hand, in a folder of results that the workflow laid out (``--results``, see ``ramp.search_layout``), and in full
+
     python -m ramp.search --model-dir R/models/M --bank R/bank/M/awq-gptq --fold R/folds/M/awq.safetensors \\
         --calibration R/calibration/M.safetensors --sensitivity R/sensitivity/M/awq-gptq.json \\
         --search-text R/texts/search.jsonl --selection-text R/texts/selection.jsonl \\
         --method-file baselines/ramp.py --budget 3.65 --evals 100 --seed 0 --out alloc.json \\
         --artifacts R/search/M/ramp/3.65/0 --state-dir R/.state
 
-writes ``--out`` (``ramp.allocation``) and, in ``--artifacts``, ``episodes.jsonl`` and, for learned methods,
-``policy.safetensors`` and ``policy.json`` (``ramp.policy``). Killed at any moment, the same command goes on where it
-stopped (``ramp.resume``).
+writes ``--out`` (``ramp.allocation``) and, in ``--artifacts``, ``episodes.jsonl``, ``summary.txt`` (plain text for
+people) and, for learned methods, ``policy.safetensors`` and ``policy.json`` (``ramp.policy``). Killed at any moment,
+the same command goes on where it stopped (``ramp.resume``).
 
 ``episodes.jsonl`` has one JSON object per episode: ``episode``, ``evals`` and ``tokens`` (forward tokens so far,
 sensitivities included), ``proposer``, ``kl`` and ``ppl`` on search text (null where not finite), ``bytes``, ``best``
 (KL of the best feasible one so far, or null), and for learned methods ``feasible``, the reward's terms
 ``reward_quality``, ``reward_saving``, ``reward_overshoot``, ``reward_cliff``, ``reward_total`` and the learner's
-``critic_loss``, ``actor_loss``, ``alpha``, ``entropy``.
+``critic_loss``, ``actor_loss``, ``alpha``, ``entropy``. Where episodes are scored on parts of a pool (``ramp.parts``),
+``kl`` and ``best`` are estimates relative to the start, and ``evals`` counts parts by their tokens, rounded up.
 """
 
 from __future__ import annotations
@@ -38,6 +43,8 @@ from ramp.models import LinearSpec, list_linears, load_tokenizer, pick_device, p
 from ramp.problem import AllocationError, Problem, Run, Score
 from ramp.progress import Progress
 from ramp.resume import State, describe
+from ramp.search_layout import fill, method_file
+from ramp.search_summary import summary
 from ramp.sizes import budget_bytes
 
 if TYPE_CHECKING:
@@ -64,8 +71,12 @@ def check_proxy(path: Path, method: Allocator) -> None:
         raise MethodError(f"method '{method.name}' wants sensitivities of kind '{method.proxy}', {path} holds '{kind}'")
 
 
-def build_problem(args: Any, state: State) -> Problem:
-    """The problem on a real model: bank, folded float model, two scorers, features, proxy."""
+def build_problem(args: Any, state: State, params: BaseModel | None = None) -> Problem:
+    """The problem on a real model: bank, folded float model, scorers, features, proxy.
+
+    ``params`` may ask for text in parts by fields named ``pool_windows``, ``selection_windows`` and
+    ``part_windows``, as ``ramp.switches`` has them.
+    """
     from ramp.bank import Bank
     from ramp.folding import folded_float_model, load_fold
     from ramp.prefix import PrefixScorer, block_names
@@ -78,21 +89,29 @@ def build_problem(args: Any, state: State) -> Problem:
     device = pick_device(args.device)
     model = folded_float_model(args.model_dir, fold, pick_dtype(args.dtype, device), device)
     tokenizer = load_tokenizer(args.model_dir)
-    scorers = {}
-    for text, path in (("search", args.search_text), ("selection", args.selection_text)):
-        windows = token_windows(tokenizer, path, length=args.search_length, count=args.search_windows)
-        scorers[text] = PrefixScorer(model, windows)
     if [linear.name for linear in bank.linears] != [linear.name for linear in linears]:
         raise AllocationError(f"{args.bank} is the bank of another model than {args.model_dir}: pass its own")
-    widths = tuple(int(width) for width in bank.widths)
 
-    def scored(text: str) -> Callable[[np.ndarray], Score]:
+    def scorers(path: Path, count: int, size: int) -> list[PrefixScorer]:
+        """Scorers of ``count`` windows of a text, ``size`` at a time; the model must still be the float one."""
+        windows = token_windows(tokenizer, path, length=args.search_length, count=count) if count else ()
+        limit = None if size == count else 0  # many parts take turns: prefixes of each would not be worth their memory
+        return [PrefixScorer(model, windows[first : first + size], limit) for first in range(0, count, size)]
+
+    part = getattr(params, "part_windows", 1)
+    whole = scorers(args.search_text, args.search_windows, args.search_windows)
+    chosen = scorers(args.selection_text, args.search_windows, args.search_windows)
+    pool = scorers(args.search_text, getattr(params, "pool_windows", 0), part)
+    final = scorers(args.selection_text, getattr(params, "selection_windows", 0), part)
+
+    def scored(scorer: PrefixScorer) -> Callable[[np.ndarray], Score]:
         def score(choice: np.ndarray) -> Score:
             bank.assemble(model, choice)  # in place; writes only what changed since the last one
-            return scorers[text].score(model, block_names(linears, choice))
+            return scorer.score(model, block_names(linears, choice))
 
         return score
 
+    widths = tuple(int(width) for width in bank.widths)
     proxy, proxy_tokens = read_proxy(args.sensitivity, linears, widths) if args.sensitivity else (None, 0)
     stats = read_stats(args.calibration, fold)
     problem = Problem(
@@ -104,11 +123,15 @@ def build_problem(args: Any, state: State) -> Problem:
         budget_bits=args.budget,
         features=static_features(linears, stats, weight_moments(args.model_dir, linears, fold)),
         proxy=proxy,
-        evaluate=state.counted("search", scored("search"), limit=args.evals),
-        select=state.counted("selection", scored("selection")),
+        # run_search reads the counters in this order
+        evaluate=state.counted("search", scored(whole[0]), limit=args.evals),
+        select=state.counted("selection", scored(chosen[0])),
         proxy_tokens=proxy_tokens,
-        nll_float=scorers["search"].nll_float,
+        nll_float=whole[0].nll_float,
         bytes_at=lambda bits: budget_bytes(linears, bits, bank.group_size),
+        search_parts=[state.counted(f"search part {k}", scored(scorer)) for k, scorer in enumerate(pool)],
+        selection_parts=[state.counted(f"selection part {k}", scored(scorer)) for k, scorer in enumerate(final)],
+        part_cost=part / args.search_windows,
     )
     problem.check_budget()
     return problem
@@ -138,14 +161,20 @@ def run_search(
     Args:
         fields: of the allocation file, what the problem does not know: study, group_size, fold, quantizer.
     """
-    evaluate, select = state.counters
+    evaluate, select = state.counters[:2]
+    parts = state.counters[2 : 2 + len(problem.search_parts)]
     progress = Progress(method.title, evals)
 
     def charged() -> int:
-        return evaluate.tokens + select.tokens + (problem.proxy_tokens if problem.proxy_used else 0)
+        tokens = sum(counter.tokens for counter in state.counters)
+        return tokens + (problem.proxy_tokens if problem.proxy_used else 0)
+
+    def spent() -> int:
+        """Evaluations, parts of the search text counted by their tokens and rounded up."""
+        return evaluate.evals + math.ceil(problem.part_cost * sum(part.evals for part in parts) - 1e-9)
 
     def keep(row: dict[str, Any]) -> None:
-        counted = {"episode": len(state.rows), "evals": evaluate.evals, "tokens": charged()}
+        counted = {"episode": len(state.rows), "evals": spent(), "tokens": charged()}
         state.rows.append({key: finite(value) for key, value in {**counted, **row}.items()})
         progress.show(state.rows[-1])
 
@@ -153,6 +182,8 @@ def run_search(
     run = Run(seed, evals, artifacts, state.folder, keep, method.name, state.save, state.load)
     found = method.allocate(problem, params, run)
     progress.close()
+    if spent() > evals:
+        raise AllocationError(f"the method spent {spent()} evaluations, {evals} were given: raise --evals or mend it")
 
     def kl(text: str, choice: np.ndarray | None) -> float | None:
         score = state.known(text, choice)
@@ -175,7 +206,7 @@ def run_search(
         kl_start=kl("search", found.start_choice),
         kl_start_selection=kl("selection", found.start_choice),
         kl_policy=kl("search", found.policy_choice),
-        search_evals=evaluate.evals,
+        search_evals=spent(),
         selection_evals=select.evals,
         search_tokens=charged(),
         proxy_tokens=problem.proxy_tokens if problem.proxy_used else 0,
@@ -183,48 +214,42 @@ def run_search(
         notes=found.notes,
         **fields,
     )
+    write_text(artifacts / "summary.txt", summary(record))
     write_text(artifacts / "episodes.jsonl", "".join(json.dumps(row, sort_keys=True) + "\n" for row in state.rows))
     return record
 
 
-def summary(record: dict[str, Any]) -> str:
-    """The result in one line of plain text."""
-
-    def number(key: str) -> str:
-        return "not measured" if record[key] is None else f"{record[key]:.5f}"
-
-    return (
-        f"{record['method']} on {record['model']} at {record['budget_bits']:g} bits: {record['bytes_linear']} of "
-        f"{record['budget_bytes']} bytes; KL on search text {number('kl_search')} (start {number('kl_start')}), on "
-        f"selection text {number('kl_selection')} (start {number('kl_start_selection')}); {record['search_evals']} "
-        f"evaluations, {record['search_tokens']} forward tokens, {record['search_wall_s']:.0f} s. {record['notes']}"
-    ).rstrip()
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options that name a problem, a method and what it may spend: those of ``build_problem`` and ``prepare``."""
-    parser.add_argument("--model-dir", type=Path, required=True, help="Hugging Face checkpoint folder")
-    parser.add_argument("--bank", type=Path, required=True, help="bank folder (ramp.bank)")
+    parser.add_argument("--model", default=None, help="model in --results; paths that are not given are found there")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="results folder of a study")
+    parser.add_argument("--model-dir", type=Path, default=None, help="Hugging Face checkpoint folder")
+    parser.add_argument("--bank", type=Path, default=None, help="bank folder (ramp.bank)")
     parser.add_argument("--fold", type=Path, default=None, help="fold file that the bank was made with")
-    parser.add_argument("--calibration", type=Path, required=True, help="activation statistics (ramp.calibration)")
+    parser.add_argument("--calibration", type=Path, default=None, help="activation statistics (ramp.calibration)")
     parser.add_argument("--sensitivity", type=Path, default=None, help="additive sensitivities (ramp.sensitivity)")
-    parser.add_argument("--search-text", type=Path, required=True, help="text that candidates are scored on")
-    parser.add_argument("--selection-text", type=Path, required=True, help="text that the final one is chosen on")
+    parser.add_argument("--search-text", type=Path, default=None, help="text that candidates are scored on")
+    parser.add_argument("--selection-text", type=Path, default=None, help="text that the final one is chosen on")
     parser.add_argument("--search-windows", type=int, default=16, help="windows per text, spread over it")
     parser.add_argument("--search-length", type=int, default=128, help="tokens per window")
-    parser.add_argument("--method-file", type=Path, required=True, help="file that registers an allocator")
+    parser.add_argument("--method", default="ramp", help="file in baselines/ that registers an allocator")
+    parser.add_argument("--method-file", type=Path, default=None, help="the same by its path, from anywhere")
     parser.add_argument("--params", default="{}", help="the method's parameters as JSON")
     parser.add_argument("--budget", type=float, required=True, help="bits per weight that the budget stands for")
     parser.add_argument("--evals", type=int, default=100, help="evaluations on search text that the method may spend")
     parser.add_argument("--seed", type=int, default=0, help="of every random draw")
-    parser.add_argument("--state-dir", type=Path, required=True, help="folder for checkpoints, kept across kills")
+    parser.add_argument("--state-dir", type=Path, default=None, help="folder for checkpoints, kept across kills")
 
 
 def prepare(args: argparse.Namespace, **more: Any) -> tuple[Allocator, BaseModel, State]:
-    """The method, its parameters and the search's state; ``more`` settings make it a search of its own."""
-    method = load_method(args.method_file)
+    """The method, its parameters and the search's state; ``more`` settings make it a search of its own.
+
+    Paths that were not given are filled in from ``--results`` and ``--model`` (``ramp.search_layout``).
+    """
+    source = method_file(args)
+    method = load_method(source)
     if not isinstance(method, Allocator):
-        raise MethodError(f"{args.method_file} is a uniform method: quantize with it at --bits, nothing to search")
+        raise MethodError(f"{source} is a uniform method: quantize with it at --bits, nothing to search")
     if reason := method.skip():
         raise MethodError(f"method '{method.name}' does not run here: {reason}")
     try:
@@ -232,6 +257,7 @@ def prepare(args: argparse.Namespace, **more: Any) -> tuple[Allocator, BaseModel
     except json.JSONDecodeError as error:
         raise MethodError(f"--params is not valid JSON ({error}): pass an object such as '{{}}'") from None
     params = parse_params(method, values)
+    fill(args, method)
     inputs = {
         "model": args.model_dir,
         "bank": args.bank,
@@ -246,7 +272,7 @@ def prepare(args: argparse.Namespace, **more: Any) -> tuple[Allocator, BaseModel
         check_proxy(args.sensitivity, method)
     kept = ("search_windows", "search_length", "budget", "evals", "seed", "threads", "device", "dtype")
     settings = {name: getattr(args, name) for name in kept} | {"params": params.model_dump(), "method": method.name}
-    return method, params, State.open(args.state_dir, describe(args.method_file, inputs, settings | more))
+    return method, params, State.open(args.state_dir, describe(source, inputs, settings | more))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -254,8 +280,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.parser("Search the widths of a model's linears under a budget of bytes; resumes after a kill.")
     add_arguments(parser)
     parser.add_argument("--study", default="", help="name of the study")
-    parser.add_argument("--out", type=Path, required=True, help="allocation file to write")
-    parser.add_argument("--artifacts", type=Path, required=True, help="folder for episodes.jsonl and the policy")
+    parser.add_argument("--out", type=Path, default=None, help="allocation file to write")
+    parser.add_argument("--artifacts", type=Path, default=None, help="folder for episodes.jsonl and the policy")
     args = parser.parse_args(argv)
     cli.set_threads(args.threads)
     method, params, state = prepare(args)
@@ -263,7 +289,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     record = run_search(
         method,
         params,
-        build_problem(args, state),
+        build_problem(args, state, params),
         state,
         seed=args.seed,
         evals=args.evals,
@@ -271,7 +297,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         artifacts=args.artifacts,
         fields={key: index[key] for key in ("group_size", "fold", "quantizer")} | {"study": args.study},
     )
-    log.info(summary(record))
+    for line in summary(record).splitlines():
+        log.info(line)
     state.forget()
     return 0
 

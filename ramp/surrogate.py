@@ -10,14 +10,29 @@ how the proxy may be wrong, each effect as a fraction of the proxy's own value p
 ridge regression with shared effects, which a hundred evaluations can pin down where 840 free numbers could not be
 (Rasmussen and Williams 2006, section 2.1). Draws from the posterior by Matheron's rule serve as Thompson samples:
 a knapsack solved on a draw proposes an allocation that may well be the optimum.
+
+Three optional terms, each off by default:
+
+- ``text``: the text that was scored is a sample. Evaluations on one text share delta with
+  cov(delta_ia, delta_jb) = s^2 p_ia p_jb [i = j], and it is theta alone that the posterior is about. So what was
+  learned on one small text is trusted less than its small noise suggests, and evaluations on many texts more.
+- ``pairs``: interactions between linears of one block, or of neighbours in forward order (``ramp.interactions``).
+- ``monotone``: a wider width never costs more, by isotonic regression of each linear's row.
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from ramp.allocators import knapsack
+from ramp.interactions import Interactions, neighbours
 from ramp.models import LinearSpec
+
+WHOLE = -1
+"""The label of an evaluation on the whole search text."""
 
 
 class SurrogateParams(BaseModel):
@@ -37,6 +52,19 @@ class SurrogateParams(BaseModel):
     noise: float = Field(default=0.01, gt=0, description="deviation from additivity, as a fraction of the best KL seen")
     noise_far: float = Field(
         default=0.2, ge=0, description="the same, as a fraction of the distance to the best KL seen"
+    )
+    part_noise: float = Field(
+        default=0.02, ge=0, description="more of it where a part of the text was scored, as a fraction of the best KL"
+    )
+    text: float = Field(
+        default=0.0, ge=0, description="s: one linear on the scored text against all text [0: the text is all text]"
+    )
+    monotone: bool = Field(default=False, description="a wider width never costs more, in means and draws")
+    pairs: Literal["none", "adjacent", "block"] = Field(
+        default="none", description="interactions: of neighbours in forward order, or of all linears of a block"
+    )
+    pair: float = Field(
+        default=0.1, ge=0, description="q: spread of one interaction, as a fraction of sqrt(p_ia p_jb); a ridge"
     )
 
 
@@ -60,30 +88,74 @@ class AdditiveSurrogate:
         self.factor = np.linalg.cholesky(shared + 1e-9 * np.eye(n * w)) * flat[:, None]
         self.choices = np.zeros((0, n), dtype=np.int64)
         self.losses = np.zeros(0)
+        self.texts = np.zeros(0, dtype=np.int64)  # which part of the search text, or WHOLE
+        self.reference: np.ndarray | None = None  # losses relative to this choice [n]: the text is felt by differences
+        self.pairs = None if p.pairs == "none" else Interactions(self.proxy, neighbours(linears, p.pairs), p.pair)
 
-    def add(self, choice: np.ndarray, loss: float) -> None:
+    def add(self, choice: np.ndarray, loss: float, text: int = WHOLE) -> None:
         """One true evaluation; a loss that is not finite teaches nothing additive and is left out."""
         if np.isfinite(loss):
-            self.choices = np.vstack([self.choices, np.asarray(choice, dtype=np.int64)])
-            self.losses = np.append(self.losses, float(loss))
+            self.observe(np.asarray(choice, dtype=np.int64)[None], np.array([loss]), np.array([text]))
+
+    def observe(self, choices: np.ndarray, losses: np.ndarray, texts: np.ndarray) -> None:
+        """Evaluations [m, n], their losses [m] and texts [m], all finite; also how a saved state comes back."""
+        self.choices = np.vstack([self.choices, choices])
+        self.losses = np.append(self.losses, np.asarray(losses, dtype=np.float64))
+        self.texts = np.append(self.texts, np.asarray(texts, dtype=np.int64))
+        if self.pairs is not None:
+            self.pairs.observe(choices)
 
     def predict(self, choices: np.ndarray, theta: np.ndarray | None = None) -> np.ndarray:
-        """Summed theta of choices [m, n]."""
+        """Summed theta of choices [m, n], with the mean interactions where there are any."""
         theta = self.mean() if theta is None else theta
-        return theta[np.arange(theta.shape[0])[None, :], choices].sum(axis=1)
+        told = theta[np.arange(theta.shape[0])[None, :], choices].sum(axis=1)
+        if self.pairs is not None and len(self.losses):
+            told = told + np.array([self.pairs.value(choice) for choice in choices])
+        return told
 
     def mean(self) -> np.ndarray:
         """Posterior mean of theta, [n, w]; the proxy itself before any evaluation."""
-        return self._conditioned(self.proxy, None)
+        return self._falling(self._conditioned(self.proxy, None))
 
     def sample(self, rng: np.random.Generator, spread: float = 1.0) -> np.ndarray:
         """One draw of theta [n, w] from the posterior, its distance to the mean times ``spread``."""
         draw = self.proxy.ravel() + self.factor @ rng.standard_normal(self.proxy.size)
-        mean = self.mean()
-        return mean + spread * (self._conditioned(draw.reshape(self.proxy.shape), rng) - mean)
+        drawn = self._conditioned(draw.reshape(self.proxy.shape), rng)
+        mean = self._conditioned(self.proxy, None)  # last, so that the interactions at hand are the mean ones
+        return self._falling(mean + spread * (drawn - mean))
+
+    def solve(self, theta: np.ndarray, sizes: np.ndarray, budget_bytes: int, rounds: int = 8) -> np.ndarray:
+        """The knapsack on theta [n, w]; with interactions, on theta linearized around the last solution, repeatedly.
+
+        The best of the solutions in theta plus the mean interactions is returned: a fixed point need not exist, and
+        where it does it is a local optimum only (Frank and Wolfe 1956, for the continuous case).
+        """
+        choice = knapsack.solve(theta, sizes, budget_bytes)
+        if self.pairs is None or not len(self.losses):
+            return choice
+        tried = [choice]
+        for _ in range(rounds):
+            choice = knapsack.solve(theta + self.pairs.slope(choice), sizes, budget_bytes)
+            if any(np.array_equal(choice, earlier) for earlier in tried):
+                break
+            tried.append(choice)
+        return tried[int(np.argmin(self.predict(np.array(tried), theta)))]
+
+    def _falling(self, theta: np.ndarray) -> np.ndarray:
+        """``theta`` with rows that never rise, where the switch asks for it; relative errors count, as in the prior.
+
+        Isotonic regression: the nearest such row in weighted squares (Barlow et al. 1972).
+        """
+        if not self.params.monotone:
+            return theta
+        from scipy.optimize import isotonic_regression
+
+        weights = 1.0 / np.maximum(self.proxy, 1e-12 + 1e-6 * self.proxy.max()) ** 2
+        rows = zip(theta, weights, strict=True)
+        return np.array([isotonic_regression(row, weights=weight, increasing=False).x for row, weight in rows])
 
     def _conditioned(self, theta: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
-        """theta + K A' (A K A' + N)^-1 (losses - A theta - noise): Matheron's rule; no noise gives the mean."""
+        """theta + K A' (A K A' + T + N)^-1 (losses - A theta - noise): Matheron's rule; no noise gives the mean."""
         if not len(self.losses):
             return theta
         n, w = theta.shape
@@ -91,9 +163,23 @@ class AdditiveSurrogate:
         hot[np.arange(len(hot))[:, None], self.choices + w * np.arange(n)[None, :]] = 1.0
         best = self.losses.min()
         deviation = self.params.noise * max(best, 1e-12) + self.params.noise_far * (self.losses - best)
+        deviation = deviation + (self.texts != WHOLE) * self.params.part_noise * max(best, 1e-12)
         crossed = hot @ self.covariance  # [m, n w] = A K
         inner = crossed @ hot.T + np.diag(deviation**2)
         miss = self.losses - hot @ theta.ravel()
         if rng is not None:
             miss = miss - deviation * rng.standard_normal(len(miss))
-        return theta + (np.linalg.solve(inner, miss) @ crossed).reshape(n, w)
+        if self.params.text > 0:
+            taken = self.params.text * self.proxy[np.arange(n)[None, :], self.choices]  # [m, n]
+            if self.reference is not None:
+                taken = taken - self.params.text * self.proxy[np.arange(n), self.reference]
+            inner += (self.texts[:, None] == self.texts[None, :]) * (taken @ taken.T)
+            if rng is not None:
+                labels, where = np.unique(self.texts, return_inverse=True)
+                miss = miss - (taken * rng.standard_normal((len(labels), n))[where]).sum(axis=1)
+        if self.pairs is not None:
+            inner += self.pairs.kernel
+        weights = np.linalg.solve(inner, miss)
+        if self.pairs is not None and rng is None:
+            self.pairs.weigh(weights)
+        return theta + (weights @ crossed).reshape(n, w)

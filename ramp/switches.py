@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ramp.environment import RewardParams
 from ramp.sac_params import SacParams
@@ -56,6 +58,52 @@ class RampParams(BaseModel):
     finalists: int = Field(
         default=5, gt=0, description="best allocations on search text that are scored on selection text"
     )
+    embedding: tuple[str, ...] | None = Field(
+        default=None, description="numbers of the embedding that the policy sees, by name (ramp.embedding); null: all"
+    )
+    incumbent: Literal["best", "mean"] = Field(
+        default="best",
+        description="what roll-outs, exchanges and cloning go by: the least loss seen, or the knapsack on the "
+        "additive critic's mean, which no single lucky score decides",
+    )
+    swap_share: float = Field(
+        default=0.0, ge=0, le=1, description="share of episodes that are mirrored exchanges around the incumbent [0]"
+    )
+    swaps: int = Field(default=6, gt=0, description="exchanges of one such episode; its mirror is the next episode")
+    budget_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of the actor's episodes at another budget, drawn from clone_offsets: one policy for all "
+        "budgets [0: clones alone teach it the others]",
+    )
+    pool_windows: int = Field(
+        default=0,
+        ge=0,
+        description="windows of search text beside the study's, cut into parts; an episode is scored on one part, "
+        "relative to the start there, and parts take turns [0: every episode on the same windows]",
+    )
+    part_windows: int = Field(
+        default=8, gt=0, description="windows of one part, of search and of selection text; cost is counted in tokens"
+    )
+    selection_windows: int = Field(
+        default=0,
+        ge=0,
+        description="windows of selection text, cut into parts, on which finalists race [0: the study's, all on all]",
+    )
+    race: bool = Field(default=True, description="on parts, drop the worse half of the finalists at each doubling")
+    margin: float = Field(
+        default=0.0, ge=0, description="standard errors by which a finalist must beat the start; needs parts"
+    )
+    mean_finalists: tuple[float, ...] = Field(
+        default=(),
+        description="more finalists: knapsacks on the additive critic's mean, moved towards the proxy by these shares",
+    )
+    policy_knapsack: bool = Field(
+        default=False,
+        description="the policy's own allocation maximises its summed log-probability under the budget, instead of "
+        "the likeliest width at each step; for the search, transfer does it by --knapsack",
+    )
     reward: RewardParams = RewardParams()
     sac: SacParams = SacParams(entropy_in_target=False)
     surrogate: SurrogateParams = SurrogateParams()
@@ -71,3 +119,14 @@ class RampParams(BaseModel):
             or self.distil_steps > 0
             or self.critic_knapsack > 0
         )
+
+    @model_validator(mode="after")
+    def _parts_where_they_are_needed(self) -> RampParams:
+        if self.margin > 0 and self.selection_windows == 0:
+            raise ValueError(f"margin = {self.margin} needs paired scores on parts: set selection_windows")
+        if self.pool_windows and not self.warm_start:
+            raise ValueError("pool_windows needs warm_start: parts are compared by what the start scores on them")
+        for name in ("pool_windows", "selection_windows"):
+            if getattr(self, name) % self.part_windows:
+                raise ValueError(f"{name} = {getattr(self, name)} is no multiple of part_windows = {self.part_windows}")
+        return self

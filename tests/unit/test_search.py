@@ -2,17 +2,20 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from benchmarks.search_lab import Lab, LabParams
 from ramp.agent import Agent
 from ramp.methods import Allocator, load_method
 from ramp.problem import AllocationError, Run, Score
 from ramp.resume import ROOT, State, describe
-from ramp.search import run_search, summary
+from ramp.search import run_search
+from ramp.search_summary import summary
 from ramp.sources import closure
 from tests.synthetic import evaluator, linears, losses, synthetic_problem
 
@@ -111,7 +114,9 @@ def test_ramp_improves_on_its_start_and_says_what_it_spent(tmp_path: Path) -> No
     assert rows[-1]["proposer"] == "policy"
     assert {row["proposer"] for row in rows} >= {"start", "policy", "knapsack", "actor"}
     assert all(row["bytes"] <= record["budget_bytes"] for row in rows)
-    assert "KL on search text" in summary(record)
+    said = summary(record)
+    assert f"KL on search text   {record['kl_search']:.5f}" in said
+    assert said == (tmp_path / "artifacts" / "summary.txt").read_text()
 
 
 def test_ramp_paper_without_a_feasible_episode_reports_the_projected_policy(tmp_path: Path) -> None:
@@ -126,16 +131,81 @@ def test_ramp_paper_without_a_feasible_episode_reports_the_projected_policy(tmp_
     assert record["bits"] == record["policy_bits"]
 
 
-def test_losses_that_explode_do_not_stop_a_search(tmp_path: Path) -> None:
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), 1e30])
+def test_losses_that_explode_are_infeasible_or_last_and_stop_nothing(loss: float, tmp_path: Path) -> None:
     good = true_loss(0.0)
 
     def fragile(choice: np.ndarray) -> Score:
-        return Score(float("nan"), float("inf"), float("inf"), 2048) if int(choice.sum()) % 2 else good(choice)
+        return Score(loss, float("inf"), loss, 2048) if int(choice.sum()) % 2 else good(choice)
 
     record = search(tmp_path, "ramp", loss=fragile)
     rows = [json.loads(line) for line in (tmp_path / "artifacts" / "episodes.jsonl").read_text().splitlines()]
-    assert any(row["kl"] is None for row in rows)
-    assert record["kl_search"] is None or record["kl_search"] > 0
+    sane = [row["kl"] for row in rows if row["kl"] is not None and row["kl"] < 1e29]
+    assert len(sane) < EVALS
+    assert rows[-1]["best"] == min(sane)
+    assert all(row["feasible"] == (row["kl"] in sane) for row in rows)
+    assert all(np.isfinite(row["reward_total"]) for row in rows)
+    assert record["kl_search"] is None or record["kl_search"] < 1e29
+
+
+def parted(folder: Path, die_at: int | None = None) -> dict[str, Any]:
+    """A search whose episodes are parts of a pool and whose finalists race; ``die_at`` as in ``search``."""
+    method = load_method(ROOT / "baselines" / "ramp.py")
+    assert isinstance(method, Allocator)
+    switches = {
+        **FAST,
+        "pool_windows": 32,
+        "selection_windows": 32,
+        "margin": 1.0,
+        "swap_share": 0.3,
+        "incumbent": "mean",
+        "mean_finalists": [0.0, 0.3],
+        "surrogate": {"text": 0.2, "pairs": "adjacent", "monotone": True},
+    }
+    params = method.params(**switches)
+    state = State.open(folder / "state", {"test": "parted"})
+    lab = Lab(LabParams(blocks=2), 0).problem(params, EVALS)
+    done = [0]
+
+    def mortal(raw: Any) -> Callable[[np.ndarray], Score]:
+        def score(choice: np.ndarray) -> Score:
+            done[0] += 1
+            if done[0] == die_at:
+                raise KilledError
+            return raw(choice)
+
+        return score
+
+    problem = replace(
+        lab,
+        evaluate=state.counted("search", mortal(lab.evaluate), limit=EVALS),
+        select=state.counted("selection", mortal(lab.select)),
+        search_parts=[state.counted(f"search part {k}", mortal(x)) for k, x in enumerate(lab.search_parts)],
+        selection_parts=[state.counted(f"selection part {k}", mortal(x)) for k, x in enumerate(lab.selection_parts)],
+    )
+    fields = {"study": "test", "group_size": 64, "fold": "awq", "quantizer": "gptq"}
+    return run_search(
+        method, params, problem, state,
+        seed=0, evals=EVALS, out=folder / "alloc.json", artifacts=folder / "artifacts", fields=fields,
+    )  # fmt: skip
+
+
+def test_a_search_on_parts_is_killed_and_resumed_and_stays_within_its_evaluations(tmp_path: Path) -> None:
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    record = parted(straight)
+    for die_at in (9, 8, 12):  # among the anchors, the episodes, the race
+        with pytest.raises(KilledError):
+            parted(broken, die_at)
+    parted(broken)
+    assert without_seconds(straight) == without_seconds(broken)
+    for file in ("episodes.jsonl", "policy.safetensors", "policy.json"):
+        assert (straight / "artifacts" / file).read_bytes() == (broken / "artifacts" / file).read_bytes()
+    assert record["search_evals"] <= EVALS
+    assert record["kl_start"] is not None
+    assert record["kl_start_selection"] is not None
+    said = (straight / "artifacts" / "summary.txt").read_text()
+    assert f"{record['search_evals']} evaluations" in said
+    assert record["notes"] in said
 
 
 def test_a_method_that_breaks_the_budget_is_caught(tmp_path: Path) -> None:

@@ -115,3 +115,84 @@ def test_faults_are_one_sentence(study: dict[str, Any], tmp_path: Path) -> None:
         call(study, method_file=ROOT / "baselines" / "ramp.py", params='{"upates_per_episode": 1}')
     with pytest.raises(ValueError, match="no sensitivity at"):
         call(study, sensitivity=tmp_path / "absent.json")
+
+
+def laid_out(study: dict[str, Any], results: Path) -> Path:
+    """A results folder as the workflow lays it out, by links to ``study``'s files."""
+    places = {
+        "--model-dir": "models/tiny",
+        "--bank": "bank/tiny/awq-gptq",
+        "--fold": "folds/tiny/awq.safetensors",
+        "--calibration": "calibration/tiny.safetensors",
+        "--sensitivity": "sensitivity/tiny/awq-gptq.json",
+        "--search-text": "texts/search.jsonl",
+        "--selection-text": "texts/selection.jsonl",
+    }
+    for option, place in places.items():
+        (results / place).parent.mkdir(parents=True, exist_ok=True)
+        (results / place).symlink_to(study[option])
+    return results
+
+
+def by_hand(results: Path, *extra: object, model: str = "tiny") -> int:
+    """``python -m ramp.search`` with a model, a budget and a results folder."""
+    size = ("--search-windows", WINDOWS, "--search-length", LENGTH, "--device", "cpu", "--dtype", "float32")
+    said = ["--model", model, "--budget", 3.65, "--results", results, *size, *extra]
+    return main([str(part) for part in said])
+
+
+def test_a_model_and_a_budget_are_enough(study: dict[str, Any], tmp_path: Path) -> None:
+    results = laid_out(study, tmp_path / "results")
+    params = json.dumps({"updates_per_episode": 1, "clone_steps": 5, "distil_steps": 5, "sac": {"hidden": 8}})
+    assert by_hand(results, "--evals", 4, "--params", params) == 0
+    own = results / "by_hand" / "tiny" / "ramp" / "3.65" / "0"
+    record = json.loads((own / "allocation.json").read_text())
+    assert (record["method"], record["model"], record["search_evals"]) == ("ramp", "tiny", 4)
+    assert {path.name for path in own.iterdir()} == {
+        "allocation.json", "episodes.jsonl", "policy.json", "policy.safetensors", "summary.txt",
+    }  # fmt: skip
+    said = (own / "summary.txt").read_text()
+    assert said.startswith("ramp on tiny at 3.65 bits, seed 0\n")
+    assert f"{record['bytes_linear']} of {record['budget_bytes']}" in said
+    assert by_hand(results, "--method", "knapsack") == 0
+    assert (results / "by_hand" / "tiny" / "knapsack" / "3.65" / "0" / "allocation.json").is_file()
+
+
+def test_what_is_missing_is_named_with_the_command_that_makes_it(study: dict[str, Any], tmp_path: Path) -> None:
+    results = laid_out(study, tmp_path / "results")
+    with pytest.raises(AllocationError, match=r"no model 'tini' .*did you mean 'tiny'.*asset.json"):
+        by_hand(results, model="tini")
+    (results / "bank/tiny/awq-gptq").unlink()
+    (results / "sensitivity/tiny/awq-gptq.json").unlink()
+    with pytest.raises(AllocationError, match=r"snakemake --cores all \S+/bank/tiny/awq-gptq/bank.json \S+json`"):
+        by_hand(results)
+    with pytest.raises(AllocationError, match="neither --model-dir, --bank, --calibration"):
+        main(["--budget", "3.65"])
+
+
+def test_parts_of_text_are_scored_on_the_very_model(study: dict[str, Any], tmp_path: Path) -> None:
+    params = {
+        "updates_per_episode": 1,
+        "clone_steps": 5,
+        "distil_steps": 5,
+        "sac": {"hidden": 8},
+        "pool_windows": 4,
+        "selection_windows": 4,
+        "part_windows": 1,
+        "margin": 1.0,
+    }
+    record = call(
+        study,
+        method_file=ROOT / "baselines" / "ramp.py",
+        params=json.dumps(params),
+        evals=8,
+        out=tmp_path / "alloc.json",
+        artifacts=tmp_path / "artifacts",
+    )
+    rows = [json.loads(line) for line in (tmp_path / "artifacts" / "episodes.jsonl").read_text().splitlines()]
+    assert [row["proposer"] for row in rows[:4]] == ["start"] * 4
+    assert len(rows) == 15  # (8 - 3 kept) whole evaluations of three windows, one window a part
+    assert record["search_evals"] <= 8
+    assert rows[3]["kl"] > 1e-3
+    assert record["kl_start"] > 1e-3
+    assert "standard error" in record["notes"]

@@ -1,0 +1,153 @@
+"""Switches of the search on a real model: held-out KL against the knapsack that each search started from, paired.
+
+    python -m benchmarks.search_real --model smollm2-135m --results results --budget 3.65 --evals 100 --seeds 1 \\
+        --variants '{"default": {}, "pool": {"pool_windows": 64}}' --out F.json
+
+Every search runs as ``ramp.search`` runs it (bank stage, texts by role); held-out text decides nothing and is scored
+at the end. Per variant it prints the mean difference of held-out KL, found minus start, over windows and seeds, with
+the standard error over windows of the seeds' mean (windows are the sample; seeds share them).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ramp import cli
+from ramp.files import write_json
+from ramp.methods import Allocator, load_method, parse_params
+from ramp.problem import AllocationError, Problem
+from ramp.resume import State
+from ramp.search import build_problem, run_search
+from ramp.search_layout import fill, method_file
+
+
+def heldout(args: argparse.Namespace) -> Callable[[np.ndarray], np.ndarray]:
+    """KL of an allocation on every window of held-out text, float64 [windows]."""
+    from ramp.bank import Bank
+    from ramp.divergence import Scorer
+    from ramp.folding import folded_float_model, load_fold
+    from ramp.models import load_tokenizer, pick_device, pick_dtype, read_config
+    from ramp.text import token_windows
+
+    device = pick_device(args.device)
+    fold = load_fold(args.fold, read_config(args.model_dir))
+    model = folded_float_model(args.model_dir, fold, pick_dtype(args.dtype, device), device)
+    text = Path(args.results) / "texts" / "heldout.jsonl"
+    tokens = token_windows(
+        load_tokenizer(args.model_dir), text, length=args.held_length, count=args.held_windows
+    )  # fmt: skip
+    scorers = [Scorer(model, tokens[k : k + 1]) for k in range(len(tokens))]
+    bank = Bank(args.bank)
+
+    def score(choice: np.ndarray) -> np.ndarray:
+        bank.assemble(model, choice)
+        return np.array([scorer.score(model).kl for scorer in scorers])
+
+    return score
+
+
+def one(
+    args: argparse.Namespace, method: Allocator, values: dict[str, Any], seed: int
+) -> tuple[Problem, dict[str, Any]]:
+    """One search in a folder of its own: its problem and its record."""
+    params = parse_params(method, values)
+    with tempfile.TemporaryDirectory() as folder:
+        state = State.open(Path(folder) / "state", {})
+        problem = build_problem(args, state, params)
+        fields = {"study": "switches", "group_size": 0, "fold": method.fold, "quantizer": method.quantizer}
+        record = run_search(
+            method,
+            params,
+            problem,
+            state,
+            seed=seed,
+            evals=args.evals,
+            out=Path(folder) / "a.json",
+            artifacts=Path(folder),
+            fields=fields,
+        )
+    return problem, record
+
+
+def as_choice(problem: Problem, bits: dict[str, int]) -> np.ndarray:
+    """linear -> bits as indices [n]."""
+    return np.array([problem.widths.index(bits[linear.name]) for linear in problem.linears])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring."""
+    parser = cli.parser("Compare switches of the search on a real model, on held-out text.")
+    parser.add_argument("--model", required=True, help="model of the results folder")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="results folder of a study")
+    parser.add_argument("--method", default="ramp", help="file in baselines/")
+    parser.add_argument("--budget", type=float, required=True, help="bits per weight of the budget")
+    parser.add_argument("--evals", type=int, default=100, help="evaluations per search")
+    parser.add_argument("--seeds", type=int, default=1, help="searches per variant")
+    parser.add_argument("--first-seed", type=int, default=0, help="number of the first")
+    parser.add_argument("--variants", default='{"default": {}}', help="JSON: name -> parameters of the method")
+    parser.add_argument("--search-windows", type=int, default=16, help="windows of one evaluation")
+    parser.add_argument("--search-length", type=int, default=128, help="tokens per window")
+    parser.add_argument("--held-windows", type=int, default=64, help="windows of held-out text")
+    parser.add_argument("--held-length", type=int, default=256, help="tokens per window")
+    parser.add_argument("--out", type=Path, required=True, help="JSON file to write, after every search")
+    args = parser.parse_args(argv)
+    cli.set_threads(args.threads)
+    names = ("model_dir", "bank", "fold", "calibration", "sensitivity", "search_text", "selection_text")
+    for name in (*names, "artifacts", "state_dir", "method_file"):
+        setattr(args, name, None)
+    method = load_method(method_file(args))
+    if not isinstance(method, Allocator):
+        raise AllocationError(f"'{args.method}' allocates nothing: name a file of baselines/ that searches")
+    args.seed = args.first_seed
+    fill(args, method)
+    score = heldout(args)
+    known: dict[bytes, np.ndarray] = {}
+
+    def held(choice: np.ndarray) -> np.ndarray:
+        return (
+            known.setdefault(choice.tobytes(), score(choice))
+            if choice.tobytes() not in known
+            else known[choice.tobytes()]
+        )
+
+    rows: list[dict[str, Any]] = []
+    for seed in range(args.first_seed, args.first_seed + args.seeds):
+        for name, values in json.loads(args.variants).items():
+            problem, record = one(args, method, values, seed)
+            found = held(as_choice(problem, record["bits"]))
+            start = held(as_choice(problem, record["start_bits"] or record["bits"]))
+            kept = ("kl_search", "kl_start", "kl_selection", "kl_start_selection", "search_tokens", "search_wall_s")
+            rows.append(
+                {"variant": name, "seed": seed, "held": found.tolist(), "start": start.tolist(), "bits": record["bits"]}
+                | {key: record[key] for key in kept}
+                | {"notes": record["notes"]}
+            )
+            write_json(args.out, {"budget": args.budget, "evals": args.evals, "model": args.model, "rows": rows})
+            difference = found - start
+            print(
+                f"seed {seed} {name:20s} held-out {found.mean():.5f} (start {start.mean():.5f}), difference "
+                f"{difference.mean():+.5f} +- {difference.std(ddof=1) / len(difference) ** 0.5:.5f}; search "
+                f"{record['kl_search'] or float('nan'):.5f} (start {record['kl_start'] or float('nan'):.5f}), "
+                f"{record['search_wall_s']:.0f} s",
+                flush=True,
+            )
+    for name in json.loads(args.variants):
+        own = [row for row in rows if row["variant"] == name]
+        mean = np.mean([np.array(row["held"]) - np.array(row["start"]) for row in own], axis=0)
+        start = float(np.mean([row["start"] for row in own]))
+        error = float(mean.std(ddof=1) / np.sqrt(len(mean)))
+        print(
+            f"{name:24s} {mean.mean():+.5f} +- {error:.5f} nats ({100 * mean.mean() / start:+.2f} %), {len(own)} seeds"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main))
