@@ -94,7 +94,9 @@ def build_problem(args: Any, state: State, params: BaseModel | None = None) -> P
 
     def scorers(path: Path, count: int, size: int) -> list[PrefixScorer]:
         """Scorers of ``count`` windows of a text, ``size`` at a time; the model must still be the float one."""
-        windows = token_windows(tokenizer, path, length=args.search_length, count=count) if count else ()
+        if not count:
+            return []
+        windows = token_windows(tokenizer, path, length=args.search_length, count=count)
         limit = None if size == count else 0  # many parts take turns: prefixes of each would not be worth their memory
         return [PrefixScorer(model, windows[first : first + size], limit) for first in range(0, count, size)]
 

@@ -30,7 +30,7 @@ def fill(args: argparse.Namespace, method: Allocator) -> None:
             missing; the message says what makes it.
     """
     paths = ("model_dir", "bank", "fold", "calibration", "sensitivity", "search_text", "selection_text")
-    missing = [name for name in (*paths, "out", "artifacts", "state_dir") if getattr(args, name) is None]
+    missing = [name for name in (*paths, "out", "artifacts", "state_dir") if getattr(args, name, "") is None]
     optional = {"fold", "sensitivity"}  # without --model they may be left out: no fold, no proxy
     if args.model is None:
         if set(missing) - optional:
