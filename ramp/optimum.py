@@ -18,8 +18,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shlex
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -178,12 +176,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     kept = state_file(args.state_dir, inputs, settings | {"widths": sorted(args.widths)})
     chain = make_chain(args, units)
     kl, nll = enumerate_all(chain, len(units), len(args.widths), kept)
-    words = ["python", "-m", "ramp.optimum", *(sys.argv[1:] if argv is None else argv)]
     record = describe(args, units) | {
         "additivity": additivity(chain, kl, sorted(args.widths)),
         "nll_float": chain.nll_float,
         "wall_s": round(time.monotonic() - began, 3),
-        "command": shlex.join(words),
+        "command": command(args),
         "commit": commit(),
         "versions": versions(),
         "hardware": hardware(),
@@ -193,6 +190,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     remove(kept)
     log.info("%d allocations of %s of %s: least KL %.5f", kl.size, args.units, record["model"], float(kl.min()))
     return 0
+
+
+def command(args: Any) -> str:
+    """How to make an enumeration again, with R for the results folder: records hold no path of a machine."""
+    asked = f"--windows {args.windows} --length {args.length} --widths {' '.join(map(str, sorted(args.widths)))}"
+    return f"python -m ramp.optimum --model-dir R/models/{args.model_dir.name} --units {args.units} {asked}"
 
 
 def write_scores(path: Path, kl: np.ndarray, nll: np.ndarray) -> None:

@@ -87,6 +87,9 @@ def test_scores_are_those_of_the_whole_model_in_float64(
             assert table.kl[choice] == pytest.approx(kl, rel=1e-3)
             assert table.nll[choice] == pytest.approx(nll, rel=1e-5)
     assert len(np.unique(table.kl)) == 27
+    model_name = tiny_llama_dir.name
+    asked = f"--units {units} --windows {WINDOWS} --length {LENGTH} --widths 3 4 6"
+    assert table.about["command"] == f"python -m ramp.optimum --model-dir R/models/{model_name} {asked}"
 
 
 def test_units_are_the_last_ones_and_their_sizes_are_their_members(halves: Enumeration, small: Path) -> None:

@@ -100,7 +100,9 @@ def test_a_partial_league_takes_what_is_there_and_starts_nothing(bare: Path) -> 
     made = runs / "random_search" / "3.65" / "12" / "0.json"
     made.parent.mkdir(parents=True)
     made.write_text("{}")
-    some = snakemake(bare, "-n", "league", "--configfile", "config/smoke.yaml", "--config", "league={partial: true}")
+    some = snakemake(
+        bare, "-n", "-p", "league", "--configfile", "config/smoke.yaml", "--config", "league={partial: true}"
+    )
     assert some.status == 0, some.text
     assert some.plan == {"league_collect": 1, "league": 1}
     assert str(made.relative_to(bare)) in some.text
