@@ -86,7 +86,9 @@ def build_problem(args: Any, state: State, params: BaseModel | None = None) -> P
 
     def scorers(path: Path, count: int, size: int) -> list[Scorer]:
         """Scorers of ``count`` windows of a text, ``size`` at a time; the model must still be the float one."""
-        windows = token_windows(tokenizer, path, length=args.search_length, count=count) if count else ()
+        if count == 0:
+            return []
+        windows = token_windows(tokenizer, path, length=args.search_length, count=count)
         return [Scorer(model, windows[first : first + size]) for first in range(0, count, size)]
 
     part = getattr(params, "part_windows", 1)
