@@ -246,9 +246,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     seeds = range(args.first_seed, args.first_seed + args.seeds)
     params = LabParams(**json.loads(args.lab))
-    found = compare(json.loads(args.variants), params, seeds, args.evals)
-    if args.out:
-        write_json(args.out, {"lab": params.model_dump(), "evals": args.evals, "variants": found})
+    found: dict[str, Any] = {}
+    for name, values in json.loads(args.variants).items():
+        found |= compare({name: values}, params, seeds, args.evals)
+        if args.out:
+            write_json(args.out, {"lab": params.model_dump(), "evals": args.evals, "variants": found})
     return 0
 
 
