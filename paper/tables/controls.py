@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from paper.comparisons import Pair, pair, saving
-from paper.naming import CONTROL_METHODS, UNIFORM_METHODS, model_title
+from paper.naming import CONTROL_METHODS, model_title
 from paper.study import Entry, Study
 from paper.tables.model import Column, Row, Table
 
@@ -13,8 +13,8 @@ NEAR = 0.01
 
 def equally_large(study: Study, model: str) -> list[tuple[Entry, Entry]]:
     """Every mixed row with every uniform row of smaller groups whose linears take the same bytes, within ``NEAR``."""
-    plain = ("float", "released", *UNIFORM_METHODS, *CONTROL_METHODS)
-    mixed = [entry for entry in study.find(model) if entry.method not in plain]
+    plain = ("float", "released", *CONTROL_METHODS)
+    mixed = [entry for entry in study.find(model) if entry.method not in plain and not entry.is_uniform]
     controls = [entry for method in CONTROL_METHODS for entry in study.find(model, method)]
     return [
         (entry, control)
