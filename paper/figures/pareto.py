@@ -17,7 +17,10 @@ LONG_TITLE = 22
 
 
 def pareto(study: Study) -> Figure:
-    """Final affine rows (filled) and exported ggml rows (hollow); the float model is the dashed line."""
+    """Final affine rows (filled) and exported ggml rows (hollow); the float model is the dashed line.
+
+    Rows of other packages are left to the table: most lie on top of our own row of the same method.
+    """
     text = study.primary_text
     panels = {model: _points(study, model, text) for model in study.models}
     panels = {model: points for model, points in panels.items() if points}
@@ -46,7 +49,7 @@ def _points(study: Study, model: str, text: str) -> list[Point]:
     found = []
     for entry in study.find(model, grid=None):
         size, ppl = entry.mean("bytes_file"), study.measured(entry, text, "ppl")
-        if size and ppl:
+        if size and ppl and not entry.is_external:
             found.append((entry, size / 1e6, ppl))
     return found
 
