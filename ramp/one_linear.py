@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from ramp.divergence import Scorer
+    from ramp.prefix import PrefixScorer
     from ramp.problem import Score
 
 
@@ -87,6 +88,18 @@ def whole_passes(scorer: Scorer) -> ModelScore:
     return lambda model, change: scorer.score(model)
 
 
+def from_the_change_on(scorer: PrefixScorer) -> ModelScore:
+    """Every candidate from the block that differs: the same scores, for half of the blocks on average."""
+
+    def score(model: PreTrainedModel, change: Change | None) -> Score:
+        names: list[Hashable] = ["base"] * scorer.n_blocks  # what all candidates of one proxy are made of
+        if change is not None:
+            names[change.block] = change.name
+        return scorer.score(model, names)
+
+    return score
+
+
 def options(description: str) -> argparse.ArgumentParser:
     """The command line of such a proxy; ``--kind`` is left to its module."""
     parser = cli.parser(description)
@@ -128,9 +141,9 @@ class Setting:
 
     def scorer(self) -> ModelScore:
         """The KL to the model as it is now (it must still be the float one); costs one forward pass."""
-        from ramp.divergence import Scorer
+        from ramp.prefix import PrefixScorer
 
-        return whole_passes(Scorer(self.model, self.windows))
+        return from_the_change_on(PrefixScorer(self.model, self.windows))
 
     def report(self, kind: str, values: np.ndarray, evaluations: int, **about: Any) -> dict[str, Any]:
         """What the file holds; values [n, w]; the float model's own pass is one more than ``evaluations``."""

@@ -15,7 +15,8 @@ from ramp.bank import Bank, build_bank
 from ramp.divergence import Scorer
 from ramp.folding import folded_float_model
 from ramp.methods import MethodError, load_method
-from ramp.one_linear import ProxyError, whole_passes
+from ramp.one_linear import ProxyError, from_the_change_on, whole_passes
+from ramp.prefix import PrefixScorer
 from ramp.proxy_error import coefficients, plain, relative_errors
 from ramp.proxy_kl import kl_proxy
 from ramp.search import check_proxy, read_proxy
@@ -60,6 +61,18 @@ def test_single_linear_kl_is_what_it_says(tiny_llama_dir: Path, bank: Bank) -> N
         assert values[i, a] == pytest.approx(expected, rel=0.02, abs=2e-6)
     assert (values[:, 0] > values[:, 2]).all()
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", ["kl", "kl_cheapest"])
+def test_starting_at_the_changed_block_gives_the_same_scores(tiny_llama_dir: Path, bank: Bank, kind: str) -> None:
+    """Bit for bit, with fewer blocks run; in the cheapest allocation too, which is not what the scorer was made of."""
+    found = []
+    for prefix in (False, True):
+        model, windows = folded_float_model(tiny_llama_dir, FOLD), windows_of(4)
+        scorer = PrefixScorer(model, windows)
+        found.append(kl_proxy(model, bank, from_the_change_on(scorer) if prefix else whole_passes(scorer), kind))
+    assert np.array_equal(*found)
+    assert scorer.computed_blocks < 2 * proxy_kl.evaluations(bank, kind)
 
 
 def test_in_the_cheapest_allocation_it_is_the_change(tiny_llama_dir: Path, bank: Bank) -> None:
