@@ -197,7 +197,8 @@ def quantize_row(
     fold_name = Path(fold_file).stem
     wanted = [method.fold] if bits is None else [method.fold, own_fold(method.fold, bits)]
     if fold_name not in wanted:
-        raise QuantizationError(f"method '{method.name}' wants the fold {' or '.join(wanted)}, --fold is {fold_file}")
+        names = " or ".join(f"'{name}'" for name in wanted)
+        raise QuantizationError(f"method '{method.name}' wants the fold {names}, --fold is {fold_file}")
     # An allocator's parameters are its search's; its linears are quantized with the defaults, as in its bank.
     quantizer_params = parse_params(method, dict(params or {})) if isinstance(method, Quantizer) else None
     if allocation_file is not None:

@@ -73,7 +73,7 @@ def test_the_searcher_of_ramp_stands_on_sac_and_that_of_the_knapsack_does_not() 
 def test_no_stage_stands_on_the_configuration() -> None:
     """Else a new key would rerun the world."""
     for stage in sorted((REPO / "ramp").glob("*.py")):
-        if stage.stem not in ("config", "validation"):
+        if stage.stem not in ("config", "validation", "validation_league"):
             assert not {"ramp/config.py", "ramp/validation.py"} & set(closure(REPO, f"ramp/{stage.name}")), stage
 
 
