@@ -27,6 +27,9 @@ class GptqmodelParams(Params):
     act_order: bool = Field(
         default=False, description="desc_act, with static groups: groups then lie in the columns' order in the file"
     )
+    act_group_aware: bool = Field(
+        default=True, description="its own kind of act_order, which keeps groups whole; no more where act_order is set"
+    )
     batch_size: int = Field(default=1, gt=0, description="calibration windows per forward pass")
 
 
@@ -45,6 +48,7 @@ def quantize(job: PackageJob, params: GptqmodelParams) -> None:
         sym=params.sym,
         desc_act=params.act_order,
         static_groups=params.act_order,
+        act_group_aware=params.act_group_aware and not params.act_order,
         format="gptq_v2",
         damp_percent=params.damping,
         mse=params.mse,

@@ -36,7 +36,10 @@ DAMPING = 0.01
 """Share of the Hessian's mean diagonal in equal settings: the paper's. gptqmodel's own default is 0.05."""
 
 EQUAL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "gptq": ({"act_order": False, "damping": DAMPING}, {"act_order": False, "damping": DAMPING}),
+    "gptq": (
+        {"act_order": False, "damping": DAMPING},
+        {"act_order": False, "act_group_aware": False, "damping": DAMPING},  # its order is not ours: off on both sides
+    ),
     "awq": ({}, {}),
 }
 """Parameters of (ours, the package) beside the grid, by method. Groups lie in memory order on both sides."""
