@@ -88,7 +88,8 @@ def test_controls_belong_to_full_depth_and_to_the_source() -> None:
     assert full.allocation_files("R", "smollm2-135m", "q4_k_m-b4-s0-ggml") == []
     added = {row.short for row in full.source_rows} - {row.short for row in quick.source_rows}
     smaller = {f"{method}_g{group}-b{b}" for method in ("gptq", "awq_gptq") for group in (64, 32) for b in (3, 4)}
-    assert added == smaller | {"knapsack-b3.33", "knapsack-b4.35"}  # the searches do not get the controls' budgets
+    searched = {"role_depth-b3.65", "role_depth-b4"}  # searches do not get the controls' budgets
+    assert added == smaller | searched | {"knapsack-b3.33", "knapsack-b4.35"}
     assert [(row.name, track) for row, track in full.track_rows] == [
         ("awq_gptq-b4-s0", "fp16"),
         ("knapsack-b4-s0", "fp16"),
