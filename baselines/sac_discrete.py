@@ -37,7 +37,7 @@ def allocate(problem: Problem, params: RampParams, run: Run) -> Allocation:
 METHOD = Allocator(
     name="sac_discrete",
     title="SAC, discrete",
-    source="Christodoulou 2019, arXiv:1910.07207, with masks",
+    source="after Christodoulou 2019, arXiv:1910.07207: masks, half Monte-Carlo targets",
     fold="awq",
     quantizer="gptq",
     learned=True,
