@@ -9,21 +9,13 @@ from ramp.environment import RewardParams
 from ramp.methods import Allocator
 from ramp.problem import Allocation, Problem, Run
 from ramp.sac_params import SacParams
-from ramp.switches import RampParams
+from ramp.switches import RampParams, ScratchParams
 
 
-class RampPaperParams(RampParams):
+class RampPaperParams(ScratchParams):
     """All of our additions off; see ``ramp.agent.RampParams`` for what each switch does."""
 
     masked: bool = Field(default=False, description="penalties only, nothing is masked")
-    projection: bool = Field(default=False, description="what the policy says is executed")
-    warm_start: bool = Field(default=False, description="from scratch")
-    shaping: bool = Field(default=False, description="reward at the end only")
-    clone_steps: int = Field(default=0, ge=0, description="no behaviour cloning")
-    distil_steps: int = Field(default=0, ge=0, description="no behaviour cloning")
-    clone_weight: float = Field(default=0.0, ge=0, description="no behaviour cloning")
-    critic_knapsack: float = Field(default=0.0, ge=0, le=1, description="the policy proposes every allocation")
-    follow: float = Field(default=0.0, ge=0, lt=1, description="the policy alone chooses every width")
     reward: RewardParams = RewardParams(quality="log_ppl", k_o=10.0)
     sac: SacParams = SacParams()
 

@@ -5,25 +5,15 @@ and alpha * entropy stays out of it. The published target is ``sac: {return_weig
 all reward at the end of an episode it learned nothing in some dozens of episodes (docs/decisions.md).
 """
 
-from pydantic import Field
-
 from ramp.methods import Allocator
 from ramp.problem import Allocation, Problem, Run
 from ramp.sac_params import SacParams
-from ramp.switches import RampParams
+from ramp.switches import RampParams, ScratchParams
 
 
-class SacDiscreteParams(RampParams):
+class SacDiscreteParams(ScratchParams):
     """All switches that know the additive proxy off, masks on; see ``ramp.switches.RampParams``."""
 
-    projection: bool = Field(default=False, description="what the policy says is executed")
-    warm_start: bool = Field(default=False, description="from scratch")
-    shaping: bool = Field(default=False, description="reward at the end only")
-    clone_steps: int = Field(default=0, ge=0, description="no behaviour cloning")
-    distil_steps: int = Field(default=0, ge=0, description="no behaviour cloning")
-    clone_weight: float = Field(default=0.0, ge=0, description="no behaviour cloning")
-    critic_knapsack: float = Field(default=0.0, ge=0, le=1, description="the policy proposes every allocation")
-    follow: float = Field(default=0.0, ge=0, lt=1, description="the policy alone chooses every width")
     sac: SacParams = SacParams(return_weight=0.5, entropy_in_target=False)
 
 

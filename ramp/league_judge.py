@@ -6,13 +6,13 @@ What was measured is kept in a journal beside the search's own, so that a killed
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ramp.league_trace import decode
+from ramp.resume import read_journal
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,24 +47,7 @@ class Judge:
         self.reference = make_reference(self.model, windows, {"model": model_dir.name, "text": "heldout"})
         self.head = head_weight(self.model).clone()  # folds and banks leave the head as it is
         self.journal = journal
-        self.known: dict[str, Windows] = {}
-        self._read()
-
-    def _read(self) -> None:
-        """Whole lines of the journal; a line torn by a crash is cut off."""
-        if not self.journal.is_file():
-            return
-        good = 0
-        for line in self.journal.read_bytes().splitlines(keepends=True):
-            try:
-                entry = json.loads(line) if line.endswith(b"\n") else None
-            except json.JSONDecodeError:
-                entry = None
-            if entry is None:
-                break
-            good += len(line)
-            self.known[entry["choice"]] = entry["windows"]
-        os.truncate(self.journal, good)
+        self.known: dict[str, Windows] = {entry["choice"]: entry["windows"] for entry in read_journal(journal)}
 
     def windows_of(self, choice: str) -> Windows:
         """Per-window sums of an allocation (``ramp.league_trace.encode``)."""

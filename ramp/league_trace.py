@@ -66,10 +66,10 @@ class Trace:
         Returns:
             What has to be called with every row that the method logs.
         """
-        evaluate, parts = problem.evaluate, list(getattr(problem, "search_parts", ()))
+        evaluate, parts = problem.evaluate, list(problem.search_parts)
 
         def note(choice: str, kl: float, whole: bool) -> None:
-            share = float(getattr(problem, "part_cost", 1.0)) * sum(getattr(part, "evals", 0) for part in parts)
+            share = problem.part_cost * sum(getattr(part, "evals", 0) for part in parts)
             self.choices.append(choice)
             self.kl.append(kl if np.isfinite(kl) else np.inf)
             self.bytes.append(problem.bytes_of(decode(choice)))
@@ -97,7 +97,7 @@ class Trace:
 
         problem.evaluate = noted
         if parts:
-            vars(problem)["search_parts"] = [on_part(part) for part in parts]
+            problem.search_parts = [on_part(part) for part in parts]
         return logged
 
     def dump(self) -> dict[str, Any]:

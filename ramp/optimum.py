@@ -195,7 +195,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def command(args: Any) -> str:
     """How to make an enumeration again, with R for the results folder: records hold no path of a machine."""
     asked = f"--windows {args.windows} --length {args.length} --widths {' '.join(map(str, sorted(args.widths)))}"
-    return f"python -m ramp.optimum --model-dir R/models/{args.model_dir.name} --units {args.units} {asked}"
+    model, state = args.model_dir.name, "--state-dir R/.state"
+    made = f"--bank R/bank/{model}/{args.bank.name} --fold R/folds/{model}/{args.fold.name}"
+    read = f"--calibration R/calibration/{model}.safetensors --text R/texts/{args.text.name}"
+    out = f"--out R/optimum/{model}/{args.units}.json"
+    where = f"--model-dir R/models/{model} {made} {read}"
+    return f"python -m ramp.optimum {where} --units {args.units} {asked} {state} {out}"
 
 
 def write_scores(path: Path, kl: np.ndarray, nll: np.ndarray) -> None:

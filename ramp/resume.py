@@ -53,6 +53,25 @@ def describe(method_file: Path, inputs: dict[str, Path], settings: dict[str, Any
     }
 
 
+def read_journal(path: Path) -> list[dict[str, Any]]:
+    """Whole lines of a journal, none where there is no file; a torn one is cut off, so that the next starts clean."""
+    entries: list[dict[str, Any]] = []
+    if not path.is_file():
+        return entries
+    good = 0
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            entry = json.loads(line) if line.endswith(b"\n") else None
+        except json.JSONDecodeError:
+            entry = None
+        if entry is None:
+            break
+        good += len(line)
+        entries.append(entry)
+    os.truncate(path, good)
+    return entries
+
+
 @dataclass
 class State:
     """The folder of one search's checkpoints."""
@@ -81,24 +100,11 @@ class State:
         return self.earlier_wall_s + time.monotonic() - self.began
 
     def _read_journal(self) -> None:
-        """Read whole lines; a line torn by a crash is cut off, so that the next one starts clean."""
-        path = self.folder / "journal.jsonl"
-        if not path.is_file():
-            return
-        good = 0
-        for line in path.read_bytes().splitlines(keepends=True):
-            try:
-                entry = json.loads(line) if line.endswith(b"\n") else None
-            except json.JSONDecodeError:
-                entry = None
-            if entry is None:
-                break
-            good += len(line)
+        for entry in read_journal(self.folder / "journal.jsonl"):
             numbers = [float("nan") if value is None else float(value) for value in entry["score"]]
             key = (entry["text"], np.array(entry["choice"], dtype=np.int64).tobytes())
             self.scores[key] = Score(numbers[0], numbers[1], numbers[2], int(entry["tokens"]))
             self.earlier_wall_s = float(entry["wall_s"])
-        os.truncate(path, good)
 
     def counted(self, text: str, raw: Callable[[np.ndarray], Score], limit: int | None = None) -> Counted:
         """``raw`` as an evaluator that counts, is answered from the journal where it can be, and writes it."""

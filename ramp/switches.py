@@ -130,3 +130,16 @@ class RampParams(BaseModel):
             if getattr(self, name) % self.part_windows:
                 raise ValueError(f"{name} = {getattr(self, name)} is no multiple of part_windows = {self.part_windows}")
         return self
+
+
+class ScratchParams(RampParams):
+    """Everything off that knows the additive proxy or what was found before: the policy alone, from scratch."""
+
+    projection: bool = Field(default=False, description="what the policy says is executed")
+    warm_start: bool = Field(default=False, description="from scratch")
+    shaping: bool = Field(default=False, description="reward at the end only")
+    clone_steps: int = Field(default=0, ge=0, description="no behaviour cloning")
+    distil_steps: int = Field(default=0, ge=0, description="no behaviour cloning")
+    clone_weight: float = Field(default=0.0, ge=0, description="no behaviour cloning")
+    critic_knapsack: float = Field(default=0.0, ge=0, le=1, description="the policy proposes every allocation")
+    follow: float = Field(default=0.0, ge=0, lt=1, description="the policy alone chooses every width")

@@ -80,11 +80,6 @@ def _at(spec: LinearSpec, index: int) -> LinearSpec:
     return LinearSpec(spec.name, spec.layer, spec.role, spec.d_out, spec.d_in, spec.site, index, spec.has_bias)
 
 
-def summed(units: Sequence[Unit], values: np.ndarray) -> np.ndarray:
-    """Additive values of all linears [linears, w] as those of units [n, w]."""
-    return np.stack([values[[member.index for member in unit.members]].sum(axis=0) for unit in units])
-
-
 def averaged(units: Sequence[Unit], values: np.ndarray) -> np.ndarray:
     """Features of all linears [linears, f] as those of units [n, f], weighted by parameters."""
     rows = []

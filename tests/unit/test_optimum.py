@@ -22,7 +22,7 @@ from ramp.optimum_run import Enumeration, rows_of
 from ramp.optimum_run import main as run_main
 from ramp.resume import ROOT
 from ramp.text import Document, token_windows, write_documents
-from ramp.units import OptimumError, averaged, make_units, parse, summed
+from ramp.units import OptimumError, averaged, make_units, parse
 
 WIDTHS, WINDOWS, LENGTH = [3, 4, 6], 3, 24
 
@@ -89,7 +89,11 @@ def test_scores_are_those_of_the_whole_model_in_float64(
     assert len(np.unique(table.kl)) == 27
     model_name = tiny_llama_dir.name
     asked = f"--units {units} --windows {WINDOWS} --length {LENGTH} --widths 3 4 6"
-    assert table.about["command"] == f"python -m ramp.optimum --model-dir R/models/{model_name} {asked}"
+    paths = f"--bank R/bank/{model_name}/bank --fold R/folds/{model_name}/none.safetensors"
+    read = f"--calibration R/calibration/{model_name}.safetensors --text R/texts/search.jsonl"
+    left = f"--state-dir R/.state --out R/optimum/{model_name}/{units}.json"
+    whole = f"--model-dir R/models/{model_name} {paths} {read} {asked} {left}"
+    assert table.about["command"] == f"python -m ramp.optimum {whole}"
 
 
 def test_units_are_the_last_ones_and_their_sizes_are_their_members(halves: Enumeration, small: Path) -> None:
@@ -198,6 +202,4 @@ def test_faults_are_one_sentence(tiny_llama_dir: Path) -> None:
         parse("blocks-3")
     units = make_units(linears, "halves-4")
     assert sum(unit.spec.params for unit in units) == sum(linear.params for linear in linears)
-    values = np.arange(len(linears), dtype=float)[:, None]
-    assert summed(units, values).sum() == values.sum()
     assert averaged(units, np.ones((len(linears), 2))).tolist() == [[1.0, 1.0]] * 4
