@@ -243,7 +243,7 @@ class Study(Section):
     optimum: Optimum | None = None
     """Allocators against the exact optimum of a small problem (``snakemake optimum``); null: none."""
     depths: dict[DepthName, Depth] = {"quick": Depth(), "full": Depth()}
-    """Limits of ``quick``, ``wide`` and ``full``; packages run in the last two."""
+    """Limits of every depth; packages run in all but ``quick``."""
 
     @property
     def runs_packages(self) -> bool:

@@ -19,7 +19,7 @@ RelativePath = Annotated[str, StringConstraints(pattern=PATH_PATTERN)]
 """A path without blanks, shell characters or ``..``."""
 RowName = Annotated[str, StringConstraints(pattern=ROW_PATTERN)]
 """A row without its seed: ``{method}-b{bits}``, for instance ``ramp-b3.65``; the float model is ``float-b16``."""
-DepthName = Literal["quick", "wide", "full"]
+DepthName = Literal["quick", "wide", "full", "exhaustive"]
 Width = Annotated[int, Field(ge=2, le=8)]
 """Bits per weight of the affine grid."""
 Track = Literal["q8_0", "fp16"]

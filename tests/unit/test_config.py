@@ -42,7 +42,7 @@ def test_every_shipped_configuration_is_valid(file: Path) -> None:
 
     models = load_registry(REPO / "config" / "assets.yaml").of_type("model")
     study = validate(read(file), methods=discover(REPO / "baselines"), models=models)
-    assert set(study.depths) - {"wide"} == {"quick", "full"}
+    assert set(study.depths) - {"wide", "exhaustive"} == {"quick", "full"}
 
 
 @pytest.mark.parametrize(

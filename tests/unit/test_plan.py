@@ -51,7 +51,8 @@ def test_full_depth_has_all_seeds_where_chance_plays_a_part() -> None:
     seeds = {method: {row.seed for row in plan.source_rows if row.method == method} for method in plan.methods}
     assert seeds["ramp"] == {0, 1, 2}
     assert seeds["knapsack"] == seeds["gptq"] == {0}
-    assert plan.task_rows == plan.source_rows
+    exhaustive = plan_of("config.yaml", depth="exhaustive")
+    assert exhaustive.task_rows == exhaustive.source_rows == plan.source_rows
 
 
 def test_packages_have_rows_in_full_depth_at_the_widths_that_they_can_give() -> None:
