@@ -44,6 +44,9 @@ class Planned:
 GPTQ, AWQ, AUTOAWQ = "gptqmodel_gptq", "gptqmodel_awq", "autoawq_awq"
 """Package files that ours is compared with."""
 
+AWQ_ROW = "--method awq --bits 4 --grids asym --tokens 2048"
+"""One row on few tokens: with 8,192 these packages search for half an hour on a processor."""
+
 PIECES: dict[str, Planned] = {
     "bank": Planned("bank", "benchmarks", model=True),
     "evaluation": Planned("evaluation", "benchmarks", model=True),
@@ -57,15 +60,10 @@ PIECES: dict[str, Planned] = {
         "model", "benchmarks", "--method awq --block-of 48M --tokens 2048 --grid sym", package=AWQ, model=True
     ),
     "gptq_model": Planned("model", "benchmarks", "--method gptq", package=GPTQ, model=True),
-    "awq_model": Planned("model", "benchmarks", "--method awq", package=AWQ, model=True),
+    "awq_model": Planned("model", "benchmarks", "--method awq --tokens 2048", package=AWQ, model=True),
     "parity_gptq": Planned("parity", "parity", "--method gptq", package=GPTQ, model=True, heldout=True),
-    # one row each: on a processor these packages search for half an hour
-    "parity_awq": Planned(
-        "parity", "parity", "--method awq --bits 4 --grids asym", package=AWQ, model=True, heldout=True
-    ),
-    "parity_autoawq": Planned(
-        "parity", "parity", "--method awq --bits 4 --grids asym", package=AUTOAWQ, model=True, heldout=True
-    ),
+    "parity_awq": Planned("parity", "parity", AWQ_ROW, package=AWQ, model=True, heldout=True),
+    "parity_autoawq": Planned("parity", "parity", AWQ_ROW, package=AUTOAWQ, model=True, heldout=True),
 }
 """Pieces by name."""
 
