@@ -38,7 +38,9 @@ class Sensitivity(Section):
     """The additive Fisher proxy: search text, backward passes."""
 
     windows: PositiveInt = 8
-    """Windows of search text; eight backward windows rank linears with Spearman 0.94 (measured on SmolLM2)."""
+    """Windows of search text: eight rank linears (Spearman 0.94 on SmolLM2), more allocate better (decisions.md)."""
+    target_windows: PositiveInt | None = None
+    """Windows on the target models; null: as on the source."""
     length: PositiveInt = 256
     """Tokens per window."""
 

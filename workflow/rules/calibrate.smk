@@ -121,7 +121,7 @@ rule sensitivity:
         mem_mb=2 * STUDY.memory_mb,
         gpu=GPUS,
     params:
-        windows=STUDY.sensitivity.windows,
+        windows=sensitivity_windows,
         length=STUDY.sensitivity.length,
         device=STUDY.device,
     message:

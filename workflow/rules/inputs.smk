@@ -40,6 +40,12 @@ def calibration_tokens(wildcards):
     return here.tokens if is_source(wildcards) or here.target_tokens is None else here.target_tokens
 
 
+def sensitivity_windows(wildcards):
+    """Windows of text that sensitivities of a model are measured on."""
+    here = STUDY.sensitivity
+    return here.windows if is_source(wildcards) or here.target_windows is None else here.target_windows
+
+
 def window_count(wildcards):
     """Evaluation windows for a model; 0 means the whole text."""
     return (LIMITS.windows if is_source(wildcards) else LIMITS.target_windows) or 0

@@ -26,7 +26,7 @@ rule proxy:
         gpu=GPUS,
     params:
         module=proxy_module,
-        windows=STUDY.sensitivity.windows,
+        windows=sensitivity_windows,
         length=STUDY.sensitivity.length,
         device=STUDY.device,
     message:
