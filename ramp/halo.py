@@ -7,7 +7,8 @@
 
 ``export`` and ``float`` write ``F.gguf``, ``F.plan.json`` (tensor -> type, shape, bytes, sha256, reason of a fallback;
 the size ledger) and ``F.types.txt`` (llama.cpp's ``--tensor-type-file``). ``check`` writes a list of
-``{file, check, value, limit, ok}`` and exits 1 if one failed. ``row`` writes the folder that evaluation reads.
+``{file, check, value, limit, ok}`` and exits 1 if one failed, with ``--keep-going`` (the workflow) 0: the record says
+so, and tables and claims go by it. ``row`` writes the folder that evaluation reads.
 """
 
 from __future__ import annotations

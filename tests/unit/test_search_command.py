@@ -215,6 +215,8 @@ def test_top_k_is_a_coarser_score_on_search_text_alone(study: dict[str, Any], tm
     assert 0 < found[4]["kl_start"] < 0.9 * found[0]["kl_start"]
     assert found[vocabulary]["kl_start"] == pytest.approx(found[0]["kl_start"], rel=2e-3)
     assert found[4]["kl_start_selection"] == found[0]["kl_start_selection"]
+    assert "4 most probable words" in found[4]["notes"]
+    assert "probable" not in found[0]["notes"]
     assert found[4]["search_tokens"] - found[0]["search_tokens"] == (
         (found[4]["selection_evals"] - found[0]["selection_evals"]) * WINDOWS * LENGTH
     )  # every evaluation costs its forward tokens
