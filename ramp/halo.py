@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 
 from ramp import cli
 from ramp.files import read_json, require_file, write_json, write_text
-from ramp.gguf_model import load_gguf_float
 from ramp.gguf_names import HaloError
 from ramp.halo_export import (
     describe,
@@ -38,7 +37,7 @@ from ramp.models import read_config
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["HaloError", "export", "export_float", "load_gguf_float", "main", "row_note", "write_row"]
+__all__ = ["HaloError", "export", "export_float", "main", "row_note", "write_row"]
 
 log = logging.getLogger("ramp.halo")
 
