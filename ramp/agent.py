@@ -21,6 +21,7 @@ from ramp.allocators import knapsack
 from ramp.allocators.greedy import repair
 from ramp.embedding import SIZE
 from ramp.environment import AllocationEnv, shaping_costs
+from ramp.episodes import episode_row
 from ramp.parts import Turns
 from ramp.policy import Policy
 from ramp.problem import Allocation, AllocationError, Problem, Run, choose
@@ -239,18 +240,8 @@ class Agent:
         # the last episode is the policy's own: what was evaluated is what is saved
         learned = self.learn() if self.params.warmup_episodes <= self.episode and not self.done else {}
         best = self.ranked()
-        self.run.log(
-            {
-                "proposer": proposer,
-                "kl": score.kl,
-                "ppl": score.ppl,
-                "bytes": info["bytes"],
-                "feasible": bool(self.feasible[-1]),
-                "best": self.kls[best[0]] if len(best) else None,
-                **{f"reward_{name}": value for name, value in terms.items()},
-                **learned,
-            }
-        )
+        kl_best = self.kls[best[0]] if len(best) else None
+        self.run.log(episode_row(proposer, info, bool(self.feasible[-1]), kl_best, learned))
 
     def learn(self) -> dict[str, float]:
         """A few updates; the target entropy falls over the search."""

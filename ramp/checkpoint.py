@@ -214,8 +214,7 @@ def load_dequantized(
     if meta["stage"] in ("float", "released"):
         return load_float(model_dir, dtype, device)
     if meta["grid"] == "ggml":
-        # HALO stands above this module and reads its own files; imported here so that nothing imports upwards.
-        from ramp.halo import load_gguf_float
+        from ramp.gguf_model import load_gguf_float
 
         if not isinstance(meta.get("gguf"), str):
             raise CheckpointError(f"{row_dir / META} names no GGUF file: export the row again")

@@ -5,8 +5,9 @@
         --tables R/optimum/M/halves-8.json ... --out R/records
 
 ``league`` writes league.csv, league_windows.csv and league_curves.csv, ``optimum`` optimum.csv and additivity.csv.
-Reads exactly the files named, measures nothing; a run that is not named has no row. Intervals are a block bootstrap
-over windows (``ramp.bootstrap``).
+Reads exactly the files named, measures nothing; a run that is not named has no row. A long list comes in a file or from
+standard input (``--runs-from``): a command line holds some thousand names. Intervals are a block bootstrap over windows
+(``ramp.bootstrap``).
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from __future__ import annotations
 import argparse
 import logging
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ramp import cli
 from ramp.bootstrap import interval
-from ramp.files import read_json
+from ramp.files import read_json, require_file
 from ramp.records import RecordsError, write_table
 
 log = logging.getLogger("ramp.collect_league")
@@ -124,21 +126,25 @@ def collect_optimum(paths: Sequence[Path], enumerations: Sequence[Path], out: Pa
     return {name: len(rows) for name, rows in tables.items()}
 
 
+def listed(source: str) -> list[Path]:
+    """The files that ``source`` names, one a line: a file, or - for standard input."""
+    text = sys.stdin.read() if source == "-" else require_file(source, "list of runs").read_text(encoding="utf-8")
+    return [Path(line) for line in text.splitlines() if line]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Collect the league or the exact optimum into the records.")
     parser.add_argument("what", choices=("league", "optimum"), help="which tables")
     parser.add_argument("--runs", type=Path, nargs="*", default=[], help="files of ramp.league or ramp.optimum_run")
+    parser.add_argument("--runs-from", default=None, help="file with more of them, one a line; - for standard input")
     parser.add_argument("--tables", type=Path, nargs="*", default=[], help="JSON files of ramp.optimum")
     parser.add_argument("--out", type=Path, required=True, help="folder of the records")
     args = parser.parse_args(argv)
-    if not args.runs:
+    runs = [*args.runs, *(listed(args.runs_from) if args.runs_from else [])]
+    if not runs:
         raise RecordsError("no run to collect: name at least one with --runs (none of the league has ended yet?)")
-    counts = (
-        collect_league(args.runs, args.out)
-        if args.what == "league"
-        else collect_optimum(args.runs, args.tables, args.out)
-    )
+    counts = collect_league(runs, args.out) if args.what == "league" else collect_optimum(runs, args.tables, args.out)
     log.info("%s", ", ".join(f"{name} {count}" for name, count in counts.items()))
     return 0
 

@@ -19,6 +19,27 @@ LEAST_EVALS = 3
 """Evaluations below which nothing can be learned: two to learn from, one for the policy's own allocation."""
 
 
+def episode_row(
+    proposer: str, info: dict[str, Any], feasible: bool, best: float | None, learned: dict[str, float]
+) -> dict[str, Any]:
+    """What a learned search logs of an episode (columns of episodes.csv).
+
+    info: the last one of ``AllocationEnv.step``; best: KL of the best feasible episode so far; learned: what the
+    learner said.
+    """
+    score = info["score"]
+    return {
+        "proposer": proposer,
+        "kl": score.kl,
+        "ppl": score.ppl,
+        "bytes": info["bytes"],
+        "feasible": feasible,
+        "best": best,
+        **{f"reward_{name}": value for name, value in info["terms"].items()},
+        **learned,
+    }
+
+
 class Episodes:
     """What was executed and what came of it.
 
@@ -55,18 +76,8 @@ class Episodes:
         self.losses.append(loss if info["feasible"] else float("inf"))
         self.kls.append(score.kl)
         best = self.ranked()
-        self.run.log(
-            {
-                "proposer": proposer,
-                "kl": score.kl,
-                "ppl": score.ppl,
-                "bytes": info["bytes"],
-                "feasible": info["feasible"],
-                "best": self.kls[best[0]] if best else None,
-                **{f"reward_{name}": value for name, value in terms.items()},
-                **(learned or {}),
-            }
-        )
+        kl_best = self.kls[best[0]] if best else None
+        self.run.log(episode_row(proposer, info, info["feasible"], kl_best, learned or {}))
 
     def ranked(self) -> list[int]:
         """Feasible episodes with a finite loss, best first, each allocation once."""

@@ -7,7 +7,8 @@
 
 ``export`` and ``float`` write ``F.gguf``, ``F.plan.json`` (tensor -> type, shape, bytes, sha256, reason of a fallback;
 the size ledger) and ``F.types.txt`` (llama.cpp's ``--tensor-type-file``). ``check`` writes a list of
-``{file, check, value, limit, ok}`` and exits 1 if one failed. ``row`` writes the folder that evaluation reads.
+``{file, check, value, limit, ok}`` and exits 1 if one failed, with ``--keep-going`` (the workflow) 0: the record says
+so, and tables and claims go by it. ``row`` writes the folder that evaluation reads.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 
 from ramp import cli
 from ramp.files import read_json, require_file, write_json, write_text
-from ramp.gguf_model import load_gguf_float
 from ramp.gguf_names import HaloError
 from ramp.halo_export import (
     describe,
@@ -37,7 +37,7 @@ from ramp.models import read_config
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["HaloError", "export", "export_float", "load_gguf_float", "main", "row_note", "write_row"]
+__all__ = ["HaloError", "export", "export_float", "main", "row_note", "write_row"]
 
 log = logging.getLogger("ramp.halo")
 

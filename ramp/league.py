@@ -21,7 +21,6 @@ checkpoint has one row, at what it spent.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,13 +30,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ramp import cli
+from ramp.charges import charged_tokens, proxy_tokens
 from ramp.errors import RampError
 from ramp.files import read_json, require_file, sha256_file, write_json
 from ramp.league_trace import Trace, decode, encode, thinned
 from ramp.methods import NAME, Allocator
 from ramp.problem import Allocation, Problem, Run
 from ramp.progress import Progress
-from ramp.resume import State
+from ramp.resume import State, read_journal
 from ramp.search import add_arguments, build_problem, finite, prepare
 
 if TYPE_CHECKING:
@@ -77,9 +77,6 @@ def play(method: Allocator, params: BaseModel, problem: Problem, state: State, *
     evaluate = state.counters[0]
     trace, progress = Trace(), Progress(method.title, evals)
 
-    def charged() -> int:
-        return sum(counter.tokens for counter in state.counters) + (problem.proxy_tokens if problem.proxy_used else 0)
-
     def show(row: dict[str, Any]) -> None:
         logged(row)
         progress.show({"evals": evaluate.evals, **{key: finite(value) for key, value in row.items()}})
@@ -94,7 +91,7 @@ def play(method: Allocator, params: BaseModel, problem: Problem, state: State, *
         trace.restore(kept["trace"])
         return kept["method"]
 
-    logged = trace.watch(problem, charged)
+    logged = trace.watch(problem, lambda: charged_tokens(problem, state.counters))
     artifacts = state.folder / "artifacts"
     artifacts.mkdir(exist_ok=True)
     run = Run(seed, evals, artifacts, state.folder, show, method.name, save, load)
@@ -127,12 +124,11 @@ def incumbent(played: Played, upto: int, last: bool) -> tuple[str | None, int, s
 def read_rows(played: Played, checkpoints: Sequence[int], wall: Sequence[float]) -> list[dict[str, Any]]:
     """One row per checkpoint, without held-out scores; ``wall`` [scores] are seconds up to each."""
     trace, problem = played.trace, played.problem
-    sunk = problem.proxy_tokens if problem.proxy_used else 0
     rows = []
     for allowed in moments(checkpoints, trace.spent):
         upto = trace.upto(allowed)
         choice, scored, note = incumbent(played, upto, last=upto == len(trace))
-        spent_tokens = trace.tokens[upto - 1] if upto else sunk
+        spent_tokens = trace.tokens[upto - 1] if upto else proxy_tokens(problem)
         rows.append(
             {
                 "evals": allowed,
@@ -158,9 +154,7 @@ def selection_tokens(played: Played) -> int:
 def seconds(state: State, trace: Trace) -> list[float]:
     """Seconds up to every evaluation, over all processes: what the journal said when it was made."""
     made: dict[str, float] = {}
-    path = state.folder / "journal.jsonl"
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        entry = json.loads(line)
+    for entry in read_journal(state.folder / "journal.jsonl"):
         if entry["text"].startswith("search"):
             made.setdefault(encode(entry["choice"]), round(float(entry["wall_s"]), 3))
     return [float(each) for each in np.maximum.accumulate([made.get(choice, 0.0) for choice in trace.choices] or [0.0])]
@@ -282,7 +276,7 @@ def about(args: Any, method: Allocator, params: BaseModel, played: Played) -> di
         "params": params.model_dump(mode="json"),
         "run_evals": args.evals,
         "spent": played.trace.spent,
-        "proxy_tokens": played.problem.proxy_tokens if played.problem.proxy_used else 0,
+        "proxy_tokens": proxy_tokens(played.problem),
         "search": {"windows": args.search_windows, "length": args.search_length},
         "heldout": {
             "windows": args.heldout_windows,

@@ -7,13 +7,13 @@ part, so that methods differ in what they evaluate and in nothing else.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from ramp.charges import spent_evals
 from ramp.problem import Problem, Score
 
 FINALISTS = 5
@@ -69,12 +69,12 @@ class Trace:
         evaluate, parts = problem.evaluate, list(problem.search_parts)
 
         def note(choice: str, kl: float, whole: bool) -> None:
-            share = problem.part_cost * sum(getattr(part, "evals", 0) for part in parts)
+            parted = sum(getattr(part, "evals", 0) for part in parts)
             self.choices.append(choice)
             self.kl.append(kl if np.isfinite(kl) else np.inf)
             self.bytes.append(problem.bytes_of(decode(choice)))
             self.tokens.append(charged())
-            self.evals.append(sum(self.whole) + int(whole) + math.ceil(share - 1e-9))
+            self.evals.append(spent_evals(problem, sum(self.whole) + int(whole), parted))
             self.whole.append(whole)
 
         def noted(choice: np.ndarray) -> Score:

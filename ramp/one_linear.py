@@ -1,4 +1,4 @@
-"""Proxies that change one linear at a time and measure the KL: what they share.
+"""Proxies that change one linear at a time and measure the KL: what they share; how any proxy is opened.
 
 The folded float model is scored on a few windows of calibration text, again with one linear's weight replaced, and so
 on. Arithmetic is float32 unless asked otherwise: bfloat16 alone moves the KL by about 1e-3 nats, more than most single
@@ -100,22 +100,32 @@ def from_the_change_on(scorer: PrefixScorer) -> ModelScore:
     return score
 
 
-def options(description: str) -> argparse.ArgumentParser:
-    """The command line of such a proxy; ``--kind`` is left to its module."""
+def options(
+    description: str, text: str = "calibration documents; no search or held-out text"
+) -> argparse.ArgumentParser:
+    """The command line of a proxy, ``text`` saying what it reads; what is its own is left to its module."""
     parser = cli.parser(description)
     parser.add_argument("--model-dir", required=True, help="Hugging Face checkpoint folder")
     parser.add_argument("--bank", required=True, help="bank folder of ramp.bank")
     parser.add_argument("--fold", required=True, help="fold file that the bank was built with")
-    parser.add_argument("--text", required=True, help="calibration documents, JSON lines; no search or held-out text")
-    parser.add_argument("--windows", type=int, default=8, help="windows that every evaluation is scored on")
+    parser.add_argument("--text", required=True, help=f"JSON lines: {text}")
+    parser.add_argument("--windows", type=int, default=8, help="windows, spread over it")
     parser.add_argument("--length", type=int, default=256, help="tokens per window")
     parser.add_argument("--out", required=True, help="JSON file to write")
     return parser
 
 
+def by_name(bank: Bank, values: np.ndarray) -> dict[str, dict[str, float]]:
+    """Values [n, w] as proxy files hold them: {linear: {width: value}}."""
+    return {
+        x.name: {str(bits): float(value) for bits, value in zip(bank.widths, row, strict=True)}
+        for x, row in zip(bank.linears, values, strict=True)
+    }
+
+
 @dataclass
 class Setting:
-    """A bank, the folded float model that it was built from, and the windows of calibration text."""
+    """A bank, the folded float model that it was built from, and the windows of text."""
 
     bank: Bank
     model: PreTrainedModel
@@ -147,10 +157,6 @@ class Setting:
 
     def report(self, kind: str, values: np.ndarray, evaluations: int, **about: Any) -> dict[str, Any]:
         """What the file holds; values [n, w]; the float model's own pass is one more than ``evaluations``."""
-        rows = {
-            x.name: {str(bits): float(value) for bits, value in zip(self.bank.widths, row, strict=True)}
-            for x, row in zip(self.bank.linears, values, strict=True)
-        }
         passes = evaluations + 1 if evaluations else 0
         return {
             "proxy": kind,
@@ -159,5 +165,5 @@ class Setting:
             "windows": self.windows.shape[0] if evaluations else 0,
             "length": self.windows.shape[1],
             **about,
-            "linears": rows,
+            "linears": by_name(self.bank, values),
         }

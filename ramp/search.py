@@ -25,6 +25,7 @@ sensitivities included), ``proposer``, ``kl`` and ``ppl`` on search text (null w
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import logging
 import math
@@ -36,6 +37,7 @@ import numpy as np
 
 from ramp import cli
 from ramp.allocation import as_bits, write_allocation
+from ramp.charges import charged_tokens, proxy_tokens, spent_evals
 from ramp.embedding import read_stats, static_features, weight_moments
 from ramp.files import read_json, require_file, write_text
 from ramp.methods import Allocator, MethodError, load_method, parse_params
@@ -75,12 +77,13 @@ def build_problem(args: Any, state: State, params: BaseModel | None = None) -> P
     """The problem on a real model: bank, folded float model, scorers, features, proxy.
 
     ``params`` may ask for text in parts by fields named ``pool_windows``, ``selection_windows`` and
-    ``part_windows``, as ``ramp.switches`` has them.
+    ``part_windows``, and for a coarser score on search text by ``top_k``, as ``ramp.switches`` has them.
     """
     from ramp.bank import Bank
     from ramp.folding import folded_float_model, load_fold
     from ramp.prefix import PrefixScorer, block_names
     from ramp.text import token_windows
+    from ramp.topk import TopKScorer
 
     config = read_config(args.model_dir)
     linears = list_linears(config)
@@ -92,18 +95,19 @@ def build_problem(args: Any, state: State, params: BaseModel | None = None) -> P
     if [linear.name for linear in bank.linears] != [linear.name for linear in linears]:
         raise AllocationError(f"{args.bank} is the bank of another model than {args.model_dir}: pass its own")
 
-    def scorers(path: Path, count: int, size: int) -> list[PrefixScorer]:
+    def scorers(path: Path, count: int, size: int, top_k: int = 0) -> list[PrefixScorer]:
         """Scorers of ``count`` windows of a text, ``size`` at a time; the model must still be the float one."""
         if not count:
             return []
         windows = token_windows(tokenizer, path, length=args.search_length, count=count)
         limit = None if size == count else 0  # many parts take turns: prefixes of each would not be worth their memory
-        return [PrefixScorer(model, windows[first : first + size], limit) for first in range(0, count, size)]
+        make = functools.partial(TopKScorer, top_k=top_k) if top_k else PrefixScorer
+        return [make(model, windows[first : first + size], limit_bytes=limit) for first in range(0, count, size)]
 
-    part = getattr(params, "part_windows", 1)
-    whole = scorers(args.search_text, args.search_windows, args.search_windows)
+    part, top_k = getattr(params, "part_windows", 1), getattr(params, "top_k", 0)
+    whole = scorers(args.search_text, args.search_windows, args.search_windows, top_k)
     chosen = scorers(args.selection_text, args.search_windows, args.search_windows)
-    pool = scorers(args.search_text, getattr(params, "pool_windows", 0), part)
+    pool = scorers(args.search_text, getattr(params, "pool_windows", 0), part, top_k)
     final = scorers(args.selection_text, getattr(params, "selection_windows", 0), part)
 
     def scored(scorer: PrefixScorer) -> Callable[[np.ndarray], Score]:
@@ -114,7 +118,7 @@ def build_problem(args: Any, state: State, params: BaseModel | None = None) -> P
         return score
 
     widths = tuple(int(width) for width in bank.widths)
-    proxy, proxy_tokens = read_proxy(args.sensitivity, linears, widths) if args.sensitivity else (None, 0)
+    proxy, proxy_cost = read_proxy(args.sensitivity, linears, widths) if args.sensitivity else (None, 0)
     stats = read_stats(args.calibration, fold)
     problem = Problem(
         model=Path(args.model_dir).name,
@@ -128,7 +132,7 @@ def build_problem(args: Any, state: State, params: BaseModel | None = None) -> P
         # run_search reads the counters in this order
         evaluate=state.counted("search", scored(whole[0]), limit=args.evals),
         select=state.counted("selection", scored(chosen[0])),
-        proxy_tokens=proxy_tokens,
+        proxy_tokens=proxy_cost,
         nll_float=whole[0].nll_float,
         bytes_at=lambda bits: budget_bytes(linears, bits, bank.group_size),
         search_parts=[state.counted(f"search part {k}", scored(scorer)) for k, scorer in enumerate(pool)],
@@ -167,16 +171,12 @@ def run_search(
     parts = state.counters[2 : 2 + len(problem.search_parts)]
     progress = Progress(method.title, evals)
 
-    def charged() -> int:
-        tokens = sum(counter.tokens for counter in state.counters)
-        return tokens + (problem.proxy_tokens if problem.proxy_used else 0)
-
     def spent() -> int:
-        """Evaluations, parts of the search text counted by their tokens and rounded up."""
-        return evaluate.evals + math.ceil(problem.part_cost * sum(part.evals for part in parts) - 1e-9)
+        return spent_evals(problem, evaluate.evals, sum(part.evals for part in parts))
 
     def keep(row: dict[str, Any]) -> None:
-        counted = {"episode": len(state.rows), "evals": spent(), "tokens": charged()}
+        tokens = charged_tokens(problem, state.counters)
+        counted = {"episode": len(state.rows), "evals": spent(), "tokens": tokens}
         state.rows.append({key: finite(value) for key, value in {**counted, **row}.items()})
         progress.show(state.rows[-1])
 
@@ -191,7 +191,8 @@ def run_search(
         score = state.known(text, choice)
         return None if score is None else finite(score.kl)
 
-    said = state.known("search", found.choice)
+    said, top_k = state.known("search", found.choice), getattr(params, "top_k", 0)
+    coarser = f"search text scored over the {top_k} most probable words: its KL is a lower bound" if top_k else ""
     record = write_allocation(
         out,
         problem,
@@ -210,10 +211,10 @@ def run_search(
         kl_policy=kl("search", found.policy_choice),
         search_evals=spent(),
         selection_evals=select.evals,
-        search_tokens=charged(),
-        proxy_tokens=problem.proxy_tokens if problem.proxy_used else 0,
+        search_tokens=charged_tokens(problem, state.counters),
+        proxy_tokens=proxy_tokens(problem),
         search_wall_s=round(state.wall_s, 3),
-        notes=found.notes,
+        notes="; ".join(filter(None, [found.notes, coarser])),
         **fields,
     )
     write_text(artifacts / "summary.txt", summary(record))

@@ -30,7 +30,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,8 +41,7 @@ from ramp.bank import RESIDENT_BYTES, Bank
 from ramp.calibration import check_windows
 from ramp.errors import RampError
 from ramp.files import write_json
-from ramp.folding import folded_float_model, load_fold
-from ramp.models import list_linears, load_tokenizer, pick_device, pick_dtype, read_config
+from ramp.one_linear import Setting, by_name, options
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -54,7 +52,7 @@ LABELS = ("model", "text")
 
 
 class SensitivityError(RampError):
-    """A bank of another model or fold, or gradients that are not finite."""
+    """An unknown estimator, windows that score nothing, or gradients that are not finite."""
 
 
 def summed_nll(model: PreTrainedModel, window: Tensor, labels: str, generator: torch.Generator) -> Tensor:
@@ -204,10 +202,6 @@ def forward_tokens(windows: Tensor, n_widths: int, estimator: str) -> int:
 def report(bank: Bank, proxy: np.ndarray, windows: Tensor, estimator: str, labels: str, seed: int) -> dict[str, Any]:
     """What the sensitivity file holds."""
     count, length = windows.shape
-    rows = {
-        x.name: {str(bits): float(value) for bits, value in zip(bank.widths, row, strict=True)}
-        for x, row in zip(bank.linears, proxy, strict=True)
-    }
     return {
         "proxy": "fisher",
         "estimator": estimator,
@@ -216,46 +210,28 @@ def report(bank: Bank, proxy: np.ndarray, windows: Tensor, estimator: str, label
         "windows": count,
         "length": length,
         "seed": seed,
-        "linears": rows,
+        "linears": by_name(bank, proxy),
     }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the additive sensitivities of one bank."""
-    from ramp.text import token_windows
-
-    parser = cli.parser("Fisher sensitivity of every linear at every width of a bank.")
-    parser.add_argument("--model-dir", required=True, help="Hugging Face checkpoint folder")
-    parser.add_argument("--bank", required=True, help="bank folder of ramp.bank")
-    parser.add_argument("--fold", required=True, help="fold file that the bank was built with")
-    parser.add_argument("--text", required=True, help="documents, JSON lines; never held-out text")
-    parser.add_argument("--windows", type=int, default=8, help="backward passes")
-    parser.add_argument("--length", type=int, default=256, help="tokens per window")
+    parser = options("Fisher sensitivity of every linear at every width of a bank.", "any but held-out text")
     parser.add_argument("--estimator", choices=list(ESTIMATORS), default="positions", help="see the module's text")
     parser.add_argument("--labels", choices=LABELS, default="model", help="drawn from the model, or the text's own")
     parser.add_argument("--seed", type=int, default=0, help="of the drawn labels")
-    parser.add_argument("--out", required=True, help="JSON file to write")
     args = parser.parse_args(argv)
-    cli.set_threads(args.threads)
-    config, bank = read_config(args.model_dir), Bank(args.bank)
-    if bank.linears != list_linears(config):
-        raise SensitivityError(f"the bank {args.bank} belongs to another model than {args.model_dir}")
-    if bank.fold != Path(args.fold).stem:
-        raise SensitivityError(f"the bank {args.bank} was built with the fold '{bank.fold}', --fold is {args.fold}")
-    device = pick_device(args.device)
-    dtype = torch.float32 if args.dtype == "auto" else pick_dtype(args.dtype, device)
-    model = folded_float_model(args.model_dir, load_fold(args.fold, config), dtype, device)
-    windows = token_windows(load_tokenizer(args.model_dir), args.text, length=args.length, count=args.windows)
+    setting = Setting.open(args)
     proxy = fisher_proxy(
-        model,
-        bank,
-        windows,
+        setting.model,
+        setting.bank,
+        setting.windows,
         estimator=args.estimator,
         labels=args.labels,
         seed=args.seed,
         progress=lambda done, of: log.info("backward pass %d of %d", done, of),
     )
-    write_json(args.out, report(bank, proxy, windows, args.estimator, args.labels, args.seed))
+    write_json(args.out, report(setting.bank, proxy, setting.windows, args.estimator, args.labels, args.seed))
     return 0
 
 

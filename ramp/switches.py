@@ -86,6 +86,12 @@ class RampParams(BaseModel):
     part_windows: int = Field(
         default=8, gt=0, description="windows of one part, of search and of selection text; cost is counted in tokens"
     )
+    top_k: int = Field(
+        default=0,
+        ge=0,
+        description="search text is scored over the float model's so many most probable words and the rest as one "
+        "(ramp.topk), which sees less than the KL; selection text never is [0: over the whole vocabulary]",
+    )
     selection_windows: int = Field(
         default=0,
         ge=0,

@@ -1,4 +1,4 @@
-"""KL over the most probable words alone: an option for scans and pre-selections, never for a reported number.
+"""KL over the most probable words alone: a switch of the search (``top_k``), never for a reported number.
 
 Per token, with p the float model's probabilities, d = W (h - h_float) the change of the logits and T the words beyond
 the k most probable,

@@ -150,6 +150,11 @@ def test_runs_become_tables_with_intervals(study: dict[str, Any], run: dict[str,
     assert (
         collect_main(["league", "--runs", str(study["--out"]), str(tmp_path / "sack.json"), f"--out={tmp_path}"]) == 0
     )
+    listed = tmp_path / "runs.txt"
+    listed.write_text(f"{study['--out']}\n{tmp_path / 'sack.json'}\n")
+    assert collect_main(["league", "--runs-from", str(listed), f"--out={tmp_path / 'again'}"]) == 0
+    for name in ("league", "league_windows", "league_curves"):
+        assert (tmp_path / "again" / f"{name}.csv").read_bytes() == (tmp_path / f"{name}.csv").read_bytes()
     table = read_table(tmp_path / "league.csv").set_index(["allocator", "evals"])
     assert set(table.index) == {("random_search", 3), ("random_search", 6), ("sack", 1)}
     row = table.loc[("random_search", 6)]

@@ -322,6 +322,10 @@ def test_command_line_exits_1_on_a_failed_limit(
     assert halo.main([*common, "--limit", "-1"]) == 1
     assert [one["check"] for one in json.loads(out.read_text()) if not one["ok"]] == ["perplexity_difference"]
     assert "check failed: float.gguf: perplexity_difference" in capsys.readouterr().err
+    out.unlink()
+    assert halo.main([*common, "--limit", "-1", "--keep-going"]) == 0  # as the workflow calls it: the paper says so
+    assert [one["check"] for one in json.loads(out.read_text()) if not one["ok"]] == ["perplexity_difference"]
+    assert "check failed: float.gguf: perplexity_difference" in capsys.readouterr().err
 
 
 def test_llama_cpp_python_gives_the_same(llama_dir: Path, float_gguf: Path) -> None:

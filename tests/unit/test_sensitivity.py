@@ -14,6 +14,7 @@ from ramp.bank import Bank, build_bank
 from ramp.calibration import save_tensors
 from ramp.folding import folded_float_model
 from ramp.models import read_config
+from ramp.one_linear import ProxyError
 from ramp.sensitivity import SensitivityError, fisher_proxy
 
 
@@ -173,5 +174,5 @@ def test_command_line(
     assert all(set(row) == {"4", "6"} for row in record["linears"].values())
     assert sensitivity.main([*argv, str(fold_file), "--estimator", "diagonal"]) == 0
     assert json.loads((tmp_path / "s.json").read_text())["tokens"] == 2 * 64 * 3
-    with pytest.raises(SensitivityError, match="built with the fold 'random'"):
+    with pytest.raises(ProxyError, match="built with the fold 'random'"):
         sensitivity.main([*argv, str(tmp_path / "none.safetensors")])

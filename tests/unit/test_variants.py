@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ramp.resume import ROOT
 from ramp.validation import ConfigError, validate
 from ramp.variants import overlaid, variant_params
 from tests.plans import plan_of
-from workflow.scripts.plan_league import LeagueError
+from workflow.scripts.plan_league import LeagueError, LeagueRun, run_words
 
 GRID = {"models": ["tiny-llama-s"], "methods": ["knapsack"], "budgets": [3.65]}
 GOOD: dict[str, Any] = {
@@ -134,3 +135,15 @@ def test_the_shipped_league_is_whole() -> None:
 def test_a_league_that_compares_unlike_with_like_is_refused(grids: dict[str, Any], sentence: str) -> None:
     with pytest.raises(LeagueError, match=sentence):
         plan_of("smoke.yaml", league={"grids": grids}).league.check()
+
+
+def test_bash_expands_the_words_of_a_league_to_its_files() -> None:
+    runs = plan_of("league.yaml").league.runs
+    uneven = [run for run in runs if (run.budget, run.seed) != (runs[0].budget, 0)]  # as a partial league may be
+    for some in (runs, uneven, runs[:1], [LeagueRun("m", "ramp", "3.65", 5, 7), LeagueRun("m", "ramp", "3.65", 9, 7)]):
+        words = run_words("a b/league", some)
+        said = subprocess.run(["bash", "-c", f"printf '%s\\n' {words}"], capture_output=True, text=True, check=True)
+        files = [f"a b/league/{r.model}/{r.allocator}/{r.budget}/{r.evals}/{r.seed}.json" for r in some]
+        assert sorted(said.stdout.splitlines()) == sorted(files)
+    assert len(runs) > 100
+    assert len(run_words("results/league", runs)) < 16_000  # of 128 KB that a command may have

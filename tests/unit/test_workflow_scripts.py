@@ -13,6 +13,7 @@ import pytest
 
 from tests.plans import plan_of
 from workflow.scripts.check_results import check
+from workflow.scripts.check_results import main as check_study
 from workflow.scripts.preflight import PreflightError, preflight
 
 REPO = Path(__file__).resolve().parents[2]
@@ -95,6 +96,21 @@ def test_every_check_can_fail(tmp_path: Path, file: str, old: str, new: str, fai
     path = finished(tmp_path) / file
     path.write_text(path.read_text().replace(old, new))
     assert [one["check"] for one in check(tmp_path) if not one["ok"]] == [failing]
+
+
+def test_the_check_of_a_study_fails_by_name_and_leaves_no_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a study goes on with, a failed limit in llama.cpp, is what fails here."""
+    record = finished(tmp_path) / "halo" / "m" / "x.check.json"
+    line = ["check_results", "--results", str(tmp_path), "--out", str(tmp_path / "check.json")]
+    monkeypatch.setattr("sys.argv", line)
+    assert check_study() == 0
+    (tmp_path / "check.json").unlink()
+    record.write_text(record.read_text().replace("true", "false"))
+    assert check_study() == 1
+    assert not (tmp_path / "check.json").exists()
+    assert "x.gguf: halo: loads: 1 against 1" in capsys.readouterr().err
 
 
 # --- the GPU lease -------------------------------------------------------------------------------------------

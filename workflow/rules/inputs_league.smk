@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from workflow.scripts.plan_league import LeagueRun, base_of
+from workflow.scripts.plan_league import LeagueRun, base_of, run_words
 
 LEAGUE_RECORDS = ("league", "league_windows", "league_curves")
 OPTIMUM_RECORDS = ("optimum", "additivity")
@@ -79,12 +79,21 @@ def league_points(wildcards):
     return PLAN.league.curve_points(league_run_of(wildcards))
 
 
+def collected_runs():
+    """Every run; with ``partial`` those that are there, and none is started."""
+    partial = STUDY.league is not None and STUDY.league.partial
+    return [run for run in PLAN.league.runs if not partial or Path(league_file(run)).is_file()]
+
+
 def league_files(wildcards):
-    """Every run; with ``partial`` those that are there, as they are, and none is started."""
-    files = [league_file(run) for run in PLAN.league.runs]
-    if STUDY.league and STUDY.league.partial:
-        return [before_update(file) for file in files if Path(file).is_file()]
-    return files
+    """Their files; with ``partial`` as they are."""
+    files = [league_file(run) for run in collected_runs()]
+    return [before_update(file) for file in files] if STUDY.league and STUDY.league.partial else files
+
+
+def league_words(wildcards):
+    """The same files in fewer words: bash expands them."""
+    return run_words(f"{R}/league", collected_runs())
 
 
 def optimum_name():

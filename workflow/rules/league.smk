@@ -102,10 +102,13 @@ rule league_collect:
     localrule: True
     conda:
         "../envs/main.yml"
+    params:
+        runs=league_words,
     message:
         "collecting the league"
     shell:
-        "python -m ramp.collect_league league --runs {input.runs} --out $(dirname {output.tables[0]}) > {log} 2>&1"
+        "printf '%s\\n' {params.runs} |"  # a builtin: as many names as there are
+        " python -m ramp.collect_league league --runs-from - --out $(dirname {output.tables[0]}) > {log} 2>&1"
 
 
 rule enumeration:

@@ -6,7 +6,8 @@ checkpoints, so that a league has one search where a table has three rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -30,6 +31,30 @@ class LeagueRun:
     budget: str  # as written in names: "3.65"
     evals: int
     seed: int
+
+
+def braced(names: Iterable[str]) -> str:
+    """One word that bash expands to ``names``, in their order: a, or {a,b}."""
+    names = list(names)
+    return names[0] if len(names) == 1 else "{" + ",".join(names) + "}"
+
+
+def run_words(folder: str, runs: Iterable[LeagueRun]) -> str:
+    """Words that bash expands to the runs' files below ``folder``, each file once.
+
+    A command is one argument to the kernel, 128 KB at most, and a league has more names than that: runs that differ in
+    seed alone share a word, and so do budgets that have the same seeds.
+    """
+    seeds: dict[tuple[str, str, int, str], list[str]] = {}
+    for run in runs:
+        seeds.setdefault((run.model, run.allocator, run.evals, run.budget), []).append(str(run.seed))
+    budgets: dict[tuple[str, str, int, tuple[str, ...]], list[str]] = {}
+    for (model, allocator, evals, budget), found in seeds.items():
+        budgets.setdefault((model, allocator, evals, tuple(found)), []).append(budget)
+    return " ".join(
+        f"{shlex.quote(folder)}/{model}/{allocator}/{braced(found)}/{evals}/{braced(each)}.json"
+        for (model, allocator, evals, each), found in budgets.items()
+    )
 
 
 def league_methods(study: Study) -> list[str]:
