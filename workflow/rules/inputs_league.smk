@@ -92,7 +92,7 @@ def league_files(wildcards):
 
 
 def league_words(wildcards):
-    """The same files in fewer words: bash expands them."""
+    """The same files in fewer words: bash expands them for its own printf, which takes as many as there are."""
     return run_words(f"{R}/league", collected_runs())
 
 

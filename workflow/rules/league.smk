@@ -107,7 +107,7 @@ rule league_collect:
     message:
         "collecting the league"
     shell:
-        "printf '%s\\n' {params.runs} |"  # a builtin: as many names as there are
+        "printf '%s\\n' {params.runs} |"
         " python -m ramp.collect_league league --runs-from - --out $(dirname {output.tables[0]}) > {log} 2>&1"
 
 
