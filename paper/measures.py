@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from paper.comparisons import pair, saving, task_ratio
+from paper.foldings import folding_ratios
 from paper.intervals import Estimate
 from paper.league import league_ratios
 from paper.naming import STATIC_MIXES, method_title, model_title
@@ -106,9 +107,15 @@ def transferred_against(study: Study, *, rival: str, **_: Any) -> list[Compariso
     return _some(found, f"no row of a rule that knows layer type and depth alone ({rival})")
 
 
-def folded_against_plain(study: Study, *, pairs: list[list[str]], **_: Any) -> list[Comparison]:
-    """Perplexity ratio of folded to unfolded uniform rows below 4 bits on the source model."""
-    found = []
+def folded_against_plain(
+    study: Study, *, pairs: list[list[str]], kinds: list[str], alpha: float, **_: Any
+) -> list[Comparison]:
+    """Perplexity ratio of folded to unfolded uniform rows below 4 bits: on the source model, and in the folds' ablation.
+
+    ``pairs`` are whole methods (AWQ also clips); the ablation varies the fold alone. Of its folds those of ``kinds``
+    speak, of SmoothQuant's the one at ``alpha``.
+    """
+    found = [Comparison(*one) for one in folding_ratios(study, kinds, alpha)]
     for folded, plain in pairs:
         for entry in (e for e in study.find(study.source, folded) if e.budget_bits < 4):
             other = study.one(study.source, plain, entry.budget_bits)

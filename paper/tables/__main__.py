@@ -19,6 +19,7 @@ from paper.tables.choices import choices_table
 from paper.tables.claims import claims_table
 from paper.tables.controls import controls_table, tracks_table
 from paper.tables.cost import cost_table
+from paper.tables.foldings import foldings_table
 from paper.tables.halo import halo_table
 from paper.tables.league import ablations_table, league_summary_table, league_table
 from paper.tables.ledger import ledger_table
@@ -55,6 +56,7 @@ def all_tables(study: Study, published: Study | None = None) -> list[Table]:
         ablations_table(study),
         optimum_table(study),
         additivity_table(study),
+        foldings_table(study),
         halo_table(study),
         parity_table(study),
         benchmarks_table(study),
