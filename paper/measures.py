@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from paper.comparisons import pair, saving, task_ratio
+from paper.equal_quality import sooner_than
 from paper.foldings import folding_ratios
 from paper.intervals import Estimate
 from paper.league import league_ratios
@@ -188,6 +189,12 @@ def episodes_needed(
     return _some(found, "no search of a learned method was recorded")
 
 
+def sooner_to_equal_quality(study: Study, *, methods: list[str], rival: str, **_: Any) -> list[Comparison]:
+    """Share of pairs of seeds in which a method has the search KL that ``rival`` ends with before the rival has it."""
+    found = [Comparison(*one) for one in sooner_than(study, methods, rival)]
+    return _some(found, f"no league with {method_title(rival)} beside {' or '.join(map(method_title, methods))}")
+
+
 def extra_bits(study: Study, *, method: str, middle: list[float], last_share: float, **_: Any) -> list[Comparison]:
     """Mean bits of output projections, and of the last layers, above those of middle MLP layers (bootstrap of linears).
 
@@ -233,6 +240,7 @@ MEASURES: dict[str, Measure] = {
         halo_checks,
         tasks_kept,
         episodes_needed,
+        sooner_to_equal_quality,
         extra_bits,
     )
 }

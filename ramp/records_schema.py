@@ -255,7 +255,7 @@ TABLES: dict[str, Table] = {
 }
 
 CLAIM_FIELDS: dict[str, str] = {
-    "id": "C1 ... C11",
+    "id": "C1 ... C11, and C10b",
     "verdict": "one of VERDICTS",
     "scale": "what it was tested on",
     "measure": "what was measured, in words",
