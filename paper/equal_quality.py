@@ -1,7 +1,7 @@
 """Evaluations to equal quality: when each search of the league first has a given KL on search text, seed by seed.
 
-Two levels: that of the Fisher knapsack, which needs no search, and PPO's, the KL that PPO ends with in its worst seed, so
-that PPO itself reaches it in every seed. A seed that never gets there is "never", and no number stands in for it.
+Two levels: that of the Fisher knapsack, which needs no search, and PPO's, the KL that PPO ends with in its worst seed,
+so that PPO itself reaches it in every seed. A seed that never gets there is "never", and no number stands in for it.
 Numbers are read from the anytime curves, which are thinned to log-spaced moments: they are upper bounds, and the true
 one lies above the last point that was kept before.
 """

@@ -87,6 +87,7 @@ def _fold_faults(study: Study) -> Iterator[str]:
             yield f"fold_ablation.folds: unknown fold '{name}'{_near(name, known)}"
     if "none" not in here.folds:
         yield "fold_ablation.folds: 'none' is missing: it is what the others are compared with"
-    for where, listed in {"models": here.models, "folds": here.folds, "bits": here.bits}.items():
-        for item in dict.fromkeys(item for item in listed if listed.count(item) > 1):
+    listed: dict[str, Sequence[str | int]] = {"models": here.models, "folds": here.folds, "bits": here.bits}
+    for where, items in listed.items():
+        for item in dict.fromkeys(item for item in items if items.count(item) > 1):
             yield f"fold_ablation.{where}: '{item}' is listed twice"

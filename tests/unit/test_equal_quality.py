@@ -39,7 +39,7 @@ def write_league(folder: Path, curves: dict[str, list[list[tuple[int, float]]]])
             run |= {"seed": seed}
             last = points[-1] if points else (ALLOWED, None)
             evals = 1 if name == "knapsack" else ALLOWED
-            row = {"evals": evals, "method": name, "title": "", "spent": evals, "kl_search": last[1], "kl_held": last[1]}
+            row = {"evals": evals, "method": name, "spent": evals, "kl_search": last[1], "kl_held": last[1]}
             tables["league"].append({**run, **row})
             tables["league_windows"].append({**run, "evals": evals, "window": 0, "tokens": 10, "kl": 1.0})
             for place, (at, kl) in enumerate(points):

@@ -50,10 +50,8 @@ def made(peaked_llama_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     text = ["--model-dir", str(peaked_llama_dir), "--text", str(folder / "c.jsonl"), "--tokens", str(TOKENS)]
     text += ["--length", str(LENGTH)]
     reference = folder / "reference.safetensors"
-    evaluation.main(
-        ["reference", "--model-dir", str(peaked_llama_dir), "--text", f"heldout={folder / 'h.jsonl'}", "--length"]
-        + [str(LENGTH), "--windows", "3", "--out", str(reference), "--dtype", "float32"]
-    )
+    asked = ["--text", f"heldout={folder / 'h.jsonl'}", "--length", str(LENGTH), "--windows", "3", "--dtype", "float32"]
+    evaluation.main(["reference", *text[:2], *asked, "--out", str(reference)])
     for name, options in FOLDS.items():
         fold = folder / f"{name}.safetensors"
         folding.main([*text, *options, "--group-size", str(GROUPS), "--out", str(fold)])
@@ -224,7 +222,8 @@ def test_the_plan_pairs_every_quantizer_with_every_fold() -> None:
     ],
 )
 def test_a_fault_of_the_ablation_has_its_path_and_the_nearest_name(change: dict[str, Any], words: str) -> None:
-    values = {"study": "test", "source": "tiny-llama-s", "methods": ["rtn"], "deterministic": [], "halo": {"methods": []}}
+    values: dict[str, Any] = {"study": "test", "source": "tiny-llama-s", "methods": ["rtn"], "deterministic": []}
+    values["halo"] = {"methods": []}
     values["folds"] = {"awq": {"kind": "awq"}, "sq50": {"kind": "smoothquant"}}
     values["fold_ablation"] = {"models": ["tiny-llama-s"], "folds": ["none", "sq50"], "methods": ["rtn"], **change}
     with pytest.raises(ConfigError) as caught:

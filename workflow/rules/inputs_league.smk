@@ -184,7 +184,9 @@ def fold_run_options(wildcards, input):
     """The method of a row, its parameters and what tables call it."""
     if wildcards.method in BARE_ROWS:
         return f"--method-file {wildcards.method}"
-    named = f"--method-file {input.method} --method-name {wildcards.method} --title {league_title(behind_fold(wildcards))}"
+    named = (
+        f"--method-file {input.method} --method-name {wildcards.method} --title {league_title(behind_fold(wildcards))}"
+    )
     return f"{named} --params {league_parameters(behind_fold(wildcards))}"
 
 

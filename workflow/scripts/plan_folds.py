@@ -55,7 +55,7 @@ class FoldPlan:
         """Raise ``FoldPlanError`` for methods that give no uniform rows of ours."""
         for name in self.section.methods if self.section else []:
             if not isinstance(self.methods[base_of(self.study, name)], Quantizer):
-                raise FoldPlanError(f"fold_ablation.methods: '{name}' is no quantizer of ours: name rtn, gptq or the like")
+                raise FoldPlanError(f"fold_ablation.methods: '{name}' is no quantizer of ours: name rtn or gptq")
 
     def file_of(self, fold: str, bits: int) -> str:
         """The fold file of a row: of its own width where the fold is searched so."""
