@@ -111,7 +111,7 @@ def transferred_against(study: Study, *, rival: str, **_: Any) -> list[Compariso
 def folded_against_plain(
     study: Study, *, pairs: list[list[str]], kinds: list[str], alpha: float, **_: Any
 ) -> list[Comparison]:
-    """Perplexity ratio of folded to unfolded uniform rows below 4 bits: of the source model, and in the folds' ablation.
+    """Perplexity ratio of folded to unfolded uniform rows below 4 bits: of the source, and in the folds' ablation.
 
     ``pairs`` are whole methods (AWQ also clips); the ablation varies the fold alone. Of its folds those of ``kinds``
     speak, of SmoothQuant's the one at ``alpha``.

@@ -26,7 +26,7 @@ _FOLDING = Table(
         _c("alpha", "float", "SmoothQuant's migration strength"),
         _c("sites", "str", "inputs that are folded: attn_in o_in mlp_in down_in"),
         _c("title", "str", "what tables call a variant of a quantizer"),
-        _c("error_ratio", "float", "output error with the fold over without, calibration text, mean of logs of sites"),
+        _c("error_ratio", "float", "output error with the fold over without, calibration text, geometric mean"),
         _c("ppl", "float", "perplexity on held-out text"),
         _c("ppl_low", "float", "2.5 % end of the block bootstrap"),
         _c("ppl_high", "float", "97.5 % end"),
