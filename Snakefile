@@ -38,6 +38,8 @@ wildcard_constraints:
     seed="[0-9]+",
     evals="[0-9]+",
     units="(halves|linears)-[2-8]",
+    file="[a-z][a-z0-9_]*",
+    bits="[0-9]+",
     row="[a-z][a-z0-9_]*-b[0-9.]+-s[0-9]+(-ggml|-q8_0|-fp16)?",
 
 
@@ -50,6 +52,7 @@ include: "workflow/rules/packages.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/export.smk"
 include: "workflow/rules/league.smk"
+include: "workflow/rules/fold_ablation.smk"
 include: "workflow/rules/benchmarks.smk"
 include: "workflow/rules/paper.smk"
 

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from paper.comparisons import pair, saving, task_ratio
+from paper.equal_quality import sooner_than
+from paper.foldings import folding_ratios
 from paper.intervals import Estimate
 from paper.league import league_ratios
 from paper.naming import STATIC_MIXES, method_title, model_title
@@ -106,9 +108,15 @@ def transferred_against(study: Study, *, rival: str, **_: Any) -> list[Compariso
     return _some(found, f"no row of a rule that knows layer type and depth alone ({rival})")
 
 
-def folded_against_plain(study: Study, *, pairs: list[list[str]], **_: Any) -> list[Comparison]:
-    """Perplexity ratio of folded to unfolded uniform rows below 4 bits on the source model."""
-    found = []
+def folded_against_plain(
+    study: Study, *, pairs: list[list[str]], kinds: list[str], alpha: float, **_: Any
+) -> list[Comparison]:
+    """Perplexity ratio of folded to unfolded uniform rows below 4 bits: of the source, and in the folds' ablation.
+
+    ``pairs`` are whole methods (AWQ also clips); the ablation varies the fold alone. Of its folds those of ``kinds``
+    speak, of SmoothQuant's the one at ``alpha``.
+    """
+    found = [Comparison(*one) for one in folding_ratios(study, kinds, alpha)]
     for folded, plain in pairs:
         for entry in (e for e in study.find(study.source, folded) if e.budget_bits < 4):
             other = study.one(study.source, plain, entry.budget_bits)
@@ -181,6 +189,12 @@ def episodes_needed(
     return _some(found, "no search of a learned method was recorded")
 
 
+def sooner_to_equal_quality(study: Study, *, methods: list[str], rival: str, **_: Any) -> list[Comparison]:
+    """Share of pairs of seeds in which a method has the search KL that ``rival`` ends with before the rival has it."""
+    found = [Comparison(*one) for one in sooner_than(study, methods, rival)]
+    return _some(found, f"no league with {method_title(rival)} beside {' or '.join(map(method_title, methods))}")
+
+
 def extra_bits(study: Study, *, method: str, middle: list[float], last_share: float, **_: Any) -> list[Comparison]:
     """Mean bits of output projections, and of the last layers, above those of middle MLP layers (bootstrap of linears).
 
@@ -226,6 +240,7 @@ MEASURES: dict[str, Measure] = {
         halo_checks,
         tasks_kept,
         episodes_needed,
+        sooner_to_equal_quality,
         extra_bits,
     )
 }

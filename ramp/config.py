@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, StringConstraints
 
-from ramp.config_league import League, Optimum, Variant
+from ramp.config_league import FoldAblation, League, Optimum, Variant
 from ramp.config_types import Count, DepthName, MethodName, Name, RelativePath, RowName, Track, Width
 
 
@@ -240,11 +240,13 @@ class Study(Section):
     transfer: Transfer = Transfer()
     halo: Halo = Halo()
     variants: dict[MethodName, Variant] = {}
-    """Methods with other parameters, under names of their own: ablation rows of the league."""
+    """Methods with other parameters, under names of their own: ablation rows of the league and of the folds."""
     league: League | None = None
     """Allocators against each other on one bank (``snakemake league``); null: none."""
     optimum: Optimum | None = None
     """Allocators against the exact optimum of a small problem (``snakemake optimum``); null: none."""
+    fold_ablation: FoldAblation | None = None
+    """Uniform rows on every fold (``snakemake fold_ablation``); null: none."""
     depths: dict[DepthName, Depth] = {"quick": Depth(), "full": Depth()}
     """Limits of every depth; packages run in all but ``quick``."""
 

@@ -1,4 +1,4 @@
-"""The configuration's sections of the league, its variants of methods, and the exact optimum."""
+"""The configuration's sections of the league, its variants of methods, the exact optimum and the folds' ablation."""
 
 from __future__ import annotations
 
@@ -103,3 +103,19 @@ class Optimum(Section):
     """Evaluations at which a run is read; every evaluation is looked up in the enumeration."""
     text: Places = Places(windows=8, length=64)
     """Search text that every allocation is scored on."""
+
+
+class FoldAblation(Section):
+    """Scale Folding varied and nothing else: every quantizer on the weights of every fold, uniform widths."""
+
+    models: list[Name] = Field(min_length=1)
+    """Models, by name in the registry."""
+    folds: list[MethodName] = Field(min_length=2)
+    """Names in ``folds``, and ``none``, with which the others are compared. AWQ folds are searched at each row's own
+    width where the fold says so (``own_width``)."""
+    methods: list[MethodName] = Field(default=["rtn", "gptq"], min_length=1)
+    """Quantizers, or variants of them; the fold that their files name plays no part."""
+    bits: list[Width] = Field(default=[3, 4], min_length=1)
+    """Widths of the rows."""
+    heldout: Places = Places(windows=32, length=256)
+    """Held-out windows that rows are compared on; they choose nothing."""

@@ -9,6 +9,8 @@ Reward of an allocation, paid at the last step (quality first, asymmetric, with 
     r = - k_q * max(0, quality loss) + k_b * max(0, 1 - bytes / budget)
         - k_o * max(0, bytes / budget - 1) - k_c * [bytes > budget]
 
+A negative k_b is a penalty on bytes that are left over; k_b = -k_o punishes both sides of the budget alike.
+
 The quality loss is the mean KL to the float model, or log(ppl / ppl_float), in nats. The learner scales returns to
 spread by about 1 (``ramp.agent``), so only the terms' proportions matter here.
 """
@@ -42,7 +44,10 @@ class RewardParams(BaseModel):
     )
     k_q: float = Field(default=10.0, gt=0, description="weight of the quality loss")
     k_b: float = Field(
-        default=1.0, ge=0, description="bonus for bytes below the budget, as a fraction of it; smaller than k_q"
+        default=1.0,
+        allow_inf_nan=False,
+        description="bonus for bytes below the budget, as a fraction of it; smaller than k_q. Negative: a penalty on "
+        "them, with -k_o as large as that on bytes above the budget",
     )
     k_o: float = Field(default=0.0, ge=0, description="penalty on bytes above the budget, as a fraction of it")
     k_c: float = Field(default=5.0, ge=0, description="cliff: penalty for being above the budget at all")

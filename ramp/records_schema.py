@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ramp.records_columns import INTERVAL, Column, Table
 from ramp.records_columns import column as _c
+from ramp.records_folding import FOLDING_TABLES
 from ramp.records_league import LEAGUE_TABLES
 
 VERDICTS = ("replicated", "partly", "not replicated", "inconclusive", "not tested")
@@ -204,6 +205,7 @@ TABLES: dict[str, Table] = {
             ("method", "reference", "model", "bits", "group_size", "symmetric", "settings"),
         ),
         *LEAGUE_TABLES,
+        *FOLDING_TABLES,
         Table(
             "transfer",
             "a policy trained on one model and used, untouched, on another",
@@ -253,7 +255,7 @@ TABLES: dict[str, Table] = {
 }
 
 CLAIM_FIELDS: dict[str, str] = {
-    "id": "C1 ... C11",
+    "id": "C1 ... C11, and C10b",
     "verdict": "one of VERDICTS",
     "scale": "what it was tested on",
     "measure": "what was measured, in words",

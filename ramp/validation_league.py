@@ -1,4 +1,4 @@
-"""Faults of the configuration's league, variants and exact optimum, each as one sentence."""
+"""Faults of the configuration's league, variants, exact optimum and fold ablation, each as one sentence."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ def _near(name: str, known: Collection[str]) -> str:
 
 
 def league_models(study: Study) -> dict[str, list[str]]:
-    """Models that the league and the optimum name, by where they stand."""
+    """Models that the league, the optimum and the fold ablation name, by where they stand."""
     grids = study.league.grids.items() if study.league else ()
     found = {f"league.grids.{name}.models": grid.models for name, grid in grids}
-    return found | ({"optimum.models": study.optimum.models} if study.optimum else {})
+    found |= {"optimum.models": study.optimum.models} if study.optimum else {}
+    return found | ({"fold_ablation.models": study.fold_ablation.models} if study.fold_ablation else {})
 
 
 def league_methods_faults(study: Study, known: Collection[str]) -> list[str]:
@@ -33,6 +34,8 @@ def league_methods_faults(study: Study, known: Collection[str]) -> list[str]:
     }
     if study.optimum:
         named["optimum.methods"] = study.optimum.methods
+    if study.fold_ablation:
+        named["fold_ablation.methods"] = study.fold_ablation.methods
     both = {*known, *study.variants}
     for where, names in named.items():
         faults += [f"{where}: unknown method '{name}'{_near(name, both)}" for name in names if name not in both]
@@ -41,8 +44,8 @@ def league_methods_faults(study: Study, known: Collection[str]) -> list[str]:
 
 
 def league_faults(study: Study) -> list[str]:
-    """Budgets outside the menu, checkpoints that fall, widths that no bank has."""
-    return [*_number_faults(study), *_width_faults(study)]
+    """Budgets outside the menu, checkpoints that fall, widths that no bank has, folds that are not there."""
+    return [*_number_faults(study), *_width_faults(study), *_fold_faults(study)]
 
 
 def _number_faults(study: Study) -> Iterator[str]:
@@ -73,3 +76,18 @@ def _width_faults(study: Study) -> Iterator[str]:
             yield f"optimum.widths[{index}]: {width} is not in the study's widths {study.widths}, which its bank holds"
     if sorted(set(study.optimum.widths)) != study.optimum.widths:
         yield f"optimum.widths: {study.optimum.widths} should rise and repeat nothing"
+
+
+def _fold_faults(study: Study) -> Iterator[str]:
+    if study.fold_ablation is None:
+        return
+    here, known = study.fold_ablation, {*study.folds, "none"}
+    for name in here.folds:
+        if name not in known:
+            yield f"fold_ablation.folds: unknown fold '{name}'{_near(name, known)}"
+    if "none" not in here.folds:
+        yield "fold_ablation.folds: 'none' is missing: it is what the others are compared with"
+    listed: dict[str, Sequence[str | int]] = {"models": here.models, "folds": here.folds, "bits": here.bits}
+    for where, items in listed.items():
+        for item in dict.fromkeys(item for item in items if items.count(item) > 1):
+            yield f"fold_ablation.{where}: '{item}' is listed twice"

@@ -19,6 +19,8 @@ from paper.tables.choices import choices_table
 from paper.tables.claims import claims_table
 from paper.tables.controls import controls_table, tracks_table
 from paper.tables.cost import cost_table
+from paper.tables.equal_quality import equal_quality_table
+from paper.tables.foldings import foldings_table
 from paper.tables.halo import halo_table
 from paper.tables.league import ablations_table, league_summary_table, league_table
 from paper.tables.ledger import ledger_table
@@ -53,8 +55,10 @@ def all_tables(study: Study, published: Study | None = None) -> list[Table]:
         league_summary_table(study),
         league_table(study),
         ablations_table(study),
+        equal_quality_table(study),
         optimum_table(study),
         additivity_table(study),
+        foldings_table(study),
         halo_table(study),
         parity_table(study),
         benchmarks_table(study),

@@ -150,7 +150,7 @@ def test_command_line(tmp_path: Path, options: dict) -> None:
     for name in index:
         for suffix in ("tex", "typ", "md"):
             assert (tmp_path / "tables" / f"{name}.{suffix}").stat().st_size > 0
-    assert index["claims"]["rows"] == 11
+    assert index["claims"]["rows"] == 12
     again = tmp_path / "again"
     main(["--records", str(records), "--out", str(again)])
     for file in (tmp_path / "tables").iterdir():

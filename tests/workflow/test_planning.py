@@ -109,6 +109,15 @@ def test_a_partial_league_takes_what_is_there_and_starts_nothing(bare: Path) -> 
     assert "ramp/3.65" not in some.text
 
 
+def test_the_folds_are_ablated_without_the_study(bare: Path) -> None:
+    """Rows of two quantizers on six folds at two widths on four models; of the study no more than texts and models."""
+    done = snakemake(bare, "-n", "fold_ablation", "--configfile", "config/league.yaml")
+    assert done.status == 0, done.text
+    assert done.plan["fold_run"] == 4 * (6 * 2 * 2 + 7)
+    assert (done.plan["fold"], done.plan["fold_reference"], done.plan["fold_collect"]) == (4 * 8, 4, 1)
+    assert not {"quantize", "evaluate", "bank", "search", "league_run", "collect", "paper"} & set(done.plan)
+
+
 def test_a_configfile_with_a_study_replaces_the_default(bare: Path) -> None:
     """Merged, the smoke study would fetch the tasks of both."""
     done = snakemake(bare, "-n", "--configfile", "config/smoke.yaml")

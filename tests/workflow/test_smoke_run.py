@@ -95,6 +95,21 @@ def test_the_league_and_the_optimum_have_their_rows(smoke: Path) -> None:
     assert len(read_table(smoke / "records" / "additivity.csv")) == 3
 
 
+def test_the_folds_ablation_has_its_rows(smoke: Path) -> None:
+    """Three rows of RTN, and two folded float models that are the float model."""
+    from ramp.records import read_table
+
+    rows = read_table(smoke / "records" / "folding.csv")
+    assert sorted(rows["file"]) == ["awq_w3", "awq_w3", "none", "sq50", "sq50"]
+    alone = rows[rows["method"] == "float"]
+    assert len(alone) == 2
+    assert (alone["kl"].abs() < 1e-6).all()
+    rounded = rows[rows["method"] == "rtn"]
+    assert (rounded["kl"] > 1e-4).all()
+    assert rounded["bytes_linear"].nunique() == 1
+    assert len(read_table(smoke / "records" / "folding_windows.csv")) == 4 * len(rows)
+
+
 def test_mixed_rows_keep_their_budget(smoke: Path) -> None:
     compared = 0
     for file in sorted((smoke / "allocations").glob("*/*/*/*.json")):

@@ -20,6 +20,7 @@ from ramp.errors import RampError
 from ramp.methods import PROXIES, discover, load_method, parse_params
 from ramp.registry import load_registry
 from ramp.validation import ConfigError, validate
+from workflow.scripts.plan_folds import FoldPlanError
 from workflow.scripts.plan_league import LeagueError
 from workflow.scripts.plan import GGML, Plan, PlanError, package_files, used_methods
 from workflow.scripts.preflight import PreflightError, preflight
@@ -41,10 +42,11 @@ def checked_plan():
         # asked for here so that their faults are told at start
         plan.task_rows, plan.target_rows, plan.track_rows, plan.environments
         plan.league.check()
+        plan.folds.check()
         return plan
     except ConfigError as error:
         raise WorkflowError(f"the configuration has faults:\n{error}") from None
-    except (RampError, PlanError, LeagueError) as error:
+    except (RampError, PlanError, LeagueError, FoldPlanError) as error:
         raise WorkflowError(str(error)) from None
 
 

@@ -1,4 +1,4 @@
-# Input functions and parameters of the league and of the exact optimum.
+# Input functions and parameters of the league, of the exact optimum and of the folds' ablation.
 
 from types import SimpleNamespace
 
@@ -6,6 +6,7 @@ from workflow.scripts.plan_league import LeagueRun, base_of, run_words
 
 LEAGUE_RECORDS = ("league", "league_windows", "league_curves")
 OPTIMUM_RECORDS = ("optimum", "additivity")
+FOLD_RECORDS = ("folding", "folding_windows")
 
 
 def league_run_of(wildcards):
@@ -138,9 +139,10 @@ def optimum_files(wildcards):
 
 
 def league_tables():
-    """Tables of the league and the optimum: made where the study has them, else taken as they are, if at all."""
+    """Tables beside the study's own rows: made where the study has their section, else taken as they are, if at all."""
+    sections = ((STUDY.league, LEAGUE_RECORDS), (STUDY.optimum, OPTIMUM_RECORDS), (STUDY.fold_ablation, FOLD_RECORDS))
     found = []
-    for section, names in ((STUDY.league, LEAGUE_RECORDS), (STUDY.optimum, OPTIMUM_RECORDS)):
+    for section, names in sections:
         made = section is not None and STUDY.records != "published" and not draws_only()
         for name in names:
             file = f"{RECORDS}/{name}.csv"
@@ -167,3 +169,47 @@ def optimum_budgets(wildcards):
 
 def optimum_checkpoints(wildcards):
     return PLAN.league.optimum.checkpoints
+
+
+def fold_run_files(wildcards):
+    """Every row of the folds' ablation."""
+    return [f"{R}/fold_ablation/{run.model}/{run.file}/{run.method}-b{run.bits}.json" for run in PLAN.folds.runs]
+
+
+def fold_run_method(wildcards):
+    """The quantizer's file; the folded float model has none."""
+    if wildcards.method in BARE_ROWS:
+        return []
+    return local(PLAN.method_file(base_of(STUDY, wildcards.method)))
+
+
+def fold_run_sources(wildcards):
+    if wildcards.method in BARE_ROWS:
+        return sources("ramp/fold_run.py")
+    return sources("ramp/fold_run.py", PLAN.method_file(base_of(STUDY, wildcards.method)))
+
+
+def fold_run_options(wildcards, input):
+    """The method of a row, its parameters and what tables call it."""
+    if wildcards.method in BARE_ROWS:
+        return f"--method-file {wildcards.method}"
+    named = (
+        f"--method-file {input.method} --method-name {wildcards.method} --title {league_title(behind_fold(wildcards))}"
+    )
+    return f"{named} --params {league_parameters(behind_fold(wildcards))}"
+
+
+def behind_fold(wildcards):
+    """The wildcards as the league's own functions ask for them."""
+    return SimpleNamespace(allocator=wildcards.method)
+
+
+def fold_run_name(wildcards):
+    """What the configuration calls the fold in a file."""
+    return PLAN.folds.fold_of(wildcards.file)
+
+
+def fold_places(wildcards):
+    """Windows and length of the held-out text."""
+    places = PLAN.folds.section.heldout
+    return f"--windows {places.windows} --length {places.length}"

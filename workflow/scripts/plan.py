@@ -17,6 +17,7 @@ from pathlib import Path
 from ramp.config import Fold, Study
 from ramp.methods import OWN_FOLD, Allocator, Method, Mix, Package, Quantizer, own_fold
 from ramp.registry import Registry
+from workflow.scripts.plan_folds import FoldPlan, fold_methods
 from workflow.scripts.plan_league import LeaguePlan, league_methods
 
 FLOAT, RELEASED = "float", "released"
@@ -76,10 +77,15 @@ class Plan:
         """The league's runs, and the models and methods that only it has."""
         return LeaguePlan(self.study, self.methods, self.registry)
 
+    @cached_property
+    def folds(self) -> FoldPlan:
+        """The rows of the folds' ablation."""
+        return FoldPlan(self.study, self.methods)
+
     @property
     def all_models(self) -> list[str]:
-        """The models of the study and of its league."""
-        return list(dict.fromkeys([*self.models, *self.league.models]))
+        """The models of the study, of its league and of its fold ablation."""
+        return list(dict.fromkeys([*self.models, *self.league.models, *self.folds.models]))
 
     @property
     def trained(self) -> list[str]:
@@ -325,7 +331,7 @@ def used_methods(study: Study) -> list[str]:
     if study.targets:
         names += [study.transfer.method, *study.transfer.rivals]
         names += [row.rsplit("-b", 1)[0] for row in study.transfer.uniform]
-    names += [*study.external, *league_methods(study)]
+    names += [*study.external, *league_methods(study), *fold_methods(study)]
     return [name for name in dict.fromkeys(names) if name not in (FLOAT, RELEASED)]
 
 

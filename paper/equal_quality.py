@@ -1,0 +1,136 @@
+"""Evaluations to equal quality: when each search of the league first has a given KL on search text, seed by seed.
+
+Two levels: that of the Fisher knapsack, which needs no search, and PPO's, the KL that PPO ends with in its worst seed,
+so that PPO itself reaches it in every seed. A seed that never gets there is "never", and no number stands in for it.
+Numbers are read from the anytime curves, which are thinned to log-spaced moments: they are upper bounds, and the true
+one lies above the last point that was kept before.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from paper.intervals import DRAWS, TAILS, Estimate
+from paper.league import BAR, League
+from paper.naming import LEARNED_RIVALS, RAMP_METHODS, model_title
+from paper.study import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RIVAL = "ppo"
+LEARNERS = (*LEARNED_RIVALS, *RAMP_METHODS)
+"""Who is looked at: everybody that learns."""
+
+NEVER = math.inf
+
+
+@dataclass(frozen=True)
+class Reach:
+    """When an allocator's seeds reach a level: infinite where one never does."""
+
+    evals: np.ndarray  # [seeds], evaluations on search text
+    tokens: np.ndarray  # [seeds], forward tokens up to there, sensitivities included
+    allowed: int  # evaluations that every run had
+    by_start: bool  # all seeds have it by their warm start
+
+    @property
+    def reached(self) -> int:
+        """Seeds that get there."""
+        return int(np.isfinite(self.evals).sum())
+
+
+class EqualQuality:
+    """The league's curves of one study."""
+
+    def __init__(self, study: Study) -> None:
+        self.league = League(study)
+        self.curves = study.frame("league_curves") if self.league.is_there else None
+
+    def runs(self, model: str, budget: float, allocator: str) -> tuple[dict[int, pd.DataFrame], int]:
+        """The curve of every seed of an allocator's longest runs (empty: never within the budget), and their length."""
+        rows = self.league.rows
+        if rows is None or self.curves is None:
+            return {}, 0
+        rows = _of(rows, model, budget, allocator)
+        if rows.empty:
+            return {}, 0
+        allowed = int(rows["run_evals"].max())
+        points = _of(self.curves, model, budget, allocator)
+        points = points[points["run_evals"] == allowed].sort_values("evals")
+        points = points.astype(dict.fromkeys(("evals", "tokens", "kl_search"), "float64"))
+        seeds = sorted(int(seed) for seed in rows[rows["run_evals"] == allowed]["seed"].unique())
+        return {seed: points[points["seed"] == seed] for seed in seeds}, allowed
+
+    def level(self, model: str, budget: float, reference: str) -> float | None:
+        """KL on search text: of the knapsack its own, of a search what its worst seed ends with; None without one."""
+        if reference == BAR and self.league.rows is not None:
+            found = _of(self.league.rows, model, budget, BAR)["kl_search"].astype("float64").dropna()
+            return float(found.iloc[0]) if len(found) else None
+        runs, _ = self.runs(model, budget, reference)
+        ends = [float(run["kl_search"].min()) for run in runs.values()]  # of no points: NaN
+        return max(ends) if ends and all(map(math.isfinite, ends)) else None
+
+    def reach(self, model: str, budget: float, allocator: str, level: float) -> Reach | None:
+        """When each seed of an allocator is first at ``level`` or below; None where it has no runs."""
+        runs, allowed = self.runs(model, budget, allocator)
+        if not runs:
+            return None
+        evals, tokens, starts = [], [], []
+        for points in runs.values():
+            there = points[points["kl_search"] <= level * (1 + 1e-9)]
+            first = there.iloc[0] if len(there) else None
+            evals.append(NEVER if first is None else float(first["evals"]))
+            tokens.append(NEVER if first is None else float(first["tokens"]))
+            starts.append(first is not None and bool(first["is_start"]))
+        return Reach(np.array(evals), np.array(tokens), allowed, all(starts))
+
+
+def _of(frame: pd.DataFrame, model: str, budget: float, allocator: str) -> pd.DataFrame:
+    same = (frame["model"] == model) & (frame["allocator"] == allocator)
+    return frame[same & ((frame["budget_bits"] - budget).abs() < 1e-9)]
+
+
+def sooner(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Share of all pairs of seeds in which ours is first; a tie is a half, and so is a pair of which none arrives."""
+    first, tie = ours[:, None] < theirs[None, :], ours[:, None] == theirs[None, :]
+    return float((first + 0.5 * tie).mean())
+
+
+def sooner_interval(ours: np.ndarray, theirs: np.ndarray, seed: int = 0) -> Estimate:
+    """``sooner`` with the interval of resampled seeds on both sides; none with fewer than three seeds on one of them.
+
+    Two against two are apart by chance in one of three cases, and a bootstrap would call that certain.
+    """
+    value = sooner(ours, theirs)
+    if min(len(ours), len(theirs)) < 3:
+        return Estimate(value)
+    rng = np.random.default_rng(seed)
+    draws = [sooner(rng.choice(ours, len(ours)), rng.choice(theirs, len(theirs))) for _ in range(DRAWS)]
+    return Estimate(value, *np.percentile(draws, TAILS).tolist())
+
+
+def sooner_than(study: Study, methods: list[str], rival: str) -> list[tuple[str, Estimate, tuple[str, ...]]]:
+    """Every method against ``rival`` on the way to the rival's level: label, share of pairs won, rows."""
+    quality, found = EqualQuality(study), []
+    for model in quality.league.models:
+        for budget in quality.league.budgets(model):
+            level = quality.level(model, budget, rival)
+            if level is None:
+                continue
+            theirs = quality.reach(model, budget, rival, level)
+            for method in methods:
+                ours = quality.reach(model, budget, method, level)
+                if ours is None or theirs is None or ours.allowed != theirs.allowed:
+                    continue
+                titles = [quality.league.title(name) for name in (method, rival)]
+                label = f"share of pairs of seeds in which {titles[0]} has {titles[1]}'s search KL first"
+                label += f", {model_title(model)}, {budget:g} bits"
+                label += f" ({ours.reached} of {len(ours.evals)} seeds get there)"
+                rows = tuple(f"{model}/{name}-b{budget:g} (league)" for name in (method, rival))
+                found.append((label, sooner_interval(ours.evals, theirs.evals), rows))
+    return found

@@ -1,0 +1,149 @@
+"""Evaluations to equal quality: first crossings by hand, "never" without a number, and who is sooner against scipy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import mannwhitneyu
+
+from paper.claims import CLAIMS_FILE, judge, read_claims_file
+from paper.equal_quality import EqualQuality, sooner, sooner_interval
+from paper.study import Study
+from paper.tables.equal_quality import equal_quality_table, spread
+from paper.tables.render import to_markdown
+from ramp.records import write_table
+from tests.synthetic_records import SOURCE, write_records
+
+ALLOWED = 100
+CURVES: dict[str, list[list[tuple[int, float]]]] = {
+    # per seed: (evaluations, best KL on search text so far)
+    "knapsack": [[(1, 0.50)]],
+    "ppo": [[(1, 1.0), (40, 0.70)], [(2, 1.1), (60, 0.80)], [(1, 1.2), (90, 0.75)]],
+    "sac_discrete": [[(1, 1.0), (20, 0.80), (70, 0.45)], [(3, 0.9), (30, 0.6)], [(1, 0.9), (35, 0.79)]],
+    "ramp_paper": [[(50, 0.9)], [], [(80, 0.8)]],  # one seed never within the budget, one never that good
+    "ramp": [[(1, 0.50), (9, 0.40)], [(1, 0.50)], [(1, 0.50), (30, 0.45)]],
+}
+
+
+def write_league(folder: Path, curves: dict[str, list[list[tuple[int, float]]]]) -> Path:
+    """A league of one model and budget with these curves."""
+    tables: dict[str, list[dict[str, Any]]] = {"league": [], "league_windows": [], "league_curves": []}
+    for name, seeds in curves.items():
+        for seed, points in enumerate(seeds):
+            run = {"model": SOURCE, "grid": "affine", "budget_bits": 3.65, "run_evals": ALLOWED, "allocator": name}
+            run |= {"seed": seed}
+            last = points[-1] if points else (ALLOWED, None)
+            evals = 1 if name == "knapsack" else ALLOWED
+            row = {"evals": evals, "method": name, "spent": evals, "kl_search": last[1], "kl_held": last[1]}
+            tables["league"].append({**run, **row})
+            tables["league_windows"].append({**run, "evals": evals, "window": 0, "tokens": 10, "kl": 1.0})
+            for place, (at, kl) in enumerate(points):
+                point = {"evals": at, "tokens": 2048 * at, "kl_search": kl, "kl_held": kl}
+                tables["league_curves"].append({**run, **point, "is_start": name == "ramp" and place == 0})
+    for name, rows in tables.items():
+        write_table(folder / f"{name}.csv", rows)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    folder = write_records(tmp_path_factory.mktemp("equal") / "records")
+    return Study.read(write_league(folder, CURVES))
+
+
+def test_levels_and_first_crossings_by_hand(study: Study) -> None:
+    quality = EqualQuality(study)
+    assert quality.level(SOURCE, 3.65, "knapsack") == 0.50
+    level = quality.level(SOURCE, 3.65, "ppo")
+    assert level == 0.80  # the worst seed's, which all reach
+    assert level is not None
+    found = {name: quality.reach(SOURCE, 3.65, name, level) for name in CURVES}
+    assert [list(found[name].evals) for name in ("ppo", "sac_discrete", "ramp_paper")] == [
+        [40, 60, 90], [20, 30, 35], [np.inf, np.inf, 80],
+    ]  # fmt: skip
+    assert list(found["sac_discrete"].tokens) == [2048 * 20, 2048 * 30, 2048 * 35]
+    assert (found["ramp_paper"].reached, found["ramp_paper"].allowed) == (1, ALLOWED)
+    assert found["ramp"].by_start
+    assert not found["ppo"].by_start
+    assert quality.reach(SOURCE, 3.65, "evolution", level) is None
+    assert quality.level(SOURCE, 3.65, "ramp_paper") is None  # a seed has no allocation at all
+    assert quality.level(SOURCE, 4.0, "knapsack") is None
+
+
+def test_the_table_says_never(study: Study) -> None:
+    text = to_markdown(equal_quality_table(study))
+    assert "| Fisher knapsack | 0.5000 | PPO | 0 of 3 | never in 100 | never |" in text
+    assert "| Fisher knapsack | 0.5000 | SAC, discrete | 1 of 3 | never in 100 [70, &gt; 100] |" in text.replace(
+        "> 100", "&gt; 100"
+    )
+    assert "| Fisher knapsack | 0.5000 | RAMP (ours) | 3 of 3 | 1, by its start | 2 |" in text
+    assert "| PPO, worst seed | 0.8000 | SAC, discrete | 3 of 3 | 30 [20, 35] | 61 [41, 72] |" in text
+    assert "| PPO, worst seed | 0.8000 | RAMP (paper) | 1 of 3 | never in 100 [80," in text
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([5.0], "5"),
+        ([5.0, 7.0], "6 [5, 7]"),
+        ([5.0, np.inf], "never [5, > 9]"),
+        ([np.inf, np.inf], "never"),
+        ([1.0, 2.0, np.inf], "2 [1, > 9]"),
+    ],
+)
+def test_a_median_with_a_never(values: list[float], said: str) -> None:
+    assert spread(np.array(values), "never", "> 9") == said
+
+
+def judged(study: Study) -> dict[str, Any]:
+    return judge(study, next(one for one in read_claims_file(CLAIMS_FILE) if one["id"] == "C10b"))
+
+
+def test_the_claim_needs_every_sac_to_be_sooner(study: Study, tmp_path: Path) -> None:
+    mixed = judged(study)
+    assert mixed["verdict"] == "partly"  # one seed of RAMP (paper) beats one of PPO
+    assert "(1 of 3 seeds get there)" in mixed["measure"]
+    assert mixed["value"] == pytest.approx(1 / 9)
+    folder = write_records(tmp_path / "records")
+    close = judged(Study.read(write_league(folder, {**CURVES, "ramp_paper": [[(50, 0.8)], [(85, 0.8)], []]})))
+    assert close["verdict"] == "inconclusive"
+    assert close["value"] == pytest.approx(3 / 9)
+    never = judged(Study.read(write_league(folder, {**CURVES, "ramp_paper": [[], [], []]})))
+    assert never["verdict"] == "partly"
+    assert (never["value"], never["margin"]) == (0.0, [0.0, 0.0])
+    good = judged(Study.read(write_league(folder, {**CURVES, "ramp_paper": CURVES["sac_discrete"]})))
+    assert good["verdict"] == "replicated"
+    few = {name: seeds[:2] for name, seeds in CURVES.items()}
+    assert judged(Study.read(write_league(folder, few)))["verdict"] == "inconclusive"
+    alone = judged(Study.read(write_league(folder, {"ramp": CURVES["ramp"]})))
+    assert alone["verdict"] == "not tested"
+    assert "no league with PPO" in alone["scale"]
+
+
+@given(
+    st.lists(st.integers(1, 12), min_size=3, max_size=6),
+    st.lists(st.integers(1, 12), min_size=3, max_size=6),
+)
+def test_sooner_is_the_mann_whitney_statistic(ours: list[int], theirs: list[int]) -> None:
+    a, b = np.array(ours, dtype=float), np.array(theirs, dtype=float)
+    assert sooner(a, b) == pytest.approx(mannwhitneyu(b, a).statistic / (len(a) * len(b)))
+    assert sooner(a, b) + sooner(b, a) == pytest.approx(1)
+    assert sooner(np.append(a, np.inf), b) <= sooner(a, b) + 1e-12
+
+
+def test_the_interval_holds_its_value() -> None:
+    found = sooner_interval(np.array([20, 30, 35, 90.0]), np.array([40, 60, np.inf]))
+    assert found.low is not None
+    assert found.high is not None
+    assert found.value == pytest.approx((3 * 3 + 1) / 12)
+    assert found.low <= found.value <= found.high
+    assert sooner_interval(np.array([1.0, 2.0]), np.array([3.0, 4.0, 5.0])).low is None
+
+
+def test_without_a_league_there_is_no_table(tmp_path: Path) -> None:
+    assert not equal_quality_table(Study.read(write_records(tmp_path))).rows
