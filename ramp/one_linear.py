@@ -148,7 +148,7 @@ class Setting:
     def report(self, kind: str, values: np.ndarray, evaluations: int, **about: Any) -> dict[str, Any]:
         """What the file holds; values [n, w]; the float model's own pass is one more than ``evaluations``."""
         rows = {
-            x.name: {str(bits): float(value) for bits, value in zip(self.bank.widths, row, strict=True)}
+            x.name: {str(width): float(value) for width, value in zip(self.bank.widths, row, strict=True)}
             for x, row in zip(self.bank.linears, values, strict=True)
         }
         passes = evaluations + 1 if evaluations else 0
