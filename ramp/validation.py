@@ -130,6 +130,8 @@ def _sentence(path: tuple[int | str, ...], fault: Any) -> str:
         valid = re.findall(r"'([^']*)'", fault["ctx"]["expected"])
         hint = _near(str(fault["input"]), valid) if valid else f" (known: {fault['ctx']['expected']})"
         return f"{where}: '{fault['input']}' is not known{hint}"
+    if fault["type"] == "value_error":  # our own words, which name the value
+        return f"{where}: {fault['msg'].removeprefix('Value error, ')}"
     message = fault["msg"].replace("Input should be", "should be")
     return f"{where}: {fault['input']!r} {message}"
 

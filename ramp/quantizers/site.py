@@ -71,7 +71,7 @@ def in_groups(
     quantizer: str | Callable[..., QuantizedLinear],
     params: Any,
 ) -> dict[tuple[str, int], QuantizedLinear]:
-    """``quantize_site`` at one group size: (name, bits) -> QuantizedLinear; prepared: the factored Hessian, for GPTQ."""
+    """``quantize_site`` at one group size: (name, bits) -> QuantizedLinear; prepared: GPTQ's factored Hessian."""
     given = params.model_dump() if params is not None else {}
     sym = bool(given.get("sym", False))
     jobs = [(name, bits) for name in weights for bits in widths[name]]
