@@ -280,7 +280,7 @@ def describe(
     keys = ("model", "method", "budget_bits", "budget_bytes", "group_size", "fold", "quantizer", "seed", "kind")
     fallbacks = Counter(f"{t.requested} -> {t.type} ({t.reason})" for t in plan if t.requested)
     notes = [f"{text}: {count} tensors" for text, count in sorted(fallbacks.items())]
-    if allocation is not None and grouped(list(allocation["bits"].values())):
+    if allocation is not None and grouped(list(allocation.get("bits", {}).values())):
         notes.append("group sizes of the allocation have no counterpart: ggml's blocks have their own")
     window = sliding_window_note(config)
     return {
