@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ramp import quantize, sensitivity
+from ramp import halo, quantize, sensitivity
 from ramp.allocation import write_allocation
 from ramp.allocators import knapsack
 from ramp.bank import Bank, build_bank
@@ -246,9 +246,19 @@ def test_a_policy_keeps_its_menu(tmp_path: Path) -> None:
         transfer(policy, synthetic_problem(widths=(3, 4, 5, 6)))
 
 
-def test_an_export_maps_bits_alone(tiny_llama_dir: Path) -> None:
+def test_an_export_maps_bits_alone_and_says_so(tiny_llama_dir: Path, tmp_path: Path) -> None:
     config = read_config(tiny_llama_dir)
     linears = list_linears(config)
     grouped = {x.name: "4g16" if x.role == "down" else 3 for x in linears}
     plain = {name: bits_of(width) for name, width in grouped.items()}
     assert plan_tensors(config, grouped, "q8_0") == plan_tensors(config, plain, "q8_0")
+    statistics = tmp_path / "statistics.safetensors"
+    save_file({f"{x.site}/sqmean": torch.ones(x.d_in) for x in linears}, statistics)
+    row = {"method": "m", "budget_bits": 4.0, "group_size": GROUP, "seed": 0, "model": "tiny"}
+    notes = {}
+    for name, bits in (("grouped", grouped), ("plain", plain)):
+        allocation = {**row, "bits": bits}
+        notes[name] = halo.export(tiny_llama_dir, allocation, statistics, tmp_path / f"{name}.gguf")["notes"]
+    assert (tmp_path / "grouped.gguf").read_bytes() == (tmp_path / "plain.gguf").read_bytes()
+    said = "group sizes of the allocation have no counterpart: ggml's blocks have their own"
+    assert notes["grouped"] == [*notes["plain"], said]
