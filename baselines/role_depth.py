@@ -48,7 +48,7 @@ class Table:
     def choice(self, numbers: np.ndarray) -> np.ndarray:
         """The allocation [n] of a table [10]."""
         wanted = self.design @ numbers  # [n], bits above the average
-        loss = self.params[:, None] * 4.0 ** (wanted[:, None] - np.array(self.problem.widths))
+        loss = self.params[:, None] * 4.0 ** (wanted[:, None] - self.problem.rates)
         return greedy.solve(loss, self.problem.bytes, self.problem.budget_bytes)
 
     def score(self, numbers: np.ndarray, proposer: str) -> float | None:

@@ -6,7 +6,7 @@
 | grid, group_size, fold, quantizer | how the linears are quantized (``affine`` always, here) |
 | budget_bits, budget_bytes | the budget, and the bytes of packed linears that it stands for |
 | kind | ``proxy`` (no search), ``best`` (best found, chosen on selection text) or ``policy`` (greedy) |
-| bits | linear -> width, of every linear: what is reported |
+| bits | linear -> width (``ramp.widths``), of every linear: what is reported |
 | policy_bits, start_bits | the policy's own greedy allocation and the warm start, or null |
 | projected | the budget was enforced after the fact on what is reported |
 | bytes_linear | packed bytes of ``bits``, never above ``budget_bytes`` |
@@ -32,6 +32,7 @@ import numpy as np
 from ramp.files import read_json, require_file, write_json
 from ramp.models import LinearSpec
 from ramp.problem import AllocationError, Problem
+from ramp.widths import Width
 
 KINDS = ("proxy", "best", "policy")
 OPTIONAL: dict[str, Any] = {
@@ -55,11 +56,11 @@ OPTIONAL: dict[str, Any] = {
 REQUIRED = ("model", "method", "grid", "group_size", "fold", "quantizer", "budget_bits", "budget_bytes", "seed")
 
 
-def as_bits(problem: Problem, choice: np.ndarray | None) -> dict[str, int] | None:
-    """A choice [n] as linear -> bits."""
+def as_bits(problem: Problem, choice: np.ndarray | None) -> dict[str, Width] | None:
+    """A choice [n] as linear -> width."""
     if choice is None:
         return None
-    return {linear.name: int(problem.widths[index]) for linear, index in zip(problem.linears, choice, strict=True)}
+    return {linear.name: problem.widths[index] for linear, index in zip(problem.linears, choice, strict=True)}
 
 
 def write_allocation(

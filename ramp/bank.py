@@ -3,10 +3,10 @@
 A search assembles candidates from it without quantizing again. Its weights come from the folded float model and its
 Hessians from float predecessors (the sequential pass of ``ramp.quantize`` is for reported rows).
 
-``bank.safetensors`` holds ``{linear}/{bits}/codes|scales|zeros``, packed as in ``ramp.quantizers.packing``.
+``bank.safetensors`` holds ``{linear}/{width}/codes|scales|zeros``, packed as in ``ramp.quantizers.packing``.
 ``bank.json``: ``format_version``, ``fold`` (the fold file's stem), ``quantizer``, ``group_size`` (requested),
-``widths``, ``tokens`` (calibration tokens, 0 for RTN) and ``linears``, in forward order: every field of
-``ramp.models.LinearSpec`` plus ``group_size`` (its own) and ``bytes`` {width: packed bytes}.
+``widths`` (``ramp.widths``), ``tokens`` (calibration tokens, 0 for RTN) and ``linears``, in forward order: every field
+of ``ramp.models.LinearSpec`` plus ``group_size`` (its own where a width names none) and ``bytes`` {width: packed}.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ from ramp.models import LinearSpec, list_linears, pick_device, read_config
 from ramp.quantizers.affine import QuantizedLinear
 from ramp.quantizers.packing import from_tensors, packed_length, to_tensors
 from ramp.quantizers.site import needs_hessian, quantize_site
-from ramp.sizes import check_bits, group_size_for, linear_bytes
+from ramp.sizes import group_size_for, linear_bytes, own_group
 from ramp.tensor_file import TensorFile
+from ramp.widths import Width, bits_of, make_menu, parse_width
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -55,16 +56,16 @@ class BankError(RampError):
 
 
 def bank_layout(
-    linears: Sequence[LinearSpec], widths: Mapping[str, Sequence[int]], group_size: int
+    linears: Sequence[LinearSpec], widths: Mapping[str, Sequence[Width]], group_size: int
 ) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Type and shape of every packed tensor, known before anything is quantized; widths: linear -> bits."""
+    """Type and shape of every packed tensor, known before anything is quantized; widths: linear -> its menu."""
     layout: dict[str, tuple[str, tuple[int, ...]]] = {}
     for x in linears:
-        groups = x.d_in // group_size_for(x.d_in, group_size, x.name)
-        for bits in widths[x.name]:
-            layout[f"{x.name}/{bits}/codes"] = ("U8", (x.d_out, packed_length(x.d_in, bits)))
-            layout[f"{x.name}/{bits}/scales"] = ("F16", (x.d_out, groups))
-            layout[f"{x.name}/{bits}/zeros"] = ("U8", (packed_length(x.d_out * groups, bits),))
+        for width in widths[x.name]:
+            bits, groups = bits_of(width), x.d_in // own_group(x.d_in, width, group_size, x.name)
+            layout[f"{x.name}/{width}/codes"] = ("U8", (x.d_out, packed_length(x.d_in, bits)))
+            layout[f"{x.name}/{width}/scales"] = ("F16", (x.d_out, groups))
+            layout[f"{x.name}/{width}/zeros"] = ("U8", (packed_length(x.d_out * groups, bits),))
     return layout
 
 
@@ -76,7 +77,7 @@ def build_bank(
     fold: Fold,
     fold_name: str,
     quantizer: str | Callable[..., QuantizedLinear],
-    widths: Sequence[int],
+    widths: Sequence[Width],
     group_size: int,
     device: torch.device | str,
     params: Any = None,
@@ -87,7 +88,7 @@ def build_bank(
     windows: int64 [count, length] calibration tokens; None for ``rtn``, which needs none. Memory: one block, its
     Hessians and its quantized linears.
     """
-    widths = sorted({check_bits(bits) for bits in widths})
+    widths = make_menu(widths, group_size)
     config = read_config(model_dir)
     linears, edit = list_linears(config), folder(fold, config)
     name = quantizer if isinstance(quantizer, str) else getattr(quantizer, "__name__", "custom")
@@ -111,9 +112,9 @@ def build_bank(
 
         def keep(weights: dict[str, Tensor], hessian: Tensor | None) -> None:
             own = group_size_for(next(iter(weights.values())).shape[1], group_size, next(iter(weights)))
-            for (linear, bits), q in quantize_site(weights, hessian, menu, own, quantizer, params).items():
+            for (linear, width), q in quantize_site(weights, hessian, menu, own, quantizer, params).items():
                 for part, tensor in to_tensors(q).items():
-                    file.write(f"{linear}/{bits}/{part}", tensor)
+                    file.write(f"{linear}/{width}/{part}", tensor)
 
         def visit(block: BlockVisit) -> None:
             for kind, hessian in block.hessians().items():
@@ -133,10 +134,10 @@ def build_bank(
         write_json(partial / INDEX, index)
 
 
-def describe(linear: LinearSpec, widths: Sequence[int], group_size: int) -> dict[str, Any]:
+def describe(linear: LinearSpec, widths: Sequence[Width], group_size: int) -> dict[str, Any]:
     """A linear's entry in ``bank.json``."""
     own = group_size_for(linear.d_in, group_size, linear.name)
-    sizes = {str(bits): linear_bytes(linear.d_out, linear.d_in, bits, own) for bits in widths}
+    sizes = {str(width): linear_bytes(linear.d_out, linear.d_in, width, own) for width in widths}
     return {**asdict(linear), "group_size": own, "bytes": sizes}
 
 
@@ -147,14 +148,14 @@ class Entry(NamedTuple):
     """One linear of a bank."""
 
     linear: LinearSpec
-    group_size: int
-    sizes: dict[int, int]  # bits -> packed bytes
+    group_size: int  # at widths that name none
+    sizes: dict[Width, int]  # width -> packed bytes
 
     @staticmethod
     def parse(values: Mapping[str, Any]) -> Entry:
         """From ``bank.json``; KeyError for a field that is missing."""
         linear = LinearSpec(**{key: values[key] for key in LinearSpec.__dataclass_fields__})
-        return Entry(linear, int(values["group_size"]), {int(b): int(n) for b, n in values["bytes"].items()})
+        return Entry(linear, int(values["group_size"]), {parse_width(w): int(n) for w, n in values["bytes"].items()})
 
 
 class Bank:
@@ -177,7 +178,7 @@ class Bank:
                 )
             self._entries = {entry["name"]: Entry.parse(entry) for entry in index["linears"]}
             self.linears = [entry.linear for entry in self._entries.values()]
-            self.widths: tuple[int, ...] = tuple(index["widths"])
+            self.widths: tuple[Width, ...] = tuple(index["widths"])
             self.fold, self.quantizer, self.group_size = index["fold"], index["quantizer"], int(index["group_size"])
         except (KeyError, TypeError) as error:
             raise BankError(f"{self.path / INDEX} lacks {error}: build the bank again") from None
@@ -186,40 +187,41 @@ class Bank:
             self._file = safe_open(str(weights), framework="pt")
         except SafetensorError as error:
             raise BankError(f"{weights} is damaged ({error}): build the bank again") from None
-        self._resident: dict[tuple[str, int], Tensor] = {}
+        self._resident: dict[tuple[str, Width], Tensor] = {}
         self._room = 0  # bytes that may still become resident
         self._assembler: Assembler | None = None
 
     def bytes(self) -> np.ndarray:
         """int64 [n linears, w widths]: the packed size of each entry."""
-        return np.array([[x.sizes[bits] for bits in self.widths] for x in self._entries.values()], dtype=np.int64)
+        return np.array([[x.sizes[width] for width in self.widths] for x in self._entries.values()], dtype=np.int64)
 
-    def quantized(self, linear: str, bits: int, device: torch.device | str = "cpu") -> QuantizedLinear:
+    def quantized(self, linear: str, width: Width, device: torch.device | str = "cpu") -> QuantizedLinear:
         """One entry, unpacked on ``device``; ``BankError`` for a linear or width that the bank lacks."""
-        return self.unpack(linear, bits, self.packed(linear, bits, device))
+        return self.unpack(linear, width, self.packed(linear, width, device))
 
-    def packed(self, linear: str, bits: int, device: torch.device | str = "cpu") -> list[Tensor]:
+    def packed(self, linear: str, width: Width, device: torch.device | str = "cpu") -> list[Tensor]:
         """``PARTS`` of one entry on ``device``; ``BankError`` for a linear or width that the bank lacks."""
-        if linear not in self._entries or bits not in self.widths:
-            raise BankError(f"the bank {self.path} has no {linear} at {bits} bits (widths: {list(self.widths)})")
-        return [self._file.get_tensor(f"{linear}/{bits}/{part}").to(device) for part in PARTS]
+        if linear not in self._entries or width not in self.widths:
+            raise BankError(f"the bank {self.path} has no {linear} at {width} bits (widths: {list(self.widths)})")
+        return [self._file.get_tensor(f"{linear}/{width}/{part}").to(device) for part in PARTS]
 
-    def unpack(self, linear: str, bits: int, packed: Sequence[Tensor]) -> QuantizedLinear:
+    def unpack(self, linear: str, width: Width, packed: Sequence[Tensor]) -> QuantizedLinear:
         """An entry from its ``PARTS``, on their device."""
         codes, scales, zeros = packed
-        group_size = self._entries[linear].group_size
-        d_in = scales.shape[1] * group_size
-        return from_tensors(codes, scales, zeros, bits=bits, group_size=group_size, d_in=d_in)
+        entry = self._entries[linear]
+        d_in = entry.linear.d_in
+        group_size = own_group(d_in, width, entry.group_size)
+        return from_tensors(codes, scales, zeros, bits=bits_of(width), group_size=group_size, d_in=d_in)
 
-    def dequantize(self, linear: str, bits: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    def dequantize(self, linear: str, width: Width, dtype: torch.dtype = torch.float32) -> Tensor:
         """One entry's weights [d_out, d_in] as ``dtype``. Do not write into the result: it may be the resident copy."""
-        held = self._resident.get((linear, bits))
+        held = self._resident.get((linear, width))
         if held is not None and held.dtype == dtype:
             return held
-        weight = self.quantized(linear, bits).dequantize(dtype)
+        weight = self.quantized(linear, width).dequantize(dtype)
         if held is None and weight.nbytes <= self._room:
             self._room -= weight.nbytes
-            self._resident[linear, bits] = weight
+            self._resident[linear, width] = weight
         return weight
 
     def keep_resident(self, limit_bytes: int) -> None:
@@ -235,8 +237,8 @@ class Bank:
         self._resident.clear()
         self.keep_resident(limit_bytes)
         for x in self.linears:
-            for bits in self.widths:
-                self.dequantize(x.name, bits, dtype)
+            for width in self.widths:
+                self.dequantize(x.name, width, dtype)
         return True
 
     def assembler(self, model: PreTrainedModel, limit_bytes: int = RESIDENT_BYTES) -> Assembler:
@@ -267,40 +269,40 @@ class Assembler:
     def __init__(self, bank: Bank, model: PreTrainedModel, room: int | None = None) -> None:
         self.bank, self.model = bank, model
         self._weights: dict[str, Any] = {x.name: model.get_submodule(x.name).weight for x in bank.linears}
-        self._held: dict[str, int] = {}  # what each linear holds now
-        self._packed: dict[tuple[str, int], list[Tensor]] = {}
+        self._held: dict[str, Width] = {}  # what each linear holds now
+        self._packed: dict[tuple[str, Width], list[Tensor]] = {}
         device = next(iter(self._weights.values())).device
         if room is None and device.type == "cuda":
             room = torch.cuda.mem_get_info(device)[0] // 2
         self._room = room or 0
 
-    def unpacked(self, name: str, bits: int, device: torch.device) -> QuantizedLinear:
+    def unpacked(self, name: str, width: Width, device: torch.device) -> QuantizedLinear:
         """An entry on ``device``, from the packed copy there if there is one; makes one while there is room."""
-        packed = self._packed.get((name, bits))
+        packed = self._packed.get((name, width))
         if packed is None:
-            packed = self.bank.packed(name, bits, device)
+            packed = self.bank.packed(name, width, device)
             size = sum(each.nbytes for each in packed)
             if size <= self._room:
                 self._room -= size
-                self._packed[name, bits] = packed
-        return self.bank.unpack(name, bits, packed)
+                self._packed[name, width] = packed
+        return self.bank.unpack(name, width, packed)
 
     @torch.no_grad()
-    def __call__(self, bits: Mapping[str, int]) -> int:
-        """bits: width of every linear by name. Only linears whose width changes are written; returns how many."""
-        if bits.keys() != self._weights.keys():
-            odd = min(bits.keys() ^ self._weights.keys())
+    def __call__(self, widths: Mapping[str, Width]) -> int:
+        """widths: of every linear by name. Only linears whose width changes are written; returns how many."""
+        if widths.keys() != self._weights.keys():
+            odd = min(widths.keys() ^ self._weights.keys())
             raise BankError(f"{odd}: an allocation names every linear of the bank {self.bank.path} and no other")
-        changed = [name for name in self._weights if self._held.get(name) != bits[name]]
+        changed = [name for name in self._weights if self._held.get(name) != widths[name]]
         for name in changed:
             weight = self._weights[name]
             self._held.pop(name, None)  # an interruption in the middle must not leave a wrong memory
             if weight.device.type == "cpu":
-                new = self.bank.dequantize(name, bits[name], weight.dtype)
+                new = self.bank.dequantize(name, widths[name], weight.dtype)
             else:
-                new = self.unpacked(name, bits[name], weight.device).dequantize(weight.dtype)
+                new = self.unpacked(name, widths[name], weight.device).dequantize(weight.dtype)
             weight.copy_(new)
-            self._held[name] = bits[name]
+            self._held[name] = widths[name]
         return len(changed)
 
 
@@ -310,7 +312,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_text_arguments(parser)
     parser.add_argument("--fold", required=True, help="fold file of ramp.folding")
     parser.add_argument("--quantizer", choices=("rtn", "gptq"), default="gptq", help="how linears are quantized")
-    parser.add_argument("--widths", type=int, nargs="+", default=[3, 4, 5, 6], help="bits per weight of the menu")
+    parser.add_argument(
+        "--widths", type=parse_width, nargs="+", default=[3, 4, 5, 6], help="the menu: bits, or bits and groups (3g32)"
+    )
     parser.add_argument("--group-size", type=int, default=128, help="weights that share one scale")
     parser.add_argument("--out", required=True, help="folder to write")
     args = parser.parse_args(argv)

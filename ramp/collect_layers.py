@@ -12,6 +12,7 @@ from ramp.files import require_file
 from ramp.models import LinearSpec, list_linears, read_config
 from ramp.records import KEY_NAMES, RecordsError
 from ramp.sizes import linear_bytes
+from ramp.widths import Width, bits_of, split
 
 Row = dict[str, Any]
 
@@ -45,6 +46,12 @@ def ggml_bits(type_name: str) -> int:
     return int(digits)
 
 
+def affine_type(width: Width) -> str:
+    """``affine``, or ``affine-g32`` where a width has a group size of its own."""
+    group = split(width)[1]
+    return "affine" if group is None else f"affine-g{group}"
+
+
 def _row(key: Row, which: str, linear: LinearSpec, bits: int | None, type_name: str, size: int) -> Row:
     place = {"linear": linear.name, "layer": linear.layer, "role": linear.role}
     return {**key, "which": which, **place, "bits": bits, "type": type_name, "bytes": size}
@@ -68,8 +75,9 @@ def reported_rows(meta: Mapping[str, Any], linears: Mapping[str, list[LinearSpec
         elif "linears" in meta:  # of a package, which may have group sizes and grids of its own
             type_name, bits, size = (meta["linears"][linear.name][part] for part in ("type", "bits", "bytes"))
         else:
-            type_name, bits = "affine", int(meta["bits"][linear.name])
-            size = linear_bytes(linear.d_out, linear.d_in, bits, meta["group_size"])
+            width = meta["bits"][linear.name]
+            type_name, bits = affine_type(width), bits_of(width)
+            size = linear_bytes(linear.d_out, linear.d_in, width, meta["group_size"])
         total += size
         yield _row(key, "reported", linear, bits, type_name, size)
     if total != meta["bytes_linear"]:
@@ -92,9 +100,9 @@ def allocation_rows(
     for which in ("policy", "start"):
         widths = allocation.get(f"{which}_bits") or {}
         for linear in specs if widths else ():
-            bits = int(widths[linear.name])
-            size = linear_bytes(linear.d_out, linear.d_in, bits, allocation["group_size"])
-            yield _row(keys[name], which, linear, bits, "affine", size)
+            width = widths[linear.name]
+            size = linear_bytes(linear.d_out, linear.d_in, width, allocation["group_size"])
+            yield _row(keys[name], which, linear, bits_of(width), affine_type(width), size)
 
 
 def activation_rows(pairs: Sequence[tuple[Path, Path | None]], linears: Mapping[str, list[LinearSpec]]) -> list[Row]:

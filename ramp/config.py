@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, StringConstraints
 
 from ramp.config_league import FoldAblation, League, Optimum, Variant
-from ramp.config_types import Count, DepthName, MethodName, Name, RelativePath, RowName, Track, Width
+from ramp.config_types import Count, DepthName, MenuWidth, MethodName, Name, RelativePath, RowName, Track, Width
 
 
 class Section(BaseModel):
@@ -220,8 +220,9 @@ class Study(Section):
     """Parameters by method, over the defaults in its file."""
     uniform_bits: list[Width] = Field(default=[3, 4], min_length=1)
     """Widths of the uniform rows."""
-    widths: list[Width] = Field(default=[3, 4, 5, 6], min_length=2)
-    """The menu of the mixed rows (the paper's, by its digests)."""
+    widths: list[MenuWidth] = Field(default=[3, 4, 5, 6], min_length=2)
+    """The menu of the mixed rows (the paper's, by its digests): bits, or bits and a group size of its own (``3g32``:
+    three bits in groups of 32; ``4g-1``: one group per row). It rises by bits, then by falling group size."""
     budgets: list[PositiveFloat] = Field(default=[3.65, 4.0], min_length=1)
     """Bits: bytes of the packed linears of the uniform row, interpolated. 3.65 is the paper's number."""
     group_size: Literal[-1, 32, 64, 128, 256] = 128

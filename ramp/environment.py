@@ -132,6 +132,7 @@ class AllocationEnv(gymnasium.Env[np.ndarray, np.int64]):
         budget_bytes: int | None = None,
     ) -> None:
         self.problem, self.reward, self.masked = problem, reward or RewardParams(), masked
+        self.rates = problem.rates.tolist()
         self.bytes = Bytes(problem.bytes, problem.budget_bytes if budget_bytes is None else budget_bytes)
         if masked:
             problem.check_budget()
@@ -151,7 +152,7 @@ class AllocationEnv(gymnasium.Env[np.ndarray, np.int64]):
         if self.index >= self.problem.n:
             return np.zeros(SIZE, dtype=np.float32)
         seen = self.static[self.index].copy()
-        previous = self.problem.widths[self.choice[self.index - 1]] / self.problem.widths[-1] if self.index else 0.0
+        previous = self.rates[self.choice[self.index - 1]] / self.rates[-1] if self.index else 0.0
         seen[PREVIOUS_BITS] = normalise(PREVIOUS_BITS, previous)
         seen[REMAINING_BUDGET] = normalise(REMAINING_BUDGET, self.bytes.remaining(self.index, self.left))
         return np.clip(seen, -OBSERVATION_LIMIT, OBSERVATION_LIMIT)

@@ -24,6 +24,7 @@ from ramp.files import atomic_path, require_file
 from ramp.gguf_names import GgufTensor, HaloError, add_hyperparameters, gguf_tensors, sliding_window_note, to_gguf_rows
 from ramp.gguf_vocab import add_tokenizer
 from ramp.models import CheckpointReader, architecture, check_linears, list_linears, read_config
+from ramp.widths import Width, bits_of, grouped
 
 if TYPE_CHECKING:
     import torch
@@ -54,10 +55,14 @@ class PlannedTensor:
     sha256: str = ""  # of the bytes, filled in while writing
 
 
-def plan_tensors(config: PretrainedConfig, bits: Mapping[str, int] | None, track: str) -> list[PlannedTensor]:
-    """The type of every tensor. ``bits`` maps every linear to its width; None plans a float32 file."""
+def plan_tensors(config: PretrainedConfig, widths: Mapping[str, Width] | None, track: str) -> list[PlannedTensor]:
+    """The type of every tensor. ``widths`` maps every linear to its width; None plans a float32 file.
+
+    A width's bits name the type; a group size of its own plays no part, since ggml's blocks have theirs.
+    """
     if track not in TRACK_TYPES:
         raise HaloError(f"unknown track '{track}': use {', '.join(TRACK_TYPES)}")
+    bits = None if widths is None else {name: bits_of(width) for name, width in widths.items()}
     if bits is not None:
         check_bits(config, bits)
     return [_plan_tensor(tensor, bits, TRACK_TYPES[track]) for tensor in gguf_tensors(config)]
@@ -275,6 +280,8 @@ def describe(
     keys = ("model", "method", "budget_bits", "budget_bytes", "group_size", "fold", "quantizer", "seed", "kind")
     fallbacks = Counter(f"{t.requested} -> {t.type} ({t.reason})" for t in plan if t.requested)
     notes = [f"{text}: {count} tensors" for text, count in sorted(fallbacks.items())]
+    if allocation is not None and grouped(list(allocation.get("bits", {}).values())):
+        notes.append("group sizes of the allocation have no counterpart: ggml's blocks have their own")
     window = sliding_window_note(config)
     return {
         "format": PLAN_FORMAT,

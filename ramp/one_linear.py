@@ -118,7 +118,7 @@ def options(
 def by_name(bank: Bank, values: np.ndarray) -> dict[str, dict[str, float]]:
     """Values [n, w] as proxy files hold them: {linear: {width: value}}."""
     return {
-        x.name: {str(bits): float(value) for bits, value in zip(bank.widths, row, strict=True)}
+        x.name: {str(width): float(value) for width, value in zip(bank.widths, row, strict=True)}
         for x, row in zip(bank.linears, values, strict=True)
     }
 

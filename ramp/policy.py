@@ -20,6 +20,7 @@ from ramp.embedding import FEATURES
 from ramp.environment import AllocationEnv, Steps
 from ramp.errors import RampError
 from ramp.files import atomic_path, read_json, require_file, write_json
+from ramp.widths import Width
 
 FORMAT = 1
 LEAST_LOG_CHANCE = -30.0
@@ -35,7 +36,7 @@ class Policy:
     """A multilayer perceptron from an observation to width preferences, in numpy."""
 
     layers: list[tuple[np.ndarray, np.ndarray]]  # (weight float32 [out, in], bias float32 [out])
-    widths: tuple[int, ...]
+    widths: tuple[Width, ...]
     about: dict[str, Any] = field(default_factory=dict)  # model, method, budgets, seed, episodes
 
     def logits(self, observations: np.ndarray) -> np.ndarray:

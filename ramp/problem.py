@@ -15,6 +15,7 @@ import numpy as np
 
 from ramp.errors import RampError
 from ramp.models import LinearSpec
+from ramp.widths import Width, bits_of, grouped
 
 
 class AllocationError(RampError):
@@ -58,7 +59,7 @@ class Problem:
 
     model: str
     linears: list[LinearSpec]
-    widths: tuple[int, ...]  # bits per weight of each action, ascending
+    widths: tuple[Width, ...]  # of each action, in the order of a menu (ramp.widths): bits, or bits and groups
     bytes: np.ndarray  # int64 [n, w]: packed size of linear i at width a
     budget_bytes: int
     budget_bits: float
@@ -80,13 +81,25 @@ class Problem:
         expected = (len(self.linears), len(self.widths))
         if self.bytes.shape != expected:
             raise AllocationError(f"sizes of {self.model} are {self.bytes.shape}, linears x widths is {expected}")
-        if list(self.widths) != sorted(set(self.widths)):
+        bits = [bits_of(width) for width in self.widths]
+        if bits != sorted(bits) or len(set(self.widths)) < len(self.widths):
             raise AllocationError(f"widths {list(self.widths)} are not ascending and distinct: sort them")
 
     @property
     def n(self) -> int:
         """Number of linears."""
         return len(self.linears)
+
+    @property
+    def rates(self) -> np.ndarray:
+        """float64 [w]: bits per weight that each action stands for, ascending.
+
+        The widths themselves, where all linears have the study's groups; where group sizes differ scales and zeros
+        count, over the whole model.
+        """
+        if not grouped(self.widths):
+            return np.array(self.widths, dtype=np.float64)
+        return 8.0 * self.bytes.sum(axis=0) / sum(linear.params for linear in self.linears)
 
     def use_proxy(self) -> np.ndarray:
         """The additive proxy [n, w]; from then on its forward tokens are charged to the run."""
@@ -117,7 +130,7 @@ class Problem:
 
 
 def check_budget(
-    sizes: np.ndarray, budget_bytes: int, widths: tuple[int, ...] | None = None, params: list[int] | None = None
+    sizes: np.ndarray, budget_bytes: int, widths: tuple[Width, ...] | None = None, params: list[int] | None = None
 ) -> None:
     """Raise unless the cheapest allocation of ``sizes`` [n, w] fits ``budget_bytes``.
 
@@ -129,7 +142,7 @@ def check_budget(
         return
     said = ""
     if widths is not None and params:
-        bits = np.asarray(widths)[sizes.argmin(axis=1)]
+        bits = np.array([bits_of(width) for width in widths])[sizes.argmin(axis=1)]
         said = f" ({float(np.average(bits, weights=params)):.2f} bits)"
     raise AllocationError(
         f"budget below the cheapest allocation: {budget_bytes} bytes, cheapest {total}{said}; raise the budget"

@@ -51,8 +51,8 @@ def relative_errors(model: PreTrainedModel, bank: Bank) -> np.ndarray:
         whole = float(weight.double().square().sum())
         if whole == 0:
             raise ProxyError(f"{linear.name} is all zeros: a relative error has no meaning there")
-        for a, bits in enumerate(bank.widths):
-            rounded = bank.quantized(linear.name, bits, weight.device).dequantize()
+        for a, width in enumerate(bank.widths):
+            rounded = bank.quantized(linear.name, width, weight.device).dequantize()
             squares[i, a] = float((rounded - weight).double().square().sum()) / whole
     return squares
 

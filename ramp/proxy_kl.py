@@ -27,6 +27,7 @@ from ramp import cli
 from ramp.bank import Bank
 from ramp.files import write_json
 from ramp.one_linear import ModelScore, Progress, ProxyError, Setting, kl_with, options, restored, weight_of
+from ramp.widths import Width
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -36,11 +37,11 @@ log = logging.getLogger("ramp.proxy_kl")
 KINDS = ("kl", "kl_cheapest")
 
 
-def dequantized(bank: Bank, linear: str, bits: int, like: Tensor) -> Tensor:
+def dequantized(bank: Bank, linear: str, width: Width, like: Tensor) -> Tensor:
     """One entry of the bank [d_out, d_in], dtype and device of ``like``."""
     if like.device.type == "cpu":
-        return bank.dequantize(linear, bits, like.dtype)
-    return bank.quantized(linear, bits, like.device).dequantize(like.dtype)
+        return bank.dequantize(linear, width, like.dtype)
+    return bank.quantized(linear, width, like.device).dequantize(like.dtype)
 
 
 def one_at_a_time(
@@ -57,10 +58,10 @@ def one_at_a_time(
     for i, linear in enumerate(bank.linears):
         weight = weight_of(model, linear.name)
         with restored(weight):
-            for a, bits in enumerate(bank.widths):
+            for a, width in enumerate(bank.widths):
                 if held is None or a != held[i]:
-                    entry = dequantized(bank, linear.name, bits, weight)
-                    values[i, a] = kl_with(model, score, linear, entry, f"at {bits} bits") - base
+                    entry = dequantized(bank, linear.name, width, weight)
+                    values[i, a] = kl_with(model, score, linear, entry, f"at {width} bits") - base
         if progress is not None:
             progress(i + 1, len(bank.linears))
     return values

@@ -26,7 +26,8 @@ from ramp.errors import RampError
 from ramp.files import write_json
 from ramp.models import CheckpointReader, LinearSpec, architecture, list_linears, pick_device, read_config
 from ramp.reference_rows import SPECIAL, special_meta
-from ramp.sizes import bits_nominal, check_bits, group_size_for, linear_bytes
+from ramp.sizes import bits_nominal, group_size_for, linear_bytes
+from ramp.widths import Width, check_bits, parse_width
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +47,7 @@ class QuantizationError(RampError):
 def quantize_model(
     model_dir: str | Path,
     windows: Tensor | None,
-    bits: Mapping[str, int],
+    widths: Mapping[str, Width],
     *,
     fold: Fold,
     quantizer: str | Callable[..., QuantizedLinear],
@@ -59,8 +60,9 @@ def quantize_model(
     """Quantize every linear to its width, ``keep(name, quantized)`` site by site; return all other tensors.
 
     windows: int64 [count, length] calibration tokens, None where the quantizer needs none (``needs_hessian``).
-    bits: linear -> width. The other tensors are folded, on the host, by their checkpoint names: norms, biases,
-    embedding and, unless tied, head. Works in float32. Raises ``CalibrationError``, ``QuantizeError``, ``ModelError``.
+    widths: linear -> width, in groups of ``group_size`` where it names none. The other tensors are folded, on the host,
+    by their checkpoint names: norms, biases, embedding and, unless tied, head. Works in float32. Raises
+    ``CalibrationError``, ``QuantizeError``, ``ModelError``.
     """
     import torch
 
@@ -70,7 +72,7 @@ def quantize_model(
 
     config = read_config(model_dir)
     arch, linears, edit = architecture(config), list_linears(config), folder(fold, config)
-    missing = [linear.name for linear in linears if linear.name not in bits]
+    missing = [linear.name for linear in linears if linear.name not in widths]
     if missing:
         raise QuantizationError(f"the allocation does not name {missing[0]}: it belongs to another model")
     reader = CheckpointReader(model_dir)
@@ -81,7 +83,7 @@ def quantize_model(
 
     def quantize(weights: dict[str, Tensor], hessian: Tensor | None) -> dict[str, QuantizedLinear]:
         own = group_size_for(next(iter(weights.values())).shape[1], group_size, next(iter(weights)))
-        menu = {name: [bits[name]] for name in weights}
+        menu = {name: [widths[name]] for name in weights}
         found = {name: q for (name, _), q in quantize_site(weights, hessian, menu, own, quantizer, params).items()}
         for name, q in found.items():
             keep(name, q)
@@ -136,7 +138,7 @@ def allocated(
     for key, wanted in (("group_size", group_size), ("fold", fold), ("quantizer", quantizer)):
         if wanted is not None and found[key] != wanted:
             raise QuantizationError(f"{path} was searched with {key} {found[key]}, not {wanted}: search again")
-    found["bits"] = {name: check_bits(bits) for name, bits in found["bits"].items()}
+    found["bits"] = {name: parse_width(width) for name, width in found["bits"].items()}
     size = sum(linear_bytes(x.d_out, x.d_in, found["bits"][x.name], group_size) for x in linears)
     if size != found["bytes_linear"]:
         raise QuantizationError(f"{path} says {found['bytes_linear']} bytes of linears, its widths take {size}")

@@ -48,6 +48,7 @@ from ramp.resume import State, describe
 from ramp.search_layout import fill, method_file
 from ramp.search_summary import summary
 from ramp.sizes import budget_bytes
+from ramp.widths import Width
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("ramp.search")
 
 
-def read_proxy(path: Path, linears: Sequence[LinearSpec], widths: Sequence[int]) -> tuple[np.ndarray, int]:
+def read_proxy(path: Path, linears: Sequence[LinearSpec], widths: Sequence[Width]) -> tuple[np.ndarray, int]:
     """Additive sensitivities [n, w] (nats per token) and the forward tokens that they cost."""
     record = read_json(require_file(path, "sensitivities"))
     rows = record["linears"]
@@ -117,13 +118,12 @@ def build_problem(args: Any, state: State, params: BaseModel | None = None) -> P
 
         return score
 
-    widths = tuple(int(width) for width in bank.widths)
-    proxy, proxy_cost = read_proxy(args.sensitivity, linears, widths) if args.sensitivity else (None, 0)
+    proxy, proxy_cost = read_proxy(args.sensitivity, linears, bank.widths) if args.sensitivity else (None, 0)
     stats = read_stats(args.calibration, fold)
     problem = Problem(
         model=Path(args.model_dir).name,
         linears=linears,
-        widths=widths,
+        widths=bank.widths,
         bytes=bank.bytes(),
         budget_bytes=budget_bytes(linears, args.budget, bank.group_size),
         budget_bits=args.budget,

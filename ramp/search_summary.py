@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ramp.widths import bits_of, make_menu
+
 
 def summary(record: dict[str, Any]) -> str:
     """An allocation's record (``ramp.allocation``) as a block of lines, each ending in a newline."""
@@ -16,12 +18,14 @@ def summary(record: dict[str, Any]) -> str:
 
     bits = record["bits"]
     counts = Counter(bits.values())
-    spread = ", ".join(f"{counts[width]} at {width} bits" for width in sorted(counts))
+    menu = make_menu(counts, record["group_size"])
+    spread = ", ".join(f"{counts[width]} at {width} bits" for width in menu)
+    mean = np.mean([bits_of(width) for width in bits.values()])
     left = record["budget_bytes"] - record["bytes_linear"]
     lines = [
         f"{record['method']} on {record['model']} at {record['budget_bits']:g} bits, seed {record['seed']}",
         f"bytes of linears    {record['bytes_linear']} of {record['budget_bytes']} ({left} left)",
-        f"widths              {spread}; mean over linears {np.mean(list(bits.values())):.3f}",
+        f"widths              {spread}; mean over linears {mean:.3f}",
         f"KL on search text   {number('kl_search')} nats per token (start {number('kl_start')}, "
         f"policy {number('kl_policy')})",
         f"KL on selection     {number('kl_selection')} nats per token (start {number('kl_start_selection')})",

@@ -42,6 +42,7 @@ from ramp.calibration import check_windows
 from ramp.errors import RampError
 from ramp.files import write_json
 from ramp.one_linear import Setting, by_name, options
+from ramp.widths import Width
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -70,11 +71,11 @@ Add = Callable[[int, int, float], None]
 """(index of the linear, index of the width, sum of squares over one window)"""
 
 
-def difference(bank: Bank, i: int, bits: int, weight: Tensor) -> Tensor:
+def difference(bank: Bank, i: int, width: Width, weight: Tensor) -> Tensor:
     """d of linear i at one width: float32 [d_out, d_in], on the weight's device."""
     name = bank.linears[i].name
     on_host = weight.device.type == "cpu"
-    rounded = bank.dequantize(name, bits) if on_host else bank.quantized(name, bits, weight.device).dequantize()
+    rounded = bank.dequantize(name, width) if on_host else bank.quantized(name, width, weight.device).dequantize()
     return rounded - weight.detach()
 
 
@@ -93,8 +94,8 @@ def positions_hooked(model: PreTrainedModel, bank: Bank, add: Add) -> Iterator[N
             def at_gradient(delta: Tensor) -> None:  # (1, length, d_out)
                 with torch.no_grad():
                     rows, slopes = x[0].float(), delta[0].float()
-                    for a, bits in enumerate(bank.widths):
-                        moved = rows @ difference(bank, i, bits, modules[i].weight).T  # (length, d_out)
+                    for a, width in enumerate(bank.widths):
+                        moved = rows @ difference(bank, i, width, modules[i].weight).T  # (length, d_out)
                         add(i, a, float(moved.mul_(slopes).sum(-1).square_().sum()))
 
             output.register_hook(at_gradient)
@@ -127,8 +128,8 @@ def diagonal_hooked(model: PreTrainedModel, bank: Bank, add: Add) -> Iterator[No
             if gradient is None:
                 return
             squared = gradient.float().square_()  # (d_out, d_in)
-            for a, bits in enumerate(bank.widths):
-                add(i, a, float((squared * difference(bank, i, bits, weight).square_()).sum()))
+            for a, width in enumerate(bank.widths):
+                add(i, a, float((squared * difference(bank, i, width, weight).square_()).sum()))
 
         return hook
 

@@ -13,36 +13,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ramp.errors import RampError
+from ramp.widths import MAX_BITS, MIN_BITS, WHOLE_ROW, SizeError, Width, bits_of, group_of
 
 if TYPE_CHECKING:
     from ramp.models import LinearSpec
 
-MIN_BITS, MAX_BITS = 2, 8
-"""Widths that the affine grid knows."""
-
 GROUP_SIZES = (128, 64, 32)
 """Group sizes to fall back to, in this order, where the requested one does not divide a row."""
-
-WHOLE_ROW = -1
-"""The group size that asks for one group per row, the field's *per-channel* quantization (written so by gptqmodel)."""
 
 SCALE_BYTES = 2
 """One float16 scale per group."""
 
 Q8_0_BLOCK, Q8_0_BLOCK_BYTES = 32, 34
 """ggml's Q8_0: 32 signed bytes and one float16 scale."""
-
-
-class SizeError(RampError):
-    """A row that no allowed group size divides, a width outside 2..8, or a budget outside the menu."""
-
-
-def check_bits(bits: int) -> int:
-    """Return ``bits`` if it is a whole width from 2 to 8."""
-    if bits != int(bits) or not MIN_BITS <= bits <= MAX_BITS:
-        raise SizeError(f"{bits} bits is not a width of the affine grid: use a whole number, {MIN_BITS} to {MAX_BITS}")
-    return int(bits)
 
 
 def group_size_for(d_in: int, requested: int, name: str = "") -> int:
@@ -65,17 +48,23 @@ def group_size_for(d_in: int, requested: int, name: str = "") -> int:
     )
 
 
-def linear_bytes(d_out: int, d_in: int, bits: int, group_size: int) -> int:
+def own_group(d_in: int, width: Width, group_size: int, name: str = "") -> int:
+    """The group size that rows of ``d_in`` weights have at ``width`` where the study's is ``group_size``."""
+    return group_size_for(d_in, group_of(width, group_size), name)
+
+
+def linear_bytes(d_out: int, d_in: int, width: Width, group_size: int) -> int:
     """Bytes of one packed linear: codes (each row padded to a byte), float16 scales, zero-points in one stream.
 
-    ``group_size`` is the one asked for; rows that it does not divide get ``group_size_for``'s.
+    ``group_size`` is the one asked for, unless ``width`` has its own; rows that it does not divide get
+    ``group_size_for``'s.
     """
-    bits = check_bits(bits)
-    groups = d_out * (d_in // group_size_for(d_in, group_size))
+    bits = bits_of(width)
+    groups = d_out * (d_in // own_group(d_in, width, group_size))
     return d_out * math.ceil(d_in * bits / 8) + SCALE_BYTES * groups + math.ceil(groups * bits / 8)
 
 
-def bytes_matrix(linears: Sequence[LinearSpec], widths: Sequence[int], group_size: int) -> np.ndarray:
+def bytes_matrix(linears: Sequence[LinearSpec], widths: Sequence[Width], group_size: int) -> np.ndarray:
     """Bytes of every linear at every width, int64 [len(linears), len(widths)]."""
     return np.array([[linear_bytes(x.d_out, x.d_in, b, group_size) for b in widths] for x in linears], dtype=np.int64)
 
@@ -101,7 +90,7 @@ def budget_bytes(linears: Sequence[LinearSpec], budget_bits: float, group_size: 
     return math.floor(at_low + (exact - low) * (uniform_bytes(linears, low + 1, group_size) - at_low))
 
 
-def bits_nominal(bits: Mapping[str, int], linears: Sequence[LinearSpec]) -> tuple[float, float]:
+def bits_nominal(bits: Mapping[str, Width], linears: Sequence[LinearSpec]) -> tuple[float, float]:
     """Mean payload width of an allocation: (weighted by parameters, unweighted over linears).
 
     ``bits`` maps every linear's name to its width; overhead of scales and zeros is not counted here.
@@ -110,8 +99,8 @@ def bits_nominal(bits: Mapping[str, int], linears: Sequence[LinearSpec]) -> tupl
     if missing or not linears:
         what = f"does not name {missing[0]} (and {len(missing) - 1} more)" if missing else "is over no linears"
         raise SizeError(f"the allocation {what}: give every linear a width")
-    weighted = sum(x.d_out * x.d_in * bits[x.name] for x in linears) / sum(x.d_out * x.d_in for x in linears)
-    return weighted, sum(bits[x.name] for x in linears) / len(linears)
+    weighted = sum(x.d_out * x.d_in * bits_of(bits[x.name]) for x in linears) / sum(x.d_out * x.d_in for x in linears)
+    return weighted, sum(bits_of(bits[x.name]) for x in linears) / len(linears)
 
 
 def q8_0_row_bytes(columns: int) -> int | None:

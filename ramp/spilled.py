@@ -12,23 +12,24 @@ from ramp.bank import bank_layout
 from ramp.models import LinearSpec
 from ramp.quantizers.affine import QuantizedLinear
 from ramp.quantizers.packing import from_tensors, to_tensors
-from ramp.sizes import group_size_for
+from ramp.sizes import own_group
 from ramp.tensor_file import TensorFile
+from ramp.widths import Width, bits_of
 
 
 class SpilledLinears(Mapping[str, QuantizedLinear]):
     """Quantized linears, packed in a temporary file: a 7B's codes would take 6.6 GB of memory unpacked."""
 
-    def __init__(self, path: Path, linears: Sequence[LinearSpec], bits: Mapping[str, int], group_size: int) -> None:
-        self._path, self._bits = path, bits
-        self._groups = {x.name: group_size_for(x.d_in, group_size, x.name) for x in linears}
-        self._file = TensorFile(path, bank_layout(linears, {n: [b] for n, b in bits.items()}, group_size), {})
+    def __init__(self, path: Path, linears: Sequence[LinearSpec], widths: Mapping[str, Width], group_size: int) -> None:
+        self._path, self._widths = path, widths
+        self._groups = {x.name: own_group(x.d_in, widths[x.name], group_size, x.name) for x in linears}
+        self._file = TensorFile(path, bank_layout(linears, {n: [w] for n, w in widths.items()}, group_size), {})
         self._reader: Any = None
 
     def put(self, name: str, q: QuantizedLinear) -> None:
         """Pack one linear; its width and groups are those that the file was laid out for."""
         for part, tensor in to_tensors(q).items():
-            self._file.write(f"{name}/{q.bits}/{part}", tensor)
+            self._file.write(f"{name}/{self._widths[name]}/{part}", tensor)
 
     def finish(self) -> None:
         """No more linears; an error if one is missing. From here on the mapping can be read."""
@@ -36,9 +37,10 @@ class SpilledLinears(Mapping[str, QuantizedLinear]):
         self._reader = safe_open(str(self._path), framework="pt")
 
     def __getitem__(self, name: str) -> QuantizedLinear:
-        bits, group_size = self._bits[name], self._groups[name]
-        codes, scales, zeros = (self._reader.get_tensor(f"{name}/{bits}/{p}") for p in ("codes", "scales", "zeros"))
-        return from_tensors(codes, scales, zeros, bits=bits, group_size=group_size, d_in=scales.shape[1] * group_size)
+        width, group_size = self._widths[name], self._groups[name]
+        codes, scales, zeros = (self._reader.get_tensor(f"{name}/{width}/{p}") for p in ("codes", "scales", "zeros"))
+        d_in = scales.shape[1] * group_size
+        return from_tensors(codes, scales, zeros, bits=bits_of(width), group_size=group_size, d_in=d_in)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._groups)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ramp import cli
-from ramp.allocation import write_allocation
+from ramp.allocation import as_bits, write_allocation
 from ramp.embedding import read_stats, static_features, weight_moments
 from ramp.environment import AllocationEnv
 from ramp.files import read_json, require_file
@@ -48,7 +48,7 @@ def target_problem(
             f"{bank_dir} has groups of {index['group_size']}, {group_size} was asked for: pass the bank's own"
         )
     fold = load_fold(fold_file, config) if fold_file else {}
-    widths = tuple(int(width) for width in index["widths"])
+    widths = tuple(index["widths"])
     problem = Problem(
         model=model_dir.name,
         linears=linears,
@@ -117,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         group_size=args.group_size,
         fold=index["fold"],
         quantizer=index["quantizer"],
-        policy_bits={linear.name: problem.widths[a] for linear, a in zip(problem.linears, choice, strict=True)},
+        policy_bits=as_bits(problem, choice),
         search_wall_s=round(time.monotonic() - began, 3),
         notes=f"policy of {args.source}, trained at {trained} bits, {policy.about['episodes']} episodes; zero-shot",
     )

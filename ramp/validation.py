@@ -14,6 +14,7 @@ from ramp.config import Study
 from ramp.config_types import METHOD_PATTERN, NAME_PATTERN, PATH_PATTERN, ROW_PATTERN
 from ramp.methods import OWN_FOLD
 from ramp.validation_league import league_faults, league_methods_faults, league_models
+from ramp.widths import bits_of, make_menu
 
 BUILT_IN_ROWS = ("float", "released")
 """Rows that need no method file: the float model, and the released file where there is one."""
@@ -129,6 +130,8 @@ def _sentence(path: tuple[int | str, ...], fault: Any) -> str:
         valid = re.findall(r"'([^']*)'", fault["ctx"]["expected"])
         hint = _near(str(fault["input"]), valid) if valid else f" (known: {fault['ctx']['expected']})"
         return f"{where}: '{fault['input']}' is not known{hint}"
+    if fault["type"] == "value_error":  # our own words, which name the value
+        return f"{where}: {fault['msg'].removeprefix('Value error, ')}"
     message = fault["msg"].replace("Input should be", "should be")
     return f"{where}: {fault['input']!r} {message}"
 
@@ -183,15 +186,17 @@ def _cross_faults(study: Study, methods: Iterable[str] | None, models: Iterable[
         budgets[f"depths.{depth}.budgets"] = limits.budgets or []
         budgets[f"depths.{depth}.control_budgets"] = limits.control_budgets
         budgets[f"depths.{depth}.transfer_budgets"] = limits.transfer_budgets or []
-    cheapest, dearest = min(study.widths), max(study.widths)
+    menu = [bits_of(width) for width in study.widths]
+    cheapest, dearest = min(menu), max(menu)
     for where, numbers in budgets.items():
         for index, number in enumerate(numbers):
             if number < cheapest:
                 faults.append(f"{where}[{index}]: {number:g} bits is below the cheapest width of the menu, {cheapest}")
             if number > dearest:
                 faults.append(f"{where}[{index}]: {number:g} bits is above the dearest width of the menu, {dearest}")
-    if sorted(set(study.widths)) != study.widths:
-        faults.append(f"widths: {study.widths} should rise and repeat nothing")
+    ordered = make_menu(study.widths, study.group_size)
+    if ordered != study.widths:
+        faults.append(f"widths: {study.widths} should rise and repeat nothing: {ordered}")
     faults += league_faults(study)
     for name in study.folds:
         if OWN_FOLD.fullmatch(name):

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Collection, Iterator, Sequence
 
 from ramp.config import Study
+from ramp.widths import bits_of
 
 
 def _near(name: str, known: Collection[str]) -> str:
@@ -50,19 +51,20 @@ def league_faults(study: Study) -> list[str]:
 
 def _number_faults(study: Study) -> Iterator[str]:
     budgets: dict[str, tuple[Sequence[float], Sequence[int]]] = {}
+    menu = [bits_of(width) for width in study.widths]
     checkpoints: dict[str, Sequence[int]] = {}
     for name, grid in (study.league.grids if study.league else {}).items():
-        budgets[f"league.grids.{name}.budgets"] = grid.budgets, study.widths
+        budgets[f"league.grids.{name}.budgets"] = grid.budgets, menu
         checkpoints[f"league.grids.{name}.checkpoints"] = grid.checkpoints
     if study.optimum:
         budgets["optimum.budgets"] = study.optimum.budgets, study.optimum.widths
         checkpoints["optimum.checkpoints"] = study.optimum.checkpoints
-    for where, (numbers, menu) in budgets.items():
+    for where, (numbers, bits) in budgets.items():
         for index, number in enumerate(numbers):
-            if number < min(menu):
-                yield f"{where}[{index}]: {number:g} bits is below the cheapest width of the menu, {min(menu)}"
-            if number > max(menu):
-                yield f"{where}[{index}]: {number:g} bits is above the dearest width of the menu, {max(menu)}"
+            if number < min(bits):
+                yield f"{where}[{index}]: {number:g} bits is below the cheapest width of the menu, {min(bits)}"
+            if number > max(bits):
+                yield f"{where}[{index}]: {number:g} bits is above the dearest width of the menu, {max(bits)}"
     for where, counts in checkpoints.items():
         if sorted(set(counts)) != list(counts):
             yield f"{where}: {list(counts)} should rise and repeat nothing"

@@ -9,6 +9,7 @@ import numpy as np
 from ramp.models import ROLES, SITES, LinearSpec
 from ramp.problem import Counted, Problem, Score
 from ramp.sizes import budget_bytes, bytes_matrix
+from ramp.widths import Width, bits_of, group_of
 
 SHAPES = dict.fromkeys("qkvo", (64, 64)) | {"gate": (128, 64), "up": (128, 64), "down": (64, 128)}
 GROUP_SIZE = 32
@@ -27,12 +28,20 @@ def linears(layers: int) -> list[LinearSpec]:
     return made
 
 
-def losses(specs: list[LinearSpec], widths: tuple[int, ...], seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def steps(widths: tuple[Width, ...]) -> np.ndarray:
+    """Bits of each width above the first; what its own groups cost beyond the usual ones counts as bits."""
+    groups = [group_of(width, GROUP_SIZE) for width in widths]
+    extra = [(16 + bits_of(width)) * (1 / group - 1 / GROUP_SIZE) for width, group in zip(widths, groups, strict=True)]
+    rates = np.array([bits_of(width) for width in widths]) + np.array(extra)
+    return rates - rates[0]
+
+
+def losses(specs: list[LinearSpec], widths: tuple[Width, ...], seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(proxy [n, w], true additive terms [n, w], interactions [n, n]) of about 0.1 nats in all."""
     rng = np.random.default_rng(seed)
     n = len(specs)
     sensitivity = np.exp(rng.normal(size=n)) * np.array([x.params for x in specs])
-    proxy = sensitivity[:, None] * 4.0 ** -(np.array(widths) - widths[0])[None, :]
+    proxy = sensitivity[:, None] * 4.0 ** -steps(widths)[None, :]
     proxy *= 0.2 / proxy[:, 0].sum()
     truth = proxy * np.exp(0.5 * rng.normal(size=(n, 1)) + 0.1 * rng.normal(size=proxy.shape))
     pairs = 0.1 * rng.normal(size=(n, n)) / np.sqrt(n)
@@ -55,7 +64,7 @@ def evaluator(truth: np.ndarray, pairs: np.ndarray, noise: float = 0.0, seed: in
 def synthetic_problem(
     layers: int = 2,
     budget: float = 3.65,
-    widths: tuple[int, ...] = (3, 4, 5, 6),
+    widths: tuple[Width, ...] = (3, 4, 5, 6),
     seed: int = 0,
     evaluate: Callable[[np.ndarray], Score] | None = None,
     select: Callable[[np.ndarray], Score] | None = None,

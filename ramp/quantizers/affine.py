@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ramp.errors import RampError
-from ramp.sizes import MAX_BITS, MIN_BITS, WHOLE_ROW
+from ramp.widths import MAX_BITS, MIN_BITS, WHOLE_ROW
 
 SCALE_MIN = 2.0**-14
 """Smallest normal float16. Smaller scales would be subnormal, which some kernels flush to zero."""

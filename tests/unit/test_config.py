@@ -67,6 +67,11 @@ def test_every_shipped_configuration_is_valid(file: Path) -> None:
         ({"calibration": {"tokens": 0}}, ["calibration.tokens: 0"]),
         ({"widths": [4, 3]}, ["widths: [4, 3] should rise"]),
         ({"widths": [3, 9]}, ["widths[1]: 9"]),
+        ({"widths": [3, "4g"]}, ["widths[1]: '4g' is not a width", "4g32"]),
+        ({"widths": [3, None]}, ["widths[1]: None should be bits"]),
+        ({"widths": [3, "3g64", "3g256", 4]}, ["should rise and repeat nothing: ['3g256', 3, '3g64', 4]"]),
+        ({"widths": [3, "3g128", 4]}, ["should rise and repeat nothing: [3, 4]"]),
+        ({"widths": ["3g32", "5g32"], "budgets": [5.5]}, ["above the dearest width of the menu, 5"]),
         ({"study": "../up"}, ["study: '../up' is not allowed"]),
         ({"study": "a b"}, ["study: 'a b' is not allowed"]),
         ({"results": "../elsewhere"}, ["results: '../elsewhere' is not allowed"]),
@@ -92,6 +97,11 @@ def test_each_fault_is_one_sentence_with_its_path(change: dict[str, Any], words:
     assert len(lines) == 1, lines
     for word in words:
         assert word in lines[0]
+
+
+def test_a_menu_of_bits_and_groups() -> None:
+    menu = ["3g-1", 3, "3g32", 4]
+    assert validate({"study": "s", "source": "m", "widths": menu, "budgets": [3.5]}).widths == menu
 
 
 def test_missing_keys_are_named() -> None:

@@ -1,0 +1,28 @@
+"""Every allocator of baselines/ on a menu of bits and group sizes: the same contract as on plain widths."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ramp.methods import Allocator, discover, load_method
+from ramp.problem import Run
+from tests.synthetic import synthetic_problem
+
+FOLDER = Path(__file__).resolve().parents[2] / "baselines"
+ALLOCATORS = [name for name, path in discover(FOLDER).items() if "METHOD = Allocator(" in path.read_text()]
+MENU = (3, "3g16", 4, "4g16", 5)
+EVALS = 6
+
+
+@pytest.mark.parametrize("name", ALLOCATORS)
+def test_an_allocator_chooses_from_a_menu(name: str, tmp_path: Path) -> None:
+    method = load_method(FOLDER / f"{name}.py")
+    assert isinstance(method, Allocator)
+    problem = synthetic_problem(widths=MENU)
+    rows: list[dict[str, object]] = []
+    found = method.allocate(problem, method.params(), Run(0, EVALS, tmp_path, tmp_path, rows.append, method.name))
+    assert found.choice.shape == (problem.n,)
+    assert problem.is_feasible(found.choice)
+    assert bool((np.asarray(found.choice) < len(MENU)).all())
+    assert rows

@@ -1,0 +1,264 @@
+"""A menu of bits and group sizes through bank, sensitivities, search, final quantizer, records and export."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ramp import halo, quantize, sensitivity
+from ramp.allocation import write_allocation
+from ramp.allocators import knapsack
+from ramp.bank import Bank, build_bank
+from ramp.bank import main as bank_main
+from ramp.calibration import calibration_windows
+from ramp.checkpoint import load_dequantized, read_meta
+from ramp.collect_layers import allocation_rows, reported_rows
+from ramp.embedding import PREVIOUS_BITS, normalise
+from ramp.environment import AllocationEnv
+from ramp.folding import folded_float_model
+from ramp.halo_export import plan_tensors
+from ramp.models import list_linears, read_config
+from ramp.policy import Policy, PolicyError, load_policy
+from ramp.problem import AllocationError, Problem
+from ramp.quantizers.affine import quantize_rtn
+from ramp.quantizers.gptq import output_error, prepare, quantize_gptq
+from ramp.quantizers.site import quantize_site
+from ramp.search import read_proxy
+from ramp.search_summary import summary
+from ramp.sizes import bits_nominal, budget_bytes, bytes_matrix, linear_bytes
+from ramp.text import Document, write_documents
+from ramp.transfer import transfer
+from ramp.widths import bits_of, group_of
+from tests.synthetic import synthetic_problem
+
+GROUP = 32
+MENU = ("3g-1", 3, "3g16", 4, "4g16")
+METHOD = """
+from ramp.methods import Allocator, Params
+METHOD = Allocator(name="mixed", title="Mixed", source="test", fold="none", quantizer="gptq", learned=False,
+                   allocate=lambda problem, params, run: None, params=Params)
+"""
+
+
+@pytest.fixture(scope="module")
+def study(tiny_llama_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with text, no fold, a method file, and the GPTQ bank of the menu in ``bank``."""
+    folder = tmp_path_factory.mktemp("menu")
+    write_documents(folder / "text.jsonl", [Document(f"d{i}", f"{i} alpha beta gamma {i * i} " * 20) for i in range(6)])
+    save_file({}, folder / "none.safetensors")
+    (folder / "mixed.py").write_text(METHOD)
+    argv = ["--model-dir", str(tiny_llama_dir), "--text", str(folder / "text.jsonl"), "--tokens", "512"]
+    argv += ["--length", "64", "--fold", str(folder / "none.safetensors"), "--group-size", str(GROUP)]
+    assert bank_main([*argv, "--widths", "4g16", "4", "3g16", "3g-1", "3g32", "--out", str(folder / "bank")]) == 0
+    return folder
+
+
+def quantized_in(weight: torch.Tensor, hessian: torch.Tensor, width: int | str) -> Any:
+    return quantize_gptq(weight, hessian, bits_of(width), group_of(width, GROUP))
+
+
+def test_a_site_shares_one_hessian_between_all_group_sizes() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weights = {name: torch.randn(rows, 64, generator=generator) for name, rows in (("a", 8), ("b", 5))}
+    x = torch.randn(256, 64, generator=generator) * torch.linspace(0.2, 2, 64)
+    hessian = x.T @ x / len(x)
+    widths = {"a": list(MENU), "b": ["4g16", 3, "3g32"]}  # 3g32 is 3 here, and is made once
+    found = quantize_site(weights, hessian, widths, GROUP, "gptq")
+    assert set(found) == {(name, width) for name in weights for width in widths[name]}
+    for (name, width), q in found.items():
+        direct = quantized_in(weights[name], hessian, width)
+        assert (q.bits, q.group_size) == (direct.bits, direct.group_size)
+        assert torch.equal(q.codes, direct.codes)
+        assert torch.equal(q.scales, direct.scales)
+    assert found["b", 3] is found["b", "3g32"]
+    rounded = quantize_site(weights, None, {"a": ["3g16"], "b": []}, GROUP, "rtn")
+    assert torch.equal(rounded["a", "3g16"].dequantize(), quantize_rtn(weights["a"], 3, 16).dequantize())
+    errors = {width: output_error(found["a", width].dequantize() - weights["a"], hessian) for width in MENU}
+    assert errors["3g16"] < errors["3g-1"]
+    assert prepare(hessian).order.shape == (64,)
+
+
+def test_the_bank_holds_every_entry_to_the_byte(study: Path, tiny_llama_dir: Path) -> None:
+    bank, linears = Bank(study / "bank"), list_linears(read_config(tiny_llama_dir))
+    assert bank.widths == MENU
+    assert np.array_equal(bank.bytes(), bytes_matrix(linears, MENU, GROUP))
+    assert bool((np.diff(bank.bytes(), axis=1) > 0).all())
+    stored = load_file(study / "bank" / "bank.safetensors")
+    for i, linear in enumerate(linears):
+        for a, width in enumerate(MENU):
+            parts = [stored.pop(f"{linear.name}/{width}/{part}") for part in ("codes", "scales", "zeros")]
+            assert sum(t.nbytes for t in parts) == bank.bytes()[i, a]
+            q = bank.quantized(linear.name, width)
+            own = linear.d_in if width == "3g-1" else group_of(width, GROUP)
+            assert (q.bits, q.group_size, tuple(q.codes.shape)) == (bits_of(width), own, (linear.d_out, linear.d_in))
+    assert not stored
+
+
+def test_entries_without_groups_of_their_own_are_the_plain_bank_s(
+    study: Path, tiny_llama_dir: Path, tmp_path: Path
+) -> None:
+    windows = calibration_windows(tiny_llama_dir, study / "text.jsonl", tokens=512, length=64)
+    build_bank(
+        tiny_llama_dir, windows, tmp_path / "plain", fold={}, fold_name="none", quantizer="gptq", widths=[4, 3],
+        group_size=GROUP, device="cpu",
+    )  # fmt: skip
+    plain, menu = (load_file(folder / "bank.safetensors") for folder in (tmp_path / "plain", study / "bank"))
+    assert len(plain) == 3 * 2 * 14
+    assert all(torch.equal(tensor, menu[name]) for name, tensor in plain.items())
+    index = json.loads((tmp_path / "plain" / "bank.json").read_text())
+    assert index["widths"] == [3, 4]  # a bank without groups of its own looks as it always did
+    assert set(index) == {"format_version", "fold", "quantizer", "group_size", "widths", "tokens", "linears"}
+    assert set(index["linears"][0]["bytes"]) == {"3", "4"}
+
+
+def test_an_allocation_is_assembled(study: Path, tiny_llama_dir: Path) -> None:
+    bank, model = Bank(study / "bank"), folded_float_model(tiny_llama_dir, {})
+    choice = np.arange(14) % len(MENU)
+    for _ in range(2):
+        bank.assemble(model, choice)
+        for i, linear in enumerate(bank.linears):
+            weight = model.get_submodule(linear.name).weight
+            assert torch.equal(weight, bank.dequantize(linear.name, MENU[choice[i]]))
+        choice = choice[::-1].copy()
+
+
+def menu_problem(study: Path, model_dir: Path, budget: float, proxy: np.ndarray) -> Problem:
+    bank = Bank(study / "bank")
+
+    def nothing(choice: np.ndarray) -> Any:
+        raise AssertionError("nothing is evaluated here")
+
+    return Problem(
+        model="tiny", linears=bank.linears, widths=bank.widths, bytes=bank.bytes(),
+        budget_bytes=budget_bytes(bank.linears, budget, GROUP), budget_bits=budget,
+        features=np.zeros((14, 9), dtype=np.float32), proxy=proxy, evaluate=nothing, select=nothing,
+    )  # fmt: skip
+
+
+def test_from_sensitivities_to_a_packed_row_and_its_records(study: Path, tiny_llama_dir: Path, tmp_path: Path) -> None:
+    argv = ["--model-dir", str(tiny_llama_dir), "--bank", str(study / "bank"), "--text", str(study / "text.jsonl")]
+    argv += ["--fold", str(study / "none.safetensors"), "--windows", "4", "--length", "64"]
+    assert sensitivity.main([*argv, "--out", str(tmp_path / "fisher.json")]) == 0
+    linears = list_linears(read_config(tiny_llama_dir))
+    proxy, tokens = read_proxy(tmp_path / "fisher.json", linears, MENU)
+    assert proxy.shape == (14, 5)
+    assert tokens == 4 * 64 * (3 + 5)
+    assert bool((proxy.sum(0)[[1, 2, 4]] < proxy.sum(0)[[0, 1, 3]]).all())  # smaller groups cost less KL
+    problem = menu_problem(study, tiny_llama_dir, 3.5, proxy)
+    choice = knapsack.solve(proxy, problem.bytes, problem.budget_bytes)
+    fields = {"group_size": GROUP, "fold": "none", "quantizer": "gptq", "seed": 0, "method": "mixed", "study": "t"}
+    record = write_allocation(
+        tmp_path / "a.json", problem, choice, "proxy", start_bits={x.name: "4g16" for x in linears}, **fields
+    )
+    assert set(record["bits"].values()) <= set(MENU)
+    assert any(isinstance(width, str) for width in record["bits"].values())
+    assert " bits" in summary(record)
+
+    row = ["--model-dir", str(tiny_llama_dir), "--text", str(study / "text.jsonl"), "--tokens", "512"]
+    row += ["--length", "64", "--fold", str(study / "none.safetensors"), "--method-file", str(study / "mixed.py")]
+    row += ["--group-size", str(GROUP), "--study", "t", "--allocation", str(tmp_path / "a.json")]
+    assert quantize.main([*row, "--out", str(tmp_path / "row")]) == 0
+    meta = read_meta(tmp_path / "row")
+    assert meta["bits"] == record["bits"]
+    assert meta["bytes_linear"] == record["bytes_linear"] <= record["budget_bytes"]
+    stored = load_file(tmp_path / "row" / "model.safetensors")
+    by_hand = 0
+    for linear in linears:
+        parts = [stored[f"{linear.name}.{part}"] for part in ("codes", "scales", "zeros")]
+        by_hand += sum(part.nbytes for part in parts)
+        group = group_of(record["bits"][linear.name], GROUP)
+        assert parts[1].shape == (linear.d_out, 1 if group == -1 else linear.d_in // group)
+    assert by_hand == meta["bytes_linear"]
+    weighted = sum(x.params * bits_of(record["bits"][x.name]) for x in linears) / sum(x.params for x in linears)
+    assert meta["bits_nominal"] == pytest.approx(weighted)
+    assert bits_nominal(meta["bits"], linears)[0] == pytest.approx(weighted)
+    first = linears[0]  # its inputs are float in bank and row alike
+    loaded = load_dequantized(tmp_path / "row", tiny_llama_dir).get_submodule(first.name).weight
+    assert torch.equal(loaded, Bank(study / "bank").dequantize(first.name, record["bits"][first.name]))
+
+    lines = list(reported_rows(meta, {meta["model"]: linears}, tmp_path / "row"))
+    assert sum(line["bytes"] for line in lines) == meta["bytes_linear"]
+    types = {3: "affine", "3g16": "affine-g16", "4g16": "affine-g16", 4: "affine", "3g-1": "affine-g-1"}
+    for line in lines:
+        width = record["bits"][line["linear"]]
+        assert (line["bits"], line["type"]) == (bits_of(width), types[width])
+    name = ("tiny", "mixed", 3.5, 0)
+    start = list(allocation_rows(record, {name: {}}, {"tiny": linears}, tmp_path / "a.json"))
+    assert {line["which"] for line in start} == {"start"}
+    assert sum(line["bytes"] for line in start) == sum(linear_bytes(x.d_out, x.d_in, 4, 16) for x in linears)
+
+    damaged = record | {"bits": record["bits"] | {first.name: "4g8"}}
+    (tmp_path / "a.json").write_text(json.dumps(damaged))
+    with pytest.raises(quantize.QuantizationError, match="its widths take"):
+        quantize.main([*row, "--out", str(tmp_path / "no")])
+
+
+def test_the_knapsack_on_a_menu_is_the_best_of_all(study: Path, tiny_llama_dir: Path) -> None:
+    sizes = Bank(study / "bank").bytes()[:6]
+    proxy = np.random.default_rng(0).exponential(size=sizes.shape) * 4.0 ** -np.arange(5)
+    for share in (0.1, 0.4, 0.8):
+        budget = int(sizes.min(1).sum() * (1 - share) + sizes.max(1).sum() * share)
+        every = np.array(list(itertools.product(range(5), repeat=6)))
+        cost = proxy[np.arange(6), every].sum(1)
+        fits = sizes[np.arange(6), every].sum(1) <= budget
+        best = cost[fits].min()
+        for solve in (knapsack.solve_dp, knapsack.solve_milp):
+            found = solve(proxy, sizes, budget)
+            assert proxy[np.arange(6), found].sum() == pytest.approx(best)
+            assert sizes[np.arange(6), found].sum() <= budget
+
+
+def test_the_observation_counts_scales_where_groups_differ() -> None:
+    plain, menu = synthetic_problem(), synthetic_problem(widths=(3, "3g16", 4, "4g16"))
+    assert plain.rates.tolist() == [3, 4, 5, 6]
+    params = sum(x.params for x in menu.linears)
+    expected = [8 * sum(linear_bytes(x.d_out, x.d_in, w, 32) for x in menu.linears) / params for w in menu.widths]
+    assert menu.rates.tolist() == pytest.approx(expected)
+    for problem in (plain, menu):
+        env = AllocationEnv(problem)
+        env.reset()
+        seen = env.step(1)[0]
+        assert seen[PREVIOUS_BITS] == pytest.approx(normalise(PREVIOUS_BITS, problem.rates[1] / problem.rates[-1]))
+
+
+@pytest.mark.parametrize("widths", [("3g16", 3, 3), (4, "3g16"), (3, "3g16", "3g16")])
+def test_a_menu_that_repeats_or_falls_is_refused(widths: tuple) -> None:
+    with pytest.raises(AllocationError, match="not ascending and distinct"):
+        synthetic_problem(widths=widths)
+
+
+def test_a_policy_keeps_its_menu(tmp_path: Path) -> None:
+    menu = (3, "3g16", 4, "4g16")
+    layers = [(np.zeros((4, 11), dtype=np.float32), np.arange(4, dtype=np.float32))]
+    Policy(layers, menu, {"model": "m", "method": "x", "budgets": [3.65], "seed": 0, "episodes": 1}).save(tmp_path)
+    policy = load_policy(tmp_path)
+    assert policy.widths == menu
+    problem = synthetic_problem(widths=menu)
+    assert problem.is_feasible(transfer(policy, problem))
+    with pytest.raises(PolicyError, match="build the bank at the policy's widths"):
+        transfer(policy, synthetic_problem(widths=(3, 4, 5, 6)))
+
+
+def test_an_export_maps_bits_alone_and_says_so(tiny_llama_dir: Path, tmp_path: Path) -> None:
+    config = read_config(tiny_llama_dir)
+    linears = list_linears(config)
+    grouped = {x.name: "4g16" if x.role == "down" else 3 for x in linears}
+    plain = {name: bits_of(width) for name, width in grouped.items()}
+    assert plan_tensors(config, grouped, "q8_0") == plan_tensors(config, plain, "q8_0")
+    statistics = tmp_path / "statistics.safetensors"
+    save_file({f"{x.site}/sqmean": torch.ones(x.d_in) for x in linears}, statistics)
+    row = {"method": "m", "budget_bits": 4.0, "group_size": GROUP, "seed": 0, "model": "tiny"}
+    notes = {}
+    for name, bits in (("grouped", grouped), ("plain", plain)):
+        allocation = {**row, "bits": bits}
+        notes[name] = halo.export(tiny_llama_dir, allocation, statistics, tmp_path / f"{name}.gguf")["notes"]
+    assert (tmp_path / "grouped.gguf").read_bytes() == (tmp_path / "plain.gguf").read_bytes()
+    said = "group sizes of the allocation have no counterpart: ggml's blocks have their own"
+    assert notes["grouped"] == [*notes["plain"], said]
