@@ -78,7 +78,7 @@ def quantized(args: Any, fold: Fold, reference: Reference) -> tuple[PreTrainedMo
     method, device = load_method(args.method_file), pick_device(args.device)
     if not isinstance(method, Quantizer):
         raise FoldRunError(f"'{method.name}' gives no uniform rows of ours: name a quantizer, such as rtn or gptq")
-    params = parse_params(method, dict(parameters(args.params)))
+    params = parse_params(method, parameters(args.params))
     group_size = args.group_size if method.group_size is None else method.group_size
     linears = list_linears(read_config(args.model_dir))
     widths, windows = uniform(linears, args.bits), None
@@ -123,7 +123,7 @@ def scored(model: PreTrainedModel, reference: Reference, model_dir: Path) -> dic
     return text_metrics(evaluate(model, reference, head), reference.about["length"])
 
 
-def parameters(text: str) -> Mapping[str, Any]:
+def parameters(text: str) -> dict[str, Any]:
     """``--params`` as a mapping."""
     try:
         return dict(json.loads(text))
