@@ -232,7 +232,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--tasks", nargs="+", choices=(CARTPOLE, PENDULUM), default=[CARTPOLE, PENDULUM], help="which")
     options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of every learner")
     options.add_argument("--discrete-steps", type=int, default=30_000, help=f"steps of {CARTPOLE}")
-    options.add_argument("--continuous-steps", type=int, default=8_000, help=f"steps of {PENDULUM}")
+    options.add_argument("--continuous-steps", type=int, default=12_000, help=f"steps of {PENDULUM}")
     options.add_argument("--warmup", type=int, default=100, help="uniform steps before the first update")
     options.add_argument("--episodes", type=int, default=20, help="greedy episodes per seed")
     args = options.parse_args(argv)
