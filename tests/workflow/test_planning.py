@@ -142,7 +142,7 @@ def test_it_plans_from_another_working_directory(bare: Path, tmp_path: Path) -> 
         (["methods=[rtn,gtpq]"], "methods: unknown method 'gtpq' (did you mean 'gptq'?)"),
         (["source=smolm2-135m"], "source: unknown model 'smolm2-135m' (did you mean 'smollm2-135m'?)"),
         (["budgets=[2.5]"], "budgets[0]: 2.5 bits is below the cheapest width of the menu, 3"),
-        (["depth=fast"], "depth: 'fast' is not known (known: full, quick, wide)"),
+        (["depth=fast"], "depth: 'fast' is not known (known: exhaustive, full, quick, wide)"),
         (["results=../x"], "results: '../x' is not allowed"),
         (["params={ramp: {gama: 1}}"], "parameters of method 'ramp': unknown key 'gama'"),
         (["registry=config/none.yaml"], "no asset registry at"),
