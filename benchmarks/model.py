@@ -72,7 +72,7 @@ def measure(args: argparse.Namespace, package: Package, model_dir: Path, what: s
 
     samples = alternate(ours, theirs, args.repeats)
     kind = MEASURES[args.method]
-    errors = [reconstruction(kind, model_dir, windows, last[side].state) for side in ("ours", "theirs")]
+    errors = [sum(reconstruction(kind, model_dir, windows, last[side].state)) for side in ("ours", "theirs")]
     command = command_line("benchmarks.model", args, OPTIONS)
     title = f"{args.method.upper()} of {what}, {args.bits} bits, {windows.numel()} tokens, against {package.title}"
     piece = Piece("benchmarks")

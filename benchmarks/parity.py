@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,13 +51,25 @@ OPTIONS = (
 )  # fmt: skip
 
 
-def reconstruction(measure: str, model_dir: Path, windows: Tensor, state: Mapping[str, Tensor]) -> float:
-    """One number of ``benchmarks.distance``, summed over linears or blocks."""
+def reconstruction(measure: str, model_dir: Path, windows: Tensor, state: Mapping[str, Tensor]) -> list[float]:
+    """The error of ``benchmarks.distance`` of every linear or block, in forward order; their sum is a row's error."""
     from benchmarks.distance import block_errors, linear_errors
 
     if measure == "linears":
-        return sum(linear_errors(model_dir, windows, state).values())
-    return sum(block_errors(model_dir, windows, state))
+        return list(linear_errors(model_dir, windows, state).values())
+    return block_errors(model_dir, windows, state)
+
+
+def spread(measure: str, ours: Sequence[float], theirs: Sequence[float]) -> str:
+    """How ratios lie over linears or blocks: a sum may be one of them, where activations are massive."""
+    ratios = [mine / other for mine, other in zip(ours, theirs, strict=True) if mine > 0 < other]
+    if not ratios:
+        return ""
+    largest = max(range(len(theirs)), key=theirs.__getitem__)
+    return (
+        f"geometric mean of the ratios over {len(ratios)} {measure} {statistics.geometric_mean(ratios):.3f}, median "
+        f"{statistics.median(ratios):.3f}; the largest has {100 * theirs[largest] / sum(theirs):.0f} % of the sum"
+    )
 
 
 def row_of(args: argparse.Namespace, package: Package, bits: int, group_size: int, grid: str) -> dict[str, Any]:
@@ -75,10 +88,11 @@ def compare(
     from benchmarks.distance import kl_of
 
     errors = [reconstruction(measure, model_dir, windows, each.state) for each in (ours, theirs)]
-    kl = kl_of(model_dir, heldout, {"ours": ours.state, "theirs": theirs.state})
+    kl, (mine, other) = kl_of(model_dir, heldout, {"ours": ours.state, "theirs": theirs.state}), map(sum, errors)
     return {
         "kl_ours": kl["ours"], "kl_reference": kl["theirs"], "ratio": ratio(kl["ours"], kl["theirs"]),
-        "error_ours": errors[0], "error_reference": errors[1], "error_ratio": ratio(*errors),
+        "error_ours": mine, "error_reference": other, "error_ratio": ratio(mine, other),
+        "note": spread(measure, *errors),
     }  # fmt: skip
 
 
@@ -123,7 +137,7 @@ def measure(args: argparse.Namespace, package: Package) -> Piece:
                             seed=args.seed,
                         )
                     row |= compare(row["error_measure"], args.model_dir, windows, heldout, ours, theirs)
-                    row["note"] = note
+                    row["note"] = "; ".join(part for part in (note, row["note"]) if part)
                 except RampError as error:  # one package's failure leaves the other rows standing, and its reason
                     row["note"] = str(error)
                 log.info("%s", {key: value for key, value in row.items() if key != "command"})

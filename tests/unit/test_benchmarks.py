@@ -20,11 +20,12 @@ from benchmarks.bank import packed_bits_bytes
 from benchmarks.distance import block_errors, kl_of, linear_errors, with_state
 from benchmarks.growth import exponent
 from benchmarks.measure import BenchmarkError, Piece, Sample, alternate, command_line, compared, median, ratio, row
+from benchmarks.parity import compare, spread
 from benchmarks.plan import PIECES, pieces_of
 from benchmarks.records import gather
 from benchmarks.records import main as records_main
 from benchmarks.reference import Reference
-from benchmarks.rivals import quantize_ours
+from benchmarks.rivals import Quantized, quantize_ours
 from benchmarks.shapes import LLAMA_7B, SIZES, BlockShape, activations, normal_table, write_checkpoint
 from ramp.models import CheckpointReader, list_linears, load_float, read_config
 from ramp.records import RecordsError, read_table
@@ -204,6 +205,23 @@ def test_ours_quantizes_a_whole_model(model_dir: Path, method: str) -> None:
     fine_error, rough_error = (sum(block_errors(model_dir, windows(), each.state)) for each in (made, rough))
     assert 0 < fine_error < rough_error / 100
     assert made.sample.cpu_s > 0
+
+
+def test_a_sum_that_is_one_linear_says_so() -> None:
+    said = spread("linears", [9.0, 2.0, 1.0], [8.0, 1.0, 1.0])
+    assert said == ("geometric mean of the ratios over 3 linears 1.310, median 1.125; the largest has 80 % of the sum")
+    assert spread("blocks", [0.0], [0.0]) == ""
+
+
+@pytest.mark.parametrize("measure", ["linears", "blocks"])
+def test_comparing_a_model_with_itself_gives_ones(model_dir: Path, measure: str) -> None:
+    one, other = (Quantized(shifted(model_dir, seed), Sample(1, 1)) for seed in (0, 1))
+    same = compare(measure, model_dir, windows(), windows(), one, one)
+    assert same["ratio"] == same["error_ratio"] == 1
+    assert "geometric mean of the ratios" in same["note"]
+    assert "1.000, median 1.000" in same["note"]
+    differs = compare(measure, model_dir, windows(), windows(), one, other)
+    assert differs["error_ratio"] == pytest.approx(differs["error_ours"] / differs["error_reference"]) != 1
 
 
 # --- single benchmarks -----------------------------------------------------------------------------------------------
