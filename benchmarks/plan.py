@@ -60,7 +60,8 @@ PIECES: dict[str, Planned] = {
         "model", "benchmarks", "--method awq --block-of 48M --tokens 2048 --grid sym", package=AWQ, model=True
     ),
     "gptq_model": Planned("model", "benchmarks", "--method gptq", package=GPTQ, model=True),
-    "awq_model": Planned("model", "benchmarks", "--method awq --tokens 2048", package=AWQ, model=True),
+    # gptqmodel's AWQ has one group size for all linears: 64 is the largest that divides every row of SmolLM2
+    "awq_model": Planned("model", "benchmarks", "--method awq --tokens 2048 --group-size 64", package=AWQ, model=True),
     "parity_gptq": Planned("parity", "parity", "--method gptq", package=GPTQ, model=True, heldout=True),
     "parity_awq": Planned("parity", "parity", AWQ_ROW, package=AWQ, model=True, heldout=True),
     "parity_autoawq": Planned("parity", "parity", AWQ_ROW, package=AUTOAWQ, model=True, heldout=True),
