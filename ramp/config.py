@@ -211,8 +211,8 @@ class Study(Section):
     methods: list[MethodName] = Field(default=["rtn", "gptq", "awq", "knapsack", "ramp"], min_length=1)
     """Files in ``baselines/``: quantizers give uniform rows, allocators mixed ones."""
     external: list[MethodName] = []
-    """Files in ``baselines/`` that go through somebody else's package: uniform rows on the source model, in depths
-    ``wide`` and ``full``, or by ``snakemake baselines_external`` (every package of ``baselines/`` where none is
+    """Files in ``baselines/`` that go through somebody else's package: uniform rows on the source model, in every depth
+    but ``quick``, or by ``snakemake baselines_external`` (every package of ``baselines/`` where none is
     named)."""
     deterministic: list[MethodName] = ["knapsack"]
     """Methods that draw no random number: one seed tells all."""
