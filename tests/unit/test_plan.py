@@ -37,6 +37,11 @@ def test_a_fold_is_shared_where_it_has_that_one_width_or_the_study_says_so() -> 
         assert plan_of("config.yaml", folds={"awq": fold}).fold_of("awq", "4") == "awq"
 
 
+def test_a_method_on_a_fold_that_the_study_does_not_have_is_refused() -> None:
+    with pytest.raises(PlanError, match=r"method 'awq' quantizes weights of fold 'awq' \(did you mean 'awqq'\?\)"):
+        plan_of("config.yaml", folds={"awqq": {"kind": "awq", "bits": [4]}})
+
+
 def test_wide_has_every_method_of_full_and_the_limits_of_quick() -> None:
     quick, wide, full = (plan_of("config.yaml", depth=depth) for depth in ("quick", "wide", "full"))
     assert {row.short for row in wide.source_rows} == {row.short for row in full.source_rows}

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ramp.config import Fold, Study
 from ramp.methods import OWN_FOLD, Allocator, Method, Mix, Package, Quantizer, own_fold
+from ramp.records import nearest
 from ramp.registry import Registry
 from workflow.scripts.plan_folds import FoldPlan, fold_methods
 from workflow.scripts.plan_league import LeaguePlan, league_methods
@@ -66,6 +67,13 @@ class Plan:
         for name in self.study.external:
             if not isinstance(self.methods[name], Package):
                 raise PlanError(f"external: '{name}' goes through no package: name it in methods")
+        known = {"none", *self.study.folds}
+        for name, method in self.methods.items():  # an unknown fold must not become no fold under its name
+            if isinstance(method, (Quantizer, Allocator)) and method.fold not in known:
+                raise PlanError(
+                    f"method '{name}' quantizes weights of fold '{method.fold}'{nearest(method.fold, known)}, and "
+                    f"folds of the configuration has {', '.join(sorted(known))}: describe '{method.fold}' there"
+                )
 
     @property
     def models(self) -> list[str]:
