@@ -1,11 +1,13 @@
-"""Switches of the search on a real model: held-out KL against the knapsack that each search started from, paired.
+"""Switches of the search on a real model: KL on other text against the knapsack that each search started from, paired.
 
     python -m benchmarks.search_real --model smollm2-135m --results results --budget 3.65 --evals 100 --seeds 1 \\
         --variants '{"default": {}, "pool": {"pool_windows": 64}}' --out F.json
 
-Every search runs as ``ramp.search`` runs it (bank stage, texts by role); held-out text decides nothing and is scored
-at the end. Per variant it prints the mean difference of held-out KL, found minus start, over windows and seeds, with
-the standard error over windows of the seeds' mean (windows are the sample; seeds share them).
+Every search runs as ``ramp.search`` runs it (bank stage, texts by role). What it finds is judged on ``--judge-text``,
+by default the study's training text, which no stage of a downloaded model reads: switches chosen by held-out text would
+make its later figures too good. A model that was trained on that text needs another one. Per variant it prints the
+mean difference of KL, found minus start, over windows and seeds, with the standard error over windows of the seeds'
+mean (windows are the sample; seeds share them).
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from ramp import cli
-from ramp.files import write_json
+from ramp.files import require_file, write_json
 from ramp.methods import Allocator, load_method, parse_params
 from ramp.problem import AllocationError, Problem
 from ramp.resume import State
@@ -28,8 +30,8 @@ from ramp.search import build_problem, run_search
 from ramp.search_layout import fill, method_file
 
 
-def heldout(args: argparse.Namespace) -> Callable[[np.ndarray], np.ndarray]:
-    """KL of an allocation on every window of held-out text, float64 [windows]."""
+def judge(args: argparse.Namespace) -> Callable[[np.ndarray], np.ndarray]:
+    """KL of an allocation on every window of the judging text, float64 [windows]."""
     from ramp.bank import Bank
     from ramp.divergence import Scorer
     from ramp.folding import folded_float_model, load_fold
@@ -39,10 +41,8 @@ def heldout(args: argparse.Namespace) -> Callable[[np.ndarray], np.ndarray]:
     device = pick_device(args.device)
     fold = load_fold(args.fold, read_config(args.model_dir))
     model = folded_float_model(args.model_dir, fold, pick_dtype(args.dtype, device), device)
-    text = Path(args.results) / "texts" / "heldout.jsonl"
-    tokens = token_windows(
-        load_tokenizer(args.model_dir), text, length=args.held_length, count=args.held_windows
-    )  # fmt: skip
+    text = require_file(args.judge_text or Path(args.results) / "texts" / "train.jsonl", "text that judges")
+    tokens = token_windows(load_tokenizer(args.model_dir), text, length=args.judge_length, count=args.judge_windows)
     scorers = [Scorer(model, tokens[k : k + 1]) for k in range(len(tokens))]
     bank = Bank(args.bank)
 
@@ -83,7 +83,7 @@ def as_choice(problem: Problem, bits: dict[str, int]) -> np.ndarray:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = cli.parser("Compare switches of the search on a real model, on held-out text.")
+    parser = cli.parser("Compare switches of the search on a real model, on text that the search never saw.")
     parser.add_argument("--model", required=True, help="model of the results folder")
     parser.add_argument("--results", type=Path, default=Path("results"), help="results folder of a study")
     parser.add_argument("--method", default="ramp", help="file in baselines/")
@@ -94,8 +94,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--variants", default='{"default": {}}', help="JSON: name -> parameters of the method")
     parser.add_argument("--search-windows", type=int, default=16, help="windows of one evaluation")
     parser.add_argument("--search-length", type=int, default=128, help="tokens per window")
-    parser.add_argument("--held-windows", type=int, default=64, help="windows of held-out text")
-    parser.add_argument("--held-length", type=int, default=256, help="tokens per window")
+    parser.add_argument("--selection-windows", type=int, default=0, help="of selection text; 0: as many as for search")
+    parser.add_argument("--judge-text", type=Path, default=None, help="text that judges; none: the training text")
+    parser.add_argument("--judge-windows", type=int, default=64, help="windows of it")
+    parser.add_argument("--judge-length", type=int, default=256, help="tokens per window")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write, after every search")
     args = parser.parse_args(argv)
     cli.set_threads(args.threads)
@@ -107,10 +109,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise AllocationError(f"'{args.method}' allocates nothing: name a file of baselines/ that searches")
     args.seed = args.first_seed
     fill(args, method)
-    score = heldout(args)
+    score = judge(args)
     known: dict[bytes, np.ndarray] = {}
 
-    def held(choice: np.ndarray) -> np.ndarray:
+    def judged(choice: np.ndarray) -> np.ndarray:
         return (
             known.setdefault(choice.tobytes(), score(choice))
             if choice.tobytes() not in known
@@ -121,18 +123,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     for seed in range(args.first_seed, args.first_seed + args.seeds):
         for name, values in json.loads(args.variants).items():
             problem, record = one(args, method, values, seed)
-            found = held(as_choice(problem, record["bits"]))
-            start = held(as_choice(problem, record["start_bits"] or record["bits"]))
+            found = judged(as_choice(problem, record["bits"]))
+            start = judged(as_choice(problem, record["start_bits"] or record["bits"]))
             kept = ("kl_search", "kl_start", "kl_selection", "kl_start_selection", "search_tokens", "search_wall_s")
             rows.append(
-                {"variant": name, "seed": seed, "held": found.tolist(), "start": start.tolist(), "bits": record["bits"]}
+                {
+                    "variant": name,
+                    "seed": seed,
+                    "judged": found.tolist(),
+                    "start": start.tolist(),
+                    "bits": record["bits"],
+                }
                 | {key: record[key] for key in kept}
-                | {"notes": record["notes"]}
+                | {"bits": record["bits"], "notes": record["notes"]}
             )
             write_json(args.out, {"budget": args.budget, "evals": args.evals, "model": args.model, "rows": rows})
             difference = found - start
             print(
-                f"seed {seed} {name:20s} held-out {found.mean():.5f} (start {start.mean():.5f}), difference "
+                f"seed {seed} {name:20s} judged {found.mean():.5f} (start {start.mean():.5f}), difference "
                 f"{difference.mean():+.5f} +- {difference.std(ddof=1) / len(difference) ** 0.5:.5f}; search "
                 f"{record['kl_search'] or float('nan'):.5f} (start {record['kl_start'] or float('nan'):.5f}), "
                 f"{record['search_wall_s']:.0f} s",
@@ -140,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
     for name in json.loads(args.variants):
         own = [row for row in rows if row["variant"] == name]
-        mean = np.mean([np.array(row["held"]) - np.array(row["start"]) for row in own], axis=0)
+        mean = np.mean([np.array(row["judged"]) - np.array(row["start"]) for row in own], axis=0)
         start = float(np.mean([row["start"] for row in own]))
         error = float(mean.std(ddof=1) / np.sqrt(len(mean)))
         print(

@@ -104,7 +104,9 @@ def episode_rows(path: Path, keys: Mapping[tuple[Any, ...], Row]) -> list[Row]:
     found = []
     for number, line in enumerate(require_file(path, "episodes").read_text(encoding="utf-8").splitlines(), start=1):
         try:
-            found.append({**key, **json.loads(line)})
+            row = json.loads(line)
+            row.pop("choice", None)  # stays in the log beside the search: a sign per linear would swell the table
+            found.append({**key, **row})
         except json.JSONDecodeError as error:
             raise RecordsError(f"{path}, line {number} is not JSON ({error}): run the search again") from None
     return found

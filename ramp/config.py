@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, StringConstraints
 
-from ramp.config_league import FoldAblation, League, Optimum, Variant
+from ramp.config_league import FoldAblation, League, Optimum, Search, Variant
 from ramp.config_types import Count, DepthName, MenuWidth, MethodName, Name, RelativePath, RowName, Track, Width
 
 
@@ -43,15 +43,6 @@ class Sensitivity(Section):
     """Windows on the target models; null: as on the source."""
     length: PositiveInt = 256
     """Tokens per window."""
-
-
-class Search(Section):
-    """Text that scores a candidate during the search."""
-
-    windows: PositiveInt = 16
-    """Places in the search text; fewer than 16 overfit."""
-    length: PositiveInt = 128
-    """Tokens per window; windows x length should be 2,048 or more."""
 
 
 class Fold(Section):
@@ -155,6 +146,9 @@ class Depth(Section):
     control_budgets: list[PositiveFloat] = []
     """More budgets on the source model for the methods in ``deterministic``: what uniform rows with smaller groups
     weigh, so that both are compared at equal bytes."""
+    more_budgets: dict[MethodName, list[PositiveFloat]] = {}
+    """More budgets on the source model by method: 6 % fewer bytes than uniform 4 bits, for the two that are compared
+    there."""
     tracks: dict[Track, list[RowName]] = {}
     """Rows of the source model that are stored and scored once more with embedding and head in another track; their
     linears are not quantized again."""

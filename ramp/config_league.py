@@ -28,6 +28,17 @@ class Variant(Section):
     """Parameters over those of the method; inside nested ones too, what is not named stays the method's own."""
 
 
+class Search(Section):
+    """Text of a search: where candidates are scored, and where finalists meet."""
+
+    windows: PositiveInt = 16
+    """Places in the search text; fewer than 16 overfit."""
+    length: PositiveInt = 128
+    """Tokens per window; windows x length should be 2,048 or more."""
+    selection_windows: PositiveInt | None = None
+    """Windows of selection text on which the best few and the start meet; null: as many as ``windows``. Charged."""
+
+
 class Places(Section):
     """Where in a text, and how much of it."""
 
@@ -70,7 +81,7 @@ class League(Section):
 
     grids: dict[Name, Grid] = Field(min_length=1)
     """Blocks by name; a run (model, method, budget, evaluations, seed) stands in one of them."""
-    search: Places | None = None
+    search: Search | None = None
     """Search and selection text of every run; null: the study's ``search``."""
     heldout: Places = Places(windows=32, length=256)
     """Held-out windows on which incumbents are compared; they choose nothing."""

@@ -13,7 +13,7 @@ incumbents on the bank's very weights (stage ``bank``) and chooses nothing.
 The file: ``model, grid, group_size, fold, quantizer, budget_bits, budget_bytes, allocator, method, title, seed, params,
 run_evals, spent, proxy_tokens, wall_s``; ``start`` (null, or ``choice, kl_search, kl_held``); ``rows``, one per
 checkpoint: ``evals`` (allowed), ``spent``, ``tokens`` (everything up to here, with the selection that names the
-incumbent), ``choice`` (a digit per linear, or null), ``kl_search, kl_selection, kl_held, bytes_linear, wall_s, note``
+incumbent), ``choice`` (a sign per linear, or null), ``kl_search, kl_selection, kl_held, bytes_linear, wall_s, note``
 and ``windows``; ``curve``: ``evals, tokens, is_start, kl_search, kl_held``; ``heldout`` (windows, length, sha256);
 ``accepted`` (``ramp.acceptance``); ``dtype, commit, versions, hardware``. A method that ends by itself before the first
 checkpoint has one row, at what it spent.
@@ -33,9 +33,9 @@ from ramp import cli
 from ramp.charges import charged_tokens, proxy_tokens
 from ramp.errors import RampError
 from ramp.files import read_json, require_file, sha256_file, write_json
-from ramp.league_trace import Trace, decode, encode, thinned
+from ramp.league_trace import Trace, thinned
 from ramp.methods import NAME, Allocator
-from ramp.problem import Allocation, Problem, Run
+from ramp.problem import Allocation, Problem, Run, decode, encode
 from ramp.progress import Progress
 from ramp.resume import State, read_journal
 from ramp.search import add_arguments, build_problem, finite, prepare
@@ -277,7 +277,11 @@ def about(args: Any, method: Allocator, params: BaseModel, played: Played) -> di
         "run_evals": args.evals,
         "spent": played.trace.spent,
         "proxy_tokens": proxy_tokens(played.problem),
-        "search": {"windows": args.search_windows, "length": args.search_length},
+        "search": {
+            "windows": args.search_windows,
+            "length": args.search_length,
+            "selection_windows": args.selection_windows or args.search_windows,
+        },
         "heldout": {
             "windows": args.heldout_windows,
             "length": args.heldout_length,

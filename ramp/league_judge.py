@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ramp.league_trace import decode
+from ramp.problem import decode
 from ramp.resume import read_journal
 
 if TYPE_CHECKING:

@@ -14,20 +14,10 @@ from typing import Any
 import numpy as np
 
 from ramp.charges import spent_evals
-from ramp.problem import Problem, Score
+from ramp.problem import Problem, Score, decode, encode
 
 FINALISTS = 5
 """Best allocations on search text that are scored on selection text, beside the start."""
-
-
-def encode(choice: Sequence[int] | np.ndarray) -> str:
-    """An allocation as one digit per linear: the index of its width (menus have at most seven)."""
-    return "".join(str(int(index)) for index in choice)
-
-
-def decode(text: str) -> np.ndarray:
-    """``encode`` undone: int64 [n]."""
-    return np.array([int(digit) for digit in text], dtype=np.int64)
 
 
 @dataclass

@@ -24,10 +24,9 @@ import numpy as np
 from ramp import cli
 from ramp.files import read_json, require_file, write_json
 from ramp.league import Played, moments, play
-from ramp.league_trace import decode, encode
 from ramp.methods import Allocator, MethodError, load_method, parse_params
 from ramp.models import LinearSpec
-from ramp.problem import Problem, Score, check_budget
+from ramp.problem import Problem, Score, check_budget, decode, encode
 from ramp.resume import State
 from ramp.search import read_proxy
 from ramp.sizes import budget_bytes

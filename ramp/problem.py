@@ -17,6 +17,9 @@ from ramp.errors import RampError
 from ramp.models import LinearSpec
 from ramp.widths import Width, bits_of, grouped
 
+SIGNS = "0123456789abcdefghijklmnopqrstuvwxyz"
+"""Of ``encode``; a menu of more entries would not fit on a disk either."""
+
 
 class AllocationError(RampError):
     """No allocation meets the budget, or one that was handed in does not."""
@@ -186,6 +189,16 @@ class Allocation:
     start_choice: np.ndarray | None = None  # the warm start
     projected: bool = False  # the budget was enforced after the fact on what is reported
     notes: str = ""
+
+
+def encode(choice: Sequence[int] | np.ndarray) -> str:
+    """An allocation as one sign per linear: the index of its width, 0 to 9, then a to z."""
+    return "".join(SIGNS[int(index)] for index in choice)
+
+
+def decode(text: str) -> np.ndarray:
+    """``encode`` undone: int64 [n]."""
+    return np.array([SIGNS.index(sign) for sign in text], dtype=np.int64)
 
 
 def choose(problem: Problem, candidates: list[np.ndarray], quality: str = "kl") -> tuple[np.ndarray, int]:

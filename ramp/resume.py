@@ -80,6 +80,7 @@ class State:
     scores: dict[tuple[str, bytes], Score] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     counters: list[Counted] = field(default_factory=list)
+    searched: np.ndarray | None = None  # what search text scored last, whole or a part of it
     earlier_wall_s: float = 0.0  # of the processes before this one, up to their last evaluation
     began: float = field(default_factory=time.monotonic)
 
@@ -111,6 +112,8 @@ class State:
 
         def journaled(choice: np.ndarray) -> Score:
             key = (text, np.ascontiguousarray(choice, dtype=np.int64).tobytes())
+            if text.startswith("search"):
+                self.searched = np.array(choice, dtype=np.int64)
             if key not in self.scores:
                 score = raw(choice)
                 self.scores[key] = score

@@ -42,7 +42,7 @@ from ramp.embedding import read_stats, static_features, weight_moments
 from ramp.files import read_json, require_file, write_text
 from ramp.methods import Allocator, MethodError, load_method, parse_params
 from ramp.models import LinearSpec, list_linears, load_tokenizer, pick_device, pick_dtype, read_config
-from ramp.problem import AllocationError, Problem, Run, Score
+from ramp.problem import AllocationError, Problem, Run, Score, encode
 from ramp.progress import Progress
 from ramp.resume import State, describe
 from ramp.search_layout import fill, method_file
@@ -107,9 +107,10 @@ def build_problem(args: Any, state: State, params: BaseModel | None = None) -> P
 
     part, top_k = getattr(params, "part_windows", 1), getattr(params, "top_k", 0)
     whole = scorers(args.search_text, args.search_windows, args.search_windows, top_k)
-    chosen = scorers(args.selection_text, args.search_windows, args.search_windows)
+    final = args.selection_windows or args.search_windows
+    chosen = scorers(args.selection_text, final, final)
     pool = scorers(args.search_text, getattr(params, "pool_windows", 0), part, top_k)
-    final = scorers(args.selection_text, getattr(params, "selection_windows", 0), part)
+    raced = scorers(args.selection_text, getattr(params, "selection_windows", 0), part)
 
     def scored(scorer: PrefixScorer) -> Callable[[np.ndarray], Score]:
         def score(choice: np.ndarray) -> Score:
@@ -136,7 +137,7 @@ def build_problem(args: Any, state: State, params: BaseModel | None = None) -> P
         nll_float=whole[0].nll_float,
         bytes_at=lambda bits: budget_bytes(linears, bits, bank.group_size),
         search_parts=[state.counted(f"search part {k}", scored(scorer)) for k, scorer in enumerate(pool)],
-        selection_parts=[state.counted(f"selection part {k}", scored(scorer)) for k, scorer in enumerate(final)],
+        selection_parts=[state.counted(f"selection part {k}", scored(scorer)) for k, scorer in enumerate(raced)],
         part_cost=part / args.search_windows,
     )
     problem.check_budget()
@@ -177,7 +178,8 @@ def run_search(
     def keep(row: dict[str, Any]) -> None:
         tokens = charged_tokens(problem, state.counters)
         counted = {"episode": len(state.rows), "evals": spent(), "tokens": tokens}
-        state.rows.append({key: finite(value) for key, value in {**counted, **row}.items()})
+        asked = {} if state.searched is None else {"choice": encode(state.searched)}
+        state.rows.append({key: finite(value) for key, value in {**counted, **asked, **row}.items()})
         progress.show(state.rows[-1])
 
     artifacts.mkdir(parents=True, exist_ok=True)
@@ -233,8 +235,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sensitivity", type=Path, default=None, help="additive sensitivities (ramp.sensitivity)")
     parser.add_argument("--search-text", type=Path, default=None, help="text that candidates are scored on")
     parser.add_argument("--selection-text", type=Path, default=None, help="text that the final one is chosen on")
-    parser.add_argument("--search-windows", type=int, default=16, help="windows per text, spread over it")
+    parser.add_argument("--search-windows", type=int, default=16, help="windows of search text, spread over it")
     parser.add_argument("--search-length", type=int, default=128, help="tokens per window")
+    parser.add_argument(
+        "--selection-windows", type=int, default=0, help="windows that finalists meet on; 0: as many as for the search"
+    )
     parser.add_argument("--method", default="ramp", help="file in baselines/ that registers an allocator")
     parser.add_argument("--method-file", type=Path, default=None, help="the same by its path, from anywhere")
     parser.add_argument("--params", default="{}", help="the method's parameters as JSON")
@@ -273,7 +278,17 @@ def prepare(args: argparse.Namespace, **more: Any) -> tuple[Allocator, BaseModel
     inputs = {name: require_file(path, name) for name, path in inputs.items() if path}
     if args.sensitivity:
         check_proxy(args.sensitivity, method)
-    kept = ("search_windows", "search_length", "budget", "evals", "seed", "threads", "device", "dtype")
+    kept = (
+        "search_windows",
+        "search_length",
+        "selection_windows",
+        "budget",
+        "evals",
+        "seed",
+        "threads",
+        "device",
+        "dtype",
+    )
     settings = {name: getattr(args, name) for name in kept} | {"params": params.model_dump(), "method": method.name}
     return method, params, State.open(args.state_dir, describe(source, inputs, settings | more))
 

@@ -22,7 +22,7 @@ Three optional terms, each off by default:
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -68,6 +68,16 @@ class SurrogateParams(BaseModel):
     )
 
 
+class _System(NamedTuple):
+    """The linear system of Matheron's rule for m evaluations; draws and means share it."""
+
+    factors: tuple[np.ndarray, np.ndarray]  # LU of A K A' + T + N, [m, m]
+    crossed: np.ndarray  # A K, [m, n w]
+    deviation: np.ndarray  # of the noise, [m]
+    taken: np.ndarray | None  # spread of each linear on the scored text, [m, n]; None where texts do not differ
+    reference: np.ndarray | None  # the choice that losses are relative to
+
+
 class AdditiveSurrogate:
     """Posterior of theta [n, w] given evaluated allocations."""
 
@@ -90,6 +100,7 @@ class AdditiveSurrogate:
         self.losses = np.zeros(0)
         self.texts = np.zeros(0, dtype=np.int64)  # which part of the search text, or WHOLE
         self.reference: np.ndarray | None = None  # losses relative to this choice [n]: the text is felt by differences
+        self._solver: _System | None = None  # of the evaluations so far
         self.pairs = None if p.pairs == "none" else Interactions(self.proxy, neighbours(linears, p.pairs), p.pair)
 
     def add(self, choice: np.ndarray, loss: float, text: int = WHOLE) -> None:
@@ -104,6 +115,7 @@ class AdditiveSurrogate:
         self.texts = np.append(self.texts, np.asarray(texts, dtype=np.int64))
         if self.pairs is not None:
             self.pairs.observe(choices)
+        self._solver = None
 
     def predict(self, choices: np.ndarray, theta: np.ndarray | None = None) -> np.ndarray:
         """Summed theta of choices [m, n], with the mean interactions where there are any."""
@@ -156,30 +168,43 @@ class AdditiveSurrogate:
 
     def _conditioned(self, theta: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
         """theta + K A' (A K A' + T + N)^-1 (losses - A theta - noise): Matheron's rule; no noise gives the mean."""
+        from scipy.linalg import lu_solve  # late: reading a configuration should not import it
+
         if not len(self.losses):
             return theta
         n, w = theta.shape
+        if self._solver is None or self._solver.reference is not self.reference:
+            self._solver = self._factored()
+        system = self._solver
+        miss = self.losses - theta[np.arange(n)[None, :], self.choices].sum(axis=1)
+        if rng is not None:
+            miss = miss - system.deviation * rng.standard_normal(len(miss))
+            if system.taken is not None:
+                labels, where = np.unique(self.texts, return_inverse=True)
+                miss = miss - (system.taken * rng.standard_normal((len(labels), n))[where]).sum(axis=1)
+        weights = lu_solve(system.factors, miss)
+        if self.pairs is not None and rng is None:
+            self.pairs.weigh(weights)
+        return theta + (weights @ system.crossed).reshape(n, w)
+
+    def _factored(self) -> _System:
+        """What every conditioning on the evaluations so far has in common."""
+        from scipy.linalg import lu_factor
+
+        n, w = self.proxy.shape
         hot = np.zeros((len(self.losses), n * w))  # A: which cells each evaluated allocation takes
         hot[np.arange(len(hot))[:, None], self.choices + w * np.arange(n)[None, :]] = 1.0
         best = self.losses.min()
         deviation = self.params.noise * max(best, 1e-12) + self.params.noise_far * (self.losses - best)
         deviation = deviation + (self.texts != WHOLE) * self.params.part_noise * max(best, 1e-12)
-        crossed = hot @ self.covariance  # [m, n w] = A K
+        crossed = hot @ self.covariance
         inner = crossed @ hot.T + np.diag(deviation**2)
-        miss = self.losses - hot @ theta.ravel()
-        if rng is not None:
-            miss = miss - deviation * rng.standard_normal(len(miss))
+        taken = None
         if self.params.text > 0:
-            taken = self.params.text * self.proxy[np.arange(n)[None, :], self.choices]  # [m, n]
+            taken = self.params.text * self.proxy[np.arange(n)[None, :], self.choices]
             if self.reference is not None:
                 taken = taken - self.params.text * self.proxy[np.arange(n), self.reference]
             inner += (self.texts[:, None] == self.texts[None, :]) * (taken @ taken.T)
-            if rng is not None:
-                labels, where = np.unique(self.texts, return_inverse=True)
-                miss = miss - (taken * rng.standard_normal((len(labels), n))[where]).sum(axis=1)
         if self.pairs is not None:
             inner += self.pairs.kernel
-        weights = np.linalg.solve(inner, miss)
-        if self.pairs is not None and rng is None:
-            self.pairs.weigh(weights)
-        return theta + (weights @ crossed).reshape(n, w)
+        return _System(lu_factor(inner), crossed, deviation, taken, self.reference)

@@ -156,6 +156,7 @@ def _cross_faults(study: Study, methods: Iterable[str] | None, models: Iterable[
                 f"depths.{study.depth}.tracks.{track}": [_method_of(row) for row in rows]
                 for track, rows in study.limits.tracks.items()
             },
+            f"depths.{study.depth}.more_budgets": [*study.limits.more_budgets],
             f"depths.{study.depth}.task_rows": [_method_of(row) for row in study.limits.task_rows or []],
         }
         for where, names in listed.items():
@@ -186,6 +187,7 @@ def _cross_faults(study: Study, methods: Iterable[str] | None, models: Iterable[
         budgets[f"depths.{depth}.budgets"] = limits.budgets or []
         budgets[f"depths.{depth}.control_budgets"] = limits.control_budgets
         budgets[f"depths.{depth}.transfer_budgets"] = limits.transfer_budgets or []
+        budgets |= {f"depths.{depth}.more_budgets.{name}": more for name, more in limits.more_budgets.items()}
     menu = [bits_of(width) for width in study.widths]
     cheapest, dearest = min(menu), max(menu)
     for where, numbers in budgets.items():

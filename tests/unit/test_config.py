@@ -84,6 +84,8 @@ def test_every_shipped_configuration_is_valid(file: Path) -> None:
             {"depths": {"quick": {"extra_methods": ["knapsak"]}}},
             ["depths.quick.extra_methods: unknown method 'knapsak'", "did you mean 'knapsack'?"],
         ),
+        ({"depths": {"quick": {"more_budgets": {"ramp": [9]}}}}, ["depths.quick.more_budgets.ramp[0]: 9 bits"]),
+        ({"depths": {"quick": {"more_budgets": {"rmap": [4]}}}}, ["depths.quick.more_budgets: unknown method 'rmap'"]),
         ({"depths": {"quick": {"control_budgets": [9]}}}, ["depths.quick.control_budgets[0]: 9 bits is above"]),
         ({"depths": {"quick": {"tracks": {"q8_0": ["rtn-b4"]}}}}, ["'q8_0' is the study's own track"]),
         ({"depths": {"quick": {"tracks": {"fp16": ["rtm-b4"]}}}}, ["unknown method 'rtm'", "did you mean 'rtn'?"]),

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ramp.league import Played, incumbent, moments, play, read_curve, read_rows, seconds
-from ramp.league_trace import FINALISTS, Trace, decode, encode, thinned
+from ramp.league_trace import FINALISTS, Trace, thinned
 from ramp.methods import Allocator, Params, load_method
-from ramp.problem import Allocation, Run, Score
+from ramp.problem import Allocation, Run, Score, decode, encode
 from ramp.resume import ROOT, State
 from tests.synthetic import evaluator, linears, losses, synthetic_problem
 

@@ -19,8 +19,8 @@ from ramp.bootstrap import interval
 from ramp.collect_league import main as collect_main
 from ramp.league import LeagueError, main
 from ramp.league_judge import Judge
-from ramp.league_trace import decode
 from ramp.models import list_linears, load_float, load_tokenizer, read_config
+from ramp.problem import decode
 from ramp.records import RecordsError, read_table
 from ramp.resume import ROOT
 from ramp.text import Document, token_windows, write_documents

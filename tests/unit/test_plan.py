@@ -47,7 +47,7 @@ def test_wide_has_every_method_of_full_and_the_limits_of_quick() -> None:
     assert {row.short for row in wide.source_rows} == {row.short for row in full.source_rows}
     assert wide.mix_rows == full.mix_rows
     assert wide.track_rows == full.track_rows
-    more = {"extra_methods", "control_budgets", "tracks"}
+    more = {"extra_methods", "control_budgets", "more_budgets", "tracks"}
     assert wide.study.limits.model_dump(exclude=more) == quick.study.limits.model_dump(exclude=more)
 
 
@@ -95,7 +95,7 @@ def test_controls_belong_to_full_depth_and_to_the_source() -> None:
     added = {row.short for row in full.source_rows} - {row.short for row in quick.source_rows}
     smaller = {f"{method}_g{group}-b{b}" for method in ("gptq", "awq_gptq") for group in (64, 32) for b in (3, 4)}
     searched = {"role_depth-b3.65", "role_depth-b4"}  # searches do not get the controls' budgets
-    assert added == smaller | searched | {"knapsack-b3.33", "knapsack-b4.35"}
+    assert added == smaller | searched | {"knapsack-b3.33", "knapsack-b4.35", "knapsack-b3.75", "ramp-b3.75"}
     assert [(row.name, track) for row, track in full.track_rows] == [
         ("awq_gptq-b4-s0", "fp16"),
         ("knapsack-b4-s0", "fp16"),
@@ -127,6 +127,22 @@ def test_the_control_budgets_weigh_what_smaller_groups_weigh(file: str) -> None:
     for budget, width in zip(study.limits.control_budgets, study.uniform_bits, strict=True):
         mixed, control = budget_bytes(linears, budget, study.group_size), uniform_bytes(linears, width, 32)
         assert abs(mixed / control - 1) < 0.002
+
+
+def test_ramp_and_the_knapsack_stand_at_six_per_cent_fewer_bytes_than_uniform_4_bits() -> None:
+    from transformers import LlamaConfig
+
+    from ramp.models import list_linears
+    from ramp.sizes import budget_bytes, uniform_bytes
+
+    linears = list_linears(LlamaConfig(num_hidden_layers=2, **SHAPES["config.yaml"]))
+    plan = plan_of("config.yaml", depth="full")
+    for method in ("knapsack", "ramp"):
+        (budget,) = plan.study.limits.more_budgets[method]
+        assert budget in plan.budgets(method)
+        size = budget_bytes(linears, budget, plan.study.group_size)
+        assert size / uniform_bytes(linears, 4, plan.study.group_size) == pytest.approx(0.94, abs=0.001)
+    assert 3.75 not in plan.budgets("random_search")
 
 
 def test_an_unknown_row_of_a_track_is_named() -> None:

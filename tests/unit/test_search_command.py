@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from ramp.bank import Bank, build_bank
 from ramp.methods import MethodError
 from ramp.models import list_linears, load_float, load_tokenizer, read_config
-from ramp.problem import AllocationError
+from ramp.problem import AllocationError, decode
 from ramp.resume import ROOT
 from ramp.search import main
 from ramp.text import Document, token_windows, write_documents
@@ -101,7 +101,21 @@ def test_ramp_runs_and_leaves_its_policy(study: dict[str, Any], tmp_path: Path) 
     about = json.loads((tmp_path / "artifacts" / "policy.json").read_text())
     assert about["method"] == "ramp"
     assert about["budgets"] == [3.65]
-    assert len((tmp_path / "artifacts" / "episodes.jsonl").read_text().splitlines()) == 5
+    episodes = [json.loads(line) for line in (tmp_path / "artifacts" / "episodes.jsonl").read_text().splitlines()]
+    assert len(episodes) == 5
+    bank = Bank(study["--bank"])
+    for row in episodes:  # what was scored can be read back, whoever proposed it
+        assert row["bytes"] == int(bank.bytes()[range(len(bank.linears)), decode(row["choice"])].sum())
+
+
+def test_finalists_may_meet_on_more_text_than_is_searched_on(study: dict[str, Any], tmp_path: Path) -> None:
+    chance = {"method_file": ROOT / "baselines" / "random_search.py", "evals": 3, "artifacts": tmp_path / "artifacts"}
+    plain = call(study, **chance, out=tmp_path / "plain.json")
+    more = call(study, **chance, selection_windows=2 * WINDOWS, out=tmp_path / "more.json")
+    spent = plain["selection_evals"] * WINDOWS * LENGTH
+    assert spent > 0
+    assert more["search_tokens"] == plain["search_tokens"] + spent  # the same finalists on twice the text, charged
+    assert more["kl_selection"] != plain["kl_selection"]
 
 
 def test_faults_are_one_sentence(study: dict[str, Any], tmp_path: Path) -> None:

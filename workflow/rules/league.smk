@@ -65,6 +65,7 @@ rule league_run:
     params:
         windows=PLAN.league.search.windows,
         length=PLAN.league.search.length,
+        selection=PLAN.league.search.selection_windows or 0,
         method=league_parameters,
         title=league_title,
         checkpoints=league_checkpoints,
@@ -82,7 +83,8 @@ rule league_run:
         " --bank $(dirname {input.bank}) --fold {input.fold} --calibration {input.calibration}"
         " --sensitivity {input.sensitivity} --search-text {input.search_text}"
         " --selection-text {input.selection_text} --search-windows {params.windows}"
-        " --search-length {params.length} --method-file {input.method} --params {params.method}"
+        " --search-length {params.length} --selection-windows {params.selection} --method-file {input.method}"
+        " --params {params.method}"
         " --budget {wildcards.budget} --evals {wildcards.evals} --checkpoints {params.checkpoints}"
         " --seed {wildcards.seed} --heldout-text {input.heldout_text} {params.heldout}"
         " --curve-points {params.points} --name {wildcards.allocator} --title {params.title} {params.accepted}"

@@ -33,6 +33,7 @@ rule search:
         study=STUDY.study,
         windows=STUDY.search.windows,
         length=STUDY.search.length,
+        selection=STUDY.search.selection_windows or 0,
         method=method_parameters,
         evals=evaluations,
         state=state_folder,
@@ -45,7 +46,7 @@ rule search:
         " --bank $(dirname {input.bank}) --fold {input.fold} --calibration {input.calibration}"
         " --sensitivity {input.sensitivity} --search-text {input.search_text}"
         " --selection-text {input.selection_text} --search-windows {params.windows}"
-        " --search-length {params.length} --method-file {input.method} --params {params.method}"
+        " --search-length {params.length} --selection-windows {params.selection} --method-file {input.method} --params {params.method}"
         " --budget {wildcards.budget} --evals {params.evals} --seed {wildcards.seed} --study {params.study}"
         " --out {output.allocation} --artifacts $(dirname {output.episodes}) --state-dir {params.state}"
         " --threads {threads} --device {params.device} --dtype {params.dtype} > {log} 2>&1"

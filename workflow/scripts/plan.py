@@ -146,8 +146,9 @@ class Plan:
         """Widths of a uniform method, budgets of an allocator, on the source model."""
         if isinstance(self.methods[method], Quantizer):
             return [float(width) for width in self.study.uniform_bits]
-        more = self.study.limits.control_budgets if method in self.study.deterministic else []
-        return list(dict.fromkeys([*self.study.source_budgets, *more]))
+        limits = self.study.limits
+        more = limits.control_budgets if method in self.study.deterministic else []
+        return list(dict.fromkeys([*self.study.source_budgets, *more, *limits.more_budgets.get(method, [])]))
 
     @property
     def mixes(self) -> list[str]:

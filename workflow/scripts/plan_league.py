@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ramp.config import Study
-from ramp.config_league import Acceptance, Grid, Optimum, Places
+from ramp.config_league import Acceptance, Grid, Optimum, Places, Search
 from ramp.methods import Allocator, Method
 from ramp.registry import Registry
 from ramp.variants import variant_params
@@ -192,10 +192,9 @@ class LeaguePlan:
         return self.grid_of(run).curve_points or self.study.league.curve_points
 
     @property
-    def search(self) -> Places:
+    def search(self) -> Search:
         """Search and selection text of every run."""
-        plain = Places(windows=self.study.search.windows, length=self.study.search.length)
-        return (self.study.league.search if self.study.league else None) or plain
+        return (self.study.league.search if self.study.league else None) or self.study.search
 
     @property
     def accept(self) -> Acceptance:
