@@ -48,7 +48,7 @@ def _cells(study: Study, entry: Entry) -> dict:
     size = entry.mean("bytes_file") or 0.0
     plain = entry.method in ("float", "released")
     cells: dict = {part: entry.mean(part) for part in (*PARTS, "bytes_file", "bpw_file")}
-    bits = "" if plain or entry.method in STATIC_MIXES else f", {bits_title(entry.budget_bits)}"
+    bits = "" if plain or entry.method in STATIC_MIXES else f", {bits_title(entry.budget_bits)} bits"
     bits += f", {entry.track} track" if entry.restored else ""
     produced = "" if plain or "produced" not in entry.records else entry.records["produced"].iloc[0]
     return cells | {

@@ -221,7 +221,7 @@ def test_a_second_track_stands_beside_the_first_and_nowhere_else(study: Study, c
     assert (own["track"], other["track"]) == ("Q8_0", "float16")
     assert (own["embedding"], other["embedding"]) == (0.07, 0.14)
     assert tracks_table(study, SOURCE).rows == ()
-    assert "RAMP (ours), 4, fp16 track" in {row.cells["row"] for row in ledger_table(controlled, SOURCE).rows}
+    assert "RAMP (ours), 4 bits, fp16 track" in {row.cells["row"] for row in ledger_table(controlled, SOURCE).rows}
     assert len(cost_table(controlled).rows) == len(cost_table(study).rows) + 1  # the knapsack's control budget
     rows = [entry.row for entry in controlled.entries]
     assert f"{SOURCE}/ramp-b4-fp16-s0" in rows
