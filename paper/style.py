@@ -39,7 +39,7 @@ METHOD_LOOKS: dict[str, tuple[str, str]] = {
     "awq_gptq_g64": (BLUE, "d"),
     "awq_gptq_g32": (BLUE, "p"),
     "random_search": (BLACK, "x"),
-    "role_depth": (GREEN, "o"),
+    "role_depth": (BLUE, "o"),
     "knapsack": (GREEN, "v"),
     "ppo": (BLUE, "*"),
     "sac_discrete": (ORANGE, ">"),
