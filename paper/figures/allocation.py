@@ -46,7 +46,7 @@ def allocation(study: Study) -> Figure:
     axes[-1].set_xlabel(f"decoder block of {model_title(study.source)}, from 0")
     if image is not None:
         bar = figure.colorbar(image, ax=axes, ticks=levels, shrink=0.8, pad=0.015)
-        bar.set_label("bits, g and a group size" if ranks else "bits per weight")
+        bar.set_label("bits per weight; after a g, group size" if ranks else "bits per weight")
         if ranks:
             bar.set_ticklabels([str(width) for width in ranks])
     return figure
