@@ -42,7 +42,7 @@ def allocate(problem: Problem, params: TemplateParams, run: Run) -> Allocation:
 
 METHOD = Allocator(
     name="_template",  # your file's stem
-    title="Template",  # for tables
+    title="Template",  # for logs; tables take it from paper/naming.py, or the file's name
     source="where the method comes from",
     fold="awq",  # none, or one of the configuration's folds (awq, smoothquant): the weights that are quantized
     quantizer="gptq",  # rtn, gptq, or a function (weight, hessian, bits, group_size, params) -> QuantizedLinear

@@ -36,7 +36,7 @@ def quantize(job: PackageJob, params: TemplateParams) -> None:
 
 METHOD = Package(
     name="_template_package",  # your file's stem
-    title="Template of a package",  # for tables
+    title="Template of a package",  # for logs; tables take it from paper/naming.py, or the file's name
     source="where the method comes from",
     quantize=quantize,
     params=TemplateParams,

@@ -105,7 +105,7 @@ def transferred_against(study: Study, *, rival: str, **_: Any) -> list[Compariso
         if other and compared and compared.kl_ratio:
             label = f"KL ratio on {model_title(entry.model)}, {other.title} to {entry.title}"
             found.append(Comparison(label, compared.kl_ratio, (other.row, entry.row)))
-    return _some(found, f"no row of a rule that knows layer type and depth alone ({rival})")
+    return _some(found, f"no row on a target of a rule that knows layer type and depth alone ({rival})")
 
 
 def folded_against_plain(

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from ramp.widths import Width, parse_width
+
+if TYPE_CHECKING:
+    import pandas as pd
+
 METHODS: dict[str, str] = {
     "released": "released file",
     "float": "float",
@@ -123,3 +130,9 @@ def task_title(task: str) -> str:
 def bits_title(bits: float) -> str:
     """A budget without needless zeros: 4 or 3.65."""
     return f"{bits:g}"
+
+
+def width_names(allocations: pd.DataFrame) -> list[Width]:
+    """The width of every row as menus write it (``ramp.widths``): bits, and the group size that ``type`` may name."""
+    groups = allocations["type"].str.partition("affine-")[2]
+    return [parse_width(f"{bits:g}{group}") for bits, group in zip(allocations["bits"], groups, strict=True)]

@@ -39,6 +39,7 @@ METHOD_LOOKS: dict[str, tuple[str, str]] = {
     "awq_gptq_g64": (BLUE, "d"),
     "awq_gptq_g32": (BLUE, "p"),
     "random_search": (BLACK, "x"),
+    "role_depth": (BLUE, "o"),
     "knapsack": (GREEN, "v"),
     "ppo": (BLUE, "*"),
     "sac_discrete": (ORANGE, ">"),
@@ -130,12 +131,15 @@ def log_axis(axis: Axes) -> None:
     axis.minorticks_off()
 
 
-def method_handle(method: str) -> object:
+def method_handle(method: str, hollow: bool = False) -> object:
     """A legend entry of a method."""
     from matplotlib.lines import Line2D
 
     colour, marker = look(method)
-    return Line2D([], [], color=colour, marker=marker, linestyle="none", label=method_title(method))
+    fill = "none" if hollow else colour
+    return Line2D(
+        [], [], color=colour, marker=marker, markerfacecolor=fill, linestyle="none", label=method_title(method)
+    )
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:

@@ -24,6 +24,7 @@ from paper.naming import (
     model_title,
     task_title,
     text_title,
+    width_names,
 )
 from paper.study import Entry, Study
 from paper.tables.main import uniform_reference
@@ -32,6 +33,7 @@ from paper.values_league import league_values
 from ramp import cli
 from ramp.files import write_json
 from ramp.records import VERDICTS
+from ramp.widths import WHOLE_ROW, Width, make_menu, split
 
 PPL, KL, RATIO = Column("", "", digits=2), Column("", "", digits=4), Column("", "", digits=4)
 KL_DIFFERENCE = Column("", "", digits=4, signed=True)
@@ -87,19 +89,32 @@ def _study(study: Study) -> Items:
     if allocations is not None:
         own = allocations[(allocations["model"] == study.source) & (allocations["which"] == "reported")]
         uniform = {entry.method for entry in source if entry.is_uniform}
-        mixed = own[~own["method"].isin(uniform)]["bits"].dropna()
+        mixed = own[(own["grid"] == "affine") & ~own["method"].isin(uniform)].dropna(subset=["bits"])
         yield "linears", f"{own['linear'].nunique():,}"
         yield "layers", f"{int(own['layer'].max()) + 1}"
         if len(mixed):
-            yield "widths", ", ".join(str(int(bits)) for bits in sorted(mixed.unique()))
+            yield from _widths(make_menu(width_names(mixed), int(mixed["group_size"].iloc[0])))
     records = study.frames["records"]
     for column in ("commit", "hardware", "config_hash"):
         said = sorted({str(value) for value in records.get(column, []) if str(value)})
         if len(said) == 1:
             yield column, said[0][:12] if column == "commit" else said[0]
-    group = {entry.group_size for entry in source if entry.group_size and entry.method not in CONTROL_METHODS}
+    ours = [entry for entry in source if not entry.is_external and entry.method not in CONTROL_METHODS]
+    group = {entry.group_size for entry in ours if entry.group_size}
     if len(group) == 1:
         yield "group_size", str(group.pop())
+
+
+def _widths(menu: list[Width]) -> Items:
+    """``widths`` that mixed rows use; ``widths.group`` reads a name with groups, and one of whole rows."""
+    yield "widths", ", ".join(str(width) for width in menu)
+    read: dict[bool, str] = {}
+    for width in (width for width in menu if isinstance(width, str)):
+        bits, group = split(width)
+        groups = "one group per row" if group == WHOLE_ROW else f"groups of {group}"
+        read.setdefault(group == WHOLE_ROW, f"{width}: {bits} bits, {groups}")
+    if read:
+        yield "widths.group", "; ".join(read.values())
 
 
 def _rows(study: Study) -> Items:
@@ -255,7 +270,10 @@ def _outliers(study: Study) -> Items:
 
 
 def _parity(study: Study) -> Items:
-    """``parity.{pairs,within,best,worst}``: KL ratios of pairs at equal settings; ``within`` is at most 1.02."""
+    """``parity.{pairs,within,best,worst}``: KL ratios of pairs at equal settings; ``within`` is at most 1.02.
+
+    ``parity.others`` counts the lines with other settings, where there are any.
+    """
     frame = study.frame("parity")
     if frame is None:
         return
@@ -263,6 +281,8 @@ def _parity(study: Study) -> Items:
     if ratios.empty:
         return
     yield "parity.pairs", plural(len(ratios), "pair")
+    if others := int((frame["settings"] != EQUAL_SETTINGS).sum()):
+        yield "parity.others", plural(others, "line")
     yield "parity.within", str(int((ratios <= PARITY_LIMIT).sum()))
     for key, ratio in (("best", ratios.min()), ("worst", ratios.max())):
         yield f"parity.{key}", shown(float(ratio), Column("", "", digits=3))

@@ -1,16 +1,19 @@
-"""Bits by layer and role: what the search chose beside what the knapsack chose, at the smallest budget."""
+"""Widths by layer and role: what the search chose beside what the knapsack chose, at the smallest budget."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from paper import style
-from paper.naming import ROLES, bits_title, method_title, model_title
+from paper.naming import ROLES, bits_title, method_title, model_title, width_names
 from paper.study import Entry, Study
+from ramp.widths import Width, grouped, make_menu
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 SHOWN = ("ramp", "knapsack", "ramp_paper", "random_search")
@@ -19,11 +22,15 @@ SHOWN = ("ramp", "knapsack", "ramp_paper", "random_search")
 
 def allocation(study: Study) -> Figure:
     """Heat maps of the reported widths (mean over seeds) on the source model."""
-    maps = [(entry, found) for entry in _entries(study) if (found := widths(study, entry)) is not None]
-    if not maps:
+    parts = [(entry, part) for entry in _entries(study) if (part := reported(study, entry)) is not None]
+    if not parts:
         return style.sentence("The records hold no mixed allocation of the source model.")
     from matplotlib.colors import BoundaryNorm
 
+    used = make_menu({width for _, part in parts for width in width_names(part)}, parts[0][0].group_size)
+    # Bits stand on a scale of their own, gaps included; of a menu with groups the entries stand side by side.
+    ranks = {width: rank for rank, width in enumerate(used)} if grouped(used) else {}
+    maps = [(entry, widths(part, ranks)) for entry, part in parts]
     figure, axes = style.canvas(1.4 * len(maps) + 0.3, len(maps), 1, sharex=True)
     levels = np.arange(int(min(np.nanmin(m) for _, m in maps)), int(max(np.nanmax(m) for _, m in maps)) + 1)
     norm = BoundaryNorm(np.append(levels - 0.5, levels[-1] + 0.5), 256)
@@ -39,7 +46,9 @@ def allocation(study: Study) -> Figure:
     axes[-1].set_xlabel(f"decoder block of {model_title(study.source)}, from 0")
     if image is not None:
         bar = figure.colorbar(image, ax=axes, ticks=levels, shrink=0.8, pad=0.015)
-        bar.set_label("bits per weight")
+        bar.set_label("bits per weight; after a g, group size" if ranks else "bits per weight")
+        if ranks:
+            bar.set_ticklabels([str(width) for width in ranks])
     return figure
 
 
@@ -60,17 +69,25 @@ def _entries(study: Study) -> list[Entry]:
     return [e for method in chosen for e in runs[method] if e.budget_bits == min(budgets)]
 
 
-def widths(study: Study, entry: Entry) -> np.ndarray | None:
-    """Mean width over seeds, [roles, layers]; NaN where a model has no such linear. None without an allocation."""
+def reported(study: Study, entry: Entry) -> pd.DataFrame | None:
+    """The linears of a row's allocation, all its seeds; None where the records do not hold it."""
     frame = study.frame("allocations")
     if frame is None:
         return None
     part = frame[(frame["model"] == entry.model) & (frame["method"] == entry.method) & (frame["grid"] == entry.grid)]
     part = part[(part["which"] == "reported") & ((part["budget_bits"] - entry.budget_bits).abs() < 1e-9)]
-    if part.empty or part["bits"].isna().all():
-        return None
-    mean = part.assign(bits=part["bits"].astype("float64")).groupby(["role", "layer"])["bits"].mean()
-    bits = np.full((len(ROLES), int(part["layer"].max()) + 1), np.nan)
+    part = part.dropna(subset=["bits"])
+    return None if part.empty else part
+
+
+def widths(part: pd.DataFrame, ranks: Mapping[Width, int]) -> np.ndarray:
+    """Mean over seeds of the bits, or of the ``ranks`` of widths that bits do not tell apart, [roles, layers].
+
+    NaN where a model has no such linear.
+    """
+    values = [ranks[width] for width in width_names(part)] if ranks else part["bits"].astype("float64")
+    mean = part.assign(value=values).groupby(["role", "layer"])["value"].mean()
+    found = np.full((len(ROLES), int(part["layer"].max()) + 1), np.nan)
     for (role, layer), value in mean.items():
-        bits[ROLES.index(str(role)), int(layer)] = value
-    return bits
+        found[ROLES.index(str(role)), int(layer)] = value
+    return found

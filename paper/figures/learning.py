@@ -1,4 +1,4 @@
-"""Best KL so far against evaluations spent, with each search's start marked, one panel per budget."""
+"""Best KL so far against evaluations spent, with each search's first feasible candidate marked, a panel per budget."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paper import style
-from paper.naming import SEARCH_METHODS, bits_title, method_rank, method_title, model_title
+from paper.naming import SEARCH_METHODS, bits_title, method_rank, method_title
 from paper.study import Study
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def learning(study: Study) -> Figure:
             axis.axhline(knapsack["kl"].min(), color=style.look("knapsack")[0], linestyle="--", linewidth=1)
         axis.set_title(f"budget {bits_title(float(budget))} bits")
         axis.set_xlabel("evaluations on search text")
-    axes[0].set_ylabel(f"best search KL so far\n(nats per token), {model_title(study.source)}")
+    axes[0].set_ylabel("best KL on search text so far\n(nats per token)")
     methods = sorted(searched["method"].unique(), key=method_rank)
     figure.legend(handles=_handles(methods, "knapsack" in set(frame["method"])), loc="outside lower center", ncols=3)
     return figure
@@ -57,9 +57,18 @@ def best_so_far(run: pd.DataFrame, limit_bytes: float | None) -> tuple[np.ndarra
     return run["evals"].astype("float64").to_numpy()[kept], best[kept]
 
 
+def byte_limit(study: Study, budget: float) -> float | None:
+    """The bytes that candidates may take, read off the mixed rows, which fall short of it by less than one linear.
+
+    Uniform rows say nothing of it: a package's own grid or smaller groups may take a tenth more at the same bits.
+    """
+    mixed = [entry for entry in study.find(study.source, bits=budget) if not entry.is_uniform]
+    sizes = [size for entry in mixed if (size := entry.mean("bytes_linear"))]
+    return 1.001 * max(sizes) if sizes else None
+
+
 def _panel(axis: Any, study: Study, frame: pd.DataFrame, budget: float) -> None:
-    limits = [size for e in study.find(study.source, bits=budget) if (size := e.mean("bytes_linear"))]
-    limit = 1.001 * max(limits) if limits else None  # rows at a budget fall short of it by less than one linear
+    limit = byte_limit(study, budget)
     for method, runs in frame.groupby("method"):
         colour, marker = style.look(str(method))
         for _seed, run in runs.groupby("seed"):
@@ -77,7 +86,8 @@ def _handles(methods: list[str], knapsack: bool) -> list[Any]:
     for method in methods:
         colour, marker = style.look(method)
         handles.append(Line2D([], [], color=colour, marker=marker, label=method_title(method)))
-    handles.append(Line2D([], [], color="none", marker="o", markerfacecolor=style.GREY, label="marker: the start"))
+    first = "marker: the first within the budget"
+    handles.append(Line2D([], [], color="none", marker="o", markerfacecolor=style.GREY, label=first))
     if knapsack:
         colour = style.look("knapsack")[0]
         handles.append(Line2D([], [], color=colour, linestyle="--", label="Fisher knapsack (1 evaluation)"))

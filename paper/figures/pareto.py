@@ -37,7 +37,9 @@ def pareto(study: Study) -> Figure:
         _panel(axis, study, model, points, text)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
-    handles: list[Any] = [*map(style.method_handle, seen), *_more_handles(exported)]  # after the canvas set its style
+    filled = {entry.method for entry in entries if entry.grid != "ggml"}
+    handles: list[Any] = [style.method_handle(method, hollow=method not in filled) for method in seen]
+    handles += _more_handles(exported)  # after the canvas set its style
     figure.legend(handles=handles, loc="outside lower center", ncols=ncols)
     return figure
 
@@ -58,7 +60,7 @@ def _panel(axis: Any, study: Study, model: str, points: list[Point], text: str) 
     for entry, size, ppl in points:
         colour, marker = style.look(entry.method)
         if ppl.low is not None:
-            axis.vlines(size, ppl.low, ppl.high, color=colour, linewidth=0.8, alpha=0.55)
+            axis.vlines(size, ppl.low, ppl.high, color=colour, linewidth=0.8, alpha=0.35, zorder=1)
         hollow = {"markerfacecolor": "none"} if entry.grid == "ggml" else {}
         axis.plot(size, ppl.value, marker=marker, color=colour, linestyle="none", **hollow)
     for method in UNIFORM_METHODS:

@@ -57,6 +57,6 @@ def _panel(axis: Any, study: Study, model: str, entries: list[Entry], text: str)
         uniform = "uniform " if entry.method in UNIFORM_METHODS else ""
         labels.append(f"{uniform}{method_title(entry.method)}, {bits_title(entry.budget_bits)} bits")
     axis.set_yticks(range(len(labels)), labels)
-    axis.invert_yaxis()
+    axis.set_ylim(len(labels) - 0.5, -0.5)
     axis.set_xlim(left=0)
     axis.set_title(f"{model_title(model)} (policy trained on {model_title(study.source)})", loc="left")

@@ -14,8 +14,9 @@ CHOICES = (
     ("group size, zero-points", "group_size", "groups along the input, integer zero-points: no artefact on a "
      "de-quantized checkpoint; 128 or its largest divisor of the row"),
     ("embedding and head", "track", "stored alike for every method of a table"),
-    ("how the fold is chosen", "folds", "AWQ's search by output error, once per site, shared by all widths"),
-    ("the final quantizer", "method file", "every reported row is quantized again, block by block, with quantized "
+    ("how the fold is chosen", "folds", "AWQ's search by output error, once per site: for all widths of mixed rows "
+     "together, for uniform rows at their own width"),
+    ("the final quantizer", "method file", "every row of ours is quantized again, block by block, with quantized "
      "predecessors, by one function"),
     ("reward weights, entropy target, schedule", "method parameters", "scaled so that returns spread by about 1; the "
      "target is a share of log(feasible actions), annealed, as 0.98 never commits with four actions"),

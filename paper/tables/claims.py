@@ -20,7 +20,7 @@ def claims_table(study: Study, claims: list[dict[str, Any]]) -> Table:
         Column("measure", "measured here", align="left", width="1.3fr"),
         Column("value", "value", "[95 %]", align="left", digits=3),
         Column("verdict", "verdict", align="left"),
-        Column("scale", "scale", align="left", width="0.9fr"),
+        Column("scale", "scale or reason", align="left", width="1fr"),
     )
     rows = tuple(Row(_cells(claim, judged[claim["id"]])) for claim in claims if claim["id"] in judged)
     return Table(
@@ -51,5 +51,5 @@ def _cells(claim: dict[str, Any], entry: dict[str, Any]) -> dict:
         "measure": entry["measure"] if tested else None,
         "value": Estimate(entry["value"], low, high) if entry["value"] is not None else None,
         "verdict": entry["verdict"],
-        "scale": entry["scale"],
+        "scale": entry["scale"].removeprefix("not testable in this study: "),  # the verdict beside it says as much
     }

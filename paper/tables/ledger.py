@@ -27,6 +27,8 @@ def ledger_table(study: Study, model: str) -> Table:
         Column("produced", "made as", align="left"),
     )
     rows = tuple(Row(_cells(study, entry)) for entry in entries)
+    other_grid = any(entry.grid == "package" for entry in entries)
+    packed = ", and rows on a package's own grid: what they take packed" if other_grid else ""
     return Table(
         name=f"ledger_{model}",
         title=(
@@ -36,9 +38,9 @@ def ledger_table(study: Study, model: str) -> Table:
         columns=columns,
         rows=rows,
         footnotes=(
-            "Sizes are those of files on disk, except the float row: what 16 bits per weight would take. Other: norms, "
-            "biases, header and alignment. A head of 0 bytes is tied to the embedding. GB = 1e9 bytes, GiB = 2^30 "
-            "bytes.",
+            f"Sizes are those of files on disk, except the float row: what 16 bits per weight would take{packed}. "
+            "Other: norms, biases, header and alignment. A head of 0 bytes is tied to the embedding. GB = 1e9 bytes, "
+            "GiB = 2^30 bytes.",
         ),
         absent="No row of the records states its bytes.",
     ).filled()
@@ -48,7 +50,7 @@ def _cells(study: Study, entry: Entry) -> dict:
     size = entry.mean("bytes_file") or 0.0
     plain = entry.method in ("float", "released")
     cells: dict = {part: entry.mean(part) for part in (*PARTS, "bytes_file", "bpw_file")}
-    bits = "" if plain or entry.method in STATIC_MIXES else f", {bits_title(entry.budget_bits)}"
+    bits = "" if plain or entry.method in STATIC_MIXES else f", {bits_title(entry.budget_bits)} bits"
     bits += f", {entry.track} track" if entry.restored else ""
     produced = "" if plain or "produced" not in entry.records else entry.records["produced"].iloc[0]
     return cells | {

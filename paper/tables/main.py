@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from paper.comparisons import saving
 from paper.naming import CONTROL_METHODS, STATIC_MIXES, UNIFORM_METHODS, bits_title, method_title, model_title
 from paper.study import Entry, Study
@@ -135,9 +137,38 @@ def _footnotes(study: Study, entries: list[Entry], uniform: Entry | None, publis
     if published and (shown := [entry for entry in entries if entry.published]):
         limits = "; ".join(published.limits(shown, text) for text in published.texts if _has(shown, text))
         notes.append(f"§ published with this suite (results/published), not run here{f': {limits}' if limits else ''}.")
-    for entry in entries:
-        clauses = [clause.strip() for clause in entry.note.split(";")]
-        said = "; ".join(clause for clause in clauses if clause and clause not in label(study, entry))
-        if said:
-            notes.append(f"{label(study, entry)}: {said}.")
-    return tuple(dict.fromkeys(notes))
+    return (*notes, *_row_notes(study, entries))
+
+
+def _row_notes(study: Study, entries: list[Entry]) -> Iterator[str]:
+    """What the records say of single rows: rows with one note share a line, a note on some budgets names them."""
+    said = [(label(study, entry), entry, _note(study, entry)) for entry in entries]
+    lines: dict[str, list[str]] = {}
+    for name, entry, note in said:
+        some = any(other != note for same, _, other in said if same == name)
+        lines.setdefault(note, []).append(f"{name}, {bits_title(entry.budget_bits)} bits" if some else name)
+    for note, names in lines.items():
+        if note:
+            yield f"{'; '.join(dict.fromkeys(names))}: {note}."
+
+
+def _note(study: Study, entry: Entry) -> str:
+    """What a row's notes say beyond its label: what all its seeds share, then what single ones add."""
+    notes = entry.records.set_index("seed")["note"].to_dict() if "note" in entry.records else {}
+    found = {seed: _clauses(study, entry, str(note)) for seed, note in notes.items()}
+    every = list(found.values())
+    shared = [clause for clause in (every[0] if every else []) if all(clause in clauses for clauses in every)]
+    own = {seed: [clause for clause in clauses if clause not in shared] for seed, clauses in found.items()}
+    return "; ".join(shared + [f"seed {seed}: {', '.join(clauses)}" for seed, clauses in own.items() if clauses])
+
+
+def _clauses(study: Study, entry: Entry, note: str) -> list[str]:
+    """The clauses of one note, each once, without those that only repeat what the table calls its rows."""
+    name, reference = label(study, entry), study.float_title(entry.model)
+    found = []
+    for clause in dict.fromkeys(clause.strip() for clause in note.split(";")):
+        if clause in name or clause == reference or clause.startswith("static mix "):
+            continue
+        clause = clause.replace("row float", f"row “{reference}”")
+        found.append(clause.removeprefix(name).strip(" ()") if clause.startswith(f"{name} (") else clause)
+    return found

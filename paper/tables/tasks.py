@@ -47,7 +47,7 @@ def _mean(study: Study, entry: Entry) -> float | None:
 
 
 def _cells(study: Study, entry: Entry, reference: Entry | None) -> dict:
-    bits = "" if entry.method in ("float", "released") else f", {bits_title(entry.budget_bits)}"
+    bits = "" if entry.method in ("float", "released") else f", {bits_title(entry.budget_bits)} bits"
     cells: dict = {"row": label(study, entry) + bits, "mean": _mean(study, entry)}
     for task in study.tasks:
         value, error = entry.mean(f"acc_{task}"), entry.mean(f"acc_se_{task}")

@@ -31,6 +31,7 @@ def transfer_table(study: Study) -> Table:
     )
     windows = sorted({int(line["n_windows"]) for line in lines if _number(line["n_windows"])})
     seeds = {line["seed"] for line in lines}
+    native = any(_number(line["kl_native"]) for line in lines if "kl_native" in line)
     source = model_title(study.source)
     return Table(
         name="transfer",
@@ -44,7 +45,7 @@ def transfer_table(study: Study) -> Table:
         footnotes=(
             "Gap closed: (KL random - KL transferred) / (KL random - KL of the target's own Fisher knapsack); 0 is "
             "what random search finds on the target, 1 the knapsack that sees the target's gradients, and the policy "
-            "sees neither. Native: the same method searched on the target, where that was run.",
+            "sees neither." + (" Native: the same method searched on the target." if native else ""),
         ),
         absent="No policy was transferred in this run.",
     ).filled()

@@ -17,11 +17,12 @@ from paper.build import main as build_main
 from paper.claims import main as claims_main
 from paper.figures.__main__ import FIGURES
 from paper.figures.__main__ import main as figures_main
-from paper.figures.allocation import widths
+from paper.figures.allocation import allocation, reported, widths
 from paper.figures.learning import best_so_far
 from paper.figures.outliers import channel_ratios
 from paper.study import Study
 from paper.tables.__main__ import main as tables_main
+from paper.values import values
 from tests.synthetic_records import SOURCE, write_records
 
 pytest.importorskip("typst")
@@ -131,10 +132,32 @@ def test_channel_ratio_and_widths(made: Path) -> None:
     assert ratios["awq", "down", 0] == pytest.approx(12)
     entry = study.one(SOURCE, "gptq", 3.0)
     assert entry is not None
-    bits = widths(study, entry)
-    assert bits is not None
+    part = reported(study, entry)
+    assert part is not None
+    bits = widths(part, {})
     assert bits.shape == (7, 6)
     assert np.all(bits == 3)
+
+
+@pytest.mark.parametrize("groups", [{}, {3: "affine-g32", 4: "affine-g-1"}])
+def test_a_width_with_groups_of_its_own_is_named_in_text_and_figure(tmp_path: Path, groups: dict[int, str]) -> None:
+    study = Study.read(write_records(tmp_path))
+    frame = study.frames["allocations"]
+    other = frame["method"].eq("knapsack") & frame["bits"].isin(list(groups))
+    frame.loc[other, "type"] = frame.loc[other, "bits"].map(groups)
+    found = values(study)
+    named = found["widths"].split(", ")
+    figure = allocation(study)
+    bar = figure.axes[-1]
+    assert [tick.get_text() for tick in bar.get_yticklabels()] == named
+    if groups:
+        assert named[:4] == ["3", "3g32", "4g-1", "4"]
+        assert found["widths.group"] == "3g32: 3 bits, groups of 32; 4g-1: 4 bits, one group per row"
+        assert "group size" in bar.get_ylabel()
+    else:
+        assert named[:2] == ["3", "4"]
+        assert "widths.group" not in found
+        assert bar.get_ylabel() == "bits per weight"
 
 
 def test_colours_differ_in_luminance_or_marker() -> None:

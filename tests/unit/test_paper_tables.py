@@ -205,6 +205,24 @@ def test_controls_stand_in_the_main_table_in_groups_of_their_own(study: Study, c
     )
 
 
+def test_notes_of_rows_name_what_tells_them_apart_and_stand_once(tmp_path: Path) -> None:
+    study = Study.read(write_records(tmp_path, packages=True, seeds=(0, 1)))
+    records = study.frames["records"].astype({"note": "object"})
+    source = records["model"] == SOURCE
+    searched = source & (records["method"] == "random_search")
+    records.loc[searched, "note"] = "both; tensors: " + records.loc[searched, "seed"].astype(str)
+    records.loc[source & (records["method"] == "released"), "note"] = (
+        "released file (Q4_1); released Q4_1 checkpoint, de-quantized; the same network as row float, evaluated once"
+    )
+    for method, bits, note in (("rtn", 3, "one"), ("rtn", 4, "two"), ("gptq", 3, "a; a; b"), ("awq", 4, "a; b")):
+        records.loc[source & (records["method"] == method) & (records["budget_bits"] == bits), "note"] = note
+    notes = main_table(Study(study.frames | {"records": records}), SOURCE).footnotes
+    title = "released Q4_1 checkpoint, de-quantized"
+    assert f"released file: Q4_1; the same network as row “{title}”, evaluated once." in notes
+    assert {"RTN, 3 bits: one.", "RTN, 4 bits: two.", "GPTQ, 3 bits; AWQ, 4 bits: a; b."} <= set(notes)
+    assert "random search: both; seed 0: tensors: 0; seed 1: tensors: 1." in notes
+
+
 def test_mixed_rows_are_paired_with_controls_of_the_same_bytes_alone(study: Study, controlled: Study) -> None:
     [row] = controls_table(controlled, SOURCE).rows
     assert row.cells["entry"] == "Fisher knapsack, 3.33 bits"
@@ -221,7 +239,7 @@ def test_a_second_track_stands_beside_the_first_and_nowhere_else(study: Study, c
     assert (own["track"], other["track"]) == ("Q8_0", "float16")
     assert (own["embedding"], other["embedding"]) == (0.07, 0.14)
     assert tracks_table(study, SOURCE).rows == ()
-    assert "RAMP (ours), 4, fp16 track" in {row.cells["row"] for row in ledger_table(controlled, SOURCE).rows}
+    assert "RAMP (ours), 4 bits, fp16 track" in {row.cells["row"] for row in ledger_table(controlled, SOURCE).rows}
     assert len(cost_table(controlled).rows) == len(cost_table(study).rows) + 1  # the knapsack's control budget
     rows = [entry.row for entry in controlled.entries]
     assert f"{SOURCE}/ramp-b4-fp16-s0" in rows
