@@ -55,13 +55,17 @@ def test_full_depth_has_all_seeds_where_chance_plays_a_part() -> None:
     assert exhaustive.task_rows == exhaustive.source_rows == plan.source_rows
 
 
-def test_packages_have_rows_in_full_depth_at_the_widths_that_they_can_give() -> None:
+def test_packages_have_rows_in_full_depth_at_every_width_and_no_environment_for_one_that_they_have_not() -> None:
     quick, full = (
         plan_of("config.yaml", depth=depth, external=["gptqmodel_gptq", "gptqmodel_awq"]) for depth in ("quick", "full")
     )
     assert not [row for row in quick.rows if quick.is_package(row.name)]
     rows = [row for row in full.rows if full.is_package(row.name)]
-    assert {row.short for row in rows} == {"gptqmodel_gptq-b3", "gptqmodel_gptq-b4", "gptqmodel_awq-b4"}
+    names = ("gptqmodel_gptq", "gptqmodel_awq")
+    assert {row.short for row in rows} == {f"{name}-b{width}" for name in names for width in (3, 4)}
+    needed = {(name, width): full.environment_of(name, width) for name in names for width in ("3", "4")}
+    assert full.methods["gptqmodel_awq"].bits == (4,)
+    assert needed == dict.fromkeys(needed, "gptqmodel") | {("gptqmodel_awq", "3"): None}
     assert {(row.model, row.seed) for row in rows} == {("smollm2-135m", 0)}
     assert quick.external_rows == rows  # what `baselines_external` makes at any depth
     assert list(full.environments) == ["gptqmodel"]

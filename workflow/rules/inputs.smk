@@ -127,9 +127,9 @@ def package_sources(wildcards):
 
 
 def environment_file(wildcards):
-    """The record of a package's environment; none where the method says that it cannot run here."""
-    method = PLAN.methods[wildcards.method]
-    return [] if method.skip() else f"{ENVS}/{method.env_name}/environment.json"
+    """The record of a package's environment; none where the method cannot run here or has not the width."""
+    environment = PLAN.environment_of(wildcards.method, wildcards.budget)
+    return f"{ENVS}/{environment}/environment.json" if environment else []
 
 
 def environment_option(wildcards, input):

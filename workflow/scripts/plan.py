@@ -125,14 +125,9 @@ class Plan:
         return rows + (self.package_rows(self.study.external) if self.study.runs_packages else [])
 
     def package_rows(self, names: Iterable[str]) -> list[Row]:
-        """Uniform rows of packages on the source model, at the widths that they can give."""
-        rows = []
-        for name in names:
-            method = self.methods[name]
-            assert isinstance(method, Package)  # asked of packages only
-            widths = [width for width in self.study.uniform_bits if width in method.bits]
-            rows += [Row(self.study.source, name, bits(width), self.seeds(name)[0]) for width in widths]
-        return rows
+        """Uniform rows of packages on the source model: a row at a width that its package has not will say so."""
+        source, widths = self.study.source, self.study.uniform_bits
+        return [Row(source, name, bits(width), self.seeds(name)[0]) for name in names for width in widths]
 
     def budgets(self, method: str) -> list[float]:
         """Widths of a uniform method, budgets of an allocator, on the source model."""
@@ -274,6 +269,12 @@ class Plan:
     def packages(self) -> list[str]:
         """Uniform methods of other people's packages."""
         return [name for name, method in self.methods.items() if isinstance(method, Package)]
+
+    def environment_of(self, method: str, budget: str) -> str | None:
+        """The environment that a package's row needs; None where its reason not to run is known without one."""
+        package = self.methods[method]
+        assert isinstance(package, Package)  # asked of packages only
+        return package.env_name if float(budget) in package.bits and not package.skip() else None
 
     @cached_property
     def environments(self) -> dict[str, tuple[str, ...]]:
