@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from ramp.methods import load_method
 from ramp.validation import read
 from tests.plans import REPO, plan_of
-from workflow.scripts.plan import PlanError, Row, bits
+from workflow.scripts.plan import Plan, PlanError, Row, bits
 
 
 def test_rows_of_the_embedded_study_are_those_that_the_readme_shows() -> None:
@@ -160,3 +166,56 @@ def test_the_allocation_behind_a_row() -> None:
 def test_names_of_rows() -> None:
     assert [bits(value) for value in (4.0, 3.65, 3)] == ["4", "3.65", "3"]
     assert Row("m", "ramp", "3.65", 1).name == "ramp-b3.65-s1"
+
+
+def unable_plan(tmp_path: Path, text: str, **change: Any) -> Plan:
+    """The smoke study with one more method, ``mine``."""
+    (tmp_path / "mine.py").write_text(text, encoding="utf-8")
+    plan = plan_of("smoke.yaml", **change)
+    return replace(plan, methods={**plan.methods, "mine": load_method(tmp_path / "mine.py")})
+
+
+QUANTIZER = """
+from ramp.methods import Quantizer, RtnParams
+
+METHOD = Quantizer(name="mine", title="Mine", source="here", fold="awq", quantizer="rtn", params=RtnParams, MORE)
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ('skip=lambda: "it needs a GPU"', "it needs a GPU"),
+        ('requirements=("no-such-package==1.0",)', "it needs no-such-package==1.0: pip install no-such-package==1.0"),
+        ('requirements=("numpy==0.1",)', "it needs numpy==0.1: pip install numpy==0.1"),
+    ],
+)
+def test_a_method_that_cannot_run_here_keeps_its_rows_and_asks_for_nothing(
+    tmp_path: Path, more: str, reason: str
+) -> None:
+    plan = unable_plan(tmp_path, QUANTIZER.replace("MORE", more))
+    assert plan.unable == {"mine": reason}
+    assert plan.is_unable("mine-b4-s0")
+    assert not plan.is_unable("rtn-b4-s0")
+
+
+def test_an_allocator_that_cannot_run_here_leaves_its_rows_and_the_league_without_it(tmp_path: Path) -> None:
+    """Its policy's rows on targets have the same reason; no allocation, export or league run is asked for."""
+    able = plan_of("smoke.yaml")
+    learner = replace(able.methods["ramp"], skip=lambda: "it needs a GPU")  # type: ignore[type-var]  # no Mix or such
+    plan = replace(able, methods={**able.methods, "ramp": learner})
+    assert plan.unable == {"ramp": "it needs a GPU", "ramp_transfer": "it needs a GPU"}
+    assert plan.rows == able.rows
+    assert able.allocation_files("R", "tiny-llama-s", "ramp-b3.65-s0")
+    assert plan.allocation_files("R", "tiny-llama-s", "ramp-b3.65-s0") == []
+    assert plan.allocation_files("R", "tiny-mistral", "ramp_transfer-b3.65-s0") == []
+    assert able.halo_rows
+    assert plan.halo_rows == []
+    assert {run.allocator for run in able.league.runs} == {"knapsack", "random_search", "ramp"}
+    assert {run.allocator for run in plan.league.runs} == {"knapsack", "random_search"}
+    assert plan.league.optimum.methods == able.league.optimum.methods == ["knapsack", "random_search"]
+
+
+def test_requirements_that_are_there_are_no_reason(tmp_path: Path) -> None:
+    here = f'requirements=("numpy=={version("numpy")}", "torch=={version("torch").partition("+")[0]}")'
+    assert unable_plan(tmp_path, QUANTIZER.replace("MORE", here)).unable == {}

@@ -160,6 +160,25 @@ def width_option(wildcards, input):
     return f"--bits {wildcards.budget} --params {method_parameters(wildcards)}"
 
 
+def reason_of(wildcards):
+    """Why a method has no numbers here, quoted for the shell."""
+    return shlex.quote(PLAN.unable[wildcards.method])
+
+
+def row_group_size(wildcards):
+    """Group size of a uniform row: its method's own, where it has one."""
+    return getattr(PLAN.methods.get(wildcards.method), "group_size", None) or STUDY.group_size
+
+
+def row_fold(wildcards):
+    return PLAN.fold_of(wildcards.method, wildcards.budget)
+
+
+def row_kind(wildcards):
+    """How the records call a row that cannot be made: uniform, or mixed by an allocator that was not asked."""
+    return "not run" if wildcards.method in {*PLAN.allocators, PLAN.transferred} else "uniform"
+
+
 def policy_file(wildcards):
     """The policy that was learned on the source model."""
     return f"{R}/search/{STUDY.source}/{STUDY.transfer.method}/{wildcards.budget}/{wildcards.seed}/policy.safetensors"
@@ -182,8 +201,8 @@ def row_weights(wildcards):
     model, row = wildcards.model, wildcards.row
     if row.startswith(("float-b", "released-b")) or PLAN.is_mix(row):  # a mix's file lies in the row's folder
         return []
-    if PLAN.is_package(row):
-        return []  # a package that did not run leaves none, so no rule can promise them
+    if PLAN.is_package(row) or PLAN.is_unable(row):
+        return []  # what did not run leaves none, and of a package no rule can promise them
     if row.endswith(GGML):
         return f"{R}/halo/{model}/{row.removesuffix(GGML)}.gguf"
     return f"{R}/quantized/{model}/{row}/model.safetensors"
