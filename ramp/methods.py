@@ -202,6 +202,7 @@ def reason_not_to_run(method: Quantizer | Allocator | Mix) -> str:
     needed = lacking(method.requirements)
     return f"it needs {', '.join(needed)}: pip install {' '.join(needed)}" if needed else ""
 
+
 PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[a-z0-9,_-]+\])?==[A-Za-z0-9.+!_-]+")
 """A pip requirement that allows one version."""
 

@@ -38,7 +38,11 @@ KEY_NAMES = tuple(column.name for column in KEY)
 
 _RECORDS = (
     *KEY,
-    _c("kind", "str", "float, released, uniform, package (uniform, another's), proxy (no search), best, policy, not run"),
+    _c(
+        "kind",
+        "str",
+        "float, released, uniform, package (another's), proxy (no search), best, policy, not run",
+    ),
     _c("track", "str", "how embedding and head are stored: q8_0, fp16, or the released file's own"),
     _c("bytes_file", "int", "stat of the file of this row: the only size compared between methods", "bytes"),
     _c("bytes_linear", "int", "packed linears: codes, scales, zeros", "bytes"),

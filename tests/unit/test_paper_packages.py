@@ -73,7 +73,7 @@ def test_published_rows_are_marked_and_only_fill_gaps(studies: tuple[Study, Stud
 def test_methods_that_were_skipped_keep_their_rows_and_move_nothing(
     studies: tuple[Study, Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A quantizer and an allocator with a reason not to run: a dagger and the reason in the table, nothing elsewhere."""
+    """A quantizer and an allocator with a reason not to run: a dagger and the reason in the table, nothing else."""
     monkeypatch.setattr(intervals, "DRAWS", 40)  # the intervals themselves are looked at elsewhere
     plain, skipped = studies[0], Study.read(write_records(tmp_path, skipped=True))
     table = main_table(skipped, SOURCE)
