@@ -177,20 +177,5 @@ def test_packages_that_share_an_environment_have_the_same_requirements() -> None
     assert all(len(found) == 1 for found in shared.values()), shared
 
 
-def test_every_environment_has_a_conda_file_with_its_pins() -> None:
-    """workflow/envs/NAME.yml, for those who use conda."""
-    import yaml
-
-    files = {path.stem: path for path in (FOLDER.parent / "workflow" / "envs").glob("*.yml")}
-    for name in PACKAGES:
-        if name in TEMPLATES:
-            continue
-        method = load_method(FILES[name])
-        assert isinstance(method, Package)
-        assert method.env_name in files, f"{name}: write workflow/envs/{method.env_name}.yml"
-        listed = yaml.safe_load(files[method.env_name].read_text())["dependencies"][-1]["pip"]
-        assert set(method.requirements) <= set(listed), name
-
-
 def test_a_file_name_hides_no_module_of_python() -> None:
     assert not set(discover(FOLDER)) & set(sys.stdlib_module_names)

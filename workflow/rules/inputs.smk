@@ -141,6 +141,22 @@ def requirements_of(wildcards):
     return PLAN.environments[wildcards.environment]
 
 
+def constraints_of(wildcards):
+    """The committed versions of everything in an environment; none for one that nobody has frozen yet."""
+    file = BASE / "workflow" / "envs" / f"{wildcards.environment}.constraints.txt"
+    return file if file.is_file() else None
+
+
+def constraints_option(wildcards):
+    file = constraints_of(wildcards)
+    return f"--constraints {local(file.relative_to(BASE))}" if file else ""
+
+
+def constraints_digest(wildcards):
+    file = constraints_of(wildcards)
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:12] if file else ""
+
+
 def external_paths(pattern):
     """A file of the source's reference rows and of every row that goes through a package."""
     rows = [*PLAN.reference_rows(STUDY.source), *PLAN.external_rows]
