@@ -81,7 +81,7 @@ _RECORDS = (
     _c("produced", "str", "simulated (de-quantized weights in torch), exported (a runtime's file), not run (see note)"),
     _c("note", "str", "what a dagger under the table has to say"),
     _c("commit", "str", "commit of this repository when the row was evaluated"),
-    _c("versions", "str", "name=version, sorted, joined by spaces"),
+    _c("versions", "str", "name=version of what scored the row, package:name=version of another's package and its own"),
     _c("hardware", "str", "processor and GPU"),
     _c("config_hash", "str", "sha256 of the study's configuration, 12 digits"),
 )

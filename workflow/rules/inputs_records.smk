@@ -165,6 +165,14 @@ def checked_methods():
     return sources(*[f"baselines/{found[name].name}" for name in names])
 
 
+def made_environments():
+    """Environments of the checked packages that are there; the check makes none."""
+    found = discover(BASE / "baselines")
+    names = [name for name in package_files(found) if STUDY.baseline in (None, name)]
+    files = [f"{ENVS}/{load_method(found[name]).env_name}/environment.json" for name in names]
+    return [before_update(file) for file in dict.fromkeys(files) if Path(file).is_file()]
+
+
 def checked_names(wildcards):
     """Which of the contract tests run: those of one file, or all."""
     return f'-k "[{STUDY.baseline}] or [{STUDY.baseline}-"' if STUDY.baseline else ""
