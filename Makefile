@@ -2,7 +2,7 @@
 PYTHON ?= .venv/bin/python
 BIN := $(dir $(PYTHON))
 
-.PHONY: all smoke test lint lock schema
+.PHONY: all smoke test lint freeze lock schema
 
 all: ## the embedded study
 	$(BIN)snakemake --cores all
@@ -19,6 +19,9 @@ lint: ## what CI checks before it runs anything
 	$(BIN)snakefmt --check Snakefile workflow/rules
 	$(BIN)mypy
 	$(BIN)snakemake --lint
+
+freeze: ## workflow/envs/NAME.constraints.txt, from the packages' environments below .envs
+	$(PYTHON) -m workflow.scripts.freeze_environments
 
 lock: ## requirements.lock and environment.yml, from the packages installed beside $(PYTHON)
 	$(PYTHON) -m workflow.scripts.make_environment

@@ -20,6 +20,11 @@ class TemplateParams(Params):
     swaps: int = Field(default=4, gt=0, description="linears that are given another width at a time")
 
 
+def skip() -> str | None:
+    """A sentence where it cannot run: its rows show the reason (‡), and everything else goes on. None: it can."""
+    return None  # "it needs a GPU" if not torch.cuda.is_available() else None
+
+
 def allocate(problem: Problem, params: TemplateParams, run: Run) -> Allocation:
     """Hill climbing from the middle: change a few widths, repair the budget, keep what is better."""
     rng = np.random.default_rng(run.seed)  # all randomness from the seed: then a killed search resumes by itself
@@ -49,4 +54,6 @@ METHOD = Allocator(
     learned=False,  # True if it leaves a policy that can be transferred
     allocate=allocate,
     params=TemplateParams,
+    requirements=(),  # ("name==version",) of what the study's environment lacks; import it inside allocate
+    skip=skip,
 )

@@ -18,6 +18,11 @@ class TemplateParams(Params):
     shrink: float = Field(default=1.0, gt=0, le=1, description="share of each group's range that the grid spans")
 
 
+def skip() -> str | None:
+    """A sentence where it cannot run, asked before anything is installed; its rows then show it (‡). None: it can."""
+    return None  # "it has wheels for Linux alone" if sys.platform != "linux" else None
+
+
 def quantize(job: PackageJob, params: TemplateParams) -> None:
     """Round to nearest by numpy, where your package would do its work, on ``job.tokens`` if it calibrates."""
     import numpy as np
@@ -43,4 +48,5 @@ METHOD = Package(
     requirements=("numpy==2.4.6",),  # a literal tuple, pinned, the package itself first
     bits=(2, 3, 4, 8),  # widths that it can give
     environment="",  # the same name in several files: they share one environment
+    skip=skip,
 )

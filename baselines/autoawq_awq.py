@@ -93,6 +93,9 @@ def quantize(job: PackageJob, params: AutoAwqParams) -> None:
     package.save_quantized(str(job.work_dir))
     job.native(*job.work_dir.glob("*.safetensors"))
     job.note("CPU shim: scales are searched on copies of the weights" if job.device == "cpu" else "")
+    job.note("its quantizer class is overridden: every row's own group size")
+    job.note("quantized from float16 weights")
+    job.note(f"scales from activations {'and weights (duo scaling)' if params.duo_scaling else 'alone'}")
 
 
 METHOD = Package(

@@ -78,7 +78,9 @@ def quantize(job: PackageJob, params: AutoGptqParams) -> None:
         job.keep(name, *grid, job.group_sizes[name])
     package.save_quantized(str(job.work_dir), use_safetensors=True)
     job.native(*job.work_dir.glob("*.safetensors"))
-    job.note(("CPU shim: layers stay there; " if job.device == "cpu" else "") + "float32 scales rounded to float16")
+    job.note("CPU shim: layers stay there" if job.device == "cpu" else "")
+    job.note("its GPTQ class is overridden: every row's own group size, grids taken before they are packed")
+    job.note("float32 scales rounded to float16")
 
 
 METHOD = Package(

@@ -33,6 +33,7 @@ def quantize(job: PackageJob, params: GptqmodelAwqParams) -> None:
     if group_size != max(job.group_sizes.values()):
         job.note(f"groups of {group_size} in every linear: the package has one group size for all")
     job.note("quantized from float16 weights")
+    job.note("scales from activations and weights (duo scaling)")
     config = QuantizeConfig(
         bits=job.bits, group_size=group_size, sym=params.sym, quant_method="awq", format="gemm", device=job.device
     )

@@ -27,6 +27,9 @@ Row = dict[str, Any]
 NOT_RUN = "not run"
 """``produced`` of a row whose package could not run; ``note`` says why."""
 
+PACKAGE = "package:"
+"""Before the names in ``versions`` that another's package ran with, in its own environment."""
+
 NOT_SEARCH = ("notes", "ppl_search", "budget_bytes")  # of a metrics file's search: said elsewhere in the records
 
 
@@ -44,8 +47,17 @@ def identity(key: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(key[name] for name in KEY_NAMES)
 
 
-def record_row(metrics: Mapping[str, Any], scores: Mapping[str, Any] | None, about: Mapping[str, Any]) -> Row:
-    """One line of records.csv, from a metrics file and, where the tasks were scored, their file."""
+def record_row(
+    metrics: Mapping[str, Any],
+    scores: Mapping[str, Any] | None,
+    about: Mapping[str, Any],
+    ran_with: Mapping[str, str] | None = None,
+) -> Row:
+    """One line of records.csv, from a metrics file and, where the tasks were scored, their file.
+
+    ``ran_with``: what another's package quantized the row with (``package_versions`` of its meta.json); the other
+    versions are of what scored it.
+    """
     row = {**key_of(metrics, "a metrics file"), **about, **metrics["sizes"]}
     made, search = metrics.get("made", {}), metrics.get("search")
     row["commit"] = metrics.get("commit", "")
@@ -71,6 +83,7 @@ def record_row(metrics: Mapping[str, Any], scores: Mapping[str, Any] | None, abo
         row["produced"] = NOT_RUN
     row["note"] = metrics["note"]
     versions = metrics["versions"] | ({"lm_eval": scores["lm_eval_version"]} if scores else {})
+    versions |= {f"{PACKAGE}{name}": version for name, version in (ran_with or {}).items()}
     row["versions"] = " ".join(f"{name}={version}" for name, version in sorted(versions.items()))
     row["hardware"] = metrics.get("hardware", "")
     return row
@@ -142,13 +155,17 @@ def collect(
     for path, meta in metas.items():
         if identity(key_of(meta, path)) not in keys:
             raise RecordsError(f"{path} belongs to none of the collected rows: give its row's --metrics too")
+    ran_with = {identity(key_of(meta, path)): meta.get("package_versions") for path, meta in metas.items()}
     allocated = {path: read_json(path) for path in allocations}
     short = by_short_name(keys.values())
     linears = linears_by_model(models)
     about = {"config_hash": config_hash}
     checks = [check for path in halo for check in read_json(path)]
     tables: dict[str, list[Row]] = {
-        "records": [record_row(m, scored.get(identity(m["key"])), about) for m in measured.values()],
+        "records": [
+            record_row(m, scored.get(identity(m["key"])), about, ran_with.get(identity(m["key"])))
+            for m in measured.values()
+        ],
         "windows": [row for found in measured.values() for row in window_rows(found)],
         "items": [row for found in scored.values() for row in item_rows(found)],
         "allocations": [

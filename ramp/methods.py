@@ -6,8 +6,9 @@ import difflib
 import importlib.util
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -90,7 +91,7 @@ class Quantizer:
     fold: str  # file stem in R/folds/{model}: none, awq, smoothquant
     quantizer: str | CustomQuantizer  # "rtn", "gptq", or a function of one linear
     params: type[BaseModel]
-    requirements: tuple[str, ...] = ()  # pip requirements of an environment of its own; empty: ours
+    requirements: tuple[str, ...] = ()  # name==version beyond the study's own environment; imported inside the function
     skip: Callable[[], str | None] = never_skip  # a reason not to run here, or None
     group_size: int | None = None  # a control's own group size; None: the study's
 
@@ -112,7 +113,7 @@ class Allocator:
     learned: bool  # leaves a policy that can be transferred
     allocate: Callable[[Problem, Any, Run], Allocation]
     params: type[BaseModel]
-    requirements: tuple[str, ...] = ()
+    requirements: tuple[str, ...] = ()  # as a Quantizer's
     skip: Callable[[], str | None] = never_skip
     proxy: str = "fisher"  # what problem.use_proxy() gives: one of PROXIES
 
@@ -168,7 +169,7 @@ class Mix:
     bits: int  # in that name; the row is called {name}-b{bits}
     importance: bool  # with an importance matrix from the calibration text
     params: type[BaseModel] = Params
-    requirements: tuple[str, ...] = ()
+    requirements: tuple[str, ...] = ()  # as a Quantizer's
     skip: Callable[[], str | None] = never_skip
 
     @property
@@ -178,6 +179,29 @@ class Mix:
 
 
 Method = Quantizer | Allocator | Package | Mix
+
+
+def lacking(requirements: Iterable[str]) -> list[str]:
+    """Those of ``name==version`` that this environment has not, or has in another version (``+cpu`` does not count)."""
+    found = []
+    for requirement in requirements:
+        name, _, wanted = requirement.partition("==")
+        try:
+            installed = version(name.partition("[")[0])
+        except PackageNotFoundError:
+            installed = ""
+        if installed.partition("+")[0] != wanted.partition("+")[0]:
+            found.append(requirement)
+    return found
+
+
+def reason_not_to_run(method: Quantizer | Allocator | Mix) -> str:
+    """Why a method that runs in the study's own environment cannot run here: its ``skip``, or what it lacks."""
+    if reason := method.skip():
+        return reason
+    needed = lacking(method.requirements)
+    return f"it needs {', '.join(needed)}: pip install {' '.join(needed)}" if needed else ""
+
 
 PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[a-z0-9,_-]+\])?==[A-Za-z0-9.+!_-]+")
 """A pip requirement that allows one version."""
@@ -225,6 +249,11 @@ def check_method(method: object, path: Path) -> None:
         raise MethodError(
             f"{path}: METHOD.params must be a pydantic model class, for instance a subclass of ramp.methods.Params"
         )
+    if not isinstance(method.requirements, tuple):
+        raise MethodError(f"{path}: requirements should be a tuple such as ('hqq==0.2.8.post1',)")
+    for requirement in method.requirements:
+        if not PIN.fullmatch(str(requirement)):
+            raise MethodError(f"{path}: requirement '{requirement}' is not pinned: write name==version")
     if isinstance(method, Package):
         check_package(method, path)
         return
@@ -243,12 +272,9 @@ def check_method(method: object, path: Path) -> None:
 
 
 def check_package(method: Package, path: Path) -> None:
-    """Raise ``MethodError`` unless requirements are pinned, widths are the grid's and the environment has a name."""
-    if not (isinstance(method.requirements, tuple) and method.requirements):
+    """Raise ``MethodError`` unless there are requirements, widths are the grid's and the environment has a name."""
+    if not method.requirements:
         raise MethodError(f"{path}: a package needs requirements, a tuple such as ('hqq==0.2.8.post1',)")
-    for requirement in method.requirements:
-        if not PIN.fullmatch(str(requirement)):
-            raise MethodError(f"{path}: requirement '{requirement}' is not pinned: write name==version")
     if not method.bits or any(bits not in range(2, 9) for bits in method.bits):
         raise MethodError(f"{path}: bits {method.bits} should be widths from 2 to 8")
     if not NAME.fullmatch(method.env_name):

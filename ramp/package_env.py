@@ -1,25 +1,28 @@
 """A package's own environment: a venv with its pinned requirements, and a record of what came into it.
 
-    python -m ramp.package_env --requirements gptqmodel==7.6.0 torch==2.13.0 --out .envs/gptqmodel/environment.json
+    python -m ramp.package_env --requirements gptqmodel==7.6.0 torch==2.13.0 --out .envs/gptqmodel/environment.json \\
+        --constraints workflow/envs/gptqmodel.constraints.txt
 
 The venv lies in the record's folder. ``environment.json`` holds ``{ok, reason, python, requirements, freeze, check}``:
-the interpreter, ``pip freeze`` and what ``pip check`` said. An installation that fails is recorded, not raised (exit
-status 0): its rows then say why they are missing. Delete the folder to try again.
+the interpreter, ``pip freeze`` and what ``pip check`` said. Constraints pin what the requirements need in turn; a venv
+that holds just that already is kept. An installation that fails is recorded, not raised (exit status 0): its rows then
+say why they are missing. Delete the folder to try again.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ramp import cli
-from ramp.files import write_json
+from ramp.files import require_file, write_json
 from ramp.packages import one_sentence
 
 log = logging.getLogger("ramp.package_env")
@@ -46,19 +49,39 @@ def command(line: Sequence[str]) -> str:
     return done.stdout
 
 
-def install(folder: Path, requirements: Sequence[str]) -> dict[str, Any]:
+def pins(lines: Iterable[str]) -> dict[str, str]:
+    """Name -> version of lines ``name==version``, as pip compares them: no case, no extras, no local tag (``+cpu``)."""
+    pinned = [line.partition("#")[0].strip().partition("==") for line in lines if "==" in line.partition("#")[0]]
+    return {
+        re.sub(r"[-_.]+", "-", name.partition("[")[0]).lower(): wanted.partition("+")[0] for name, _, wanted in pinned
+    }
+
+
+def fits(freeze: Sequence[str], requirements: Sequence[str], constraints: Sequence[str]) -> bool:
+    """Whether an installation has every requirement, and nothing at another version than the constraints say."""
+    found, asked, wanted = pins(freeze), pins(requirements), pins(constraints)
+    runner = {re.split("[<>=]", name)[0] for name in RUNNER}
+    others = all(found[name] == wanted[name] for name in found.keys() & wanted.keys())
+    return others and runner <= found.keys() and asked.items() <= found.items()
+
+
+def install(folder: Path, requirements: Sequence[str], constraints: Path | None = None) -> dict[str, Any]:
     """Make the venv at ``folder`` and install; returns what ``environment.json`` holds."""
     python = folder / "bin" / "python"
     record: dict[str, Any] = {"ok": False, "reason": "", "python": str(python.absolute()), "check": ""}
     record |= {"requirements": list(requirements), "freeze": []}
-    first = [each for each in requirements if each.startswith(f"{FIRST}==")]
+    fixed = require_file(constraints, "constraints").read_text(encoding="utf-8").splitlines() if constraints else []
     pip = [str(python), "-m", "pip"]
     try:
-        shutil.rmtree(folder, ignore_errors=True)
-        command([sys.executable, "-m", "venv", str(folder)])
-        for batch in filter(None, (first, [*requirements, *RUNNER])):
-            command([*pip, "install", "--no-input", *batch])
-        record["freeze"] = command([*pip, "freeze"]).splitlines()
+        record["freeze"] = frozen(python)
+        if not fits(record["freeze"], requirements, fixed):
+            shutil.rmtree(folder, ignore_errors=True)
+            command([sys.executable, "-m", "venv", str(folder)])
+            first = [each for each in requirements if each.startswith(f"{FIRST}==")]
+            options = ["--constraint", str(constraints)] if constraints else []
+            for batch in filter(None, (first, [*requirements, *RUNNER])):
+                command([*pip, "install", "--no-input", *options, *batch])
+            record["freeze"] = command([*pip, "freeze"]).splitlines()
         record["ok"] = True
     except InstallError as error:
         return record | {"reason": f"its environment cannot be installed here: {error}"}
@@ -69,13 +92,24 @@ def install(folder: Path, requirements: Sequence[str]) -> dict[str, Any]:
     return record
 
 
+def frozen(python: Path) -> list[str]:
+    """What a venv holds; nothing where there is none, or one that does not answer."""
+    if not python.is_file():
+        return []
+    try:
+        return command([str(python), "-m", "pip", "freeze"]).splitlines()
+    except InstallError:
+        return []
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Make a package's own environment.")
     parser.add_argument("--requirements", nargs="+", required=True, metavar="NAME==VERSION", help="pinned")
+    parser.add_argument("--constraints", type=Path, default=None, help="versions of what they need in turn")
     parser.add_argument("--out", type=Path, required=True, help="environment.json; the venv is its folder")
     args = parser.parse_args(argv)
-    record = install(args.out.parent, args.requirements)
+    record = install(args.out.parent, args.requirements, args.constraints)
     write_json(args.out, record)
     log.info("%s", "ready" if record["ok"] else record["reason"])
     return 0

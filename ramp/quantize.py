@@ -182,7 +182,7 @@ def quantize_row(
     from ramp.calibration import calibration_windows
     from ramp.checkpoint import save_packed
     from ramp.folding import load_fold
-    from ramp.methods import Mix, Package, Quantizer, load_method, own_fold, parse_params
+    from ramp.methods import Mix, Package, Quantizer, load_method, own_fold, parse_params, reason_not_to_run
     from ramp.quantizers.site import needs_hessian
     from ramp.spilled import SpilledLinears
 
@@ -191,7 +191,7 @@ def quantize_row(
     if isinstance(method, Mix | Package):
         stage = "static_mix" if isinstance(method, Mix) else "package_job"
         raise QuantizationError(f"method '{method.name}' is quantized by other software than ours: run ramp.{stage}")
-    if reason := method.skip():
+    if reason := reason_not_to_run(method):
         raise QuantizationError(f"method '{method.name}' cannot run here: {reason}")
     if isinstance(method, Quantizer) and method.group_size is not None:
         group_size = method.group_size

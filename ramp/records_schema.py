@@ -38,7 +38,11 @@ KEY_NAMES = tuple(column.name for column in KEY)
 
 _RECORDS = (
     *KEY,
-    _c("kind", "str", "float, released, uniform, package (uniform, by another's), proxy (no search), best or policy"),
+    _c(
+        "kind",
+        "str",
+        "float, released, uniform, package (another's), proxy (no search), best, policy, not run",
+    ),
     _c("track", "str", "how embedding and head are stored: q8_0, fp16, or the released file's own"),
     _c("bytes_file", "int", "stat of the file of this row: the only size compared between methods", "bytes"),
     _c("bytes_linear", "int", "packed linears: codes, scales, zeros", "bytes"),
@@ -77,7 +81,7 @@ _RECORDS = (
     _c("produced", "str", "simulated (de-quantized weights in torch), exported (a runtime's file), not run (see note)"),
     _c("note", "str", "what a dagger under the table has to say"),
     _c("commit", "str", "commit of this repository when the row was evaluated"),
-    _c("versions", "str", "name=version, sorted, joined by spaces"),
+    _c("versions", "str", "name=version of what scored the row, package:name=version of another's package and its own"),
     _c("hardware", "str", "processor and GPU"),
     _c("config_hash", "str", "sha256 of the study's configuration, 12 digits"),
 )

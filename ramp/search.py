@@ -40,7 +40,7 @@ from ramp.allocation import as_bits, write_allocation
 from ramp.charges import charged_tokens, proxy_tokens, spent_evals
 from ramp.embedding import read_stats, static_features, weight_moments
 from ramp.files import read_json, require_file, write_text
-from ramp.methods import Allocator, MethodError, load_method, parse_params
+from ramp.methods import Allocator, MethodError, load_method, parse_params, reason_not_to_run
 from ramp.models import LinearSpec, list_linears, load_tokenizer, pick_device, pick_dtype, read_config
 from ramp.problem import AllocationError, Problem, Run, Score, encode
 from ramp.progress import Progress
@@ -258,7 +258,7 @@ def prepare(args: argparse.Namespace, **more: Any) -> tuple[Allocator, BaseModel
     method = load_method(source)
     if not isinstance(method, Allocator):
         raise MethodError(f"{source} is a uniform method: quantize with it at --bits, nothing to search")
-    if reason := method.skip():
+    if reason := reason_not_to_run(method):
         raise MethodError(f"method '{method.name}' does not run here: {reason}")
     try:
         values = json.loads(args.params)

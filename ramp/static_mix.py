@@ -29,7 +29,7 @@ from ramp.halo_export import TRACK_TYPES, PlannedTensor, read_importance, sizes_
 from ramp.halo_row import row_meta
 from ramp.llamacpp import LlamaCppError
 from ramp.llamacpp_quantize import missing, quantize_apart, quantizer_version, write_importance
-from ramp.methods import Mix, load_method
+from ramp.methods import Mix, load_method, reason_not_to_run
 from ramp.models import read_config
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def make_row(
     with atomic_path(out) as folder:
         folder.mkdir()
         try:
-            if reason := method.skip() or missing():
+            if reason := reason_not_to_run(method) or missing():
                 raise LlamaCppError(reason)
             meta = _quantized(method, Path(model_dir), gguf, folder, calibration, track, row, study, threads)
         except LlamaCppError as error:

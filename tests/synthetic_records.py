@@ -130,6 +130,12 @@ class Maker:
         failed = key(SOURCE, "gptqmodel_awq", 4) | {"kind": "package", "produced": "not run", "track": "q8_0"}
         self.tables["records"].append(failed | {"note": "RuntimeError: no kernel for this processor"})
 
+    def skipped(self) -> None:
+        """Rows of a quantizer and of an allocator that had a reason not to run."""
+        none = {"produced": "not run", "track": "q8_0", "search_evals": 0, "search_tokens": 0}
+        for method, bits, kind in (("gpu_only", 4, "uniform"), ("lacks", 3.65, "not run")):
+            self.tables["records"].append(key(SOURCE, method, bits) | none | {"kind": kind, "note": "it needs a GPU"})
+
     def activations(self, model: str) -> None:
         """Channel quantiles before and after folding."""
         for fold, top in (("none", 80.0), ("awq", 12.0)):
@@ -166,6 +172,7 @@ def write_records(
     without: tuple[str, ...] = (),
     packages: bool = False,
     controls: bool = False,
+    skipped: bool = False,
 ) -> Path:
     """Write a whole records folder, less the tables named in ``without``; returns ``folder``.
 
@@ -188,6 +195,8 @@ def write_records(
         maker.packages()
     if controls:
         maker.controls(SOURCE)
+    if skipped:
+        maker.skipped()
     maker.activations(SOURCE)
     tables = maker.tables | {
         "transfer": [

@@ -28,7 +28,7 @@ from paper.tables.main import main_table
 from paper.tables.model import Table
 from paper.tables.optimum import additivity_table, optimum_table
 from paper.tables.paired import paired_table
-from paper.tables.quoted import quoted_ggml_table, quoted_table, quoted_tasks_table
+from paper.tables.quoted import quoted_tables
 from paper.tables.render import write
 from paper.tables.sizes import sizes_table
 from paper.tables.tasks import tasks_table
@@ -40,7 +40,8 @@ from ramp.files import atomic_path, write_json
 def all_tables(study: Study, published: Study | None = None) -> list[Table]:
     """Every table of the study, those of models first, the source before the others.
 
-    ``published`` records lend the main tables the rows of packages that this study did not run.
+    Numbers of other papers are of the paper's models, and stand beside a study of those alone. ``published`` records
+    lend the main tables the rows of packages that this study did not run.
     """
     of_models = []
     for model in study.models:
@@ -63,9 +64,7 @@ def all_tables(study: Study, published: Study | None = None) -> list[Table]:
         parity_table(study),
         benchmarks_table(study),
         sizes_table(),
-        quoted_table(),
-        quoted_ggml_table(),
-        quoted_tasks_table(),
+        *(quoted_tables() if study.is_paper_model(study.source) else []),
         choices_table(),
     ]
 

@@ -133,7 +133,7 @@ def _footnotes(study: Study, entries: list[Entry], uniform: Entry | None, publis
             "row above on equal terms."
         )
     if any(entry.not_run for entry in entries):
-        notes.append("‡ could not run on the machine at hand and has no numbers; the reason stands below.")
+        notes.append("‡ could not run here and has no numbers; the reason stands below.")
     if published and (shown := [entry for entry in entries if entry.published]):
         limits = "; ".join(published.limits(shown, text) for text in published.texts if _has(shown, text))
         notes.append(f"§ published with this suite (results/published), not run here{f': {limits}' if limits else ''}.")

@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 import pytest
@@ -133,21 +134,22 @@ def test_a_mix_is_named_as_llama_cpp_names_it(name: str, tmp_path: Path) -> None
     assert name == method.file_type.lower() + ("_imatrix" if method.importance else "")
 
 
-@pytest.mark.parametrize("name", PACKAGES)
-def test_a_package_pins_its_requirements_literally(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", FILES)
+def test_requirements_are_pinned_literally(name: str, tmp_path: Path) -> None:
     """A tuple of literal strings in the file, so that a reader and a tool see them without running anything."""
     method = load(name, tmp_path)
-    assert isinstance(method, Package)
-    call = next(node for node in ast.walk(ast.parse(FILES[name].read_text())) if _is_package_call(node))
-    [value] = [keyword.value for keyword in call.keywords if keyword.arg == "requirements"]
-    assert ast.literal_eval(value) == method.requirements
-    assert method.requirements
+    call = next(node for node in ast.walk(ast.parse(FILES[name].read_text())) if _registers(node))
+    values = [ast.literal_eval(keyword.value) for keyword in call.keywords if keyword.arg == "requirements"]
+    assert values in ([method.requirements], [] if not method.requirements else None)
     assert all(PIN.fullmatch(requirement) for requirement in method.requirements)
-    assert set(method.bits) <= set(range(2, 9))
+    if isinstance(method, Package):
+        assert method.requirements
+        assert set(method.bits) <= set(range(2, 9))
 
 
-def _is_package_call(node: ast.AST) -> bool:
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Package"
+def _registers(node: ast.AST) -> TypeGuard[ast.Call]:
+    kinds = ("Quantizer", "Allocator", "Package", "Mix")
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in kinds
 
 
 @pytest.mark.parametrize("name", PACKAGES)
@@ -173,21 +175,6 @@ def test_packages_that_share_an_environment_have_the_same_requirements() -> None
             assert isinstance(method, Package)
             shared.setdefault(method.env_name, set()).add(method.requirements)
     assert all(len(found) == 1 for found in shared.values()), shared
-
-
-def test_every_environment_has_a_conda_file_with_its_pins() -> None:
-    """workflow/envs/NAME.yml, for those who use conda."""
-    import yaml
-
-    files = {path.stem: path for path in (FOLDER.parent / "workflow" / "envs").glob("*.yml")}
-    for name in PACKAGES:
-        if name in TEMPLATES:
-            continue
-        method = load_method(FILES[name])
-        assert isinstance(method, Package)
-        assert method.env_name in files, f"{name}: write workflow/envs/{method.env_name}.yml"
-        listed = yaml.safe_load(files[method.env_name].read_text())["dependencies"][-1]["pip"]
-        assert set(method.requirements) <= set(listed), name
 
 
 def test_a_file_name_hides_no_module_of_python() -> None:

@@ -47,12 +47,15 @@ def test_it_does_not_hide_its_package(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_the_conda_file_pins_the_same(name: str) -> None:
+def test_a_conda_file_pins_the_same_where_there_is_one(name: str) -> None:
+    """workflow/envs/NAME.yml is for those who use conda; the workflow needs the method's file alone."""
     method = load_method(FILES[name])
     assert isinstance(method, Package)
-    environment = yaml.safe_load((REPO / "workflow" / "envs" / f"{method.env_name}.yml").read_text())
-    lines = next(part["pip"] for part in environment["dependencies"] if isinstance(part, dict))
-    assert sorted(lines) == sorted(method.requirements)
+    file = REPO / "workflow" / "envs" / f"{method.env_name}.yml"
+    if file.is_file():
+        parts = yaml.safe_load(file.read_text())["dependencies"]
+        lines = next(part["pip"] for part in parts if isinstance(part, dict))
+        assert sorted(line for line in lines if not line.startswith("-c ")) == sorted(method.requirements)
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -95,6 +95,17 @@ def test_rows_windows_and_items(tmp_path):
     assert len(tables["transfer"]) == 0
 
 
+def test_a_packages_row_names_what_the_package_ran_with_beside_what_scored_it(tmp_path):
+    """The package's environment is another: its torch and transformers are not the evaluator's."""
+    files = [metrics_file(tmp_path, name, 0.2) for name in ("autogptq_gptq", "gptq")]
+    own = key("autogptq_gptq") | {"failed": "no linears here"}  # so that no widths are looked for
+    meta = write(tmp_path / "meta.json", own | {"package_versions": {"torch": "1", "auto-gptq": "0.7.1"}})
+    collect(metrics=files, rows=[meta], out=tmp_path / "records")
+    rows = read_all(tmp_path / "records")["records"].set_index("method")
+    assert rows.loc["autogptq_gptq", "versions"] == "numpy=1 package:auto-gptq=0.7.1 package:torch=1 torch=2"
+    assert rows.loc["gptq", "versions"] == "numpy=1 torch=2"
+
+
 def test_widths_of_what_was_written_and_of_what_was_not_chosen(model, tmp_path):
     linears = list_linears(read_config(model))
     bits = {linear.name: 4 for linear in linears}

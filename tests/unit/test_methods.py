@@ -48,6 +48,7 @@ def test_discover_leaves_underscores_out(tmp_path: Path) -> None:
         ("mine.py", GOOD.replace('"rtn"', '"rnt"'), "quantizer 'rnt' is unknown"),
         ("mine.py", GOOD.replace("params=Mine", "params=dict"), "must be a pydantic model class"),
         ("mine.py", GOOD.replace('fold="none"', 'fold="../none"'), "fold '../none' may hold"),
+        ("mine.py", GOOD.replace("params=Mine", 'params=Mine, requirements=("a",)'), "requirement 'a' is not pinned"),
         ("Mine.py", GOOD.replace('name="mine"', 'name="Mine"'), "the name 'Mine' may hold"),
     ],
 )
@@ -74,7 +75,7 @@ def test_a_package_is_a_method_without_a_fold(tmp_path: Path) -> None:
     ("old", "new", "said"),
     [
         ('("a==1.0",)', "()", "a package needs requirements"),
-        ('("a==1.0",)', '"a==1.0"', "a package needs requirements"),
+        ('("a==1.0",)', '"a==1.0"', "requirements should be a tuple"),
         ('("a==1.0",)', '("a>=1.0",)', "requirement 'a>=1.0' is not pinned"),
         ('("a==1.0",)', '("a",)', "requirement 'a' is not pinned"),
         ('("a==1.0",)', '("a==1.0",), bits=(1,)', "should be widths from 2 to 8"),

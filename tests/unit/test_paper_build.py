@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,21 @@ def test_only_the_named_figure_is_drawn(made: Path, tmp_path: Path) -> None:
 )
 def test_the_paper_reads_on_with_less(tmp_path: Path, options: dict) -> None:
     assert build(make(tmp_path, **options)).stat().st_size > 50_000
+
+
+def test_numbers_of_other_papers_stand_beside_the_papers_own_models_alone(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The embedded study prints none; one of Llama-2-7B all of them, QuIP#, SqueezeLLM and OmniQuant among them."""
+    quoted = {"quoted", "quoted_quip", "quoted_ggml", "quoted_tasks"}
+    assert not quoted & set(json.loads((made / "tables" / "index.json").read_text()))
+    monkeypatch.setattr(Study, "is_paper_model", staticmethod(lambda model: True))
+    folder = shutil.copytree(made, tmp_path / "paper")
+    tables_main(["--records", str(folder / "records"), "--out", str(folder / "tables")])
+    assert quoted <= set(json.loads((folder / "tables" / "index.json").read_text()))
+    printed = "".join((folder / "tables" / f"{name}.md").read_text() for name in quoted)
+    assert all(name in printed for name in ("QuIP#", "SqueezeLLM", "OmniQuant"))
+    assert build(folder).stat().st_size > build(made).stat().st_size
 
 
 def test_absent_tables_draw_a_sentence(tmp_path: Path) -> None:

@@ -70,6 +70,26 @@ def test_published_rows_are_marked_and_only_fill_gaps(studies: tuple[Study, Stud
     assert lines(packages, packages) == lines(packages)  # what was run here needs no published row
 
 
+def test_methods_that_were_skipped_keep_their_rows_and_move_nothing(
+    studies: tuple[Study, Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quantizer and an allocator with a reason not to run: a dagger and the reason in the table, nothing else."""
+    monkeypatch.setattr(intervals, "DRAWS", 40)  # the intervals themselves are looked at elsewhere
+    plain, skipped = studies[0], Study.read(write_records(tmp_path, skipped=True))
+    table = main_table(skipped, SOURCE)
+    groups = {row.cells["method"]: row.group for row in table.rows}
+    assert (groups["gpu_only ‡"], groups["lacks ‡"]) == ("uniform 4.0", "mixed 3.65")
+    assert {"gpu_only ‡: it needs a GPU.", "lacks ‡: it needs a GPU."} <= set(table.footnotes)
+    claims = read_claims_file(CLAIMS_FILE)
+    assert judge_all(skipped, claims) == judge_all(plain, claims)
+    tables = [{table.name: table for table in all_tables(study)} for study in (plain, skipped)]
+    for name in (f"paired_{SOURCE}", "transfer", "cost", f"ledger_{SOURCE}"):
+        assert tables[0][name] == tables[1][name], name
+    legends = [[text.get_text() for text in pareto(study).legends[0].get_texts()] for study in (plain, skipped)]
+    assert legends[0] == legends[1]
+    assert document(skipped)["values"]["rows"] != document(plain)["values"]["rows"]
+
+
 def test_everything_else_goes_on_and_no_verdict_moves(
     studies: tuple[Study, Study], monkeypatch: pytest.MonkeyPatch
 ) -> None:

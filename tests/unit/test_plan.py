@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from ramp.methods import load_method
 from ramp.validation import read
 from tests.plans import REPO, plan_of
-from workflow.scripts.plan import PlanError, Row, bits
+from workflow.scripts.plan import Plan, PlanError, Row, bits
 
 
 def test_rows_of_the_embedded_study_are_those_that_the_readme_shows() -> None:
@@ -60,13 +66,17 @@ def test_full_depth_has_all_seeds_where_chance_plays_a_part() -> None:
     assert exhaustive.task_rows == exhaustive.source_rows == plan.source_rows
 
 
-def test_packages_have_rows_in_full_depth_at_the_widths_that_they_can_give() -> None:
+def test_packages_have_rows_in_full_depth_at_every_width_and_no_environment_for_one_that_they_have_not() -> None:
     quick, full = (
         plan_of("config.yaml", depth=depth, external=["gptqmodel_gptq", "gptqmodel_awq"]) for depth in ("quick", "full")
     )
     assert not [row for row in quick.rows if quick.is_package(row.name)]
     rows = [row for row in full.rows if full.is_package(row.name)]
-    assert {row.short for row in rows} == {"gptqmodel_gptq-b3", "gptqmodel_gptq-b4", "gptqmodel_awq-b4"}
+    names = ("gptqmodel_gptq", "gptqmodel_awq")
+    assert {row.short for row in rows} == {f"{name}-b{width}" for name in names for width in (3, 4)}
+    needed = {(name, width): full.environment_of(name, width) for name in names for width in ("3", "4")}
+    assert full.methods["gptqmodel_awq"].bits == (4,)
+    assert needed == dict.fromkeys(needed, "gptqmodel") | {("gptqmodel_awq", "3"): None}
     assert {(row.model, row.seed) for row in rows} == {("smollm2-135m", 0)}
     assert quick.external_rows == rows  # what `baselines_external` makes at any depth
     assert list(full.environments) == ["gptqmodel"]
@@ -177,3 +187,56 @@ def test_the_allocation_behind_a_row() -> None:
 def test_names_of_rows() -> None:
     assert [bits(value) for value in (4.0, 3.65, 3)] == ["4", "3.65", "3"]
     assert Row("m", "ramp", "3.65", 1).name == "ramp-b3.65-s1"
+
+
+def unable_plan(tmp_path: Path, text: str, **change: Any) -> Plan:
+    """The smoke study with one more method, ``mine``."""
+    (tmp_path / "mine.py").write_text(text, encoding="utf-8")
+    plan = plan_of("smoke.yaml", **change)
+    return replace(plan, methods={**plan.methods, "mine": load_method(tmp_path / "mine.py")})
+
+
+QUANTIZER = """
+from ramp.methods import Quantizer, RtnParams
+
+METHOD = Quantizer(name="mine", title="Mine", source="here", fold="awq", quantizer="rtn", params=RtnParams, MORE)
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ('skip=lambda: "it needs a GPU"', "it needs a GPU"),
+        ('requirements=("no-such-package==1.0",)', "it needs no-such-package==1.0: pip install no-such-package==1.0"),
+        ('requirements=("numpy==0.1",)', "it needs numpy==0.1: pip install numpy==0.1"),
+    ],
+)
+def test_a_method_that_cannot_run_here_keeps_its_rows_and_asks_for_nothing(
+    tmp_path: Path, more: str, reason: str
+) -> None:
+    plan = unable_plan(tmp_path, QUANTIZER.replace("MORE", more))
+    assert plan.unable == {"mine": reason}
+    assert plan.is_unable("mine-b4-s0")
+    assert not plan.is_unable("rtn-b4-s0")
+
+
+def test_an_allocator_that_cannot_run_here_leaves_its_rows_and_the_league_without_it(tmp_path: Path) -> None:
+    """Its policy's rows on targets have the same reason; no allocation, export or league run is asked for."""
+    able = plan_of("smoke.yaml")
+    learner = replace(able.methods["ramp"], skip=lambda: "it needs a GPU")  # type: ignore[type-var]  # no Mix or such
+    plan = replace(able, methods={**able.methods, "ramp": learner})
+    assert plan.unable == {"ramp": "it needs a GPU", "ramp_transfer": "it needs a GPU"}
+    assert plan.rows == able.rows
+    assert able.allocation_files("R", "tiny-llama-s", "ramp-b3.65-s0")
+    assert plan.allocation_files("R", "tiny-llama-s", "ramp-b3.65-s0") == []
+    assert plan.allocation_files("R", "tiny-mistral", "ramp_transfer-b3.65-s0") == []
+    assert able.halo_rows
+    assert plan.halo_rows == []
+    assert {run.allocator for run in able.league.runs} == {"knapsack", "random_search", "ramp"}
+    assert {run.allocator for run in plan.league.runs} == {"knapsack", "random_search"}
+    assert plan.league.optimum.methods == able.league.optimum.methods == ["knapsack", "random_search"]
+
+
+def test_requirements_that_are_there_are_no_reason(tmp_path: Path) -> None:
+    here = f'requirements=("numpy=={version("numpy")}", "torch=={version("torch").partition("+")[0]}")'
+    assert unable_plan(tmp_path, QUANTIZER.replace("MORE", here)).unable == {}

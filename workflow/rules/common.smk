@@ -104,7 +104,9 @@ def any_of(names):
 
 
 def check_machine():
-    """What has to be there before the first job; told in one sentence."""
+    """What has to be there before the first job, told in one sentence; and what the study goes on without."""
+    for name, reason in PLAN.unable.items():
+        print(f"warning: method '{name}' cannot run here: {reason}; its rows say so (‡)", file=sys.stderr)
     try:
         preflight(STUDY, PLAN.registry, jobs_run_here=workflow.local_exec)
     except PreflightError as error:

@@ -193,3 +193,38 @@ rule tasks_scored:
         "lease python -m ramp.harness --row-dir $(dirname {input.meta}) --model-dir $(dirname {input.model})"
         " --tasks-dir {params.folder} --tasks {params.names} --limit {params.limit} --out {output.scores}"
         " --threads {threads} --device {params.device} --dtype {params.dtype} > {log} 2>&1"
+
+
+# A method that cannot run here costs its own rows, which then say why; everything else goes on.
+ruleorder: skipped > quantize
+ruleorder: skipped > evaluate
+
+
+rule skipped:
+    """The row of a method with a reason not to run here: its key and the reason, no model and no scores."""
+    input:
+        code=sources("ramp/skipped_row.py"),
+    output:
+        meta="<results>/quantized/{model}/{method}-b{budget}-s{seed}/meta.json",
+        metrics="<results>/metrics/{model}/{method}-b{budget}-s{seed}.json",
+    log:
+        "<logs>/skipped/{model}/{method}-b{budget}-s{seed}.log",
+    wildcard_constraints:
+        method=any_of(PLAN.unable),
+    localrule: True
+    conda:
+        "../envs/main.yml"
+    params:
+        study=STUDY.study,
+        reason=reason_of,
+        kind=row_kind,
+        fold=row_fold,
+        group_size=row_group_size,
+        track=STUDY.track,
+    message:
+        "{wildcards.method} cannot run here: {params.reason}"
+    shell:
+        "python -m ramp.skipped_row --study {params.study} --model {wildcards.model} --method {wildcards.method}"
+        " --budget {wildcards.budget} --seed {wildcards.seed} --fold {params.fold} --group-size {params.group_size}"
+        " --track {params.track} --kind '{params.kind}' --reason {params.reason} --out {output.meta}"
+        " --metrics {output.metrics} > {log} 2>&1"

@@ -127,9 +127,9 @@ def package_sources(wildcards):
 
 
 def environment_file(wildcards):
-    """The record of a package's environment; none where the method says that it cannot run here."""
-    method = PLAN.methods[wildcards.method]
-    return [] if method.skip() else f"{ENVS}/{method.env_name}/environment.json"
+    """The record of a package's environment; none where the method cannot run here or has not the width."""
+    environment = PLAN.environment_of(wildcards.method, wildcards.budget)
+    return f"{ENVS}/{environment}/environment.json" if environment else []
 
 
 def environment_option(wildcards, input):
@@ -139,6 +139,22 @@ def environment_option(wildcards, input):
 def requirements_of(wildcards):
     """What an environment is made of."""
     return PLAN.environments[wildcards.environment]
+
+
+def constraints_of(wildcards):
+    """The committed versions of everything in an environment; none for one that nobody has frozen yet."""
+    file = BASE / "workflow" / "envs" / f"{wildcards.environment}.constraints.txt"
+    return file if file.is_file() else None
+
+
+def constraints_option(wildcards):
+    file = constraints_of(wildcards)
+    return f"--constraints {local(file.relative_to(BASE))}" if file else ""
+
+
+def constraints_digest(wildcards):
+    file = constraints_of(wildcards)
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:12] if file else ""
 
 
 def external_paths(pattern):
@@ -158,6 +174,25 @@ def width_option(wildcards, input):
     if input.allocation:
         return f"--allocation {input.allocation}"
     return f"--bits {wildcards.budget} --params {method_parameters(wildcards)}"
+
+
+def reason_of(wildcards):
+    """Why a method has no numbers here, quoted for the shell."""
+    return shlex.quote(PLAN.unable[wildcards.method])
+
+
+def row_group_size(wildcards):
+    """Group size of a uniform row: its method's own, where it has one."""
+    return getattr(PLAN.methods.get(wildcards.method), "group_size", None) or STUDY.group_size
+
+
+def row_fold(wildcards):
+    return PLAN.fold_of(wildcards.method, wildcards.budget)
+
+
+def row_kind(wildcards):
+    """How the records call a row that cannot be made: uniform, or mixed by an allocator that was not asked."""
+    return "not run" if wildcards.method in {*PLAN.allocators, PLAN.transferred} else "uniform"
 
 
 def policy_file(wildcards):
@@ -182,8 +217,8 @@ def row_weights(wildcards):
     model, row = wildcards.model, wildcards.row
     if row.startswith(("float-b", "released-b")) or PLAN.is_mix(row):  # a mix's file lies in the row's folder
         return []
-    if PLAN.is_package(row):
-        return []  # a package that did not run leaves none, so no rule can promise them
+    if PLAN.is_package(row) or PLAN.is_unable(row):
+        return []  # what did not run leaves none, and of a package no rule can promise them
     if row.endswith(GGML):
         return f"{R}/halo/{model}/{row.removesuffix(GGML)}.gguf"
     return f"{R}/quantized/{model}/{row}/model.safetensors"

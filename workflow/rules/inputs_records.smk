@@ -12,7 +12,7 @@ def row_paths(pattern):
 def mixed_paths(pattern, searched=False):
     """A file of every mixed row; with ``searched`` only of those that come from a search of their own."""
     methods = set(PLAN.allocators) if searched else {*PLAN.allocators, PLAN.transferred}
-    rows = [row for row in PLAN.rows if row.method in methods]
+    rows = [row for row in PLAN.rows if row.method in methods - set(PLAN.unable)]
     return [f"{R}/{pattern}".format(model=r.model, method=r.method, budget=r.budget, seed=r.seed) for r in rows]
 
 
@@ -23,7 +23,8 @@ def score_paths():
 
 def fold_paths(model):
     """All folds of a model that the study's methods use."""
-    names = {PLAN.fold_of(row.method) for row in PLAN.rows if row.model == model and row.method not in BARE_ROWS}
+    bare = {*BARE_ROWS, *PLAN.unable}
+    names = {PLAN.fold_of(row.method) for row in PLAN.rows if row.model == model and row.method not in bare}
     return [f"{R}/folds/{model}/{fold}.safetensors" for fold in sorted(names - {"none"})]
 
 
@@ -162,6 +163,14 @@ def checked_methods():
     found = discover(BASE / "baselines")
     names = [STUDY.baseline] if STUDY.baseline else [*found]
     return sources(*[f"baselines/{found[name].name}" for name in names])
+
+
+def made_environments():
+    """Environments of the checked packages that are there; the check makes none."""
+    found = discover(BASE / "baselines")
+    names = [name for name in package_files(found) if STUDY.baseline in (None, name)]
+    files = [f"{ENVS}/{load_method(found[name]).env_name}/environment.json" for name in names]
+    return [before_update(file) for file in dict.fromkeys(files) if Path(file).is_file()]
 
 
 def checked_names(wildcards):

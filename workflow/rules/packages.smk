@@ -3,7 +3,10 @@
 
 
 rule environment:
-    """A venv with a package's pinned requirements. An installation that fails is recorded: delete the folder to retry."""
+    """A venv with a package's pinned requirements, and the committed versions of what they need in turn.
+
+    An installation that fails is recorded: delete the folder to retry.
+    """
     output:
         record="<envs>/{environment}/environment.json",
     log:
@@ -16,10 +19,14 @@ rule environment:
         downloads=1,
     params:
         requirements=requirements_of,
+        constraints=constraints_option,
+        # by their content: a venv that holds them already is kept, whatever the file's date
+        pinned=constraints_digest,
     message:
         "installing {wildcards.environment}: {params.requirements}"
     shell:
-        "python -m ramp.package_env --requirements {params.requirements} --out {output.record} > {log} 2>&1"
+        "python -m ramp.package_env --requirements {params.requirements} {params.constraints} --out {output.record}"
+        " > {log} 2>&1"
 
 
 rule package:

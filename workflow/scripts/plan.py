@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ramp.config import Fold, Study
-from ramp.methods import OWN_FOLD, Allocator, Method, Mix, Package, Quantizer, own_fold
+from ramp.methods import OWN_FOLD, Allocator, Method, Mix, Package, Quantizer, own_fold, reason_not_to_run
 from ramp.records import nearest
 from ramp.registry import Registry
 from workflow.scripts.plan_folds import FoldPlan, fold_methods
@@ -81,14 +81,26 @@ class Plan:
         return [self.study.source, *self.study.targets]
 
     @cached_property
+    def unable(self) -> dict[str, str]:
+        """Quantizers and allocators that cannot run here, each with its reason; other kinds tell in their own stage."""
+        ours = {name: each for name, each in self.methods.items() if isinstance(each, Quantizer | Allocator)}
+        found = {name: reason for name, method in ours.items() if (reason := reason_not_to_run(method))}
+        learner = self.study.transfer.method
+        return found | ({self.transferred: found[learner]} if learner in found else {})
+
+    def is_unable(self, row: str) -> bool:
+        """Whether the row of this name has a reason instead of numbers."""
+        return self._method_in(row) in self.unable
+
+    @cached_property
     def league(self) -> LeaguePlan:
         """The league's runs, and the models and methods that only it has."""
-        return LeaguePlan(self.study, self.methods, self.registry)
+        return LeaguePlan(self.study, self.methods, self.registry, frozenset(self.unable))
 
     @cached_property
     def folds(self) -> FoldPlan:
         """The rows of the folds' ablation."""
-        return FoldPlan(self.study, self.methods)
+        return FoldPlan(self.study, self.methods, frozenset(self.unable))
 
     @property
     def all_models(self) -> list[str]:
@@ -133,14 +145,9 @@ class Plan:
         return rows + (self.package_rows(self.study.external) if self.study.runs_packages else [])
 
     def package_rows(self, names: Iterable[str]) -> list[Row]:
-        """Uniform rows of packages on the source model, at the widths that they can give."""
-        rows = []
-        for name in names:
-            method = self.methods[name]
-            assert isinstance(method, Package)  # asked of packages only
-            widths = [width for width in self.study.uniform_bits if width in method.bits]
-            rows += [Row(self.study.source, name, bits(width), self.seeds(name)[0]) for width in widths]
-        return rows
+        """Uniform rows of packages on the source model: a row at a width that its package has not will say so."""
+        source, widths = self.study.source, self.study.uniform_bits
+        return [Row(source, name, bits(width), self.seeds(name)[0]) for name in names for width in widths]
 
     def budgets(self, method: str) -> list[float]:
         """Widths of a uniform method, budgets of an allocator, on the source model."""
@@ -157,8 +164,7 @@ class Plan:
 
     def is_mix(self, row: str) -> bool:
         """Whether the row of this name is a static mix."""
-        match = ROW.fullmatch(row)
-        return match is not None and match["method"] in self.mixes
+        return self._method_in(row) in self.mixes
 
     @cached_property
     def mix_rows(self) -> list[Row]:
@@ -180,7 +186,7 @@ class Plan:
                         f"(known: {', '.join(sorted(known))})"
                     )
                 found.append((known[name], track))
-        return found
+        return [(row, track) for row, track in found if row.method not in self.unable]
 
     @cached_property
     def external_rows(self) -> list[Row]:
@@ -210,7 +216,7 @@ class Plan:
     @property
     def halo_rows(self) -> list[Row]:
         """Rows of the source model that are exported to GGUF: first seed, every budget."""
-        wanted = set(self.study.halo.methods)
+        wanted = set(self.study.halo.methods) - set(self.unable)
         return [row for row in self.source_rows if row.method in wanted and row.seed == self.study.limits.seeds[0]]
 
     @property
@@ -260,14 +266,18 @@ class Plan:
     def _registered(self, method: str) -> str:
         return self.study.transfer.method if method == self.transferred else method
 
+    @staticmethod
+    def _method_in(row: str) -> str:
+        match = ROW.fullmatch(row)
+        return match["method"] if match else ""
+
     def method_file(self, method: str) -> str:
         """The file that registers a method, relative to the project."""
         return f"baselines/{self._registered(method)}.py"
 
     def is_package(self, row: str) -> bool:
         """Whether a row (``{method}-b{bits}-s{seed}``) comes from a package."""
-        match = ROW.fullmatch(row)
-        return match is not None and match.group("method") in self.packages
+        return self._method_in(row) in self.packages
 
     def allocation_files(self, results: str, model: str, row: str) -> list[str]:
         """The allocation behind a row (with or without the ggml ending): one file for mixed rows, none for others."""
@@ -275,7 +285,7 @@ class Plan:
         if match is None:
             raise PlanError(f"'{row}' is no row: use {{method}}-b{{bits}}-s{{seed}}")
         method, budget, seed = match.group("method", "budget", "seed")
-        if method not in self.allocators and method != self.transferred:
+        if method in self.unable or (method not in self.allocators and method != self.transferred):
             return []
         return [f"{results}/allocations/{model}/{method}/{budget}/{seed}.json"]
 
@@ -283,6 +293,12 @@ class Plan:
     def packages(self) -> list[str]:
         """Uniform methods of other people's packages."""
         return [name for name, method in self.methods.items() if isinstance(method, Package)]
+
+    def environment_of(self, method: str, budget: str) -> str | None:
+        """The environment that a package's row needs; None where its reason not to run is known without one."""
+        package = self.methods[method]
+        assert isinstance(package, Package)  # asked of packages only
+        return package.env_name if float(budget) in package.bits and not package.skip() else None
 
     @cached_property
     def environments(self) -> dict[str, tuple[str, ...]]:

@@ -45,6 +45,7 @@ class FoldPlan:
 
     study: Study
     methods: Mapping[str, Method]
+    unable: frozenset[str] = frozenset()  # methods that cannot run here: the ablation goes on without them
 
     @property
     def section(self) -> FoldAblation | None:
@@ -71,9 +72,13 @@ class FoldPlan:
                 file = self.file_of(fold, bits)
                 if fold != "none":
                     found[FoldRun(model, fold, file, FLOAT, 16)] = None
-                for method in self.section.methods if self.section else []:
+                for method in self._able():
                     found[FoldRun(model, fold, file, method, bits)] = None
         return list(found)
+
+    def _able(self) -> list[str]:
+        named = self.section.methods if self.section else []
+        return [name for name in named if base_of(self.study, name) not in self.unable]
 
     def _folds_and_bits(self) -> list[tuple[str, int]]:
         return [(fold, bits) for fold in self.section.folds for bits in self.section.bits] if self.section else []

@@ -77,6 +77,7 @@ class LeaguePlan:
     study: Study
     methods: Mapping[str, Method]
     registry: Registry
+    unable: frozenset[str] = frozenset()  # methods that cannot run here: the league goes on without them
 
     def check(self) -> None:
         """Raise ``LeagueError`` or ``MethodError`` for what only loaded methods can tell."""
@@ -153,6 +154,10 @@ class LeaguePlan:
                 found[run] = name
         return found
 
+    def able(self, names: Iterable[str]) -> list[str]:
+        """The allocators among ``names`` that can run here."""
+        return [name for name in names if base_of(self.study, name) not in self.unable]
+
     @property
     def runs(self) -> list[LeagueRun]:
         """Every run, in the order of the configuration."""
@@ -162,7 +167,7 @@ class LeaguePlan:
         return [
             LeagueRun(model, name, f"{budget:g}", grid.checkpoints[-1], seed)
             for model in grid.models
-            for name in grid.methods
+            for name in self.able(grid.methods)
             for budget in grid.budgets
             for seed in (grid.seeds[:1] if base_of(self.study, name) in self.study.deterministic else grid.seeds)
         ]
@@ -206,4 +211,4 @@ class LeaguePlan:
         """The exact optimum's section; ``LeagueError`` where the study has none."""
         if self.study.optimum is None:
             raise LeagueError("the configuration has no section 'optimum': add one (config/league.yaml has an example)")
-        return self.study.optimum
+        return self.study.optimum.model_copy(update={"methods": self.able(self.study.optimum.methods)})

@@ -1,0 +1,112 @@
+"""What an environment of a package holds, down to the last distribution: constraints, kept venvs, frozen files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ramp import package_env
+from ramp.files import read_json, write_json
+from ramp.methods import Package, discover, load_method
+from ramp.package_env import fits, pins
+from workflow.scripts import freeze_environments
+from workflow.scripts.freeze_environments import FreezeError, constraints_text
+
+REPO = Path(__file__).resolve().parents[2]
+ENVS = REPO / "workflow" / "envs"
+FROZEN = sorted(path.name.removesuffix(".constraints.txt") for path in ENVS.glob("*.constraints.txt"))
+HELD = ["Foo_Bar==1.0+cpu", "numpy==2.4.6", "pydantic==2.14.3", "safetensors==0.8.0"]
+
+
+def packages() -> dict[str, tuple[str, ...]]:
+    """Environment -> requirements, of the packages in baselines/."""
+    files = [path for path in discover(REPO / "baselines").values() if "METHOD = Package(" in path.read_text()]
+    methods = [method for method in map(load_method, files) if isinstance(method, Package)]
+    return {method.env_name: method.requirements for method in methods}
+
+
+@pytest.mark.parametrize("name", FROZEN)
+def test_an_environment_is_frozen_to_the_last_distribution_and_installs_elsewhere(name: str) -> None:
+    """The committed file holds the requirements and many more, no local version, no folder and no address."""
+    requirements = packages()[name]  # no file is left of an environment that no method has
+    lines = [line for line in (ENVS / f"{name}.constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    assert all(freeze_environments.PIN.fullmatch(line) and "+" not in line for line in lines)
+    assert pins(requirements).items() <= pins(lines).items()
+    assert len(lines) > 2 * len(requirements)
+    listed = yaml.safe_load((ENVS / f"{name}.yml").read_text())["dependencies"][-1]["pip"]
+    assert listed[0] == f"-c {name}.constraints.txt"
+    assert set(listed[1:]) == set(requirements)
+
+
+def test_the_environments_that_come_with_the_project_are_frozen() -> None:
+    """A package that somebody adds need not be: its one file is enough."""
+    assert set(FROZEN) >= {"autoawq", "autogptq", "autoround", "gptqmodel", "hqq", "llmcompressor"}
+
+
+@pytest.mark.parametrize(
+    ("requirements", "constraints", "same"),
+    [
+        (["foo-bar==1.0"], ["# a comment==3", "numpy==2.4.6", "elsewhere==9"], True),
+        (["foo.bar[extra]==1.0"], [], True),
+        (["foo-bar==1.1"], [], False),
+        (["foo-bar==1.0"], ["numpy==2.4.5"], False),
+        (["foo-bar==1.0", "absent==1"], [], False),
+    ],
+)
+def test_an_installation_fits_or_does_not(requirements: list[str], constraints: list[str], same: bool) -> None:
+    assert fits(HELD, requirements, constraints) is same
+    assert not fits([line for line in HELD if "numpy" not in line], requirements, constraints)
+
+
+def test_a_venv_that_holds_the_pins_is_kept_and_another_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[list[str]] = []
+
+    def fake(line: list[str]) -> str:
+        calls.append(line)
+        return "\n".join(HELD) if "freeze" in line else ""
+
+    monkeypatch.setattr(package_env, "command", fake)
+    constraints, out = tmp_path / "mine.constraints.txt", tmp_path / "mine" / "environment.json"
+    (tmp_path / "mine" / "bin").mkdir(parents=True)
+    (tmp_path / "mine" / "bin" / "python").touch()
+    constraints.write_text("numpy==2.4.6\n")
+    line = ["--requirements", "foo-bar==1.0", "--constraints", str(constraints), "--out", str(out)]
+    assert package_env.main(line) == 0
+    assert read_json(out)["ok"]
+    assert read_json(out)["freeze"] == HELD
+    assert not [call for call in calls if "install" in call]
+    constraints.write_text("numpy==2.4.7\n")
+    assert package_env.main(line) == 0
+    [install] = [call for call in calls if "install" in call]
+    assert install[install.index("--constraint") + 1] == str(constraints)
+    assert "foo-bar==1.0" in install
+
+
+def record(**change: Any) -> dict[str, Any]:
+    return {"ok": True, "reason": "", "requirements": ["b==1"], "freeze": ["b==1+cpu", "A==2"]} | change
+
+
+def test_constraints_are_what_the_environment_holds() -> None:
+    text = constraints_text("mine", record())
+    assert text.splitlines()[-2:] == ["A==2", "b==1"]
+    assert "pip install -c workflow/envs/mine.constraints.txt b==1" in text
+    with pytest.raises(FreezeError, match="holds 'b @ file:///x', which no index has"):
+        constraints_text("mine", record(freeze=["b @ file:///x"]))
+    with pytest.raises(FreezeError, match="was not made"):
+        constraints_text("mine", record(ok=False, reason="no wheel"))
+
+
+def test_the_command_writes_both_files_and_leaves_a_written_conda_file_alone(tmp_path: Path) -> None:
+    write_json(tmp_path / "mine" / "environment.json", record())
+    line = [str(tmp_path / "mine" / "environment.json"), "--out", str(tmp_path)]
+    assert freeze_environments.main(line) == 0
+    assert yaml.safe_load((tmp_path / "mine.yml").read_text())["dependencies"][-1]["pip"][-1] == "b==1"
+    (tmp_path / "mine.yml").write_text("# by hand\n")
+    assert freeze_environments.main(line) == 0
+    assert (tmp_path / "mine.yml").read_text() == "# by hand\n"
+    assert "A==2" in (tmp_path / "mine.constraints.txt").read_text()
