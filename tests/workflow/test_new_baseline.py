@@ -48,6 +48,31 @@ def test_a_quantizer_arrives_in_table_and_figure(study: Path) -> None:
     assert (study / figure).read_bytes() != before
 
 
+SKIPPED = '"""Cannot run here."""\nfrom ramp.methods import Quantizer, RtnParams\n\nMETHOD = Quantizer(name="mine", '
+SKIPPED += 'title="Mine", source="here", fold="awq", quantizer="rtn", params=RtnParams, MORE)\n'
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ('skip=lambda: "it needs a GPU"', "it needs a GPU"),
+        ('requirements=("no-such-thing==1",)', "it needs no-such-thing==1: pip install no-such-thing==1"),
+    ],
+)
+def test_a_method_that_cannot_run_here_is_a_row_with_its_reason(study: Path, more: str, reason: str) -> None:
+    (study / "baselines" / "mine.py").write_text(SKIPPED.replace("MORE", more))
+    methods = "methods=[rtn,awq_gptq,knapsack,random_search,ramp,mine]"
+    plan = snakemake(study, "records", "tables", "-n", *SETTINGS, "--config", methods).plan
+    assert plan["skipped"] == 1
+    assert not {"quantize", "evaluate", "fold"} & set(plan)
+    done = snakemake(study, "records", "tables", *SETTINGS, "--config", methods, timeout=300)
+    assert done.status == 0, done.text
+    assert f"method 'mine' cannot run here: {reason}" in done.text
+    table = main_table(study)
+    assert "| mine ‡ |" in table
+    assert f"mine ‡: {reason}." in table
+
+
 def with_packages(study: Path) -> None:
     """Two packages: the template, and one that fails; this interpreter stands in for their environment."""
     text = (study / "baselines" / "_template_package.py").read_text()
