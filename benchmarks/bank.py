@@ -17,8 +17,6 @@ from pathlib import Path
 from benchmarks.measure import Piece, Sample, alternate, command_line, median, parser, row, timed
 from ramp import cli
 
-OPTIONS = ("tokens", "length", "widths", "group_size", "repeats", "threads")
-
 
 def packed_bits_bytes(d_out: int, d_in: int, bits: int, group_size: int) -> float:
     """Codes, float16 scales and zero-points of one linear without any padding, in bytes."""
@@ -62,7 +60,7 @@ def measure(args: argparse.Namespace) -> Piece:
     def per_minute(samples: Sequence[Sample]) -> float:
         return 60 * entries / median(samples)
 
-    command = command_line("benchmarks.bank", args, OPTIONS)
+    command = command_line("benchmarks.bank", args)
     what = f"bank of {args.model_dir.name}, {len(linears)} linears at {len(args.widths)} widths"
     piece = Piece("benchmarks", detail={"declared_bytes": declared, "entries": entries})
     piece.keep("build", whole, single)
@@ -74,8 +72,8 @@ def measure(args: argparse.Namespace) -> Piece:
     return piece
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+def arguments() -> argparse.ArgumentParser:
+    """The module's options."""
     options = parser("Speed and bytes of the bank.", repeats=3)
     options.add_argument("--model-dir", type=Path, required=True, help="Hugging Face checkpoint folder")
     options.add_argument("--text", type=Path, required=True, help="calibration documents, JSON lines")
@@ -83,7 +81,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--length", type=int, default=512, help="tokens per window")
     options.add_argument("--widths", type=int, nargs="+", default=[3, 4, 5, 6], help="the menu")
     options.add_argument("--group-size", type=int, default=128, help="weights that share one scale")
-    args = options.parse_args(argv)
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring."""
+    args = arguments().parse_args(argv)
     cli.set_threads(args.threads)
     measure(args).write(args.out)
     return 0

@@ -22,7 +22,6 @@ from benchmarks.shapes import SIZES, BlockShape, write_checkpoint
 from ramp import cli
 
 LAYERS = 2
-OPTIONS = ("windows", "length", "bits", "group_size", "repeats", "threads")
 
 
 def weights_of(shape: BlockShape) -> int:
@@ -54,7 +53,7 @@ def measure(args: argparse.Namespace, sizes: dict[str, BlockShape]) -> Piece:
             sample, peak = one(shape, args)
             times[name].append(sample)
             peaks[name].append(peak)
-    command = command_line("benchmarks.growth", args, OPTIONS)
+    command = command_line("benchmarks.growth", args)
     piece = Piece("benchmarks")
     smallest, *others = sizes
     base_time, base_peak = median(times[smallest]), sorted(peaks[smallest])[len(peaks[smallest]) // 2]
@@ -73,14 +72,19 @@ def measure(args: argparse.Namespace, sizes: dict[str, BlockShape]) -> Piece:
     return piece
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+def arguments() -> argparse.ArgumentParser:
+    """The module's options."""
     options = parser("Growth of time and memory over four sizes.", repeats=3)
     options.add_argument("--windows", type=int, default=8, help="calibration windows")
     options.add_argument("--length", type=int, default=128, help="tokens per window")
     options.add_argument("--bits", type=int, default=4, help="width")
     options.add_argument("--group-size", type=int, default=128, help="weights that share one scale")
-    args = options.parse_args(argv)
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring."""
+    args = arguments().parse_args(argv)
     cli.set_threads(args.threads)
     measure(args, SIZES).write(args.out)
     return 0

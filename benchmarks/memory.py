@@ -30,7 +30,6 @@ from ramp import cli
 LIMIT_BYTES = 6 << 30
 """The aim: 6 GiB of host memory."""
 
-OPTIONS = ("blocks", "windows", "length", "bits", "group_size", "threads")
 
 SAMPLE_S = 0.02
 """Pause between two looks at RssAnon; the peak of the whole resident set needs none, the kernel keeps it."""
@@ -118,7 +117,7 @@ def measure(args: argparse.Namespace, shape: BlockShape) -> Piece:
         out = Path(temporary) / "out"
         out.mkdir()
         found = in_own_process(model_dir, args, out)
-    command = command_line("benchmarks.memory", args, OPTIONS)
+    command = command_line("benchmarks.memory", args)
     what = f"GPTQ of a {size / 1e9:.1f} GB model from disk, first {found['blocks']} of {shape.layers} blocks"
     whole = found["cpu_s"] * shape.layers / found["blocks"]
     piece = Piece("benchmarks", detail={**found, "model_bytes": size})
@@ -135,8 +134,8 @@ def measure(args: argparse.Namespace, shape: BlockShape) -> Piece:
     return piece
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+def arguments() -> argparse.ArgumentParser:
+    """The module's options."""
     options = parser("Memory of quantizing a 7B from disk.", repeats=None)
     options.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where the model is written")
     options.add_argument("--blocks", type=int, default=3, help="blocks that are quantized")
@@ -145,7 +144,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--bits", type=int, default=4, help="width")
     options.add_argument("--group-size", type=int, default=128, help="weights that share one scale")
     options.add_argument("--inner", type=Path, help=argparse.SUPPRESS)
-    args = options.parse_args(argv)
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring."""
+    args = arguments().parse_args(argv)
     cli.set_threads(args.threads)
     if args.inner:
         found = quantize(
