@@ -4,7 +4,8 @@
 
 The bank holds every linear at every width of the menu, quantized once. Its speed is compared with what the same linears
 cost one by one: a quantization of the whole model per width, with the Hessians collected anew each time. Its bytes are
-compared with the packed bits themselves, codes, scales and zero-points, counted from the shapes alone.
+compared with the packed bits themselves, codes, scales and zero-points, counted from the shapes alone. Built on the
+processor unless ``--device`` names a GPU, whose speed is then one by the clock.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.measure import Piece, Sample, alternate, command_line, median, parser, row, timed
+from benchmarks.measure import Piece, Sample, alternate, clock, command_line, median, parser, row, timed
 from ramp import cli
 
 
@@ -28,18 +29,18 @@ def measure(args: argparse.Namespace) -> Piece:
     """The whole bank against one bank per width, by turns."""
     from ramp.bank import INDEX, WEIGHTS, Bank, build_bank
     from ramp.calibration import calibration_windows
-    from ramp.models import list_linears, read_config
+    from ramp.models import list_linears, pick_device, read_config
     from ramp.sizes import group_size_for
 
     windows = calibration_windows(args.model_dir, args.text, tokens=args.tokens, length=args.length)
-    linears = list_linears(read_config(args.model_dir))
+    linears, device = list_linears(read_config(args.model_dir)), pick_device(args.device)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
 
         def build(name: str, widths: Sequence[int]) -> None:
             build_bank(
                 args.model_dir, windows, folder / name, fold={}, fold_name="none", quantizer="gptq", widths=widths,
-                group_size=args.group_size, device="cpu",
+                group_size=args.group_size, device=device,
             )  # fmt: skip
 
         def singly() -> None:
@@ -57,15 +58,18 @@ def measure(args: argparse.Namespace) -> Piece:
     )  # fmt: skip
     entries = len(linears) * len(args.widths)
 
+    key, unit = clock(device.type)
+    minute = f"{unit.removesuffix('s')}minute"
+
     def per_minute(samples: Sequence[Sample]) -> float:
-        return 60 * entries / median(samples)
+        return 60 * entries / median(samples, key)
 
     command = command_line("benchmarks.bank", args)
     what = f"bank of {args.model_dir.name}, {len(linears)} linears at {len(args.widths)} widths"
-    piece = Piece("benchmarks", detail={"declared_bytes": declared, "entries": entries})
+    piece = Piece("benchmarks", detail={"declared_bytes": declared, "entries": entries, "device": device.type})
     piece.keep("build", whole, single)
     piece.rows = [
-        row(f"{what}: entries a processor minute; reference: one width at a time", per_minute(whole),
+        row(f"{what}: entries a {minute}; reference: one width at a time", per_minute(whole),
             per_minute(single), "entries/min", command, "more is better"),
         row(f"{what}: bytes on disk; reference: sum of packed bits", on_disk, packed, "bytes", command),
     ]  # fmt: skip
@@ -75,6 +79,7 @@ def measure(args: argparse.Namespace) -> Piece:
 def arguments() -> argparse.ArgumentParser:
     """The module's options."""
     options = parser("Speed and bytes of the bank.", repeats=3)
+    options.set_defaults(device="cpu")
     options.add_argument("--model-dir", type=Path, required=True, help="Hugging Face checkpoint folder")
     options.add_argument("--text", type=Path, required=True, help="calibration documents, JSON lines")
     options.add_argument("--tokens", type=int, default=4096, help="calibration tokens in all")

@@ -116,6 +116,11 @@ class Piece:
         write_json(path, {"table": self.table, "rows": self.rows, "detail": detail})
 
 
+def clock(device: str) -> tuple[str, str]:
+    """(field of ``Sample``, its unit) that a device's work is read by: a GPU's is in no process's processor time."""
+    return ("cpu_s", "processor s") if device == "cpu" else ("wall_s", "s")
+
+
 def peak_bytes(field_name: str = "VmHWM") -> int:
     """A field of this process's /proc/self/status in bytes: VmHWM (peak resident set), RssAnon (memory of its own)."""
     for line in Path("/proc/self/status").read_text().splitlines():

@@ -176,6 +176,16 @@ def test_ours_quantizes_a_whole_model(model_dir: Path, method: str) -> None:
     assert made.sample.cpu_s > 0
 
 
+def test_scales_are_searched_on_the_grid_that_is_rounded_to(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ramp.folding
+
+    search, seen = ramp.folding.search_folds, []
+    monkeypatch.setattr(ramp.folding, "search_folds", lambda *a, **k: seen.append(k["sym"]) or search(*a, **k))
+    for sym in (True, False):
+        quantize_ours("awq", model_dir, windows(2, 16), 4, 32, {"sym": sym})
+    assert seen == [True, False]
+
+
 def test_a_sum_that_is_one_linear_says_so() -> None:
     said = spread("linears", [9.0, 2.0, 1.0], [8.0, 1.0, 1.0])
     assert said == ("geometric mean of the ratios over 3 linears 1.310, median 1.125; the largest has 80 % of the sum")
@@ -209,7 +219,15 @@ def test_exponent() -> None:
 def test_memory_is_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
     shape = BlockShape(hidden=128, intermediate=256, heads=2, kv_heads=2, layers=4, vocab=64)
     args = SimpleNamespace(
-        folder=tmp_path / "scratch", blocks=2, windows=2, length=32, bits=4, group_size=64, threads=1, seed=0
+        folder=tmp_path / "scratch",
+        blocks=2,
+        windows=2,
+        length=32,
+        bits=4,
+        group_size=64,
+        threads=1,
+        seed=0,
+        device="cpu",
     )
     piece = memory.measure(args, shape)
     assert piece.detail["blocks"] == 2
