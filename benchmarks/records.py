@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.causes import explained
 from benchmarks.measure import BenchmarkError
 from benchmarks.plan import PIECES, Planned
 from ramp import cli
@@ -63,7 +64,9 @@ def target_command(name: str, results: str, configfiles: Sequence[str]) -> str:
 def gather(
     table: str, pieces: Sequence[Path], results: str = "results", configfiles: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
-    """The rows of all pieces, with commands that make them again; the study's folder and configuration files in them.
+    """The rows of all pieces, with commands that make them again and, of parity, known causes in their notes.
+
+    ``results`` and ``configfiles`` are those of the study that the commands are to start.
 
     Raises:
         BenchmarkError: a file is no piece of this table, or was measured otherwise than the plan's of its name.
@@ -78,7 +81,7 @@ def gather(
             if planned is not None:
                 check_planned(path, row["command"], planned)
                 row = {**row, "command": target_command(path.stem, results, configfiles)}
-            rows.append(row)
+            rows.append(explained(row) if table == "parity" else row)
     return rows
 
 

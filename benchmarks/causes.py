@@ -1,0 +1,34 @@
+"""What is known of parity rows at equal settings that lie more than 2 % above the package: their named causes.
+
+A cause is found by experiments beside the comparison, which docs/decisions.md tells ("Parity on SmolLM2"), and stands
+here by what it is about. ``benchmarks.records`` sets it behind the note of a row that needs one; a row within the limit
+gets none, so that a cause goes when the difference does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+LIMIT = 1.02
+"""Error or KL of ours over the package's: more wants a cause."""
+
+MARK = "cause: "
+"""What a cause begins with in a note."""
+
+CAUSES: dict[tuple[str, str, str, int, bool], str] = {}
+"""(model, method, package, bits, symmetric) -> cause."""
+
+
+def wants_cause(row: Mapping[str, Any]) -> bool:
+    """Whether a row at equal settings has an error or a KL more than 2 % above the package's."""
+    found = [row.get(key) for key in ("ratio", "error_ratio")]
+    return row["settings"] == "equal" and any(ratio is not None and ratio > LIMIT for ratio in found)
+
+
+def explained(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with its cause in the note, where it wants one and one is known."""
+    key = (row["model"], row["method"], row["reference"].partition(" ")[0], int(row["bits"]), bool(row["symmetric"]))
+    if not wants_cause(row) or key not in CAUSES:
+        return row
+    return {**row, "note": "; ".join(part for part in (row.get("note"), MARK + CAUSES[key]) if part)}
