@@ -6,15 +6,21 @@ import importlib
 import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from benchmarks import causes
+from benchmarks.causes import CAUSES, LIMIT, MARK, explained, wants_cause
 from benchmarks.measure import BenchmarkError, Piece, command_line, row
 from benchmarks.plan import PIECES, pieces_of
 from benchmarks.records import gather, options_of
 from benchmarks.records import main as records_main
+from paper.values import PARITY_LIMIT
 from ramp.records import RecordsError, read_table
+
+PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
 
 PLAN_FILES = {
     "model": "results/models/m", "text": "results/texts/calibration.jsonl", "heldout": "results/texts/heldout.jsonl",
@@ -91,13 +97,42 @@ def test_a_piece_that_the_target_would_not_make_again_is_refused(tmp_path: Path)
 @pytest.mark.parametrize("table", ["benchmarks", "parity"])
 def test_published_commands_are_targets_of_the_plan(table: str) -> None:
     """No two of them for rows of one key, no path of a machine; that Snakemake plans them is tested in workflow/."""
-    root = Path(__file__).resolve().parents[2]
-    frame = read_table(root / "results" / "published" / f"{table}.csv")
+    frame = read_table(PUBLISHED / f"{table}.csv")
     known = {f"snakemake --cores all results/compared/{name}.json" for name in pieces_of(table)}
     assert set(frame["command"]) <= known
     if table == "parity":
         assert frame.groupby("command")["method"].nunique().max() == 1
         assert frame.groupby("command")["reference"].nunique().max() == 1
+
+
+def parity_row(**other: Any) -> dict[str, Any]:
+    """A row of parity.csv that wants no cause."""
+    return {
+        "method": "gptq", "reference": "gptqmodel 7.6.0", "model": "m", "bits": 3, "symmetric": True,
+        "settings": "equal", "ratio": 1.0, "error_ratio": 1.0, "note": "seen",
+    } | other  # fmt: skip
+
+
+def test_a_cause_stands_behind_a_row_that_wants_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(causes, "CAUSES", {("m", "gptq", "gptqmodel", 3, True): "its grids"})
+    assert explained(parity_row(ratio=1.03))["note"] == "seen; cause: its grids"
+    assert explained(parity_row(error_ratio=1.03, note=""))["note"] == "cause: its grids"
+    for other in ({}, {"ratio": 1.02, "error_ratio": 0.5}, {"ratio": 2.0, "settings": "damping 0.05"},
+                  {"ratio": 2.0, "bits": 4}, {"ratio": None, "error_ratio": None}):  # fmt: skip
+        assert explained(parity_row(**other))["note"] == "seen"
+    assert PARITY_LIMIT == LIMIT
+
+
+def test_published_parity_is_within_two_per_cent_or_names_its_cause() -> None:
+    """And no cause is kept of a difference that is gone."""
+    rows = read_table(PUBLISHED / "parity.csv").to_dict("records")
+    equal = [each for each in rows if each["settings"] == "equal"]
+    assert {each["method"] for each in equal} == {"gptq", "awq"}
+    for each in equal:
+        measured = each["ratio"] > 0 and each["error_ratio"] > 0
+        assert measured or each["note"], each
+        assert wants_cause(each) == (MARK in each["note"]), each
+    assert sum(MARK in each["note"] for each in equal) == len(CAUSES)
 
 
 def test_the_plan_names_modules_and_files_that_exist() -> None:
