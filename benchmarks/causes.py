@@ -17,8 +17,8 @@ MARK = "cause: "
 """What a cause begins with in a note."""
 
 FIRST_TOKENS = (
-    "the first token of each window, whose massive activation a few blocks make and take away, carries the difference; "
-    "on all other tokens the package's steps and ours are level"
+    "the first token of each window, whose massive activation a few blocks make and take away; the scales of block "
+    "28's MLP, searched by its whole output as the package does, bring the error within 2 % and hardly move the KL"
 )
 ONE_LINEAR = (
     "chance of one rounding: layers.28.mlp.down_proj, a third of the sum, loses or gains the difference when the "

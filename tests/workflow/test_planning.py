@@ -93,6 +93,14 @@ def test_published_comparisons_are_planned_by_their_own_commands(bare: Path) -> 
     assert done.plan["comparison"] == len(targets) == len(commands)
 
 
+def test_another_studys_table_of_comparisons_names_its_configuration(bare: Path) -> None:
+    """So that its commands start that study; ``local`` names the file as seen from the working directory."""
+    table = "results/smoke/records/parity.csv"
+    done = snakemake(bare, "-n", "-p", table, "--configfile", "config/smoke.yaml")
+    assert done.status == 0, done.text
+    assert "--results results/smoke --configfiles config/smoke.yaml --out" in done.text
+
+
 def test_a_league_is_planned_run_by_run_and_without_the_study(bare: Path) -> None:
     """One search per run, however many checkpoints; nothing of the study's own rows."""
     done = snakemake(bare, "-n", "league", "--configfile", "config/league.yaml")
