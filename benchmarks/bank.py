@@ -4,7 +4,8 @@
 
 The bank holds every linear at every width of the menu, quantized once. Its speed is compared with what the same linears
 cost one by one: a quantization of the whole model per width, with the Hessians collected anew each time. Its bytes are
-compared with the packed bits themselves, codes, scales and zero-points, counted from the shapes alone.
+compared with the packed bits themselves, codes, scales and zero-points, counted from the shapes alone. Built on the
+processor unless ``--device`` names a GPU, whose speed is then one by the clock.
 """
 
 from __future__ import annotations
@@ -14,10 +15,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.measure import Piece, Sample, alternate, command_line, median, parser, row, timed
+from benchmarks.measure import Piece, Sample, alternate, clock, command_line, median, parser, row, timed
 from ramp import cli
-
-OPTIONS = ("tokens", "length", "widths", "group_size", "repeats", "threads")
 
 
 def packed_bits_bytes(d_out: int, d_in: int, bits: int, group_size: int) -> float:
@@ -30,18 +29,18 @@ def measure(args: argparse.Namespace) -> Piece:
     """The whole bank against one bank per width, by turns."""
     from ramp.bank import INDEX, WEIGHTS, Bank, build_bank
     from ramp.calibration import calibration_windows
-    from ramp.models import list_linears, read_config
+    from ramp.models import list_linears, pick_device, read_config
     from ramp.sizes import group_size_for
 
     windows = calibration_windows(args.model_dir, args.text, tokens=args.tokens, length=args.length)
-    linears = list_linears(read_config(args.model_dir))
+    linears, device = list_linears(read_config(args.model_dir)), pick_device(args.device)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
 
         def build(name: str, widths: Sequence[int]) -> None:
             build_bank(
                 args.model_dir, windows, folder / name, fold={}, fold_name="none", quantizer="gptq", widths=widths,
-                group_size=args.group_size, device="cpu",
+                group_size=args.group_size, device=device,
             )  # fmt: skip
 
         def singly() -> None:
@@ -59,31 +58,40 @@ def measure(args: argparse.Namespace) -> Piece:
     )  # fmt: skip
     entries = len(linears) * len(args.widths)
 
-    def per_minute(samples: Sequence[Sample]) -> float:
-        return 60 * entries / median(samples)
+    key, unit = clock(device.type)
+    minute = f"{unit.removesuffix('s')}minute"
 
-    command = command_line("benchmarks.bank", args, OPTIONS)
+    def per_minute(samples: Sequence[Sample]) -> float:
+        return 60 * entries / median(samples, key)
+
+    command = command_line("benchmarks.bank", args)
     what = f"bank of {args.model_dir.name}, {len(linears)} linears at {len(args.widths)} widths"
-    piece = Piece("benchmarks", detail={"declared_bytes": declared, "entries": entries})
+    piece = Piece("benchmarks", detail={"declared_bytes": declared, "entries": entries, "device": device.type})
     piece.keep("build", whole, single)
     piece.rows = [
-        row(f"{what}: entries a processor minute; reference: one width at a time", per_minute(whole),
+        row(f"{what}: entries a {minute}; reference: one width at a time", per_minute(whole),
             per_minute(single), "entries/min", command, "more is better"),
         row(f"{what}: bytes on disk; reference: sum of packed bits", on_disk, packed, "bytes", command),
     ]  # fmt: skip
     return piece
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+def arguments() -> argparse.ArgumentParser:
+    """The module's options."""
     options = parser("Speed and bytes of the bank.", repeats=3)
+    options.set_defaults(device="cpu")
     options.add_argument("--model-dir", type=Path, required=True, help="Hugging Face checkpoint folder")
     options.add_argument("--text", type=Path, required=True, help="calibration documents, JSON lines")
     options.add_argument("--tokens", type=int, default=4096, help="calibration tokens in all")
     options.add_argument("--length", type=int, default=512, help="tokens per window")
     options.add_argument("--widths", type=int, nargs="+", default=[3, 4, 5, 6], help="the menu")
     options.add_argument("--group-size", type=int, default=128, help="weights that share one scale")
-    args = options.parse_args(argv)
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring."""
+    args = arguments().parse_args(argv)
     cli.set_threads(args.threads)
     measure(args).write(args.out)
     return 0

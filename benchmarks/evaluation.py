@@ -37,9 +37,6 @@ from ramp.models import load_tokenizer, pick_device, pick_dtype, read_config
 from ramp.prefix import PrefixScorer, block_names
 
 SHAPES = {**SIZES, "7B": LLAMA_7B}
-OPTIONS = (
-    "model_dir", "shape", "bank", "tokens", "length", "widths", "group_size", "evals", "threads", "device", "dtype"
-)  # fmt: skip
 
 EQUAL = 5e-4
 """Relative difference up to which two scores count as equal to three digits."""
@@ -172,7 +169,7 @@ def measure(args: argparse.Namespace, subject: Subject) -> Piece:
     ours(base)  # known, as an incumbent is
     changes = list(single_changes(subject.bank, base, args.evals))
     cases["one linear changed"] = by_turns(ours, naive, changes)
-    command = command_line("benchmarks.evaluation", args, OPTIONS)
+    command = command_line("benchmarks.evaluation", args)
     minute = "processor minute" if key == "cpu_s" else "minute"
     what = f"evaluations of {subject.name}, {subject.windows.numel()} tokens, {str(dtype).removeprefix('torch.')}"
     beside = "; reference: naive float32 loop" if naive else ""
@@ -214,8 +211,8 @@ def subject_of(args: argparse.Namespace, scratch: Path) -> Subject:
     return Subject(name, model_dir, fold, Bank(args.bank or scratch / "bank"), windows)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+def arguments() -> argparse.ArgumentParser:
+    """The module's options."""
     options = parser("Evaluations of allocations a minute, beside the naive loop.", repeats=None)
     options.add_argument("--model-dir", type=Path, help="Hugging Face checkpoint folder")
     options.add_argument("--text", type=Path, help="documents to score on, JSON lines")
@@ -229,6 +226,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--group-size", type=int, default=128, help="weights that share one scale, likewise")
     options.add_argument("--evals", type=int, default=6, help="evaluations of each kind and side, by turns")
     options.add_argument("--resident-bytes", type=int, default=4 << 30, help="memory for de-quantized weights")
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring."""
+    options = arguments()
     args = options.parse_args(argv)
     if not args.shape and (args.model_dir is None or args.text is None):
         options.error("give --model-dir and --text, or --shape")

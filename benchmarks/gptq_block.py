@@ -25,11 +25,6 @@ from benchmarks.reference import Reference
 from benchmarks.shapes import BlockShape, site_inputs
 from ramp import cli
 
-OPTIONS = (
-    "hidden", "intermediate", "heads", "tokens", "length", "bits", "group_size", "damping", "act_order", "repeats",
-    "threads",
-)  # fmt: skip
-
 
 def hessian_of(x: Tensor, length: int) -> Tensor:
     """X^T X / n as ``ramp.block_visit`` sums it: float32 [d_in, d_in], window by window."""
@@ -138,7 +133,7 @@ def measure(args: argparse.Namespace, reference: Reference) -> Piece:
                 (partial(ours, x, weights, args), partial(theirs, reference, folder, args)),
                 (mine, other), args.repeats, partial(error_of, weights=weights, hessian=hessian),
             )  # fmt: skip
-    command = command_line("benchmarks.gptq_block", args, OPTIONS)
+    command = command_line("benchmarks.gptq_block", args)
     order = "act-order" if args.act_order else "columns in order"
     title = (
         f"GPTQ of a decoder block {args.hidden}/{args.intermediate}, {args.tokens} tokens, {args.bits} bits, {order}"
@@ -152,8 +147,8 @@ def measure(args: argparse.Namespace, reference: Reference) -> Piece:
     return piece
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+def arguments() -> argparse.ArgumentParser:
+    """The module's options."""
     options = parser("GPTQ of one decoder block, ours beside gptqmodel.", reference="gptqmodel")
     options.add_argument("--hidden", type=int, default=4096, help="hidden size")
     options.add_argument("--intermediate", type=int, default=11008, help="intermediate size")
@@ -164,7 +159,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--group-size", type=int, default=128, help="weights that share one scale")
     options.add_argument("--damping", type=float, default=0.01, help="share of the mean diagonal that is added")
     options.add_argument("--act-order", action="store_true", help="columns by falling diagonal, static groups")
-    args = options.parse_args(argv)
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring."""
+    args = arguments().parse_args(argv)
     cli.set_threads(args.threads)
     with Reference(args.reference_python, args.threads, args.out.with_suffix(".log")) as reference:
         measure(args, reference).write(args.out, reference.versions)

@@ -16,13 +16,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.measure import Piece, Sample, command_line, median, parser, row
+from benchmarks.measure import Piece, Sample, clock, command_line, median, parser, row
 from benchmarks.memory import in_own_process
 from benchmarks.shapes import SIZES, BlockShape, write_checkpoint
 from ramp import cli
 
 LAYERS = 2
-OPTIONS = ("windows", "length", "bits", "group_size", "repeats", "threads")
 
 
 def weights_of(shape: BlockShape) -> int:
@@ -54,16 +53,18 @@ def measure(args: argparse.Namespace, sizes: dict[str, BlockShape]) -> Piece:
             sample, peak = one(shape, args)
             times[name].append(sample)
             peaks[name].append(peak)
-    command = command_line("benchmarks.growth", args, OPTIONS)
+    command = command_line("benchmarks.growth", args)
     piece = Piece("benchmarks")
     smallest, *others = sizes
-    base_time, base_peak = median(times[smallest]), sorted(peaks[smallest])[len(peaks[smallest]) // 2]
+    base_peak = sorted(peaks[smallest])[len(peaks[smallest]) // 2]
+    key, unit = clock(args.device)
+    base_time = median(times[smallest], key)
     for name in others:
         share = weights_of(sizes[name]) / weights_of(sizes[smallest])
-        time_s, peak = median(times[name]), sorted(peaks[name])[len(peaks[name]) // 2]
+        time_s, peak = median(times[name], key), sorted(peaks[name])[len(peaks[name]) // 2]
         note = f"{share:.0f} times the weights: their power {exponent(time_s / base_time, share):.2f}"
         what = f"GPTQ of a block of {name} weights beside one of {smallest}"
-        piece.rows.append(row(f"{what}: time", time_s, base_time, "processor s", command, note))
+        piece.rows.append(row(f"{what}: time", time_s, base_time, unit, command, note))
         note = f"{share:.0f} times the weights; the process with its libraries included"
         piece.rows.append(row(f"{what}: peak resident memory", peak, base_peak, "bytes", command, note))
     piece.detail = {
@@ -73,14 +74,20 @@ def measure(args: argparse.Namespace, sizes: dict[str, BlockShape]) -> Piece:
     return piece
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+def arguments() -> argparse.ArgumentParser:
+    """The module's options."""
     options = parser("Growth of time and memory over four sizes.", repeats=3)
+    options.set_defaults(device="cpu")
     options.add_argument("--windows", type=int, default=8, help="calibration windows")
     options.add_argument("--length", type=int, default=128, help="tokens per window")
     options.add_argument("--bits", type=int, default=4, help="width")
     options.add_argument("--group-size", type=int, default=128, help="weights that share one scale")
-    args = options.parse_args(argv)
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring."""
+    args = arguments().parse_args(argv)
     cli.set_threads(args.threads)
     measure(args, SIZES).write(args.out)
     return 0

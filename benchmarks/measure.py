@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import json
 import platform
 import shlex
 import statistics
@@ -115,6 +116,11 @@ class Piece:
         write_json(path, {"table": self.table, "rows": self.rows, "detail": detail})
 
 
+def clock(device: str) -> tuple[str, str]:
+    """(field of ``Sample``, its unit) that a device's work is read by: a GPU's is in no process's processor time."""
+    return ("cpu_s", "processor s") if device == "cpu" else ("wall_s", "s")
+
+
 def peak_bytes(field_name: str = "VmHWM") -> int:
     """A field of this process's /proc/self/status in bytes: VmHWM (peak resident set), RssAnon (memory of its own)."""
     for line in Path("/proc/self/status").read_text().splitlines():
@@ -137,15 +143,25 @@ def parser(description: str, *, repeats: int | None = 3, reference: str | None =
     return made
 
 
-def command_line(module: str, args: argparse.Namespace, keys: Sequence[str]) -> str:
-    """How to measure it again: the module and the options that shape the result, without paths of this machine."""
+def command_line(module: str, args: argparse.Namespace) -> str:
+    """The command as ``module``'s own parser reads it again, defaults spelled out, files as seen from where it ran.
+
+    ``benchmarks.records`` replaces it by the Snakemake target for pieces of the plan, which makes what it needs too.
+    """
     words = ["python", "-m", module]
-    for key in keys:
-        value = getattr(args, key)
+    for key, value in vars(args).items():
         if value is None or value is False:
             continue
         words.append(f"--{key.replace('_', '-')}")
         if value is not True:
-            several = value if isinstance(value, (list, tuple)) else [value]
-            words += [each.name if isinstance(each, Path) else str(each) for each in several]
+            words += [spelled(each) for each in (value if isinstance(value, (list, tuple)) else [value])]
     return shlex.join(words)
+
+
+def spelled(value: Any) -> str:
+    """One value of an option as a word; files below the working directory are relative to it."""
+    if isinstance(value, Mapping):
+        return json.dumps(value, sort_keys=True)
+    if isinstance(value, Path) and value.is_relative_to(Path.cwd()):
+        return str(value.relative_to(Path.cwd()))
+    return str(value)

@@ -29,7 +29,6 @@ from benchmarks.shapes import LLAMA_7B, SIZES, write_checkpoint
 from ramp import cli
 
 BLOCKS = {**SIZES, "7B": LLAMA_7B}
-OPTIONS = ("method", "block_of", "tokens", "length", "bits", "group_size", "grid", "repeats", "threads")
 
 
 def windows_of(args: argparse.Namespace) -> Tensor:
@@ -73,7 +72,7 @@ def measure(args: argparse.Namespace, package: Package, model_dir: Path, what: s
     samples = alternate(ours, theirs, args.repeats)
     kind = MEASURES[args.method]
     errors = [sum(reconstruction(kind, model_dir, windows, last[side].state)) for side in ("ours", "theirs")]
-    command = command_line("benchmarks.model", args, OPTIONS)
+    command = command_line("benchmarks.model", args)
     title = f"{args.method.upper()} of {what}, {args.bits} bits, {windows.numel()} tokens, against {package.title}"
     piece = Piece("benchmarks")
     piece.keep("times", *samples)
@@ -85,8 +84,8 @@ def measure(args: argparse.Namespace, package: Package, model_dir: Path, what: s
     return piece
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+def arguments() -> argparse.ArgumentParser:
+    """The module's options."""
     options = parser("A whole model, ours beside a package.", repeats=1, reference="the package")
     options.add_argument("--method", choices=list(MEASURES), required=True, help="our method")
     options.add_argument("--package", type=Path, required=True, help="file in baselines/ that runs the package")
@@ -98,6 +97,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--bits", type=int, default=4, help="width")
     options.add_argument("--group-size", type=int, default=128, help="weights that share one scale")
     options.add_argument("--grid", choices=("asym", "sym"), default="asym", help="grid")
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring."""
+    options = arguments()
     args = options.parse_args(argv)
     if not args.block_of and (args.model_dir is None or args.text is None):
         options.error("give --model-dir and --text, or --block-of")

@@ -45,11 +45,6 @@ EQUAL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 """Parameters of (ours, the package) beside the grid, by method. Groups lie in memory order on both sides."""
 
-OPTIONS = (
-    "method", "tokens", "length", "heldout_windows", "heldout_length", "bits", "group_size", "grids", "settings",
-    "our_params", "package_params", "threads",
-)  # fmt: skip
-
 
 def reconstruction(measure: str, model_dir: Path, windows: Tensor, state: Mapping[str, Tensor]) -> list[float]:
     """The error of ``benchmarks.distance`` of every linear or block, in forward order; their sum is a row's error."""
@@ -77,7 +72,7 @@ def row_of(args: argparse.Namespace, package: Package, bits: int, group_size: in
     return {
         "method": args.method, "reference": package.title, "model": args.model_dir.name, "bits": bits,
         "group_size": group_size, "symmetric": grid == "sym", "settings": args.settings,
-        "error_measure": MEASURES[args.method], "command": command_line("benchmarks.parity", args, OPTIONS),
+        "error_measure": MEASURES[args.method], "command": command_line("benchmarks.parity", args),
     }  # fmt: skip
 
 
@@ -164,8 +159,8 @@ def parameters(text: str) -> dict[str, Any]:
     return found
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+def arguments() -> argparse.ArgumentParser:
+    """The module's options."""
     options = parser("Our quantizer beside a package's.", repeats=None, reference="the package")
     options.add_argument("--method", choices=list(MEASURES), required=True, help="our method")
     options.add_argument("--package", type=Path, required=True, help="file in baselines/ that runs the package")
@@ -182,7 +177,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--settings", default="equal", help="what the rows are called; equal: both sides set alike")
     options.add_argument("--our-params", type=str, default="{}", help="JSON: our parameters, set otherwise")
     options.add_argument("--package-params", type=str, default="{}", help="JSON: the package's, set otherwise")
-    args = options.parse_args(argv)
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring."""
+    args = arguments().parse_args(argv)
     cli.set_threads(args.threads)
     package = Package.read(args.package, args.reference_python)
     args.our_params, args.package_params = parameters(args.our_params), parameters(args.package_params)

@@ -59,6 +59,15 @@ PIECES: dict[str, Planned] = {
     "awq_block_48m": Planned(
         "model", "benchmarks", "--method awq --block-of 48M --tokens 2048 --grid sym", package=AWQ, model=True
     ),
+    # Few tokens, estimated from the piece above: our search costs the same whatever their number (8.7 times the
+    # products, 500 s), the package's clip search grows with them up to 512 (4.2 times the weights: 1,600 s there)
+    "awq_block_7b": Planned(
+        "model",
+        "benchmarks",
+        "--method awq --block-of 7B --tokens 256 --length 128 --grid sym",
+        package=AWQ,
+        model=True,
+    ),
     "gptq_model": Planned("model", "benchmarks", "--method gptq", package=GPTQ, model=True),
     # gptqmodel's AWQ has one group size for all linears: 64 is the largest that divides every row of SmolLM2
     "awq_model": Planned("model", "benchmarks", "--method awq --tokens 2048 --group-size 64", package=AWQ, model=True),

@@ -1,6 +1,11 @@
 """JSON pieces of benchmarks and parity as one table of the records.
 
-    python -m benchmarks.records --table benchmarks --pieces FILE.json ... --out R/records/benchmarks.csv
+    python -m benchmarks.records --table benchmarks --pieces R/compared/NAME.json ... --out R/records/benchmarks.csv
+
+A piece that carries the name of one in ``benchmarks/plan.py`` gets that one's Snakemake target as its command,
+whatever folder it lies in: the target makes model, texts and environment too, which the module's own command line takes
+as given. A piece that was measured with other options than the plan's is refused, for the target would not make it
+again. Other pieces keep the command that they were made with.
 
 Two pieces that hold one row are an error, told by ``ramp.records``, as is a piece of another table.
 """
@@ -8,11 +13,14 @@ Two pieces that hold one row are an error, told by ``ramp.records``, as is a pie
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.causes import explained
 from benchmarks.measure import BenchmarkError
+from benchmarks.plan import PIECES, Planned
 from ramp import cli
 from ramp.files import read_json
 from ramp.records import write_table
@@ -20,14 +28,60 @@ from ramp.records import write_table
 TABLES = ("benchmarks", "parity")
 
 
-def gather(table: str, pieces: Sequence[Path]) -> list[dict[str, Any]]:
-    """The rows of all pieces; ``BenchmarkError`` for a file that is no piece of this table."""
+def options_of(words: Sequence[str]) -> dict[str, list[str]]:
+    """Option -> its values, of the words of a command line."""
+    found: dict[str, list[str]] = {}
+    values: list[str] = []  # what stands before the first option is nobody's
+    for word in words:
+        if word.startswith("--"):
+            values = found.setdefault(word, [])
+        else:
+            values.append(word)
+    return found
+
+
+def check_planned(path: Path, command: str, planned: Planned) -> None:
+    """Raise ``BenchmarkError`` where ``command`` measured something else than the plan's piece of this name."""
+    words = shlex.split(command)
+    if f"benchmarks.{planned.module}" not in words:
+        raise BenchmarkError(f"{path} was made by '{command}', the plan makes it by benchmarks.{planned.module}")
+    measured = options_of(words)
+    for option, values in options_of(shlex.split(planned.options)).items():
+        if measured.get(option) != values:
+            there = " ".join([option, *measured[option]]) if option in measured else f"no {option}"
+            raise BenchmarkError(
+                f"{path} was measured with {there}, benchmarks/plan.py says {' '.join([option, *values])}: "
+                "measure it again, or give the piece a name of its own"
+            )
+
+
+def target_command(name: str, results: str, configfiles: Sequence[str]) -> str:
+    """What makes a piece of the plan; Snakemake's ``--configfile`` takes all words after it, so it stands last."""
+    files = ["--configfile", *configfiles] if configfiles else []
+    return shlex.join(["snakemake", "--cores", "all", f"{results}/compared/{name}.json", *files])
+
+
+def gather(
+    table: str, pieces: Sequence[Path], results: str = "results", configfiles: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """The rows of all pieces, with commands that make them again and, of parity, known causes in their notes.
+
+    ``results`` and ``configfiles`` are those of the study that the commands are to start.
+
+    Raises:
+        BenchmarkError: a file is no piece of this table, or was measured otherwise than the plan's of its name.
+    """
     rows: list[dict[str, Any]] = []
     for path in pieces:
         piece = read_json(path)
         if not isinstance(piece, dict) or piece.get("table") != table or not isinstance(piece.get("rows"), list):
             raise BenchmarkError(f"{path} is no piece of {table}: make it with one of python -m benchmarks.NAME")
-        rows += piece["rows"]
+        planned = PIECES.get(path.stem)
+        for row in piece["rows"]:
+            if planned is not None:
+                check_planned(path, row["command"], planned)
+                row = {**row, "command": target_command(path.stem, results, configfiles)}
+            rows.append(explained(row) if table == "parity" else row)
     return rows
 
 
@@ -36,9 +90,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Merge pieces into a table of the records.")
     parser.add_argument("--table", choices=TABLES, required=True, help="which table")
     parser.add_argument("--pieces", type=Path, nargs="+", required=True, help="JSON files of benchmarks")
+    parser.add_argument("--configfiles", nargs="*", default=[], help="the study's, where they are not the default one")
+    parser.add_argument("--results", default="results", help="the study's results folder, as its targets name it")
     parser.add_argument("--out", type=Path, required=True, help="CSV file to write")
     args = parser.parse_args(argv)
-    write_table(args.out, gather(args.table, args.pieces))
+    write_table(args.out, gather(args.table, args.pieces, args.results, args.configfiles))
     return 0
 
 

@@ -34,7 +34,8 @@ def processor_s() -> float:
 def quantize_ours(
     method: str, model_dir: Path, windows: Tensor, bits: int, group_size: int, params: Mapping[str, Any]
 ) -> Quantized:
-    """``gptq``: no fold, GPTQ. ``awq``: scales searched at this very width, then rounding with the clip search.
+    """``gptq``: no fold, GPTQ. ``awq``: scales searched at this very width on this very grid, then rounding with the
+    clip search.
 
     windows: int64 [count, length]. ``params`` are those of the method's file in baselines/. Sequential, with quantized
     predecessors, as every reported row.
@@ -51,7 +52,8 @@ def quantize_ours(
     cpu, wall = processor_s(), time.perf_counter()
     fold: dict[str, Tensor] = {}
     if registered.fold != "none":
-        fold, _ = search_folds(model_dir, windows, registered.fold, [bits], group_size, device="cpu")
+        sym = bool(getattr(given, "sym", False))
+        fold, _ = search_folds(model_dir, windows, registered.fold, [bits], group_size, device="cpu", sym=sym)
     state: dict[str, Tensor] = {}
     others = quantize_model(
         model_dir, windows, uniform(list_linears(read_config(model_dir)), bits), fold=fold,

@@ -36,7 +36,6 @@ BEST = 500.0
 """Largest return of CartPole-v1: one for each of its 500 steps."""
 EVALUATION_SEED = 10_000
 """Seed of the first greedy episode; the others count on from it."""
-OPTIONS = ("tasks", "seeds", "discrete_steps", "continuous_steps", "warmup", "episodes", "threads")
 
 Act = Callable[[np.ndarray], Any]
 """Observation -> greedy action, in the environment's own terms."""
@@ -217,7 +216,7 @@ def measure_continuous(args: argparse.Namespace, command: str, piece: Piece) -> 
 
 def measure(args: argparse.Namespace) -> Piece:
     """The tasks that were asked for."""
-    command = command_line("benchmarks.sac_reference", args, OPTIONS)
+    command = command_line("benchmarks.sac_reference", args)
     piece = Piece("benchmarks")
     if CARTPOLE in args.tasks:
         measure_discrete(args, command, piece)
@@ -226,8 +225,8 @@ def measure(args: argparse.Namespace) -> Piece:
     return piece
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+def arguments() -> argparse.ArgumentParser:
+    """The module's options."""
     options = parser("Our SAC on control tasks with known returns.", repeats=None)
     options.add_argument("--tasks", nargs="+", choices=(CARTPOLE, PENDULUM), default=[CARTPOLE, PENDULUM], help="which")
     options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of every learner")
@@ -235,7 +234,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--continuous-steps", type=int, default=12_000, help=f"steps of {PENDULUM}")
     options.add_argument("--warmup", type=int, default=100, help="uniform steps before the first update")
     options.add_argument("--episodes", type=int, default=20, help="greedy episodes per seed")
-    args = options.parse_args(argv)
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring."""
+    args = arguments().parse_args(argv)
     cli.set_threads(args.threads)
     measure(args).write(args.out, {name: version(name) for name in ("gymnasium", "stable-baselines3")})
     return 0

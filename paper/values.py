@@ -38,7 +38,7 @@ from ramp.widths import WHOLE_ROW, Width, make_menu, split
 PPL, KL, RATIO = Column("", "", digits=2), Column("", "", digits=4), Column("", "", digits=4)
 KL_DIFFERENCE = Column("", "", digits=4, signed=True)
 PARITY_LIMIT = 1.02
-"""KL of ours over the package's: more than 2 % above is a difference that wants a cause."""
+"""KL or error of ours over the package's: more than 2 % above is a difference that wants a cause."""
 
 EQUAL_SETTINGS = "equal"
 """Rows of parity.csv in which both sides were set alike; the others look for causes."""
@@ -270,22 +270,26 @@ def _outliers(study: Study) -> Items:
 
 
 def _parity(study: Study) -> Items:
-    """``parity.{pairs,within,best,worst}``: KL ratios of pairs at equal settings; ``within`` is at most 1.02.
-
-    ``parity.others`` counts the lines with other settings, where there are any.
-    """
+    """``parity.{pairs,within,within.kl,within.error}``: pairs at equal settings, and how many are at most 2 % above the
+    package in KL, in error, and in both; ``parity.{kl,error}.{best,worst}``: their ratios; ``parity.others``: rows with
+    other settings, absent without any."""
     frame = study.frame("parity")
     if frame is None:
         return
-    ratios = frame[frame["settings"] == EQUAL_SETTINGS]["ratio"].dropna().astype("float64")
-    if ratios.empty:
+    equal = frame["settings"] == EQUAL_SETTINGS
+    pairs = frame[equal].dropna(subset=["ratio", "error_ratio"])
+    if pairs.empty:
         return
-    yield "parity.pairs", plural(len(ratios), "pair")
-    if others := int((frame["settings"] != EQUAL_SETTINGS).sum()):
-        yield "parity.others", plural(others, "line")
-    yield "parity.within", str(int((ratios <= PARITY_LIMIT).sum()))
-    for key, ratio in (("best", ratios.min()), ("worst", ratios.max())):
-        yield f"parity.{key}", shown(float(ratio), Column("", "", digits=3))
+    ratios = {"kl": pairs["ratio"].astype("float64"), "error": pairs["error_ratio"].astype("float64")}
+    inside = {key: each <= PARITY_LIMIT for key, each in ratios.items()}
+    yield "parity.pairs", plural(len(pairs), "pair")
+    yield "parity.within", str(int((inside["kl"] & inside["error"]).sum()))
+    for key, each in ratios.items():
+        yield f"parity.within.{key}", str(int(inside[key].sum()))
+        yield f"parity.{key}.best", shown(float(each.min()), Column("", "", digits=3))
+        yield f"parity.{key}.worst", shown(float(each.max()), Column("", "", digits=3))
+    if not equal.all():
+        yield "parity.others", str(int((~equal).sum()))
 
 
 def document(study: Study) -> dict[str, Any]:

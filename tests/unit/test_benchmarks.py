@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -19,16 +18,12 @@ from benchmarks import gptq_block, memory
 from benchmarks.bank import packed_bits_bytes
 from benchmarks.distance import block_errors, kl_of, linear_errors, with_state
 from benchmarks.growth import exponent
-from benchmarks.measure import BenchmarkError, Piece, Sample, alternate, command_line, compared, median, ratio, row
+from benchmarks.measure import BenchmarkError, Sample, alternate, command_line, compared, median, ratio, row
 from benchmarks.parity import compare, spread
-from benchmarks.plan import PIECES, pieces_of
-from benchmarks.records import gather
-from benchmarks.records import main as records_main
 from benchmarks.reference import Reference
 from benchmarks.rivals import Quantized, quantize_ours
 from benchmarks.shapes import LLAMA_7B, SIZES, BlockShape, activations, normal_table, write_checkpoint
 from ramp.models import CheckpointReader, list_linears, load_float, read_config
-from ramp.records import RecordsError, read_table
 from ramp.sizes import linear_bytes
 
 TINY = BlockShape(hidden=64, intermediate=128, heads=2, kv_heads=2, layers=2, vocab=48)
@@ -78,48 +73,22 @@ def test_a_row_is_a_ratio_of_medians() -> None:
     assert ratio(1.0, 0.0) is None
 
 
-def test_commands_hold_no_paths_and_no_defaults_that_are_off() -> None:
-    args = SimpleNamespace(tokens=8, act_order=True, clip=False, bits=[3, 4], name=None, model_dir=Path("/x/y/m"))
-    keys = ("tokens", "act_order", "clip", "bits", "name", "model_dir")
-    said = command_line("benchmarks.x", args, keys)
-    assert said == "python -m benchmarks.x --tokens 8 --act-order --bits 3 4 --model-dir m"
-
-
-# --- pieces and tables -----------------------------------------------------------------------------------------------
-
-
-def test_pieces_become_a_table(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        Piece("benchmarks", [row(name, 1.0, 2.0, "s", "cmd")]).write(tmp_path / f"{name}.json")
-    pieces = [str(tmp_path / f"{name}.json") for name in ("b", "a")]
-    out = tmp_path / "benchmarks.csv"
-    assert records_main(["--table", "benchmarks", "--pieces", *pieces, "--out", str(out)]) == 0
-    frame = read_table(out)
-    assert frame["benchmark"].tolist() == ["a", "b"]
-    assert frame["ratio"].tolist() == [0.5, 0.5]
-    versions = json.loads((tmp_path / "a.json").read_text())["detail"]["versions"]
-    assert versions["torch"] == torch.__version__.partition("+")[0] or versions["torch"] == torch.__version__
-
-
-def test_wrong_and_double_pieces_are_told(tmp_path: Path) -> None:
-    Piece("parity", []).write(tmp_path / "p.json")
-    with pytest.raises(BenchmarkError, match="no piece of benchmarks"):
-        gather("benchmarks", [tmp_path / "p.json"])
-    Piece("benchmarks", [row("a", 1.0, 2.0, "s", "cmd")]).write(tmp_path / "a.json")
-    twice = ["--pieces", str(tmp_path / "a.json"), str(tmp_path / "a.json"), "--out", str(tmp_path / "benchmarks.csv")]
-    with pytest.raises(RecordsError, match="two rows"):
-        records_main(["--table", "benchmarks", *twice])
-
-
-def test_the_plan_names_modules_and_files_that_exist() -> None:
-    root = Path(__file__).resolve().parents[2]
-    assert set(pieces_of("benchmarks")) | set(pieces_of("parity")) == set(PIECES)
-    files = {"model": "M", "text": "T", "heldout": "H", "package": "P", "python": "Y"}
-    for name, piece in PIECES.items():
-        assert (root / "benchmarks" / f"{piece.module}.py").is_file(), name
-        words = piece.command(files).split()
-        assert ("--reference-python" in words) == bool(piece.package)
-        assert ("--heldout" in words) == piece.heldout
+def test_a_command_names_files_as_seen_from_here_and_nothing_that_is_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    args = SimpleNamespace(
+        tokens=8,
+        act_order=True,
+        clip=False,
+        bits=[3, 4],
+        name=None,
+        model_dir=tmp_path / "r" / "m",
+        given={"sym": True},
+    )
+    assert command_line("benchmarks.x", args) == (
+        "python -m benchmarks.x --tokens 8 --act-order --bits 3 4 --model-dir r/m --given '{\"sym\": true}'"
+    )
 
 
 # --- shapes ----------------------------------------------------------------------------------------------------------
@@ -207,6 +176,16 @@ def test_ours_quantizes_a_whole_model(model_dir: Path, method: str) -> None:
     assert made.sample.cpu_s > 0
 
 
+def test_scales_are_searched_on_the_grid_that_is_rounded_to(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ramp.folding
+
+    search, seen = ramp.folding.search_folds, []
+    monkeypatch.setattr(ramp.folding, "search_folds", lambda *a, **k: seen.append(k["sym"]) or search(*a, **k))
+    for sym in (True, False):
+        quantize_ours("awq", model_dir, windows(2, 16), 4, 32, {"sym": sym})
+    assert seen == [True, False]
+
+
 def test_a_sum_that_is_one_linear_says_so() -> None:
     said = spread("linears", [9.0, 2.0, 1.0], [8.0, 1.0, 1.0])
     assert said == ("geometric mean of the ratios over 3 linears 1.310, median 1.125; the largest has 80 % of the sum")
@@ -240,7 +219,15 @@ def test_exponent() -> None:
 def test_memory_is_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
     shape = BlockShape(hidden=128, intermediate=256, heads=2, kv_heads=2, layers=4, vocab=64)
     args = SimpleNamespace(
-        folder=tmp_path / "scratch", blocks=2, windows=2, length=32, bits=4, group_size=64, threads=1, seed=0
+        folder=tmp_path / "scratch",
+        blocks=2,
+        windows=2,
+        length=32,
+        bits=4,
+        group_size=64,
+        threads=1,
+        seed=0,
+        device="cpu",
     )
     piece = memory.measure(args, shape)
     assert piece.detail["blocks"] == 2

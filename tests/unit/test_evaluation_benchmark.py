@@ -34,7 +34,7 @@ def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
 
 
 def arguments(**changed: Any) -> Any:
-    made = dict.fromkeys(evaluation.OPTIONS)
+    made = vars(evaluation.arguments().parse_args(["--out", "piece.json"]))
     given = {"device": "cpu", "dtype": "float32", "evals": 3, "seed": 0, "threads": 1, "resident_bytes": 1 << 30}
     return SimpleNamespace(**{**made, **given, **changed})
 

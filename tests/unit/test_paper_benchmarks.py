@@ -36,6 +36,7 @@ def parity_row(**other: Any) -> dict[str, Any]:
 PARITY = [
     parity_row(),
     parity_row(bits=4, ratio=1.03, kl_ours=0.103, kl_reference=0.1),
+    parity_row(bits=5, ratio=0.9, error_ratio=1.04),
     parity_row(bits=4, settings="damping 0.05", ratio=9.0),
     parity_row(bits=2, ratio=None, kl_ours=None, kl_reference=None, error_ratio=None, note="it has no width of 2 bits"),
 ]
@@ -61,7 +62,7 @@ def test_the_benchmark_table_holds_ratios_notes_and_commands(records: Path) -> N
 
 def test_the_parity_table_keeps_rows_that_failed_with_their_reason(records: Path) -> None:
     table = parity_table(Study.read(records))
-    assert len(table.rows) == 4
+    assert len(table.rows) == 5
     text = to_markdown(table)
     assert "gptqmodel 7.6.0 †1" in text
     assert "†1 it has no width of 2 bits" in text
@@ -70,8 +71,17 @@ def test_the_parity_table_keeps_rows_that_failed_with_their_reason(records: Path
 
 def test_the_text_counts_pairs_at_equal_settings_alone(records: Path) -> None:
     found = values(Study.read(records))
-    assert found["parity.pairs"] == "2 pairs"
-    assert (found["parity.within"], found["parity.best"], found["parity.worst"]) == ("1", "0.500", "1.030")
+    assert found["parity.pairs"] == "3 pairs"
+    assert [found[f"parity.within{key}"] for key in ("", ".kl", ".error")] == ["1", "2", "2"]
+    assert (found["parity.kl.best"], found["parity.kl.worst"]) == ("0.500", "1.030")
+    assert (found["parity.error.best"], found["parity.error.worst"]) == ("1.000", "1.040")
+    assert found["parity.others"] == "1"
+
+
+def test_the_text_speaks_of_other_settings_only_where_there_are_some(tmp_path: Path) -> None:
+    folder = write_records(tmp_path)
+    write_table(folder / "parity.csv", [parity_row()])
+    assert "parity.others" not in values(Study.read(folder))
 
 
 def test_without_records_the_tables_are_empty_and_the_text_is_silent(tmp_path: Path) -> None:

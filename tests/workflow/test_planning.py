@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import shlex
 import shutil
 from pathlib import Path
 
@@ -76,6 +78,27 @@ def test_comparisons_are_planned_where_they_are_asked_for_alone(bare: Path) -> N
     assert done.plan["compared"] == 1
     assert "collect" not in done.plan
     assert "comparison" not in snakemake(bare, "-n").plan
+
+
+def test_published_comparisons_are_planned_by_their_own_commands(bare: Path) -> None:
+    """What the tables print under "made by" is what a stranger types: all at once, one job for each."""
+    files = [bare / "results" / "published" / f"{name}.csv" for name in ("benchmarks", "parity")]
+    commands = sorted({row["command"] for file in files for row in csv.DictReader(file.open(newline=""))})
+    assert commands
+    words = [shlex.split(command) for command in commands]
+    assert {tuple(each[:3]) for each in words} == {("snakemake", "--cores", "all")}
+    targets = [target for each in words for target in each[3:]]
+    done = snakemake(bare, "-n", "--cores", "all", *targets)
+    assert done.status == 0, done.text
+    assert done.plan["comparison"] == len(targets) == len(commands)
+
+
+def test_another_studys_table_of_comparisons_names_its_configuration(bare: Path) -> None:
+    """So that its commands start that study; ``local`` names the file as seen from the working directory."""
+    table = "results/smoke/records/parity.csv"
+    done = snakemake(bare, "-n", "-p", table, "--configfile", "config/smoke.yaml")
+    assert done.status == 0, done.text
+    assert "--results results/smoke --configfiles config/smoke.yaml --out" in done.text
 
 
 def test_a_league_is_planned_run_by_run_and_without_the_study(bare: Path) -> None:

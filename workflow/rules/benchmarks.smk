@@ -41,11 +41,14 @@ rule compared:
     localrule: True
     conda:
         "../envs/main.yml"
+    params:
+        configfiles=given_configfiles,
+        results=results_folder,
     message:
         "merging the pieces of {wildcards.table}"
     shell:
-        "python -m benchmarks.records --table {wildcards.table} --pieces {input.pieces} --out {output.table}"
-        " > {log} 2>&1"
+        "python -m benchmarks.records --table {wildcards.table} --pieces {input.pieces}"
+        " --results {params.results} {params.configfiles} --out {output.table} > {log} 2>&1"
 
 
 rule benchmarks:

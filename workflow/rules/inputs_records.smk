@@ -128,6 +128,12 @@ def compared_command(wildcards, input):
     return PIECES[wildcards.comparison].command(files)
 
 
+def given_configfiles(wildcards):
+    """The option that names the configuration files of the command line; nothing where the default one is used."""
+    files = [local(file) if file.is_relative_to(BASE) else str(file) for file in workflow.overwrite_configfiles]
+    return shlex.join(["--configfiles", *files]) if files else ""
+
+
 def claims_file(wildcards):
     return recorded("claims.json")
 
