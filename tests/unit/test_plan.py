@@ -12,7 +12,8 @@ import pytest
 from ramp.methods import load_method
 from ramp.validation import read
 from tests.plans import REPO, plan_of
-from workflow.scripts.plan import Plan, PlanError, Row, bits
+from workflow.scripts.plan import Plan, PlanError
+from workflow.scripts.rows import Row, bits
 
 
 def test_rows_of_the_embedded_study_are_those_that_the_readme_shows() -> None:

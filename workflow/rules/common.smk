@@ -22,7 +22,8 @@ from ramp.registry import load_registry
 from ramp.validation import ConfigError, validate
 from workflow.scripts.plan_folds import FoldPlanError
 from workflow.scripts.plan_league import LeagueError
-from workflow.scripts.plan import GGML, Plan, PlanError, package_files, used_methods
+from workflow.scripts.plan import Plan, PlanError, package_files, used_methods
+from workflow.scripts.rows import GGML
 from workflow.scripts.preflight import PreflightError, preflight
 from ramp.sources import closure
 

@@ -8,7 +8,6 @@ stored once more in another track is ``ramp-b4-s0-fp16``. On the targets there a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,39 +19,11 @@ from ramp.records import nearest
 from ramp.registry import Registry
 from workflow.scripts.plan_folds import FoldPlan, fold_methods
 from workflow.scripts.plan_league import LeaguePlan, league_methods
-
-FLOAT, RELEASED = "float", "released"
-GGML = "-ggml"
-ROW = re.compile(r"(?P<method>[a-z][a-z0-9_]*)-b(?P<budget>[0-9.]+)-s(?P<seed>[0-9]+)(?P<ending>-[a-z0-9_]+)?")
+from workflow.scripts.rows import FLOAT, RELEASED, ROW, Row, bits
 
 
 class PlanError(ValueError):
     """The study asks for something that its methods or models cannot give."""
-
-
-@dataclass(frozen=True, order=True)
-class Row:
-    """One quantized (or float) model."""
-
-    model: str
-    method: str
-    budget: str  # bits as written in names: "4", "3.65"
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """The row's folder below ``R/quantized/{model}``."""
-        return f"{self.method}-b{self.budget}-s{self.seed}"
-
-    @property
-    def short(self) -> str:
-        """The name without its seed, as the configuration writes it."""
-        return f"{self.method}-b{self.budget}"
-
-
-def bits(value: float) -> str:
-    """Bits as they stand in file names: 4.0 -> ``4``."""
-    return f"{value:g}"
 
 
 @dataclass(frozen=True)
