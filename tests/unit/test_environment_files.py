@@ -79,6 +79,9 @@ def test_every_environment_is_pinned(name: str) -> None:
         if line.startswith("-r "):
             base = REPO if name == "environment.yml" else REPO / "workflow" / "envs"
             assert (base / line.removeprefix("-r ")).resolve() == REPO / "requirements.lock"
+        elif line.startswith("-c "):
+            assert line == f"-c {name.removesuffix('.yml')}.constraints.txt"
+            assert (REPO / "workflow" / "envs" / line.removeprefix("-c ")).is_file()
         else:
             assert str(Requirement(line).specifier).startswith("=="), f"{name}: {line} is not pinned"
 
