@@ -27,12 +27,12 @@ ONE_LINEAR = (
 ONE_KL = "chance of one rounding, for the most part: moving the damping by 1 % moves our KL as far, at equal error"
 
 CAUSES = {
-    ("smollm2-135m", "awq", "autoawq", 4, False): FIRST_TOKENS,
-    ("smollm2-135m", "awq", "gptqmodel", 4, False): FIRST_TOKENS,
-    ("smollm2-135m", "gptq", "gptqmodel", 3, True): ONE_KL,
-    ("smollm2-135m", "gptq", "gptqmodel", 4, True): ONE_LINEAR,
+    ("smollm2-135m", "awq", "autoawq", 4, 64, False): FIRST_TOKENS,
+    ("smollm2-135m", "awq", "gptqmodel", 4, 64, False): FIRST_TOKENS,
+    ("smollm2-135m", "gptq", "gptqmodel", 3, 64, True): ONE_KL,
+    ("smollm2-135m", "gptq", "gptqmodel", 4, 64, True): ONE_LINEAR,
 }
-"""(model, method, package, bits, symmetric) -> cause."""
+"""(model, method, package, bits, group size, symmetric) -> cause; looked for at these settings and no others."""
 
 
 def wants_cause(row: Mapping[str, Any]) -> bool:
@@ -43,7 +43,8 @@ def wants_cause(row: Mapping[str, Any]) -> bool:
 
 def explained(row: dict[str, Any]) -> dict[str, Any]:
     """The row with its cause in the note, where it wants one and one is known."""
-    key = (row["model"], row["method"], row["reference"].partition(" ")[0], int(row["bits"]), bool(row["symmetric"]))
+    package, sizes = row["reference"].partition(" ")[0], (int(row["bits"]), int(row["group_size"]))
+    key = (row["model"], row["method"], package, *sizes, bool(row["symmetric"]))
     if not wants_cause(row) or key not in CAUSES:
         return row
     return {**row, "note": "; ".join(part for part in (row.get("note"), MARK + CAUSES[key]) if part)}

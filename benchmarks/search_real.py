@@ -113,11 +113,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     known: dict[bytes, np.ndarray] = {}
 
     def judged(choice: np.ndarray) -> np.ndarray:
-        return (
-            known.setdefault(choice.tobytes(), score(choice))
-            if choice.tobytes() not in known
-            else known[choice.tobytes()]
-        )
+        key = choice.tobytes()
+        if key not in known:
+            known[key] = score(choice)
+        return known[key]
 
     rows: list[dict[str, Any]] = []
     for seed in range(args.first_seed, args.first_seed + args.seeds):
@@ -132,7 +131,6 @@ def main(argv: Sequence[str] | None = None) -> int:
                     "seed": seed,
                     "judged": found.tolist(),
                     "start": start.tolist(),
-                    "bits": record["bits"],
                 }
                 | {key: record[key] for key in kept}
                 | {"bits": record["bits"], "notes": record["notes"]}

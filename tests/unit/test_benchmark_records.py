@@ -108,16 +108,17 @@ def test_published_commands_are_targets_of_the_plan(table: str) -> None:
 def parity_row(**other: Any) -> dict[str, Any]:
     """A row of parity.csv that wants no cause."""
     return {
-        "method": "gptq", "reference": "gptqmodel 7.6.0", "model": "m", "bits": 3, "symmetric": True,
+        "method": "gptq", "reference": "gptqmodel 7.6.0", "model": "m", "bits": 3, "group_size": 64, "symmetric": True,
         "settings": "equal", "ratio": 1.0, "error_ratio": 1.0, "note": "seen",
     } | other  # fmt: skip
 
 
 def test_a_cause_stands_behind_a_row_that_wants_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(causes, "CAUSES", {("m", "gptq", "gptqmodel", 3, True): "its grids"})
+    monkeypatch.setattr(causes, "CAUSES", {("m", "gptq", "gptqmodel", 3, 64, True): "its grids"})
     assert explained(parity_row(ratio=1.03))["note"] == "seen; cause: its grids"
     assert explained(parity_row(error_ratio=1.03, note=""))["note"] == "cause: its grids"
     for other in ({}, {"ratio": 1.02, "error_ratio": 0.5}, {"ratio": 2.0, "settings": "damping 0.05"},
+                  {"ratio": 2.0, "group_size": 128},
                   {"ratio": 2.0, "bits": 4}, {"ratio": None, "error_ratio": None}):  # fmt: skip
         assert explained(parity_row(**other))["note"] == "seen"
     assert PARITY_LIMIT == LIMIT
