@@ -52,7 +52,8 @@ def league_rows(run: dict[str, Any]) -> list[Row]:
         "title": run["title"],
         "kl_start": start.get("kl_search"),
         "kl_start_held": start.get("kl_held"),
-        "rtn_cost": accepted.get("increase"),
+        "rtn_cost": accepted.get("increase_own"),
+        "rtn_cost_text": accepted.get("increase"),
     }
     kept = ("evals", "spent", "tokens", "kl_search", "kl_selection", "kl_held", "bytes_linear", "wall_s", "note")
     rows = []

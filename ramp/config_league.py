@@ -73,7 +73,8 @@ class Acceptance(Section):
     bits: Width = 3
     """Width of uniform RTN."""
     increase: NonNegativeFloat = 0.10
-    """Least relative increase of perplexity on selection text; a model that loses less is refused. 0 takes any."""
+    """Least relative increase of perplexity on the float model's own text, exp(KL) - 1, measured on selection text; a
+    model that loses less is refused. 0 takes any."""
 
 
 class League(Section):

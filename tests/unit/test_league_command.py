@@ -190,18 +190,20 @@ def test_a_model_that_rounding_does_not_hurt_is_refused(study: dict[str, Any], t
     record = json.loads((tmp_path / "accepted.json").read_text())
     assert not record["accepted"]
     assert record["increase"] == pytest.approx(record["perplexity_rtn"] / record["perplexity_float"] - 1)
+    assert record["increase_own"] == pytest.approx(math.exp(record["kl_rtn"]) - 1)
     with pytest.raises(LeagueError, match=r"is not worth quantizing: uniform 3-bit RTN costs it .* % perplexity"):
         call(study, accepted=tmp_path / "accepted.json", out=tmp_path / "never.json")
     assert not (tmp_path / "never.json").exists()
 
 
 def test_the_limit_of_acceptance_is_inclusive_and_destruction_counts() -> None:
-    assert judgement(2.0, 2.0 + math.log(1.1), 0.0999)["accepted"]
-    assert not judgement(2.0, 2.0 + math.log(1.09), 0.10)["accepted"]
-    assert judgement(2.0, 1.9, 0.0)["accepted"]
-    assert not judgement(2.0, 1.9, 1e-9)["accepted"]
-    assert judgement(2.0, float("inf"), 0.10) == {
-        "perplexity_float": math.exp(2.0), "perplexity_rtn": None, "increase": None, "limit": 0.10, "accepted": True,
+    assert judgement(2.0, 2.0, math.log(1.1), 0.0999)["accepted"]
+    assert not judgement(2.0, 2.5, math.log(1.09), 0.10)["accepted"]  # what it costs on the text is told alone
+    assert judgement(2.0, 1.9, 0.0, 0.0)["accepted"]
+    assert not judgement(2.0, 1.9, 0.0, 1e-9)["accepted"]
+    assert judgement(2.0, float("inf"), float("inf"), 0.10) == {
+        "perplexity_float": math.exp(2.0), "perplexity_rtn": None, "increase": None,
+        "kl_rtn": None, "increase_own": None, "limit": 0.10, "accepted": True,
     }  # fmt: skip
 
 
