@@ -198,8 +198,8 @@ def check_model(path: Path | None) -> dict[str, Any] | None:
     if not record["accepted"]:
         raise LeagueError(
             f"{record['model']} is not worth quantizing: uniform {record['bits']}-bit RTN costs it "
-            f"{100 * record['increase_own']:.1f} % perplexity on its own text, {100 * record['limit']:g} % are asked for; "
-            "train it longer (train_steps) or lower league.accept.increase"
+            f"{100 * record['increase_own']:.1f} % perplexity on its own text, {100 * record['limit']:g} % are asked "
+            "for; train it longer (train_steps) or lower league.accept.increase"
         )
     return record
 
