@@ -5,12 +5,18 @@
 copies every table of R/records, claims.json and R/config.json, adds the rows of other packages from R/external
 (``snakemake baselines_external``) where they are, and writes manifest.json: the command, a note, the commits that the
 rows were evaluated at, and the sha256 and size of every file. python -m paper.readme then sets the README's table.
+
+    --also results/league "snakemake --cores all league optimum --configfile config/league.yaml" "its note"
+
+adds the tables of another study that the first has not (the league's, say), its configuration as config_{study}.json,
+and an entry in the manifest's ``also``: study, command, note, the commits of its runs, its tables.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +28,39 @@ from ramp.records import KEY_NAMES, read_all, read_table, write_table
 MANIFEST = "manifest.json"
 
 
-def publish(results: Path, out: Path, command: str, note: str = "") -> dict[str, Any]:
+@dataclass(frozen=True)
+class Also:
+    """Another study whose tables are published beside the first one's."""
+
+    results: Path
+    command: str
+    note: str
+
+    def files(self, taken: Sequence[Path]) -> dict[str, Path]:
+        """Published name -> file: its tables that are not among ``taken``, and its configuration."""
+        config = self.results / "config.json"
+        if not config.is_file():
+            raise RampError(f"no file {config}: finish that study first")
+        names = {path.name for path in taken}
+        tables = {path.name: path for path in sorted((self.results / "records").glob("*.csv"))}
+        new = {name: path for name, path in tables.items() if name not in names}
+        if not new:
+            raise RampError(f"{self.results / 'records'} has no table that the first study lacks: nothing to publish")
+        return {**new, f"config_{read_json(config)['study']}.json": config}
+
+    def about(self, files: dict[str, Path]) -> dict[str, Any]:
+        """Its entry in the manifest."""
+        runs = [read_json(path) for stage in ("league", "optimum") for path in (self.results / stage).rglob("*.json")]
+        return {
+            "study": read_json(self.results / "config.json")["study"],
+            "command": self.command,
+            "note": self.note,
+            "commits": sorted({run["commit"] for run in runs if "commit" in run}),
+            "tables": sorted(name for name in files if name.endswith(".csv")),
+        }
+
+
+def publish(results: Path, out: Path, command: str, note: str = "", also: Sequence[Also] = ()) -> dict[str, Any]:
     """Copy the records of ``results`` to ``out`` and return the manifest; ``RampError`` if a file is missing."""
     records = results / "records"
     tables = sorted(records.glob("*.csv"))
@@ -33,10 +71,16 @@ def publish(results: Path, out: Path, command: str, note: str = "") -> dict[str,
     for file in files:
         if not file.is_file():
             raise RampError(f"no file {file}: finish the study first (snakemake --cores all)")
+    copies, entries = {file.name: file for file in files}, []
+    for other in also:
+        read_all(other.results / "records")
+        new = other.files(list(copies.values()))
+        entries.append(other.about(new))
+        copies |= new
     for old in [*out.glob("*.csv"), *out.glob("*.json")]:
         old.unlink()
-    for file in files:
-        with atomic_path(out / file.name) as partial:
+    for name, file in copies.items():
+        with atomic_path(out / name) as partial:
             partial.write_bytes(file.read_bytes())
     added = add_external(results / "external", out)
     manifest = {
@@ -45,10 +89,8 @@ def publish(results: Path, out: Path, command: str, note: str = "") -> dict[str,
         "note": note,
         "rows_of_packages_added": added,
         "commits": sorted(rows["commit"].dropna().unique().tolist()),
-        "files": {
-            file.name: {"sha256": sha256_file(out / file.name), "bytes": (out / file.name).stat().st_size}
-            for file in files
-        },
+        "also": entries,
+        "files": {name: {"sha256": sha256_file(out / name), "bytes": (out / name).stat().st_size} for name in copies},
     }
     write_json(out / MANIFEST, manifest)
     return manifest
@@ -85,8 +127,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("results/published"), help="folder to write")
     parser.add_argument("--command", required=True, help="the command that made the study, as anyone would type it")
     parser.add_argument("--note", default="", help="what a reader must know of how the study was made")
+    parser.add_argument(
+        "--also", nargs=3, action="append", default=[], metavar=("RESULTS", "COMMAND", "NOTE"),
+        help="tables of another study that the first has not, with its own command and note; repeatable",
+    )  # fmt: skip
     args = parser.parse_args(argv)
-    publish(args.results, args.out, args.command, args.note)
+    also = [Also(Path(folder), command, note) for folder, command, note in args.also]
+    publish(args.results, args.out, args.command, args.note, also)
     return 0
 
 

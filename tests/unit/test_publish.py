@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from paper.publish import MANIFEST, publish
+from paper.publish import MANIFEST, Also, publish
 from ramp.errors import RampError
 from ramp.files import read_json, sha256_file, write_json
 from tests.synthetic_records import write_records
@@ -25,6 +25,39 @@ def test_manifest_names_every_file_with_its_checksum(tmp_path: Path) -> None:
         assert manifest["files"][name]["sha256"] == sha256_file(
             results / ("records" if name != "config.json" else "") / name
         )
+
+
+def test_another_study_adds_the_tables_that_the_first_lacks(tmp_path: Path) -> None:
+    """Its tables, configuration and commits arrive; what both have stays the first one's."""
+    results, league, out = tmp_path / "results", tmp_path / "league", tmp_path / "out"
+    write_records(results / "records")
+    write_json(results / "records" / "claims.json", [])
+    write_json(results / "config.json", {"study": "synthetic"})
+    (league / "records").mkdir(parents=True)
+    for name in ("episodes.csv", "halo.csv", "records.csv"):
+        (league / "records" / name).write_bytes((results / "records" / name).read_bytes())
+    for name in ("episodes.csv", "halo.csv"):
+        (results / "records" / name).unlink()
+    (league / "league" / "m").mkdir(parents=True)
+    write_json(league / "league" / "m" / "0.json", {"commit": "b"})
+    write_json(league / "league" / "m" / "1.json", {"commit": "a"})
+    write_json(league / "config.json", {"study": "league"})
+    other = Also(league, "snakemake league", "in part")
+    manifest = publish(results, out, "snakemake", also=[other])
+    assert manifest["also"] == [
+        {
+            "study": "league", "command": "snakemake league", "note": "in part", "commits": ["a", "b"],
+            "tables": ["episodes.csv", "halo.csv"],
+        }
+    ]  # fmt: skip
+    assert {path.name for path in out.iterdir()} - {MANIFEST} == set(manifest["files"])
+    assert manifest["files"]["config_league.json"]["sha256"] == sha256_file(league / "config.json")
+    assert (out / "records.csv").read_bytes() == (results / "records" / "records.csv").read_bytes()
+    for name in ("episodes.csv", "halo.csv"):
+        (league / "records" / name).unlink()
+    with pytest.raises(RampError, match="no table that the first study lacks"):
+        publish(results, out, "snakemake", also=[other])
+    assert (out / MANIFEST).is_file(), "a refusal leaves what was published"
 
 
 def test_unfinished_study_is_refused(tmp_path: Path) -> None:
