@@ -21,6 +21,9 @@ BAR = "knapsack"
 OWN = "ramp"
 """Our search."""
 
+ABLATED = (OWN, "ramp_paper")
+"""Methods whose variants turn one switch. A variant of any other method is a rival of its own: another start, say."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -98,11 +101,19 @@ class League:
             return None
         return float(rows["kl_held"].mean())
 
-    def allocators(self, model: str, variants: bool = False) -> list[str]:
-        """Allocators of a model in table order: methods, or the variants of methods."""
-        rows = self._of(model)
-        chosen = rows[(rows["allocator"] != rows["method"]) == variants]
-        return sorted(chosen["allocator"].unique(), key=method_rank)
+    def allocators(self, model: str, ablations: bool = False) -> list[str]:
+        """Allocators of a model in table order: methods and rivals, or the ablations of ours."""
+        pairs = self._of(model)[["allocator", "method"]].drop_duplicates().itertuples(index=False)
+        chosen = [(name, base) for name, base in pairs if (name != base and base in ABLATED) == ablations]
+        return [name for name, base in sorted(chosen, key=lambda pair: (*method_rank(pair[1]), pair[0]))]
+
+    def best_rival(self, model: str, evals: int) -> str | None:
+        """The allocator of least held-out KL at a checkpoint beside ours, at the budgets and seeds that ours ran."""
+        found: dict[str, float] = {}
+        for name in self.allocators(model):
+            if name not in ABLATED and (ratio := self.ratio(model, evals, OWN, name)) is not None:
+                found[name] = ratio.value
+        return max(found, key=lambda name: found[name], default=None)
 
     def title(self, allocator: str) -> str:
         """What a table calls an allocator."""
@@ -177,7 +188,7 @@ def league_ratios(study: Study, method: str, variants: list[str]) -> list[tuple[
     league, found = League(study), []
     for model in league.models:
         last = max(league.checkpoints(model), default=0)
-        for variant in (name for name in variants if name in league.allocators(model, variants=True)):
+        for variant in (name for name in variants if name in league.allocators(model, ablations=True)):
             for budget in league.budgets(model, variant):
                 a, b = league.cell(model, budget, last, method), league.cell(model, budget, last, variant)
                 if a is None or b is None or not (a.complete and b.complete):

@@ -40,25 +40,68 @@ def _league(study: Study) -> Items:
     yield "league.models", listed([model_title(model) for model in league.models])
     runs = league.rows[["model", "budget_bits", "run_evals", "allocator", "seed"]].drop_duplicates()
     yield "league.runs", f"{len(runs):,} runs"
-    said = []
-    for model in league.models:
-        last = league.headline(model)
-        found = {name: league.ratio(model, last, name) for name in league.allocators(model) if name != BAR}
-        ratios = {name: ratio for name, ratio in found.items() if ratio is not None}
-        if not ratios:
-            continue
-        best = min(ratios, key=lambda name: ratios[name].value)
-        line = f"On {model_title(model)}, after {last:,} evaluations, "
-        if OWN in ratios:
-            line += f"{league.title(OWN)} has {shown(ratios[OWN], RATIO)} of the knapsack's held-out KL "
-            line += f"({reading(ratios[OWN], 1.0)})"
-            line += ", the least of all allocators" if best == OWN else ""
-        if best != OWN:
-            line += f"{'; the least is' if OWN in ratios else 'the least is'} {league.title(best)}'s, "
-            line += f"{shown(ratios[best], RATIO)} of it"
-        said.append(f"{line}.")
+    said = [_standing(league, model, evals) for model in league.models for evals in league.checkpoints(model)]
+    said = [line for line in said if line]
     if said:
         yield "league.reading", " ".join(said)
+        yield "league.advice", _advice(league)
+
+
+def _standing(league: League, model: str, evals: int) -> str:
+    """How ours stands to the knapsack and to its best rival on a model when searches of ``evals`` end; or nothing."""
+    rival = league.best_rival(model, evals)
+    if rival is None:
+        return ""
+    words = f"On {model_title(model)}, after {evals:,} evaluations, {league.title(OWN)} has "
+    bar = league.ratio(model, evals, OWN)
+    if bar is not None:
+        words += f"{shown(bar, RATIO)} of the knapsack's held-out KL ({reading(bar, 1.0)})"
+    if rival == BAR:
+        return f"{words}, which is the best of its rivals."
+    ratio = league.ratio(model, evals, OWN, rival)
+    assert ratio is not None  # best_rival has looked
+    words += " and " if bar is not None else ""
+    return f"{words}{shown(ratio, RATIO)} of that of its best rival, {league.title(rival)} ({reading(ratio, 1.0)})."
+
+
+def _advice(league: League) -> str:
+    """Which allocator to use: ours where no model speaks against it and one for it, else whoever beats the knapsack."""
+    sides = []
+    for model in league.models:
+        for evals in league.checkpoints(model):
+            rival = league.best_rival(model, evals)
+            ratio = None if rival is None else league.ratio(model, evals, OWN, rival)
+            if ratio is not None:
+                sides.append(ratio.side(1.0))
+    own = league.title(OWN)
+    if max(sides) <= 0 and min(sides) < 0:
+        return (
+            f"Nowhere here is {own} worse than the best of its rivals beyond noise, and somewhere it is better: it is "
+            "the allocator that this suite recommends where its evaluations can be afforded, and the knapsack where "
+            "none can."
+        )
+    words = f"{own} is worse somewhere than the best of its rivals, or nowhere better beyond noise. "
+    better = _beats_the_bar(league)
+    if better is None:
+        return words + (
+            "No allocator beats the knapsack on every model beyond noise: the gain is the knapsack's, and it is what "
+            "this suite recommends; it needs no search."
+        )
+    return words + (
+        f"{league.title(better)} beats the knapsack on every model beyond noise, by most: it is the allocator that "
+        "this suite recommends where its evaluations can be afforded."
+    )
+
+
+def _beats_the_bar(league: League) -> str | None:
+    """The allocator of the least mean ratio to the knapsack, of those that are better on every model."""
+    found: dict[str, float] = {}
+    for name in {name for model in league.models for name in league.allocators(model)} - {BAR}:
+        ratios = [league.ratio(model, league.headline(model), name) for model in league.models]
+        whole = [ratio for ratio in ratios if ratio is not None and ratio.side(1.0) < 0]
+        if len(whole) == len(league.models):
+            found[name] = sum(ratio.value for ratio in whole) / len(whole)
+    return min(found, key=lambda name: found[name], default=None)
 
 
 def _optimum(study: Study) -> Items:

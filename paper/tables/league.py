@@ -106,7 +106,7 @@ def ablations_table(study: Study) -> Table:
     rows = []
     for model in league.models:
         last = max(league.checkpoints(model), default=0)
-        for variant in league.allocators(model, variants=True):
+        for variant in league.allocators(model, ablations=True):
             base = league.method(variant)
             for budget in league.budgets(model, variant):
                 cell, own = (league.cell(model, budget, last, name) for name in (variant, base))

@@ -175,10 +175,48 @@ def test_gaps_and_additivity_have_their_lines(records: Path) -> None:
 def test_the_text_says_who_is_ahead(records: Path) -> None:
     found = values(Study.read(records))
     assert found["league.runs"] == "17 runs"
-    assert "RAMP (ours) has 0.804" in found["league.reading"]
-    assert "(better), the least of all allocators." in found["league.reading"]
+    assert "after 20 evaluations, RAMP (ours) has 0.804" in found["league.reading"]
+    assert found["league.reading"].count("which is the best of its rivals") == 2  # at 10 evaluations and at 20
+    assert "Nowhere here is RAMP (ours) worse" in found["league.advice"]
     assert found["optimum.ramp.gap"] == "0.20"
     assert found["optimum.knapsack.worst"] == "2.00"
+
+
+@pytest.mark.parametrize(
+    ("warm", "own", "advice"),
+    [
+        (0.79, 0.80, "Evolution from the knapsack beats the knapsack on every model beyond noise, by most"),
+        (1.10, 1.0 / 1.005, "the gain is the knapsack's"),
+        (0.90, 0.80, "it is the allocator that this suite recommends where its evaluations can be afforded, and"),
+    ],
+)
+def test_a_rival_from_our_start_is_a_rival_and_the_advice_follows(
+    tmp_path: Path, warm: float, own: float, advice: str
+) -> None:
+    """A variant of a rival stands in the league and not among the ablations, and the text names the best of them."""
+    tables = league_records()
+    levels = {"evolution_warm": warm, "ramp": own}
+    for name, rows in tables.items():
+        kept = [row for row in rows if row["allocator"] not in ("ramp_cold", "ramp")]
+        for row in [row for row in rows if row["allocator"] == "random_search"]:
+            for allocator, level in levels.items():
+                new = {**row, "allocator": allocator}
+                if name == "league":
+                    new["method"] = "evolution" if allocator == "evolution_warm" else "ramp"
+                    new["title"] = "Evolution from the knapsack" if allocator == "evolution_warm" else ""
+                for column in {"kl", "kl_held", "kl_search"} & set(row):
+                    new[column] = row[column] / LEVEL["random_search"] * level
+                kept.append(new)
+        tables[name] = kept
+    folder = write_records(tmp_path / "records")
+    for name, rows in tables.items():
+        write_table(folder / f"{name}.csv", rows)
+    study = Study.read(folder)
+    league = League(study)
+    assert league.allocators(SOURCE) == ["random_search", "evolution_warm", "knapsack", "ramp"]
+    assert not ablations_table(study).rows
+    assert league.best_rival(SOURCE, 20) == ("evolution_warm" if warm < 1 else "knapsack")
+    assert advice in values(study)["league.advice"]
 
 
 def test_without_records_tables_are_empty_and_the_text_is_silent(tmp_path: Path) -> None:
