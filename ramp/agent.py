@@ -243,12 +243,18 @@ class Agent:
         kl_best = self.kls[best[0]] if len(best) else None
         self.run.log(episode_row(proposer, info, bool(self.feasible[-1]), kl_best, learned))
 
+    @property
+    def updates(self) -> int:
+        """Gradient steps of one episode."""
+        most, total = self.params.updates_per_episode, self.params.updates_total
+        return min(most, -(-total // self.run.evals)) if total else most
+
     def learn(self) -> dict[str, float]:
         """A few updates; the target entropy falls over the search."""
         sac = self.params.sac
         rho = sac.rho_start + (sac.rho_end - sac.rho_start) * self.turns.spent / max(self.run.evals, 1)
         told: dict[str, float] = {}
-        for _ in range(self.params.updates_per_episode):
+        for _ in range(self.updates):
             told = self.learner.update(
                 rho,
                 reward_scale=self.scale,

@@ -49,6 +49,7 @@ def league_rows(run: dict[str, Any]) -> list[Row]:
     accepted = run.get("accepted") or {}
     shared = {
         "method": run["method"],
+        "eval_tokens": run["search"]["windows"] * run["search"]["length"],
         "title": run["title"],
         "kl_start": start.get("kl_search"),
         "kl_start_held": start.get("kl_held"),

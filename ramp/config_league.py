@@ -61,6 +61,8 @@ class Grid(Section):
     """Seeds of every search; methods in ``deterministic`` take the first."""
     checkpoints: list[PositiveInt] = Field(default=[100], min_length=1)
     """Evaluations at which a run is read, rising; the last is what the run may spend."""
+    search: Search | None = None
+    """Search and selection text; null: the league's. One model has one."""
     heldout: Places | None = None
     """Held-out windows; null: the league's."""
     curve_points: PositiveInt | None = None

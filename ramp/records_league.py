@@ -25,6 +25,7 @@ _LEAGUE = Table(
         _c("evals", "int", "checkpoint: evaluations allowed up to here", "evaluations", True),
         _c("method", "str", "the method behind the allocator: another name where it is a variant", required=True),
         _c("title", "str", "what tables call a variant"),
+        _c("eval_tokens", "int", "search text of one evaluation", "tokens"),
         _c("spent", "int", "evaluations on search text up to here; fewer where the method had finished", "evaluations"),
         _c("tokens", "int", "forward tokens up to here (backward = 2), sensitivities and selection included", "tokens"),
         _c("kl_start", "float", "KL of the warm start on search text; empty where there is none", "nats per token"),

@@ -54,7 +54,13 @@ class RampParams(BaseModel):
     warmup_episodes: int = Field(
         default=10, ge=2, description="episodes before updates begin; their returns set the scale"
     )
-    updates_per_episode: int = Field(default=32, ge=0, description="gradient steps per episode")
+    updates_per_episode: int = Field(default=32, ge=0, description="gradient steps per episode, at most")
+    updates_total: int = Field(
+        default=3200,
+        ge=0,
+        description="gradient steps of the whole search at most, spread evenly over it: long searches of small models "
+        "would else spend their time on them [0: no limit]",
+    )
     finalists: int = Field(
         default=5, gt=0, description="best allocations on search text that are scored on selection text"
     )
@@ -149,3 +155,4 @@ class ScratchParams(RampParams):
     clone_weight: float = Field(default=0.0, ge=0, description="no behaviour cloning")
     critic_knapsack: float = Field(default=0.0, ge=0, le=1, description="the policy proposes every allocation")
     follow: float = Field(default=0.0, ge=0, lt=1, description="the policy alone chooses every width")
+    updates_total: int = Field(default=0, ge=0, description="no limit: the updates are all that it learns by")

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Collection, Iterator, Sequence
 
 from ramp.config import Study
+from ramp.config_league import Search
 from ramp.widths import bits_of
 
 
@@ -46,7 +47,20 @@ def league_methods_faults(study: Study, known: Collection[str]) -> list[str]:
 
 def league_faults(study: Study) -> list[str]:
     """Budgets outside the menu, checkpoints that fall, widths that no bank has, folds that are not there."""
-    return [*_number_faults(study), *_width_faults(study), *_fold_faults(study)]
+    return [*_number_faults(study), *_text_faults(study), *_width_faults(study), *_fold_faults(study)]
+
+
+def _text_faults(study: Study) -> Iterator[str]:
+    """A model that grids search on different text, so that its rows could not stand beside each other."""
+    first: dict[str, tuple[str, Search | None]] = {}
+    for name, grid in (study.league.grids if study.league else {}).items():
+        for model in grid.models:
+            before, text = first.setdefault(model, (name, grid.search))
+            if text != grid.search:
+                yield (
+                    f"league.grids.{name}.search: {model} has another search text in grid '{before}', and their rows "
+                    "could not stand beside each other: give both the same"
+                )
 
 
 def _number_faults(study: Study) -> Iterator[str]:

@@ -70,6 +70,15 @@ def league_checkpoints(wildcards):
     return PLAN.league.grid_of(league_run_of(wildcards)).checkpoints
 
 
+def league_search(wildcards):
+    """Windows and length of the search text, and windows of the selection text."""
+    text = PLAN.league.search_on(league_run_of(wildcards))
+    return (
+        f"--search-windows {text.windows} --search-length {text.length}"
+        f" --selection-windows {text.selection_windows or 0}"
+    )
+
+
 def league_heldout(wildcards):
     """Windows and length of the held-out text."""
     places = PLAN.league.heldout(league_run_of(wildcards))

@@ -63,9 +63,7 @@ rule league_run:
         mem_mb=STUDY.memory_mb,
         gpu=GPUS,
     params:
-        windows=PLAN.league.search.windows,
-        length=PLAN.league.search.length,
-        selection=PLAN.league.search.selection_windows or 0,
+        search=league_search,
         method=league_parameters,
         title=league_title,
         checkpoints=league_checkpoints,
@@ -82,8 +80,7 @@ rule league_run:
         "lease python -m ramp.league --model-dir $(dirname {input.model})"
         " --bank $(dirname {input.bank}) --fold {input.fold} --calibration {input.calibration}"
         " --sensitivity {input.sensitivity} --search-text {input.search_text}"
-        " --selection-text {input.selection_text} --search-windows {params.windows}"
-        " --search-length {params.length} --selection-windows {params.selection} --method-file {input.method}"
+        " --selection-text {input.selection_text} {params.search} --method-file {input.method}"
         " --params {params.method}"
         " --budget {wildcards.budget} --evals {wildcards.evals} --checkpoints {params.checkpoints}"
         " --seed {wildcards.seed} --heldout-text {input.heldout_text} {params.heldout}"

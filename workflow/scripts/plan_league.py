@@ -198,8 +198,12 @@ class LeaguePlan:
 
     @property
     def search(self) -> Search:
-        """Search and selection text of every run."""
+        """Search and selection text of runs whose grid has none of its own."""
         return (self.study.league.search if self.study.league else None) or self.study.search
+
+    def search_on(self, run: LeagueRun) -> Search:
+        """Search and selection text of a run."""
+        return self.grid_of(run).search or self.search
 
     @property
     def accept(self) -> Acceptance:
