@@ -65,6 +65,16 @@ def test_parts_are_compared_by_what_the_start_scores_on_them(tmp_path: Path) -> 
     assert counts.max() - counts.min() <= 1  # parts take turns
 
 
+def test_updates_have_a_limit_of_their_own(tmp_path: Path) -> None:
+    """Spread evenly over a long search; a short one takes as many as it may an episode; 0 lifts the limit."""
+    for most, total, evals, expected in ((32, 3200, 100, 32), (32, 3200, 1000, 4), (32, 10, 1000, 1), (7, 0, 1000, 7)):
+        params = RampParams(**{**SMALL, "updates_per_episode": most, "updates_total": total})
+        agent = Agent(synthetic_problem(), params, Run(0, evals, tmp_path, tmp_path, lambda row: None))
+        assert agent.updates == expected
+    agent, _ = played(tmp_path, {"updates_per_episode": 5, "updates_total": 32}, evals=16)
+    assert agent.learner.updates == 2 * (16 - SMALL["warmup_episodes"])
+
+
 def test_every_evaluation_is_within_the_limit(tmp_path: Path) -> None:
     agent, _ = played(tmp_path, PARTS)
     found = agent.finish()

@@ -95,6 +95,10 @@ def test_a_league_with_a_variant_is_valid() -> None:
         ({"league": {"grids": {"a": {**GRID, "budgets": [2.5]}}}}, "league.grids.a.budgets[0]: 2.5 bits is below"),
         ({"league": {"grids": {"a": {**GRID, "budgets": [9]}}}}, "league.grids.a.budgets[0]: 9 bits is above"),
         ({"league": {"grids": {"a": {**GRID, "checkpoints": [9, 3]}}}}, "checkpoints: [9, 3] should rise"),
+        (
+            {"league": {"grids": {"a": GRID, "b": {**GRID, "budgets": [4.0], "search": {"windows": 64}}}}},
+            "league.grids.b.search: tiny-llama-s has another search text in grid 'a'",
+        ),
         ({"league": {"grid": {}}}, "unknown key 'grid' in 'league' (did you mean 'grids'?)"),
         ({"optimum": {**GOOD["optimum"], "widths": [2, 4]}}, "optimum.widths[0]: 2 is not in the study's widths"),
         ({"optimum": {**GOOD["optimum"], "budgets": [6.5]}}, "optimum.budgets[0]: 6.5 bits is above"),
