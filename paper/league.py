@@ -120,7 +120,10 @@ class League:
         assert self.rows is not None  # asked of its own allocators
         said = self.rows[self.rows["allocator"] == allocator]["title"].dropna()
         named = [str(title) for title in said if str(title)]
-        return named[0] if named else method_title(allocator)
+        if not named:
+            return method_title(allocator)
+        first, _, rest = named[0].partition(" ")
+        return f"{first.lower() if first.istitle() else first} {rest}".rstrip()  # a word, as methods have; no acronym
 
     def method(self, allocator: str) -> str:
         """The method behind an allocator."""

@@ -87,8 +87,9 @@ def _advice(league: League) -> str:
             "No allocator beats the knapsack on every model beyond noise: the gain is the knapsack's, and it is what "
             "this suite recommends; it needs no search."
         )
+    title = league.title(better)
     return words + (
-        f"{league.title(better)} beats the knapsack on every model beyond noise, by most: it is the allocator that "
+        f"{title[0].upper()}{title[1:]} beats the knapsack on every model beyond noise, by most: it is the allocator that "
         "this suite recommends where its evaluations can be afforded."
     )
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from paper import style
-from paper.league import League, curve_at
+from paper.league import BAR, League, curve_at
 from paper.naming import bits_title, model_title
 from paper.study import Study
 
@@ -21,42 +22,78 @@ POINTS = 60
 BUDGETS = 3
 """Panels per model: its lowest, middle and highest budget."""
 
+COLUMNS = 3
+
+VIEW = 1.3
+"""A panel ends at so many times the knapsack's KL: what is above is named there, and its numbers are in the table."""
+
+DASHES = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
+"""Lines of allocators that need no search and have one colour."""
+
 
 def anytime(study: Study) -> Figure:
     """Mean over seeds of the held-out KL, its range as a band, the start marked; a line for what needs no search."""
     league, curves = League(study), study.frame("league_curves")
     if not league.is_there or curves is None:
         return style.sentence("No league is in these records.")
-    models = league.models
-    budgets = {model: spread(league.budgets(model)) for model in models}
-    columns = max(len(each) for each in budgets.values())
-    figure, axes = style.canvas(0.5 + 2.1 * len(models), len(models), columns, sharex="row")
-    names = list(dict.fromkeys(name for model in models for name in league.allocators(model)))
+    panels = [(model, budget) for model in league.models for budget in spread(league.budgets(model))]
+    columns = min(COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    names = list(dict.fromkeys(name for model in league.models for name in league.allocators(model)))
     looks = style.distinct(names)
-    for row, model in enumerate(models):
-        for column in range(columns):
-            axis = axes[row * columns + column]
-            if column >= len(budgets[model]):
-                axis.set_axis_off()
-                continue
-            budget = budgets[model][column]
-            part = curves[(curves["model"] == model) & ((curves["budget_bits"] - budget).abs() < 1e-9)]
-            for name in league.allocators(model):
-                level = league.level(model, budget, name)
-                if level is not None:
-                    axis.axhline(level, color=looks[name][0], linestyle="--", linewidth=1)
-                else:
-                    _draw(axis, part[part["allocator"] == name], looks[name])
-            style.log_axis(axis)
-            _evaluations(axis)
-            axis.set_title(f"{model_title(model)}\n{bits_title(budget)} bits")
-            if column == 0:
-                axis.set_ylabel("held-out KL\n(nats per token)")
-            if row == len(models) - 1:
-                axis.set_xlabel("evaluations on search text")
-    levels = {name for name in names if any(league.level(m, b, name) is not None for m in models for b in budgets[m])}
-    figure.legend(handles=_handles(league, names, looks, levels), loc="outside lower center", ncols=4)
+    levels = [name for name in names if any(league.level(*panel, name) is not None for panel in panels)]
+    dashes = _dashes(levels, looks)
+    figure, axes = style.canvas(0.4 + 2.1 * rows + 0.2 * -(-len(names) // COLUMNS), rows, columns)
+    for place, axis in enumerate(axes):
+        if place >= len(panels):
+            axis.set_axis_off()
+            continue
+        model, budget = panels[place]
+        part = curves[(curves["model"] == model) & ((curves["budget_bits"] - budget).abs() < 1e-9)]
+        ends: dict[str, float] = {}
+        for name in league.allocators(model):
+            level = league.level(model, budget, name)
+            if level is not None:
+                axis.axhline(level, color=looks[name][0], linestyle=dashes[name], linewidth=1)
+                ends[name] = level
+            elif (end := _draw(axis, part[part["allocator"] == name], looks[name])) is not None:
+                ends[name] = end
+        _evaluations(axis)
+        _view(axis, league, ends)
+        axis.set_title(f"{model_title(model)}\n{bits_title(budget)} bits")
+        if place % columns == 0:
+            axis.set_ylabel("held-out KL\n(nats per token)")
+        if place >= len(panels) - columns:
+            axis.set_xlabel("evaluations on search text")
+    figure.legend(
+        handles=_handles(league, names, looks, dashes), loc="outside lower center", ncols=COLUMNS, fontsize="small"
+    )
     return figure
+
+
+def _dashes(levels: list[str], looks: dict[str, tuple[str, str]]) -> dict[str, Any]:
+    """A line style for each of ``levels``, no two alike in one colour."""
+    seen: dict[str, int] = {}
+    found: dict[str, Any] = {}
+    for name in levels:
+        colour = looks[name][0]
+        found[name] = DASHES[seen.get(colour, 0) % len(DASHES)]
+        seen[colour] = seen.get(colour, 0) + 1
+    return found
+
+
+def _view(axis: Any, league: League, ends: dict[str, float]) -> None:
+    """Show what lies below ``VIEW`` times the knapsack's KL, and name what ends above."""
+    if BAR not in ends:
+        style.log_axis(axis)
+        return
+    top, low = VIEW * ends[BAR], min(ends.values())
+    axis.set_ylim(low - 0.12 * (top - low), top)
+    above = [league.title(name) for name, end in ends.items() if end > top]
+    if above:
+        words = textwrap.fill(f"above: {', '.join(above)}", 30)
+        look = {"fontsize": "x-small", "color": style.GREY, "bbox": {"facecolor": "white", "linewidth": 0, "pad": 1}}
+        axis.text(0.98, 0.97, words, ha="right", va="top", transform=axis.transAxes, **look)
 
 
 def spread(budgets: list[float]) -> list[float]:
@@ -76,10 +113,10 @@ def _evaluations(axis: Any) -> None:
     axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
 
 
-def _draw(axis: Any, curves: pd.DataFrame, look: tuple[str, str]) -> None:
-    """One allocator: its longest runs."""
+def _draw(axis: Any, curves: pd.DataFrame, look: tuple[str, str]) -> float | None:
+    """One allocator: its longest runs; where their mean ends, or None where there is no run."""
     if curves.empty:
-        return
+        return None
     colour, marker = look
     curves = curves[curves["run_evals"] == curves["run_evals"].max()]
     runs = [run for _, run in curves.groupby("seed")]
@@ -92,15 +129,16 @@ def _draw(axis: Any, curves: pd.DataFrame, look: tuple[str, str]) -> None:
         axis.fill_between(
             at, values.min(axis=0), values.max(axis=0), step="post", color=colour, alpha=0.15, linewidth=0
         )
-    axis.plot(at[0], values[:, 0].mean(), marker=marker, color=colour, markersize=5, clip_on=False)
+    axis.plot(at[0], values[:, 0].mean(), marker=marker, color=colour, markersize=5)
+    return float(values[:, -1].mean())
 
 
-def _handles(league: League, names: list[str], looks: dict[str, tuple[str, str]], levels: set[str]) -> list[Any]:
+def _handles(league: League, names: list[str], looks: dict[str, tuple[str, str]], dashes: dict[str, Any]) -> list[Any]:
     from matplotlib.lines import Line2D
 
     handles = []
     for name in names:
         colour, marker = looks[name]
-        drawn = {"linestyle": "--"} if name in levels else {"marker": marker}
+        drawn = {"linestyle": dashes[name]} if name in dashes else {"marker": marker}
         handles.append(Line2D([], [], color=colour, label=league.title(name), **drawn))
     return handles
