@@ -89,8 +89,8 @@ def _advice(league: League) -> str:
         )
     title = league.title(better)
     return words + (
-        f"{title[0].upper()}{title[1:]} beats the knapsack on every model beyond noise, by most: it is the allocator that "
-        "this suite recommends where its evaluations can be afforded."
+        f"{title[0].upper()}{title[1:]} beats the knapsack on every model beyond noise, by most: it is the allocator "
+        "that this suite recommends where its evaluations can be afforded."
     )
 
 

@@ -88,4 +88,5 @@ rule fold_ablation:
     """Scale Folding's ablation: folding.csv with its windows."""
     input:
         expand("<results>/records/{record}.csv", record=FOLD_RECORDS),
+        "<results>/config.json",
     localrule: True

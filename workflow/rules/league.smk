@@ -199,6 +199,7 @@ rule league:
     """The league: league.csv with its windows and curves."""
     input:
         expand("<results>/records/{record}.csv", record=LEAGUE_RECORDS),
+        "<results>/config.json",
     localrule: True
 
 
@@ -206,4 +207,5 @@ rule optimum:
     """Allocators against the exact optimum: optimum.csv and additivity.csv."""
     input:
         expand("<results>/records/{record}.csv", record=OPTIMUM_RECORDS),
+        "<results>/config.json",
     localrule: True
