@@ -14,7 +14,7 @@ RULE = (
     "Incumbent: best on selection text among the five best feasible allocations on search text so far and the start, "
     "by the same rule for all. KL of the bank's weights on held-out windows, which choose nothing; differences are "
     "paired on the same windows, seeds resampled. Tokens: forward tokens up to there (backward = 2), sensitivities and "
-    "selection included. A method that needs no search stands at every checkpoint with what it spent."
+    "selection included. A method that needs no search stands at every checkpoint with its tokens."
 )
 ABSENT = "No league is in these records (snakemake league)."
 
@@ -41,12 +41,10 @@ def league_table(study: Study) -> Table:
         columns=(
             Column("model", "model", align="left"),
             Column("budget", "budget", "bits"),
-            Column("end", "allowed", "evaluations"),
+            Column("end", "evals", "allowed"),
             Column("allocator", "allocator", align="left", width="1fr"),
             Column("seeds", "seeds"),
-            Column("evals", "spent", "evaluations", digits=0),
             Column("tokens", "tokens", "thousands", digits=0),
-            Column("start", "KL start", "held-out", digits=4),
             Column("search", "KL", "search", digits=4),
             Column("held", "KL", "held-out", digits=4),
             Column("gain", "less knapsack", "nats", digits=4, signed=True),
@@ -62,9 +60,7 @@ def _cells(cell: Cell, gain: Estimate | None) -> dict[str, Any]:
     tokens = cell.mean("tokens")
     return {
         "seeds": str(len(cell.rows)),
-        "evals": cell.mean("spent"),
         "tokens": None if tokens is None else tokens / 1000,
-        "start": cell.mean("kl_start_held"),
         "search": cell.mean("kl_search"),
         "held": cell.held,
         "gain": gain,
