@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paper.intervals import Estimate, mean_interval, paired_difference, paired_ratio
-from paper.naming import method_rank, method_title
+from paper.naming import method_rank, method_title, variant_title
 from paper.study import Study
 
 if TYPE_CHECKING:
@@ -120,10 +120,7 @@ class League:
         assert self.rows is not None  # asked of its own allocators
         said = self.rows[self.rows["allocator"] == allocator]["title"].dropna()
         named = [str(title) for title in said if str(title)]
-        if not named:
-            return method_title(allocator)
-        first, _, rest = named[0].partition(" ")
-        return f"{first.lower() if first.istitle() else first} {rest}".rstrip()  # a word, as methods have; no acronym
+        return variant_title(named[0]) if named else method_title(allocator)
 
     def method(self, allocator: str) -> str:
         """The method behind an allocator."""

@@ -112,6 +112,12 @@ def method_rank(method: str) -> tuple[int, str]:
     return (known.index(method) if method in known else len(known), method)
 
 
+def variant_title(title: str) -> str:
+    """A variant's own title as tables write methods': its first word small, unless it is an acronym."""
+    first, _, rest = title.partition(" ")
+    return f"{first.lower() if first.istitle() else first} {rest}".rstrip()
+
+
 def model_title(model: str) -> str:
     """The full name of a model, or its short name where no other is known."""
     return MODELS.get(model, model)

@@ -112,7 +112,8 @@ def _optimum(study: Study) -> Items:
         return
     yield "optimum.problems", str(len(frame[["model", "units"]].drop_duplicates()))
     yield "optimum.allocations", f"{int(frame['allocations'].max()):,}"
-    last = frame[frame["evals"] == frame.groupby("allocator")["evals"].transform("max")]
+    run = ["model", "units", "budget_bits", "allocator", "seed"]
+    last = frame[frame["evals"] == frame.groupby(run)["evals"].transform("max")]
     for name, part in last.groupby("allocator"):
         gaps = part["gap_share"].astype("float64")
         if gaps.notna().all():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from paper.naming import method_rank, method_title, model_title
+from paper.naming import method_rank, method_title, model_title, variant_title
 from paper.study import Study
 from paper.tables.benchmarks import commands
 from paper.tables.model import Column, Row, Table
@@ -20,7 +20,7 @@ def units_title(units: str) -> str:
 
 def allocator_title(title: Any, allocator: str) -> str:
     """A variant's own title, else the method's."""
-    return str(title) if isinstance(title, str) and title else method_title(allocator)
+    return variant_title(title) if isinstance(title, str) and title else method_title(allocator)
 
 
 def optimum_table(study: Study) -> Table:
@@ -32,8 +32,11 @@ def optimum_table(study: Study) -> Table:
         for (model, units, bits), part in frame.groupby(["model", "units", "budget_bits"]):
             names = sorted(part["allocator"].unique(), key=method_rank)
             for name in names:
-                for evals, cell in part[part["allocator"] == name].groupby("evals"):
-                    rows.append(Row(_cells(model, units, bits, name, evals, cell), f"{model} {units} {bits}"))
+                own = part[part["allocator"] == name]
+                # one that ends by itself has one row a seed, each after as many evaluations as it took
+                cells = [own] if len(own) == own["seed"].nunique() else [cell for _, cell in own.groupby("evals")]
+                for cell in cells:
+                    rows.append(Row(_cells(model, units, bits, name, cell), f"{model} {units} {bits}"))
     return Table(
         name="optimum",
         title="Distance from the exact optimum. Every allocation of the units was scored, everything before them is "
@@ -43,7 +46,7 @@ def optimum_table(study: Study) -> Table:
             Column("units", "units", align="left"),
             Column("budget", "budget", "bits"),
             Column("allocator", "allocator", align="left", width="1fr"),
-            Column("evals", "evaluations", digits=0),
+            Column("evals", "evaluations", "mean", digits=0),
             Column("seeds", "seeds"),
             Column("kl", "KL", "mean, nats", digits=5),
             Column("optimum", "KL optimum", "nats", digits=5),
@@ -65,7 +68,7 @@ def optimum_table(study: Study) -> Table:
     ).filled()
 
 
-def _cells(model: str, units: str, bits: float, name: str, evals: int, cell: Any) -> dict[str, Any]:
+def _cells(model: str, units: str, bits: float, name: str, cell: Any) -> dict[str, Any]:
     whole = cell["kl"].notna().all()
     gaps = cell["gap_share"].astype("float64")
     return {
@@ -73,7 +76,7 @@ def _cells(model: str, units: str, bits: float, name: str, evals: int, cell: Any
         "units": units_title(units),
         "budget": f"{bits:g}",
         "allocator": allocator_title(cell["title"].iloc[0], name),
-        "evals": int(evals),
+        "evals": float(cell["evals"].mean()),
         "seeds": str(len(cell)),
         "kl": float(cell["kl"].mean()) if whole else None,
         "optimum": float(cell["kl_optimum"].iloc[0]),
