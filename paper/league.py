@@ -107,13 +107,11 @@ class League:
         chosen = [(name, base) for name, base in pairs if (name != base and base in ABLATED) == ablations]
         return [name for name, base in sorted(chosen, key=lambda pair: (*method_rank(pair[1]), pair[0]))]
 
-    def best_rival(self, model: str, evals: int) -> str | None:
-        """The allocator of least held-out KL at a checkpoint beside ours, at the budgets and seeds that ours ran."""
-        found: dict[str, float] = {}
-        for name in self.allocators(model):
-            if name not in ABLATED and (ratio := self.ratio(model, evals, OWN, name)) is not None:
-                found[name] = ratio.value
-        return max(found, key=lambda name: found[name], default=None)
+    def best_rival(self, model: str, evals: int) -> tuple[str, Estimate] | None:
+        """The allocator of least held-out KL at a checkpoint beside ours, and our ratio to it, at our budgets."""
+        ratios = {name: self.ratio(model, evals, OWN, name) for name in self.allocators(model) if name != OWN}
+        found = [(name, ratio) for name, ratio in ratios.items() if ratio is not None]
+        return max(found, key=lambda pair: pair[1].value, default=None)
 
     def title(self, allocator: str) -> str:
         """What a table calls an allocator."""

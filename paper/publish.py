@@ -17,12 +17,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ramp import cli
 from ramp.errors import RampError
-from ramp.files import atomic_path, read_json, sha256_file, write_json
+from ramp.files import atomic_path, read_json, require_file, sha256_file, write_json
 from ramp.records import KEY_NAMES, read_all, read_table, write_table
 
 MANIFEST = "manifest.json"
@@ -36,23 +37,25 @@ class Also:
     command: str
     note: str
 
+    @cached_property
+    def study(self) -> str:
+        """Its name."""
+        return str(read_json(require_file(self.results / "config.json", "configuration of a finished study"))["study"])
+
     def files(self, taken: Sequence[Path]) -> dict[str, Path]:
         """Published name -> file: its tables that are not among ``taken``, and its configuration."""
-        config = self.results / "config.json"
-        if not config.is_file():
-            raise RampError(f"no file {config}: finish that study first")
         names = {path.name for path in taken}
         tables = {path.name: path for path in sorted((self.results / "records").glob("*.csv"))}
         new = {name: path for name, path in tables.items() if name not in names}
         if not new:
             raise RampError(f"{self.results / 'records'} has no table that the first study lacks: nothing to publish")
-        return {**new, f"config_{read_json(config)['study']}.json": config}
+        return {**new, f"config_{self.study}.json": self.results / "config.json"}
 
     def about(self, files: dict[str, Path]) -> dict[str, Any]:
         """Its entry in the manifest."""
         runs = [read_json(path) for stage in ("league", "optimum") for path in (self.results / stage).rglob("*.json")]
         return {
-            "study": read_json(self.results / "config.json")["study"],
+            "study": self.study,
             "command": self.command,
             "note": self.note,
             "commits": sorted({run["commit"] for run in runs if "commit" in run}),
@@ -73,7 +76,7 @@ def publish(results: Path, out: Path, command: str, note: str = "", also: Sequen
             raise RampError(f"no file {file}: finish the study first (snakemake --cores all)")
     copies, entries = {file.name: file for file in files}, []
     for other in also:
-        read_all(other.results / "records")
+        read_all(other.results / "records")  # against their schemas, before anything is copied
         new = other.files(list(copies.values()))
         entries.append(other.about(new))
         copies |= new

@@ -40,39 +40,34 @@ def _league(study: Study) -> Items:
     yield "league.models", listed([model_title(model) for model in league.models])
     runs = league.rows[["model", "budget_bits", "run_evals", "allocator", "seed"]].drop_duplicates()
     yield "league.runs", f"{len(runs):,} runs"
-    said = [_standing(league, model, evals) for model in league.models for evals in league.checkpoints(model)]
-    said = [line for line in said if line]
-    if said:
-        yield "league.reading", " ".join(said)
-        yield "league.advice", _advice(league)
+    found = [
+        (model, evals, *rival)
+        for model in league.models
+        for evals in league.checkpoints(model)
+        if (rival := league.best_rival(model, evals)) is not None
+    ]
+    if found:
+        yield "league.reading", " ".join(_standing(league, *each) for each in found)
+        yield "league.advice", _advice(league, [ratio.side(1.0) for *_, ratio in found])
 
 
-def _standing(league: League, model: str, evals: int) -> str:
-    """How ours stands to the knapsack and to its best rival on a model when searches of ``evals`` end; or nothing."""
-    rival = league.best_rival(model, evals)
-    if rival is None:
-        return ""
+def _standing(league: League, model: str, evals: int, rival: str, ratio: Estimate) -> str:
+    """How ours stands to the knapsack and to its best rival on a model at a checkpoint."""
     words = f"On {model_title(model)}, after {evals:,} evaluations, {league.title(OWN)} has "
-    bar = league.ratio(model, evals, OWN)
+    bar = ratio if rival == BAR else league.ratio(model, evals, OWN)
     if bar is not None:
         words += f"{shown(bar, RATIO)} of the knapsack's held-out KL ({reading(bar, 1.0)})"
     if rival == BAR:
         return f"{words}, which is the best of its rivals."
-    ratio = league.ratio(model, evals, OWN, rival)
-    assert ratio is not None  # best_rival has looked
     words += " and " if bar is not None else ""
     return f"{words}{shown(ratio, RATIO)} of that of its best rival, {league.title(rival)} ({reading(ratio, 1.0)})."
 
 
-def _advice(league: League) -> str:
-    """Which allocator to use: ours where no model speaks against it and one for it, else whoever beats the knapsack."""
-    sides = []
-    for model in league.models:
-        for evals in league.checkpoints(model):
-            rival = league.best_rival(model, evals)
-            ratio = None if rival is None else league.ratio(model, evals, OWN, rival)
-            if ratio is not None:
-                sides.append(ratio.side(1.0))
+def _advice(league: League, sides: list[int]) -> str:
+    """Which allocator to use: ours where no model speaks against it and one for it, else whoever beats the knapsack.
+
+    ``sides``: of our ratio to the best rival, one per model and checkpoint; -1 where ours is better beyond noise.
+    """
     own = league.title(OWN)
     if max(sides) <= 0 and min(sides) < 0:
         return (

@@ -58,8 +58,8 @@ class RampParams(BaseModel):
     updates_total: int = Field(
         default=3200,
         ge=0,
-        description="gradient steps of the whole search at most, spread evenly over it: long searches of small models "
-        "would else spend their time on them [0: no limit]",
+        description="gradient steps of a whole search, shared out over its evaluations and rounded up to whole ones an "
+        "episode: long searches of small models would else spend their time on them [0: no limit]",
     )
     finalists: int = Field(
         default=5, gt=0, description="best allocations on search text that are scored on selection text"

@@ -288,7 +288,7 @@ def token_windows(
     windows = np.stack([tokens[start : start + own] for start in starts])  # (count, own)
     if bos is not None:
         windows = np.concatenate([np.full((wanted, 1), bos, dtype=np.int64), windows], axis=1)
-    return torch.from_numpy(windows)  # type: ignore[return-value]
+    return torch.from_numpy(windows)  # type: ignore[return-value]  # int64, which torch does not type
 
 
 def main(argv: Sequence[str] | None = None) -> None:

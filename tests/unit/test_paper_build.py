@@ -31,7 +31,7 @@ pytest.importorskip("typst")
 
 def make(folder: Path, **options: object) -> Path:
     """Records, claims, tables and figures under ``folder``."""
-    records = write_records(folder / "records", **options)  # type: ignore[arg-type]
+    records = write_records(folder / "records", **options)  # type: ignore[arg-type]  # passed on
     claims_main(["--records", str(records), "--out", str(records / "claims.json")])
     tables_main(["--records", str(records), "--out", str(folder / "tables")])
     figures_main(["--records", str(records), "--out", str(folder / "figures")])

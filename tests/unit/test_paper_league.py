@@ -215,7 +215,10 @@ def test_a_rival_from_our_start_is_a_rival_and_the_advice_follows(
     league = League(study)
     assert league.allocators(SOURCE) == ["random_search", "evolution_warm", "knapsack", "ramp"]
     assert not ablations_table(study).rows
-    assert league.best_rival(SOURCE, 20) == ("evolution_warm" if warm < 1 else "knapsack")
+    rival = league.best_rival(SOURCE, 20)
+    assert rival is not None
+    assert rival[0] == ("evolution_warm" if warm < 1 else "knapsack")
+    assert rival[1].value == pytest.approx(own / warm if warm < 1 else own * 1.005)
     assert advice in values(study)["league.advice"]
 
 

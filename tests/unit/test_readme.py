@@ -25,7 +25,7 @@ def test_result_table_is_the_published_one() -> None:
 
 def test_readme_without_marks_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RampError, match="marks"):
-        with_results("no marks here", None)  # type: ignore[arg-type]
+        with_results("no marks here", None)  # type: ignore[arg-type]  # refused before it is read
 
 
 def test_ci_runs_the_commands_of_the_readme() -> None:

@@ -97,4 +97,4 @@ def test_bits_nominal() -> None:
 @pytest.mark.parametrize("bits", [1, 9, 3.5])
 def test_width_outside_the_grid(bits: float) -> None:
     with pytest.raises(sizes.SizeError, match="not a width"):
-        sizes.linear_bytes(8, 32, bits, 32)  # type: ignore[arg-type]
+        sizes.linear_bytes(8, 32, bits, 32)  # type: ignore[arg-type]  # 3.5 is wrong on purpose
