@@ -46,19 +46,19 @@ def optimum_table(study: Study) -> Table:
             Column("units", "units", align="left"),
             Column("budget", "budget", "bits"),
             Column("allocator", "allocator", align="left", width="1fr"),
-            Column("evals", "evaluations", "mean", digits=0),
+            Column("evals", "evals", "mean", digits=0),
             Column("seeds", "seeds"),
             Column("kl", "KL", "mean, nats", digits=5),
-            Column("optimum", "KL optimum", "nats", digits=5),
+            Column("optimum", "least", "nats", digits=5),
             Column("gap", "gap", "mean, %", digits=2, scale=100),
-            Column("worst", "gap", "worst seed, %", digits=2, scale=100),
-            Column("hits", "optimum found", align="left"),
-            Column("better", "better ones", "mean", digits=1),
+            Column("worst", "gap", "worst, %", digits=2, scale=100),
+            Column("hits", "found", align="left"),
+            Column("better", "better", "mean", digits=1),
             Column("within", "of", digits=0),
         ),
         rows=tuple(rows),
         footnotes=(
-            "Gap: KL above the optimum's, as a share of it. Better ones: allocations within the budget that have a "
+            "Gap: KL above the optimum's (least), as a share of it, over seeds. Better: allocations within the budget that have a "
             "lower KL.",
             *commands(lines),
         )
