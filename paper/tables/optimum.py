@@ -58,8 +58,8 @@ def optimum_table(study: Study) -> Table:
         ),
         rows=tuple(rows),
         footnotes=(
-            "Gap: KL above the optimum's (least), as a share of it, over seeds. Better: allocations within the budget that have a "
-            "lower KL.",
+            "Gap: KL above the optimum's (least), as a share of it, over seeds. Better: allocations within the "
+            "budget that have a lower KL.",
             *commands(lines),
         )
         if rows
