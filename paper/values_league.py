@@ -38,8 +38,10 @@ def _league(study: Study) -> Items:
     if not league.is_there or league.rows is None:
         return
     yield "league.models", listed([model_title(model) for model in league.models])
-    runs = league.rows[["model", "budget_bits", "run_evals", "allocator", "seed"]].drop_duplicates()
-    yield "league.runs", f"{len(runs):,} runs"
+    runs = len(league.rows[["model", "budget_bits", "run_evals", "allocator", "seed"]].drop_duplicates())
+    planned = int(league.rows["planned"].fillna(0).max())
+    share = f" of the {planned:,}" if planned > runs else ""
+    yield "league.runs", f"{runs:,}{share} runs"
     found = [
         (model, evals, *rival)
         for model in league.models

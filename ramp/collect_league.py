@@ -42,8 +42,8 @@ def checked(path: Path, fields: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def league_rows(run: dict[str, Any]) -> list[Row]:
-    """The lines of league.csv of one run."""
+def league_rows(run: dict[str, Any], planned: int | None = None) -> list[Row]:
+    """The lines of league.csv of one run; ``planned``: runs that the league has in all."""
     name = {key: run[key] for key in NAMES}
     start = run["start"] or {}
     accepted = run.get("accepted") or {}
@@ -55,6 +55,7 @@ def league_rows(run: dict[str, Any]) -> list[Row]:
         "kl_start_held": start.get("kl_held"),
         "rtn_cost": accepted.get("increase_own"),
         "rtn_cost_text": accepted.get("increase"),
+        "planned": planned,
     }
     kept = ("evals", "spent", "tokens", "kl_search", "kl_selection", "kl_held", "bytes_linear", "wall_s", "note")
     rows = []
@@ -97,12 +98,12 @@ def same_text(runs: Sequence[dict[str, Any]], paths: Sequence[Path]) -> None:
             )
 
 
-def collect_league(paths: Sequence[Path], out: Path) -> dict[str, int]:
-    """Write the league's tables; return the number of rows of each."""
+def collect_league(paths: Sequence[Path], out: Path, planned: int | None = None) -> dict[str, int]:
+    """Write the league's tables; return the number of rows of each. ``planned``: runs that its grids have in all."""
     runs = [checked(path, (*NAMES, "method", "rows", "curve", "start", "heldout", "dtype")) for path in paths]
     same_text(runs, paths)
     tables = {
-        "league": [row for run in runs for row in league_rows(run)],
+        "league": [row for run in runs for row in league_rows(run, planned)],
         "league_windows": [row for run in runs for row in window_rows(run)],
         "league_curves": [row for run in runs for row in curve_rows(run)],
     }
@@ -140,13 +141,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("what", choices=("league", "optimum"), help="which tables")
     parser.add_argument("--runs", type=Path, nargs="*", default=[], help="files of ramp.league or ramp.optimum_run")
     parser.add_argument("--runs-from", default=None, help="file with more of them, one a line; - for standard input")
+    parser.add_argument("--planned", type=int, default=None, help="runs that the league has in all, made or not")
     parser.add_argument("--tables", type=Path, nargs="*", default=[], help="JSON files of ramp.optimum")
     parser.add_argument("--out", type=Path, required=True, help="folder of the records")
     args = parser.parse_args(argv)
     runs = [*args.runs, *(listed(args.runs_from) if args.runs_from else [])]
     if not runs:
         raise RecordsError("no run to collect: name at least one with --runs (none of the league has ended yet?)")
-    counts = collect_league(runs, args.out) if args.what == "league" else collect_optimum(runs, args.tables, args.out)
+    if args.what == "league":
+        counts = collect_league(runs, args.out, args.planned)
+    else:
+        counts = collect_optimum(runs, args.tables, args.out)
     log.info("%s", ", ".join(f"{name} {count}" for name, count in counts.items()))
     return 0
 

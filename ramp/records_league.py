@@ -38,6 +38,7 @@ _LEAGUE = Table(
         _c("wall_s", "float", "wall time of the search up to here", "s"),
         _c("rtn_cost", "float", "what uniform RTN costs a model trained for the league, exp(KL) - 1 (judged)"),
         _c("rtn_cost_text", "float", "the same on selection text, ppl / ppl_float - 1 (told)"),
+        _c("planned", "int", "runs that the league's grids have in all; the table may hold fewer", "runs"),
         _c("note", "str", "why there is no incumbent, or what it is"),
     ),
     (*_RUN_NAMES, "evals"),

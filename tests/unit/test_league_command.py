@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -152,10 +153,13 @@ def test_runs_become_tables_with_intervals(study: dict[str, Any], run: dict[str,
     )
     listed = tmp_path / "runs.txt"
     listed.write_text(f"{study['--out']}\n{tmp_path / 'sack.json'}\n")
-    assert collect_main(["league", "--runs-from", str(listed), f"--out={tmp_path / 'again'}"]) == 0
-    for name in ("league", "league_windows", "league_curves"):
+    assert collect_main(["league", "--runs-from", str(listed), f"--out={tmp_path / 'again'}", "--planned=9"]) == 0
+    for name in ("league_windows", "league_curves"):
         assert (tmp_path / "again" / f"{name}.csv").read_bytes() == (tmp_path / f"{name}.csv").read_bytes()
-    table = read_table(tmp_path / "league.csv").set_index(["allocator", "evals"])
+    table, again = read_table(tmp_path / "league.csv"), read_table(tmp_path / "again" / "league.csv")
+    assert list(again["planned"]) == [9] * len(table)
+    pandas.testing.assert_frame_equal(again.drop(columns="planned"), table.drop(columns="planned"))
+    table = table.set_index(["allocator", "evals"])
     assert set(table.index) == {("random_search", 3), ("random_search", 6), ("sack", 1)}
     row = table.loc[("random_search", 6)]
     expected = interval(run["rows"][-1]["windows"], "kl")

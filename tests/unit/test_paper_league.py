@@ -26,7 +26,7 @@ LEVEL = {"knapsack": 1.0, "random_search": 1.5, "ramp": 0.8, "ramp_cold": 0.9}
 BUDGETS = (3.25, 3.5, 4.0)
 
 
-def league_records() -> dict[str, list[dict[str, Any]]]:
+def league_records(planned: int = 17) -> dict[str, list[dict[str, Any]]]:
     """Two seeds, checkpoints at 10 and 20; the variant at one budget; the knapsack after one evaluation."""
     tables: dict[str, list[dict[str, Any]]] = {"league": [], "league_windows": [], "league_curves": []}
     hard = np.linspace(1, 2, WINDOWS)
@@ -42,7 +42,7 @@ def league_records() -> dict[str, list[dict[str, Any]]]:
                     kl = level * hard * (1.0 if evals != 10 else 1.1) * (1 + 0.01 * seed) / budget
                     about = {"evals": evals, "spent": evals, "method": method, "tokens": 1000 * evals}
                     about |= {"title": "RAMP, cold" if name == "ramp_cold" else "", "kl_search": float(kl.mean())}
-                    tables["league"].append({**run, **about, "kl_held": float(kl.mean())})
+                    tables["league"].append({**run, **about, "kl_held": float(kl.mean()), "planned": planned})
                     for window, value in enumerate(kl):
                         line = {"evals": evals, "window": window, "tokens": TOKENS, "kl": float(TOKENS * value)}
                         tables["league_windows"].append({**run, **line})
@@ -180,6 +180,13 @@ def test_the_text_says_who_is_ahead(records: Path) -> None:
     assert "Nowhere here is RAMP (ours) worse" in found["league.advice"]
     assert found["optimum.ramp.gap"] == "0.20"
     assert found["optimum.knapsack.worst"] == "2.00"
+
+
+def test_the_text_says_what_share_of_the_league_it_speaks_from(tmp_path: Path) -> None:
+    folder = write_records(tmp_path)
+    for name, rows in league_records(planned=1_200).items():
+        write_table(folder / f"{name}.csv", rows)
+    assert values(Study.read(folder))["league.runs"] == "17 of the 1,200 runs"
 
 
 @pytest.mark.parametrize(

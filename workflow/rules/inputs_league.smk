@@ -106,6 +106,11 @@ def league_words(wildcards):
     return run_words(f"{R}/league", collected_runs())
 
 
+def league_planned(wildcards):
+    """How many runs the grids have, also where fewer are collected: the paper says what share it speaks from."""
+    return len(PLAN.league.runs)
+
+
 def optimum_name():
     """What the enumerated problems are called: halves-8."""
     return f"{PLAN.league.optimum.units}-{PLAN.league.optimum.count}" if STUDY.optimum else "none"

@@ -103,11 +103,13 @@ rule league_collect:
         "../envs/main.yml"
     params:
         runs=league_words,
+        planned=league_planned,
     message:
         "collecting the league"
     shell:
         "printf '%s\\n' {params.runs} |"
-        " python -m ramp.collect_league league --runs-from - --out $(dirname {output.tables[0]}) > {log} 2>&1"
+        " python -m ramp.collect_league league --runs-from - --planned {params.planned}"
+        " --out $(dirname {output.tables[0]}) > {log} 2>&1"
 
 
 rule enumeration:
