@@ -1,22 +1,17 @@
 """A table of role and depth, fitted by search: how far the architecture alone explains where bits belong.
 
-Ten numbers, in bits: one per role of a linear (q, k, v, o, gate, up, down), a slope over depth, and a bonus for the
-first and for the last block. A linear with the sum s wants s bits more than the average one; at a loss of 4^-bits per
-weight that is what params * 4^(s - bits) says, and the greedy allocator spends the budget on it. It knows no weight, no
-activation and no proxy. RAMP's claim that sensitivity is architectural stands or falls with how close this comes.
+The ten numbers and the allocation that they stand for are in ramp/role_depth.py: they know no weight, no activation and
+no proxy. RAMP's claim that sensitivity is architectural stands or falls with how close this comes, on the model that it
+was fitted on and, carried over like a policy, on others.
 """
 
 import numpy as np
 from pydantic import Field
 
-from ramp.allocators import greedy
 from ramp.allocators.archive import Archive
-from ramp.files import write_json
 from ramp.methods import Allocator, Params
-from ramp.models import ROLES
 from ramp.problem import Allocation, Problem, Run
-
-NAMES = (*ROLES, "depth", "first", "last")
+from ramp.role_depth import NAMES, TablePolicy, table_choice
 
 
 class RoleDepthParams(Params):
@@ -28,28 +23,16 @@ class RoleDepthParams(Params):
     finalists: int = Field(default=5, gt=0, description="best allocations that are scored on selection text")
 
 
-def design(problem: Problem) -> np.ndarray:
-    """float [n, 10]: what each number counts for in each linear's sum; depth runs from -1 to 1."""
-    layers = np.array([linear.layer for linear in problem.linears])
-    last = max(1, int(layers.max()))
-    roles = [[float(linear.role == role) for role in ROLES] for linear in problem.linears]
-    return np.column_stack([roles, 2 * layers / last - 1, layers == 0, layers == layers.max()])
-
-
 class Table:
     """Tables of ten numbers, their allocations, and the loss of those that were scored."""
 
     def __init__(self, archive: Archive) -> None:
         self.archive, self.problem = archive, archive.problem
-        self.design = design(self.problem)
-        self.params = np.array([linear.params for linear in self.problem.linears], dtype=np.float64)
         self.numbers: dict[bytes, np.ndarray] = {}  # allocation -> the table that gave it first
 
     def choice(self, numbers: np.ndarray) -> np.ndarray:
         """The allocation [n] of a table [10]."""
-        wanted = self.design @ numbers  # [n], bits above the average
-        loss = self.params[:, None] * 4.0 ** (wanted[:, None] - self.problem.rates)
-        return greedy.solve(loss, self.problem.bytes, self.problem.budget_bytes)
+        return table_choice(numbers, self.problem, self.problem.budget_bytes)
 
     def score(self, numbers: np.ndarray, proposer: str) -> float | None:
         """KL of a table's allocation; None where it is a new one and no evaluation is left."""
@@ -102,7 +85,8 @@ def allocate(problem: Problem, params: RoleDepthParams, run: Run) -> Allocation:
         idle = idle + 1 if archive.left == before else 0
     result = archive.conclude(params.finalists, start)
     values = table.numbers[np.ascontiguousarray(result.choice, dtype=np.int64).tobytes()]
-    write_json(run.out_dir / "table.json", {name: float(x) for name, x in zip(NAMES, values, strict=True)})
+    about = {"model": problem.model, "method": run.method, "budgets": [problem.budget_bits], "seed": run.seed}
+    TablePolicy(values, problem.widths, {**about, "episodes": problem.evaluate.evals}).save(run.out_dir)
     return result
 
 
@@ -112,7 +96,7 @@ METHOD = Allocator(
     source="a table of ten numbers, coordinate search",
     fold="awq",
     quantizer="gptq",
-    learned=False,
+    learned=True,  # the table is what a transfer carries over
     allocate=allocate,
     params=RoleDepthParams,
 )

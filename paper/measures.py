@@ -16,7 +16,7 @@ from paper.equal_quality import sooner_than
 from paper.foldings import folding_ratios
 from paper.intervals import Estimate
 from paper.league import league_ratios
-from paper.naming import STATIC_MIXES, method_title, model_title
+from paper.naming import STATIC_MIXES, TRANSFERRED, method_title, model_title
 from paper.study import Entry, Study
 
 
@@ -76,9 +76,10 @@ def _size(entry: Entry) -> float:
 
 
 def _transferred(study: Study) -> Iterator[Entry]:
+    """Rows of RAMP's own policies on targets; a table of role and depth is transferred as their rival."""
     for model in study.models:
         if model != study.source:
-            yield from (e for e in study.find(model) if e.method.endswith("_transfer"))
+            yield from (e for e in study.find(model) if e.method in TRANSFERRED)
 
 
 def transferred_against_own(study: Study, *, rivals: list[str], **_: Any) -> list[Comparison]:

@@ -42,6 +42,7 @@ METHODS: dict[str, str] = {
     "sac_continuous": "SAC, continuous",
     "ramp_paper": "RAMP (paper)",
     "ramp": "RAMP (ours)",
+    "role_depth_transfer": "role and depth, transferred",
     "ramp_paper_transfer": "RAMP (paper), transferred",
     "ramp_transfer": "RAMP (ours), transferred",
     "q3_k_m": "llama.cpp Q3_K_M",
@@ -55,6 +56,9 @@ METHODS: dict[str, str] = {
 
 RAMP_METHODS = ("ramp_paper", "ramp")
 """The learned search: as far as the paper is known, and our default."""
+
+TRANSFERRED = tuple(f"{method}_transfer" for method in RAMP_METHODS)
+"""Its policies on models that they were not trained on."""
 
 LEARNED_RIVALS = ("ppo", "sac_discrete", "sac_continuous")
 """Learners from scratch that stand beside it."""

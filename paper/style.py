@@ -46,6 +46,7 @@ METHOD_LOOKS: dict[str, tuple[str, str]] = {
     "sac_continuous": (SKY, "<"),
     "ramp_paper": (PURPLE, "P"),
     "ramp": (VERMILION, "X"),
+    "role_depth_transfer": (BLUE, ">"),
     "ramp_transfer": (VERMILION, ">"),
     "ramp_paper_transfer": (PURPLE, ">"),
     "q3_k_m": (GREY, "<"),

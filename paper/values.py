@@ -217,7 +217,7 @@ def _transfer(study: Study) -> Items:
     frame = study.frame("transfer")
     if frame is None:
         return
-    known = frame.dropna(subset=["gap_closed"])
+    known = frame[frame["policy"].isin(RAMP_METHODS)].dropna(subset=["gap_closed"])
     if known.empty:
         return
     yield "transfer.rows", str(len(known))

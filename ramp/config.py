@@ -109,10 +109,10 @@ class Tasks(Section):
 
 
 class Transfer(Section):
-    """The source's policy on other models, untouched, and what it is compared with there."""
+    """The source's policies on other models, untouched, and what they are compared with there."""
 
-    method: MethodName = "ramp"
-    """The learned method whose policy is transferred."""
+    methods: list[MethodName] = ["ramp", "role_depth"]
+    """Learned methods whose policies are transferred: a network, and a table that knows roles and depth alone."""
     uniform: list[RowName] = ["awq_gptq-b4"]
     """Uniform rows on the targets."""
     rivals: list[MethodName] = ["knapsack", "random_search"]
@@ -198,7 +198,7 @@ class Study(Section):
     source: Name
     """The model that is searched on."""
     targets: list[Name] = []
-    """Models that the policy is transferred to."""
+    """Models that policies are transferred to."""
     train_steps: PositiveInt | None = None
     """Optimizer steps of models of kind ``trained``; null: what the registry says."""
 

@@ -1,13 +1,15 @@
 """A trained policy as a file: small, readable without torch, and all that a transfer needs.
 
 ``policy.safetensors`` holds ``layers.{k}.weight`` [out, in] and ``layers.{k}.bias`` [out], float32; ReLU between
-layers, masked softmax at the end. ``policy.json`` holds ``format`` (1), ``sizes`` (units per layer), ``widths``
+layers, masked softmax at the end. ``policy.json`` holds ``format`` (1), ``kind`` ("network"; a table of role and depth
+has another, ``ramp.role_depth``), ``sizes`` (units per layer), ``widths``
 (bits per action), ``features`` (name, center, scale, dynamic of the eleven inputs), ``model`` (what it was trained
 on), ``method``, ``budgets`` (bits it was trained at), ``seed`` and ``episodes``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from ramp.files import atomic_path, read_json, require_file, write_json
 from ramp.widths import Width
 
 FORMAT = 1
+KIND = "network"
 LEAST_LOG_CHANCE = -30.0
 """Log-probability that stands for zero, so that preferences stay finite numbers to trade."""
 
@@ -96,7 +99,8 @@ class Policy:
             save_file(tensors, str(partial))
         sizes = [self.layers[0][0].shape[1], *(len(bias) for _, bias in self.layers)]
         features = [feature._asdict() for feature in FEATURES]
-        record = {"format": FORMAT, "sizes": sizes, "widths": list(self.widths), "features": features, **self.about}
+        record = {"format": FORMAT, "kind": KIND, "sizes": sizes, "widths": list(self.widths), "features": features}
+        record |= self.about
         write_json(Path(out_dir) / "policy.json", record)
 
 
@@ -124,6 +128,9 @@ def load_policy(policy_dir: str | Path) -> Policy:
         raise PolicyError(
             f"{policy_dir}: layers {shapes} do not fit the {len(FEATURES)} features and the widths {record['widths']}"
         )
-    kept = ("model", "method", "budgets", "seed", "episodes")
-    about = {key: record[key] for key in kept if key in record}
-    return Policy(layers, tuple(record["widths"]), about)
+    return Policy(layers, tuple(record["widths"]), kept_about(record))
+
+
+def kept_about(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a policy.json tells of its training."""
+    return {key: record[key] for key in ("model", "method", "budgets", "seed", "episodes") if key in record}

@@ -1,7 +1,9 @@
 """Zero-shot transfer: a policy trained on one model allocates the bits of another, untouched.
 
-No gradient, no sensitivity and no evaluation of the target: its calibration statistics and weights give the static
-features, a greedy masked pass gives the widths, and leftover bytes go where the policy itself minds least.
+No gradient, no sensitivity and no evaluation of the target. For a network its calibration statistics and weights give
+the static features, a greedy masked pass gives the widths, and leftover bytes go where the policy itself minds least. A
+table of role and depth (``ramp.role_depth``) needs the shapes alone: what a network gains over it is what it knows
+beyond the architecture.
 
     python -m ramp.transfer --policy R/search/M/ramp/3.65/0 --source M --model-dir R/models/T \\
         --bank R/bank/T/awq-gptq --fold R/folds/T/awq.safetensors ...
@@ -12,7 +14,7 @@ writes the allocation file (``ramp.allocation``) with method ``{source method}_t
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +26,23 @@ from ramp.embedding import read_stats, static_features, weight_moments
 from ramp.environment import AllocationEnv
 from ramp.files import read_json, require_file
 from ramp.models import list_linears, read_config
+from ramp.policy import KIND as NETWORK
 from ramp.policy import Policy, PolicyError, load_policy
 from ramp.problem import AllocationError, Problem, Score
+from ramp.role_depth import KIND as TABLE
+from ramp.role_depth import TablePolicy, load_table
 from ramp.sizes import budget_bytes, bytes_matrix
+
+LOADERS: dict[str, Callable[[Path], Policy | TablePolicy]] = {NETWORK: load_policy, TABLE: load_table}
+"""What reads a policy, by the kind in its policy.json; one without a kind is a network."""
+
+
+def read_policy(policy_dir: Path) -> Policy | TablePolicy:
+    """A policy of any kind that can be carried to another model; ``PolicyError`` for a kind that none reads."""
+    kind = read_json(require_file(policy_dir / "policy.json", "trained policy")).get("kind", NETWORK)
+    if kind not in LOADERS:
+        raise PolicyError(f"{policy_dir}/policy.json is of kind '{kind}' (known: {', '.join(LOADERS)}): train it again")
+    return LOADERS[kind](policy_dir)
 
 
 def no_evaluation(choice: np.ndarray) -> Score:
@@ -64,7 +80,7 @@ def target_problem(
     return problem, index
 
 
-def transfer(policy: Policy, problem: Problem) -> np.ndarray:
+def transfer(policy: Policy | TablePolicy, problem: Problem) -> np.ndarray:
     """The policy's allocation [n] of ``problem``; its widths must be the ones the policy was trained with.
 
     Raises:
@@ -96,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     cli.set_threads(args.threads)
     began = time.monotonic()
-    policy = load_policy(args.policy)
+    policy = read_policy(args.policy)
     if policy.about["model"] != args.source:
         raise PolicyError(
             f"{args.policy} was trained on {policy.about['model']}, --source says {args.source}: correct one of them"

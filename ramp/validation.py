@@ -148,7 +148,7 @@ def _cross_faults(study: Study, methods: Iterable[str] | None, models: Iterable[
             f"depths.{study.depth}.extra_methods": study.limits.extra_methods,
             "deterministic": [],
             "params": [*study.params],
-            "transfer.method": [study.transfer.method] if study.targets else [],
+            "transfer.methods": study.transfer.methods if study.targets else [],
             "transfer.rivals": study.transfer.rivals if study.targets else [],
             "transfer.uniform": [_method_of(row) for row in study.transfer.uniform] if study.targets else [],
             "halo.methods": study.halo.methods,
@@ -171,6 +171,7 @@ def _cross_faults(study: Study, methods: Iterable[str] | None, models: Iterable[
                 if name not in known and name != _UNKNOWN:
                     faults.append(f"{where}: unknown model '{name}'{_near(name, known)}")
     once = {"methods": study.methods, "external": study.external, "targets": study.targets}
+    once |= {"transfer.methods": study.transfer.methods, "transfer.rivals": study.transfer.rivals}
     for where, names in {**once, "tasks.names": study.tasks.names}.items():
         for name in sorted({name for name in names if names.count(name) > 1}):
             faults.append(f"{where}: '{name}' is listed twice")

@@ -22,7 +22,7 @@ ROLES = {
 TASKS = ("piqa", "arc_easy")
 SOURCE, TARGET = "smollm2-135m", "qwen2.5-coder-0.5b"
 KL = {"rtn": 1.0, "gptq": 0.8, "awq": 0.6, "awq_gptq": 0.5, "random_search": 0.6, "knapsack": 0.45, "ramp_paper": 0.55}
-KL |= {"ramp": 0.4, "ramp_transfer": 0.47}
+KL |= {"ramp": 0.4, "ramp_transfer": 0.47, "role_depth_transfer": 0.55}
 UNIFORM = ("rtn", "gptq", "awq", "awq_gptq", "gptqmodel_gptq")
 
 
@@ -180,7 +180,8 @@ def write_records(
     """
     maker = Maker(seeds, texts, scored)
     for model in (SOURCE, TARGET):
-        methods = ["knapsack", "random_search"] + (["ramp_paper", "ramp"] if model == SOURCE else ["ramp_transfer"])
+        learned = ["ramp_paper", "ramp"] if model == SOURCE else ["role_depth_transfer", "ramp_transfer"]
+        methods = ["knapsack", "random_search", *learned]
         maker.row(model, "float", 16, 0)
         maker.row(model, "released", 4, 0)
         for method in ("rtn", "gptq", "awq", "awq_gptq"):
@@ -200,9 +201,10 @@ def write_records(
     maker.activations(SOURCE)
     tables = maker.tables | {
         "transfer": [
-            {"source": SOURCE, "target": TARGET, "budget_bits": 3.65, "policy": "ramp", "seed": seed, "text": "heldout"}
-            | {"gap_closed": 0.8, "ci_low": 0.5, "ci_high": 1.1, "kl_transfer": 0.28, "kl_random": 0.31}
+            {"source": SOURCE, "target": TARGET, "budget_bits": 3.65, "policy": policy, "seed": seed, "text": "heldout"}
+            | {"gap_closed": gap, "ci_low": gap - 0.3, "ci_high": gap + 0.3, "kl_transfer": 0.28, "kl_random": 0.31}
             | {"kl_knapsack": 0.24, "n_windows": WINDOWS}
+            for policy, gap in (("role_depth", 0.1), ("ramp", 0.8))
             for seed in seeds
         ],
         "halo": [

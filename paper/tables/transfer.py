@@ -36,7 +36,7 @@ def transfer_table(study: Study) -> Table:
     return Table(
         name="transfer",
         title=(
-            f"Zero-shot transfer of the policy trained on {source}: "
+            f"Zero-shot transfer of what was learned on {source}: "
             f"{' or '.join(map(str, windows)) or 'an unrecorded number of'} paired windows per target, "
             f"{'1 seed' if len(seeds) == 1 else f'{len(seeds)} seeds'}, 95 % intervals."
         ),
@@ -44,8 +44,8 @@ def transfer_table(study: Study) -> Table:
         rows=tuple(Row(_cells(line), str(line["target"])) for line in lines),
         footnotes=(
             "Gap closed: (KL random - KL transferred) / (KL random - KL of the target's own Fisher knapsack); 0 is "
-            "what random search finds on the target, 1 the knapsack that sees the target's gradients, and the policy "
-            "sees neither." + (" Native: the same method searched on the target." if native else ""),
+            "what random search finds on the target, 1 the knapsack that sees the target's gradients; what is "
+            "transferred sees neither." + (" Native: the same method searched on the target." if native else ""),
         ),
         absent="No policy was transferred in this run.",
     ).filled()

@@ -17,7 +17,7 @@ from ramp.validation import ConfigError, read, validate
 
 REPO = Path(__file__).resolve().parents[2]
 FILES = sorted(file for file in (REPO / "config").glob("*.yaml") if not file.name.startswith("assets"))
-METHODS = ["rtn", "gptq", "awq", "awq_gptq", "knapsack", "random_search", "ramp_paper", "ramp"]
+METHODS = ["rtn", "gptq", "awq", "awq_gptq", "knapsack", "random_search", "role_depth", "ramp_paper", "ramp"]
 MODELS = ["smollm2-135m", "qwen2.5-coder-0.5b", "tiny-llama-s"]
 GOOD: dict[str, Any] = {"study": "test", "source": "smollm2-135m", "targets": ["qwen2.5-coder-0.5b"]}
 

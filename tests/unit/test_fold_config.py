@@ -22,7 +22,7 @@ def fold_from_configuration(fold: dict[str, Any], model_dir: Path, tmp_path: Pat
     from ramp.validation import validate
 
     values = {"study": "test", "source": "tiny", "methods": ["mine"], "folds": {"mine": fold}}
-    values |= {"transfer": {"method": "mine", "uniform": [], "rivals": []}, "halo": {"methods": []}}
+    values |= {"transfer": {"methods": ["mine"], "uniform": [], "rivals": []}, "halo": {"methods": []}}
     study = validate({**values, "deterministic": []}, methods=["mine"], models=["tiny"])
     text, out = tmp_path / "c.jsonl", tmp_path / "fold.safetensors"
     write_documents(text, [Document(doc="c4-0", text="A heron stood in the shallows. " * 30)])

@@ -145,6 +145,25 @@ def test_quality_decides_c2(tmp_path: Path, factor: float, expected: str) -> Non
     assert entry["scale"].startswith("analogue on SmolLM2")
 
 
+@pytest.mark.parametrize(("factor", "expected"), [(0.8, "replicated"), (1.0, "not replicated")])
+def test_the_transferred_table_decides_c5_and_leaves_c4(tmp_path: Path, factor: float, expected: str) -> None:
+    """Ten numbers for role and depth, carried over, against the policy: C4 speaks of the policy alone."""
+    write_records(tmp_path)
+    before = judged(tmp_path)["C4"]
+    assert before["rows"]
+    assert not any("role_depth" in str(row) for row in before["rows"])
+    frame = read_table(tmp_path / "windows.csv")
+    table = frame["method"] == "role_depth_transfer"
+    frame.loc[table, "kl"] *= factor
+    write_table(tmp_path / "windows.csv", frame)
+    found = judged(tmp_path)
+    assert found["C5"]["verdict"] == expected
+    assert found["C4"] == before
+    frame = frame[~table]
+    write_table(tmp_path / "windows.csv", frame)
+    assert judged(tmp_path)["C5"]["verdict"] == "not tested"
+
+
 def test_c2_needs_the_saving(tmp_path: Path) -> None:
     """Rows that are not 6 % smaller do not speak to a claim about 6 % fewer bytes."""
     write_records(tmp_path)

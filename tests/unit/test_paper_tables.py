@@ -25,6 +25,7 @@ from paper.tables.model import Column, Row, Table, number, parts
 from paper.tables.paired import paired_table
 from paper.tables.render import to_latex, to_markdown, to_typst
 from paper.tables.sizes import LABEL_BITS, PARAMETERS, label_mixture_bits, readings, sizes_table
+from paper.values import values
 from ramp.errors import RampError
 from tests.synthetic_records import SOURCE, TARGET, write_records
 
@@ -221,6 +222,17 @@ def test_notes_of_rows_name_what_tells_them_apart_and_stand_once(tmp_path: Path)
     assert f"released file: Q4_1; the same network as row “{title}”, evaluated once." in notes
     assert {"RTN, 3 bits: one.", "RTN, 4 bits: two.", "GPTQ, 3 bits; AWQ, 4 bits: a; b."} <= set(notes)
     assert "random search: both; seed 0: tensors: 0; seed 1: tensors: 1." in notes
+
+
+def test_a_transferred_policy_meets_the_transferred_table(study: Study) -> None:
+    pairs = {(row.cells["entry"], row.cells["rival"]) for row in paired_table(study, TARGET).rows}
+    moved, table = "RAMP (ours), transferred, 3.65 bits", "role and depth, transferred, 3.65 bits"
+    assert (moved, table) in pairs
+    assert (table, moved) not in pairs
+    assert (table, "Fisher knapsack, 3.65 bits") in pairs
+    found = values(study)
+    assert found["transfer.rows"] == "1"  # the policy's alone
+    assert found["transfer.worst"].startswith("0.80")
 
 
 def test_mixed_rows_are_paired_with_controls_of_the_same_bytes_alone(study: Study, controlled: Study) -> None:

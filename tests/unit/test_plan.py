@@ -23,7 +23,7 @@ def test_rows_of_the_embedded_study_are_those_that_the_readme_shows() -> None:
     mixed = {f"{method}-b{budget}" for method in ("knapsack", "ramp_paper", "ramp") for budget in ("3.65", "4")}
     assert {"float-b16", "released-b16"} | uniform | mixed <= names
     assert {row.seed for row in plan.rows} == {0}
-    assert {row.method for row in plan.target_rows} >= {"float", "knapsack", "ramp_transfer"}
+    assert {row.method for row in plan.target_rows} >= {"float", "knapsack", "ramp_transfer", "role_depth_transfer"}
     assert {row.short for row in plan.task_rows} == {"float-b16", "gptq-b4", "awq-b4", "ramp-b3.65"}
 
 
@@ -219,6 +219,12 @@ def test_a_method_that_cannot_run_here_keeps_its_rows_and_asks_for_nothing(
     assert plan.unable == {"mine": reason}
     assert plan.is_unable("mine-b4-s0")
     assert not plan.is_unable("rtn-b4-s0")
+
+
+def test_a_method_without_a_policy_is_not_transferred() -> None:
+    transfer = {"methods": ["ramp", "knapsack"], "uniform": [], "rivals": []}
+    with pytest.raises(PlanError, match=r"transfer.methods: 'knapsack' leaves no policy to transfer"):
+        plan_of("smoke.yaml", transfer=transfer)
 
 
 def test_an_allocator_that_cannot_run_here_leaves_its_rows_and_the_league_without_it(tmp_path: Path) -> None:

@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from baselines.annealing import AnnealingParams, Schedule
-from baselines.role_depth import NAMES, design
 from ramp.allocators import knapsack
 from ramp.allocators.archive import Archive
 from ramp.allocators.moves import Ladder, mutate, random_start
 from ramp.methods import Allocator, load_method
 from ramp.problem import Allocation, AllocationError, Counted, Problem, Run, Score
 from ramp.resume import ROOT, State
+from ramp.role_depth import NAMES, design, load_table
+from ramp.transfer import transfer
 from tests.synthetic import evaluator, linears, losses, synthetic_problem
 
 SEARCHES = ("evolution", "annealing", "role_depth")
@@ -199,7 +200,7 @@ def test_a_table_finds_what_a_table_explains(tmp_path: Path) -> None:
     problem = synthetic_problem(4)
     numbers = np.random.default_rng(1).normal(size=len(NAMES))
     params = np.array([x.params for x in problem.linears], dtype=float)
-    truth = params[:, None] * 4.0 ** (design(problem) @ numbers)[:, None] * 4.0 ** -np.array(problem.widths)
+    truth = params[:, None] * 4.0 ** (design(problem.linears) @ numbers)[:, None] * 4.0 ** -np.array(problem.widths)
     truth *= 0.2 / truth[:, 0].sum()
     problem.evaluate = Counted(evaluator(truth, np.zeros((problem.n, problem.n))))
     choice = knapsack.solve(truth, problem.bytes, problem.budget_bytes)
@@ -208,8 +209,16 @@ def test_a_table_finds_what_a_table_explains(tmp_path: Path) -> None:
     found = allocate("role_depth", problem, run)
     assert rows[0]["kl"] > 1.1 * best
     assert rows[-1]["best"] <= 1.01 * best
-    assert (tmp_path / "table.json").is_file()
     assert found.start_choice is not None
+    # its table is a policy: it gives the same allocation here, and one within the budget on a deeper model
+    table = load_table(tmp_path)
+    assert np.array_equal(transfer(table, problem), found.choice)
+    assert table.about["model"] == problem.model
+    assert 0 < table.about["episodes"] <= 200
+    deeper = synthetic_problem(7, budget=3.5)
+    deeper.features[:] = np.nan
+    assert deeper.is_feasible(transfer(table, deeper))
+    assert deeper.evaluate.evals == 0
 
 
 def test_a_table_knows_nothing_but_role_and_depth(tmp_path: Path) -> None:
@@ -217,7 +226,7 @@ def test_a_table_knows_nothing_but_role_and_depth(tmp_path: Path) -> None:
     problem.proxy = None
     problem.features[:] = np.nan
     assert problem.is_feasible(allocate("role_depth", problem, run_of(tmp_path, 20)[0]).choice)
-    table = design(problem)
+    table = design(problem.linears)
     assert table.shape == (problem.n, len(NAMES))
     assert (table[:, :7].sum(axis=1) == 1).all()
     assert (table[0, 7:] == [-1, 1, 0]).all()

@@ -13,10 +13,11 @@ from ramp.environment import AllocationEnv
 from ramp.models import list_linears, read_config
 from ramp.policy import Policy, PolicyError, load_policy
 from ramp.problem import AllocationError
+from ramp.role_depth import NAMES, TablePolicy
 from ramp.sac import DiscreteSAC
 from ramp.sac_params import SacParams
 from ramp.sizes import budget_bytes
-from ramp.transfer import main, transfer
+from ramp.transfer import main, read_policy, transfer
 from tests.synthetic import synthetic_problem
 
 ABOUT = {"model": "source", "method": "ramp", "budgets": [3.65], "seed": 0, "episodes": 7}
@@ -60,6 +61,33 @@ def test_policies_that_do_not_fit_are_refused(saved: Path) -> None:
         (saved / "policy.json").write_text(json.dumps({**record, key: value}))
         with pytest.raises(PolicyError, match=said):
             load_policy(saved)
+
+
+def test_a_policy_is_read_by_its_kind(saved: Path, tmp_path: Path) -> None:
+    """Networks of before kinds were written, tables, and one sentence for anything else."""
+    record = json.loads((saved / "policy.json").read_text())
+    assert isinstance(read_policy(saved), Policy)
+    (saved / "policy.json").write_text(json.dumps({key: value for key, value in record.items() if key != "kind"}))
+    assert isinstance(read_policy(saved), Policy)
+    (saved / "policy.json").write_text(json.dumps({**record, "kind": "forest"}))
+    with pytest.raises(PolicyError, match=r"is of kind 'forest' \(known: network, role_depth\)"):
+        read_policy(saved)
+    numbers = np.linspace(-1, 1, len(NAMES))
+    TablePolicy(numbers, (3, 4, 5, 6), ABOUT).save(tmp_path / "table")
+    table = read_policy(tmp_path / "table")
+    assert isinstance(table, TablePolicy)
+    assert np.array_equal(table.numbers, numbers)
+    assert table.about == ABOUT
+    path = tmp_path / "table" / "policy.json"
+    written = json.loads(path.read_text())
+    assert written["numbers"] == dict(zip(NAMES, numbers, strict=True))
+    path.write_text(json.dumps({**written, "numbers": {"q": 1.0}}))
+    with pytest.raises(PolicyError, match="is no table of"):
+        read_policy(tmp_path / "table")
+    path.write_text(json.dumps(written))
+    save_file({"numbers": torch.full((len(NAMES),), torch.nan)}, tmp_path / "table" / "policy.safetensors")
+    with pytest.raises(PolicyError, match="should hold 10 finite numbers"):
+        read_policy(tmp_path / "table")
 
 
 @pytest.mark.parametrize("budget", [3.0, 3.3, 4.0, 6.0])

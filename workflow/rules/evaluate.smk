@@ -43,7 +43,7 @@ rule quantize:
     benchmark:
         "<benchmarks>/quantize/{model}/{method}-b{budget}-s{seed}.tsv"
     wildcard_constraints:
-        method=any_of([*[name for name in PLAN.methods if name not in PLAN.packages], PLAN.transferred]),
+        method=any_of([*[name for name in PLAN.methods if name not in PLAN.packages], *PLAN.transferred]),
     conda:
         "../envs/main.yml"
     threads: STUDY.threads

@@ -192,24 +192,25 @@ def row_fold(wildcards):
 
 def row_kind(wildcards):
     """How the records call a row that cannot be made: uniform, or mixed by an allocator that was not asked."""
-    return "not run" if wildcards.method in {*PLAN.allocators, PLAN.transferred} else "uniform"
+    return "not run" if wildcards.method in {*PLAN.allocators, *PLAN.transferred} else "uniform"
 
 
 def policy_file(wildcards):
     """The policy that was learned on the source model."""
-    return f"{R}/search/{STUDY.source}/{STUDY.transfer.method}/{wildcards.budget}/{wildcards.seed}/policy.safetensors"
+    method = PLAN.transferred[wildcards.method]
+    return f"{R}/search/{STUDY.source}/{method}/{wildcards.budget}/{wildcards.seed}/policy.safetensors"
 
 
 def policy_index(wildcards):
-    return f"{R}/search/{STUDY.source}/{STUDY.transfer.method}/{wildcards.budget}/{wildcards.seed}/policy.json"
+    return str(Path(policy_file(wildcards)).with_name("policy.json"))
 
 
 def transfer_bank(wildcards):
-    return f"{R}/bank/{wildcards.model}/{PLAN.bank_of(STUDY.transfer.method)}/bank.safetensors"
+    return f"{R}/bank/{wildcards.model}/{PLAN.bank_of(wildcards.method)}/bank.safetensors"
 
 
 def transfer_fold(wildcards):
-    return f"{R}/folds/{wildcards.model}/{PLAN.fold_of(STUDY.transfer.method)}.safetensors"
+    return f"{R}/folds/{wildcards.model}/{PLAN.fold_of(wildcards.method)}.safetensors"
 
 
 def row_weights(wildcards):

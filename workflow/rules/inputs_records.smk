@@ -11,7 +11,7 @@ def row_paths(pattern):
 
 def mixed_paths(pattern, searched=False):
     """A file of every mixed row; with ``searched`` only of those that come from a search of their own."""
-    methods = set(PLAN.allocators) if searched else {*PLAN.allocators, PLAN.transferred}
+    methods = set(PLAN.allocators) if searched else {*PLAN.allocators, *PLAN.transferred}
     rows = [row for row in PLAN.rows if row.method in methods - set(PLAN.unable)]
     return [f"{R}/{pattern}".format(model=r.model, method=r.method, budget=r.budget, seed=r.seed) for r in rows]
 

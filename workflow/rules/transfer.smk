@@ -1,4 +1,4 @@
-# The policy that was learned on the source model, applied untouched to another model.
+# Policies that were learned on the source model, applied untouched to another model.
 
 
 rule transfer:
@@ -17,7 +17,7 @@ rule transfer:
         "<logs>/transfer/{model}/{method}-b{budget}-s{seed}.log",
     wildcard_constraints:
         model=any_of(STUDY.targets),
-        method=any_of([PLAN.transferred]),
+        method=any_of(PLAN.transferred),
     conda:
         "../envs/main.yml"
     threads: STUDY.threads
@@ -29,7 +29,7 @@ rule transfer:
         group_size=STUDY.group_size,
         device=STUDY.device,
     message:
-        "transferring the policy of {params.source} to {wildcards.model}: {wildcards.budget} bits"
+        "{wildcards.method} from {params.source} to {wildcards.model}: {wildcards.budget} bits, seed {wildcards.seed}"
     shell:
         "python -m ramp.transfer --policy $(dirname {input.policy}) --source {params.source}"
         " --model-dir $(dirname {input.model}) --bank $(dirname {input.bank}) --fold {input.fold}"

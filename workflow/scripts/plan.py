@@ -3,7 +3,7 @@
 A row is one quantized model: ``{method}-b{bits}-s{seed}``, for instance ``gptq-b4-s0`` or ``ramp-b3.65-s0``. On the
 source model there is a row for every method; static mixes of llama.cpp are ``q4_k_m-b4-s0-ggml``, and a row that is
 stored once more in another track is ``ramp-b4-s0-fp16``. On the targets there are the float model, the uniform rows of
-``transfer.uniform``, the rivals and the transferred policy (method ``{transfer.method}_transfer``).
+``transfer.uniform``, the rivals and the transferred policies (method ``ramp_transfer`` of ``ramp``).
 """
 
 from __future__ import annotations
@@ -38,6 +38,11 @@ class Plan:
         for name in self.study.external:
             if not isinstance(self.methods[name], Package):
                 raise PlanError(f"external: '{name}' goes through no package: name it in methods")
+        for name in self.transferred.values():
+            if name in self.methods and not self.methods[name].learned:
+                raise PlanError(
+                    f"transfer.methods: '{name}' leaves no policy to transfer: name one whose file says learned=True"
+                )
         known = {"none", *self.study.folds}
         for name, method in self.methods.items():  # an unknown fold must not become no fold under its name
             if isinstance(method, (Quantizer, Allocator)) and method.fold not in known:
@@ -56,8 +61,7 @@ class Plan:
         """Quantizers and allocators that cannot run here, each with its reason; other kinds tell in their own stage."""
         ours = {name: each for name, each in self.methods.items() if isinstance(each, Quantizer | Allocator)}
         found = {name: reason for name, method in ours.items() if (reason := reason_not_to_run(method))}
-        learner = self.study.transfer.method
-        return found | ({self.transferred: found[learner]} if learner in found else {})
+        return found | {moved: found[own] for moved, own in self.transferred.items() if own in found}
 
     def is_unable(self, row: str) -> bool:
         """Whether the row of this name has a reason instead of numbers."""
@@ -84,9 +88,9 @@ class Plan:
         return [name for name, asset in self.registry.of_type("model").items() if asset.kind == "trained"]
 
     @property
-    def transferred(self) -> str:
-        """Method name of the transferred policy's rows."""
-        return f"{self.study.transfer.method}_transfer"
+    def transferred(self) -> dict[str, str]:
+        """Method name of a transferred policy's rows -> the method that left it on the source model."""
+        return {f"{name}_transfer": name for name in self.study.transfer.methods} if self.study.targets else {}
 
     def is_released(self, model: str) -> bool:
         """Whether the model came as a quantized file, which then has a row of its own."""
@@ -168,15 +172,15 @@ class Plan:
     def target_rows(self) -> list[Row]:
         """All rows of the target models."""
         rows: list[Row] = []
-        mixed = [*self.study.transfer.rivals, self.transferred]
+        mixed = [*self.study.transfer.rivals, *self.transferred]
         for model in self.study.targets:
             rows += self.reference_rows(model)
             rows += [
                 Row(model, *row.rsplit("-b", 1), self.study.limits.seeds[0]) for row in self.study.transfer.uniform
             ]
             for method in mixed:
-                known = self.study.transfer.method if method == self.transferred else method
-                rows += [Row(model, method, bits(b), s) for b in self.study.target_budgets for s in self.seeds(known)]
+                seeds = self.seeds(self._registered(method))
+                rows += [Row(model, method, bits(b), s) for b in self.study.target_budgets for s in seeds]
         return rows
 
     @property
@@ -235,7 +239,7 @@ class Plan:
         return chosen.sensitivities(self.bank_of(method))
 
     def _registered(self, method: str) -> str:
-        return self.study.transfer.method if method == self.transferred else method
+        return self.transferred.get(method, method)
 
     @staticmethod
     def _method_in(row: str) -> str:
@@ -256,7 +260,7 @@ class Plan:
         if match is None:
             raise PlanError(f"'{row}' is no row: use {{method}}-b{{bits}}-s{{seed}}")
         method, budget, seed = match.group("method", "budget", "seed")
-        if method in self.unable or (method not in self.allocators and method != self.transferred):
+        if method in self.unable or method not in {*self.allocators, *self.transferred}:
             return []
         return [f"{results}/allocations/{model}/{method}/{budget}/{seed}.json"]
 
@@ -325,7 +329,7 @@ def used_methods(study: Study) -> list[str]:
     """Names of all method files that the study needs."""
     names = study.source_methods
     if study.targets:
-        names += [study.transfer.method, *study.transfer.rivals]
+        names += [*study.transfer.methods, *study.transfer.rivals]
         names += [row.rsplit("-b", 1)[0] for row in study.transfer.uniform]
     names += [*study.external, *league_methods(study), *fold_methods(study)]
     return [name for name in dict.fromkeys(names) if name not in (FLOAT, RELEASED)]
