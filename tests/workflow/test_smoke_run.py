@@ -115,11 +115,28 @@ def test_mixed_rows_keep_their_budget(smoke: Path) -> None:
     for file in sorted((smoke / "allocations").glob("*/*/*/*.json")):
         allocation = json.loads(file.read_text())
         row = f"{allocation['method']}-b{allocation['budget_bits']:g}-s{allocation['seed']}"
+        if allocation["method"] == "role_depth":  # fitted on the source for its transfer, no row of the source
+            continue
         meta = json.loads((smoke / "quantized" / allocation["model"] / row / "meta.json").read_text())
         sizes = meta.get("sizes", meta)
         assert allocation["bytes_linear"] == sizes["bytes_linear"] <= allocation["budget_bytes"], row
         compared += 1
     assert compared >= 7
+
+
+def test_both_policies_are_transferred(smoke: Path) -> None:
+    """The network and the table of role and depth, each from its own search on the source."""
+    from ramp.records import read_claims, read_table
+
+    lines = read_table(smoke / "records" / "transfer.csv")
+    assert set(lines["policy"]) == {"ramp", "role_depth"}
+    assert lines["kl_transfer"].notna().all()
+    for policy in ("ramp", "role_depth"):
+        [file] = (smoke / "search").glob(f"*/{policy}/3.65/0/policy.json")
+        assert json.loads(file.read_text())["method"] == policy
+    by_id = {claim["id"]: claim for claim in read_claims(smoke / "records" / "claims.json")}
+    assert by_id["C5"]["verdict"] != "not tested"
+    assert any("role_depth_transfer" in str(row) for row in by_id["C5"]["rows"])
 
 
 def test_held_out_text_is_in_no_other_role(smoke: Path) -> None:
