@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from paper.intervals import Estimate
@@ -33,12 +34,19 @@ def claims_table(study: Study, claims: list[dict[str, Any]]) -> Table:
         columns=columns,
         rows=rows,
         footnotes=(
-            "[A] abstract; [D] digests of the full text. Replicated: the whole 95 % interval lies on the claim's side "
+            "[A] abstract; [D] digests of the full text.",
+            "Replicated: the whole 95 % interval lies on the claim's side "
             "of its limit; not replicated: wholly on the other side; inconclusive: across it; partly: some comparisons "
             "hold and others fail. An analogue on another model supports or weakens a claim; it is not a test of it.",
         ),
         absent="The claims were not judged in this run: paper.claims writes claims.json.",
     )
+
+
+def verdicts_table(study: Study, claims: list[dict[str, Any]]) -> Table:
+    """The same in short: claim, measurement and verdict."""
+    table = claims_table(study, claims)
+    return replace(table, name="verdicts", footnotes=table.footnotes[-1:]).only("text", "measure", "value", "verdict")
 
 
 def _cells(claim: dict[str, Any], entry: dict[str, Any]) -> dict:

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from paper.comparisons import saving
-from paper.naming import CONTROL_METHODS, STATIC_MIXES, UNIFORM_METHODS, bits_title, method_title, model_title
+from paper.naming import (
+    CONTROL_METHODS,
+    SEARCH_METHODS,
+    STATIC_MIXES,
+    UNIFORM_METHODS,
+    bits_title,
+    method_title,
+    model_title,
+)
 from paper.study import Entry, Study
 from paper.tables.model import Column, Row, Table
 
 MB = 1e-6
+BAR = "knapsack"
+"""The method without a search that searched rows are measured against."""
 REFERENCE_BITS = 4.0
 
 
@@ -49,6 +60,28 @@ def main_table(study: Study, model: str, published: Study | None = None) -> Tabl
     """All rows of ``model``, and those that other packages have in the ``published`` records and not in this run."""
     own = [entry for entry in study.find(model, grid=None, stage=None) if not entry.restored]
     entries = in_order(own + (study.external_entries(model, published) if published else []))
+    return _table(study, model, entries, published)
+
+
+def headline_table(study: Study, model: str) -> Table:
+    """The study's own methods on one grid at its budgets: what a reader looks for first, in few columns.
+
+    Left to the main table: packages, controls with smaller groups, budgets of controls, other grids and tracks.
+    """
+    rows = study.find(model)
+    budgets = {entry.budget_bits for entry in rows if entry.method in SEARCH_METHODS}
+    chosen = [entry for entry in rows if entry.method in UNIFORM_METHODS or entry.budget_bits in budgets]
+    chosen = [entry for entry in chosen if entry.method in (*UNIFORM_METHODS, *SEARCH_METHODS, BAR)]
+    chosen += study.find(model, "float", grid=None, stage=None)
+    text = study.primary_text
+    table = _table(study, model, in_order(chosen))
+    title = table.title.replace("of every row", "of the study's own methods")
+    return replace(table, name="headline", title=title).only(
+        "method", "budget", "linear", "less_linear", "file", f"ppl_{text}", f"kl_{text}", "seeds"
+    )
+
+
+def _table(study: Study, model: str, entries: list[Entry], published: Study | None = None) -> Table:
     uniform = uniform_reference(study, model)
     several = any(len(entry.records) > 1 for entry in entries)
     columns = [
@@ -70,7 +103,7 @@ def main_table(study: Study, model: str, published: Study | None = None) -> Tabl
     rows = tuple(Row(_cells(study, entry, uniform, published), _group(entry)) for entry in entries)
     return Table(
         name=f"main_{model}",
-        title=_title(study, model, own),
+        title=_title(study, model, [entry for entry in entries if not entry.published]),
         columns=tuple(columns),
         rows=rows,
         footnotes=_footnotes(study, entries, uniform, published),

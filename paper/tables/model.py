@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from paper.intervals import Estimate
@@ -47,10 +47,14 @@ class Table:
     absent: str = "There are no rows for this table in the records."
     widths: Mapping[str, str] = field(default_factory=dict)
 
+    def only(self, *keys: str) -> Table:
+        """The table with the columns of ``keys`` alone, in its own order."""
+        return replace(self, columns=tuple(column for column in self.columns if column.key in keys))
+
     def filled(self) -> Table:
         """The table without the columns that no row fills."""
         used = [c for c in self.columns if any(row.cells.get(c.key) not in (None, "") for row in self.rows)]
-        return Table(self.name, self.title, tuple(used), self.rows, self.footnotes, self.absent, self.widths)
+        return replace(self, columns=tuple(used))
 
 
 def number(value: float, column: Column) -> str:
