@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from paper.intervals import DRAWS, TAILS, Estimate
-from paper.league import BAR, League
-from paper.naming import LEARNED_RIVALS, RAMP_METHODS, model_title
+from paper.league import League
+from paper.naming import BAR, LEARNED_RIVALS, RAMP_METHODS, model_title
 from paper.study import Study
 
 if TYPE_CHECKING:

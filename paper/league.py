@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paper.intervals import Estimate, mean_interval, paired_difference, paired_ratio
-from paper.naming import method_rank, method_title, variant_title
+from paper.naming import BAR, method_rank, method_title, variant_title
 from paper.study import Study
 
 if TYPE_CHECKING:
     import pandas as pd
-
-BAR = "knapsack"
-"""What every allocator is compared with: it needs no search."""
 
 OWN = "ramp"
 """Our search."""

@@ -60,6 +60,9 @@ RAMP_METHODS = ("ramp_paper", "ramp")
 TRANSFERRED = tuple(f"{method}_transfer" for method in RAMP_METHODS)
 """Its policies on models that they were not trained on."""
 
+BAR = "knapsack"
+"""What every search is compared with: it needs none."""
+
 LEARNED_RIVALS = ("ppo", "sac_discrete", "sac_continuous")
 """Learners from scratch that stand beside it."""
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from paper.intervals import Estimate
-from paper.league import BAR, OWN, League, reading
-from paper.naming import model_title
+from paper.league import OWN, League, reading
+from paper.naming import BAR, model_title
 from paper.study import Study
 from paper.tables.model import Column, parts
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paper import style
-from paper.league import BAR, League, curve_at
-from paper.naming import bits_title, model_title
+from paper.league import League, curve_at
+from paper.naming import BAR, bits_title, model_title
 from paper.study import Study
 
 if TYPE_CHECKING:

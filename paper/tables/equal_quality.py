@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from paper.equal_quality import LEARNERS, RIVAL, EqualQuality, Reach
-from paper.league import BAR
-from paper.naming import method_title, model_title
+from paper.naming import BAR, method_title, model_title
 from paper.study import Study
 from paper.tables.model import Column, Row, Table
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from paper.intervals import Estimate
-from paper.league import BAR, Cell, League, reading
-from paper.naming import method_title, model_title
+from paper.league import Cell, League, reading
+from paper.naming import BAR, method_title, model_title
 from paper.study import Study
 from paper.tables.model import Column, Row, Table
 

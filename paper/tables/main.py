@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from paper.comparisons import saving
 from paper.naming import (
+    BAR,
     CONTROL_METHODS,
     SEARCH_METHODS,
     STATIC_MIXES,
@@ -19,8 +20,6 @@ from paper.study import Entry, Study
 from paper.tables.model import Column, Row, Table
 
 MB = 1e-6
-BAR = "knapsack"
-"""The method without a search that searched rows are measured against."""
 REFERENCE_BITS = 4.0
 
 
