@@ -60,6 +60,9 @@ RAMP_METHODS = ("ramp_paper", "ramp")
 TRANSFERRED = tuple(f"{method}_transfer" for method in RAMP_METHODS)
 """Its policies on models that they were not trained on."""
 
+MOVED_TABLE = "role_depth_transfer"
+"""Their rival there: ten numbers for role and depth, carried over as well."""
+
 BAR = "knapsack"
 """What every search is compared with: it needs none."""
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from paper.comparisons import Pair, pair, saving
-from paper.naming import CONTROL_METHODS, RAMP_METHODS, TRANSFERRED, UNIFORM_METHODS, method_rank, model_title
+from paper.naming import (
+    CONTROL_METHODS,
+    MOVED_TABLE,
+    RAMP_METHODS,
+    TRANSFERRED,
+    UNIFORM_METHODS,
+    method_rank,
+    model_title,
+)
 from paper.study import Entry, Study
 from paper.tables.model import Column, Row, Table
-
-TABLE = "role_depth_transfer"
-"""What a transferred policy is compared with beside the target's own rows: ten numbers, transferred as well."""
 
 _NOT_MIXED = ("float", "released", *UNIFORM_METHODS, *CONTROL_METHODS)
 
@@ -31,7 +36,9 @@ def comparisons(study: Study, model: str) -> list[tuple[Entry, Entry]]:
             and rival.budget_bits == entry.budget_bits
             and entry.method != "knapsack"
             and not (entry.method == "ramp_paper" and rival.method == "ramp")  # shown once, from the other side
-            and (not rival.method.endswith("_transfer") or (entry.method in TRANSFERRED and rival.method == TABLE))
+            and (
+                not rival.method.endswith("_transfer") or (entry.method in TRANSFERRED and rival.method == MOVED_TABLE)
+            )
         ]
         full = entry.method == "ramp" or entry.method.endswith("_transfer")
         chosen += [(entry, rival) for rival in [*rivals, *(u for u in uniform if full or u.method != "rtn")]]
