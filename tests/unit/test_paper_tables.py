@@ -235,6 +235,25 @@ def test_a_transferred_policy_meets_the_transferred_table(study: Study) -> None:
     assert found["transfer.worst"].startswith("0.80")
 
 
+def test_the_text_compares_at_the_saving_of_the_paper(tmp_path: Path, study: Study) -> None:
+    assert "paper_budget" not in values(study)  # 4 bits save nothing, 3.65 more than 7 %
+    records = pd.read_csv(write_records(tmp_path) / "records.csv", dtype=str, keep_default_na=False)
+    there = (records["model"] == SOURCE) & (records["method"] == "ramp") & records["budget_bits"].isin(["4", "4.0"])
+    records.loc[there, "bytes_linear"] = [f"{int(size) * 941 // 1000}" for size in records.loc[there, "bytes_linear"]]
+    records.to_csv(tmp_path / "records.csv", index=False)
+    found = values(Study.read(tmp_path))
+    assert found["paper_budget"] == "4"
+    assert found["pair.paper.ramp.gptq.saved_linear"] == "5.9"
+    shown = {
+        row.cells["rival"]: row.cells
+        for row in paired_table(Study.read(tmp_path), SOURCE).rows
+        if row.cells["entry"] == "RAMP (ours), 4 bits"
+    }
+    for rival, title in (("awq", "AWQ, 4 bits"), ("knapsack", "Fisher knapsack, 4 bits")):
+        assert found[f"pair.paper.ramp.{rival}.reading"] == shown[title]["reading"]
+    assert found["pair.ramp.gptq.entry"] == "RAMP (ours), 3.65 bits"  # the smallest budget's own pairs stay
+
+
 def test_mixed_rows_are_paired_with_controls_of_the_same_bytes_alone(study: Study, controlled: Study) -> None:
     [row] = controls_table(controlled, SOURCE).rows
     assert row.cells["entry"] == "Fisher knapsack, 3.33 bits"
