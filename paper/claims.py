@@ -86,7 +86,9 @@ def judge(study: Study, claim: dict[str, Any]) -> dict[str, Any]:
         return entry | {"verdict": "not tested", "scale": scale, "measure": claim["measure"].replace("_", " ")}
     outcomes = [holds(comparison.estimate, claim["rule"]) for comparison in found]
     deciding = _deciding(found, outcomes, claim["rule"])
-    more = f" (least favourable of {len(found)} comparisons)" if len(found) > 1 else ""
+    held = outcomes.count(True)
+    more = f" (least favourable of {len(found)} comparisons, {held or 'none'} of which hold{'s' * (held < 2)})"
+    more = more if len(found) > 1 else ""
     estimate = deciding.estimate
     margin = None if estimate.low is None or estimate.high is None else [estimate.low, estimate.high]
     return entry | {

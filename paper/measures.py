@@ -159,7 +159,7 @@ def tasks_kept(study: Study, *, methods: list[str], **_: Any) -> list[Comparison
         for entry in sorted(study.find(model, method), key=lambda e: e.budget_bits):
             if reference and (kept := task_ratio(study, entry, reference)):
                 label = f"mean accuracy of {entry.title} over that of float, {len(kept[2])} tasks, {kept[1]:,} items"
-                found.append(Comparison(label, kept[0], (entry.row, reference.row)))
+                found.append(Comparison(label, kept[0], (entry.scored(f"acc_{kept[2][0]}").row, reference.row)))
                 break
     return _some(found, "no searched row and float model scored on the same items")
 

@@ -95,6 +95,10 @@ class Entry:
         grid = "-ggml" if self.grid == "ggml" else f"-{self.track}" if self.restored else ""
         return f"{self.model}/{self.method}-b{bits_title(self.budget_bits)}{grid}-s{seeds}"
 
+    def scored(self, column: str) -> Entry:
+        """The same line with those seeds alone that have something in a column."""
+        return replace(self, records=self.records[self.records[column].notna()]) if column in self.records else self
+
     def mean(self, column: str) -> float | None:
         """Mean over seeds of a column; None where it is absent or empty."""
         if column not in self.records:

@@ -8,22 +8,14 @@ from paper.intervals import Estimate
 from paper.league import OWN, League, reading
 from paper.naming import BAR, model_title
 from paper.study import Study
-from paper.tables.model import Column, parts
+from paper.tables.model import Column
+from paper.tables.optimum import allocator_title
+from paper.words import listed, plural, shown
 
 RATIO = Column("", "", digits=3)
 PERCENT = Column("", "", digits=2, scale=100)
 
 Items = Iterator[tuple[str, str]]
-
-
-def shown(value: float | Estimate, column: Column) -> str:
-    """A number with its interval, as in the tables."""
-    return " ".join(part for part in parts(value, column) if part)
-
-
-def listed(words: list[str]) -> str:
-    """``a``, ``a and b``, ``a, b and c``."""
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def league_values(study: Study) -> Items:
@@ -49,31 +41,52 @@ def _league(study: Study) -> Items:
         if (rival := league.best_rival(model, evals)) is not None
     ]
     if found:
-        yield "league.reading", " ".join(_standing(league, *each) for each in found)
-        yield "league.advice", _advice(league, [ratio.side(1.0) for *_, ratio in found])
+        for index, each in enumerate(found):
+            yield f"league.reading.{index}", _standing(league, *each)
+        yield "league.advice", _advice(league, {(model, evals): ratio for model, evals, _, ratio in found})
 
 
 def _standing(league: League, model: str, evals: int, rival: str, ratio: Estimate) -> str:
     """How ours stands to the knapsack and to its best rival on a model at a checkpoint."""
-    words = f"On {model_title(model)}, after {evals:,} evaluations, {league.title(OWN)} has "
+    words = (
+        f"On {model_title(model)} at {_bits(league, model)}, after {evals:,} evaluations, {league.title(OWN)} "
+        f"({_seeds(league, model, evals, OWN)}) has "
+    )
     bar = ratio if rival == BAR else league.ratio(model, evals, OWN)
     if bar is not None:
         words += f"{shown(bar, RATIO)} of the knapsack's held-out KL ({reading(bar, 1.0)})"
     if rival == BAR:
         return f"{words}, which is the best of its rivals."
     words += " and " if bar is not None else ""
-    return f"{words}{shown(ratio, RATIO)} of that of its best rival, {league.title(rival)} ({reading(ratio, 1.0)})."
+    seeds = _seeds(league, model, evals, rival)
+    words += f"{shown(ratio, RATIO)} of that of its best rival, {league.title(rival)}"
+    return f"{words} ({seeds}; {reading(ratio, 1.0)})."
 
 
-def _advice(league: League, sides: list[int]) -> str:
+def _bits(league: League, model: str) -> str:
+    """The budgets at which ours ran."""
+    return f"{listed([f'{bits:g}' for bits in league.budgets(model, OWN)])} bits"
+
+
+def _seeds(league: League, model: str, evals: int, allocator: str) -> str:
+    """How many seeds the allocator has at a checkpoint (the fewest of our budgets)."""
+    cells = [league.cell(model, budget, evals, allocator) for budget in league.budgets(model, OWN)]
+    counts = [cell.rows["seed"].nunique() for cell in cells if cell is not None]
+    return plural(min(counts, default=0), "seed")
+
+
+def _advice(league: League, ratios: dict[tuple[str, int], Estimate]) -> str:
     """Which allocator to use: ours where no model speaks against it and one for it, else whoever beats the knapsack.
 
-    ``sides``: of our ratio to the best rival, one per model and checkpoint; -1 where ours is better beyond noise.
+    ``ratios``: ours to the best rival, per model and checkpoint.
     """
     own = league.title(OWN)
+    sides = [ratio.side(1.0) for ratio in ratios.values()]
     if max(sides) <= 0 and min(sides) < 0:
+        ahead = dict.fromkeys(model for (model, _), ratio in ratios.items() if ratio.side(1.0) < 0)
+        where = listed([f"{model_title(model)} ({_bits(league, model)})" for model in ahead])
         return (
-            f"Nowhere here is {own} worse than the best of its rivals beyond noise, and somewhere it is better: it is "
+            f"Nowhere here is {own} worse than the best of its rivals beyond noise, and on {where} it is better: it is "
             "the allocator that this suite recommends where its evaluations can be afforded, and the knapsack where "
             "none can."
         )
@@ -103,7 +116,8 @@ def _beats_the_bar(league: League) -> str | None:
 
 
 def _optimum(study: Study) -> Items:
-    """``optimum.{allocations,ours,best}``: gaps at the last checkpoint, over problems, budgets and seeds."""
+    """``optimum.{allocator}.{gap,worst,evals}``: gaps at the last checkpoint, over problems, budgets and seeds;
+    ``optimum.ramp.solved`` where ours found every optimum, ``optimum.solvers``: the others that did."""
     frame = study.frame("optimum")
     if frame is None:
         return
@@ -111,9 +125,16 @@ def _optimum(study: Study) -> Items:
     yield "optimum.allocations", f"{int(frame['allocations'].max()):,}"
     run = ["model", "units", "budget_bits", "allocator", "seed"]
     last = frame[frame["evals"] == frame.groupby(run)["evals"].transform("max")]
+    solved: list[str] = []
     for name, part in last.groupby("allocator"):
         gaps = part["gap_share"].astype("float64")
         if gaps.notna().all():
+            solved += [name] if gaps.max() <= 0 else []
             yield f"optimum.{name}.gap", shown(float(gaps.mean()), PERCENT)
             yield f"optimum.{name}.worst", shown(float(gaps.max()), PERCENT)
             yield f"optimum.{name}.evals", f"{int(part['evals'].max()):,}"
+    if OWN in solved:
+        yield "optimum.ramp.solved", "yes"
+    if solved != [OWN] and solved:
+        titles = last.drop_duplicates("allocator").set_index("allocator")["title"].fillna("")
+        yield "optimum.solvers", listed([allocator_title(titles[name], name) for name in solved if name != OWN])

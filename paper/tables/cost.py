@@ -29,8 +29,8 @@ def cost_table(study: Study) -> Table:
     return Table(
         name="cost",
         title=(
-            f"Cost of each search and its gain over its warm start ({study.seeds(entries)}; wall times of "
-            "one run on one machine)."
+            f"Cost of each search and its gain over its warm start ({study.seeds(entries)}; wall times are "
+            "means over seeds, whatever else the machine did)."
         ),
         columns=columns,
         rows=tuple(Row(_cells(entry), entry.model) for entry in entries),

@@ -141,7 +141,7 @@ def _title(study: Study, model: str, entries: list[Entry]) -> str:
     texts = "; ".join(study.limits(measured, text) for text in study.texts if _has(measured, text))
     return (
         f"{model_title(model)}: sizes and quality of every row. {texts}; {study.seeds(entries)}; "
-        "brackets are 95 % bootstrap intervals over windows."
+        "brackets are 95 % bootstrap intervals over windows, and over seeds where there are several."
     )
 
 

@@ -22,13 +22,14 @@ def tasks_table(study: Study, model: str) -> Table:
         Column("mean", "mean", "acc %", digits=1, scale=100),
         Column("kept", "kept of float", "%", digits=1, scale=100),
     ]
+    scored = [e.scored(f"acc_{task}") for e in entries for task in study.tasks]
     counts = {count for e in entries for task in study.tasks if (count := e.mean(f"n_items_{task}"))}
     said = " or ".join(f"{int(count):,}" for count in sorted(counts))
     return Table(
         name=f"tasks_{model}",
         title=(
             f"{model_title(model)}: commonsense tasks by lm-evaluation-harness, zero-shot, "
-            f"{said or 'an unrecorded number of'} rows per task; {study.seeds(entries)}."
+            f"{said or 'an unrecorded number of'} rows per task; {study.seeds(scored)}."
         ),
         columns=tuple(columns),
         rows=tuple(Row(_cells(study, entry, reference)) for entry in entries),

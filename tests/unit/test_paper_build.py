@@ -192,4 +192,4 @@ def test_the_paper_with_controls(tmp_path: Path) -> None:
     controlled = values(Study.read(folder / "records", folder / "records" / "claims.json"))
     assert controlled["budget"] == plain["budget"] == "3.65"  # the searches' smallest, not the controls'
     assert controlled["group_size"] == plain["group_size"] == "64"
-    assert controlled["halo.bpw"] == plain["halo.bpw"]
+    assert controlled["halo.mb"] == plain["halo.mb"]

@@ -14,6 +14,7 @@ import pytest
 
 from paper.claims import main as claims_main
 from paper.intervals import Estimate
+from paper.measures import tasks_kept
 from paper.study import Study
 from paper.tables.__main__ import main
 from paper.tables.controls import controls_table, tracks_table
@@ -25,9 +26,10 @@ from paper.tables.model import Column, Row, Table, number, parts
 from paper.tables.paired import paired_table
 from paper.tables.render import to_latex, to_markdown, to_typst
 from paper.tables.sizes import LABEL_BITS, PARAMETERS, label_mixture_bits, readings, sizes_table
+from paper.tables.tasks import tasks_table
 from paper.values import values
 from ramp.errors import RampError
-from tests.synthetic_records import SOURCE, TARGET, write_records
+from tests.synthetic_records import SOURCE, TARGET, TASKS, write_records
 
 TABLE = Table(
     name="one",
@@ -231,6 +233,7 @@ def test_a_transferred_policy_meets_the_transferred_table(study: Study) -> None:
     assert (table, moved) not in pairs
     assert (table, "Fisher knapsack, 3.65 bits") in pairs
     found = values(study)
+    assert found["transfer.one_target"] == "Qwen2.5-Coder-0.5B-Instruct"
     assert found["transfer.rows"] == "1"  # the policy's alone
     assert found["transfer.worst"].startswith("0.80")
 
@@ -252,6 +255,32 @@ def test_the_text_compares_at_the_saving_of_the_paper(tmp_path: Path, study: Stu
     for rival, title in (("awq", "AWQ, 4 bits"), ("knapsack", "Fisher knapsack, 4 bits")):
         assert found[f"pair.paper.ramp.{rival}.reading"] == shown[title]["reading"]
     assert found["pair.ramp.gptq.entry"] == "RAMP (ours), 3.65 bits"  # the smallest budget's own pairs stay
+
+
+def test_seeds_of_a_table_are_those_that_were_scored(tmp_path: Path) -> None:
+    folder = write_records(tmp_path, seeds=(0, 1, 2))
+    assert tasks_table(Study.read(folder), SOURCE).title.endswith("1 or 3 seeds.")
+    records = pd.read_csv(folder / "records.csv", dtype=str, keep_default_na=False)
+    records.loc[records["seed"] != "0", [f"acc_{task}" for task in TASKS]] = ""
+    records.to_csv(folder / "records.csv", index=False)
+    study = Study.read(folder)
+    assert tasks_table(study, SOURCE).title.endswith("1 seed.")
+    [kept] = tasks_kept(study, methods=["ramp"])
+    assert kept.rows[0].endswith("-s0")
+
+
+def test_the_text_lists_every_comparison_of_roles_and_every_other_budget(study: Study) -> None:
+    found = values(study)
+    assert [key for key in found if key.startswith("role_bits.")] == [f"role_bits.{index}" for index in range(4)]
+    assert found["role_bits.1"].startswith(
+        "mean bits of the last layers less those of middle MLP layers, RAMP (ours), 3.65"
+    )
+    [row] = [
+        row.cells
+        for row in paired_table(study, SOURCE).rows
+        if (row.cells["entry"], row.cells["rival"]) == ("RAMP (ours), 4 bits", "Fisher knapsack, 4 bits")
+    ]
+    assert found["pair.ramp.knapsack.others"] == f"at 4 bits {row['reading']}"
 
 
 def test_mixed_rows_are_paired_with_controls_of_the_same_bytes_alone(study: Study, controlled: Study) -> None:
