@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paper.intervals import Estimate, mean_interval, paired_difference, paired_ratio
-from paper.naming import BAR, method_rank, method_title, variant_title
+from paper.naming import BAR, method_rank, method_title, model_title, variant_title
 from paper.study import Study
 
 if TYPE_CHECKING:
@@ -81,12 +81,16 @@ class League:
         return sorted(found)
 
     def finals(self, model: str) -> list[int]:
-        """Checkpoints at which runs of a model end, ascending."""
-        return self._reading(self._of(model))
+        """Checkpoints at which runs of a model end, ascending; of ablations there is a table of their own."""
+        return self._reading(self._rivals(model))
+
+    def _rivals(self, model: str) -> pd.DataFrame:
+        rows = self._of(model)
+        return rows[rows["allocator"].isin(self.allocators(model))]
 
     def headline(self, model: str) -> int:
         """Of these the one that most searches reach; 0 where there is none."""
-        rows = self._of(model)
+        rows = self._rivals(model)
         reach = {evals: rows[rows["evals"] == evals]["allocator"].nunique() for evals in self.finals(model)}
         return max(reach, key=lambda evals: (reach[evals], evals), default=0)
 
@@ -138,6 +142,14 @@ class League:
         kl, tokens = self._sums(here)
         return Cell(here, kl, tokens)
 
+    def together(self, model: str, budget: float, one: str, other: str) -> tuple[int, Cell, Cell] | None:
+        """The last checkpoint at which both stand, and both: a variant may have had fewer evaluations."""
+        for evals in reversed(self.checkpoints(model)):
+            a, b = self.cell(model, budget, evals, one), self.cell(model, budget, evals, other)
+            if a is not None and b is not None:
+                return evals, a, b
+        return None
+
     @staticmethod
     def _reading(rows: pd.DataFrame) -> list[int]:
         """Runs that reach their last checkpoint: their earlier rows are checkpoints, not ends."""
@@ -179,17 +191,19 @@ class League:
 
 
 def league_ratios(study: Study, method: str, variants: list[str]) -> list[tuple[str, Estimate, tuple[str, ...]]]:
-    """Held-out KL of a method over that of each variant at the last checkpoint: label, paired ratio, rows."""
+    """Held-out KL of a method over that of each variant at their last common checkpoint: label, paired ratio, rows."""
     league, found = League(study), []
     for model in league.models:
-        last = max(league.checkpoints(model), default=0)
         for variant in (name for name in variants if name in league.allocators(model, ablations=True)):
             for budget in league.budgets(model, variant):
-                a, b = league.cell(model, budget, last, method), league.cell(model, budget, last, variant)
-                if a is None or b is None or not (a.complete and b.complete):
+                both = league.together(model, budget, method, variant)
+                if both is None:
                     continue
-                if np.array_equal(a.tokens, b.tokens) and b.kl.sum() > 0:
-                    label = f"KL ratio, {league.title(method)} to {league.title(variant)}, league, {budget:g} bits"
+                evals, a, b = both
+                if a.complete and b.complete and np.array_equal(a.tokens, b.tokens) and b.kl.sum() > 0:
+                    label = f"KL ratio, {league.title(method)} to {league.title(variant)}, league, "
+                    label += f"{model_title(model)}, "
+                    label += f"{budget:g} bits, {evals:,} evaluations"
                     rows = tuple(f"{model}/{name}-b{budget:g} (league)" for name in (method, variant))
                     found.append((label, paired_ratio(a.kl, b.kl, a.tokens), rows))
     return found

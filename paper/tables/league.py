@@ -97,25 +97,26 @@ def league_summary_table(study: Study) -> Table:
 
 
 def ablations_table(study: Study) -> Table:
-    """One line per variant, budget and model at the last checkpoint: its paired difference to its own method."""
+    """One line per variant, budget and model: its paired difference to its own method where both stand last."""
     league = League(study)
     rows = []
     for model in league.models:
-        last = max(league.checkpoints(model), default=0)
         for variant in league.allocators(model, ablations=True):
             base = league.method(variant)
             for budget in league.budgets(model, variant):
-                cell, own = (league.cell(model, budget, last, name) for name in (variant, base))
-                if cell is None:
+                both = league.together(model, budget, variant, base)
+                if both is None:
                     continue
+                evals, cell, own = both
                 change = league.against(cell, own)
                 rows.append(
                     Row(
                         {
                             "model": model_title(model),
                             "budget": f"{budget:g}",
+                            "evals": f"{evals:,}",
                             "variant": league.title(variant),
-                            "method": league.title(base) if own else method_title(base),
+                            "method": league.title(base),
                             "seeds": str(len(cell.rows)),
                             "held": cell.held,
                             "change": change,
@@ -127,10 +128,11 @@ def ablations_table(study: Study) -> Table:
     return Table(
         name="ablations",
         title="Ablations on the league's bank: each variant changes the named switch alone. Paired difference of "
-        "held-out KL to the unchanged method at the last checkpoint; above 0 the switch helps.",
+        "held-out KL to the unchanged method at the last checkpoint of both; below 0 the variant is better.",
         columns=(
             Column("model", "model", align="left"),
             Column("budget", "budget", "bits"),
+            Column("evals", "evals", "allowed"),
             Column("variant", "variant", align="left", width="1fr"),
             Column("method", "of", align="left"),
             Column("seeds", "seeds"),

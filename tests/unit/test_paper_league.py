@@ -12,7 +12,7 @@ from paper import style
 from paper.claims import main as claims_main
 from paper.figures.anytime import anytime, spread
 from paper.figures.optimum import optimum
-from paper.league import League, curve_at
+from paper.league import League, curve_at, league_ratios
 from paper.study import Study
 from paper.tables.league import ablations_table, league_summary_table, league_table
 from paper.tables.optimum import additivity_table, optimum_table
@@ -131,6 +131,24 @@ def test_a_variant_is_compared_with_its_own_method(records: Path) -> None:
     assert (row.cells["variant"], row.cells["method"], row.cells["budget"]) == ("RAMP, cold", "RAMP (ours)", "3.5")
     assert row.cells["change"].value == pytest.approx((0.9 - 0.8) * 1.005 * 1.5 / 3.5)
     assert row.cells["reading"] == "worse"
+
+
+def test_a_variant_that_had_fewer_evaluations_is_compared_where_both_stand(tmp_path: Path) -> None:
+    """Its runs end at 10, the method's at 10 and at 20: the run of equal length counts, and no end of the league."""
+    folder = write_records(tmp_path)
+    for name, rows in league_records().items():
+        cold = [row for row in rows if row["allocator"] == "ramp_cold" and row["evals"] <= 10]
+        short = [row for row in rows if row["allocator"] == "ramp" and row["budget_bits"] == 3.5 and row["evals"] <= 10]
+        rest = [row for row in rows if row["allocator"] != "ramp_cold"]
+        write_table(folder / f"{name}.csv", rest + [{**row, "run_evals": 10} for row in cold + short])
+    study = Study.read(folder)
+    (row,) = ablations_table(study).rows
+    assert (row.cells["evals"], row.cells["seeds"]) == ("10", "2")
+    assert row.cells["change"].value == pytest.approx((0.9 - 0.8) * 1.1 * 1.005 * 1.5 / 3.5)
+    (ratio,) = league_ratios(study, "ramp", ["ramp_cold"])
+    assert ratio[0].endswith("3.5 bits, 10 evaluations")
+    assert ratio[1].value == pytest.approx(0.8 / 0.9)
+    assert League(study).headline(SOURCE) == 20
 
 
 def test_a_claim_about_a_switch_is_measured_on_the_league(records: Path) -> None:
