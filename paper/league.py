@@ -40,6 +40,11 @@ class Cell:
         """Whether every seed has an incumbent, scored on every window."""
         return len(self.kl) == len(self.rows) and bool(np.isfinite(self.kl).all()) and self.kl.size > 0
 
+    @property
+    def length(self) -> int:
+        """Evaluations that the runs were given."""
+        return int(self.rows["run_evals"].iloc[0])
+
     def mean(self, column: str) -> float | None:
         """Mean over seeds of a column of league.csv."""
         values = self.rows[column].astype("float64").dropna()
@@ -143,10 +148,10 @@ class League:
         return Cell(here, kl, tokens)
 
     def together(self, model: str, budget: float, one: str, other: str) -> tuple[int, Cell, Cell] | None:
-        """The last checkpoint at which both stand, and both: a variant may have had fewer evaluations."""
+        """The last checkpoint at which both stand, in runs of one length (a search may plan by it), and both."""
         for evals in reversed(self.checkpoints(model)):
             a, b = self.cell(model, budget, evals, one), self.cell(model, budget, evals, other)
-            if a is not None and b is not None:
+            if a is not None and b is not None and a.length == b.length:
                 return evals, a, b
         return None
 
