@@ -34,33 +34,33 @@ def _league(study: Study) -> Items:
     planned = int(league.rows["planned"].fillna(0).max())
     share = f" of the {planned:,}" if planned > runs else ""
     yield "league.runs", f"{runs:,}{share} runs"
-    found = [
-        (model, evals, *rival)
-        for model in league.models
-        for evals in league.checkpoints(model)
-        if (rival := league.best_rival(model, evals)) is not None
-    ]
-    if found:
-        for index, each in enumerate(found):
-            yield f"league.reading.{index}", _standing(league, *each)
-        yield "league.advice", _advice(league, {(model, evals): ratio for model, evals, _, ratio in found})
+    ratios: dict[tuple[str, int], Estimate] = {}
+    readings = 0
+    for model in league.models:
+        said = []
+        for evals in league.checkpoints(model):
+            if best := league.best_rival(model, evals):
+                ratios[model, evals] = best[1]
+                said.append(_standing(league, model, evals, *best))
+        if said:
+            words = f"On {model_title(model)} at {_bits(league, model)} {league.title(OWN)} has {'; '.join(said)}."
+            yield f"league.reading.{readings}", words
+            readings += 1
+    if ratios:
+        yield "league.advice", _advice(league, ratios)
 
 
 def _standing(league: League, model: str, evals: int, rival: str, ratio: Estimate) -> str:
     """How ours stands to the knapsack and to its best rival on a model at a checkpoint."""
-    words = (
-        f"On {model_title(model)} at {_bits(league, model)}, after {evals:,} evaluations, {league.title(OWN)} "
-        f"({_seeds(league, model, evals, OWN)}) has "
-    )
+    words = f"after {evals:,} evaluations ({_seeds(league, model, evals, OWN)}) "
     bar = ratio if rival == BAR else league.ratio(model, evals, OWN)
     if bar is not None:
         words += f"{shown(bar, RATIO)} of the knapsack's held-out KL ({reading(bar, 1.0)})"
     if rival == BAR:
-        return f"{words}, which is the best of its rivals."
+        return f"{words}, the best of its rivals"
     words += " and " if bar is not None else ""
-    seeds = _seeds(league, model, evals, rival)
     words += f"{shown(ratio, RATIO)} of that of its best rival, {league.title(rival)}"
-    return f"{words} ({seeds}; {reading(ratio, 1.0)})."
+    return f"{words} ({_seeds(league, model, evals, rival)}; {reading(ratio, 1.0)})"
 
 
 def _bits(league: League, model: str) -> str:
