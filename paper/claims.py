@@ -17,9 +17,11 @@ from typing import Any
 import yaml
 
 from paper.intervals import Estimate
+from paper.league import LEAGUE_MARK
 from paper.measures import MEASURES, Comparison, NotTested
 from paper.naming import model_title
 from paper.study import Study
+from paper.words import listed
 from ramp import cli
 from ramp.errors import RampError
 from ramp.records import nearest, write_claims
@@ -93,7 +95,7 @@ def judge(study: Study, claim: dict[str, Any]) -> dict[str, Any]:
     margin = None if estimate.low is None or estimate.high is None else [estimate.low, estimate.high]
     return entry | {
         "verdict": verdict(outcomes),
-        "scale": claim.get("scale") or _scale(study),
+        "scale": claim.get("scale") or _scale(study, found),
         "measure": deciding.label + more,
         "value": estimate.value,
         "margin": margin,
@@ -108,10 +110,14 @@ def _deciding(found: list[Comparison], outcomes: list[bool | None], rule: dict[s
     return min(zip(found, outcomes, strict=True), key=lambda each: (rank[each[1]], -sign * each[0].estimate.value))[0]
 
 
-def _scale(study: Study) -> str:
-    if study.is_paper_model(study.source):
-        return f"{model_title(study.source)}, the paper's model"
-    return f"analogue on {model_title(study.source)}"
+def _scale(study: Study, found: list[Comparison]) -> str:
+    """The source model, or those of the league where all comparisons come from there."""
+    rows = {row for comparison in found for row in comparison.rows}
+    leagues = {row.split("/")[0] for row in rows if row.endswith(LEAGUE_MARK)}
+    models = sorted(leagues) if leagues and all(row.endswith(LEAGUE_MARK) for row in rows) else [study.source]
+    if all(study.is_paper_model(model) for model in models):
+        return f"{listed([model_title(model) for model in models])}, the paper's model"
+    return f"analogue on {listed([model_title(model) for model in models])}"
 
 
 def judge_all(study: Study, claims: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

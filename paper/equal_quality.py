@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from paper.intervals import DRAWS, TAILS, Estimate
-from paper.league import League
+from paper.league import LEAGUE_MARK, League
 from paper.naming import BAR, LEARNED_RIVALS, RAMP_METHODS, model_title
 from paper.study import Study
 
@@ -131,6 +131,6 @@ def sooner_than(study: Study, methods: list[str], rival: str) -> list[tuple[str,
                 label = f"share of pairs of seeds in which {titles[0]} has {titles[1]}'s search KL first"
                 label += f", {model_title(model)}, {budget:g} bits"
                 label += f" ({ours.reached} of {len(ours.evals)} seeds get there)"
-                rows = tuple(f"{model}/{name}-b{budget:g} (league)" for name in (method, rival))
+                rows = tuple(f"{model}/{name}-b{budget:g}{LEAGUE_MARK}" for name in (method, rival))
                 found.append((label, sooner_interval(ours.evals, theirs.evals), rows))
     return found

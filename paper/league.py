@@ -15,6 +15,9 @@ from paper.study import Study
 if TYPE_CHECKING:
     import pandas as pd
 
+LEAGUE_MARK = " (league)"
+"""Ends the names of the league's rows in claims.json."""
+
 OWN = "ramp"
 """Our search."""
 
@@ -209,7 +212,7 @@ def league_ratios(study: Study, method: str, variants: list[str]) -> list[tuple[
                     label = f"KL ratio, {league.title(method)} to {league.title(variant)}, league, "
                     label += f"{model_title(model)}, "
                     label += f"{budget:g} bits, {evals:,} evaluations"
-                    rows = tuple(f"{model}/{name}-b{budget:g} (league)" for name in (method, variant))
+                    rows = tuple(f"{model}/{name}-b{budget:g}{LEAGUE_MARK}" for name in (method, variant))
                     found.append((label, paired_ratio(a.kl, b.kl, a.tokens), rows))
     return found
 

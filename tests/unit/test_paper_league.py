@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from paper import style
+from paper.claims import judge
 from paper.claims import main as claims_main
 from paper.figures.anytime import anytime, spread
 from paper.figures.optimum import optimum
@@ -164,6 +165,16 @@ def test_a_claim_about_a_switch_is_measured_on_the_league(records: Path) -> None
     assert found.estimate.value == pytest.approx(0.8 / 0.9)
     assert found.estimate.high < 1
     assert found.rows == (f"{SOURCE}/ramp-b3.5 (league)", f"{SOURCE}/ramp_cold-b3.5 (league)")
+
+
+def test_a_claim_that_the_league_decides_names_the_leagues_model(records: Path) -> None:
+    study = Study.read(records)
+    for name in ("league", "league_windows"):
+        study.frames[name] = study.frames[name].assign(model="tiny-llama-s")
+    params = {"method": "ramp", "ablations": ["ramp_cold"]}
+    entry = judge(study, {"id": "X", "measure": "ablated", "rule": {"below": 1.0}, "params": params})
+    assert entry["verdict"] == "replicated"
+    assert entry["scale"] == "analogue on tiny-llama-s"
 
 
 def test_a_seed_without_an_incumbent_leaves_no_estimate(records: Path, tmp_path: Path) -> None:
