@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -114,7 +115,12 @@ class League:
         """Allocators of a model in table order: methods and rivals, or the ablations of ours."""
         pairs = self._of(model)[["allocator", "method"]].drop_duplicates().itertuples(index=False)
         chosen = [(name, base) for name, base in pairs if (name != base and base in ABLATED) == ablations]
-        return [name for name, base in sorted(chosen, key=lambda pair: (*method_rank(pair[1]), pair[0]))]
+        return _in_order(chosen)
+
+    def rivals(self) -> list[str]:
+        """Methods and rivals of all models in table order."""
+        names = {name for model in self.models for name in self.allocators(model)}
+        return _in_order([(name, self.method(name)) for name in names])
 
     def best_rival(self, model: str, evals: int) -> tuple[str, Estimate] | None:
         """The allocator of least held-out KL at a checkpoint beside ours, and our ratio to it, at our budgets."""
@@ -196,6 +202,11 @@ class League:
             return None
         ours, theirs = (np.sum([pair[side] for pair in sums], axis=0) for side in (0, 1))
         return paired_ratio(ours, theirs, tokens)
+
+
+def _in_order(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """Names of (allocator, method behind it) as tables list them."""
+    return [name for name, base in sorted(pairs, key=lambda pair: (*method_rank(pair[1]), pair[0]))]
 
 
 def league_ratios(study: Study, method: str, variants: list[str]) -> list[tuple[str, Estimate, tuple[str, ...]]]:

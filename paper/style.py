@@ -41,7 +41,7 @@ METHOD_LOOKS: dict[str, tuple[str, str]] = {
     "random_search": (BLACK, "x"),
     "role_depth": (BLUE, "o"),
     "knapsack": (GREEN, "v"),
-    "ppo": (BLUE, "*"),
+    "ppo": (BLACK, "*"),
     "sac_discrete": (ORANGE, ">"),
     "sac_continuous": (SKY, "<"),
     "ramp_paper": (PURPLE, "P"),
@@ -90,11 +90,17 @@ def look(method: str) -> tuple[str, str]:
 
 
 def distinct(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """A look for each of some methods, no two alike: their own where they have one, else what is left."""
-    taken = {METHOD_LOOKS[method] for method in methods if method in METHOD_LOOKS}
-    colours = (ORANGE, SKY, BLUE, PURPLE, GREEN, GREY, BLACK, VERMILION)
-    free = iter([(c, m) for m in "sD^<>phd*" for c in colours if (c, m) not in taken])
-    return {method: METHOD_LOOKS[method] if method in METHOD_LOOKS else next(free) for method in methods}
+    """A look for each of some methods, no two alike: their own where they have one, else of the least used colour.
+
+    RAMP's two colours are lent to nobody: they mean RAMP in every figure.
+    """
+    looks = {method: METHOD_LOOKS[method] for method in methods if method in METHOD_LOOKS}
+    for method in methods:
+        if method not in looks:
+            used = [colour for colour, _ in looks.values()]
+            colour = min((SKY, ORANGE, BLUE, GREY, GREEN, BLACK), key=used.count)
+            looks[method] = colour, next(each for each in "sD^<>phd*ovX8H" if (colour, each) not in looks.values())
+    return {method: looks[method] for method in methods}
 
 
 def canvas(height_in: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, list]:

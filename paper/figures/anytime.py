@@ -39,7 +39,7 @@ def anytime(study: Study) -> Figure:
     panels = [(model, budget) for model in league.models for budget in spread(league.budgets(model))]
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
-    names = list(dict.fromkeys(name for model in league.models for name in league.allocators(model)))
+    names = league.rivals()
     looks = style.distinct(names)
     levels = [name for name in names if any(league.level(*panel, name) is not None for panel in panels)]
     dashes = _dashes(levels, looks)

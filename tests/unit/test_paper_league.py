@@ -310,6 +310,8 @@ def test_looks_are_distinct_and_budgets_spread() -> None:
     looks = style.distinct(names)
     assert len(set(looks.values())) == len(names)
     assert looks["ramp"] == style.look("ramp")
+    ours = {style.look("ramp")[0], style.look("ramp_paper")[0]}
+    assert not ours & {colour for name, (colour, _) in looks.items() if name != "ramp"}, "RAMP's colours mean RAMP"
     assert spread([3.25, 3.5, 3.65, 3.75, 4.0]) == [3.25, 3.65, 4.0]
     assert spread([3.5]) == [3.5]
 
