@@ -29,7 +29,7 @@ log = logging.getLogger("ramp.collect_league")
 
 Row = dict[str, Any]
 
-NAMES = ("model", "grid", "budget_bits", "run_evals", "allocator", "seed")
+NAMES = ("model", "bank", "grid", "budget_bits", "run_evals", "allocator", "seed")
 """What names a run."""
 
 

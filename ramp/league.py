@@ -10,7 +10,7 @@ The search is that of ``ramp.search``; every evaluation is written down (``ramp.
 each checkpoint is chosen by one rule for all methods. Held-out text is opened when the search is over; it scores
 incumbents on the bank's very weights (stage ``bank``) and chooses nothing.
 
-The file: ``model, grid, group_size, fold, quantizer, budget_bits, budget_bytes, allocator, method, title, seed, params,
+The file: ``model, bank`` (``digest_of``), ``grid, group_size, fold, quantizer, budget_bits, budget_bytes, allocator, method, title, seed, params,
 run_evals, spent, proxy_tokens, wall_s``; ``start`` (null, or ``choice, kl_search, kl_held``); ``rows``, one per
 checkpoint: ``evals`` (allowed), ``spent``, ``tokens`` (everything up to here, with the selection that names the
 incumbent), ``choice`` (a sign per linear, or null), ``kl_search, kl_selection, kl_held, bytes_linear, wall_s, note``
@@ -21,6 +21,7 @@ checkpoint has one row, at what it spent.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -266,6 +267,7 @@ def about(args: Any, method: Allocator, params: BaseModel, played: Played) -> di
     return {
         **{key: index[key] for key in ("group_size", "fold", "quantizer", "widths")},
         "model": played.problem.model,
+        "bank": digest_of(args),
         "grid": "affine",
         "budget_bits": args.budget,
         "budget_bytes": played.problem.budget_bytes,
@@ -292,6 +294,18 @@ def about(args: Any, method: Allocator, params: BaseModel, played: Played) -> di
         "versions": versions(),
         "hardware": hardware(str(device)),
     }
+
+
+def digest_of(args: Any) -> str:
+    """What a run may be compared on: 12 hexadecimal digits of the bank's weights and of the held-out windows.
+
+    Another processor adds up in another order and rounds some codes the other way, so the same commands elsewhere make
+    another bank, with a KL that is some tenths of a per cent off.
+    """
+    from ramp.bank import WEIGHTS
+
+    held = f"{sha256_file(args.heldout_text)} {args.heldout_windows}x{args.heldout_length}"
+    return hashlib.sha256(f"{sha256_file(args.bank / WEIGHTS)} {held}".encode()).hexdigest()[:12]
 
 
 if __name__ == "__main__":

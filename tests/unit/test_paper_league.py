@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,55 +19,8 @@ from paper.tables.optimum import additivity_table, optimum_table
 from paper.tables.render import to_markdown
 from paper.values import values
 from ramp.records import write_table
+from tests.synthetic_league import BUDGETS, LEVEL, league_records, optimum_records
 from tests.synthetic_records import SOURCE, write_records
-
-WINDOWS, TOKENS = 6, 100
-LEVEL = {"knapsack": 1.0, "random_search": 1.5, "ramp": 0.8, "ramp_cold": 0.9}
-BUDGETS = (3.25, 3.5, 4.0)
-
-
-def league_records(planned: int = 17) -> dict[str, list[dict[str, Any]]]:
-    """Two seeds, checkpoints at 10 and 20; the variant at one budget; the knapsack after one evaluation."""
-    tables: dict[str, list[dict[str, Any]]] = {"league": [], "league_windows": [], "league_curves": []}
-    hard = np.linspace(1, 2, WINDOWS)
-    for budget in BUDGETS:
-        for name, level in LEVEL.items():
-            for seed in (0,) if name == "knapsack" else (0, 1):
-                if name == "ramp_cold" and budget != 3.5:
-                    continue
-                run = {"model": SOURCE, "grid": "affine", "budget_bits": budget, "run_evals": 20}
-                run |= {"allocator": name, "seed": seed}
-                method = "ramp" if name == "ramp_cold" else name
-                for evals in (1,) if name == "knapsack" else (10, 20):
-                    kl = level * hard * (1.0 if evals != 10 else 1.1) * (1 + 0.01 * seed) / budget
-                    about = {"evals": evals, "spent": evals, "method": method, "tokens": 1000 * evals}
-                    about |= {"title": "RAMP, cold" if name == "ramp_cold" else "", "kl_search": float(kl.mean())}
-                    tables["league"].append({**run, **about, "kl_held": float(kl.mean()), "planned": planned})
-                    for window, value in enumerate(kl):
-                        line = {"evals": evals, "window": window, "tokens": TOKENS, "kl": float(TOKENS * value)}
-                        tables["league_windows"].append({**run, **line})
-                points = [1] if name == "knapsack" else [2 + seed, 9, 15]
-                for place, evals in enumerate(points):
-                    point = {"evals": evals, "is_start": False, "kl_held": level / budget * (1.2 - 0.1 * place)}
-                    tables["league_curves"].append({**run, **point})
-    return tables
-
-
-def optimum_records() -> dict[str, list[dict[str, Any]]]:
-    rows = []
-    for name, gaps in (("knapsack", (0.02,)), ("ramp", (0.0, 0.004))):
-        for seed, gap in enumerate(gaps):
-            for evals in (1,) if name == "knapsack" else (100, 300):
-                rows.append(
-                    {
-                        "model": SOURCE, "units": "halves-8", "budget_bits": 3.5, "allocator": name, "evals": evals,
-                        "seed": seed, "title": "", "spent": evals, "kl": 0.1 * (1 + gap), "kl_optimum": 0.1,
-                        "gap": 0.1 * gap, "gap_share": gap, "better": int(1000 * gap), "allocations": 32_768,
-                        "note": "", "command": "python -m ramp.optimum --units halves-8",
-                    }
-                )  # fmt: skip
-    additive = [{"model": SOURCE, "units": "halves-8", "bits": 3, "kl_sum": 0.2, "kl_joint": 0.25, "ratio": 1.25}]
-    return {"optimum": rows, "additivity": additive}
 
 
 @pytest.fixture(scope="module")
