@@ -49,7 +49,7 @@ class EqualQuality:
 
     def __init__(self, study: Study) -> None:
         self.league = League(study)
-        self.curves = study.frame("league_curves") if self.league.is_there else None
+        self.curves = self.league.curves if self.league.is_there else None
 
     def runs(self, model: str, budget: float, allocator: str) -> tuple[dict[int, pd.DataFrame], int]:
         """The curve of every seed of an allocator's longest runs (empty: never within the budget), and their length."""

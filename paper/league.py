@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -55,12 +55,51 @@ class Cell:
         return float(values.mean()) if len(values) else None
 
 
-class League:
-    """The league's records of a study."""
+@dataclass(frozen=True)
+class Ablation:
+    """A variant beside its method: same bank, same budget, runs of one length, read at their last checkpoint."""
 
-    def __init__(self, study: Study) -> None:
-        frame, windows = study.frame("league"), study.frame("league_windows")
-        self.rows, self.windows = frame, windows
+    model: str
+    budget: float
+    variant: str
+    base: str
+    evals: int
+    cell: Cell  # of the variant
+    own: Cell  # of the method
+
+
+class League:
+    """The league's records of a study: of every model the runs on one bank, the one with most of its rivals' runs.
+
+    Runs on a model's other banks (gone on with on another machine, say) compare with nothing here and stand in views of
+    their own, which ablations are taken from.
+    """
+
+    def __init__(self, study: Study, banks: Mapping[str, str] | None = None) -> None:
+        self.study, self.every = study, study.frame("league")
+        self.windows = study.frame("league_windows")
+        homes = {model: found[0] for model, found in self.banks.items()} if banks is None else banks
+        self.rows = None if self.every is None else _on(self.every, homes)
+        curves = study.frame("league_curves")
+        self.curves = None if curves is None else _on(curves, homes)
+
+    @cached_property
+    def banks(self) -> dict[str, list[str]]:
+        """The banks of every model, that with most runs first; runs of ablations count where nothing else does."""
+        if self.every is None:
+            return {}
+        rows = self.every.assign(
+            rival=[
+                not _ablates(name, base) for name, base in self.every[["allocator", "method"]].itertuples(index=False)
+            ]
+        )
+        counts = rows.groupby(["model", "bank"])["rival"].agg(["sum", "size"]).reset_index()
+        counts = counts.sort_values(["model", "sum", "size", "bank"], ascending=[True, False, False, True])
+        return {str(model): list(part["bank"]) for model, part in counts.groupby("model")}
+
+    def elsewhere(self, model: str) -> list[League]:
+        """Views of a model's runs on its other banks."""
+        return [League(self.study, {model: bank}) for bank in self.banks[model][1:]]
 
     @property
     def is_there(self) -> bool:
@@ -114,7 +153,7 @@ class League:
     def allocators(self, model: str, ablations: bool = False) -> list[str]:
         """Allocators of a model in table order: methods and rivals, or the ablations of ours."""
         pairs = self._of(model)[["allocator", "method"]].drop_duplicates().itertuples(index=False)
-        chosen = [(name, base) for name, base in pairs if (name != base and base in ABLATED) == ablations]
+        chosen = [(name, base) for name, base in pairs if _ablates(name, base) == ablations]
         return _in_order(chosen)
 
     def rivals(self) -> list[str]:
@@ -130,8 +169,8 @@ class League:
 
     def title(self, allocator: str) -> str:
         """What a table calls an allocator."""
-        assert self.rows is not None  # asked of its own allocators
-        said = self.rows[self.rows["allocator"] == allocator]["title"].dropna()
+        assert self.every is not None  # asked of its own allocators
+        said = self.every[self.every["allocator"] == allocator]["title"].dropna()
         named = [str(title) for title in said if str(title)]
         return variant_title(named[0]) if named else method_title(allocator)
 
@@ -164,6 +203,20 @@ class League:
                 return evals, a, b
         return None
 
+    def ablations(self) -> list[Ablation]:
+        """Every variant of ours beside its method, model by model, from the bank on which it has most seeds."""
+        found: dict[tuple[str, str, float], Ablation] = {}
+        for model in self.models:
+            for view in (self, *self.elsewhere(model)):
+                for variant in view.allocators(model, ablations=True):
+                    for budget in view.budgets(model, variant):
+                        base = view.method(variant)
+                        both = view.together(model, budget, variant, base)
+                        before = found.get((model, variant, budget))
+                        if both and (before is None or len(before.cell.rows) < len(both[1].rows)):
+                            found[model, variant, budget] = Ablation(model, budget, variant, base, *both)
+        return sorted(found.values(), key=lambda each: (each.model, *method_rank(each.base), each.variant, each.budget))
+
     @staticmethod
     def _reading(rows: pd.DataFrame) -> list[int]:
         """Runs that reach their last checkpoint: their earlier rows are checkpoints, not ends."""
@@ -172,7 +225,7 @@ class League:
     def _sums(self, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Held-out sums [seeds, windows] and tokens [windows] of some rows of one cell."""
         assert self.windows is not None  # written with league.csv
-        named = ["model", "grid", "budget_bits", "run_evals", "allocator", "seed", "evals"]
+        named = ["model", "bank", "grid", "budget_bits", "run_evals", "allocator", "seed", "evals"]
         part = self.windows.merge(rows[named], on=named)
         if part.empty:
             return np.zeros((0, 0)), np.zeros(0)
@@ -204,6 +257,16 @@ class League:
         return paired_ratio(ours, theirs, tokens)
 
 
+def _ablates(allocator: str, method: str) -> bool:
+    """Whether an allocator is a method of ours with a switch turned, rather than a rival."""
+    return allocator != method and method in ABLATED
+
+
+def _on(frame: pd.DataFrame, banks: Mapping[str, str]) -> pd.DataFrame:
+    """The rows of each model on one bank."""
+    return frame[[banks.get(model) == bank for model, bank in frame[["model", "bank"]].itertuples(index=False)]]
+
+
 def _in_order(pairs: Iterable[tuple[str, str]]) -> list[str]:
     """Names of (allocator, method behind it) as tables list them."""
     return [name for name, base in sorted(pairs, key=lambda pair: (*method_rank(pair[1]), pair[0]))]
@@ -212,19 +275,16 @@ def _in_order(pairs: Iterable[tuple[str, str]]) -> list[str]:
 def league_ratios(study: Study, method: str, variants: list[str]) -> list[tuple[str, Estimate, tuple[str, ...]]]:
     """Held-out KL of a method over that of each variant at their last common checkpoint: label, paired ratio, rows."""
     league, found = League(study), []
-    for model in league.models:
-        for variant in (name for name in variants if name in league.allocators(model, ablations=True)):
-            for budget in league.budgets(model, variant):
-                both = league.together(model, budget, method, variant)
-                if both is None:
-                    continue
-                evals, a, b = both
-                if a.complete and b.complete and np.array_equal(a.tokens, b.tokens) and b.kl.sum() > 0:
-                    label = f"KL ratio, {league.title(method)} to {league.title(variant)}, league, "
-                    label += f"{model_title(model)}, "
-                    label += f"{budget:g} bits, {evals:,} evaluations"
-                    rows = tuple(f"{model}/{name}-b{budget:g}{LEAGUE_MARK}" for name in (method, variant))
-                    found.append((label, paired_ratio(a.kl, b.kl, a.tokens), rows))
+    for each in league.ablations():
+        a, b = each.own, each.cell
+        if each.variant not in variants or each.base != method:
+            continue
+        if a.complete and b.complete and np.array_equal(a.tokens, b.tokens) and b.kl.sum() > 0:
+            label = f"KL ratio, {league.title(method)} to {league.title(each.variant)}, league, "
+            label += f"{model_title(each.model)}, "
+            label += f"{each.budget:g} bits, {each.evals:,} evaluations"
+            rows = tuple(f"{each.model}/{name}-b{each.budget:g}{LEAGUE_MARK}" for name in (method, each.variant))
+            found.append((label, paired_ratio(a.kl, b.kl, a.tokens), rows))
     return found
 
 

@@ -27,11 +27,11 @@ def league_values(study: Study) -> Items:
 def _league(study: Study) -> Items:
     """``league.{models,runs}``, and how ours and the best of the others stand to the knapsack on every model."""
     league = League(study)
-    if not league.is_there or league.rows is None:
+    if not league.is_there or league.every is None:
         return
     yield "league.models", listed([model_title(model) for model in league.models])
-    runs = len(league.rows[["model", "budget_bits", "run_evals", "allocator", "seed"]].drop_duplicates())
-    planned = int(league.rows["planned"].fillna(0).max())
+    runs = len(league.every[["model", "budget_bits", "run_evals", "allocator", "seed"]].drop_duplicates())
+    planned = int(league.every["planned"].fillna(0).max())
     share = f" of the {planned:,}" if planned > runs else ""
     yield "league.runs", f"{runs:,}{share} runs"
     ratios: dict[tuple[str, int], Estimate] = {}

@@ -10,8 +10,9 @@ The search is that of ``ramp.search``; every evaluation is written down (``ramp.
 each checkpoint is chosen by one rule for all methods. Held-out text is opened when the search is over; it scores
 incumbents on the bank's very weights (stage ``bank``) and chooses nothing.
 
-The file: ``model, bank`` (``digest_of``), ``grid, group_size, fold, quantizer, budget_bits, budget_bytes, allocator, method, title, seed, params,
-run_evals, spent, proxy_tokens, wall_s``; ``start`` (null, or ``choice, kl_search, kl_held``); ``rows``, one per
+The file: ``model, bank`` (``digest_of``), ``grid, group_size, fold, quantizer, budget_bits, budget_bytes, allocator,
+method, title, seed, params, run_evals, spent, proxy_tokens, wall_s``; ``start`` (null, or ``choice, kl_search,
+kl_held``); ``rows``, one per
 checkpoint: ``evals`` (allowed), ``spent``, ``tokens`` (everything up to here, with the selection that names the
 incumbent), ``choice`` (a sign per linear, or null), ``kl_search, kl_selection, kl_held, bytes_linear, wall_s, note``
 and ``windows``; ``curve``: ``evals, tokens, is_start, kl_search, kl_held``; ``heldout`` (windows, length, sha256);

@@ -33,7 +33,8 @@ DASHES = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 
 def anytime(study: Study) -> Figure:
     """Mean over seeds of the held-out KL, its range as a band, the start marked; a line for what needs no search."""
-    league, curves = League(study), study.frame("league_curves")
+    league = League(study)
+    curves = league.curves
     if not league.is_there or curves is None:
         return style.sentence("No league is in these records.")
     panels = [(model, budget) for model in league.models for budget in spread(league.budgets(model))]

@@ -16,6 +16,10 @@ RULE = (
     "paired on the same windows, seeds resampled. Tokens: forward tokens up to there (backward = 2), sensitivities and "
     "selection included. A method that needs no search stands at every checkpoint with its tokens."
 )
+BANKS = (
+    "A variant and its method stand on one bank. It need not be that of the league's other tables: made again on "
+    "another machine, a bank differs by rounding, and its model, where it was trained, altogether."
+)
 ABSENT = "No league is in these records (snakemake league)."
 
 
@@ -100,31 +104,20 @@ def ablations_table(study: Study) -> Table:
     """One line per variant, budget and model: its paired difference to its own method where both stand last."""
     league = League(study)
     rows = []
-    for model in league.models:
-        for variant in league.allocators(model, ablations=True):
-            base = league.method(variant)
-            for budget in league.budgets(model, variant):
-                both = league.together(model, budget, variant, base)
-                if both is None:
-                    continue
-                evals, cell, own = both
-                change = league.against(cell, own)
-                rows.append(
-                    Row(
-                        {
-                            "model": model_title(model),
-                            "budget": f"{budget:g}",
-                            "evals": f"{evals:,}",
-                            "variant": league.title(variant),
-                            "method": league.title(base),
-                            "seeds": str(len(cell.rows)),
-                            "held": cell.held,
-                            "change": change,
-                            "reading": reading(change),
-                        },
-                        f"{model} {base}",
-                    )
-                )
+    for each in league.ablations():
+        change = league.against(each.cell, each.own)
+        cells = {
+            "model": model_title(each.model),
+            "budget": f"{each.budget:g}",
+            "evals": f"{each.evals:,}",
+            "variant": league.title(each.variant),
+            "method": league.title(each.base),
+            "seeds": str(len(each.cell.rows)),
+            "held": each.cell.held,
+            "change": change,
+            "reading": reading(change),
+        }
+        rows.append(Row(cells, f"{each.model} {each.base}"))
     return Table(
         name="ablations",
         title="Ablations on the league's bank: each variant changes the named switch alone. Paired difference of "
@@ -141,5 +134,6 @@ def ablations_table(study: Study) -> Table:
             Column("reading", "variant is", align="left"),
         ),
         rows=tuple(rows),
+        footnotes=(BANKS,) if any(league.banks[model][1:] for model in league.models) else (),
         absent="No variant of a method is in these records (variants of the configuration, snakemake league).",
     ).filled()

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 
 from paper.extend import extend
+from paper.league import League
 from paper.publish import MANIFEST, Also, publish
+from paper.study import Study
 from ramp.errors import RampError
 from ramp.files import read_json, sha256_file, write_json
 from ramp.records import read_table, write_table
 from tests.synthetic_league import league_records, optimum_records
-from tests.synthetic_records import write_records
+from tests.synthetic_records import SOURCE, write_records
 
 Tables = dict[str, list[dict[str, Any]]]
 
@@ -74,27 +76,31 @@ def test_runs_are_added_and_published_ones_stay(published: Path, tmp_path: Path)
     assert {claim["id"] for claim in read_json(published / "claims.json")} >= {"C1", "C7"}, "claims are judged anew"
 
 
-@pytest.mark.parametrize(("factor", "runs", "said"), [
-    (1.01, (("knapsack", 0), ("ramp", 1)), "differs from the published one by 1 %"),
-    (1.0, (("ramp", 1),), "nothing shows that they are one model"),
-])  # fmt: skip
-def test_another_bank_is_refused_and_nothing_is_written(
-    published: Path, tmp_path: Path, factor: float, runs: tuple[tuple[str, int], ...], said: str
-) -> None:
-    more = only(league_records(), *runs)
-    for row in more["league"]:
-        row["kl_held"] *= factor
-    before = {path.name: path.read_bytes() for path in published.iterdir()}
-    with pytest.raises(RampError, match=said):
-        extend(published, league(tmp_path / "more", more, "b"))
-    assert {path.name: path.read_bytes() for path in published.iterdir()} == before
-
-
-def test_a_model_that_is_not_published_needs_no_witness(published: Path, tmp_path: Path) -> None:
-    more = only(league_records(), ("ramp", 1))
+def test_runs_on_another_bank_stand_beside_the_published_ones(published: Path, tmp_path: Path) -> None:
+    """The same run again, elsewhere: both stay, and what the tables show is that of the bank with most runs."""
+    more = only(league_records(), ("ramp", 0))
     for row in (row for rows in more.values() for row in rows):
-        row["model"] = "another"
+        row["bank"] = "another"
+    before = League(Study.read(published)).ratio(SOURCE, 20, "ramp")
     assert extend(published, league(tmp_path / "more", more, "b"))["league"] == 6
+    after = League(Study.read(published))
+    assert after.banks == {SOURCE: ["", "another"]}
+    assert after.ratio(SOURCE, 20, "ramp") == before
+
+
+@pytest.mark.parametrize(("factor", "budget"), [(1.01, 3.5), (1.0, 3.75)])
+def test_an_optimum_of_another_bank_is_refused_and_nothing_is_written(
+    published: Path, tmp_path: Path, factor: float, budget: float
+) -> None:
+    tables = {**only(league_records(), ("ramp", 1)), **optimum_records()}
+    extend(published, league(tmp_path / "more", tables, "b"))
+    for row in tables["optimum"]:
+        row["kl_optimum"] *= factor
+        row["budget_bits"] = budget
+    before = {path.name: path.read_bytes() for path in published.iterdir()}
+    with pytest.raises(RampError, match="published from another bank, or nothing shows"):
+        extend(published, league(tmp_path / "again", tables, "c"))
+    assert {path.name: path.read_bytes() for path in published.iterdir()} == before
 
 
 def test_a_study_of_which_nothing_is_published_is_refused(published: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -288,3 +289,32 @@ def test_the_paper_is_set_with_both(records: Path, tmp_path: Path) -> None:
     arguments = [f"--records={records}", *(f"--{part}={tmp_path / part}" for part in ("tables", "figures"))]
     assert build_main([*arguments, f"--out={tmp_path / 'paper.pdf'}"]) == 0
     assert (tmp_path / "paper.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_an_ablation_stands_on_the_bank_where_its_method_is(tmp_path: Path) -> None:
+    """Not beside the method of another bank, however close; and the bank with more seeds of both is taken."""
+    tables = league_records()
+    there: dict[str, list[dict[str, Any]]] = {}
+    for name, rows in tables.items():
+        of_ramp = [row for row in rows if row["allocator"] in ("ramp", "ramp_cold") and row["budget_bits"] == 3.5]
+        there[name] = [{**row, "bank": "there"} for row in of_ramp]
+    scaled = [row for row in there["league_windows"] if row["allocator"] == "ramp_cold"]
+    for row in scaled:
+        row["kl"] *= 2
+    folder = write_records(tmp_path / "records")
+
+    def read(home_seeds: tuple[int, ...]) -> League:
+        for name, rows in tables.items():
+            kept = [row for row in rows if row["allocator"] != "ramp_cold" or row["seed"] in home_seeds]
+            write_table(folder / f"{name}.csv", kept + there[name])
+        return League(Study.read(folder))
+
+    for home_seeds, ratio in (((), 1.8 / 0.8), ((0,), 1.8 / 0.8), ((0, 1), 0.9 / 0.8)):
+        league = read(home_seeds)
+        assert league.banks == {SOURCE: ["", "there"]}
+        (one,) = league.ablations()
+        assert (one.variant, one.base, one.budget) == ("ramp_cold", "ramp", 3.5)
+        assert one.cell.kl.sum() / one.own.kl.sum() == pytest.approx(ratio)
+        assert set(one.cell.rows["bank"]) == set(one.own.rows["bank"])
+        assert league.ratio(SOURCE, 20, "ramp").value == pytest.approx(0.8 * 1.005), "other tables stay at home"
+        assert "It need not be that of the league" in to_markdown(ablations_table(league.study))
