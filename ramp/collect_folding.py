@@ -65,9 +65,11 @@ def same_text(runs: Sequence[dict[str, Any]], paths: Sequence[Path]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Collect the folds' ablation into the records.")
-    parser.add_argument("--runs", type=Path, nargs="+", required=True, help="files of ramp.fold_run")
+    parser.add_argument("--runs", type=Path, nargs="*", default=[], help="files of ramp.fold_run")
     parser.add_argument("--out", type=Path, required=True, help="folder of the records")
     args = parser.parse_args(argv)
+    if not args.runs:
+        raise RecordsError("no row to collect: name at least one with --runs (none of the ablation has ended yet?)")
     counts = collect(args.runs, args.out)
     log.info("%s", ", ".join(f"{name} {count}" for name, count in counts.items()))
     return 0

@@ -133,3 +133,5 @@ class FoldAblation(Section):
     """Widths of the rows."""
     heldout: Places = Places(windows=32, length=256)
     """Held-out windows that rows are compared on; they choose nothing."""
+    partial: bool = False
+    """Collect the rows that are there and start none."""

@@ -22,7 +22,7 @@ from ramp.errors import RampError
 from ramp.folding import folded_float_model, load_fold
 from ramp.models import list_linears, load_float, read_config
 from ramp.quantizers.affine import quantize_rtn
-from ramp.records import write_table
+from ramp.records import RecordsError, write_table
 from ramp.resume import ROOT
 from ramp.validation import ConfigError, validate
 from tests.plans import plan_of
@@ -188,6 +188,12 @@ def test_rows_on_unlike_text_are_refused(made: Path, tmp_path: Path) -> None:
     (tmp_path / "odd.json").write_text(json.dumps(odd))
     with pytest.raises(RampError, match="differ in held-out windows"):
         collect_main(["--runs", str(made / "sq25" / "rtn.json"), str(tmp_path / "odd.json"), "--out", str(tmp_path)])
+
+
+def test_nothing_to_collect_is_said_in_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(RecordsError, match="no row to collect"):
+        collect_main(["--runs", "--out", str(tmp_path)])
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_plan_pairs_every_quantizer_with_every_fold() -> None:

@@ -132,6 +132,20 @@ def test_a_partial_league_takes_what_is_there_and_starts_nothing(bare: Path) -> 
     assert "ramp/3.65" not in some.text
 
 
+def test_a_partial_ablation_of_the_folds_takes_what_is_there(bare: Path) -> None:
+    made = bare / "results" / "smoke" / "fold_ablation" / "tiny-llama-s" / "sq50" / "rtn-b3.json"
+    made.parent.mkdir(parents=True)
+    made.write_text("{}")
+    some = snakemake(
+        bare, "-n", "-p", "fold_ablation",
+        "--configfile", "config/smoke.yaml", "--config", "fold_ablation={partial: true}",
+    )  # fmt: skip
+    assert some.status == 0, some.text
+    assert some.plan == {"fold_collect": 1, "fold_ablation": 1, "settings": 1}
+    assert str(made.relative_to(bare)) in some.text
+    assert "none/rtn" not in some.text
+
+
 def test_the_folds_are_ablated_without_the_study(bare: Path) -> None:
     """Rows of two quantizers on six folds at two widths on four models; of the study no more than texts and models."""
     done = snakemake(bare, "-n", "fold_ablation", "--configfile", "config/league.yaml")

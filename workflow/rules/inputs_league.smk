@@ -186,8 +186,11 @@ def optimum_checkpoints(wildcards):
 
 
 def fold_run_files(wildcards):
-    """Every row of the folds' ablation."""
-    return [f"{R}/fold_ablation/{run.model}/{run.file}/{run.method}-b{run.bits}.json" for run in PLAN.folds.runs]
+    """Every row of the folds' ablation; with ``partial`` those that are there, as they are."""
+    files = [f"{R}/fold_ablation/{run.model}/{run.file}/{run.method}-b{run.bits}.json" for run in PLAN.folds.runs]
+    if PLAN.folds.section.partial:
+        return [before_update(file) for file in files if Path(file).is_file()]
+    return files
 
 
 def fold_run_method(wildcards):
