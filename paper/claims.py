@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from paper.foldings import FOLD_MARK
 from paper.intervals import Estimate
 from paper.league import LEAGUE_MARK
 from paper.measures import MEASURES, Comparison, NotTested
@@ -111,10 +112,11 @@ def _deciding(found: list[Comparison], outcomes: list[bool | None], rule: dict[s
 
 
 def _scale(study: Study, found: list[Comparison]) -> str:
-    """The source model, or those of the league where all comparisons come from there."""
+    """The models that speak: the source, and those of the league and of the folds' ablation that comparisons name."""
     rows = {row for comparison in found for row in comparison.rows}
-    leagues = {row.split("/")[0] for row in rows if row.endswith(LEAGUE_MARK)}
-    models = sorted(leagues) if leagues and all(row.endswith(LEAGUE_MARK) for row in rows) else [study.source]
+    apart = {row for row in rows if row.endswith((LEAGUE_MARK, FOLD_MARK))}
+    named = {row.split("/")[0] for row in apart}
+    models = sorted(named) if rows and rows == apart else [study.source, *sorted(named - {study.source})]
     if all(study.is_paper_model(model) for model in models):
         return f"{listed([model_title(model) for model in models])}, the paper's model"
     return f"analogue on {listed([model_title(model) for model in models])}"

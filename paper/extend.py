@@ -1,6 +1,7 @@
 """Add runs to a published study: a league grows run by run, over months and machines.
 
-    python -m paper.extend --published results/published --results results/league [--note "what a reader must know"]
+    python -m paper.extend --published results/published --results results/league \\
+        [--command "what makes all of it now"] [--note "what a reader must know"]
 
 What made the first runs need not exist any more. Rows that are published stay as they are, those that are not get
 added, and the claims are judged anew. A run of the league names its bank, and tables compare on one bank alone
@@ -81,7 +82,7 @@ def grown(name: str, old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def extend(published: Path, results: Path, note: str = "") -> dict[str, int]:
+def extend(published: Path, results: Path, note: str = "", command: str = "") -> dict[str, int]:
     """Add what ``results`` has to ``published``; the number of rows added to each table.
 
     Raises:
@@ -110,6 +111,7 @@ def extend(published: Path, results: Path, note: str = "") -> dict[str, int]:
     entry["commits"] = sorted({*entry["commits"], *more.about({})["commits"]})
     entry["tables"] = sorted({*entry["tables"], *(TABLES[name].file for name in tables)})
     entry["note"] = note or entry["note"]
+    entry["command"] = command or entry["command"]
     names = [path.name for path in sorted(published.iterdir()) if path.suffix in (".csv", ".json")]
     manifest["files"] = {
         name: {"sha256": sha256_file(published / name), "bytes": (published / name).stat().st_size}
@@ -125,9 +127,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Add runs to a published study.")
     parser.add_argument("--published", type=Path, default=Path("results/published"), help="folder that grows")
     parser.add_argument("--results", type=Path, required=True, help="results folder of the study that was gone on with")
+    parser.add_argument("--command", default="", help="replaces the manifest's command of the study")
     parser.add_argument("--note", default="", help="replaces what the manifest says of the study")
     args = parser.parse_args(argv)
-    for name, count in extend(args.published, args.results, args.note).items():
+    for name, count in extend(args.published, args.results, args.note, args.command).items():
         print(f"{TABLES[name].file}: {count} rows added")
     return 0
 

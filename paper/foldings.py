@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 FLOAT, PLAIN = "float", "none"
 NORMS = "attn_in mlp_in"
 
+FOLD_MARK = " (folds' ablation)"
+"""Ends the names of the ablation's rows in claims.json."""
+
 
 @dataclass(frozen=True)
 class FoldRow:
@@ -122,7 +125,7 @@ def folding_ratios(
         if plain and ratio:
             where = f"{model_title(line['model'])}, {row.method_title}, {line['bits']} bits"
             names = tuple(
-                f"{r.line['model']}/{r.line['method']}-b{r.line['bits']} on {r.line['file']} (folds' ablation)"
+                f"{r.line['model']}/{r.line['method']}-b{r.line['bits']} on {r.line['file']}{FOLD_MARK}"
                 for r in (row, plain)
             )
             yield f"perplexity ratio, {row.fold_title} to no fold, {where}", ratio, names

@@ -273,7 +273,10 @@ def _in_order(pairs: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def league_ratios(study: Study, method: str, variants: list[str]) -> list[tuple[str, Estimate, tuple[str, ...]]]:
-    """Held-out KL of a method over that of each variant at their last common checkpoint: label, paired ratio, rows."""
+    """Held-out KL of a method over that of each variant at their last common checkpoint: label, paired ratio, rows.
+
+    A ratio of single seeds has no interval.
+    """
     league, found = League(study), []
     for each in league.ablations():
         a, b = each.own, each.cell
@@ -283,8 +286,11 @@ def league_ratios(study: Study, method: str, variants: list[str]) -> list[tuple[
             label = f"KL ratio, {league.title(method)} to {league.title(each.variant)}, league, "
             label += f"{model_title(each.model)}, "
             label += f"{each.budget:g} bits, {each.evals:,} evaluations"
+            ratio = paired_ratio(a.kl, b.kl, a.tokens)
+            if min(len(a.kl), len(b.kl)) < 2:  # another seed of a search finds something else: windows cannot tell what
+                ratio, label = Estimate(ratio.value), f"{label}, one seed"
             rows = tuple(f"{each.model}/{name}-b{each.budget:g}{LEAGUE_MARK}" for name in (method, each.variant))
-            found.append((label, paired_ratio(a.kl, b.kl, a.tokens), rows))
+            found.append((label, ratio, rows))
     return found
 
 

@@ -20,6 +20,9 @@ BANKS = (
     "A variant and its method stand on one bank. It need not be that of the league's other tables: made again on "
     "another machine, a bank differs by rounding, and its model, where it was trained, altogether."
 )
+ONE_SEED = (
+    "Of one seed an interval is over windows alone: how far another seed of the same search ends from it is not in it."
+)
 ABSENT = "No league is in these records (snakemake league)."
 
 
@@ -118,6 +121,8 @@ def ablations_table(study: Study) -> Table:
             "reading": reading(change),
         }
         rows.append(Row(cells, f"{each.model} {each.base}"))
+    notes = (BANKS,) if any(league.banks[model][1:] for model in league.models) else ()
+    notes += (ONE_SEED,) if any(row.cells["seeds"] == "1" for row in rows) else ()
     return Table(
         name="ablations",
         title="Ablations on the league's bank: each variant changes the named switch alone. Paired difference of "
@@ -134,6 +139,6 @@ def ablations_table(study: Study) -> Table:
             Column("reading", "variant is", align="left"),
         ),
         rows=tuple(rows),
-        footnotes=(BANKS,) if any(league.banks[model][1:] for model in league.models) else (),
+        footnotes=notes,
         absent="No variant of a method is in these records (variants of the configuration, snakemake league).",
     ).filled()

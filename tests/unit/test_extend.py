@@ -54,7 +54,12 @@ def test_runs_are_added_and_published_ones_stay(published: Path, tmp_path: Path)
         if row["allocator"] == "ramp":
             row["kl_held"] *= 1.2  # a search may end elsewhere: the published seed 0 must not become this one
     before = read_table(published / "league.csv")
-    counts = extend(published, league(tmp_path / "more", {**more, **optimum_records()}, "b"), "two seeds")
+    counts = extend(
+        published,
+        league(tmp_path / "more", {**more, **optimum_records()}, "b"),
+        "two seeds",
+        "snakemake league optimum",
+    )
     assert counts["league"] == 6  # three budgets, two checkpoints
     after = read_table(published / "league.csv")
     assert len(after) == len(before) + 6
@@ -67,7 +72,7 @@ def test_runs_are_added_and_published_ones_stay(published: Path, tmp_path: Path)
     assert set(windows[windows["allocator"] == "ramp"]["seed"]) == {0, 1}
     entry = read_json(published / MANIFEST)["also"][0]
     assert entry["commits"] == ["a", "b"]
-    assert entry["note"] == "two seeds"
+    assert (entry["note"], entry["command"]) == ("two seeds", "snakemake league optimum")
     assert {"league.csv", "optimum.csv"} <= set(entry["tables"])
     files = read_json(published / MANIFEST)["files"]
     assert {path.name for path in published.iterdir()} - {MANIFEST} == set(files)

@@ -120,6 +120,20 @@ def test_a_claim_about_a_switch_is_measured_on_the_league(records: Path) -> None
     assert found.rows == (f"{SOURCE}/ramp-b3.5 (league)", f"{SOURCE}/ramp_cold-b3.5 (league)")
 
 
+def test_a_switch_of_one_seed_decides_no_claim(tmp_path: Path) -> None:
+    folder = write_records(tmp_path)
+    for name, rows in league_records().items():
+        write_table(
+            folder / f"{name}.csv", [row for row in rows if (row["allocator"], row["seed"]) != ("ramp_cold", 1)]
+        )
+    study = Study.read(folder)
+    ((label, ratio, _),) = league_ratios(study, "ramp", ["ramp_cold"])
+    assert label.endswith(", one seed")
+    assert ratio.value == pytest.approx(0.8 * 1.005 / 0.9)
+    assert (ratio.low, ratio.high) == (None, None)
+    assert "Of one seed an interval is over windows alone" in to_markdown(ablations_table(study))
+
+
 def test_a_claim_that_the_league_decides_names_the_leagues_model(records: Path) -> None:
     study = Study.read(records)
     for name in ("league", "league_windows"):
