@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from paper.intervals import Estimate
 from paper.league import OWN, League, reading
 from paper.naming import BAR, model_title
@@ -25,7 +27,7 @@ def league_values(study: Study) -> Items:
 
 
 def _league(study: Study) -> Items:
-    """``league.{models,runs}``, and how ours and the best of the others stand to the knapsack on every model."""
+    """``league.{models,runs}``, how ours and the best of the others stand to the knapsack, what switches do."""
     league = League(study)
     if not league.is_there or league.every is None:
         return
@@ -48,6 +50,32 @@ def _league(study: Study) -> Items:
             readings += 1
     if ratios:
         yield "league.advice", _advice(league, ratios)
+    for place, words in enumerate(_switches(league)):
+        yield f"league.switches.{place}", words
+
+
+def _switches(league: League) -> Iterator[str]:
+    """What turning switches does to a method of ours: a sentence per model, method, budget and length of the runs."""
+    groups: dict[tuple[str, str, float, int], dict[str, list[str]]] = {}
+    seeds: dict[tuple[str, str, float, int], list[int]] = {}
+    for each in league.ablations():
+        change = league.against(each.cell, each.own)
+        if change is None:
+            continue
+        same = np.array_equal(each.cell.kl.mean(axis=0), each.own.kl.mean(axis=0))
+        said = "no change at all" if same else reading(change)
+        name = (each.model, each.base, each.budget, each.evals)
+        variant = league.title(each.variant)
+        groups.setdefault(name, {}).setdefault(said, []).append(f"“{variant.partition(', ')[2] or variant}”")
+        seeds.setdefault(name, []).append(min(len(each.cell.kl), len(each.own.kl)))
+    for name, found in groups.items():
+        model, base, budget, evals = name
+        order = [said for said in ("worse", "within noise", "no change at all", "better") if said in found]
+        words = f"{league.title(base)} on {model_title(model)} at {budget:g} bits after {evals:,} evaluations"
+        words += f" ({plural(min(seeds[name]), 'seed')}), with one switch turned: "
+        words += "; ".join(f"{said} with {listed(found[said])}" for said in order)
+        alone = ". One seed: how far another ends from it is not in these readings." if min(seeds[name]) == 1 else "."
+        yield words + alone
 
 
 def _standing(league: League, model: str, evals: int, rival: str, ratio: Estimate) -> str:

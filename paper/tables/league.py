@@ -125,8 +125,8 @@ def ablations_table(study: Study) -> Table:
     notes += (ONE_SEED,) if any(row.cells["seeds"] == "1" for row in rows) else ()
     return Table(
         name="ablations",
-        title="Ablations on the league's bank: each variant changes the named switch alone. Paired difference of "
-        "held-out KL to the unchanged method at the last checkpoint of both; below 0 the variant is better.",
+        title="Ablations: each variant changes the named switch alone. Paired difference of held-out KL to the "
+        "unchanged method on the same bank, at the last checkpoint of both; below 0 the variant is better.",
         columns=(
             Column("model", "model", align="left"),
             Column("budget", "budget", "bits"),

@@ -184,6 +184,11 @@ def test_the_text_says_who_is_ahead(records: Path) -> None:
     assert "; after 20 evaluations (2 seeds) 0.804" in said
     assert said.count("the best of its rivals") == 2
     assert "league.reading.1" not in found
+    assert found["league.switches.0"] == (
+        "RAMP (ours) on SmolLM2-135M-Instruct at 3.5 bits after 20 evaluations (2 seeds), with one switch turned: "
+        "worse with “cold”."
+    )
+    assert "league.switches.1" not in found
     assert "Nowhere here is RAMP (ours) worse" in found["league.advice"]
     assert found["optimum.ramp.gap"] == "0.20"
     assert found["optimum.knapsack.worst"] == "2.00"
