@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from paper.foldings import Foldings
 from paper.intervals import Estimate
 from paper.league import reading
@@ -47,7 +49,7 @@ def foldings_table(study: Study) -> Table:
             Column("bits", "bits"),
             Column("method", "quantizer", align="left"),
             Column("fold", "fold", align="left", width="1fr"),
-            Column("error", "output error", "calibration, ratio", digits=3),
+            Column("error", "output error", "ratio", digits=3),
             Column("alone", "fold alone", "KL, nats"),
             Column("ppl", "perplexity", digits=2),
             Column("kl", "KL", "nats", digits=4),
@@ -66,6 +68,15 @@ def foldings_table(study: Study) -> Table:
         else (),
         absent="The folds' ablation is not in these records (snakemake fold_ablation).",
     ).filled()
+
+
+def foldings_ratios_table(study: Study) -> Table:
+    """The same for a printed page: ratios, and of what they are ratios."""
+    table = foldings_table(study)
+    notes = ("Output error: calibration text, with the fold over without; SmoothQuant searches nothing.",)
+    return replace(table, name="foldings_ratios", footnotes=notes if table.rows else ()).only(
+        "model", "bits", "method", "fold", "error", "kl", "kl_ratio", "ppl_ratio", "reading"
+    )
 
 
 def _number(value: object) -> float | None:
