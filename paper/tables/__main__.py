@@ -60,7 +60,6 @@ def all_tables(study: Study, published: Study | None = None) -> list[Table]:
         optimum_table(study),
         additivity_table(study),
         foldings_table(study),
-        foldings_ratios_table(study),
         halo_table(study),
         parity_table(study),
         benchmarks_table(study),
@@ -68,6 +67,11 @@ def all_tables(study: Study, published: Study | None = None) -> list[Table]:
         *(quoted_tables() if study.is_paper_model(study.source) else []),
         choices_table(),
     ]
+
+
+def printed_tables(study: Study) -> list[Table]:
+    """Those that only the printed page needs: narrower ones of a table that stands among the others."""
+    return [foldings_ratios_table(study)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,7 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder to write; an old one is replaced")
     args = parser.parse_args(argv)
     published = Study.read(args.published) if args.published else None
-    tables = all_tables(Study.read(args.records, args.claims or args.records / "claims.json"), published)
+    study = Study.read(args.records, args.claims or args.records / "claims.json")
+    tables = [*all_tables(study, published), *printed_tables(study)]
     with atomic_path(args.out) as folder:
         folder.mkdir()
         for table in tables:

@@ -14,7 +14,7 @@ from paper.claims import CLAIMS_FILE, judge, read_claims_file
 from paper.foldings import Foldings
 from paper.measures import folded_against_plain
 from paper.study import Study
-from paper.tables.foldings import foldings_table
+from paper.tables.foldings import foldings_ratios_table, foldings_table
 from paper.tables.render import to_latex, to_markdown
 from ramp import evaluation, fold_run, folding
 from ramp.collect_folding import main as collect_main
@@ -135,6 +135,10 @@ def test_collected_rows_become_a_table(made: Path, tmp_path: Path) -> None:
     assert "3 windows of 48 tokens" in table.title
     assert r"$\alpha$ = 0.25" in to_latex(table)
     assert "| SmoothQuant, α = 0.25 |" in to_markdown(table)
+    printed = foldings_ratios_table(Study.read(records))
+    assert len(printed.rows) == 12
+    assert not {"ppl", "alone"} & {column.key for column in printed.columns}
+    assert {"fold", "kl_ratio", "ppl_ratio"} <= {column.key for column in printed.columns}
 
 
 def ablation(helps: dict[str, float]) -> dict[str, list[dict[str, Any]]]:
