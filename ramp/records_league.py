@@ -7,7 +7,7 @@ from ramp.records_columns import column as _c
 
 _RUN = (
     _c("model", "str", "short name", required=True),
-    _c("bank", "str", "digest of the bank and of the held-out text: rows of another compare with none of these"),
+    _c("bank", "str", "digest of bank and held-out text, or a name: another's rows compare with none", required=True),
     _c("grid", "str", "affine or ggml", required=True),
     _c("budget_bits", "float", "budget", "bits per weight", True),
     _c("run_evals", "int", "evaluations that the whole run was allowed; a row is read from it", "evaluations", True),

@@ -22,7 +22,7 @@ def league_records(planned: int = 17) -> dict[str, list[dict[str, Any]]]:
             for seed in (0,) if name == "knapsack" else (0, 1):
                 if name == "ramp_cold" and budget != 3.5:
                     continue
-                run = {"model": SOURCE, "grid": "affine", "budget_bits": budget, "run_evals": 20}
+                run = {"model": SOURCE, "bank": "first", "grid": "affine", "budget_bits": budget, "run_evals": 20}
                 run |= {"allocator": name, "seed": seed}
                 method = "ramp" if name == "ramp_cold" else name
                 for evals in (1,) if name == "knapsack" else (10, 20):

@@ -35,7 +35,14 @@ def write_league(folder: Path, curves: dict[str, list[list[tuple[int, float]]]])
     tables: dict[str, list[dict[str, Any]]] = {"league": [], "league_windows": [], "league_curves": []}
     for name, seeds in curves.items():
         for seed, points in enumerate(seeds):
-            run = {"model": SOURCE, "grid": "affine", "budget_bits": 3.65, "run_evals": ALLOWED, "allocator": name}
+            run = {
+                "model": SOURCE,
+                "bank": "first",
+                "grid": "affine",
+                "budget_bits": 3.65,
+                "run_evals": ALLOWED,
+                "allocator": name,
+            }
             run |= {"seed": seed}
             last = points[-1] if points else (ALLOWED, None)
             evals = 1 if name == "knapsack" else ALLOWED

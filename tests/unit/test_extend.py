@@ -89,7 +89,7 @@ def test_runs_on_another_bank_stand_beside_the_published_ones(published: Path, t
     before = League(Study.read(published)).ratio(SOURCE, 20, "ramp")
     assert extend(published, league(tmp_path / "more", more, "b"))["league"] == 6
     after = League(Study.read(published))
-    assert after.banks == {SOURCE: ["", "another"]}
+    assert after.banks == {SOURCE: ["first", "another"]}
     assert after.ratio(SOURCE, 20, "ramp") == before
 
 

@@ -330,7 +330,7 @@ def test_an_ablation_stands_on_the_bank_where_its_method_is(tmp_path: Path) -> N
 
     for home_seeds, ratio in (((), 1.8 / 0.8), ((0,), 1.8 / 0.8), ((0, 1), 0.9 / 0.8)):
         league = read(home_seeds)
-        assert league.banks == {SOURCE: ["", "there"]}
+        assert league.banks == {SOURCE: ["first", "there"]}
         (one,) = league.ablations()
         assert (one.variant, one.base, one.budget) == ("ramp_cold", "ramp", 3.5)
         assert one.cell.kl.sum() / one.own.kl.sum() == pytest.approx(ratio)
