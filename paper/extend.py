@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paper.claims import CLAIMS_FILE, judge_all, read_claims_file
-from paper.publish import MANIFEST, Also
+from paper.publish import MANIFEST, Also, listing, missing
 from paper.study import Study
 from ramp import cli
 from ramp.collect_league import NAMES
 from ramp.errors import RampError
-from ramp.files import read_json, require_file, sha256_file, write_json
+from ramp.files import read_json, require_file, write_json
 from ramp.records import TABLES, read_all, read_table, write_claims, write_table
 
 if TYPE_CHECKING:
@@ -73,9 +73,7 @@ def grown(name: str, old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     """The published rows, and those of runs that are not published."""
     import pandas
 
-    key = list(GROWING[name].key)
-    marked = new.merge(old[key].drop_duplicates(), on=key, how="left", indicator=True)
-    added = marked[marked["_merge"] == "left_only"].drop(columns="_merge")
+    added = missing(new, old, GROWING[name].key)
     table = pandas.concat([old, added[list(old.columns)]], ignore_index=True)
     if "planned" in table.columns and len(new):
         table["planned"] = new["planned"].iloc[0]
@@ -113,11 +111,7 @@ def extend(published: Path, results: Path, note: str = "", command: str = "") ->
     entry["note"] = note or entry["note"]
     entry["command"] = command or entry["command"]
     names = [path.name for path in sorted(published.iterdir()) if path.suffix in (".csv", ".json")]
-    manifest["files"] = {
-        name: {"sha256": sha256_file(published / name), "bytes": (published / name).stat().st_size}
-        for name in names
-        if name != MANIFEST
-    }
+    manifest["files"] = listing(published, [name for name in names if name != MANIFEST])
     write_json(published / MANIFEST, manifest)
     return counts
 

@@ -15,7 +15,7 @@ and an entry in the manifest's ``also``: study, command, note, the commits of it
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -93,7 +93,7 @@ def publish(results: Path, out: Path, command: str, note: str = "", also: Sequen
         "rows_of_packages_added": added,
         "commits": sorted(rows["commit"].dropna().unique().tolist()),
         "also": entries,
-        "files": {name: {"sha256": sha256_file(out / name), "bytes": (out / name).stat().st_size} for name in copies},
+        "files": listing(out, copies),
     }
     write_json(out / MANIFEST, manifest)
     return manifest
@@ -107,7 +107,7 @@ def add_external(folder: Path, out: Path) -> int:
         return 0
     external = read_all(folder)
     before = {name: read_table(out / f"{name}.csv") for name in external if (out / f"{name}.csv").is_file()}
-    new = _missing(external["records"], before["records"])
+    new = missing(external["records"], before["records"], KEY_NAMES)
     for name, table in before.items():
         own = [column for column in KEY_NAMES if column in table.columns]
         if len(own) < len(KEY_NAMES):
@@ -117,10 +117,15 @@ def add_external(folder: Path, out: Path) -> int:
     return len(new)
 
 
-def _missing(rows: Any, known: Any) -> Any:
-    """The rows of a data frame whose record key is not among the ``known`` ones."""
-    joined = rows.merge(known[list(KEY_NAMES)], on=list(KEY_NAMES), how="left", indicator=True)
+def missing(rows: Any, known: Any, key: Sequence[str]) -> Any:
+    """The rows of a data frame whose ``key`` is not among the ``known`` ones'."""
+    joined = rows.merge(known[list(key)].drop_duplicates(), on=list(key), how="left", indicator=True)
     return joined[joined["_merge"] == "left_only"].drop(columns="_merge")
+
+
+def listing(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """What the manifest says of files: sha256 and bytes by name."""
+    return {name: {"sha256": sha256_file(folder / name), "bytes": (folder / name).stat().st_size} for name in names}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
