@@ -26,5 +26,5 @@ freeze: ## workflow/envs/NAME.constraints.txt, from the packages' environments b
 lock: ## requirements.lock and environment.yml, from the packages installed beside $(PYTHON)
 	$(PYTHON) -m workflow.scripts.make_environment
 
-schema: ## workflow/schemas/config.schema.json, from ramp/config.py
-	$(PYTHON) -m ramp.config schema > workflow/schemas/config.schema.json
+schema: ## workflow/schemas/config.schema.json, from ramp/study/__main__.py
+	$(PYTHON) -m ramp.study schema > workflow/schemas/config.schema.json

@@ -1,6 +1,6 @@
 """Copy to baselines/mine.py, give it your name below, add it to ``methods:`` in the configuration, and run.
 
-One line here says what the method is. Everything that it may use is in ``ramp.problem.Problem``:
+One line here says what the method is. Everything that it may use is in ``ramp.problem.problem.Problem``:
 ``problem.bytes`` [n, w], ``problem.budget_bytes``, ``problem.features`` [n, 9], ``problem.use_proxy()`` [n, w],
 ``problem.evaluate(choice)`` (counted, at most ``run.evals`` times) and ``problem.select(choice)`` (counted apart).
 ``tests/contract`` tries every file of this folder.
@@ -10,8 +10,8 @@ import numpy as np
 from pydantic import Field
 
 from ramp.allocators.greedy import repair
-from ramp.methods import Allocator, Params
-from ramp.problem import Allocation, Problem, Run, choose
+from ramp.methods.kinds import Allocator, Params
+from ramp.problem.problem import Allocation, Problem, Run, choose
 
 
 class TemplateParams(Params):

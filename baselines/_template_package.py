@@ -1,15 +1,15 @@
 """Copy to baselines/mine.py, give it your name below, add it to ``external:`` in the configuration.
 
 One line here says what the package does. It runs in an environment of its own, which pip makes from ``requirements``:
-import the package inside ``quantize``, and nothing of ours but ``ramp.methods``, ``ramp.packages`` and
-``ramp.package_files`` at all. What a job gives and takes is in ``ramp.packages.PackageJob``.
+import the package inside ``quantize``, and nothing of ours but ``ramp.methods.kinds``, ``ramp.methods.package_job`` and
+``ramp.packages.packed_files`` at all. What a job gives and takes is in ``ramp.methods.package_job.PackageJob``.
 """
 
 from pydantic import Field
 
-from ramp.methods import Package, Params
-from ramp.package_files import Checkpoint
-from ramp.packages import PackageJob
+from ramp.methods.kinds import Package, Params
+from ramp.methods.package_job import PackageJob
+from ramp.packages.packed_files import Checkpoint
 
 
 class TemplateParams(Params):

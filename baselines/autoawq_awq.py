@@ -14,8 +14,8 @@ from unittest.mock import patch
 
 from pydantic import Field
 
-from ramp.methods import Package, Params
-from ramp.packages import PackageError, PackageJob
+from ramp.methods.kinds import Package, Params
+from ramp.methods.package_job import PackageError, PackageJob
 from ramp.quantizers.packed_formats import unpack_awq
 
 

@@ -13,8 +13,8 @@ from unittest.mock import patch
 
 from pydantic import Field
 
-from ramp.methods import Package, Params
-from ramp.packages import PackageJob
+from ramp.methods.kinds import Package, Params
+from ramp.methods.package_job import PackageJob
 from ramp.quantizers.packed_formats import codes_on_grid
 
 

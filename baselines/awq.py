@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ramp.methods import Quantizer, RtnParams
+from ramp.methods.kinds import Quantizer, RtnParams
 
 
 class Params(RtnParams):

@@ -1,6 +1,6 @@
 """Uniform GPTQ after AWQ's scale search: the strongest uniform row, and what the mixed rows are quantized with."""
 
-from ramp.methods import GptqParams, Quantizer
+from ramp.methods.kinds import GptqParams, Quantizer
 
 METHOD = Quantizer(
     name="awq_gptq",

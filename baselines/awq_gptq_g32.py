@@ -1,6 +1,6 @@
 """Control at equal bytes: AWQ + GPTQ with groups of 32, which spend on scales what mixed rows spend on widths."""
 
-from ramp.methods import GptqParams, Quantizer
+from ramp.methods.kinds import GptqParams, Quantizer
 
 METHOD = Quantizer(
     name="awq_gptq_g32",

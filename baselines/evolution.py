@@ -13,8 +13,8 @@ from pydantic import Field
 from ramp.allocators import knapsack
 from ramp.allocators.archive import Archive
 from ramp.allocators.moves import mutate, random_start
-from ramp.methods import Allocator, Params
-from ramp.problem import Allocation, Problem, Run
+from ramp.methods.kinds import Allocator, Params
+from ramp.problem.problem import Allocation, Problem, Run
 
 
 class EvolutionParams(Params):

@@ -1,6 +1,6 @@
 """Uniform GPTQ on the unfolded model."""
 
-from ramp.methods import GptqParams, Quantizer
+from ramp.methods.kinds import GptqParams, Quantizer
 
 METHOD = Quantizer(
     name="gptq",

@@ -1,6 +1,6 @@
 """Control at equal bytes: GPTQ with groups of 32, which spend on scales what mixed rows spend on widths."""
 
-from ramp.methods import GptqParams, Quantizer
+from ramp.methods.kinds import GptqParams, Quantizer
 
 METHOD = Quantizer(
     name="gptq_g32",

@@ -9,9 +9,9 @@ import os
 
 from pydantic import Field
 
-from ramp.methods import Package, Params
-from ramp.package_files import Checkpoint, changed
-from ramp.packages import PackageJob
+from ramp.methods.kinds import Package, Params
+from ramp.methods.package_job import PackageJob
+from ramp.packages.packed_files import Checkpoint, changed
 from ramp.quantizers.packed_formats import unpack_awq
 
 

@@ -12,9 +12,9 @@ from collections import Counter
 
 from pydantic import Field
 
-from ramp.methods import Package, Params
-from ramp.package_files import Checkpoint, changed
-from ramp.packages import PackageError, PackageJob
+from ramp.methods.kinds import Package, Params
+from ramp.methods.package_job import PackageError, PackageJob
+from ramp.packages.packed_files import Checkpoint, changed
 from ramp.quantizers.packed_formats import unpack_gptq
 
 

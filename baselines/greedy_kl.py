@@ -7,8 +7,8 @@ power before it compares them; here they are compared as measured.
 
 from ramp.allocators import greedy
 from ramp.allocators.archive import reported
-from ramp.methods import Allocator, Params
-from ramp.problem import Allocation, Problem, Run
+from ramp.methods.kinds import Allocator, Params
+from ramp.problem.problem import Allocation, Problem, Run
 
 
 class GreedyKlParams(Params):

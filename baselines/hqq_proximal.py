@@ -6,9 +6,9 @@ take packed. (The file is not called hqq.py: that would hide the package from a 
 
 from pydantic import Field
 
-from ramp.methods import Package, Params
-from ramp.package_files import Checkpoint
-from ramp.packages import PackageJob
+from ramp.methods.kinds import Package, Params
+from ramp.methods.package_job import PackageJob
+from ramp.packages.packed_files import Checkpoint
 
 
 class HqqParams(Params):

@@ -1,8 +1,8 @@
 """Exact knapsack on the additive Fisher proxy: no search; one evaluation, to say what it reaches."""
 
 from ramp.allocators import knapsack
-from ramp.methods import Allocator, Params
-from ramp.problem import Allocation, Problem, Run
+from ramp.methods.kinds import Allocator, Params
+from ramp.problem.problem import Allocation, Problem, Run
 
 
 class KnapsackParams(Params):
@@ -22,7 +22,7 @@ def allocate(problem: Problem, params: KnapsackParams, run: Run) -> Allocation:
 METHOD = Allocator(
     name="knapsack",
     title="Fisher knapsack",
-    source="additive Fisher error sum (ramp/sensitivity.py), multiple-choice knapsack",
+    source="additive Fisher error sum (ramp/sensitivity/__main__.py), multiple-choice knapsack",
     fold="awq",
     quantizer="gptq",
     learned=False,

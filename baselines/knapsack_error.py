@@ -2,12 +2,12 @@
 
 from ramp.allocators import knapsack
 from ramp.allocators.archive import reported
-from ramp.methods import Allocator, Params
-from ramp.problem import Allocation, Problem, Run
+from ramp.methods.kinds import Allocator, Params
+from ramp.problem.problem import Allocation, Problem, Run
 
 
 class KnapsackErrorParams(Params):
-    """None; the noise is set where the sensitivities are made (ramp/proxy_error.py)."""
+    """None; the noise is set where the sensitivities are made (ramp/sensitivity/weight_error.py)."""
 
 
 def allocate(problem: Problem, params: KnapsackErrorParams, run: Run) -> Allocation:

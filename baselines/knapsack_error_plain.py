@@ -2,8 +2,8 @@
 
 from ramp.allocators import knapsack
 from ramp.allocators.archive import reported
-from ramp.methods import Allocator, Params
-from ramp.problem import Allocation, Problem, Run
+from ramp.methods.kinds import Allocator, Params
+from ramp.problem.problem import Allocation, Problem, Run
 
 
 class KnapsackErrorPlainParams(Params):

@@ -2,8 +2,8 @@
 
 from ramp.allocators import knapsack
 from ramp.allocators.archive import reported
-from ramp.methods import Allocator, Params
-from ramp.problem import Allocation, Problem, Run
+from ramp.methods.kinds import Allocator, Params
+from ramp.problem.problem import Allocation, Problem, Run
 
 
 class KnapsackKlParams(Params):
@@ -19,7 +19,7 @@ def allocate(problem: Problem, params: KnapsackKlParams, run: Run) -> Allocation
 METHOD = Allocator(
     name="knapsack_kl",
     title="measured-KL knapsack",
-    source="single-linear KL (ramp/proxy_kl.py), multiple-choice knapsack",
+    source="single-linear KL (ramp/sensitivity/measured_kl.py), multiple-choice knapsack",
     fold="awq",
     quantizer="gptq",
     learned=False,

@@ -7,10 +7,10 @@ To it this is how the environment works, so its likelihood ratios stay those of 
 
 from pydantic import Field
 
-from ramp.environment import AllocationEnv, RewardParams
-from ramp.episodes import Episodes, Recorded
-from ramp.methods import Allocator, Params
-from ramp.problem import Allocation, Problem, Run
+from ramp.methods.kinds import Allocator, Params
+from ramp.problem.problem import Allocation, Problem, Run
+from ramp.rl.environment import AllocationEnv, RewardParams
+from ramp.rl.history import Episodes, Recorded
 
 
 class PpoParams(Params):

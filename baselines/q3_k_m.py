@@ -1,6 +1,6 @@
 """llama.cpp's static mix Q3_K_M, without importance matrix."""
 
-from ramp.methods import Mix
+from ramp.methods.kinds import Mix
 
 METHOD = Mix(
     name="q3_k_m",

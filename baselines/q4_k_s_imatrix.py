@@ -1,6 +1,6 @@
 """llama.cpp's static mix Q4_K_S, with an importance matrix from the calibration text."""
 
-from ramp.methods import Mix
+from ramp.methods.kinds import Mix
 
 METHOD = Mix(
     name="q4_k_s_imatrix",

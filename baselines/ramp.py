@@ -1,13 +1,13 @@
-"""RAMP, our best default: the search of ramp/agent.py with every switch as it stands there."""
+"""RAMP, our best default: the search of ramp/agent/agent.py with every switch as it stands there."""
 
-from ramp.methods import Allocator
-from ramp.problem import Allocation, Problem, Run
-from ramp.switches import RampParams
+from ramp.agent.params import RampParams
+from ramp.methods.kinds import Allocator
+from ramp.problem.problem import Allocation, Problem, Run
 
 
 def allocate(problem: Problem, params: RampParams, run: Run) -> Allocation:
     """The search; its module stands on torch, which a mere look at this file should not import."""
-    from ramp.agent import search
+    from ramp.agent.agent import search
 
     return search(problem, params, run)
 

@@ -5,15 +5,15 @@ Reward weights, entropy target and schedule are this project's choices where the
 
 from pydantic import Field
 
-from ramp.environment import RewardParams
-from ramp.methods import Allocator
-from ramp.problem import Allocation, Problem, Run
-from ramp.sac_params import SacParams
-from ramp.switches import RampParams, ScratchParams
+from ramp.agent.params import RampParams, ScratchParams
+from ramp.methods.kinds import Allocator
+from ramp.problem.problem import Allocation, Problem, Run
+from ramp.rl.environment import RewardParams
+from ramp.rl.sac_params import SacParams
 
 
 class RampPaperParams(ScratchParams):
-    """All of our additions off; see ``ramp.agent.RampParams`` for what each switch does."""
+    """All of our additions off; see ``ramp.agent.params.RampParams`` for what each switch does."""
 
     masked: bool = Field(default=False, description="penalties only, nothing is masked")
     reward: RewardParams = RewardParams(quality="log_ppl", k_o=10.0)
@@ -22,7 +22,7 @@ class RampPaperParams(ScratchParams):
 
 def allocate(problem: Problem, params: RampParams, run: Run) -> Allocation:
     """The search; its module stands on torch, which a mere look at this file should not import."""
-    from ramp.agent import search
+    from ramp.agent.agent import search
 
     return search(problem, params, run)
 

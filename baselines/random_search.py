@@ -7,8 +7,8 @@ import numpy as np
 from pydantic import Field
 
 from ramp.allocators.greedy import repair
-from ramp.methods import Allocator, Params
-from ramp.problem import Allocation, Problem, Run, choose
+from ramp.methods.kinds import Allocator, Params
+from ramp.problem.problem import Allocation, Problem, Run, choose
 
 
 class RandomParams(Params):

@@ -1,17 +1,17 @@
 """A table of role and depth, fitted by search: how far the architecture alone explains where bits belong.
 
-The ten numbers and the allocation that they stand for are in ramp/role_depth.py: they know no weight, no activation and
-no proxy. RAMP's claim that sensitivity is architectural stands or falls with how close this comes, on the model that it
-was fitted on and, carried over like a policy, on others.
+The ten numbers and the allocation that they stand for are in ramp/rl/role_depth.py: they know no weight, no
+activation and no proxy. RAMP's claim that sensitivity is architectural stands or falls with how close this comes, on
+the model that it was fitted on and, carried over like a policy, on others.
 """
 
 import numpy as np
 from pydantic import Field
 
 from ramp.allocators.archive import Archive
-from ramp.methods import Allocator, Params
-from ramp.problem import Allocation, Problem, Run
-from ramp.role_depth import NAMES, TablePolicy, table_choice
+from ramp.methods.kinds import Allocator, Params
+from ramp.problem.problem import Allocation, Problem, Run
+from ramp.rl.role_depth import NAMES, TablePolicy, table_choice
 
 
 class RoleDepthParams(Params):

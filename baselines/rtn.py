@@ -1,6 +1,6 @@
 """Uniform round-to-nearest on the affine grid: the floor of every comparison."""
 
-from ramp.methods import Quantizer, RtnParams
+from ramp.methods.kinds import Quantizer, RtnParams
 
 METHOD = Quantizer(
     name="rtn",

@@ -8,16 +8,16 @@ holds what was executed. The critics' target is that of baselines/sac_discrete.p
 import numpy as np
 from pydantic import Field
 
-from ramp.environment import RewardParams
-from ramp.environment_continuous import ContinuousAllocationEnv
-from ramp.episodes import Episodes
-from ramp.methods import Allocator, Params
-from ramp.problem import Allocation, Problem, Run
-from ramp.sac_params import ContinuousSacParams
+from ramp.methods.kinds import Allocator, Params
+from ramp.problem.problem import Allocation, Problem, Run
+from ramp.rl.environment import RewardParams
+from ramp.rl.environment_continuous import ContinuousAllocationEnv
+from ramp.rl.history import Episodes
+from ramp.rl.sac_params import ContinuousSacParams
 
 
 class SacContinuousParams(Params):
-    """As of ``ramp.switches.RampParams`` where a name is the same."""
+    """As of ``ramp.agent.params.RampParams`` where a name is the same."""
 
     warmup_episodes: int = Field(default=10, ge=2, description="episodes of uniform actions before updates begin")
     updates_per_episode: int = Field(default=32, ge=0, description="gradient steps per episode")
@@ -34,8 +34,8 @@ def allocate(problem: Problem, params: SacContinuousParams, run: Run) -> Allocat
     Deterministic in ``run.seed``: after a crash the evaluations are answered from the journal and all else is done
     again.
     """
-    from ramp.embedding import SIZE
-    from ramp.sac_continuous import ContinuousSAC, width_layers
+    from ramp.problem.features import SIZE
+    from ramp.rl.sac_continuous import ContinuousSAC, width_layers
 
     episodes = Episodes(problem, run, params.reward)
     env = ContinuousAllocationEnv(problem, params.reward)

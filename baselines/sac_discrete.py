@@ -5,21 +5,21 @@ and alpha * entropy stays out of it. The published target is ``sac: {return_weig
 all reward at the end of an episode it learned nothing in some dozens of episodes (docs/decisions.md).
 """
 
-from ramp.methods import Allocator
-from ramp.problem import Allocation, Problem, Run
-from ramp.sac_params import SacParams
-from ramp.switches import RampParams, ScratchParams
+from ramp.agent.params import RampParams, ScratchParams
+from ramp.methods.kinds import Allocator
+from ramp.problem.problem import Allocation, Problem, Run
+from ramp.rl.sac_params import SacParams
 
 
 class SacDiscreteParams(ScratchParams):
-    """All switches that know the additive proxy off, masks on; see ``ramp.switches.RampParams``."""
+    """All switches that know the additive proxy off, masks on; see ``ramp.agent.params.RampParams``."""
 
     sac: SacParams = SacParams(return_weight=0.5, entropy_in_target=False)
 
 
 def allocate(problem: Problem, params: RampParams, run: Run) -> Allocation:
     """The search; its module stands on torch, which a mere look at this file should not import."""
-    from ramp.agent import search
+    from ramp.agent.agent import search
 
     return search(problem, params, run)
 

@@ -3,8 +3,8 @@
 import numpy as np
 
 from ramp.allocators.archive import reported
-from ramp.methods import Allocator, Params
-from ramp.problem import Allocation, Problem, Run
+from ramp.methods.kinds import Allocator, Params
+from ramp.problem.problem import Allocation, Problem, Run
 
 
 class UniformParams(Params):

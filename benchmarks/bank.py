@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.measure import Piece, Sample, alternate, clock, command_line, median, parser, row, timed
-from ramp import cli
+from ramp.core import cli
 
 
 def packed_bits_bytes(d_out: int, d_in: int, bits: int, group_size: int) -> float:
@@ -27,10 +27,13 @@ def packed_bits_bytes(d_out: int, d_in: int, bits: int, group_size: int) -> floa
 
 def measure(args: argparse.Namespace) -> Piece:
     """The whole bank against one bank per width, by turns."""
-    from ramp.bank import INDEX, WEIGHTS, Bank, build_bank
-    from ramp.calibration import calibration_windows
-    from ramp.models import list_linears, pick_device, read_config
-    from ramp.sizes import group_size_for
+    from ramp.bank.bank import INDEX, WEIGHTS, Bank
+    from ramp.bank.build import build_bank
+    from ramp.calibration.windows import calibration_windows
+    from ramp.models.architecture import list_linears
+    from ramp.models.device import pick_device
+    from ramp.models.folder import read_config
+    from ramp.quantizers.sizes import group_size_for
 
     windows = calibration_windows(args.model_dir, args.text, tokens=args.tokens, length=args.length)
     linears, device = list_linears(read_config(args.model_dir)), pick_device(args.device)

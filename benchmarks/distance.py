@@ -18,8 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ramp.evaluation import evaluate, float_head, make_reference
-from ramp.models import architecture, list_linears, load_float
+from ramp.evaluation.evaluate import evaluate, float_head, make_reference
+from ramp.models.architecture import architecture, list_linears
+from ramp.models.folder import load_float
 
 State = Mapping[str, Tensor]
 """Tensors of a model by checkpoint name; those that are absent are the float model's."""

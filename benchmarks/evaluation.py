@@ -4,10 +4,10 @@
     python -m benchmarks.evaluation --shape 7B --device cuda --tokens 8192 --out FILE.json
 
 Ours is what a search does: write what changed from the bank into one model, run it from the first block that changed,
-score it with ``ramp.prefix``. The naive loop assigns float32 weights to every linear, runs the whole model in float32
-and takes a log-softmax of all logits against the float model's, kept in float32. Both have de-quantized weights at
-hand; unpacking the bank once is timed apart. Allocations are drawn from the seed; single changes are spread evenly over
-the linears of one base allocation, so that early and late blocks weigh alike.
+score it with ``ramp.scoring.prefix_cache``. The naive loop assigns float32 weights to every linear, runs the whole
+model in float32 and takes a log-softmax of all logits against the float model's, kept in float32. Both have
+de-quantized weights at hand; unpacking the bank once is timed apart. Allocations are drawn from the seed; single
+changes are spread evenly over the linears of one base allocation, so that early and late blocks weigh alike.
 
 Without ``--bank`` the model is rounded to nearest into a bank of its own. ``--shape`` makes a checkpoint of random
 weights in a scratch folder instead of reading a model, and random tokens; it has no naive loop beside it.
@@ -30,11 +30,13 @@ from torch import Tensor
 
 from benchmarks.measure import BenchmarkError, Piece, Sample, alternate, command_line, parser, row, timed
 from benchmarks.shapes import LLAMA_7B, SIZES, write_checkpoint
-from ramp import cli
-from ramp.bank import Bank, build_bank
-from ramp.folding import Fold, folded_float_model, load_fold
-from ramp.models import load_tokenizer, pick_device, pick_dtype, read_config
-from ramp.prefix import PrefixScorer, block_names
+from ramp.bank.bank import Bank
+from ramp.bank.build import build_bank
+from ramp.calibration.folding import Fold, folded_float_model, load_fold
+from ramp.core import cli
+from ramp.models.device import pick_device, pick_dtype
+from ramp.models.folder import load_tokenizer, read_config
+from ramp.scoring.prefix_cache import PrefixScorer, block_names
 
 SHAPES = {**SIZES, "7B": LLAMA_7B}
 
@@ -191,7 +193,7 @@ def measure(args: argparse.Namespace, subject: Subject) -> Piece:
 
 def subject_of(args: argparse.Namespace, scratch: Path) -> Subject:
     """The study's model and text, or random ones of a shape; a bank is made where none is given."""
-    from ramp.text import token_windows
+    from ramp.models.text import token_windows
 
     count = args.tokens // args.length
     if args.shape:
@@ -216,7 +218,7 @@ def arguments() -> argparse.ArgumentParser:
     options = parser("Evaluations of allocations a minute, beside the naive loop.", repeats=None)
     options.add_argument("--model-dir", type=Path, help="Hugging Face checkpoint folder")
     options.add_argument("--text", type=Path, help="documents to score on, JSON lines")
-    options.add_argument("--bank", type=Path, help="bank folder (ramp.bank); default: round to nearest")
+    options.add_argument("--bank", type=Path, help="bank folder (ramp.bank.bank); default: round to nearest")
     options.add_argument("--fold", type=Path, help="fold file that the bank was made with")
     options.add_argument("--shape", choices=list(SHAPES), help="random weights of this shape, no model, no naive loop")
     options.add_argument("--folder", type=Path, help="where scratch files go; default: the system's")

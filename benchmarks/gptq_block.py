@@ -23,11 +23,11 @@ from torch import Tensor
 from benchmarks.measure import Piece, Sample, alternate, command_line, compared, parser, ratio, row, timed
 from benchmarks.reference import Reference
 from benchmarks.shapes import BlockShape, site_inputs
-from ramp import cli
+from ramp.core import cli
 
 
 def hessian_of(x: Tensor, length: int) -> Tensor:
-    """X^T X / n as ``ramp.block_visit`` sums it: float32 [d_in, d_in], window by window."""
+    """X^T X / n as ``ramp.calibration.block`` sums it: float32 [d_in, d_in], window by window."""
     total = torch.zeros(x.shape[1], x.shape[1])
     for window in x.split(length):
         total.addmm_(window.T, window)

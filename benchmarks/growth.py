@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.measure import Piece, Sample, clock, command_line, median, parser, row
 from benchmarks.memory import in_own_process
 from benchmarks.shapes import SIZES, BlockShape, write_checkpoint
-from ramp import cli
+from ramp.core import cli
 
 LAYERS = 2
 

@@ -1,7 +1,7 @@
 """The harness of all benchmarks: two things measured by turns, medians, their ratio, one JSON piece.
 
 A piece is ``{"table": "benchmarks" | "parity", "rows": [...], "detail": {...}}``. ``rows`` have the columns of that
-table (``ramp/records_schema.py``); ``detail`` holds every single measurement and the versions, so that a median can be
+table (``ramp/records/schema.py``); ``detail`` holds every single measurement and the versions, so that a median can be
 looked behind. ``benchmarks.records`` merges pieces into the tables.
 
 Times are processor seconds of the whole process, all threads: on a machine that others use they vary far less than the
@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ramp import cli, provenance
-from ramp.errors import RampError
-from ramp.files import write_json
+from ramp.core import cli, provenance
+from ramp.core.errors import RampError
+from ramp.core.files import write_json
 
 
 class BenchmarkError(RampError):

@@ -7,7 +7,7 @@ quantizes its first blocks by GPTQ in a process of its own, packing them into on
 process's memory from the kernel: the peak of the whole resident set (mapped pages of the checkpoint included, which the
 kernel may drop), and the peak of the process's own memory (RssAnon). Only memory is measured to the end; the time of 32
 blocks is extrapolated from the blocks that were run, and its row says so. Nothing in a block's memory depends on how
-many blocks follow. Not measured: writing the packed checkpoint afterwards (``ramp.checkpoint.save_packed``).
+many blocks follow. Not measured: writing the packed checkpoint afterwards (``ramp.rows.checkpoint.save_packed``).
 
 ``--device cuda`` runs the blocks on a GPU: a row has its peak, the others stay those of host memory.
 """
@@ -28,7 +28,7 @@ from typing import Any
 
 from benchmarks.measure import BenchmarkError, Piece, clock, command_line, parser, peak_bytes, row
 from benchmarks.shapes import LLAMA_7B, BlockShape, write_checkpoint
-from ramp import cli
+from ramp.core import cli
 
 LIMIT_BYTES = 6 << 30
 """The aim: 6 GiB of host memory."""
@@ -68,9 +68,12 @@ def quantize(
     """Quantize what config.json names, keep it packed in ``out``, and say what it took (in a process of its own)."""
     import torch
 
-    from ramp.models import list_linears, pick_device, read_config
-    from ramp.quantize import peak_gpu_bytes, quantize_model, uniform
-    from ramp.spilled import SpilledLinears
+    from ramp.core.memory import peak_gpu_bytes
+    from ramp.models.architecture import list_linears
+    from ramp.models.device import pick_device
+    from ramp.models.folder import read_config
+    from ramp.quantizers.store import SpilledLinears
+    from ramp.rows.sequential import quantize_model, uniform
 
     config, place = read_config(model_dir), pick_device(device)
     linears = list_linears(config)

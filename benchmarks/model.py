@@ -26,14 +26,14 @@ from benchmarks.packages import Package, import_sample, quantize_package
 from benchmarks.parity import MEASURES, equal, reconstruction
 from benchmarks.rivals import Quantized, quantize_ours
 from benchmarks.shapes import LLAMA_7B, SIZES, write_checkpoint
-from ramp import cli
+from ramp.core import cli
 
 BLOCKS = {**SIZES, "7B": LLAMA_7B}
 
 
 def windows_of(args: argparse.Namespace) -> Tensor:
     """Calibration windows int64 [count, length]: of the text, or random tokens for a random block."""
-    from ramp.calibration import calibration_windows
+    from ramp.calibration.windows import calibration_windows
 
     if args.block_of:
         generator = torch.Generator().manual_seed(args.seed)

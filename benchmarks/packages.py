@@ -15,11 +15,12 @@ from torch import Tensor
 
 from benchmarks.measure import BenchmarkError, Sample
 from benchmarks.rivals import Quantized, processor_s
-from ramp.methods import Package as PackageMethod
-from ramp.methods import load_method, parse_params
-from ramp.models import list_linears, read_config
-from ramp.package_job import run, write_job
-from ramp.packages import AFFINE, OTHERS, read_linear
+from ramp.methods.kinds import Package as PackageMethod
+from ramp.methods.loader import load_method, parse_params
+from ramp.methods.package_job import AFFINE, OTHERS, read_linear
+from ramp.models.architecture import list_linears
+from ramp.models.folder import read_config
+from ramp.packages.prepare_job import run, write_job
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ from torch import Tensor
 from benchmarks.measure import BenchmarkError, Piece, command_line, parser, ratio
 from benchmarks.packages import Package, quantize_package
 from benchmarks.rivals import Quantized, quantize_ours
-from ramp import cli
-from ramp.errors import RampError
+from ramp.core import cli
+from ramp.core.errors import RampError
 
 log = logging.getLogger("benchmarks.parity")
 
@@ -93,8 +93,8 @@ def compare(
 
 def read_windows(args: argparse.Namespace) -> tuple[Tensor, Tensor]:
     """(calibration windows, held-out windows), int64 [count, length]; lengths cut to the model's context."""
-    from ramp.models import load_tokenizer, read_config
-    from ramp.text import token_windows
+    from ramp.models.folder import load_tokenizer, read_config
+    from ramp.models.text import token_windows
 
     context = int(read_config(args.model_dir).max_position_embeddings)
     tokenizer, length = load_tokenizer(args.model_dir), min(args.length, context)

@@ -7,7 +7,7 @@ whatever folder it lies in: the target makes model, texts and environment too, w
 as given. A piece that was measured with other options than the plan's is refused, for the target would not make it
 again. Other pieces keep the command that they were made with.
 
-Two pieces that hold one row are an error, told by ``ramp.records``, as is a piece of another table.
+Two pieces that hold one row are an error, told by ``ramp.records.table``, as is a piece of another table.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from typing import Any
 from benchmarks.causes import explained
 from benchmarks.measure import BenchmarkError
 from benchmarks.plan import PIECES, Planned
-from ramp import cli
-from ramp.files import read_json
-from ramp.records import write_table
+from ramp.core import cli
+from ramp.core.files import read_json
+from ramp.records.table import write_table
 
 TABLES = ("benchmarks", "parity")
 

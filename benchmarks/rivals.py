@@ -42,10 +42,11 @@ def quantize_ours(
     """
     import torch
 
-    from ramp.folding import search_folds
-    from ramp.methods import load_method, parse_params
-    from ramp.models import list_linears, read_config
-    from ramp.quantize import quantize_model, uniform
+    from ramp.calibration.folding import search_folds
+    from ramp.methods.loader import load_method, parse_params
+    from ramp.models.architecture import list_linears
+    from ramp.models.folder import read_config
+    from ramp.rows.sequential import quantize_model, uniform
 
     registered = load_method(Path(__file__).parents[1] / "baselines" / f"{method}.py")
     given = parse_params(registered, dict(params))

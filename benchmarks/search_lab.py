@@ -28,12 +28,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from ramp.agent import search
-from ramp.files import write_json
-from ramp.models import ROLES, SITES, LinearSpec
-from ramp.problem import Counted, Problem, Run, Score
-from ramp.sizes import budget_bytes, bytes_matrix
-from ramp.switches import RampParams
+from ramp.agent.agent import search
+from ramp.agent.params import RampParams
+from ramp.core.files import write_json
+from ramp.models.architecture import ROLES, SITES, LinearSpec
+from ramp.problem.problem import Counted, Problem, Run
+from ramp.quantizers.sizes import budget_bytes, bytes_matrix
+from ramp.scoring.score import Score
 
 SHAPES = {"q": (576, 576), "k": (192, 576), "v": (192, 576), "o": (576, 576)} | {
     "gate": (1536, 576),
@@ -237,7 +238,7 @@ def compare(
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Compare switches of the search on synthetic models.")
-    parser.add_argument("--variants", default='{"default": {}}', help="JSON: name -> switches (ramp/switches.py)")
+    parser.add_argument("--variants", default='{"default": {}}', help="JSON: name -> switches (ramp/agent/params.py)")
     parser.add_argument("--lab", default="{}", help="JSON: spreads of the laboratory (LabParams)")
     parser.add_argument("--seeds", type=int, default=20, help="models drawn, one search each")
     parser.add_argument("--first-seed", type=int, default=0, help="number of the first")

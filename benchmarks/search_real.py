@@ -3,11 +3,11 @@
     python -m benchmarks.search_real --model smollm2-135m --results results --budget 3.65 --evals 100 --seeds 1 \\
         --variants '{"default": {}, "pool": {"pool_windows": 64}}' --out F.json
 
-Every search runs as ``ramp.search`` runs it (bank stage, texts by role). What it finds is judged on ``--judge-text``,
-by default the study's training text, which no stage of a downloaded model reads: switches chosen by held-out text would
-make its later figures too good. A model that was trained on that text needs another one. Per variant it prints the
-mean difference of KL, found minus start, over windows and seeds, with the standard error over windows of the seeds'
-mean (windows are the sample; seeds share them).
+Every search runs as ``ramp.search.run`` runs it (bank stage, texts by role). What it finds is judged on
+``--judge-text``, by default the study's training text, which no stage of a downloaded model reads: switches chosen
+by held-out text would make its later figures too good. A model that was trained on that text needs another one. Per
+variant it prints the mean difference of KL, found minus start, over windows and seeds, with the standard error over
+windows of the seeds' mean (windows are the sample; seeds share them).
 """
 
 from __future__ import annotations
@@ -21,22 +21,25 @@ from typing import Any
 
 import numpy as np
 
-from ramp import cli
-from ramp.files import require_file, write_json
-from ramp.methods import Allocator, load_method, parse_params
-from ramp.problem import AllocationError, Problem
-from ramp.resume import State
-from ramp.search import build_problem, run_search
-from ramp.search_layout import fill, method_file
+from ramp.core import cli
+from ramp.core.files import require_file, write_json
+from ramp.methods.kinds import Allocator
+from ramp.methods.loader import load_method, parse_params
+from ramp.problem.problem import AllocationError, Problem
+from ramp.search.journal import State
+from ramp.search.layout import fill, method_file
+from ramp.search.run import run_search
+from ramp.search.setup import build_problem
 
 
 def judge(args: argparse.Namespace) -> Callable[[np.ndarray], np.ndarray]:
     """KL of an allocation on every window of the judging text, float64 [windows]."""
-    from ramp.bank import Bank
-    from ramp.divergence import Scorer
-    from ramp.folding import folded_float_model, load_fold
-    from ramp.models import load_tokenizer, pick_device, pick_dtype, read_config
-    from ramp.text import token_windows
+    from ramp.bank.bank import Bank
+    from ramp.calibration.folding import folded_float_model, load_fold
+    from ramp.models.device import pick_device, pick_dtype
+    from ramp.models.folder import load_tokenizer, read_config
+    from ramp.models.text import token_windows
+    from ramp.scoring.divergence import Scorer
 
     device = pick_device(args.device)
     fold = load_fold(args.fold, read_config(args.model_dir))

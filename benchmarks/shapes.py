@@ -99,7 +99,7 @@ def write_checkpoint(folder: Path, shape: BlockShape, seed: int, *, read_layers:
     ``read_layers`` makes config.json name fewer blocks than the file holds: what reads the folder then stops there,
     with the whole file on disk.
     """
-    from ramp.tensor_file import TensorFile
+    from ramp.core.tensor_file import TensorFile
 
     names = {"q": "self_attn.q_proj", "k": "self_attn.k_proj", "v": "self_attn.v_proj", "o": "self_attn.o_proj",
              "gate": "mlp.gate_proj", "up": "mlp.up_proj", "down": "mlp.down_proj"}  # fmt: skip

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from paper.study import Study
 from paper.values import document
-from ramp import cli
-from ramp.errors import RampError
-from ramp.files import atomic_path, require_file, write_json
+from ramp.core import cli
+from ramp.core.errors import RampError
+from ramp.core.files import atomic_path, require_file, write_json
 
 SOURCE = Path(__file__).with_name("paper.typ")
 BIBLIOGRAPHY = Path(__file__).with_name("refs.bib")

@@ -2,7 +2,7 @@
 
     python -m paper.claims --records results/records --claims paper/claims.yaml --out results/records/claims.json
 
-writes claims.json: a list of {id, verdict, scale, measure, value, margin, rows} (``ramp.records.CLAIM_FIELDS``).
+writes claims.json: a list of {id, verdict, scale, measure, value, margin, rows} (``ramp.records.schema.CLAIM_FIELDS``).
 No verdict comes without a number and its interval; where the records lack what a claim needs it is "not tested", and
 ``scale`` says what is lacking.
 """
@@ -23,9 +23,10 @@ from paper.measures import MEASURES, Comparison, NotTested
 from paper.naming import model_title
 from paper.study import Study
 from paper.words import listed
-from ramp import cli
-from ramp.errors import RampError
-from ramp.records import nearest, write_claims
+from ramp.core import cli
+from ramp.core.errors import RampError
+from ramp.core.hints import nearest
+from ramp.records.table import write_claims
 
 CLAIMS_FILE = Path(__file__).with_name("claims.yaml")
 FIELDS = {"id", "text", "paper_value", "scale", "measure", "rule", "params"}

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 from paper.claims import CLAIMS_FILE, judge_all, read_claims_file
 from paper.publish import MANIFEST, Also, listing, missing
 from paper.study import Study
-from ramp import cli
-from ramp.collect_league import NAMES
-from ramp.errors import RampError
-from ramp.files import read_json, require_file, write_json
-from ramp.records import TABLES, read_all, read_table, write_claims, write_table
+from ramp.core import cli
+from ramp.core.errors import RampError
+from ramp.core.files import read_json, require_file, write_json
+from ramp.records.collect_league import NAMES
+from ramp.records.schema import TABLES
+from ramp.records.table import read_all, read_table, write_claims, write_table
 
 if TYPE_CHECKING:
     import pandas as pd

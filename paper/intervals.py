@@ -1,8 +1,8 @@
 """Paired intervals by the bootstrap: windows (and seeds) for perplexity and KL, items for tasks. Numpy alone.
 
-The window draws are those of ``ramp.bootstrap``, so that one seed gives the interval that the records hold; here
-seeds are resampled too, where a row has several, and items of tasks within their task. Two rows are compared on
-the same resampled windows, so that what makes a window hard for both cancels out.
+The window draws are those of ``ramp.evaluation.bootstrap``, so that one seed gives the interval that the records
+hold; here seeds are resampled too, where a row has several, and items of tasks within their task. Two rows are
+compared on the same resampled windows, so that what makes a window hard for both cancels out.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ramp.bootstrap import RESAMPLES as DRAWS
-from ramp.bootstrap import resample
+from ramp.evaluation.bootstrap import RESAMPLES as DRAWS
+from ramp.evaluation.bootstrap import resample
 
 TAILS = (2.5, 97.5)
 """Percentiles of the interval's ends."""
@@ -35,7 +35,7 @@ class Estimate:
 
 
 def _window_weights(n_windows: int, rng_seed: int) -> np.ndarray:
-    """How often each window is drawn, [DRAWS, n_windows]: the very draws of ``ramp.bootstrap``."""
+    """How often each window is drawn, [DRAWS, n_windows]: the very draws of ``ramp.evaluation.bootstrap``."""
     draws = resample(n_windows, DRAWS, rng_seed) + n_windows * np.arange(DRAWS)[:, None]
     return np.bincount(draws.ravel(), minlength=draws.size).reshape(draws.shape).astype(float)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ramp.widths import Width, parse_width
+from ramp.quantizers.widths import Width, parse_width
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,7 +104,8 @@ TASKS: dict[str, str] = {
 }
 
 ROLES = ("q", "k", "v", "o", "gate", "up", "down")
-"""Roles of the linears of a decoder block in forward order (as ``ramp.models.ROLES``, without its imports)."""
+"""Roles of the linears of a decoder block in forward order (as ``ramp.models.architecture.ROLES``, without its
+imports)."""
 
 
 def method_title(method: str) -> str:
@@ -149,6 +150,7 @@ def bits_title(bits: float) -> str:
 
 
 def width_names(allocations: pd.DataFrame) -> list[Width]:
-    """The width of every row as menus write it (``ramp.widths``): bits, and the group size that ``type`` may name."""
+    """The width of every row as menus write it (``ramp.quantizers.widths``): bits, and the group size that ``type``
+    may name."""
     groups = allocations["type"].str.partition("affine-")[2]
     return [parse_width(f"{bits:g}{group}") for bits, group in zip(allocations["bits"], groups, strict=True)]

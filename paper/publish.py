@@ -21,10 +21,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ramp import cli
-from ramp.errors import RampError
-from ramp.files import atomic_path, read_json, require_file, sha256_file, write_json
-from ramp.records import KEY_NAMES, read_all, read_table, write_table
+from ramp.core import cli
+from ramp.core.errors import RampError
+from ramp.core.files import atomic_path, read_json, require_file, sha256_file, write_json
+from ramp.records.schema import KEY_NAMES
+from ramp.records.table import read_all, read_table, write_table
 
 MANIFEST = "manifest.json"
 

@@ -19,9 +19,9 @@ from paper.tables.claims import verdicts_table
 from paper.tables.main import headline_table
 from paper.tables.model import Table
 from paper.tables.render import to_markdown
-from ramp import cli
-from ramp.errors import RampError
-from ramp.files import write_text
+from ramp.core import cli
+from ramp.core.errors import RampError
+from ramp.core.files import write_text
 
 TABLES: dict[str, Callable[[Study], Table]] = {
     "claims": lambda study: verdicts_table(study, read_claims_file(CLAIMS_FILE)),

@@ -20,8 +20,8 @@ from paper.naming import (
     method_title,
     text_title,
 )
-from ramp.errors import RampError
-from ramp.records import instances, read_all, read_claims
+from ramp.core.errors import RampError
+from ramp.records.table import instances, read_all, read_claims
 
 if TYPE_CHECKING:
     import pandas as pd

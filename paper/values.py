@@ -33,10 +33,10 @@ from paper.tables.main import uniform_reference
 from paper.tables.model import Column
 from paper.values_league import league_values
 from paper.words import listed, plural, shown
-from ramp import cli
-from ramp.files import write_json
-from ramp.records import VERDICTS
-from ramp.widths import WHOLE_ROW, Width, make_menu, split
+from ramp.core import cli
+from ramp.core.files import write_json
+from ramp.quantizers.widths import WHOLE_ROW, Width, make_menu, split
+from ramp.records.schema import VERDICTS
 
 PPL, KL, RATIO = Column("", "", digits=2), Column("", "", digits=4), Column("", "", digits=4)
 KL_DIFFERENCE = Column("", "", digits=4, signed=True)

@@ -1,3 +1,3 @@
-"""RAMP and what it stands on: one module per stage, in the order in which data passes."""
+"""RAMP and what it stands on: one package per step, in the order in which data passes (docs/architecture.md)."""
 
 __version__ = "0.1.0"

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from ramp.registry import Registry, load_registry
+from ramp.assets.registry import Registry, load_registry
 
 REPO = Path(__file__).resolve().parents[1]
 

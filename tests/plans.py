@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ramp.methods import discover, load_method
-from ramp.registry import load_registry
-from ramp.validation import read, validate
+from ramp.assets.registry import load_registry
+from ramp.methods.loader import discover, load_method
+from ramp.study.validation import read, validate
 from workflow.scripts.plan import Plan, used_methods
 
 REPO = Path(__file__).resolve().parents[1]

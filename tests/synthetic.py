@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ramp.models import ROLES, SITES, LinearSpec
-from ramp.problem import Counted, Problem, Score
-from ramp.sizes import budget_bytes, bytes_matrix
-from ramp.widths import Width, bits_of, group_of
+from ramp.models.architecture import ROLES, SITES, LinearSpec
+from ramp.problem.problem import Counted, Problem
+from ramp.quantizers.sizes import budget_bytes, bytes_matrix
+from ramp.quantizers.widths import Width, bits_of, group_of
+from ramp.scoring.score import Score
 
 SHAPES = dict.fromkeys("qkvo", (64, 64)) | {"gate": (128, 64), "up": (128, 64), "down": (64, 128)}
 GROUP_SIZE = 32

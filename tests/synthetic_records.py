@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ramp.records import write_table
+from ramp.records.table import write_table
 
 LAYERS, WINDOWS, LENGTH, ITEMS = 6, 8, 256, 40
 ROLES = {

@@ -22,7 +22,7 @@ from paper.figures.outliers import outliers
 from paper.figures.pareto import pareto
 from paper.figures.transfer import transfer
 from paper.study import Study
-from ramp import cli
+from ramp.core import cli
 
 FIGURES: dict[str, Callable[[Study], Figure]] = {
     "pareto": pareto,

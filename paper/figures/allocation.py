@@ -10,7 +10,7 @@ import numpy as np
 from paper import style
 from paper.naming import ROLES, bits_title, method_title, model_title, width_names
 from paper.study import Entry, Study
-from ramp.widths import Width, grouped, make_menu
+from ramp.quantizers.widths import Width, grouped, make_menu
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -33,8 +33,8 @@ from paper.tables.render import write
 from paper.tables.sizes import sizes_table
 from paper.tables.tasks import tasks_table
 from paper.tables.transfer import transfer_table
-from ramp import cli
-from ramp.files import atomic_path, write_json
+from ramp.core import cli
+from ramp.core.files import atomic_path, write_json
 
 
 def all_tables(study: Study, published: Study | None = None) -> list[Table]:

@@ -1,1 +1,1 @@
-"""Ways to spend a byte budget on additive scores: exact knapsack and greedy."""
+"""Allocators without learning: knapsack, greedy, local moves."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ramp.problem import Allocation, Problem, Run, choose
+from ramp.problem.problem import Allocation, Problem, Run, choose
 
 
 class Archive:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ramp.problem import AllocationError, check_budget
+from ramp.problem.problem import AllocationError, check_budget
 
 DP_CELLS = 60_000_000
 """Largest dynamic-programming table (linears x byte units, one byte each) that ``solve`` will fill."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ramp.problem import Problem
+from ramp.problem.problem import Problem
 
 
 class Ladder:

@@ -1,1 +1,1 @@
-"""Grids and rounding: affine codes, their packing, RTN, GPTQ, AWQ and the ggml block types."""
+"""Quantizers of one linear, their packed formats, and sizes in bytes."""

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ramp.errors import RampError
-from ramp.widths import MAX_BITS, MIN_BITS, WHOLE_ROW
+from ramp.core.errors import RampError
+from ramp.quantizers.widths import MAX_BITS, MIN_BITS, WHOLE_ROW
 
 SCALE_MIN = 2.0**-14
 """Smallest normal float16. Smaller scales would be subnormal, which some kernels flush to zero."""
@@ -93,7 +93,7 @@ def check_weight(weight: Tensor, bits: int, group_size: int, name: str) -> int:
     if group_size < 1 or weight.shape[1] % group_size:
         raise QuantizeError(
             f"{label(name)}: groups of {group_size} do not divide rows of {weight.shape[1]}: "
-            "use ramp.sizes.group_size_for"
+            "use ramp.quantizers.sizes.group_size_for"
         )
     if not bool(torch.isfinite(weight).all()):
         bad = int((~torch.isfinite(weight)).sum())

@@ -3,8 +3,8 @@
 Multiplying column j of a weight by s_j and dividing the activation by it changes nothing in exact arithmetic, but the
 rounding error of salient columns shrinks by s_j. AWQ takes s = mean|X|^r and searches r (eq. 4 and 5 of the paper) for
 the least output error at the widths in question. The scales are folded into the preceding operation by
-``ramp.folding``; here are pure functions of weights and statistics. The error is exact over the calibration tokens,
-tr(dW H dW^T) with H = X^T X / n, where the original runs a sample of tokens through the layer
+``ramp.calibration.folding``; here are pure functions of weights and statistics. The error is exact over the
+calibration tokens, tr(dW H dW^T) with H = X^T X / n, where the original runs a sample of tokens through the layer
 (``ramp.quantizers.reference.search_scale_reference`` does). The second half of AWQ, its clip search, is
 ``ramp.quantizers.clip``.
 """

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ramp.quantizers.affine import QuantizeError, label
-from ramp.sizes import Q8_0_BLOCK, Q8_0_BLOCK_BYTES
+from ramp.quantizers.sizes import Q8_0_BLOCK, Q8_0_BLOCK_BYTES
 
 if TYPE_CHECKING:
     from gguf import GGMLQuantizationType

@@ -36,14 +36,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ramp.quantizers.affine import (
-    QuantizedLinear,
-    QuantizeError,
-    as_float,
-    check_weight,
-    group_grid,
-    label,
-)
+from ramp.quantizers.affine import QuantizedLinear, QuantizeError, as_float, check_weight, group_grid, label
 
 logger = logging.getLogger(__name__)
 

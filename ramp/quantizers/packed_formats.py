@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ramp.errors import RampError
+from ramp.core.errors import RampError
 
 AWQ_BITS = 4
 AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)

@@ -10,8 +10,8 @@ from torch import Tensor
 from ramp.quantizers.affine import QuantizedLinear, QuantizeError, quantize_rtn
 from ramp.quantizers.clip import quantize_clipped
 from ramp.quantizers.gptq import Prepared, prepare, quantize_gptq_site
-from ramp.sizes import group_size_for
-from ramp.widths import Width, split
+from ramp.quantizers.sizes import group_size_for
+from ramp.quantizers.widths import Width, split
 
 
 def needs_hessian(quantizer: str | Callable[..., QuantizedLinear], params: Any = None) -> bool:
@@ -32,8 +32,8 @@ def quantize_site(
 
     weights: name -> float [d_out_i, d_in]; hessian: float [d_in, d_in], X^T X / n, None where ``needs_hessian`` is
     false; widths: name -> widths wanted, in groups of ``group_size`` where they name none;
-    params: the method's parameters (``ramp.methods.RtnParams``, ``GptqParams``, or a custom quantizer's own), None for
-    defaults. GPTQ factors the Hessian once for the whole site.
+    params: the method's parameters (``ramp.methods.kinds.RtnParams``, ``GptqParams``, or a custom quantizer's own),
+    None for defaults. GPTQ factors the Hessian once for the whole site.
     """
     first, weight = next(iter(weights.items()))
     prepared: Prepared | None = None

@@ -11,19 +11,9 @@ import pytest
 import torch
 from pydantic import BaseModel
 
-from ramp.methods import (
-    PIN,
-    Allocator,
-    Method,
-    MethodError,
-    Mix,
-    Package,
-    Quantizer,
-    discover,
-    load_method,
-    parse_params,
-)
-from ramp.problem import Run
+from ramp.methods.kinds import Allocator, Method, MethodError, Mix, Package, Quantizer
+from ramp.methods.loader import PIN, discover, load_method, parse_params
+from ramp.problem.problem import Run
 from tests.synthetic import synthetic_problem
 
 FOLDER = Path(__file__).resolve().parents[2] / "baselines"

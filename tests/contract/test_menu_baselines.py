@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ramp.methods import Allocator, discover, load_method
-from ramp.problem import Run
+from ramp.methods.kinds import Allocator
+from ramp.methods.loader import discover, load_method
+from ramp.problem.problem import Run
 from tests.synthetic import synthetic_problem
 
 FOLDER = Path(__file__).resolve().parents[2] / "baselines"

@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ramp import package_job, package_row
-from ramp.checkpoint import load_dequantized
-from ramp.files import read_json
-from ramp.llamacpp_quantize import missing
-from ramp.methods import Package, discover, load_method, reason_not_to_run
-from ramp.models import list_linears, load_float, read_config
-from ramp.text import Document, write_documents
+from ramp.core.files import read_json
+from ramp.export.llamacpp_quantize import missing
+from ramp.methods.kinds import Package, reason_not_to_run
+from ramp.methods.loader import discover, load_method
+from ramp.models.architecture import list_linears
+from ramp.models.folder import load_float, read_config
+from ramp.models.text import Document, write_documents
+from ramp.packages import prepare_job as package_job
+from ramp.packages import record_row as package_row
+from ramp.rows.checkpoint import load_dequantized
 from tests.conftest import SHAPE, save_random_model, save_tokenizer
 
 REPO = Path(__file__).resolve().parents[2]
@@ -88,8 +91,8 @@ def test_a_mix_makes_a_row_of_a_tiny_model(name: str, model_dir: Path, tmp_path:
     import torch
     from safetensors.torch import save_file
 
-    from ramp.halo import export_float
-    from ramp.static_mix import make_row
+    from ramp.export.halo import export_float
+    from ramp.export.static_mix import make_row
 
     if reason := reason_not_to_run(load_method(MIXES[name])) or missing():  # type: ignore[arg-type]  # a Mix, by its text
         pytest.skip(f"{name} was not run: {reason}")

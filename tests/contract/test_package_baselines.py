@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ramp.methods import Package, discover, load_method
+from ramp.methods.kinds import Package
+from ramp.methods.loader import discover, load_method
 
 REPO = Path(__file__).resolve().parents[2]
 FILES = {name: path for name, path in discover(REPO / "baselines").items() if "METHOD = Package(" in path.read_text()}
@@ -61,7 +62,7 @@ def test_a_conda_file_pins_the_same_where_there_is_one(name: str) -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_it_loads_without_torch(name: str) -> None:
     """The study looks at ``skip`` and ``bits`` before any package is there."""
-    line = f"from ramp.methods import load_method; import sys; load_method({str(FILES[name])!r})"
+    line = f"from ramp.methods.kinds import load_method; import sys; load_method({str(FILES[name])!r})"
     line += "; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True, cwd=REPO)
     assert done.stdout.strip() == "False"

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ramp.asset_files import asset_path, tree_sha256
-from ramp.assets import fetch_asset, fetch_optional, is_local, make_model
-from ramp.errors import RampError
+from ramp.assets.install import fetch_asset, fetch_optional, is_local, make_model
+from ramp.assets.record import asset_path, tree_sha256
+from ramp.core.errors import RampError
 from tests.local_sources import make_wheel, one, sha256, wheel_source, write_registry
 
 pytestmark = pytest.mark.usefixtures("offline_pip")
@@ -159,7 +159,8 @@ def test_later_sources_are_tried_where_the_first_is_absent_but_not_where_it_is_w
 
 
 def test_local_checkpoint_is_linked_and_measured(tmp_path: Path, tiny_llama_dir: Path) -> None:
-    from ramp.models import CheckpointReader, list_linears, read_config
+    from ramp.models.architecture import list_linears
+    from ramp.models.folder import CheckpointReader, read_config
 
     registry = write_registry(tmp_path, {"mine": one({"kind": "path", "path": str(tiny_llama_dir)})})
     fetch_asset(registry, "mine", tmp_path / "R" / "mine")

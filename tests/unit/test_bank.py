@@ -10,15 +10,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ramp import bank as bank_module
-from ramp.bank import Bank, BankError, build_bank
-from ramp.calibration import save_tensors
-from ramp.folding import folded_float_model
-from ramp.models import list_linears, load_float, read_config
+from ramp.bank import bank as bank_module
+from ramp.bank.bank import Bank, BankError
+from ramp.bank.build import build_bank
+from ramp.calibration.folding import folded_float_model
+from ramp.core.tensor_file import TensorFile, TensorFileError, save_tensors
+from ramp.models.architecture import list_linears
+from ramp.models.folder import load_float, read_config
 from ramp.quantizers.affine import quantize_rtn
 from ramp.quantizers.gptq import output_error, quantize_gptq
-from ramp.sizes import bytes_matrix
-from ramp.tensor_file import TensorFile, TensorFileError
+from ramp.quantizers.sizes import bytes_matrix
 
 WIDTHS = (3, 4, 6)
 GROUP = 32
@@ -266,7 +267,7 @@ def test_tensor_file_is_safetensors(tmp_path: Path) -> None:
 
 
 def test_command_line(tiny_llama_dir: Path, tmp_path: Path) -> None:
-    from ramp.text import Document, write_documents
+    from ramp.models.text import Document, write_documents
 
     text, fold = tmp_path / "c.jsonl", tmp_path / "none.safetensors"
     write_documents(text, [Document(doc="c4-0", text="Reeds bent under the wind by the lake. " * 30)])

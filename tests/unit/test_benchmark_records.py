@@ -18,7 +18,7 @@ from benchmarks.plan import PIECES, pieces_of
 from benchmarks.records import gather, options_of
 from benchmarks.records import main as records_main
 from paper.values import PARITY_LIMIT
-from ramp.records import RecordsError, read_table
+from ramp.records.table import RecordsError, read_table
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
 

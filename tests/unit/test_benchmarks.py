@@ -23,8 +23,9 @@ from benchmarks.parity import compare, spread
 from benchmarks.reference import Reference
 from benchmarks.rivals import Quantized, quantize_ours
 from benchmarks.shapes import LLAMA_7B, SIZES, BlockShape, activations, normal_table, write_checkpoint
-from ramp.models import CheckpointReader, list_linears, load_float, read_config
-from ramp.sizes import linear_bytes
+from ramp.models.architecture import list_linears
+from ramp.models.folder import CheckpointReader, load_float, read_config
+from ramp.quantizers.sizes import linear_bytes
 
 TINY = BlockShape(hidden=64, intermediate=128, heads=2, kv_heads=2, layers=2, vocab=48)
 
@@ -177,10 +178,12 @@ def test_ours_quantizes_a_whole_model(model_dir: Path, method: str) -> None:
 
 
 def test_scales_are_searched_on_the_grid_that_is_rounded_to(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import ramp.folding
+    import ramp.calibration.folding
 
-    search, seen = ramp.folding.search_folds, []
-    monkeypatch.setattr(ramp.folding, "search_folds", lambda *a, **k: seen.append(k["sym"]) or search(*a, **k))
+    search, seen = ramp.calibration.folding.search_folds, []
+    monkeypatch.setattr(
+        ramp.calibration.folding, "search_folds", lambda *a, **k: seen.append(k["sym"]) or search(*a, **k)
+    )
     for sym in (True, False):
         quantize_ours("awq", model_dir, windows(2, 16), 4, 32, {"sym": sym})
     assert seen == [True, False]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ramp.bootstrap import BootstrapError, interval, paired, paired_difference, resample
+from ramp.evaluation.bootstrap import BootstrapError, interval, paired, paired_difference, resample
 
 
 def windows(nll: np.ndarray, kl: np.ndarray, tokens: int = 100) -> list[dict[str, float]]:

@@ -10,9 +10,11 @@ from conftest import SHAPE, save_random_model, save_tokenizer
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from ramp import calibration
-from ramp.calibration import CalibrationError, stream
-from ramp.models import ModelError, load_float, read_config
+from ramp.calibration import stream as calibration
+from ramp.calibration.block import CalibrationError
+from ramp.calibration.stream import stream
+from ramp.models.architecture import ModelError
+from ramp.models.folder import load_float, read_config
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +178,7 @@ def test_each_site_runs_a_block_once_and_sees_changed_predecessors(
 
     stream(model_dir, windows, visit, device="cpu", result=last[0].append)
     assert len(ran) == 2 * 2  # q and down of two blocks, once each
-    monkeypatch.setattr("ramp.block_visit.ACTIVATION_BYTES", 0)
+    monkeypatch.setattr("ramp.calibration.block.ACTIVATION_BYTES", 0)
     stream(model_dir, windows, lambda block: change_all(block, found[1]), device="cpu", batch=2, result=last[1].append)
     assert list(found[0]) == list(found[1])
     assert len(found[0]) == 8
@@ -208,7 +210,7 @@ def test_a_change_behind_the_site_is_not_lost(tiny_llama_dir: Path) -> None:
 
 def test_wide_second_moments_are_symmetric_and_exact() -> None:
     """More than one strip: 8 strips of 192 columns at 1,500."""
-    from ramp.block_visit import _Moments
+    from ramp.calibration.block import _Moments
 
     x = torch.randn(2, 70, 1500, generator=torch.Generator().manual_seed(0))
     moments = _Moments(1500, x.device, second=True, ranges=False)
@@ -296,7 +298,7 @@ def test_window_beyond_sliding_attention(tiny_mistral_dir: Path) -> None:
 
 
 def write_text(path: Path, words: str, times: int = 40) -> Path:
-    from ramp.text import Document, write_documents
+    from ramp.models.text import Document, write_documents
 
     write_documents(path, [Document(doc="c4-0", text=words * times)] if words else [])
     return path
@@ -325,7 +327,7 @@ def test_command_line_writes_statistics(tiny_llama_dir: Path, tmp_path: Path) ->
 
 
 def test_empty_text_is_one_sentence(tiny_llama_dir: Path, tmp_path: Path) -> None:
-    from ramp.text import TextError
+    from ramp.models.text import TextError
 
     text = write_text(tmp_path / "empty.jsonl", "")
     with pytest.raises(TextError, match=r"empty\.jsonl"):

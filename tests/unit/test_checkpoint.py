@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from ramp import checkpoint
-from ramp.errors import RampError
-from ramp.models import CheckpointReader, list_linears, load_float, read_config
+from ramp.core.errors import RampError
+from ramp.models.architecture import list_linears
+from ramp.models.folder import CheckpointReader, load_float, read_config
 from ramp.quantizers.affine import QuantizedLinear, quantize_rtn
-from ramp.sizes import group_size_for, uniform_bytes
+from ramp.quantizers.sizes import group_size_for, uniform_bytes
+from ramp.rows import checkpoint
 
 KEY = {
     "study": "test",
@@ -179,7 +180,7 @@ def test_float_rows(tiny_llama_dir: Path, tmp_path: Path, stage: str) -> None:
 
 def test_ggml_rows_are_read_from_their_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    monkeypatch.setattr("ramp.gguf_model.load_gguf_float", lambda *args: calls.append(args) or "model")
+    monkeypatch.setattr("ramp.gguf.reader.load_gguf_float", lambda *args: calls.append(args) or "model")
     row = tmp_path / "row"
     row.mkdir()
     (row / "meta.json").write_text(json.dumps({**KEY, "grid": "ggml", "gguf": "../model.gguf"}))

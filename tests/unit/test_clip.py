@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ramp.methods import RtnParams
+from ramp.methods.kinds import RtnParams
 from ramp.quantizers.affine import SHRINKS, QuantizeError, grid_for_range, nearest_codes, quantize_rtn
 from ramp.quantizers.clip import quantize_clipped
 from ramp.quantizers.site import needs_hessian, quantize_site

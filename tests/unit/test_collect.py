@@ -7,12 +7,14 @@ import json
 import numpy as np
 import pytest
 
-from ramp import cli
-from ramp.collect import collect, main
-from ramp.collect_layers import QUANTILES, ggml_bits, ggml_bytes
-from ramp.models import list_linears, read_config
-from ramp.records import KEY_NAMES, RecordsError, read_all
-from ramp.sizes import uniform_bytes
+from ramp.core import cli
+from ramp.models.architecture import list_linears
+from ramp.models.folder import read_config
+from ramp.quantizers.sizes import uniform_bytes
+from ramp.records.collect import collect, main
+from ramp.records.collect_layers import QUANTILES, ggml_bits, ggml_bytes
+from ramp.records.schema import KEY_NAMES
+from ramp.records.table import RecordsError, read_all
 
 TOKENS = 63
 

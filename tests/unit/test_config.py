@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ramp.config import Study, schema
-from ramp.validation import ConfigError, read, validate
+from ramp.study.config import Study, schema
+from ramp.study.validation import ConfigError, read, validate
 
 REPO = Path(__file__).resolve().parents[2]
 FILES = sorted(file for file in (REPO / "config").glob("*.yaml") if not file.name.startswith("assets"))
@@ -37,8 +37,8 @@ def test_a_small_configuration_has_all_defaults() -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_every_shipped_configuration_is_valid(file: Path) -> None:
-    from ramp.methods import discover
-    from ramp.registry import load_registry
+    from ramp.assets.registry import load_registry
+    from ramp.methods.loader import discover
 
     models = load_registry(REPO / "config" / "assets.yaml").of_type("model")
     study = validate(read(file), methods=discover(REPO / "baselines"), models=models)
@@ -172,7 +172,9 @@ def test_the_schema_file_is_true() -> None:
     file = REPO / "workflow" / "schemas" / "config.schema.json"
     now = json.dumps(schema(), indent=2, sort_keys=True) + "\n"
     kept = file.read_text(encoding="utf-8")
-    difference = "".join(difflib.unified_diff(kept.splitlines(True), now.splitlines(True), "kept", "ramp/config.py"))
+    difference = "".join(
+        difflib.unified_diff(kept.splitlines(True), now.splitlines(True), "kept", "ramp/study/__main__.py")
+    )
     assert kept == now, f"{file.name} is out of date; cure: make schema\n{difference}"
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from scipy.special import log_softmax, rel_entr
 
-import ramp.divergence as divergence
-from ramp.divergence import EvaluationError, Scorer, nll_and_kl
-from ramp.models import load_float
-from ramp.topk import TopKScorer
+import ramp.scoring.divergence as divergence
+from ramp.models.folder import load_float
+from ramp.scoring.divergence import EvaluationError, Scorer, nll_and_kl
+from ramp.scoring.topk import TopKScorer
 
 
 def logits(tokens: int, vocab: int, seed: int, scale: float = 4.0) -> torch.Tensor:

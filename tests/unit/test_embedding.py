@@ -7,8 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ramp.embedding import FEATURES, SIZE, STATIC, EmbeddingError, read_stats, static_features, weight_moments
-from ramp.models import LinearSpec, list_linears, read_config
+from ramp.models.architecture import LinearSpec, list_linears
+from ramp.models.folder import read_config
+from ramp.problem.features import FEATURES, SIZE, STATIC, EmbeddingError, read_stats, static_features, weight_moments
 
 
 def spec(name: str, role: str, d_out: int, d_in: int, site: str, index: int) -> LinearSpec:
@@ -56,7 +57,7 @@ def test_missing_and_broken_statistics_are_named() -> None:
 
 def test_weight_moments_are_those_of_the_folded_model(tiny_llama_dir: Path) -> None:
     """Against an independent reading: the whole state dict folded at once, moments by numpy in float64."""
-    from ramp.folding import apply_fold
+    from ramp.calibration.folding import apply_fold
 
     config = read_config(tiny_llama_dir)
     linears = list_linears(config)

@@ -7,9 +7,10 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from pydantic import ValidationError
 
-from ramp.embedding import PREVIOUS_BITS, REMAINING_BUDGET, normalise
-from ramp.environment import AllocationEnv, RewardParams, reward_terms, shaping_costs
-from ramp.problem import Counted, Score
+from ramp.problem.features import PREVIOUS_BITS, REMAINING_BUDGET, normalise
+from ramp.problem.problem import Counted
+from ramp.rl.environment import AllocationEnv, RewardParams, reward_terms, shaping_costs
+from ramp.scoring.score import Score
 from tests.synthetic import synthetic_problem
 
 

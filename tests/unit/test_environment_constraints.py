@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from ramp import package_env
-from ramp.files import read_json, write_json
-from ramp.methods import Package, discover, load_method
-from ramp.package_env import fits, pins
+from ramp.core.files import read_json, write_json
+from ramp.methods.kinds import Package
+from ramp.methods.loader import discover, load_method
+from ramp.packages import environment as package_env
+from ramp.packages.environment import fits, pins
 from workflow.scripts import freeze_environments
 from workflow.scripts.freeze_environments import FreezeError, constraints_text
 

@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stable_baselines3.common.env_checker import check_env as check_for_stable_baselines
 
-from ramp.environment import AllocationEnv
-from ramp.environment_continuous import ContinuousAllocationEnv, middle, width_index
-from ramp.problem import Counted, Score
-from ramp.sac_continuous import ContinuousSAC, width_layers
-from ramp.sac_params import ContinuousSacParams
+from ramp.problem.problem import Counted
+from ramp.rl.environment import AllocationEnv
+from ramp.rl.environment_continuous import ContinuousAllocationEnv, middle, width_index
+from ramp.rl.sac_continuous import ContinuousSAC, width_layers
+from ramp.rl.sac_params import ContinuousSacParams
+from ramp.scoring.score import Score
 from tests.synthetic import synthetic_problem
 
 
@@ -43,7 +44,7 @@ def test_others_make_it_by_name(name: str) -> None:
             return Score(0.1, 22.0, 3.1, 100)
 
     problem = replace(problem, evaluate=Counted(evaluate))
-    env = gymnasium.make(f"ramp.environment{'_continuous' if name[0] == 'C' else ''}:ramp/{name}", problem=problem)
+    env = gymnasium.make(f"ramp.rl.environment{'_continuous' if name[0] == 'C' else ''}:ramp/{name}", problem=problem)
     _, info = env.reset(seed=0)
     assert info["action_mask"].shape == (4,)
     env.action_space.seed(0)

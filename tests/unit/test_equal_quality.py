@@ -16,7 +16,7 @@ from paper.equal_quality import EqualQuality, sooner, sooner_interval
 from paper.study import Study
 from paper.tables.equal_quality import equal_quality_table, spread
 from paper.tables.render import to_markdown
-from ramp.records import write_table
+from ramp.records.table import write_table
 from tests.synthetic_records import SOURCE, write_records
 
 ALLOWED = 100

@@ -11,11 +11,14 @@ import pytest
 import torch
 from scipy.special import log_softmax, rel_entr
 
-from ramp import cli, evaluation
-from ramp.evaluation import EvaluationError, Reference, evaluate, float_head, make_reference
-from ramp.files import read_json
-from ramp.models import list_linears, load_float, read_config
+from ramp.core import cli
+from ramp.core.files import read_json
+from ramp.evaluation import evaluate as evaluation
+from ramp.evaluation.evaluate import Reference, evaluate, float_head, make_reference
+from ramp.models.architecture import list_linears
+from ramp.models.folder import load_float, read_config
 from ramp.quantizers.affine import quantize_rtn
+from ramp.scoring.divergence import EvaluationError
 
 KEY = {
     "study": "test",
@@ -30,7 +33,7 @@ KEY = {
 
 
 def write_text(path) -> None:
-    from ramp.text import Document, write_documents
+    from ramp.models.text import Document, write_documents
 
     rng = random.Random(0)
     words = "river stone green house light under paper sound plant north cloud money seven time".split()
@@ -39,7 +42,7 @@ def write_text(path) -> None:
 
 def write_row(folder, model_dir, bits: int):
     """A packed row of the real writer: every linear by RTN."""
-    from ramp.checkpoint import save_packed
+    from ramp.rows.checkpoint import save_packed
 
     state = load_float(model_dir).state_dict()
     linears = list_linears(read_config(model_dir))
@@ -78,7 +81,7 @@ def study(tiny_llama_dir, tmp_path_factory):
 
 
 def test_row_equals_whole_logits_in_float64(study, tiny_llama_dir):
-    from ramp.checkpoint import load_dequantized
+    from ramp.rows.checkpoint import load_dequantized
 
     _, reference, row, out, _ = study
     found = read_json(out)["texts"]["heldout"]
@@ -124,8 +127,8 @@ def test_the_float_row_has_no_divergence(fixture, dtype, request):
 
 
 def test_length_is_the_models_context_and_no_limit_takes_the_text_from_its_beginning(study, tiny_llama_dir, tmp_path):
-    from ramp.models import load_tokenizer
-    from ramp.text import JOIN, read_documents
+    from ramp.models.folder import load_tokenizer
+    from ramp.models.text import JOIN, read_documents
 
     text = study[0] / "heldout.jsonl"
     out = tmp_path / "reference.safetensors"
@@ -166,7 +169,7 @@ def test_search_costs_come_from_the_allocation(study, tmp_path):
 
 
 def test_what_is_not_finite_is_null_and_said(tmp_path):
-    from ramp.metrics import metrics, text_metrics
+    from ramp.evaluation.metrics import metrics, text_metrics
 
     windows = [{"window": i, "tokens": 9, "nll": 9.0, "kl": math.nan if i else 1.0} for i in range(3)]
     windows[0]["nll"] = 1e6

@@ -15,8 +15,9 @@ from benchmarks import evaluation
 from benchmarks.evaluation import Naive, Subject, allocations, measure, single_changes
 from benchmarks.measure import BenchmarkError
 from benchmarks.shapes import BlockShape, write_checkpoint
-from ramp.bank import Bank, build_bank
-from ramp.models import load_float
+from ramp.bank.bank import Bank
+from ramp.bank.build import build_bank
+from ramp.models.folder import load_float
 
 TINY = BlockShape(hidden=64, intermediate=128, heads=2, kv_heads=2, layers=2, vocab=48)
 

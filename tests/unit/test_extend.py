@@ -11,9 +11,9 @@ from paper.extend import extend
 from paper.league import League
 from paper.publish import MANIFEST, Also, publish
 from paper.study import Study
-from ramp.errors import RampError
-from ramp.files import read_json, sha256_file, write_json
-from ramp.records import read_table, write_table
+from ramp.core.errors import RampError
+from ramp.core.files import read_json, sha256_file, write_json
+from ramp.records.table import read_table, write_table
 from tests.synthetic_league import league_records, optimum_records
 from tests.synthetic_records import SOURCE, write_records
 

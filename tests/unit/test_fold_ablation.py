@@ -16,15 +16,18 @@ from paper.measures import folded_against_plain
 from paper.study import Study
 from paper.tables.foldings import foldings_ratios_table, foldings_table
 from paper.tables.render import to_latex, to_markdown
-from ramp import evaluation, fold_run, folding
-from ramp.collect_folding import main as collect_main
-from ramp.errors import RampError
-from ramp.folding import folded_float_model, load_fold
-from ramp.models import list_linears, load_float, read_config
+from ramp.calibration import folding
+from ramp.calibration.folding import folded_float_model, load_fold
+from ramp.core.errors import RampError
+from ramp.evaluation import evaluate as evaluation
+from ramp.league import fold_ablation as fold_run
+from ramp.models.architecture import list_linears
+from ramp.models.folder import load_float, read_config
 from ramp.quantizers.affine import quantize_rtn
-from ramp.records import RecordsError, write_table
-from ramp.resume import ROOT
-from ramp.validation import ConfigError, validate
+from ramp.records.collect_folding import main as collect_main
+from ramp.records.table import RecordsError, write_table
+from ramp.search.journal import ROOT
+from ramp.study.validation import ConfigError, validate
 from tests.plans import plan_of
 from tests.synthetic_records import SOURCE, write_records
 
@@ -42,7 +45,7 @@ FOLDS = {
 @pytest.fixture(scope="module")
 def made(peaked_llama_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folds, the float reference, and one row of RTN, GPTQ and float at 3 bits for each fold."""
-    from ramp.text import Document, write_documents
+    from ramp.models.text import Document, write_documents
 
     folder = tmp_path_factory.mktemp("folds")
     for name, words in (("c", "A heron stood in the shallows, and waited. "), ("h", "Rain fell on the mill pond. ")):

@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from ramp import folding
-from ramp.folding import folded_float_model, load_fold
-from ramp.models import load_float, read_config
+from ramp.calibration import folding
+from ramp.calibration.folding import folded_float_model, load_fold
+from ramp.models.folder import load_float, read_config
 
 
 def fold_from_configuration(fold: dict[str, Any], model_dir: Path, tmp_path: Path) -> tuple[Any, dict[str, Any]]:
     """What the workflow does with an entry of ``folds:``: check it, make arguments of it, run the stage, read the file.
 
     Returns (the fold, its metadata)."""
-    from ramp.text import Document, write_documents
-    from ramp.validation import validate
+    from ramp.models.text import Document, write_documents
+    from ramp.study.validation import validate
 
     values = {"study": "test", "source": "tiny", "methods": ["mine"], "folds": {"mine": fold}}
     values |= {"transfer": {"methods": ["mine"], "uniform": [], "rivals": []}, "halo": {"methods": []}}
@@ -39,7 +39,7 @@ def test_smoothquant_from_configuration_to_file(peaked_llama_dir: Path, tmp_path
     fold, about = fold_from_configuration(settings_, peaked_llama_dir, tmp_path)
     assert set(fold) == {"model.layers.0.mlp_in", "model.layers.1.mlp_in"}
     assert (about["kind"], about["alpha"]) == ("smoothquant", 0.85)
-    from ramp.calibration import calibration_windows
+    from ramp.calibration.windows import calibration_windows
 
     model, seen = load_float(peaked_llama_dir), {}
     mlp = model.model.layers[1].mlp

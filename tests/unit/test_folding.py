@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from torch import Tensor
 
-from ramp import folding
-from ramp.folding import FoldingError, apply_fold, folded_float_model, folder, load_fold, search_folds
-from ramp.models import list_linears, load_float, read_config
+from ramp.calibration import folding
+from ramp.calibration.folding import FoldingError, apply_fold, folded_float_model, folder, load_fold, search_folds
+from ramp.models.architecture import list_linears
+from ramp.models.folder import load_float, read_config
 
 KINDS = ("attn_in", "o_in", "mlp_in", "down_in")
 TINY = {
@@ -277,7 +278,7 @@ def test_empty_fold_needs_no_edit(tiny_llama_dir: Path) -> None:
 
 
 def test_command_line_round_trip(tiny_llama_dir: Path, tmp_path: Path) -> None:
-    from ramp.text import Document, write_documents
+    from ramp.models.text import Document, write_documents
 
     config, text = read_config(tiny_llama_dir), tmp_path / "c.jsonl"
     write_documents(text, [Document(doc="c4-0", text="A heron stood in the shallows. " * 30)])

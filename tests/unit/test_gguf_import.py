@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ramp.assets import fetch_asset, make_model
-from ramp.errors import RampError
+from ramp.assets.install import fetch_asset, make_model
+from ramp.core.errors import RampError
 from tests.local_sources import one, write_registry
 
 pytestmark = pytest.mark.usefixtures("offline_pip")
@@ -70,7 +70,7 @@ def write_gguf(path: Path) -> dict[str, np.ndarray]:
 def test_gguf_becomes_a_float_checkpoint(tmp_path: Path) -> None:
     import gguf
 
-    from ramp.models import CheckpointReader, load_float, load_tokenizer, read_config
+    from ramp.models.folder import CheckpointReader, load_float, load_tokenizer, read_config
 
     weights = write_gguf(tmp_path / "model.gguf")
     registry = write_registry(tmp_path, {"tiny": one({"kind": "path", "path": "model.gguf"}, note="de-quantized")})

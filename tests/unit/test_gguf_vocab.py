@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from ramp import halo
-from ramp.gguf_names import HaloError
-from ramp.gguf_vocab import pre_tokenizer_name
+from ramp.export import halo
+from ramp.gguf.names import HaloError
+from ramp.gguf.vocabulary import pre_tokenizer_name
 
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
 DIGITS = {"type": "Digits", "individual_digits": True}

@@ -15,12 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from ramp import halo, halo_check, halo_export
-from ramp.errors import RampError
-from ramp.gguf_model import GgufFile, load_gguf_float
-from ramp.gguf_names import HaloError, from_gguf_rows, gguf_tensors, to_gguf_rows
-from ramp.gguf_vocab import UNREACHABLE_MERGE
-from ramp.models import CheckpointReader, architecture, list_linears, load_float, read_config
+from ramp.core.errors import RampError
+from ramp.export import check as halo_check
+from ramp.export import halo
+from ramp.export import write_gguf as halo_export
+from ramp.gguf.names import HaloError, from_gguf_rows, gguf_tensors, to_gguf_rows
+from ramp.gguf.reader import GgufFile, load_gguf_float
+from ramp.gguf.vocabulary import UNREACHABLE_MERGE
+from ramp.models.architecture import architecture, list_linears
+from ramp.models.folder import CheckpointReader, load_float, read_config
 
 
 @pytest.fixture(params=["tiny_llama_dir", "tiny_qwen2_dir"])
@@ -308,7 +311,7 @@ def test_unknown_rotary_embedding_ends_in_one_sentence(tiny_llama_dir: Path, tmp
 
 
 def test_command_line(tiny_llama_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from ramp import cli
+    from ramp.core import cli
 
     allocation = tmp_path / "alloc.json"
     allocation.write_text(json.dumps(allocation_of(tiny_llama_dir)))

@@ -9,9 +9,10 @@ import random
 import pytest
 import torch
 
-from ramp import cli, harness
-from ramp.harness import TASKS, HarnessError, rows_file, score_tasks
-from ramp.models import load_float, load_tokenizer
+from ramp.core import cli
+from ramp.evaluation import tasks as harness
+from ramp.evaluation.tasks import TASKS, HarnessError, rows_file, score_tasks
+from ramp.models.folder import load_float, load_tokenizer
 
 WORDS = "time stone river green small house light under paper early sound plant north cloud money seven".split()
 

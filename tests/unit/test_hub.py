@@ -12,11 +12,11 @@ from typing import Any
 import huggingface_hub
 import pytest
 
-from ramp.asset_files import tree_sha256
-from ramp.assets import fetch_asset
-from ramp.errors import RampError
-from ramp.fetch import require_room
-from ramp.registry import Lock, Registry
+from ramp.assets.fetch import require_room
+from ramp.assets.install import fetch_asset
+from ramp.assets.record import tree_sha256
+from ramp.assets.registry import Lock, Registry
+from ramp.core.errors import RampError
 from tests.local_sources import REPO, one, write_registry
 
 pytestmark = pytest.mark.usefixtures("offline_pip")
@@ -105,7 +105,16 @@ def test_hub_failure_behind_a_dry_run(
 def test_hub_in_offline_mode_for_real(tmp_path: Path) -> None:
     """No stand-in: the installed client, in offline mode with an empty cache, in a process of its own."""
     write_registry(tmp_path, {"far": one({"kind": "hub", "repo": "some/model", "files": ["*.safetensors"]})})
-    command = [sys.executable, "-m", "ramp.assets", "fetch", "--asset", "far", "--out", str(tmp_path / "R" / "far")]
+    command = [
+        sys.executable,
+        "-m",
+        "ramp.assets.install",
+        "fetch",
+        "--asset",
+        "far",
+        "--out",
+        str(tmp_path / "R" / "far"),
+    ]
     done = subprocess.run(
         [*command, "--registry", str(tmp_path / "config" / "assets.yaml")],
         cwd=REPO,

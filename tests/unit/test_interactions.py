@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ramp.allocators import knapsack
-from ramp.interactions import neighbours
-from ramp.surrogate import WHOLE, AdditiveSurrogate, SurrogateParams
+from ramp.rl.interactions import neighbours
+from ramp.rl.surrogate import WHOLE, AdditiveSurrogate, SurrogateParams
 from tests.synthetic import linears, synthetic_problem
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ramp.allocators import greedy, knapsack
-from ramp.problem import AllocationError
+from ramp.problem.problem import AllocationError
 from tests.synthetic import synthetic_problem
 
 

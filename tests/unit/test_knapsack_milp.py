@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from ramp.allocators import knapsack
-from ramp.sizes import linear_bytes
+from ramp.quantizers.sizes import linear_bytes
 from tests.synthetic import synthetic_problem
 
 SHAPES = ((48, 48), (16, 48), (128, 48), (48, 128))

@@ -11,11 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ramp.league import Played, incumbent, moments, play, read_curve, read_rows, seconds
-from ramp.league_trace import FINALISTS, Trace, thinned
-from ramp.methods import Allocator, Params, load_method
-from ramp.problem import Allocation, Run, Score, decode, encode
-from ramp.resume import ROOT, State
+from ramp.league.played import Played, incumbent, moments, play, read_curve, read_rows, seconds
+from ramp.league.trace import FINALISTS, Trace, thinned
+from ramp.methods.kinds import Allocator, Params
+from ramp.methods.loader import load_method
+from ramp.problem.problem import Allocation, Run, decode, encode
+from ramp.scoring.score import Score
+from ramp.search.journal import ROOT, State
 from tests.synthetic import evaluator, linears, losses, synthetic_problem
 
 EVALS = 14

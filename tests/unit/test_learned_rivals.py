@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from ramp.environment import AllocationEnv
-from ramp.episodes import Episodes, Recorded
-from ramp.methods import Allocator, load_method
-from ramp.policy import load_policy
-from ramp.problem import Allocation, AllocationError, Counted, Run, Score
-from ramp.resume import ROOT
+from ramp.methods.kinds import Allocator
+from ramp.methods.loader import load_method
+from ramp.problem.problem import Allocation, AllocationError, Counted, Run
+from ramp.rl.environment import AllocationEnv
+from ramp.rl.history import Episodes, Recorded
+from ramp.rl.policy import load_policy
+from ramp.scoring.score import Score
+from ramp.search.journal import ROOT
 from tests.synthetic import synthetic_problem
 
 RIVALS = ["ppo", "sac_discrete", "sac_continuous"]

@@ -14,11 +14,14 @@ pytest.importorskip("cyllama")
 
 import torch
 
-from ramp import halo, halo_check, halo_export
-from ramp.gguf_model import GgufFile, load_gguf_float
-from ramp.gguf_names import gguf_tensors, to_gguf_rows
-from ramp.llamacpp import LlamaCppError, LoadError, generate, open_llama, window_nll
-from ramp.models import CheckpointReader, list_linears, load_float, load_tokenizer, read_config
+from ramp.export import check as halo_check
+from ramp.export import halo
+from ramp.export import write_gguf as halo_export
+from ramp.export.llamacpp import LlamaCppError, LoadError, generate, open_llama, window_nll
+from ramp.gguf.names import gguf_tensors, to_gguf_rows
+from ramp.gguf.reader import GgufFile, load_gguf_float
+from ramp.models.architecture import list_linears
+from ramp.models.folder import CheckpointReader, load_float, load_tokenizer, read_config
 
 SHAPE = {
     "hidden_size": 256,
@@ -41,7 +44,7 @@ def bpe_tokenizer(folder: Path, pre: str) -> int:
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    from ramp.gguf_vocab import SPLIT_PATTERNS
+    from ramp.gguf.vocabulary import SPLIT_PATTERNS
 
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
     steps: dict[str, Any] = {"gpt-2": byte_level}
@@ -160,7 +163,7 @@ def test_float_file_computes_what_transformers_computes(model_dir: Path, tmp_pat
 def test_the_checks_notice_unpermuted_rows(llama_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "float.gguf"
     monkeypatch.setattr(halo_export, "to_gguf_rows", lambda values, heads: values)
-    monkeypatch.setattr("ramp.gguf_model.from_gguf_rows", lambda values, heads: values)
+    monkeypatch.setattr("ramp.gguf.names.from_gguf_rows", lambda values, heads: values)
     halo.export_float(llama_dir, path)
     checks = halo_check.check_llama(path, llama_dir, some_windows(llama_dir), [], 0.001, threads=1)
     found = {one["check"]: one for one in checks}
@@ -194,7 +197,9 @@ def test_byte_level_tokenizers_agree(pre: str, tmp_path: Path) -> None:
 def test_the_check_notices_another_pre_tokenizer(
     llama_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ramp.gguf_vocab.pre_tokenizer_name", lambda spec: "smollm")  # splits digits; this one does not
+    monkeypatch.setattr(
+        "ramp.gguf.vocabulary.pre_tokenizer_name", lambda spec: "smollm"
+    )  # splits digits; this one does not
     halo.export_float(llama_dir, tmp_path / "float.gguf")
     llama = open_llama(tmp_path / "float.gguf", context=16, threads=1)
     assert halo_check.tokenizer_differences(llama, load_tokenizer(llama_dir), list(PROSE.splitlines())) > 0

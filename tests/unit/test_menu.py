@@ -12,36 +12,40 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ramp import halo, quantize, sensitivity
-from ramp.allocation import write_allocation
 from ramp.allocators import knapsack
-from ramp.bank import Bank, build_bank
-from ramp.bank import main as bank_main
-from ramp.calibration import calibration_windows
-from ramp.checkpoint import load_dequantized, read_meta
-from ramp.collect_layers import allocation_rows, reported_rows
-from ramp.embedding import PREVIOUS_BITS, normalise
-from ramp.environment import AllocationEnv
-from ramp.folding import folded_float_model
-from ramp.halo_export import plan_tensors
-from ramp.models import list_linears, read_config
-from ramp.policy import Policy, PolicyError, load_policy
-from ramp.problem import AllocationError, Problem
+from ramp.bank.__main__ import main as bank_main
+from ramp.bank.bank import Bank
+from ramp.bank.build import build_bank
+from ramp.calibration.folding import folded_float_model
+from ramp.calibration.windows import calibration_windows
+from ramp.export import halo
+from ramp.export.write_gguf import plan_tensors
+from ramp.models.architecture import list_linears
+from ramp.models.folder import read_config
+from ramp.models.text import Document, write_documents
+from ramp.problem.allocation import write_allocation
+from ramp.problem.features import PREVIOUS_BITS, normalise
+from ramp.problem.problem import AllocationError, Problem
 from ramp.quantizers.affine import quantize_rtn
 from ramp.quantizers.gptq import output_error, prepare, quantize_gptq
 from ramp.quantizers.site import quantize_site
-from ramp.search import read_proxy
-from ramp.search_summary import summary
-from ramp.sizes import bits_nominal, budget_bytes, bytes_matrix, linear_bytes
-from ramp.text import Document, write_documents
-from ramp.transfer import transfer
-from ramp.widths import bits_of, group_of
+from ramp.quantizers.sizes import bits_nominal, budget_bytes, bytes_matrix, linear_bytes
+from ramp.quantizers.widths import bits_of, group_of
+from ramp.records.collect_layers import allocation_rows, reported_rows
+from ramp.rl.environment import AllocationEnv
+from ramp.rl.policy import Policy, PolicyError, load_policy
+from ramp.rows import sequential as quantize
+from ramp.rows.checkpoint import load_dequantized, read_meta
+from ramp.search.setup import read_proxy
+from ramp.search.summary import summary
+from ramp.search.transfer import transfer
+from ramp.sensitivity import fisher as sensitivity
 from tests.synthetic import synthetic_problem
 
 GROUP = 32
 MENU = ("3g-1", 3, "3g16", 4, "4g16")
 METHOD = """
-from ramp.methods import Allocator, Params
+from ramp.methods.kinds import Allocator, Params
 METHOD = Allocator(name="mixed", title="Mixed", source="test", fold="none", quantizer="gptq", learned=False,
                    allocate=lambda problem, params, run: None, params=Params)
 """

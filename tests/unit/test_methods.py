@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from ramp.methods import MethodError, Package, Quantizer, discover, load_method, parse_params
+from ramp.methods.kinds import MethodError, Package, Quantizer
+from ramp.methods.loader import discover, load_method, parse_params
 
 GOOD = """
 from __future__ import annotations
 from pydantic import Field
-from ramp.methods import Params, Quantizer
+from ramp.methods.kinds import Params, Quantizer
 
 class Mine(Params):
     damping: float = Field(default=0.1, gt=0)
@@ -59,7 +60,7 @@ def test_faults_are_one_sentence(tmp_path: Path, name: str, text: str, said: str
 
 
 PACKAGE = """
-from ramp.methods import Package, Params
+from ramp.methods.kinds import Package, Params
 
 METHOD = Package(name="mine", title="Mine", source="here", quantize=print, params=Params, requirements=("a==1.0",))
 """

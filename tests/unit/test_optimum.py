@@ -12,17 +12,19 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ramp.bank import Bank, build_bank
-from ramp.half_blocks import HalfBlocks
-from ramp.methods import load_method
-from ramp.models import list_linears, load_float, load_tokenizer, read_config
-from ramp.optimum import enumerate_all
-from ramp.optimum import main as optimum_main
-from ramp.optimum_run import Enumeration, rows_of
-from ramp.optimum_run import main as run_main
-from ramp.resume import ROOT
-from ramp.text import Document, token_windows, write_documents
-from ramp.units import OptimumError, averaged, make_units, parse
+from ramp.bank.bank import Bank
+from ramp.bank.build import build_bank
+from ramp.methods.loader import load_method
+from ramp.models.architecture import list_linears
+from ramp.models.folder import load_float, load_tokenizer, read_config
+from ramp.models.text import Document, token_windows, write_documents
+from ramp.optimum.__main__ import main as optimum_main
+from ramp.optimum.enumerate import enumerate_all
+from ramp.optimum.half_blocks import HalfBlocks
+from ramp.optimum.run import Enumeration, rows_of
+from ramp.optimum.run import main as run_main
+from ramp.optimum.units import OptimumError, averaged, make_units, parse
+from ramp.search.journal import ROOT
 
 WIDTHS, WINDOWS, LENGTH = [3, 4, 6], 3, 24
 
@@ -154,7 +156,7 @@ def chain_of(small: Path, model_dir: Path) -> HalfBlocks:
 def test_a_killed_enumeration_goes_on_and_scores_nothing_twice(
     small: Path, tiny_llama_dir: Path, halves: Enumeration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ramp.optimum.SAVE_EVERY_S", -1.0)
+    monkeypatch.setattr("ramp.optimum.enumerate.SAVE_EVERY_S", -1.0)
     chain, measured = chain_of(small, tiny_llama_dir), [0]
     measure = chain.measure
 
@@ -175,7 +177,7 @@ def test_a_killed_enumeration_goes_on_and_scores_nothing_twice(
 
 def test_the_command_writes_every_budget_and_seed(halves: Enumeration, small: Path, tmp_path: Path) -> None:
     index = tmp_path / "index.json"
-    from ramp.optimum import write_scores
+    from ramp.optimum.enumerate import write_scores
 
     index.write_text(json.dumps(halves.about))
     write_scores(index.with_suffix(".safetensors"), halves.kl, halves.nll)

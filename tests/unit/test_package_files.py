@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ramp.package_files import Checkpoint, changed
-from ramp.packages import PackageError
+from ramp.methods.package_job import PackageError
+from ramp.packages.packed_files import Checkpoint, changed
 
 
 def test_a_folder_of_files_is_read_tensor_by_tensor(tmp_path: Path) -> None:

@@ -11,11 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ramp import package_job, package_row
-from ramp.checkpoint import load_dequantized
-from ramp.files import read_json
-from ramp.models import list_linears, read_config
-from ramp.text import Document, write_documents
+from ramp.core.files import read_json
+from ramp.models.architecture import list_linears
+from ramp.models.folder import read_config
+from ramp.models.text import Document, write_documents
+from ramp.packages import prepare_job as package_job
+from ramp.packages import record_row as package_row
+from ramp.rows.checkpoint import load_dequantized
 from tests.conftest import SHAPE, save_random_model, save_tokenizer
 
 REPO = Path(__file__).resolve().parents[2]

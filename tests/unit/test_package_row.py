@@ -11,17 +11,21 @@ import numpy as np
 import pytest
 import torch
 
-from ramp import evaluation, package_env, package_job, package_row
-from ramp.calibration import calibration_windows
-from ramp.checkpoint import CheckpointError, load_dequantized
-from ramp.collect import record_row
-from ramp.collect_layers import reported_rows
-from ramp.files import read_json, write_json
-from ramp.metrics import metrics
-from ramp.models import list_linears, load_float, read_config
-from ramp.packages import LINEARS, read_linear
+from ramp.calibration.windows import calibration_windows
+from ramp.core.files import read_json, write_json
+from ramp.evaluation import evaluate as evaluation
+from ramp.evaluation.metrics import metrics
+from ramp.methods.package_job import LINEARS, read_linear
+from ramp.models.architecture import list_linears
+from ramp.models.folder import load_float, read_config
+from ramp.models.text import Document, write_documents
+from ramp.packages import environment as package_env
+from ramp.packages import prepare_job as package_job
+from ramp.packages import record_row as package_row
 from ramp.quantizers.affine import quantize_rtn
-from ramp.text import Document, write_documents
+from ramp.records.collect import record_row
+from ramp.records.collect_layers import reported_rows
+from ramp.rows.checkpoint import CheckpointError, load_dequantized
 
 BITS, GROUP, LENGTH, TOKENS = 3, 32, 32, 64
 
@@ -30,8 +34,8 @@ PACKAGE = '''
 import os, signal
 import numpy as np
 from pydantic import Field
-from ramp.methods import Package, Params
-from ramp.packages import PackageJob
+from ramp.methods.kinds import Package, Params
+from ramp.methods.package_job import PackageJob
 
 class Mine(Params):
     how: str = Field(default="affine", description="what to hand over, or how to fail")

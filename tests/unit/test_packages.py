@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ramp.packages import OTHERS, PackageError, PackageJob, one_sentence, read_linear
+from ramp.methods.package_job import OTHERS, PackageError, PackageJob, one_sentence, read_linear
 
 D_OUT, D_IN, GROUP = 4, 16, 8
 

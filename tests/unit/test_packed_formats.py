@@ -10,13 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ramp.quantizers.packed_formats import (
-    PackedFormatError,
-    codes_on_grid,
-    unpack_awq,
-    unpack_gptq,
-    unpack_words,
-)
+from ramp.quantizers.packed_formats import PackedFormatError, codes_on_grid, unpack_awq, unpack_gptq, unpack_words
 
 
 def words_of(values: np.ndarray, bits: int) -> np.ndarray:

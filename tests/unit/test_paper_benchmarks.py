@@ -13,7 +13,7 @@ from paper.study import Study
 from paper.tables.benchmarks import Marks, benchmarks_table, measure, parity_table
 from paper.tables.render import to_markdown
 from paper.values import values
-from ramp.records import write_table
+from ramp.records.table import write_table
 from tests.synthetic_records import SOURCE, write_records
 
 BENCHMARKS = [

@@ -1,4 +1,4 @@
-"""Claims: intervals against ramp.bootstrap, verdict rules, what flips them, and what stays untested."""
+"""Claims: intervals against ramp.evaluation.bootstrap, verdict rules, what flips them, and what stays untested."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from paper.claims import CLAIMS_FILE, holds, judge_all, main, read_claims_file, 
 from paper.comparisons import pair, saving, task_ratio
 from paper.intervals import Estimate, exponential, mean_interval, paired_difference, paired_ratio, task_mean_ratio
 from paper.study import Study
-from ramp.bootstrap import interval
-from ramp.bootstrap import paired_difference as reference_difference
-from ramp.errors import RampError
-from ramp.records import VERDICTS, read_claims, read_table, write_table
+from ramp.core.errors import RampError
+from ramp.evaluation.bootstrap import interval
+from ramp.evaluation.bootstrap import paired_difference as reference_difference
+from ramp.records.schema import VERDICTS
+from ramp.records.table import read_claims, read_table, write_table
 from tests.synthetic_records import SOURCE, write_records
 
 

@@ -19,7 +19,7 @@ from paper.tables.league import ablations_table, league_summary_table, league_ta
 from paper.tables.optimum import additivity_table, optimum_table
 from paper.tables.render import to_markdown
 from paper.values import values
-from ramp.records import write_table
+from ramp.records.table import write_table
 from tests.synthetic_league import BUDGETS, LEVEL, league_records, optimum_records
 from tests.synthetic_records import SOURCE, write_records
 

@@ -15,8 +15,8 @@ from paper.tables.__main__ import all_tables, main
 from paper.tables.main import main_table
 from paper.tables.render import to_latex, to_markdown
 from paper.values import document
-from ramp.files import read_json, write_json
-from ramp.records import read_table
+from ramp.core.files import read_json, write_json
+from ramp.records.table import read_table
 from tests.synthetic_records import SOURCE, write_records
 
 

@@ -28,7 +28,7 @@ from paper.tables.render import to_latex, to_markdown, to_typst
 from paper.tables.sizes import LABEL_BITS, PARAMETERS, label_mixture_bits, readings, sizes_table
 from paper.tables.tasks import tasks_table
 from paper.values import values
-from ramp.errors import RampError
+from ramp.core.errors import RampError
 from tests.synthetic_records import SOURCE, TARGET, TASKS, write_records
 
 TABLE = Table(

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from ramp.methods import load_method
-from ramp.validation import read
+from ramp.methods.loader import load_method
+from ramp.study.validation import read
 from tests.plans import REPO, plan_of
 from workflow.scripts.plan import Plan, PlanError
 from workflow.scripts.rows import Row, bits
@@ -129,8 +129,8 @@ def test_the_control_budgets_weigh_what_smaller_groups_weigh(file: str) -> None:
     """The numbers of the configuration, on the source's shapes: within 0.2 % of uniform rows in groups of 32."""
     from transformers import LlamaConfig
 
-    from ramp.models import list_linears
-    from ramp.sizes import budget_bytes, uniform_bytes
+    from ramp.models.architecture import list_linears
+    from ramp.quantizers.sizes import budget_bytes, uniform_bytes
 
     linears = list_linears(LlamaConfig(num_hidden_layers=2, **SHAPES[file]))
     study = plan_of(file, depth="full").study
@@ -143,8 +143,8 @@ def test_the_control_budgets_weigh_what_smaller_groups_weigh(file: str) -> None:
 def test_ramp_and_the_knapsack_stand_at_six_per_cent_fewer_bytes_than_uniform_4_bits() -> None:
     from transformers import LlamaConfig
 
-    from ramp.models import list_linears
-    from ramp.sizes import budget_bytes, uniform_bytes
+    from ramp.models.architecture import list_linears
+    from ramp.quantizers.sizes import budget_bytes, uniform_bytes
 
     linears = list_linears(LlamaConfig(num_hidden_layers=2, **SHAPES["config.yaml"]))
     plan = plan_of("config.yaml", depth="full")
@@ -198,7 +198,7 @@ def unable_plan(tmp_path: Path, text: str, **change: Any) -> Plan:
 
 
 QUANTIZER = """
-from ramp.methods import Quantizer, RtnParams
+from ramp.methods.kinds import Quantizer, RtnParams
 
 METHOD = Quantizer(name="mine", title="Mine", source="here", fold="awq", quantizer="rtn", params=RtnParams, MORE)
 """

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
-import ramp.divergence as divergence
-from ramp.divergence import EvaluationError, Scorer
-from ramp.models import list_linears
-from ramp.prefix import PASSES, PrefixCache, PrefixScorer, block_names
+import ramp.scoring.divergence as divergence
+from ramp.models.architecture import list_linears
+from ramp.scoring.divergence import EvaluationError, Scorer
+from ramp.scoring.prefix_cache import PASSES, PrefixCache, PrefixScorer, block_names
 
 LAYERS, HIDDEN, VOCAB, OPTIONS = 5, 32, 61, 3
 WINDOWS, LENGTH = 7, 24

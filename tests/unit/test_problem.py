@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from ramp.problem import AllocationError, Counted, Problem, Score, choose
+from ramp.problem.problem import AllocationError, Counted, Problem, choose
+from ramp.scoring.score import Score
 from tests.synthetic import synthetic_problem
 
 

@@ -10,16 +10,19 @@ import numpy as np
 import pytest
 import torch
 
-from ramp import proxy_error, proxy_kl
-from ramp.bank import Bank, build_bank
-from ramp.divergence import Scorer
-from ramp.folding import folded_float_model
-from ramp.methods import MethodError, load_method
-from ramp.one_linear import ProxyError, from_the_change_on, whole_passes
-from ramp.prefix import PrefixScorer
-from ramp.proxy_error import coefficients, plain, relative_errors
-from ramp.proxy_kl import kl_proxy
-from ramp.search import check_proxy, read_proxy
+from ramp.bank.bank import Bank
+from ramp.bank.build import build_bank
+from ramp.calibration.folding import folded_float_model
+from ramp.methods.kinds import MethodError
+from ramp.methods.loader import load_method
+from ramp.scoring.divergence import Scorer
+from ramp.scoring.prefix_cache import PrefixScorer
+from ramp.search.setup import check_proxy, read_proxy
+from ramp.sensitivity import measured_kl as proxy_kl
+from ramp.sensitivity import weight_error as proxy_error
+from ramp.sensitivity.measured_kl import kl_proxy
+from ramp.sensitivity.one_linear import ProxyError, from_the_change_on, whole_passes
+from ramp.sensitivity.weight_error import coefficients, plain, relative_errors
 from tests.plans import plan_of
 
 FOLD = {"model.layers.1.mlp_in": torch.linspace(0.5, 2.0, 64)}
@@ -148,8 +151,8 @@ def test_faults_are_one_sentence(tiny_llama_dir: Path, bank: Bank) -> None:
 @pytest.fixture
 def line(tiny_llama_dir: Path, bank: Bank, tmp_path: Path) -> list[str]:
     """Command line of both stages, without kind and output."""
-    from ramp.calibration import save_tensors
-    from ramp.text import Document, write_documents
+    from ramp.core.tensor_file import save_tensors
+    from ramp.models.text import Document, write_documents
 
     text, fold_file = tmp_path / "calibration.jsonl", tmp_path / "some.safetensors"
     write_documents(text, [Document(doc="w-0", text="An otter crossed the weir at dusk. " * 30)])

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from paper.publish import MANIFEST, Also, publish
-from ramp.errors import RampError
-from ramp.files import read_json, sha256_file, write_json
+from ramp.core.errors import RampError
+from ramp.core.files import read_json, sha256_file, write_json
 from tests.synthetic_records import write_records
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"

@@ -10,17 +10,20 @@ import numpy as np
 import pytest
 import torch
 
-from ramp import quantize
-from ramp.bank import Bank, build_bank
-from ramp.calibration import calibration_windows, save_tensors
-from ramp.checkpoint import load_dequantized, read_meta
-from ramp.folding import folded_float_model
-from ramp.models import list_linears, load_float, read_config
-from ramp.quantize import QuantizationError, quantize_model, uniform
+from ramp.bank.bank import Bank
+from ramp.bank.build import build_bank
+from ramp.calibration.folding import folded_float_model
+from ramp.calibration.windows import calibration_windows
+from ramp.core.tensor_file import save_tensors
+from ramp.models.architecture import list_linears
+from ramp.models.folder import load_float, read_config
 from ramp.quantizers import packing
 from ramp.quantizers.affine import QuantizedLinear, quantize_rtn
 from ramp.quantizers.gptq import output_error, quantize_gptq
-from ramp.sizes import linear_bytes, uniform_bytes
+from ramp.quantizers.sizes import linear_bytes, uniform_bytes
+from ramp.rows import sequential as quantize
+from ramp.rows.checkpoint import load_dequantized, read_meta
+from ramp.rows.sequential import QuantizationError, quantize_model, uniform
 
 GROUP = 32
 UNIFORM = "METHOD = Quantizer(name='{}', title='', source='', fold='{}', quantizer='{}', params={})"
@@ -38,7 +41,7 @@ METHODS = {
 @pytest.fixture(scope="module")
 def study(tiny_qwen2_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with calibration text, two fold files and four method files."""
-    from ramp.text import Document, write_documents
+    from ramp.models.text import Document, write_documents
 
     folder = tmp_path_factory.mktemp("study")
     words = ["heron", "reed", "water", "slow", "dusk", "The", "over", "wind,", "mill.", "quiet", "Boats", "lay"]
@@ -50,7 +53,7 @@ def study(tiny_qwen2_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     save_tensors(folder / "none.safetensors", {}, {})
     save_tensors(folder / "some.safetensors", fold, {})
     for name, line in METHODS.items():
-        imports = "from ramp.methods import Allocator, GptqParams, Params, Quantizer, RtnParams\n"
+        imports = "from ramp.methods.kinds import Allocator, GptqParams, Params, Quantizer, RtnParams\n"
         (folder / f"{name}.py").write_text(imports + line + "\n")
     return folder
 
@@ -305,7 +308,7 @@ def test_float_and_released_rows(tiny_qwen2_dir: Path, tmp_path: Path) -> None:
 
 def test_a_control_has_a_group_size_of_its_own(tiny_qwen2_dir: Path, study: Path, tmp_path: Path) -> None:
     """The study asks for groups of 32, the method for 16: codes, bytes and key are those of 16."""
-    text = "from ramp.methods import Quantizer, RtnParams\n" + UNIFORM.format("small", "none", "rtn", "RtnParams")
+    text = "from ramp.methods.kinds import Quantizer, RtnParams\n" + UNIFORM.format("small", "none", "rtn", "RtnParams")
     (tmp_path / "small.py").write_text(text[:-1] + ", group_size=16)\n")
     given = arguments(tiny_qwen2_dir, study, "plain", tmp_path / "row", fold="none")
     given[given.index("--method-file") + 1] = str(tmp_path / "small.py")

@@ -9,7 +9,7 @@ from paper.study import Study
 from paper.tables.__main__ import all_tables
 from paper.tables.model import Table
 from paper.tables.quoted import quoted_tables
-from ramp.errors import RampError
+from ramp.core.errors import RampError
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

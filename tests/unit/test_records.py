@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ramp.records import (
-    KEY_NAMES,
-    TABLES,
+from ramp.records.schema import KEY_NAMES, TABLES
+from ramp.records.table import (
     RecordsError,
     instances,
     match_column,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ramp.assets import fetch_asset, make_model
-from ramp.errors import RampError
-from ramp.registry import RegistryError, load_registry
+from ramp.assets.install import fetch_asset, make_model
+from ramp.assets.registry import RegistryError, load_registry
+from ramp.core.errors import RampError
 from tests.local_sources import REPO, one, write_registry
 
 pytestmark = pytest.mark.usefixtures("offline_pip")
@@ -28,7 +28,7 @@ def test_the_registry_of_the_repository_is_sound() -> None:
 
 
 def test_trained_presets_exist() -> None:
-    from ramp.train import PRESETS
+    from ramp.assets.train import PRESETS
 
     registry = load_registry(REPO / "config" / "assets.yaml")
     trained = {asset.sources[0].preset for asset in registry.assets.values() if asset.kind == "trained"}

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ramp.embedding import FEATURES
-from ramp.environment import RewardParams, reward_terms
-from ramp.methods import load_method, parse_params
-from ramp.problem import Run, Score
-from ramp.resume import ROOT
-from ramp.validation import read
-from ramp.variants import overlaid, variant_params
+from ramp.methods.loader import load_method, parse_params
+from ramp.problem.features import FEATURES
+from ramp.problem.problem import Run
+from ramp.rl.environment import RewardParams, reward_terms
+from ramp.scoring.score import Score
+from ramp.search.journal import ROOT
+from ramp.study.validation import read
+from ramp.study.variants import overlaid, variant_params
 from tests.synthetic import synthetic_problem
 
 VARIANTS = read(Path(ROOT) / "config" / "league.yaml")["variants"]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ramp.sac import Demonstrations, DiscreteSAC
-from ramp.sac_params import SacParams
+from ramp.rl.sac import Demonstrations, DiscreteSAC
+from ramp.rl.sac_params import SacParams
 
 SMALL = {"hidden": 32, "batch_size": 64, "learning_rate": 3e-3, "tau": 0.05}
 

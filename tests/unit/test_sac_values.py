@@ -13,9 +13,9 @@ from gymnasium.spaces import Box
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ramp.sac import DiscreteSAC
-from ramp.sac_continuous import ContinuousSAC, squashed
-from ramp.sac_params import ContinuousSacParams, SacParams
+from ramp.rl.sac import DiscreteSAC
+from ramp.rl.sac_continuous import ContinuousSAC, squashed
+from ramp.rl.sac_params import ContinuousSacParams, SacParams
 
 SMALL = {"hidden": 32, "batch_size": 32, "learning_rate": 3e-3, "tau": 0.05}
 STATES, GAMMA, ALPHA = 5, 0.9, 0.3

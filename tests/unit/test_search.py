@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 
 from benchmarks.search_lab import Lab, LabParams
-from ramp.agent import Agent
-from ramp.methods import Allocator, load_method
-from ramp.problem import AllocationError, Run, Score
-from ramp.resume import ROOT, State, describe
-from ramp.search import run_search
-from ramp.search_summary import summary
-from ramp.sources import closure
+from ramp.agent.agent import Agent
+from ramp.core.sources import closure
+from ramp.methods.kinds import Allocator
+from ramp.methods.loader import load_method
+from ramp.problem.problem import AllocationError, Run
+from ramp.scoring.score import Score
+from ramp.search.journal import ROOT, State, describe
+from ramp.search.run import run_search
+from ramp.search.summary import summary
 from tests.synthetic import evaluator, linears, losses, synthetic_problem
 
 EVALS = 14
@@ -209,8 +211,8 @@ def test_a_search_on_parts_is_killed_and_resumed_and_stays_within_its_evaluation
 
 
 def test_a_method_that_breaks_the_budget_is_caught(tmp_path: Path) -> None:
-    from ramp.methods import Params
-    from ramp.problem import Allocation
+    from ramp.methods.kinds import Params
+    from ramp.problem.problem import Allocation
 
     greedy = Allocator(
         "greedy", "t", "s", "awq", "gptq", False, lambda p, q, r: Allocation(np.full(p.n, 3), "best"), Params
@@ -257,6 +259,6 @@ def test_another_source_input_or_setting_is_another_search(tmp_path: Path) -> No
 
 def test_sources_follow_imports_inside_functions() -> None:
     found = set(closure(ROOT, "baselines/ramp.py"))
-    assert {"ramp/agent.py", "ramp/sac.py", "ramp/allocators/knapsack.py", "baselines/ramp.py"} <= found
-    assert "ramp/halo.py" not in found
-    assert "ramp/config.py" not in found
+    assert {"ramp/agent/agent.py", "ramp/rl/sac.py", "ramp/allocators/knapsack.py", "baselines/ramp.py"} <= found
+    assert "ramp/export/halo.py" not in found
+    assert "ramp/study/__main__.py" not in found

@@ -8,13 +8,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ramp.bank import Bank, build_bank
-from ramp.methods import MethodError
-from ramp.models import list_linears, load_float, load_tokenizer, read_config
-from ramp.problem import AllocationError, decode
-from ramp.resume import ROOT
-from ramp.search import main
-from ramp.text import Document, token_windows, write_documents
+from ramp.bank.bank import Bank
+from ramp.bank.build import build_bank
+from ramp.methods.kinds import MethodError
+from ramp.models.architecture import list_linears
+from ramp.models.folder import load_float, load_tokenizer, read_config
+from ramp.models.text import Document, token_windows, write_documents
+from ramp.problem.problem import AllocationError, decode
+from ramp.search.__main__ import main
+from ramp.search.journal import ROOT
 
 WINDOWS, LENGTH, GROUP_SIZE = 3, 40, 32
 

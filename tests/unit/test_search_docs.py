@@ -2,9 +2,9 @@
 
 import re
 
-from ramp.resume import ROOT
-from ramp.surrogate import SurrogateParams
-from ramp.switches import RampParams
+from ramp.agent.params import RampParams
+from ramp.rl.surrogate import SurrogateParams
+from ramp.search.journal import ROOT
 
 PAGE = (ROOT / "docs" / "search.md").read_text()
 ROWS = [line.split("|")[1:3] for line in PAGE.splitlines() if line.startswith("| `")]

@@ -11,16 +11,17 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from benchmarks.search_lab import Lab, LabParams, try_variant
-from ramp.agent import Agent
+from ramp.agent.agent import Agent
+from ramp.agent.finalists import paired, race
+from ramp.agent.params import RampParams
+from ramp.agent.proposals import mirrored_swaps
 from ramp.allocators import knapsack
-from ramp.embedding import FEATURES, EmbeddingError
-from ramp.environment import AllocationEnv
-from ramp.finals import paired, race
-from ramp.policy import Policy, load_policy
-from ramp.problem import AllocationError, Problem, Run, Score
-from ramp.proposals import mirrored_swaps
-from ramp.switches import RampParams
-from ramp.veil import veil
+from ramp.problem.features import FEATURES, EmbeddingError
+from ramp.problem.problem import AllocationError, Problem, Run
+from ramp.rl.environment import AllocationEnv
+from ramp.rl.feature_mask import veil
+from ramp.rl.policy import Policy, load_policy
+from ramp.scoring.score import Score
 from tests.synthetic import synthetic_problem
 
 SMALL: dict[str, Any] = {

@@ -14,11 +14,13 @@ from baselines.annealing import AnnealingParams, Schedule
 from ramp.allocators import knapsack
 from ramp.allocators.archive import Archive
 from ramp.allocators.moves import Ladder, mutate, random_start
-from ramp.methods import Allocator, load_method
-from ramp.problem import Allocation, AllocationError, Counted, Problem, Run, Score
-from ramp.resume import ROOT, State
-from ramp.role_depth import NAMES, design, load_table
-from ramp.transfer import transfer
+from ramp.methods.kinds import Allocator
+from ramp.methods.loader import load_method
+from ramp.problem.problem import Allocation, AllocationError, Counted, Problem, Run
+from ramp.rl.role_depth import NAMES, design, load_table
+from ramp.scoring.score import Score
+from ramp.search.journal import ROOT, State
+from ramp.search.transfer import transfer
 from tests.synthetic import evaluator, linears, losses, synthetic_problem
 
 SEARCHES = ("evolution", "annealing", "role_depth")

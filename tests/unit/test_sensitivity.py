@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from ramp import sensitivity
-from ramp.bank import Bank, build_bank
-from ramp.calibration import save_tensors
-from ramp.folding import folded_float_model
-from ramp.models import read_config
-from ramp.one_linear import ProxyError
-from ramp.sensitivity import SensitivityError, fisher_proxy
+from ramp.bank.bank import Bank
+from ramp.bank.build import build_bank
+from ramp.calibration.folding import folded_float_model
+from ramp.core.tensor_file import save_tensors
+from ramp.models.folder import read_config
+from ramp.sensitivity import fisher as sensitivity
+from ramp.sensitivity.fisher import SensitivityError, fisher_proxy
+from ramp.sensitivity.one_linear import ProxyError
 
 
 def windows_of(model_dir: Path, count: int, length: int = 32, seed: int = 6) -> torch.Tensor:
@@ -159,7 +160,7 @@ def test_faults_are_named(tiny_qwen2_dir: Path, fold: dict[str, torch.Tensor], b
 def test_command_line(
     tiny_qwen2_dir: Path, fold: dict[str, torch.Tensor], banks: dict[str, Bank], tmp_path: Path
 ) -> None:
-    from ramp.text import Document, write_documents
+    from ramp.models.text import Document, write_documents
 
     text, fold_file = tmp_path / "s.jsonl", tmp_path / "random.safetensors"
     write_documents(text, [Document(doc="w-0", text="An otter crossed the weir at dusk. " * 30)])

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ramp import sizes
-from ramp.models import LinearSpec
+from ramp.models.architecture import LinearSpec
+from ramp.quantizers import sizes
 from ramp.quantizers.affine import quantize_rtn
 from ramp.quantizers.packing import to_tensors
 

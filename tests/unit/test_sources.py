@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from ramp.sources import closure
+from ramp.core.sources import closure, imported
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -63,25 +64,95 @@ def test_closure_of_a_missing_stage_is_an_error(tmp_path: Path) -> None:
         closure(tmp_path, "ramp/gone.py")
 
 
+STAGES = sorted(path for path in (REPO / "ramp").rglob("*.py") if "\ndef main(" in path.read_text(encoding="utf-8"))
+"""Every module with a command line."""
+
+
+def stage_closure(*files: str) -> set[str]:
+    return set(closure(REPO, *files))
+
+
+def below(files: set[str], *packages: str) -> set[str]:
+    return {file for file in files if file.split("/")[1] in packages and not file.endswith("__init__.py")}
+
+
 def test_the_searcher_of_ramp_stands_on_sac_and_that_of_the_knapsack_does_not() -> None:
-    assert "ramp/sac.py" in closure(REPO, "ramp/search.py", "baselines/ramp.py")
-    assert "ramp/sac.py" not in closure(REPO, "ramp/search.py", "baselines/knapsack.py")
-    for stage in ("calibration", "folding", "bank", "sensitivity", "evaluation"):
-        assert "ramp/sac.py" not in closure(REPO, f"ramp/{stage}.py")
+    assert "ramp/rl/sac.py" in stage_closure("ramp/search/__main__.py", "baselines/ramp.py")
+    assert "ramp/rl/sac.py" not in stage_closure("ramp/search/__main__.py", "baselines/knapsack.py")
+    for stage in ("calibration/__main__", "calibration/fold", "bank/__main__", "sensitivity/__main__"):
+        assert "ramp/rl/sac.py" not in stage_closure(f"ramp/{stage}.py")
 
 
 def test_no_stage_stands_on_the_configuration() -> None:
     """Else a new key would rerun the world."""
-    for stage in sorted((REPO / "ramp").glob("*.py")):
-        if stage.stem not in ("config", "validation", "validation_league"):
-            assert not {"ramp/config.py", "ramp/validation.py"} & set(closure(REPO, f"ramp/{stage.name}")), stage
+    assert len(STAGES) > 25
+    for stage in STAGES:
+        if stage.parent.name != "study":
+            assert not below(stage_closure(str(stage.relative_to(REPO))), "study"), stage
+
+
+def test_a_new_kind_of_asset_reruns_no_calibration_bank_or_search() -> None:
+    for stage in ("calibration/__main__", "calibration/fold", "bank/__main__", "sensitivity/__main__",
+                  "search/__main__", "rows/quantize", "evaluation/__main__", "evaluation/tasks", "export/halo",
+                  "league/__main__", "optimum/__main__"):  # fmt: skip
+        assert not below(stage_closure(f"ramp/{stage}.py"), "assets"), stage
+
+
+def test_a_new_column_of_the_records_reruns_no_model_work() -> None:
+    for stage in STAGES:
+        if stage.parent.name not in ("records", "study"):
+            assert not below(stage_closure(str(stage.relative_to(REPO))), "records"), stage
+
+
+def test_an_edit_to_the_stage_of_the_search_reruns_neither_league_nor_optimum() -> None:
+    for stage in ("league/__main__", "optimum/run", "optimum/__main__"):
+        files = stage_closure(f"ramp/{stage}.py")
+        assert not {"ramp/search/__main__.py", "ramp/search/summary.py"} & files, stage
+
+
+def test_no_module_imports_a_stage() -> None:
+    """A stage is a command line; what others need of it lies in a module of its own."""
+    stages = {str(path.relative_to(REPO)) for path in STAGES}
+    for path in sorted((REPO / "ramp").rglob("*.py")):
+        file = str(path.relative_to(REPO))
+        assert not stages & set(imported(REPO, file)), file
+
+
+LAYERS = (
+    "core models quantizers assets scoring gguf calibration bank problem sensitivity methods allocators study rl agent "
+    "rows packages evaluation export search league optimum records"
+).split()
+"""The packages of ramp/ from the ground up: an import points to the left."""
+
+
+def test_imports_point_down_the_layers() -> None:
+    packages = {path.name for path in (REPO / "ramp").iterdir() if (path / "__init__.py").is_file()}
+    assert packages == set(LAYERS)
+    for path in sorted((REPO / "ramp").rglob("*.py")):
+        file = str(path.relative_to(REPO))
+        own = path.relative_to(REPO / "ramp").parts[0]
+        if own not in LAYERS:
+            continue
+        for other in below(set(imported(REPO, file)), *LAYERS):
+            assert LAYERS.index(other.split("/")[1]) <= LAYERS.index(own), f"{file} imports {other}"
+
+
+def test_every_init_holds_a_docstring_and_nothing_else() -> None:
+    """A closure follows the ``__init__`` of every package on the way: an import there would fire everywhere."""
+    found = sorted((REPO / "ramp").rglob("__init__.py"))
+    assert len(found) > 20
+    for path in found:
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        extra = [node for node in body[1:] if path.parent.name != "ramp" or "__version__" not in ast.unparse(node)]
+        assert not extra, path
+        assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), path
 
 
 def test_closure_is_what_python_really_imports() -> None:
     """Against the interpreter: every project module that is loaded by importing a stage is in its closure."""
     listed = "print(*(m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'ramp'), sep='\\n')"
-    code = f"import sys, ramp.search; {listed}"
+    code = f"import sys, ramp.search.run; {listed}"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=True)
     loaded = {str(Path(line).relative_to(REPO)) for line in done.stdout.split()}
     assert len(loaded) > 3
-    assert loaded <= set(closure(REPO, "ramp/search.py"))
+    assert loaded <= set(closure(REPO, "ramp/search/__main__.py"))

@@ -10,22 +10,24 @@ import numpy as np
 import pytest
 import torch
 
-from ramp import llamacpp_quantize, static_mix
-from ramp.checkpoint import CheckpointError, load_dequantized
-from ramp.collect import collect
-from ramp.evaluation import main as evaluation_main
-from ramp.files import read_json
-from ramp.gguf_model import GgufFile
-from ramp.gguf_names import gguf_tensors, to_gguf_rows
-from ramp.halo import export_float
-from ramp.halo_check import transformers_nll
-from ramp.halo_export import encode, read_importance
-from ramp.llamacpp import LlamaCppError, open_llama, window_nll
-from ramp.llamacpp_quantize import quantize_apart, quantize_gguf, read_importance_file, write_importance
-from ramp.methods import MethodError, Mix, discover, load_method
-from ramp.models import CheckpointReader, list_linears, read_config
-from ramp.records import read_all
-from ramp.static_mix import MixError, make_row, type_notes
+from ramp.core.files import read_json
+from ramp.evaluation.__main__ import main as evaluation_main
+from ramp.export import llamacpp_quantize, static_mix
+from ramp.export.check import transformers_nll
+from ramp.export.halo import export_float
+from ramp.export.llamacpp import LlamaCppError, open_llama, window_nll
+from ramp.export.llamacpp_quantize import quantize_apart, quantize_gguf, read_importance_file, write_importance
+from ramp.export.static_mix import MixError, make_row, type_notes
+from ramp.export.write_gguf import encode, read_importance
+from ramp.gguf.names import gguf_tensors, to_gguf_rows
+from ramp.gguf.reader import GgufFile
+from ramp.methods.kinds import MethodError, Mix
+from ramp.methods.loader import discover, load_method
+from ramp.models.architecture import list_linears
+from ramp.models.folder import CheckpointReader, read_config
+from ramp.records.collect import collect
+from ramp.records.table import read_all
+from ramp.rows.checkpoint import CheckpointError, load_dequantized
 
 pytest.importorskip("cyllama")
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from ramp.asset_files import asset_path
-from ramp.assets import fetch_asset, make_tasks
-from ramp.errors import RampError
-from ramp.registry import Registry
-from ramp.tasks import task_rows
+from ramp.assets.install import fetch_asset, make_tasks
+from ramp.assets.record import asset_path
+from ramp.assets.registry import Registry
+from ramp.assets.task_rows import task_rows
+from ramp.core.errors import RampError
 from tests.local_sources import make_wheel, one, sha256, write_registry
 
 pytestmark = pytest.mark.usefixtures("offline_pip")

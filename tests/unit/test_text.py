@@ -12,23 +12,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ramp.assets import fetch_asset, fetch_optional
-from ramp.errors import RampError
-from ramp.registry import load_registry
-from ramp.text import (
-    JOIN,
-    Document,
-    assign,
-    drop_shared,
-    guard,
-    paragraphs,
-    parse,
-    read_documents,
-    role_of,
-    token_windows,
-    write_documents,
-    write_texts,
-)
+from ramp.assets.install import fetch_asset, fetch_optional
+from ramp.assets.registry import load_registry
+from ramp.assets.texts import assign, drop_shared, guard, paragraphs, parse, role_of, write_texts
+from ramp.core.errors import RampError
+from ramp.models.text import JOIN, Document, read_documents, token_windows, write_documents
 
 SHARES = {"train": 0.5, "search": 0.1, "selection": 0.1, "heldout": 0.3}
 LONG = "A sentence that is long enough to be recognised when it stands in two documents, word by word, twice."

@@ -8,11 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ramp.checkpoint import CheckpointError, load_dequantized, save_packed
-from ramp.files import read_json
-from ramp.models import list_linears, load_float, read_config
+from ramp.core.files import read_json
+from ramp.models.architecture import list_linears
+from ramp.models.folder import load_float, read_config
 from ramp.quantizers.affine import quantize_rtn
-from ramp.tracks import main, store_again
+from ramp.rows.checkpoint import CheckpointError, load_dequantized, save_packed
+from ramp.rows.retrack import main, store_again
 
 KEY = {"study": "test", "method": "rtn", "grid": "affine", "stage": "final", "budget_bits": 3.0, "group_size": 32}
 

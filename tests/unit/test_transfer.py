@@ -8,16 +8,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ramp.embedding import SIZE
-from ramp.environment import AllocationEnv
-from ramp.models import list_linears, read_config
-from ramp.policy import Policy, PolicyError, load_policy
-from ramp.problem import AllocationError
-from ramp.role_depth import NAMES, TablePolicy
-from ramp.sac import DiscreteSAC
-from ramp.sac_params import SacParams
-from ramp.sizes import budget_bytes
-from ramp.transfer import main, read_policy, transfer
+from ramp.models.architecture import list_linears
+from ramp.models.folder import read_config
+from ramp.problem.features import SIZE
+from ramp.problem.problem import AllocationError
+from ramp.quantizers.sizes import budget_bytes
+from ramp.rl.environment import AllocationEnv
+from ramp.rl.policy import Policy, PolicyError, load_policy
+from ramp.rl.role_depth import NAMES, TablePolicy
+from ramp.rl.sac import DiscreteSAC
+from ramp.rl.sac_params import SacParams
+from ramp.search.transfer import main, read_policy, transfer
 from tests.synthetic import synthetic_problem
 
 ABOUT = {"model": "source", "method": "ramp", "budgets": [3.65], "seed": 0, "episodes": 7}

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from ramp.methods import MethodError, load_method
-from ramp.resume import ROOT
-from ramp.validation import ConfigError, validate
-from ramp.variants import overlaid, variant_params
+from ramp.methods.kinds import MethodError
+from ramp.methods.loader import load_method
+from ramp.search.journal import ROOT
+from ramp.study.validation import ConfigError, validate
+from ramp.study.variants import overlaid, variant_params
 from tests.plans import plan_of
 from workflow.scripts.plan_league import LeagueError, LeagueRun, run_words
 

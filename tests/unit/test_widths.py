@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ramp.sizes import linear_bytes
-from ramp.widths import SizeError, bits_of, group_of, grouped, make_menu, parse_width, split
+from ramp.quantizers.sizes import linear_bytes
+from ramp.quantizers.widths import SizeError, bits_of, group_of, grouped, make_menu, parse_width, split
 
 GROUPS = [-1, 32, 48, 64, 128, 192, 576]
 WIDTHS = st.one_of(

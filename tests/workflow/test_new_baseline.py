@@ -12,13 +12,13 @@ from calls import SMOKE, snakemake
 
 from paper.figures.pareto import pareto
 from paper.study import Study
-from ramp.records import read_table
+from ramp.records.table import read_table
 
 pytestmark = pytest.mark.workflow
 
 SETTINGS = ("--cores", "1", "--configfile", "config/smoke.yaml")
 MODEL = "tiny-llama-s"
-BROKEN = '"""Fails on purpose."""\nfrom ramp.methods import Package, Params\n\ndef quantize(job, params):\n'
+BROKEN = '"""Fails on purpose."""\nfrom ramp.methods.kinds import Package, Params\n\ndef quantize(job, params):\n'
 BROKEN += '    raise RuntimeError("no kernel for this processor")\n\nMETHOD = Package(name="broken", title="Broken", '
 BROKEN += 'source="here", quantize=quantize, params=Params, requirements=("numpy==2.4.6",), environment="mine")\n'
 
@@ -48,7 +48,9 @@ def test_a_quantizer_arrives_in_table_and_figure(study: Path) -> None:
     assert (study / figure).read_bytes() != before
 
 
-SKIPPED = '"""Cannot run here."""\nfrom ramp.methods import Quantizer, RtnParams\n\nMETHOD = Quantizer(name="mine", '
+SKIPPED = (
+    '"""Cannot run here."""\nfrom ramp.methods.kinds import Quantizer, RtnParams\n\nMETHOD = Quantizer(name="mine", '
+)
 SKIPPED += 'title="Mine", source="here", fold="awq", quantizer="rtn", params=RtnParams, MORE)\n'
 
 

@@ -46,7 +46,7 @@ def test_sizes_metrics_and_exports_are_sound(smoke: Path) -> None:
 
 
 def test_the_records_have_their_schema_and_every_row(smoke: Path) -> None:
-    from ramp.records import read_table
+    from ramp.records.table import read_table
 
     records = read_table(smoke / "records" / "records.csv")
     metrics = sorted((smoke / "metrics").glob("*/*.json"))
@@ -57,7 +57,7 @@ def test_the_records_have_their_schema_and_every_row(smoke: Path) -> None:
 
 def test_records_repeat_the_bytes_on_disk(smoke: Path) -> None:
     """Row by row, from the CSV back to the file that it speaks of."""
-    from ramp.records import read_table
+    from ramp.records.table import read_table
 
     records = read_table(smoke / "records" / "records.csv")
     compared = 0
@@ -74,7 +74,7 @@ def test_records_repeat_the_bytes_on_disk(smoke: Path) -> None:
 
 def test_the_league_and_the_optimum_have_their_rows(smoke: Path) -> None:
     """Allocators on one bank at two checkpoints, and their gaps to the best of 27 allocations."""
-    from ramp.records import read_table
+    from ramp.records.table import read_table
 
     league = read_table(smoke / "records" / "league.csv")
     searched = league[league["allocator"].isin(["random_search", "ramp"])]
@@ -97,7 +97,7 @@ def test_the_league_and_the_optimum_have_their_rows(smoke: Path) -> None:
 
 def test_the_folds_ablation_has_its_rows(smoke: Path) -> None:
     """Three rows of RTN, and two folded float models that are the float model."""
-    from ramp.records import read_table
+    from ramp.records.table import read_table
 
     rows = read_table(smoke / "records" / "folding.csv")
     assert sorted(rows["file"]) == ["awq_w3", "awq_w3", "none", "sq50", "sq50"]
@@ -126,7 +126,7 @@ def test_mixed_rows_keep_their_budget(smoke: Path) -> None:
 
 def test_both_policies_are_transferred(smoke: Path) -> None:
     """The network and the table of role and depth, each from its own search on the source."""
-    from ramp.records import read_claims, read_table
+    from ramp.records.table import read_claims, read_table
 
     lines = read_table(smoke / "records" / "transfer.csv")
     assert set(lines["policy"]) == {"ramp", "role_depth"}

@@ -5,7 +5,7 @@ rule fetch:
     """One asset of the registry, checked by its sha256."""
     input:
         registry=ancient(REGISTRY),
-        code=sources("ramp/assets.py"),
+        code=sources("ramp/assets/__main__.py"),
     output:
         record="<results>/assets/{asset}/asset.json",
     log:
@@ -28,7 +28,7 @@ rule model:
     input:
         registry=ancient(REGISTRY),
         asset="<results>/assets/{model}/asset.json",
-        code=sources("ramp/assets.py"),
+        code=sources("ramp/assets/__main__.py"),
     output:
         record="<results>/models/{model}/asset.json",
         config="<results>/models/{model}/config.json",
@@ -55,7 +55,7 @@ rule train:
     """A tiny model, trained in float32 from a seed."""
     input:
         text="<results>/texts/train.jsonl",
-        code=sources("ramp/train.py"),
+        code=sources("ramp/assets/train.py"),
     output:
         record="<results>/models/{model}/asset.json",
         config="<results>/models/{model}/config.json",
@@ -78,7 +78,7 @@ rule train:
     message:
         "training {wildcards.model}: {params.steps} steps"
     shell:
-        "lease python -m ramp.train --preset {params.preset} --text {input.text} --steps {params.steps}"
+        "lease python -m ramp.assets.train --preset {params.preset} --text {input.text} --steps {params.steps}"
         " --seed {params.seed} --out $(dirname {output.record}) --threads {threads} > {log} 2>&1"
 
 
@@ -87,7 +87,7 @@ rule texts:
     input:
         registry=ancient(REGISTRY),
         assets=asset_files(PLAN.text_assets(PLAN.asked_texts)),
-        code=sources("ramp/text.py"),
+        code=sources("ramp/assets/texts.py"),
     output:
         roles=expand("<results>/texts/{role}.jsonl", role=ROLES),
         extra=expand("<results>/texts/{text}.jsonl", text=PLAN.asked_texts),
@@ -103,7 +103,7 @@ rule texts:
     message:
         "assigning documents to roles"
     shell:
-        "python -m ramp.text --registry {input.registry} --assets {params.assets} --extra {params.extra}"
+        "python -m ramp.assets.texts --registry {input.registry} --assets {params.assets} --extra {params.extra}"
         " --out $(dirname {output.guard}) > {log} 2>&1"
 
 
@@ -112,7 +112,7 @@ rule tasks:
     input:
         registry=ancient(REGISTRY),
         assets=asset_files(PLAN.task_assets()),
-        code=sources("ramp/assets.py"),
+        code=sources("ramp/assets/__main__.py"),
     output:
         rows=expand("<results>/tasks/{task}.jsonl", task=STUDY.tasks.names),
     log:

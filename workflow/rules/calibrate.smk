@@ -6,7 +6,7 @@ rule calibration:
     input:
         model="<results>/models/{model}/asset.json",
         text="<results>/texts/calibration.jsonl",
-        code=sources("ramp/calibration.py"),
+        code=sources("ramp/calibration/__main__.py"),
     output:
         statistics="<results>/calibration/{model}.safetensors",
     log:
@@ -36,7 +36,7 @@ rule fold:
     input:
         model="<results>/models/{model}/asset.json",
         text="<results>/texts/calibration.jsonl",
-        code=sources("ramp/folding.py"),
+        code=sources("ramp/calibration/fold.py"),
     output:
         fold="<results>/folds/{model}/{fold}.safetensors",
     log:
@@ -58,7 +58,7 @@ rule fold:
     message:
         "folding {wildcards.model}: {wildcards.fold}"
     shell:
-        "lease python -m ramp.folding --model-dir $(dirname {input.model}) --text {input.text}"
+        "lease python -m ramp.calibration.fold --model-dir $(dirname {input.model}) --text {input.text}"
         " --tokens {params.tokens} --length {params.length} {params.options}"
         " --group-size {params.group_size} --out {output.fold}"
         " --threads {threads} --device {params.device} > {log} 2>&1"
@@ -70,7 +70,7 @@ rule bank:
         model="<results>/models/{model}/asset.json",
         text="<results>/texts/calibration.jsonl",
         fold="<results>/folds/{model}/{fold}.safetensors",
-        code=sources("ramp/bank.py"),
+        code=sources("ramp/bank/__main__.py"),
     output:
         weights="<results>/bank/{model}/{fold}-{quantizer}/bank.safetensors",
         index="<results>/bank/{model}/{fold}-{quantizer}/bank.json",
@@ -107,7 +107,7 @@ rule sensitivity:
         index="<results>/bank/{model}/{fold}-{quantizer}/bank.json",
         fold="<results>/folds/{model}/{fold}.safetensors",
         text="<results>/texts/search.jsonl",
-        code=sources("ramp/sensitivity.py"),
+        code=sources("ramp/sensitivity/__main__.py"),
     output:
         proxy="<results>/sensitivity/{model}/{fold}-{quantizer}.json",
     log:

@@ -16,16 +16,17 @@ BASE = Path(workflow.basedir)
 sys.path.insert(0, str(BASE))
 
 from benchmarks.plan import PIECES, pieces_of
-from ramp.errors import RampError
-from ramp.methods import PROXIES, discover, load_method, parse_params
-from ramp.registry import load_registry
-from ramp.validation import ConfigError, validate
+from ramp.core.errors import RampError
+from ramp.methods.kinds import PROXIES
+from ramp.methods.loader import discover, load_method, parse_params
+from ramp.assets.registry import load_registry
+from ramp.study.validation import ConfigError, validate
 from workflow.scripts.plan_folds import FoldPlanError
 from workflow.scripts.plan_league import LeagueError
 from workflow.scripts.plan import Plan, PlanError, package_files, used_methods
 from workflow.scripts.rows import GGML
 from workflow.scripts.preflight import PreflightError, preflight
-from ramp.sources import closure
+from ramp.core.sources import closure
 
 
 def checked_plan():
@@ -75,7 +76,7 @@ ROLES = ("calibration", "train", "search", "selection", "heldout")
 # ``records=published`` draws from the published records, which no rule makes.
 RECORDS = local(PUBLISHED) if STUDY.records == "published" else f"{R}/records"
 
-# What the records consist of (ramp/records.py), and what is drawn from them (paper/figures.py).
+# What the records consist of (ramp/records/table.py), and what is drawn from them (paper/figures.py).
 RECORD_TABLES = ("records", "windows", "items", "allocations", "episodes", "activations", "transfer", "halo")
 # Records that no study makes, only `snakemake benchmarks` and `snakemake parity` (benchmarks/plan.py).
 COMPARED_TABLES = ("benchmarks", "parity")

@@ -5,7 +5,7 @@ rule float_row:
     """The float model and the released file: sizes alone, nothing is quantized."""
     input:
         model="<results>/models/{model}/asset.json",
-        code=sources("ramp/quantize.py"),
+        code=sources("ramp/rows/quantize.py"),
     output:
         meta="<results>/quantized/{model}/{method}-b16-s{seed}/meta.json",
     log:
@@ -21,7 +21,7 @@ rule float_row:
     message:
         "sizes of {wildcards.model}: {wildcards.method}"
     shell:
-        "python -m ramp.quantize --model-dir $(dirname {input.model}) --method-file {wildcards.method}"
+        "python -m ramp.rows.quantize --model-dir $(dirname {input.model}) --method-file {wildcards.method}"
         " --group-size {params.group_size} --track {params.track} --seed {wildcards.seed} --study {params.study}"
         " --out $(dirname {output.meta}) > {log} 2>&1"
 
@@ -61,7 +61,7 @@ rule quantize:
     message:
         "quantizing {wildcards.model}: {wildcards.method}, {wildcards.budget} bits"
     shell:
-        "lease python -m ramp.quantize --model-dir $(dirname {input.model}) --text {input.text}"
+        "lease python -m ramp.rows.quantize --model-dir $(dirname {input.model}) --text {input.text}"
         " --tokens {params.tokens} --length {params.length} --fold {input.fold} --method-file {input.method}"
         " {params.widths} --group-size {params.group_size} --track {params.track}"
         " --seed {wildcards.seed} --study {params.study} --out $(dirname {output.meta}) --threads {threads}"
@@ -74,7 +74,7 @@ rule track:
         meta="<results>/quantized/{model}/{row}/meta.json",
         weights="<results>/quantized/{model}/{row}/model.safetensors",
         model="<results>/models/{model}/asset.json",
-        code=sources("ramp/tracks.py"),
+        code=sources("ramp/rows/retrack.py"),
     output:
         meta="<results>/quantized/{model}/{row}-{track}/meta.json",
         weights="<results>/quantized/{model}/{row}-{track}/model.safetensors",
@@ -91,7 +91,7 @@ rule track:
     message:
         "storing {wildcards.model} {wildcards.row} in track {wildcards.track}"
     shell:
-        "python -m ramp.tracks --row-dir $(dirname {input.meta}) --model-dir $(dirname {input.model})"
+        "python -m ramp.rows.retrack --row-dir $(dirname {input.meta}) --model-dir $(dirname {input.model})"
         " --track {wildcards.track} --out $(dirname {output.meta}) --threads {threads} > {log} 2>&1"
 
 
@@ -100,7 +100,7 @@ rule reference:
     input:
         model="<results>/models/{model}/asset.json",
         text="<results>/texts/{text}.jsonl",
-        code=sources("ramp/evaluation.py"),
+        code=sources("ramp/evaluation/__main__.py"),
     output:
         states="<results>/reference/{model}/{text}.safetensors",
     log:
@@ -135,7 +135,7 @@ rule evaluate:
         references=reference_files,
         same_as=same_network,
         allocation=row_allocation,
-        code=sources("ramp/evaluation.py"),
+        code=sources("ramp/evaluation/__main__.py"),
     output:
         metrics="<results>/metrics/{model}/{row}.json",
     log:
@@ -168,7 +168,7 @@ rule tasks_scored:
         weights=row_weights,
         model="<results>/models/{model}/asset.json",
         tasks=expand("<results>/tasks/{task}.jsonl", task=STUDY.tasks.names),
-        code=sources("ramp/harness.py"),
+        code=sources("ramp/evaluation/tasks.py"),
     output:
         scores="<results>/tasks_scored/{model}/{row}.json",
     log:
@@ -190,7 +190,7 @@ rule tasks_scored:
     message:
         "tasks on {wildcards.model}: {wildcards.row}"
     shell:
-        "lease python -m ramp.harness --row-dir $(dirname {input.meta}) --model-dir $(dirname {input.model})"
+        "lease python -m ramp.evaluation.tasks --row-dir $(dirname {input.meta}) --model-dir $(dirname {input.model})"
         " --tasks-dir {params.folder} --tasks {params.names} --limit {params.limit} --out {output.scores}"
         " --threads {threads} --device {params.device} --dtype {params.dtype} > {log} 2>&1"
 
@@ -203,7 +203,7 @@ ruleorder: skipped > evaluate
 rule skipped:
     """The row of a method with a reason not to run here: its key and the reason, no model and no scores."""
     input:
-        code=sources("ramp/skipped_row.py"),
+        code=sources("ramp/evaluation/skipped_row.py"),
     output:
         meta="<results>/quantized/{model}/{method}-b{budget}-s{seed}/meta.json",
         metrics="<results>/metrics/{model}/{method}-b{budget}-s{seed}.json",
@@ -224,7 +224,7 @@ rule skipped:
     message:
         "{wildcards.method} cannot run here: {params.reason}"
     shell:
-        "python -m ramp.skipped_row --study {params.study} --model {wildcards.model} --method {wildcards.method}"
+        "python -m ramp.evaluation.skipped_row --study {params.study} --model {wildcards.model} --method {wildcards.method}"
         " --budget {wildcards.budget} --seed {wildcards.seed} --fold {params.fold} --group-size {params.group_size}"
         " --track {params.track} --kind '{params.kind}' --reason {params.reason} --out {output.meta}"
         " --metrics {output.metrics} > {log} 2>&1"

@@ -8,7 +8,7 @@ rule halo_export:
         fold=fold_file,
         allocation="<results>/allocations/{model}/{method}/{budget}/{seed}.json",
         calibration="<results>/calibration/{model}.safetensors",
-        code=sources("ramp/halo.py"),
+        code=sources("ramp/export/halo.py"),
     output:
         gguf="<results>/halo/{model}/{method}-b{budget}-s{seed}.gguf",
         plan="<results>/halo/{model}/{method}-b{budget}-s{seed}.plan.json",
@@ -29,7 +29,7 @@ rule halo_export:
     message:
         "exporting {wildcards.model} to GGUF: {wildcards.method}, {wildcards.budget} bits"
     shell:
-        "python -m ramp.halo export --model-dir $(dirname {input.model}) --fold {input.fold}"
+        "python -m ramp.export.halo export --model-dir $(dirname {input.model}) --fold {input.fold}"
         " --allocation {input.allocation} --calibration {input.calibration} --track {params.track}"
         " --out {output.gguf} --threads {threads} > {log} 2>&1"
 
@@ -38,7 +38,7 @@ rule halo_float:
     """The float model as a float32 GGUF file: what the agreement with llama.cpp is measured on."""
     input:
         model="<results>/models/{model}/asset.json",
-        code=sources("ramp/halo.py"),
+        code=sources("ramp/export/halo.py"),
     output:
         gguf="<results>/halo/{model}/float-b16-s{seed}.gguf",
         plan="<results>/halo/{model}/float-b16-s{seed}.plan.json",
@@ -52,7 +52,7 @@ rule halo_float:
     message:
         "exporting {wildcards.model} to GGUF: float32"
     shell:
-        "python -m ramp.halo float --model-dir $(dirname {input.model}) --out {output.gguf}"
+        "python -m ramp.export.halo float --model-dir $(dirname {input.model}) --out {output.gguf}"
         " --threads {threads} > {log} 2>&1"
 
 
@@ -63,7 +63,7 @@ rule halo_check:
         plan="<results>/halo/{model}/{row}.plan.json",
         model="<results>/models/{model}/asset.json",
         text="<results>/texts/heldout.jsonl",
-        code=sources("ramp/halo.py"),
+        code=sources("ramp/export/halo.py"),
     output:
         checks="<results>/halo/{model}/{row}.check.json",
     log:
@@ -80,7 +80,7 @@ rule halo_check:
     message:
         "checking in llama.cpp: {wildcards.model} {wildcards.row}"
     shell:
-        "python -m ramp.halo check --gguf {input.gguf} --plan {input.plan} --model-dir $(dirname {input.model})"
+        "python -m ramp.export.halo check --gguf {input.gguf} --plan {input.plan} --model-dir $(dirname {input.model})"
         " --text {input.text} --length {params.length} --windows {params.windows} --limit {params.limit}"
         " --out {output.checks} --keep-going --threads {threads} > {log} 2>&1"
 
@@ -92,7 +92,7 @@ rule halo_row:
         plan="<results>/halo/{model}/{row}.plan.json",
         model="<results>/models/{model}/asset.json",
         allocation=row_allocation,
-        code=sources("ramp/halo.py"),
+        code=sources("ramp/export/halo.py"),
     output:
         meta="<results>/quantized/{model}/{row}-ggml/meta.json",
     log:
@@ -106,7 +106,7 @@ rule halo_row:
     message:
         "sizes of the exported {wildcards.model} {wildcards.row}"
     shell:
-        "python -m ramp.halo row --gguf {input.gguf} --plan {input.plan} --model-dir $(dirname {input.model})"
+        "python -m ramp.export.halo row --gguf {input.gguf} --plan {input.plan} --model-dir $(dirname {input.model})"
         " --study {params.study} --allocation {input.allocation} --out $(dirname {output.meta}) > {log} 2>&1"
 
 
@@ -138,6 +138,6 @@ rule static_mix:
     message:
         "llama.cpp's mix of {wildcards.model}: {wildcards.method}"
     shell:
-        "python -m ramp.static_mix --model-dir $(dirname {input.model}) --gguf {input.gguf}"
+        "python -m ramp.export.static_mix --model-dir $(dirname {input.model}) --gguf {input.gguf}"
         " --method-file {input.method} {params.calibration} --track {params.track} --seed {wildcards.seed}"
         " --study {params.study} --out $(dirname {output.meta}) --threads {threads} > {log} 2>&1"

@@ -6,7 +6,7 @@ rule fold_reference:
     input:
         model="<results>/models/{model}/asset.json",
         text="<results>/texts/heldout.jsonl",
-        code=sources("ramp/evaluation.py"),
+        code=sources("ramp/evaluation/__main__.py"),
     output:
         states="<results>/fold_ablation/{model}/reference.safetensors",
     log:
@@ -60,7 +60,7 @@ rule fold_run:
     message:
         "folds' ablation on {wildcards.model}: {wildcards.file}, {wildcards.method}, {wildcards.bits} bits"
     shell:
-        "lease python -m ramp.fold_run --model-dir $(dirname {input.model}) --text {input.text}"
+        "lease python -m ramp.league.fold_ablation --model-dir $(dirname {input.model}) --text {input.text}"
         " --tokens {params.tokens} --length {params.length} --fold {input.fold} --name {params.name} {params.method}"
         " --bits {wildcards.bits} --group-size {params.group_size} --track {params.track}"
         " --reference {input.reference} --out {output.row} --threads {threads} --device {params.device} > {log} 2>&1"
@@ -70,7 +70,7 @@ rule fold_collect:
     """The rows of the ablation as tables."""
     input:
         runs=fold_run_files,
-        code=sources("ramp/collect_folding.py"),
+        code=sources("ramp/records/collect_folding.py"),
     output:
         tables=expand("<results>/records/{record}.csv", record=FOLD_RECORDS),
     log:
@@ -81,7 +81,7 @@ rule fold_collect:
     message:
         "collecting the folds' ablation"
     shell:
-        "python -m ramp.collect_folding --runs {input.runs} --out $(dirname {output.tables[0]}) > {log} 2>&1"
+        "python -m ramp.records.collect_folding --runs {input.runs} --out $(dirname {output.tables[0]}) > {log} 2>&1"
 
 
 rule fold_ablation:

@@ -70,7 +70,7 @@ def train_steps(wildcards):
 
 
 def fold_options(wildcards):
-    """How a fold is searched, as ramp.folding's arguments."""
+    """How a fold is searched, as ramp.calibration.folding's arguments."""
     settings = PLAN.fold_settings(wildcards.fold)
     return ["--kind", "none"] if settings is None else settings.options()
 
@@ -96,12 +96,13 @@ def sensitivity_file(wildcards):
 
 
 def proxy_module(wildcards):
-    """The stage that makes sensitivities of a kind: ``error_plain`` comes from ramp.proxy_error."""
-    return f"proxy_{wildcards.proxy.partition('_')[0]}"
+    """The stage that makes sensitivities of a kind: ``error_plain`` comes from ramp.sensitivity.weight_error."""
+    modules = {"error": "sensitivity.weight_error", "kl": "sensitivity.measured_kl"}
+    return modules[wildcards.proxy.partition("_")[0]]
 
 
 def proxy_sources(wildcards):
-    return sources(f"ramp/{proxy_module(wildcards)}.py")
+    return sources(f"ramp/{proxy_module(wildcards).replace('.', '/')}.py")
 
 
 def method_parameters(wildcards):
@@ -114,16 +115,16 @@ def method_file(wildcards):
 
 
 def search_sources(wildcards):
-    return sources("ramp/search.py", PLAN.method_file(wildcards.method))
+    return sources("ramp/search/__main__.py", PLAN.method_file(wildcards.method))
 
 
 def quantize_sources(wildcards):
-    return sources("ramp/quantize.py", PLAN.method_file(wildcards.method))
+    return sources("ramp/rows/quantize.py", PLAN.method_file(wildcards.method))
 
 
 def package_sources(wildcards):
     """What the study's own environment runs, and what the package's does."""
-    return sources("ramp/package_job.py", "ramp/package_run.py", PLAN.method_file(wildcards.method))
+    return sources("ramp/packages/prepare_job.py", "ramp/packages/run_job.py", PLAN.method_file(wildcards.method))
 
 
 def environment_file(wildcards):
@@ -170,7 +171,7 @@ def allocation_of(wildcards):
 
 
 def width_option(wildcards, input):
-    """What widths a row is quantized to, as an option of ``ramp.quantize``."""
+    """What widths a row is quantized to, as an option of ``ramp.rows.sequential``."""
     if input.allocation:
         return f"--allocation {input.allocation}"
     return f"--bits {wildcards.budget} --params {method_parameters(wildcards)}"
@@ -246,7 +247,7 @@ def same_network(wildcards):
 
 
 def measured_on(wildcards, input):
-    """What a row is measured on, as an option of ``ramp.evaluation row``."""
+    """What a row is measured on, as an option of ``ramp.evaluation.evaluate row``."""
     if input.same_as:
         return f"--same-as {input.same_as}"
     return "--reference " + " ".join(f"{Path(file).stem}={file}" for file in input.references)
@@ -270,7 +271,7 @@ def calibration_option(wildcards, input):
 
 
 def mix_sources(wildcards):
-    return sources("ramp/static_mix.py", PLAN.method_file(wildcards.method))
+    return sources("ramp/export/static_mix.py", PLAN.method_file(wildcards.method))
 
 
 def agreement_limit(wildcards):

@@ -45,7 +45,7 @@ def league_method_file(wildcards):
 
 
 def league_sources(wildcards):
-    return sources("ramp/league.py", "ramp/search.py", PLAN.method_file(behind(wildcards).method))
+    return sources("ramp/league/__main__.py", PLAN.method_file(behind(wildcards).method))
 
 
 def league_accepted(wildcards):
@@ -134,7 +134,7 @@ def optimum_fold(wildcards):
 
 
 def optimum_sources(wildcards):
-    return sources("ramp/optimum_run.py", PLAN.method_file(behind(wildcards).method))
+    return sources("ramp/optimum/run.py", PLAN.method_file(behind(wildcards).method))
 
 
 def optimum_seeds(wildcards):
@@ -202,8 +202,8 @@ def fold_run_method(wildcards):
 
 def fold_run_sources(wildcards):
     if wildcards.method in BARE_ROWS:
-        return sources("ramp/fold_run.py")
-    return sources("ramp/fold_run.py", PLAN.method_file(base_of(STUDY, wildcards.method)))
+        return sources("ramp/league/fold_ablation.py")
+    return sources("ramp/league/fold_ablation.py", PLAN.method_file(base_of(STUDY, wildcards.method)))
 
 
 def fold_run_options(wildcards, input):

@@ -7,7 +7,7 @@ rule acceptance:
     input:
         model="<results>/models/{model}/asset.json",
         text="<results>/texts/selection.jsonl",
-        code=sources("ramp/acceptance.py"),
+        code=sources("ramp/league/acceptance.py"),
     output:
         record="<results>/league/{model}/accepted.json",
     log:
@@ -29,7 +29,7 @@ rule acceptance:
     message:
         "is {wildcards.model} worth quantizing?"
     shell:
-        "lease python -m ramp.acceptance --model-dir $(dirname {input.model}) --text {input.text}"
+        "lease python -m ramp.league.acceptance --model-dir $(dirname {input.model}) --text {input.text}"
         " --windows {params.windows} --length {params.length} --bits {params.bits} --group-size {params.group_size}"
         " --increase {params.increase} --out {output.record}"
         " --threads {threads} --device {params.device} --dtype {params.dtype} > {log} 2>&1"
@@ -93,7 +93,7 @@ rule league_collect:
     """The runs of the league as tables; those that are not there have no row."""
     input:
         runs=league_files,
-        code=sources("ramp/collect_league.py"),
+        code=sources("ramp/records/collect_league.py"),
     output:
         tables=expand("<results>/records/{record}.csv", record=LEAGUE_RECORDS),
     log:
@@ -108,7 +108,7 @@ rule league_collect:
         "collecting the league"
     shell:
         "printf '%s\\n' {params.runs} |"
-        " python -m ramp.collect_league league --runs-from - --planned {params.planned}"
+        " python -m ramp.records.collect_league league --runs-from - --planned {params.planned}"
         " --out $(dirname {output.tables[0]}) > {log} 2>&1"
 
 
@@ -121,7 +121,7 @@ rule enumeration:
         fold=optimum_fold,
         calibration="<results>/calibration/{model}.safetensors",
         text="<results>/texts/search.jsonl",
-        code=sources("ramp/optimum.py"),
+        code=sources("ramp/optimum/__main__.py"),
     output:
         index="<results>/optimum/{model}/{units}.json",
         scores="<results>/optimum/{model}/{units}.safetensors",
@@ -171,7 +171,7 @@ rule optimum_run:
     message:
         "{wildcards.allocator} against the optimum of {wildcards.units} of {wildcards.model}"
     shell:
-        "python -m ramp.optimum_run --enumeration {input.index} --sensitivity {input.sensitivity}"
+        "python -m ramp.optimum.run --enumeration {input.index} --sensitivity {input.sensitivity}"
         " --method-file {input.method} --params {params.method} --name {wildcards.allocator} --title {params.title}"
         " --budgets {params.budgets} --checkpoints {params.checkpoints} --seeds {params.seeds}"
         " --out {output.runs} --threads {threads} > {log} 2>&1"
@@ -182,7 +182,7 @@ rule optimum_collect:
     input:
         runs=optimum_files,
         enumerations=optimum_enumerations,
-        code=sources("ramp/collect_league.py"),
+        code=sources("ramp/records/collect_league.py"),
     output:
         tables=expand("<results>/records/{record}.csv", record=OPTIMUM_RECORDS),
     log:
@@ -193,7 +193,7 @@ rule optimum_collect:
     message:
         "collecting the gaps to the optimum"
     shell:
-        "python -m ramp.collect_league optimum --runs {input.runs} --tables {input.enumerations}"
+        "python -m ramp.records.collect_league optimum --runs {input.runs} --tables {input.enumerations}"
         " --out $(dirname {output.tables[0]}) > {log} 2>&1"
 
 

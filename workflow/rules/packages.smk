@@ -25,7 +25,7 @@ rule environment:
     message:
         "installing {wildcards.environment}: {params.requirements}"
     shell:
-        "python -m ramp.package_env --requirements {params.requirements} {params.constraints} --out {output.record}"
+        "python -m ramp.packages.environment --requirements {params.requirements} {params.constraints} --out {output.record}"
         " > {log} 2>&1"
 
 
@@ -61,7 +61,7 @@ rule package:
     message:
         "running {wildcards.method} on {wildcards.model}, {wildcards.budget} bits"
     shell:
-        "lease python -m ramp.package_job --model-dir $(dirname {input.model}) --text {input.text}"
+        "lease python -m ramp.packages.prepare_job --model-dir $(dirname {input.model}) --text {input.text}"
         " --tokens {params.tokens} --length {params.length} --method-file {input.method} {params.environment}"
         " --params {params.method} --bits {wildcards.budget} --group-size {params.group_size}"
         " --seed {wildcards.seed} --out $(dirname {output.outcome}) --threads {threads}"
@@ -73,7 +73,7 @@ rule package_row:
     input:
         model="<results>/models/{model}/asset.json",
         outcome="<results>/packages/{model}/{method}-b{budget}-s{seed}/outcome.json",
-        code=sources("ramp/package_row.py"),
+        code=sources("ramp/packages/record_row.py"),
     output:
         meta="<results>/quantized/{model}/{method}-b{budget}-s{seed}/meta.json",
     log:
@@ -90,7 +90,7 @@ rule package_row:
     message:
         "packing the row of {wildcards.method} on {wildcards.model}, {wildcards.budget} bits"
     shell:
-        "python -m ramp.package_row --model-dir $(dirname {input.model}) --job $(dirname {input.outcome})"
+        "python -m ramp.packages.record_row --model-dir $(dirname {input.model}) --job $(dirname {input.outcome})"
         " --track {params.track} --study {params.study} --out $(dirname {output.meta}) > {log} 2>&1"
 
 
@@ -100,7 +100,7 @@ rule collect_external:
         metrics=external_paths("metrics/{model}/{row}.json"),
         rows=external_paths("quantized/{model}/{row}/meta.json"),
         model="<results>/models/{source}/asset.json".format(source=STUDY.source),
-        code=sources("ramp/collect.py"),
+        code=sources("ramp/records/collect.py"),
     output:
         tables=expand("<results>/external/{record}.csv", record=RECORD_TABLES),
     log:
@@ -113,7 +113,7 @@ rule collect_external:
     message:
         "collecting the records of the packages"
     shell:
-        "python -m ramp.collect --metrics {input.metrics} --rows {input.rows} --models $(dirname {input.model})"
+        "python -m ramp.records.collect --metrics {input.metrics} --rows {input.rows} --models $(dirname {input.model})"
         " --source {params.source} --config-hash {params.config_hash} --out $(dirname {output.tables[0]})"
         " > {log} 2>&1"
 

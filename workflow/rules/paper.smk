@@ -14,7 +14,7 @@ rule collect:
         folds=fold_paths(STUDY.source),
         models=expand("<results>/models/{model}/asset.json", model=PLAN.models),
         guard="<results>/texts/guard.json",
-        code=sources("ramp/collect.py"),
+        code=sources("ramp/records/collect.py"),
     output:
         tables=expand("<results>/records/{record}.csv", record=RECORD_TABLES),
     log:
@@ -30,7 +30,7 @@ rule collect:
     message:
         "collecting the records of {params.study}"
     shell:
-        "python -m ramp.collect --metrics {input.metrics} --rows {input.rows} --tasks-scored {input.scores}"
+        "python -m ramp.records.collect --metrics {input.metrics} --rows {input.rows} --tasks-scored {input.scores}"
         " --allocations {input.allocations} --episodes {input.episodes} --halo {input.halo}"
         " --activations {params.activations} --models {params.models} --source {params.source}"
         " --config-hash {params.config_hash} --out $(dirname {output.tables[0]}) > {log} 2>&1"

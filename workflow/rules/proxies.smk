@@ -2,7 +2,7 @@
 
 
 rule proxy:
-    """Additive sensitivities of one kind, on calibration text (ramp.proxy_error, ramp.proxy_kl)."""
+    """Additive sensitivities of one kind, on calibration text (ramp.sensitivity.weight_error, ramp.sensitivity.measured_kl)."""
     input:
         model="<results>/models/{model}/asset.json",
         weights="<results>/bank/{model}/{fold}-{quantizer}/bank.safetensors",

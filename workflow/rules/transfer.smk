@@ -10,7 +10,7 @@ rule transfer:
         bank=transfer_bank,
         fold=transfer_fold,
         calibration="<results>/calibration/{model}.safetensors",
-        code=sources("ramp/transfer.py"),
+        code=sources("ramp/search/transfer.py"),
     output:
         allocation="<results>/allocations/{model}/{method}/{budget}/{seed}.json",
     log:
@@ -31,7 +31,7 @@ rule transfer:
     message:
         "{wildcards.method} from {params.source} to {wildcards.model}: {wildcards.budget} bits, seed {wildcards.seed}"
     shell:
-        "python -m ramp.transfer --policy $(dirname {input.policy}) --source {params.source}"
+        "python -m ramp.search.transfer --policy $(dirname {input.policy}) --source {params.source}"
         " --model-dir $(dirname {input.model}) --bank $(dirname {input.bank}) --fold {input.fold}"
         " --calibration {input.calibration} --budget {wildcards.budget} --group-size {params.group_size}"
         " --seed {wildcards.seed} --study {params.study} --out {output.allocation} --threads {threads}"

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ramp.files import read_json, write_json
+from ramp.core.files import read_json, write_json
 
 SIZE_PARTS = ("bytes_linear", "bytes_embedding", "bytes_head", "bytes_other")
 

@@ -16,8 +16,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ramp.errors import RampError
-from ramp.files import read_json, write_text
+from ramp.core.errors import RampError
+from ramp.core.files import read_json, write_text
 
 PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.+!_-]+")
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from ramp.config import Fold, Study
-from ramp.methods import OWN_FOLD, Allocator, Method, Mix, Package, Quantizer, own_fold, reason_not_to_run
-from ramp.records import nearest
-from ramp.registry import Registry
+from ramp.assets.registry import Registry
+from ramp.core.hints import nearest
+from ramp.methods.kinds import OWN_FOLD, Allocator, Method, Mix, Package, Quantizer, own_fold, reason_not_to_run
+from ramp.study.config import Fold, Study
 from workflow.scripts.plan_folds import FoldPlan, fold_methods
 from workflow.scripts.plan_league import LeaguePlan, league_methods
 from workflow.scripts.rows import FLOAT, RELEASED, ROW, Row, bits
@@ -305,7 +305,7 @@ class Plan:
     @cached_property
     def local_texts(self) -> list[str]:
         """Optional texts that lie on this machine (asked without a network)."""
-        from ramp.assets import is_local
+        from ramp.assets.install import is_local
 
         return [name for name in self.study.evaluation.texts_if_local if is_local(self.registry, name)]
 

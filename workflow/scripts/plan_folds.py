@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from ramp.config import Study
-from ramp.config_league import FoldAblation
-from ramp.methods import Method, Quantizer, own_fold
+from ramp.methods.kinds import Method, Quantizer, own_fold
+from ramp.study.config import Study
+from ramp.study.sections import FoldAblation
 from workflow.scripts.plan_league import base_of
 
 FLOAT = "float"

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from ramp.config import Study
-from ramp.config_league import Acceptance, Grid, Optimum, Places, Search
-from ramp.methods import Allocator, Method
-from ramp.registry import Registry
-from ramp.variants import variant_params
+from ramp.assets.registry import Registry
+from ramp.methods.kinds import Allocator, Method
+from ramp.study.config import Study
+from ramp.study.sections import Acceptance, Grid, Optimum, Places, Search
+from ramp.study.variants import variant_params
 
 
 class LeagueError(ValueError):

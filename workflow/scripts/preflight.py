@@ -10,8 +10,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from ramp.config import Study
-from ramp.registry import Asset, HubSource, Registry
+from ramp.assets.registry import Asset, HubSource, Registry
+from ramp.study.config import Study
 
 
 class PreflightError(ValueError):
@@ -42,7 +42,7 @@ def hub_refusal(repo: str, repo_type: str) -> str | None:
 
 def has_local_path(registry: Registry, name: str) -> bool:
     """Whether a file or folder of the asset lies on this machine."""
-    from ramp.assets import is_local
+    from ramp.assets.install import is_local
 
     return is_local(registry, name)
 

@@ -1,0 +1,1 @@
+"""RAMP's agent: what it proposes, learns and chooses."""

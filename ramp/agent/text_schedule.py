@@ -1,0 +1,118 @@
+"""Episodes that take turns over a pool of search text, each scored on one part of it relative to the warm start.
+
+A search that scores everything on the same 2,048 tokens learns those tokens: its KL falls there and nowhere else. On
+parts of a larger pool every episode is a fresh sample of text, at the cost of noise that is common to all allocations
+(a part may be hard). So the start is scored on every part first, and an episode's loss is
+
+    KL(choice, part) / KL(start, part) * mean over parts of KL(start, .)
+
+the ratio estimator of survey sampling (Cochran 1977, section 6.2): what is common to both cancels. Costs are counted
+in tokens: a part of half an evaluation's tokens is half an evaluation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from ramp.problem.problem import AllocationError, Problem
+from ramp.rl.surrogate import WHOLE
+from ramp.scoring.score import Score
+
+RESERVE = 3
+"""Whole evaluations kept for the end, so that start, result and policy have a loss on the study's own windows."""
+
+
+class Turns:
+    """What an episode is scored on, and how much of the evaluations is spent.
+
+    Without a pool every episode is one whole evaluation. ``problem`` is what environments evaluate with.
+    """
+
+    def __init__(self, problem: Problem, evals: int, pooled: bool) -> None:
+        if pooled and not problem.search_parts:
+            raise AllocationError(f"no search text in parts for {problem.model}: the stage makes it by pool_windows")
+        self.whole, self.evals, self.pooled = problem, evals, pooled
+        self.problem = replace(problem, evaluate=self._evaluate) if pooled else problem
+        self.cost = problem.part_cost if pooled else 1.0
+        self.reserve = RESERVE if pooled else 0
+        self.spent = 0.0  # evaluations
+        parts = len(problem.search_parts) if pooled else 0
+        self.anchors = np.full((parts, 2), np.nan)  # KL and NLL of the start on each part
+        self.queue = np.zeros(0, dtype=np.int64)
+        self.part = WHOLE
+        if pooled and evals < parts * self.cost + RESERVE + 3 * self.cost:
+            raise AllocationError(
+                f"{evals} evaluations do not cover {parts} parts of search text once and {RESERVE} at the end: "
+                "raise --evals or lower pool_windows"
+            )
+
+    @property
+    def anchoring(self) -> bool:
+        """Whether the start is still to be scored on some part."""
+        return bool(np.isnan(self.anchors[:, 0]).any())
+
+    @property
+    def compares(self) -> bool:
+        """Whether the last loss can be compared with others: not while the start's own are incomplete."""
+        return not self.anchoring
+
+    @property
+    def last(self) -> bool:
+        """Whether the next episode is the last."""
+        return self.spent + 2 * self.cost > self.evals - self.reserve + 1e-9
+
+    @property
+    def done(self) -> bool:
+        """Whether no further episode can be paid."""
+        return self.spent + self.cost > self.evals - self.reserve + 1e-9
+
+    def take(self, rng: np.random.Generator) -> int:
+        """Pay for an episode; the text that it is scored on, ``WHOLE`` for all of it (or for the start's mean)."""
+        self.spent += self.cost
+        if not self.pooled:
+            return WHOLE
+        if self.anchoring:
+            self.part = int(np.flatnonzero(np.isnan(self.anchors[:, 0]))[0])
+            return WHOLE
+        if not len(self.queue):
+            self.queue = rng.permutation(len(self.anchors))
+        self.part, self.queue = int(self.queue[0]), self.queue[1:]
+        return self.part
+
+    def _evaluate(self, choice: np.ndarray) -> Score:
+        score = self.whole.search_parts[self.part](choice)
+        if np.isnan(self.anchors[self.part, 0]):
+            if not np.isfinite(score.kl):
+                raise AllocationError(
+                    f"the warm start's loss is not finite on part {self.part} of the search text: nothing compares "
+                    "with it; set pool_windows to 0"
+                )
+            self.anchors[self.part] = max(score.kl, 1e-12), score.nll
+        level_kl, level_nll = np.nanmean(self.anchors, axis=0)
+        kl = score.kl * level_kl / self.anchors[self.part, 0]
+        nll = score.nll - self.anchors[self.part, 1] + level_nll
+        return Score(float(kl), float(np.exp(nll)), float(nll), score.tokens)
+
+    def settle(self, *choices: np.ndarray | None) -> None:
+        """Score allocations on the study's own windows, out of the reserve; without a pool they have been."""
+        if self.pooled:
+            wanted = {np.asarray(choice, dtype=np.int64).tobytes(): choice for choice in choices if choice is not None}
+            for choice in list(wanted.values())[: self.reserve]:
+                self.whole.evaluate(choice)
+
+    def state_dict(self) -> dict[str, Any]:
+        """For ``torch.save``."""
+        return {
+            "spent": self.spent,
+            "anchors": torch.from_numpy(self.anchors.copy()),
+            "queue": torch.from_numpy(self.queue.copy()),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of ``state_dict``."""
+        self.spent = float(state["spent"])
+        self.anchors, self.queue = state["anchors"].numpy(), state["queue"].numpy()

@@ -1,0 +1,1 @@
+"""Models, texts and tasks: fetched, checked, and put into their roles."""

@@ -1,0 +1,255 @@
+"""Training the tiny family: three small models with real weights for smoke runs, leagues and exact optima.
+
+Each preset is a byte-level BPE tokenizer and a decoder, trained from a seed on the ``train`` role alone for a
+fixed number of optimizer steps (never for a time: the same seed, steps and threads give the same bytes on the
+same machine). Writes a Hugging Face folder with ``asset.json``.
+
+Hidden, intermediate and heads * head_dim are multiples of 256, so that llama.cpp's K-quants take every row; the
+tokenizer is GPT-2's kind, so that llama.cpp reads it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ramp.core import cli
+from ramp.core.cli import log
+from ramp.core.errors import RampError
+from ramp.core.files import atomic_path, sha256_file, write_json
+from ramp.models.architecture import list_linears
+from ramp.models.save_folder import save_model, save_tokenizer
+from ramp.models.text import Document, read_documents
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+END = "<|endoftext|>"
+"""Stands between documents; serves as beginning and end of text."""
+
+
+class TrainError(RampError):
+    """An unknown preset, or a text too short to train on."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A model of the tiny family and how it is trained."""
+
+    family: str  # "llama" or "mistral", a key of ramp.models.architecture.ARCHITECTURES
+    layers: int
+    intermediate: int
+    kv_heads: int
+    tied: bool  # embedding and head are one matrix
+    hidden: int = 256
+    heads: int = 4
+    head_dim: int = 64
+    vocab: int = 1024
+    context: int = 512
+    step_tokens: int = 512  # tokens per step, cut into windows
+    short_window: int = 128  # for most steps: cheaper, and positions are relative
+    long_share: float = 0.2  # last share of the steps, with windows of the whole context
+    embedding_std: float = 0.1  # transformers' 0.02 ended 0.7 nats higher after 123,000 tokens
+    learning_rate: float = 2e-3
+    warmup_steps: int = 20
+    weight_decay: float = 0.1
+    grad_clip: float = 1.0
+
+
+PRESETS = {
+    "tiny-llama-s": Preset(family="llama", layers=4, intermediate=512, kv_heads=4, tied=True),
+    "tiny-llama-m": Preset(family="llama", layers=6, intermediate=768, kv_heads=4, tied=True),
+    # Grouped heads, and a window twice the context: llama.cpp ignores Mistral's sliding window.
+    "tiny-mistral": Preset(family="mistral", layers=4, intermediate=512, kv_heads=2, tied=False),
+}
+
+
+def get_preset(name: str) -> Preset:
+    """The preset, or ``TrainError`` with the known ones."""
+    if name not in PRESETS:
+        raise TrainError(f"unknown preset '{name}': known are {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def train_tokenizer(documents: Sequence[Document], vocab: int) -> Any:
+    """Byte-level BPE with GPT-2's pre-tokenizer, ``vocab`` tokens, as a ``PreTrainedTokenizerFast``."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab,
+        special_tokens=[END],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator((document.text for document in documents), trainer)
+    if tokenizer.get_vocab_size() != vocab:
+        raise TrainError(
+            f"the training text gives {tokenizer.get_vocab_size()} tokens where {vocab} are wanted: it is too short"
+        )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=END, eos_token=END)
+
+
+def build_model(preset: Preset, end_id: int, seed: int) -> PreTrainedModel:
+    """The untrained model, float32, weights drawn from ``seed``."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    window = {"sliding_window": 2 * preset.context} if preset.family == "mistral" else {}
+    config = AutoConfig.for_model(
+        preset.family,
+        vocab_size=preset.vocab,
+        hidden_size=preset.hidden,
+        intermediate_size=preset.intermediate,
+        num_hidden_layers=preset.layers,
+        num_attention_heads=preset.heads,
+        num_key_value_heads=preset.kv_heads,
+        head_dim=preset.head_dim,
+        max_position_embeddings=preset.context,
+        rms_norm_eps=1e-5,
+        tie_word_embeddings=preset.tied,
+        bos_token_id=end_id,
+        eos_token_id=end_id,
+        **window,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # transformers draws from the global generator
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
+        torch.nn.init.normal_(model.get_input_embeddings().weight, std=preset.embedding_std)
+    return model
+
+
+def token_stream(tokenizer: Any, documents: Sequence[Document]) -> torch.Tensor:
+    """All documents as one row of token ids, ``END`` behind each; int64 [tokens]."""
+    import torch
+
+    encoded = tokenizer([document.text for document in documents], add_special_tokens=False, verbose=False)["input_ids"]
+    return torch.tensor([token for ids in encoded for token in [*ids, tokenizer.eos_token_id]], dtype=torch.long)
+
+
+def learning_rate(step: int, steps: int, preset: Preset) -> float:
+    """Linear warm-up, then a cosine down to a tenth of the peak (as in Llama's training, arXiv:2302.13971)."""
+    warmup = min(preset.warmup_steps, steps // 10 + 1)
+    if step < warmup:
+        return preset.learning_rate * (step + 1) / warmup
+    done = (step - warmup) / max(1, steps - warmup)
+    return preset.learning_rate * (0.1 + 0.45 * (1 + math.cos(math.pi * done)))
+
+
+def train(model: PreTrainedModel, stream: torch.Tensor, preset: Preset, steps: int, seed: int) -> list[float]:
+    """Train in place on random windows of ``stream`` (int64 [tokens]); the loss of every step, in nats per token."""
+    import torch
+    from torch.nn import functional
+
+    if len(stream) <= preset.context + 1:
+        raise TrainError(
+            f"the training text has {len(stream)} tokens, one window needs {preset.context + 1}: give more text"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    gains = [p for p in model.parameters() if p.ndim <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": preset.weight_decay}, {"params": gains, "weight_decay": 0.0}],
+        lr=preset.learning_rate,
+        betas=(0.9, 0.95),
+    )
+    losses: list[float] = []
+    began = time.monotonic()
+    model.train()
+    for step in range(steps):
+        length = preset.context if step >= steps * (1 - preset.long_share) else preset.short_window
+        batch = max(1, preset.step_tokens // length)
+        starts = torch.randint(len(stream) - length, (batch, 1), generator=generator)
+        window = stream[starts + torch.arange(length + 1)]  # (batch, length + 1)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, steps, preset)
+        logits = model(input_ids=window[:, :-1]).logits  # (batch, length, vocab)
+        loss = functional.cross_entropy(logits.flatten(0, 1), window[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), preset.grad_clip)
+        optimizer.step()
+        losses.append(float(loss.detach()))
+        if (step + 1) % max(1, steps // 10) == 0:
+            recent = losses[-max(1, steps // 10) :]
+            log.info(
+                "step %d/%d: loss %.3f nats (uniform %.3f), %.0f s",
+                step + 1,
+                steps,
+                sum(recent) / len(recent),
+                math.log(preset.vocab),
+                time.monotonic() - began,
+            )
+    if not math.isfinite(losses[-1]):
+        raise TrainError(f"training diverged at step {steps} (loss {losses[-1]}): try another seed")
+    return losses
+
+
+def make_model(name: str, text: Path, steps: int, seed: int, out_dir: Path) -> dict[str, Any]:
+    """Train preset ``name`` and write its folder; returns what asset.json holds."""
+    import torch
+
+    preset = get_preset(name)
+    if steps < 1:
+        raise TrainError(f"{steps} steps train nothing: ask for one at least")
+    documents = read_documents(text)
+    tokenizer = train_tokenizer(documents, preset.vocab)
+    stream = token_stream(tokenizer, documents)
+    model = build_model(preset, tokenizer.eos_token_id, seed)
+    log.info("training %s: %d steps of %d tokens", name, steps, preset.step_tokens)
+    losses = train(model, stream, preset, steps, seed)
+    last = losses[-max(1, steps // 10) :]
+    with atomic_path(out_dir) as partial:
+        partial.mkdir()
+        save_model(model.eval(), partial)
+        save_tokenizer(tokenizer, partial)
+        record = {
+            "name": name,
+            "kind": "trained",
+            "source": f"ramp.assets.train preset {name}",
+            "revision": f"{steps} steps, seed {seed}",
+            "sha256": sha256_file(partial / "model.safetensors"),
+            "bytes": (partial / "model.safetensors").stat().st_size,
+            "licence": "our own",
+            "path": ".",
+            "released_bytes": (partial / "model.safetensors").stat().st_size,
+            "released_format": "float32",
+            "linears_released_bytes": 4 * sum(linear.params for linear in list_linears(model.config)),
+            "note": "trained in float32 by ramp.assets.train",
+            "preset": name,
+            "steps": steps,
+            "seed": seed,
+            "threads": torch.get_num_threads(),
+            "final_loss": sum(last) / len(last),
+            "train_tokens": steps * preset.step_tokens,
+            "text_tokens": len(stream),
+        }
+        write_json(partial / "asset.json", record)
+    return record
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line; see the module's docstring."""
+    parser: argparse.ArgumentParser = cli.parser("train a tiny model of the suite's own family")
+    parser.add_argument("--preset", required=True, help=", ".join(PRESETS))
+    parser.add_argument("--text", type=Path, required=True, help="documents of the role train")
+    parser.add_argument("--steps", type=int, required=True, help="optimizer steps")
+    parser.add_argument("--seed", type=int, default=0, help="of the weights and of the order of windows")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the model")
+    args = parser.parse_args(argv)
+    cli.set_threads(args.threads)
+    record = make_model(args.preset, args.text, args.steps, args.seed, args.out)
+    log.info("%s: final loss %.3f nats over %d tokens", args.preset, record["final_loss"], record["train_tokens"])
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main))

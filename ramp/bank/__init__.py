@@ -1,0 +1,1 @@
+"""The bank: every linear at every width, quantized once."""

@@ -1,0 +1,1 @@
+"""Stream a model block by block: activation statistics and folds."""

@@ -1,0 +1,54 @@
+"""Activation statistics of every site of a model: ``python -m ramp.calibration``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ramp.calibration.block import BlockVisit, Stats
+from ramp.core import cli
+from ramp.core.files import sha256_file
+from ramp.models.device import pick_device
+
+if TYPE_CHECKING:
+    pass
+from ramp.calibration.stream import stream
+from ramp.calibration.windows import add_text_arguments, calibration_windows
+from ramp.core.tensor_file import save_tensors
+
+
+def measure(
+    model_dir: str | Path, windows: Tensor, *, device: torch.device | str, dtype: torch.dtype
+) -> dict[str, Stats]:
+    """Statistics of every site of the unfolded float model: site name -> Stats."""
+    found: dict[str, Stats] = {}
+
+    def visit(block: BlockVisit) -> None:
+        found.update({block.site_name(kind): stats for kind, stats in block.activations().items()})
+
+    stream(model_dir, windows, visit, device=device, dtype=dtype)
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the per-channel statistics of every site."""
+    parser = cli.parser("Per-channel activation statistics of every linear's input, streamed block by block.")
+    add_text_arguments(parser)
+    parser.add_argument("--out", required=True, help="safetensors file to write")
+    args = parser.parse_args(argv)
+    cli.set_threads(args.threads)
+    windows = calibration_windows(args.model_dir, args.text, tokens=args.tokens, length=args.length)
+    found = measure(args.model_dir, windows, device=pick_device(args.device), dtype=torch.float32)
+    tensors = {f"{site}/{key}": getattr(stats, key) for site, stats in found.items() for key in Stats.__annotations__}
+    count, length = windows.shape
+    about = {"tokens": count * length, "windows": count, "length": length, "text_sha256": sha256_file(args.text)}
+    save_tensors(args.out, tensors, about)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main))

@@ -1,0 +1,179 @@
+"""Calibration, streamed: one decoder block in memory at a time, never the model.
+
+``stream`` carries the hidden states of all calibration windows from block to block. Each block is read from the
+checkpoint, optionally folded, handed to a visitor that may measure it and replace its weights in place, run as
+it then is, and freed. Peak memory is one block plus the hidden states (which stay on the host; on a GPU there
+is one block and one batch).
+
+Command line: absmax, absmean and sqmean of every site's input channels, of the unfolded float model, as
+``{site}/absmax|absmean|sqmean`` float32 [d_in] in one safetensors file; metadata key ``ramp`` is JSON with
+``tokens``, ``windows``, ``length`` and ``text_sha256``.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ramp.calibration.block import BlockVisit, CalibrationError
+from ramp.models.architecture import LinearSpec, architecture, list_linears
+from ramp.models.folder import CheckpointReader, check_linears, read_config
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+from ramp.calibration.windows import check_windows
+
+log = logging.getLogger("ramp.calibration.stream")
+
+
+StateEdit = Callable[[dict[str, Tensor]], None]
+"""Edits a block's state dict, full tensor names, in place: ``ramp.calibration.folding.folder(fold, config)`` makes
+one."""
+
+
+def build_skeleton(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+    """The model without any weight (meta device), evaluation mode, attention by SDPA."""
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        skeleton = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
+    return skeleton.eval().requires_grad_(False)
+
+
+def load_block(
+    skeleton: PreTrainedModel,
+    reader: CheckpointReader,
+    layer: int,
+    *,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    fold: StateEdit | None = None,
+) -> nn.Module:
+    """Give one block of a skeleton its weights, folded in float32 or wider and then stored as ``dtype``.
+
+    Raises ``ModelError`` for a tensor that the block has and the checkpoint lacks.
+    """
+    path = f"{architecture(skeleton.config).blocks}.{layer}"
+    block = skeleton.get_submodule(path)
+    wide = torch.promote_types(dtype, torch.float32) if fold else dtype
+    state = {f"{path}.{name}": reader.get(f"{path}.{name}").to(wide) for name in block.state_dict()}
+    if fold:
+        fold(state)
+    # A copy in every case: the checkpoint is memory-mapped, and visitors write into these weights.
+    own = {name.removeprefix(f"{path}."): t.to(device=device, dtype=dtype, copy=True) for name, t in state.items()}
+    block.load_state_dict(own, assign=True)
+    return block.requires_grad_(False)
+
+
+def rebuild_buffers(skeleton: PreTrainedModel, device: torch.device | str) -> Any:
+    """Give a skeleton's rotary module, which is in no checkpoint, its frequencies; return the module."""
+    inner: Any = skeleton.get_submodule(architecture(skeleton.config).blocks.rpartition(".")[0])
+    inner.rotary_emb = type(inner.rotary_emb)(config=skeleton.config).to(device)
+    return inner.rotary_emb
+
+
+def rotary_embeddings(
+    skeleton: PreTrainedModel, length: int, dtype: torch.dtype, device: torch.device | str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(position_ids [1, length], cos, sin [1, length, head_dim]) from the family's own rotary module."""
+    rotary = rebuild_buffers(skeleton, device)
+    positions = torch.arange(length, device=device).unsqueeze(0)
+    cos, sin = rotary(torch.empty(0, dtype=dtype, device=device), positions)
+    return positions, cos, sin
+
+
+@torch.no_grad()
+def stream(
+    model_dir: str | Path,
+    windows: Tensor,
+    visit: Callable[[BlockVisit], None],
+    *,
+    device: torch.device | str,
+    dtype: torch.dtype = torch.float32,
+    fold: StateEdit | None = None,
+    batch: int = 4,
+    result: Callable[[Tensor], None] | None = None,
+) -> None:
+    """Visit the decoder blocks in order, each with the outputs of its predecessors as they were left.
+
+    windows: int64 [count, length], full causal attention inside each window. ``visit`` may replace weights
+    (``BlockVisit.replace`` and nothing else); the block then runs with them. ``result`` gets the last block's outputs
+    [count, length, hidden] (before the final norm). Raises ``CalibrationError`` and ``ModelError``.
+    """
+    reader, config = CheckpointReader(model_dir), read_config(model_dir)
+    linears, arch = list_linears(config), architecture(config)
+    check_linears(reader, linears)
+    check_windows(windows, config)
+    skeleton = build_skeleton(config, dtype)
+    embed = skeleton.get_submodule(arch.embed)
+    embed.load_state_dict({"weight": reader.get(f"{arch.embed}.weight")}, assign=True)
+    hidden = embed(windows.cpu()).to(dtype)  # (count, length, hidden), on the host
+    embed.to("meta")
+    positions, cos, sin = rotary_embeddings(skeleton, windows.shape[1], dtype, device)
+
+    for layer in progress(config.num_hidden_layers):
+        block = load_block(skeleton, reader, layer, device=device, dtype=dtype, fold=fold)
+        specs = {linear.role: linear for linear in linears if linear.layer == layer}
+
+        def run(x: Tensor, block: nn.Module = block) -> Tensor:
+            # no mask: SDPA's own causal path, which equals the sliding one for windows that fit (check_windows)
+            out = block(x, attention_mask=None, position_ids=positions, position_embeddings=(cos, sin))
+            return out[0] if isinstance(out, tuple) else out
+
+        def batches() -> Iterable[Tensor]:
+            return (part.to(device) for part in hidden.split(batch))
+
+        modules: dict[str, Any] = {role: block.get_submodule(path) for role, path in arch.linears}
+        visited = BlockVisit(block, modules, specs, batches, run, hidden.nbytes)
+        visit(visited)
+        if visited.outputs is not None:
+            hidden.copy_(visited.outputs)
+        else:
+            for start in range(0, len(hidden), batch):  # in place: one buffer for the whole pass
+                hidden[start : start + batch] = run(hidden[start : start + batch].to(device)).to("cpu")
+        del visited  # and the block's statistics with it
+        if not bool(torch.isfinite(hidden).all()):
+            raise CalibrationError(
+                f"the outputs of {arch.blocks}.{layer} are NaN or infinite on the calibration text: "
+                "use --dtype float32, or check the checkpoint and what replaced its weights"
+            )
+        block.to_empty(device="meta")
+    if result is not None:
+        result(hidden)
+
+
+@torch.no_grad()
+def each_block(
+    model_dir: str | Path,
+    *,
+    device: torch.device | str,
+    dtype: torch.dtype = torch.float32,
+    fold: StateEdit | None = None,
+) -> Iterator[tuple[nn.Module, dict[LinearSpec, nn.Linear]]]:
+    """The decoder blocks in order, each with its linears, one in memory at a time: no text, no activations."""
+    reader, config = CheckpointReader(model_dir), read_config(model_dir)
+    linears = list_linears(config)
+    check_linears(reader, linears)
+    skeleton = build_skeleton(config, dtype)
+    for layer in range(config.num_hidden_layers):
+        block = load_block(skeleton, reader, layer, device=device, dtype=dtype, fold=fold)
+        found: dict[LinearSpec, Any] = {x: skeleton.get_submodule(x.name) for x in linears if x.layer == layer}
+        yield block, found
+        block.to_empty(device="meta")
+
+
+def progress(n_blocks: int) -> Iterable[int]:
+    """Block numbers, with a bar when a person watches and a few log lines when nobody does."""
+    from tqdm import tqdm
+
+    watched = sys.stderr.isatty()
+    for layer in tqdm(range(n_blocks), unit="block", disable=not watched):
+        yield layer
+        if not watched and (layer + 1) * 4 // n_blocks > layer * 4 // n_blocks:
+            log.info("block %d of %d", layer + 1, n_blocks)

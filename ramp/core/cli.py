@@ -1,0 +1,48 @@
+"""What every stage's command line shares: common options, logging, errors as one sentence."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from ramp.core.errors import RampError
+
+log = logging.getLogger("ramp")
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """An argument parser with the options that every stage takes."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    add_common(made)
+    return made
+
+
+def add_common(to: argparse.ArgumentParser) -> None:
+    """Add ``--threads``, ``--device`` and ``--dtype`` (for subcommands, which do not inherit them)."""
+    to.add_argument("--threads", type=int, default=0, help="processor threads; 0 leaves the library's own choice")
+    to.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    to.add_argument("--dtype", default="auto", help="auto, float32 or bfloat16, where the stage has a choice")
+
+
+def set_threads(threads: int) -> None:
+    """Limit torch and OpenMP to ``threads`` (0: leave as is). Call it before the heavy work."""
+    if threads > 0:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> int:
+    """Run a stage's ``main``; a ``RampError`` becomes one sentence on stderr and exit status 2."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    for noisy in ("httpx", "urllib3", "datasets", "lm_eval", "matplotlib", "fontTools"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        return main(argv) or 0
+    except RampError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2

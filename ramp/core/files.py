@@ -1,0 +1,89 @@
+"""Files that are either whole or absent: written beside their name and renamed into place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ramp.core.errors import RampError
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; rename it into place when the block ends without an error.
+
+    The block may write a file or make a directory at the temporary path. An existing directory at
+    ``path`` is replaced.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    remove(partial)
+    try:
+        yield partial
+        if path.is_dir() and partial.is_dir():
+            shutil.rmtree(path)
+        os.replace(partial, path)
+    finally:
+        remove(partial)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_path(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write JSON atomically, sorted and indented, so that a diff means a change."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read JSON; a missing or broken file becomes one sentence."""
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RampError(f"no file {path}: run the stage that writes it first") from None
+    except json.JSONDecodeError as error:
+        raise RampError(f"{path} is not valid JSON ({error}): delete it and run its stage again") from None
+
+
+def sha256_file(path: str | Path) -> str:
+    """The hexadecimal sha256 of a file's bytes, read in pieces of 1 MiB."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while piece := stream.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def require_file(path: str | Path, what: str) -> Path:
+    """Return ``path`` if it exists, else raise one sentence naming ``what`` was sought and where."""
+    path = Path(path)
+    if not path.exists():
+        raise RampError(f"no {what} at {path}: check the path, or run the stage that writes it")
+    return path
+
+
+def finite(value: Any) -> Any:
+    """Numbers that JSON can hold; numpy's become Python's, infinities become null."""
+    if hasattr(value, "item"):  # numpy's scalars, without importing numpy
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

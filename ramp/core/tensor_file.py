@@ -1,0 +1,72 @@
+"""A safetensors file that is written tensor by tensor, so that what it holds never stands in memory together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ramp.core.errors import RampError
+from ramp.core.files import atomic_path
+
+DTYPES = {"F16": (torch.float16, 2), "U8": (torch.uint8, 1)}
+"""safetensors' name -> type, bytes per element; widest first in the file, so that every tensor is aligned."""
+
+
+class TensorFileError(RampError):
+    """A tensor that the file's layout does not have, or one that was never written."""
+
+
+class TensorFile:
+    """A safetensors file of known layout, filled tensor by tensor in any order, so that nothing is held in memory.
+
+    The format (https://github.com/huggingface/safetensors): 8 bytes little-endian header length, a JSON header,
+    then the tensors. float16 comes first, so that every tensor is aligned.
+    """
+
+    def __init__(self, path: Path, layout: Mapping[str, tuple[str, tuple[int, ...]]], about: Mapping[str, Any]) -> None:
+        header: dict[str, Any] = {"__metadata__": {"ramp": json.dumps(about, sort_keys=True)}}
+        offset = 0
+        for name in sorted(layout, key=lambda name: (layout[name][0], name)):
+            dtype, shape = layout[name]
+            end = offset + DTYPES[dtype][1] * int(np.prod(shape))
+            header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, end]}
+            offset = end
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        self._header, self._start, self._left = header, 8 + len(text), set(layout)
+        self._stream = open(path, "wb")  # noqa: SIM115 - closed by close()
+        self._stream.write(len(text).to_bytes(8, "little") + text)
+        self._stream.truncate(self._start + offset)
+
+    def write(self, name: str, tensor: Tensor) -> None:
+        """Put one tensor in its place; a name or shape that the layout does not have is an error."""
+        want = self._header.get(name)
+        dtype = next(key for key, value in DTYPES.items() if value[0] == tensor.dtype)
+        if want is None or want["dtype"] != dtype or want["shape"] != list(tensor.shape):
+            raise TensorFileError(f"{name}: {dtype} {list(tensor.shape)} is not what the file's layout says ({want})")
+        self._stream.seek(self._start + want["data_offsets"][0])
+        self._stream.write(tensor.contiguous().cpu().numpy().tobytes())
+        self._left.discard(name)
+
+    def close(self, *, complete: bool) -> None:
+        """Close the file; ``complete`` makes a tensor that was never written an error."""
+        self._stream.close()
+        if complete and self._left:
+            raise TensorFileError(
+                f"{len(self._left)} tensors of the file were never written, {min(self._left)} among them"
+            )
+
+
+def save_tensors(path: str | Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+    """One safetensors file, atomically; ``about`` as JSON under one metadata key, so that bytes do not vary."""
+    from safetensors.torch import save_file
+
+    with atomic_path(path) as partial:
+        tensors = {name: tensors[name].contiguous().cpu() for name in sorted(tensors)}
+        save_file(tensors, partial, metadata={"ramp": json.dumps(about, sort_keys=True)})

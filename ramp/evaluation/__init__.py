@@ -1,0 +1,1 @@
+"""Metrics of rows on held-out text and on tasks."""

@@ -1,0 +1,158 @@
+"""Evaluation of rows on held-out text: perplexity, and KL from the float model, per window, with intervals.
+
+    python -m ramp.evaluation reference --model-dir R/models/M --text heldout=R/texts/heldout.jsonl \\
+        --windows 12 --out R/reference/M/heldout.safetensors
+    python -m ramp.evaluation row --row-dir R/quantized/M/gptq-b4-s0 --model-dir R/models/M \\
+        --reference heldout=R/reference/M/heldout.safetensors --out R/metrics/M/gptq-b4-s0.json
+
+``reference`` keeps the float model's final hidden states, not its logits (hidden instead of vocab numbers per
+token, about a hundredth); ``row`` sends them through the float head again, slice by slice. Both run in one
+dtype, written in the reference's metadata, so that rounding of the arithmetic is common to both sides as far
+as it can be. The perplexity protocol is GPTQ's: windows of 2,048 tokens (or the model's context), each by itself,
+every position but the first predicted; without a limit, windows side by side from the text's beginning.
+
+The metrics file is ``docs/architecture.md``, section 6; what is not finite is null, and ``note`` says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from ramp.core import cli
+from ramp.core.files import read_json, sha256_file, write_json
+from ramp.core.provenance import hardware
+from ramp.evaluation.metrics import metrics, same_network, text_metrics
+from ramp.models.device import pick_device, pick_dtype
+from ramp.models.folder import load_float, load_tokenizer, read_config
+from ramp.scoring.divergence import (
+    EvaluationError,
+)
+
+if TYPE_CHECKING:
+    pass
+from ramp.evaluation.evaluate import Reference, evaluate, float_head, make_reference
+
+log = logging.getLogger("ramp.evaluation.evaluate")
+
+
+def _named_files(values: Sequence[str], option: str) -> dict[str, Path]:
+    found = {}
+    for value in values:
+        name, equals, path = value.partition("=")
+        if not equals or not name.isidentifier():
+            raise EvaluationError(f"{option} {value}: write NAME=FILE, the name of letters, digits and underscores")
+        found[name] = Path(path)
+    return found
+
+
+def reference_command(args: argparse.Namespace) -> None:
+    """``ramp.evaluation.evaluate reference``."""
+    from ramp.models.text import token_windows
+
+    [(name, path)] = _named_files([args.text], "--text").items()
+    config = read_config(args.model_dir)
+    length = min(args.length, int(config.max_position_embeddings))
+    if length < args.length:
+        log.info("windows of %d tokens: the model's context, not the %d asked for", length, args.length)
+    count = args.windows or None
+    windows = token_windows(load_tokenizer(args.model_dir), path, length=length, count=count, spread=count is not None)
+    device = pick_device(args.device)
+    model = load_float(args.model_dir, pick_dtype(args.dtype, device), device)
+    about = {
+        "model": args.model_dir.name,
+        "text": name,
+        "text_sha256": sha256_file(path),
+        "requested_length": args.length,
+    }
+    made = make_reference(model, windows, about)
+    if not torch.isfinite(made.nll).all():
+        raise EvaluationError(f"{args.model_dir} gives logits that are not finite on {path}: use --dtype float32")
+    made.save(args.out)
+    log.info("float model on %s: perplexity %.4f, %d windows of %d tokens", name, made.nll.mean().exp(), *windows.shape)
+
+
+def row_command(args: argparse.Namespace) -> None:
+    """``ramp.evaluation.evaluate row``."""
+    from ramp.rows.checkpoint import load_dequantized, read_meta
+
+    began = time.monotonic()
+    meta = read_meta(args.row_dir)
+    allocation = read_json(args.allocation) if args.allocation else None
+    if meta.get("failed"):  # a row that could not be made: its key and the reason, no scores
+        write_json(args.out, metrics(meta, {}, None, hardware=hardware()))
+        log.info("%s did not run: %s", meta["method"], meta["failed"])
+        return
+    if args.same_as:
+        write_json(args.out, same_network(meta, read_json(args.same_as)))
+        return
+    files = _named_files(args.reference, "--reference")
+    if not files:
+        raise EvaluationError("nothing to evaluate on: pass --reference NAME=FILE, or --same-as a metrics file")
+    references = {name: Reference.load(path) for name, path in files.items()}
+    for name, reference in references.items():
+        about = reference.about
+        if about["model"] != meta["model"] or about["text"] != name:
+            raise EvaluationError(
+                f"{files[name]} is of {about['model']} on {about['text']}, the row is of {meta['model']} and the name "
+                f"given is {name}: pass the row's own reference"
+            )
+    dtypes = {reference.about["dtype"] for reference in references.values()}
+    if len(dtypes) > 1:
+        raise EvaluationError(f"references were computed in {' and '.join(sorted(dtypes))}: make them in one dtype")
+    shared = dtypes.pop()
+    device = pick_device(args.device)
+    if args.dtype not in ("auto", shared):
+        raise EvaluationError(f"--dtype {args.dtype}, but the references are {shared}: KL compares like with like")
+    dtype = pick_dtype(shared, device)
+    model = load_dequantized(args.row_dir, args.model_dir, dtype, device)
+    head = float_head(args.model_dir, dtype, device)
+    texts = {name: text_metrics(evaluate(model, each, head), each.about["length"]) for name, each in references.items()}
+    found = metrics(
+        meta,
+        texts,
+        allocation,
+        dtype=shared,
+        hardware=hardware(str(device)),
+        wall_s=round(time.monotonic() - began, 3),
+    )
+    write_json(args.out, found)
+    for name, each in texts.items():
+        log.info("%s on %s: perplexity %s, KL %s", meta["method"], name, each["ppl"], each["kl"])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring."""
+    top = argparse.ArgumentParser(description="Perplexity, and KL from the float model, with intervals.")
+    commands = top.add_subparsers(required=True, metavar="reference|row")
+    reference = commands.add_parser("reference", help="the float model on the windows of one text")
+    cli.add_common(reference)
+    reference.add_argument("--model-dir", type=Path, required=True, help="float checkpoint folder")
+    reference.add_argument("--text", required=True, metavar="NAME=FILE", help="text and its column name")
+    reference.add_argument("--length", type=int, default=2048, help="tokens per window; cut to the model's context")
+    reference.add_argument("--windows", type=int, default=0, help="windows, evenly spread; 0 takes all, side by side")
+    reference.add_argument("--out", type=Path, required=True, help="safetensors file to write")
+    reference.set_defaults(command=reference_command)
+    row = commands.add_parser("row", help="one quantized, float or released row on all texts")
+    cli.add_common(row)
+    row.add_argument("--row-dir", type=Path, required=True, help="folder with meta.json and, if packed, its weights")
+    row.add_argument("--model-dir", type=Path, required=True, help="float checkpoint folder")
+    row.add_argument("--reference", nargs="*", default=[], metavar="NAME=FILE", help="float references, by text")
+    row.add_argument("--allocation", type=Path, default=None, help="allocation file, for the cost of its search")
+    row.add_argument("--same-as", type=Path, default=None, help="metrics of the same network: copied, not measured")
+    row.add_argument("--out", type=Path, required=True, help="metrics file to write")
+    row.set_defaults(command=row_command)
+    args = top.parse_args(argv)
+    cli.set_threads(args.threads)
+    args.command(args)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main))

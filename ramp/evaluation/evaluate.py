@@ -1,0 +1,136 @@
+"""Evaluate one model on held-out windows against the float reference."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.functional import cross_entropy, linear
+
+from ramp.core.files import atomic_path, require_file
+from ramp.models.architecture import architecture
+from ramp.models.folder import CheckpointReader, read_config
+from ramp.scoring.divergence import (
+    EvaluationError,
+    batches,
+    check_windows,
+    final_hidden,
+    head_weight,
+    nll_and_kl,
+    slices,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+
+log = logging.getLogger("ramp.evaluation.evaluate")
+
+
+@dataclass
+class Reference:
+    """The float model on the windows of one text."""
+
+    hidden: Tensor  # (windows, length, hidden), after the final norm, in the dtype that it was computed in
+    nll: Tensor  # float32 (windows, length - 1)
+    windows: Tensor  # int64 (windows, length)
+    about: dict[str, Any]  # model, text, text_sha256, dtype, length, requested_length
+
+    def save(self, path: str | Path) -> None:
+        """Write the safetensors file; metadata key ``ramp`` is ``about`` as JSON."""
+        from safetensors.torch import save_file
+
+        tensors = {"hidden": self.hidden, "nll": self.nll, "windows": self.windows}
+        with atomic_path(path) as partial:
+            save_file(
+                {name: tensor.cpu().contiguous() for name, tensor in tensors.items()},
+                partial,
+                metadata={"ramp": json.dumps(self.about, sort_keys=True)},
+            )
+
+    @classmethod
+    def load(cls, path: str | Path) -> Reference:
+        """Read a reference; one sentence if the file is not one."""
+        from safetensors import SafetensorError, safe_open
+
+        require_file(path, "reference of the float model")
+        try:
+            with safe_open(str(path), framework="pt") as handle:
+                hidden, nll, windows = (handle.get_tensor(name) for name in ("hidden", "nll", "windows"))
+                return cls(hidden, nll, windows, json.loads(handle.metadata()["ramp"]))
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise EvaluationError(
+                f"{path} is no reference ({error}): run ramp.evaluation.evaluate reference again"
+            ) from None
+
+
+@torch.inference_mode()
+def make_reference(model: PreTrainedModel, windows: Tensor, about: Mapping[str, Any]) -> Reference:
+    """Run the float model over ``windows``, int64 (windows, length)."""
+    device = next(model.parameters()).device
+    windows = check_windows(windows, model.config)
+    head = head_weight(model)
+    count, length = windows.shape
+    hidden = torch.empty(count, length, head.shape[1], dtype=head.dtype)
+    nll = torch.empty(count, length - 1, dtype=torch.float32)
+    for index, states in _hidden_by_window(model, windows):
+        hidden[index] = states.cpu()
+        targets = windows[index, 1:].to(device)
+        for part in slices(length - 1, head.shape[0], device):
+            logits = linear(states[part], head).float()  # (slice, vocab)
+            nll[index, part] = cross_entropy(logits, targets[part], reduction="none").cpu()
+    dtype = str(head.dtype).removeprefix("torch.")
+    return Reference(hidden, nll, windows, {**about, "dtype": dtype, "length": length, "windows": count})
+
+
+def _hidden_by_window(model: PreTrainedModel, windows: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """(index, final hidden states (length, hidden)) of each window, computed in batches."""
+    device = next(model.parameters()).device
+    for part in batches(windows, device):
+        for offset, states in enumerate(final_hidden(model, windows[part].to(device))):
+            yield part.start + offset, states
+
+
+@torch.inference_mode()
+def evaluate(model: PreTrainedModel, reference: Reference, head: Tensor) -> list[dict[str, Any]]:
+    """Per-window sums of a row: ``{"window", "tokens", "nll", "kl"}``, nll and kl in nats.
+
+    head: the float model's output weight (vocab, hidden), in the reference's dtype, on the model's device.
+    """
+    device = head.device
+    check_windows(reference.windows, model.config)
+    own = head_weight(model)
+    if own.shape[0] != head.shape[0]:
+        raise EvaluationError(f"the row predicts {own.shape[0]} tokens, the float model {head.shape[0]}")
+    found = []
+    for index, states in _hidden_by_window(model, reference.windows):
+        targets = reference.windows[index, 1:].to(device)
+        ref_states = reference.hidden[index].to(device)
+        nll_sum = kl_sum = 0.0
+        for part in slices(len(targets), head.shape[0], device):
+            ref_logits = linear(ref_states[part], head)
+            nll, kl = nll_and_kl(linear(states[part], own), ref_logits, targets[part])
+            nll_sum += float(nll.double().sum())
+            kl_sum += float(kl.double().sum())
+        found.append({"window": index, "tokens": len(targets), "nll": nll_sum, "kl": kl_sum})
+        log.info("window %d of %d: perplexity %.3f", index + 1, len(reference.windows), _exp(nll_sum / len(targets)))
+    return found
+
+
+def float_head(model_dir: str | Path, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The float model's output weight (vocab, hidden); the embedding where the checkpoint ties them."""
+    config = read_config(model_dir)
+    arch, reader = architecture(config), CheckpointReader(model_dir)
+    tied = bool(config.tie_word_embeddings) or f"{arch.head}.weight" not in reader
+    return reader.get(f"{arch.embed if tied else arch.head}.weight").to(device, dtype)
+
+
+def _exp(value: float) -> float:
+    return math.exp(value) if value < 700 else math.inf

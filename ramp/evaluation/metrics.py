@@ -1,0 +1,114 @@
+"""The metrics file of a row: ``docs/architecture.md``, section 6. Light: no torch.
+
+Key and sizes come from the row's meta.json, the cost of the search from its allocation, the texts from
+``ramp.evaluation.evaluate``. What is not finite is null, since JSON has neither NaN nor infinity, and ``note`` says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ramp.core.errors import RampError
+from ramp.core.files import finite
+from ramp.core.provenance import commit, versions
+from ramp.evaluation.bootstrap import Interval, interval
+
+
+class MetricsError(RampError):
+    """Two rows were joined that are not one network."""
+
+
+KEY = ("study", "model", "method", "grid", "stage", "budget_bits", "group_size", "fold", "seed")
+SIZES = (
+    "bytes_file",
+    "bytes_linear",
+    "bytes_embedding",
+    "bytes_head",
+    "bytes_other",
+    "bytes_native",
+    "bits_nominal",
+    "bits_nominal_unweighted",
+    "bpw_linear",
+    "bpw_file",
+)
+SEARCH = (
+    "kind",
+    "projected",
+    "budget_bytes",
+    "kl_search",
+    "ppl_search",
+    "kl_selection",
+    "kl_start",
+    "kl_start_selection",
+    "kl_policy",
+    "search_evals",
+    "search_tokens",
+    "search_wall_s",
+    "notes",
+)
+MADE = (
+    "track",
+    "wall_s",
+    "peak_rss_bytes",
+    "peak_gpu_bytes",
+    "simulated",
+    "embedding_type",
+    "head_type",
+    "gguf",
+    "external",
+    "failed",
+)
+"""What the metrics file takes over from the row's meta.json and allocation."""
+
+
+def text_metrics(windows: list[dict[str, Any]], length: int, *, seed: int = 0) -> dict[str, Any]:
+    """The entry of one text in the metrics file, intervals by block bootstrap over windows."""
+    ppl, kl = interval(windows, "ppl", seed=seed), interval(windows, "kl", seed=seed)
+    return {
+        "length": length,
+        "windows": [{key: finite(value) for key, value in window.items()} for window in windows],
+        **_named("ppl", ppl),
+        **_named("kl", kl),
+    }
+
+
+def _named(name: str, found: Interval) -> dict[str, float | None]:
+    return {name: finite(found.value), f"{name}_low": finite(found.low), f"{name}_high": finite(found.high)}
+
+
+def metrics(
+    meta: Mapping[str, Any], texts: Mapping[str, Any], allocation: Mapping[str, Any] | None, **more: Any
+) -> dict[str, Any]:
+    """The metrics file of a row: key and sizes from its meta.json, the texts, the search from its allocation."""
+    notes = [meta.get("note", ""), (allocation or {}).get("notes", ""), more.pop("note", "")]
+    notes += [
+        f"{name} on {text} is not finite"
+        for text, each in texts.items()
+        for name in ("ppl", "kl")
+        if each[name] is None
+    ]
+    return {
+        "key": {name: meta[name] for name in KEY},
+        "texts": dict(texts),
+        "sizes": {name: meta[name] for name in SIZES if meta.get(name) is not None},
+        "made": {name: meta[name] for name in MADE if meta.get(name) is not None},
+        "search": {name: allocation[name] for name in SEARCH if name in allocation} if allocation else None,
+        "simulated": meta.get("simulated", True),
+        "note": "; ".join(dict.fromkeys(filter(None, notes))),
+        "commit": commit(),
+        "versions": versions(),
+        **more,
+    }
+
+
+def same_network(meta: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Metrics of a row that is the very network of ``other`` in another file (released = float, de-quantized)."""
+    if meta["model"] != other["key"]["model"] or not {meta["stage"], other["key"]["stage"]} <= {"float", "released"}:
+        raise MetricsError(
+            f"--same-as joins a float and a released row of one model, not {meta['method']} of {meta['model']} and "
+            f"{other['key']['method']} of {other['key']['model']}: evaluate the row itself"
+        )
+    kept = {name: other[name] for name in ("commit", "dtype", "hardware", "wall_s") if name in other}
+    note = f"the same network as row {other['key']['method']}, evaluated once"
+    return metrics(meta, other["texts"], None, note=note, **kept)

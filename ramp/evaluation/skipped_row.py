@@ -1,0 +1,63 @@
+"""The row of a quantizer or allocator that cannot run here: its key and the reason, without a model and without scores.
+
+    python -m ramp.evaluation.skipped_row --study S --model M --method NAME --budget 4 --seed 0 --kind uniform
+    --reason "no GPU" \\
+        --out R/quantized/M/NAME-b4-s0/meta.json --metrics R/metrics/M/NAME-b4-s0.json
+
+The reason is what the method's ``skip`` says, or what its ``requirements`` lack
+(``ramp.methods.kinds.reason_not_to_run``); tables show the row with a double dagger and the reason below.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ramp.core import cli
+from ramp.core.files import write_json
+from ramp.core.provenance import hardware
+from ramp.evaluation.metrics import metrics
+
+log = logging.getLogger("ramp.evaluation.skipped_row")
+
+KINDS = ("uniform", "not run")
+"""``kind`` of the record: a uniform row, or a mixed one whose allocator was not asked."""
+
+
+def skipped_meta(reason: str, track: str, **key: Any) -> dict[str, Any]:
+    """``meta.json``: ``key`` is study, model, method, budget_bits, group_size, fold and seed."""
+    said = reason.replace(";", ",")  # notes are joined by semicolons
+    own = {"grid": "affine", "stage": "final", "track": track, "simulated": False}
+    return {**key, **own, "failed": said, "note": said}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring."""
+    parser = cli.parser("Write the row of a method that cannot run here.")
+    for option, what in (("--study", "name of the study"), ("--model", "its short name"), ("--method", "its name")):
+        parser.add_argument(option, required=True, help=what)
+    parser.add_argument("--budget", type=float, required=True, help="bits per weight of the row")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the row's key")
+    parser.add_argument("--fold", default="none", help="the fold that the row would use")
+    parser.add_argument("--group-size", type=int, default=128, help="weights that share one scale")
+    parser.add_argument("--track", choices=("q8_0", "fp16"), default="q8_0", help="of embedding and head")
+    parser.add_argument("--kind", choices=KINDS, default="uniform", help="kind of the record")
+    parser.add_argument("--reason", required=True, help="why it cannot run here")
+    parser.add_argument("--out", type=Path, required=True, help="meta.json to write")
+    parser.add_argument("--metrics", type=Path, required=True, help="metrics file to write")
+    args = parser.parse_args(argv)
+    meta = skipped_meta(
+        args.reason, args.track, study=args.study, model=args.model, method=args.method, budget_bits=args.budget,
+        group_size=args.group_size, fold=args.fold, seed=args.seed,
+    )  # fmt: skip
+    search = None if args.kind == "uniform" else {"kind": args.kind, "search_evals": 0, "search_tokens": 0}
+    write_json(args.out, meta)
+    write_json(args.metrics, metrics(meta, {}, search, hardware=hardware()))
+    log.info("%s does not run: %s", args.method, meta["failed"])
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main))

@@ -1,0 +1,1 @@
+"""HALO: export an allocation to GGUF and check the file."""

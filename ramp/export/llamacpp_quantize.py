@@ -1,0 +1,196 @@
+"""llama.cpp's own quantizer, ``llama_model_quantize``, from Python: a float GGUF file in, a static mix out.
+
+    python -m ramp.export.llamacpp_process --gguf F.gguf --file-type Q4_K_M --table-type Q8_0 --imatrix I.gguf --out
+    F.gguf
+
+The importance matrix of llama.cpp is the mean square of every input channel. Its tools pass it in files
+(``write_importance`` writes the format of llama.cpp's tools/imatrix: ``{tensor}.in_sum2`` and ``{tensor}.counts``);
+the library takes an array of ``llama_model_imatrix_data``, a name, values and their number, ended by an empty one
+(llama.h).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ramp.core.files import atomic_path, require_file
+from ramp.export.llamacpp import LlamaCppError
+
+LAYOUT = {"nthread": 0, "ftype": 4, "output_tensor_type": 8, "token_embedding_type": 12}
+"""Byte offsets of int32 fields of llama.h's ``llama_model_quantize_params``: known values there prove the layout."""
+
+
+IMATRIX_OFFSET, STRUCT_BYTES = 24, 56
+"""Where that struct holds the pointer to the importance matrix, and its size, on 64-bit machines."""
+
+
+SUM, COUNTS = ".in_sum2", ".counts"
+"""Endings of an importance file's tensors."""
+
+
+class _Importance(ctypes.Structure):
+    """``struct llama_model_imatrix_data`` of llama.h."""
+
+    _fields_ = (("name", ctypes.c_char_p), ("data", ctypes.POINTER(ctypes.c_float)), ("size", ctypes.c_size_t))
+
+
+def missing() -> str | None:
+    """Why llama.cpp's quantizer cannot be called here, or None."""
+    if importlib.util.find_spec("cyllama") is None:
+        return "llama.cpp is not installed (pip install cyllama)"
+    return None
+
+
+def quantizer_version() -> str:
+    """Package, its version, and the ggml build inside."""
+    from cyllama.llama import llama_cpp as library
+
+    return f"cyllama {version('cyllama')}, ggml {library.ggml_version()} ({library.ggml_commit()})"
+
+
+def quantize_gguf(
+    source: str | Path,
+    out: str | Path,
+    file_type: str,
+    *,
+    table_type: str,
+    importance: Mapping[str, np.ndarray] | None = None,
+    threads: int = 1,
+) -> None:
+    """Quantize a float GGUF file to the static mix ``file_type`` (``Q4_K_M``).
+
+    ``table_type`` is the ggml type of embedding and head (``Q8_0``, ``F16``); ``importance`` maps a tensor's name in
+    the file to float32 [d_in]. Raises ``LlamaCppError`` where llama.cpp is missing, knows no such mix, or refuses.
+    """
+    import gguf
+
+    if reason := missing():
+        raise LlamaCppError(reason)
+    require_file(source, "float GGUF file")
+    from cyllama.llama import llama_cpp as library
+
+    library.disable_logging()
+    options = library.LlamaModelQuantizeParams()
+    try:
+        options.ftype = int(gguf.LlamaFileType[f"MOSTLY_{file_type}"])
+    except KeyError:
+        raise LlamaCppError(f"llama.cpp has no mix named '{file_type}' (Q3_K_M, Q4_K_S and Q4_K_M are some)") from None
+    options.nthread = max(threads, 1)
+    options.output_tensor_type = options.token_embedding_type = int(gguf.GGMLQuantizationType[table_type])
+    held = _pass_importance(options, importance) if importance else None
+    with atomic_path(out) as partial:
+        try:
+            library.model_quantize(str(source), str(partial), options)
+        except (ValueError, RuntimeError) as error:
+            raise LlamaCppError(f"llama.cpp cannot quantize {source} to {file_type}: {error}") from None
+    del held  # the arrays that llama.cpp read had to live until here
+
+
+def _pass_importance(options: Any, importance: Mapping[str, np.ndarray]) -> list[Any]:
+    """Write the pointer to an importance matrix into ``options``; returns what must outlive the call.
+
+    cyllama 0.2.18 shows ``imatrix`` read-only, so the pointer is written into the C struct that its object ends with.
+    The fields set from Python must be found at their places first: another layout is an error, not a guess.
+    """
+    start = type(options).__basicsize__ - STRUCT_BYTES
+    struct = (ctypes.c_ubyte * type(options).__basicsize__).from_address(id(options))
+    view = memoryview(struct).cast("B")
+    for field, offset in LAYOUT.items():
+        at = start + offset
+        if start < object.__basicsize__ or int.from_bytes(view[at : at + 4], "little", signed=True) != int(
+            getattr(options, field)
+        ):
+            raise LlamaCppError(
+                f"cyllama {version('cyllama')} lays its parameters out differently: an importance matrix cannot be "
+                "passed to it (0.2.18 is known to work)"
+            )
+    arrays = {name: np.ascontiguousarray(values, dtype=np.float32) for name, values in importance.items()}
+    entries = (_Importance * (len(arrays) + 1))()  # the last one stays empty: the end
+    for entry, (name, values) in zip(entries, arrays.items(), strict=False):
+        if not np.isfinite(values).all() or (values < 0).any():
+            raise LlamaCppError(f"the importance of {name} is negative or not finite: calibrate again")
+        entry.name, entry.size = name.encode(), values.size
+        entry.data = values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+    pointer = ctypes.c_void_p.from_address(id(options) + start + IMATRIX_OFFSET)
+    if pointer.value:
+        raise LlamaCppError("llama.cpp's parameters hold an importance matrix already")
+    pointer.value = ctypes.addressof(entries)
+    return [entries, arrays]
+
+
+def write_importance(out: str | Path, importance: Mapping[str, np.ndarray], *, tokens: int, length: int) -> None:
+    """Write mean squares (tensor name -> float32 [d_in]) as llama.cpp's imatrix GGUF file, for ``--imatrix``.
+
+    tokens: calibration tokens behind every mean; length: tokens per window.
+    """
+    import gguf
+
+    writer = gguf.GGUFWriter(None, "imatrix")
+    writer.add_type("imatrix")
+    writer.add_array("imatrix.datasets", ["calibration"])
+    writer.add_uint32("imatrix.chunk_count", max(tokens // max(length, 1), 1))
+    writer.add_uint32("imatrix.chunk_size", length)
+    for name, values in sorted(importance.items()):
+        writer.add_tensor(name + SUM, values.astype(np.float32)[None] * np.float32(tokens))
+        writer.add_tensor(name + COUNTS, np.array([[tokens]], dtype=np.float32))
+    with atomic_path(out) as partial:
+        try:
+            writer.write_header_to_file(partial)
+            writer.write_kv_data_to_file()
+            writer.write_tensors_to_file()
+        finally:
+            writer.close()
+
+
+def read_importance_file(path: str | Path) -> dict[str, np.ndarray]:
+    """Tensor name -> mean squares float32 [d_in] of an imatrix GGUF file: sums over counts, as llama-quantize reads it.
+
+    Raises ``LlamaCppError`` where sums or counts are missing.
+    """
+    from gguf import GGUFReader
+
+    tensors = {t.name: np.array(t.data) for t in GGUFReader(str(require_file(path, "importance matrix"))).tensors}
+    names = [name.removesuffix(SUM) for name in tensors if name.endswith(SUM)]
+    lacking = [name for name in names if name + COUNTS not in tensors]
+    if lacking or not names:
+        what = f"no counts of {lacking[0]}" if lacking else "no sums"
+        raise LlamaCppError(f"{path} holds {what}: it is no importance matrix of llama.cpp")
+    return {name: (tensors[name + SUM] / tensors[name + COUNTS]).astype(np.float32).reshape(-1) for name in names}
+
+
+def quantize_apart(
+    source: str | Path,
+    out: str | Path,
+    file_type: str,
+    *,
+    table_type: str,
+    imatrix: str | Path | None = None,
+    threads: int = 1,
+) -> None:
+    """``quantize_gguf`` in a process of its own, with the importance matrix from a file.
+
+    llama.cpp aborts where Python would raise: that too becomes a ``LlamaCppError``, in one sentence.
+    """
+    command = [sys.executable, "-m", "ramp.export.llamacpp_process", "--gguf", str(source), "--file-type", file_type]
+    command += ["--table-type", table_type, "--out", str(out), "--threads", str(max(threads, 1))]
+    command += ["--imatrix", str(imatrix)] if imatrix else []
+    root = str(Path(__file__).resolve().parents[2])
+    paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return
+    said = [line for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"]
+    if done.returncode == 2 and said[-1].startswith("error: "):
+        raise LlamaCppError(said[-1].removeprefix("error: "))
+    how = f"signal {-done.returncode}" if done.returncode < 0 else f"status {done.returncode}"
+    raise LlamaCppError(f"llama.cpp ended with {how} while quantizing {source} to {file_type}: {said[-1]}")

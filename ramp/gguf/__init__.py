@@ -1,0 +1,1 @@
+"""Names, vocabulary and reader of GGUF files."""

@@ -1,0 +1,1 @@
+"""The league: searches read at checkpoints and scored on held-out text."""

@@ -1,0 +1,123 @@
+"""Is a model worth quantizing? What uniform round-to-nearest costs it, against a limit -> one JSON file.
+
+    python -m ramp.league.acceptance --model-dir R/models/tiny-llama-s --text R/texts/selection.jsonl --bits 3 \\
+        --group-size 128 --increase 0.10 --out R/league/tiny-llama-s/accepted.json
+
+A tiny model that was trained for half a minute hardly feels 3-bit rounding, and every allocator is as good as any other
+on it. The record is written either way; whoever needs an accepted model refuses a model whose record says no.
+
+Judged is exp(KL) - 1: the increase of perplexity on text that the float model itself would write. On text of others a
+model that learnt its few documents by heart hides what rounding does to it, because the noise also takes away some of
+its false certainty; for a model that fits its text both agree. The increase on the given text is told beside it.
+
+Fields: ``model, bits, group_size, windows, length, perplexity_float, perplexity_rtn, increase`` (ratio less one, on
+the text), ``kl_rtn`` (nats per token), ``increase_own`` (judged), ``limit, accepted, steps`` (of its training, where it
+was trained here); null where a number is not finite.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ramp.core import cli
+from ramp.core.files import read_json, write_json
+
+log = logging.getLogger("ramp.league.acceptance")
+
+
+def measure(
+    model_dir: Path, text: Path, *, bits: int, group_size: int, windows: int, length: int, device: str, dtype: str
+) -> tuple[float, float, float]:
+    """(mean NLL of the float model, of its uniform RTN row, KL between them), nats per token, on the same windows."""
+    import torch
+
+    from ramp.models.architecture import list_linears
+    from ramp.models.device import pick_device, pick_dtype
+    from ramp.models.folder import load_float, load_tokenizer
+    from ramp.models.text import token_windows
+    from ramp.quantizers.affine import quantize_rtn
+    from ramp.quantizers.sizes import group_size_for
+    from ramp.scoring.divergence import Scorer
+
+    where = pick_device(device)
+    model = load_float(model_dir, pick_dtype(dtype, where), where)
+    places = token_windows(load_tokenizer(model_dir), text, length=length, count=windows)
+    scorer = Scorer(model, places)
+    with torch.no_grad():
+        for linear in list_linears(model.config):
+            weight: Any = model.get_submodule(linear.name).weight
+            own = group_size_for(linear.d_in, group_size, linear.name)
+            weight.copy_(quantize_rtn(weight.float(), bits, own).dequantize(weight.dtype))
+    rounded = scorer.score(model)
+    return scorer.nll_float, rounded.nll, rounded.kl
+
+
+def judgement(nll_float: float, nll_rtn: float, kl: float, limit: float) -> dict[str, Any]:
+    """Perplexities, KL, both relative increases and the verdict; a model that rounding destroys is worth quantizing.
+
+    A limit of 0 takes any model.
+    """
+    increase, own = grown(nll_rtn - nll_float), grown(kl)
+    return {
+        "perplexity_float": math.exp(nll_float),
+        "perplexity_rtn": math.exp(nll_rtn) if nll_rtn < 700 else None,
+        "increase": increase if math.isfinite(increase) else None,
+        "kl_rtn": kl if math.isfinite(kl) else None,
+        "increase_own": own if math.isfinite(own) else None,
+        "limit": limit,
+        "accepted": limit == 0 or bool(own >= limit),
+    }
+
+
+def grown(nats: float) -> float:
+    """Relative increase of a perplexity by ``nats`` per token; infinite where that is no number."""
+    return math.expm1(nats) if nats < 700 else math.inf
+
+
+def percent(share: float | None) -> str:
+    """A relative increase for the log."""
+    return "more than can be said" if share is None else f"{100 * share:.1f} %"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring."""
+    parser = cli.parser("Measure what uniform RTN costs a model, and whether that is enough to compare allocators.")
+    parser.add_argument("--model-dir", type=Path, required=True, help="Hugging Face checkpoint folder")
+    parser.add_argument("--text", type=Path, required=True, help="selection text")
+    parser.add_argument("--windows", type=int, default=16, help="windows, spread over it")
+    parser.add_argument("--length", type=int, default=128, help="tokens per window")
+    parser.add_argument("--bits", type=int, default=3, help="width of every linear")
+    parser.add_argument("--group-size", type=int, default=128, help="weights that share one scale")
+    parser.add_argument(
+        "--increase", type=float, default=0.10, help="least relative increase of perplexity, on its own text"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    args = parser.parse_args(argv)
+    cli.set_threads(args.threads)
+    own, rtn, kl = measure(
+        args.model_dir, args.text, bits=args.bits, group_size=args.group_size,
+        windows=args.windows, length=args.length, device=args.device, dtype=args.dtype,
+    )  # fmt: skip
+    asset = args.model_dir / "asset.json"
+    record = {
+        "model": args.model_dir.name,
+        "steps": read_json(asset).get("steps") if asset.is_file() else None,
+        **{key: getattr(args, key) for key in ("bits", "group_size", "windows", "length")},
+        **judgement(own, rtn, kl, args.increase),
+    }
+    write_json(args.out, record)
+    log.info(
+        "%s: uniform %d-bit RTN costs %s perplexity on its own text and %s on selection text (%.2f before), "
+        "%.0f %% of its own are asked for: %s",
+        record["model"], args.bits, percent(record["increase_own"]), percent(record["increase"]),
+        record["perplexity_float"], 100 * args.increase, "accepted" if record["accepted"] else "refused",
+    )  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main))

@@ -1,0 +1,1 @@
+"""Kinds of methods that files in baselines/ register, and their loader."""

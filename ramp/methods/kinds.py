@@ -1,0 +1,203 @@
+"""Methods as one file each: what a file in ``baselines/`` registers as ``METHOD``, and how it is loaded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ramp.core.errors import RampError
+from ramp.problem.problem import Allocation, Problem, Run
+
+if TYPE_CHECKING:
+    from ramp.methods.package_job import PackageJob
+    from ramp.quantizers.affine import QuantizedLinear
+
+
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+"""Names become file names and column values: lower case, digits and underscores."""
+
+
+OWN_FOLD = re.compile(r"(?P<fold>[a-z][a-z0-9_]*)_w(?P<bits>[2-8])")
+"""Name of a fold that was searched for uniform rows of one width: ``awq_w4``."""
+
+
+def own_fold(fold: str, bits: int) -> str:
+    """Name of the fold that a uniform row takes where a study searches one for its very width."""
+    return f"{fold}_w{bits}"
+
+
+class MethodError(RampError):
+    """A method file is missing, broken, or registers something that is no method."""
+
+
+class Params(BaseModel):
+    """Base of every method's parameters: unknown keys are refused, values cannot be changed later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RtnParams(Params):
+    """Round-to-nearest on the affine grid."""
+
+    clip: Literal["none", "mse"] = Field(
+        default="none", description="shrink each group's range to least output error on calibration text, or not"
+    )
+    sym: bool = Field(default=False, description="symmetric grids: zero-point 2^(bits-1) everywhere; stored alike")
+
+
+class GptqParams(Params):
+    """GPTQ (Frantar et al. 2022, arXiv:2210.17323)."""
+
+    act_order: bool = Field(
+        default=True, description="quantize columns by falling Hessian diagonal (its static-groups form)"
+    )
+    damping: float = Field(default=0.01, gt=0, description="added to the Hessian's diagonal, as a fraction of its mean")
+    block_size: int = Field(default=16, gt=0, description="columns taken one by one between updates; speed only")
+    clip: Literal["none", "mse"] = Field(
+        default="none",
+        description="shrink each group's range to least output error on calibration text, channels taken apart "
+        "(squared errors weighted by the Hessian's diagonal), or not",
+    )
+    sym: bool = Field(default=False, description="symmetric grids: zero-point 2^(bits-1) everywhere; stored alike")
+
+
+def never_skip() -> str | None:
+    """The default ``skip``: the method runs everywhere."""
+    return None
+
+
+PROXIES = ("fisher", "error", "error_plain", "kl", "kl_cheapest")
+"""Additive sensitivities that an allocator may ask for: the first by ``ramp.sensitivity.fisher``, those called error by
+``ramp.sensitivity.weight_error``, those called kl by ``ramp.sensitivity.measured_kl``."""
+
+
+CustomQuantizer = Callable[..., "QuantizedLinear"]
+"""(weight [d_out, d_in], hessian [d_in, d_in] or None, bits, group_size, params) -> QuantizedLinear."""
+
+
+@dataclass(frozen=True)
+class Quantizer:
+    """A uniform method: rows at the integer widths of the study's ``uniform_bits``."""
+
+    name: str  # the file's stem
+    title: str  # for tables
+    source: str  # paper or project, with its identifier
+    fold: str  # file stem in R/folds/{model}: none, awq, smoothquant
+    quantizer: str | CustomQuantizer  # "rtn", "gptq", or a function of one linear
+    params: type[BaseModel]
+    requirements: tuple[str, ...] = ()  # name==version beyond the study's own environment; imported inside the function
+    skip: Callable[[], str | None] = never_skip  # a reason not to run here, or None
+    group_size: int | None = None  # a control's own group size; None: the study's
+
+    @property
+    def learned(self) -> bool:
+        """A uniform method learns nothing."""
+        return False
+
+
+@dataclass(frozen=True)
+class Allocator:
+    """A mixed method: rows at the study's ``budgets``, from one search per budget and seed."""
+
+    name: str
+    title: str
+    source: str
+    fold: str
+    quantizer: str | CustomQuantizer
+    learned: bool  # leaves a policy that can be transferred
+    allocate: Callable[[Problem, Any, Run], Allocation]
+    params: type[BaseModel]
+    requirements: tuple[str, ...] = ()  # as a Quantizer's
+    skip: Callable[[], str | None] = never_skip
+    proxy: str = "fisher"  # what problem.use_proxy() gives: one of PROXIES
+
+    def sensitivities(self, bank: str) -> str:
+        """Name of its sensitivities on the bank ``{fold}-{quantizer}``, in R/sensitivity/{model}; Fisher's is bare."""
+        return f"{bank}.json" if self.proxy == "fisher" else f"{bank}-{self.proxy}.json"
+
+
+@dataclass(frozen=True)
+class Package:
+    """A uniform method of somebody else's package, in an environment of its own: rows at ``uniform_bits``.
+
+    Its file imports nothing but ``ramp.methods.kinds`` and ``ramp.methods.package_job`` at the top, and the package
+    inside ``quantize``.
+    """
+
+    name: str
+    title: str
+    source: str
+    quantize: Callable[[PackageJob, Any], None]  # runs in the package's own environment
+    params: type[BaseModel]
+    requirements: tuple[str, ...]  # pip requirements, each pinned to one version
+    bits: tuple[int, ...] = (2, 3, 4, 8)  # widths that the package can give
+    environment: str = ""  # folder below .envs, for packages that share one; empty: the name
+    skip: Callable[[], str | None] = never_skip  # looked at in the main environment, before the work
+
+    @property
+    def learned(self) -> bool:
+        """A uniform method learns nothing."""
+        return False
+
+    @property
+    def fold(self) -> str:
+        """A package starts from the float model; whatever it folds is its own affair."""
+        return "none"
+
+    @property
+    def env_name(self) -> str:
+        """The environment's folder below ``.envs``."""
+        return self.environment or self.name
+
+
+@dataclass(frozen=True)
+class Mix:
+    """A static mix of llama.cpp: one row on the ggml grid, types by llama.cpp's own rules, no width or budget of ours.
+
+    ``ramp.export.static_mix`` quantizes the float model with it; embedding and head follow the study's track.
+    """
+
+    name: str
+    title: str
+    source: str
+    file_type: str  # llama.cpp's name of the mix: Q4_K_M
+    bits: int  # in that name; the row is called {name}-b{bits}
+    importance: bool  # with an importance matrix from the calibration text
+    params: type[BaseModel] = Params
+    requirements: tuple[str, ...] = ()  # as a Quantizer's
+    skip: Callable[[], str | None] = never_skip
+
+    @property
+    def learned(self) -> bool:
+        """A static mix learns nothing."""
+        return False
+
+
+Method = Quantizer | Allocator | Package | Mix
+
+
+def lacking(requirements: Iterable[str]) -> list[str]:
+    """Those of ``name==version`` that this environment has not, or has in another version (``+cpu`` does not count)."""
+    found = []
+    for requirement in requirements:
+        name, _, wanted = requirement.partition("==")
+        try:
+            installed = version(name.partition("[")[0])
+        except PackageNotFoundError:
+            installed = ""
+        if installed.partition("+")[0] != wanted.partition("+")[0]:
+            found.append(requirement)
+    return found
+
+
+def reason_not_to_run(method: Quantizer | Allocator | Mix) -> str:
+    """Why a method that runs in the study's own environment cannot run here: its ``skip``, or what it lacks."""
+    if reason := method.skip():
+        return reason
+    needed = lacking(method.requirements)
+    return f"it needs {', '.join(needed)}: pip install {' '.join(needed)}" if needed else ""

@@ -1,0 +1,212 @@
+"""What a baseline through somebody else's package is given, and how it hands its result back. Light: no torch.
+
+This module is imported in two environments: the study's own, and the package's (``.envs/NAME``), which need not have
+torch, transformers or anything else of ours. It stands on numpy and safetensors alone. Every linear is written as soon
+as it is handed over, so that a package's whole model never stands in memory twice.
+
+A finished job's folder holds ``linears/{name}.safetensors`` (one file per linear), ``others.safetensors`` (where the
+method changed other tensors) and ``outcome.json`` (``ramp.packages.run_job``); ``ramp.packages.record_row`` makes a
+row of them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ramp.core.errors import RampError
+
+JOB, TOKENS, OUTCOME, LINEARS, OTHERS = (
+    "job.json",
+    "tokens.safetensors",
+    "outcome.json",
+    "linears",
+    "others.safetensors",
+)
+"""Names of files in a job's folder: what is asked, the calibration windows, what came out, and the tensors."""
+
+AFFINE, DENSE = "affine", "dense"
+"""How a linear was handed over: on our grid, or as weights on a grid that ours cannot hold."""
+
+
+class PackageError(RampError):
+    """A package handed over something that is no linear of the model, or is not on the grid that it says."""
+
+
+def as_array(value: Any) -> np.ndarray:
+    """A numpy array of a numpy array or a torch tensor (any device; bfloat16 becomes float32, exactly)."""
+    if hasattr(value, "detach"):  # a torch tensor; torch itself is not imported here
+        value = value.detach().cpu()
+        value = (value.float() if "bfloat16" in str(value.dtype) else value).numpy()
+    return np.ascontiguousarray(value)
+
+
+def whole_numbers(value: Any, below: int, what: str) -> np.ndarray:
+    """``value`` as uint8, exactly; ``PackageError`` unless all are whole numbers from 0 to ``below`` - 1."""
+    array = as_array(value)
+    found = array.astype(np.int64)
+    if not np.array_equal(found, array):
+        raise PackageError(f"{what} are not whole numbers: hand weights of another grid over with keep_dense")
+    if found.size and (int(found.min()) < 0 or int(found.max()) >= below):
+        raise PackageError(f"{what} run from {found.min()} to {found.max()}, the grid has 0 to {below - 1}")
+    return found.astype(np.uint8)
+
+
+def exact_half(value: Any, what: str) -> np.ndarray:
+    """``value`` as float16, exactly; ``PackageError`` where a value is not finite or would be rounded."""
+    array = as_array(value)
+    with np.errstate(over="ignore"):
+        half = array.astype(np.float16)
+    if not np.isfinite(half).all():
+        raise PackageError(f"{what} are NaN, infinite or beyond float16")
+    if not np.array_equal(half.astype(np.float64), array.astype(np.float64)):
+        raise PackageError(f"{what} are not exact in float16: round them in the method file and say so with note()")
+    return half
+
+
+@dataclass
+class PackageJob:
+    """One row that a package is asked for: the model, the text, the width; and where its result goes."""
+
+    model_dir: Path  # Hugging Face checkpoint folder, float32 safetensors, never GGUF
+    tokens: np.ndarray  # int64 [count, length], the very calibration windows that our own methods use
+    bits: int
+    group_size: int  # requested by the study (128)
+    group_sizes: dict[str, int]  # linear -> what our own methods use there (64 where 128 does not divide)
+    linears: dict[str, tuple[int, int]]  # name -> (d_out, d_in), forward order
+    work_dir: Path  # the package writes its own files here
+    seed: int = 0
+    threads: int = 1
+    device: str = "cpu"
+    out_dir: Path | None = None  # where linears are written; None: beside work_dir
+    kept: dict[str, str] = field(default_factory=dict)  # linear -> "affine" or "dense"
+    others: dict[str, np.ndarray] = field(default_factory=dict)  # checkpoint name -> tensor
+    native_files: list[str] = field(default_factory=list)  # relative to work_dir
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def folder(self) -> Path:
+        """Where the result is written."""
+        return self.work_dir.parent if self.out_dir is None else self.out_dir
+
+    def keep(self, name: str, codes: Any, scales: Any, zeros: Any, group_size: int) -> None:
+        """A linear on our affine grid: weight = (codes - zeros) * scale, group of column j = j // group_size.
+
+        codes: whole numbers [d_out, d_in] from 0 to 2^bits - 1, in the checkpoint's order of columns; scales: [d_out,
+        n_groups], exact in float16; zeros: integer zero-points [d_out, n_groups], 0 to 2^bits - 1. Raises
+        ``PackageError`` for a linear that the model does not have or that was kept before, and for everything that
+        this grid could not give back exactly.
+        """
+        d_out, d_in = self._shape(name)
+        if group_size < 1 or d_in % group_size:
+            raise PackageError(f"{name}: groups of {group_size} do not divide rows of {d_in}")
+        tensors = {
+            "codes": whole_numbers(codes, 2**self.bits, f"{name}: codes"),
+            "scales": exact_half(scales, f"{name}: scales"),
+            "zeros": whole_numbers(zeros, 2**self.bits, f"{name}: zero-points"),
+        }
+        groups = (d_out, d_in // group_size)
+        for part, shape in (("codes", (d_out, d_in)), ("scales", groups), ("zeros", groups)):
+            if tensors[part].shape != shape:
+                raise PackageError(f"{name}: {part} are {list(tensors[part].shape)}, expected {list(shape)}")
+        self._write(name, tensors, {"kind": AFFINE, "group_size": group_size, "bits": self.bits})
+
+    def keep_dense(self, name: str, weight: Any, packed_bytes: int) -> None:
+        """A linear on a grid that ours cannot hold: its de-quantized weight, and the bytes that it takes packed.
+
+        weight: float16 or float32 [d_out, d_in]; packed_bytes: codes and everything that they need, as the package
+        stores them. Raises ``PackageError`` as ``keep`` does.
+        """
+        shape = self._shape(name)
+        array = as_array(weight)
+        if array.dtype not in (np.float16, np.float32):
+            raise PackageError(f"{name}: the weight is {array.dtype}, give float16 or float32")
+        if array.shape != shape:
+            raise PackageError(f"{name}: the weight is {list(array.shape)}, expected {list(shape)}")
+        if not np.isfinite(array).all():
+            raise PackageError(f"{name}: the weight holds NaN or infinite values")
+        if packed_bytes < 1 or packed_bytes > array.nbytes:
+            raise PackageError(f"{name}: {packed_bytes} packed bytes for a weight of {array.nbytes}: count them again")
+        self._write(name, {"weight": array}, {"kind": DENSE, "packed_bytes": int(packed_bytes)})
+
+    def keep_other(self, name: str, tensor: Any) -> None:
+        """Any other checkpoint tensor that the method changed (a norm, a bias), by its checkpoint name."""
+        if name.removesuffix(".weight") in self.linears:
+            raise PackageError(f"{name} is a linear's weight: hand it over with keep or keep_dense")
+        array = as_array(tensor).astype(np.float32)
+        if not np.isfinite(array).all():
+            raise PackageError(f"{name} holds NaN or infinite values")
+        self.others[name] = array
+
+    def native(self, *paths: str | Path) -> None:
+        """The package's own files below ``work_dir``, whose sizes become the row's ``bytes_native``."""
+        for path in map(Path, paths):
+            whole = path if path.is_absolute() else self.work_dir / path
+            if not whole.is_file() or not whole.resolve().is_relative_to(self.work_dir.resolve()):
+                raise PackageError(f"no file {path} below {self.work_dir}: write the package's files to job.work_dir")
+            relative = str(whole.resolve().relative_to(self.work_dir.resolve()))
+            if relative not in self.native_files:
+                self.native_files.append(relative)
+
+    def note(self, text: str) -> None:
+        """What a reader of the row must know, for instance "0.7.1 + CPU shim"; it stands under the table."""
+        if text and text not in self.notes:
+            self.notes.append(text)
+
+    def finish(self) -> None:
+        """Write the tensors that are no linears; ``PackageError`` where a linear was never handed over."""
+        missing = [name for name in self.linears if name not in self.kept]
+        if missing:
+            raise PackageError(f"{len(missing)} linears were never handed over, {missing[0]} among them")
+        if self.others:
+            from safetensors.numpy import save_file
+
+            save_file(dict(sorted(self.others.items())), str(self.folder / OTHERS))
+
+    def _shape(self, name: str) -> tuple[int, int]:
+        if name not in self.linears:
+            raise PackageError(f"the model has no linear '{name}' (the first is '{next(iter(self.linears), '')}')")
+        if name in self.kept:
+            raise PackageError(f"{name} was handed over twice")
+        return self.linears[name]
+
+    def _write(self, name: str, tensors: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
+        from safetensors.numpy import save_file
+
+        path = self.folder / LINEARS / f"{name}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(dict(tensors), str(path), metadata={"ramp": json.dumps(about, sort_keys=True)})
+        self.kept[name] = str(about["kind"])
+
+
+def read_linear(folder: Path, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Tensors of one linear and what is said of them (``kind``, ``group_size`` and ``bits``, or ``packed_bytes``)."""
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / LINEARS / f"{name}.safetensors"
+    try:
+        with safe_open(str(path), framework="np") as handle:
+            about = json.loads((handle.metadata() or {})["ramp"])
+            names = handle.keys()
+            return {part: handle.get_tensor(part) for part in names}, about
+    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise PackageError(f"{path} is missing or damaged ({error}): run the package again") from None
+
+
+def one_sentence(text: str, limit: int = 300) -> str:
+    """The last line that says something, without control characters, machine paths and excess length."""
+    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+    said = lines[-1] if lines else "it said nothing"
+    said = re.sub(r"(?<![\w.])/(?:[\w.+-]+/)+", ".../", said)  # a folder of this machine is no result
+    said = "".join(sign for sign in said if sign.isprintable()).strip().rstrip(".;")
+    return (said if len(said) <= limit else said[: limit - 1] + "…").replace(";", ",")
+
+
+NATIVE = "native"
+"""Folder of the package's own files, below the job's."""

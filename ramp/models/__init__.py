@@ -1,0 +1,1 @@
+"""Model families as data, checkpoint folders, tokens of a text."""

@@ -1,0 +1,31 @@
+"""The device and the dtype that a stage runs with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+from ramp.models.architecture import ModelError
+
+
+def pick_device(device: str) -> torch.device:
+    """``auto`` becomes ``cuda`` where there is one, else ``cpu``; an absent GPU asked for is an error."""
+    import torch
+
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ModelError(f"device '{device}' was asked for and this machine has no usable GPU: pass --device cpu")
+    return torch.device(device)
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """``auto``: bfloat16 on a GPU and on processors with native bfloat16, else float32."""
+    import torch
+
+    if name != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}[name]
+    if device.type == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return torch.bfloat16
+    return torch.float32

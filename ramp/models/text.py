@@ -1,0 +1,114 @@
+"""Text files of documents, and the windows of token ids that are cut from them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ramp.core.errors import RampError
+from ramp.core.files import require_file, write_text
+
+if TYPE_CHECKING:
+    import torch
+
+
+JOIN = "\n\n"
+"""What stands between two documents when they are tokenized."""
+
+
+class TextError(RampError):
+    """A text is missing, too short, in another format, or shared between roles."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """One document; its identity is the hash of its text."""
+
+    doc: str  # "wiki-8721554"
+    text: str
+
+    @property
+    def sha256(self) -> str:
+        """Hexadecimal sha256 of the UTF-8 text."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+# --- files -------------------------------------------------------------------------------------------------------
+
+
+def write_documents(path: Path, documents: Iterable[Document]) -> None:
+    """Write one role, one JSON object per line."""
+    rows = ({"doc": d.doc, "sha256": d.sha256, "text": d.text} for d in documents)
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def read_documents(path: str | Path) -> list[Document]:
+    """The documents of one role, each checked against its own sha256."""
+    path = require_file(path, "text")
+    *lines, rest = path.read_text(encoding="utf-8").split("\n")  # not splitlines: texts hold other separators
+    if rest:
+        raise TextError(f"{path} ends in the middle of a line: write the texts again with ramp.assets.texts")
+    documents = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+            document = Document(row["doc"], row["text"])
+        except (json.JSONDecodeError, KeyError, TypeError):
+            raise TextError(
+                f"{path} line {number} is not a document: write the texts again with ramp.assets.texts"
+            ) from None
+        if row.get("sha256") != document.sha256:
+            raise TextError(
+                f"{path} line {number} was changed after it was written: write the texts again with ramp.assets.texts"
+            )
+        documents.append(document)
+    return documents
+
+
+# --- tokens ------------------------------------------------------------------------------------------------------
+
+
+def token_windows(
+    tokenizer: Any,
+    path: str | Path,
+    *,
+    length: int,
+    count: int | None,
+    spread: bool = True,
+    bos: int | None = None,
+) -> torch.LongTensor:
+    """Windows of token ids, int64 [count, length], that do not overlap.
+
+    The documents are joined by two newlines and tokenized once, without special tokens. ``spread`` takes
+    windows at even distances over the whole text, from its first to its last token; otherwise they are its
+    beginning, side by side. ``count`` None takes all that fit. ``bos`` (a token id) is put in front of each
+    window, which then holds ``length - 1`` tokens of text. Raises ``TextError`` with how many were available.
+    """
+    import numpy as np
+    import torch
+
+    own = length if bos is None else length - 1
+    if own < 1 or (count is not None and count < 1):
+        raise TextError(f"windows of {length} tokens, {count} of them, hold nothing: ask for at least one of each")
+    documents = read_documents(path)
+    text = JOIN.join(document.text for document in documents)
+    tokens = np.asarray(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], dtype=np.int64)
+    available = len(tokens) // own
+    wanted = available if count is None else count
+    if wanted > available or wanted == 0:
+        raise TextError(
+            f"{path} has {len(tokens)} tokens, enough for {available} windows of {length} where {count or 'some'} are "
+            "wanted: ask for fewer or shorter windows"
+        )
+    if spread and wanted > 1:
+        starts = [i * (len(tokens) - own) // (wanted - 1) for i in range(wanted)]  # at least `own` apart
+    else:
+        starts = [i * own for i in range(wanted)]
+    windows = np.stack([tokens[start : start + own] for start in starts])  # (count, own)
+    if bos is not None:
+        windows = np.concatenate([np.full((wanted, 1), bos, dtype=np.int64), windows], axis=1)
+    return torch.from_numpy(windows)  # type: ignore[return-value]  # int64, which torch does not type

@@ -1,0 +1,120 @@
+"""A package's own environment: a venv with its pinned requirements, and a record of what came into it.
+
+    python -m ramp.packages.environment --requirements gptqmodel==7.6.0 torch==2.13.0 --out
+    .envs/gptqmodel/environment.json \\
+        --constraints workflow/envs/gptqmodel.constraints.txt
+
+The venv lies in the record's folder. ``environment.json`` holds ``{ok, reason, python, requirements, freeze, check}``:
+the interpreter, ``pip freeze`` and what ``pip check`` said. Constraints pin what the requirements need in turn; a venv
+that holds just that already is kept. An installation that fails is recorded, not raised (exit status 0): its rows then
+say why they are missing. Delete the folder to try again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ramp.core import cli
+from ramp.core.files import require_file, write_json
+from ramp.methods.package_job import one_sentence
+
+log = logging.getLogger("ramp.packages.environment")
+
+RUNNER = ("numpy", "pydantic>=2", "safetensors")
+"""What ``ramp.packages.run_job`` needs beside the package."""
+
+FIRST = "torch"
+"""Installed by itself, before the others: packages that are built from source look for it."""
+
+
+class InstallError(RuntimeError):
+    """pip or venv failed; the message is its last line."""
+
+
+def command(line: Sequence[str]) -> str:
+    """Run a command, its output to the log; return what it printed."""
+    log.info("%s", " ".join(line))
+    done = subprocess.run(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    sys.stderr.write(done.stdout)
+    if done.returncode:
+        faults = [text for text in done.stdout.splitlines() if "error" in text.lower()] or done.stdout.splitlines()
+        raise InstallError(one_sentence(faults[-1] if faults else f"exit status {done.returncode}"))
+    return done.stdout
+
+
+def pins(lines: Iterable[str]) -> dict[str, str]:
+    """Name -> version of lines ``name==version``, as pip compares them: no case, no extras, no local tag (``+cpu``)."""
+    pinned = [line.partition("#")[0].strip().partition("==") for line in lines if "==" in line.partition("#")[0]]
+    return {
+        re.sub(r"[-_.]+", "-", name.partition("[")[0]).lower(): wanted.partition("+")[0] for name, _, wanted in pinned
+    }
+
+
+def fits(freeze: Sequence[str], requirements: Sequence[str], constraints: Sequence[str]) -> bool:
+    """Whether an installation has every requirement, and nothing at another version than the constraints say."""
+    found, asked, wanted = pins(freeze), pins(requirements), pins(constraints)
+    runner = {re.split("[<>=]", name)[0] for name in RUNNER}
+    others = all(found[name] == wanted[name] for name in found.keys() & wanted.keys())
+    return others and runner <= found.keys() and asked.items() <= found.items()
+
+
+def install(folder: Path, requirements: Sequence[str], constraints: Path | None = None) -> dict[str, Any]:
+    """Make the venv at ``folder`` and install; returns what ``environment.json`` holds."""
+    python = folder / "bin" / "python"
+    record: dict[str, Any] = {"ok": False, "reason": "", "python": str(python.absolute()), "check": ""}
+    record |= {"requirements": list(requirements), "freeze": []}
+    fixed = require_file(constraints, "constraints").read_text(encoding="utf-8").splitlines() if constraints else []
+    pip = [str(python), "-m", "pip"]
+    try:
+        record["freeze"] = frozen(python)
+        if not fits(record["freeze"], requirements, fixed):
+            shutil.rmtree(folder, ignore_errors=True)
+            command([sys.executable, "-m", "venv", str(folder)])
+            first = [each for each in requirements if each.startswith(f"{FIRST}==")]
+            options = ["--constraint", str(constraints)] if constraints else []
+            for batch in filter(None, (first, [*requirements, *RUNNER])):
+                command([*pip, "install", "--no-input", *options, *batch])
+            record["freeze"] = command([*pip, "freeze"]).splitlines()
+        record["ok"] = True
+    except InstallError as error:
+        return record | {"reason": f"its environment cannot be installed here: {error}"}
+    try:
+        record["check"] = command([*pip, "check"]).strip()
+    except InstallError as error:
+        record["check"] = str(error)  # packages that contradict each other may still run: the record says it
+    return record
+
+
+def frozen(python: Path) -> list[str]:
+    """What a venv holds; nothing where there is none, or one that does not answer."""
+    if not python.is_file():
+        return []
+    try:
+        return command([str(python), "-m", "pip", "freeze"]).splitlines()
+    except InstallError:
+        return []
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring."""
+    parser = argparse.ArgumentParser(description="Make a package's own environment.")
+    parser.add_argument("--requirements", nargs="+", required=True, metavar="NAME==VERSION", help="pinned")
+    parser.add_argument("--constraints", type=Path, default=None, help="versions of what they need in turn")
+    parser.add_argument("--out", type=Path, required=True, help="environment.json; the venv is its folder")
+    args = parser.parse_args(argv)
+    record = install(args.out.parent, args.requirements, args.constraints)
+    write_json(args.out, record)
+    log.info("%s", "ready" if record["ok"] else record["reason"])
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main))

@@ -1,0 +1,143 @@
+"""Ask a package for one row: write its job, run it in its own environment, see to it that an outcome is there.
+
+    python -m ramp.packages.prepare_job --model-dir R/models/M --text R/texts/calibration.jsonl --tokens 8192
+    --length 512 \\
+        --method-file baselines/NAME.py --environment .envs/NAME/environment.json --bits 4 --out R/packages/M/NAME-b4-s0
+
+writes ``job.json``, ``tokens.safetensors`` (the calibration windows of our own methods) and, by
+``ramp.packages.run_job`` in the package's interpreter, ``linears/``, ``others.safetensors``, ``native/`` and
+``outcome.json``. A reason not to run here, an environment that could not be made and a package that died are
+outcomes, too: the exit status is 0.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ramp.calibration.windows import add_text_arguments, calibration_windows
+from ramp.core import cli
+from ramp.core.files import read_json, write_json
+from ramp.methods.kinds import Package
+from ramp.methods.loader import load_method, parse_params
+from ramp.methods.package_job import JOB, OUTCOME, TOKENS, PackageError
+from ramp.models.architecture import list_linears
+from ramp.models.device import pick_device
+from ramp.models.folder import read_config
+from ramp.quantizers.sizes import group_size_for
+
+log = logging.getLogger("ramp.packages.prepare_job")
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def write_job(out: Path, model_dir: Path, tokens: Any, **asked: Any) -> None:
+    """``job.json`` and ``tokens.safetensors``; ``asked``: bits, group_size, seed, threads, device, params."""
+    from safetensors.numpy import save_file
+
+    linears = list_linears(read_config(model_dir))
+    out.mkdir(parents=True, exist_ok=True)
+    save_file({"tokens": tokens.numpy()}, str(out / TOKENS))
+    job = {
+        **asked,
+        "model_dir": str(model_dir.resolve()),
+        "linears": [[x.name, x.d_out, x.d_in] for x in linears],
+        "group_sizes": {x.name: group_size_for(x.d_in, asked["group_size"]) for x in linears},
+    }
+    write_json(out / JOB, job)
+
+
+def not_run(reason: str) -> dict[str, Any]:
+    """The outcome of a package that gave none itself."""
+    empty: dict[str, Any] = {
+        "note": "",
+        "native_files": [],
+        "linears": {},
+        "wall_s": None,
+        "peak_rss_bytes": None,
+        "versions": {},
+    }
+    return {"ok": False, "reason": reason, **empty}
+
+
+def obstacle(method: Package, environment: Path | None, bits: int) -> str:
+    """Why the package cannot run here, or nothing."""
+    if reason := method.skip():
+        return reason
+    if bits not in method.bits:
+        return f"it has no width of {bits} bits"
+    if environment is None or not environment.is_file():
+        return "its environment was not made"
+    record = read_json(environment)
+    return "" if record["ok"] else str(record["reason"])
+
+
+def ended(status: int) -> str:
+    """How a process that left no outcome ended."""
+    if status >= 0:
+        return f"its process ended with status {status}"
+    name = signal.Signals(-status).name
+    return f"its process was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+
+
+def run(python: str, method_file: Path, out: Path, threads: int) -> dict[str, Any]:
+    """Run ``ramp.packages.run_job`` by the package's interpreter; its outcome, or how it ended."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    environment |= {"PYTHONPATH": str(PROJECT), "PYTHONHASHSEED": "0", "HF_HUB_OFFLINE": "1"}
+    if threads:
+        environment["OMP_NUM_THREADS"] = str(threads)
+    line = [python, "-m", "ramp.packages.run_job", "--method-file", str(method_file.resolve())]
+    line += ["--job", str(out.resolve()), "--out", str(out.resolve())]
+    done = subprocess.run(line, env=environment, cwd=out, check=False)  # packages leave logs where they are started
+    outcome = out / OUTCOME
+    return read_json(outcome) if outcome.is_file() else not_run(ended(done.returncode))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring."""
+    parser = cli.parser("Ask a package for one row, in its own environment.")
+    add_text_arguments(parser)
+    parser.add_argument("--method-file", type=Path, required=True, help="file that registers the Package")
+    parser.add_argument("--params", default="{}", help="JSON object: the method's parameters")
+    parser.add_argument("--environment", type=Path, default=None, help="environment.json of ramp.packages.environment")
+    parser.add_argument("--bits", type=int, required=True, help="width of the row")
+    parser.add_argument("--group-size", type=int, default=128, help="weights that share one scale")
+    parser.add_argument("--seed", type=int, default=0, help="seed that the package is given")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write; an old one is replaced")
+    args = parser.parse_args(argv)
+    cli.set_threads(args.threads)
+    method = load_method(args.method_file)
+    if not isinstance(method, Package):
+        raise PackageError(
+            f"{args.method_file} registers a {type(method).__name__}, no Package: use ramp.rows.sequential"
+        )
+    try:
+        params: Mapping[str, Any] = parse_params(method, json.loads(args.params)).model_dump(mode="json")
+    except json.JSONDecodeError as error:
+        raise PackageError(f"--params is not a JSON object ({error})") from None
+    shutil.rmtree(args.out, ignore_errors=True)
+    reason = obstacle(method, args.environment, args.bits)
+    if not reason:
+        windows = calibration_windows(args.model_dir, args.text, tokens=args.tokens, length=args.length)
+        device = str(pick_device(args.device))
+        asked = {"bits": args.bits, "group_size": args.group_size, "seed": args.seed, "device": device}
+        write_job(args.out, Path(args.model_dir), windows, **asked, threads=args.threads, params=params)
+        found = run(read_json(args.environment)["python"], args.method_file, args.out, args.threads)
+    else:
+        found = not_run(reason)
+    about = {"method": method.name, "bits": args.bits, "group_size": args.group_size, "seed": args.seed}
+    about |= {"params": dict(params), "package": method.requirements[0].partition("==")[0]}
+    write_json(args.out / OUTCOME, {**found, **about, "model": Path(args.model_dir).name})
+    log.info("%s: %s", method.name, "done" if found["ok"] else f"did not run: {found['reason']}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main))

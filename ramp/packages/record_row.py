@@ -1,0 +1,165 @@
+"""Make an ordinary row of what a package left: its codes, scales and zero-points, bit for bit, in our own packing.
+
+    python -m ramp.packages.record_row --model-dir R/models/M --job R/packages/M/NAME-b4-s0 --out
+    R/quantized/M/NAME-b4-s0
+
+Linears on our grid are packed as they are; linears on another grid are kept de-quantized and counted at the bytes that
+the package says (``ramp.rows.ledger``). Embedding and head are stored by the study's track, everything else as the
+package left it, else as in the float checkpoint. ``bytes_native`` is the size of the package's own files. A package
+that did not run gives a ``meta.json`` with the reason as ``failed`` and ``note``, without sizes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ramp.core import cli
+from ramp.core.errors import RampError
+from ramp.core.files import read_json, remove, write_json
+from ramp.methods.package_job import AFFINE, DENSE, NATIVE, OTHERS, OUTCOME, PackageError, read_linear
+from ramp.models.architecture import LinearSpec, architecture, list_linears
+from ramp.models.folder import CheckpointReader, read_config
+from ramp.quantizers.sizes import group_size_for
+from ramp.rows.checkpoint import CheckpointError, empty_model, save_packed
+from ramp.rows.ledger import DenseLinear, counted_bytes
+
+if TYPE_CHECKING:
+    import torch
+
+    from ramp.rows.ledger import Stored
+
+log = logging.getLogger("ramp.packages.record_row")
+
+GRID = "package"
+"""``grid`` of rows with linears that the affine grid cannot hold."""
+
+
+class KeptLinears(Mapping[str, "Stored"]):
+    """What a package handed over, read linear by linear."""
+
+    def __init__(self, folder: Path, linears: Sequence[LinearSpec]) -> None:
+        self._folder = folder
+        self._linears = {x.name: x for x in linears}
+        self.about = {name: read_linear(folder, name)[1] for name in self._linears}
+
+    def __getitem__(self, name: str) -> Stored:
+        import torch
+
+        from ramp.quantizers.affine import QuantizedLinear
+
+        arrays, about = read_linear(self._folder, name)
+        parts = {part: torch.from_numpy(array) for part, array in arrays.items()}
+        if about["kind"] == DENSE:
+            return DenseLinear(parts["weight"], about["packed_bytes"])
+        return QuantizedLinear(**parts, bits=about["bits"], group_size=about["group_size"])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._linears)
+
+    def __len__(self) -> int:
+        return len(self._linears)
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether every linear is on our grid."""
+        return all(about["kind"] == AFFINE for about in self.about.values())
+
+    def group_size(self, requested: int) -> int:
+        """The row's group size: the study's, where every linear has what our own methods give it, else the largest."""
+        used = {name: about["group_size"] for name, about in self.about.items() if about["kind"] == AFFINE}
+        ours = all(size == group_size_for(self._linears[name].d_in, requested) for name, size in used.items())
+        return requested if ours else max(used.values())
+
+    def described(self) -> dict[str, dict[str, Any]]:
+        """Per linear its width (None on another grid), grid and packed bytes, for ``meta.json``."""
+        found = {}
+        for name, spec in self._linears.items():
+            about = {**self.about[name], "d_out": spec.d_out, "d_in": spec.d_in}
+            kind = "affine" if about["kind"] == AFFINE else GRID
+            found[name] = {"bits": about.get("bits"), "type": kind, "bytes": counted_bytes(about)}
+        return found
+
+
+def other_tensors(model_dir: Path, folder: Path, linears: Sequence[LinearSpec]) -> dict[str, torch.Tensor]:
+    """Every parameter that is no linear's weight: as the package changed it, else from the float checkpoint."""
+    import torch
+    from safetensors.torch import load_file
+
+    config, reader = read_config(model_dir), CheckpointReader(model_dir)
+    weights = {f"{linear.name}.weight" for linear in linears}
+    names = [name for name, _ in empty_model(config, torch.float32).named_parameters() if name not in weights]
+    changed = load_file(folder / OTHERS) if (folder / OTHERS).is_file() else {}
+    head = f"{architecture(config).head}.weight"
+    if unknown := sorted(set(changed) - set(names) - {head}):
+        raise PackageError(f"the package changed {unknown[0]}, which is no parameter of the model")
+    return {name: changed[name] if name in changed else reader.get(name) for name in {*names, *changed}}
+
+
+def native_bytes(folder: Path, files: Sequence[str]) -> int | None:
+    """Size of the package's own files, by ``stat``; None where it wrote none."""
+    return sum((folder / NATIVE / name).stat().st_size for name in files) if files else None
+
+
+def notes(outcome: Mapping[str, Any]) -> str:
+    """What stands under the table: the package with its version, and what the method said."""
+    package = outcome["package"]
+    version = outcome["versions"].get(package)
+    return "; ".join(filter(None, [f"{package} {version}" if version else "", outcome["note"]]))
+
+
+def package_row(model_dir: Path, job: Path, out: Path, *, track: str, study: str) -> dict[str, Any]:
+    """One row from a finished job; returns what ``meta.json`` holds."""
+    outcome = read_json(job / OUTCOME)
+    bits = int(outcome["bits"])
+    meta: dict[str, Any] = {
+        "study": study, "model": model_dir.name, "method": outcome["method"], "grid": "affine", "stage": "final",
+        "budget_bits": float(bits), "group_size": outcome["group_size"], "fold": "none", "seed": outcome["seed"],
+        "external": True, "simulated": True, "params": outcome["params"], "package_versions": outcome["versions"],
+        "wall_s": outcome["wall_s"], "peak_rss_bytes": outcome["peak_rss_bytes"], "peak_gpu_bytes": None,
+    }  # fmt: skip
+    if not outcome["ok"]:
+        return _failed(out, meta, outcome["reason"], track)
+    linears = list_linears(read_config(model_dir))
+    try:
+        kept = KeptLinears(job, linears)
+        others = other_tensors(model_dir, job, linears)
+        meta |= {
+            "grid": "affine" if kept.is_affine else GRID,
+            "group_size": kept.group_size(outcome["group_size"]) if kept.is_affine else outcome["group_size"],
+            "bytes_native": native_bytes(job, outcome["native_files"]),
+            "linears": kept.described(),
+            "note": notes(outcome),
+        }
+        return save_packed(out, model_dir=model_dir, quantized=kept, others=others, track=track, meta=meta)
+    except (PackageError, CheckpointError) as error:  # what the package left is no model: its row says so
+        return _failed(out, meta, str(error), track)
+
+
+def _failed(out: Path, meta: Mapping[str, Any], reason: str, track: str) -> dict[str, Any]:
+    remove(out)
+    written = {**meta, "track": track, "simulated": False, "failed": reason, "note": reason}
+    write_json(out / "meta.json", written)
+    return written
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring."""
+    parser = cli.parser("Make a row of what a package left.")
+    parser.add_argument("--model-dir", type=Path, required=True, help="Hugging Face checkpoint folder")
+    parser.add_argument("--job", type=Path, required=True, help="folder of ramp.packages.prepare_job")
+    parser.add_argument("--track", choices=("q8_0", "fp16"), default="q8_0", help="how embedding and head are stored")
+    parser.add_argument("--study", default="", help="name of the study")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    args = parser.parse_args(argv)
+    if not (args.job / OUTCOME).is_file():
+        raise RampError(f"no {OUTCOME} in {args.job}: run ramp.packages.prepare_job first")
+    meta = package_row(args.model_dir, args.job, args.out, track=args.track, study=args.study)
+    log.info("%s: %s", meta["method"], meta.get("failed") or f"{meta['bytes_file']} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main))

@@ -1,0 +1,1 @@
+"""The allocation problem: linears, widths, bytes, budget, features and evaluators."""

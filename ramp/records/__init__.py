@@ -1,0 +1,1 @@
+"""The records: tables, their schema, and how they are collected."""

@@ -1,0 +1,228 @@
+"""Collect the measurements of a run into the records: the tables that everything a reader sees is made from.
+
+    python -m ramp.records.collect --metrics R/metrics/*/*.json --rows R/quantized/*/*/meta.json ... --out R/records
+
+Reads exactly the files named on the command line, so that a stale file of an earlier configuration cannot
+leak in, and measures nothing. Always writes records, windows, items, allocations, episodes, activations,
+transfer and halo (header only where there was nothing to collect); league, optimum, benchmarks, parity and
+accidents come from their own stages. Rows are joined by the record key; a file without its row is an error.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ramp.core import cli
+from ramp.core.files import read_json, require_file
+from ramp.records.schema import KEY_NAMES
+from ramp.records.table import RecordsError, write_table
+
+log = logging.getLogger("ramp.records.collect")
+
+Row = dict[str, Any]
+
+NOT_RUN = "not run"
+"""``produced`` of a row whose package could not run; ``note`` says why."""
+
+PACKAGE = "package:"
+"""Before the names in ``versions`` that another's package ran with, in its own environment."""
+
+NOT_SEARCH = ("notes", "ppl_search", "budget_bytes")  # of a metrics file's search: said elsewhere in the records
+
+
+def key_of(record: Mapping[str, Any], where: str | Path) -> Row:
+    """The record key of a metrics, tasks or meta file; ``RecordsError`` names what is missing."""
+    found = record.get("key", record)
+    missing = [name for name in KEY_NAMES if name not in found]
+    if missing:
+        raise RecordsError(f"{where} lacks {', '.join(missing)} of the record key: run its stage again")
+    return {name: found[name] for name in KEY_NAMES}
+
+
+def identity(key: Mapping[str, Any]) -> tuple[Any, ...]:
+    """A key as something that dictionaries take."""
+    return tuple(key[name] for name in KEY_NAMES)
+
+
+def record_row(
+    metrics: Mapping[str, Any],
+    scores: Mapping[str, Any] | None,
+    about: Mapping[str, Any],
+    ran_with: Mapping[str, str] | None = None,
+) -> Row:
+    """One line of records.csv, from a metrics file and, where the tasks were scored, their file.
+
+    ``ran_with``: what another's package quantized the row with (``package_versions`` of its meta.json); the other
+    versions are of what scored it.
+    """
+    row = {**key_of(metrics, "a metrics file"), **about, **metrics["sizes"]}
+    made, search = metrics.get("made", {}), metrics.get("search")
+    row["commit"] = metrics.get("commit", "")
+    row["track"] = made.get("track", "")
+    row["quantize_wall_s"] = made.get("wall_s")
+    row["peak_rss_bytes"], row["peak_gpu_bytes"] = made.get("peak_rss_bytes"), made.get("peak_gpu_bytes") or None
+    if search is None:
+        special = row["stage"] in ("float", "released")
+        uniform = "package" if made.get("external") else "uniform"
+        row |= {"kind": row["stage"] if special else uniform, "search_evals": 0, "search_tokens": 0}
+    else:
+        row |= {name: value for name, value in search.items() if name not in NOT_SEARCH}
+    for text, found in metrics["texts"].items():
+        for name in ("ppl", "ppl_low", "ppl_high", "kl", "kl_low", "kl_high", "length"):
+            row[f"{name}_{text}"] = found[name]
+        row[f"n_windows_{text}"] = len(found["windows"])
+    for task, found in (scores or {}).get("tasks", {}).items():
+        for name in ("acc", "acc_norm", "acc_se"):
+            row[f"{name}_{task}"] = found[name]
+        row[f"n_items_{task}"] = len(found["items"])
+    row["produced"] = "simulated" if metrics["simulated"] else "exported"
+    if made.get("failed"):
+        row["produced"] = NOT_RUN
+    row["note"] = metrics["note"]
+    versions = metrics["versions"] | ({"lm_eval": scores["lm_eval_version"]} if scores else {})
+    versions |= {f"{PACKAGE}{name}": version for name, version in (ran_with or {}).items()}
+    row["versions"] = " ".join(f"{name}={version}" for name, version in sorted(versions.items()))
+    row["hardware"] = metrics.get("hardware", "")
+    return row
+
+
+def window_rows(metrics: Mapping[str, Any]) -> list[Row]:
+    """The lines of windows.csv that a metrics file holds."""
+    key = key_of(metrics, "a metrics file")
+    return [{**key, "text": text, **window} for text, found in metrics["texts"].items() for window in found["windows"]]
+
+
+def item_rows(scores: Mapping[str, Any]) -> list[Row]:
+    """The lines of items.csv that a tasks file holds."""
+    key = key_of(scores, "a tasks file")
+    return [{**key, "task": task, **item} for task, found in scores["tasks"].items() for item in found["items"]]
+
+
+def by_short_name(keys: Iterable[Row]) -> dict[tuple[Any, ...], Row]:
+    """Keys of final affine rows by (model, method, budget, seed): what folders and allocation files are named by."""
+    final = [key for key in keys if key["grid"] == "affine" and not key["stage"].startswith("final_")]
+    return {(k["model"], k["method"], float(k["budget_bits"]), k["seed"]): k for k in final}
+
+
+def episode_rows(path: Path, keys: Mapping[tuple[Any, ...], Row]) -> list[Row]:
+    """The lines of episodes.csv of one ``.../{model}/{method}/{budget}/{seed}/episodes.jsonl``."""
+    try:
+        model, method, budget, seed = path.resolve().parts[-5:-1]
+        key = keys[model, method, float(budget), int(seed)]
+    except (KeyError, ValueError):
+        raise RecordsError(f"{path} belongs to none of the collected rows: give its row's --metrics too") from None
+    found = []
+    for number, line in enumerate(require_file(path, "episodes").read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            row = json.loads(line)
+            row.pop("choice", None)  # stays in the log beside the search: a sign per linear would swell the table
+            found.append({**key, **row})
+        except json.JSONDecodeError as error:
+            raise RecordsError(f"{path}, line {number} is not JSON ({error}): run the search again") from None
+    return found
+
+
+def collect(
+    *,
+    metrics: Sequence[Path],
+    out: Path,
+    scores: Sequence[Path] = (),
+    rows: Sequence[Path] = (),
+    allocations: Sequence[Path] = (),
+    episodes: Sequence[Path] = (),
+    activations: Sequence[tuple[Path, Path | None]] = (),
+    halo: Sequence[Path] = (),
+    models: Sequence[Path] = (),
+    source: str = "",
+    config_hash: str = "",
+) -> dict[str, int]:
+    """Read the named files, write all tables of this stage to ``out``; return the number of rows of each."""
+    from ramp.records.collect_layers import activation_rows, allocation_rows, linears_by_model, reported_rows
+    from ramp.records.collect_transfer import transfer_rows
+
+    measured = {path: read_json(path) for path in metrics}
+    keys = {identity(key_of(found, path)): key_of(found, path) for path, found in measured.items()}
+    scored: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    for path in scores:
+        found = read_json(path)
+        if identity(key_of(found, path)) not in keys:
+            raise RecordsError(f"{path} belongs to none of the collected rows: give its row's --metrics too")
+        scored[identity(key_of(found, path))] = found
+    metas = {path: read_json(path) for path in rows}
+    for path, meta in metas.items():
+        if identity(key_of(meta, path)) not in keys:
+            raise RecordsError(f"{path} belongs to none of the collected rows: give its row's --metrics too")
+    ran_with = {identity(key_of(meta, path)): meta.get("package_versions") for path, meta in metas.items()}
+    allocated = {path: read_json(path) for path in allocations}
+    short = by_short_name(keys.values())
+    linears = linears_by_model(models)
+    about = {"config_hash": config_hash}
+    checks = [check for path in halo for check in read_json(path)]
+    tables: dict[str, list[Row]] = {
+        "records": [
+            record_row(m, scored.get(identity(m["key"])), about, ran_with.get(identity(m["key"])))
+            for m in measured.values()
+        ],
+        "windows": [row for found in measured.values() for row in window_rows(found)],
+        "items": [row for found in scored.values() for row in item_rows(found)],
+        "allocations": [
+            *(row for path, meta in metas.items() for row in reported_rows(meta, linears, path)),
+            *(row for path, found in allocated.items() for row in allocation_rows(found, short, linears, path)),
+        ],
+        "episodes": [row for path in episodes for row in episode_rows(path, short)],
+        "activations": activation_rows(activations, linears),
+        "transfer": transfer_rows(list(measured.values()), source),
+        "halo": [{name: check[name] for name in ("file", "check", "value", "limit", "ok")} for check in checks],
+    }
+    for name, lines in tables.items():
+        write_table(out / f"{name}.csv", lines)
+    return {name: len(lines) for name, lines in tables.items()}
+
+
+def _pair(value: str) -> tuple[Path, Path | None]:
+    calibration, _, fold = value.partition("=")
+    return Path(calibration), Path(fold) if fold else None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring."""
+    parser = cli.parser("Collect named measurement files into the records (CSV tables with a schema).")
+
+    def files(option: str, what: str, type_: Any = Path, metavar: str = "FILE") -> None:
+        parser.add_argument(option, nargs="*", default=[], type=type_, metavar=metavar, help=what)
+
+    files("--metrics", "metrics of all rows (R/metrics/M/ROW.json)")
+    files("--tasks-scored", "scored tasks (R/tasks_scored/M/ROW.json)")
+    files("--rows", "meta.json of the rows: the widths that were written")
+    files("--allocations", "allocation files: policy's and warm start's widths beside the reported ones")
+    files("--episodes", "R/search/M/METHOD/BUDGET/SEED/episodes.jsonl")
+    files("--activations", "statistics of a model, and a fold of it", _pair, "CALIBRATION[=FOLD]")
+    files("--halo", "checks of exported files (R/halo/M/ROW.check.json)")
+    files("--models", "folders of the models named in --rows, --allocations and --activations", Path, "DIR")
+    parser.add_argument("--source", default="", help="model that trained the transferred policies")
+    parser.add_argument("--config-hash", default="", help="of the study's configuration, for the records")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the records")
+    args = parser.parse_args(argv)
+    counts = collect(
+        metrics=args.metrics,
+        out=args.out,
+        scores=args.tasks_scored,
+        rows=args.rows,
+        allocations=args.allocations,
+        episodes=args.episodes,
+        activations=args.activations,
+        halo=args.halo,
+        models=args.models,
+        source=args.source,
+        config_hash=args.config_hash,
+    )
+    log.info("%s", ", ".join(f"{name} {count}" for name, count in counts.items()))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main))

@@ -1,0 +1,1 @@
+"""Reinforcement learning: environment, replay, SAC, policy, critic."""

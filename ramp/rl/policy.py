@@ -1,0 +1,136 @@
+"""A trained policy as a file: small, readable without torch, and all that a transfer needs.
+
+``policy.safetensors`` holds ``layers.{k}.weight`` [out, in] and ``layers.{k}.bias`` [out], float32; ReLU between
+layers, masked softmax at the end. ``policy.json`` holds ``format`` (1), ``kind`` ("network"; a table of role and depth
+has another, ``ramp.rl.role_depth``), ``sizes`` (units per layer), ``widths``
+(bits per action), ``features`` (name, center, scale, dynamic of the eleven inputs), ``model`` (what it was trained
+on), ``method``, ``budgets`` (bits it was trained at), ``seed`` and ``episodes``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ramp.allocators import knapsack
+from ramp.allocators.greedy import repair, spend
+from ramp.core.errors import RampError
+from ramp.core.files import atomic_path, read_json, require_file, write_json
+from ramp.problem.features import FEATURES
+from ramp.quantizers.widths import Width
+from ramp.rl.environment import AllocationEnv, Steps
+
+FORMAT = 1
+KIND = "network"
+LEAST_LOG_CHANCE = -30.0
+"""Log-probability that stands for zero, so that preferences stay finite numbers to trade."""
+
+
+class PolicyError(RampError):
+    """A policy file is broken, or does not fit what it is asked to do."""
+
+
+@dataclass
+class Policy:
+    """A multilayer perceptron from an observation to width preferences, in numpy."""
+
+    layers: list[tuple[np.ndarray, np.ndarray]]  # (weight float32 [out, in], bias float32 [out])
+    widths: tuple[Width, ...]
+    about: dict[str, Any] = field(default_factory=dict)  # model, method, budgets, seed, episodes
+
+    def logits(self, observations: np.ndarray) -> np.ndarray:
+        """[..., 11] -> [..., w]."""
+        x = observations
+        for depth, (weight, bias) in enumerate(self.layers):
+            x = (np.maximum(x, 0.0) if depth else x) @ weight.T + bias
+        return x
+
+    def log_chances(self, observations: np.ndarray, masks: np.ndarray) -> np.ndarray:
+        """Log-probabilities [..., w] (float64), ``LEAST_LOG_CHANCE`` where masked or less likely than that."""
+        logits = np.where(masks, self.logits(observations).astype(np.float64), -np.inf)
+        shifted = logits - logits.max(axis=-1, keepdims=True)
+        return np.maximum(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)), LEAST_LOG_CHANCE)
+
+    def greedy(self, env: AllocationEnv) -> Steps:
+        """The likeliest feasible width at every step; costs no evaluation."""
+        return env.walk(lambda index, observation, mask: self.log_chances(observation, mask).argmax())
+
+    def allocation(self, env: AllocationEnv) -> np.ndarray:
+        """The greedy choice [n], with leftover bytes spent where the policy itself minds a wider width least."""
+        steps = self.greedy(env)
+        everything = np.ones_like(steps.masks)
+        prices = -self.log_chances(steps.observations, everything)
+        return repair(steps.actions, prices, env.problem.bytes, env.bytes.budget, always=True)
+
+    def likeliest(self, env: AllocationEnv, rounds: int = 6) -> np.ndarray:
+        """The choice [n] of most summed log-probability that the budget allows, by knapsacks; costs no evaluation.
+
+        A greedy pass cannot take back what its first linears spent. Here the log-probabilities along the last
+        solution's own states are the prices of the next knapsack, until it repeats; of all solutions the one that is
+        likeliest along its own states is kept. ``env`` must be masked.
+        """
+        sizes, budget = env.problem.bytes, env.bytes.budget
+        choice = self.allocation(env)
+        seen: list[np.ndarray] = []
+        chances: list[float] = []
+        for _ in range(rounds + 1):
+            steps = env.walk(lambda index, observation, mask, choice=choice: choice[index])
+            prices = -self.log_chances(steps.observations, np.ones_like(steps.masks))
+            seen.append(choice)
+            chances.append(-float(prices[np.arange(len(choice)), choice].sum()))
+            choice = spend(knapsack.solve(prices, sizes, budget), prices, sizes, budget, always=True)
+            if any(np.array_equal(choice, earlier) for earlier in seen):
+                break
+        return seen[int(np.argmax(chances))]
+
+    def save(self, out_dir: str | Path) -> None:
+        """Write ``policy.safetensors`` and ``policy.json``."""
+        from safetensors.numpy import save_file
+
+        tensors = {}
+        for k, (weight, bias) in enumerate(self.layers):
+            tensors[f"layers.{k}.weight"] = np.ascontiguousarray(weight, dtype=np.float32)
+            tensors[f"layers.{k}.bias"] = np.ascontiguousarray(bias, dtype=np.float32)
+        with atomic_path(Path(out_dir) / "policy.safetensors") as partial:
+            save_file(tensors, str(partial))
+        sizes = [self.layers[0][0].shape[1], *(len(bias) for _, bias in self.layers)]
+        features = [feature._asdict() for feature in FEATURES]
+        record = {"format": FORMAT, "kind": KIND, "sizes": sizes, "widths": list(self.widths), "features": features}
+        record |= self.about
+        write_json(Path(out_dir) / "policy.json", record)
+
+
+def load_policy(policy_dir: str | Path) -> Policy:
+    """Read a saved policy; ``PolicyError`` where its features are not the ones that this code computes."""
+    from safetensors.numpy import load_file
+
+    record = read_json(require_file(Path(policy_dir) / "policy.json", "trained policy"))
+    if record.get("format") != FORMAT:
+        raise PolicyError(
+            f"{policy_dir}/policy.json has format {record.get('format')}, this code reads {FORMAT}: train again"
+        )
+    if record["features"] != [feature._asdict() for feature in FEATURES]:
+        raise PolicyError(
+            f"{policy_dir} was trained on features with other constants than ramp.problem.features has: train again"
+        )
+    try:
+        tensors = load_file(str(Path(policy_dir) / "policy.safetensors"))
+        count = len(record["sizes"]) - 1
+        layers = [(tensors[f"layers.{k}.weight"], tensors[f"layers.{k}.bias"]) for k in range(count)]
+    except Exception as error:  # safetensors raises its own undocumented classes
+        raise PolicyError(f"{policy_dir}/policy.safetensors does not read ({error}): train again") from None
+    shapes = [layers[0][0].shape[1], *(weight.shape[0] for weight, _ in layers)]
+    if shapes != record["sizes"] or shapes[0] != len(FEATURES) or shapes[-1] != len(record["widths"]):
+        raise PolicyError(
+            f"{policy_dir}: layers {shapes} do not fit the {len(FEATURES)} features and the widths {record['widths']}"
+        )
+    return Policy(layers, tuple(record["widths"]), kept_about(record))
+
+
+def kept_about(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a policy.json tells of its training."""
+    return {key: record[key] for key in ("model", "method", "budgets", "seed", "episodes") if key in record}

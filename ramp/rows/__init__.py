@@ -1,0 +1,1 @@
+"""Quantized rows: made sequentially, packed, stored, read."""

@@ -1,0 +1,109 @@
+"""A finished row in another storage track: embedding and head stored anew, linears taken over bit by bit.
+
+    python -m ramp.rows.retrack --row-dir R/quantized/M/ramp-b4-s0 --model-dir R/models/M --track fp16 \\
+        --out R/quantized/M/ramp-b4-s0-fp16
+
+Nothing is quantized again: codes, scales, zeros, folded norms and biases are those of the row, embedding and head come
+from the float checkpoint (no fold touches them). The new row's ``stage`` is ``final_{track}``, so that comparisons of
+final rows never mix tracks.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from ramp.core import cli
+from ramp.models.architecture import architecture, list_linears
+from ramp.models.folder import CheckpointReader, read_config
+from ramp.quantizers.affine import QuantizedLinear
+from ramp.quantizers.packing import from_tensors
+from ramp.rows.checkpoint import TRACKS, CheckpointError, open_packed, read_meta, save_packed
+
+log = logging.getLogger("ramp.rows.retrack")
+
+STAGE = "final"
+"""The stage of rows that can be stored again; theirs is this with the track behind it."""
+
+MEASURED = ("wall_s", "peak_rss_bytes", "peak_gpu_bytes")
+"""What the quantization of the first row took: it is not spent again."""
+
+
+class PackedLinears(Mapping[str, QuantizedLinear]):
+    """The linears of an open packed file, unpacked one at a time."""
+
+    def __init__(self, handle: Any, linears: Mapping[str, Mapping[str, int]]) -> None:
+        self._handle, self._linears = handle, linears
+
+    def __getitem__(self, name: str) -> QuantizedLinear:
+        spec = self._linears[name]
+        parts = {part: self._handle.get_tensor(f"{name}.{part}") for part in ("codes", "scales", "zeros")}
+        return from_tensors(**parts, bits=spec["bits"], group_size=spec["group_size"], d_in=spec["d_in"])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._linears)
+
+    def __len__(self) -> int:
+        return len(self._linears)
+
+
+def store_again(row_dir: str | Path, model_dir: str | Path, track: str, out: str | Path) -> dict[str, Any]:
+    """Write a row's folder with embedding and head in ``track``; return its ``meta.json``.
+
+    Raises ``CheckpointError`` for a row that is no packed final row, is damaged, or is in that track already.
+    """
+    started, row_dir = time.monotonic(), Path(row_dir)
+    meta = read_meta(row_dir)
+    if meta["stage"] != STAGE or meta["grid"] != "affine":
+        raise CheckpointError(
+            f"{row_dir} is a row of stage {meta['stage']} on grid {meta['grid']}: only final affine rows are stored in "
+            "another track"
+        )
+    if track == meta["track"]:
+        raise CheckpointError(f"{row_dir} is in track '{track}' already: choose another")
+    handle, header = open_packed(row_dir)
+    config, reader = read_config(model_dir), CheckpointReader(model_dir)
+    arch = architecture(config)
+    others = {}
+    for path in (arch.embed, arch.head):
+        if path != arch.head or not config.tie_word_embeddings:
+            others[f"{path}.weight"] = reader.get(f"{path}.weight")
+    tables = {f"{path}.weight{ending}" for path in (arch.embed, arch.head) for ending in ("", ".q8_0")}
+    parts = {f"{x.name}.{part}" for x in list_linears(config) for part in ("codes", "scales", "zeros")}
+    kept = set(handle.keys()) - tables - parts
+    try:
+        others |= {name: handle.get_tensor(name) for name in sorted(kept)}
+        about = {**meta, **dict.fromkeys(MEASURED), "stage": f"{STAGE}_{track}", "note": _own_note(meta)}
+        about["wall_s"] = round(time.monotonic() - started, 3)
+        linears = PackedLinears(handle, header["linears"])
+        return save_packed(out, model_dir=model_dir, quantized=linears, others=others, track=track, meta=about)
+    except (KeyError, SafetensorError) as error:
+        raise CheckpointError(f"{row_dir} lacks a packed linear ({error}): quantize the row again") from None
+
+
+def _own_note(meta: Mapping[str, Any]) -> str:
+    """The row's note without what was said of its old track's tables."""
+    return "; ".join(part for part in str(meta.get("note", "")).split("; ") if part and "stored in fp16" not in part)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Store one row in another track."""
+    parser = cli.parser("Store a final row with its embedding and head in another track; linears stay as they are.")
+    parser.add_argument("--row-dir", type=Path, required=True, help="folder of the final row")
+    parser.add_argument("--model-dir", type=Path, required=True, help="float checkpoint folder")
+    parser.add_argument("--track", choices=TRACKS, required=True, help="how embedding and head are stored")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    args = parser.parse_args(argv)
+    cli.set_threads(args.threads)
+    meta = store_again(args.row_dir, args.model_dir, args.track, args.out)
+    log.info("%s: %d bytes, %d of them linears", args.out, meta["bytes_file"], meta["bytes_linear"])
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main))

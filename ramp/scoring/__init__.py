@@ -1,0 +1,1 @@
+"""Score a candidate on search text: KL and negative log-likelihood."""

@@ -1,0 +1,14 @@
+"""The score of one candidate on one text."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Score(NamedTuple):
+    """What one true evaluation of an allocation says; means are over the scored positions."""
+
+    kl: float  # mean KL(float model || quantized model), nats per token
+    ppl: float  # exp(nll)
+    nll: float  # mean negative log-likelihood, nats per token
+    tokens: int  # forward tokens spent: windows x length

@@ -1,0 +1,1 @@
+"""The search stage: set-up, run, journal, transfer."""

@@ -1,0 +1,1 @@
+"""Additive sensitivities of a bank's entries."""

@@ -1,0 +1,1 @@
+"""The configuration of a study: its types, its checks, its plan."""

@@ -1,0 +1,21 @@
+"""Print the schema of the configuration: ``python -m ramp.study schema``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from ramp.study.config import schema
+
+
+def main() -> int:
+    """Print the schema."""
+    parser = argparse.ArgumentParser(description="The configuration's JSON schema, on standard output.")
+    parser.add_argument("what", choices=["schema"])
+    parser.parse_args()
+    print(json.dumps(schema(), indent=2, sort_keys=True))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

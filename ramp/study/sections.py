@@ -1,0 +1,137 @@
+"""The configuration's sections of the league, its variants of methods, the exact optimum and the folds' ablation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from ramp.study.types import MethodName, Name, Width
+
+Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """Base of these sections: unknown keys are refused, field docstrings become the schema's descriptions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Variant(Section):
+    """A method with other parameters, under a name and a title of its own: a row of an ablation."""
+
+    method: MethodName
+    """File in ``baselines/`` whose parameters are changed."""
+    title: str | None = None
+    """What tables call it; null: its name."""
+    params: dict[str, Any] = {}
+    """Parameters over those of the method; inside nested ones too, what is not named stays the method's own."""
+
+
+class Search(Section):
+    """Text of a search: where candidates are scored, and where finalists meet."""
+
+    windows: PositiveInt = 16
+    """Places in the search text; fewer than 16 overfit."""
+    length: PositiveInt = 128
+    """Tokens per window; windows x length should be 2,048 or more."""
+    selection_windows: PositiveInt | None = None
+    """Windows of selection text on which the best few and the start meet; null: as many as ``windows``. Charged."""
+
+
+class Places(Section):
+    """Where in a text, and how much of it."""
+
+    windows: PositiveInt
+    """Windows, spread over the text."""
+    length: PositiveInt
+    """Tokens per window."""
+
+
+class Grid(Section):
+    """One block of the league: every allocator on every model at every budget with every seed."""
+
+    models: list[Name] = Field(min_length=1)
+    """Models, by name in the registry."""
+    methods: list[MethodName] = Field(min_length=1)
+    """Allocators and variants; all of one fold and one quantizer, so that they share the model's bank."""
+    budgets: list[PositiveFloat] = Field(min_length=1)
+    """Bits, as in ``budgets``."""
+    seeds: Seeds = [0]
+    """Seeds of every search; methods in ``deterministic`` take the first."""
+    checkpoints: list[PositiveInt] = Field(default=[100], min_length=1)
+    """Evaluations at which a run is read, rising; the last is what the run may spend."""
+    search: Search | None = None
+    """Search and selection text; null: the league's. One model has one."""
+    heldout: Places | None = None
+    """Held-out windows; null: the league's."""
+    curve_points: PositiveInt | None = None
+    """Points of an anytime curve; null: the league's."""
+
+
+class Acceptance(Section):
+    """What a model that the workflow trained must lose to rounding, to be worth quantizing."""
+
+    bits: Width = 3
+    """Width of uniform RTN."""
+    increase: NonNegativeFloat = 0.10
+    """Least relative increase of perplexity on the float model's own text, exp(KL) - 1, measured on selection text; a
+    model that loses less is refused. 0 takes any."""
+
+
+class League(Section):
+    """Allocators at equal cost on one error bank, each run read at several checkpoints."""
+
+    grids: dict[Name, Grid] = Field(min_length=1)
+    """Blocks by name; a run (model, method, budget, evaluations, seed) stands in one of them."""
+    search: Search | None = None
+    """Search and selection text of every run; null: the study's ``search``."""
+    heldout: Places = Places(windows=32, length=256)
+    """Held-out windows on which incumbents are compared; they choose nothing."""
+    curve_points: PositiveInt = 20
+    """Points of an anytime curve, evenly spaced in the logarithm of evaluations."""
+    accept: Acceptance = Acceptance()
+    """Asked of models of kind ``trained``."""
+    partial: bool = False
+    """Collect the runs that are there and start none: after ``--keep-going``, or in the middle of a long league."""
+
+
+class Optimum(Section):
+    """Problems small enough to enumerate, and how close every allocator comes to their optimum."""
+
+    models: list[Name] = Field(min_length=1)
+    """Models of the tiny family, by name in the registry."""
+    methods: list[MethodName] = Field(min_length=1)
+    """Allocators and variants, as in the league."""
+    units: Literal["halves", "linears"] = "halves"
+    """What gets one width: the attention or the MLP of a block, or one linear."""
+    count: Annotated[int, Field(ge=2, le=8)] = 8
+    """The last so many units in forward order; everything before them stays float. 4 widths ^ 8 = 65,536."""
+    widths: list[Width] = Field(default=[3, 4, 5, 6], min_length=2, max_length=4)
+    """Widths of a unit, from the study's menu."""
+    budgets: list[PositiveFloat] = Field(min_length=1)
+    """Bits over the units."""
+    seeds: Seeds = [0]
+    """Seeds of every search."""
+    checkpoints: list[PositiveInt] = Field(default=[100, 300], min_length=1)
+    """Evaluations at which a run is read; every evaluation is looked up in the enumeration."""
+    text: Places = Places(windows=8, length=64)
+    """Search text that every allocation is scored on."""
+
+
+class FoldAblation(Section):
+    """Scale Folding varied and nothing else: every quantizer on the weights of every fold, uniform widths."""
+
+    models: list[Name] = Field(min_length=1)
+    """Models, by name in the registry."""
+    folds: list[MethodName] = Field(min_length=2)
+    """Names in ``folds``, and ``none``, with which the others are compared. AWQ folds are searched at each row's own
+    width where the fold says so (``own_width``)."""
+    methods: list[MethodName] = Field(default=["rtn", "gptq"], min_length=1)
+    """Quantizers, or variants of them; the fold that their files name plays no part."""
+    bits: list[Width] = Field(default=[3, 4], min_length=1)
+    """Widths of the rows."""
+    heldout: Places = Places(windows=32, length=256)
+    """Held-out windows that rows are compared on; they choose nothing."""
+    partial: bool = False
+    """Collect the rows that are there and start none."""

@@ -1,0 +1,48 @@
+"""What the sections of the configuration share: patterns of names and small types."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PlainValidator, StringConstraints, WithJsonSchema
+
+from ramp.quantizers import widths
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]*$"
+METHOD_PATTERN = r"^[a-z][a-z0-9_]*$"
+PATH_PATTERN = r"^/?[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$"
+GROUPED_PATTERN = r"^[2-8]g(-1|[1-9][0-9]*)$"
+ROW_PATTERN = r"^[a-z][a-z0-9_]*-b[0-9]+(\.[0-9]+)?$"
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+"""A study, model, text or task: lower case, digits, dot, dash and underscore, because it becomes a file name."""
+MethodName = Annotated[str, StringConstraints(pattern=METHOD_PATTERN)]
+"""A method: the stem of its file in ``baselines/``."""
+RelativePath = Annotated[str, StringConstraints(pattern=PATH_PATTERN)]
+"""A path without blanks, shell characters or ``..``."""
+RowName = Annotated[str, StringConstraints(pattern=ROW_PATTERN)]
+"""A row without its seed: ``{method}-b{bits}``, for instance ``ramp-b3.65``; the float model is ``float-b16``."""
+DepthName = Literal["quick", "wide", "full", "exhaustive"]
+Width = Annotated[int, Field(ge=2, le=8)]
+"""Bits per weight of the affine grid."""
+
+
+def menu_width(value: Any) -> widths.Width:
+    """A width as ``ramp.quantizers.widths`` has it; ValueError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError(f"{value!r} should be bits (4), or bits and a group size of its own (4g32)")
+    return widths.parse_width(value)
+
+
+MenuWidth = Annotated[
+    widths.Width,
+    PlainValidator(menu_width),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 2, "maximum": 8}, {"type": "string", "pattern": GROUPED_PATTERN}]}
+    ),
+]
+"""A width of mixed rows: bits in groups of ``group_size``, or bits and a group size of its own (``3g32``, ``4g-1``)."""
+Track = Literal["q8_0", "fp16"]
+"""How embedding and head are stored: in ggml's Q8_0, or in float16."""
+Count = Annotated[int, Field(gt=0)] | None
+"""How many; null means all there are."""
