@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ramp.bank import __main__ as bank_stage
 from ramp.bank import bank as bank_module
 from ramp.bank.bank import Bank, BankError
 from ramp.bank.build import build_bank
@@ -276,9 +277,9 @@ def test_command_line(tiny_llama_dir: Path, tmp_path: Path) -> None:
         out = tmp_path / f"none-{quantizer}"
         argv = ["--model-dir", str(tiny_llama_dir), "--text", str(text), "--tokens", "512", "--length", "64"]
         argv += ["--fold", str(fold), "--quantizer", quantizer, "--widths", "4", "3", "--group-size", "64"]
-        assert bank_module.main([*argv, "--out", str(out)]) == 0
+        assert bank_stage.main([*argv, "--out", str(out)]) == 0
         assert Bank(out).widths == (3, 4)
         assert Bank(out).fold == "none"
         again = tmp_path / "again"
-        bank_module.main([*argv, "--out", str(again)])
+        bank_stage.main([*argv, "--out", str(again)])
         assert (again / "bank.safetensors").read_bytes() == (out / "bank.safetensors").read_bytes()

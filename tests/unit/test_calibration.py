@@ -10,9 +10,11 @@ from conftest import SHAPE, save_random_model, save_tokenizer
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from ramp.calibration import __main__ as calibration_stage
 from ramp.calibration import stream as calibration
 from ramp.calibration.block import CalibrationError
 from ramp.calibration.stream import stream
+from ramp.calibration.windows import calibration_windows
 from ramp.models.architecture import ModelError
 from ramp.models.folder import load_float, read_config
 
@@ -307,7 +309,7 @@ def write_text(path: Path, words: str, times: int = 40) -> Path:
 def test_command_line_writes_statistics(tiny_llama_dir: Path, tmp_path: Path) -> None:
     text, out = write_text(tmp_path / "calibration.jsonl", "The cat sat on a mat. "), tmp_path / "out.safetensors"
     argv = ["--model-dir", str(tiny_llama_dir), "--text", str(text), "--tokens", "128", "--length", "64"]
-    assert calibration.main([*argv, "--out", str(out)]) == 0
+    assert calibration_stage.main([*argv, "--out", str(out)]) == 0
     with safe_open(out, framework="pt") as handle:
         about = handle.metadata()["ramp"]
         names = set(handle.keys())
@@ -322,7 +324,7 @@ def test_command_line_writes_statistics(tiny_llama_dir: Path, tmp_path: Path) ->
     tensors = load_file(out)
     assert tensors["model.layers.1.down_in/absmax"].shape == (128,)
     first = out.read_bytes()
-    calibration.main([*argv, "--out", str(out)])
+    calibration_stage.main([*argv, "--out", str(out)])
     assert out.read_bytes() == first
 
 
@@ -331,10 +333,10 @@ def test_empty_text_is_one_sentence(tiny_llama_dir: Path, tmp_path: Path) -> Non
 
     text = write_text(tmp_path / "empty.jsonl", "")
     with pytest.raises(TextError, match=r"empty\.jsonl"):
-        calibration.calibration_windows(tiny_llama_dir, text, tokens=128, length=64)
+        calibration_windows(tiny_llama_dir, text, tokens=128, length=64)
 
 
 def test_too_few_tokens(tiny_llama_dir: Path, tmp_path: Path) -> None:
     text = write_text(tmp_path / "t.jsonl", "abc")
     with pytest.raises(CalibrationError, match="hold no window"):
-        calibration.calibration_windows(tiny_llama_dir, text, tokens=10, length=64)
+        calibration_windows(tiny_llama_dir, text, tokens=10, length=64)

@@ -16,9 +16,10 @@ from paper.measures import folded_against_plain
 from paper.study import Study
 from paper.tables.foldings import foldings_ratios_table, foldings_table
 from paper.tables.render import to_latex, to_markdown
-from ramp.calibration import folding
+from ramp.calibration import fold as fold_stage
 from ramp.calibration.folding import folded_float_model, load_fold
 from ramp.core.errors import RampError
+from ramp.evaluation import __main__ as evaluation_stage
 from ramp.evaluation import evaluate as evaluation
 from ramp.league import fold_ablation as fold_run
 from ramp.models.architecture import list_linears
@@ -54,10 +55,10 @@ def made(peaked_llama_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     text += ["--length", str(LENGTH)]
     reference = folder / "reference.safetensors"
     asked = ["--text", f"heldout={folder / 'h.jsonl'}", "--length", str(LENGTH), "--windows", "3", "--dtype", "float32"]
-    evaluation.main(["reference", *text[:2], *asked, "--out", str(reference)])
+    evaluation_stage.main(["reference", *text[:2], *asked, "--out", str(reference)])
     for name, options in FOLDS.items():
         fold = folder / f"{name}.safetensors"
-        folding.main([*text, *options, "--group-size", str(GROUPS), "--out", str(fold)])
+        fold_stage.main([*text, *options, "--group-size", str(GROUPS), "--out", str(fold)])
         for method in ("rtn", "gptq", "float"):
             if (name, method) != ("none", "float"):
                 named = method if method == "float" else str(Path(ROOT) / "baselines" / f"{method}.py")

@@ -108,7 +108,7 @@ def test_hub_in_offline_mode_for_real(tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",
-        "ramp.assets.install",
+        "ramp.assets",
         "fetch",
         "--asset",
         "far",

@@ -163,7 +163,7 @@ def test_float_file_computes_what_transformers_computes(model_dir: Path, tmp_pat
 def test_the_checks_notice_unpermuted_rows(llama_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "float.gguf"
     monkeypatch.setattr(halo_export, "to_gguf_rows", lambda values, heads: values)
-    monkeypatch.setattr("ramp.gguf.names.from_gguf_rows", lambda values, heads: values)
+    monkeypatch.setattr("ramp.gguf.reader.from_gguf_rows", lambda values, heads: values)
     halo.export_float(llama_dir, path)
     checks = halo_check.check_llama(path, llama_dir, some_windows(llama_dir), [], 0.001, threads=1)
     found = {one["check"]: one for one in checks}

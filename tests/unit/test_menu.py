@@ -36,11 +36,11 @@ from ramp.quantizers.widths import bits_of, group_of
 from ramp.records.collect_layers import allocation_rows, reported_rows
 from ramp.rl.environment import AllocationEnv
 from ramp.rl.policy import Policy, PolicyError, load_policy
-from ramp.rows import sequential as quantize
+from ramp.rows import quantize as quantize_stage
 from ramp.rows.checkpoint import load_dequantized, read_meta
 from ramp.search.results import summary
 from ramp.search.transfer import transfer
-from ramp.sensitivity import fisher as sensitivity
+from ramp.sensitivity import __main__ as sensitivity_stage
 from tests.synthetic import synthetic_problem
 
 GROUP = 32
@@ -150,7 +150,7 @@ def menu_problem(study: Path, model_dir: Path, budget: float, proxy: np.ndarray)
 def test_from_sensitivities_to_a_packed_row_and_its_records(study: Path, tiny_llama_dir: Path, tmp_path: Path) -> None:
     argv = ["--model-dir", str(tiny_llama_dir), "--bank", str(study / "bank"), "--text", str(study / "text.jsonl")]
     argv += ["--fold", str(study / "none.safetensors"), "--windows", "4", "--length", "64"]
-    assert sensitivity.main([*argv, "--out", str(tmp_path / "fisher.json")]) == 0
+    assert sensitivity_stage.main([*argv, "--out", str(tmp_path / "fisher.json")]) == 0
     linears = list_linears(read_config(tiny_llama_dir))
     proxy, tokens = read_proxy(tmp_path / "fisher.json", linears, MENU)
     assert proxy.shape == (14, 5)
@@ -170,7 +170,7 @@ def test_from_sensitivities_to_a_packed_row_and_its_records(study: Path, tiny_ll
     row = ["--model-dir", str(tiny_llama_dir), "--text", str(study / "text.jsonl"), "--tokens", "512"]
     row += ["--length", "64", "--fold", str(study / "none.safetensors"), "--method-file", str(study / "mixed.py")]
     row += ["--group-size", str(GROUP), "--study", "t", "--allocation", str(tmp_path / "a.json")]
-    assert quantize.main([*row, "--out", str(tmp_path / "row")]) == 0
+    assert quantize_stage.main([*row, "--out", str(tmp_path / "row")]) == 0
     meta = read_meta(tmp_path / "row")
     assert meta["bits"] == record.bits
     assert meta["bytes_linear"] == record.bytes_linear <= record.budget_bytes
@@ -203,7 +203,7 @@ def test_from_sensitivities_to_a_packed_row_and_its_records(study: Path, tiny_ll
     damaged = record.model_dump() | {"bits": record.bits | {first.name: "4g8"}}
     (tmp_path / "a.json").write_text(json.dumps(damaged))
     with pytest.raises(AllocationError, match="its widths take"):
-        quantize.main([*row, "--out", str(tmp_path / "no")])
+        quantize_stage.main([*row, "--out", str(tmp_path / "no")])
 
 
 def test_the_knapsack_on_a_menu_is_the_best_of_all(study: Path, tiny_llama_dir: Path) -> None:

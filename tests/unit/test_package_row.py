@@ -13,7 +13,7 @@ import torch
 
 from ramp.calibration.windows import calibration_windows
 from ramp.core.files import read_json, write_json
-from ramp.evaluation import evaluate as evaluation
+from ramp.evaluation import __main__ as evaluation_stage
 from ramp.evaluation.metrics import metrics
 from ramp.methods.package_job import LINEARS, read_linear
 from ramp.models.architecture import list_linears
@@ -195,7 +195,7 @@ def test_a_package_that_fails_costs_its_row_and_nothing_else(
     assert not any(name.startswith("bytes_file") for name in meta)
     out = tmp_path / "metrics.json"
     line = ["row", "--row-dir", str(row), "--model-dir", str(tiny_llama_dir), "--out", str(out)]
-    assert evaluation.main(line) == 0
+    assert evaluation_stage.main(line) == 0
     found = read_json(out)
     assert found["texts"] == found["sizes"] == {}
     record = record_row(found, None, {})

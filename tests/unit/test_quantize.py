@@ -21,7 +21,7 @@ from ramp.quantizers import packing
 from ramp.quantizers.affine import QuantizedLinear, quantize_rtn
 from ramp.quantizers.gptq import output_error, quantize_gptq
 from ramp.quantizers.sizes import linear_bytes, uniform_bytes
-from ramp.rows import sequential as quantize
+from ramp.rows import quantize as quantize_stage
 from ramp.rows.checkpoint import load_dequantized, read_meta
 from ramp.rows.sequential import QuantizationError, quantize_model, uniform
 
@@ -134,7 +134,7 @@ def test_differs_from_the_bank_and_follows_its_predecessors(tiny_qwen2_dir: Path
 
 def test_row_on_disk(tiny_qwen2_dir: Path, study: Path, tmp_path: Path) -> None:
     out = tmp_path / "second-b4-s0"
-    assert quantize.main([*arguments(tiny_qwen2_dir, study, "second", out), "--bits", "4"]) == 0
+    assert quantize_stage.main([*arguments(tiny_qwen2_dir, study, "second", out), "--bits", "4"]) == 0
     meta, linears = read_meta(out), list_linears(read_config(tiny_qwen2_dir))
     assert (meta["study"], meta["method"], meta["stage"], meta["grid"]) == ("test", "second", "final", "affine")
     assert (meta["budget_bits"], meta["fold"], meta["model"]) == (4.0, "some", tiny_qwen2_dir.name)
@@ -156,7 +156,7 @@ def test_row_on_disk(tiny_qwen2_dir: Path, study: Path, tmp_path: Path) -> None:
 
 def test_eight_bits_are_nearly_the_float_model(tiny_qwen2_dir: Path, study: Path, tmp_path: Path) -> None:
     out = tmp_path / "second-b8-s0"
-    quantize.main([*arguments(tiny_qwen2_dir, study, "second", out), "--bits", "8", "--track", "fp16"])
+    quantize_stage.main([*arguments(tiny_qwen2_dir, study, "second", out), "--bits", "8", "--track", "fp16"])
     windows = windows_of(tiny_qwen2_dir, study)[:2]
     logits = load_dequantized(out, tiny_qwen2_dir)(windows).logits
     expected = load_float(tiny_qwen2_dir)(windows).logits
@@ -164,14 +164,14 @@ def test_eight_bits_are_nearly_the_float_model(tiny_qwen2_dir: Path, study: Path
 
 
 def test_rtn_needs_no_text_and_clipping_does(tiny_qwen2_dir: Path, study: Path, tmp_path: Path) -> None:
-    quantize.main([*arguments(tiny_qwen2_dir, study, "plain", tmp_path / "p", "none"), "--bits", "3"])
+    quantize_stage.main([*arguments(tiny_qwen2_dir, study, "plain", tmp_path / "p", "none"), "--bits", "3"])
     assert read_meta(tmp_path / "p")["calibration_tokens"] == 0
     model, source = load_dequantized(tmp_path / "p", tiny_qwen2_dir), load_float(tiny_qwen2_dir)
     for x in list_linears(read_config(tiny_qwen2_dir)):
         rounded = quantize_rtn(source.get_submodule(x.name).weight, 3, GROUP).dequantize()
         assert torch.equal(model.get_submodule(x.name).weight, rounded)
     argv = [*arguments(tiny_qwen2_dir, study, "clipped", tmp_path / "c"), "--bits", "3", "--params", '{"clip": "mse"}']
-    quantize.main(argv)
+    quantize_stage.main(argv)
     meta = read_meta(tmp_path / "c")
     assert meta["calibration_tokens"] == 1024
     assert meta["params"] == {"clip": "mse", "sym": False}
@@ -183,7 +183,7 @@ def test_symmetric_rows_of_one_group_each(tiny_qwen2_dir: Path, study: Path, tmp
     out, linears = tmp_path / "row", list_linears(read_config(tiny_qwen2_dir))
     argv = arguments(tiny_qwen2_dir, study, method, out)
     argv[argv.index("--group-size") + 1] = "-1"
-    assert quantize.main([*argv, "--bits", "6", "--params", '{"sym": true, "clip": "mse"}']) == 0
+    assert quantize_stage.main([*argv, "--bits", "6", "--params", '{"sym": true, "clip": "mse"}']) == 0
     meta = read_meta(out)
     assert (meta["group_size"], meta["params"]["sym"]) == (-1, True)
     assert meta["bytes_linear"] == uniform_bytes(linears, 6, -1)
@@ -206,7 +206,7 @@ def test_rows_that_no_group_divides_name_the_linear(tiny_qwen2_dir: Path, study:
     with pytest.raises(
         ValueError, match=r"^model\.layers\.0\.self_attn\.q_proj: rows of 64 weights divide into groups"
     ):
-        quantize.main([*argv, "--bits", "4"])
+        quantize_stage.main([*argv, "--bits", "4"])
     assert not (tmp_path / "row").exists()
 
 
@@ -226,7 +226,7 @@ def test_mixed_row(tiny_qwen2_dir: Path, study: Path, tmp_path: Path) -> None:
     bits = {x.name: 5 if x.role == "q" else 3 for x in linears}
     allocation = write_allocation(tmp_path / "a.json", linears, bits)
     argv = arguments(tiny_qwen2_dir, study, "mixed", tmp_path / "row")
-    assert quantize.main([*argv, "--allocation", str(allocation)]) == 0
+    assert quantize_stage.main([*argv, "--allocation", str(allocation)]) == 0
     meta = read_meta(tmp_path / "row")
     assert meta["method"] == "mixed_transfer"  # the allocation's own, a transferred policy's row is not the method's
     assert meta["bits"] == bits
@@ -235,8 +235,8 @@ def test_mixed_row(tiny_qwen2_dir: Path, study: Path, tmp_path: Path) -> None:
     assert torch.equal(model.model.layers[1].mlp.down_proj.weight, kept["model.layers.1.mlp.down_proj"].dequantize())
     # an allocation of one width everywhere is the uniform row, to the bit
     write_allocation(allocation, linears, uniform(linears, 4))
-    quantize.main([*argv[:-1], str(tmp_path / "four"), "--allocation", str(allocation)])
-    quantize.main([*arguments(tiny_qwen2_dir, study, "second", tmp_path / "u"), "--bits", "4"])
+    quantize_stage.main([*argv[:-1], str(tmp_path / "four"), "--allocation", str(allocation)])
+    quantize_stage.main([*arguments(tiny_qwen2_dir, study, "second", tmp_path / "u"), "--bits", "4"])
     four, u = (load_dequantized(tmp_path / name, tiny_qwen2_dir).state_dict() for name in ("four", "u"))
     assert all(torch.equal(four[name], u[name]) for name in u)
 
@@ -259,22 +259,22 @@ def test_allocations_that_do_not_fit(
     allocation = write_allocation(tmp_path / "a.json", linears, uniform(linears, 3), **changes)
     argv = arguments(tiny_qwen2_dir, study, "mixed", tmp_path / "row")
     with pytest.raises(ValueError, match=sentence):
-        quantize.main([*argv, "--allocation", str(allocation)])
+        quantize_stage.main([*argv, "--allocation", str(allocation)])
     assert not (tmp_path / "row").exists()
 
 
 def test_faults_on_the_command_line(tiny_qwen2_dir: Path, study: Path, tmp_path: Path) -> None:
     argv = arguments(tiny_qwen2_dir, study, "second", tmp_path / "row")
     with pytest.raises(QuantizationError, match="--bits or --allocation"):
-        quantize.main(argv)
+        quantize_stage.main(argv)
     with pytest.raises(QuantizationError, match="wants the fold 'some'"):
-        quantize.main([*arguments(tiny_qwen2_dir, study, "second", tmp_path / "row", "none"), "--bits", "4"])
+        quantize_stage.main([*arguments(tiny_qwen2_dir, study, "second", tmp_path / "row", "none"), "--bits", "4"])
     with pytest.raises(ValueError, match="9 bits is not a width"):
-        quantize.main([*argv, "--bits", "9"])
+        quantize_stage.main([*argv, "--bits", "9"])
     with pytest.raises(QuantizationError, match="--text is needed"):
-        quantize.main(["--model-dir", "m", "--method-file", "x.py", "--out", "o"])
+        quantize_stage.main(["--model-dir", "m", "--method-file", "x.py", "--out", "o"])
     with pytest.raises(QuantizationError, match="not a JSON object"):
-        quantize.main([*argv, "--bits", "4", "--params", "{"])
+        quantize_stage.main([*argv, "--bits", "4", "--params", "{"])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -288,7 +288,7 @@ def test_float_and_released_rows(tiny_qwen2_dir: Path, tmp_path: Path) -> None:
     for method in ("float", "released"):
         out = tmp_path / f"{method}-b16-s0"
         argv = ["--model-dir", str(model_dir), "--method-file", method, "--study", "test", "--out", str(out)]
-        assert quantize.main(argv) == 0
+        assert quantize_stage.main(argv) == 0
         assert [path.name for path in out.iterdir()] == ["meta.json"]
     model, meta = load_float(model_dir), read_meta(tmp_path / "float-b16-s0")
     assert meta["stage"] == "float"
@@ -312,7 +312,7 @@ def test_a_control_has_a_group_size_of_its_own(tiny_qwen2_dir: Path, study: Path
     (tmp_path / "small.py").write_text(text[:-1] + ", group_size=16)\n")
     given = arguments(tiny_qwen2_dir, study, "plain", tmp_path / "row", fold="none")
     given[given.index("--method-file") + 1] = str(tmp_path / "small.py")
-    assert quantize.main([*given, "--bits", "3"]) == 0
+    assert quantize_stage.main([*given, "--bits", "3"]) == 0
     meta, linears = read_meta(tmp_path / "row"), list_linears(read_config(tiny_qwen2_dir))
     assert meta["group_size"] == 16
     assert meta["bytes_linear"] == uniform_bytes(linears, 3, 16) > uniform_bytes(linears, 3, GROUP)

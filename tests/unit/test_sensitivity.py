@@ -14,7 +14,7 @@ from ramp.bank.build import build_bank
 from ramp.calibration.folding import folded_float_model
 from ramp.core.tensor_file import save_tensors
 from ramp.models.folder import read_config
-from ramp.sensitivity import fisher as sensitivity
+from ramp.sensitivity import __main__ as sensitivity_stage
 from ramp.sensitivity.fisher import SensitivityError, fisher_proxy
 from ramp.sensitivity.one_linear import ProxyError
 
@@ -167,13 +167,13 @@ def test_command_line(
     save_tensors(fold_file, fold, {"kind": "awq"})
     argv = ["--model-dir", str(tiny_qwen2_dir), "--bank", str(banks["gptq"].path), "--text", str(text)]
     argv += ["--windows", "2", "--length", "64", "--out", str(tmp_path / "s.json"), "--fold"]
-    assert sensitivity.main([*argv, str(fold_file)]) == 0
+    assert sensitivity_stage.main([*argv, str(fold_file)]) == 0
     record = json.loads((tmp_path / "s.json").read_text())
     assert record["proxy"] == "fisher"
     assert record["tokens"] == 2 * 64 * (3 + 2)
     assert set(record["linears"]) == {x.name for x in banks["gptq"].linears}
     assert all(set(row) == {"4", "6"} for row in record["linears"].values())
-    assert sensitivity.main([*argv, str(fold_file), "--estimator", "diagonal"]) == 0
+    assert sensitivity_stage.main([*argv, str(fold_file), "--estimator", "diagonal"]) == 0
     assert json.loads((tmp_path / "s.json").read_text())["tokens"] == 2 * 64 * 3
     with pytest.raises(ProxyError, match="built with the fold 'random'"):
-        sensitivity.main([*argv, str(tmp_path / "none.safetensors")])
+        sensitivity_stage.main([*argv, str(tmp_path / "none.safetensors")])
