@@ -32,8 +32,9 @@ from ramp.agent.agent import search
 from ramp.agent.params import RampParams
 from ramp.core.files import write_json
 from ramp.models.architecture import ROLES, SITES, LinearSpec
-from ramp.problem.problem import Counted, Problem, Run
-from ramp.quantizers.sizes import budget_bytes, bytes_matrix
+from ramp.problem.budget import budget_bytes
+from ramp.problem.problem import Evaluator, Problem, Run
+from ramp.quantizers.sizes import bytes_matrix
 from ramp.scoring.score import Score
 
 SHAPES = {"q": (576, 576), "k": (192, 576), "v": (192, 576), "o": (576, 576)} | {
@@ -86,7 +87,7 @@ class Text:
         noise = 1 + self.lab.params.luck_window * np.random.default_rng(seed).normal(size=len(self.level))
         return np.maximum((self.weights @ terms + self.level * pairs) * self.lab.luck(choice) * noise, 1e-9)
 
-    def scorer(self, windows: slice) -> Counted:
+    def scorer(self, windows: slice) -> Evaluator:
         """An evaluator of some windows; 128 tokens each."""
         count = len(range(*windows.indices(len(self.level))))
 
@@ -94,9 +95,9 @@ class Text:
             kl = float(self.losses(choice)[windows].mean())
             return Score(kl, float(np.exp(3 + kl)), 3 + kl, 128 * count)
 
-        return Counted(score)
+        return Evaluator(score)
 
-    def parts(self, size: int) -> list[Counted]:
+    def parts(self, size: int) -> list[Evaluator]:
         """The windows in parts of ``size``."""
         return [self.scorer(slice(k, k + size)) for k in range(0, len(self.level), size)]
 

@@ -16,6 +16,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,59 +24,46 @@ import numpy as np
 
 from ramp.core import cli
 from ramp.core.files import require_file, write_json
-from ramp.methods.kinds import Allocator
-from ramp.methods.loader import load_method, parse_params
-from ramp.problem.problem import AllocationError, Problem
-from ramp.search.journal import State
-from ramp.search.layout import fill, method_file
+from ramp.methods.loader import parse_params
+from ramp.models.device import pick_device, pick_dtype
+from ramp.problem.allocation import AllocationRecord
+from ramp.problem.banked_model import BankedModel
+from ramp.problem.problem import Problem
+from ramp.search.results import write_results
+from ramp.search.resume import SearchState
 from ramp.search.run import run_search
-from ramp.search.setup import build_problem
+from ramp.search.setup import Search, SearchInputs, prepare
 
 
-def judge(args: argparse.Namespace) -> Callable[[np.ndarray], np.ndarray]:
+def judge(args: argparse.Namespace, banked: BankedModel) -> Callable[[np.ndarray], np.ndarray]:
     """KL of an allocation on every window of the judging text, float64 [windows]."""
-    from ramp.bank.bank import Bank
-    from ramp.calibration.folding import folded_float_model, load_fold
-    from ramp.models.device import pick_device, pick_dtype
-    from ramp.models.folder import load_tokenizer, read_config
-    from ramp.models.text import token_windows
-    from ramp.scoring.divergence import Scorer
+    from ramp.scoring.kl_divergence import Scorer
 
     device = pick_device(args.device)
-    fold = load_fold(args.fold, read_config(args.model_dir))
-    model = folded_float_model(args.model_dir, fold, pick_dtype(args.dtype, device), device)
+    model = banked.float_model(pick_dtype(args.dtype, device), device)
     text = require_file(args.judge_text or Path(args.results) / "texts" / "train.jsonl", "text that judges")
-    tokens = token_windows(load_tokenizer(args.model_dir), text, length=args.judge_length, count=args.judge_windows)
+    tokens = banked.windows(text, length=args.judge_length, count=args.judge_windows)
     scorers = [Scorer(model, tokens[k : k + 1]) for k in range(len(tokens))]
-    bank = Bank(args.bank)
 
     def score(choice: np.ndarray) -> np.ndarray:
-        bank.assemble(model, choice)
+        banked.bank.assemble(model, choice)
         return np.array([scorer.score(model).kl for scorer in scorers])
 
     return score
 
 
-def one(
-    args: argparse.Namespace, method: Allocator, values: dict[str, Any], seed: int
-) -> tuple[Problem, dict[str, Any]]:
+def one(search: Search, values: dict[str, Any], seed: int) -> tuple[Problem, AllocationRecord]:
     """One search in a folder of its own: its problem and its record."""
-    params = parse_params(method, values)
+    search = replace(search, params=parse_params(search.method, values))
+    method, evals = search.method, search.settings.evals
     with tempfile.TemporaryDirectory() as folder:
-        state = State.open(Path(folder) / "state", {})
-        problem = build_problem(args, state, params)
-        fields = {"study": "switches", "group_size": 0, "fold": method.fold, "quantizer": method.quantizer}
-        record = run_search(
-            method,
-            params,
-            problem,
-            state,
-            seed=seed,
-            evals=args.evals,
-            out=Path(folder) / "a.json",
-            artifacts=Path(folder),
-            fields=fields,
-        )
+        state, artifacts = SearchState.open(Path(folder) / "state", {}), Path(folder)
+        problem = search.problem(search.open_model(), state)
+        found = run_search(method, search.params, problem, state, seed=seed, evals=evals, artifacts=artifacts)
+        record = write_results(
+            found, method.name, seed=seed, out=artifacts / "a.json", artifacts=artifacts,
+            study="switches", group_size=0, fold=method.fold, quantizer=str(method.quantizer),
+        )  # fmt: skip
     return problem, record
 
 
@@ -104,15 +92,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write, after every search")
     args = parser.parse_args(argv)
     cli.set_threads(args.threads)
-    names = ("model_dir", "bank", "fold", "calibration", "sensitivity", "search_text", "selection_text")
-    for name in (*names, "artifacts", "state_dir", "method_file"):
+    for name in (*(each.name for each in fields(SearchInputs)), "state_dir", "method_file"):
         setattr(args, name, None)
-    method = load_method(method_file(args))
-    if not isinstance(method, Allocator):
-        raise AllocationError(f"'{args.method}' allocates nothing: name a file of baselines/ that searches")
-    args.seed = args.first_seed
-    fill(args, method)
-    score = judge(args)
+    args.params, args.seed = "{}", args.first_seed
+    search, _ = prepare(args)
+    score = judge(args, search.open_model())
     known: dict[bytes, np.ndarray] = {}
 
     def judged(choice: np.ndarray) -> np.ndarray:
@@ -124,9 +108,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows: list[dict[str, Any]] = []
     for seed in range(args.first_seed, args.first_seed + args.seeds):
         for name, values in json.loads(args.variants).items():
-            problem, record = one(args, method, values, seed)
-            found = judged(as_choice(problem, record["bits"]))
-            start = judged(as_choice(problem, record["start_bits"] or record["bits"]))
+            problem, record = one(search, values, seed)
+            found = judged(as_choice(problem, record.bits))
+            start = judged(as_choice(problem, record.start_bits or record.bits))
             kept = ("kl_search", "kl_start", "kl_selection", "kl_start_selection", "search_tokens", "search_wall_s")
             rows.append(
                 {
@@ -135,16 +119,16 @@ def main(argv: Sequence[str] | None = None) -> int:
                     "judged": found.tolist(),
                     "start": start.tolist(),
                 }
-                | {key: record[key] for key in kept}
-                | {"bits": record["bits"], "notes": record["notes"]}
+                | record.model_dump(include=set(kept))
+                | {"bits": record.bits, "notes": record.notes}
             )
             write_json(args.out, {"budget": args.budget, "evals": args.evals, "model": args.model, "rows": rows})
             difference = found - start
             print(
                 f"seed {seed} {name:20s} judged {found.mean():.5f} (start {start.mean():.5f}), difference "
                 f"{difference.mean():+.5f} +- {difference.std(ddof=1) / len(difference) ** 0.5:.5f}; search "
-                f"{record['kl_search'] or float('nan'):.5f} (start {record['kl_start'] or float('nan'):.5f}), "
-                f"{record['search_wall_s']:.0f} s",
+                f"{record.kl_search or float('nan'):.5f} (start {record.kl_start or float('nan'):.5f}), "
+                f"{record.search_wall_s:.0f} s",
                 flush=True,
             )
     for name in json.loads(args.variants):

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 
 from ramp.models.architecture import ROLES, SITES, LinearSpec
-from ramp.problem.problem import Counted, Problem
-from ramp.quantizers.sizes import budget_bytes, bytes_matrix
+from ramp.problem.budget import budget_bytes
+from ramp.problem.problem import Evaluator, Problem
+from ramp.quantizers.sizes import bytes_matrix
 from ramp.quantizers.widths import Width, bits_of, group_of
 from ramp.scoring.score import Score
 
@@ -84,8 +85,8 @@ def synthetic_problem(
         budget_bits=budget,
         features=features,
         proxy=proxy,
-        evaluate=evaluate or Counted(evaluator(truth, pairs)),
-        select=select or Counted(evaluator(truth, pairs, noise=0.01)),
+        evaluate=evaluate or Evaluator(evaluator(truth, pairs)),
+        select=select or Evaluator(evaluator(truth, pairs, noise=0.01)),
         proxy_tokens=3 * 2048,
         nll_float=3.0,
         bytes_at=lambda bits: budget_bytes(specs, bits, GROUP_SIZE),

@@ -31,7 +31,8 @@ from ramp.core.provenance import hardware
 from ramp.evaluation.metrics import metrics, same_network, text_metrics
 from ramp.models.device import pick_device, pick_dtype
 from ramp.models.folder import load_float, load_tokenizer, read_config
-from ramp.scoring.divergence import (
+from ramp.problem.allocation import read_allocation
+from ramp.scoring.kl_divergence import (
     EvaluationError,
 )
 
@@ -84,7 +85,7 @@ def row_command(args: argparse.Namespace) -> None:
 
     began = time.monotonic()
     meta = read_meta(args.row_dir)
-    allocation = read_json(args.allocation) if args.allocation else None
+    allocation = read_allocation(args.allocation).model_dump() if args.allocation else None
     if meta.get("failed"):  # a row that could not be made: its key and the reason, no scores
         write_json(args.out, metrics(meta, {}, None, hardware=hardware()))
         log.info("%s did not run: %s", meta["method"], meta["failed"])

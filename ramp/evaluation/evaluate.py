@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy, linear
 from ramp.core.files import atomic_path, require_file
 from ramp.models.architecture import architecture
 from ramp.models.folder import CheckpointReader, read_config
-from ramp.scoring.divergence import (
+from ramp.scoring.kl_divergence import (
     EvaluationError,
     batches,
     check_windows,

@@ -28,6 +28,7 @@ from ramp.export.row import row_note, write_row
 from ramp.export.write_gguf import describe, plan_tensors, read_importance, type_lines, write_gguf
 from ramp.gguf.names import HaloError
 from ramp.models.folder import read_config
+from ramp.problem.allocation import AllocationRecord, read_allocation
 
 if TYPE_CHECKING:
     import torch
@@ -50,18 +51,9 @@ def beside(out: Path, suffix: str) -> Path:
     return out.with_suffix(suffix)
 
 
-def read_allocation(path: str | Path) -> dict[str, Any]:
-    """An allocation file's content; ``HaloError`` if it lacks the widths or what names its row."""
-    allocation = read_json(path)
-    missing = [key for key in ("method", "budget_bits", "group_size", "seed", "bits") if key not in allocation]
-    if missing:
-        raise HaloError(f"{path} is not an allocation: it lacks {', '.join(missing)}")
-    return dict(allocation)
-
-
 def export(
     model_dir: str | Path,
-    allocation: Mapping[str, Any],
+    allocation: AllocationRecord,
     calibration: str | Path,
     out: str | Path,
     *,
@@ -70,9 +62,8 @@ def export(
 ) -> dict[str, Any]:
     """Write the GGUF file of an allocation, its plan and its type file; return the plan.
 
-    ``allocation`` is an allocation file's content (section 4 of docs/architecture.md), ``fold`` a file of scales or
-    None. The weights are the float checkpoint's with the fold applied, the importance the calibration's mean squares
-    divided by s^2.
+    ``fold`` is a file of scales or None. The weights are the float checkpoint's with the fold applied, the importance
+    the calibration's mean squares divided by s^2.
     """
     started, out = time.monotonic(), Path(out)
     types_path, plan_path = beside(out, ".types.txt"), beside(out, ".plan.json")
@@ -82,16 +73,15 @@ def export(
         from ramp.calibration.folding import load_fold
 
         scales = load_fold(fold, config)
-    plan = plan_tensors(config, allocation["bits"], track)
-    name = str(allocation.get("model") or Path(model_dir).name)
+    plan = plan_tensors(config, allocation.bits, track)
     importance = read_importance(calibration, scales)
-    plan = write_gguf(out, model_dir, plan, name=name, fold=scales, importance=importance)
+    plan = write_gguf(out, model_dir, plan, name=allocation.model, fold=scales, importance=importance)
     content = describe(
         plan,
         out,
         config,
         kind="quantized",
-        model=name,
+        model=allocation.model,
         track=track,
         fold="none" if fold is None else Path(fold).stem,
         allocation=allocation,

@@ -13,6 +13,7 @@ from ramp.export.write_gguf import payload_bits
 from ramp.gguf.names import HaloError
 from ramp.models.architecture import list_linears
 from ramp.models.folder import read_config
+from ramp.problem.allocation import AllocationRecord
 
 DISTORTED_TYPES = {"Q4_1": frozenset({"Q4_K", "Q5_K", "Q4_1", "Q5_1"})}
 """Types whose float-minimum blocks partly reproduce the grid of a checkpoint that was itself released in the key's
@@ -90,7 +91,7 @@ def write_row(
     gguf: str | Path,
     plan: Mapping[str, Any],
     model_dir: str | Path,
-    allocation: Mapping[str, Any],
+    allocation: AllocationRecord,
     study: str,
     out: str | Path,
 ) -> dict[str, Any]:
@@ -99,7 +100,7 @@ def write_row(
     The file itself stays where it is; ``gguf`` in the meta is its path relative to the row's folder.
     """
     gguf, out = Path(gguf), Path(out)
-    meta = row_meta(gguf, plan, model_dir, allocation, study)
+    meta = row_meta(gguf, plan, model_dir, allocation.model_dump(), study)
     meta["gguf"] = Path(os.path.relpath(gguf.resolve(), out.resolve())).as_posix()
     with atomic_path(out) as partial:
         write_json(partial / "meta.json", meta)

@@ -32,6 +32,7 @@ from ramp.gguf.names import (
 from ramp.gguf.vocabulary import add_tokenizer
 from ramp.models.architecture import architecture, list_linears
 from ramp.models.folder import CheckpointReader, check_linears, read_config
+from ramp.problem.allocation import AllocationRecord
 from ramp.quantizers.widths import Width, bits_of, grouped
 
 if TYPE_CHECKING:
@@ -283,14 +284,14 @@ def describe(
     model: str,
     track: str,
     fold: str,
-    allocation: Mapping[str, Any] | None,
+    allocation: AllocationRecord | None,
     started: float,
 ) -> dict[str, Any]:
     """What ``.plan.json`` holds, for a file that has just been written to ``out``."""
     keys = ("model", "method", "budget_bits", "budget_bytes", "group_size", "fold", "quantizer", "seed", "kind")
     fallbacks = Counter(f"{t.requested} -> {t.type} ({t.reason})" for t in plan if t.requested)
     notes = [f"{text}: {count} tensors" for text, count in sorted(fallbacks.items())]
-    if allocation is not None and grouped(list(allocation.get("bits", {}).values())):
+    if allocation is not None and grouped(list(allocation.bits.values())):
         notes.append("group sizes of the allocation have no counterpart: ggml's blocks have their own")
     window = sliding_window_note(config)
     return {
@@ -301,7 +302,7 @@ def describe(
         "architecture": architecture(config).gguf_arch,
         "track": track,
         "fold": fold,
-        "allocation": None if allocation is None else {key: allocation.get(key) for key in keys},
+        "allocation": None if allocation is None else allocation.model_dump(include=set(keys)),
         "tensors": [{**asdict(tensor), "shape": list(tensor.shape)} for tensor in plan],
         "sizes": sizes_of(plan, out.stat().st_size),
         "notes": notes + ([window] if window else []),

@@ -6,42 +6,45 @@
         --heldout-text R/texts/heldout.jsonl --method-file baselines/ramp.py --budget 3.65 \\
         --evals 1000 --checkpoints 100 300 1000 --seed 0 --state-dir R/.state --out R/league/M/ramp/3.65/1000/0.json
 
-The search is that of ``ramp.search.run``; every evaluation is written down (``ramp.league.trace``), and the
-incumbent at each checkpoint is chosen by one rule for all methods. Held-out text is opened when the search is over;
-it scores incumbents on the bank's very weights (stage ``bank``) and chooses nothing.
+The search is that of ``ramp.search.run``, which writes every evaluation down; the incumbent at each checkpoint is
+chosen by one rule for all methods (``ramp.league.checkpoints``). Held-out text is opened when the search is over: it
+scores incumbents with the weights of the bank and chooses nothing.
 
-The file: ``model, bank`` (``digest_of``), ``grid, group_size, fold, quantizer, budget_bits, budget_bytes, allocator,
-method, title, seed, params, run_evals, spent, proxy_tokens, wall_s``; ``start`` (null, or ``choice, kl_search,
-kl_held``); ``rows``, one per
-checkpoint: ``evals`` (allowed), ``spent``, ``tokens`` (everything up to here, with the selection that names the
-incumbent), ``choice`` (a sign per linear, or null), ``kl_search, kl_selection, kl_held, bytes_linear, wall_s, note``
-and ``windows``; ``curve``: ``evals, tokens, is_start, kl_search, kl_held``; ``heldout`` (windows, length, sha256);
+The file: ``model, bank`` (``comparison_digest``), ``grid, group_size, fold, quantizer, widths, budget_bits,
+budget_bytes, allocator, method, title, seed, params, run_evals, spent, proxy_tokens, wall_s``; ``search`` (windows,
+length, selection_windows); ``start`` (null, or ``choice, kl_search, kl_held``); ``rows``, one per checkpoint:
+``evals`` (allowed), ``spent``, ``tokens`` (everything up to here, with the selection that names the incumbent),
+``choice`` (a sign per linear, or null), ``kl_search, kl_selection, kl_held, bytes_linear, wall_s, note`` and
+``windows``; ``curve``: ``evals, tokens, is_start, kl_search, kl_held``; ``heldout`` (windows, length, sha256);
 ``accepted`` (``ramp.league.acceptance``); ``dtype, commit, versions, hardware``. A method that ends by itself before
 the first checkpoint has one row, at what it spent.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ramp.core import cli
+from ramp.core.errors import RampError
 from ramp.core.files import read_json, require_file, sha256_file, write_json
-from ramp.methods.kinds import NAME, Allocator
-from ramp.problem.cost import proxy_tokens
-from ramp.search.journal import State
-from ramp.search.setup import add_arguments, build_problem, prepare
+from ramp.league.checkpoints import add_heldout, read_curve, read_rows, seconds
+from ramp.league.heldout import HeldoutScorer
+from ramp.methods.kinds import NAME
+from ramp.models.device import pick_device, pick_dtype
+from ramp.problem.banked_model import BankedModel
+from ramp.search.run import SearchRun, run_search
+from ramp.search.setup import Search, add_arguments, prepare
 
-if TYPE_CHECKING:
-    from pydantic import BaseModel
+log = logging.getLogger("ramp.league")
 
-    from ramp.league.heldout import Judge
-from ramp.league.played import LeagueError, Played, check_model, judged, play, read_curve, read_rows, seconds
 
-log = logging.getLogger("ramp.league.played")
+class LeagueError(RampError):
+    """A league run that cannot be made, or a model that is not worth quantizing."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,8 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--heldout-windows", type=int, default=32, help="windows, spread over it")
     parser.add_argument("--heldout-length", type=int, default=256, help="tokens per window")
     parser.add_argument("--curve-points", type=int, default=20, help="points of the anytime curve")
-    parser.add_argument("--name", default="", help="of the allocator, where it is a variant; the method's own if empty")
-    parser.add_argument("--title", default="", help="what tables call it; the paper's own name if empty")
+    parser.add_argument("--name", default="", help="name of the allocator, for a variant; the method's own if empty")
+    parser.add_argument("--title", default="", help="name in tables; the paper's own name if empty")
     parser.add_argument(
         "--accepted", type=Path, default=None, help="record of ramp.league.acceptance, for trained models"
     )
@@ -65,13 +68,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise LeagueError(f"--checkpoints {args.checkpoints} should rise and end at --evals, {args.evals}")
     if args.name and not NAME.fullmatch(args.name):
         raise LeagueError(f"--name '{args.name}': use lower-case letters, digits and underscores")
-    accepted = check_model(args.accepted)
-    method, params, state = prepare(args, league=sha256_file(__file__))
-    played = play(method, params, build_problem(args, state, params), state, seed=args.seed, evals=args.evals)
-    wall = seconds(state, played.trace)
-    rows, curve = read_rows(played, args.checkpoints, wall), read_curve(played, args.curve_points)
-    record = about(args, method, params, played) | {"accepted": accepted, "wall_s": wall[-1] if wall else 0.0}
-    record |= judged(played, rows, curve, held_out(args, state))
+    accepted = None if args.accepted is None else read_acceptance(args.accepted)
+    search, _ = prepare(args)
+    state, banked = search.open_state(league=sha256_file(__file__)), search.open_model()
+    problem = search.problem(banked, state)
+    found = run_search(search.method, search.params, problem, state, seed=args.seed, evals=args.evals)
+    wall = seconds(found)
+    rows, curve = read_rows(found, args.checkpoints, wall), read_curve(found, args.curve_points)
+    record = describe(args, search, banked, found) | {"accepted": accepted, "wall_s": wall[-1] if wall else 0.0}
+    device = pick_device(args.device)
+    text, length, count = args.heldout_text, args.heldout_length, args.heldout_windows
+    scorer = HeldoutScorer(
+        banked,
+        banked.windows(text, length=length, count=count),
+        state.folder / f"heldout-{count}x{length}-{sha256_file(text)[:12]}.jsonl",
+        device=device,
+        dtype=pick_dtype(args.dtype, device),
+    )
+    record |= add_heldout(found, rows, curve, scorer)
     write_json(args.out, record)
     texts = ("kl_search", "kl_selection", "kl_held")
     for row in rows:
@@ -85,45 +99,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def held_out(args: Any, state: State) -> Judge:
-    """The judge of a run, with a model of its own: the search never had the held-out text."""
-    from ramp.league.heldout import Judge
-    from ramp.models.folder import load_tokenizer
-    from ramp.models.text import token_windows
-
-    windows = token_windows(
-        load_tokenizer(args.model_dir), args.heldout_text, length=args.heldout_length, count=args.heldout_windows
-    )
-    asked = f"{args.heldout_windows}x{args.heldout_length}-{sha256_file(args.heldout_text)[:12]}"
-    journal = state.folder / f"heldout-{asked}.jsonl"
-    return Judge(args.model_dir, args.bank, args.fold, windows, journal, device=args.device, dtype=args.dtype)
+def read_acceptance(path: Path) -> dict[str, Any]:
+    """Return the record of ``ramp.league.acceptance``; ``LeagueError`` where it refuses the model."""
+    record = read_json(require_file(path, "acceptance of the model"))
+    if not record["accepted"]:
+        raise LeagueError(
+            f"{record['model']} is not worth quantizing: uniform {record['bits']}-bit RTN costs it "
+            f"{100 * record['increase_own']:.1f} % perplexity on its own text, {100 * record['limit']:g} % are asked "
+            "for; train it longer (train_steps) or lower league.accept.increase"
+        )
+    return record
 
 
-def about(args: Any, method: Allocator, params: BaseModel, played: Played) -> dict[str, Any]:
-    """What names a run, and what it was made with."""
+def describe(args: argparse.Namespace, search: Search, banked: BankedModel, found: SearchRun) -> dict[str, Any]:
+    """Return the fields that name a run and say what it was made with."""
     from ramp.core.provenance import commit, hardware, versions
-    from ramp.models.device import pick_device, pick_dtype
 
-    index, device = read_json(require_file(args.bank / "bank.json", "bank")), pick_device(args.device)
+    device = pick_device(args.device)
     return {
-        **{key: index[key] for key in ("group_size", "fold", "quantizer", "widths")},
-        "model": played.problem.model,
-        "bank": digest_of(args),
+        **{key: getattr(banked.bank, key) for key in ("group_size", "fold", "quantizer", "widths")},
+        "model": banked.name,
+        "bank": comparison_digest(search.inputs.bank, args),
         "grid": "affine",
         "budget_bits": args.budget,
-        "budget_bytes": played.problem.budget_bytes,
-        "allocator": args.name or method.name,
-        "method": method.name,
+        "budget_bytes": found.problem.budget_bytes,
+        "allocator": args.name or search.method.name,
+        "method": search.method.name,
         "title": args.title,
         "seed": args.seed,
-        "params": params.model_dump(mode="json"),
+        "params": search.params.model_dump(mode="json"),
         "run_evals": args.evals,
-        "spent": played.trace.spent,
-        "proxy_tokens": proxy_tokens(played.problem),
+        "spent": found.spent,
+        "proxy_tokens": found.proxy_tokens,
         "search": {
             "windows": args.search_windows,
             "length": args.search_length,
-            "selection_windows": args.selection_windows or args.search_windows,
+            "selection_windows": search.settings.final_windows,
         },
         "heldout": {
             "windows": args.heldout_windows,
@@ -137,8 +148,8 @@ def about(args: Any, method: Allocator, params: BaseModel, played: Played) -> di
     }
 
 
-def digest_of(args: Any) -> str:
-    """What a run may be compared on: 12 hexadecimal digits of the bank's weights and of the held-out windows.
+def comparison_digest(bank: Path, args: argparse.Namespace) -> str:
+    """Return 12 hexadecimal digits of the bank's weights and the held-out windows: runs compare where these are equal.
 
     Another processor adds up in another order and rounds some codes the other way, so the same commands elsewhere make
     another bank, with a KL that is some tenths of a per cent off.
@@ -146,7 +157,7 @@ def digest_of(args: Any) -> str:
     from ramp.bank.bank import WEIGHTS
 
     held = f"{sha256_file(args.heldout_text)} {args.heldout_windows}x{args.heldout_length}"
-    return hashlib.sha256(f"{sha256_file(args.bank / WEIGHTS)} {held}".encode()).hexdigest()[:12]
+    return hashlib.sha256(f"{sha256_file(bank / WEIGHTS)} {held}".encode()).hexdigest()[:12]
 
 
 if __name__ == "__main__":

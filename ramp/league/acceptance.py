@@ -1,18 +1,18 @@
-"""Is a model worth quantizing? What uniform round-to-nearest costs it, against a limit -> one JSON file.
+"""Is a model worth quantizing? The cost of uniform round-to-nearest, against a limit -> one JSON file.
 
     python -m ramp.league.acceptance --model-dir R/models/tiny-llama-s --text R/texts/selection.jsonl --bits 3 \\
         --group-size 128 --increase 0.10 --out R/league/tiny-llama-s/accepted.json
 
-A tiny model that was trained for half a minute hardly feels 3-bit rounding, and every allocator is as good as any other
-on it. The record is written either way; whoever needs an accepted model refuses a model whose record says no.
+A tiny model that was trained for half a minute hardly feels 3-bit rounding, and all allocators are equally good on
+it. The record is written either way; the league refuses a model whose record says no.
 
-Judged is exp(KL) - 1: the increase of perplexity on text that the float model itself would write. On text of others a
-model that learnt its few documents by heart hides what rounding does to it, because the noise also takes away some of
-its false certainty; for a model that fits its text both agree. The increase on the given text is told beside it.
+The decision is by exp(KL) - 1: the increase of perplexity on text that the float model itself would write. On other
+text a model that has memorised its few documents hides what rounding does to it, because the noise also removes some
+of its false certainty; for a model that fits its text both agree. The increase on the given text is recorded too.
 
 Fields: ``model, bits, group_size, windows, length, perplexity_float, perplexity_rtn, increase`` (ratio less one, on
-the text), ``kl_rtn`` (nats per token), ``increase_own`` (judged), ``limit, accepted, steps`` (of its training, where it
-was trained here); null where a number is not finite.
+the text), ``kl_rtn`` (nats per token), ``increase_own`` (decides), ``limit, accepted, steps`` (of its training, where
+this study trained it); null where a number is not finite.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ log = logging.getLogger("ramp.league.acceptance")
 def measure(
     model_dir: Path, text: Path, *, bits: int, group_size: int, windows: int, length: int, device: str, dtype: str
 ) -> tuple[float, float, float]:
-    """(mean NLL of the float model, of its uniform RTN row, KL between them), nats per token, on the same windows."""
+    """Return the mean NLL of the float model and of its uniform RTN row and the KL between them, nats per token."""
     import torch
 
     from ramp.models.architecture import list_linears
@@ -41,7 +41,7 @@ def measure(
     from ramp.models.text import token_windows
     from ramp.quantizers.affine import quantize_rtn
     from ramp.quantizers.sizes import group_size_for
-    from ramp.scoring.divergence import Scorer
+    from ramp.scoring.kl_divergence import Scorer
 
     where = pick_device(device)
     model = load_float(model_dir, pick_dtype(dtype, where), where)
@@ -57,7 +57,7 @@ def measure(
 
 
 def judgement(nll_float: float, nll_rtn: float, kl: float, limit: float) -> dict[str, Any]:
-    """Perplexities, KL, both relative increases and the verdict; a model that rounding destroys is worth quantizing.
+    """Return perplexities, KL, both relative increases and the decision; rounding that destroys a model counts.
 
     A limit of 0 takes any model.
     """
@@ -74,13 +74,13 @@ def judgement(nll_float: float, nll_rtn: float, kl: float, limit: float) -> dict
 
 
 def grown(nats: float) -> float:
-    """Relative increase of a perplexity by ``nats`` per token; infinite where that is no number."""
+    """Return the relative increase of a perplexity by ``nats`` per token; infinite where it overflows."""
     return math.expm1(nats) if nats < 700 else math.inf
 
 
 def percent(share: float | None) -> str:
-    """A relative increase for the log."""
-    return "more than can be said" if share is None else f"{100 * share:.1f} %"
+    """Return a relative increase as text for the log."""
+    return "infinitely much" if share is None else f"{100 * share:.1f} %"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

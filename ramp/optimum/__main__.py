@@ -5,39 +5,38 @@
         --units halves-8 --widths 3 4 5 6 --state-dir R/.state --out R/optimum/M/halves-8.json
 
 Eight units (``ramp.optimum.units``) of four widths are 65,536 allocations; ``ramp.optimum.half_blocks`` scores them
-in float32 at the cost of a half-block and the head each. Killed, the command goes on where it stopped. Beside the
-index lies
-``{same name}.safetensors`` with ``kl`` and ``nll``, float64 [w] * n, nats per token.
+in float32 at the cost of a half-block and the head each. Killed, the command goes on where it stopped. With the index
+it writes ``{same name}.safetensors``: ``kl`` and ``nll``, float64 [w] * n, nats per token.
 
-The index: ``model, units, widths, linears`` (how allocators see the units), ``members`` (of each, as in bank.json),
-``bytes`` [n][w], ``features`` [n][9], ``group_size, fold, quantizer, windows, length, scored_tokens, nll_float``,
-``additivity`` (per width: ``bits, kl_sum, kl_joint, ratio``), ``wall_s, command, commit, versions, hardware``.
+The index: ``model, units, widths, linears`` (the units as allocators see them), ``members`` (linears of each unit, as
+in bank.json), ``bytes`` [n][w], ``features`` [n][9], ``group_size, fold, quantizer, windows, length, scored_tokens,
+nll_float``, ``additivity`` (per width: ``bits, kl_sum, kl_joint, ratio``), ``wall_s, command, commit, versions,
+hardware``.
 """
 
 from __future__ import annotations
 
+import argparse
 import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from ramp.core import cli
 from ramp.core.files import remove, require_file, write_json
+from ramp.optimum.enumerate import additivity, describe, enumerate_all, state_file, write_scores
 from ramp.optimum.units import OptimumError, make_units
+from ramp.problem.banked_model import BankedModel
 
-if TYPE_CHECKING:
-    pass
-from ramp.optimum.enumerate import additivity, describe, enumerate_all, make_chain, state_file, write_scores
-
-log = logging.getLogger("ramp.optimum.enumerate")
+log = logging.getLogger("ramp.optimum")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
+    import torch
+
     from ramp.core.provenance import commit, hardware, versions
-    from ramp.models.architecture import list_linears
-    from ramp.models.folder import read_config
+    from ramp.optimum.half_blocks import HalfBlocks
 
     parser = cli.parser("Score every allocation of a problem that is small enough; resumes after a kill.")
     parser.add_argument("--model-dir", type=Path, required=True, help="Hugging Face checkpoint folder")
@@ -57,15 +56,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     cli.set_threads(args.threads)
     if not 2 <= len(set(args.widths)) == len(args.widths) <= 4:
         raise OptimumError(f"--widths {args.widths}: give two to four distinct widths")
-    began = time.monotonic()
-    units = make_units(list_linears(read_config(args.model_dir)), args.units)
+    began, widths = time.monotonic(), sorted(args.widths)
     inputs = [args.model_dir, args.bank, *(require_file(f, "input") for f in (args.fold, args.calibration, args.text))]
     settings = {key: getattr(args, key) for key in ("units", "windows", "length", "threads")}
-    kept = state_file(args.state_dir, inputs, settings | {"widths": sorted(args.widths)})
-    chain = make_chain(args, units)
-    kl, nll = enumerate_all(chain, len(units), len(args.widths), kept)
-    record = describe(args, units) | {
-        "additivity": additivity(chain, kl, sorted(args.widths)),
+    kept = state_file(args.state_dir, inputs, settings | {"widths": widths})
+    banked = BankedModel(args.model_dir, args.bank, args.fold)
+    if unknown := sorted(set(widths) - set(banked.bank.widths)):
+        raise OptimumError(
+            f"{args.bank} has no {unknown[0]} bits (widths: {list(banked.bank.widths)}): build it with them"
+        )
+    units = make_units(banked.linears, args.units)
+    text = banked.windows(args.text, length=args.length, count=args.windows)
+    chain = HalfBlocks(banked.float_model(torch.float32), banked.bank, units, widths, text)
+    kl, nll = enumerate_all(chain, len(units), len(widths), kept)
+    record = describe(banked, args.calibration, units, widths) | {
+        "units": args.units,
+        "windows": args.windows,
+        "length": args.length,
+        "scored_tokens": args.windows * (args.length - 1),
+        "additivity": additivity(chain, kl, widths),
         "nll_float": chain.nll_float,
         "wall_s": round(time.monotonic() - began, 3),
         "command": command(args),
@@ -80,8 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def command(args: Any) -> str:
-    """How to make an enumeration again, with R for the results folder: records hold no path of a machine."""
+def command(args: argparse.Namespace) -> str:
+    """Return the command that makes an enumeration, R for the results folder: records hold no path of a machine."""
     asked = f"--windows {args.windows} --length {args.length} --widths {' '.join(map(str, sorted(args.widths)))}"
     model, state = args.model_dir.name, "--state-dir R/.state"
     made = f"--bank R/bank/{model}/{args.bank.name} --fold R/folds/{model}/{args.fold.name}"

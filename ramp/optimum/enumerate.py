@@ -1,4 +1,4 @@
-"""Enumerate every allocation of the last few units of a small model."""
+"""Score every allocation of the last few units of a small model; an interrupted enumeration goes on."""
 
 from __future__ import annotations
 
@@ -15,26 +15,24 @@ import numpy as np
 
 from ramp.core.files import atomic_path, sha256_file
 from ramp.core.sources import closure
-from ramp.optimum.units import OptimumError, Unit, averaged
-from ramp.search.journal import ROOT
+from ramp.optimum.units import Unit, averaged
+from ramp.problem.banked_model import BankedModel
+from ramp.search.resume import ROOT
 
 if TYPE_CHECKING:
     from ramp.optimum.half_blocks import HalfBlocks
 
-
 log = logging.getLogger("ramp.optimum.enumerate")
-
 
 SAVE_EVERY_S = 20.0
 """Seconds of work that a kill may lose."""
-
 
 LINES = 20
 """Log lines over a whole enumeration."""
 
 
 def enumerate_all(chain: HalfBlocks, n: int, widths: int, kept: Path) -> tuple[np.ndarray, np.ndarray]:
-    """(KL, NLL), each float64 [w] * n, of every allocation; ``kept`` is a file that outlives a kill."""
+    """Return (KL, NLL) of every allocation, each float64 [w] * n; ``kept`` is a file that outlives a kill."""
     scores = np.full((2, *[widths] * n), np.nan)
     if kept.is_file():
         scores = np.load(kept, allow_pickle=False)
@@ -66,7 +64,7 @@ def enumerate_all(chain: HalfBlocks, n: int, widths: int, kept: Path) -> tuple[n
 
 
 def additivity(chain: HalfBlocks, kl: np.ndarray, widths: Sequence[int]) -> list[dict[str, Any]]:
-    """Per width: the KLs of single units, all others float, summed, against the KL with all units at that width."""
+    """Return per width the KLs of single units, all others float, summed, and the KL with all units at that width."""
     n = kl.ndim
     rows = []
     for index, bits in enumerate(widths):
@@ -77,7 +75,7 @@ def additivity(chain: HalfBlocks, kl: np.ndarray, widths: Sequence[int]) -> list
 
 
 def state_file(folder: Path, inputs: Sequence[Path], settings: dict[str, Any]) -> Path:
-    """Where an enumeration's scores are kept while it runs: another source, input or setting, another file."""
+    """Return the file of an enumeration's scores while it runs: another source, input or setting, another file."""
     files = [part for path in inputs for part in (sorted(path.iterdir()) if path.is_dir() else [path])]
     identity = {
         "sources": {name: sha256_file(ROOT / name) for name in closure(ROOT, "ramp/optimum/__main__.py")},
@@ -88,53 +86,18 @@ def state_file(folder: Path, inputs: Sequence[Path], settings: dict[str, Any]) -
     return folder / f"optimum-{digest[:32]}.npy"
 
 
-def make_chain(args: Any, units: Sequence[Unit]) -> HalfBlocks:
-    """The float model with the bank's entries of the units at the widths asked for."""
-    import torch
-
-    from ramp.bank.bank import Bank
-    from ramp.calibration.folding import folded_float_model, load_fold
-    from ramp.models.folder import load_tokenizer, read_config
-    from ramp.models.text import token_windows
-    from ramp.optimum.half_blocks import HalfBlocks
-
-    bank = Bank(args.bank)
-    odd = sorted(set(args.widths) - set(bank.widths))
-    if odd:
-        raise OptimumError(f"{args.bank} has no {odd[0]} bits (widths: {list(bank.widths)}): build it with them")
-    bank.widths = tuple(sorted(args.widths))
-    model = folded_float_model(args.model_dir, load_fold(args.fold, read_config(args.model_dir)), torch.float32)
-    windows = token_windows(load_tokenizer(args.model_dir), args.text, length=args.length, count=args.windows)
-    return HalfBlocks(model, bank, units, windows)
-
-
-def describe(args: Any, units: Sequence[Unit]) -> dict[str, Any]:
-    """What allocators are told of the units, from bank, statistics and checkpoint."""
-    from ramp.bank.bank import Bank
-    from ramp.calibration.folding import load_fold
-    from ramp.models.architecture import list_linears
-    from ramp.models.folder import read_config
-    from ramp.problem.features import read_stats, static_features, weight_moments
-
-    config = read_config(args.model_dir)
-    bank, linears, fold = Bank(args.bank), list_linears(config), load_fold(args.fold, config)
-    columns = [bank.widths.index(bits) for bits in sorted(args.widths)]
-    sizes = bank.bytes()[:, columns]
-    features = static_features(
-        linears, read_stats(args.calibration, fold), weight_moments(args.model_dir, linears, fold)
-    )
+def describe(banked: BankedModel, calibration: Path, units: Sequence[Unit], widths: Sequence[int]) -> dict[str, Any]:
+    """Return the description of the units that allocators are given, from bank, statistics and checkpoint."""
+    bank = banked.bank
+    sizes = bank.bytes()[:, [bank.widths.index(bits) for bits in widths]]
     return {
-        "model": args.model_dir.name,
-        "units": args.units,
-        "widths": sorted(args.widths),
+        "model": banked.name,
+        "widths": list(widths),
         "linears": [asdict(unit.spec) for unit in units],
         "members": [[asdict(member) for member in unit.members] for unit in units],
-        "bytes": [[int(sum(sizes[m.index, a] for m in unit.members)) for a in range(len(columns))] for unit in units],
-        "features": averaged(units, features).astype(float).tolist(),
+        "bytes": [sizes[[member.index for member in unit.members]].sum(axis=0).tolist() for unit in units],
+        "features": averaged(units, banked.features(calibration)).astype(float).tolist(),
         **{key: getattr(bank, key) for key in ("group_size", "fold", "quantizer")},
-        "windows": args.windows,
-        "length": args.length,
-        "scored_tokens": args.windows * (args.length - 1),
     }
 
 

@@ -1,8 +1,8 @@
-"""A model from some half-block on, for very many allocations of its last units: nothing before a change runs again.
+"""Score very many allocations of a model's last units, running nothing again that lies before a change.
 
 A decoder block adds the output of its attention to the residual stream, then that of its MLP. Cut between these, a
-model is a chain of half-blocks; going through the allocations depth first in forward order, an allocation costs the
-half-blocks from its first changed unit on, which for most of them is the last one alone, and the head.
+model is a chain of half-blocks. Allocations are visited depth first in forward order, so each costs the half-blocks
+from its first changed unit on (for most of them the last one alone) and the head.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.nn.functional import linear
 from ramp.bank.bank import Bank
 from ramp.models.architecture import architecture
 from ramp.optimum.units import OptimumError, Unit
-from ramp.scoring.divergence import check_windows, head_weight
+from ramp.scoring.kl_divergence import check_windows, head_weight
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -30,9 +30,15 @@ class HalfBlocks:
     """The float model on fixed windows, cut into half-blocks; scores allocations of ``units`` from a bank."""
 
     @torch.inference_mode()
-    def __init__(self, model: PreTrainedModel, bank: Bank, units: Sequence[Unit], windows: Tensor) -> None:
-        """model: folded float model, float32 or wider, in evaluation mode; windows: int64 (windows, length)."""
-        self.model, self.units, self.widths = model, list(units), bank.widths
+    def __init__(
+        self, model: PreTrainedModel, bank: Bank, units: Sequence[Unit], widths: Sequence[int], windows: Tensor
+    ) -> None:
+        """Run the float model once.
+
+        model: folded float model, float32 or wider, in evaluation mode; widths: of the bank, ascending; windows: int64
+        (windows, length).
+        """
+        self.model, self.units, self.widths = model, list(units), list(widths)
         arch = architecture(model.config)
         self.blocks = [model.get_submodule(f"{arch.blocks}.{i}") for i in range(model.config.num_hidden_layers)]
         self.norm, self.head = model.get_submodule(arch.final_norm), head_weight(model)
@@ -47,7 +53,7 @@ class HalfBlocks:
         self.entries = [
             [
                 {m.name: bank.quantized(m.name, bits).dequantize(torch.float32).to(dtype) for m in unit.members}
-                for bits in bank.widths
+                for bits in widths
             ]
             for unit in units
         ]
@@ -61,7 +67,7 @@ class HalfBlocks:
         self.nll_float = float(-log_p.gather(1, self.targets[:, None]).double().mean())
 
     def _reach(self, windows: Tensor, half: tuple[int, str]) -> Tensor:
-        """Run the float model; keep what attention is called with and the state before ``half``; check the cut."""
+        """Run the float model; keep the arguments of attention; return the state before ``half``; check the cut."""
         states: dict[int, Tensor] = {}
         handles = [
             block.register_forward_pre_hook(lambda _, args, i=index: states.__setitem__(i, args[0]))
@@ -90,14 +96,14 @@ class HalfBlocks:
         return first
 
     def _final(self) -> Tensor:
-        """The state after the last half-block, with the weights that are in place."""
+        """Return the state after the last half-block, with the weights that are in place."""
         x = self.first
         for half in self.halves:
             x = self.run(half, x)
         return x
 
     def run(self, half: tuple[int, str], x: Tensor) -> Tensor:
-        """One half-block on (windows, length, hidden), with the weights that are in place."""
+        """Run one half-block on (windows, length, hidden), with the weights that are in place."""
         layer, which = half
         block: Any = self.blocks[layer]
         if which == "mlp":
@@ -106,7 +112,7 @@ class HalfBlocks:
         return x + (out[0] if isinstance(out, tuple) else out)
 
     def _logits(self, x: Tensor) -> Tensor:
-        """(tokens, vocab) of every position but each window's last."""
+        """Return the logits (tokens, vocab) of every position but each window's last."""
         hidden = self.norm(x[:, :-1].reshape(-1, x.shape[-1]))
         return linear(hidden, self.head)
 
@@ -117,7 +123,7 @@ class HalfBlocks:
             self.modules[member.name].weight.data = weights[member.name]  # a pointer moves, nothing is copied
 
     def measure(self, x: Tensor) -> tuple[float, float]:
-        """(mean KL(float || this), mean NLL) of a state after the last half-block, nats per token."""
+        """Return mean KL(float || this) and mean NLL of a state after the last half-block, nats per token."""
         z = self._logits(x)
         log_sum = torch.logsumexp(z, dim=-1)
         kl = self.negentropy + log_sum - torch.linalg.vecdot(self.p, z)  # sum p log p - sum p (z - lse)
@@ -126,7 +132,7 @@ class HalfBlocks:
 
     @torch.inference_mode()
     def score(self, choice: Sequence[int | None]) -> tuple[float, float]:
-        """(KL, NLL) of one allocation; None leaves a unit float."""
+        """Return (KL, NLL) of one allocation; None leaves a unit float."""
         for unit, width in enumerate(choice):
             self.place(unit, width)
         return self.measure(self._final())
@@ -135,7 +141,7 @@ class HalfBlocks:
     def each(
         self, keep: Callable[[tuple[int, ...], float, float], None], skip: Callable[[tuple[int, ...]], bool]
     ) -> None:
-        """Score every allocation, depth first; ``skip(prefix)`` leaves out what begins so."""
+        """Score every allocation, depth first, but those of a prefix for which ``skip(prefix)`` is true."""
         inside = {half: [i for i, unit in enumerate(self.units) if unit.half == half] for half in self.halves}
 
         def go(depth: int, prefix: tuple[int, ...], x: Tensor) -> None:
@@ -154,7 +160,7 @@ class HalfBlocks:
 def _product(
     prefix: tuple[int, ...], more: int, widths: int, skip: Callable[[tuple[int, ...]], bool]
 ) -> list[tuple[int, ...]]:
-    """All continuations of ``prefix`` by ``more`` indices that are not skipped, the last changing fastest."""
+    """Return the continuations of ``prefix`` by ``more`` indices that are not skipped, the last changing fastest."""
     found = [prefix]
     for _ in range(more):
         found = [(*each, width) for each in found for width in range(widths) if not skip((*each, width))]

@@ -1,4 +1,4 @@
-"""Allocators on an enumerated problem: every evaluation is looked up, and the gap to the optimum is exact.
+"""Run allocators on an enumerated problem: every evaluation is looked up, and the gap to the optimum is exact.
 
     python -m ramp.optimum.run --enumeration R/optimum/M/halves-8.json --sensitivity R/sensitivity/M/awq-gptq.json \\
         --method-file baselines/ramp.py --budgets 3.5 4 --checkpoints 100 300 --seeds 0 1 2 --out F.json
@@ -6,12 +6,11 @@
 The file: ``model, units, allocator, method, params`` and ``rows``: ``budget_bits, allocator, title, seed, evals, spent,
 kl, kl_optimum, gap, gap_share, better, allocations, note, command`` (``ramp.records.schema_league``). Search and
 selection text are both the enumerated text: the question is how well a method searches, not how well it generalises.
-A run is read as in the league, but the incumbent is plainly the best feasible allocation so far, the start included.
+A run is read as in the league, but the incumbent is the best feasible allocation so far, the start included.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
 from collections.abc import Sequence
@@ -23,21 +22,22 @@ import numpy as np
 
 from ramp.core import cli
 from ramp.core.files import read_json, require_file, write_json
-from ramp.league.played import Played, moments, play
-from ramp.methods.kinds import Allocator, MethodError
-from ramp.methods.loader import load_method, parse_params
+from ramp.league.checkpoints import moments
+from ramp.methods.kinds import Allocator
 from ramp.models.architecture import LinearSpec
 from ramp.optimum.units import OptimumError
-from ramp.problem.problem import Problem, check_budget, decode, encode
-from ramp.quantizers.sizes import budget_bytes
+from ramp.problem.budget import budget_bytes, check_budget
+from ramp.problem.problem import Problem, decode, encode
+from ramp.problem.proxy import read_proxy
 from ramp.scoring.score import Score
-from ramp.search.journal import State
-from ramp.search.setup import read_proxy
+from ramp.search.resume import SearchState
+from ramp.search.run import SearchRun, ranked, run_search
+from ramp.search.setup import load_allocator
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-log = logging.getLogger("ramp.optimum.enumerate")
+log = logging.getLogger("ramp.optimum.run")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Enumeration:
 
     @classmethod
     def read(cls, index: Path) -> Enumeration:
-        """An index and the scores beside it; ``OptimumError`` where they are not whole or do not fit."""
+        """Read an index and its scores; ``OptimumError`` where they are incomplete or do not fit."""
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
@@ -61,14 +61,14 @@ class Enumeration:
             kl, nll = tensors["kl"], tensors["nll"]
             expected = (len(about["widths"]),) * len(about["linears"])
         except (SafetensorError, KeyError, TypeError) as error:
-            raise OptimumError(f"{index} is no enumeration ({error}): run ramp.optimum.enumerate again") from None
+            raise OptimumError(f"{index} is not an enumeration ({error}): run ramp.optimum.enumerate again") from None
         if kl.shape != expected or nll.shape != expected or np.isnan(kl).any():
             raise OptimumError(f"{path} does not hold every allocation of {index}: run ramp.optimum.enumerate again")
         return cls(about, kl, nll)
 
     @property
     def sizes(self) -> np.ndarray:
-        """int64 [n, w]."""
+        """Packed bytes of every unit at every width: int64 [n, w]."""
         return np.array(self.about["bytes"], dtype=np.int64)
 
     @property
@@ -77,29 +77,29 @@ class Enumeration:
         return [LinearSpec(**member) for unit in self.about["members"] for member in unit]
 
     def budget(self, bits: float) -> int:
-        """Bytes that a budget of ``bits`` over the units stands for."""
+        """Return the bytes that a budget of ``bits`` over the units stands for."""
         return budget_bytes(self.members, bits, int(self.about["group_size"]))
 
     def total_bytes(self) -> np.ndarray:
-        """int64 [w] * n: the size of every allocation."""
+        """Return the size of every allocation: int64 [w] * n."""
         n, w = self.sizes.shape
         parts = [row.reshape([w if axis == i else 1 for axis in range(n)]) for i, row in enumerate(self.sizes)]
         return sum(parts[1:], start=parts[0])
 
     def within(self, bits: float) -> np.ndarray:
-        """KLs of all allocations within a budget, ascending."""
+        """Return the KLs of all allocations within a budget, ascending."""
         check_budget(self.sizes, self.budget(bits))
         return np.sort(self.kl[self.total_bytes() <= self.budget(bits)])
 
     def score(self, choice: np.ndarray) -> Score:
-        """What an evaluation would say."""
+        """Return the score of an allocation [n]."""
         where = tuple(int(index) for index in choice)
         nll = float(self.nll[where])
         ppl = float(np.exp(nll)) if nll < 700 else float("inf")
         return Score(float(self.kl[where]), ppl, nll, int(self.about["windows"] * self.about["length"]))
 
-    def problem(self, bits: float, sensitivity: Path | None, state: State, evals: int) -> Problem:
-        """The problem as allocators know it."""
+    def problem(self, bits: float, sensitivity: Path | None, state: SearchState, evals: int) -> Problem:
+        """Return the problem that allocators are given."""
         proxy, tokens = None, 0
         if sensitivity is not None:
             rows, tokens = read_proxy(sensitivity, self.members, self.about["widths"])
@@ -114,21 +114,21 @@ class Enumeration:
             budget_bits=bits,
             features=np.array(self.about["features"], dtype=np.float32),
             proxy=proxy,
-            evaluate=state.counted("search", self.score, limit=evals),
-            select=state.counted("selection", self.score),
+            evaluate=state.evaluator("search", self.score, limit=evals),
+            select=state.evaluator("selection", self.score),
             proxy_tokens=tokens,
             nll_float=float(self.about["nll_float"]),
             bytes_at=self.budget,
         )
 
 
-def reached(played: Played, upto: int, last: bool) -> tuple[str | None, str]:
-    """The best feasible allocation after ``upto`` scores, the start included, and a note."""
-    problem, trace = played.problem, played.trace
-    found = [trace.choices[position] for position in trace.ranked(upto, problem.budget_bytes)[:1]]
-    found += [played.start] if played.start else []
-    if not found and last:
-        return encode(played.found.choice), played.found.notes or "what the method hands back"
+def reached(search: SearchRun, upto: int) -> tuple[str | None, str]:
+    """Return the best feasible allocation after ``upto`` scores, the start included, and a note."""
+    problem = search.problem
+    found = [each.choice for each in ranked(search.evaluations, upto, problem.budget_bytes)[:1]]
+    found += [search.start] if search.start else []
+    if not found and upto == len(search.evaluations):
+        return encode(search.found.choice), search.found.notes or "the allocation that the method returned"
     if not found:
         return None, "no allocation within the budget so far"
     return min(found, key=lambda choice: problem.select(decode(choice)).kl), ""
@@ -144,18 +144,18 @@ def rows_of(
     checkpoints: Sequence[int],
     sensitivity: Path | None,
 ) -> list[dict[str, Any]]:
-    """One run, read at its checkpoints."""
+    """Return the rows of one run, read at its checkpoints."""
     with tempfile.TemporaryDirectory() as folder:
-        state = State.open(folder, {"seed": seed, "bits": bits})
+        state = SearchState.open(folder, {"seed": seed, "bits": bits})
         problem = table.problem(bits, sensitivity, state, checkpoints[-1])
-        played = play(method, params, problem, state, seed=seed, evals=checkpoints[-1])
-        within, trace = table.within(bits), played.trace
+        search = run_search(method, params, problem, state, seed=seed, evals=checkpoints[-1])
+        within = table.within(bits)
         optimum, rows = float(within[0]), []
-        for allowed in moments(checkpoints, trace.spent):
-            upto = trace.upto(allowed)
-            choice, note = reached(played, upto, last=upto == len(trace))
+        for allowed in moments(checkpoints, search.spent):
+            upto = search.upto(allowed)
+            choice, note = reached(search, upto)
             row: dict[str, Any] = {"budget_bits": bits, "seed": seed, "evals": allowed, "note": note}
-            row["spent"] = trace.evals[upto - 1] if upto else 0
+            row["spent"] = search.evaluations[upto - 1].evals if upto else 0
             row |= {"kl_optimum": optimum, "allocations": len(within), "kl": None}
             if choice is not None:
                 kl = table.score(decode(choice)).kl
@@ -174,20 +174,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--method-file", type=Path, required=True, help="file that registers an allocator")
     parser.add_argument("--params", default="{}", help="the method's parameters as JSON")
-    parser.add_argument("--name", default="", help="of the allocator, where it is a variant; the method's own if empty")
-    parser.add_argument("--title", default="", help="what tables call it; the paper's own name if empty")
+    parser.add_argument("--name", default="", help="name of the allocator, for a variant; the method's own if empty")
+    parser.add_argument("--title", default="", help="name in tables; the paper's own name if empty")
     parser.add_argument("--budgets", type=float, nargs="+", required=True, help="bits over the units")
     parser.add_argument("--checkpoints", type=int, nargs="+", required=True, help="evaluations at which runs are read")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of every random draw")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds of every random draw")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     args = parser.parse_args(argv)
     cli.set_threads(args.threads)
     if args.checkpoints != sorted(set(args.checkpoints)):
         raise OptimumError(f"--checkpoints {args.checkpoints} should rise and repeat nothing")
-    method = load_method(args.method_file)
-    if not isinstance(method, Allocator):
-        raise MethodError(f"{args.method_file} is a uniform method: there is nothing to search")
-    params = parse_params(method, json.loads(args.params))
+    method, params = load_allocator(args.method_file, args.params)
     table = Enumeration.read(args.enumeration)
     rows = []
     for bits in args.budgets:

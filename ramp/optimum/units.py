@@ -1,15 +1,15 @@
 """Units of a problem small enough to enumerate: the last few half-blocks, or the last few linears, of a model.
 
-Everything before the first unit stays float. Allocators know linears, so a unit of several is shown to them as one: its
-bytes, sensitivities and parameters are the sums of its members', its features their mean weighted by parameters, its
-role that of the member that writes into the residual stream (``o`` or ``down``).
+Everything before the first unit stays float. Allocators know linears, so a unit of several linears is given to them as
+one: its bytes, sensitivities and parameters are the sums of its members', its features their mean weighted by
+parameters, its role that of the member that writes into the residual stream (``o`` or ``down``).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,24 +23,24 @@ class OptimumError(RampError):
 
 @dataclass(frozen=True)
 class Unit:
-    """What gets one width."""
+    """Linears that get one width together."""
 
-    spec: LinearSpec  # how allocators see it
+    spec: LinearSpec  # as allocators see it
     members: tuple[LinearSpec, ...]
 
     @property
     def half(self) -> tuple[int, str]:
-        """The half-block that it lies in: (layer, ``attention`` or ``mlp``)."""
+        """Its half-block: (layer, ``attention`` or ``mlp``)."""
         return half_of(self.members[0])
 
 
 def half_of(linear: LinearSpec) -> tuple[int, str]:
-    """The half-block of a linear."""
+    """Return the half-block of a linear."""
     return linear.layer, "attention" if linear.role in ATTENTION_ROLES else "mlp"
 
 
 def parse(name: str) -> tuple[str, int]:
-    """``halves-8`` as (kind, count)."""
+    """Return ``halves-8`` as (kind, count)."""
     match = re.fullmatch(r"(halves|linears)-([2-8])", name)
     if match is None:
         raise OptimumError(f"units '{name}' are unknown: write halves-N or linears-N with N from 2 to 8")
@@ -48,7 +48,7 @@ def parse(name: str) -> tuple[str, int]:
 
 
 def make_units(linears: Sequence[LinearSpec], name: str) -> list[Unit]:
-    """The last units of a model in forward order, as ``name`` (``halves-8``) says.
+    """Return the last units of a model in forward order, as ``name`` (``halves-8``) says.
 
     Raises:
         OptimumError: the model has fewer.
@@ -60,7 +60,9 @@ def make_units(linears: Sequence[LinearSpec], name: str) -> list[Unit]:
     found = [_unit(members) for members in groups.values()]
     if len(found) < count:
         raise OptimumError(f"the model has {len(found)} {kind}, {count} are asked for: lower the count")
-    return [Unit(_at(unit.spec, index), unit.members) for index, unit in enumerate(found[len(found) - count :])]
+    return [
+        Unit(replace(unit.spec, index=index), unit.members) for index, unit in enumerate(found[len(found) - count :])
+    ]
 
 
 def _unit(members: Sequence[LinearSpec]) -> Unit:
@@ -76,12 +78,8 @@ def _unit(members: Sequence[LinearSpec]) -> Unit:
     return Unit(spec, tuple(members))
 
 
-def _at(spec: LinearSpec, index: int) -> LinearSpec:
-    return LinearSpec(spec.name, spec.layer, spec.role, spec.d_out, spec.d_in, spec.site, index, spec.has_bias)
-
-
 def averaged(units: Sequence[Unit], values: np.ndarray) -> np.ndarray:
-    """Features of all linears [linears, f] as those of units [n, f], weighted by parameters."""
+    """Return features of all linears [linears, f] as those of units [n, f], weighted by parameters."""
     rows = []
     for unit in units:
         weights = np.array([member.params for member in unit.members], dtype=np.float64)

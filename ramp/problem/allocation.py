@@ -1,72 +1,69 @@
-"""The allocation file: what a search or a transfer writes and the quantizer, HALO and the records read.
-
-| field | meaning |
-| --- | --- |
-| model, method, study, seed | which row this is |
-| grid, group_size, fold, quantizer | how the linears are quantized (``affine`` always, here) |
-| budget_bits, budget_bytes | the budget, and the bytes of packed linears that it stands for |
-| kind | ``proxy`` (no search), ``best`` (best found, chosen on selection text) or ``policy`` (greedy) |
-| bits | linear -> width (``ramp.quantizers.widths``), of every linear: what is reported |
-| policy_bits, start_bits | the policy's own greedy allocation and the warm start, or null |
-| projected | the budget was enforced after the fact on what is reported |
-| bytes_linear | packed bytes of ``bits``, never above ``budget_bytes`` |
-| kl_search, ppl_search | of ``bits`` on search text; nats per token; null where it was not evaluated |
-| kl_selection | of ``bits`` on selection text, or null |
-| kl_start, kl_policy | of ``start_bits`` and ``policy_bits`` on search text, or null |
-| kl_start_selection | of ``start_bits`` on selection text, or null |
-| search_evals | true evaluations on search text |
-| search_tokens | forward tokens of everything: sensitivities (backward = 2), search and selection |
-| selection_evals, proxy_tokens | the parts of it that are not search evaluations |
-| search_wall_s | seconds, over all processes where the search was resumed |
-| notes | what a reader of the row should know |
-"""
+"""The allocation file: written by a search or a transfer, read by the quantizer, HALO, evaluation and the records."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from ramp.core.files import read_json, require_file, write_json
+from ramp.core.files import finite, read_json, require_file, write_json
 from ramp.models.architecture import LinearSpec
-from ramp.problem.problem import AllocationError, Problem
-from ramp.quantizers.widths import Width
+from ramp.problem.budget import AllocationError
+from ramp.problem.problem import Problem
+from ramp.quantizers.sizes import linear_bytes
+from ramp.quantizers.widths import Width, parse_width
 
-KINDS = ("proxy", "best", "policy")
-OPTIONAL: dict[str, Any] = {
-    "study": "",
-    "policy_bits": None,
-    "start_bits": None,
-    "kl_search": None,
-    "ppl_search": None,
-    "kl_selection": None,
-    "kl_start": None,
-    "kl_policy": None,
-    "kl_start_selection": None,
-    "search_evals": 0,
-    "search_tokens": 0,
-    "selection_evals": 0,
-    "proxy_tokens": 0,
-    "search_wall_s": 0.0,
-    "projected": False,
-    "notes": "",
-}
-REQUIRED = ("model", "method", "grid", "group_size", "fold", "quantizer", "budget_bits", "budget_bytes", "seed")
+Widths = dict[str, Annotated[Width, BeforeValidator(parse_width)]]
+"""Linear -> width (``ramp.quantizers.widths``)."""
+
+Number = Annotated[float | None, BeforeValidator(finite)]
+"""A float; null where it was not measured or is not finite."""
 
 
-def as_bits(problem: Problem, choice: np.ndarray | None) -> dict[str, Width] | None:
-    """A choice [n] as linear -> width."""
-    if choice is None:
-        return None
-    return {linear.name: problem.widths[index] for linear, index in zip(problem.linears, choice, strict=True)}
+class AllocationRecord(BaseModel):
+    """A width for every linear of one model, with the search that found it: the content of an allocation file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field(description="folder name of the model")
+    method: str = Field(description="allocator; {source method}_transfer for a transferred policy")
+    study: str = Field(default="", description="name of the study")
+    seed: int = Field(description="seed of the search")
+    grid: Literal["affine"] = Field(default="affine", description="grid of the linears")
+    group_size: int = Field(description="weights per scale where a width names none")
+    fold: str = Field(description="fold of the bank that was searched")
+    quantizer: str = Field(description="quantizer of that bank")
+    budget_bits: float = Field(description="budget in bits per weight")
+    budget_bytes: int = Field(description="the same in bytes of the packed linears")
+    kind: Literal["proxy", "best", "policy"] = Field(
+        description="proxy (no search), best (best found, chosen on selection text) or policy (greedy)"
+    )
+    bits: Widths = Field(description="width of every linear: the reported allocation")
+    policy_bits: Widths | None = Field(default=None, description="the policy's own greedy allocation")
+    start_bits: Widths | None = Field(default=None, description="the warm start")
+    projected: bool = Field(default=False, description="whether the budget was enforced on bits afterwards")
+    bytes_linear: int = Field(description="packed bytes of bits, never above budget_bytes")
+    kl_search: Number = Field(default=None, description="KL of bits on search text, nats per token")
+    ppl_search: Number = Field(default=None, description="perplexity of bits on search text")
+    kl_selection: Number = Field(default=None, description="KL of bits on selection text, nats per token")
+    kl_start: Number = Field(default=None, description="KL of start_bits on search text, nats per token")
+    kl_policy: Number = Field(default=None, description="KL of policy_bits on search text, nats per token")
+    kl_start_selection: Number = Field(default=None, description="KL of start_bits on selection text, nats per token")
+    search_evals: int = Field(default=0, description="true evaluations on search text")
+    search_tokens: int = Field(
+        default=0, description="forward tokens of everything: sensitivities (backward = 2), search and selection"
+    )
+    selection_evals: int = Field(default=0, description="evaluations on selection text")
+    proxy_tokens: int = Field(default=0, description="the part of search_tokens that sensitivities cost")
+    search_wall_s: float = Field(default=0.0, description="seconds, over all processes of a resumed search")
+    notes: str = Field(default="", description="remarks for readers of the row")
 
 
-def write_allocation(
-    path: str | Path, problem: Problem, choice: np.ndarray, kind: str, **fields: Any
-) -> dict[str, Any]:
-    """Check an allocation, write its file, and return what was written; numbers that are not finite become null.
+def record_allocation(problem: Problem, choice: np.ndarray, **fields: Any) -> AllocationRecord:
+    """Return the record of an allocation [n] that a method returned; ``fields`` are what the problem does not know.
 
     Raises:
         AllocationError: a width index is out of range, the bytes exceed the budget, or a field is unknown or missing.
@@ -81,36 +78,50 @@ def write_allocation(
             f"the method returned {problem.bytes_of(choice)} bytes, the budget is {problem.budget_bytes}: "
             "repair the allocation (ramp.allocators.greedy.repair)"
         )
-    if kind not in KINDS:
-        raise AllocationError(f"kind '{kind}' of an allocation is unknown (known: {', '.join(KINDS)})")
-    record = {
-        **OPTIONAL,
+    known = {
         "model": problem.model,
-        "grid": "affine",
         "budget_bits": problem.budget_bits,
         "budget_bytes": problem.budget_bytes,
-        "kind": kind,
-        "bits": as_bits(problem, choice),
+        "bits": problem.widths_of(choice),
         "bytes_linear": problem.bytes_of(choice),
-        **fields,
     }
-    unknown = set(record) - {*REQUIRED, *OPTIONAL, "kind", "bits", "bytes_linear"}
-    missing = set(REQUIRED) - set(record)
-    if unknown or missing:
-        raise AllocationError(f"allocation file: unknown fields {sorted(unknown)}, missing fields {sorted(missing)}")
-    record = {
-        key: None if isinstance(value, float) and not np.isfinite(value) else value for key, value in record.items()
-    }
-    write_json(path, record)
+    try:
+        return AllocationRecord.model_validate(known | fields)
+    except ValidationError as error:
+        raise AllocationError(f"this allocation cannot be written: {_faults(error)}") from None
+
+
+def write_allocation(path: str | Path, record: AllocationRecord) -> None:
+    """Write an allocation file."""
+    write_json(path, record.model_dump())
+
+
+def read_allocation(path: str | Path, linears: Sequence[LinearSpec] | None = None) -> AllocationRecord:
+    """Read an allocation file; with ``linears``, check that it fits this model.
+
+    Raises:
+        AllocationError: the file is damaged, names other linears than the model's, or its widths do not take exactly
+            ``bytes_linear`` bytes or more than its budget.
+    """
+    content = read_json(require_file(path, "allocation"))
+    try:
+        record = AllocationRecord.model_validate(content)
+    except ValidationError as error:
+        raise AllocationError(f"{path} is not a valid allocation ({_faults(error)}): search again") from None
+    if linears is None:
+        return record
+    unknown = {linear.name for linear in linears} ^ set(record.bits)
+    if unknown:
+        raise AllocationError(
+            f"{path} does not fit this model: {len(unknown)} linears differ, for instance {min(unknown)}"
+        )
+    size = sum(linear_bytes(x.d_out, x.d_in, record.bits[x.name], record.group_size) for x in linears)
+    if size != record.bytes_linear:
+        raise AllocationError(f"{path} says {record.bytes_linear} bytes of linears, its widths take {size}")
+    if size > record.budget_bytes:
+        raise AllocationError(f"{path} takes {size} bytes of linears, its budget is {record.budget_bytes}")
     return record
 
 
-def read_allocation(path: str | Path, linears: Sequence[LinearSpec] | None = None) -> Mapping[str, Any]:
-    """An allocation file; with ``linears``, checked to name each of them and nothing else."""
-    record = read_json(require_file(path, "allocation"))
-    if linears is not None:
-        names = {linear.name for linear in linears}
-        odd = names ^ set(record["bits"])
-        if odd:
-            raise AllocationError(f"{path} does not fit this model: {len(odd)} linears differ, for instance {min(odd)}")
-    return record
+def _faults(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'content'}: {fault['msg']}" for fault in error.errors()[:3])

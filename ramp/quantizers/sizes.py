@@ -1,4 +1,4 @@
-"""How many bytes a quantized linear takes, and what a budget of b bits means. Integers only, no torch.
+"""How many bytes a quantized linear takes. Integers only, no torch.
 
 The unit of a budget is the packed linears alone: codes, scales and zero-points as ``ramp.quantizers.packing``
 lays them out. Embedding, head, norms and biases are stored alike by every method and are never part of it.
@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ramp.quantizers.widths import MAX_BITS, MIN_BITS, WHOLE_ROW, SizeError, Width, bits_of, group_of
+from ramp.quantizers.widths import WHOLE_ROW, SizeError, Width, bits_of, group_of
 
 if TYPE_CHECKING:
     from ramp.models.architecture import LinearSpec
@@ -72,22 +71,6 @@ def bytes_matrix(linears: Sequence[LinearSpec], widths: Sequence[Width], group_s
 def uniform_bytes(linears: Sequence[LinearSpec], bits: int, group_size: int) -> int:
     """``bytes_linear`` of the row that gives every linear ``bits`` bits."""
     return sum(linear_bytes(x.d_out, x.d_in, bits, group_size) for x in linears)
-
-
-def budget_bytes(linears: Sequence[LinearSpec], budget_bits: float, group_size: int) -> int:
-    """What a budget of ``budget_bits`` allows the packed linears to take, in bytes.
-
-    The uniform row's ``bytes_linear`` at a whole width; in between, linear interpolation of the two
-    neighbouring uniform rows, rounded down (in exact decimal arithmetic: 3.65 means 365/100).
-    """
-    exact = Fraction(str(float(budget_bits)))
-    if not MIN_BITS <= exact <= MAX_BITS:
-        raise SizeError(f"a budget of {budget_bits} bits is outside {MIN_BITS} to {MAX_BITS}: choose one inside")
-    low = math.floor(exact)
-    at_low = uniform_bytes(linears, low, group_size)
-    if exact == low:
-        return at_low
-    return math.floor(at_low + (exact - low) * (uniform_bytes(linears, low + 1, group_size) - at_low))
 
 
 def bits_nominal(bits: Mapping[str, Width], linears: Sequence[LinearSpec]) -> tuple[float, float]:

@@ -141,6 +141,7 @@ def collect(
     config_hash: str = "",
 ) -> dict[str, int]:
     """Read the named files, write all tables of this stage to ``out``; return the number of rows of each."""
+    from ramp.problem.allocation import read_allocation
     from ramp.records.collect_layers import activation_rows, allocation_rows, linears_by_model, reported_rows
     from ramp.records.collect_transfer import transfer_rows
 
@@ -157,7 +158,7 @@ def collect(
         if identity(key_of(meta, path)) not in keys:
             raise RecordsError(f"{path} belongs to none of the collected rows: give its row's --metrics too")
     ran_with = {identity(key_of(meta, path)): meta.get("package_versions") for path, meta in metas.items()}
-    allocated = {path: read_json(path) for path in allocations}
+    allocated = {path: read_allocation(path) for path in allocations}
     short = by_short_name(keys.values())
     linears = linears_by_model(models)
     about = {"config_hash": config_hash}

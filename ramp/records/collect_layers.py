@@ -11,6 +11,7 @@ import numpy as np
 from ramp.core.files import require_file
 from ramp.models.architecture import LinearSpec, list_linears
 from ramp.models.folder import read_config
+from ramp.problem.allocation import AllocationRecord
 from ramp.quantizers.sizes import linear_bytes
 from ramp.quantizers.widths import Width, bits_of, split
 from ramp.records.schema import KEY_NAMES
@@ -89,21 +90,22 @@ def reported_rows(meta: Mapping[str, Any], linears: Mapping[str, list[LinearSpec
 
 
 def allocation_rows(
-    allocation: Mapping[str, Any],
+    allocation: AllocationRecord,
     keys: Mapping[tuple[Any, ...], Row],
     linears: Mapping[str, list[LinearSpec]],
     where: Path,
 ) -> Iterator[Row]:
     """The policy's own and the warm start's widths, where the method has them, under the key of the reported row."""
-    name = (allocation["model"], allocation["method"], float(allocation["budget_bits"]), allocation["seed"])
+    name = (allocation.model, allocation.method, allocation.budget_bits, allocation.seed)
     if name not in keys:
         raise RecordsError(f"{where} belongs to none of the collected rows: give its row's --metrics too")
-    specs = linears_of(allocation["model"], linears, where)
-    for which in ("policy", "start"):
-        widths = allocation.get(f"{which}_bits") or {}
-        for linear in specs if widths else ():
+    specs = linears_of(allocation.model, linears, where)
+    for which, widths in (("policy", allocation.policy_bits), ("start", allocation.start_bits)):
+        if widths is None:
+            continue
+        for linear in specs:
             width = widths[linear.name]
-            size = linear_bytes(linear.d_out, linear.d_in, width, allocation["group_size"])
+            size = linear_bytes(linear.d_out, linear.d_in, width, allocation.group_size)
             yield _row(keys[name], which, linear, bits_of(width), affine_type(width), size)
 
 

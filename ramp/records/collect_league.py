@@ -139,9 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Collect the league or the exact optimum into the records.")
     parser.add_argument("what", choices=("league", "optimum"), help="which tables")
-    parser.add_argument(
-        "--runs", type=Path, nargs="*", default=[], help="files of ramp.league.played or ramp.optimum.run"
-    )
+    parser.add_argument("--runs", type=Path, nargs="*", default=[], help="files of ramp.league or ramp.optimum.run")
     parser.add_argument("--runs-from", default=None, help="file with more of them, one a line; - for standard input")
     parser.add_argument("--planned", type=int, default=None, help="runs that the league has in all, made or not")
     parser.add_argument("--tables", type=Path, nargs="*", default=[], help="JSON files of ramp.optimum.enumerate")

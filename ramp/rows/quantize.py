@@ -15,8 +15,9 @@ from ramp.core.files import write_json
 from ramp.models.architecture import LinearSpec, list_linears
 from ramp.models.device import pick_device
 from ramp.models.folder import read_config
-from ramp.quantizers.sizes import bits_nominal, linear_bytes
-from ramp.quantizers.widths import parse_width
+from ramp.problem.allocation import AllocationRecord, read_allocation
+from ramp.quantizers.sizes import bits_nominal
+from ramp.quantizers.widths import Width
 from ramp.rows.float_rows import SPECIAL, special_meta
 
 if TYPE_CHECKING:
@@ -30,24 +31,17 @@ log = logging.getLogger("ramp.rows.sequential")
 
 def allocated(
     path: str | Path, linears: Sequence[LinearSpec], *, group_size: int, fold: str, quantizer: str | None
-) -> dict[str, Any]:
-    """An allocation file that fits this model, fold, quantizer and group size, with its bytes counted again.
+) -> AllocationRecord:
+    """Read an allocation file that fits this model, fold, quantizer and group size.
 
-    Raises ``QuantizationError`` where one differs, where the packed linears would not take exactly the allocation's
-    ``bytes_linear``, or where that exceeds its budget.
+    Raises:
+        QuantizationError: one of them differs.
+        AllocationError: see ``ramp.problem.allocation.read_allocation``.
     """
-    from ramp.problem.allocation import read_allocation
-
-    found = dict(read_allocation(path, linears))
+    found = read_allocation(path, linears)
     for key, wanted in (("group_size", group_size), ("fold", fold), ("quantizer", quantizer)):
-        if wanted is not None and found[key] != wanted:
-            raise QuantizationError(f"{path} was searched with {key} {found[key]}, not {wanted}: search again")
-    found["bits"] = {name: parse_width(width) for name, width in found["bits"].items()}
-    size = sum(linear_bytes(x.d_out, x.d_in, found["bits"][x.name], group_size) for x in linears)
-    if size != found["bytes_linear"]:
-        raise QuantizationError(f"{path} says {found['bytes_linear']} bytes of linears, its widths take {size}")
-    if size > found["budget_bytes"]:
-        raise QuantizationError(f"{path} takes {size} bytes of linears, its budget is {found['budget_bytes']}")
+        if wanted is not None and getattr(found, key) != wanted:
+            raise QuantizationError(f"{path} was searched with {key} {getattr(found, key)}, not {wanted}: search again")
     return found
 
 
@@ -95,12 +89,13 @@ def quantize_row(
         raise QuantizationError(f"method '{method.name}' wants the fold {names}, --fold is {fold_file}")
     # An allocator's parameters are its search's; its linears are quantized with the defaults, as in its bank.
     quantizer_params = parse_params(method, dict(params or {})) if isinstance(method, Quantizer) else None
+    widths: dict[str, Width]
     if allocation_file is not None:
         named = method.quantizer if isinstance(method.quantizer, str) else None
         row = allocated(allocation_file, linears, group_size=group_size, fold=fold_name, quantizer=named)
-        widths, name, budget = row["bits"], row["method"], float(row["budget_bits"])
+        widths, name, budget = row.bits, row.method, row.budget_bits
     elif bits is not None:
-        widths, name, budget = uniform(linears, bits), method.name, float(bits)
+        widths, name, budget = {**uniform(linears, bits)}, method.name, float(bits)
     else:
         raise QuantizationError("nothing says how wide linears are: pass --bits or --allocation")
     windows = None

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ramp.models.architecture import LinearSpec, architecture
-from ramp.scoring.divergence import EvaluationError, Scorer
+from ramp.scoring.kl_divergence import EvaluationError, Scorer
 from ramp.scoring.score import Score
 
 if TYPE_CHECKING:

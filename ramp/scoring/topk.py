@@ -5,7 +5,7 @@ the k most probable,
 
     KL = log(sum_k p exp d + sum_T p exp d) - E[d]   becomes   log(sum_k p exp d + p_T exp E_T[d]) - E[d].
 
-E[d] and E_T[d] are dot products of the hidden size (``ramp.scoring.divergence``), so the head multiplies k rows per
+E[d] and E_T[d] are dot products of the hidden size (``ramp.scoring.kl_divergence``), so the head multiplies k rows per
 token instead of the whole vocabulary. By Jensen's inequality exp E_T[d] <= E_T[exp d]: the result is never more than
 the KL, short of it by about half of p_T times the variance of d in the tail, and the KL itself at k = vocabulary.
 """
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ramp.scoring.divergence import EvaluationError
+from ramp.scoring.kl_divergence import EvaluationError
 from ramp.scoring.prefix_cache import PrefixScorer
 
 if TYPE_CHECKING:

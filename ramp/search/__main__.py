@@ -2,7 +2,7 @@
 
     python -m ramp.search --model smollm2-135m --budget 3.65
 
-by hand, in a folder of results that the workflow laid out (``--results``, see ``ramp.search.layout``), and in full
+in a folder of results that the workflow laid out (``--results``, see ``ramp.search.layout``), and in full
 
     python -m ramp.search --model-dir R/models/M --bank R/bank/M/awq-gptq --fold R/folds/M/awq.safetensors \\
         --calibration R/calibration/M.safetensors --sensitivity R/sensitivity/M/awq-gptq.json \\
@@ -12,15 +12,15 @@ by hand, in a folder of results that the workflow laid out (``--results``, see `
 
 writes ``--out`` (``ramp.problem.allocation``) and, in ``--artifacts``, ``episodes.jsonl``, ``summary.txt`` (plain
 text for people) and, for learned methods, ``policy.safetensors`` and ``policy.json`` (``ramp.rl.policy``). Killed at
-any moment, the same command goes on where it stopped (``ramp.search.journal``).
+any moment, the same command goes on where it stopped (``ramp.search.resume``).
 
 ``episodes.jsonl`` has one JSON object per episode: ``episode``, ``evals`` and ``tokens`` (forward tokens so far,
-sensitivities included), ``proposer``, ``kl`` and ``ppl`` on search text (null where not finite), ``bytes``, ``best``
-(KL of the best feasible one so far, or null), and for learned methods ``feasible``, the reward's terms
-``reward_quality``, ``reward_saving``, ``reward_overshoot``, ``reward_cliff``, ``reward_total`` and the learner's
-``critic_loss``, ``actor_loss``, ``alpha``, ``entropy``. Where episodes are scored on parts of a pool
-(``ramp.agent.text_schedule``), ``kl`` and ``best`` are estimates relative to the start, and ``evals`` counts parts
-by their tokens, rounded up.
+sensitivities included), ``choice`` (a sign per linear: the index of its width), ``proposer``, ``kl`` and ``ppl`` on
+search text (null where not finite), ``bytes``, ``best`` (KL of the best feasible one so far, or null), and for learned
+methods ``feasible``, the reward's terms ``reward_quality``, ``reward_saving``, ``reward_overshoot``, ``reward_cliff``,
+``reward_total`` and the learner's ``critic_loss``, ``actor_loss``, ``alpha``, ``entropy``. Where episodes are scored
+on parts of a pool (``ramp.agent.text_schedule``), ``kl`` and ``best`` are estimates relative to the start, and
+``evals`` counts parts by their tokens, rounded up.
 """
 
 from __future__ import annotations
@@ -28,16 +28,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ramp.core import cli
-from ramp.core.files import read_json, require_file
-from ramp.search.summary import summary
-
-if TYPE_CHECKING:
-    pass
+from ramp.search.results import summary, write_results
 from ramp.search.run import run_search
-from ramp.search.setup import add_arguments, build_problem, prepare
+from ramp.search.setup import add_arguments, prepare
 
 log = logging.getLogger("ramp.search.run")
 
@@ -51,19 +46,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--artifacts", type=Path, default=None, help="folder for episodes.jsonl and the policy")
     args = parser.parse_args(argv)
     cli.set_threads(args.threads)
-    method, params, state = prepare(args)
-    index = read_json(require_file(args.bank / "bank.json", "bank"))
-    record = run_search(
-        method,
-        params,
-        build_problem(args, state, params),
+    search, paths = prepare(args, "out", "artifacts")
+    state, banked = search.open_state(), search.open_model()
+    found = run_search(
+        search.method,
+        search.params,
+        search.problem(banked, state),
         state,
         seed=args.seed,
         evals=args.evals,
-        out=args.out,
-        artifacts=args.artifacts,
-        fields={key: index[key] for key in ("group_size", "fold", "quantizer")} | {"study": args.study},
+        artifacts=paths["artifacts"],
     )
+    bank = {key: getattr(banked.bank, key) for key in ("group_size", "fold", "quantizer")}
+    record = write_results(found, search.method.name, seed=args.seed, study=args.study, **paths, **bank)
     for line in summary(record).splitlines():
         log.info(line)
     state.forget()

@@ -1,46 +1,44 @@
-"""A search by hand: what ``python -m ramp.search --model M --budget 3.65`` reads, found in a folder of results.
+"""Where ``python -m ramp.search --model M --budget 3.65`` finds its files: the workflow's places in a results folder.
 
-Everything that is not said on the command line is taken from where the workflow puts it (docs/architecture.md,
-section 1). What the workflow declares as its own output is never written: a search by hand leaves its allocation,
-episodes, policy and summary in ``R/by_hand/{model}/{method}/{budget}/{seed}/``.
+Every path that the command line does not give is taken from where the workflow puts it (docs/architecture.md,
+section 1). The outputs that the workflow declares are never written: such a search leaves its allocation, episodes,
+policy and summary in ``R/by_hand/{model}/{method}/{budget}/{seed}/``.
 """
 
 from __future__ import annotations
 
-import argparse
-import difflib
+from collections.abc import Mapping
 from pathlib import Path
 
+from ramp.core.hints import nearest
 from ramp.methods.kinds import Allocator
 from ramp.problem.problem import AllocationError
 
-BASELINES = Path(__file__).resolve().parents[2] / "baselines"
+READ = ("model_dir", "bank", "fold", "calibration", "sensitivity", "search_text", "selection_text")
+"""The paths that a search reads; the others are written."""
+
+OPTIONAL = ("fold", "sensitivity")
+"""Paths that may be absent where no model is named: no fold, no proxy."""
 
 
-def method_file(args: argparse.Namespace) -> Path:
-    """The file of ``--method-file``, or of ``--method`` in ``baselines/``."""
-    return args.method_file or BASELINES / f"{args.method}.py"
-
-
-def fill(args: argparse.Namespace, method: Allocator) -> None:
-    """Set every path of ``args`` that is None from ``--results`` and ``--model``.
+def find_paths(
+    given: Mapping[str, Path | None], results: Path, model: str | None, method: Allocator, budget: float, seed: int
+) -> dict[str, Path | None]:
+    """Return ``given`` (option -> path) with every None replaced from ``results`` and ``model``.
 
     Raises:
-        AllocationError: neither ``--model`` nor the paths were given, the model is unknown there, or a file is
-            missing; the message says what makes it.
+        AllocationError: neither ``model`` nor the paths were given, the model is unknown there, or a file is missing;
+            the message names the command that makes it.
     """
-    paths = ("model_dir", "bank", "fold", "calibration", "sensitivity", "search_text", "selection_text")
-    missing = [name for name in (*paths, "out", "artifacts", "state_dir") if getattr(args, name, "") is None]
-    optional = {"fold", "sensitivity"}  # without --model they may be left out: no fold, no proxy
-    if args.model is None:
-        if set(missing) - optional:
-            options = ", ".join("--" + name.replace("_", "-") for name in missing if name not in optional)
-            raise AllocationError(f"no --model was given, and neither {options}: name a model or every path")
-        return
+    missing = [name for name, path in given.items() if path is None]
+    if model is None:
+        needed = ", ".join("--" + name.replace("_", "-") for name in missing if name not in OPTIONAL)
+        if needed:
+            raise AllocationError(f"no --model was given, and neither {needed}: name a model or every path")
+        return dict(given)
     if not isinstance(method.quantizer, str):
-        raise AllocationError(f"method '{method.name}' brings a quantizer of its own, of which there is no bank")
-    results, model = Path(args.results), args.model
-    own = results / "by_hand" / model / method.name / f"{args.budget:g}" / str(args.seed)
+        raise AllocationError(f"method '{method.name}' brings a quantizer of its own, which no bank has")
+    own = results / "by_hand" / model / method.name / f"{budget:g}" / str(seed)
     bank = f"{method.fold}-{method.quantizer}"
     known = {
         "model_dir": results / "models" / model,
@@ -54,18 +52,14 @@ def fill(args: argparse.Namespace, method: Allocator) -> None:
         "artifacts": own,
         "state_dir": results / ".state",
     }
-    for name in missing:
-        setattr(args, name, known[name])
-    absent = [name for name in missing if name in paths and not known[name].exists()]
+    absent = [name for name in missing if name in READ and not known[name].exists()]
     if "model_dir" in absent:
-        models = [path.name for path in sorted((results / "models").glob("*"))]
-        near = difflib.get_close_matches(model, models, n=1)
-        hint = f" (did you mean '{near[0]}'?)" if near else ""
+        hint = nearest(model, (path.name for path in sorted((results / "models").glob("*"))))
         raise AllocationError(
             f"no model '{model}' in {results}/models{hint}: make it with "
             f"`snakemake --cores all {known['model_dir']}/asset.json`, or pass --results"
         )
     if absent:
-        made = {"bank": "/bank.json"}
-        targets = " ".join(f"{known[name]}{made.get(name, '')}" for name in absent)
+        targets = " ".join(f"{known[name]}{'/bank.json' if name == 'bank' else ''}" for name in absent)
         raise AllocationError(f"missing in {results}: make it with `snakemake --cores all {targets}`")
+    return {name: known[name] if path is None else path for name, path in given.items()}

@@ -1,94 +1,183 @@
-"""Run one search: a method on a problem, its progress, its allocation and its files."""
+"""Run one search: a method on a problem, every evaluation written down.
+
+The one engine of all searches: ``ramp.search`` writes its result as an allocation, ``ramp.league`` reads it at
+checkpoints, ``ramp.optimum.run`` compares it with an exact optimum.
+"""
 
 from __future__ import annotations
 
+import bisect
 import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ramp.core.files import finite, write_text
+from ramp.core.files import finite
 from ramp.core.progress import Progress
 from ramp.methods.kinds import Allocator
-from ramp.problem.allocation import as_bits, write_allocation
-from ramp.problem.cost import charged_tokens, proxy_tokens, spent_evals
-from ramp.problem.problem import AllocationError, Problem, Run, encode
-from ramp.search.journal import State
-from ramp.search.summary import summary
+from ramp.problem.problem import Allocation, AllocationError, Problem, Run, decode, encode
+from ramp.scoring.score import Score
+from ramp.search.resume import SearchState
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+
+
+class Evaluation(NamedTuple):
+    """One score of an allocation on search text, or on a part of it."""
+
+    choice: str  # ramp.problem.problem.encode
+    kl: float  # nats per token, infinite if not finite; of a part, what the method logs as its estimate
+    bytes: int  # packed bytes of the linears
+    tokens: int  # forward tokens spent up to and including this score
+    evals: int  # evaluations spent likewise; parts count by their tokens
+    whole: bool  # scored on all of the search text
+
+
+@dataclass
+class SearchRun:
+    """A search: what it evaluated, what it logged, the allocation that the method returned, every known score.
+
+    ``evaluations`` holds every score on search text in order, repeated ones included; ``rows`` one row per episode.
+    """
+
+    problem: Problem
+    state: SearchState
+    evaluations: list[Evaluation] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    found: Allocation = field(init=False)  # set when the method is done
+    last: np.ndarray | None = field(default=None, init=False)  # what search text scored last, whole or a part of it
+    _unlogged: np.ndarray | None = field(default=None, init=False)  # scored on a part; the method has not logged its KL
+
+    def __post_init__(self) -> None:
+        evaluators = self.state.evaluators
+        self._whole, self._select = evaluators["search"], evaluators["selection"]
+        self._parts = [evaluators[f"search part {k}"] for k in range(len(self.problem.search_parts))]
+        self._whole.observer = self._scored_whole
+        for part in self._parts:
+            part.observer = self._scored_part
+
+    @property
+    def spent(self) -> int:
+        """Evaluations spent so far; scores on parts of search text count by their tokens, their sum rounded up."""
+        return self._whole.evals + math.ceil(self.problem.part_cost * sum(part.evals for part in self._parts) - 1e-9)
+
+    @property
+    def selection_evals(self) -> int:
+        """Scores on all of the selection text so far."""
+        return self._select.evals
+
+    @property
+    def proxy_tokens(self) -> int:
+        """Forward tokens that the sensitivities cost, if the method has read them."""
+        return self.problem.proxy_tokens if self.problem.proxy_used else 0
+
+    @property
+    def tokens(self) -> int:
+        """Forward tokens spent so far: sensitivities, and every score on search and on selection text."""
+        return sum(evaluator.tokens for evaluator in self.state.evaluators.values()) + self.proxy_tokens
+
+    @property
+    def start(self) -> str | None:
+        """The warm start (``encode``), or None."""
+        return None if self.found.start_choice is None else encode(self.found.start_choice)
+
+    def kl(self, text: str, choice: np.ndarray | str | None) -> float | None:
+        """Return an allocation's KL on ``search`` or ``selection`` text; None where unknown or not finite."""
+        score = self.state.known(text, decode(choice) if isinstance(choice, str) else choice)
+        return None if score is None else finite(score.kl)
+
+    def upto(self, evals: int) -> int:
+        """Return how many scores the first ``evals`` evaluations paid for."""
+        return bisect.bisect_right(self.evaluations, evals, key=lambda each: each.evals)
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Keep a method's row of an episode, with the counters of this moment."""
+        if self._unlogged is not None:
+            kl = row.get("kl")
+            self._note(self._unlogged, float("inf") if kl is None else float(kl), whole=False)
+            self._unlogged = None
+        counters = {"episode": len(self.rows), "evals": self.spent, "tokens": self.tokens}
+        scored = {} if self.last is None else {"choice": encode(self.last)}
+        self.rows.append({key: finite(value) for key, value in {**counters, **scored, **row}.items()})
+
+    def _scored_whole(self, choice: np.ndarray, score: Score) -> None:
+        self.last = np.array(choice)
+        self._note(choice, float(score.kl), whole=True)
+
+    def _scored_part(self, choice: np.ndarray, _: Score) -> None:
+        self.last = self._unlogged = np.array(choice)
+
+    def _note(self, choice: np.ndarray, kl: float, whole: bool) -> None:
+        kl = kl if np.isfinite(kl) else np.inf
+        size = self.problem.bytes_of(choice)
+        self.evaluations.append(Evaluation(encode(choice), kl, size, self.tokens, self.spent, whole))
+
+    def save(self, method_state: dict[str, Any]) -> None:
+        """Keep a method's state with everything that was written down so far."""
+        evaluations = [tuple(each) for each in self.evaluations]
+        self.state.save({"method": method_state, "rows": json.dumps(self.rows), "evaluations": evaluations})
+
+    def load(self) -> dict[str, Any] | None:
+        """Return the state that the method saved last and go back to that moment; None where there is none."""
+        kept = self.state.load()
+        if kept is None:
+            return None
+        self.rows[:] = json.loads(kept["rows"])
+        self.evaluations[:] = [Evaluation(*each) for each in kept["evaluations"]]
+        return kept["method"]
 
 
 def run_search(
     method: Allocator,
     params: BaseModel,
     problem: Problem,
-    state: State,
+    state: SearchState,
     *,
     seed: int,
     evals: int,
-    out: Path,
-    artifacts: Path,
-    fields: dict[str, Any],
-) -> dict[str, Any]:
-    """Run one method on one problem whose evaluators came from ``state.counted``; write and return its allocation.
+    artifacts: Path | None = None,
+) -> SearchRun:
+    """Run one method on one problem whose evaluators came from ``state.evaluator``; a killed search goes on.
 
-    Args:
-        fields: of the allocation file, what the problem does not know: study, group_size, fold, quantizer.
+    ``artifacts`` is where the method writes its policy; None: with the checkpoints, deleted with them.
+
+    Raises:
+        AllocationError: the method spent more than ``evals`` evaluations.
     """
-    evaluate, select = state.counters[:2]
-    parts = state.counters[2 : 2 + len(problem.search_parts)]
-    progress = Progress(method.title, evals)
+    search, progress = SearchRun(problem, state), Progress(method.title, evals)
 
-    def spent() -> int:
-        return spent_evals(problem, evaluate.evals, sum(part.evals for part in parts))
+    def log(row: dict[str, Any]) -> None:
+        search.log(row)
+        progress.show(search.rows[-1])
 
-    def keep(row: dict[str, Any]) -> None:
-        tokens = charged_tokens(problem, state.counters)
-        counted = {"episode": len(state.rows), "evals": spent(), "tokens": tokens}
-        asked = {} if state.searched is None else {"choice": encode(state.searched)}
-        state.rows.append({key: finite(value) for key, value in {**counted, **asked, **row}.items()})
-        progress.show(state.rows[-1])
-
-    artifacts.mkdir(parents=True, exist_ok=True)
-    run = Run(seed, evals, artifacts, state.folder, keep, method.name, state.save, state.load)
-    found = method.allocate(problem, params, run)
+    folder = artifacts or state.folder / "artifacts"
+    folder.mkdir(parents=True, exist_ok=True)
+    run = Run(seed, evals, folder, state.folder, log, method.name, search.save, search.load)
+    search.found = method.allocate(problem, params, run)
     progress.close()
-    if spent() > evals:
-        raise AllocationError(f"the method spent {spent()} evaluations, {evals} were given: raise --evals or mend it")
+    if search.spent > evals:
+        raise AllocationError(
+            f"the method spent {search.spent} evaluations, {evals} were given: raise --evals or fix the method"
+        )
+    return search
 
-    def kl(text: str, choice: np.ndarray | None) -> float | None:
-        score = state.known(text, choice)
-        return None if score is None else finite(score.kl)
 
-    said, top_k = state.known("search", found.choice), getattr(params, "top_k", 0)
-    coarser = f"search text scored over the {top_k} most probable words: its KL is a lower bound" if top_k else ""
-    record = write_allocation(
-        out,
-        problem,
-        found.choice,
-        found.kind,
-        method=method.name,
-        seed=seed,
-        policy_bits=as_bits(problem, found.policy_choice),
-        start_bits=as_bits(problem, found.start_choice),
-        projected=bool(found.projected),
-        kl_search=kl("search", found.choice),
-        ppl_search=None if said is None else finite(said.ppl),
-        kl_selection=kl("selection", found.choice),
-        kl_start=kl("search", found.start_choice),
-        kl_start_selection=kl("selection", found.start_choice),
-        kl_policy=kl("search", found.policy_choice),
-        search_evals=spent(),
-        selection_evals=select.evals,
-        search_tokens=charged_tokens(problem, state.counters),
-        proxy_tokens=proxy_tokens(problem),
-        search_wall_s=round(state.wall_s, 3),
-        notes="; ".join(filter(None, [found.notes, coarser])),
-        **fields,
-    )
-    write_text(artifacts / "summary.txt", summary(record))
-    write_text(artifacts / "episodes.jsonl", "".join(json.dumps(row, sort_keys=True) + "\n" for row in state.rows))
-    return record
+def comparable(evaluations: Sequence[Evaluation], upto: int) -> list[int]:
+    """Return the positions among the first ``upto`` evaluations whose KL compares: parts alone, where any were scored.
+
+    An estimate that a method makes from a part of the text does not compare with a score on all of it.
+    """
+    parted = not all(each.whole for each in evaluations)
+    return [position for position in range(upto) if not (parted and evaluations[position].whole)]
+
+
+def ranked(evaluations: Sequence[Evaluation], upto: int, budget_bytes: int) -> list[Evaluation]:
+    """Return the feasible ones of the first ``upto`` evaluations, best first, each allocation once by its latest."""
+    latest = {evaluations[position].choice: position for position in comparable(evaluations, upto)}
+    usable = [p for p in latest.values() if np.isfinite(evaluations[p].kl) and evaluations[p].bytes <= budget_bytes]
+    return [evaluations[p] for p in sorted(usable, key=lambda p: (evaluations[p].kl, p))]

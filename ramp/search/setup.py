@@ -1,11 +1,11 @@
-"""Set up a search: read its inputs, open the problem on the real model, load the method and the search's state."""
+"""From a command line to a search: its options, its method and parameters, its files, its problem and its state."""
 
 from __future__ import annotations
 
 import argparse
-import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,30 +14,143 @@ import numpy as np
 from ramp.core.files import read_json, require_file
 from ramp.methods.kinds import Allocator, MethodError, reason_not_to_run
 from ramp.methods.loader import load_method, parse_params
-from ramp.models.architecture import LinearSpec, list_linears
 from ramp.models.device import pick_device, pick_dtype
-from ramp.models.folder import load_tokenizer, read_config
-from ramp.problem.features import read_stats, static_features, weight_moments
-from ramp.problem.problem import AllocationError, Problem
-from ramp.quantizers.sizes import budget_bytes
-from ramp.quantizers.widths import Width
+from ramp.problem.banked_model import BankedModel
+from ramp.problem.problem import Problem
+from ramp.problem.proxy import read_proxy
 from ramp.scoring.score import Score
-from ramp.search.journal import State, describe
-from ramp.search.layout import fill, method_file
+from ramp.search.layout import find_paths
+from ramp.search.resume import ROOT, SearchState, describe
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from ramp.scoring.prefix_cache import PrefixScorer
 
-def read_proxy(path: Path, linears: Sequence[LinearSpec], widths: Sequence[Width]) -> tuple[np.ndarray, int]:
-    """Additive sensitivities [n, w] (nats per token) and the forward tokens that they cost."""
-    record = read_json(require_file(path, "sensitivities"))
-    rows = record["linears"]
-    try:
-        proxy = np.array([[rows[linear.name][str(width)] for width in widths] for linear in linears], dtype=np.float64)
-    except KeyError as error:
-        raise AllocationError(f"{path} lacks {error}: run ramp.sensitivity.fisher on this very bank") from None
-    return proxy, int(record["tokens"])
+
+@dataclass(frozen=True)
+class SearchInputs:
+    """The files that a search reads."""
+
+    model_dir: Path  # checkpoint folder
+    bank: Path  # folder of ramp.bank
+    fold: Path | None  # the fold that the bank was made with
+    calibration: Path  # activation statistics of ramp.calibration
+    sensitivity: Path | None  # additive sensitivities
+    search_text: Path
+    selection_text: Path
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """The numbers of a search that are not its method's parameters."""
+
+    search_windows: int  # windows of search text in one evaluation
+    search_length: int  # tokens per window, of search and of selection text
+    selection_windows: int  # windows of selection text; 0: as many as of search text
+    budget: float  # bits per weight
+    evals: int
+    seed: int
+    threads: int
+    device: str
+    dtype: str
+
+    @property
+    def final_windows(self) -> int:
+        """Windows of selection text."""
+        return self.selection_windows or self.search_windows
+
+
+@dataclass(frozen=True)
+class TextParts:
+    """Text in parts of equal size, as a method's parameters of these names ask for it (``ramp.agent.params``)."""
+
+    pool_windows: int = 0  # of search text; 0: no parts
+    selection_windows: int = 0  # of selection text; 0: no parts
+    part_windows: int = 1  # windows in one part
+
+    @classmethod
+    def of(cls, params: BaseModel) -> TextParts:
+        """Return the parts that a method's parameters ask for; none where it knows no parts."""
+        return cls(**params.model_dump(include={each.name for each in fields(cls)}))
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search that can start: everything that its command line says, checked."""
+
+    source: Path  # the method's file
+    method: Allocator
+    params: BaseModel
+    inputs: SearchInputs
+    settings: SearchSettings
+    state_dir: Path
+
+    def open_state(self, **more: Any) -> SearchState:
+        """Return the search's checkpoints; ``more`` settings make it a search of its own."""
+        files = {name: require_file(path, name) for name, path in vars(self.inputs).items() if path}
+        own = {"params": self.params.model_dump(), "method": self.method.name}
+        return SearchState.open(self.state_dir, describe(self.source, files, asdict(self.settings) | own | more))
+
+    def open_model(self) -> BankedModel:
+        """Return the model with its bank and its fold."""
+        return BankedModel(self.inputs.model_dir, self.inputs.bank, self.inputs.fold)
+
+    def problem(self, banked: BankedModel, state: SearchState) -> Problem:
+        """Return the problem on the real model, with evaluators that ``state`` counts and answers."""
+        return build_problem(banked, self.inputs, self.settings, TextParts.of(self.params), state)
+
+
+def build_problem(
+    banked: BankedModel, inputs: SearchInputs, settings: SearchSettings, parts: TextParts, state: SearchState
+) -> Problem:
+    """Return the problem on a real model: scorers on search and selection text, features, proxy.
+
+    Raises:
+        AllocationError: the budget is below the cheapest allocation, or the sensitivities lack a linear or a width.
+    """
+    from ramp.scoring.prefix_cache import PrefixScorer, block_names
+
+    device = pick_device(settings.device)
+    model = banked.float_model(pick_dtype(settings.dtype, device), device)
+
+    def scorers(text: Path, count: int, size: int) -> list[PrefixScorer]:
+        """Make scorers of ``count`` windows of a text, ``size`` windows each; the model must still be the float one."""
+        if not count:
+            return []
+        windows = banked.windows(text, length=settings.search_length, count=count)
+        limit = None if size == count else 0  # many parts take turns: prefixes of each would not be worth their memory
+        return [PrefixScorer(model, windows[first : first + size], limit) for first in range(0, count, size)]
+
+    (whole,) = scorers(inputs.search_text, settings.search_windows, settings.search_windows)
+    (final,) = scorers(inputs.selection_text, settings.final_windows, settings.final_windows)
+    pool = scorers(inputs.search_text, parts.pool_windows, parts.part_windows)
+    final_pool = scorers(inputs.selection_text, parts.selection_windows, parts.part_windows)
+
+    def scored(scorer: PrefixScorer) -> Callable[[np.ndarray], Score]:
+        def score(choice: np.ndarray) -> Score:
+            banked.bank.assemble(model, choice)  # in place; writes only what changed since the last one
+            return scorer.score(model, block_names(banked.linears, choice))
+
+        return score
+
+    widths, proxy, proxy_tokens = banked.bank.widths, None, 0
+    if inputs.sensitivity:
+        proxy, proxy_tokens = read_proxy(inputs.sensitivity, banked.linears, widths)
+    problem = banked.problem(
+        inputs.calibration,
+        settings.budget,
+        state.evaluator("search", scored(whole), limit=settings.evals),
+        state.evaluator("selection", scored(final)),
+        proxy=proxy,
+        proxy_tokens=proxy_tokens,
+        nll_float=whole.nll_float,
+        search_parts=[state.evaluator(f"search part {k}", scored(each)) for k, each in enumerate(pool)],
+        selection_parts=[state.evaluator(f"selection part {k}", scored(each)) for k, each in enumerate(final_pool)],
+        part_cost=parts.part_windows / settings.search_windows,
+    )
+    problem.check_budget()
+    return problem
 
 
 def check_proxy(path: Path, method: Allocator) -> None:
@@ -47,144 +160,56 @@ def check_proxy(path: Path, method: Allocator) -> None:
         raise MethodError(f"method '{method.name}' wants sensitivities of kind '{method.proxy}', {path} holds '{kind}'")
 
 
-def build_problem(args: Any, state: State, params: BaseModel | None = None) -> Problem:
-    """The problem on a real model: bank, folded float model, scorers, features, proxy.
-
-    ``params`` may ask for text in parts by fields named ``pool_windows``, ``selection_windows`` and
-    ``part_windows``, and for a coarser score on search text by ``top_k``, as ``ramp.agent.params`` has them.
-    """
-    from ramp.bank.bank import Bank
-    from ramp.calibration.folding import folded_float_model, load_fold
-    from ramp.models.text import token_windows
-    from ramp.scoring.prefix_cache import PrefixScorer, block_names
-    from ramp.scoring.topk import TopKScorer
-
-    config = read_config(args.model_dir)
-    linears = list_linears(config)
-    bank = Bank(args.bank)
-    fold = load_fold(args.fold, config) if args.fold else {}
-    device = pick_device(args.device)
-    model = folded_float_model(args.model_dir, fold, pick_dtype(args.dtype, device), device)
-    tokenizer = load_tokenizer(args.model_dir)
-    if [linear.name for linear in bank.linears] != [linear.name for linear in linears]:
-        raise AllocationError(f"{args.bank} is the bank of another model than {args.model_dir}: pass its own")
-
-    def scorers(path: Path, count: int, size: int, top_k: int = 0) -> list[PrefixScorer]:
-        """Scorers of ``count`` windows of a text, ``size`` at a time; the model must still be the float one."""
-        if not count:
-            return []
-        windows = token_windows(tokenizer, path, length=args.search_length, count=count)
-        limit = None if size == count else 0  # many parts take turns: prefixes of each would not be worth their memory
-        make = functools.partial(TopKScorer, top_k=top_k) if top_k else PrefixScorer
-        return [make(model, windows[first : first + size], limit_bytes=limit) for first in range(0, count, size)]
-
-    part, top_k = getattr(params, "part_windows", 1), getattr(params, "top_k", 0)
-    whole = scorers(args.search_text, args.search_windows, args.search_windows, top_k)
-    final = args.selection_windows or args.search_windows
-    chosen = scorers(args.selection_text, final, final)
-    pool = scorers(args.search_text, getattr(params, "pool_windows", 0), part, top_k)
-    raced = scorers(args.selection_text, getattr(params, "selection_windows", 0), part)
-
-    def scored(scorer: PrefixScorer) -> Callable[[np.ndarray], Score]:
-        def score(choice: np.ndarray) -> Score:
-            bank.assemble(model, choice)  # in place; writes only what changed since the last one
-            return scorer.score(model, block_names(linears, choice))
-
-        return score
-
-    proxy, proxy_cost = read_proxy(args.sensitivity, linears, bank.widths) if args.sensitivity else (None, 0)
-    stats = read_stats(args.calibration, fold)
-    problem = Problem(
-        model=Path(args.model_dir).name,
-        linears=linears,
-        widths=bank.widths,
-        bytes=bank.bytes(),
-        budget_bytes=budget_bytes(linears, args.budget, bank.group_size),
-        budget_bits=args.budget,
-        features=static_features(linears, stats, weight_moments(args.model_dir, linears, fold)),
-        proxy=proxy,
-        # run_search reads the counters in this order
-        evaluate=state.counted("search", scored(whole[0]), limit=args.evals),
-        select=state.counted("selection", scored(chosen[0])),
-        proxy_tokens=proxy_cost,
-        nll_float=whole[0].nll_float,
-        bytes_at=lambda bits: budget_bytes(linears, bits, bank.group_size),
-        search_parts=[state.counted(f"search part {k}", scored(scorer)) for k, scorer in enumerate(pool)],
-        selection_parts=[state.counted(f"selection part {k}", scored(scorer)) for k, scorer in enumerate(raced)],
-        part_cost=part / args.search_windows,
-    )
-    problem.check_budget()
-    return problem
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options that name a problem, a method and what it may spend: those of ``build_problem`` and ``prepare``."""
-    parser.add_argument("--model", default=None, help="model in --results; paths that are not given are found there")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="results folder of a study")
-    parser.add_argument("--model-dir", type=Path, default=None, help="Hugging Face checkpoint folder")
-    parser.add_argument("--bank", type=Path, default=None, help="bank folder (ramp.bank.bank)")
-    parser.add_argument("--fold", type=Path, default=None, help="fold file that the bank was made with")
-    parser.add_argument(
-        "--calibration", type=Path, default=None, help="activation statistics (ramp.calibration.stream)"
-    )
-    parser.add_argument(
-        "--sensitivity", type=Path, default=None, help="additive sensitivities (ramp.sensitivity.fisher)"
-    )
-    parser.add_argument("--search-text", type=Path, default=None, help="text that candidates are scored on")
-    parser.add_argument("--selection-text", type=Path, default=None, help="text that the final one is chosen on")
-    parser.add_argument("--search-windows", type=int, default=16, help="windows of search text, spread over it")
-    parser.add_argument("--search-length", type=int, default=128, help="tokens per window")
-    parser.add_argument(
-        "--selection-windows", type=int, default=0, help="windows that finalists meet on; 0: as many as for the search"
-    )
-    parser.add_argument("--method", default="ramp", help="file in baselines/ that registers an allocator")
-    parser.add_argument("--method-file", type=Path, default=None, help="the same by its path, from anywhere")
-    parser.add_argument("--params", default="{}", help="the method's parameters as JSON")
-    parser.add_argument("--budget", type=float, required=True, help="bits per weight that the budget stands for")
-    parser.add_argument("--evals", type=int, default=100, help="evaluations on search text that the method may spend")
-    parser.add_argument("--seed", type=int, default=0, help="of every random draw")
-    parser.add_argument("--state-dir", type=Path, default=None, help="folder for checkpoints, kept across kills")
+    """Add the options that name a problem, a method and what it may spend: those of ``prepare``."""
+    option = parser.add_argument
+    option("--model", default=None, help="model in --results; paths that are not given are found there")
+    option("--results", type=Path, default=Path("results"), help="results folder of a study")
+    option("--model-dir", type=Path, default=None, help="Hugging Face checkpoint folder")
+    option("--bank", type=Path, default=None, help="bank folder (ramp.bank.bank)")
+    option("--fold", type=Path, default=None, help="fold file that the bank was made with")
+    option("--calibration", type=Path, default=None, help="activation statistics (ramp.calibration.stream)")
+    option("--sensitivity", type=Path, default=None, help="additive sensitivities (ramp.sensitivity.fisher)")
+    option("--search-text", type=Path, default=None, help="text that candidates are scored on")
+    option("--selection-text", type=Path, default=None, help="text that the final one is chosen on")
+    option("--search-windows", type=int, default=16, help="windows of search text, spread over it")
+    option("--search-length", type=int, default=128, help="tokens per window")
+    option("--selection-windows", type=int, default=0, help="windows of selection text; 0: as many as of search text")
+    option("--method", default="ramp", help="file in baselines/ that registers an allocator")
+    option("--method-file", type=Path, default=None, help="the same by its path, from anywhere")
+    option("--params", default="{}", help="the method's parameters as JSON")
+    option("--budget", type=float, required=True, help="bits per weight that the budget stands for")
+    option("--evals", type=int, default=100, help="evaluations on search text that the method may spend")
+    option("--seed", type=int, default=0, help="seed of every random draw")
+    option("--state-dir", type=Path, default=None, help="folder for checkpoints, kept across kills")
 
 
-def prepare(args: argparse.Namespace, **more: Any) -> tuple[Allocator, BaseModel, State]:
-    """The method, its parameters and the search's state; ``more`` settings make it a search of its own.
-
-    Paths that were not given are filled in from ``--results`` and ``--model`` (``ramp.search.layout``).
-    """
-    source = method_file(args)
-    method = load_method(source)
+def load_allocator(method_file: Path, params: str) -> tuple[Allocator, BaseModel]:
+    """Return the allocator that a file registers, with its parameters from JSON; ``MethodError`` where it is none."""
+    method = load_method(method_file)
     if not isinstance(method, Allocator):
-        raise MethodError(f"{source} is a uniform method: quantize with it at --bits, nothing to search")
+        raise MethodError(f"{method_file} is a uniform method: quantize with it at --bits, nothing to search")
     if reason := reason_not_to_run(method):
         raise MethodError(f"method '{method.name}' does not run here: {reason}")
     try:
-        values = json.loads(args.params)
+        return method, parse_params(method, json.loads(params))
     except json.JSONDecodeError as error:
         raise MethodError(f"--params is not valid JSON ({error}): pass an object such as '{{}}'") from None
-    params = parse_params(method, values)
-    fill(args, method)
-    inputs = {
-        "model": args.model_dir,
-        "bank": args.bank,
-        "fold": args.fold,
-        "calibration": args.calibration,
-        "sensitivity": args.sensitivity,
-        "search_text": args.search_text,
-        "selection_text": args.selection_text,
-    }
-    inputs = {name: require_file(path, name) for name, path in inputs.items() if path}
-    if args.sensitivity:
-        check_proxy(args.sensitivity, method)
-    kept = (
-        "search_windows",
-        "search_length",
-        "selection_windows",
-        "budget",
-        "evals",
-        "seed",
-        "threads",
-        "device",
-        "dtype",
-    )
-    settings = {name: getattr(args, name) for name in kept} | {"params": params.model_dump(), "method": method.name}
-    return method, params, State.open(args.state_dir, describe(source, inputs, settings | more))
+
+
+def prepare(args: argparse.Namespace, *outputs: str) -> tuple[Search, dict[str, Path]]:
+    """Return the search that the options of ``add_arguments`` describe, and its paths to write, by option.
+
+    ``outputs`` are the stage's own options that ``ramp.search.layout`` knows a place for, as it does for every path
+    that was not given.
+    """
+    source = args.method_file or ROOT / "baselines" / f"{args.method}.py"
+    method, params = load_allocator(source, args.params)
+    names = [each.name for each in fields(SearchInputs)]
+    given = {name: getattr(args, name) for name in (*names, *outputs, "state_dir")}
+    paths: dict[str, Any] = find_paths(given, args.results, args.model, method, args.budget, args.seed)
+    inputs = SearchInputs(**{name: paths[name] for name in names})
+    if inputs.sensitivity:
+        check_proxy(require_file(inputs.sensitivity, "sensitivity"), method)
+    settings = SearchSettings(**{each.name: getattr(args, each.name) for each in fields(SearchSettings)})
+    return Search(source, method, params, inputs, settings, paths["state_dir"]), {name: paths[name] for name in outputs}

@@ -1,9 +1,9 @@
-"""Zero-shot transfer: a policy trained on one model allocates the bits of another, untouched.
+"""Zero-shot transfer: a policy trained on one model allocates the bits of another, without training on it.
 
-No gradient, no sensitivity and no evaluation of the target. For a network its calibration statistics and weights give
-the static features, a greedy masked pass gives the widths, and leftover bytes go where the policy itself minds least. A
-table of role and depth (``ramp.rl.role_depth``) needs the shapes alone: what a network gains over it is what it knows
-beyond the architecture.
+Transfer never evaluates the target model: it takes no gradient, no sensitivity and no score of it. A network reads the
+static features, from the target's calibration statistics and weights; a greedy masked pass gives the widths, and
+leftover bytes go where the policy's own prices are least. A table of role and depth (``ramp.rl.role_depth``) needs the
+shapes alone: the gain of a network over it is what the features add to the architecture.
 
     python -m ramp.search.transfer --policy R/search/M/ramp/3.65/0 --source M --model-dir R/models/T \\
         --bank R/bank/T/awq-gptq --fold R/folds/T/awq.safetensors ...
@@ -16,18 +16,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ramp.core import cli
 from ramp.core.files import read_json, require_file
-from ramp.models.architecture import list_linears
-from ramp.models.folder import read_config
-from ramp.problem.allocation import as_bits, write_allocation
-from ramp.problem.features import read_stats, static_features, weight_moments
+from ramp.problem.allocation import record_allocation, write_allocation
+from ramp.problem.banked_model import BankedModel
 from ramp.problem.problem import AllocationError, Problem
-from ramp.quantizers.sizes import budget_bytes, bytes_matrix
 from ramp.rl.environment import AllocationEnv
 from ramp.rl.policy import KIND as NETWORK
 from ramp.rl.policy import Policy, PolicyError, load_policy
@@ -36,11 +32,11 @@ from ramp.rl.role_depth import TablePolicy, load_table
 from ramp.scoring.score import Score
 
 LOADERS: dict[str, Callable[[Path], Policy | TablePolicy]] = {NETWORK: load_policy, TABLE: load_table}
-"""What reads a policy, by the kind in its policy.json; one without a kind is a network."""
+"""Reader of a policy, by the kind in its policy.json; a policy without a kind is a network."""
 
 
 def read_policy(policy_dir: Path) -> Policy | TablePolicy:
-    """A policy of any kind that can be carried to another model; ``PolicyError`` for a kind that none reads."""
+    """Read a policy of any kind; ``PolicyError`` where the kind is unknown."""
     kind = read_json(require_file(policy_dir / "policy.json", "trained policy")).get("kind", NETWORK)
     if kind not in LOADERS:
         raise PolicyError(f"{policy_dir}/policy.json is of kind '{kind}' (known: {', '.join(LOADERS)}): train it again")
@@ -48,42 +44,12 @@ def read_policy(policy_dir: Path) -> Policy | TablePolicy:
 
 
 def no_evaluation(choice: np.ndarray) -> Score:
-    """The target's model is not there to be asked."""
-    raise AllocationError("a transfer evaluates nothing on its target")
-
-
-def target_problem(
-    model_dir: Path, bank_dir: Path, fold_file: Path | None, calibration: Path, budget: float, group_size: int
-) -> tuple[Problem, dict[str, Any]]:
-    """The target as a problem without evaluators or proxy, and its bank's index."""
-    from ramp.calibration.folding import load_fold
-
-    config = read_config(model_dir)
-    linears = list_linears(config)
-    index = read_json(require_file(bank_dir / "bank.json", "bank"))
-    if index["group_size"] != group_size:
-        raise AllocationError(
-            f"{bank_dir} has groups of {index['group_size']}, {group_size} was asked for: pass the bank's own"
-        )
-    fold = load_fold(fold_file, config) if fold_file else {}
-    widths = tuple(index["widths"])
-    problem = Problem(
-        model=model_dir.name,
-        linears=linears,
-        widths=widths,
-        bytes=bytes_matrix(linears, widths, group_size),
-        budget_bytes=budget_bytes(linears, budget, group_size),
-        budget_bits=budget,
-        features=static_features(linears, read_stats(calibration, fold), weight_moments(model_dir, linears, fold)),
-        proxy=None,
-        evaluate=no_evaluation,
-        select=no_evaluation,
-    )
-    return problem, index
+    """Refuse: transfer never evaluates the target model."""
+    raise AllocationError("transfer never evaluates the target model")
 
 
 def transfer(policy: Policy | TablePolicy, problem: Problem) -> np.ndarray:
-    """The policy's allocation [n] of ``problem``; its widths must be the ones the policy was trained with.
+    """Return the policy's allocation [n] of ``problem``, whose widths must be the policy's own.
 
     Raises:
         PolicyError: other widths.
@@ -108,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--calibration", type=Path, required=True, help="the target's activation statistics")
     parser.add_argument("--budget", type=float, required=True, help="bits per weight that the budget stands for")
     parser.add_argument("--group-size", type=int, default=128, help="group size that was asked for")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the source's run; nothing is drawn here")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the source's run; a transfer draws nothing")
     parser.add_argument("--study", default="", help="name of the study")
     parser.add_argument("--out", type=Path, required=True, help="allocation file to write")
     args = parser.parse_args(argv)
@@ -119,26 +85,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise PolicyError(
             f"{args.policy} was trained on {policy.about['model']}, --source says {args.source}: correct one of them"
         )
-    problem, index = target_problem(
-        args.model_dir, args.bank, args.fold, args.calibration, args.budget, args.group_size
-    )  # fmt: skip
+    target = BankedModel(args.model_dir, args.bank, args.fold)
+    if target.bank.group_size != args.group_size:
+        raise AllocationError(f"{args.bank} has groups of {target.bank.group_size}, --group-size is {args.group_size}")
+    problem = target.problem(args.calibration, args.budget, no_evaluation, no_evaluation)
     choice = transfer(policy, problem)
     trained = ", ".join(f"{bits:g}" for bits in policy.about["budgets"])
-    write_allocation(
-        args.out,
+    record = record_allocation(
         problem,
         choice,
-        "policy",
+        kind="policy",
         study=args.study,
         method=f"{policy.about['method']}_transfer",
         seed=args.seed,
         group_size=args.group_size,
-        fold=index["fold"],
-        quantizer=index["quantizer"],
-        policy_bits=as_bits(problem, choice),
+        fold=target.bank.fold,
+        quantizer=target.bank.quantizer,
+        policy_bits=problem.widths_of(choice),
         search_wall_s=round(time.monotonic() - began, 3),
         notes=f"policy of {args.source}, trained at {trained} bits, {policy.about['episodes']} episodes; zero-shot",
     )
+    write_allocation(args.out, record)
     return 0
 
 

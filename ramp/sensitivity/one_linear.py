@@ -33,7 +33,7 @@ from ramp.models.folder import load_tokenizer, read_config
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from ramp.scoring.divergence import Scorer
+    from ramp.scoring.kl_divergence import Scorer
     from ramp.scoring.prefix_cache import PrefixScorer
     from ramp.scoring.score import Score
 

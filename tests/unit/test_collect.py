@@ -118,7 +118,9 @@ def test_widths_of_what_was_written_and_of_what_was_not_chosen(model, tmp_path):
     ggml_meta = key("ramp", grid="ggml") | {"types": types, "bytes_linear": total}
     ggml = write(tmp_path / "quantized" / "tiny" / "ramp-b4-s0.gguf" / "meta.json", ggml_meta)
     three = {linear.name: 3 for linear in linears}
-    allocation = key("ramp") | {"bits": bits, "policy_bits": three, "start_bits": None}
+    allocation = key("ramp") | {"bits": bits, "policy_bits": three, "quantizer": "gptq", "kind": "best"}
+    allocation |= {"budget_bytes": meta["bytes_linear"], "bytes_linear": meta["bytes_linear"]}
+    del allocation["stage"]
     common = {
         "metrics": [metrics_file(tmp_path, "ramp", 0.1), metrics_file(tmp_path / "g", "ramp", 0.1, grid="ggml")],
         "out": tmp_path / "records",

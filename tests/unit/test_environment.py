@@ -8,7 +8,7 @@ from gymnasium.utils.env_checker import check_env
 from pydantic import ValidationError
 
 from ramp.problem.features import PREVIOUS_BITS, REMAINING_BUDGET, normalise
-from ramp.problem.problem import Counted
+from ramp.problem.problem import Evaluator
 from ramp.rl.environment import AllocationEnv, RewardParams, reward_terms, shaping_costs
 from ramp.scoring.score import Score
 from tests.synthetic import synthetic_problem
@@ -87,7 +87,7 @@ def test_quality_comes_before_savings() -> None:
 
 
 def test_an_evaluation_that_is_not_finite_is_the_worst_and_stays_finite() -> None:
-    problem = synthetic_problem(evaluate=Counted(lambda choice: Score(float("nan"), float("nan"), float("nan"), 5)))
+    problem = synthetic_problem(evaluate=Evaluator(lambda choice: Score(float("nan"), float("nan"), float("nan"), 5)))
     steps, info = AllocationEnv(problem).play(np.zeros(problem.n, dtype=int))
     assert np.isinf(info["score"].kl)
     assert np.isfinite(steps.rewards).all()

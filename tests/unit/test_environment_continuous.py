@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stable_baselines3.common.env_checker import check_env as check_for_stable_baselines
 
-from ramp.problem.problem import Counted
+from ramp.problem.problem import Evaluator
 from ramp.rl.environment import AllocationEnv
 from ramp.rl.environment_continuous import ContinuousAllocationEnv, middle, width_index
 from ramp.rl.sac_continuous import ContinuousSAC, width_layers
@@ -43,7 +43,7 @@ def test_others_make_it_by_name(name: str) -> None:
         with lock:
             return Score(0.1, 22.0, 3.1, 100)
 
-    problem = replace(problem, evaluate=Counted(evaluate))
+    problem = replace(problem, evaluate=Evaluator(evaluate))
     env = gymnasium.make(f"ramp.rl.environment{'_continuous' if name[0] == 'C' else ''}:ramp/{name}", problem=problem)
     _, info = env.reset(seed=0)
     assert info["action_mask"].shape == (4,)

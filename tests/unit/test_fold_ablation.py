@@ -27,7 +27,7 @@ from ramp.models.folder import load_float, read_config
 from ramp.quantizers.affine import quantize_rtn
 from ramp.records.collect_folding import main as collect_main
 from ramp.records.table import RecordsError, write_table
-from ramp.search.journal import ROOT
+from ramp.search.resume import ROOT
 from ramp.study.validation import ConfigError, validate
 from tests.plans import plan_of
 from tests.synthetic_records import SOURCE, write_records

@@ -24,6 +24,7 @@ from ramp.gguf.reader import GgufFile, load_gguf_float
 from ramp.gguf.vocabulary import UNREACHABLE_MERGE
 from ramp.models.architecture import architecture, list_linears
 from ramp.models.folder import CheckpointReader, load_float, read_config
+from ramp.problem.allocation import AllocationRecord, write_allocation
 
 
 @pytest.fixture(params=["tiny_llama_dir", "tiny_qwen2_dir"])
@@ -31,11 +32,12 @@ def model_dir(request: pytest.FixtureRequest) -> Path:
     return request.getfixturevalue(request.param)
 
 
-def allocation_of(model_dir: Path, **changes: Any) -> dict[str, Any]:
+def allocation_of(model_dir: Path, **changes: Any) -> AllocationRecord:
     linears = list_linears(read_config(model_dir))
     bits = {linear.name: (3, 4, 5, 6, 8, 2)[linear.index % 6] for linear in linears}
     made = {"model": "tiny", "method": "ramp", "budget_bits": 4.5, "group_size": 64, "seed": 0, "bits": bits}
-    return {**made, **changes}
+    made |= {"budget_bytes": 1, "bytes_linear": 1, "fold": "none", "quantizer": "gptq", "kind": "best"}
+    return AllocationRecord(**{**made, **changes})
 
 
 def statistics(model_dir: Path, path: Path) -> Path:
@@ -125,11 +127,11 @@ def test_metadata_of_the_model(model_dir: Path, tmp_path: Path) -> None:
 
 def test_plan_types_fallbacks_and_bytes(tiny_llama_dir: Path, tmp_path: Path) -> None:
     config, allocation = read_config(tiny_llama_dir), allocation_of(tiny_llama_dir)
-    plan = halo_export.plan_tensors(config, allocation["bits"], "q8_0")
+    plan = halo_export.plan_tensors(config, allocation.bits, "q8_0")
     linears = [tensor for tensor in plan if tensor.kind == "linear"]
     fallback = {3: "Q4_0", 4: "Q5_0", 5: "Q5_1", 6: "Q8_0", 8: "Q8_0", 2: "Q4_0"}  # rows of 64 and 128
     for tensor in linears:
-        bits = allocation["bits"][tensor.source.removesuffix(".weight")]
+        bits = allocation.bits[tensor.source.removesuffix(".weight")]
         assert tensor.type == fallback[bits]
         assert (tensor.requested is None) == (bits == 8)
     for tensor in plan:
@@ -137,7 +139,7 @@ def test_plan_types_fallbacks_and_bytes(tiny_llama_dir: Path, tmp_path: Path) ->
         assert tensor.bytes == np.prod(tensor.shape) // block * size
     others = {tensor.kind: tensor.type for tensor in plan if tensor.kind != "linear"}
     assert others == {"embedding": "Q8_0", "head": "Q8_0", "norm": "F32"}
-    half = halo_export.plan_tensors(config, allocation["bits"], "fp16")
+    half = halo_export.plan_tensors(config, allocation.bits, "fp16")
     assert {tensor.type for tensor in half if tensor.kind in ("embedding", "head")} == {"F16"}
 
 
@@ -145,7 +147,7 @@ def test_wide_rows_get_the_k_quants(tiny_llama_dir: Path) -> None:
     config = read_config(tiny_llama_dir)
     config.hidden_size = config.intermediate_size = 256
     config.head_dim = 64
-    plan = halo_export.plan_tensors(config, allocation_of(tiny_llama_dir)["bits"], "q8_0")
+    plan = halo_export.plan_tensors(config, allocation_of(tiny_llama_dir).bits, "q8_0")
     found = {tensor.type for tensor in plan if tensor.kind == "linear"}
     assert found == {"Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_0"}
     assert not any(tensor.requested for tensor in plan)
@@ -161,7 +163,7 @@ def test_wide_rows_get_the_k_quants(tiny_llama_dir: Path) -> None:
     ],
 )
 def test_impossible_plans_end_in_one_sentence(change: dict[str, Any], sentence: str, tiny_llama_dir: Path) -> None:
-    bits = dict(allocation_of(tiny_llama_dir)["bits"])
+    bits = dict(allocation_of(tiny_llama_dir).bits)
     if "extra" in change:
         bits["model.layers.9.mlp.up_proj"] = change["extra"]
     if "width" in change:
@@ -314,7 +316,7 @@ def test_command_line(tiny_llama_dir: Path, tmp_path: Path, capsys: pytest.Captu
     from ramp.core import cli
 
     allocation = tmp_path / "alloc.json"
-    allocation.write_text(json.dumps(allocation_of(tiny_llama_dir)))
+    write_allocation(allocation, allocation_of(tiny_llama_dir))
     calibration, out = statistics(tiny_llama_dir, tmp_path / "c.safetensors"), tmp_path / "a" / "row-b3.65-s0.gguf"
     model = ["--model-dir", str(tiny_llama_dir)]
     options = ["--allocation", str(allocation), "--calibration", str(calibration), "--track", "fp16"]
@@ -331,6 +333,6 @@ def test_command_line(tiny_llama_dir: Path, tmp_path: Path, capsys: pytest.Captu
     capsys.readouterr()
     allocation.write_text("{}")
     assert cli.run(halo.main, ["export", *model, *options, "--out", str(out)]) == 2
-    assert "is not an allocation: it lacks method" in capsys.readouterr().err
+    assert "is not a valid allocation (model: Field required" in capsys.readouterr().err
     assert cli.run(halo.main, ["float", *model, "--out", str(tmp_path / "float.bin")]) == 2
     assert "not named *.gguf" in capsys.readouterr().err

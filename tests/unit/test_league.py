@@ -11,13 +11,23 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ramp.league.played import Played, incumbent, moments, play, read_curve, read_rows, seconds
-from ramp.league.trace import FINALISTS, Trace, thinned
+from ramp.league.checkpoints import (
+    FINALISTS,
+    changes,
+    finalists,
+    incumbent,
+    moments,
+    read_curve,
+    read_rows,
+    seconds,
+    thinned,
+)
 from ramp.methods.kinds import Allocator, Params
 from ramp.methods.loader import load_method
 from ramp.problem.problem import Allocation, Run, decode, encode
 from ramp.scoring.score import Score
-from ramp.search.journal import ROOT, State
+from ramp.search.resume import ROOT, SearchState
+from ramp.search.run import Evaluation, SearchRun, run_search
 from tests.synthetic import evaluator, linears, losses, synthetic_problem
 
 EVALS = 14
@@ -36,11 +46,11 @@ def true_loss(noise: float) -> Callable[[np.ndarray], Score]:
     return evaluator(truth, pairs, noise)
 
 
-def played(folder: Path, name: str, *, budget: float = 3.65, die_at: int | None = None) -> Played:
+def searched(folder: Path, name: str, *, budget: float = 3.65, die_at: int | None = None) -> SearchRun:
     """One run in ``folder``; ``die_at`` raises in that many-th true evaluation."""
     method = load_method(ROOT / "baselines" / f"{name}.py")
     assert isinstance(method, Allocator)
-    state = State.open(folder, {"test": name})
+    state = SearchState.open(folder, {"test": name})
     done = [0]
 
     def mortal(choice: np.ndarray) -> Score:
@@ -49,36 +59,36 @@ def played(folder: Path, name: str, *, budget: float = 3.65, die_at: int | None 
             raise KilledError
         return true_loss(0.0)(choice)
 
-    evaluate = state.counted("search", mortal, limit=EVALS)
-    problem = synthetic_problem(budget=budget, evaluate=evaluate, select=state.counted("selection", true_loss(0.05)))
-    return play(method, method.params(**PARAMS.get(name, {})), problem, state, seed=3, evals=EVALS)
+    evaluate = state.evaluator("search", mortal, limit=EVALS)
+    problem = synthetic_problem(budget=budget, evaluate=evaluate, select=state.evaluator("selection", true_loss(0.05)))
+    return run_search(method, method.params(**PARAMS.get(name, {})), problem, state, seed=3, evals=EVALS)
 
 
 @pytest.mark.parametrize("name", ["random_search", "ramp"])
 @pytest.mark.parametrize("upto", [1, 4, 9, EVALS])
 def test_the_incumbent_is_what_the_rule_says(name: str, upto: int, tmp_path: Path) -> None:
     """Recomputed from the loss itself, without trace or journal."""
-    run = played(tmp_path, name)
+    run = searched(tmp_path, name)
     kl, selection = true_loss(0.0), true_loss(0.05)
-    seen = [decode(choice) for choice in run.trace.choices[:upto]]
+    seen = [decode(choice) for choice in (each.choice for each in run.evaluations[:upto])]
     feasible = {encode(c): kl(c).kl for c in seen if run.problem.bytes_of(c) <= run.problem.budget_bytes}
     candidates = set(sorted(feasible, key=lambda choice: feasible[choice])[:FINALISTS])
     if run.found.start_choice is not None:
         candidates.add(encode(run.found.start_choice))
     best = min(candidates, key=lambda choice: selection(decode(choice)).kl)
-    choice, scored, note = incumbent(run, upto, last=upto == EVALS)
+    choice, scored, note = incumbent(run, upto)
     assert (choice, scored, note) == (best, len(candidates), "")
 
 
 def test_costs_count_sensitivities_evaluations_and_the_selection_of_the_incumbent(tmp_path: Path) -> None:
-    run = played(tmp_path / "ramp", "ramp")
-    rows = read_rows(run, [5, EVALS], seconds(run.state, run.trace))
+    run = searched(tmp_path / "ramp", "ramp")
+    rows = read_rows(run, [5, EVALS], seconds(run))
     assert [row["evals"] for row in rows] == [row["spent"] for row in rows] == [5, EVALS]
     proxy = 3 * 2048
-    scored = [len(run.trace.finalists(upto, run.problem.budget_bytes, run.start)) for upto in (5, EVALS)]
+    scored = [len(finalists(run.evaluations, upto, run.problem.budget_bytes, run.start)) for upto in (5, EVALS)]
     assert [row["tokens"] for row in rows] == [proxy + (5 + scored[0]) * TOKENS, proxy + (EVALS + scored[1]) * TOKENS]
-    other = played(tmp_path / "random", "random_search")
-    row = read_rows(other, [EVALS], seconds(other.state, other.trace))[0]
+    other = searched(tmp_path / "random", "random_search")
+    row = read_rows(other, [EVALS], seconds(other))[0]
     assert (
         row["tokens"] == (EVALS + FINALISTS) * TOKENS
     )  # reads no sensitivities; its own selection is not the league's
@@ -86,8 +96,8 @@ def test_costs_count_sensitivities_evaluations_and_the_selection_of_the_incumben
 
 
 def test_a_method_that_searches_nothing_has_one_row(tmp_path: Path) -> None:
-    run = played(tmp_path, "knapsack")
-    (row,) = read_rows(run, [5, EVALS], seconds(run.state, run.trace))
+    run = searched(tmp_path, "knapsack")
+    (row,) = read_rows(run, [5, EVALS], seconds(run))
     assert (row["evals"], row["spent"]) == (1, 1)
     assert row["choice"] == encode(run.found.choice) == run.start
     assert row["tokens"] == 3 * 2048 + 2 * TOKENS
@@ -95,8 +105,8 @@ def test_a_method_that_searches_nothing_has_one_row(tmp_path: Path) -> None:
 
 
 def test_without_a_feasible_evaluation_only_the_end_has_an_incumbent(tmp_path: Path) -> None:
-    run = played(tmp_path, "ramp_paper", budget=3.05)
-    first, last = read_rows(run, [5, EVALS], seconds(run.state, run.trace))
+    run = searched(tmp_path, "ramp_paper", budget=3.05)
+    first, last = read_rows(run, [5, EVALS], seconds(run))
     assert first["choice"] is first["kl_selection"] is first["bytes_linear"] is None
     assert "no allocation within the budget" in first["note"]
     assert last["choice"] is not None
@@ -104,30 +114,29 @@ def test_without_a_feasible_evaluation_only_the_end_has_an_incumbent(tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["ramp", "random_search"])
-def test_a_killed_run_has_the_very_trace_of_one_that_was_not(name: str, tmp_path: Path) -> None:
-    straight = played(tmp_path / "straight", name)
+def test_a_killed_run_has_the_evaluations_of_one_that_was_not(name: str, tmp_path: Path) -> None:
+    straight = searched(tmp_path / "straight", name)
     for die_at in (6, 4):
         with pytest.raises(KilledError):
-            played(tmp_path / "broken", name, die_at=die_at)
-    broken = played(tmp_path / "broken", name)
-    assert broken.trace == straight.trace
-    assert len(broken.trace) == EVALS
+            searched(tmp_path / "broken", name, die_at=die_at)
+    broken = searched(tmp_path / "broken", name)
+    assert broken.evaluations == straight.evaluations
+    assert broken.rows == straight.rows
+    assert len(broken.evaluations) == EVALS
     rows = [read_rows(run, [7, EVALS], [0.0] * EVALS) for run in (straight, broken)]
     assert rows[0] == rows[1]
-    assert len(seconds(broken.state, broken.trace)) == EVALS
+    assert len(seconds(broken)) == EVALS
 
 
 def test_the_curve_falls_begins_at_the_start_and_holds_feasible_allocations(tmp_path: Path) -> None:
-    run = played(tmp_path, "ramp")
+    run = searched(tmp_path, "ramp")
     curve = read_curve(run, 20)
     assert curve[0]["is_start"]
     assert curve[0]["evals"] == 1
     assert not any(point["is_start"] for point in curve[1:])
     falling = [point["kl_search"] for point in curve]
     assert falling == sorted(falling, reverse=True)
-    assert falling[-1] == min(
-        kl for kl, size in zip(run.trace.kl, run.trace.bytes, strict=True) if size <= run.problem.budget_bytes
-    )
+    assert falling[-1] == min(each.kl for each in run.evaluations if each.bytes <= run.problem.budget_bytes)
 
 
 def test_a_checkpoint_before_the_end_of_a_short_run_keeps_its_row() -> None:
@@ -158,39 +167,39 @@ def test_thinning_keeps_both_ends_and_what_holds_at_its_points(found: set[int], 
 
 
 def test_infeasible_and_infinite_evaluations_are_never_finalists() -> None:
-    count = [1, 2, 3, 4, 5]
-    kl = [3.0, float("inf"), 1.0, 1.0, 2.0]
-    trace = Trace(["00", "11", "01", "01", "10"], kl, [5, 1, 9, 9, 5], count, count, [True] * 5)
-    assert trace.finalists(5, 6, None) == ["10", "00"]
-    assert trace.finalists(5, 9, "11") == ["11", "01", "10", "00"]
-    assert trace.finalists(1, 4, None) == []
-    assert trace.changes(9) == [0, 2]
-    assert trace.changes(6) == [0, 4]
+    scores = [("00", 3.0, 5), ("11", float("inf"), 1), ("01", 1.0, 9), ("01", 1.0, 9), ("10", 2.0, 5)]
+    found = [Evaluation(*score, count, count, True) for count, score in enumerate(scores, start=1)]
+    assert finalists(found, 5, 6, None) == ["10", "00"]
+    assert finalists(found, 5, 9, "11") == ["11", "01", "10", "00"]
+    assert finalists(found, 1, 4, None) == []
+    assert changes(found, 9) == [0, 2]
+    assert changes(found, 6) == [0, 4]
 
 
 def test_parts_of_text_count_by_their_tokens_and_rank_by_the_method_s_own_estimates(tmp_path: Path) -> None:
-    """Two parts of half an evaluation: a first estimate is overruled by the next, a whole score ranks nobody."""
-    state = State.open(tmp_path, {})
-    evaluate = state.counted("search", true_loss(0.0), limit=EVALS)
-    problem: Any = synthetic_problem(evaluate=evaluate, select=state.counted("selection", true_loss(0.05)))
-    problem.search_parts = [state.counted(f"search part {k}", true_loss(0.1 * k)) for k in range(2)]
+    """Two parts of half an evaluation: a first estimate is overruled by the next, a whole score ranks nothing."""
+    state = SearchState.open(tmp_path, {})
+    evaluate = state.evaluator("search", true_loss(0.0), limit=EVALS)
+    problem: Any = synthetic_problem(evaluate=evaluate, select=state.evaluator("selection", true_loss(0.05)))
+    problem.search_parts = [state.evaluator(f"search part {k}", true_loss(0.1 * k)) for k in range(2)]
     problem.part_cost = 0.5
     low, high = (np.full(problem.n, index) for index in (0, 1))
-    said = [(low, 0.5), (high, 0.4), (low, 0.3), (high, None)]
+    estimates = [(low, 0.5), (high, 0.4), (low, 0.3), (high, None)]
 
     def allocate(problem: Any, params: Any, run: Run) -> Allocation:
-        for number, (choice, kl) in enumerate(said):
+        for number, (choice, kl) in enumerate(estimates):
             problem.search_parts[number % 2](choice)
             run.log({"kl": kl, "best": 0.3})
         problem.evaluate(high)
         return Allocation(low, "best", start_choice=None)
 
     method = Allocator("parts", "t", "s", "awq", "gptq", False, allocate, Params)
-    run = play(method, Params(), problem, state, seed=0, evals=EVALS)
-    assert run.trace.evals == [1, 1, 2, 2, 3]
-    assert run.trace.upto(1) == 2
+    run = run_search(method, Params(), problem, state, seed=0, evals=EVALS)
+    assert [each.evals for each in run.evaluations] == [1, 1, 2, 2, 3]
+    assert run.upto(1) == 2
     budget = problem.bytes_of(high)
-    assert run.trace.finalists(2, budget, None) == [encode(high), encode(low)]
-    assert run.trace.finalists(5, budget, None) == [encode(low)]  # the other's latest estimate is no number
-    assert run.trace.tokens == [TOKENS * count for count in (1, 2, 3, 4, 5)]
-    assert len(seconds(run.state, run.trace)) == 5
+    assert finalists(run.evaluations, 2, budget, None) == [encode(high), encode(low)]
+    assert finalists(run.evaluations, 5, budget, None) == [encode(low)]  # the other's latest estimate is no number
+    assert [each.tokens for each in run.evaluations] == [TOKENS * count for count in (1, 2, 3, 4, 5)]
+    assert [row["choice"] for row in run.rows] == [encode(choice) for choice, _ in estimates]
+    assert len(seconds(run)) == 5

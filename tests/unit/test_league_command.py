@@ -16,18 +16,17 @@ from safetensors.torch import save_file
 from ramp.bank.bank import Bank
 from ramp.bank.build import build_bank
 from ramp.evaluation.bootstrap import interval
-from ramp.league.__main__ import main
+from ramp.league.__main__ import LeagueError, main
 from ramp.league.acceptance import judgement
 from ramp.league.acceptance import main as acceptance_main
-from ramp.league.heldout import Judge
-from ramp.league.played import LeagueError
+from ramp.league.heldout import HeldoutScorer
 from ramp.models.architecture import list_linears
 from ramp.models.folder import load_float, load_tokenizer, read_config
 from ramp.models.text import Document, token_windows, write_documents
 from ramp.problem.problem import decode
 from ramp.records.collect_league import main as collect_main
 from ramp.records.table import RecordsError, read_table
-from ramp.search.journal import ROOT
+from ramp.search.resume import ROOT
 
 WINDOWS, LENGTH, HELD_WINDOWS, HELD_LENGTH = 2, 32, 3, 40
 TEXTS = {"search": "alpha beta ", "selection": "gamma delta ", "heldout": "epsilon zeta "}
@@ -120,23 +119,23 @@ def test_a_run_killed_while_it_was_judged_searches_and_judges_nothing_twice(
     study: dict[str, Any], run: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     judged = [0]
-    scored = Judge.windows_of
+    scored = HeldoutScorer.windows_of
 
-    def mortal(self: Judge, choice: str) -> Any:
+    def mortal(self: HeldoutScorer, choice: str) -> Any:
         if choice not in self.known:
             judged[0] += 1
             if judged[0] == 2:
                 raise KeyboardInterrupt
         return scored(self, choice)
 
-    monkeypatch.setattr(Judge, "windows_of", mortal)
+    monkeypatch.setattr(HeldoutScorer, "windows_of", mortal)
     with pytest.raises(KeyboardInterrupt):
         call(study, out=tmp_path / "again.json", state_dir=tmp_path / "state")
     (folder,) = (tmp_path / "state").iterdir()
     (journal,) = folder.glob("heldout-*.jsonl")
     with open(journal, "a", encoding="utf-8") as stream:
         stream.write('{"choice": "0')  # torn by the crash
-    monkeypatch.setattr("ramp.scoring.divergence.Scorer.score", lambda *_: pytest.fail("the search was journalled"))
+    monkeypatch.setattr("ramp.scoring.kl_divergence.Scorer.score", lambda *_: pytest.fail("the search was journalled"))
     again = call(study, out=tmp_path / "again.json", state_dir=tmp_path / "state")
     distinct = {row["choice"] for row in run["rows"]} | {point["kl_held"] for point in run["curve"]}
     assert judged[0] <= len(distinct) + 1

@@ -9,12 +9,12 @@ import torch
 
 from ramp.methods.kinds import Allocator
 from ramp.methods.loader import load_method
-from ramp.problem.problem import Allocation, AllocationError, Counted, Run
+from ramp.problem.problem import Allocation, AllocationError, Evaluator, Run
 from ramp.rl.environment import AllocationEnv
 from ramp.rl.history import Episodes, Recorded
 from ramp.rl.policy import load_policy
 from ramp.scoring.score import Score
-from ramp.search.journal import ROOT
+from ramp.search.resume import ROOT
 from tests.synthetic import synthetic_problem
 
 RIVALS = ["ppo", "sac_discrete", "sac_continuous"]
@@ -70,7 +70,7 @@ def test_too_few_evaluations_are_refused_in_a_sentence(name: str, tmp_path: Path
 
 @pytest.mark.parametrize("name", RIVALS)
 def test_losses_that_explode_leave_a_feasible_allocation(name: str, tmp_path: Path) -> None:
-    problem = synthetic_problem(evaluate=Counted(lambda choice: Score(float("nan"), float("nan"), float("nan"), 9)))
+    problem = synthetic_problem(evaluate=Evaluator(lambda choice: Score(float("nan"), float("nan"), float("nan"), 9)))
     found, rows, _ = search(name, tmp_path, 6, problem)
     assert all(row["best"] is None for row in rows)
     assert found.kind == "policy"
@@ -110,7 +110,7 @@ def test_it_learns_where_there_is_something_to_learn(name: str, tmp_path: Path) 
         return Score(kl, float(np.exp(3 + kl)), 3 + kl, 1)
 
     problem.features[:, 7] = ~heavy
-    problem.evaluate = Counted(evaluate)
+    problem.evaluate = Evaluator(evaluate)
     _, rows, _ = search(name, tmp_path, 50, problem, **FAST[name])
     kls = np.array([row["kl"] for row in rows])
     assert kls[-16:-1].mean() < kls[:15].mean() - 0.5 * kls[:15].std()

@@ -23,22 +23,22 @@ from ramp.export.write_gguf import plan_tensors
 from ramp.models.architecture import list_linears
 from ramp.models.folder import read_config
 from ramp.models.text import Document, write_documents
-from ramp.problem.allocation import write_allocation
+from ramp.problem.allocation import AllocationRecord, read_allocation, record_allocation, write_allocation
+from ramp.problem.budget import AllocationError, budget_bytes
 from ramp.problem.features import PREVIOUS_BITS, normalise
-from ramp.problem.problem import AllocationError, Problem
+from ramp.problem.problem import Problem
+from ramp.problem.proxy import read_proxy
 from ramp.quantizers.affine import quantize_rtn
 from ramp.quantizers.gptq import output_error, prepare, quantize_gptq
 from ramp.quantizers.site import quantize_site
-from ramp.quantizers.sizes import bits_nominal, budget_bytes, bytes_matrix, linear_bytes
+from ramp.quantizers.sizes import bits_nominal, bytes_matrix, linear_bytes
 from ramp.quantizers.widths import bits_of, group_of
 from ramp.records.collect_layers import allocation_rows, reported_rows
 from ramp.rl.environment import AllocationEnv
 from ramp.rl.policy import Policy, PolicyError, load_policy
 from ramp.rows import quantize as quantize_stage
-from ramp.rows import sequential as quantize
 from ramp.rows.checkpoint import load_dequantized, read_meta
-from ramp.search.setup import read_proxy
-from ramp.search.summary import summary
+from ramp.search.results import summary
 from ramp.search.transfer import transfer
 from ramp.sensitivity import __main__ as sensitivity_stage
 from tests.synthetic import synthetic_problem
@@ -159,11 +159,12 @@ def test_from_sensitivities_to_a_packed_row_and_its_records(study: Path, tiny_ll
     problem = menu_problem(study, tiny_llama_dir, 3.5, proxy)
     choice = knapsack.solve(proxy, problem.bytes, problem.budget_bytes)
     fields = {"group_size": GROUP, "fold": "none", "quantizer": "gptq", "seed": 0, "method": "mixed", "study": "t"}
-    record = write_allocation(
-        tmp_path / "a.json", problem, choice, "proxy", start_bits={x.name: "4g16" for x in linears}, **fields
-    )
-    assert set(record["bits"].values()) <= set(MENU)
-    assert any(isinstance(width, str) for width in record["bits"].values())
+    start = {x.name: "4g16" for x in linears}
+    record = record_allocation(problem, choice, kind="proxy", start_bits=start, **fields)
+    write_allocation(tmp_path / "a.json", record)
+    assert read_allocation(tmp_path / "a.json", linears) == record
+    assert set(record.bits.values()) <= set(MENU)
+    assert any(isinstance(width, str) for width in record.bits.values())
     assert " bits" in summary(record)
 
     row = ["--model-dir", str(tiny_llama_dir), "--text", str(study / "text.jsonl"), "--tokens", "512"]
@@ -171,37 +172,37 @@ def test_from_sensitivities_to_a_packed_row_and_its_records(study: Path, tiny_ll
     row += ["--group-size", str(GROUP), "--study", "t", "--allocation", str(tmp_path / "a.json")]
     assert quantize_stage.main([*row, "--out", str(tmp_path / "row")]) == 0
     meta = read_meta(tmp_path / "row")
-    assert meta["bits"] == record["bits"]
-    assert meta["bytes_linear"] == record["bytes_linear"] <= record["budget_bytes"]
+    assert meta["bits"] == record.bits
+    assert meta["bytes_linear"] == record.bytes_linear <= record.budget_bytes
     stored = load_file(tmp_path / "row" / "model.safetensors")
     by_hand = 0
     for linear in linears:
         parts = [stored[f"{linear.name}.{part}"] for part in ("codes", "scales", "zeros")]
         by_hand += sum(part.nbytes for part in parts)
-        group = group_of(record["bits"][linear.name], GROUP)
+        group = group_of(record.bits[linear.name], GROUP)
         assert parts[1].shape == (linear.d_out, 1 if group == -1 else linear.d_in // group)
     assert by_hand == meta["bytes_linear"]
-    weighted = sum(x.params * bits_of(record["bits"][x.name]) for x in linears) / sum(x.params for x in linears)
+    weighted = sum(x.params * bits_of(record.bits[x.name]) for x in linears) / sum(x.params for x in linears)
     assert meta["bits_nominal"] == pytest.approx(weighted)
     assert bits_nominal(meta["bits"], linears)[0] == pytest.approx(weighted)
     first = linears[0]  # its inputs are float in bank and row alike
     loaded = load_dequantized(tmp_path / "row", tiny_llama_dir).get_submodule(first.name).weight
-    assert torch.equal(loaded, Bank(study / "bank").dequantize(first.name, record["bits"][first.name]))
+    assert torch.equal(loaded, Bank(study / "bank").dequantize(first.name, record.bits[first.name]))
 
     lines = list(reported_rows(meta, {meta["model"]: linears}, tmp_path / "row"))
     assert sum(line["bytes"] for line in lines) == meta["bytes_linear"]
     types = {3: "affine", "3g16": "affine-g16", "4g16": "affine-g16", 4: "affine", "3g-1": "affine-g-1"}
     for line in lines:
-        width = record["bits"][line["linear"]]
+        width = record.bits[line["linear"]]
         assert (line["bits"], line["type"]) == (bits_of(width), types[width])
     name = ("tiny", "mixed", 3.5, 0)
     start = list(allocation_rows(record, {name: {}}, {"tiny": linears}, tmp_path / "a.json"))
     assert {line["which"] for line in start} == {"start"}
     assert sum(line["bytes"] for line in start) == sum(linear_bytes(x.d_out, x.d_in, 4, 16) for x in linears)
 
-    damaged = record | {"bits": record["bits"] | {first.name: "4g8"}}
+    damaged = record.model_dump() | {"bits": record.bits | {first.name: "4g8"}}
     (tmp_path / "a.json").write_text(json.dumps(damaged))
-    with pytest.raises(quantize.QuantizationError, match="its widths take"):
+    with pytest.raises(AllocationError, match="its widths take"):
         quantize_stage.main([*row, "--out", str(tmp_path / "no")])
 
 
@@ -259,10 +260,11 @@ def test_an_export_maps_bits_alone_and_says_so(tiny_llama_dir: Path, tmp_path: P
     assert plan_tensors(config, grouped, "q8_0") == plan_tensors(config, plain, "q8_0")
     statistics = tmp_path / "statistics.safetensors"
     save_file({f"{x.site}/sqmean": torch.ones(x.d_in) for x in linears}, statistics)
-    row = {"method": "m", "budget_bits": 4.0, "group_size": GROUP, "seed": 0, "model": "tiny"}
+    row = {"method": "m", "budget_bits": 4.0, "budget_bytes": 1, "group_size": GROUP, "seed": 0, "model": "tiny"}
+    row |= {"fold": "none", "quantizer": "gptq", "kind": "best", "bytes_linear": 1}
     notes = {}
     for name, bits in (("grouped", grouped), ("plain", plain)):
-        allocation = {**row, "bits": bits}
+        allocation = AllocationRecord(**row, bits=bits)
         notes[name] = halo.export(tiny_llama_dir, allocation, statistics, tmp_path / f"{name}.gguf")["notes"]
     assert (tmp_path / "grouped.gguf").read_bytes() == (tmp_path / "plain.gguf").read_bytes()
     said = "group sizes of the allocation have no counterpart: ggml's blocks have their own"

@@ -24,7 +24,7 @@ from ramp.optimum.half_blocks import HalfBlocks
 from ramp.optimum.run import Enumeration, rows_of
 from ramp.optimum.run import main as run_main
 from ramp.optimum.units import OptimumError, averaged, make_units, parse
-from ramp.search.journal import ROOT
+from ramp.search.resume import ROOT
 
 WIDTHS, WINDOWS, LENGTH = [3, 4, 6], 3, 24
 
@@ -147,10 +147,9 @@ def test_additivity_compares_single_units_with_all_of_them(
 
 def chain_of(small: Path, model_dir: Path) -> HalfBlocks:
     bank = Bank(small / "bank")
-    bank.widths = tuple(WIDTHS)
     windows = token_windows(load_tokenizer(model_dir), small / "search.jsonl", length=LENGTH, count=WINDOWS)
     units = make_units(list_linears(read_config(model_dir)), "halves-3")
-    return HalfBlocks(load_float(model_dir), bank, units, windows)
+    return HalfBlocks(load_float(model_dir), bank, units, WIDTHS, windows)
 
 
 def test_a_killed_enumeration_goes_on_and_scores_nothing_twice(

@@ -130,7 +130,8 @@ def test_the_control_budgets_weigh_what_smaller_groups_weigh(file: str) -> None:
     from transformers import LlamaConfig
 
     from ramp.models.architecture import list_linears
-    from ramp.quantizers.sizes import budget_bytes, uniform_bytes
+    from ramp.problem.budget import budget_bytes
+    from ramp.quantizers.sizes import uniform_bytes
 
     linears = list_linears(LlamaConfig(num_hidden_layers=2, **SHAPES[file]))
     study = plan_of(file, depth="full").study
@@ -144,7 +145,8 @@ def test_ramp_and_the_knapsack_stand_at_six_per_cent_fewer_bytes_than_uniform_4_
     from transformers import LlamaConfig
 
     from ramp.models.architecture import list_linears
-    from ramp.quantizers.sizes import budget_bytes, uniform_bytes
+    from ramp.problem.budget import budget_bytes
+    from ramp.quantizers.sizes import uniform_bytes
 
     linears = list_linears(LlamaConfig(num_hidden_layers=2, **SHAPES["config.yaml"]))
     plan = plan_of("config.yaml", depth="full")

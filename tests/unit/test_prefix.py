@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
-import ramp.scoring.divergence as divergence
+import ramp.scoring.kl_divergence as kl_divergence
 from ramp.models.architecture import list_linears
-from ramp.scoring.divergence import EvaluationError, Scorer
+from ramp.scoring.kl_divergence import EvaluationError, Scorer
 from ramp.scoring.prefix_cache import PASSES, PrefixCache, PrefixScorer, block_names
 
 LAYERS, HIDDEN, VOCAB, OPTIONS = 5, 32, 61, 3
@@ -63,9 +63,9 @@ class Study:
 def small_batches() -> Iterator[None]:
     """Three windows a batch, the last batch with one; slices and tiles that do not divide anything."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(divergence, "BATCH_TOKENS", 3 * LENGTH)
-        patch.setattr(divergence, "CPU_SLICE", 50 * VOCAB)
-        patch.setattr(divergence, "CPU_TILE", 7 * VOCAB)
+        patch.setattr(kl_divergence, "BATCH_TOKENS", 3 * LENGTH)
+        patch.setattr(kl_divergence, "CPU_SLICE", 50 * VOCAB)
+        patch.setattr(kl_divergence, "CPU_TILE", 7 * VOCAB)
         yield
 
 

@@ -3,25 +3,25 @@
 import numpy as np
 import pytest
 
-from ramp.problem.problem import AllocationError, Counted, Problem, choose
+from ramp.problem.problem import AllocationError, Evaluator, Problem, choose
 from ramp.scoring.score import Score
 from tests.synthetic import synthetic_problem
 
 
 def test_evaluations_and_tokens_are_counted_and_limited() -> None:
-    counted = Counted(lambda choice: Score(0.1, 2.0, 0.7, 2048), limit=2)
-    counted(np.zeros(3))
-    counted(np.zeros(3))
-    assert (counted.evals, counted.tokens) == (2, 4096)
+    evaluator = Evaluator(lambda choice: Score(0.1, 2.0, 0.7, 2048), limit=2)
+    evaluator(np.zeros(3))
+    evaluator(np.zeros(3))
+    assert (evaluator.evals, evaluator.tokens) == (2, 4096)
     with pytest.raises(AllocationError, match="more than its 2 evaluations"):
-        counted(np.zeros(3))
+        evaluator(np.zeros(3))
 
 
 @pytest.mark.parametrize("bad", [Score(float("nan"), 1.0, 0.0, 7), Score(0.1, float("inf"), float("inf"), 7)])
 def test_a_score_that_is_not_finite_is_infinitely_bad(bad: Score) -> None:
-    counted = Counted(lambda choice: bad)
-    assert counted(np.zeros(3)) == Score(float("inf"), float("inf"), float("inf"), 7)
-    assert counted.tokens == 7
+    evaluator = Evaluator(lambda choice: bad)
+    assert evaluator(np.zeros(3)) == Score(float("inf"), float("inf"), float("inf"), 7)
+    assert evaluator.tokens == 7
 
 
 def test_the_proxy_is_charged_only_when_read() -> None:
@@ -47,7 +47,7 @@ def test_shapes_and_widths_are_checked() -> None:
 def test_choose_never_leaves_the_start_for_something_worse() -> None:
     problem = synthetic_problem()
     losses = {0: 0.3, 1: 0.2, 2: float("nan")}
-    problem.select = Counted(lambda choice: Score(losses[int(choice[0])], 1.0, 0.0, 1))
+    problem.select = Evaluator(lambda choice: Score(losses[int(choice[0])], 1.0, 0.0, 1))
     start, better, broken = (np.full(problem.n, index) for index in (0, 1, 2))
     assert choose(problem, [start, better, broken])[1] == 1
     assert choose(problem, [start, broken])[1] == 0

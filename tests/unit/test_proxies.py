@@ -15,9 +15,10 @@ from ramp.bank.build import build_bank
 from ramp.calibration.folding import folded_float_model
 from ramp.methods.kinds import MethodError
 from ramp.methods.loader import load_method
-from ramp.scoring.divergence import Scorer
+from ramp.problem.proxy import read_proxy
+from ramp.scoring.kl_divergence import Scorer
 from ramp.scoring.prefix_cache import PrefixScorer
-from ramp.search.setup import check_proxy, read_proxy
+from ramp.search.setup import check_proxy
 from ramp.sensitivity import measured_kl as proxy_kl
 from ramp.sensitivity import weight_error as proxy_error
 from ramp.sensitivity.measured_kl import kl_proxy

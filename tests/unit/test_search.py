@@ -12,13 +12,13 @@ import pytest
 from benchmarks.search_lab import Lab, LabParams
 from ramp.agent.agent import Agent
 from ramp.core.sources import closure
-from ramp.methods.kinds import Allocator
+from ramp.methods.kinds import Allocator, Params
 from ramp.methods.loader import load_method
-from ramp.problem.problem import AllocationError, Run
+from ramp.problem.problem import Allocation, AllocationError, Problem, Run
 from ramp.scoring.score import Score
-from ramp.search.journal import ROOT, State, describe
+from ramp.search.results import write_results
+from ramp.search.resume import ROOT, SearchState, describe
 from ramp.search.run import run_search
-from ramp.search.summary import summary
 from tests.synthetic import evaluator, linears, losses, synthetic_problem
 
 EVALS = 14
@@ -42,13 +42,22 @@ def true_loss(noise: float) -> Callable[[np.ndarray], Score]:
     return evaluator(truth, pairs, noise)
 
 
+def finished(folder: Path, method: Allocator, params: Any, problem: Problem, state: SearchState) -> dict[str, Any]:
+    """Run a search and return the allocation that it writes."""
+    artifacts, fields = folder / "artifacts", {"study": "test", "group_size": 32, "fold": "awq", "quantizer": "gptq"}
+    run = run_search(method, params, problem, state, seed=3, evals=EVALS, artifacts=artifacts)
+    record = write_results(run, method.name, seed=3, out=folder / "alloc.json", artifacts=artifacts, **fields)
+    assert record.model_dump() == json.loads((folder / "alloc.json").read_text())
+    return record.model_dump()
+
+
 def search(
     folder: Path, name: str, *, budget: float = 3.65, die_at: int | None = None, loss: Any = None
 ) -> dict[str, Any]:
     """One search in ``folder`` with its state kept there; ``die_at`` raises in that many-th true evaluation."""
     method = load_method(ROOT / "baselines" / f"{name}.py")
     assert isinstance(method, Allocator)
-    state = State.open(folder / "state", {"test": name})
+    state = SearchState.open(folder / "state", {"test": name})
     done = [0]
 
     def mortal(choice: np.ndarray) -> Score:
@@ -57,14 +66,9 @@ def search(
             raise KilledError
         return (loss or true_loss(0.0))(choice)
 
-    evaluate = state.counted("search", mortal, limit=EVALS)
-    problem = synthetic_problem(budget=budget, evaluate=evaluate, select=state.counted("selection", true_loss(0.02)))
-    params = method.params(**PARAMS.get(name, {}))
-    fields = {"study": "test", "group_size": 32, "fold": "awq", "quantizer": "gptq"}
-    return run_search(
-        method, params, problem, state,
-        seed=3, evals=EVALS, out=folder / "alloc.json", artifacts=folder / "artifacts", fields=fields,
-    )  # fmt: skip
+    evaluate = state.evaluator("search", mortal, limit=EVALS)
+    problem = synthetic_problem(budget=budget, evaluate=evaluate, select=state.evaluator("selection", true_loss(0.02)))
+    return finished(folder, method, method.params(**PARAMS.get(name, {})), problem, state)
 
 
 def without_seconds(folder: Path) -> dict[str, Any]:
@@ -116,9 +120,7 @@ def test_ramp_improves_on_its_start_and_says_what_it_spent(tmp_path: Path) -> No
     assert rows[-1]["proposer"] == "policy"
     assert {row["proposer"] for row in rows} >= {"start", "policy", "knapsack", "actor"}
     assert all(row["bytes"] <= record["budget_bytes"] for row in rows)
-    said = summary(record)
-    assert f"KL on search text   {record['kl_search']:.5f}" in said
-    assert said == (tmp_path / "artifacts" / "summary.txt").read_text()
+    assert f"KL on search text   {record['kl_search']:.5f}" in (tmp_path / "artifacts" / "summary.txt").read_text()
 
 
 def test_ramp_paper_without_a_feasible_episode_reports_the_projected_policy(tmp_path: Path) -> None:
@@ -165,7 +167,7 @@ def parted(folder: Path, die_at: int | None = None) -> dict[str, Any]:
         "surrogate": {"text": 0.2, "pairs": "adjacent", "monotone": True},
     }
     params = method.params(**switches)
-    state = State.open(folder / "state", {"test": "parted"})
+    state = SearchState.open(folder / "state", {"test": "parted"})
     lab = Lab(LabParams(blocks=2), 0).problem(params, EVALS)
     done = [0]
 
@@ -180,16 +182,12 @@ def parted(folder: Path, die_at: int | None = None) -> dict[str, Any]:
 
     problem = replace(
         lab,
-        evaluate=state.counted("search", mortal(lab.evaluate), limit=EVALS),
-        select=state.counted("selection", mortal(lab.select)),
-        search_parts=[state.counted(f"search part {k}", mortal(x)) for k, x in enumerate(lab.search_parts)],
-        selection_parts=[state.counted(f"selection part {k}", mortal(x)) for k, x in enumerate(lab.selection_parts)],
+        evaluate=state.evaluator("search", mortal(lab.evaluate), limit=EVALS),
+        select=state.evaluator("selection", mortal(lab.select)),
+        search_parts=[state.evaluator(f"search part {k}", mortal(x)) for k, x in enumerate(lab.search_parts)],
+        selection_parts=[state.evaluator(f"selection part {k}", mortal(x)) for k, x in enumerate(lab.selection_parts)],
     )
-    fields = {"study": "test", "group_size": 64, "fold": "awq", "quantizer": "gptq"}
-    return run_search(
-        method, params, problem, state,
-        seed=0, evals=EVALS, out=folder / "alloc.json", artifacts=folder / "artifacts", fields=fields,
-    )  # fmt: skip
+    return finished(folder, method, params, problem, state)
 
 
 def test_a_search_on_parts_is_killed_and_resumed_and_stays_within_its_evaluations(tmp_path: Path) -> None:
@@ -211,23 +209,16 @@ def test_a_search_on_parts_is_killed_and_resumed_and_stays_within_its_evaluation
 
 
 def test_a_method_that_breaks_the_budget_is_caught(tmp_path: Path) -> None:
-    from ramp.methods.kinds import Params
-    from ramp.problem.problem import Allocation
-
     greedy = Allocator(
         "greedy", "t", "s", "awq", "gptq", False, lambda p, q, r: Allocation(np.full(p.n, 3), "best"), Params
     )
-    state = State.open(tmp_path / "state", {})
+    state = SearchState.open(tmp_path / "state", {})
     problem = synthetic_problem(
-        evaluate=state.counted("search", true_loss(0)), select=state.counted("selection", true_loss(0))
+        evaluate=state.evaluator("search", true_loss(0)), select=state.evaluator("selection", true_loss(0))
     )
-    fields = {"study": "", "group_size": 32, "fold": "awq", "quantizer": "gptq"}
     with pytest.raises(AllocationError, match=r"the budget is \d+: repair"):
-        run_search(
-            greedy, Params(), problem, state,
-            seed=0, evals=1, out=tmp_path / "a.json", artifacts=tmp_path, fields=fields,
-        )  # fmt: skip
-    assert not (tmp_path / "a.json").exists()
+        finished(tmp_path, greedy, Params(), problem, state)
+    assert not (tmp_path / "alloc.json").exists()
 
 
 def test_too_few_evaluations_are_refused() -> None:
@@ -245,7 +236,7 @@ def test_another_source_input_or_setting_is_another_search(tmp_path: Path) -> No
     text.write_text("one")
 
     def folder(**settings: Any) -> Path:
-        return State.open(tmp_path / "state", describe(method, {"text": text}, {"seed": 0, **settings})).folder
+        return SearchState.open(tmp_path / "state", describe(method, {"text": text}, {"seed": 0, **settings})).folder
 
     first = folder()
     assert folder() == first

@@ -4,7 +4,7 @@ import re
 
 from ramp.agent.params import RampParams
 from ramp.rl.surrogate import SurrogateParams
-from ramp.search.journal import ROOT
+from ramp.search.resume import ROOT
 
 PAGE = (ROOT / "docs" / "search.md").read_text()
 ROWS = [line.split("|")[1:3] for line in PAGE.splitlines() if line.startswith("| `")]

@@ -16,10 +16,10 @@ from ramp.allocators.archive import Archive
 from ramp.allocators.moves import Ladder, mutate, random_start
 from ramp.methods.kinds import Allocator
 from ramp.methods.loader import load_method
-from ramp.problem.problem import Allocation, AllocationError, Counted, Problem, Run
+from ramp.problem.problem import Allocation, AllocationError, Evaluator, Problem, Run
 from ramp.rl.role_depth import NAMES, design, load_table
 from ramp.scoring.score import Score
-from ramp.search.journal import ROOT, State
+from ramp.search.resume import ROOT, SearchState
 from ramp.search.transfer import transfer
 from tests.synthetic import evaluator, linears, losses, synthetic_problem
 
@@ -29,7 +29,7 @@ SEARCHES = ("evolution", "annealing", "role_depth")
 def additive(layers: int = 2, budget: float = 3.65) -> tuple[Problem, float]:
     """A problem whose loss is the additive part alone, and the least loss that there is."""
     _, truth, pairs = losses(linears(layers), (3, 4, 5, 6), 0)
-    problem = synthetic_problem(layers, budget, evaluate=Counted(evaluator(truth, 0 * pairs)))
+    problem = synthetic_problem(layers, budget, evaluate=Evaluator(evaluator(truth, 0 * pairs)))
     best = knapsack.solve(truth, problem.bytes, problem.budget_bytes)
     return problem, float(truth[np.arange(problem.n), best].sum())
 
@@ -140,7 +140,7 @@ def test_a_killed_search_ends_as_if_nothing_had_happened(name: str, tmp_path: Pa
     _, truth, pairs = losses(linears(2), (3, 4, 5, 6), 0)
 
     def search(folder: Path, die_at: int | None) -> tuple[np.ndarray, list[dict[str, Any]], int]:
-        state, done = State.open(folder, {"test": name}), [0]
+        state, done = SearchState.open(folder, {"test": name}), [0]
 
         def mortal(choice: np.ndarray) -> Score:
             done[0] += 1
@@ -148,8 +148,8 @@ def test_a_killed_search_ends_as_if_nothing_had_happened(name: str, tmp_path: Pa
                 raise KilledError
             return evaluator(truth, pairs)(choice)
 
-        evaluate = state.counted("search", mortal, limit=25)
-        problem = synthetic_problem(2, evaluate=evaluate, select=state.counted("selection", evaluator(truth, pairs)))
+        evaluate = state.evaluator("search", mortal, limit=25)
+        problem = synthetic_problem(2, evaluate=evaluate, select=state.evaluator("selection", evaluator(truth, pairs)))
         run, rows = run_of(tmp_path, 25, seed=4)
         return allocate(name, problem, run).choice, rows, done[0]
 
@@ -204,7 +204,7 @@ def test_a_table_finds_what_a_table_explains(tmp_path: Path) -> None:
     params = np.array([x.params for x in problem.linears], dtype=float)
     truth = params[:, None] * 4.0 ** (design(problem.linears) @ numbers)[:, None] * 4.0 ** -np.array(problem.widths)
     truth *= 0.2 / truth[:, 0].sum()
-    problem.evaluate = Counted(evaluator(truth, np.zeros((problem.n, problem.n))))
+    problem.evaluate = Evaluator(evaluator(truth, np.zeros((problem.n, problem.n))))
     choice = knapsack.solve(truth, problem.bytes, problem.budget_bytes)
     best = float(truth[np.arange(problem.n), choice].sum())
     run, rows = run_of(tmp_path, 200)

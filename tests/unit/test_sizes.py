@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ramp.models.architecture import LinearSpec
+from ramp.problem.budget import budget_bytes
 from ramp.quantizers import sizes
 from ramp.quantizers.affine import quantize_rtn
 from ramp.quantizers.packing import to_tensors
@@ -66,17 +67,17 @@ def test_llama_2_7b_overhead() -> None:
 def test_budget() -> None:
     at = {bits: sizes.uniform_bytes(LINEARS, bits, 128) for bits in range(2, 9)}
     for bits, expected in at.items():
-        assert sizes.budget_bytes(LINEARS, bits, 128) == expected
-        assert sizes.budget_bytes(LINEARS, float(bits), 128) == expected
-    assert sizes.budget_bytes(LINEARS, 3.65, 128) == (35 * at[3] + 65 * at[4]) // 100
+        assert budget_bytes(LINEARS, bits, 128) == expected
+        assert budget_bytes(LINEARS, float(bits), 128) == expected
+    assert budget_bytes(LINEARS, 3.65, 128) == (35 * at[3] + 65 * at[4]) // 100
     for wrong in (1.9, 8.1):
         with pytest.raises(sizes.SizeError, match="outside"):
-            sizes.budget_bytes(LINEARS, wrong, 128)
+            budget_bytes(LINEARS, wrong, 128)
 
 
 @given(st.integers(200, 799))
 def test_budget_is_monotone_and_between_its_neighbours(hundredths: int) -> None:
-    low, high = (sizes.budget_bytes(LINEARS, x / 100, 128) for x in (hundredths, hundredths + 1))
+    low, high = (budget_bytes(LINEARS, x / 100, 128) for x in (hundredths, hundredths + 1))
     assert sizes.uniform_bytes(LINEARS, hundredths // 100, 128) <= low <= high
 
 

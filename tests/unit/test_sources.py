@@ -107,7 +107,7 @@ def test_a_new_column_of_the_records_reruns_no_model_work() -> None:
 def test_an_edit_to_the_stage_of_the_search_reruns_neither_league_nor_optimum() -> None:
     for stage in ("league/__main__", "optimum/run", "optimum/__main__"):
         files = stage_closure(f"ramp/{stage}.py")
-        assert not {"ramp/search/__main__.py", "ramp/search/summary.py"} & files, stage
+        assert not {"ramp/search/__main__.py", "ramp/search/results.py"} & files, stage
 
 
 def test_no_module_imports_a_stage() -> None:

@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from ramp.bank.build import build_bank
 from ramp.models.architecture import list_linears
 from ramp.models.folder import read_config
+from ramp.problem.budget import AllocationError, budget_bytes
 from ramp.problem.features import SIZE
-from ramp.problem.problem import AllocationError
-from ramp.quantizers.sizes import budget_bytes
 from ramp.rl.environment import AllocationEnv
 from ramp.rl.policy import Policy, PolicyError, load_policy
 from ramp.rl.role_depth import NAMES, TablePolicy
@@ -131,9 +131,10 @@ def test_the_command_line_on_a_real_folder(saved: Path, tiny_llama_dir: Path, tm
             stats[f"{linear.site}/{kind}"] = torch.rand(linear.d_in, generator=torch.Generator().manual_seed(1)) + 0.1
     save_file(stats, tmp_path / "stats.safetensors")
     save_file({}, tmp_path / "none.safetensors")
-    bank = {"fold": "none", "quantizer": "gptq", "group_size": 32, "widths": [3, 4, 5, 6]}
-    (tmp_path / "bank").mkdir()
-    (tmp_path / "bank" / "bank.json").write_text(json.dumps(bank))
+    build_bank(
+        tiny_llama_dir, None, tmp_path / "bank",
+        fold={}, fold_name="none", quantizer="rtn", widths=[3, 4, 5, 6], group_size=32, device="cpu",
+    )  # fmt: skip
     args = [
         "--policy", saved, "--source", "source", "--model-dir", tiny_llama_dir, "--bank", tmp_path / "bank",
         "--fold", tmp_path / "none.safetensors", "--calibration", tmp_path / "stats.safetensors", "--budget", 3.65,

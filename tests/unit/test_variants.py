@@ -11,7 +11,7 @@ import pytest
 
 from ramp.methods.kinds import MethodError
 from ramp.methods.loader import load_method
-from ramp.search.journal import ROOT
+from ramp.search.resume import ROOT
 from ramp.study.validation import ConfigError, validate
 from ramp.study.variants import overlaid, variant_params
 from tests.plans import plan_of

@@ -112,7 +112,7 @@ class Scorer:
     bfloat16 a logit of 20 is rounded by up to 0.06, which is more than what is measured, and the head multiplies
     h - h_float instead, whose products d are small and rounded in proportion: the growth is log E[exp d]. That form
     holds p in bfloat16, renormalised: an exact KL for a reference that differs from the float model's by rounding of
-    p, which is unbiased (tests/unit/test_divergence.py measures both forms against float64).
+    p, which is unbiased (tests/unit/test_kl_divergence.py measures both forms against float64).
 
     Memory on the model's device: tokens * (hidden * 8 + vocab * 2) bytes in bfloat16 (208 MB for 2,048 tokens of
     SmolLM2), without the second term in float32.

@@ -9,10 +9,9 @@ import pytest
 import torch
 from scipy.special import log_softmax, rel_entr
 
-import ramp.scoring.divergence as divergence
+import ramp.scoring.kl_divergence as kl_divergence
 from ramp.models.folder import load_float
-from ramp.scoring.divergence import EvaluationError, Scorer, nll_and_kl
-from ramp.scoring.topk import TopKScorer
+from ramp.scoring.kl_divergence import EvaluationError, Scorer, nll_and_kl
 
 
 def logits(tokens: int, vocab: int, seed: int, scale: float = 4.0) -> torch.Tensor:
@@ -27,7 +26,7 @@ def reference_nll_and_kl(q: torch.Tensor, p: torch.Tensor, targets: torch.Tensor
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_against_scipy_in_float64(dtype, monkeypatch):
-    monkeypatch.setattr(divergence, "CPU_TILE", 7 * 97)  # tiles of 7 tokens, the last one shorter
+    monkeypatch.setattr(kl_divergence, "CPU_TILE", 7 * 97)  # tiles of 7 tokens, the last one shorter
     q, p = logits(40, 97, 1).to(dtype), logits(40, 97, 2).to(dtype)
     targets = torch.randint(97, (40,), generator=torch.Generator().manual_seed(3))
     nll, kl = nll_and_kl(q, p, targets)
@@ -93,9 +92,9 @@ def windows(model):
 
 @pytest.mark.parametrize("size", [0.02, 0.1, 0.5])
 def test_scorer_agrees_with_the_plain_form_to_a_thousandth(model, windows, size, monkeypatch):
-    monkeypatch.setattr(divergence, "CPU_SLICE", 100 * model.config.vocab_size)
-    monkeypatch.setattr(divergence, "CPU_TILE", 7 * model.config.vocab_size)
-    monkeypatch.setattr(divergence, "BATCH_TOKENS", 300)  # four windows a batch
+    monkeypatch.setattr(kl_divergence, "CPU_SLICE", 100 * model.config.vocab_size)
+    monkeypatch.setattr(kl_divergence, "CPU_TILE", 7 * model.config.vocab_size)
+    monkeypatch.setattr(kl_divergence, "BATCH_TOKENS", 300)  # four windows a batch
     candidate = disturbed(model, size)
     score = Scorer(model, windows).score(candidate)
     kl, nll = plain_score(model, candidate, windows)
@@ -183,19 +182,3 @@ def test_a_candidate_with_another_head_is_refused(model, windows):
         other.lm_head.weight[0, 0] += 1
     with pytest.raises(EvaluationError, match="head is not the float model's"):
         scorer.score(other)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_top_k_approaches_the_divergence_from_below(model, windows, dtype):
-    own = copy.deepcopy(model).to(dtype)
-    candidate = disturbed(own, 0.1)
-    full = Scorer(own, windows).score(candidate)
-    vocab = own.config.vocab_size
-    found = [TopKScorer(own, windows, k).score(candidate) for k in (1, 16, 128, vocab)]
-    kls = [score.kl for score in found]
-    assert kls == sorted(kls)  # the finer the partition, the more is seen
-    assert kls[0] < 0.9 * full.kl  # and one word alone misses some of it
-    assert found[-1].kl == pytest.approx(full.kl, rel=2e-3)
-    assert found[-1].nll == pytest.approx(full.nll, rel=1e-5)
-    with pytest.raises(EvaluationError, match="top_k of 0"):
-        TopKScorer(own, windows, 0)

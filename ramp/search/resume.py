@@ -1,0 +1,163 @@
+"""How a killed search resumes: checkpoints that lead to the same result after kill -9.
+
+They lie in ``{state_dir}/{hash}/``, undeclared to Snakemake, which deletes the outputs of an interrupted job. The
+hash covers the sources of every project module that the search imports, the method's file, its parameters, the
+bytes of the input files and the versions of the libraries: after an edit another hash starts afresh. The folder holds
+
+- ``journal.jsonl``: one line per true evaluation (text, allocation, score, forward tokens, seconds). A rerun is
+  answered from it, so any method that is deterministic in its seed resumes without code of its own;
+- ``learner.pt``: the state that a method saved after its last episode, with the counters, the logged rows and the
+  evaluations of that moment;
+- ``identity.json``: what was hashed, for people.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ramp.core.files import atomic_path, finite, remove, sha256_file, write_json
+from ramp.core.sources import closure
+from ramp.problem.problem import Evaluator
+from ramp.scoring.score import Score
+
+ROOT = Path(__file__).resolve().parents[2]
+VERSIONS_OF = ("torch", "transformers", "numpy", "scipy", "pydantic", "safetensors", "gymnasium", "stable-baselines3")
+
+
+def describe(method_file: Path, inputs: Mapping[str, Path], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the identity of a search: its sources, input files, library versions and settings."""
+    method = method_file.resolve()
+    own = str(method.relative_to(ROOT)) if method.is_relative_to(ROOT) else str(method)  # Path / "/x" is "/x"
+    files: dict[str, str] = {}
+    for name, path in inputs.items():
+        parts = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+        files |= {f"{name}:{part.relative_to(path) if path.is_dir() else ''}": sha256_file(part) for part in parts}
+    return {
+        "sources": {name: sha256_file(ROOT / name) for name in closure(ROOT, "ramp/search/__main__.py", own)},
+        "inputs": files,
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in VERSIONS_OF},
+        "settings": settings,
+    }
+
+
+def read_journal(path: Path) -> list[dict[str, Any]]:
+    """Read the whole lines of a journal, none where there is no file; cut off a line that a kill left incomplete."""
+    entries: list[dict[str, Any]] = []
+    if not path.is_file():
+        return entries
+    good = 0
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            entry = json.loads(line) if line.endswith(b"\n") else None
+        except json.JSONDecodeError:
+            entry = None
+        if entry is None:
+            break
+        good += len(line)
+        entries.append(entry)
+    os.truncate(path, good)
+    return entries
+
+
+def append_line(path: Path, entry: Mapping[str, Any]) -> None:
+    """Add a line to a journal."""
+    with open(path, "a", encoding="utf-8") as stream:
+        stream.write(json.dumps(entry) + "\n")
+
+
+def _key(text: str, choice: Any) -> tuple[str, bytes]:
+    return text, np.ascontiguousarray(choice, dtype=np.int64).tobytes()
+
+
+@dataclass
+class SearchState:
+    """The checkpoints of one search: every known score, the counters, and the method's saved state."""
+
+    folder: Path
+    scores: dict[tuple[str, bytes], Score] = field(default_factory=dict)
+    evaluators: dict[str, Evaluator] = field(default_factory=dict)  # by text
+    earlier_wall_s: float = 0.0  # of the processes before this one, up to their last evaluation
+    began: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def open(cls, state_dir: str | Path, identity: dict[str, Any]) -> SearchState:
+        """Return the state of the search of this identity, fresh or with what an earlier process left."""
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
+        state = cls(Path(state_dir) / digest[:32])
+        state.folder.mkdir(parents=True, exist_ok=True)
+        write_json(state.folder / "identity.json", json.loads(json.dumps(identity, default=str)))
+        for entry in read_journal(state.journal):
+            kl, ppl, nll = (float("nan") if value is None else float(value) for value in entry["score"])
+            state.scores[_key(entry["text"], entry["choice"])] = Score(kl, ppl, nll, int(entry["tokens"]))
+            state.earlier_wall_s = float(entry["wall_s"])
+        return state
+
+    @property
+    def journal(self) -> Path:
+        """The file of true evaluations."""
+        return self.folder / "journal.jsonl"
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds that this search has taken, over all processes."""
+        return self.earlier_wall_s + time.monotonic() - self.began
+
+    def evaluator(self, text: str, raw: Callable[[np.ndarray], Score], limit: int | None = None) -> Evaluator:
+        """Return a counting evaluator that asks ``raw`` only for scores that the journal lacks, and adds those."""
+
+        def journaled(choice: np.ndarray) -> Score:
+            key = _key(text, choice)
+            if key not in self.scores:
+                score = self.scores[key] = raw(choice)
+                entry = {
+                    "text": text,
+                    "choice": [int(index) for index in choice],
+                    "score": [finite(float(number)) for number in score[:3]],
+                    "tokens": int(score.tokens),
+                    "wall_s": self.wall_s,
+                }
+                append_line(self.journal, entry)
+            return self.scores[key]
+
+        self.evaluators[text] = Evaluator(journaled, limit=limit)
+        return self.evaluators[text]
+
+    def known(self, text: str, choice: np.ndarray | None) -> Score | None:
+        """Return the score of an allocation on a text; None where this search has not evaluated it."""
+        return None if choice is None else self.scores.get(_key(text, choice))
+
+    def save(self, content: dict[str, Any]) -> None:
+        """Keep a method's state and the search's progress together with the counters of this moment, atomically."""
+        import torch
+
+        counts = [[evaluator.evals, evaluator.tokens] for evaluator in self.evaluators.values()]
+        with atomic_path(self.folder / "learner.pt") as partial:
+            torch.save(content | {"counts": counts}, partial)
+
+    def load(self) -> dict[str, Any] | None:
+        """Return what ``save`` kept last and set the counters back to that moment; None where there is nothing."""
+        import torch
+
+        path = self.folder / "learner.pt"
+        if not path.is_file():
+            return None
+        kept = torch.load(path, weights_only=True)
+        for evaluator, (evals, tokens) in zip(self.evaluators.values(), kept.pop("counts"), strict=True):
+            evaluator.evals, evaluator.tokens = evals, tokens
+        return kept
+
+    def forget(self) -> None:
+        """Delete the folder: the search is done and its result is in place."""
+        remove(self.folder)
