@@ -15,8 +15,8 @@ from ramp.calibration.folding import Fold, folder
 from ramp.calibration.stream import each_block, stream
 from ramp.core.files import atomic_path, write_json
 from ramp.core.tensor_file import TensorFile
-from ramp.models.architecture import LinearSpec, list_linears
-from ramp.models.folder import read_config
+from ramp.models.architecture import LinearSpec
+from ramp.models.folder import ModelFolder
 from ramp.quantizers.affine import QuantizedLinear
 from ramp.quantizers.packing import to_tensors
 from ramp.quantizers.site import needs_hessian, quantize_site
@@ -49,8 +49,8 @@ def build_bank(
     Hessians and its quantized linears.
     """
     widths = make_menu(widths, group_size)
-    config = read_config(model_dir)
-    linears, edit = list_linears(config), folder(fold, config)
+    model = ModelFolder(model_dir)
+    linears, edit = model.linears, folder(fold, model.config)
     name = quantizer if isinstance(quantizer, str) else getattr(quantizer, "__name__", "custom")
     calibrates = needs_hessian(quantizer, params)
     tokens = windows.numel() if calibrates and windows is not None else 0

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from ramp.calibration.block import BlockVisit, CalibrationError
-from ramp.models.architecture import LinearSpec, architecture, list_linears
-from ramp.models.folder import CheckpointReader, check_linears, read_config
+from ramp.models.architecture import LinearSpec, architecture
+from ramp.models.folder import CheckpointReader, ModelFolder
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -106,9 +106,9 @@ def stream(
     (``BlockVisit.replace`` and nothing else); the block then runs with them. ``result`` gets the last block's outputs
     [count, length, hidden] (before the final norm). Raises ``CalibrationError`` and ``ModelError``.
     """
-    reader, config = CheckpointReader(model_dir), read_config(model_dir)
-    linears, arch = list_linears(config), architecture(config)
-    check_linears(reader, linears)
+    model = ModelFolder(model_dir)
+    model.check_linears()
+    reader, config, arch = model.reader, model.config, model.architecture
     check_windows(windows, config)
     skeleton = build_skeleton(config, dtype)
     embed = skeleton.get_submodule(arch.embed)
@@ -119,7 +119,7 @@ def stream(
 
     for layer in progress(config.num_hidden_layers):
         block = load_block(skeleton, reader, layer, device=device, dtype=dtype, fold=fold)
-        specs = {linear.role: linear for linear in linears if linear.layer == layer}
+        specs = {linear.role: linear for linear in model.linears if linear.layer == layer}
 
         def run(x: Tensor, block: nn.Module = block) -> Tensor:
             # no mask: SDPA's own causal path, which equals the sliding one for windows that fit (check_windows)
@@ -157,13 +157,12 @@ def each_block(
     fold: StateEdit | None = None,
 ) -> Iterator[tuple[nn.Module, dict[LinearSpec, nn.Linear]]]:
     """The decoder blocks in order, each with its linears, one in memory at a time: no text, no activations."""
-    reader, config = CheckpointReader(model_dir), read_config(model_dir)
-    linears = list_linears(config)
-    check_linears(reader, linears)
-    skeleton = build_skeleton(config, dtype)
-    for layer in range(config.num_hidden_layers):
-        block = load_block(skeleton, reader, layer, device=device, dtype=dtype, fold=fold)
-        found: dict[LinearSpec, Any] = {x: skeleton.get_submodule(x.name) for x in linears if x.layer == layer}
+    model = ModelFolder(model_dir)
+    model.check_linears()
+    skeleton = build_skeleton(model.config, dtype)
+    for layer in range(model.config.num_hidden_layers):
+        block = load_block(skeleton, model.reader, layer, device=device, dtype=dtype, fold=fold)
+        found: dict[LinearSpec, Any] = {x: skeleton.get_submodule(x.name) for x in model.linears if x.layer == layer}
         yield block, found
         block.to_empty(device="meta")
 

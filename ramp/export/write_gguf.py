@@ -31,7 +31,7 @@ from ramp.gguf.names import (
 )
 from ramp.gguf.vocabulary import add_tokenizer
 from ramp.models.architecture import architecture, list_linears
-from ramp.models.folder import CheckpointReader, check_linears, read_config
+from ramp.models.folder import CheckpointReader, ModelFolder
 from ramp.quantizers.widths import Width, bits_of, grouped
 
 if TYPE_CHECKING:
@@ -187,10 +187,10 @@ def write_gguf(
     """
     import gguf
 
-    config = read_config(model_dir)
-    reader = CheckpointReader(model_dir)
-    check_linears(reader, list_linears(config))
-    writer = gguf.GGUFWriter(None, architecture(config).gguf_arch)
+    model = ModelFolder(model_dir)
+    model.check_linears()
+    config = model.config
+    writer = gguf.GGUFWriter(None, model.architecture.gguf_arch)
     writer.add_type("model")
     writer.add_name(name)
     common = Counter(tensor.type for tensor in plan if tensor.kind == "linear").most_common(1)[0][0]
@@ -208,7 +208,7 @@ def write_gguf(
             writer.write_ti_data_to_file()
             tensors = gguf_tensors(config)
             for planned, (tensor, values) in zip(
-                plan, _folded_states(reader, config, tensors, fold or {}), strict=True
+                plan, _folded_states(model.reader, config, tensors, fold or {}), strict=True
             ):
                 weights = _importance_of(tensor, planned, importance)
                 data = encode(to_gguf_rows(values, tensor.heads), planned.type, weights, tensor.source)

@@ -71,9 +71,8 @@ def quantized(args: Any, fold: Fold, reference: Reference) -> tuple[PreTrainedMo
     from ramp.calibration.windows import calibration_windows
     from ramp.methods.kinds import Quantizer
     from ramp.methods.loader import load_method, parse_params
-    from ramp.models.architecture import list_linears
     from ramp.models.device import pick_device, pick_dtype
-    from ramp.models.folder import read_config
+    from ramp.models.folder import ModelFolder
     from ramp.quantizers.site import needs_hessian
     from ramp.quantizers.store import SpilledLinears
     from ramp.rows.checkpoint import load_dequantized, save_packed
@@ -84,7 +83,7 @@ def quantized(args: Any, fold: Fold, reference: Reference) -> tuple[PreTrainedMo
         raise FoldRunError(f"'{method.name}' gives no uniform rows of ours: name a quantizer, such as rtn or gptq")
     params = parse_params(method, parameters(args.params))
     group_size = args.group_size if method.group_size is None else method.group_size
-    linears = list_linears(read_config(args.model_dir))
+    linears = ModelFolder(args.model_dir).linears
     widths, windows = uniform(linears, args.bits), None
     if needs_hessian(method.quantizer, params):
         windows = calibration_windows(args.model_dir, args.text, tokens=args.tokens, length=args.length)
@@ -141,10 +140,10 @@ def run(args: Any) -> dict[str, Any]:
     from ramp.core.provenance import commit, hardware, versions
     from ramp.evaluation.evaluate import Reference
     from ramp.models.device import pick_device
-    from ramp.models.folder import read_config
+    from ramp.models.folder import ModelFolder
 
     began = time.monotonic()
-    fold = load_fold(args.fold, read_config(args.model_dir))
+    fold = load_fold(args.fold, ModelFolder(args.model_dir).config)
     reference = Reference.load(require_file(args.reference, "float reference"))
     if reference.about["model"] != args.model_dir.name:
         raise FoldRunError(f"{args.reference} is of {reference.about['model']}: pass the reference of this very model")

@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, Any
 
 from ramp.core.errors import RampError
 from ramp.core.files import atomic_path, read_json, require_file, sha256_file, write_json
-from ramp.models.architecture import Architecture, architecture, list_linears
-from ramp.models.folder import load_float, read_config
+from ramp.models.architecture import Architecture
+from ramp.models.folder import ModelFolder
 from ramp.quantizers.sizes import q8_0_row_bytes
 from ramp.rows.ledger import LEDGER, ledger, linear_header, linear_tensors
 
@@ -78,10 +78,9 @@ def save_packed(
         raise CheckpointError(f"the row's meta lacks {', '.join(missing)}: give all of {', '.join(KEY)}")
     if track not in TRACKS:
         raise CheckpointError(f"unknown track '{track}' (known: {', '.join(TRACKS)})")
-    config = read_config(model_dir)
-    arch, linears = architecture(config), list_linears(config)
-    tied = bool(config.tie_word_embeddings)
-    rest = _check_parts(config, quantized, others)
+    model = ModelFolder(model_dir)
+    arch, linears = model.architecture, model.linears
+    rest = _check_parts(model, quantized, others)
     tensors: dict[str, torch.Tensor] = {}
     headers: dict[str, dict[str, Any]] = {}
     for spec in linears:
@@ -105,9 +104,9 @@ def save_packed(
             "format_version": FORMAT_VERSION,
             "track": track,
             "note": "; ".join(filter(None, [meta.get("note", ""), _table_note(tensors, arch, track)])),
-            "tied_embeddings": tied,
+            "tied_embeddings": model.tied,
             "embedding_type": _stored_type(tensors, arch.embed),
-            "head_type": "tied" if tied else _stored_type(tensors, arch.head),
+            "head_type": "tied" if model.tied else _stored_type(tensors, arch.head),
             "sha256": sha256_file(path),
             **ledger(tensors, path.stat().st_size, linears, headers, arch, rest),
         }
@@ -126,15 +125,15 @@ def _table_note(tensors: Mapping[str, torch.Tensor], arch: Architecture, track: 
 
 
 def _check_parts(
-    config: PretrainedConfig, quantized: Mapping[str, Stored], others: Mapping[str, torch.Tensor]
+    model: ModelFolder, quantized: Mapping[str, Stored], others: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
     """Hold the given tensors against the model's parameters; return the others to store (no tied head)."""
     import torch
 
-    wanted = {name: tuple(p.shape) for name, p in empty_model(config, torch.float32).named_parameters()}
+    wanted = {name: tuple(p.shape) for name, p in empty_model(model.config, torch.float32).named_parameters()}
     rest = dict(others)
-    arch = architecture(config)
-    head = rest.pop(f"{arch.head}.weight", None) if config.tie_word_embeddings else None
+    arch = model.architecture
+    head = rest.pop(f"{arch.head}.weight", None) if model.tied else None
     if head is not None and not torch.equal(head, rest.get(f"{arch.embed}.weight", head.new_empty(0))):
         raise CheckpointError(
             f"{arch.head}.weight differs from {arch.embed}.weight in a model whose configuration ties them: "
@@ -145,10 +144,10 @@ def _check_parts(
         if name not in given:
             raise CheckpointError(f"no tensor for {name}: a row must hold every parameter of its model")
         if name not in wanted:
-            raise CheckpointError(f"{name} is no parameter of this {config.model_type} model")
+            raise CheckpointError(f"{name} is no parameter of this {model.config.model_type} model")
         if given[name] != wanted[name]:
             raise CheckpointError(f"{name} is {list(given[name])}, the model's configuration says {list(wanted[name])}")
-    names = {x.name for x in list_linears(config)}
+    names = {x.name for x in model.linears}
     if names != quantized.keys():
         odd = sorted(names ^ quantized.keys())[0]
         raise CheckpointError(f"{odd}: exactly the {len(names)} linears of the blocks are quantized, the rest is not")
@@ -213,7 +212,7 @@ def load_dequantized(
     if meta.get("failed"):
         raise CheckpointError(f"{row_dir} holds no model: {meta['method']} did not run ({meta['failed']})")
     if meta["stage"] in ("float", "released"):
-        return load_float(model_dir, dtype, device)
+        return ModelFolder(model_dir).load_float(dtype, device)
     if meta["grid"] == "ggml":
         from ramp.gguf.reader import load_gguf_float
 

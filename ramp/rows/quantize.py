@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from ramp.core import cli
 from ramp.core.files import write_json
-from ramp.models.architecture import LinearSpec, list_linears
+from ramp.models.architecture import LinearSpec
 from ramp.models.device import pick_device
-from ramp.models.folder import read_config
+from ramp.models.folder import ModelFolder
 from ramp.quantizers.sizes import bits_nominal, linear_bytes
 from ramp.quantizers.widths import parse_width
 from ramp.rows.float_rows import SPECIAL, special_meta
@@ -79,7 +79,7 @@ def quantize_row(
     from ramp.rows.checkpoint import save_packed
 
     started = time.monotonic()
-    method, config = load_method(method_file), read_config(model_dir)
+    method, model = load_method(method_file), ModelFolder(model_dir)
     if isinstance(method, Mix | Package):
         stage = "static_mix" if isinstance(method, Mix) else "package_job"
         raise QuantizationError(f"method '{method.name}' is quantized by other software than ours: run ramp.{stage}")
@@ -87,7 +87,7 @@ def quantize_row(
         raise QuantizationError(f"method '{method.name}' cannot run here: {reason}")
     if isinstance(method, Quantizer) and method.group_size is not None:
         group_size = method.group_size
-    linears, fold = list_linears(config), load_fold(fold_file, config)
+    linears, fold = model.linears, load_fold(fold_file, model.config)
     fold_name = Path(fold_file).stem
     wanted = [method.fold] if bits is None else [method.fold, own_fold(method.fold, bits)]
     if fold_name not in wanted:
@@ -117,7 +117,7 @@ def quantize_row(
         )  # fmt: skip
         packed.finish()
         meta = {
-            "study": study, "model": Path(model_dir).name, "method": name, "grid": "affine", "stage": "final",
+            "study": study, "model": model.name, "method": name, "grid": "affine", "stage": "final",
             "budget_bits": budget, "group_size": group_size, "fold": fold_name, "seed": seed,
             "quantizer": method.quantizer if isinstance(method.quantizer, str) else method.name,
             "params": quantizer_params.model_dump() if quantizer_params is not None else {},
@@ -164,8 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         tokens=args.tokens, length=args.length, group_size=args.group_size, track=args.track, study=args.study,
         seed=args.seed, device=pick_device(args.device), bits=args.bits, allocation_file=args.allocation, params=params,
     )  # fmt: skip
-    linears = list_linears(read_config(args.model_dir))
-    weighted, _ = bits_nominal(meta["bits"], linears)
+    weighted, _ = bits_nominal(meta["bits"], ModelFolder(args.model_dir).linears)
     log.info(
         "%s: %.3f bits, %d bytes of linears, %d in all", args.out, weighted, meta["bytes_linear"], meta["bytes_file"]
     )

@@ -19,8 +19,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from ramp.core import cli
-from ramp.models.architecture import architecture, list_linears
-from ramp.models.folder import CheckpointReader, read_config
+from ramp.models.folder import ModelFolder
 from ramp.quantizers.affine import QuantizedLinear
 from ramp.quantizers.packing import from_tensors
 from ramp.rows.checkpoint import TRACKS, CheckpointError, open_packed, read_meta, save_packed
@@ -67,14 +66,12 @@ def store_again(row_dir: str | Path, model_dir: str | Path, track: str, out: str
     if track == meta["track"]:
         raise CheckpointError(f"{row_dir} is in track '{track}' already: choose another")
     handle, header = open_packed(row_dir)
-    config, reader = read_config(model_dir), CheckpointReader(model_dir)
-    arch = architecture(config)
-    others = {}
-    for path in (arch.embed, arch.head):
-        if path != arch.head or not config.tie_word_embeddings:
-            others[f"{path}.weight"] = reader.get(f"{path}.weight")
-    tables = {f"{path}.weight{ending}" for path in (arch.embed, arch.head) for ending in ("", ".q8_0")}
-    parts = {f"{x.name}.{part}" for x in list_linears(config) for part in ("codes", "scales", "zeros")}
+    model = ModelFolder(model_dir)
+    arch = model.architecture
+    weights = {f"{arch.embed}.weight", f"{arch.head}.weight"}
+    others = {name: model.reader.get(name) for name in model.outer if name in weights}
+    tables = {f"{name}{ending}" for name in weights for ending in ("", ".q8_0")}
+    parts = {f"{x.name}.{part}" for x in model.linears for part in ("codes", "scales", "zeros")}
     kept = set(handle.keys()) - tables - parts
     try:
         others |= {name: handle.get_tensor(name) for name in sorted(kept)}

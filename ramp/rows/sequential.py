@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ramp.core.errors import RampError
-from ramp.models.architecture import LinearSpec, architecture, list_linears
-from ramp.models.folder import CheckpointReader, read_config
+from ramp.models.architecture import LinearSpec
+from ramp.models.folder import ModelFolder
 from ramp.quantizers.sizes import group_size_for
 from ramp.quantizers.widths import Width, check_bits
 
@@ -60,12 +60,11 @@ def quantize_model(
     from ramp.calibration.stream import each_block, stream
     from ramp.quantizers.site import needs_hessian, quantize_site
 
-    config = read_config(model_dir)
-    arch, linears, edit = architecture(config), list_linears(config), folder(fold, config)
-    missing = [linear.name for linear in linears if linear.name not in widths]
+    model = ModelFolder(model_dir)
+    arch, edit = model.architecture, folder(fold, model.config)
+    missing = [linear.name for linear in model.linears if linear.name not in widths]
     if missing:
         raise QuantizationError(f"the allocation does not name {missing[0]}: it belongs to another model")
-    reader = CheckpointReader(model_dir)
     others: dict[str, Tensor] = {}
     calibrates = needs_hessian(quantizer, params)
     if calibrates and windows is None:
@@ -103,10 +102,7 @@ def quantize_model(
             collect_others(block, next(iter(modules)).layer)
             for linear, module in modules.items():
                 quantize({linear.name: module.weight}, None)
-    for path in (arch.embed, arch.final_norm, arch.head):
-        if path != arch.head or not config.tie_word_embeddings:
-            others[f"{path}.weight"] = reader.get(f"{path}.weight")
-    return others
+    return others | {name: model.reader.get(name) for name in model.outer}
 
 
 def uniform(linears: Sequence[LinearSpec], bits: int) -> dict[str, int]:

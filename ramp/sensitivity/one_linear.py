@@ -26,9 +26,9 @@ from ramp.bank.bank import RESIDENT_BYTES, Bank
 from ramp.calibration.folding import folded_float_model, load_fold
 from ramp.core import cli
 from ramp.core.errors import RampError
-from ramp.models.architecture import LinearSpec, list_linears
+from ramp.models.architecture import LinearSpec
 from ramp.models.device import pick_device, pick_dtype
-from ramp.models.folder import load_tokenizer, read_config
+from ramp.models.folder import ModelFolder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -139,15 +139,15 @@ class Setting:
         from ramp.models.text import token_windows
 
         cli.set_threads(args.threads)
-        config, bank = read_config(args.model_dir), Bank(args.bank)
-        if bank.linears != list_linears(config):
+        folder, bank = ModelFolder(args.model_dir), Bank(args.bank)
+        if bank.linears != folder.linears:
             raise ProxyError(f"the bank {args.bank} belongs to another model than {args.model_dir}: pass its own")
         if bank.fold != Path(args.fold).stem:
             raise ProxyError(f"the bank {args.bank} was built with the fold '{bank.fold}', --fold is {args.fold}")
         device = pick_device(args.device)
         dtype = torch.float32 if args.dtype == "auto" else pick_dtype(args.dtype, device)
-        model = folded_float_model(args.model_dir, load_fold(args.fold, config), dtype, device)
-        windows = token_windows(load_tokenizer(args.model_dir), args.text, length=args.length, count=args.windows)
+        model = folded_float_model(args.model_dir, load_fold(args.fold, folder.config), dtype, device)
+        windows = token_windows(folder.tokenizer(), args.text, length=args.length, count=args.windows)
         bank.keep_resident(RESIDENT_BYTES)
         return cls(bank, model, windows)
 
