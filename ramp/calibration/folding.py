@@ -30,10 +30,11 @@ import torch
 from torch import Tensor
 
 from ramp.calibration.block import SITE_LEADERS, BlockVisit
-from ramp.calibration.stream import StateEdit, build_skeleton, load_block, rebuild_buffers, stream
+from ramp.calibration.stream import StateEdit, load_block, stream
 from ramp.core.errors import RampError
 from ramp.core.files import require_file
 from ramp.models.architecture import SITES, architecture, head_dim, list_linears
+from ramp.models.empty_model import empty_model
 from ramp.models.folder import ModelFolder
 
 if TYPE_CHECKING:
@@ -189,14 +190,14 @@ def folded_float_model(
     """
     source = ModelFolder(model_dir)
     edit = folder(fold, source.config)
-    model = build_skeleton(source.config, dtype)
+    model = empty_model(source.config, dtype)
     for layer in range(source.config.num_hidden_layers):
         load_block(model, source.reader, layer, device=device, dtype=dtype, fold=edit)
     for name in source.outer:
         weight = source.reader.get(name).to(device=device, dtype=dtype, copy=True)
         model.get_submodule(name.removesuffix(".weight")).load_state_dict({"weight": weight}, assign=True)
-    rebuild_buffers(model, device)
     model.tie_weights()
+    torch.nn.Module.to(model, device)  # the buffers
     return model.eval().requires_grad_(False)
 
 

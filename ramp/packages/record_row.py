@@ -21,9 +21,10 @@ from ramp.core.errors import RampError
 from ramp.core.files import read_json, remove, write_json
 from ramp.methods.package_job import AFFINE, DENSE, NATIVE, OTHERS, OUTCOME, PackageError, read_linear
 from ramp.models.architecture import LinearSpec
+from ramp.models.empty_model import empty_model
 from ramp.models.folder import ModelFolder
 from ramp.quantizers.sizes import group_size_for
-from ramp.rows.checkpoint import CheckpointError, empty_model, save_packed
+from ramp.rows.checkpoint import CheckpointError, save_packed
 from ramp.rows.ledger import DenseLinear, counted_bytes
 
 if TYPE_CHECKING:
