@@ -102,8 +102,12 @@ class Bank:
         """Return an entry from what ``packed`` gave, on its device."""
         return self._packed.unpack((linear, width), packed)
 
-    def dequantize(self, linear: str, width: Width, dtype: torch.dtype = torch.float32) -> Tensor:
+    def dequantize(
+        self, linear: str, width: Width, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ) -> Tensor:
         """Return one entry's weights [d_out, d_in] as ``dtype``, read-only: they may be the resident copy."""
+        if torch.device(device).type != "cpu":
+            return self.quantized(linear, width, device).dequantize(dtype)
         held = self._resident.get((linear, width))
         if held is not None and held.dtype == dtype:
             return held

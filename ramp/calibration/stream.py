@@ -114,6 +114,7 @@ def stream(
         modules: dict[str, Any] = {role: block.get_submodule(path) for role, path in arch.linears}
         visited = BlockVisit(block, modules, specs, batches, run, hidden.nbytes)
         visit(visited)
+        visited.log_notes()
         if visited.outputs is not None:
             hidden.copy_(visited.outputs)
         else:

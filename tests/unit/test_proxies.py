@@ -25,6 +25,7 @@ from ramp.sensitivity.one_linear import ProxyError, from_the_change_on, whole_pa
 from ramp.sensitivity.weight_error import coefficients, plain, relative_errors
 from tests.plans import plan_of
 
+REPO = Path(__file__).resolve().parents[2]
 FOLD = {"model.layers.1.mlp_in": torch.linspace(0.5, 2.0, 64)}
 
 
@@ -189,7 +190,7 @@ def test_command_lines_count_their_tokens(
 
 
 def test_a_search_takes_the_kind_that_its_method_names(tmp_path: Path) -> None:
-    folder = Path(proxy_kl.__file__).resolve().parents[1] / "baselines"
+    folder = REPO / "baselines"
     file = tmp_path / "kl.json"
     file.write_text(json.dumps({"proxy": "kl"}))
     check_proxy(file, load_method(folder / "knapsack_kl.py"))
@@ -198,7 +199,7 @@ def test_a_search_takes_the_kind_that_its_method_names(tmp_path: Path) -> None:
 
 
 def test_an_unknown_kind_is_refused_with_the_nearest(tmp_path: Path) -> None:
-    folder = Path(proxy_kl.__file__).resolve().parents[1] / "baselines"
+    folder = REPO / "baselines"
     file = tmp_path / "knapsack_kl.py"
     file.write_text((folder / "knapsack_kl.py").read_text().replace('proxy="kl"', 'proxy="kl_cheap"'))
     with pytest.raises(MethodError, match=r"proxy 'kl_cheap' is unknown \(did you mean 'kl_cheapest'\?\)"):

@@ -21,7 +21,7 @@ from ramp.quantizers import packing
 from ramp.quantizers.affine import QuantizedLinear, quantize_rtn
 from ramp.quantizers.gptq import output_error, quantize_gptq
 from ramp.quantizers.sizes import linear_bytes, uniform_bytes
-from ramp.rows import sequential as quantize
+from ramp.rows import quantize
 from ramp.rows.checkpoint import load_dequantized, read_meta
 from ramp.rows.sequential import QuantizationError, quantize_model, uniform
 

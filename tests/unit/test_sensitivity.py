@@ -14,7 +14,7 @@ from ramp.bank.build import build_bank
 from ramp.calibration.folding import folded_float_model
 from ramp.core.tensor_file import save_tensors
 from ramp.models.folder import read_config
-from ramp.sensitivity import fisher as sensitivity
+from ramp.sensitivity import __main__ as sensitivity
 from ramp.sensitivity.fisher import SensitivityError, fisher_proxy
 from ramp.sensitivity.one_linear import ProxyError
 
