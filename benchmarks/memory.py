@@ -69,23 +69,23 @@ def quantize(
     import torch
 
     from ramp.core.memory import peak_gpu_bytes
-    from ramp.models.architecture import list_linears
     from ramp.models.device import pick_device
-    from ramp.models.folder import read_config
-    from ramp.quantizers.store import SpilledLinears
+    from ramp.models.folder import ModelFolder
+    from ramp.quantizers.store import PackedWriter
     from ramp.rows.sequential import quantize_model, uniform
 
-    config, place = read_config(model_dir), pick_device(device)
-    linears = list_linears(config)
+    model, place = ModelFolder(model_dir), pick_device(device)
+    config, linears = model.config, model.linears
     widths = uniform(linears, bits)
     tokens = torch.randint(0, config.vocab_size, (windows, length), generator=torch.Generator().manual_seed(seed))
     start = {"resident": peak_bytes("VmRSS"), "cpu": time.process_time(), "wall": time.perf_counter()}
     with AnonymousPeak() as watch:
-        packed = SpilledLinears(out / "linears.safetensors", linears, widths, group_size)
-        quantize_model(
-            model_dir, tokens, widths, fold={}, quantizer="gptq", group_size=group_size, keep=packed.put, device=place
-        )
-        packed.finish()
+        menu = {name: [width] for name, width in widths.items()}
+        with PackedWriter(out / "linears.safetensors", linears, menu, group_size) as packed:
+            quantize_model(
+                model_dir, tokens, widths, fold={}, quantizer="gptq", group_size=group_size, keep=packed.put,
+                device=place,
+            )  # fmt: skip
     return {
         "peak_resident_bytes": peak_bytes("VmHWM"), "peak_own_bytes": watch.peak,
         "start_resident_bytes": start["resident"], "cpu_s": time.process_time() - start["cpu"],

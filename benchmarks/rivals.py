@@ -44,8 +44,7 @@ def quantize_ours(
 
     from ramp.calibration.folding import search_folds
     from ramp.methods.loader import load_method, parse_params
-    from ramp.models.architecture import list_linears
-    from ramp.models.folder import read_config
+    from ramp.models.folder import ModelFolder
     from ramp.rows.sequential import quantize_model, uniform
 
     registered = load_method(Path(__file__).parents[1] / "baselines" / f"{method}.py")
@@ -57,9 +56,9 @@ def quantize_ours(
         fold, _ = search_folds(model_dir, windows, registered.fold, [bits], group_size, device="cpu", sym=sym)
     state: dict[str, Tensor] = {}
     others = quantize_model(
-        model_dir, windows, uniform(list_linears(read_config(model_dir)), bits), fold=fold,
+        model_dir, windows, uniform(ModelFolder(model_dir).linears, bits), fold=fold,
         quantizer=registered.quantizer, group_size=group_size, params=given, device="cpu",
-        keep=lambda name, q: state.update({f"{name}.weight": q.dequantize(torch.float32)}),
+        keep=lambda name, width, q: state.update({f"{name}.weight": q.dequantize(torch.float32)}),
     )  # fmt: skip
     sample = Sample(processor_s() - cpu, time.perf_counter() - wall)
     return Quantized({**state, **others}, sample)

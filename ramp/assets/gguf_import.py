@@ -13,8 +13,7 @@ from typing import Any
 
 from ramp.core.cli import log
 from ramp.core.errors import RampError
-from ramp.models.architecture import list_linears
-from ramp.models.folder import CheckpointReader, check_linears, read_config
+from ramp.models.folder import ModelFolder
 from ramp.models.save_folder import save_model, save_tokenizer
 
 GGUF_LINEARS = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
@@ -74,10 +73,9 @@ def convert(gguf_path: Path, out_dir: Path) -> None:
         raise GgufError(f"transformers cannot load {gguf_path} ({' '.join(str(error).split())[:200]})") from None
     save_model(model, out_dir)
     save_tokenizer(read_tokenizer(gguf_path), out_dir)
-    config = read_config(out_dir)
-    reader = CheckpointReader(out_dir)
-    check_linears(reader, list_linears(config))
-    if not all(bool(torch.isfinite(reader.get(name)).all()) for name in reader.names()):
+    written = ModelFolder(out_dir)
+    written.check_linears()
+    if not all(bool(torch.isfinite(written.reader.get(name)).all()) for name in written.reader.names()):
         raise GgufError(f"{gguf_path} de-quantizes to values that are not finite: delete it and fetch it again")
 
 

@@ -97,8 +97,7 @@ def _from_gguf(path: Path, out_dir: Path, name: str) -> dict[str, Any]:
 
 def _from_checkpoint(path: Path, out_dir: Path) -> dict[str, Any]:
     """Link to every file of a Hugging Face folder; only safetensors weights are taken, never pickles."""
-    from ramp.models.architecture import list_linears
-    from ramp.models.folder import CheckpointReader, check_linears, read_config
+    from ramp.models.folder import ModelFolder
 
     if not path.is_dir():
         raise AssetError(f"{path} is neither a .gguf file nor a Hugging Face checkpoint folder")
@@ -108,13 +107,13 @@ def _from_checkpoint(path: Path, out_dir: Path) -> dict[str, Any]:
             continue
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(file.resolve())
-    reader, linears = CheckpointReader(out_dir), list_linears(read_config(out_dir))
-    check_linears(reader, linears)
-    tensors = [reader.get(f"{linear.name}.weight") for linear in linears[:1]]
+    model = ModelFolder(out_dir)
+    model.check_linears()
+    first = model.reader.get(f"{model.linears[0].name}.weight")
     return {
         "released_bytes": sum(file.stat().st_size for file in out_dir.glob("*.safetensors")),
-        "released_format": str(tensors[0].dtype).removeprefix("torch."),
-        "linears_released_bytes": sum(linear.params for linear in linears) * tensors[0].element_size(),
+        "released_format": str(first.dtype).removeprefix("torch."),
+        "linears_released_bytes": sum(linear.params for linear in model.linears) * first.element_size(),
     }
 
 

@@ -10,7 +10,7 @@ from ramp.calibration.folding import load_fold
 from ramp.calibration.windows import add_text_arguments, calibration_windows
 from ramp.core import cli
 from ramp.models.device import pick_device
-from ramp.models.folder import read_config
+from ramp.models.folder import ModelFolder
 from ramp.quantizers.site import needs_hessian
 from ramp.quantizers.widths import parse_width
 
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", required=True, help="folder to write")
     args = parser.parse_args(argv)
     cli.set_threads(args.threads)
-    fold = load_fold(args.fold, read_config(args.model_dir))
+    fold = load_fold(args.fold, ModelFolder(args.model_dir).config)
     windows = None
     if needs_hessian(args.quantizer):
         windows = calibration_windows(args.model_dir, args.text, tokens=args.tokens, length=args.length)

@@ -3,11 +3,11 @@
 A search assembles candidates from it without quantizing again. Its weights come from the folded float model and its
 Hessians from float predecessors (the sequential pass of ``ramp.rows.sequential`` is for reported rows).
 
-``bank.safetensors`` holds ``{linear}/{width}/codes|scales|zeros``, packed as in ``ramp.quantizers.packing``.
-``bank.json``: ``format_version``, ``fold`` (the fold file's stem), ``quantizer``, ``group_size`` (requested),
-``widths`` (``ramp.quantizers.widths``), ``tokens`` (calibration tokens, 0 for RTN) and ``linears``, in forward
-order: every field of ``ramp.models.architecture.LinearSpec`` plus ``group_size`` (its own where a width names none)
-and ``bytes`` {width: packed}.
+``bank.safetensors`` holds ``{linear}/{width}/codes|scales|zeros`` (``ramp.quantizers.store``). ``bank.json`` holds
+``format_version``, ``fold`` (the fold file's stem), ``quantizer``, ``group_size`` (requested), ``widths``
+(``ramp.quantizers.widths``), ``tokens`` (calibration tokens, 0 for RTN) and ``linears``, in forward order: every field
+of ``ramp.models.architecture.LinearSpec`` plus ``group_size`` (its own where a width names none) and ``bytes``
+{width: packed}.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,56 +25,30 @@ from ramp.core.errors import RampError
 from ramp.core.files import read_json, require_file
 from ramp.models.architecture import LinearSpec
 from ramp.quantizers.affine import QuantizedLinear
-from ramp.quantizers.packing import from_tensors
-from ramp.quantizers.sizes import own_group
-from ramp.quantizers.widths import Width, bits_of, parse_width
+from ramp.quantizers.store import Packed, PackedLinears
+from ramp.quantizers.widths import Width, parse_width
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-
 log = logging.getLogger("ramp.bank.bank")
 
-
 FORMAT_VERSION = 1
-
-
 WEIGHTS, INDEX = "bank.safetensors", "bank.json"
 
-
-PARTS = ("codes", "scales", "zeros")
-
-
 RESIDENT_BYTES = 2 << 30
-"""De-quantized entries kept at hand by default: SmolLM2-135M at four widths takes 0.85 GB in bfloat16."""
+"""De-quantized entries kept in memory by default: SmolLM2-135M at four widths takes 0.85 GB in bfloat16."""
 
 
 class BankError(RampError):
     """A bank that cannot be built, or one that is missing, damaged or of another model."""
 
 
-# --- reading ---------------------------------------------------------------------------------------------------------
-
-
-class Entry(NamedTuple):
-    """One linear of a bank."""
-
-    linear: LinearSpec
-    group_size: int  # at widths that name none
-    sizes: dict[Width, int]  # width -> packed bytes
-
-    @staticmethod
-    def parse(values: Mapping[str, Any]) -> Entry:
-        """From ``bank.json``; KeyError for a field that is missing."""
-        linear = LinearSpec(**{key: values[key] for key in LinearSpec.__dataclass_fields__})
-        return Entry(linear, int(values["group_size"]), {parse_width(w): int(n) for w, n in values["bytes"].items()})
-
-
 class Bank:
     """A bank on disk, memory-mapped; optionally its de-quantized weights in memory.
 
-    ``linears``: list of LinearSpec, forward order. ``widths``: tuple of bits, ascending. ``fold``, ``quantizer``,
-    ``group_size``: what it was built with.
+    ``linears``: list of LinearSpec, forward order. ``widths``: tuple of the menu's widths, in its order. ``fold``,
+    ``quantizer``, ``group_size``: as in ``bank.json``.
     """
 
     def __init__(self, bank_dir: str | Path) -> None:
@@ -88,15 +62,22 @@ class Bank:
                     f"{self.path / INDEX} has format version {index['format_version']}, this code reads "
                     f"{FORMAT_VERSION}: build the bank again"
                 )
-            self._entries = {entry["name"]: Entry.parse(entry) for entry in index["linears"]}
-            self.linears = [entry.linear for entry in self._entries.values()]
             self.widths: tuple[Width, ...] = tuple(index["widths"])
+            self.linears: list[LinearSpec] = []
+            self._sizes: list[list[int]] = []
+            places: dict[tuple[str, Width], Packed] = {}
+            for entry in index["linears"]:
+                linear = LinearSpec(**{key: entry[key] for key in LinearSpec.__dataclass_fields__})
+                sizes = {parse_width(width): int(size) for width, size in entry["bytes"].items()}
+                self.linears.append(linear)
+                self._sizes.append([sizes[width] for width in self.widths])
+                places |= {(linear.name, w): Packed.of(linear, w, int(entry["group_size"])) for w in self.widths}
             self.fold, self.quantizer, self.group_size = index["fold"], index["quantizer"], int(index["group_size"])
         except (KeyError, TypeError) as error:
             raise BankError(f"{self.path / INDEX} lacks {error}: build the bank again") from None
         weights = require_file(self.path / WEIGHTS, "bank")
         try:
-            self._file = safe_open(str(weights), framework="pt")
+            self._packed = PackedLinears(safe_open(str(weights), framework="pt"), places)
         except SafetensorError as error:
             raise BankError(f"{weights} is damaged ({error}): build the bank again") from None
         self._resident: dict[tuple[str, Width], Tensor] = {}
@@ -104,29 +85,29 @@ class Bank:
         self._assembler: Assembler | None = None
 
     def bytes(self) -> np.ndarray:
-        """int64 [n linears, w widths]: the packed size of each entry."""
-        return np.array([[x.sizes[width] for width in self.widths] for x in self._entries.values()], dtype=np.int64)
+        """Return the packed size of each entry: int64 [n linears, w widths]."""
+        return np.array(self._sizes, dtype=np.int64)
 
     def quantized(self, linear: str, width: Width, device: torch.device | str = "cpu") -> QuantizedLinear:
-        """One entry, unpacked on ``device``; ``BankError`` for a linear or width that the bank lacks."""
+        """Return one entry, unpacked on ``device``; ``BankError`` for a linear or width that the bank lacks."""
         return self.unpack(linear, width, self.packed(linear, width, device))
 
     def packed(self, linear: str, width: Width, device: torch.device | str = "cpu") -> list[Tensor]:
-        """``PARTS`` of one entry on ``device``; ``BankError`` for a linear or width that the bank lacks."""
-        if linear not in self._entries or width not in self.widths:
+        """Return one entry's codes, scales and zeros, packed, on ``device``; raises as ``quantized``."""
+        if (linear, width) not in self._packed:
             raise BankError(f"the bank {self.path} has no {linear} at {width} bits (widths: {list(self.widths)})")
-        return [self._file.get_tensor(f"{linear}/{width}/{part}").to(device) for part in PARTS]
+        return self._packed.parts((linear, width), device)
 
     def unpack(self, linear: str, width: Width, packed: Sequence[Tensor]) -> QuantizedLinear:
-        """An entry from its ``PARTS``, on their device."""
-        codes, scales, zeros = packed
-        entry = self._entries[linear]
-        d_in = entry.linear.d_in
-        group_size = own_group(d_in, width, entry.group_size)
-        return from_tensors(codes, scales, zeros, bits=bits_of(width), group_size=group_size, d_in=d_in)
+        """Return an entry from what ``packed`` gave, on its device."""
+        return self._packed.unpack((linear, width), packed)
 
-    def dequantize(self, linear: str, width: Width, dtype: torch.dtype = torch.float32) -> Tensor:
-        """One entry's weights [d_out, d_in] as ``dtype``. Do not write into the result: it may be the resident copy."""
+    def dequantize(
+        self, linear: str, width: Width, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ) -> Tensor:
+        """Return one entry's weights [d_out, d_in] as ``dtype``, read-only: they may be the resident copy."""
+        if torch.device(device).type != "cpu":
+            return self.quantized(linear, width, device).dequantize(dtype)
         held = self._resident.get((linear, width))
         if held is not None and held.dtype == dtype:
             return held
@@ -137,11 +118,11 @@ class Bank:
         return weight
 
     def keep_resident(self, limit_bytes: int) -> None:
-        """From now on keep what is de-quantized in host memory, up to ``limit_bytes`` in all."""
+        """Keep what is de-quantized from now on in host memory, up to ``limit_bytes`` in all."""
         self._room = max(0, limit_bytes - sum(t.nbytes for t in self._resident.values()))
 
     def preload(self, dtype: torch.dtype, limit_bytes: int) -> bool:
-        """De-quantize and keep every entry if all fit in ``limit_bytes``; whether they did."""
+        """De-quantize and keep every entry if all fit in ``limit_bytes``; return whether they did."""
         size = len(self.widths) * sum(x.params for x in self.linears) * torch.empty(0, dtype=dtype).element_size()
         if size > limit_bytes:
             log.info("bank of %.2f GB stays on disk: more than %.2f GB of memory", size / 1e9, limit_bytes / 1e9)
@@ -154,7 +135,7 @@ class Bank:
         return True
 
     def assembler(self, model: PreTrainedModel, limit_bytes: int = RESIDENT_BYTES) -> Assembler:
-        """What writes allocations into ``model``, keeping up to ``limit_bytes`` of de-quantized weights at hand."""
+        """Return a writer of allocations into ``model`` that keeps up to ``limit_bytes`` of de-quantized weights."""
         self.keep_resident(limit_bytes)
         return Assembler(self, model)
 
@@ -172,7 +153,7 @@ class Bank:
 
 
 class Assembler:
-    """Writes allocations into one model, in place; between two calls nobody else may write into its linears.
+    """A writer of allocations into one model, in place; nothing else may write into its linears between two calls.
 
     On a processor from the bank's de-quantized weights; on a GPU from packed ones, which stay on it within ``room``
     bytes (default: half of what is free there), so that a whole new allocation does not cross the bus.
@@ -189,7 +170,7 @@ class Assembler:
         self._room = room or 0
 
     def unpacked(self, name: str, width: Width, device: torch.device) -> QuantizedLinear:
-        """An entry on ``device``, from the packed copy there if there is one; makes one while there is room."""
+        """Return an entry on ``device`` from its packed copy there; make the copy while there is room."""
         packed = self._packed.get((name, width))
         if packed is None:
             packed = self.bank.packed(name, width, device)
@@ -201,10 +182,10 @@ class Assembler:
 
     @torch.no_grad()
     def __call__(self, widths: Mapping[str, Width]) -> int:
-        """widths: of every linear by name. Only linears whose width changes are written; returns how many."""
+        """Write the widths of every linear, by name; return how many changed: only these are written."""
         if widths.keys() != self._weights.keys():
-            odd = min(widths.keys() ^ self._weights.keys())
-            raise BankError(f"{odd}: an allocation names every linear of the bank {self.bank.path} and no other")
+            unknown = min(widths.keys() ^ self._weights.keys())
+            raise BankError(f"{unknown}: an allocation names every linear of the bank {self.bank.path} and no other")
         changed = [name for name in self._weights if self._held.get(name) != widths[name]]
         for name in changed:
             weight = self._weights[name]

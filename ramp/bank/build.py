@@ -5,28 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ramp.bank.bank import FORMAT_VERSION, INDEX, WEIGHTS, BankError
 from ramp.calibration.block import BlockVisit
 from ramp.calibration.folding import Fold, folder
 from ramp.calibration.stream import each_block, stream
 from ramp.core.files import atomic_path, write_json
-from ramp.core.tensor_file import TensorFile
-from ramp.models.architecture import LinearSpec, list_linears
-from ramp.models.folder import read_config
+from ramp.models.architecture import LinearSpec
+from ramp.models.folder import ModelFolder
 from ramp.quantizers.affine import QuantizedLinear
-from ramp.quantizers.packing import to_tensors
 from ramp.quantizers.site import needs_hessian, quantize_site
 from ramp.quantizers.sizes import group_size_for, linear_bytes
+from ramp.quantizers.store import PackedWriter
 from ramp.quantizers.widths import Width, make_menu
-
-if TYPE_CHECKING:
-    pass
-from ramp.bank.bank import FORMAT_VERSION, INDEX, WEIGHTS, BankError
-from ramp.quantizers.store import bank_layout
 
 
 def build_bank(
@@ -49,8 +44,8 @@ def build_bank(
     Hessians and its quantized linears.
     """
     widths = make_menu(widths, group_size)
-    config = read_config(model_dir)
-    linears, edit = list_linears(config), folder(fold, config)
+    model = ModelFolder(model_dir)
+    linears, edit = model.linears, folder(fold, model.config)
     name = quantizer if isinstance(quantizer, str) else getattr(quantizer, "__name__", "custom")
     calibrates = needs_hessian(quantizer, params)
     tokens = windows.numel() if calibrates and windows is not None else 0
@@ -68,34 +63,28 @@ def build_bank(
     menu = {linear.name: widths for linear in linears}
     with atomic_path(out_dir) as partial:
         partial.mkdir(parents=True)
-        file = TensorFile(partial / WEIGHTS, bank_layout(linears, menu, group_size), {"widths": widths})
+        with PackedWriter(partial / WEIGHTS, linears, menu, group_size, {"widths": widths}) as file:
 
-        def keep(weights: dict[str, Tensor], hessian: Tensor | None) -> None:
-            own = group_size_for(next(iter(weights.values())).shape[1], group_size, next(iter(weights)))
-            for (linear, width), q in quantize_site(weights, hessian, menu, own, quantizer, params).items():
-                for part, tensor in to_tensors(q).items():
-                    file.write(f"{linear}/{width}/{part}", tensor)
+            def keep(weights: dict[str, Tensor], hessian: Tensor | None) -> None:
+                own = group_size_for(next(iter(weights.values())).shape[1], group_size, next(iter(weights)))
+                for (linear, width), q in quantize_site(weights, hessian, menu, own, quantizer, params).items():
+                    file.put(linear, width, q)
 
-        def visit(block: BlockVisit) -> None:
-            for kind, hessian in block.hessians().items():
-                keep({block.specs[role].name: block.linears[role].weight for role in block.readers(kind)}, hessian)
+            def visit(block: BlockVisit) -> None:
+                for kind, hessian in block.hessians().items():
+                    keep({block.specs[role].name: block.linears[role].weight for role in block.readers(kind)}, hessian)
 
-        try:
             if calibrates and windows is not None:
                 stream(model_dir, windows, visit, device=device, fold=edit, batch=batch)
             else:
                 for _, modules in each_block(model_dir, device=device, fold=edit):
                     for linear, module in modules.items():
                         keep({linear.name: module.weight}, None)
-        except BaseException:
-            file.close(complete=False)
-            raise
-        file.close(complete=True)
         write_json(partial / INDEX, index)
 
 
 def describe(linear: LinearSpec, widths: Sequence[Width], group_size: int) -> dict[str, Any]:
-    """A linear's entry in ``bank.json``."""
+    """Return a linear's entry in ``bank.json``."""
     own = group_size_for(linear.d_in, group_size, linear.name)
     sizes = {str(width): linear_bytes(linear.d_out, linear.d_in, width, own) for width in widths}
     return {**asdict(linear), "group_size": own, "bytes": sizes}

@@ -1,4 +1,4 @@
-"""One decoder block under calibration: the second moments and the ranges of what its linears read."""
+"""One decoder block under calibration: second moments (Hessians) and ranges of its linears' inputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ramp.core.errors import RampError
 from ramp.models.architecture import SITES, LinearSpec
 
-log = logging.getLogger("ramp.calibration.stream")
+log = logging.getLogger("ramp.calibration.block")
 
 SITE_LEADERS = {"attn_in": "q", "o_in": "o", "mlp_in": "gate", "down_in": "down"}
 """In forward order, the linear whose input is recorded for a site (q, k, v share one tensor; so do gate and up)."""
@@ -33,7 +33,7 @@ class Stats:
 
 
 class _Enough(Exception):
-    """Raised by the last hook that is needed: the rest of the block need not run."""
+    """The signal of the last hook that is needed: the rest of the block need not run."""
 
 
 ACTIVATION_BYTES = 2 << 30
@@ -77,7 +77,7 @@ class _Moments:
                 self.outer[strip, strip.start :].addmm_(rows[:, strip].T, rows[:, strip.start :])
 
     def second(self) -> Tensor:
-        """X^T X / n, the lower half mirrored from the upper. Ends the summing."""
+        """Return X^T X / n, the lower half mirrored from the upper. Ends the summing."""
         if self.outer is None:
             raise CalibrationError("no second moments were summed: ask BlockVisit for a Hessian")
         self.outer.div_(self.n)
@@ -86,7 +86,7 @@ class _Moments:
         return self.outer
 
     def squares(self) -> Tensor:
-        """[d_in]: something finite exactly where the channel is, zero exactly where the channel always is."""
+        """Return [d_in]: finite exactly where the channel is finite, zero exactly where it is always zero."""
         return self.sqsum if self.ranges or self.outer is None else self.outer.diagonal()
 
 
@@ -117,19 +117,20 @@ class BlockVisit:
         self._input_bytes = input_bytes  # of all batches together
         self._hessians: dict[str, Tensor] = {}
         self._stats: dict[str, Stats] = {}
-        self._here: str | None = None  # the site that ``each_site`` stands at
+        self._current: str | None = None  # the site that ``each_site`` is at
         self._disturbed = False  # whether a weight changed that ``each_site`` had passed
+        self._notes: dict[str, str] = {}  # site kind -> remark on its statistics
 
     def site_name(self, kind: str) -> str:
-        """``attn_in`` -> ``model.layers.3.attn_in``."""
+        """Return the full name of a site: ``attn_in`` -> ``model.layers.3.attn_in``."""
         return self.specs[SITE_LEADERS[kind]].site
 
     def readers(self, kind: str) -> list[str]:
-        """Roles that read a site, forward order."""
+        """Return the roles that read a site, in forward order."""
         return [role for role in self.linears if SITES[role] == kind]
 
     def hessian(self, kind: str) -> Tensor:
-        """H = X^T X / n of one site for the current weights: float32 [d_in, d_in], on the block's device.
+        """Return H = X^T X / n of one site for the current weights: float32 [d_in, d_in], on the block's device.
 
         The block runs only as far as the site. This is GPTQ's Hessian (arXiv:2210.17323, section 3, H = 2 X X^T)
         without the factor 2, which cancels. All positions count, attention sinks too.
@@ -139,13 +140,13 @@ class BlockVisit:
         return self._hessians[kind]
 
     def hessians(self, *, ranges: bool = False) -> dict[str, Tensor]:
-        """``hessian`` of all four sites in one pass; with ``ranges`` the same pass serves ``activations``."""
+        """Return ``hessian`` of all four sites from one pass; with ``ranges`` the same pass serves ``activations``."""
         if len(self._hessians) < len(SITE_LEADERS):
             self._collect(list(SITE_LEADERS), second=True, ranges=ranges)
         return {kind: self._hessians[kind] for kind in SITE_LEADERS}
 
     def activations(self) -> dict[str, Stats]:
-        """Absolute maximum, absolute mean and mean square per input channel of all four sites."""
+        """Return absolute maximum, absolute mean and mean square per input channel of all four sites."""
         if len(self._stats) < len(SITE_LEADERS):
             self._collect(list(SITE_LEADERS), second=False, ranges=True)
         return {kind: self._stats[kind] for kind in SITE_LEADERS}
@@ -171,7 +172,7 @@ class BlockVisit:
             moments = _Moments(args[0].shape[-1], args[0].device, second=True, ranges=False)
             moments.add(args[0])
             self._finish(kind, moments)
-            self._here = kind
+            self._current = kind
             change(kind, self._hessians[kind])
 
         handles = [
@@ -181,7 +182,7 @@ class BlockVisit:
         try:
             outputs = self._run(torch.cat(list(self.inputs())))
         finally:
-            self._here = None
+            self._current = None
             for handle in handles:
                 handle.remove()
         for kind in SITE_LEADERS:
@@ -190,7 +191,7 @@ class BlockVisit:
         self.outputs = None if self._disturbed else outputs.to("cpu")
 
     def _pass_bytes(self) -> int:
-        """About what the activations of one pass over all windows take: in the MLP, three of its width are alive."""
+        """Estimate the bytes of activations in one pass over all windows: in the MLP, three of its width are alive."""
         hidden, inner = (self.specs[role].d_in for role in ("gate", "down"))
         return self._input_bytes * (4 * hidden + 3 * inner) // hidden
 
@@ -201,7 +202,7 @@ class BlockVisit:
         self._hessians.clear()
         self._stats.clear()
         self.outputs = None
-        self._disturbed |= SITES[role] != self._here
+        self._disturbed |= SITES[role] != self._current
 
     @torch.no_grad()
     def _collect(self, kinds: Sequence[str], *, second: bool, ranges: bool) -> None:
@@ -251,17 +252,22 @@ class BlockVisit:
                 f"{int((~finite).sum())} of {found.d_in} channels of {site} are NaN or infinite on the calibration "
                 "text: use --dtype float32, or check the checkpoint"
             )
-        dead = int((squares == 0).sum())
-        if dead:
-            log.warning("%s: %d of %d input channels are zero on all calibration tokens", site, dead, found.d_in)
+        notes = []
+        if dead := int((squares == 0).sum()):
+            notes.append(f"{dead} of {found.d_in} input channels are zero on all calibration tokens")
         if found.ranges:
             self._stats[kind] = Stats(
                 absmax=found.absmax, absmean=(found.abssum / found.n).float(), sqmean=(found.sqsum / found.n).float()
             )
         if found.outer is not None:
             if found.n < found.d_in:
-                log.warning(
-                    "%s: %d calibration tokens for %d channels: the Hessian is singular, only damping inverts it",
-                    site, found.n, found.d_in,
-                )  # fmt: skip
+                notes.append(f"{found.n} calibration tokens for {found.d_in} channels, a singular Hessian")
             self._hessians[kind] = found.second()
+        if notes:
+            self._notes[kind] = ", ".join(notes)
+
+    def log_notes(self) -> None:
+        """Log in one line what calibration on more text would improve in this block, if anything."""
+        if self._notes:
+            sites = "; ".join(f"{kind}: {note}" for kind, note in sorted(self._notes.items()))
+            log.warning("block %d: %s (more calibration tokens help)", self.layer, sites)

@@ -12,7 +12,7 @@ from ramp.calibration.windows import add_text_arguments, calibration_windows
 from ramp.core import cli
 from ramp.core.tensor_file import save_tensors
 from ramp.models.device import pick_device
-from ramp.models.folder import read_config
+from ramp.models.folder import ModelFolder
 
 if TYPE_CHECKING:
     pass
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     cli.set_threads(args.threads)
     about: dict[str, Any] = {"kind": args.kind, "powers_of_two": args.powers_of_two}
     if args.kind == "none":
-        check_fold({}, read_config(args.model_dir))
+        check_fold({}, ModelFolder(args.model_dir).config)
         save_tensors(args.out, {}, about)
         return 0
     windows = calibration_windows(args.model_dir, args.text, tokens=args.tokens, length=args.length)

@@ -30,11 +30,12 @@ import torch
 from torch import Tensor
 
 from ramp.calibration.block import SITE_LEADERS, BlockVisit
-from ramp.calibration.stream import StateEdit, build_skeleton, load_block, rebuild_buffers, stream
+from ramp.calibration.stream import StateEdit, load_block, stream
 from ramp.core.errors import RampError
 from ramp.core.files import require_file
 from ramp.models.architecture import SITES, architecture, head_dim, list_linears
-from ramp.models.folder import CheckpointReader, read_config
+from ramp.models.empty_model import empty_model
+from ramp.models.folder import ModelFolder
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -187,18 +188,16 @@ def folded_float_model(
     Folded block by block in float32 (or wider) and then stored as ``dtype``, so that the peak is the model in
     ``dtype`` and one block. Evaluation mode, SDPA attention, no gradients. Raises ``ModelError``, ``FoldingError``.
     """
-    reader, config = CheckpointReader(model_dir), read_config(model_dir)
-    arch, edit = architecture(config), folder(fold, config)
-    model = build_skeleton(config, dtype)
-    for layer in range(config.num_hidden_layers):
-        load_block(model, reader, layer, device=device, dtype=dtype, fold=edit)
-    for path in (arch.embed, arch.final_norm, arch.head):
-        if path == arch.head and config.tie_word_embeddings:
-            continue
-        weight = reader.get(f"{path}.weight").to(device=device, dtype=dtype, copy=True)
-        model.get_submodule(path).load_state_dict({"weight": weight}, assign=True)
-    rebuild_buffers(model, device)
+    source = ModelFolder(model_dir)
+    edit = folder(fold, source.config)
+    model = empty_model(source.config, dtype)
+    for layer in range(source.config.num_hidden_layers):
+        load_block(model, source.reader, layer, device=device, dtype=dtype, fold=edit)
+    for name in source.outer:
+        weight = source.reader.get(name).to(device=device, dtype=dtype, copy=True)
+        model.get_submodule(name.removesuffix(".weight")).load_state_dict({"weight": weight}, assign=True)
     model.tie_weights()
+    torch.nn.Module.to(model, device)  # the buffers
     return model.eval().requires_grad_(False)
 
 
@@ -245,7 +244,7 @@ def search_folds(
     strange = sorted(set(chosen) - set(SITE_LEADERS))
     if strange:
         raise FoldingError(f"unknown site '{strange[0]}' (known: {', '.join(SITE_LEADERS)})")
-    config = read_config(model_dir)
+    config = ModelFolder(model_dir).config
     fold: dict[str, Tensor] = {}
     errors: dict[str, list[float]] = {}
 

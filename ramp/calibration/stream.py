@@ -22,11 +22,12 @@ import torch
 from torch import Tensor, nn
 
 from ramp.calibration.block import BlockVisit, CalibrationError
-from ramp.models.architecture import LinearSpec, architecture, list_linears
-from ramp.models.folder import CheckpointReader, check_linears, read_config
+from ramp.models.architecture import LinearSpec, architecture
+from ramp.models.empty_model import empty_model
+from ramp.models.folder import CheckpointReader, ModelFolder
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import PreTrainedModel
 from ramp.calibration.windows import check_windows
 
 log = logging.getLogger("ramp.calibration.stream")
@@ -35,15 +36,6 @@ log = logging.getLogger("ramp.calibration.stream")
 StateEdit = Callable[[dict[str, Tensor]], None]
 """Edits a block's state dict, full tensor names, in place: ``ramp.calibration.folding.folder(fold, config)`` makes
 one."""
-
-
-def build_skeleton(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
-    """The model without any weight (meta device), evaluation mode, attention by SDPA."""
-    from transformers import AutoModelForCausalLM
-
-    with torch.device("meta"):
-        skeleton = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
-    return skeleton.eval().requires_grad_(False)
 
 
 def load_block(
@@ -71,21 +63,9 @@ def load_block(
     return block.requires_grad_(False)
 
 
-def rebuild_buffers(skeleton: PreTrainedModel, device: torch.device | str) -> Any:
-    """Give a skeleton's rotary module, which is in no checkpoint, its frequencies; return the module."""
-    inner: Any = skeleton.get_submodule(architecture(skeleton.config).blocks.rpartition(".")[0])
-    inner.rotary_emb = type(inner.rotary_emb)(config=skeleton.config).to(device)
-    return inner.rotary_emb
-
-
-def rotary_embeddings(
-    skeleton: PreTrainedModel, length: int, dtype: torch.dtype, device: torch.device | str
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(position_ids [1, length], cos, sin [1, length, head_dim]) from the family's own rotary module."""
-    rotary = rebuild_buffers(skeleton, device)
-    positions = torch.arange(length, device=device).unsqueeze(0)
-    cos, sin = rotary(torch.empty(0, dtype=dtype, device=device), positions)
-    return positions, cos, sin
+def rotary_module(model: PreTrainedModel) -> Any:
+    """Return the module that turns position_ids into (cos, sin); it holds no parameter."""
+    return model.get_submodule(f"{architecture(model.config).blocks.rpartition('.')[0]}.rotary_emb")
 
 
 @torch.no_grad()
@@ -106,20 +86,22 @@ def stream(
     (``BlockVisit.replace`` and nothing else); the block then runs with them. ``result`` gets the last block's outputs
     [count, length, hidden] (before the final norm). Raises ``CalibrationError`` and ``ModelError``.
     """
-    reader, config = CheckpointReader(model_dir), read_config(model_dir)
-    linears, arch = list_linears(config), architecture(config)
-    check_linears(reader, linears)
+    model = ModelFolder(model_dir)
+    model.check_linears()
+    reader, config, arch = model.reader, model.config, model.architecture
     check_windows(windows, config)
-    skeleton = build_skeleton(config, dtype)
+    skeleton = empty_model(config, dtype)
     embed = skeleton.get_submodule(arch.embed)
     embed.load_state_dict({"weight": reader.get(f"{arch.embed}.weight")}, assign=True)
     hidden = embed(windows.cpu()).to(dtype)  # (count, length, hidden), on the host
     embed.to("meta")
-    positions, cos, sin = rotary_embeddings(skeleton, windows.shape[1], dtype, device)
+    positions = torch.arange(windows.shape[1], device=device).unsqueeze(0)  # (1, length)
+    rotary = rotary_module(skeleton).to(device)
+    cos, sin = rotary(torch.empty(0, dtype=dtype, device=device), positions)  # (1, length, head_dim) each
 
     for layer in progress(config.num_hidden_layers):
         block = load_block(skeleton, reader, layer, device=device, dtype=dtype, fold=fold)
-        specs = {linear.role: linear for linear in linears if linear.layer == layer}
+        specs = {linear.role: linear for linear in model.linears if linear.layer == layer}
 
         def run(x: Tensor, block: nn.Module = block) -> Tensor:
             # no mask: SDPA's own causal path, which equals the sliding one for windows that fit (check_windows)
@@ -132,6 +114,7 @@ def stream(
         modules: dict[str, Any] = {role: block.get_submodule(path) for role, path in arch.linears}
         visited = BlockVisit(block, modules, specs, batches, run, hidden.nbytes)
         visit(visited)
+        visited.log_notes()
         if visited.outputs is not None:
             hidden.copy_(visited.outputs)
         else:
@@ -157,13 +140,12 @@ def each_block(
     fold: StateEdit | None = None,
 ) -> Iterator[tuple[nn.Module, dict[LinearSpec, nn.Linear]]]:
     """The decoder blocks in order, each with its linears, one in memory at a time: no text, no activations."""
-    reader, config = CheckpointReader(model_dir), read_config(model_dir)
-    linears = list_linears(config)
-    check_linears(reader, linears)
-    skeleton = build_skeleton(config, dtype)
-    for layer in range(config.num_hidden_layers):
-        block = load_block(skeleton, reader, layer, device=device, dtype=dtype, fold=fold)
-        found: dict[LinearSpec, Any] = {x: skeleton.get_submodule(x.name) for x in linears if x.layer == layer}
+    model = ModelFolder(model_dir)
+    model.check_linears()
+    skeleton = empty_model(model.config, dtype)
+    for layer in range(model.config.num_hidden_layers):
+        block = load_block(skeleton, model.reader, layer, device=device, dtype=dtype, fold=fold)
+        found: dict[LinearSpec, Any] = {x: skeleton.get_submodule(x.name) for x in model.linears if x.layer == layer}
         yield block, found
         block.to_empty(device="meta")
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ramp.calibration.block import CalibrationError
 from ramp.core.files import require_file
-from ramp.models.folder import load_tokenizer
+from ramp.models.folder import ModelFolder
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -46,7 +46,7 @@ def calibration_windows(model_dir: str | Path, text: str | Path, *, tokens: int,
     if length < 1 or tokens < length:
         raise CalibrationError(f"{tokens} calibration tokens hold no window of {length}: raise --tokens")
     require_file(text, "calibration text")
-    return token_windows(load_tokenizer(model_dir), text, length=length, count=tokens // length)
+    return token_windows(ModelFolder(model_dir).tokenizer(), text, length=length, count=tokens // length)
 
 
 def add_text_arguments(parser: Any) -> None:

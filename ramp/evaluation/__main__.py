@@ -28,17 +28,15 @@ import torch
 from ramp.core import cli
 from ramp.core.files import read_json, sha256_file, write_json
 from ramp.core.provenance import hardware
+from ramp.evaluation.evaluate import Reference, evaluate, float_head, make_reference
 from ramp.evaluation.metrics import metrics, same_network, text_metrics
 from ramp.models.device import pick_device, pick_dtype
-from ramp.models.folder import load_float, load_tokenizer, read_config
+from ramp.models.folder import ModelFolder
 from ramp.problem.allocation import read_allocation
-from ramp.scoring.kl_divergence import (
-    EvaluationError,
-)
+from ramp.scoring.kl_divergence import EvaluationError
 
 if TYPE_CHECKING:
     pass
-from ramp.evaluation.evaluate import Reference, evaluate, float_head, make_reference
 
 log = logging.getLogger("ramp.evaluation.evaluate")
 
@@ -58,16 +56,16 @@ def reference_command(args: argparse.Namespace) -> None:
     from ramp.models.text import token_windows
 
     [(name, path)] = _named_files([args.text], "--text").items()
-    config = read_config(args.model_dir)
-    length = min(args.length, int(config.max_position_embeddings))
+    folder = ModelFolder(args.model_dir)
+    length = min(args.length, int(folder.config.max_position_embeddings))
     if length < args.length:
         log.info("windows of %d tokens: the model's context, not the %d asked for", length, args.length)
     count = args.windows or None
-    windows = token_windows(load_tokenizer(args.model_dir), path, length=length, count=count, spread=count is not None)
+    windows = token_windows(folder.tokenizer(), path, length=length, count=count, spread=count is not None)
     device = pick_device(args.device)
-    model = load_float(args.model_dir, pick_dtype(args.dtype, device), device)
+    model = folder.load_float(pick_dtype(args.dtype, device), device)
     about = {
-        "model": args.model_dir.name,
+        "model": folder.name,
         "text": name,
         "text_sha256": sha256_file(path),
         "requested_length": args.length,

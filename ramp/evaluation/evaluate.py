@@ -14,8 +14,7 @@ import torch
 from torch.nn.functional import cross_entropy, linear
 
 from ramp.core.files import atomic_path, require_file
-from ramp.models.architecture import architecture
-from ramp.models.folder import CheckpointReader, read_config
+from ramp.models.folder import ModelFolder
 from ramp.scoring.kl_divergence import (
     EvaluationError,
     batches,
@@ -126,10 +125,10 @@ def evaluate(model: PreTrainedModel, reference: Reference, head: Tensor) -> list
 
 def float_head(model_dir: str | Path, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The float model's output weight (vocab, hidden); the embedding where the checkpoint ties them."""
-    config = read_config(model_dir)
-    arch, reader = architecture(config), CheckpointReader(model_dir)
-    tied = bool(config.tie_word_embeddings) or f"{arch.head}.weight" not in reader
-    return reader.get(f"{arch.embed if tied else arch.head}.weight").to(device, dtype)
+    model = ModelFolder(model_dir)
+    arch = model.architecture
+    tied = model.tied or f"{arch.head}.weight" not in model.reader
+    return model.reader.get(f"{arch.embed if tied else arch.head}.weight").to(device, dtype)
 
 
 def _exp(value: float) -> float:

@@ -30,7 +30,7 @@ from ramp.core.files import finite, write_json
 from ramp.core.provenance import hardware, versions
 from ramp.evaluation.metrics import KEY
 from ramp.models.device import pick_device, pick_dtype
-from ramp.models.folder import load_tokenizer
+from ramp.models.folder import ModelFolder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -189,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     tasks: dict[str, dict[str, Any]] = {}
     if not meta.get("failed"):  # a row that could not run has no model and no scores
         model = load_dequantized(args.row_dir, args.model_dir, dtype, device)
-        tokenizer = load_tokenizer(args.model_dir)
+        tokenizer = ModelFolder(args.model_dir).tokenizer()
         tasks = score_tasks(model, tokenizer, files, limit=args.limit or None, batch_size=args.batch_size)
     found = versions()
     write_json(

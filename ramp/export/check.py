@@ -17,7 +17,7 @@ import numpy as np
 from ramp.export.llamacpp import LlamaCpp, LlamaCppError, LoadError, generate, open_llama, window_nll
 from ramp.gguf.names import HaloError
 from ramp.gguf.reader import GgufFile, load_gguf_float
-from ramp.models.folder import load_tokenizer, read_config
+from ramp.models.folder import ModelFolder
 
 if TYPE_CHECKING:
     import torch
@@ -130,7 +130,7 @@ def check_llama(
     try:
         prompt = windows[0, :PROMPT_TOKENS].tolist()
         checks.append(record(name, "generated_tokens", _generated(llama, prompt), GENERATED_TOKENS, at_least=True))
-        tokenizer = load_tokenizer(model_dir)
+        tokenizer = ModelFolder(model_dir).tokenizer()
         checks.append(record(name, "tokenizer_differs", tokenizer_differences(llama, tokenizer, texts), 0))
         theirs = np.stack([window_nll(llama, window.tolist()) for window in windows])
         version = llama.version
@@ -159,9 +159,10 @@ def token_windows_of(model_dir: str | Path, text_path: str | Path, length: int, 
     """``count`` windows of a role's text, [count, length], no longer than the model's context."""
     from ramp.models.text import token_windows
 
-    context = read_config(model_dir).max_position_embeddings
+    model = ModelFolder(model_dir)
+    context = model.config.max_position_embeddings
     if length > context:
         log.info("windows of %d tokens: the model's context is %d", length, context)
     if min(length, context) < PROMPT_TOKENS + GENERATED_TOKENS:
         raise HaloError(f"windows of {length} tokens are too short to generate in: use at least 16")
-    return token_windows(load_tokenizer(model_dir), text_path, length=min(length, context), count=count)
+    return token_windows(model.tokenizer(), text_path, length=min(length, context), count=count)

@@ -27,7 +27,7 @@ from ramp.core.files import read_json, require_file, write_json, write_text
 from ramp.export.row import row_note, write_row
 from ramp.export.write_gguf import describe, plan_tensors, read_importance, type_lines, write_gguf
 from ramp.gguf.names import HaloError
-from ramp.models.folder import read_config
+from ramp.models.folder import ModelFolder
 from ramp.problem.allocation import AllocationRecord, read_allocation
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def export(
     """
     started, out = time.monotonic(), Path(out)
     types_path, plan_path = beside(out, ".types.txt"), beside(out, ".plan.json")
-    config = read_config(model_dir)
+    config = ModelFolder(model_dir).config
     scales: dict[str, torch.Tensor] = {}
     if fold is not None:
         from ramp.calibration.folding import load_fold
@@ -97,7 +97,7 @@ def export_float(model_dir: str | Path, out: str | Path) -> dict[str, Any]:
     """Write the unfolded model as a float32 GGUF file with its plan; return the plan."""
     started, out = time.monotonic(), Path(out)
     plan_path = beside(out, ".plan.json")
-    config = read_config(model_dir)
+    config = ModelFolder(model_dir).config
     name = Path(model_dir).name
     plan = write_gguf(out, model_dir, plan_tensors(config, None, "fp16"), name=name)
     content = describe(

@@ -11,8 +11,7 @@ from typing import Any
 from ramp.core.files import atomic_path, read_json, require_file, write_json
 from ramp.export.write_gguf import payload_bits
 from ramp.gguf.names import HaloError
-from ramp.models.architecture import list_linears
-from ramp.models.folder import read_config
+from ramp.models.folder import ModelFolder
 from ramp.problem.allocation import AllocationRecord
 
 DISTORTED_TYPES = {"Q4_1": frozenset({"Q4_K", "Q5_K", "Q4_1", "Q5_1"})}
@@ -51,7 +50,7 @@ def row_meta(
         raise HaloError(
             f"{gguf} has {gguf.stat().st_size} bytes, its plan says {plan['sizes']['bytes_file']}: export it again"
         )
-    linears = list_linears(read_config(model_dir))
+    linears = ModelFolder(model_dir).linears
     tensors = {tensor["source"]: tensor for tensor in plan["tensors"]}
     types = {linear.name: tensors[f"{linear.name}.weight"]["type"] for linear in linears}
     bits = [payload_bits(types[linear.name]) for linear in linears]

@@ -32,7 +32,7 @@ from ramp.gguf.names import GgufTensor, gguf_tensors
 from ramp.gguf.reader import GgufFile
 from ramp.methods.kinds import Mix, reason_not_to_run
 from ramp.methods.loader import load_method
-from ramp.models.folder import read_config
+from ramp.models.folder import ModelFolder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -139,7 +139,7 @@ def _quantized(
 ) -> dict[str, Any]:
     from ramp.core.memory import peak_rss_bytes
 
-    started, config = time.monotonic(), read_config(model_dir)
+    started, config = time.monotonic(), ModelFolder(model_dir).config
     imatrix = folder / IMPORTANCE if method.importance else None
     if imatrix:
         if calibration is None:

@@ -21,17 +21,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ramp.core.files import atomic_path, require_file
-from ramp.gguf.names import (
-    GgufTensor,
-    HaloError,
-    add_hyperparameters,
-    gguf_tensors,
-    sliding_window_note,
-    to_gguf_rows,
-)
+from ramp.gguf.names import GgufTensor, HaloError, add_hyperparameters, gguf_tensors, sliding_window_note, to_gguf_rows
 from ramp.gguf.vocabulary import add_tokenizer
 from ramp.models.architecture import architecture, list_linears
-from ramp.models.folder import CheckpointReader, check_linears, read_config
+from ramp.models.folder import CheckpointReader, ModelFolder
 from ramp.problem.allocation import AllocationRecord
 from ramp.quantizers.widths import Width, bits_of, grouped
 
@@ -188,10 +181,10 @@ def write_gguf(
     """
     import gguf
 
-    config = read_config(model_dir)
-    reader = CheckpointReader(model_dir)
-    check_linears(reader, list_linears(config))
-    writer = gguf.GGUFWriter(None, architecture(config).gguf_arch)
+    model = ModelFolder(model_dir)
+    model.check_linears()
+    config = model.config
+    writer = gguf.GGUFWriter(None, model.architecture.gguf_arch)
     writer.add_type("model")
     writer.add_name(name)
     common = Counter(tensor.type for tensor in plan if tensor.kind == "linear").most_common(1)[0][0]
@@ -209,7 +202,7 @@ def write_gguf(
             writer.write_ti_data_to_file()
             tensors = gguf_tensors(config)
             for planned, (tensor, values) in zip(
-                plan, _folded_states(reader, config, tensors, fold or {}), strict=True
+                plan, _folded_states(model.reader, config, tensors, fold or {}), strict=True
             ):
                 weights = _importance_of(tensor, planned, importance)
                 data = encode(to_gguf_rows(values, tensor.heads), planned.type, weights, tensor.source)

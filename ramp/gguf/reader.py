@@ -14,7 +14,7 @@ import numpy as np
 from ramp.core.files import require_file
 from ramp.gguf.names import HaloError, from_gguf_rows, gguf_tensors
 from ramp.models.architecture import architecture
-from ramp.models.folder import read_config
+from ramp.models.folder import ModelFolder
 
 if TYPE_CHECKING:
     import torch
@@ -87,7 +87,7 @@ def load_gguf_float(
     import torch
     from transformers import AutoModelForCausalLM, initialization
 
-    config = read_config(model_dir)
+    config = ModelFolder(model_dir).config
     dtype = dtype or torch.float32
     file = GgufFile(gguf_path)
     with initialization.no_init_weights():  # every parameter is overwritten below

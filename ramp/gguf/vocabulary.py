@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ramp.gguf.names import HaloError
-from ramp.models.folder import load_tokenizer
+from ramp.models.folder import ModelFolder
 
 SPACE = "▁"  # sentencepiece's mark of a space
 UNREACHABLE_MERGE = f"{SPACE} {SPACE}"
@@ -65,7 +65,7 @@ def add_tokenizer(writer: Any, model_dir: str | Path, vocab_size: int) -> str:
 
     Rows of the embedding beyond the tokenizer's last token become unused tokens, as in llama.cpp's converter.
     """
-    tokenizer = load_tokenizer(model_dir)
+    tokenizer = ModelFolder(model_dir).tokenizer()
     path = Path(model_dir) / "tokenizer.json"
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:

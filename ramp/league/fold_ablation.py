@@ -17,6 +17,7 @@ over without, geometric mean, calibration text; null where nothing was searched)
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import math
@@ -26,21 +27,33 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import safe_open
+
+from ramp.calibration.folding import Fold, folded_float_model, load_fold
+from ramp.calibration.windows import add_text_arguments
 from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.files import require_file, write_json
+from ramp.core.provenance import commit, hardware, versions
+from ramp.evaluation.evaluate import Reference, evaluate, float_head
+from ramp.evaluation.metrics import text_metrics
+from ramp.methods.kinds import Quantizer
+from ramp.methods.loader import load_method
+from ramp.models.device import pick_device, pick_dtype
+from ramp.models.folder import ModelFolder
+from ramp.rows.build import build_row
+from ramp.rows.checkpoint import TRACKS, load_dequantized
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-    from ramp.calibration.folding import Fold
-    from ramp.evaluation.evaluate import Reference
+    Made = tuple[PreTrainedModel, dict[str, Any]]
 
 log = logging.getLogger("ramp.league.fold_ablation")
 
 FLOAT = "float"
-"""Instead of a method file: the folded float model."""
+"""Stands in the place of a method file for the folded float model."""
 
 
 class FoldRunError(RampError):
@@ -48,108 +61,64 @@ class FoldRunError(RampError):
 
 
 def about_fold(path: Path, fold: Fold) -> dict[str, Any]:
-    """What a fold file says of itself: kind, SmoothQuant's alpha, folded kinds of sites, mean ratio of errors."""
-    from safetensors import safe_open
-
+    """Return a fold file's stem, kind, SmoothQuant alpha, folded kinds of sites and mean ratio of errors."""
     with safe_open(str(path), framework="pt") as handle:
-        said = json.loads((handle.metadata() or {}).get("ramp", "{}"))
-    ratios = [math.log(after / before) for before, after in said.get("errors", {}).values() if before > 0 < after]
+        about = json.loads((handle.metadata() or {}).get("ramp", "{}"))
+    ratios = [math.log(after / before) for before, after in about.get("errors", {}).values() if before > 0 < after]
     return {
         "file": path.stem,
-        "kind": said.get("kind", ""),
-        "alpha": said.get("alpha"),
+        "kind": about.get("kind", ""),
+        "alpha": about.get("alpha"),
         "sites": " ".join(sorted({site.rpartition(".")[2] for site in fold})),
         "error_ratio": math.exp(sum(ratios) / len(ratios)) if ratios else None,
     }
 
 
-def quantized(args: Any, fold: Fold, reference: Reference) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """The model with every linear at ``args.bits``, and its method, group size and bytes.
-
-    The row is packed and read back as every row of a study is; the packed file lives as long as this call.
-    """
-    from ramp.calibration.windows import calibration_windows
-    from ramp.methods.kinds import Quantizer
-    from ramp.methods.loader import load_method, parse_params
-    from ramp.models.architecture import list_linears
-    from ramp.models.device import pick_device, pick_dtype
-    from ramp.models.folder import read_config
-    from ramp.quantizers.site import needs_hessian
-    from ramp.quantizers.store import SpilledLinears
-    from ramp.rows.checkpoint import load_dequantized, save_packed
-    from ramp.rows.sequential import quantize_model, uniform
-
-    method, device = load_method(args.method_file), pick_device(args.device)
-    if not isinstance(method, Quantizer):
+def quantized(args: argparse.Namespace, dtype: torch.dtype, device: torch.device) -> Made:
+    """Build the uniform row at ``args.bits`` as a study does, and read it back; the packed file is temporary."""
+    if not isinstance(method := load_method(args.method_file), Quantizer):
         raise FoldRunError(f"'{method.name}' gives no uniform rows of ours: name a quantizer, such as rtn or gptq")
-    params = parse_params(method, parameters(args.params))
-    group_size = args.group_size if method.group_size is None else method.group_size
-    linears = list_linears(read_config(args.model_dir))
-    widths, windows = uniform(linears, args.bits), None
-    if needs_hessian(method.quantizer, params):
-        windows = calibration_windows(args.model_dir, args.text, tokens=args.tokens, length=args.length)
     with tempfile.TemporaryDirectory(prefix=f".{args.out.name}.", dir=args.out.parent) as scratch:
-        packed = SpilledLinears(Path(scratch) / "linears.safetensors", linears, widths, group_size)
-        others = quantize_model(
-            args.model_dir, windows, widths, fold=fold, quantizer=method.quantizer, group_size=group_size,
-            keep=packed.put, device=device, params=params,
+        row = Path(scratch) / "row"
+        meta = build_row(
+            args.model_dir, row, method_file=args.method_file, fold_file=args.fold, text=args.text, tokens=args.tokens,
+            length=args.length, group_size=args.group_size, track=args.track, device=device, bits=args.bits,
+            params=parameters(args.params), any_fold=True,
         )  # fmt: skip
-        packed.finish()
-        row: dict[str, Any] = {"study": "", "model": args.model_dir.name, "method": method.name, "grid": "affine"}
-        row |= {"stage": "final", "budget_bits": float(args.bits), "group_size": group_size}
-        row |= {"fold": args.fold.stem, "seed": 0, "bits": widths}
-        kept = save_packed(
-            Path(scratch) / "row", model_dir=args.model_dir, quantized=packed, others=others, track=args.track, meta=row
-        )
-        dtype = pick_dtype(reference.about["dtype"], device)
-        model = load_dequantized(Path(scratch) / "row", args.model_dir, dtype, device)
-        sizes = {name: kept[name] for name in ("bytes_linear", "bpw_linear")}
-    return model, {"bits": args.bits, "group_size": group_size, **sizes}
-
-
-def folded(args: Any, fold: Fold, reference: Reference) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """The float model with the fold in its weights, and that it has no width, groups or bytes of its own."""
-    from ramp.calibration.folding import folded_float_model
-    from ramp.models.device import pick_device, pick_dtype
-
-    device = pick_device(args.device)
-    model = folded_float_model(args.model_dir, fold, pick_dtype(reference.about["dtype"], device), device)
-    return model, {"bits": 16, "group_size": 0, "bytes_linear": None, "bpw_linear": None}
+        model = load_dequantized(row, args.model_dir, dtype, device)
+    return model, {"bits": args.bits, **{key: meta[key] for key in ("group_size", "bytes_linear", "bpw_linear")}}
 
 
 def scored(model: PreTrainedModel, reference: Reference, model_dir: Path) -> dict[str, Any]:
-    """Perplexity and KL with their windows, as an entry of a metrics file."""
-    from ramp.evaluation.evaluate import evaluate, float_head
-    from ramp.evaluation.metrics import text_metrics
-
+    """Return perplexity and KL with their windows, as an entry of a metrics file."""
     parameter: torch.Tensor = next(model.parameters())
     head = float_head(model_dir, parameter.dtype, parameter.device)
     return text_metrics(evaluate(model, reference, head), reference.about["length"])
 
 
 def parameters(text: str) -> dict[str, Any]:
-    """``--params`` as a mapping."""
+    """Return ``--params`` as a mapping."""
     try:
         return dict(json.loads(text))
     except (json.JSONDecodeError, TypeError, ValueError) as error:
         raise FoldRunError(f"--params is not a JSON object ({error})") from None
 
 
-def run(args: Any) -> dict[str, Any]:
-    """One row of the ablation; the module's docstring has its fields."""
-    from ramp.calibration.folding import load_fold
-    from ramp.core.provenance import commit, hardware, versions
-    from ramp.evaluation.evaluate import Reference
-    from ramp.models.device import pick_device
-    from ramp.models.folder import read_config
-
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Make and score one row of the ablation; return the fields in the module's docstring."""
     began = time.monotonic()
-    fold = load_fold(args.fold, read_config(args.model_dir))
+    fold = load_fold(args.fold, ModelFolder(args.model_dir).config)
     reference = Reference.load(require_file(args.reference, "float reference"))
     if reference.about["model"] != args.model_dir.name:
         raise FoldRunError(f"{args.reference} is of {reference.about['model']}: pass the reference of this very model")
+    device = pick_device(args.device)
+    dtype = pick_dtype(reference.about["dtype"], device)
     plain = str(args.method_file) == FLOAT
-    model, about = (folded if plain else quantized)(args, fold, reference)
+    if plain:
+        model = folded_float_model(args.model_dir, fold, dtype, device)
+        about: dict[str, Any] = {"bits": 16, "group_size": 0, "bytes_linear": None, "bpw_linear": None}
+    else:
+        model, about = quantized(args, dtype, device)
     return {
         "model": args.model_dir.name,
         "method": args.method_name or (FLOAT if plain else Path(args.method_file).stem),
@@ -162,14 +131,12 @@ def run(args: Any) -> dict[str, Any]:
         "wall_s": round(time.monotonic() - began, 3),
         "commit": commit(),
         "versions": versions(),
-        "hardware": hardware(str(pick_device(args.device))),
+        "hardware": hardware(str(device)),
     }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    from ramp.calibration.windows import add_text_arguments
-
     parser = cli.parser("One uniform row on one fold, scored on held-out text: the ablation of Scale Folding.")
     add_text_arguments(parser)
     parser.add_argument("--fold", type=Path, required=True, help="fold file of ramp.calibration.folding")
@@ -180,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--params", default="{}", help="JSON object: parameters of the method")
     parser.add_argument("--bits", type=int, default=16, help="width of every linear; not read for float")
     parser.add_argument("--group-size", type=int, default=128, help="weights that share one scale")
-    parser.add_argument("--track", choices=("q8_0", "fp16"), default="q8_0", help="how embedding and head are stored")
+    parser.add_argument("--track", choices=TRACKS, default="q8_0", help="how embedding and head are stored")
     parser.add_argument("--reference", type=Path, required=True, help="float reference of ramp.evaluation.evaluate")
     parser.add_argument("--out", required=True, help="JSON file to write")
     args = parser.parse_args(argv)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ramp.core.errors import RampError
 from ramp.problem.problem import Allocation, Problem, Run
+from ramp.sensitivity.kinds import SENSITIVITIES
 
 if TYPE_CHECKING:
     from ramp.methods.package_job import PackageJob
@@ -71,9 +72,8 @@ def never_skip() -> str | None:
     return None
 
 
-PROXIES = ("fisher", "error", "error_plain", "kl", "kl_cheapest")
-"""Additive sensitivities that an allocator may ask for: the first by ``ramp.sensitivity.fisher``, those called error by
-``ramp.sensitivity.weight_error``, those called kl by ``ramp.sensitivity.measured_kl``."""
+PROXIES = tuple(SENSITIVITIES)
+"""Additive sensitivities that an allocator may ask for."""
 
 
 CustomQuantizer = Callable[..., "QuantizedLinear"]
@@ -117,8 +117,8 @@ class Allocator:
     proxy: str = "fisher"  # what problem.use_proxy() gives: one of PROXIES
 
     def sensitivities(self, bank: str) -> str:
-        """Name of its sensitivities on the bank ``{fold}-{quantizer}``, in R/sensitivity/{model}; Fisher's is bare."""
-        return f"{bank}.json" if self.proxy == "fisher" else f"{bank}-{self.proxy}.json"
+        """Return the name of its sensitivities' file on the bank ``{fold}-{quantizer}``, in R/sensitivity/{model}."""
+        return SENSITIVITIES[self.proxy].file(bank)
 
 
 @dataclass(frozen=True)

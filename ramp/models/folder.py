@@ -1,32 +1,96 @@
-"""A Hugging Face checkpoint folder, read: configuration, tensors, tokenizer, float model."""
+"""A Hugging Face checkpoint folder, read: configuration, linears, tensors, tokenizer, float model."""
 
 from __future__ import annotations
 
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel
-from ramp.models.architecture import LinearSpec, ModelError, list_linears
+from ramp.models.architecture import Architecture, LinearSpec, ModelError, architecture, list_linears
 
 
-def read_config(model_dir: str | Path) -> PretrainedConfig:
-    """The model's configuration, read from ``config.json`` without touching a network."""
-    from transformers import AutoConfig
+class ModelFolder:
+    """A checkpoint folder whose parts are read when they are first used, and once. It never uses a network."""
 
-    path = Path(model_dir) / "config.json"
-    if not path.is_file():
-        raise ModelError(f"no config.json in {model_dir}: give a Hugging Face checkpoint folder")
-    try:
-        return AutoConfig.from_pretrained(model_dir, local_files_only=True)
-    except (ValueError, KeyError, json.JSONDecodeError) as error:
-        raise ModelError(f"cannot read {path}: {error}") from None
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.name = self.path.name
+
+    @cached_property
+    def config(self) -> PretrainedConfig:
+        """The configuration in ``config.json``; raises ``ModelError`` where it is missing or unreadable."""
+        from transformers import AutoConfig
+
+        file = self.path / "config.json"
+        if not file.is_file():
+            raise ModelError(f"no config.json in {self.path}: give a Hugging Face checkpoint folder")
+        try:
+            return AutoConfig.from_pretrained(self.path, local_files_only=True)
+        except (ValueError, KeyError, json.JSONDecodeError) as error:
+            raise ModelError(f"cannot read {file}: {error}") from None
+
+    @cached_property
+    def architecture(self) -> Architecture:
+        """The row of the family's table; raises ``ModelError`` for an unknown family."""
+        return architecture(self.config)
+
+    @cached_property
+    def linears(self) -> list[LinearSpec]:
+        """Every quantizable linear in forward order, with shapes from the configuration."""
+        return list_linears(self.config)
+
+    @cached_property
+    def reader(self) -> CheckpointReader:
+        """The checkpoint's tensors by name, memory-mapped."""
+        return CheckpointReader(self.path)
+
+    @property
+    def tied(self) -> bool:
+        """Whether the head is the embedding."""
+        return bool(self.config.tie_word_embeddings)
+
+    @property
+    def outer(self) -> list[str]:
+        """Names of the weights outside the blocks: embedding, final norm and, unless it is tied, head."""
+        arch = self.architecture
+        paths = (arch.embed, arch.final_norm) if self.tied else (arch.embed, arch.final_norm, arch.head)
+        return [f"{path}.weight" for path in paths]
+
+    def check_linears(self) -> None:
+        """Raise ``ModelError`` unless every linear is in the checkpoint with the expected shape."""
+        for linear in self.linears:
+            shape = self.reader.shape(f"{linear.name}.weight")
+            if shape != (linear.d_out, linear.d_in):
+                raise ModelError(
+                    f"{self.path}: {linear.name} is {list(shape)}, its configuration says "
+                    f"[{linear.d_out}, {linear.d_in}]"
+                )
+
+    def load_float(self, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> PreTrainedModel:
+        """Return the float model as ``dtype`` (None: float32): evaluation mode, no gradients, attention by SDPA."""
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        self.check_linears()
+        model = AutoModelForCausalLM.from_pretrained(
+            self.path, dtype=dtype or torch.float32, attn_implementation="sdpa", local_files_only=True
+        )
+        model.to(torch.device(device))  # type: ignore[arg-type]  # transformers wraps `to` without its types
+        return model.eval().requires_grad_(False)
+
+    def tokenizer(self) -> Any:
+        """Return the model's tokenizer."""
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self.path, local_files_only=True)
 
 
 class CheckpointReader:
-    """Tensors of a Hugging Face checkpoint by name, memory-mapped, from one file or many shards."""
+    """Tensors of a checkpoint by name, memory-mapped, from one file or many shards."""
 
     def __init__(self, model_dir: str | Path) -> None:
         from safetensors import safe_open
@@ -52,7 +116,7 @@ class CheckpointReader:
                 self._where[name] = handle
 
     def names(self) -> list[str]:
-        """Names of all tensors, sorted."""
+        """Return the names of all tensors, sorted."""
         return sorted(self._where)
 
     def __contains__(self, name: str) -> bool:
@@ -63,46 +127,30 @@ class CheckpointReader:
             return self._where[name]
         except KeyError:
             raise ModelError(
-                f"{self.model_dir} has no tensor '{name}': the checkpoint lacks a linear that its family should have"
+                f"{self.model_dir} has no tensor '{name}': the checkpoint lacks a tensor that its family should have"
             ) from None
 
     def get(self, name: str) -> torch.Tensor:
-        """The tensor, as stored."""
+        """Return the tensor, as stored."""
         return self._handle(name).get_tensor(name)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The tensor's shape, without reading it."""
+        """Return the tensor's shape without reading it."""
         return tuple(self._handle(name).get_slice(name).get_shape())
 
 
-def check_linears(reader: CheckpointReader, linears: list[LinearSpec]) -> None:
-    """Raise ``ModelError`` unless every linear is in the checkpoint with the expected shape."""
-    for linear in linears:
-        shape = reader.shape(f"{linear.name}.weight")
-        if shape != (linear.d_out, linear.d_in):
-            raise ModelError(
-                f"{reader.model_dir}: {linear.name} is {list(shape)}, its configuration says [{linear.d_out}, {linear.d_in}]"
-            )
+def read_config(model_dir: str | Path) -> PretrainedConfig:
+    """Return ``ModelFolder(model_dir).config``."""
+    return ModelFolder(model_dir).config
 
 
 def load_float(
     model_dir: str | Path, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
 ) -> PreTrainedModel:
-    """The float model, in evaluation mode, without gradients, attention by SDPA. ``dtype`` None keeps float32."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    config = read_config(model_dir)
-    check_linears(CheckpointReader(model_dir), list_linears(config))
-    model = AutoModelForCausalLM.from_pretrained(
-        model_dir, dtype=dtype or torch.float32, attn_implementation="sdpa", local_files_only=True
-    )
-    model.to(torch.device(device))  # type: ignore[arg-type]  # transformers wraps `to` without its types
-    return model.eval().requires_grad_(False)
+    """Return ``ModelFolder(model_dir).load_float(dtype, device)``."""
+    return ModelFolder(model_dir).load_float(dtype, device)
 
 
 def load_tokenizer(model_dir: str | Path) -> Any:
-    """The model's tokenizer, from its folder alone."""
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(model_dir, local_files_only=True)
+    """Return ``ModelFolder(model_dir).tokenizer()``."""
+    return ModelFolder(model_dir).tokenizer()

@@ -28,9 +28,8 @@ from ramp.core.files import read_json, write_json
 from ramp.methods.kinds import Package
 from ramp.methods.loader import load_method, parse_params
 from ramp.methods.package_job import JOB, OUTCOME, TOKENS, PackageError
-from ramp.models.architecture import list_linears
 from ramp.models.device import pick_device
-from ramp.models.folder import read_config
+from ramp.models.folder import ModelFolder
 from ramp.quantizers.sizes import group_size_for
 
 log = logging.getLogger("ramp.packages.prepare_job")
@@ -42,7 +41,7 @@ def write_job(out: Path, model_dir: Path, tokens: Any, **asked: Any) -> None:
     """``job.json`` and ``tokens.safetensors``; ``asked``: bits, group_size, seed, threads, device, params."""
     from safetensors.numpy import save_file
 
-    linears = list_linears(read_config(model_dir))
+    linears = ModelFolder(model_dir).linears
     out.mkdir(parents=True, exist_ok=True)
     save_file({"tokens": tokens.numpy()}, str(out / TOKENS))
     job = {

@@ -20,10 +20,11 @@ from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.files import read_json, remove, write_json
 from ramp.methods.package_job import AFFINE, DENSE, NATIVE, OTHERS, OUTCOME, PackageError, read_linear
-from ramp.models.architecture import LinearSpec, architecture, list_linears
-from ramp.models.folder import CheckpointReader, read_config
+from ramp.models.architecture import LinearSpec
+from ramp.models.empty_model import empty_model
+from ramp.models.folder import ModelFolder
 from ramp.quantizers.sizes import group_size_for
-from ramp.rows.checkpoint import CheckpointError, empty_model, save_packed
+from ramp.rows.checkpoint import CheckpointError, save_packed
 from ramp.rows.ledger import DenseLinear, counted_bytes
 
 if TYPE_CHECKING:
@@ -88,14 +89,14 @@ def other_tensors(model_dir: Path, folder: Path, linears: Sequence[LinearSpec]) 
     import torch
     from safetensors.torch import load_file
 
-    config, reader = read_config(model_dir), CheckpointReader(model_dir)
+    model = ModelFolder(model_dir)
     weights = {f"{linear.name}.weight" for linear in linears}
-    names = [name for name, _ in empty_model(config, torch.float32).named_parameters() if name not in weights]
+    names = [name for name, _ in empty_model(model.config, torch.float32).named_parameters() if name not in weights]
     changed = load_file(folder / OTHERS) if (folder / OTHERS).is_file() else {}
-    head = f"{architecture(config).head}.weight"
+    head = f"{model.architecture.head}.weight"
     if unknown := sorted(set(changed) - set(names) - {head}):
         raise PackageError(f"the package changed {unknown[0]}, which is no parameter of the model")
-    return {name: changed[name] if name in changed else reader.get(name) for name in {*names, *changed}}
+    return {name: changed[name] if name in changed else model.reader.get(name) for name in {*names, *changed}}
 
 
 def native_bytes(folder: Path, files: Sequence[str]) -> int | None:
@@ -122,7 +123,7 @@ def package_row(model_dir: Path, job: Path, out: Path, *, track: str, study: str
     }  # fmt: skip
     if not outcome["ok"]:
         return _failed(out, meta, outcome["reason"], track)
-    linears = list_linears(read_config(model_dir))
+    linears = ModelFolder(model_dir).linears
     try:
         kept = KeptLinears(job, linears)
         others = other_tensors(model_dir, job, linears)

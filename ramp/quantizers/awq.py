@@ -5,7 +5,7 @@ rounding error of salient columns shrinks by s_j. AWQ takes s = mean|X|^r and se
 the least output error at the widths in question. The scales are folded into the preceding operation by
 ``ramp.calibration.folding``; here are pure functions of weights and statistics. The error is exact over the
 calibration tokens, tr(dW H dW^T) with H = X^T X / n, where the original runs a sample of tokens through the layer
-(``ramp.quantizers.reference.search_scale_reference`` does). The second half of AWQ, its clip search, is
+(``tests.reference_quantizers.search_scale_reference`` does). The second half of AWQ, its clip search, is
 ``ramp.quantizers.clip``.
 """
 

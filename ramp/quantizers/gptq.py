@@ -1,14 +1,14 @@
-"""GPTQ (Frantar et al., ICLR 2023, arXiv:2210.17323): quantize a column, let the next ones make up for its error.
+"""GPTQ (Frantar et al. 2022, arXiv:2210.17323): quantize a column, then correct the next ones for its error.
 
 The layer's output error over the calibration inputs X is tr(dW H dW^T) with H = X^T X / n. Quantizing column j and
 moving the columns that are still free by the optimal-brain step
 
     err_j = (w_j - quant(w_j)) / [H_F^-1]_jj,    W_F <- W_F - err_j [H_F^-1]_j,F        (eq. 2 and 3 of the paper)
 
-keeps that error small; F are the columns from j on. ``ramp.quantizers.reference.quantize_gptq_reference`` is that, one
-column at a time in float64: it is the specification, and what stands here gives the same codes.
+keeps that error small; F are the columns from j on. ``tests.reference_quantizers.quantize_gptq_reference`` is that, one
+column at a time in float64: it is the specification, and this file gives the same codes.
 
-Here no inverse is ever formed. With H = R R^T, R upper triangular (one Cholesky factorization), and e_i = w_i -
+This form never inverts H. With H = R R^T, R upper triangular (one Cholesky factorization), and e_i = w_i -
 quant(w_i) counted from the *original* weights, the error is ||e R||^2, and column k is free to cancel what the ones
 before it left in component k: it rounds
 
@@ -38,7 +38,7 @@ from torch import Tensor
 
 from ramp.quantizers.affine import QuantizedLinear, QuantizeError, as_float, check_weight, group_grid, label
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 DAMPING = 0.01
 """Share of the mean diagonal added to the diagonal: the paper's 1 % (section 3.3, step 3)."""
@@ -52,7 +52,7 @@ SWEEP_BYTES = 1 << 29
 
 @dataclass(frozen=True)
 class Prepared:
-    """What GPTQ needs of one Hessian; shared by every linear that reads the same input, and by every width."""
+    """One factored Hessian, shared by every linear that reads the same input and by every width."""
 
     feedback: Tensor  # float [d_in, d_in]: A of equation (*), strictly upper triangular part; order of ``order``
     order: Tensor  # int64 [d_in]: order[i] is the column quantized i-th
@@ -62,12 +62,12 @@ class Prepared:
 
 
 def output_error(difference: Tensor, hessian: Tensor) -> float:
-    """tr(D H D^T): squared output error per token of a weight difference D [d_out, d_in], H [d_in, d_in]."""
+    """Return tr(D H D^T), the squared output error per token of a weight difference D [d_out, d_in], H [d_in, d_in]."""
     return float(torch.einsum("ij,ij->", difference @ hessian.to(difference.dtype), difference))
 
 
 def check_hessian(hessian: Tensor, name: str = "") -> Tensor:
-    """The diagonal of a Hessian [d_in, d_in]; ``QuantizeError`` unless it is square, finite and not zero."""
+    """Return a Hessian's diagonal [d_in]; raise ``QuantizeError`` unless it is square, finite and not zero."""
     if hessian.dim() != 2 or hessian.shape[0] != hessian.shape[1]:
         raise QuantizeError(f"{label(name)}: a Hessian is square, this one is {list(hessian.shape)}")
     if not bool(torch.isfinite(hessian).all()):
@@ -78,7 +78,7 @@ def check_hessian(hessian: Tensor, name: str = "") -> Tensor:
 
 
 def damped_diagonal(hessian: Tensor, damping: float, name: str = "") -> tuple[Tensor, Tensor, float]:
-    """(damped diagonal of H [d_in], which channels are dead, what the damping added).
+    """Return (damped diagonal of H [d_in], dead channels [d_in], the value that damping added).
 
     A dead channel (zero diagonal) cannot matter to the calibration data: like the reference implementation
     (IST-DASLab/gptq, ``fasterquant``) its diagonal is made positive and its weights are set to zero by the caller.
@@ -91,21 +91,21 @@ def damped_diagonal(hessian: Tensor, damping: float, name: str = "") -> tuple[Te
     count = int(dead.sum())
     mean = diagonal[~dead].mean()
     if count:
-        logger.warning("%s: %d of %d input channels are dead, their weights become 0", label(name), count, len(dead))
+        log.debug("%s: %d of %d input channels are dead, their weights become 0", label(name), count, len(dead))
         diagonal[dead] = mean
     added = damping * float(mean)
     return diagonal + added, dead, added
 
 
 def column_order(diagonal: Tensor, act_order: bool) -> Tensor:
-    """The order of quantization: by falling diagonal (stable, so ties keep their order) or as it stands."""
+    """Return the order of quantization: by falling diagonal (stable: ties keep their order) or as the columns are."""
     if act_order:
         return torch.argsort(diagonal, descending=True, stable=True)
     return torch.arange(diagonal.shape[0], device=diagonal.device)
 
 
 def upper_factor(backwards: Tensor) -> Tensor | None:
-    """R upper triangular with H = R R^T, or None where H is not positive definite in its precision.
+    """Return R upper triangular with H = R R^T, or None where H is not positive definite in its precision.
 
     ``backwards`` is H with rows and columns in reverse order, J H J: with J H J = L L^T, R = J L J.
     """
@@ -119,8 +119,8 @@ def prepare(hessian: Tensor, *, act_order: bool = True, damping: float = DAMPING
     """Order the columns and factor the damped ``hessian`` [d_in, d_in], float32 or float64.
 
     Factored in the Hessian's precision, then in float64 if that fails. Raises ``QuantizeError`` naming ``name``
-    for a Hessian with NaN entries, of zeros, or not positive definite even so. The log tells where only the damping
-    keeps channels apart that the calibration tokens do not distinguish.
+    for a Hessian with NaN entries, of zeros, or not positive definite even so. The debug log names channels that the
+    calibration tokens hardly distinguish from others.
     """
     diagonal, dead, added = damped_diagonal(as_float(hessian), damping, name)
     order = column_order(diagonal, act_order)
@@ -129,7 +129,7 @@ def prepare(hessian: Tensor, *, act_order: bool = True, damping: float = DAMPING
     backwards.diagonal().copy_(diagonal[reverse])
     factor = upper_factor(backwards)
     if factor is None:
-        logger.info("%s: Hessian not positive definite in %s, factored in float64", label(name), backwards.dtype)
+        log.debug("%s: Hessian not positive definite in %s, factored in float64", label(name), backwards.dtype)
         factor = upper_factor(backwards.to(torch.float64))
         if factor is None:
             raise QuantizeError(
@@ -137,11 +137,11 @@ def prepare(hessian: Tensor, *, act_order: bool = True, damping: float = DAMPING
                 "raise the damping or calibrate on more text"
             )
     pivots = factor.diagonal().clone()
-    # pivot^2 is what is left of a channel, given all that come after it
+    # pivot^2 is the variance that is left of a channel, given all that come after it
     close = int((pivots.square() < 10 * added).sum())
     if close:
-        logger.info(
-            "%s: damping %g (%.3g) is a tenth or more of what tells %d of %d input channels from the others",
+        log.debug(
+            "%s: damping %g adds %.3g, a tenth or more of the conditional variance of %d of %d input channels",
             label(name), damping, added, close, len(pivots),
         )  # fmt: skip
     feedback = factor.div_(pivots).to(backwards.dtype)
@@ -275,7 +275,7 @@ class Sweep:
             self.set_grids(weights, slice(None), prepared.diagonal)
 
     def set_grids(self, parts: Sequence[Tensor], groups: slice, importance: Tensor) -> None:
-        """Grids of some groups from weights [d_out_i, columns of these groups]; importance [columns]."""
+        """Set the grids of some groups from weights [d_out_i, columns of these groups]; importance [columns]."""
         pairs = [
             group_grid(part, bits, self.group_size, clip=self.clip, importance=importance, name=name, sym=self.sym)
             for part, bits, name in zip(parts, self.bits, self.names, strict=True)
@@ -301,7 +301,7 @@ class Sweep:
         self.descend(middle, stop, block_size)
 
     def grid_from_updated(self, start: int, stop: int) -> None:
-        """The grid of one group from its columns as the optimal-brain steps of all columns before it have moved them.
+        """Set the grid of one group from its columns as the optimal-brain steps of all columns before have moved them.
 
         Such a step leaves the free part e_F of the error where (e R)_F = 0. With c the sums' part of (*), that is
         e_F = -c (I + A_FF)^-1, whose first columns need A's triangle over the group alone.
@@ -325,7 +325,7 @@ class Sweep:
             error.addcmul_(code, scale, value=-1)
 
     def results(self) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """(codes uint8 [d_out_i, d_in], scales float16, zeros uint8 [d_out_i, n_groups]) of each part."""
+        """Return (codes uint8 [d_out_i, d_in], scales float16, zeros uint8 [d_out_i, n_groups]) of each part."""
         d_in, total = self.sums.shape
         codes = torch.empty(total, d_in, dtype=torch.uint8, device=self.sums.device)
         position = torch.argsort(self.prepared.order)

@@ -1,12 +1,26 @@
-"""Quantized linears between being made and being packed into a checkpoint: on disk, not in memory."""
+"""Packed linears in a safetensors file: the layout, the writer, and the memory-mapped reader of banks and rows.
+
+Each linear at each width is three tensors, packed as in ``ramp.quantizers.packing``:
+
+| tensor | type | shape |
+| --- | --- | --- |
+| ``{prefix}codes`` | uint8 | [d_out, packed_length(d_in, bits)] |
+| ``{prefix}scales`` | float16 | [d_out, n_groups] |
+| ``{prefix}zeros`` | uint8 | [packed_length(d_out * n_groups, bits)] |
+
+``prefix`` is ``{linear}/{width}/`` in a bank and ``{linear}.`` in the packed checkpoint of a row.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+import torch
 from safetensors import safe_open
+from torch import Tensor
 
 from ramp.core.tensor_file import TensorFile
 from ramp.models.architecture import LinearSpec
@@ -15,51 +29,93 @@ from ramp.quantizers.packing import from_tensors, packed_length, to_tensors
 from ramp.quantizers.sizes import own_group
 from ramp.quantizers.widths import Width, bits_of
 
+PARTS = ("codes", "scales", "zeros")
 
-class SpilledLinears(Mapping[str, QuantizedLinear]):
-    """Quantized linears, packed in a temporary file: a 7B's codes would take 6.6 GB of memory unpacked."""
+Key = TypeVar("Key")
 
-    def __init__(self, path: Path, linears: Sequence[LinearSpec], widths: Mapping[str, Width], group_size: int) -> None:
-        self._path, self._widths = path, widths
-        self._groups = {x.name: own_group(x.d_in, widths[x.name], group_size, x.name) for x in linears}
-        self._file = TensorFile(path, bank_layout(linears, {n: [w] for n, w in widths.items()}, group_size), {})
-        self._reader: Any = None
 
-    def put(self, name: str, q: QuantizedLinear) -> None:
-        """Pack one linear; its width and groups are those that the file was laid out for."""
-        for part, tensor in to_tensors(q).items():
-            self._file.write(f"{name}/{self._widths[name]}/{part}", tensor)
+@dataclass(frozen=True)
+class Packed:
+    """Where a linear's three tensors are, and what is needed to unpack them."""
 
-    def finish(self) -> None:
-        """No more linears; an error if one is missing. From here on the mapping can be read."""
-        self._file.close(complete=True)
-        self._reader = safe_open(str(self._path), framework="pt")
+    prefix: str
+    bits: int
+    group_size: int
+    d_in: int
 
-    def __getitem__(self, name: str) -> QuantizedLinear:
-        width, group_size = self._widths[name], self._groups[name]
-        codes, scales, zeros = (self._reader.get_tensor(f"{name}/{width}/{p}") for p in ("codes", "scales", "zeros"))
-        d_in = scales.shape[1] * group_size
-        return from_tensors(codes, scales, zeros, bits=bits_of(width), group_size=group_size, d_in=d_in)
+    @staticmethod
+    def of(linear: LinearSpec, width: Width, group_size: int) -> Packed:
+        """Return a linear at one width; ``group_size`` holds for a width that names none."""
+        groups = own_group(linear.d_in, width, group_size, linear.name)
+        return Packed(f"{linear.name}/{width}/", bits_of(width), groups, linear.d_in)
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._groups)
+
+class PackedLinears(Mapping[Key, QuantizedLinear], Generic[Key]):
+    """Linears of an open safetensors file, memory-mapped and unpacked one at a time."""
+
+    def __init__(self, handle: Any, linears: Mapping[Key, Packed]) -> None:
+        self._handle, self._linears = handle, linears
+
+    def parts(self, key: Key, device: torch.device | str = "cpu") -> list[Tensor]:
+        """Return the packed codes, scales and zeros of one linear on ``device``."""
+        prefix = self._linears[key].prefix
+        return [self._handle.get_tensor(f"{prefix}{part}").to(device) for part in PARTS]
+
+    def unpack(self, key: Key, parts: Sequence[Tensor]) -> QuantizedLinear:
+        """Return one linear from its packed parts, on their device."""
+        at = self._linears[key]
+        return from_tensors(*parts, bits=at.bits, group_size=at.group_size, d_in=at.d_in)
+
+    def __getitem__(self, key: Key) -> QuantizedLinear:
+        return self.unpack(key, self.parts(key))
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._linears  # without unpacking it
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._linears)
 
     def __len__(self) -> int:
-        return len(self._groups)
+        return len(self._linears)
 
 
-# --- writing ---------------------------------------------------------------------------------------------------------
+class PackedWriter:
+    """A file of packed linears, written one linear at a time: a 7B's unpacked codes would take 6.6 GB of memory."""
 
+    def __init__(
+        self,
+        path: Path,
+        linears: Sequence[LinearSpec],
+        widths: Mapping[str, Sequence[Width]],
+        group_size: int,
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
+        """widths: linear -> its widths; about: the file's metadata."""
+        self._path = path
+        self._entries = {(x.name, w): Packed.of(x, w, group_size) for x in linears for w in widths[x.name]}
+        layout: dict[str, tuple[str, tuple[int, ...]]] = {}
+        for x in linears:
+            for width in widths[x.name]:
+                at = self._entries[x.name, width]
+                groups = x.d_in // at.group_size
+                layout[f"{at.prefix}codes"] = ("U8", (x.d_out, packed_length(x.d_in, at.bits)))
+                layout[f"{at.prefix}scales"] = ("F16", (x.d_out, groups))
+                layout[f"{at.prefix}zeros"] = ("U8", (packed_length(x.d_out * groups, at.bits),))
+        self._file = TensorFile(path, layout, about or {})
 
-def bank_layout(
-    linears: Sequence[LinearSpec], widths: Mapping[str, Sequence[Width]], group_size: int
-) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Type and shape of every packed tensor, known before anything is quantized; widths: linear -> its menu."""
-    layout: dict[str, tuple[str, tuple[int, ...]]] = {}
-    for x in linears:
-        for width in widths[x.name]:
-            bits, groups = bits_of(width), x.d_in // own_group(x.d_in, width, group_size, x.name)
-            layout[f"{x.name}/{width}/codes"] = ("U8", (x.d_out, packed_length(x.d_in, bits)))
-            layout[f"{x.name}/{width}/scales"] = ("F16", (x.d_out, groups))
-            layout[f"{x.name}/{width}/zeros"] = ("U8", (packed_length(x.d_out * groups, bits),))
-    return layout
+    def put(self, name: str, width: Width, q: QuantizedLinear) -> None:
+        """Write one linear; raises ``TensorFileError`` where its shapes are not those of the layout."""
+        for part, tensor in to_tensors(q).items():
+            self._file.write(f"{name}/{width}/{part}", tensor)
+
+    def __enter__(self) -> PackedWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Close the file; raise ``TensorFileError`` where a linear was never written."""
+        self._file.close(complete=kind is None)
+
+    def read(self) -> PackedLinears[str]:
+        """Return the closed file's linears by name, for a file of one width per linear."""
+        handle = safe_open(str(self._path), framework="pt")
+        return PackedLinears(handle, {name: at for (name, _), at in self._entries.items()})

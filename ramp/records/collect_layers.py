@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ramp.core.files import require_file
-from ramp.models.architecture import LinearSpec, list_linears
-from ramp.models.folder import read_config
+from ramp.models.architecture import LinearSpec
+from ramp.models.folder import ModelFolder
 from ramp.problem.allocation import AllocationRecord
 from ramp.quantizers.sizes import linear_bytes
 from ramp.quantizers.widths import Width, bits_of, split
@@ -25,7 +25,7 @@ QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
 
 def linears_by_model(models: Sequence[Path]) -> dict[str, list[LinearSpec]]:
     """Every linear of the models at the given folders, by the folder's name."""
-    return {path.name: list_linears(read_config(path)) for path in models}
+    return {path.name: ModelFolder(path).linears for path in models}
 
 
 def linears_of(model: str, linears: Mapping[str, list[LinearSpec]], where: str | Path) -> list[LinearSpec]:

@@ -1,8 +1,8 @@
-"""The packed checkpoint of a quantized row: one safetensors file, its size ledger to the byte, and the way back.
+"""The packed checkpoint of a quantized row: one safetensors file, written and read, with its sizes to the byte.
 
 ``model.safetensors`` holds (``docs/architecture.md``, section 5)
 
-| tensor | type | what |
+| tensor | type | content |
 | --- | --- | --- |
 | ``{linear}.codes``, ``.scales``, ``.zeros`` | uint8, float16, uint8 | packed as in ``ramp.quantizers.packing`` |
 | ``{linear}.weight`` | float16, float32 | instead, where a package's grid is not ours (``ramp.rows.ledger``) |
@@ -13,7 +13,7 @@
 
 and, as safetensors metadata ``ramp``, JSON with the format version, the model's configuration, the row key, and bits,
 group size and shape of every linear: it loads without any other file. A tied head is not stored: it is the embedding.
-``meta.json`` beside it holds the row key, the ledger and what the caller measured.
+``meta.json`` beside it holds the row key, the sizes and the caller's measurements.
 
 Rows of other kinds have a ``meta.json`` only: ``stage`` ``float`` or ``released`` (the float model itself), ``grid``
 ``ggml`` with ``gguf`` = path of the GGUF file relative to the row's folder, and those of a package that did not run,
@@ -29,18 +29,18 @@ from typing import TYPE_CHECKING, Any
 
 from ramp.core.errors import RampError
 from ramp.core.files import atomic_path, read_json, require_file, sha256_file, write_json
-from ramp.models.architecture import Architecture, architecture, list_linears
-from ramp.models.folder import load_float, read_config
+from ramp.models.architecture import Architecture
+from ramp.models.empty_model import empty_model, set_parameter
+from ramp.models.folder import ModelFolder
 from ramp.quantizers.sizes import q8_0_row_bytes
-from ramp.rows.ledger import LEDGER, ledger, linear_header, linear_tensors
+from ramp.quantizers.store import Packed, PackedLinears
+from ramp.rows.ledger import ledger, linear_header, linear_tensors
 
 if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel
 
     from ramp.rows.ledger import Stored
-
-__all__ = ["KEY", "LEDGER", "TRACKS", "CheckpointError", "load_dequantized", "read_meta", "save_packed"]
 
 FORMAT_VERSION = 1
 WEIGHTS, META = "model.safetensors", "meta.json"
@@ -78,10 +78,9 @@ def save_packed(
         raise CheckpointError(f"the row's meta lacks {', '.join(missing)}: give all of {', '.join(KEY)}")
     if track not in TRACKS:
         raise CheckpointError(f"unknown track '{track}' (known: {', '.join(TRACKS)})")
-    config = read_config(model_dir)
-    arch, linears = architecture(config), list_linears(config)
-    tied = bool(config.tie_word_embeddings)
-    rest = _check_parts(config, quantized, others)
+    model = ModelFolder(model_dir)
+    arch, linears = model.architecture, model.linears
+    rest = _check_parts(model, quantized, others)
     tensors: dict[str, torch.Tensor] = {}
     headers: dict[str, dict[str, Any]] = {}
     for spec in linears:
@@ -105,9 +104,9 @@ def save_packed(
             "format_version": FORMAT_VERSION,
             "track": track,
             "note": "; ".join(filter(None, [meta.get("note", ""), _table_note(tensors, arch, track)])),
-            "tied_embeddings": tied,
+            "tied_embeddings": model.tied,
             "embedding_type": _stored_type(tensors, arch.embed),
-            "head_type": "tied" if tied else _stored_type(tensors, arch.head),
+            "head_type": "tied" if model.tied else _stored_type(tensors, arch.head),
             "sha256": sha256_file(path),
             **ledger(tensors, path.stat().st_size, linears, headers, arch, rest),
         }
@@ -120,21 +119,21 @@ def _stored_type(tensors: Mapping[str, torch.Tensor], module: str) -> str:
 
 
 def _table_note(tensors: Mapping[str, torch.Tensor], arch: Architecture, track: str) -> str:
-    """What a reader must know where a table is not stored as the track says."""
+    """Return a note for readers where embedding or head is not stored as the track says, else an empty string."""
     kept = [name for name in (arch.embed, arch.head) if f"{name}.weight" in tensors] if track == "q8_0" else []
     return f"{' and '.join(kept)} stored in fp16: rows are not whole Q8_0 blocks of 32" if kept else ""
 
 
 def _check_parts(
-    config: PretrainedConfig, quantized: Mapping[str, Stored], others: Mapping[str, torch.Tensor]
+    model: ModelFolder, quantized: Mapping[str, Stored], others: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    """Hold the given tensors against the model's parameters; return the others to store (no tied head)."""
+    """Compare the given tensors with the model's parameters; return the others to store (no tied head)."""
     import torch
 
-    wanted = {name: tuple(p.shape) for name, p in empty_model(config, torch.float32).named_parameters()}
+    wanted = {name: tuple(p.shape) for name, p in empty_model(model.config, torch.float32).named_parameters()}
     rest = dict(others)
-    arch = architecture(config)
-    head = rest.pop(f"{arch.head}.weight", None) if config.tie_word_embeddings else None
+    arch = model.architecture
+    head = rest.pop(f"{arch.head}.weight", None) if model.tied else None
     if head is not None and not torch.equal(head, rest.get(f"{arch.embed}.weight", head.new_empty(0))):
         raise CheckpointError(
             f"{arch.head}.weight differs from {arch.embed}.weight in a model whose configuration ties them: "
@@ -145,13 +144,13 @@ def _check_parts(
         if name not in given:
             raise CheckpointError(f"no tensor for {name}: a row must hold every parameter of its model")
         if name not in wanted:
-            raise CheckpointError(f"{name} is no parameter of this {config.model_type} model")
+            raise CheckpointError(f"{name} is no parameter of this {model.config.model_type} model")
         if given[name] != wanted[name]:
             raise CheckpointError(f"{name} is {list(given[name])}, the model's configuration says {list(wanted[name])}")
-    names = {x.name for x in list_linears(config)}
+    names = {x.name for x in model.linears}
     if names != quantized.keys():
-        odd = sorted(names ^ quantized.keys())[0]
-        raise CheckpointError(f"{odd}: exactly the {len(names)} linears of the blocks are quantized, the rest is not")
+        unknown = sorted(names ^ quantized.keys())[0]
+        raise CheckpointError(f"{unknown}: exactly the {len(names)} linears of the blocks are quantized")
     return rest
 
 
@@ -175,7 +174,7 @@ def _other_tensors(rest: Mapping[str, torch.Tensor], arch: Architecture, track: 
 
 
 def read_meta(row_dir: str | Path) -> dict[str, Any]:
-    """A row's ``meta.json``; ``CheckpointError`` where there is none or it does not hold the record key."""
+    """Return a row's ``meta.json``; raise ``CheckpointError`` where it is missing or lacks a field of the key."""
     path = require_file(Path(row_dir) / META, "row's meta.json")
     meta = read_json(path)
     missing = [key for key in KEY if key not in meta] if isinstance(meta, dict) else list(KEY)
@@ -184,24 +183,13 @@ def read_meta(row_dir: str | Path) -> dict[str, Any]:
     return meta
 
 
-def empty_model(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
-    """The model of a configuration with parameters that have shapes and no memory; its buffers are real."""
-    from accelerate import init_empty_weights
-    from transformers import AutoModelForCausalLM
-
-    with init_empty_weights(include_buffers=False):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
-    model.tie_weights()  # replacing parameters by empty ones untied them
-    return model
-
-
 def load_dequantized(
     row_dir: str | Path,
     model_dir: str | Path,
     dtype: torch.dtype | None = None,
     device: str | torch.device = "cpu",
 ) -> PreTrainedModel:
-    """The model that a row stands for, weights de-quantized to ``dtype`` (None: float32), without gradients.
+    """Load the model of a row, weights de-quantized to ``dtype`` (None: float32), without gradients.
 
     Each linear is unpacked and de-quantized on ``device`` by itself, so the peak is the model in ``dtype`` and one
     linear. ``model_dir`` is read for float, released and ggml rows only: a packed file carries its configuration.
@@ -213,7 +201,7 @@ def load_dequantized(
     if meta.get("failed"):
         raise CheckpointError(f"{row_dir} holds no model: {meta['method']} did not run ({meta['failed']})")
     if meta["stage"] in ("float", "released"):
-        return load_float(model_dir, dtype, device)
+        return ModelFolder(model_dir).load_float(dtype, device)
     if meta["grid"] == "ggml":
         from ramp.gguf.reader import load_gguf_float
 
@@ -221,24 +209,21 @@ def load_dequantized(
             raise CheckpointError(f"{row_dir / META} names no GGUF file: export the row again")
         path = require_file(row_dir / meta["gguf"], "GGUF file of the row")
         return load_gguf_float(model_dir, path, dtype, device)
-    return _load_packed(row_dir / WEIGHTS, meta, dtype, device)
+    return _load_packed(row_dir, meta, dtype, device)
 
 
-def open_packed(row_dir: str | Path) -> tuple[Any, dict[str, Any]]:
-    """An open packed file (safetensors handle, torch) and its ``ramp`` metadata, its bytes checked by meta.json."""
-    return _read_header(Path(row_dir) / WEIGHTS, read_meta(row_dir))
+def open_packed(row_dir: str | Path, meta: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Open a row's packed file: return its safetensors handle and its ``ramp`` metadata.
 
-
-def _read_header(path: Path, meta: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """An open packed file and its ``ramp`` metadata, after its bytes were held against ``meta.json``."""
+    Raises ``CheckpointError`` where the file's size or sha256 is not that in ``meta``, or its format is another one.
+    """
     from safetensors import SafetensorError, safe_open
 
-    require_file(path, "packed checkpoint")
+    path = require_file(Path(row_dir) / WEIGHTS, "packed checkpoint")
     again = "delete the row and quantize it again"
-    size = path.stat().st_size
-    said = meta.get("bytes_stored", meta.get("bytes_file"))
-    if size != said:
-        raise CheckpointError(f"{path} has {size} bytes, its meta.json says {said}: {again}")
+    size, recorded = path.stat().st_size, meta.get("bytes_stored", meta.get("bytes_file"))
+    if size != recorded:
+        raise CheckpointError(f"{path} has {size} bytes, its meta.json says {recorded}: {again}")
     if sha256_file(path) != meta.get("sha256"):
         raise CheckpointError(f"{path} is damaged, its sha256 is not the one in meta.json: {again}")
     try:
@@ -252,6 +237,14 @@ def _read_header(path: Path, meta: Mapping[str, Any]) -> tuple[Any, dict[str, An
     return handle, header
 
 
+def packed_linears(handle: Any, header: Mapping[str, Any]) -> PackedLinears[str]:
+    """Return the linears of an open packed file that are on the affine grid, by name."""
+    affine = {name: spec for name, spec in header["linears"].items() if "bits" in spec}
+    return PackedLinears(
+        handle, {n: Packed(f"{n}.", spec["bits"], spec["group_size"], spec["d_in"]) for n, spec in affine.items()}
+    )
+
+
 def _config_of(path: Path, header: Mapping[str, Any]) -> PretrainedConfig:
     from transformers import CONFIG_MAPPING
 
@@ -262,26 +255,22 @@ def _config_of(path: Path, header: Mapping[str, Any]) -> PretrainedConfig:
         raise CheckpointError(f"{path} holds a model configuration that transformers cannot read: {error}") from None
 
 
-def _load_packed(path: Path, meta: Mapping[str, Any], dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+def _load_packed(row_dir: Path, meta: Mapping[str, Any], dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
     from safetensors import SafetensorError
     from torch import nn
 
     from ramp.quantizers.ggml import q8_0_decode
-    from ramp.quantizers.packing import from_tensors
 
-    handle, header = _read_header(path, meta)
-    config = _config_of(path, header)
-    model = empty_model(config, dtype)
+    path = row_dir / WEIGHTS
+    handle, header = open_packed(row_dir, meta)
+    model, linears = empty_model(_config_of(path, header), dtype), packed_linears(handle, header)
     names = set(handle.keys())
 
     def read(name: str) -> torch.Tensor:
-        """One parameter, from its packed parts, its Q8_0 blocks or as it is."""
+        """Return one parameter: de-quantized, from Q8_0 blocks, or as it is stored."""
         linear = name.removesuffix(".weight")
-        spec = header["linears"].get(linear, {}) if name.endswith(".weight") else {}
-        if "bits" in spec:  # a dense linear has none and is read as it is
-            parts = {part: handle.get_tensor(f"{linear}.{part}").to(device) for part in ("codes", "scales", "zeros")}
-            packed = from_tensors(**parts, bits=spec["bits"], group_size=spec["group_size"], d_in=spec["d_in"])
-            return packed.dequantize(dtype)
+        if linear in linears and name.endswith(".weight"):
+            return linears.unpack(linear, linears.parts(linear, device)).dequantize(dtype)
         if f"{name}.q8_0" in names:
             return q8_0_decode(handle.get_tensor(f"{name}.q8_0").to(device), dtype)
         return handle.get_tensor(name).to(device, dtype)
@@ -293,8 +282,7 @@ def _load_packed(path: Path, meta: Mapping[str, Any], dtype: torch.dtype, device
             raise CheckpointError(f"{path} lacks a part of {name} ({error}): quantize the row again") from None
         if value.shape != parameter.shape:
             raise CheckpointError(f"{path}: {name} is {list(value.shape)}, its model wants {list(parameter.shape)}")
-        owner, _, leaf = name.rpartition(".")
-        setattr(model.get_submodule(owner), leaf, nn.Parameter(value, requires_grad=False))
+        set_parameter(model, name, value)
     model.tie_weights()
     nn.Module.to(model, device)  # the buffers
     return model.eval().requires_grad_(False)

@@ -1,67 +1,43 @@
-"""Rows that nothing is quantized for: the float model and the released file, as ``meta.json`` alone."""
+"""Rows without quantization: the float model and the released file, as ``meta.json`` alone."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 from ramp.core.files import read_json, require_file
-from ramp.models.architecture import architecture, list_linears
-from ramp.models.folder import CheckpointReader, read_config
+from ramp.models.folder import ModelFolder
 
 SPECIAL = ("float", "released")
-"""Rows that are the float model itself and differ in the sizes that they stand for."""
+"""Rows of the float model itself; they differ in the file whose sizes they report."""
 
 
 def special_meta(method: str, model_dir: str | Path, study: str, seed: int) -> dict[str, Any]:
-    """``meta.json`` of the float model or of the released file: sizes alone."""
-    config, reader = read_config(model_dir), CheckpointReader(model_dir)
-    arch, linears = architecture(config), list_linears(config)
-    tied = bool(config.tie_word_embeddings)
-    asset = read_json(require_file(Path(model_dir) / "asset.json", "the model's asset.json"))
-    key = {
-        "study": study, "model": Path(model_dir).name, "method": method, "grid": method, "stage": method,
-        "budget_bits": 16.0, "group_size": 0, "fold": "none", "seed": seed,
-    }  # fmt: skip
-    sizes = {name: _numel(reader, name) for name in reader.names() if not (tied and name == f"{arch.head}.weight")}
-    params, linear_params = sum(sizes.values()), sum(linear.params for linear in linears)
-    note = str(asset.get("note") or "")
+    """Return ``meta.json`` of the float model (a hypothetical 16-bit file) or of the released file."""
+    model = ModelFolder(model_dir)
+    asset = read_json(require_file(model.path / "asset.json", "the model's asset.json"))
+    embed, head = f"{model.architecture.embed}.weight", f"{model.architecture.head}.weight"
+    names = [name for name in model.reader.names() if not (model.tied and name == head)]
+    sizes = {name: math.prod(model.reader.shape(name)) for name in names}
+    params, linear_params = sum(sizes.values()), sum(linear.params for linear in model.linears)
+    bits: float | None
     if method == "float":
-        parts = {
-            "bytes_linear": 2 * linear_params,
-            "bytes_embedding": 2 * sizes[f"{arch.embed}.weight"],
-            "bytes_head": 2 * sizes.get(f"{arch.head}.weight", 0),
-        }
-        said = "size of a hypothetical 16-bit file, no such file was written"
-        own: dict[str, Any] = {
-            **parts,
-            "bytes_file": 2 * params,
-            "bytes_other": 2 * params - sum(parts.values()),
-            "bits_nominal": 16.0,
-            "bits_nominal_unweighted": 16.0,
-            "track": "fp16",
-            "simulated": True,
-        }
+        note, track, bits = "size of a hypothetical 16-bit file, no such file was written", "fp16", 16.0
+        parts = {"linear": 2 * linear_params, "embedding": 2 * sizes[embed], "head": 2 * sizes.get(head, 0)}
+        total, rest = 2 * params, 2 * params - sum(parts.values())
+        stored: dict[str, int | None] = {**parts, "other": rest, "file": total}
     else:
-        said = f"released file ({asset['released_format']})"
-        own = {
-            "bytes_file": int(asset["released_bytes"]),
-            "bytes_linear": int(asset["linears_released_bytes"]),
-            "bytes_embedding": None,
-            "bytes_head": None,
-            "bytes_other": None,
-            "bits_nominal": None,
-            "bits_nominal_unweighted": None,
-            "track": str(asset["released_format"]),
-            "simulated": True,
-        }
-    bpw = {"bpw_linear": 8 * own["bytes_linear"] / linear_params, "bpw_file": 8 * own["bytes_file"] / params}
-    none = {"wall_s": None, "peak_rss_bytes": None, "peak_gpu_bytes": None}
-    return {**key, **own, **bpw, **none, "note": "; ".join(filter(None, (said, note))), "tied_embeddings": tied}
-
-
-def _numel(reader: CheckpointReader, name: str) -> int:
-    count = 1
-    for size in reader.shape(name):
-        count *= size
-    return count
+        track, bits = str(asset["released_format"]), None
+        note, total = f"released file ({track})", int(asset["released_bytes"])
+        linear = int(asset["linears_released_bytes"])
+        stored = {"linear": linear, "embedding": None, "head": None, "other": None, "file": total}
+    return {
+        "study": study, "model": model.name, "method": method, "grid": method, "stage": method,
+        "budget_bits": 16.0, "group_size": 0, "fold": "none", "seed": seed, "track": track, "simulated": True,
+        **{f"bytes_{part}": size for part, size in stored.items()},
+        "bits_nominal": bits, "bits_nominal_unweighted": bits,
+        "bpw_linear": 8 * (stored["linear"] or 0) / linear_params, "bpw_file": 8 * total / params,
+        "wall_s": None, "peak_rss_bytes": None, "peak_gpu_bytes": None,
+        "note": "; ".join(filter(None, (note, str(asset.get("note") or "")))), "tied_embeddings": model.tied,
+    }  # fmt: skip

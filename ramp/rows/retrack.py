@@ -12,18 +12,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 
 from ramp.core import cli
-from ramp.models.architecture import architecture, list_linears
-from ramp.models.folder import CheckpointReader, read_config
-from ramp.quantizers.affine import QuantizedLinear
-from ramp.quantizers.packing import from_tensors
-from ramp.rows.checkpoint import TRACKS, CheckpointError, open_packed, read_meta, save_packed
+from ramp.models.folder import ModelFolder
+from ramp.quantizers.store import PARTS
+from ramp.rows.checkpoint import TRACKS, CheckpointError, open_packed, packed_linears, read_meta, save_packed
 
 log = logging.getLogger("ramp.rows.retrack")
 
@@ -32,24 +30,6 @@ STAGE = "final"
 
 MEASURED = ("wall_s", "peak_rss_bytes", "peak_gpu_bytes")
 """What the quantization of the first row took: it is not spent again."""
-
-
-class PackedLinears(Mapping[str, QuantizedLinear]):
-    """The linears of an open packed file, unpacked one at a time."""
-
-    def __init__(self, handle: Any, linears: Mapping[str, Mapping[str, int]]) -> None:
-        self._handle, self._linears = handle, linears
-
-    def __getitem__(self, name: str) -> QuantizedLinear:
-        spec = self._linears[name]
-        parts = {part: self._handle.get_tensor(f"{name}.{part}") for part in ("codes", "scales", "zeros")}
-        return from_tensors(**parts, bits=spec["bits"], group_size=spec["group_size"], d_in=spec["d_in"])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._linears)
-
-    def __len__(self) -> int:
-        return len(self._linears)
 
 
 def store_again(row_dir: str | Path, model_dir: str | Path, track: str, out: str | Path) -> dict[str, Any]:
@@ -66,21 +46,19 @@ def store_again(row_dir: str | Path, model_dir: str | Path, track: str, out: str
         )
     if track == meta["track"]:
         raise CheckpointError(f"{row_dir} is in track '{track}' already: choose another")
-    handle, header = open_packed(row_dir)
-    config, reader = read_config(model_dir), CheckpointReader(model_dir)
-    arch = architecture(config)
-    others = {}
-    for path in (arch.embed, arch.head):
-        if path != arch.head or not config.tie_word_embeddings:
-            others[f"{path}.weight"] = reader.get(f"{path}.weight")
-    tables = {f"{path}.weight{ending}" for path in (arch.embed, arch.head) for ending in ("", ".q8_0")}
-    parts = {f"{x.name}.{part}" for x in list_linears(config) for part in ("codes", "scales", "zeros")}
+    handle, header = open_packed(row_dir, meta)
+    model = ModelFolder(model_dir)
+    arch = model.architecture
+    weights = {f"{arch.embed}.weight", f"{arch.head}.weight"}
+    others = {name: model.reader.get(name) for name in model.outer if name in weights}
+    tables = {f"{name}{ending}" for name in weights for ending in ("", ".q8_0")}
+    parts = {f"{x.name}.{part}" for x in model.linears for part in PARTS}
     kept = set(handle.keys()) - tables - parts
     try:
         others |= {name: handle.get_tensor(name) for name in sorted(kept)}
         about = {**meta, **dict.fromkeys(MEASURED), "stage": f"{STAGE}_{track}", "note": _own_note(meta)}
         about["wall_s"] = round(time.monotonic() - started, 3)
-        linears = PackedLinears(handle, header["linears"])
+        linears = packed_linears(handle, header)
         return save_packed(out, model_dir=model_dir, quantized=linears, others=others, track=track, meta=about)
     except (KeyError, SafetensorError) as error:
         raise CheckpointError(f"{row_dir} lacks a packed linear ({error}): quantize the row again") from None

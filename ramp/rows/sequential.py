@@ -1,12 +1,8 @@
-"""The final quantizer: every reported row, uniform or mixed, goes through ``quantize_model``.
+"""Sequential quantization: every reported row, uniform or mixed, goes through ``quantize_model``.
 
-Sequential with quantized predecessors. The folded float model is streamed block by block; inside a block the sites
-are taken in forward order, attn_in -> o_in -> mlp_in -> down_in, each with the Hessian of what its linears read *now*,
-all earlier linears being quantized already (GPTQ's ``true_sequential``, IST-DASLab/gptq). Then embedding and head
-are stored by the study's track and everything is packed (``ramp.rows.checkpoint``).
-
-Methods ``float`` and ``released`` quantize nothing and write ``meta.json`` alone: the float row's sizes are those of a
-hypothetical 16-bit file (marked ``simulated``), the released row's are the released file's own.
+The folded float model is streamed block by block; inside a block the sites are taken in forward order, attn_in -> o_in
+-> mlp_in -> down_in, each with the Hessian of its current inputs: all earlier linears are quantized already (GPTQ's
+``true_sequential``, IST-DASLab/gptq).
 """
 
 from __future__ import annotations
@@ -15,18 +11,20 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import Tensor, nn
+
+from ramp.calibration.block import BlockVisit
+from ramp.calibration.folding import Fold, folder
+from ramp.calibration.stream import each_block, stream
 from ramp.core.errors import RampError
-from ramp.models.architecture import LinearSpec, architecture, list_linears
-from ramp.models.folder import CheckpointReader, read_config
+from ramp.models.architecture import LinearSpec
+from ramp.models.folder import ModelFolder
+from ramp.quantizers.site import needs_hessian, quantize_site
 from ramp.quantizers.sizes import group_size_for
 from ramp.quantizers.widths import Width, check_bits
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
-
-    from ramp.calibration.block import BlockVisit
-    from ramp.calibration.folding import Fold
     from ramp.quantizers.affine import QuantizedLinear
 
 
@@ -42,30 +40,23 @@ def quantize_model(
     fold: Fold,
     quantizer: str | Callable[..., QuantizedLinear],
     group_size: int,
-    keep: Callable[[str, QuantizedLinear], None],
+    keep: Callable[[str, Width, QuantizedLinear], object],
     device: torch.device | str,
     params: Any = None,
     batch: int = 4,
 ) -> dict[str, Tensor]:
-    """Quantize every linear to its width, ``keep(name, quantized)`` site by site; return all other tensors.
+    """Quantize every linear to its width, call ``keep(name, width, quantized)``, and return all other tensors.
 
     windows: int64 [count, length] calibration tokens, None where the quantizer needs none (``needs_hessian``).
     widths: linear -> width, in groups of ``group_size`` where it names none. The other tensors are folded, on the host,
     by their checkpoint names: norms, biases, embedding and, unless tied, head. Works in float32. Raises
     ``CalibrationError``, ``QuantizeError``, ``ModelError``.
     """
-    import torch
-
-    from ramp.calibration.folding import folder
-    from ramp.calibration.stream import each_block, stream
-    from ramp.quantizers.site import needs_hessian, quantize_site
-
-    config = read_config(model_dir)
-    arch, linears, edit = architecture(config), list_linears(config), folder(fold, config)
-    missing = [linear.name for linear in linears if linear.name not in widths]
+    model = ModelFolder(model_dir)
+    arch, edit = model.architecture, folder(fold, model.config)
+    missing = [linear.name for linear in model.linears if linear.name not in widths]
     if missing:
         raise QuantizationError(f"the allocation does not name {missing[0]}: it belongs to another model")
-    reader = CheckpointReader(model_dir)
     others: dict[str, Tensor] = {}
     calibrates = needs_hessian(quantizer, params)
     if calibrates and windows is None:
@@ -76,7 +67,7 @@ def quantize_model(
         menu = {name: [widths[name]] for name in weights}
         found = {name: q for (name, _), q in quantize_site(weights, hessian, menu, own, quantizer, params).items()}
         for name, q in found.items():
-            keep(name, q)
+            keep(name, widths[name], q)
         return found
 
     def collect_others(block: nn.Module, layer: int) -> None:
@@ -98,17 +89,14 @@ def quantize_model(
 
     if calibrates and windows is not None:
         stream(model_dir, windows, visit, device=device, fold=edit, batch=batch)
-    else:  # rounding looks at weights alone: the same result without a pass over text
+    else:  # plain rounding needs no inputs: the same result without a pass over text
         for block, modules in each_block(model_dir, device=device, fold=edit):
             collect_others(block, next(iter(modules)).layer)
             for linear, module in modules.items():
                 quantize({linear.name: module.weight}, None)
-    for path in (arch.embed, arch.final_norm, arch.head):
-        if path != arch.head or not config.tie_word_embeddings:
-            others[f"{path}.weight"] = reader.get(f"{path}.weight")
-    return others
+    return others | {name: model.reader.get(name) for name in model.outer}
 
 
 def uniform(linears: Sequence[LinearSpec], bits: int) -> dict[str, int]:
-    """Every linear at one width."""
+    """Return every linear's width in a uniform row."""
     return {linear.name: check_bits(bits) for linear in linears}

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from ramp.core import cli
 from ramp.core.files import write_json
-from ramp.sensitivity.one_linear import Setting, options
-
-if TYPE_CHECKING:
-    pass
 from ramp.sensitivity.fisher import ESTIMATORS, LABELS, fisher_proxy, report
+from ramp.sensitivity.one_linear import Setting, options
 
 log = logging.getLogger("ramp.sensitivity.fisher")
 

@@ -1,4 +1,4 @@
-"""Additive sensitivities: what each linear at each width costs, from one backward pass per window.
+"""Fisher sensitivities: the KL that each linear at each width costs, from one backward pass per window.
 
 For a small weight change d the mean KL per token between the float model p and the changed one is
 
@@ -20,8 +20,8 @@ what makes the proxy nats per token. Two estimators of d^T F d:
 empirical Fisher: right as far as the model predicts the text; see Kunstner et al. 2019, arXiv:1905.12558).
 Measurements behind the defaults: docs/decisions.md.
 
-JSON: ``proxy`` "fisher", ``estimator``, ``labels``, ``windows``, ``length``, ``seed``, ``tokens`` (forward tokens that
-it cost: 3 per token, a backward pass counting as two, and for ``positions`` one more per width, since every d is
+JSON: ``proxy`` "fisher", ``estimator``, ``labels``, ``windows``, ``length``, ``seed``, ``tokens`` (cost in forward
+tokens: 3 per token, a backward pass counting as two, and for ``positions`` one more per width, since every d is
 multiplied with every input), ``linears`` {name: {width: nats per token}}.
 """
 
@@ -57,7 +57,7 @@ class SensitivityError(RampError):
 
 
 def summed_nll(model: PreTrainedModel, window: Tensor, labels: str, generator: torch.Generator) -> Tensor:
-    """Sum over the length - 1 scored tokens of -log p(label), a scalar with a graph; window int64 [length]."""
+    """Return the sum over length - 1 scored tokens of -log p(label), a scalar with a graph; window int64 [length]."""
     logits = model(window.unsqueeze(0), use_cache=False).logits[0, :-1].float()  # (length - 1, vocabulary)
     if labels == "text":
         targets = window[1:]
@@ -72,16 +72,13 @@ Add = Callable[[int, int, float], None]
 
 
 def difference(bank: Bank, i: int, width: Width, weight: Tensor) -> Tensor:
-    """d of linear i at one width: float32 [d_out, d_in], on the weight's device."""
-    name = bank.linears[i].name
-    on_host = weight.device.type == "cpu"
-    rounded = bank.dequantize(name, width) if on_host else bank.quantized(name, width, weight.device).dequantize()
-    return rounded - weight.detach()
+    """Return d of linear i at one width: float32 [d_out, d_in], on the weight's device."""
+    return bank.dequantize(bank.linears[i].name, width, device=weight.device) - weight.detach()
 
 
 @contextmanager
 def positions_hooked(model: PreTrainedModel, bank: Bank, add: Add) -> Iterator[None]:
-    """While open, every backward pass adds sum_t (delta_t . (d x_t))^2 of each linear and width.
+    """Let every backward pass add sum_t (delta_t . (d x_t))^2 of each linear and width, until the block ends.
 
     No weight needs a gradient: the graph starts at the embedding's output.
     """
@@ -116,7 +113,7 @@ def positions_hooked(model: PreTrainedModel, bank: Bank, add: Add) -> Iterator[N
 
 @contextmanager
 def diagonal_hooked(model: PreTrainedModel, bank: Bank, add: Add) -> Iterator[None]:
-    """While open, every backward pass adds sum_j G_j^2 d_j^2 of each linear and width.
+    """Let every backward pass add sum_j G_j^2 d_j^2 of each linear and width, until the block ends.
 
     Each gradient is used for all widths and freed inside the backward pass: none is stored.
     """
@@ -160,7 +157,7 @@ def fisher_proxy(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
-    """The proxy of every linear and width: float64 [n, w], nats per token.
+    """Return the sensitivity of every linear and width: float64 [n, w], nats per token.
 
     model: the *folded* float model of the bank, without gradients, float32 (a bfloat16 weight is itself off by about a
     6-bit step). windows: int64 [count, length]. Leaves the model as it was. Raises ``SensitivityError``.
@@ -196,12 +193,12 @@ def fisher_proxy(
 
 
 def forward_tokens(windows: Tensor, n_widths: int, estimator: str) -> int:
-    """Cost of the proxy in forward tokens (see the module's docstring)."""
+    """Return the cost in forward tokens (see the module's docstring)."""
     return windows.numel() * (3 + (n_widths if estimator == "positions" else 0))
 
 
 def report(bank: Bank, proxy: np.ndarray, windows: Tensor, estimator: str, labels: str, seed: int) -> dict[str, Any]:
-    """What the sensitivity file holds."""
+    """Return the content of the sensitivity file."""
     count, length = windows.shape
     return {
         "proxy": "fisher",

@@ -1,11 +1,11 @@
-"""Measured KL of single linears: what each linear at each width really costs, one evaluation for each.
+"""Measured KL of single linears: one evaluation for each linear at each width.
 
-Two kinds, by what all the other linears are meanwhile:
+Two kinds, by the state of all other linears:
 
 * ``kl``: the others are float. The n * w numbers are added up as they stand.
 * ``kl_cheapest``: the others are at their cheapest width, and the number is the change of KL against the cheapest
-  allocation (0 at the cheapest width itself, mostly negative elsewhere): gains are measured among other errors, where
-  a search from below would meet them. exllamav3's optimizer measures so (``measure_model.py``: every group at every
+  allocation (0 at the cheapest width itself, mostly negative elsewhere): gains are measured among other errors,
+  as a search from below meets them. exllamav3's optimizer measures this way (``measure_model.py``: every group at every
   higher rate, all else at the lowest) and then buys greedily.
 
 That single losses add up at all is an approximation, and EvoPress (Sieberling et al. 2024, arXiv:2410.14649) shows
@@ -17,23 +17,21 @@ JSON as in ``ramp.sensitivity.one_linear``. Values are nats per token; n * w + 1
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
 
 from ramp.bank.bank import Bank
 from ramp.core import cli
 from ramp.core.files import write_json
-from ramp.quantizers.widths import Width
 from ramp.sensitivity.one_linear import (
     ModelScore,
     Progress,
     ProxyError,
     Setting,
     kl_with,
+    log_progress,
     options,
     restored,
     weight_of,
@@ -42,24 +40,15 @@ from ramp.sensitivity.one_linear import (
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-log = logging.getLogger("ramp.sensitivity.measured_kl")
-
 KINDS = ("kl", "kl_cheapest")
-
-
-def dequantized(bank: Bank, linear: str, width: Width, like: Tensor) -> Tensor:
-    """One entry of the bank [d_out, d_in], dtype and device of ``like``."""
-    if like.device.type == "cpu":
-        return bank.dequantize(linear, width, like.dtype)
-    return bank.quantized(linear, width, like.device).dequantize(like.dtype)
 
 
 def one_at_a_time(
     model: PreTrainedModel, bank: Bank, score: ModelScore, held: np.ndarray | None, progress: Progress | None
 ) -> np.ndarray:
-    """KL with linear i at width a and all others as ``model`` has them, less the KL of ``model`` itself: [n, w].
+    """Return the KL with linear i at width a and all others as in ``model``, less the KL of ``model`` itself: [n, w].
 
-    held: int [n], the width index that ``model`` holds already, where nothing is measured; None: it holds none.
+    held: int [n], the width index that ``model`` already has, which is not measured; None: it has none.
     """
     base = score(model, None).kl
     if not np.isfinite(base):
@@ -70,7 +59,7 @@ def one_at_a_time(
         with restored(weight):
             for a, width in enumerate(bank.widths):
                 if held is None or a != held[i]:
-                    entry = dequantized(bank, linear.name, width, weight)
+                    entry = bank.dequantize(linear.name, width, weight.dtype, weight.device)
                     values[i, a] = kl_with(model, score, linear, entry, f"at {width} bits") - base
         if progress is not None:
             progress(i + 1, len(bank.linears))
@@ -95,7 +84,7 @@ def kl_proxy(
 
 
 def evaluations(bank: Bank, kind: str) -> int:
-    """How often ``kl_proxy`` scores a model."""
+    """Return how often ``kl_proxy`` scores a model."""
     return len(bank.linears) * (len(bank.widths) - (kind == "kl_cheapest")) + 1
 
 
@@ -106,11 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     setting = Setting.open(args)
 
-    def told(done: int, of: int) -> None:
-        if done % 10 == 0 or done == of:
-            log.info("measured %d of %d linears", done, of)
-
-    values = kl_proxy(setting.model, setting.bank, setting.scorer(), args.kind, told)
+    values = kl_proxy(setting.model, setting.bank, setting.scorer(), args.kind, log_progress)
     write_json(args.out, setting.report(args.kind, values, evaluations(setting.bank, args.kind)))
     return 0
 

@@ -23,7 +23,6 @@ per token}.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -39,6 +38,7 @@ from ramp.sensitivity.one_linear import (
     ProxyError,
     Setting,
     kl_with,
+    log_progress,
     options,
     restored,
     weight_of,
@@ -47,14 +47,12 @@ from ramp.sensitivity.one_linear import (
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-log = logging.getLogger("ramp.sensitivity.weight_error")
-
 KINDS = ("error", "error_plain")
 NOISE = 0.1
 
 
 def relative_errors(model: PreTrainedModel, bank: Bank) -> np.ndarray:
-    """t^2 [n, w]: squared Frobenius norm of the bank's error over that of the folded float weight, without unit."""
+    """Return t^2 [n, w]: squared Frobenius norm of the bank's error over that of the folded float weight, no unit."""
     squares = np.empty((len(bank.linears), len(bank.widths)))
     for i, linear in enumerate(bank.linears):
         weight = weight_of(model, linear.name).detach().float()
@@ -62,7 +60,7 @@ def relative_errors(model: PreTrainedModel, bank: Bank) -> np.ndarray:
         if whole == 0:
             raise ProxyError(f"{linear.name} is all zeros: a relative error has no meaning there")
         for a, width in enumerate(bank.widths):
-            rounded = bank.quantized(linear.name, width, weight.device).dequantize()
+            rounded = bank.dequantize(linear.name, width, device=weight.device)
             squares[i, a] = float((rounded - weight).double().square().sum()) / whole
     return squares
 
@@ -76,7 +74,7 @@ def coefficients(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """a [n], nats per token: least squares through the origin of KL = a t^2 over relative noise sizes t.
+    """Return a [n], nats per token: least squares through the origin of KL = a t^2 over relative noise sizes t.
 
     Every draw is scaled to have exactly its size. Leaves the model as it was. One generator per linear, so that a
     linear's noise depends on no other.
@@ -103,7 +101,7 @@ def coefficients(
 
 
 def plain(squares: np.ndarray, bank: Bank) -> np.ndarray:
-    """t^2 [n, w] weighted by each linear's share of the parameters."""
+    """Return t^2 [n, w] weighted by each linear's share of the parameters."""
     params = np.array([x.params for x in bank.linears], dtype=np.float64)
     return squares * (params / params.sum())[:, None]
 
@@ -122,11 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_json(args.out, setting.report(args.kind, plain(squares, bank), 0))
         return 0
 
-    def told(done: int, of: int) -> None:
-        if done % 10 == 0 or done == of:
-            log.info("noise in %d of %d linears", done, of)
-
-    slopes = coefficients(model, bank, setting.scorer(), args.noise, seed=args.seed, progress=told)
+    slopes = coefficients(model, bank, setting.scorer(), args.noise, seed=args.seed, progress=log_progress)
     named = {x.name: float(slope) for x, slope in zip(bank.linears, slopes, strict=True)}
     about = {"noise": args.noise, "seed": args.seed, "coefficients": named}
     evaluations = len(bank.linears) * len(args.noise) + 1

@@ -10,9 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ramp.bank import __main__ as bank_stage
-from ramp.bank import bank as bank_module
-from ramp.bank.bank import Bank, BankError
+from ramp.bank import __main__ as stage
+from ramp.bank.bank import Assembler, Bank, BankError
 from ramp.bank.build import build_bank
 from ramp.calibration.folding import folded_float_model
 from ramp.core.tensor_file import TensorFile, TensorFileError, save_tensors
@@ -150,7 +149,7 @@ def test_packed_copies_on_a_device_are_bounded_and_equal(rtn: Bank, tiny_qwen2_d
     sizes = {(x.name, bits): int(size) for x, row in zip(rtn.linears, rtn.bytes(), strict=True)
              for bits, size in zip(WIDTHS, row, strict=True)}  # fmt: skip
     room = sum(sizes.values()) // 2
-    assembler = bank_module.Assembler(rtn, model, room=room)
+    assembler = Assembler(rtn, model, room=room)
     for _ in range(2):
         for name, bits in sizes:
             assert torch.equal(
@@ -158,7 +157,7 @@ def test_packed_copies_on_a_device_are_bounded_and_equal(rtn: Bank, tiny_qwen2_d
             )
     kept = sum(sizes[key] for key in assembler._packed)
     assert room - max(sizes.values()) < kept <= room
-    assert not bank_module.Assembler(rtn, model)._room  # a processor keeps de-quantized weights instead
+    assert not Assembler(rtn, model)._room  # a processor keeps de-quantized weights instead
 
 
 def test_assembling_by_index_and_switching_models(rtn: Bank, tiny_qwen2_dir: Path) -> None:
@@ -277,9 +276,9 @@ def test_command_line(tiny_llama_dir: Path, tmp_path: Path) -> None:
         out = tmp_path / f"none-{quantizer}"
         argv = ["--model-dir", str(tiny_llama_dir), "--text", str(text), "--tokens", "512", "--length", "64"]
         argv += ["--fold", str(fold), "--quantizer", quantizer, "--widths", "4", "3", "--group-size", "64"]
-        assert bank_stage.main([*argv, "--out", str(out)]) == 0
+        assert stage.main([*argv, "--out", str(out)]) == 0
         assert Bank(out).widths == (3, 4)
         assert Bank(out).fold == "none"
         again = tmp_path / "again"
-        bank_stage.main([*argv, "--out", str(again)])
+        stage.main([*argv, "--out", str(again)])
         assert (again / "bank.safetensors").read_bytes() == (out / "bank.safetensors").read_bytes()

@@ -20,7 +20,7 @@ from ramp.calibration import fold as fold_stage
 from ramp.calibration.folding import folded_float_model, load_fold
 from ramp.core.errors import RampError
 from ramp.evaluation import __main__ as evaluation_stage
-from ramp.evaluation import evaluate as evaluation
+from ramp.evaluation.evaluate import Reference
 from ramp.league import fold_ablation as fold_run
 from ramp.models.architecture import list_linears
 from ramp.models.folder import load_float, read_config
@@ -92,7 +92,7 @@ def test_a_row_is_the_folded_model_rounded(made: Path, peaked_llama_dir: Path, f
     for linear in list_linears(read_config(peaked_llama_dir)):
         module = model.get_submodule(linear.name)
         module.weight.data = quantize_rtn(module.weight, 3, GROUPS).dequantize(torch.float32)
-    windows = evaluation.Reference.load(made / "reference.safetensors").windows
+    windows = Reference.load(made / "reference.safetensors").windows
     with torch.no_grad():
         log_p, log_q = (one(windows).logits[:, :-1].double().log_softmax(-1) for one in (exact, model))
     kl = float((log_p.exp() * (log_p - log_q)).sum(-1).mean())

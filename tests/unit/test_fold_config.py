@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from ramp.calibration import fold as fold_stage
+from ramp.calibration import fold as stage
 from ramp.calibration.folding import folded_float_model, load_fold
 from ramp.models.folder import load_float, read_config
 
@@ -27,7 +27,7 @@ def fold_from_configuration(fold: dict[str, Any], model_dir: Path, tmp_path: Pat
     text, out = tmp_path / "c.jsonl", tmp_path / "fold.safetensors"
     write_documents(text, [Document(doc="c4-0", text="A heron stood in the shallows. " * 30)])
     argv = ["--model-dir", str(model_dir), "--text", str(text), "--tokens", "128", "--length", "64"]
-    assert fold_stage.main([*argv, *study.folds["mine"].options(), "--group-size", "32", "--out", str(out)]) == 0
+    assert stage.main([*argv, *study.folds["mine"].options(), "--group-size", "32", "--out", str(out)]) == 0
     with safe_open(out, framework="pt") as handle:
         about = json.loads(handle.metadata()["ramp"])
     return load_fold(out, read_config(model_dir)), about

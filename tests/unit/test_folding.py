@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from torch import Tensor
 
-from ramp.calibration import fold as fold_stage
+from ramp.calibration import fold as stage
 from ramp.calibration.folding import FoldingError, apply_fold, folded_float_model, folder, load_fold, search_folds
 from ramp.models.architecture import list_linears
 from ramp.models.folder import load_float, read_config
@@ -286,7 +286,7 @@ def test_command_line_round_trip(tiny_llama_dir: Path, tmp_path: Path) -> None:
     for kind, count in (("none", 0), ("awq", 8), ("smoothquant", 4)):
         out = tmp_path / f"{kind}.safetensors"
         argv = [*common, "--kind", kind, "--group-size", "32", "--bits", "3", "--out", str(out)]
-        assert fold_stage.main(argv) == 0
+        assert stage.main(argv) == 0
         fold = load_fold(out, config)
         assert len(fold) == count
         with safe_open(out, framework="pt") as handle:

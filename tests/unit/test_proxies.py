@@ -24,9 +24,9 @@ from ramp.sensitivity import weight_error as proxy_error
 from ramp.sensitivity.measured_kl import kl_proxy
 from ramp.sensitivity.one_linear import ProxyError, from_the_change_on, whole_passes
 from ramp.sensitivity.weight_error import coefficients, plain, relative_errors
-from tests.conftest import REPO
 from tests.plans import plan_of
 
+REPO = Path(__file__).resolve().parents[2]
 FOLD = {"model.layers.1.mlp_in": torch.linspace(0.5, 2.0, 64)}
 
 

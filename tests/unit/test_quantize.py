@@ -82,7 +82,7 @@ def run_model(
     kept: dict[str, QuantizedLinear] = {}
     quantize_model(
         model_dir, windows_of(model_dir, study), bits, fold=some_fold(study), quantizer="gptq", group_size=GROUP,
-        keep=kept.__setitem__, device="cpu",
+        keep=lambda name, width, q: kept.__setitem__(name, q), device="cpu",
     )  # fmt: skip
     return kept
 

@@ -21,7 +21,7 @@ from ramp.quantizers.affine import (
 )
 from ramp.quantizers.awq import search_scale
 from ramp.quantizers.clip import quantize_clipped
-from ramp.quantizers.reference import (
+from tests.reference_quantizers import (
     plain_code,
     plain_grid,
     plain_value,

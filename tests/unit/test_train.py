@@ -22,7 +22,7 @@ from ramp.assets.train import (
 )
 from ramp.core.errors import RampError
 from ramp.models.architecture import list_linears
-from ramp.models.folder import CheckpointReader, check_linears, load_float, load_tokenizer, read_config
+from ramp.models.folder import CheckpointReader, ModelFolder, load_float, load_tokenizer, read_config
 from ramp.models.text import Document, write_documents
 
 ANIMALS = ["cat", "dog", "horse", "raven", "salmon", "beetle", "otter", "lizard"]
@@ -83,7 +83,7 @@ def test_a_trained_folder_loads_and_has_learned(tmp_path: Path, text: Path, name
     assert record["final_loss"] < 0.5 * math.log(SMALL["vocab"])
     assert record["train_tokens"] == 200 * 256
     config = read_config(out)
-    check_linears(CheckpointReader(out), list_linears(config))
+    ModelFolder(out).check_linears()
     assert ("lm_head.weight" in CheckpointReader(out)) == (not config.tie_word_embeddings)
     tokenizer = load_tokenizer(out)
     ids = torch.tensor(tokenizer("The raven sees the otter. The cat follows the salmon.")["input_ids"])[None]
