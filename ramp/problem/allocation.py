@@ -96,18 +96,21 @@ def write_allocation(path: str | Path, record: AllocationRecord) -> None:
     write_json(path, record.model_dump())
 
 
-def read_allocation(path: str | Path, linears: Sequence[LinearSpec] | None = None) -> AllocationRecord:
-    """Read an allocation file; with ``linears``, check that it fits this model.
+def read_allocation(path: str | Path, linears: Sequence[LinearSpec] | None = None, **expected: Any) -> AllocationRecord:
+    """Read an allocation file; check fields that must have given values (None: any) and, by ``linears``, its model.
 
     Raises:
-        AllocationError: the file is damaged, names other linears than the model's, or its widths do not take exactly
-            ``bytes_linear`` bytes or more than its budget.
+        AllocationError: the file is damaged, differs from ``expected``, names other linears than the model's, or its
+            widths take other than ``bytes_linear`` bytes or more than its budget.
     """
     content = read_json(require_file(path, "allocation"))
     try:
         record = AllocationRecord.model_validate(content)
     except ValidationError as error:
         raise AllocationError(f"{path} is not a valid allocation ({_faults(error)}): search again") from None
+    for name, value in expected.items():
+        if value is not None and getattr(record, name) != value:
+            raise AllocationError(f"{path} was searched with {name} {getattr(record, name)}, not {value}: search again")
     if linears is None:
         return record
     unknown = {linear.name for linear in linears} ^ set(record.bits)

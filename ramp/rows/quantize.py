@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from ramp.core import cli
 from ramp.core.files import write_json
-from ramp.models.architecture import LinearSpec, list_linears
+from ramp.models.architecture import list_linears
 from ramp.models.device import pick_device
 from ramp.models.folder import read_config
-from ramp.problem.allocation import AllocationRecord, read_allocation
+from ramp.problem.allocation import read_allocation
 from ramp.quantizers.sizes import bits_nominal
 from ramp.quantizers.widths import Width
 from ramp.rows.float_rows import SPECIAL, special_meta
@@ -27,22 +27,6 @@ from ramp.core.memory import peak_gpu_bytes, peak_rss_bytes
 from ramp.rows.sequential import QuantizationError, quantize_model, uniform
 
 log = logging.getLogger("ramp.rows.sequential")
-
-
-def allocated(
-    path: str | Path, linears: Sequence[LinearSpec], *, group_size: int, fold: str, quantizer: str | None
-) -> AllocationRecord:
-    """Read an allocation file that fits this model, fold, quantizer and group size.
-
-    Raises:
-        QuantizationError: one of them differs.
-        AllocationError: see ``ramp.problem.allocation.read_allocation``.
-    """
-    found = read_allocation(path, linears)
-    for key, wanted in (("group_size", group_size), ("fold", fold), ("quantizer", quantizer)):
-        if wanted is not None and getattr(found, key) != wanted:
-            raise QuantizationError(f"{path} was searched with {key} {getattr(found, key)}, not {wanted}: search again")
-    return found
 
 
 def quantize_row(
@@ -92,7 +76,7 @@ def quantize_row(
     widths: dict[str, Width]
     if allocation_file is not None:
         named = method.quantizer if isinstance(method.quantizer, str) else None
-        row = allocated(allocation_file, linears, group_size=group_size, fold=fold_name, quantizer=named)
+        row = read_allocation(allocation_file, linears, group_size=group_size, fold=fold_name, quantizer=named)
         widths, name, budget = row.bits, row.method, row.budget_bits
     elif bits is not None:
         widths, name, budget = {**uniform(linears, bits)}, method.name, float(bits)
