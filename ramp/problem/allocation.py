@@ -120,7 +120,7 @@ def read_allocation(path: str | Path, linears: Sequence[LinearSpec] | None = Non
         )
     size = sum(linear_bytes(x.d_out, x.d_in, record.bits[x.name], record.group_size) for x in linears)
     if size != record.bytes_linear:
-        raise AllocationError(f"{path} says {record.bytes_linear} bytes of linears, its widths take {size}")
+        raise AllocationError(f"{path} holds {record.bytes_linear} as bytes of linears, its widths take {size}")
     if size > record.budget_bytes:
         raise AllocationError(f"{path} takes {size} bytes of linears, its budget is {record.budget_bytes}")
     return record
