@@ -31,7 +31,6 @@ from ramp.problem.banked_model import BankedModel
 from ramp.problem.problem import Problem
 from ramp.search.results import write_results
 from ramp.search.resume import SearchState
-from ramp.search.run import run_search
 from ramp.search.setup import Search, SearchInputs, prepare
 
 
@@ -54,17 +53,16 @@ def judge(args: argparse.Namespace, banked: BankedModel) -> Callable[[np.ndarray
 
 def one(search: Search, values: dict[str, Any], seed: int) -> tuple[Problem, AllocationRecord]:
     """One search in a folder of its own: its problem and its record."""
-    search = replace(search, params=parse_params(search.method, values))
-    method, evals = search.method, search.settings.evals
+    method = search.method
+    search = replace(search, params=parse_params(method, values), settings=replace(search.settings, seed=seed))
     with tempfile.TemporaryDirectory() as folder:
         state, artifacts = SearchState.open(Path(folder) / "state", {}), Path(folder)
-        problem = search.problem(search.open_model(), state)
-        found = run_search(method, search.params, problem, state, seed=seed, evals=evals, artifacts=artifacts)
+        found = search.run(search.open_model(), state, artifacts)
         record = write_results(
             found, method.name, seed=seed, out=artifacts / "a.json", artifacts=artifacts,
             study="switches", group_size=0, fold=method.fold, quantizer=str(method.quantizer),
         )  # fmt: skip
-    return problem, record
+    return found.problem, record
 
 
 def as_choice(problem: Problem, bits: dict[str, int]) -> np.ndarray:

@@ -37,7 +37,7 @@ from ramp.league.heldout import HeldoutScorer
 from ramp.methods.kinds import NAME
 from ramp.models.device import pick_device, pick_dtype
 from ramp.problem.banked_model import BankedModel
-from ramp.search.run import SearchRun, run_search
+from ramp.search.run import SearchRun
 from ramp.search.setup import Search, add_arguments, prepare
 
 log = logging.getLogger("ramp.league")
@@ -71,8 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     accepted = None if args.accepted is None else read_acceptance(args.accepted)
     search, _ = prepare(args)
     state, banked = search.open_state(league=sha256_file(__file__)), search.open_model()
-    problem = search.problem(banked, state)
-    found = run_search(search.method, search.params, problem, state, seed=args.seed, evals=args.evals)
+    found = search.run(banked, state)
     wall = seconds(found)
     rows, curve = read_rows(found, args.checkpoints, wall), read_curve(found, args.curve_points)
     record = describe(args, search, banked, found) | {"accepted": accepted, "wall_s": wall[-1] if wall else 0.0}

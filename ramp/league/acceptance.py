@@ -4,7 +4,7 @@
         --group-size 128 --increase 0.10 --out R/league/tiny-llama-s/accepted.json
 
 A tiny model that was trained for half a minute hardly feels 3-bit rounding, and all allocators are equally good on
-it. The record is written either way; the league refuses a model whose record says no.
+it. The record is written either way; the league refuses a model that its record refuses.
 
 The decision is by exp(KL) - 1: the increase of perplexity on text that the float model itself would write. On other
 text a model that has memorised its few documents hides what rounding does to it, because the noise also removes some

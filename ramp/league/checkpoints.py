@@ -28,18 +28,20 @@ def moments(checkpoints: Sequence[int], spent: int) -> list[int]:
     return list(checkpoints) if spent >= checkpoints[0] else [spent]
 
 
-def finalists(evaluations: Sequence[Evaluation], upto: int, budget_bytes: int, start: str | None) -> list[str]:
-    """Return the candidates of the incumbent after ``upto`` scores: the start, then the best on search text."""
-    best = [each.choice for each in ranked(evaluations, upto, budget_bytes)[:FINALISTS]]
+def finalists(
+    evaluations: Sequence[Evaluation], upto: int, budget_bytes: int, start: str | None, count: int = FINALISTS
+) -> list[str]:
+    """Return the candidates of the incumbent after ``upto`` scores: the start, then the ``count`` best."""
+    best = [each.choice for each in ranked(evaluations, upto, budget_bytes)[:count]]
     return list(dict.fromkeys([*([start] if start else []), *best]))
 
 
-def incumbent(search: SearchRun, upto: int) -> tuple[str | None, int, str]:
+def incumbent(search: SearchRun, upto: int, count: int = FINALISTS) -> tuple[str | None, int, str]:
     """Return the incumbent after ``upto`` scores: its choice or None, how many were scored for it, and a note.
 
     At the end of a run without a feasible evaluation it is the allocation that the method returned.
     """
-    candidates = finalists(search.evaluations, upto, search.problem.budget_bytes, search.start)
+    candidates = finalists(search.evaluations, upto, search.problem.budget_bytes, search.start, count)
     note = ""
     if not candidates:
         if upto < len(search.evaluations):

@@ -1,4 +1,4 @@
-"""Score very many allocations of a model's last units, running nothing again that lies before a change.
+"""Score all allocations of a model's last units; each runs from its first changed half-block on.
 
 A decoder block adds the output of its attention to the residual stream, then that of its MLP. Cut between these, a
 model is a chain of half-blocks. Allocations are visited depth first in forward order, so each costs the half-blocks

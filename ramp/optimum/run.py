@@ -22,16 +22,16 @@ import numpy as np
 
 from ramp.core import cli
 from ramp.core.files import read_json, require_file, write_json
-from ramp.league.checkpoints import moments
+from ramp.league.checkpoints import incumbent, moments
 from ramp.methods.kinds import Allocator
 from ramp.models.architecture import LinearSpec
 from ramp.optimum.units import OptimumError
 from ramp.problem.budget import budget_bytes, check_budget
-from ramp.problem.problem import Problem, decode, encode
+from ramp.problem.problem import Problem, decode
 from ramp.problem.proxy import read_proxy
 from ramp.scoring.score import Score
 from ramp.search.resume import SearchState
-from ramp.search.run import SearchRun, ranked, run_search
+from ramp.search.run import run_search
 from ramp.search.setup import load_allocator
 
 if TYPE_CHECKING:
@@ -122,18 +122,6 @@ class Enumeration:
         )
 
 
-def reached(search: SearchRun, upto: int) -> tuple[str | None, str]:
-    """Return the best feasible allocation after ``upto`` scores, the start included, and a note."""
-    problem = search.problem
-    found = [each.choice for each in ranked(search.evaluations, upto, problem.budget_bytes)[:1]]
-    found += [search.start] if search.start else []
-    if not found and upto == len(search.evaluations):
-        return encode(search.found.choice), search.found.notes or "the allocation that the method returned"
-    if not found:
-        return None, "no allocation within the budget so far"
-    return min(found, key=lambda choice: problem.select(decode(choice)).kl), ""
-
-
 def rows_of(
     table: Enumeration,
     method: Allocator,
@@ -153,7 +141,7 @@ def rows_of(
         optimum, rows = float(within[0]), []
         for allowed in moments(checkpoints, search.spent):
             upto = search.upto(allowed)
-            choice, note = reached(search, upto)
+            choice, _, note = incumbent(search, upto, count=1)
             row: dict[str, Any] = {"budget_bits": bits, "seed": seed, "evals": allowed, "note": note}
             row["spent"] = search.evaluations[upto - 1].evals if upto else 0
             row |= {"kl_optimum": optimum, "allocations": len(within), "kl": None}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from ramp.core.files import finite, read_json, require_file, write_json
 from ramp.models.architecture import LinearSpec
@@ -28,38 +28,34 @@ class AllocationRecord(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str = Field(description="folder name of the model")
-    method: str = Field(description="allocator; {source method}_transfer for a transferred policy")
-    study: str = Field(default="", description="name of the study")
-    seed: int = Field(description="seed of the search")
-    grid: Literal["affine"] = Field(default="affine", description="grid of the linears")
-    group_size: int = Field(description="weights per scale where a width names none")
-    fold: str = Field(description="fold of the bank that was searched")
-    quantizer: str = Field(description="quantizer of that bank")
-    budget_bits: float = Field(description="budget in bits per weight")
-    budget_bytes: int = Field(description="the same in bytes of the packed linears")
-    kind: Literal["proxy", "best", "policy"] = Field(
-        description="proxy (no search), best (best found, chosen on selection text) or policy (greedy)"
-    )
-    bits: Widths = Field(description="width of every linear: the reported allocation")
-    policy_bits: Widths | None = Field(default=None, description="the policy's own greedy allocation")
-    start_bits: Widths | None = Field(default=None, description="the warm start")
-    projected: bool = Field(default=False, description="whether the budget was enforced on bits afterwards")
-    bytes_linear: int = Field(description="packed bytes of bits, never above budget_bytes")
-    kl_search: Number = Field(default=None, description="KL of bits on search text, nats per token")
-    ppl_search: Number = Field(default=None, description="perplexity of bits on search text")
-    kl_selection: Number = Field(default=None, description="KL of bits on selection text, nats per token")
-    kl_start: Number = Field(default=None, description="KL of start_bits on search text, nats per token")
-    kl_policy: Number = Field(default=None, description="KL of policy_bits on search text, nats per token")
-    kl_start_selection: Number = Field(default=None, description="KL of start_bits on selection text, nats per token")
-    search_evals: int = Field(default=0, description="true evaluations on search text")
-    search_tokens: int = Field(
-        default=0, description="forward tokens of everything: sensitivities (backward = 2), search and selection"
-    )
-    selection_evals: int = Field(default=0, description="evaluations on selection text")
-    proxy_tokens: int = Field(default=0, description="the part of search_tokens that sensitivities cost")
-    search_wall_s: float = Field(default=0.0, description="seconds, over all processes of a resumed search")
-    notes: str = Field(default="", description="remarks for readers of the row")
+    model: str  # folder name of the model
+    method: str  # allocator; {source method}_transfer for a transferred policy
+    study: str = ""  # name of the study
+    seed: int  # seed of the search
+    grid: Literal["affine"] = "affine"  # grid of the linears
+    group_size: int  # weights per scale where a width names none
+    fold: str  # fold of the bank that was searched
+    quantizer: str  # quantizer of that bank
+    budget_bits: float  # budget in bits per weight
+    budget_bytes: int  # the same in bytes of the packed linears
+    kind: Literal["proxy", "best", "policy"]  # best: chosen on selection text; policy: greedy; proxy: no search
+    bits: Widths  # width of every linear: the reported allocation
+    policy_bits: Widths | None = None  # the policy's own greedy allocation
+    start_bits: Widths | None = None  # the warm start
+    projected: bool = False  # whether the budget was enforced on bits afterwards
+    bytes_linear: int  # packed bytes of bits, never above budget_bytes
+    kl_search: Number = None  # KL of bits on search text, nats per token
+    ppl_search: Number = None  # perplexity of bits on search text
+    kl_selection: Number = None  # KL of bits on selection text, nats per token
+    kl_start: Number = None  # KL of start_bits on search text, nats per token
+    kl_policy: Number = None  # KL of policy_bits on search text, nats per token
+    kl_start_selection: Number = None  # KL of start_bits on selection text, nats per token
+    search_evals: int = 0  # true evaluations on search text
+    search_tokens: int = 0  # forward tokens of everything: sensitivities (backward = 2), search and selection
+    selection_evals: int = 0  # evaluations on selection text
+    proxy_tokens: int = 0  # the part of search_tokens that sensitivities cost
+    search_wall_s: float = 0.0  # seconds, over all processes of a resumed search
+    notes: str = ""  # remarks for readers of the row
 
 
 def record_allocation(problem: Problem, choice: np.ndarray, **fields: Any) -> AllocationRecord:
@@ -96,18 +92,21 @@ def write_allocation(path: str | Path, record: AllocationRecord) -> None:
     write_json(path, record.model_dump())
 
 
-def read_allocation(path: str | Path, linears: Sequence[LinearSpec] | None = None) -> AllocationRecord:
-    """Read an allocation file; with ``linears``, check that it fits this model.
+def read_allocation(path: str | Path, linears: Sequence[LinearSpec] | None = None, **expected: Any) -> AllocationRecord:
+    """Read an allocation file; check fields that must have given values (None: any) and, by ``linears``, its model.
 
     Raises:
-        AllocationError: the file is damaged, names other linears than the model's, or its widths do not take exactly
-            ``bytes_linear`` bytes or more than its budget.
+        AllocationError: the file is damaged, differs from ``expected``, names other linears than the model's, or its
+            widths take other than ``bytes_linear`` bytes or more than its budget.
     """
     content = read_json(require_file(path, "allocation"))
     try:
         record = AllocationRecord.model_validate(content)
     except ValidationError as error:
         raise AllocationError(f"{path} is not a valid allocation ({_faults(error)}): search again") from None
+    for name, value in expected.items():
+        if value is not None and getattr(record, name) != value:
+            raise AllocationError(f"{path} was searched with {name} {getattr(record, name)}, not {value}: search again")
     if linears is None:
         return record
     unknown = {linear.name for linear in linears} ^ set(record.bits)
@@ -117,7 +116,7 @@ def read_allocation(path: str | Path, linears: Sequence[LinearSpec] | None = Non
         )
     size = sum(linear_bytes(x.d_out, x.d_in, record.bits[x.name], record.group_size) for x in linears)
     if size != record.bytes_linear:
-        raise AllocationError(f"{path} says {record.bytes_linear} bytes of linears, its widths take {size}")
+        raise AllocationError(f"{path} holds {record.bytes_linear} as bytes of linears, its widths take {size}")
     if size > record.budget_bytes:
         raise AllocationError(f"{path} takes {size} bytes of linears, its budget is {record.budget_bytes}")
     return record

@@ -1,6 +1,6 @@
-"""RAMP's 11-number embedding of a linear: nine static numbers here, two that the environment knows.
+"""The eleven numbers of RAMP's embedding of a linear: nine static ones computed in this module, two by the environment.
 
-| index | number | here as | source |
+| index | number | computed as | source |
 | --- | --- | --- | --- |
 | 0 | activation maximum | log10 max|x| of the linear's input | digests |
 | 1 | activation importance | log10 of the largest channel's mean|x| over the median channel's | digests |
@@ -14,8 +14,8 @@
 | 9 | remaining budget | (bytes left - cheapest completion) / (dearest - cheapest completion) | ours, dynamic |
 | 10 | share of parameters | percent of the weights of all linears | ours |
 
-Each is (value - center) / scale with the constants of ``FEATURES``: the same for every model, because numbers
-normalised by one model's own extremes would mean something else on the next and break transfer.
+Each is (value - center) / scale with the constants of ``FEATURES``, the same for every model: numbers normalised by
+one model's own extremes would mean something else on the next and break transfer.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class EmbeddingError(RampError):
-    """Statistics that the embedding needs are missing or unusable."""
+    """Missing or unusable statistics of the embedding."""
 
 
 class Feature(NamedTuple):
@@ -67,7 +67,7 @@ TINY = 1e-6  # keeps the logarithm of a dead channel finite
 
 
 def normalise(index: int, value: np.ndarray | float) -> np.ndarray | float:
-    """(value - center) / scale of feature ``index``."""
+    """Return (value - center) / scale of feature ``index``."""
     return (value - FEATURES[index].center) / FEATURES[index].scale
 
 
@@ -76,7 +76,7 @@ def static_features(
     stats: Mapping[str, tuple[np.ndarray, np.ndarray]],
     weight_moments: Mapping[str, tuple[float, float]],
 ) -> np.ndarray:
-    """The nine static numbers of every linear, normalised.
+    """Return the nine static numbers of every linear, normalised.
 
     Args:
         linears: n linears in forward order.
@@ -89,12 +89,11 @@ def static_features(
     Raises:
         EmbeddingError: a site or a linear has no statistics, or one is not finite.
     """
-    total = sum(linear.params for linear in linears)
-    rows = []
+    total, rows = sum(linear.params for linear in linears), []
     for position, linear in enumerate(linears):
         if linear.site not in stats:
             raise EmbeddingError(
-                f"no activation statistics for {linear.site}: run ramp.calibration.stream on this very model"
+                f"no activation statistics for {linear.site}: run ramp.calibration.stream on this model"
             )
         if linear.name not in weight_moments:
             raise EmbeddingError(f"no weight moments for {linear.name}: the checkpoint lacks it")
@@ -126,7 +125,7 @@ def static_features(
 def read_stats(
     path: str | Path, fold: Mapping[str, torch.Tensor] | None = None
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """(absmax, absmean) per site from ``R/calibration/{model}.safetensors``; a fold divides both by its s."""
+    """Read (absmax, absmean) per site from ``R/calibration/{model}.safetensors``; a fold divides both by its s."""
     from safetensors.torch import load_file
 
     from ramp.core.files import require_file
@@ -145,7 +144,7 @@ def read_stats(
 def weight_moments(
     model_dir: str | Path, linears: Sequence[LinearSpec], fold: Mapping[str, torch.Tensor] | None = None
 ) -> dict[str, tuple[float, float]]:
-    """(mean|W|, std W) of every linear, one decoder block in memory at a time, after ``fold`` where one is given."""
+    """Return (mean|W|, std W) of every linear, after ``fold``; one decoder block is in memory at a time."""
     reader = CheckpointReader(model_dir)
     moments = {}
     for layer in sorted({linear.layer for linear in linears}):

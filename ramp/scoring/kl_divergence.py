@@ -1,8 +1,8 @@
 """KL(float || quantized) and negative log-likelihood per token, in float32, over slices of tokens.
 
-The logits of a whole window never exist at once, whatever the vocabulary (49 thousand to 152 thousand here). The
-head multiplies slices of some hundred tokens, and on a processor the softmax works through them in tiles that
-stay in the second-level cache: half the time of whole slices, measured at 49,152 words on one core.
+The logits of a whole window never exist at once, whatever the vocabulary (49 to 152 thousand in this suite). The head
+multiplies slices of some hundred tokens, and on a processor the softmax works through them in tiles that stay in the
+second-level cache: half the time of whole slices, measured at 49,152 words on one core.
 
 ``nll_and_kl`` is the plain form, used for every reported number. ``Scorer`` is the fast form for searches: the
 reference and the head are fixed, so a candidate costs a log-sum-exp over the vocabulary and a dot product of the
@@ -48,17 +48,17 @@ def _steps(tokens: int, step: int) -> Iterator[slice]:
 
 
 def slices(tokens: int, vocab: int, device: torch.device) -> Iterator[slice]:
-    """Slices of 0..tokens for products with the head; at least one token each."""
+    """Yield slices of 0..tokens for products with the head; at least one token each."""
     return _steps(tokens, (CPU_SLICE if device.type == "cpu" else GPU_SLICE) // vocab)
 
 
 def tiles(tokens: int, vocab: int, device: torch.device) -> Iterator[slice]:
-    """Slices of 0..tokens for float32 softmaxes; at least one token each."""
+    """Yield slices of 0..tokens for float32 softmaxes; at least one token each."""
     return _steps(tokens, (CPU_TILE if device.type == "cpu" else GPU_SLICE) // vocab)
 
 
 def nll_and_kl(logits: Tensor, ref_logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Per-token negative log-likelihood of ``targets`` and KL(reference || model), in nats.
+    """Return per-token negative log-likelihood of ``targets`` and KL(reference || model), in nats.
 
     logits, ref_logits: (tokens, vocab), any float dtype. targets: int64 (tokens,). Returns float32 (tokens,)
     twice. Uses sum p (log p - log q), term by term, so that identical logits give exactly 0.
@@ -76,12 +76,12 @@ def nll_and_kl(logits: Tensor, ref_logits: Tensor, targets: Tensor) -> tuple[Ten
 
 
 def final_hidden(model: PreTrainedModel, windows: Tensor) -> Tensor:
-    """Hidden states after the final norm, (windows, length, hidden): what the output head reads."""
+    """Return the hidden states after the final norm, the input of the output head: (windows, length, hidden)."""
     return model.base_model(input_ids=windows, use_cache=False).last_hidden_state
 
 
 def batches(windows: Tensor, device: torch.device) -> Iterator[slice]:
-    """Slices of windows of about BATCH_TOKENS forward tokens on a processor, eight times that on a GPU."""
+    """Yield slices of windows of about BATCH_TOKENS forward tokens on a processor, eight times that on a GPU."""
     tokens = BATCH_TOKENS if device.type == "cpu" else 8 * BATCH_TOKENS
     step = max(1, tokens // windows.shape[1])
     for start in range(0, windows.shape[0], step):
@@ -89,8 +89,7 @@ def batches(windows: Tensor, device: torch.device) -> Iterator[slice]:
 
 
 def head_weight(model: PreTrainedModel) -> Tensor:
-    """The output head (vocab, hidden); the families of ``ramp.models.folder`` have no bias there and nothing after
-    it."""
+    """Return the output head (vocab, hidden), which has no bias and nothing after it in the supported families."""
     head = cast("nn.Linear", model.get_output_embeddings())
     if head.bias is not None:
         raise EvaluationError(
@@ -100,11 +99,11 @@ def head_weight(model: PreTrainedModel) -> Tensor:
 
 
 class Scorer:
-    """KL and NLL of candidates against one fixed float model on fixed windows.
+    """A scorer of candidates on fixed windows: their KL to one float model, and their NLL.
 
-    What is searched are the linears of the blocks; embedding and head are the float model's own. So sum p z over the
+    Candidates differ in the linears of the blocks; embedding and head are the float model's own. So sum p z over the
     vocabulary, p the float model's probabilities and z = W h a candidate's logits, is the dot product of h with
-    E[W] = sum p W, one row of the hidden size per token, computed once. What is left is the growth of the log-sum-exp,
+    E[W] = sum p W, one row of the hidden size per token, computed once. The rest is the growth of the log-sum-exp,
 
         KL = (logsumexp z - logsumexp z_float) - (h - h_float) E[W],
 
@@ -151,13 +150,13 @@ class Scorer:
             raise EvaluationError("the float model gives logits that are not finite on the search windows")
 
     def _allocate(self, scored: int) -> None:
-        """Make room for what ``_describe`` keeps of ``scored`` tokens."""
+        """Allocate what ``_describe`` keeps of ``scored`` tokens."""
         if self.by_difference:
             self.p = torch.empty(scored, len(self.head), dtype=torch.bfloat16, device=self.device)
             self.mass = torch.empty_like(self.log_sum)  # sum of the rounded p
 
     def _describe(self, part: slice, p: Tensor, head: Tensor) -> Tensor:
-        """Keep what ``_growth`` needs of the float model's probabilities p (slice, vocab); return p as E takes it.
+        """Keep what ``_growth`` needs of the float model's probabilities p (slice, vocab); return p for E[W].
 
         p and the head (vocab, hidden) are in ``wide``; p may be overwritten.
         """
@@ -169,18 +168,18 @@ class Scorer:
         return p.div_(self.mass[part, None])
 
     def _final_hidden(self, model: PreTrainedModel, part: slice) -> Tensor:
-        """Hidden states after the final norm of one batch of windows, (batch, length, hidden)."""
+        """Return the hidden states after the final norm of one batch of windows, (batch, length, hidden)."""
         return final_hidden(model, self.windows[part])
 
     def _hidden_states(self, model: PreTrainedModel) -> Iterator[tuple[slice, Tensor]]:
-        """(which scored tokens, their final hidden states (tokens, hidden)), batch by batch."""
+        """Yield scored tokens (a slice) and their final hidden states (tokens, hidden), batch by batch."""
         per_window = self.windows.shape[1] - 1
         for part in batches(self.windows, self.device):
             hidden = self._final_hidden(model, part)[:, :-1]  # the last position predicts nothing
             yield slice(part.start * per_window, part.stop * per_window), hidden.reshape(-1, hidden.shape[-1])
 
     def _growth(self, hidden: Tensor, first: int) -> Tensor:
-        """logsumexp z - logsumexp z_float of tokens ``first`` and on: (tokens,) in ``wide``."""
+        """Return logsumexp z - logsumexp z_float of tokens ``first`` and on: (tokens,) in ``wide``."""
         grown = torch.empty(len(hidden), dtype=self.wide, device=self.device)
         vocab = len(self.head)
         read = hidden - self.hidden[first : first + len(hidden)] if self.by_difference else hidden
@@ -200,10 +199,9 @@ class Scorer:
         return grown
 
     def _log_mean_exp(self, products: Tensor, rows: slice, room: Tensor) -> Tensor:
-        """log E[exp d] of a tile of d (tile, vocab); ``exp`` is shifted only where it leaves float32's range.
+        """Return log E[exp d] of a tile of d (tile, vocab); ``exp`` is shifted only where it leaves float32's range.
 
-        room: (at least 2 * tile, vocab) in ``wide``, written again for each tile: fresh memory for both factors costs
-        more than filling it.
+        room: (at least 2 * tile, vocab) in ``wide``, written again for each tile: allocating costs more than filling.
         """
         count = len(products)
         d, p = room[:count].copy_(products), room[count : 2 * count].copy_(self.p[rows])
@@ -217,13 +215,13 @@ class Scorer:
         head = head_weight(model)
         if head is not self.head and not torch.equal(head, self.head):
             raise EvaluationError(
-                "the candidate's output head is not the float model's, which this scorer takes for granted: "
+                "the candidate's output head is not the float model's, which this scorer assumes: "
                 "use ramp.evaluation.evaluate for models whose head changes"
             )
 
     @torch.inference_mode()
     def score(self, model: PreTrainedModel) -> Score:
-        """Mean KL(float || model) and NLL over the scored positions; ``tokens`` are forward tokens.
+        """Return mean KL(float || model) and NLL over the scored positions; ``tokens`` are forward tokens.
 
         ``EvaluationError`` for a model whose output head is not the float model's.
         """
@@ -246,7 +244,7 @@ class Scorer:
 
 
 def log_sum_exp_(z: Tensor) -> Tensor:
-    """logsumexp over the last axis (tile, vocab) -> (tile,); overwrites ``z``, so that no tile is read twice."""
+    """Return logsumexp over the last axis, (tile, vocab) -> (tile,); overwrite ``z``, so that no tile is read twice."""
     top = z.amax(-1, keepdim=True)
     return z.sub_(top).exp_().sum(-1).log() + top[:, 0]
 

@@ -1,15 +1,15 @@
 """Prefix cache: a candidate that first differs at block k is recomputed from block k on.
 
-The hidden states that enter a decoder block depend on the embedding and on the blocks before it alone. They are kept
-under the names of what those blocks hold, so a candidate starts at the end of the longest prefix that is known, of
-whichever allocation it comes from: an incumbent's prefixes survive what is tried around it.
+The hidden states that enter a decoder block depend only on the embedding and on the blocks before it. They are kept
+under the names of what those blocks hold, so a candidate starts at the end of the longest known prefix, whichever
+allocation it comes from.
 
-Scores are those of the full pass, bit for bit on a processor: batches have the same shapes, and a block called with
-the states that it was called with before gives what it gave before. What was scored earlier decides how long a score
-takes and nothing else, so that a resumed search equals an uninterrupted one.
+Scores equal those of the full pass, bit for bit on a processor: batches have the same shapes, and a block called with
+the same states gives the same result. Earlier scores decide only how long a score takes, so a resumed search equals an
+uninterrupted one.
 
-What a family gives its blocks (masks, positions, rotary embeddings, which may differ from block to block, as where
-only some slide) is taken down from its own forward pass over the float model.
+The other arguments of the blocks (masks, positions, rotary embeddings, which may differ from block to block where only
+some have a sliding window) are recorded from the family's own forward pass over the float model.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ States = dict[int, Tensor]
 
 
 class PrefixCache:
-    """Hidden states that enter decoder blocks, under the names of what the blocks before them hold.
+    """A cache of the hidden states that enter decoder blocks, under the names of what the blocks before them hold.
 
-    ``limit_bytes`` bounds what is kept, ``state_bytes`` is the size of the states of all windows at one block. Entries
-    that were not used for longest go first.
+    ``limit_bytes`` bounds the kept states, ``state_bytes`` is the size of the states of all windows at one block. The
+    least recently used entries go first.
     """
 
     def __init__(self, n_blocks: int, state_bytes: int, limit_bytes: int) -> None:
@@ -68,9 +68,9 @@ class PrefixCache:
         return sum(x.nbytes for states in self._states.values() for x in states.values())
 
     def longest(self, names: Prefix) -> tuple[int, States | None]:
-        """(the last block whose input is known, that input); (0, None) where there is none.
+        """Return the last block whose input is known and that input; (0, None) where there is none.
 
-        Every known prefix of ``names`` counts as used, shorter ones too: they are what the next candidate may need.
+        Every known prefix of ``names`` counts as used, shorter ones too: the next candidate may need them.
         """
         found: tuple[int, States | None] = (0, None)
         for block in self.kept:
@@ -99,14 +99,14 @@ class PrefixCache:
 class PrefixScorer(Scorer):
     """``Scorer`` that starts each candidate at the first block that differs from what it has scored before.
 
-    Memory beside ``Scorer``'s: ``limit_bytes`` of hidden states, and those that enter the first block.
+    Memory besides ``Scorer``'s: ``limit_bytes`` of hidden states, and those that enter the first block.
     """
 
     computed_blocks: int
     """Decoder blocks run by ``score`` so far, once for each batch of windows."""
 
     def __init__(self, float_model: PreTrainedModel, windows: Tensor, limit_bytes: int | None = None) -> None:
-        """As ``Scorer``; up to ``limit_bytes`` of hidden states are kept, 0 for none, None for the device's default."""
+        """Start as ``Scorer``; keep up to ``limit_bytes`` of hidden states, None for the device's default."""
         config, parameter = float_model.config, next(float_model.parameters())
         if limit_bytes is None:
             limit_bytes = CPU_PREFIX_BYTES if parameter.device.type == "cpu" else GPU_PREFIX_BYTES
@@ -116,8 +116,8 @@ class PrefixScorer(Scorer):
         self.computed_blocks = 0
         self._arch = architecture(config)
         self._model = float_model
-        self._embedded: States = {}  # what enters the first block: the embedding is not searched
-        self._given: dict[int, list[Given]] = {}  # windows in a batch -> what each block is called with
+        self._embedded: States = {}  # input of the first block: the embedding is not searched
+        self._given: dict[int, list[Given]] = {}  # windows in a batch -> arguments of each block
         self._start, self._fresh = (0, self._embedded), dict[int, States]()
         self._observing = True
         super().__init__(float_model, windows)
@@ -125,14 +125,14 @@ class PrefixScorer(Scorer):
 
     @torch.inference_mode()
     def score(self, model: PreTrainedModel, blocks: Sequence[Hashable] | None = None) -> Score:
-        """As ``Scorer.score``, from the first decoder block whose input is not known.
+        """Score as ``Scorer.score``, from the first decoder block whose input is not known.
 
         Args:
             model: the candidate. Prefixes are kept as long as candidates are written into one and the same model;
-                another one starts anew. Its embedding is the float model's.
+                another one empties the cache. Its embedding is the float model's.
             blocks: per decoder block, a name of what it holds. Equal names must mean equal weights for as long as
-                this scorer lives (``block_names`` makes them of an allocation). None: nothing is known of the
-                candidate; it is run in full, and nothing of it is kept.
+                this scorer lives (``block_names`` makes them of an allocation). None: the candidate is run in full,
+                and nothing of it is kept.
         """
         if blocks is not None and len(blocks) != self.n_blocks:
             raise EvaluationError(f"{len(blocks)} names of blocks for a model of {self.n_blocks}: give one for each")
@@ -171,7 +171,7 @@ class PrefixScorer(Scorer):
         return list(cast("nn.ModuleList", model.get_submodule(self._arch.blocks)))
 
     def _observe(self, model: PreTrainedModel, part: slice) -> Tensor:
-        """The family's own pass, which tells what each block is called with."""
+        """Run the family's own forward pass and record the arguments of each block."""
         seen: list[Given] = []
 
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -190,14 +190,14 @@ class PrefixScorer(Scorer):
 
 
 class Given(NamedTuple):
-    """What a decoder block is called with beside the hidden states."""
+    """Arguments of a decoder block besides the hidden states."""
 
     positional: tuple[Any, ...]
     named: dict[str, Any]
 
 
 def block_names(linears: Sequence[LinearSpec], choice: np.ndarray | Sequence[int]) -> list[tuple[int, ...]]:
-    """Names of the decoder blocks under an allocation, int [n] in the order of ``linears``: the choices inside each."""
+    """Return a name per decoder block under an allocation, int [n] in the order of ``linears``: the choices in it."""
     names: dict[int, list[int]] = {}
     for linear, index in zip(linears, choice, strict=True):
         names.setdefault(linear.layer, []).append(int(index))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Score(NamedTuple):
-    """What one true evaluation of an allocation says; means are over the scored positions."""
+    """The result of one true evaluation of an allocation; means are over the scored positions."""
 
     kl: float  # mean KL(float model || quantized model), nats per token
     ppl: float  # exp(nll)

@@ -31,7 +31,6 @@ from pathlib import Path
 
 from ramp.core import cli
 from ramp.search.results import summary, write_results
-from ramp.search.run import run_search
 from ramp.search.setup import add_arguments, prepare
 
 log = logging.getLogger("ramp.search.run")
@@ -48,15 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     cli.set_threads(args.threads)
     search, paths = prepare(args, "out", "artifacts")
     state, banked = search.open_state(), search.open_model()
-    found = run_search(
-        search.method,
-        search.params,
-        search.problem(banked, state),
-        state,
-        seed=args.seed,
-        evals=args.evals,
-        artifacts=paths["artifacts"],
-    )
+    found = search.run(banked, state, paths["artifacts"])
     bank = {key: getattr(banked.bank, key) for key in ("group_size", "fold", "quantizer")}
     record = write_results(found, search.method.name, seed=args.seed, study=args.study, **paths, **bank)
     for line in summary(record).splitlines():

@@ -21,6 +21,7 @@ from ramp.problem.proxy import read_proxy
 from ramp.scoring.score import Score
 from ramp.search.layout import find_paths
 from ramp.search.resume import ROOT, SearchState, describe
+from ramp.search.run import SearchRun, run_search
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -77,7 +78,7 @@ class TextParts:
 
 @dataclass(frozen=True)
 class Search:
-    """A search that can start: everything that its command line says, checked."""
+    """A search as its command line describes it, with everything checked before it starts."""
 
     source: Path  # the method's file
     method: Allocator
@@ -97,60 +98,59 @@ class Search:
         return BankedModel(self.inputs.model_dir, self.inputs.bank, self.inputs.fold)
 
     def problem(self, banked: BankedModel, state: SearchState) -> Problem:
-        """Return the problem on the real model, with evaluators that ``state`` counts and answers."""
-        return build_problem(banked, self.inputs, self.settings, TextParts.of(self.params), state)
+        """Return the problem on the real model, with evaluators that ``state`` counts and answers.
 
+        Raises:
+            AllocationError: the budget is below the cheapest allocation, or the sensitivities lack a linear or a width.
+        """
+        from ramp.scoring.prefix_cache import PrefixScorer, block_names
 
-def build_problem(
-    banked: BankedModel, inputs: SearchInputs, settings: SearchSettings, parts: TextParts, state: SearchState
-) -> Problem:
-    """Return the problem on a real model: scorers on search and selection text, features, proxy.
+        inputs, settings, parts = self.inputs, self.settings, TextParts.of(self.params)
+        device = pick_device(settings.device)
+        model = banked.float_model(pick_dtype(settings.dtype, device), device)
 
-    Raises:
-        AllocationError: the budget is below the cheapest allocation, or the sensitivities lack a linear or a width.
-    """
-    from ramp.scoring.prefix_cache import PrefixScorer, block_names
+        def scorers(text: Path, count: int, size: int) -> list[PrefixScorer]:
+            """Make scorers of ``count`` windows of a text, ``size`` each; the model must still be the float one."""
+            if not count:
+                return []
+            windows = banked.windows(text, length=settings.search_length, count=count)
+            limit = None if size == count else 0  # parts take turns: the prefixes of each are not worth their memory
+            return [PrefixScorer(model, windows[first : first + size], limit) for first in range(0, count, size)]
 
-    device = pick_device(settings.device)
-    model = banked.float_model(pick_dtype(settings.dtype, device), device)
+        (whole,) = scorers(inputs.search_text, settings.search_windows, settings.search_windows)
+        (final,) = scorers(inputs.selection_text, settings.final_windows, settings.final_windows)
+        pool = scorers(inputs.search_text, parts.pool_windows, parts.part_windows)
+        final_pool = scorers(inputs.selection_text, parts.selection_windows, parts.part_windows)
 
-    def scorers(text: Path, count: int, size: int) -> list[PrefixScorer]:
-        """Make scorers of ``count`` windows of a text, ``size`` windows each; the model must still be the float one."""
-        if not count:
-            return []
-        windows = banked.windows(text, length=settings.search_length, count=count)
-        limit = None if size == count else 0  # many parts take turns: prefixes of each would not be worth their memory
-        return [PrefixScorer(model, windows[first : first + size], limit) for first in range(0, count, size)]
+        def scored(scorer: PrefixScorer) -> Callable[[np.ndarray], Score]:
+            def score(choice: np.ndarray) -> Score:
+                banked.bank.assemble(model, choice)  # in place; writes only what changed since the last one
+                return scorer.score(model, block_names(banked.linears, choice))
 
-    (whole,) = scorers(inputs.search_text, settings.search_windows, settings.search_windows)
-    (final,) = scorers(inputs.selection_text, settings.final_windows, settings.final_windows)
-    pool = scorers(inputs.search_text, parts.pool_windows, parts.part_windows)
-    final_pool = scorers(inputs.selection_text, parts.selection_windows, parts.part_windows)
+            return score
 
-    def scored(scorer: PrefixScorer) -> Callable[[np.ndarray], Score]:
-        def score(choice: np.ndarray) -> Score:
-            banked.bank.assemble(model, choice)  # in place; writes only what changed since the last one
-            return scorer.score(model, block_names(banked.linears, choice))
+        proxy, proxy_tokens = None, 0
+        if inputs.sensitivity:
+            proxy, proxy_tokens = read_proxy(inputs.sensitivity, banked.linears, banked.bank.widths)
+        problem = banked.problem(
+            inputs.calibration,
+            settings.budget,
+            state.evaluator("search", scored(whole), limit=settings.evals),
+            state.evaluator("selection", scored(final)),
+            proxy=proxy,
+            proxy_tokens=proxy_tokens,
+            nll_float=whole.nll_float,
+            search_parts=[state.evaluator(f"search part {k}", scored(each)) for k, each in enumerate(pool)],
+            selection_parts=[state.evaluator(f"selection part {k}", scored(each)) for k, each in enumerate(final_pool)],
+            part_cost=parts.part_windows / settings.search_windows,
+        )
+        problem.check_budget()
+        return problem
 
-        return score
-
-    widths, proxy, proxy_tokens = banked.bank.widths, None, 0
-    if inputs.sensitivity:
-        proxy, proxy_tokens = read_proxy(inputs.sensitivity, banked.linears, widths)
-    problem = banked.problem(
-        inputs.calibration,
-        settings.budget,
-        state.evaluator("search", scored(whole), limit=settings.evals),
-        state.evaluator("selection", scored(final)),
-        proxy=proxy,
-        proxy_tokens=proxy_tokens,
-        nll_float=whole.nll_float,
-        search_parts=[state.evaluator(f"search part {k}", scored(each)) for k, each in enumerate(pool)],
-        selection_parts=[state.evaluator(f"selection part {k}", scored(each)) for k, each in enumerate(final_pool)],
-        part_cost=parts.part_windows / settings.search_windows,
-    )
-    problem.check_budget()
-    return problem
+    def run(self, banked: BankedModel, state: SearchState, artifacts: Path | None = None) -> SearchRun:
+        """Run the search (``ramp.search.run.run_search``)."""
+        problem, seed, evals = self.problem(banked, state), self.settings.seed, self.settings.evals
+        return run_search(self.method, self.params, problem, state, seed=seed, evals=evals, artifacts=artifacts)
 
 
 def check_proxy(path: Path, method: Allocator) -> None:

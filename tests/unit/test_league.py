@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +24,10 @@ from ramp.league.checkpoints import (
 from ramp.methods.kinds import Allocator, Params
 from ramp.methods.loader import load_method
 from ramp.problem.problem import Allocation, Run, decode, encode
-from ramp.scoring.score import Score
 from ramp.search.resume import ROOT, SearchState
 from ramp.search.run import Evaluation, SearchRun, run_search
-from tests.synthetic import evaluator, linears, losses, synthetic_problem
+from tests.searchable import KilledError, Mortal, true_loss
+from tests.synthetic import synthetic_problem
 
 EVALS = 14
 FAST = {"clone_steps": 20, "updates_per_episode": 2, "warmup_episodes": 4, "refresh": 3, "sac": {"hidden": 16}}
@@ -37,29 +36,12 @@ UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]
 TOKENS = 2048  # of one evaluation, and of one score on selection text
 
 
-class KilledError(Exception):
-    """Stands for kill -9 in the middle of an evaluation."""
-
-
-def true_loss(noise: float) -> Callable[[np.ndarray], Score]:
-    _, truth, pairs = losses(linears(2), (3, 4, 5, 6), 0)
-    return evaluator(truth, pairs, noise)
-
-
 def searched(folder: Path, name: str, *, budget: float = 3.65, die_at: int | None = None) -> SearchRun:
     """One run in ``folder``; ``die_at`` raises in that many-th true evaluation."""
     method = load_method(ROOT / "baselines" / f"{name}.py")
     assert isinstance(method, Allocator)
     state = SearchState.open(folder, {"test": name})
-    done = [0]
-
-    def mortal(choice: np.ndarray) -> Score:
-        done[0] += 1
-        if done[0] == die_at:
-            raise KilledError
-        return true_loss(0.0)(choice)
-
-    evaluate = state.evaluator("search", mortal, limit=EVALS)
+    evaluate = state.evaluator("search", Mortal(die_at)(true_loss(0.0)), limit=EVALS)
     problem = synthetic_problem(budget=budget, evaluate=evaluate, select=state.evaluator("selection", true_loss(0.05)))
     return run_search(method, method.params(**PARAMS.get(name, {})), problem, state, seed=3, evals=EVALS)
 

@@ -11,51 +11,29 @@ import numpy as np
 import pandas
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from ramp.bank.bank import Bank
-from ramp.bank.build import build_bank
 from ramp.evaluation.bootstrap import interval
 from ramp.league.__main__ import LeagueError, main
 from ramp.league.acceptance import judgement
 from ramp.league.acceptance import main as acceptance_main
 from ramp.league.heldout import HeldoutScorer
-from ramp.models.architecture import list_linears
-from ramp.models.folder import load_float, load_tokenizer, read_config
-from ramp.models.text import Document, token_windows, write_documents
+from ramp.models.folder import load_float, load_tokenizer
+from ramp.models.text import token_windows
 from ramp.problem.problem import decode
 from ramp.records.collect_league import main as collect_main
 from ramp.records.table import RecordsError, read_table
 from ramp.search.resume import ROOT
+from tests.searchable import make_searchable
 
 WINDOWS, LENGTH, HELD_WINDOWS, HELD_LENGTH = 2, 32, 3, 40
-TEXTS = {"search": "alpha beta ", "selection": "gamma delta ", "heldout": "epsilon zeta "}
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory, tiny_llama_dir: Path) -> dict[str, Any]:
     """Arguments of a run on ``tiny_llama_dir``, everything in place."""
     folder = tmp_path_factory.mktemp("league")
-    for role, word in TEXTS.items():
-        write_documents(folder / f"{role}.jsonl", [Document(f"{role}-{i}", word * 40 + str(i)) for i in range(3)])
-    linears = list_linears(read_config(tiny_llama_dir))
-    ones = {f"{x.site}/{kind}": torch.ones(x.d_in) for x in linears for kind in ("absmax", "absmean", "sqmean")}
-    save_file(ones, folder / "stats.safetensors")
-    save_file({}, folder / "none.safetensors")
-    build_bank(
-        tiny_llama_dir, None, folder / "bank",
-        fold={}, fold_name="none", quantizer="rtn", widths=[3, 4, 6], group_size=32, device="cpu",
-    )  # fmt: skip
-    proxy = {x.name: {str(bits): x.params * 4.0**-bits * 1e-5 for bits in (3, 4, 6)} for x in linears}
-    (folder / "proxy.json").write_text(json.dumps({"proxy": "fisher", "tokens": 300, "linears": proxy}))
-    return {
-        "--model-dir": tiny_llama_dir,
-        "--bank": folder / "bank",
-        "--fold": folder / "none.safetensors",
-        "--calibration": folder / "stats.safetensors",
-        "--sensitivity": folder / "proxy.json",
-        "--search-text": folder / "search.jsonl",
-        "--selection-text": folder / "selection.jsonl",
+    return make_searchable(folder, tiny_llama_dir, [3, 4, 6]) | {
         "--heldout-text": folder / "heldout.jsonl",
         "--search-windows": WINDOWS,
         "--search-length": LENGTH,
@@ -64,9 +42,6 @@ def study(tmp_path_factory: pytest.TempPathFactory, tiny_llama_dir: Path) -> dic
         "--method-file": ROOT / "baselines" / "random_search.py",
         "--budget": 4,
         "--evals": 6,
-        "--device": "cpu",
-        "--dtype": "float32",
-        "--state-dir": folder / "state",
         "--out": folder / "run.json",
     }
 

@@ -10,14 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from ramp.bank.bank import Bank
-from ramp.bank.build import build_bank
 from ramp.methods.loader import load_method
 from ramp.models.architecture import list_linears
 from ramp.models.folder import load_float, load_tokenizer, read_config
-from ramp.models.text import Document, token_windows, write_documents
+from ramp.models.text import token_windows
 from ramp.optimum.__main__ import main as optimum_main
 from ramp.optimum.enumerate import enumerate_all
 from ramp.optimum.half_blocks import HalfBlocks
@@ -25,6 +23,7 @@ from ramp.optimum.run import Enumeration, rows_of
 from ramp.optimum.run import main as run_main
 from ramp.optimum.units import OptimumError, averaged, make_units, parse
 from ramp.search.resume import ROOT
+from tests.searchable import make_searchable
 
 WIDTHS, WINDOWS, LENGTH = [3, 4, 6], 3, 24
 
@@ -33,17 +32,7 @@ WIDTHS, WINDOWS, LENGTH = [3, 4, 6], 3, 24
 def small(tmp_path_factory: pytest.TempPathFactory, tiny_llama_dir: Path) -> Path:
     """A bank, statistics, sensitivities and search text of ``tiny_llama_dir``."""
     folder = tmp_path_factory.mktemp("optimum")
-    write_documents(folder / "search.jsonl", [Document(f"d{i}", "alpha beta gamma " * 30 + str(i)) for i in range(3)])
-    linears = list_linears(read_config(tiny_llama_dir))
-    ones = {f"{x.site}/{kind}": torch.ones(x.d_in) for x in linears for kind in ("absmax", "absmean", "sqmean")}
-    save_file(ones, folder / "stats.safetensors")
-    save_file({}, folder / "none.safetensors")
-    build_bank(
-        tiny_llama_dir, None, folder / "bank",
-        fold={}, fold_name="none", quantizer="rtn", widths=[3, 4, 5, 6], group_size=32, device="cpu",
-    )  # fmt: skip
-    proxy = {x.name: {str(bits): x.params * 4.0**-bits * 1e-5 for bits in (3, 4, 5, 6)} for x in linears}
-    (folder / "proxy.json").write_text(json.dumps({"proxy": "fisher", "tokens": 300, "linears": proxy}))
+    make_searchable(folder, tiny_llama_dir, [3, 4, 5, 6])
     return folder
 
 

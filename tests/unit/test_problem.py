@@ -1,8 +1,12 @@
 """Counting, infeasible scores and the final choice."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from ramp.problem.allocation import read_allocation, record_allocation, write_allocation
 from ramp.problem.problem import AllocationError, Evaluator, Problem, choose
 from ramp.scoring.score import Score
 from tests.synthetic import synthetic_problem
@@ -53,3 +57,26 @@ def test_choose_never_leaves_the_start_for_something_worse() -> None:
     assert choose(problem, [start, broken])[1] == 0
     losses[1] = 0.3
     assert choose(problem, [start, better])[1] == 0
+
+
+def test_an_allocation_file_is_read_as_it_was_written_and_damage_is_one_sentence(tmp_path: Path) -> None:
+    problem, path = synthetic_problem(widths=(3, "3g16", 4, "4g16")), tmp_path / "a.json"
+    fields = {"kind": "best", "method": "m", "seed": 0, "group_size": 32, "fold": "awq", "quantizer": "gptq"}
+    record = record_allocation(problem, np.zeros(problem.n, dtype=int), **fields, kl_search=float("inf"))
+    assert record.kl_search is None
+    write_allocation(path, record)
+    assert read_allocation(path, problem.linears, fold="awq", quantizer=None) == record
+    with pytest.raises(AllocationError, match="fold awq, not none"):
+        read_allocation(path, problem.linears, fold="none")
+    written = json.loads(path.read_text())
+    for change, fault in (
+        ({"bits": {"a": "3x16"}}, "bits.a"),
+        ({"seed": "first"}, "seed"),
+        ({"surprise": 1}, "surprise"),
+        ({"kind": "luck"}, "kind"),
+    ):
+        path.write_text(json.dumps(written | change))
+        with pytest.raises(AllocationError, match=rf"a\.json is not a valid allocation \({fault}"):
+            read_allocation(path)
+    with pytest.raises(AllocationError, match="surprise"):
+        record_allocation(problem, np.zeros(problem.n, dtype=int), **fields, surprise=1)

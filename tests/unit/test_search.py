@@ -1,7 +1,6 @@
 """The stage around the methods: resume after a crash to the same bytes, hashes, episodes, infeasible scores."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ from ramp.scoring.score import Score
 from ramp.search.results import write_results
 from ramp.search.resume import ROOT, SearchState, describe
 from ramp.search.run import run_search
-from tests.synthetic import evaluator, linears, losses, synthetic_problem
+from tests.searchable import KilledError, Mortal, true_loss
+from tests.synthetic import synthetic_problem
 
 EVALS = 14
 FAST = {"clone_steps": 20, "updates_per_episode": 2, "warmup_episodes": 4, "refresh": 3, "sac": {"hidden": 16}}
@@ -31,15 +31,6 @@ PARAMS: dict[str, dict[str, Any]] = {
     "sac_continuous": {"updates_per_episode": 2, "warmup_episodes": 4, "sac": {"hidden": 16}},
     "ppo": {"hidden": 16, "epochs": 2},
 }
-
-
-class KilledError(Exception):
-    """Stands for kill -9 in the middle of an evaluation."""
-
-
-def true_loss(noise: float) -> Callable[[np.ndarray], Score]:
-    _, truth, pairs = losses(linears(2), (3, 4, 5, 6), 0)
-    return evaluator(truth, pairs, noise)
 
 
 def finished(folder: Path, method: Allocator, params: Any, problem: Problem, state: SearchState) -> dict[str, Any]:
@@ -58,15 +49,7 @@ def search(
     method = load_method(ROOT / "baselines" / f"{name}.py")
     assert isinstance(method, Allocator)
     state = SearchState.open(folder / "state", {"test": name})
-    done = [0]
-
-    def mortal(choice: np.ndarray) -> Score:
-        done[0] += 1
-        if done[0] == die_at:
-            raise KilledError
-        return (loss or true_loss(0.0))(choice)
-
-    evaluate = state.evaluator("search", mortal, limit=EVALS)
+    evaluate = state.evaluator("search", Mortal(die_at)(loss or true_loss(0.0)), limit=EVALS)
     problem = synthetic_problem(budget=budget, evaluate=evaluate, select=state.evaluator("selection", true_loss(0.02)))
     return finished(folder, method, method.params(**PARAMS.get(name, {})), problem, state)
 
@@ -169,17 +152,7 @@ def parted(folder: Path, die_at: int | None = None) -> dict[str, Any]:
     params = method.params(**switches)
     state = SearchState.open(folder / "state", {"test": "parted"})
     lab = Lab(LabParams(blocks=2), 0).problem(params, EVALS)
-    done = [0]
-
-    def mortal(raw: Any) -> Callable[[np.ndarray], Score]:
-        def score(choice: np.ndarray) -> Score:
-            done[0] += 1
-            if done[0] == die_at:
-                raise KilledError
-            return raw(choice)
-
-        return score
-
+    mortal = Mortal(die_at)
     problem = replace(
         lab,
         evaluate=state.evaluator("search", mortal(lab.evaluate), limit=EVALS),

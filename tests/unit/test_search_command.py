@@ -6,57 +6,32 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from ramp.bank.bank import Bank
-from ramp.bank.build import build_bank
 from ramp.methods.kinds import MethodError
-from ramp.models.architecture import list_linears
-from ramp.models.folder import load_float, load_tokenizer, read_config
-from ramp.models.text import Document, token_windows, write_documents
+from ramp.models.folder import load_float, load_tokenizer
+from ramp.models.text import token_windows
 from ramp.problem.problem import AllocationError, decode
 from ramp.search.__main__ import main
 from ramp.search.resume import ROOT
+from tests.searchable import make_searchable
 
-WINDOWS, LENGTH, GROUP_SIZE = 3, 40, 32
+WINDOWS, LENGTH = 3, 40
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory, tiny_llama_dir: Path) -> dict[str, Any]:
     """Command-line arguments of a search on ``tiny_llama_dir``, everything in place."""
     folder = tmp_path_factory.mktemp("study")
-    for role, word in (("search", "alpha beta "), ("selection", "gamma delta ")):
-        write_documents(folder / f"{role}.jsonl", [Document(f"{role}-{i}", word * 40 + str(i)) for i in range(3)])
-    config = read_config(tiny_llama_dir)
-    linears = list_linears(config)
-    ones = {f"{x.site}/{kind}": torch.ones(x.d_in) for x in linears for kind in ("absmax", "absmean", "sqmean")}
-    save_file(ones, folder / "stats.safetensors")
-    save_file({}, folder / "none.safetensors")
-    build_bank(
-        tiny_llama_dir, None, folder / "bank",
-        fold={}, fold_name="none", quantizer="rtn", widths=[3, 4, 5, 6], group_size=GROUP_SIZE, device="cpu",
-    )  # fmt: skip
-    proxy = {x.name: {str(bits): x.params * 4.0**-bits * 1e-5 for bits in (3, 4, 5, 6)} for x in linears}
-    (folder / "proxy.json").write_text(json.dumps({"proxy": "fisher", "tokens": 300, "linears": proxy}))
-    return {
-        "--model-dir": tiny_llama_dir,
-        "--bank": folder / "bank",
-        "--fold": folder / "none.safetensors",
-        "--calibration": folder / "stats.safetensors",
-        "--sensitivity": folder / "proxy.json",
-        "--search-text": folder / "search.jsonl",
-        "--selection-text": folder / "selection.jsonl",
+    return make_searchable(folder, tiny_llama_dir, [3, 4, 5, 6]) | {
         "--search-windows": WINDOWS,
         "--search-length": LENGTH,
         "--method-file": ROOT / "baselines" / "knapsack.py",
         "--budget": 3.65,
         "--evals": 2,
         "--study": "test",
-        "--device": "cpu",
-        "--dtype": "float32",
         "--out": folder / "alloc.json",
         "--artifacts": folder / "artifacts",
-        "--state-dir": folder / "state",
     }
 
 

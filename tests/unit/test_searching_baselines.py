@@ -18,9 +18,9 @@ from ramp.methods.kinds import Allocator
 from ramp.methods.loader import load_method
 from ramp.problem.problem import Allocation, AllocationError, Evaluator, Problem, Run
 from ramp.rl.role_depth import NAMES, design, load_table
-from ramp.scoring.score import Score
 from ramp.search.resume import ROOT, SearchState
 from ramp.search.transfer import transfer
+from tests.searchable import KilledError, Mortal, true_loss
 from tests.synthetic import evaluator, linears, losses, synthetic_problem
 
 SEARCHES = ("evolution", "annealing", "role_depth")
@@ -131,27 +131,14 @@ def test_seeds_differ_and_repeat(name: str, tmp_path: Path) -> None:
     assert kls(1) != kls(2)
 
 
-class KilledError(Exception):
-    """Stands for kill -9 in the middle of an evaluation."""
-
-
 @pytest.mark.parametrize("name", SEARCHES)
 def test_a_killed_search_ends_as_if_nothing_had_happened(name: str, tmp_path: Path) -> None:
-    _, truth, pairs = losses(linears(2), (3, 4, 5, 6), 0)
-
     def search(folder: Path, die_at: int | None) -> tuple[np.ndarray, list[dict[str, Any]], int]:
-        state, done = SearchState.open(folder, {"test": name}), [0]
-
-        def mortal(choice: np.ndarray) -> Score:
-            done[0] += 1
-            if done[0] == die_at:
-                raise KilledError
-            return evaluator(truth, pairs)(choice)
-
-        evaluate = state.evaluator("search", mortal, limit=25)
-        problem = synthetic_problem(2, evaluate=evaluate, select=state.evaluator("selection", evaluator(truth, pairs)))
+        state, mortal = SearchState.open(folder, {"test": name}), Mortal(die_at)
+        evaluate = state.evaluator("search", mortal(true_loss(0.0)), limit=25)
+        problem = synthetic_problem(2, evaluate=evaluate, select=state.evaluator("selection", true_loss(0.0)))
         run, rows = run_of(tmp_path, 25, seed=4)
-        return allocate(name, problem, run).choice, rows, done[0]
+        return allocate(name, problem, run).choice, rows, mortal.calls
 
     whole = search(tmp_path / "whole", None)
     with pytest.raises(KilledError):

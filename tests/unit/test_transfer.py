@@ -8,7 +8,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ramp.bank.build import build_bank
 from ramp.models.architecture import list_linears
 from ramp.models.folder import read_config
 from ramp.problem.budget import AllocationError, budget_bytes
@@ -19,6 +18,7 @@ from ramp.rl.role_depth import NAMES, TablePolicy
 from ramp.rl.sac import DiscreteSAC
 from ramp.rl.sac_params import SacParams
 from ramp.search.transfer import main, read_policy, transfer
+from tests.searchable import make_searchable
 from tests.synthetic import synthetic_problem
 
 ABOUT = {"model": "source", "method": "ramp", "budgets": [3.65], "seed": 0, "episodes": 7}
@@ -125,16 +125,7 @@ def test_the_policy_prefers_what_it_says(saved: Path) -> None:
 
 def test_the_command_line_on_a_real_folder(saved: Path, tiny_llama_dir: Path, tmp_path: Path) -> None:
     linears = list_linears(read_config(tiny_llama_dir))
-    stats = {}
-    for linear in linears:
-        for kind in ("absmax", "absmean", "sqmean"):
-            stats[f"{linear.site}/{kind}"] = torch.rand(linear.d_in, generator=torch.Generator().manual_seed(1)) + 0.1
-    save_file(stats, tmp_path / "stats.safetensors")
-    save_file({}, tmp_path / "none.safetensors")
-    build_bank(
-        tiny_llama_dir, None, tmp_path / "bank",
-        fold={}, fold_name="none", quantizer="rtn", widths=[3, 4, 5, 6], group_size=32, device="cpu",
-    )  # fmt: skip
+    make_searchable(tmp_path, tiny_llama_dir, [3, 4, 5, 6])
     args = [
         "--policy", saved, "--source", "source", "--model-dir", tiny_llama_dir, "--bank", tmp_path / "bank",
         "--fold", tmp_path / "none.safetensors", "--calibration", tmp_path / "stats.safetensors", "--budget", 3.65,
