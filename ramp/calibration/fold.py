@@ -5,18 +5,15 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ramp.calibration.block import SITE_LEADERS
+from ramp.calibration.folding import KINDS, check_fold, search_folds
 from ramp.calibration.windows import add_text_arguments, calibration_windows
 from ramp.core import cli
 from ramp.core.tensor_file import save_tensors
 from ramp.models.device import pick_device
 from ramp.models.folder import ModelFolder
-
-if TYPE_CHECKING:
-    pass
-from ramp.calibration.folding import KINDS, check_fold, search_folds
 
 log = logging.getLogger("ramp.calibration.folding")
 

@@ -1,4 +1,4 @@
-"""Scale Folding: move per-channel scales between tensors so that the float function stays what it is.
+"""Scale Folding: move per-channel scales between tensors; the float function does not change.
 
 With s > 0 per input channel of a site, the weights that read the site are multiplied by s column by column, and what
 produces the site's activations is divided by s. Weights become easier or harder to round; the output does not move.
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 PRODUCERS = {"attn_in": "attn_norm", "o_in": "v", "mlp_in": "mlp_norm", "down_in": "up"}
-"""What is divided: a norm (by its field in ``Architecture``) or the rows of a linear (by its role)."""
+"""The tensor that is divided: a norm (by its field in ``Architecture``) or the rows of a linear (by its role)."""
 
 
 KINDS = {
@@ -68,7 +68,7 @@ Fold = Mapping[str, Tensor]
 
 
 def kv_scales(s: Tensor, config: PretrainedConfig) -> Tensor:
-    """The per-key/value-channel scales [kv_heads * head_dim] behind o_in's repeated ones [heads * head_dim].
+    """Return the per-key/value-channel scales [kv_heads * head_dim] of o_in's repeated ones [heads * head_dim].
 
     Query head h reads key/value head h // (heads / kv_heads). Raises ``FoldingError`` where query heads of one
     group disagree: such scales cannot be divided out of v.
@@ -84,7 +84,7 @@ def kv_scales(s: Tensor, config: PretrainedConfig) -> Tensor:
 
 
 def tie_over_group(x: Tensor, config: PretrainedConfig) -> Tensor:
-    """Statistics of o_in [heads * head_dim], averaged over the query heads of each group and repeated."""
+    """Return statistics of o_in [heads * head_dim], averaged over the query heads of each group and repeated."""
     heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
     grouped = x.view(kv_heads, heads // kv_heads, head_dim(config))
     return grouped.mean(1, keepdim=True).expand_as(grouped).reshape(-1).contiguous()
@@ -110,8 +110,8 @@ def apply_fold(state: dict[str, Tensor], fold: Fold, config: PretrainedConfig) -
     """Fold a state dict in place (its entries are replaced, never written into): a whole model or one block.
 
     state: full tensor names (``model.layers.3.mlp.up_proj.weight``), any float dtype. Exact up to rounding of that
-    dtype; with powers of two exact to the bit in float32 and bfloat16. A site none of whose tensors are here is
-    passed over; one that is here in part is an error, since half a fold changes the function.
+    dtype; with powers of two exact to the bit in float32 and bfloat16. A site without any tensor in
+    ``state`` is skipped; a site with only some of them is an error, since half a fold changes the function.
     """
     check_fold(fold, config)
     arch = architecture(config)
@@ -153,7 +153,7 @@ def apply_fold(state: dict[str, Tensor], fold: Fold, config: PretrainedConfig) -
 
 
 def folder(fold: Fold, config: PretrainedConfig) -> StateEdit | None:
-    """The fold as an edit of state dicts, for ``ramp.calibration.stream.stream``; None for an empty fold."""
+    """Return the fold as an edit of state dicts, for ``ramp.calibration.stream.stream``; None for an empty fold."""
     if not fold:
         return None
     check_fold(fold, config)
@@ -183,7 +183,7 @@ def folded_float_model(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> PreTrainedModel:
-    """The float model with a fold in its weights: the same function, the weights that are then quantized.
+    """Return the float model with a fold in its weights: the same function, the weights that are then quantized.
 
     Folded block by block in float32 (or wider) and then stored as ``dtype``, so that the peak is the model in
     ``dtype`` and one block. Evaluation mode, SDPA attention, no gradients. Raises ``ModelError``, ``FoldingError``.
@@ -202,7 +202,7 @@ def folded_float_model(
 
 
 def project(s: Tensor, kind: str, config: PretrainedConfig, *, powers_of_two: bool) -> Tensor:
-    """The nearest scales that a site may have: within its limit, one per key/value channel, powers of two if asked."""
+    """Return the nearest allowed scales: within the site's limit, one per key/value channel, powers of two if asked."""
     s = s / (s.max() * s.min()).sqrt()  # a common factor changes no rounding; centred, it is furthest from the limits
     s = s.clamp(1 / LIMITS[kind], LIMITS[kind])
     if kind == "o_in":
@@ -226,7 +226,7 @@ def search_folds(
     duo: bool = False,
     batch: int = 4,
 ) -> tuple[dict[str, Tensor], dict[str, list[float]]]:
-    """Scales of every site, from one pass of the float model: (fold, site -> [error before, error after]).
+    """Search the scales of every site in one pass of the float model: (fold, site -> [error before, error after]).
 
     windows: int64 [count, length]. ``awq`` takes, per site, the scale of its 20-point grid with the least output
     error of all its readers, summed over ``bits``: one scale shared by all widths. ``smoothquant`` takes equation 4
@@ -276,7 +276,7 @@ def search_folds(
 
 
 def lift_dead(statistic: Tensor) -> Tensor:
-    """Zeros of a statistic [d_in] raised to its least positive value: a dead channel must not set the range of s."""
+    """Raise zeros of a statistic [d_in] to its least positive value: a dead channel must not set the range of s."""
     alive = statistic > 0
     if not bool(alive.any()):
         return torch.ones_like(statistic)

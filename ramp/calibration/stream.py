@@ -139,7 +139,7 @@ def each_block(
     dtype: torch.dtype = torch.float32,
     fold: StateEdit | None = None,
 ) -> Iterator[tuple[nn.Module, dict[LinearSpec, nn.Linear]]]:
-    """The decoder blocks in order, each with its linears, one in memory at a time: no text, no activations."""
+    """Yield the decoder blocks in order, each with its linears, one in memory at a time: no text, no activations."""
     model = ModelFolder(model_dir)
     model.check_linears()
     skeleton = empty_model(model.config, dtype)
@@ -151,7 +151,7 @@ def each_block(
 
 
 def progress(n_blocks: int) -> Iterable[int]:
-    """Block numbers, with a bar when a person watches and a few log lines when nobody does."""
+    """Yield block numbers, with a bar on a terminal and a few log lines otherwise."""
     from tqdm import tqdm
 
     watched = sys.stderr.isatty()

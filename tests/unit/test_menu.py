@@ -39,7 +39,7 @@ from ramp.rows.checkpoint import load_dequantized, read_meta
 from ramp.search.setup import read_proxy
 from ramp.search.summary import summary
 from ramp.search.transfer import transfer
-from ramp.sensitivity import fisher as sensitivity
+from ramp.sensitivity import __main__ as sensitivity
 from tests.synthetic import synthetic_problem
 
 GROUP = 32

@@ -21,12 +21,17 @@ from ramp.search.setup import check_proxy, read_proxy
 from ramp.sensitivity import measured_kl as proxy_kl
 from ramp.sensitivity import weight_error as proxy_error
 from ramp.sensitivity.measured_kl import kl_proxy
-from ramp.sensitivity.one_linear import ProxyError, from_the_change_on, whole_passes
+from ramp.sensitivity.one_linear import ModelScore, ProxyError, from_the_change_on
 from ramp.sensitivity.weight_error import coefficients, plain, relative_errors
 from tests.plans import plan_of
 
 REPO = Path(__file__).resolve().parents[2]
 FOLD = {"model.layers.1.mlp_in": torch.linspace(0.5, 2.0, 64)}
+
+
+def whole_passes(scorer: Scorer) -> ModelScore:
+    """Score every candidate from its first block."""
+    return lambda model, change: scorer.score(model)
 
 
 def windows_of(count: int, length: int = 32, seed: int = 6) -> torch.Tensor:
