@@ -45,11 +45,7 @@ PRODUCERS = {"attn_in": "attn_norm", "o_in": "v", "mlp_in": "mlp_norm", "down_in
 """The tensor that is divided: a norm (by its field in ``Architecture``) or the rows of a linear (by its role)."""
 
 
-KINDS = {
-    "none": (),
-    "awq": ("attn_in", "o_in", "mlp_in", "down_in"),
-    "smoothquant": ("attn_in", "mlp_in"),
-}
+KINDS = {"none": (), "awq": ("attn_in", "o_in", "mlp_in", "down_in"), "smoothquant": ("attn_in", "mlp_in")}
 """Sites that each kind folds. SmoothQuant folds into norms only, as its authors do."""
 
 
@@ -178,10 +174,7 @@ def load_fold(path: str | Path, config: PretrainedConfig) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def folded_float_model(
-    model_dir: str | Path,
-    fold: Fold,
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
+    model_dir: str | Path, fold: Fold, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> PreTrainedModel:
     """Return the float model with a fold in its weights: the same function, the weights that are then quantized.
 

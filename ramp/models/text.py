@@ -73,13 +73,7 @@ def read_documents(path: str | Path) -> list[Document]:
 
 
 def token_windows(
-    tokenizer: Any,
-    path: str | Path,
-    *,
-    length: int,
-    count: int | None,
-    spread: bool = True,
-    bos: int | None = None,
+    tokenizer: Any, path: str | Path, *, length: int, count: int | None, spread: bool = True, bos: int | None = None
 ) -> torch.LongTensor:
     """Return windows of token ids, int64 [count, length], that do not overlap.
 

@@ -81,11 +81,7 @@ def unpack_flat(packed: Tensor, bits: int, shape: tuple[int, ...]) -> Tensor:
 
 def to_tensors(q: QuantizedLinear) -> dict[str, Tensor]:
     """Pack into ``codes`` uint8 [d_out, bytes], ``scales`` float16 [d_out, n_groups], ``zeros`` uint8 [bytes]."""
-    return {
-        "codes": pack_rows(q.codes, q.bits),
-        "scales": q.scales.contiguous(),
-        "zeros": pack_flat(q.zeros, q.bits),
-    }
+    return {"codes": pack_rows(q.codes, q.bits), "scales": q.scales.contiguous(), "zeros": pack_flat(q.zeros, q.bits)}
 
 
 def from_tensors(

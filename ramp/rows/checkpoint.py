@@ -184,10 +184,7 @@ def read_meta(row_dir: str | Path) -> dict[str, Any]:
 
 
 def load_dequantized(
-    row_dir: str | Path,
-    model_dir: str | Path,
-    dtype: torch.dtype | None = None,
-    device: str | torch.device = "cpu",
+    row_dir: str | Path, model_dir: str | Path, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
 ) -> PreTrainedModel:
     """Load the model of a row, weights de-quantized to ``dtype`` (None: float32), without gradients.
 
