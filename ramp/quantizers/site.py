@@ -30,7 +30,7 @@ def quantize_site(
     """Quantize every linear of one site at its widths: return (name, width) -> QuantizedLinear.
 
     weights: name -> float [d_out_i, d_in]; hessian: float [d_in, d_in], X^T X / n, None where ``needs_hessian`` is
-    false; widths: name -> widths wanted, in groups of ``group_size`` where they name none;
+    false; widths: name -> widths wanted, in groups of ``group_size`` (``group_size_for``) where they name none;
     params: the method's parameters (``ramp.methods.kinds.RtnParams``, ``GptqParams``, or a custom quantizer's own),
     None for defaults. GPTQ factors the Hessian once for the whole site.
     """
@@ -44,7 +44,7 @@ def quantize_site(
         prepared = prepare(hessian, act_order=order, damping=damping, name=first)
 
     def own(group: int | None) -> int:
-        return group_size if group is None else group_size_for(weight.shape[1], group, first)
+        return group_size_for(weight.shape[1], group_size if group is None else group, first)
 
     wanted = {(name, width): split(width) for name in weights for width in widths[name]}
     jobs = {key: (bits, own(group)) for key, (bits, group) in wanted.items()}
