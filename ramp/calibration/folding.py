@@ -22,6 +22,7 @@ duo of AWQ, alpha of SmoothQuant.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +37,8 @@ from ramp.core.files import require_file
 from ramp.models.architecture import SITES, architecture, head_dim, list_linears
 from ramp.models.empty_model import empty_model
 from ramp.models.folder import ModelFolder
+from ramp.quantizers.awq import search_scale, smoothquant_scale
+from ramp.quantizers.sizes import group_size_for
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -203,63 +206,62 @@ def project(s: Tensor, kind: str, config: PretrainedConfig, *, powers_of_two: bo
     return torch.exp2(torch.log2(s).round()) if powers_of_two else s
 
 
+@dataclass(frozen=True)
+class FoldSearch:
+    """How scales are searched. ``awq`` takes, per site, the scale of its 20-point grid with the least output error of
+    all its readers, summed over ``bits``: one scale shared by all widths. ``smoothquant`` takes equation 4 of its paper
+    at ``alpha``. ``none`` folds nothing. Raises ``FoldingError`` for an unknown kind or site."""
+
+    kind: str
+    bits: Sequence[int] = (3, 4)
+    group_size: int = 128  # of the grid that AWQ rounds to
+    sites: Sequence[str] | None = None  # None: those of the kind
+    alpha: float = 0.5
+    powers_of_two: bool = False
+    max_rows: int | None = None  # rows that AWQ ranks candidates on; None: all
+    sym: bool = False
+    duo: bool = False
+
+    def __post_init__(self) -> None:
+        for what, names, known in (("kind of fold", [self.kind], KINDS), ("site", self.sites or (), SITE_LEADERS)):
+            if unknown := sorted(set(names) - set(known)):
+                raise FoldingError(f"unknown {what} '{unknown[0]}' (known: {', '.join(known)})")
+
+
 def search_folds(
-    model_dir: str | Path,
-    windows: Tensor,
-    kind: str,
-    bits: Sequence[int],
-    group_size: int,
-    *,
-    device: torch.device | str,
-    sites: Sequence[str] | None = None,
-    alpha: float = 0.5,
-    powers_of_two: bool = False,
-    max_rows: int | None = None,
-    sym: bool = False,
-    duo: bool = False,
-    batch: int = 4,
+    model_dir: str | Path, windows: Tensor, search: FoldSearch, *, device: torch.device | str, batch: int = 4
 ) -> tuple[dict[str, Tensor], dict[str, list[float]]]:
     """Search the scales of every site in one pass of the float model: (fold, site -> [error before, error after]).
 
-    windows: int64 [count, length]. ``awq`` takes, per site, the scale of its 20-point grid with the least output
-    error of all its readers, summed over ``bits``: one scale shared by all widths. ``smoothquant`` takes equation 4
-    of its paper at ``alpha`` and has no errors to report; ``none`` nothing. ``max_rows`` bounds AWQ's cost.
-
-    Sites are searched on the unfolded model, independently: dividing rows of v or up by s leaves their rounding
-    error, seen from the next linear, as it was, because every row has grids of its own.
+    windows: int64 [count, length]. Errors are AWQ's; other kinds have none. Sites are searched on the unfolded model,
+    independently: dividing rows of v or up by s does not change their rounding error as the next linear sees it,
+    because every row has grids of its own.
     """
-    from ramp.quantizers.awq import search_scale, smoothquant_scale
-    from ramp.quantizers.sizes import group_size_for
-
-    if kind not in KINDS:
-        raise FoldingError(f"unknown kind of fold '{kind}' (known: {', '.join(KINDS)})")
-    chosen = KINDS[kind] if sites is None else tuple(sites)
-    strange = sorted(set(chosen) - set(SITE_LEADERS))
-    if strange:
-        raise FoldingError(f"unknown site '{strange[0]}' (known: {', '.join(SITE_LEADERS)})")
+    chosen = KINDS[search.kind] if search.sites is None else tuple(search.sites)
     config = ModelFolder(model_dir).config
     fold: dict[str, Tensor] = {}
     errors: dict[str, list[float]] = {}
 
     def visit(block: BlockVisit) -> None:
-        if kind == "awq":
+        if search.kind == "awq":
             block.hessians(ranges=True)  # one pass for both
         for site_kind, stats in block.activations().items():
             if site_kind not in chosen:
                 continue
             site = block.site_name(site_kind)
             weights = [block.linears[role].weight for role in block.readers(site_kind)]  # [d_out_i, d_in] each
-            tie = partial(project, kind=site_kind, config=config, powers_of_two=powers_of_two)
-            if kind == "awq":
-                groups = group_size_for(weights[0].shape[1], group_size, site)
+            tie = partial(project, kind=site_kind, config=config, powers_of_two=search.powers_of_two)
+            if search.kind == "awq":
+                groups = group_size_for(weights[0].shape[1], search.group_size, site)
                 hessian, absmean = block.hessian(site_kind), lift_dead(stats.absmean)
                 s, before, after = search_scale(
-                    weights, hessian, absmean, bits, groups, tie=tie, max_rows=max_rows, name=site, sym=sym, duo=duo
-                )
+                    weights, hessian, absmean, search.bits, groups, tie=tie, max_rows=search.max_rows, name=site,
+                    sym=search.sym, duo=search.duo,
+                )  # fmt: skip
                 errors[site] = [before, after]
             else:
                 tops = torch.stack([w.abs().amax(0) for w in weights]).amax(0)
-                s = tie(smoothquant_scale(lift_dead(stats.absmax), lift_dead(tops), alpha))
+                s = tie(smoothquant_scale(lift_dead(stats.absmax), lift_dead(tops), search.alpha))
             fold[site] = s.float().cpu()
 
     if chosen:

@@ -14,7 +14,15 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ramp.calibration import fold as stage
-from ramp.calibration.folding import FoldingError, apply_fold, folded_float_model, folder, load_fold, search_folds
+from ramp.calibration.folding import (
+    FoldingError,
+    FoldSearch,
+    apply_fold,
+    folded_float_model,
+    folder,
+    load_fold,
+    search_folds,
+)
 from ramp.models.architecture import list_linears
 from ramp.models.folder import load_float, read_config
 from tests.tiny_models import windows_of, write_text
@@ -228,7 +236,7 @@ def test_folded_float_model_is_the_float_model(tiny_qwen2_dir: Path, tiny_llama_
 
 def test_awq_lowers_the_error_and_keeps_the_function(peaked_llama_dir: Path) -> None:
     windows = some_windows(peaked_llama_dir)
-    fold, errors = search_folds(peaked_llama_dir, windows, "awq", [3, 4], 32, device="cpu")
+    fold, errors = search_folds(peaked_llama_dir, windows, FoldSearch("awq", [3, 4], 32), device="cpu")
     assert len(fold) == 8
     assert all(after <= before for before, after in errors.values())
     assert sum(after < 0.9 * before for before, after in errors.values()) >= 4
@@ -243,7 +251,7 @@ def test_reported_error_is_that_of_the_folded_weights(peaked_llama_dir: Path) ->
     from ramp.quantizers.affine import quantize_rtn
 
     windows = some_windows(peaked_llama_dir)
-    fold, errors = search_folds(peaked_llama_dir, windows, "awq", [3], 32, device="cpu", sites=["mlp_in"])
+    fold, errors = search_folds(peaked_llama_dir, windows, FoldSearch("awq", [3], 32, sites=["mlp_in"]), device="cpu")
     plain, folded = load_float(peaked_llama_dir), folded_float_model(peaked_llama_dir, fold)
     seen: dict[str, Tensor] = {}
     plain.model.layers[0].mlp.gate_proj.register_forward_pre_hook(lambda m, args: seen.update(x=args[0].flatten(0, 1)))
@@ -257,7 +265,9 @@ def test_reported_error_is_that_of_the_folded_weights(peaked_llama_dir: Path) ->
 
 
 def test_smoothquant_evens_out_the_activations(peaked_llama_dir: Path) -> None:
-    fold, errors = search_folds(peaked_llama_dir, some_windows(peaked_llama_dir), "smoothquant", [3], 32, device="cpu")
+    fold, errors = search_folds(
+        peaked_llama_dir, some_windows(peaked_llama_dir), FoldSearch("smoothquant", [3], 32), device="cpu"
+    )
     assert set(fold) == {f"model.layers.{i}.{kind}" for i in (0, 1) for kind in ("attn_in", "mlp_in")}
     assert errors == {}
     s = fold["model.layers.0.attn_in"]
@@ -267,7 +277,7 @@ def test_smoothquant_evens_out_the_activations(peaked_llama_dir: Path) -> None:
 
 def test_powers_of_two_option(peaked_llama_dir: Path) -> None:
     windows = some_windows(peaked_llama_dir)
-    fold, _ = search_folds(peaked_llama_dir, windows, "awq", [4], 32, device="cpu", powers_of_two=True)
+    fold, _ = search_folds(peaked_llama_dir, windows, FoldSearch("awq", [4], 32, powers_of_two=True), device="cpu")
     for s in fold.values():
         assert torch.equal(torch.exp2(torch.log2(s).round()), s)
     assert any(not torch.equal(s, torch.ones_like(s)) for s in fold.values())
