@@ -208,7 +208,7 @@ def project(s: Tensor, kind: str, config: PretrainedConfig, *, powers_of_two: bo
 
 @dataclass(frozen=True)
 class FoldSearch:
-    """How scales are searched. ``awq`` takes, per site, the scale of its 20-point grid with the least output error of
+    """The settings of a search. ``awq`` takes, per site, the scale of its 20-point grid with the least output error of
     all its readers, summed over ``bits``: one scale shared by all widths. ``smoothquant`` takes equation 4 of its paper
     at ``alpha``. ``none`` folds nothing. Raises ``FoldingError`` for an unknown kind or site."""
 

@@ -25,7 +25,7 @@ AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 """Column of a block of eight that lies in nibble 0, 1, ... 7 of its word, lowest bits first."""
 
 ON_GRID = 0.02
-"""How far from a whole code, in steps, a de-quantized weight may lie. Rounding to float16 moves a weight of a 4-bit
+"""Largest distance of a de-quantized weight from a whole code, in steps. Rounding to float16 moves a weight of a 4-bit
 grid by at most 15 * 2^-11 = 0.007 of a step; a wrong scale or zero-point moves it by anything."""
 
 
@@ -62,7 +62,7 @@ def unpack_gptq(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return codes uint8 [d_out, d_in], scales and zeros int16 [d_out, n_groups] of a GPTQ file's linear.
 
-    v1: the file stores zero - 1. A zero-point of 0 cannot be told from 2^bits there; it comes back as 2^bits, which no
+    v1: the file stores zero - 1. Zero-points 0 and 2^bits look alike there; both come back as 2^bits, which no
     grid of ours takes. g_idx: int32 [d_in], group of each column; refused where groups are not runs of columns (GPTQ
     with act-order but without static groups), because no other format of ours has that.
     """

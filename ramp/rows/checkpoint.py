@@ -48,7 +48,7 @@ KEY = ("study", "model", "method", "grid", "stage", "budget_bits", "group_size",
 """The record key: which row of the records this checkpoint is."""
 
 TRACKS = ("q8_0", "fp16")
-"""How embedding and head are stored, alike for every method of a study."""
+"""Types of embedding and head, alike for every method of a study."""
 
 
 class CheckpointError(RampError):

@@ -29,7 +29,7 @@ STAGE = "final"
 """The stage of rows that can be stored again; theirs is this with the track behind it."""
 
 MEASURED = ("wall_s", "peak_rss_bytes", "peak_gpu_bytes")
-"""What the quantization of the first row took: it is not spent again."""
+"""Cost of the first row's quantization, which is not spent again."""
 
 
 def store_again(row_dir: str | Path, model_dir: str | Path, track: str, out: str | Path) -> dict[str, Any]:
