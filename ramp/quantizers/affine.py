@@ -202,24 +202,15 @@ def as_float(weight: Tensor) -> Tensor:
     return weight if weight.dtype in (torch.float32, torch.float64) else weight.to(torch.float32)
 
 
-def quantize_rtn(
-    weight: Tensor,
-    bits: int,
-    group_size: int,
-    *,
-    clip: str = "none",
-    importance: Tensor | None = None,
-    name: str = "",
-    sym: bool = False,
-) -> QuantizedLinear:
-    """Round to nearest: every weight to the closest code of its group's grid.
+def quantize_rtn(weight: Tensor, bits: int, group_size: int, *, name: str = "", sym: bool = False) -> QuantizedLinear:
+    """Round every weight to the nearest code of its group's grid (RTN).
 
-    weight: float [d_out, d_in], d_in a multiple of ``group_size`` (-1: one group per row); see ``group_grid`` for
-    ``clip`` and ``importance``. Raises ``QuantizeError``, naming ``name``, for weights that are NaN or infinite.
+    weight: float [d_out, d_in], d_in a multiple of ``group_size`` (-1: one group per row). Raises ``QuantizeError``,
+    naming ``name``, for weights that are NaN or infinite.
     """
     group_size = check_weight(weight, bits, group_size, name)
     weight = as_float(weight)
-    scales, zeros = group_grid(weight, bits, group_size, clip=clip, importance=importance, name=name, sym=sym)
+    scales, zeros = group_grid(weight, bits, group_size, name=name, sym=sym)
     return encode(weight, scales, zeros, bits, group_size)
 
 
