@@ -65,7 +65,7 @@ def test_faults_of_a_folder(tiny_llama_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no tensor 'nothing'"):
         ModelFolder(folder).reader.get("nothing")
     (folder / "config.json").write_text(json.dumps({**config, "model_type": "gpt2"}))
-    with pytest.raises(ModelError, match=r"'gpt2' .* known: llama, mistral, qwen2"):
+    with pytest.raises(ModelError, match=r"'gpt2' .*known: llama, mistral, qwen2"):
         _ = ModelFolder(folder).linears
     (folder / "model.safetensors").write_bytes(b"nothing")
     with pytest.raises(ModelError, match="not a readable safetensors file"):
