@@ -1,4 +1,8 @@
-"""Activation statistics of every site of a model: ``python -m ramp.calibration``."""
+"""Activation statistics of every site of the unfolded float model: ``python -m ramp.calibration``.
+
+The file: ``{site}/absmax|absmean|sqmean`` float32 [d_in] in one safetensors file; metadata key ``ramp`` is JSON with
+``tokens``, ``windows``, ``length`` and ``text_sha256``.
+"""
 
 from __future__ import annotations
 

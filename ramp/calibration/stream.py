@@ -4,10 +4,6 @@
 checkpoint, optionally folded, handed to a visitor that may measure it and replace its weights in place, run as
 it then is, and freed. Peak memory is one block plus the hidden states (which stay on the host; on a GPU there
 is one block and one batch).
-
-Command line: absmax, absmean and sqmean of every site's input channels, of the unfolded float model, as
-``{site}/absmax|absmean|sqmean`` float32 [d_in] in one safetensors file; metadata key ``ramp`` is JSON with
-``tokens``, ``windows``, ``length`` and ``text_sha256``.
 """
 
 from __future__ import annotations
@@ -22,13 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from ramp.calibration.block import BlockVisit, CalibrationError
+from ramp.calibration.windows import check_windows
 from ramp.models.architecture import LinearSpec, architecture
 from ramp.models.empty_model import empty_model
 from ramp.models.folder import CheckpointReader, ModelFolder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-from ramp.calibration.windows import check_windows
 
 log = logging.getLogger("ramp.calibration.stream")
 
