@@ -30,13 +30,12 @@ def measure(args: argparse.Namespace) -> Piece:
     from ramp.bank.bank import INDEX, WEIGHTS, Bank
     from ramp.bank.build import build_bank
     from ramp.calibration.windows import calibration_windows
-    from ramp.models.architecture import list_linears
     from ramp.models.device import pick_device
-    from ramp.models.folder import read_config
+    from ramp.models.folder import ModelFolder
     from ramp.quantizers.sizes import group_size_for
 
     windows = calibration_windows(args.model_dir, args.text, tokens=args.tokens, length=args.length)
-    linears, device = list_linears(read_config(args.model_dir)), pick_device(args.device)
+    linears, device = ModelFolder(args.model_dir).linears, pick_device(args.device)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
 

@@ -83,7 +83,7 @@ def add(*samples: Sample) -> Sample:
 
 @dataclass
 class Side:
-    """What one side took at every repeat, parts summed over sites, and its error."""
+    """The cost of one side at every repeat, parts summed over sites, and its error."""
 
     hessian: list[Sample]
     quantize: list[Sample]

@@ -35,7 +35,7 @@ LIMIT_BYTES = 6 << 30
 
 
 NOT_SEEN = "random weights; the packed checkpoint is not written"
-"""What the measured process leaves out."""
+"""Work that the measured process leaves out."""
 
 SAMPLE_S = 0.02
 """Pause between two looks at RssAnon; the peak of the whole resident set needs none, the kernel keeps it."""
@@ -95,7 +95,7 @@ def quantize(
 
 
 def in_own_process(model_dir: Path, args: argparse.Namespace, out: Path) -> dict[str, Any]:
-    """``quantize`` by a fresh interpreter, whose memory is nobody else's."""
+    """Run ``quantize`` in a fresh interpreter, so that its memory is measured alone."""
     command = [
         sys.executable, "-m", "benchmarks.memory", "--out", str(out / "measured.json"), "--inner", str(model_dir),
         *(word for key in ("windows", "length", "bits", "group_size", "threads", "seed", "device")

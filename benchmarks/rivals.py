@@ -42,7 +42,7 @@ def quantize_ours(
     """
     import torch
 
-    from ramp.calibration.folding import search_folds
+    from ramp.calibration.folding import FoldSearch, search_folds
     from ramp.methods.loader import load_method, parse_params
     from ramp.models.folder import ModelFolder
     from ramp.rows.sequential import quantize_model, uniform
@@ -53,7 +53,9 @@ def quantize_ours(
     fold: dict[str, Tensor] = {}
     if registered.fold != "none":
         sym = bool(getattr(given, "sym", False))
-        fold, _ = search_folds(model_dir, windows, registered.fold, [bits], group_size, device="cpu", sym=sym)
+        fold, _ = search_folds(
+            model_dir, windows, FoldSearch(registered.fold, [bits], group_size, sym=sym), device="cpu"
+        )
     state: dict[str, Tensor] = {}
     others = quantize_model(
         model_dir, windows, uniform(ModelFolder(model_dir).linears, bits), fold=fold,

@@ -17,6 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ramp.core.tensor_file import TensorFile
+from ramp.models.architecture import ARCHITECTURES, SITES
+
 FACTORS, FACTOR_DECAY, FACTOR_STRENGTH = 64, 0.7, 4.0
 """Shared directions of the activations; the k-th is ``FACTOR_STRENGTH`` / (k + 1)^``FACTOR_DECAY`` times the noise."""
 
@@ -49,8 +52,8 @@ class BlockShape:
         }  # fmt: skip
 
     def sites(self) -> dict[str, list[str]]:
-        """Input -> roles that read it."""
-        return {"attn_in": ["q", "k", "v"], "o_in": ["o"], "mlp_in": ["gate", "up"], "down_in": ["down"]}
+        """Return input -> roles that read it."""
+        return {site: [role for role, of in SITES.items() if of == site] for site in dict.fromkeys(SITES.values())}
 
 
 LLAMA_7B = BlockShape(hidden=4096, intermediate=11008, heads=32, kv_heads=32, layers=32)
@@ -80,7 +83,7 @@ def weight(d_out: int, d_in: int, generator: torch.Generator) -> Tensor:
 
 
 def site_inputs(shape: BlockShape, tokens: int, seed: int) -> Iterator[tuple[str, Tensor, dict[str, Tensor]]]:
-    """(site, its input [tokens, d_in], {role: weight}) of a block, one site in memory at a time."""
+    """Yield (site, its input [tokens, d_in], {role: weight}) of a block, one site in memory at a time."""
     generator = torch.Generator().manual_seed(seed)
     for site, roles in shape.sites().items():
         weights = {role: weight(*shape.linears[role], generator) for role in roles}
@@ -94,15 +97,11 @@ def normal_table() -> np.ndarray:
 
 
 def write_checkpoint(folder: Path, shape: BlockShape, seed: int, *, read_layers: int | None = None) -> int:
-    """A Llama checkpoint of random float16 weights, written tensor by tensor; returns the bytes of its file.
+    """Write a Llama checkpoint of random float16 weights tensor by tensor; return the bytes of its file.
 
-    ``read_layers`` makes config.json name fewer blocks than the file holds: what reads the folder then stops there,
-    with the whole file on disk.
+    ``read_layers``: blocks that config.json names, fewer than the file holds: a reader stops there.
     """
-    from ramp.core.tensor_file import TensorFile
-
-    names = {"q": "self_attn.q_proj", "k": "self_attn.k_proj", "v": "self_attn.v_proj", "o": "self_attn.o_proj",
-             "gate": "mlp.gate_proj", "up": "mlp.up_proj", "down": "mlp.down_proj"}  # fmt: skip
+    names = dict(ARCHITECTURES["llama"].linears)
     layout: dict[str, tuple[str, tuple[int, ...]]] = {
         "model.embed_tokens.weight": ("F16", (shape.vocab, shape.hidden)),
         "model.norm.weight": ("F16", (shape.hidden,)),

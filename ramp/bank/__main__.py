@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from ramp.bank.build import build_bank
 from ramp.calibration.folding import load_fold
 from ramp.calibration.windows import add_text_arguments, calibration_windows
 from ramp.core import cli
@@ -13,10 +13,6 @@ from ramp.models.device import pick_device
 from ramp.models.folder import ModelFolder
 from ramp.quantizers.site import needs_hessian
 from ramp.quantizers.widths import parse_width
-
-if TYPE_CHECKING:
-    pass
-from ramp.bank.build import build_bank
 
 
 def main(argv: Sequence[str] | None = None) -> int:

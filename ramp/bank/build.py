@@ -66,8 +66,7 @@ def build_bank(
         with PackedWriter(partial / WEIGHTS, linears, menu, group_size, {"widths": widths}) as file:
 
             def keep(weights: dict[str, Tensor], hessian: Tensor | None) -> None:
-                own = group_size_for(next(iter(weights.values())).shape[1], group_size, next(iter(weights)))
-                for (linear, width), q in quantize_site(weights, hessian, menu, own, quantizer, params).items():
+                for (linear, width), q in quantize_site(weights, hessian, menu, group_size, quantizer, params).items():
                     file.put(linear, width, q)
 
             def visit(block: BlockVisit) -> None:

@@ -1,30 +1,30 @@
-"""Activation statistics of every site of a model: ``python -m ramp.calibration``."""
+"""Activation statistics of every site of the unfolded float model: ``python -m ramp.calibration``.
+
+The file: ``{site}/absmax|absmean|sqmean`` float32 [d_in] in one safetensors file; metadata key ``ramp`` is JSON with
+``tokens``, ``windows``, ``length`` and ``text_sha256``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ramp.calibration.block import BlockVisit, Stats
-from ramp.core import cli
-from ramp.core.files import sha256_file
-from ramp.models.device import pick_device
-
-if TYPE_CHECKING:
-    pass
 from ramp.calibration.stream import stream
 from ramp.calibration.windows import add_text_arguments, calibration_windows
+from ramp.core import cli
+from ramp.core.files import sha256_file
 from ramp.core.tensor_file import save_tensors
+from ramp.models.device import pick_device
 
 
 def measure(
     model_dir: str | Path, windows: Tensor, *, device: torch.device | str, dtype: torch.dtype
 ) -> dict[str, Stats]:
-    """Statistics of every site of the unfolded float model: site name -> Stats."""
+    """Return statistics of every site of the unfolded float model: site name -> Stats."""
     found: dict[str, Stats] = {}
 
     def visit(block: BlockVisit) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -175,16 +176,12 @@ class BlockVisit:
             self._current = kind
             change(kind, self._hessians[kind])
 
-        handles = [
-            module.register_forward_pre_hook(partial(hook, kind=SITES[role])) for role, module in self.linears.items()
-        ]
         self._disturbed = False
-        try:
+        with ExitStack() as hooks:
+            for role, module in self.linears.items():
+                hooks.callback(module.register_forward_pre_hook(partial(hook, kind=SITES[role])).remove)
             outputs = self._run(torch.cat(list(self.inputs())))
-        finally:
-            self._current = None
-            for handle in handles:
-                handle.remove()
+        self._current = None
         for kind in SITE_LEADERS:
             if kind not in seen:
                 self._finish(kind, None)
@@ -219,21 +216,16 @@ class BlockVisit:
             if kind == last and not whole:
                 raise _Enough
 
-        handles = [
-            self.linears[SITE_LEADERS[kind]].register_forward_pre_hook(partial(hook, kind=kind)) for kind in kinds
-        ]
         outputs: list[Tensor] = []
-        try:
+        with ExitStack() as hooks:
+            for kind in kinds:
+                leader = self.linears[SITE_LEADERS[kind]]
+                hooks.callback(leader.register_forward_pre_hook(partial(hook, kind=kind)).remove)
             for x in self.inputs():
-                try:
+                with suppress(_Enough):
                     y = self._run(x)
-                except _Enough:
-                    continue
-                if whole:
-                    outputs.append(y.to("cpu"))
-        finally:
-            for handle in handles:
-                handle.remove()
+                    if whole:
+                        outputs.append(y.to("cpu"))
         for kind in kinds:
             self._finish(kind, moments.get(kind))
         self.outputs = torch.cat(outputs) if outputs else None

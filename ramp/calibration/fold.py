@@ -5,18 +5,15 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ramp.calibration.block import SITE_LEADERS
+from ramp.calibration.folding import KINDS, FoldSearch, check_fold, search_folds
 from ramp.calibration.windows import add_text_arguments, calibration_windows
 from ramp.core import cli
 from ramp.core.tensor_file import save_tensors
 from ramp.models.device import pick_device
 from ramp.models.folder import ModelFolder
-
-if TYPE_CHECKING:
-    pass
-from ramp.calibration.folding import KINDS, check_fold, search_folds
 
 log = logging.getLogger("ramp.calibration.folding")
 
@@ -37,26 +34,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", required=True, help="safetensors file to write")
     args = parser.parse_args(argv)
     cli.set_threads(args.threads)
+    search = FoldSearch(
+        kind=args.kind, bits=args.bits, group_size=args.group_size, sites=args.sites, alpha=args.alpha,
+        powers_of_two=args.powers_of_two, max_rows=args.max_rows or None, sym=args.sym, duo=args.duo,
+    )  # fmt: skip
     about: dict[str, Any] = {"kind": args.kind, "powers_of_two": args.powers_of_two}
     if args.kind == "none":
         check_fold({}, ModelFolder(args.model_dir).config)
         save_tensors(args.out, {}, about)
         return 0
     windows = calibration_windows(args.model_dir, args.text, tokens=args.tokens, length=args.length)
-    fold, errors = search_folds(
-        args.model_dir,
-        windows,
-        args.kind,
-        args.bits,
-        args.group_size,
-        device=pick_device(args.device),
-        sites=args.sites,
-        alpha=args.alpha,
-        powers_of_two=args.powers_of_two,
-        max_rows=args.max_rows or None,
-        sym=args.sym,
-        duo=args.duo,
-    )
+    fold, errors = search_folds(args.model_dir, windows, search, device=pick_device(args.device))
     about |= {"bits": args.bits, "group_size": args.group_size, "tokens": windows.numel(), "errors": errors}
     if args.kind == "smoothquant":
         about["alpha"] = args.alpha

@@ -1,4 +1,4 @@
-"""Scale Folding: move per-channel scales between tensors so that the float function stays what it is.
+"""Scale Folding: move per-channel scales between tensors; the float function does not change.
 
 With s > 0 per input channel of a site, the weights that read the site are multiplied by s column by column, and what
 produces the site's activations is divided by s. Weights become easier or harder to round; the output does not move.
@@ -22,6 +22,7 @@ duo of AWQ, alpha of SmoothQuant.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,20 +37,18 @@ from ramp.core.files import require_file
 from ramp.models.architecture import SITES, architecture, head_dim, list_linears
 from ramp.models.empty_model import empty_model
 from ramp.models.folder import ModelFolder
+from ramp.quantizers.awq import search_scale, smoothquant_scale
+from ramp.quantizers.sizes import group_size_for
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 
 PRODUCERS = {"attn_in": "attn_norm", "o_in": "v", "mlp_in": "mlp_norm", "down_in": "up"}
-"""What is divided: a norm (by its field in ``Architecture``) or the rows of a linear (by its role)."""
+"""The tensor that is divided: a norm (by its field in ``Architecture``) or the rows of a linear (by its role)."""
 
 
-KINDS = {
-    "none": (),
-    "awq": ("attn_in", "o_in", "mlp_in", "down_in"),
-    "smoothquant": ("attn_in", "mlp_in"),
-}
+KINDS = {"none": (), "awq": ("attn_in", "o_in", "mlp_in", "down_in"), "smoothquant": ("attn_in", "mlp_in")}
 """Sites that each kind folds. SmoothQuant folds into norms only, as its authors do."""
 
 
@@ -68,7 +67,7 @@ Fold = Mapping[str, Tensor]
 
 
 def kv_scales(s: Tensor, config: PretrainedConfig) -> Tensor:
-    """The per-key/value-channel scales [kv_heads * head_dim] behind o_in's repeated ones [heads * head_dim].
+    """Return the per-key/value-channel scales [kv_heads * head_dim] of o_in's repeated ones [heads * head_dim].
 
     Query head h reads key/value head h // (heads / kv_heads). Raises ``FoldingError`` where query heads of one
     group disagree: such scales cannot be divided out of v.
@@ -84,7 +83,7 @@ def kv_scales(s: Tensor, config: PretrainedConfig) -> Tensor:
 
 
 def tie_over_group(x: Tensor, config: PretrainedConfig) -> Tensor:
-    """Statistics of o_in [heads * head_dim], averaged over the query heads of each group and repeated."""
+    """Return statistics of o_in [heads * head_dim], averaged over the query heads of each group and repeated."""
     heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
     grouped = x.view(kv_heads, heads // kv_heads, head_dim(config))
     return grouped.mean(1, keepdim=True).expand_as(grouped).reshape(-1).contiguous()
@@ -110,8 +109,8 @@ def apply_fold(state: dict[str, Tensor], fold: Fold, config: PretrainedConfig) -
     """Fold a state dict in place (its entries are replaced, never written into): a whole model or one block.
 
     state: full tensor names (``model.layers.3.mlp.up_proj.weight``), any float dtype. Exact up to rounding of that
-    dtype; with powers of two exact to the bit in float32 and bfloat16. A site none of whose tensors are here is
-    passed over; one that is here in part is an error, since half a fold changes the function.
+    dtype; with powers of two exact to the bit in float32 and bfloat16. A site without any tensor in
+    ``state`` is skipped; a site with only some of them is an error, since half a fold changes the function.
     """
     check_fold(fold, config)
     arch = architecture(config)
@@ -153,7 +152,7 @@ def apply_fold(state: dict[str, Tensor], fold: Fold, config: PretrainedConfig) -
 
 
 def folder(fold: Fold, config: PretrainedConfig) -> StateEdit | None:
-    """The fold as an edit of state dicts, for ``ramp.calibration.stream.stream``; None for an empty fold."""
+    """Return the fold as an edit of state dicts, for ``ramp.calibration.stream.stream``; None for an empty fold."""
     if not fold:
         return None
     check_fold(fold, config)
@@ -178,12 +177,9 @@ def load_fold(path: str | Path, config: PretrainedConfig) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def folded_float_model(
-    model_dir: str | Path,
-    fold: Fold,
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
+    model_dir: str | Path, fold: Fold, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> PreTrainedModel:
-    """The float model with a fold in its weights: the same function, the weights that are then quantized.
+    """Return the float model with a fold in its weights: the same function, the weights that are then quantized.
 
     Folded block by block in float32 (or wider) and then stored as ``dtype``, so that the peak is the model in
     ``dtype`` and one block. Evaluation mode, SDPA attention, no gradients. Raises ``ModelError``, ``FoldingError``.
@@ -202,7 +198,7 @@ def folded_float_model(
 
 
 def project(s: Tensor, kind: str, config: PretrainedConfig, *, powers_of_two: bool) -> Tensor:
-    """The nearest scales that a site may have: within its limit, one per key/value channel, powers of two if asked."""
+    """Return the nearest allowed scales: within the site's limit, one per key/value channel, powers of two if asked."""
     s = s / (s.max() * s.min()).sqrt()  # a common factor changes no rounding; centred, it is furthest from the limits
     s = s.clamp(1 / LIMITS[kind], LIMITS[kind])
     if kind == "o_in":
@@ -210,63 +206,62 @@ def project(s: Tensor, kind: str, config: PretrainedConfig, *, powers_of_two: bo
     return torch.exp2(torch.log2(s).round()) if powers_of_two else s
 
 
+@dataclass(frozen=True)
+class FoldSearch:
+    """The settings of a search. ``awq`` takes, per site, the scale of its 20-point grid with the least output error of
+    all its readers, summed over ``bits``: one scale shared by all widths. ``smoothquant`` takes equation 4 of its paper
+    at ``alpha``. ``none`` folds nothing. Raises ``FoldingError`` for an unknown kind or site."""
+
+    kind: str
+    bits: Sequence[int] = (3, 4)
+    group_size: int = 128  # of the grid that AWQ rounds to
+    sites: Sequence[str] | None = None  # None: those of the kind
+    alpha: float = 0.5
+    powers_of_two: bool = False
+    max_rows: int | None = None  # rows that AWQ ranks candidates on; None: all
+    sym: bool = False
+    duo: bool = False
+
+    def __post_init__(self) -> None:
+        for what, names, known in (("kind of fold", [self.kind], KINDS), ("site", self.sites or (), SITE_LEADERS)):
+            if unknown := sorted(set(names) - set(known)):
+                raise FoldingError(f"unknown {what} '{unknown[0]}' (known: {', '.join(known)})")
+
+
 def search_folds(
-    model_dir: str | Path,
-    windows: Tensor,
-    kind: str,
-    bits: Sequence[int],
-    group_size: int,
-    *,
-    device: torch.device | str,
-    sites: Sequence[str] | None = None,
-    alpha: float = 0.5,
-    powers_of_two: bool = False,
-    max_rows: int | None = None,
-    sym: bool = False,
-    duo: bool = False,
-    batch: int = 4,
+    model_dir: str | Path, windows: Tensor, search: FoldSearch, *, device: torch.device | str, batch: int = 4
 ) -> tuple[dict[str, Tensor], dict[str, list[float]]]:
-    """Scales of every site, from one pass of the float model: (fold, site -> [error before, error after]).
+    """Search the scales of every site in one pass of the float model: (fold, site -> [error before, error after]).
 
-    windows: int64 [count, length]. ``awq`` takes, per site, the scale of its 20-point grid with the least output
-    error of all its readers, summed over ``bits``: one scale shared by all widths. ``smoothquant`` takes equation 4
-    of its paper at ``alpha`` and has no errors to report; ``none`` nothing. ``max_rows`` bounds AWQ's cost.
-
-    Sites are searched on the unfolded model, independently: dividing rows of v or up by s leaves their rounding
-    error, seen from the next linear, as it was, because every row has grids of its own.
+    windows: int64 [count, length]. Errors are AWQ's; other kinds have none. Sites are searched on the unfolded model,
+    independently: dividing rows of v or up by s does not change their rounding error as the next linear sees it,
+    because every row has grids of its own.
     """
-    from ramp.quantizers.awq import search_scale, smoothquant_scale
-    from ramp.quantizers.sizes import group_size_for
-
-    if kind not in KINDS:
-        raise FoldingError(f"unknown kind of fold '{kind}' (known: {', '.join(KINDS)})")
-    chosen = KINDS[kind] if sites is None else tuple(sites)
-    strange = sorted(set(chosen) - set(SITE_LEADERS))
-    if strange:
-        raise FoldingError(f"unknown site '{strange[0]}' (known: {', '.join(SITE_LEADERS)})")
+    chosen = KINDS[search.kind] if search.sites is None else tuple(search.sites)
     config = ModelFolder(model_dir).config
     fold: dict[str, Tensor] = {}
     errors: dict[str, list[float]] = {}
 
     def visit(block: BlockVisit) -> None:
-        if kind == "awq":
+        if search.kind == "awq":
             block.hessians(ranges=True)  # one pass for both
         for site_kind, stats in block.activations().items():
             if site_kind not in chosen:
                 continue
             site = block.site_name(site_kind)
             weights = [block.linears[role].weight for role in block.readers(site_kind)]  # [d_out_i, d_in] each
-            tie = partial(project, kind=site_kind, config=config, powers_of_two=powers_of_two)
-            if kind == "awq":
-                groups = group_size_for(weights[0].shape[1], group_size, site)
+            tie = partial(project, kind=site_kind, config=config, powers_of_two=search.powers_of_two)
+            if search.kind == "awq":
+                groups = group_size_for(weights[0].shape[1], search.group_size, site)
                 hessian, absmean = block.hessian(site_kind), lift_dead(stats.absmean)
                 s, before, after = search_scale(
-                    weights, hessian, absmean, bits, groups, tie=tie, max_rows=max_rows, name=site, sym=sym, duo=duo
-                )
+                    weights, hessian, absmean, search.bits, groups, tie=tie, max_rows=search.max_rows, name=site,
+                    sym=search.sym, duo=search.duo,
+                )  # fmt: skip
                 errors[site] = [before, after]
             else:
                 tops = torch.stack([w.abs().amax(0) for w in weights]).amax(0)
-                s = tie(smoothquant_scale(lift_dead(stats.absmax), lift_dead(tops), alpha))
+                s = tie(smoothquant_scale(lift_dead(stats.absmax), lift_dead(tops), search.alpha))
             fold[site] = s.float().cpu()
 
     if chosen:
@@ -276,7 +271,7 @@ def search_folds(
 
 
 def lift_dead(statistic: Tensor) -> Tensor:
-    """Zeros of a statistic [d_in] raised to its least positive value: a dead channel must not set the range of s."""
+    """Raise zeros of a statistic [d_in] to its least positive value: a dead channel must not set the range of s."""
     alive = statistic > 0
     if not bool(alive.any()):
         return torch.ones_like(statistic)

@@ -4,10 +4,6 @@
 checkpoint, optionally folded, handed to a visitor that may measure it and replace its weights in place, run as
 it then is, and freed. Peak memory is one block plus the hidden states (which stay on the host; on a GPU there
 is one block and one batch).
-
-Command line: absmax, absmean and sqmean of every site's input channels, of the unfolded float model, as
-``{site}/absmax|absmean|sqmean`` float32 [d_in] in one safetensors file; metadata key ``ramp`` is JSON with
-``tokens``, ``windows``, ``length`` and ``text_sha256``.
 """
 
 from __future__ import annotations
@@ -22,13 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from ramp.calibration.block import BlockVisit, CalibrationError
+from ramp.calibration.windows import check_windows
 from ramp.models.architecture import LinearSpec, architecture
 from ramp.models.empty_model import empty_model
 from ramp.models.folder import CheckpointReader, ModelFolder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-from ramp.calibration.windows import check_windows
 
 log = logging.getLogger("ramp.calibration.stream")
 
@@ -139,7 +135,7 @@ def each_block(
     dtype: torch.dtype = torch.float32,
     fold: StateEdit | None = None,
 ) -> Iterator[tuple[nn.Module, dict[LinearSpec, nn.Linear]]]:
-    """The decoder blocks in order, each with its linears, one in memory at a time: no text, no activations."""
+    """Yield the decoder blocks in order, each with its linears, one in memory at a time: no text, no activations."""
     model = ModelFolder(model_dir)
     model.check_linears()
     skeleton = empty_model(model.config, dtype)
@@ -151,7 +147,7 @@ def each_block(
 
 
 def progress(n_blocks: int) -> Iterable[int]:
-    """Block numbers, with a bar when a person watches and a few log lines when nobody does."""
+    """Yield block numbers, with a bar on a terminal and a few log lines otherwise."""
     from tqdm import tqdm
 
     watched = sys.stderr.isatty()

@@ -40,7 +40,7 @@ def check_windows(windows: Tensor, config: PretrainedConfig) -> None:
 
 
 def calibration_windows(model_dir: str | Path, text: str | Path, *, tokens: int, length: int) -> Tensor:
-    """``tokens // length`` windows, evenly spread over the calibration text: int64 [count, length]."""
+    """Return ``tokens // length`` windows, evenly spread over the calibration text: int64 [count, length]."""
     from ramp.models.text import token_windows
 
     if length < 1 or tokens < length:
@@ -50,7 +50,7 @@ def calibration_windows(model_dir: str | Path, text: str | Path, *, tokens: int,
 
 
 def add_text_arguments(parser: Any) -> None:
-    """``--model-dir --text --tokens --length``: what every stage that calibrates takes."""
+    """Add ``--model-dir --text --tokens --length``, the options of every stage that calibrates."""
     parser.add_argument("--model-dir", required=True, help="Hugging Face checkpoint folder")
     parser.add_argument("--text", required=True, help="calibration documents, JSON lines")
     parser.add_argument("--tokens", type=int, default=8192, help="calibration tokens in all")

@@ -1,4 +1,4 @@
-"""What every stage's command line shares: common options, logging, errors as one sentence."""
+"""Shared parts of every stage's command line: common options, logging, errors as one sentence."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger("ramp")
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-    """An argument parser with the options that every stage takes."""
+    """Return an argument parser with the options that every stage takes."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add_common(made)
     return made

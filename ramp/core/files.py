@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: written beside their name and renamed into place."""
+"""Files that are either whole or absent: written under a temporary name and renamed into place."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def read_json(path: str | Path) -> Any:
 
 
 def sha256_file(path: str | Path) -> str:
-    """The hexadecimal sha256 of a file's bytes, read in pieces of 1 MiB."""
+    """Return the hexadecimal sha256 of a file's bytes, read in pieces of 1 MiB."""
     digest = hashlib.sha256()
     with open(path, "rb") as stream:
         while piece := stream.read(1 << 20):
@@ -75,7 +75,7 @@ def sha256_file(path: str | Path) -> str:
 
 
 def require_file(path: str | Path, what: str) -> Path:
-    """Return ``path`` if it exists, else raise one sentence naming ``what`` was sought and where."""
+    """Return ``path`` if it exists; else raise ``RampError`` that names ``what`` and where."""
     path = Path(path)
     if not path.exists():
         raise RampError(f"no {what} at {path}: check the path, or run the stage that writes it")
@@ -83,7 +83,7 @@ def require_file(path: str | Path, what: str) -> Path:
 
 
 def finite(value: Any) -> Any:
-    """Numbers that JSON can hold; numpy's become Python's, infinities become null."""
+    """Return a value that JSON can hold: numpy's numbers become Python's, NaN and infinities null."""
     if hasattr(value, "item"):  # numpy's scalars, without importing numpy
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 def peak_rss_bytes() -> int:
-    """Largest resident set of this process so far."""
+    """Return the largest resident set of this process so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak  # Linux counts KiB
 
 
 def peak_gpu_bytes(device: torch.device) -> int | None:
-    """Most memory that torch held on the GPU so far; None without one."""
+    """Return the most memory that torch held on the GPU so far; None without one."""
     import torch
 
     return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else None

@@ -1,4 +1,4 @@
-"""Progress of a search: a bar where a person watches, plain lines where nobody does."""
+"""Progress of a search: a bar on a terminal, log lines otherwise."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 log = logging.getLogger("ramp.search.run")
 
 LINES = 10
-"""Log lines over a whole search, when nobody watches."""
+"""Log lines over a whole search."""
 
 
 class Progress:
@@ -18,7 +18,7 @@ class Progress:
 
     def __init__(self, title: str, evals: int) -> None:
         self.title, self.evals, self.bar = title, evals, None
-        self.began, self.first, self.told = time.monotonic(), 0, 0
+        self.began, self.first, self.shown = time.monotonic(), 0, 0
         if sys.stderr.isatty():
             from tqdm import tqdm
 
@@ -26,22 +26,22 @@ class Progress:
             self.bar = tqdm(total=evals, desc=title, unit="eval")
 
     def show(self, row: dict[str, Any]) -> None:
-        """Tell one episode's row."""
+        """Show one episode's row."""
         best = "none feasible yet" if row.get("best") is None else f"{row['best']:.5f}"
         done = int(row["evals"])
         if self.bar is not None:
             self.bar.update(done - self.bar.n)
             self.bar.set_postfix_str(f"best {best}, {self.evals - done} left")
             return
-        if not self.told:  # a resumed search begins in the middle
+        if not self.shown:  # a resumed search begins in the middle
             self.first = done - 1
         step = max(1, self.evals // LINES)
-        if done != self.told and (self.told == 0 or done == self.evals or done // step > self.told // step):
-            self.told = done
+        if done != self.shown and (self.shown == 0 or done == self.evals or done // step > self.shown // step):
+            self.shown = done
             log.info("%s: %d of %d evaluations, best %s, %s left", self.title, done, self.evals, best, self.left(done))
 
     def left(self, done: int) -> str:
-        """Time that the evaluations left will take at the pace of this process."""
+        """Return the time that the evaluations left will take at the pace of this process."""
         pace = (time.monotonic() - self.began) / max(done - self.first, 1)
         seconds = round(pace * (self.evals - done))
         return f"{seconds} s" if seconds < 120 else f"{seconds // 60} min"

@@ -1,4 +1,4 @@
-"""Where a number comes from: versions of what computed it, and the machine, as plain strings."""
+"""Origin of a number: versions of the software that computed it, and the machine, as plain strings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "lm_e
 
 
 def versions() -> dict[str, str]:
-    """Name -> version of Python and of the packages that are installed."""
+    """Return name -> version of Python and of the packages that are installed."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -23,7 +23,7 @@ def versions() -> dict[str, str]:
 
 
 def processor() -> str:
-    """The processor's marketing name where Linux tells it, else its architecture."""
+    """Return the processor's marketing name from Linux, else its architecture."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -34,7 +34,7 @@ def processor() -> str:
 
 
 def hardware(device: str = "cpu") -> str:
-    """Processor, and the GPU's name when ``device`` is one."""
+    """Return the processor's name, and the GPU's where ``device`` is one."""
     if not device.startswith("cuda"):
         return processor()
     import torch
@@ -43,12 +43,11 @@ def hardware(device: str = "cpu") -> str:
 
 
 def commit() -> str:
-    """Commit of this checkout, ``-dirty`` if tracked files were changed; empty outside a git checkout."""
-    here = Path(__file__).resolve().parent
+    """Return the commit of this checkout, with ``-dirty`` if tracked files changed; empty outside git."""
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
-            cwd=here,
+            cwd=Path(__file__).parent,
             capture_output=True,
             text=True,
             timeout=30,

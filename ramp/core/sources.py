@@ -1,4 +1,4 @@
-"""Which of the project's source files a stage runs: what its rule must depend on.
+"""The project's source files that a stage runs: the files that its rule must depend on.
 
 Snakemake sees an edit to a file that a rule names, not to a module that this file imports. ``closure`` follows the
 imports by reading them, inside functions too, so that an edited line reruns what it may change, and nothing else.
@@ -15,10 +15,10 @@ PACKAGES = ("ramp", "baselines", "benchmarks", "paper", "workflow")
 
 
 def closure(root: Path, *files: str) -> list[str]:
-    """``files`` and every project file that they import, directly or not; sorted, relative to ``root``.
+    """Return ``files`` and every project file that they import, directly or not; sorted, relative to ``root``.
 
-    A folder stands for what ``python -m`` runs of a package: its ``__init__`` and ``__main__`` files. A missing file
-    raises ``FileNotFoundError`` with its path: a rule that names a stage which is not there is wrong.
+    A folder means what ``python -m`` runs of a package: its ``__init__`` and ``__main__`` files. A missing file
+    raises ``FileNotFoundError`` with its path.
     """
     found: set[str] = set()
     waiting = [str(Path(file)) for file in files]
@@ -34,7 +34,7 @@ def closure(root: Path, *files: str) -> list[str]:
 
 @cache
 def imported(root: Path, file: str) -> tuple[str, ...]:
-    """Project files that ``file`` imports, with the ``__init__`` files of their packages."""
+    """Return the project files that ``file`` imports, with the ``__init__`` files of their packages."""
     path = root / file
     if not path.is_file():
         raise FileNotFoundError(f"no source file {path}: a rule names a stage that is not there")
@@ -43,7 +43,7 @@ def imported(root: Path, file: str) -> tuple[str, ...]:
 
 
 def _statements(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes below ``node`` that can run: what stands under ``if TYPE_CHECKING`` changes no result."""
+    """Yield all nodes below ``node`` that can run: code under ``if TYPE_CHECKING`` changes no result."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and ast.unparse(child.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
             for other in child.orelse:
@@ -55,7 +55,7 @@ def _statements(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _modules(tree: ast.Module, own: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Every module that may be imported, as parts; ``from a import b`` gives ``a`` and ``a.b``."""
+    """Yield every module that may be imported, as parts; ``from a import b`` gives ``a`` and ``a.b``."""
     for node in _statements(tree):
         if isinstance(node, ast.Import):
             yield from (tuple(alias.name.split(".")) for alias in node.names)
@@ -67,7 +67,7 @@ def _modules(tree: ast.Module, own: tuple[str, ...]) -> Iterator[tuple[str, ...]
 
 
 def _files_of(root: Path, module: tuple[str, ...]) -> Iterator[str]:
-    """The module's file and the ``__init__`` files on the way to it, where they belong to the project."""
+    """Yield the module's file and the ``__init__`` files above it, where they belong to the project."""
     if not module or module[0] not in PACKAGES:
         return
     for depth in range(1, len(module) + 1):

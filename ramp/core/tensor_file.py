@@ -1,4 +1,4 @@
-"""A safetensors file that is written tensor by tensor, so that what it holds never stands in memory together."""
+"""A safetensors file that is written tensor by tensor, so that memory never holds all of it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class TensorFile:
 
 
 def save_tensors(path: str | Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
-    """One safetensors file, atomically; ``about`` as JSON under one metadata key, so that bytes do not vary."""
+    """Write one safetensors file, atomically; ``about`` as JSON under one metadata key, so that bytes do not vary."""
     from safetensors.torch import save_file
 
     with atomic_path(path) as partial:

@@ -136,7 +136,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Make one row of the ablation; see the module's docstring."""
     parser = cli.parser("One uniform row on one fold, scored on held-out text: the ablation of Scale Folding.")
     add_text_arguments(parser)
     parser.add_argument("--fold", type=Path, required=True, help="fold file of ramp.calibration.folding")

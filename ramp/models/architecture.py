@@ -24,7 +24,7 @@ SITES = {
     "up": "mlp_in",
     "down": "down_in",
 }
-"""Which input a role reads: linears of one site see the same activations."""
+"""The input that a role reads, its *site*: linears of one site see the same activations."""
 
 
 ATTENTION_ROLES = frozenset({"q", "k", "v", "o"})
@@ -36,7 +36,8 @@ class ModelError(RampError):
 
 @dataclass(frozen=True)
 class Architecture:
-    """Where a family keeps things, relative to the model (``embed``...) or to one block (``linears``...)."""
+    """Module paths of a family, relative to the model (``embed``...) or to one block (``linears``...). A family with
+    Llama's topology is one row of ``ARCHITECTURES``."""
 
     blocks: str = "model.layers"
     embed: str = "model.embed_tokens"
@@ -87,7 +88,7 @@ class LinearSpec:
 
 
 def architecture(config: PretrainedConfig) -> Architecture:
-    """The table row of a model's family; ``ModelError`` names the known ones."""
+    """Return the row of a model's family; raise ``ModelError`` with the known ones."""
     try:
         return ARCHITECTURES[config.model_type]
     except KeyError:
@@ -99,12 +100,12 @@ def architecture(config: PretrainedConfig) -> Architecture:
 
 
 def head_dim(config: PretrainedConfig) -> int:
-    """Channels per attention head."""
+    """Return the channels per attention head."""
     return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
 
 
 def list_linears(config: PretrainedConfig) -> list[LinearSpec]:
-    """Every quantizable linear in forward order, with shapes from the configuration alone."""
+    """Return every quantizable linear in forward order, with shapes from the configuration alone."""
     arch = architecture(config)
     hidden, inter = config.hidden_size, config.intermediate_size
     q_width = config.num_attention_heads * head_dim(config)

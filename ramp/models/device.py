@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ramp.models.architecture import ModelError
+
 if TYPE_CHECKING:
     import torch
-from ramp.models.architecture import ModelError
 
 
 def pick_device(device: str) -> torch.device:
-    """``auto`` becomes ``cuda`` where there is one, else ``cpu``; an absent GPU asked for is an error."""
+    """Return the device of a name: ``auto`` is ``cuda`` where there is one, else ``cpu``.
+
+    Raises ``ModelError`` for a GPU that the machine does not have."""
     import torch
 
     if device == "auto":
@@ -21,7 +24,7 @@ def pick_device(device: str) -> torch.device:
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """``auto``: bfloat16 on a GPU and on processors with native bfloat16, else float32."""
+    """Return the dtype of a name; ``auto``: bfloat16 on a GPU and on processors that have it, else float32."""
     import torch
 
     if name != "auto":

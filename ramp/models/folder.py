@@ -7,10 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ramp.models.architecture import Architecture, LinearSpec, ModelError, architecture, list_linears
+
 if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel
-from ramp.models.architecture import Architecture, LinearSpec, ModelError, architecture, list_linears
 
 
 class ModelFolder:

@@ -1,8 +1,8 @@
 """Writing a Hugging Face checkpoint folder that transformers 5 and 4 read alike.
 
-Baselines with environments of their own may hold transformers 4 (auto-gptq needs 4.53): it ignores version 5's
-nested ``rope_parameters`` and would silently turn with a base of 10,000, and it does not know version 5's name
-of the plain fast tokenizer.
+Baselines with environments of their own may have transformers 4 (auto-gptq needs 4.53): it ignores version 5's
+nested ``rope_parameters`` and would use rope_theta = 10000, and it does not know version 5's name of the plain fast
+tokenizer.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def save_model(model: PreTrainedModel, out_dir: Path) -> None:
 
 
 def save_config(config: PretrainedConfig, out_dir: Path) -> None:
-    """Write config.json, without a trace of the released quantization, ``rope_theta`` at the top level too."""
+    """Write config.json without the released quantization, and with ``rope_theta`` at the top level too."""
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     config.save_pretrained(out_dir)

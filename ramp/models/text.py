@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 JOIN = "\n\n"
-"""What stands between two documents when they are tokenized."""
+"""The text between two documents when they are tokenized."""
 
 
 class TextError(RampError):
@@ -47,7 +47,7 @@ def write_documents(path: Path, documents: Iterable[Document]) -> None:
 
 
 def read_documents(path: str | Path) -> list[Document]:
-    """The documents of one role, each checked against its own sha256."""
+    """Return the documents of one role, each checked against its own sha256."""
     path = require_file(path, "text")
     *lines, rest = path.read_text(encoding="utf-8").split("\n")  # not splitlines: texts hold other separators
     if rest:
@@ -73,15 +73,9 @@ def read_documents(path: str | Path) -> list[Document]:
 
 
 def token_windows(
-    tokenizer: Any,
-    path: str | Path,
-    *,
-    length: int,
-    count: int | None,
-    spread: bool = True,
-    bos: int | None = None,
+    tokenizer: Any, path: str | Path, *, length: int, count: int | None, spread: bool = True, bos: int | None = None
 ) -> torch.LongTensor:
-    """Windows of token ids, int64 [count, length], that do not overlap.
+    """Return windows of token ids, int64 [count, length], that do not overlap.
 
     The documents are joined by two newlines and tokenized once, without special tokens. ``spread`` takes
     windows at even distances over the whole text, from its first to its last token; otherwise they are its

@@ -1,4 +1,4 @@
-"""The affine grid: group-wise, integer zero-point, float16 scale. Round to nearest is here too.
+"""The affine grid: group-wise, integer zero-point, float16 scale; and round to nearest (RTN) on it.
 
 A weight w of a group becomes the code q = clamp(round(w / s) + z, 0, 2^bits - 1) and comes back as (q - z) * s.
 The zero-point z is itself a code, so 0 is always on the grid and a group's range always includes it.
@@ -43,7 +43,7 @@ class QuantizeError(RampError):
 
 @dataclass
 class QuantizedLinear:
-    """A weight matrix on the affine grid; the group of column j is j // group_size, whatever order made it."""
+    """A weight matrix on the affine grid; the group of column j is j // group_size."""
 
     codes: Tensor  # uint8 [d_out, d_in], 0 .. 2^bits - 1
     scales: Tensor  # float16 [d_out, n_groups], normal and positive
@@ -57,7 +57,7 @@ class QuantizedLinear:
         return int(self.codes.shape[0]), int(self.codes.shape[1])
 
     def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        """(codes - zeros) * scales as ``dtype`` [d_out, d_in].
+        """Return (codes - zeros) * scales as ``dtype`` [d_out, d_in].
 
         Exact in float32 and float64 (an integer of at most 9 bits times 11 bits); one rounding below that.
         """
@@ -68,21 +68,21 @@ class QuantizedLinear:
         return grouped.view(d_out, d_in).to(dtype)
 
     def to(self, device: torch.device | str) -> QuantizedLinear:
-        """The same linear on another device."""
+        """Return the same linear on another device."""
         return QuantizedLinear(
             self.codes.to(device), self.scales.to(device), self.zeros.to(device), self.bits, self.group_size
         )
 
 
 def label(name: str) -> str:
-    """How an error message names the layer; callers pass ``name=`` for it."""
+    """Return the name of the layer for an error message."""
     return name or "the weight"
 
 
 def check_weight(weight: Tensor, bits: int, group_size: int, name: str) -> int:
-    """The group size that a weight gets (-1 stands for its whole row); ``QuantizeError`` unless the grid can take it.
+    """Return the group size of a weight (-1 becomes its whole row).
 
-    That is: a finite matrix, a whole width from 2 to 8, groups that divide its rows.
+    Raises ``QuantizeError`` unless it is a finite matrix, bits are whole and 2 to 8, and groups divide its rows.
     """
     if weight.dim() != 2:
         raise QuantizeError(f"{label(name)} has shape {list(weight.shape)}: only matrices [d_out, d_in] are quantized")
@@ -102,7 +102,7 @@ def check_weight(weight: Tensor, bits: int, group_size: int, name: str) -> int:
 
 
 def grid_for_range(low: Tensor, high: Tensor, bits: int, name: str = "", *, sym: bool = False) -> tuple[Tensor, Tensor]:
-    """Scales and zero-points of groups that span [low, high].
+    """Return scales and zero-points of groups that span [low, high].
 
     low, high: float, equal shapes; both are moved to include 0, and with ``sym`` to lie equally far from it.
     Returns (scales, zeros), both in low's dtype: scales exactly representable in float16, zeros whole.
@@ -124,7 +124,7 @@ def grid_for_range(low: Tensor, high: Tensor, bits: int, name: str = "", *, sym:
 
 
 def nearest_codes(weight: Tensor, scales: Tensor, zeros: Tensor, bits: int) -> Tensor:
-    """clamp(round(w / s) + z, 0, 2^bits - 1), in weight's dtype; arguments broadcast."""
+    """Return clamp(round(w / s) + z, 0, 2^bits - 1), in weight's dtype; arguments broadcast."""
     return torch.div(weight, scales).round_().add_(zeros).clamp_(0, 2**bits - 1)
 
 
@@ -138,7 +138,7 @@ def group_grid(
     name: str = "",
     sym: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Scales and zero-points of every group of a weight matrix.
+    """Return scales and zero-points of every group of a weight matrix.
 
     weight: float [d_out, d_in]; importance: float [d_in], weights of the columns' squared errors in the clip
     search (the Hessian's diagonal, say). Returns (scales, zeros) as weight's dtype [d_out, n_groups].
@@ -164,7 +164,7 @@ def group_grid(
 def best_range(
     groups: Tensor, bits: int, error: Callable[[Tensor], Tensor], name: str = "", *, sym: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """The grids whose range, shrunk at both ends by one of ``SHRINKS``, has the least error; the first of equals.
+    """Return the grids whose range, shrunk at both ends by one of ``SHRINKS``, has the least error (first of equals).
 
     groups: float [d_out, n_groups, group_size]; ``error`` maps rounding differences of that shape, which it may
     overwrite, to [d_out, n_groups]. Returns (scales, zeros) [d_out, n_groups].
@@ -183,7 +183,7 @@ def best_range(
 
 
 def encode(weight: Tensor, scales: Tensor, zeros: Tensor, bits: int, group_size: int) -> QuantizedLinear:
-    """A weight [d_out, d_in] rounded to the nearest codes of given grids, [d_out, n_groups] each."""
+    """Return a weight [d_out, d_in] rounded to the nearest codes of given grids, [d_out, n_groups] each."""
     d_out, d_in = weight.shape
     groups = weight.reshape(d_out, d_in // group_size, group_size)
     codes = nearest_codes(groups, scales.unsqueeze(-1), zeros.unsqueeze(-1), bits)
@@ -197,34 +197,25 @@ def encode(weight: Tensor, scales: Tensor, zeros: Tensor, bits: int, group_size:
 
 
 def as_float(weight: Tensor) -> Tensor:
-    """A weight in an arithmetic that the grid can be computed in: float32, or float64 as it is."""
+    """Return a weight as float32, or float64 as it is: the dtypes that grids are computed in."""
     weight = weight.detach()
     return weight if weight.dtype in (torch.float32, torch.float64) else weight.to(torch.float32)
 
 
-def quantize_rtn(
-    weight: Tensor,
-    bits: int,
-    group_size: int,
-    *,
-    clip: str = "none",
-    importance: Tensor | None = None,
-    name: str = "",
-    sym: bool = False,
-) -> QuantizedLinear:
-    """Round to nearest: every weight to the closest code of its group's grid.
+def quantize_rtn(weight: Tensor, bits: int, group_size: int, *, name: str = "", sym: bool = False) -> QuantizedLinear:
+    """Round every weight to the nearest code of its group's grid (RTN).
 
-    weight: float [d_out, d_in], d_in a multiple of ``group_size`` (-1: one group per row); see ``group_grid`` for
-    ``clip`` and ``importance``. Raises ``QuantizeError``, naming ``name``, for weights that are NaN or infinite.
+    weight: float [d_out, d_in], d_in a multiple of ``group_size`` (-1: one group per row). Raises ``QuantizeError``,
+    naming ``name``, for weights that are NaN or infinite.
     """
     group_size = check_weight(weight, bits, group_size, name)
     weight = as_float(weight)
-    scales, zeros = group_grid(weight, bits, group_size, clip=clip, importance=importance, name=name, sym=sym)
+    scales, zeros = group_grid(weight, bits, group_size, name=name, sym=sym)
     return encode(weight, scales, zeros, bits, group_size)
 
 
 def round_trip(weight: Tensor, bits: int, group_size: int, *, name: str = "", sym: bool = False) -> Tensor:
-    """``quantize_rtn(...).dequantize()`` of a float weight [d_out, d_in], without making codes: for searches.
+    """Return ``quantize_rtn(...).dequantize()`` of a float weight [d_out, d_in] without making codes: for searches.
 
     The same numbers to the bit (codes, zero-points and scales are exact in float32); ``group_size`` divides d_in.
     """

@@ -1,9 +1,9 @@
-"""AWQ (Lin et al., MLSys 2024, arXiv:2306.00978): scale the channels that matter up before rounding, and clip.
+"""AWQ (Lin et al. 2023, arXiv:2306.00978): scale important channels up before rounding. SmoothQuant's scale too.
 
 Multiplying column j of a weight by s_j and dividing the activation by it changes nothing in exact arithmetic, but the
 rounding error of salient columns shrinks by s_j. AWQ takes s = mean|X|^r and searches r (eq. 4 and 5 of the paper) for
 the least output error at the widths in question. The scales are folded into the preceding operation by
-``ramp.calibration.folding``; here are pure functions of weights and statistics. The error is exact over the
+``ramp.calibration.folding``; this file has pure functions of weights and statistics. The error is exact over the
 calibration tokens, tr(dW H dW^T) with H = X^T X / n, where the original runs a sample of tokens through the layer
 (``tests.reference_quantizers.search_scale_reference`` does). The second half of AWQ, its clip search, is
 ``ramp.quantizers.clip``.
@@ -27,7 +27,7 @@ SCALE_FLOOR = 1e-4
 """Least value of mean|X|^r before normalising, as in llm-awq: a channel that never fires must not divide by zero."""
 
 FINALISTS = 3
-"""Candidates that are scored on all rows after a heat on some."""
+"""Candidates that are scored on all rows after all were ranked on some."""
 
 STATISTIC_FLOOR = 1e-5
 """Least statistic and least scale in SmoothQuant, as in its reference implementation."""
@@ -40,23 +40,23 @@ def check_statistic(values: Tensor, d_in: int, what: str, name: str) -> None:
 
 
 def awq_scale(absmean: Tensor, ratio: float) -> Tensor:
-    """s = mean|X|^r, normalised to sqrt(max * min) = 1; absmean and result float [d_in]. r = 0 gives ones."""
+    """Return s = mean|X|^r, normalised to sqrt(max * min) = 1; absmean and result float [d_in]. r = 0 gives ones."""
     scale = absmean.pow(ratio).clamp(min=SCALE_FLOOR)
     return scale / (scale.max() * scale.min()).sqrt()
 
 
 def duo_scale(absmean: Tensor, weights_absmean: Tensor, ratio: float) -> Tensor:
-    """s = mean|X|^r / mean|W|^(1 - r), normalised as ``awq_scale``: AutoAWQ's *duo scaling* (casper-hansen/AutoAWQ,
-    ``_compute_best_scale``), with the plain mean over all rows, which did better than its group-wise normalised one.
+    """Return s = mean|X|^r / mean|W|^(1 - r), normalised as ``awq_scale``; statistics and result float [d_in].
 
-    Both statistics and the result: float [d_in].
+    AutoAWQ's *duo scaling* (casper-hansen/AutoAWQ, ``_compute_best_scale``), with the plain mean over all rows, which
+    did better than its group-wise normalised one.
     """
     scale = (absmean.pow(ratio) / (weights_absmean.pow(1 - ratio) + SCALE_FLOOR)).clamp(min=SCALE_FLOOR)
     return scale / (scale.max() * scale.min()).sqrt()
 
 
 def smoothquant_scale(absmax: Tensor, weights_absmax: Tensor, alpha: float) -> Tensor:
-    """s_j = max|X_j|^a / max|W_:j|^(1 - a) (SmoothQuant, Xiao et al., ICML 2023, arXiv:2211.10438, eq. 4).
+    """Return s_j = max|X_j|^a / max|W_:j|^(1 - a) (SmoothQuant, Xiao et al. 2022, arXiv:2211.10438, eq. 4).
 
     absmax: largest activation per channel; weights_absmax: largest weight per input column over all linears that
     share the input; both float [d_in]. alpha in [0, 1]; 0.5 in the paper, 0.85 for Llama-2 in its repository.
@@ -79,7 +79,7 @@ def scaled_error(
     *,
     sym: bool = False,
 ) -> float:
-    """Sum over weights [d_out_i, d_in] and widths of tr(D H D^T) with D = Q(W diag(s)) diag(1/s) - W."""
+    """Return the sum over weights [d_out_i, d_in] and widths of tr(D H D^T), D = Q(W diag(s)) diag(1/s) - W."""
     total = 0.0
     for weight in weights:
         group = check_weight(weight, bits[0], group_size, name)
@@ -104,7 +104,7 @@ def search_scale(
     sym: bool = False,
     duo: bool = False,
 ) -> tuple[Tensor, float, float]:
-    """The AWQ scale of one input, shared by all linears that read it: (scale [d_in], error before, error after).
+    """Return the AWQ scale of one input, shared by all its linears: (scale [d_in], error before, error after).
 
     weights: float [d_out_i, d_in] each; hessian: float [d_in, d_in], X^T X / n of the unscaled input; absmean: float
     [d_in]; bits: the widths whose errors are summed; ``tie`` maps a candidate to the nearest that the fold allows
@@ -141,7 +141,7 @@ def search_scale(
 
 
 def spread_rows(weight: Tensor, max_rows: int) -> Tensor:
-    """At most ``max_rows`` rows of a weight, evenly spaced from the first to the last."""
+    """Return at most ``max_rows`` rows of a weight, evenly spaced from the first to the last."""
     if weight.shape[0] <= max_rows:
         return weight
     return weight[torch.linspace(0, weight.shape[0] - 1, max_rows, device=weight.device).round().long()]

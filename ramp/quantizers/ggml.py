@@ -1,51 +1,29 @@
-"""The ggml grid: K-quants and the 32-blocks of llama.cpp, through ``libgguf``'s kernels, read back by ``gguf``.
+"""The ggml grid: K-quants and the 32-blocks of llama.cpp (ggml-org/llama.cpp, ggml/src/ggml-quants.c) by ``libgguf``.
 
-Q8_0 is written out here from its published layout, because every packed checkpoint stores its embedding so: a block
-of 32 weights is one float16 d = max|w| / 127 and 32 signed bytes round(w / d), halves away from zero; w comes back
-as d * q. (llama.cpp, ggml/src/ggml-quants.c, ``quantize_row_q8_0_ref``.)
+Q8_0, the type of every packed checkpoint's embedding, is coded here in torch: a block of 32 weights is one float16
+d = max|w| / 127 and 32 signed bytes round(w / d), halves away from zero; w comes back as d * q
+(``quantize_row_q8_0_ref``). Unlike gguf's own coder it gives finite codes for blocks of subnormal weights, and it
+decodes on a GPU.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
 import torch
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from torch import Tensor
 
 from ramp.quantizers.affine import QuantizeError, label
 from ramp.quantizers.sizes import Q8_0_BLOCK, Q8_0_BLOCK_BYTES
 
-if TYPE_CHECKING:
-    from gguf import GGMLQuantizationType
+TYPES = "Q2_K Q3_K Q4_K Q5_K Q6_K Q4_0 Q5_0 Q5_1 Q8_0 IQ4_NL IQ4_XS IQ3_S IQ3_XXS IQ2_S IQ2_XS IQ2_XXS F16 F32".split()
+"""Types that this suite writes. Q4_1 is left out: it reproduces its own source's grid."""
 
-BLOCKS: dict[str, tuple[int, int]] = {
-    "Q2_K": (256, 84),
-    "Q3_K": (256, 110),
-    "Q4_K": (256, 144),
-    "Q5_K": (256, 176),
-    "Q6_K": (256, 210),
-    "Q4_0": (32, 18),
-    "Q5_0": (32, 22),
-    "Q5_1": (32, 24),
-    "Q8_0": (Q8_0_BLOCK, Q8_0_BLOCK_BYTES),
-    "IQ4_NL": (32, 18),
-    "IQ4_XS": (256, 136),
-    "IQ3_S": (256, 110),
-    "IQ3_XXS": (256, 98),
-    "IQ2_S": (256, 82),
-    "IQ2_XS": (256, 74),
-    "IQ2_XXS": (256, 66),
-    "F16": (1, 2),
-    "F32": (1, 4),
-}
-"""Types that this suite writes: (weights, bytes) of a block. Q4_1 is left out: it reproduces its own source's grid."""
-
-BITS_PER_WEIGHT: dict[str, float] = {name: 8 * size / count for name, (count, size) in BLOCKS.items()}
-"""True bits per weight, scales included: Q2_K 2.625, Q3_K 3.4375, Q4_K 4.5, Q5_K 5.5, Q6_K 6.5625, Q8_0 8.5..."""
+BLOCKS: dict[str, tuple[int, int]] = {name: GGML_QUANT_SIZES[GGMLQuantizationType[name]] for name in TYPES}
+"""(weights, bytes) of a type's block."""
 
 TYPE_FOR_BITS: dict[int, str] = {2: "Q2_K", 3: "Q3_K", 4: "Q4_K", 5: "Q5_K", 6: "Q6_K", 8: "Q8_0"}
-"""HALO's map from an allocated width to a ggml type."""
+"""HALO: the ggml type of an allocated width."""
 
 FALLBACKS: dict[str, str] = {
     "Q2_K": "Q4_0",
@@ -53,22 +31,17 @@ FALLBACKS: dict[str, str] = {
     "Q4_K": "Q5_0",
     "Q5_K": "Q5_1",
     "Q6_K": "Q8_0",
-    "IQ4_XS": "IQ4_NL",
-    "IQ3_S": "IQ4_NL",
-    "IQ3_XXS": "IQ4_NL",
-    "IQ2_S": "IQ4_NL",
-    "IQ2_XS": "IQ4_NL",
-    "IQ2_XXS": "IQ4_NL",
+    **dict.fromkeys(("IQ4_XS", "IQ3_S", "IQ3_XXS", "IQ2_S", "IQ2_XS", "IQ2_XXS"), "IQ4_NL"),
 }
-"""What llama.cpp writes where 256 does not divide a row (llama-quant.cpp, ``tensor_type_fallback``), as the pinned
-build does it; older ones gave IQ4_NL for Q2_K and Q3_K. A test asks the pinned build."""
+"""Type that llama.cpp writes where 256 does not divide a row (llama-quant.cpp, ``tensor_type_fallback``), as in the
+pinned build; older ones gave IQ4_NL for Q2_K and Q3_K. A test compares with the pinned build."""
 
 NEEDS_IMPORTANCE = frozenset({"IQ3_XXS", "IQ2_S", "IQ2_XS", "IQ2_XXS"})
 """Types that llama.cpp refuses to write without an importance matrix (``tensor_requires_imatrix``). libgguf would
-put column sums of w^2 in its place without a word."""
+use column sums of w^2 in its place without a warning."""
 
 ROWS_AT_ONCE = 4096
-"""Rows of an embedding that are coded together, so that temporaries stay small beside the table."""
+"""Rows of an embedding that are coded together: bounds the temporaries."""
 
 
 def check_type(type_name: str) -> None:
@@ -77,16 +50,8 @@ def check_type(type_name: str) -> None:
         raise QuantizeError(f"unknown ggml type '{type_name}' (known: {', '.join(sorted(BLOCKS))})")
 
 
-def ggml_type(type_name: str) -> GGMLQuantizationType:
-    """The ``gguf`` enumeration's member of that name."""
-    from gguf import GGMLQuantizationType
-
-    check_type(type_name)
-    return GGMLQuantizationType[type_name]
-
-
 def fallback_type(bits_or_type: int | str, d_in: int) -> str:
-    """The type that a row of ``d_in`` weights gets when ``bits_or_type`` (4, or "Q4_K") is asked for.
+    """Return the type of a row of ``d_in`` weights for a requested ``bits_or_type`` (4, or "Q4_K").
 
     The type itself where its block divides the row; else llama.cpp's fallback of 32-blocks; else F16. (llama.cpp
     stops at a 32-block type that was asked for by name and does not fit; here it is F16 too.)
@@ -105,7 +70,7 @@ def fallback_type(bits_or_type: int | str, d_in: int) -> str:
 
 
 def row_bytes(type_name: str, d_in: int) -> int:
-    """Bytes of a row of ``d_in`` weights; ``QuantizeError`` where the block does not divide it."""
+    """Return the bytes of a row of ``d_in`` weights; raise ``QuantizeError`` where blocks do not divide it."""
     check_type(type_name)
     count, size = BLOCKS[type_name]
     if d_in % count:
@@ -114,7 +79,7 @@ def row_bytes(type_name: str, d_in: int) -> int:
 
 
 def as_float32(weight: Tensor | np.ndarray) -> np.ndarray:
-    """A contiguous float32 array of a tensor or array."""
+    """Return a contiguous float32 array of a tensor or array."""
     if isinstance(weight, Tensor):
         weight = weight.detach().to("cpu", torch.float32).numpy()
     return np.ascontiguousarray(weight, dtype=np.float32)
@@ -154,27 +119,11 @@ def quantize_ggml(
         raise QuantizeError(
             f"{label(name)}: {type_name} needs an importance matrix: calibrate first, or choose another"
         )
-    qtype: Any = ggml_type(type_name)
-    packed = np.asarray(libgguf.quantize_rows(rows, qtype, weights))
-    return packed.reshape(d_out, size)
-
-
-def dequantize_ggml(packed: np.ndarray, type_name: str) -> np.ndarray:
-    """The inverse: uint8 [d_out, row_bytes] -> float32 [d_out, d_in], by ``gguf``'s own reader."""
-    from gguf.quants import dequantize
-
-    data = np.ascontiguousarray(packed, dtype=np.uint8)
-    count, size = BLOCKS.get(type_name, (0, 0))
-    check_type(type_name)
-    if data.ndim != 2 or data.shape[1] % size:
-        raise QuantizeError(f"{type_name} rows are whole blocks of {size} bytes for {count}, not {list(data.shape)}")
-    if type_name in ("F16", "F32"):
-        return data.view(np.float16 if type_name == "F16" else np.float32).astype(np.float32)
-    return np.asarray(dequantize(data, ggml_type(type_name)), dtype=np.float32)
+    return np.asarray(libgguf.quantize_rows(rows, GGMLQuantizationType[type_name], weights)).reshape(d_out, size)
 
 
 def q8_0_encode(weight: Tensor, *, name: str = "") -> Tensor:
-    """float [rows, cols], cols a multiple of 32 -> Q8_0 bytes, uint8 [rows, cols / 32 * 34]."""
+    """Return float [rows, cols], cols a multiple of 32, as Q8_0 bytes: uint8 [rows, cols / 32 * 34]."""
     size = row_bytes("Q8_0", weight.shape[1])
     packed = torch.empty(weight.shape[0], size, dtype=torch.uint8)
     for start in range(0, weight.shape[0], ROWS_AT_ONCE):
@@ -193,7 +142,7 @@ def q8_0_encode(weight: Tensor, *, name: str = "") -> Tensor:
 
 
 def q8_0_decode(packed: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Q8_0 bytes uint8 [rows, cols / 32 * 34] -> ``dtype`` [rows, cols], on packed's device."""
+    """Return Q8_0 bytes uint8 [rows, cols / 32 * 34] as ``dtype`` [rows, cols], on their device."""
     if packed.dtype != torch.uint8 or packed.dim() != 2 or packed.shape[1] % Q8_0_BLOCK_BYTES:
         raise QuantizeError(f"Q8_0 rows are uint8 in whole blocks of {Q8_0_BLOCK_BYTES}, not {list(packed.shape)}")
     columns = packed.shape[1] // Q8_0_BLOCK_BYTES * Q8_0_BLOCK

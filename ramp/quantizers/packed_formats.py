@@ -1,6 +1,6 @@
-"""The field's packed files, read: GPTQ's and AWQ's int32 words, and codes of weights that lie on a known grid.
+"""Readers of GPTQ's and AWQ's packed int32 words, and of weights that lie on a known grid.
 
-numpy only, so that it imports in the environments of other people's packages. Layouts, for codes of b bits:
+numpy only: it imports in the environments of external packages. Layouts, for codes of b bits:
 
 GPTQ (auto-gptq, GPTQModel)
     qweight int32 [d_in * b / 32, d_out], a stream down each column; qzeros int32 [n_groups, d_out * b / 32], a stream
@@ -25,16 +25,16 @@ AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 """Column of a block of eight that lies in nibble 0, 1, ... 7 of its word, lowest bits first."""
 
 ON_GRID = 0.02
-"""How far from a whole code, in steps, a de-quantized weight may lie. Rounding to float16 moves a weight of a 4-bit
+"""Largest distance of a de-quantized weight from a whole code, in steps. Rounding to float16 moves a weight of a 4-bit
 grid by at most 15 * 2^-11 = 0.007 of a step; a wrong scale or zero-point moves it by anything."""
 
 
 class PackedFormatError(RampError):
-    """A packed tensor whose shape or content is not what its format says."""
+    """A packed tensor whose shape or content contradicts its format."""
 
 
 def unpack_words(words: np.ndarray, bits: int) -> np.ndarray:
-    """Streams of b-bit codes in int32 words [rows, n_words] -> codes uint8 [rows, n_words * 32 / bits]."""
+    """Return streams of b-bit codes in int32 words [rows, n_words] as uint8 [rows, n_words * 32 / bits]."""
     if words.dtype != np.int32 or words.ndim != 2:
         raise PackedFormatError(f"packed words are {words.dtype} {list(words.shape)}: int32 [rows, n_words] expected")
     if not 1 <= bits <= 8 or words.shape[1] * 32 % bits:
@@ -45,7 +45,7 @@ def unpack_words(words: np.ndarray, bits: int) -> np.ndarray:
 
 
 def _grid(scales: np.ndarray, n_groups: int, d_out: int) -> np.ndarray:
-    """Scales [n_groups, d_out], checked, in our order."""
+    """Return scales [n_groups, d_out] as [d_out, n_groups], after a check of the shape."""
     if scales.shape != (n_groups, d_out):
         raise PackedFormatError(f"scales are {list(scales.shape)}: [{n_groups}, {d_out}] expected")
     return np.ascontiguousarray(scales.T)
@@ -60,9 +60,9 @@ def unpack_gptq(
     g_idx: np.ndarray | None = None,
     v1: bool = True,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Codes uint8 [d_out, d_in], scales [d_out, n_groups] and zeros int16 [d_out, n_groups] of a GPTQ file's linear.
+    """Return codes uint8 [d_out, d_in], scales and zeros int16 [d_out, n_groups] of a GPTQ file's linear.
 
-    v1: the file stores zero - 1. A zero-point of 0 cannot be told from 2^bits there; it comes back as 2^bits, which no
+    v1: the file stores zero - 1. Zero-points 0 and 2^bits look alike there; both come back as 2^bits, which no
     grid of ours takes. g_idx: int32 [d_in], group of each column; refused where groups are not runs of columns (GPTQ
     with act-order but without static groups), because no other format of ours has that.
     """
@@ -81,7 +81,7 @@ def unpack_gptq(
 def unpack_awq(
     qweight: np.ndarray, qzeros: np.ndarray, scales: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Codes uint8 [d_out, d_in], scales [d_out, n_groups] and zeros uint8 [d_out, n_groups] of an AWQ file's linear."""
+    """Return codes uint8 [d_out, d_in], scales and zeros uint8 [d_out, n_groups] of an AWQ file's linear."""
     codes, zeros = (_in_order(unpack_words(words, AWQ_BITS)) for words in (qweight, qzeros))
     if zeros.shape[1] != codes.shape[1]:
         raise PackedFormatError(f"zero-points for {zeros.shape[1]} rows, weights for {codes.shape[1]}")
@@ -93,7 +93,7 @@ def unpack_awq(
 
 
 def _in_order(nibbles: np.ndarray) -> np.ndarray:
-    """Nibbles as they lie in AWQ's words [rows, 8 * n] -> in the order of the columns."""
+    """Return nibbles [rows, 8 * n] in the order of the columns instead of that of AWQ's words."""
     blocks = nibbles.reshape(nibbles.shape[0], -1, len(AWQ_ORDER))
     return blocks[:, :, np.argsort(AWQ_ORDER)].reshape(nibbles.shape)
 
@@ -101,7 +101,7 @@ def _in_order(nibbles: np.ndarray) -> np.ndarray:
 def codes_on_grid(
     weight: np.ndarray, scales: np.ndarray, zeros: np.ndarray, bits: int, *, name: str = "the weight"
 ) -> np.ndarray:
-    """Codes uint8 [d_out, d_in] of a de-quantized weight: round(weight / scale) + zero, for each group.
+    """Return the codes uint8 [d_out, d_in] of a de-quantized weight: round(weight / scale) + zero, for each group.
 
     weight: float [d_out, d_in], which lies on the grid up to rounding; scales: float [d_out, n_groups], the very ones
     that made it (before any rounding to float16); zeros: [d_out, n_groups]. Raises ``PackedFormatError`` where a weight

@@ -20,12 +20,12 @@ from ramp.quantizers.affine import QuantizedLinear, QuantizeError
 
 
 def packed_length(n: int, bits: int) -> int:
-    """Bytes of a stream of ``n`` codes."""
+    """Return the bytes of a stream of ``n`` codes."""
     return (n * bits + 7) // 8
 
 
 def pack_rows(codes: Tensor, bits: int) -> Tensor:
-    """codes uint8 [rows, n] -> uint8 [rows, ceil(n * bits / 8)]. A code of more than ``bits`` bits is an error."""
+    """Pack codes uint8 [rows, n] -> uint8 [rows, ceil(n * bits / 8)]; raise ``QuantizeError`` for a wider code."""
     if codes.dtype != torch.uint8 or codes.dim() != 2:
         raise QuantizeError(f"codes to pack are {codes.dtype} {list(codes.shape)}: give uint8 [rows, n]")
     if codes.numel() and int(codes.max()) >= 2**bits:
@@ -40,14 +40,14 @@ def pack_rows(codes: Tensor, bits: int) -> Tensor:
     for position in range(8):
         byte, shift = divmod(position * bits, 8)
         code = eights[..., position]
-        packed[..., byte] |= code << shift  # bits that leave the byte are dropped here...
+        packed[..., byte] |= code << shift  # bits that leave the byte are dropped...
         if shift + bits > 8:
             packed[..., byte + 1] |= code >> (8 - shift)  # ...and stored in the next one
     return packed.view(rows, -1)[:, : packed_length(n, bits)].contiguous()
 
 
 def unpack_rows(packed: Tensor, bits: int, n: int) -> Tensor:
-    """uint8 [rows, ceil(n * bits / 8)] -> codes uint8 [rows, n]; the inverse of ``pack_rows``."""
+    """Unpack uint8 [rows, ceil(n * bits / 8)] -> codes uint8 [rows, n]; the inverse of ``pack_rows``."""
     length = packed_length(n, bits)
     if packed.dtype != torch.uint8 or packed.dim() != 2 or packed.shape[1] != length:
         raise QuantizeError(
@@ -70,28 +70,24 @@ def unpack_rows(packed: Tensor, bits: int, n: int) -> Tensor:
 
 
 def pack_flat(codes: Tensor, bits: int) -> Tensor:
-    """codes uint8, any shape -> uint8 [ceil(numel * bits / 8)]: one stream over the flattened tensor."""
+    """Pack codes uint8, any shape -> uint8 [ceil(numel * bits / 8)]: one stream over the flattened tensor."""
     return pack_rows(codes.reshape(1, -1), bits).view(-1)
 
 
 def unpack_flat(packed: Tensor, bits: int, shape: tuple[int, ...]) -> Tensor:
-    """The inverse of ``pack_flat``: uint8 of ``shape``."""
+    """Unpack what ``pack_flat`` packed: uint8 of ``shape``."""
     return unpack_rows(packed.reshape(1, -1), bits, int(torch.Size(shape).numel())).view(shape)
 
 
 def to_tensors(q: QuantizedLinear) -> dict[str, Tensor]:
-    """Packed: ``codes`` uint8 [d_out, bytes], ``scales`` float16 [d_out, n_groups], ``zeros`` uint8 [bytes]."""
-    return {
-        "codes": pack_rows(q.codes, q.bits),
-        "scales": q.scales.contiguous(),
-        "zeros": pack_flat(q.zeros, q.bits),
-    }
+    """Pack into ``codes`` uint8 [d_out, bytes], ``scales`` float16 [d_out, n_groups], ``zeros`` uint8 [bytes]."""
+    return {"codes": pack_rows(q.codes, q.bits), "scales": q.scales.contiguous(), "zeros": pack_flat(q.zeros, q.bits)}
 
 
 def from_tensors(
     codes: Tensor, scales: Tensor, zeros: Tensor, *, bits: int, group_size: int, d_in: int
 ) -> QuantizedLinear:
-    """The inverse of ``to_tensors``, bit for bit; shapes that contradict each other are an error."""
+    """Unpack what ``to_tensors`` packed, bit for bit; raise ``QuantizeError`` for contradicting shapes."""
     if scales.dim() != 2 or scales.dtype != torch.float16 or scales.shape[1] * group_size != d_in:
         raise QuantizeError(
             f"scales are {scales.dtype} {list(scales.shape)}: rows of {d_in} in groups of {group_size} "

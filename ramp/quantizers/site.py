@@ -1,4 +1,4 @@
-"""One call for all quantizers: the linears that read one input, at several widths, their groups alike or not."""
+"""One call for all quantizers: the linears that read one input, at several widths and group sizes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from ramp.quantizers.widths import Width, split
 
 
 def needs_hessian(quantizer: str | Callable[..., QuantizedLinear], params: Any = None) -> bool:
-    """Whether a quantizer looks at activations: all but plain rounding do, since its clip search is AWQ's, by output
-    error (``ramp.quantizers.clip``)."""
+    """Return whether a quantizer needs activations: all but plain rounding without clip search do."""
     return quantizer != "rtn" or getattr(params, "clip", "none") != "none"
 
 
@@ -28,10 +27,10 @@ def quantize_site(
     quantizer: str | Callable[..., QuantizedLinear],
     params: Any = None,
 ) -> dict[tuple[str, Width], QuantizedLinear]:
-    """Every linear of one site at its widths: (name, width) -> QuantizedLinear.
+    """Quantize every linear of one site at its widths: return (name, width) -> QuantizedLinear.
 
     weights: name -> float [d_out_i, d_in]; hessian: float [d_in, d_in], X^T X / n, None where ``needs_hessian`` is
-    false; widths: name -> widths wanted, in groups of ``group_size`` where they name none;
+    false; widths: name -> widths wanted, in groups of ``group_size`` (``group_size_for``) where they name none;
     params: the method's parameters (``ramp.methods.kinds.RtnParams``, ``GptqParams``, or a custom quantizer's own),
     None for defaults. GPTQ factors the Hessian once for the whole site.
     """
@@ -45,7 +44,7 @@ def quantize_site(
         prepared = prepare(hessian, act_order=order, damping=damping, name=first)
 
     def own(group: int | None) -> int:
-        return group_size if group is None else group_size_for(weight.shape[1], group, first)
+        return group_size_for(weight.shape[1], group_size if group is None else group, first)
 
     wanted = {(name, width): split(width) for name in weights for width in widths[name]}
     jobs = {key: (bits, own(group)) for key, (bits, group) in wanted.items()}
@@ -58,7 +57,7 @@ def quantize_site(
 
 
 def unique(values: Iterable[int]) -> list[int]:
-    """Each value once, in order of first appearance."""
+    """Return each value once, in order of first appearance."""
     return list(dict.fromkeys(values))
 
 
@@ -71,7 +70,7 @@ def in_groups(
     quantizer: str | Callable[..., QuantizedLinear],
     params: Any,
 ) -> dict[tuple[str, int], QuantizedLinear]:
-    """``quantize_site`` at one group size: (name, bits) -> QuantizedLinear; prepared: GPTQ's factored Hessian."""
+    """Quantize at one group size: return (name, bits) -> QuantizedLinear; prepared: GPTQ's factored Hessian."""
     given = params.model_dump() if params is not None else {}
     sym = bool(given.get("sym", False))
     jobs = [(name, bits) for name in weights for bits in widths[name]]

@@ -28,7 +28,7 @@ Q8_0_BLOCK, Q8_0_BLOCK_BYTES = 32, 34
 
 
 def group_size_for(d_in: int, requested: int, name: str = "") -> int:
-    """The group size that a row of ``d_in`` weights gets.
+    """Return the group size of a row of ``d_in`` weights.
 
     ``requested`` where it divides the row, else the largest of 128, 64 and 32 below it that does; -1 is the whole
     row. Raises ``SizeError``, naming the linear ``name``, where none divides it.
@@ -48,12 +48,12 @@ def group_size_for(d_in: int, requested: int, name: str = "") -> int:
 
 
 def own_group(d_in: int, width: Width, group_size: int, name: str = "") -> int:
-    """The group size that rows of ``d_in`` weights have at ``width`` where the study's is ``group_size``."""
+    """Return the group size of rows of ``d_in`` weights at ``width`` where the study's is ``group_size``."""
     return group_size_for(d_in, group_of(width, group_size), name)
 
 
 def linear_bytes(d_out: int, d_in: int, width: Width, group_size: int) -> int:
-    """Bytes of one packed linear: codes (each row padded to a byte), float16 scales, zero-points in one stream.
+    """Return the bytes of one packed linear: codes (rows padded to a byte), float16 scales, zero-points in one stream.
 
     ``group_size`` is the one asked for, unless ``width`` has its own; rows that it does not divide get
     ``group_size_for``'s.
@@ -64,17 +64,17 @@ def linear_bytes(d_out: int, d_in: int, width: Width, group_size: int) -> int:
 
 
 def bytes_matrix(linears: Sequence[LinearSpec], widths: Sequence[Width], group_size: int) -> np.ndarray:
-    """Bytes of every linear at every width, int64 [len(linears), len(widths)]."""
+    """Return the bytes of every linear at every width, int64 [len(linears), len(widths)]."""
     return np.array([[linear_bytes(x.d_out, x.d_in, b, group_size) for b in widths] for x in linears], dtype=np.int64)
 
 
 def uniform_bytes(linears: Sequence[LinearSpec], bits: int, group_size: int) -> int:
-    """``bytes_linear`` of the row that gives every linear ``bits`` bits."""
+    """Return ``bytes_linear`` of the row that gives every linear ``bits`` bits."""
     return sum(linear_bytes(x.d_out, x.d_in, bits, group_size) for x in linears)
 
 
 def bits_nominal(bits: Mapping[str, Width], linears: Sequence[LinearSpec]) -> tuple[float, float]:
-    """Mean payload width of an allocation: (weighted by parameters, unweighted over linears).
+    """Return the mean payload width of an allocation: (weighted by parameters, unweighted over linears).
 
     ``bits`` maps every linear's name to its width; overhead of scales and zeros is not counted here.
     """
@@ -87,6 +87,6 @@ def bits_nominal(bits: Mapping[str, Width], linears: Sequence[LinearSpec]) -> tu
 
 
 def q8_0_row_bytes(columns: int) -> int | None:
-    """Bytes of one Q8_0 row, or None where blocks of 32 do not divide it (such tables stay float16)."""
+    """Return the bytes of one Q8_0 row, or None where blocks of 32 do not divide it (such tables stay float16)."""
     blocks, rest = divmod(columns, Q8_0_BLOCK)
     return None if rest else blocks * Q8_0_BLOCK_BYTES

@@ -36,7 +36,7 @@ Key = TypeVar("Key")
 
 @dataclass(frozen=True)
 class Packed:
-    """Where a linear's three tensors are, and what is needed to unpack them."""
+    """The place of a linear's three tensors, and the values that unpack them."""
 
     prefix: str
     bits: int

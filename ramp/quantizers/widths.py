@@ -1,4 +1,4 @@
-"""What a linear is quantized to: a number of bits, or bits and a group size of its own.
+"""The width of a quantized linear: a number of bits, or bits and a group size of its own.
 
 A *width* is ``3``, three bits in groups of the study's group size, or ``"3g32"``, three bits in groups of 32
 (``"3g-1"``: one group per row). It is the same in a configuration, on a command line, in ``bank.json``, in an
@@ -27,7 +27,7 @@ GROUPED = re.compile(r"([0-9])g(-1|[1-9][0-9]*)")
 
 
 class SizeError(RampError):
-    """A row that no allowed group size divides, a width that is none, or a budget outside the menu."""
+    """A row that no allowed group size divides, an invalid width, or a budget outside the menu."""
 
 
 def check_bits(bits: int) -> int:
@@ -38,7 +38,7 @@ def check_bits(bits: int) -> int:
 
 
 def split(width: Width) -> tuple[int, int | None]:
-    """(bits, group size asked for, or None: the study's). Raises ``SizeError``."""
+    """Return (bits, own group size or None for the study's). Raises ``SizeError``."""
     if isinstance(width, str):
         found = GROUPED.fullmatch(width)
         if found is None:
@@ -50,25 +50,25 @@ def split(width: Width) -> tuple[int, int | None]:
 
 
 def bits_of(width: Width) -> int:
-    """Bits per code."""
+    """Return the bits per code."""
     return split(width)[0]
 
 
 def group_of(width: Width, group_size: int) -> int:
-    """The group size that a width asks for where the study's is ``group_size``."""
+    """Return the group size that a width asks for where the study's is ``group_size``."""
     group = split(width)[1]
     return group_size if group is None else group
 
 
 def parse_width(value: Any) -> Width:
-    """A width from a command line or a file: digits become a number. Raises ``SizeError``."""
+    """Return a width from a command line or a file: digits become a number. Raises ``SizeError``."""
     width: Width = int(value) if isinstance(value, str) and value.isdigit() else value
     split(width)
     return width
 
 
 def make_menu(values: Iterable[Any], group_size: int) -> list[Width]:
-    """Widths in the order of a menu, each once; a group size that is the study's own is left out of its name."""
+    """Return widths in the order of a menu, each once; the study's own group size is left out of a name."""
     menu = set()
     for value in values:
         bits, group = split(parse_width(value))
@@ -78,5 +78,5 @@ def make_menu(values: Iterable[Any], group_size: int) -> list[Width]:
 
 
 def grouped(menu: Sequence[Width]) -> bool:
-    """Whether any width of a menu has a group size of its own."""
+    """Return whether any width of a menu has a group size of its own."""
     return any(isinstance(width, str) for width in menu)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,8 @@ from ramp.calibration.windows import calibration_windows
 from ramp.core.memory import peak_gpu_bytes, peak_rss_bytes
 from ramp.methods.kinds import Mix, Package, Quantizer, own_fold, reason_not_to_run
 from ramp.methods.loader import load_method, parse_params
-from ramp.models.architecture import LinearSpec
 from ramp.models.folder import ModelFolder
-from ramp.problem.allocation import AllocationRecord, read_allocation
+from ramp.problem.allocation import read_allocation
 from ramp.quantizers.site import needs_hessian
 from ramp.quantizers.store import PackedWriter
 from ramp.quantizers.widths import Width
@@ -24,22 +23,6 @@ from ramp.rows.sequential import QuantizationError, quantize_model, uniform
 
 if TYPE_CHECKING:
     import torch
-
-
-def allocated(
-    path: str | Path, linears: Sequence[LinearSpec], *, group_size: int, fold: str, quantizer: str | None
-) -> AllocationRecord:
-    """Read an allocation file that fits this model, fold, quantizer and group size.
-
-    Raises:
-        QuantizationError: one of them differs.
-        AllocationError: see ``ramp.problem.allocation.read_allocation``.
-    """
-    found = read_allocation(path, linears)
-    for key, wanted in (("group_size", group_size), ("fold", fold), ("quantizer", quantizer)):
-        if wanted is not None and getattr(found, key) != wanted:
-            raise QuantizationError(f"{path} was searched with {key} {getattr(found, key)}, not {wanted}: search again")
-    return found
 
 
 def build_row(
@@ -85,7 +68,7 @@ def build_row(
     widths: dict[str, Width]
     if allocation_file is not None:
         quantizer = method.quantizer if isinstance(method.quantizer, str) else None
-        row = allocated(allocation_file, linears, group_size=group_size, fold=fold_name, quantizer=quantizer)
+        row = read_allocation(allocation_file, linears, group_size=group_size, fold=fold_name, quantizer=quantizer)
         widths, name, budget = row.bits, row.method, row.budget_bits
     elif bits is not None:
         widths, name, budget = {**uniform(linears, bits)}, method.name, float(bits)

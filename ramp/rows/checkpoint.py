@@ -48,7 +48,7 @@ KEY = ("study", "model", "method", "grid", "stage", "budget_bits", "group_size",
 """The record key: which row of the records this checkpoint is."""
 
 TRACKS = ("q8_0", "fp16")
-"""How embedding and head are stored, alike for every method of a study."""
+"""Types of embedding and head, alike for every method of a study."""
 
 
 class CheckpointError(RampError):
@@ -184,10 +184,7 @@ def read_meta(row_dir: str | Path) -> dict[str, Any]:
 
 
 def load_dequantized(
-    row_dir: str | Path,
-    model_dir: str | Path,
-    dtype: torch.dtype | None = None,
-    device: str | torch.device = "cpu",
+    row_dir: str | Path, model_dir: str | Path, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
 ) -> PreTrainedModel:
     """Load the model of a row, weights de-quantized to ``dtype`` (None: float32), without gradients.
 

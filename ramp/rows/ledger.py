@@ -1,6 +1,6 @@
-"""The linears of a row as tensors, and the row's sizes to the byte: what the file takes, or would take.
+"""The linears of a row as tensors, and the row's sizes to the byte.
 
-A linear is on the affine grid (``QuantizedLinear``, stored packed) or, from somebody else's package, on a grid that
+A linear is on the affine grid (``QuantizedLinear``, stored packed) or, from an external package, on a grid that
 ours cannot hold (``DenseLinear``, stored as its de-quantized weight). The ledger counts a dense linear at the bytes
 that it takes in the package's own packing; the file on disk is then larger, and ``bytes_stored`` is its size.
 """
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 
 def linear_tensors(name: str, linear: Stored) -> dict[str, torch.Tensor]:
-    """What the file holds of one linear, by tensor name."""
+    """Return the file's tensors of one linear, by name."""
     from ramp.quantizers.packing import to_tensors
 
     parts = {"weight": linear.weight} if isinstance(linear, DenseLinear) else to_tensors(linear)
@@ -54,7 +54,7 @@ def linear_tensors(name: str, linear: Stored) -> dict[str, torch.Tensor]:
 
 
 def linear_header(spec: LinearSpec, linear: Stored) -> dict[str, Any]:
-    """What the file's metadata says of one linear; a dense one has no ``bits``."""
+    """Return the file's metadata of one linear; a dense one has no ``bits``."""
     shape = {"d_out": spec.d_out, "d_in": spec.d_in}
     if isinstance(linear, DenseLinear):
         return {**shape, "packed_bytes": linear.packed_bytes}
@@ -62,7 +62,7 @@ def linear_header(spec: LinearSpec, linear: Stored) -> dict[str, Any]:
 
 
 def counted_bytes(header: Mapping[str, Any]) -> int:
-    """Bytes of one linear, packed, from its ``linear_header``."""
+    """Return the packed bytes of one linear, from its ``linear_header``."""
     if "packed_bytes" in header:
         return int(header["packed_bytes"])
     return linear_bytes(header["d_out"], header["d_in"], header["bits"], header["group_size"])
@@ -76,7 +76,7 @@ def ledger(
     arch: Architecture,
     rest: Mapping[str, torch.Tensor],
 ) -> dict[str, Any]:
-    """Sizes of a row: the parts of ``LEDGER``, which sum to ``bytes_file``, and bits per weight in four accountings.
+    """Return the sizes of a row: the parts of ``LEDGER``, which sum to ``bytes_file``, and four bits per weight.
 
     tensors: what the file of ``bytes_stored`` bytes holds; headers: ``linear_header`` of every linear.
     ``bits_nominal``: payload width, weighted by parameters (and its unweighted mean over linears), None where a linear

@@ -29,7 +29,7 @@ STAGE = "final"
 """The stage of rows that can be stored again; theirs is this with the track behind it."""
 
 MEASURED = ("wall_s", "peak_rss_bytes", "peak_gpu_bytes")
-"""What the quantization of the first row took: it is not spent again."""
+"""Cost of the first row's quantization, which is not spent again."""
 
 
 def store_again(row_dir: str | Path, model_dir: str | Path, track: str, out: str | Path) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def store_again(row_dir: str | Path, model_dir: str | Path, track: str, out: str
 
 
 def _own_note(meta: Mapping[str, Any]) -> str:
-    """The row's note without what was said of its old track's tables."""
+    """Return the row's note without the remark on its old track's tables."""
     return "; ".join(part for part in str(meta.get("note", "")).split("; ") if part and "stored in fp16" not in part)
 
 

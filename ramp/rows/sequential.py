@@ -21,7 +21,6 @@ from ramp.core.errors import RampError
 from ramp.models.architecture import LinearSpec
 from ramp.models.folder import ModelFolder
 from ramp.quantizers.site import needs_hessian, quantize_site
-from ramp.quantizers.sizes import group_size_for
 from ramp.quantizers.widths import Width, check_bits
 
 if TYPE_CHECKING:
@@ -63,12 +62,11 @@ def quantize_model(
         raise QuantizationError("this quantizer calibrates: give calibration text (--text)")
 
     def quantize(weights: dict[str, Tensor], hessian: Tensor | None) -> dict[str, QuantizedLinear]:
-        own = group_size_for(next(iter(weights.values())).shape[1], group_size, next(iter(weights)))
         menu = {name: [widths[name]] for name in weights}
-        found = {name: q for (name, _), q in quantize_site(weights, hessian, menu, own, quantizer, params).items()}
-        for name, q in found.items():
-            keep(name, widths[name], q)
-        return found
+        found = quantize_site(weights, hessian, menu, group_size, quantizer, params)
+        for (name, width), q in found.items():
+            keep(name, width, q)
+        return {name: q for (name, _), q in found.items()}
 
     def collect_others(block: nn.Module, layer: int) -> None:
         names = {f"{path}.weight" for _, path in arch.linears}

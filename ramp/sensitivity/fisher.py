@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -102,13 +102,11 @@ def positions_hooked(model: PreTrainedModel, bank: Bank, add: Add) -> Iterator[N
     def start_graph(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
         output.requires_grad_(True)
 
-    handles = [module.register_forward_hook(after_forward(i)) for i, module in enumerate(modules)]
-    handles.append(model.get_input_embeddings().register_forward_hook(start_graph))
-    try:
+    with ExitStack() as hooks:
+        for i, module in enumerate(modules):
+            hooks.callback(module.register_forward_hook(after_forward(i)).remove)
+        hooks.callback(model.get_input_embeddings().register_forward_hook(start_graph).remove)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager
@@ -130,18 +128,14 @@ def diagonal_hooked(model: PreTrainedModel, bank: Bank, add: Add) -> Iterator[No
 
         return hook
 
-    handles = []
-    try:
+    def restore(weight: Tensor) -> None:
+        weight.requires_grad_(False).grad = None
+
+    with ExitStack() as hooks:
         for i, module in enumerate(modules):
-            module.weight.requires_grad_(True)
-            handles.append(module.weight.register_post_accumulate_grad_hook(consume(i)))
+            hooks.callback(restore, module.weight.requires_grad_(True))
+            hooks.callback(module.weight.register_post_accumulate_grad_hook(consume(i)).remove)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module in modules:
-            module.weight.requires_grad_(False)
-            module.weight.grad = None
 
 
 ESTIMATORS = {"positions": positions_hooked, "diagonal": diagonal_hooked}

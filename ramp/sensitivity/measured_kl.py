@@ -69,7 +69,7 @@ def one_at_a_time(
 def kl_proxy(
     model: PreTrainedModel, bank: Bank, score: ModelScore, kind: str = "kl", progress: Progress | None = None
 ) -> np.ndarray:
-    """The measured proxy: float64 [n, w], nats per token.
+    """Return the measured sensitivities: float64 [n, w], nats per token.
 
     model: the folded float model of the bank; ``score`` measures against it. ``kl`` leaves it as it was,
     ``kl_cheapest`` leaves the cheapest allocation in it. Raises ``ProxyError`` for a KL that is not finite.

@@ -34,7 +34,6 @@ from ramp.models.folder import ModelFolder
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from ramp.scoring.kl_divergence import Scorer
     from ramp.scoring.prefix_cache import PrefixScorer
     from ramp.scoring.score import Score
 
@@ -93,11 +92,6 @@ def kl_with(model: PreTrainedModel, score: ModelScore, linear: LinearSpec, value
     if not np.isfinite(kl):
         raise ProxyError(f"the KL of {linear.name} {what} is {kl}: nothing to compare, use --dtype float32")
     return kl
-
-
-def whole_passes(scorer: Scorer) -> ModelScore:
-    """Return the plain scorer: every candidate runs from its first block."""
-    return lambda model, change: scorer.score(model)
 
 
 def from_the_change_on(scorer: PrefixScorer) -> ModelScore:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ramp.quantizers.affine import SCALE_MIN, SHRINKS, QuantizeError, grid_for_range, quantize_rtn
+from ramp.quantizers.affine import SCALE_MIN, SHRINKS, QuantizeError, encode, grid_for_range, group_grid, quantize_rtn
 
 
 def weights(rows: int, columns: int, seed: int = 0) -> torch.Tensor:
@@ -86,7 +86,7 @@ def test_mse_clip_is_the_best_of_its_grid() -> None:
     weight = weights(6, 16) ** 3  # heavy tails, so that clipping pays
     importance = torch.rand(16, generator=torch.Generator().manual_seed(1)) + 0.1
     for share in (None, importance):
-        q = quantize_rtn(weight, 3, 8, clip="mse", importance=share)
+        q = encode(weight, *group_grid(weight, 3, 8, clip="mse", importance=share), 3, 8)
         got = (q.dequantize() - weight).square() * (1 if share is None else share)
         candidates = []
         for shrink in SHRINKS:
@@ -117,6 +117,6 @@ def test_errors() -> None:
     with pytest.raises(QuantizeError, match="only matrices"):
         quantize_rtn(weight[0], 4, 2)
     with pytest.raises(QuantizeError, match="unknown clip 'best'"):
-        quantize_rtn(weight, 4, 2, clip="best")
+        group_grid(weight, 4, 2, clip="best")
     with pytest.raises(QuantizeError, match="too wide for a float16 scale"):
         quantize_rtn(weight * 1e8, 2, 2)

@@ -20,14 +20,14 @@ from ramp.models.folder import load_float, read_config
 from ramp.quantizers.affine import quantize_rtn
 from ramp.quantizers.gptq import output_error, quantize_gptq
 from ramp.quantizers.sizes import bytes_matrix
+from tests.tiny_models import windows_of, write_text
 
 WIDTHS = (3, 4, 6)
 GROUP = 32
 
 
-def windows_of(model_dir: Path, count: int = 8) -> torch.Tensor:
-    size = read_config(model_dir).vocab_size
-    return torch.randint(0, size, (count, 64), generator=torch.Generator().manual_seed(4))
+def some_windows(model_dir: Path, count: int = 8) -> torch.Tensor:
+    return windows_of(model_dir, count, 64, seed=4)
 
 
 def a_fold(model_dir: Path) -> dict[str, torch.Tensor]:
@@ -39,7 +39,7 @@ def a_fold(model_dir: Path) -> dict[str, torch.Tensor]:
 def make(model_dir: Path, out: Path, quantizer: str) -> Bank:
     build_bank(
         model_dir,
-        None if quantizer == "rtn" else windows_of(model_dir),
+        None if quantizer == "rtn" else some_windows(model_dir),
         out,
         fold=a_fold(model_dir),
         fold_name="random",
@@ -93,7 +93,7 @@ def test_gptq_entries_agree_with_one_linear_at_a_time(gptq: Bank, tiny_qwen2_dir
         model.get_submodule(linear.name).register_forward_pre_hook(
             lambda m, args, name=linear.name: inputs.__setitem__(name, args[0].flatten(0, 1))
         )
-    model(windows_of(tiny_qwen2_dir))
+    model(some_windows(tiny_qwen2_dir))
     better = 0
     for linear in gptq.linears:
         x, weight = inputs[linear.name], model.get_submodule(linear.name).weight
@@ -112,7 +112,7 @@ def test_gptq_entries_agree_with_one_linear_at_a_time(gptq: Bank, tiny_qwen2_dir
 
 def test_bank_of_whole_rows(tiny_qwen2_dir: Path, tmp_path: Path) -> None:
     build_bank(
-        tiny_qwen2_dir, windows_of(tiny_qwen2_dir), tmp_path / "b", fold={}, fold_name="none",
+        tiny_qwen2_dir, some_windows(tiny_qwen2_dir), tmp_path / "b", fold={}, fold_name="none",
         quantizer="gptq", widths=[4, 8], group_size=-1, device="cpu",
     )  # fmt: skip
     bank = Bank(tmp_path / "b")
@@ -220,7 +220,7 @@ def test_nothing_half_written_is_left(tiny_llama_dir: Path, tmp_path: Path) -> N
 
     with pytest.raises(KeyboardInterrupt):
         build_bank(
-            tiny_llama_dir, windows_of(tiny_llama_dir), tmp_path / "b", fold={}, fold_name="none",
+            tiny_llama_dir, some_windows(tiny_llama_dir), tmp_path / "b", fold={}, fold_name="none",
             quantizer=failing, widths=[3], group_size=32, device="cpu",
         )  # fmt: skip
     assert list(tmp_path.iterdir()) == []
@@ -234,7 +234,7 @@ def test_custom_quantizer_gets_the_hessian(tiny_llama_dir: Path, tmp_path: Path)
         return quantize_rtn(weight, bits, group_size)
 
     build_bank(
-        tiny_llama_dir, windows_of(tiny_llama_dir), tmp_path / "b", fold={}, fold_name="none",
+        tiny_llama_dir, some_windows(tiny_llama_dir), tmp_path / "b", fold={}, fold_name="none",
         quantizer=custom, widths=[3], group_size=32, device="cpu",
     )  # fmt: skip
     assert shapes.count((64, 64)) == 12
@@ -267,10 +267,10 @@ def test_tensor_file_is_safetensors(tmp_path: Path) -> None:
 
 
 def test_command_line(tiny_llama_dir: Path, tmp_path: Path) -> None:
-    from ramp.models.text import Document, write_documents
-
-    text, fold = tmp_path / "c.jsonl", tmp_path / "none.safetensors"
-    write_documents(text, [Document(doc="c4-0", text="Reeds bent under the wind by the lake. " * 30)])
+    text, fold = (
+        write_text(tmp_path / "c.jsonl", "Reeds bent under the wind by the lake. "),
+        tmp_path / "none.safetensors",
+    )
     save_tensors(fold, {}, {"kind": "none"})
     for quantizer in ("rtn", "gptq"):
         out = tmp_path / f"none-{quantizer}"

@@ -182,7 +182,7 @@ def test_scales_are_searched_on_the_grid_that_is_rounded_to(model_dir: Path, mon
 
     search, seen = ramp.calibration.folding.search_folds, []
     monkeypatch.setattr(
-        ramp.calibration.folding, "search_folds", lambda *a, **k: seen.append(k["sym"]) or search(*a, **k)
+        ramp.calibration.folding, "search_folds", lambda *a, **k: seen.append(a[2].sym) or search(*a, **k)
     )
     for sym in (True, False):
         quantize_ours("awq", model_dir, windows(2, 16), 4, 32, {"sym": sym})

@@ -15,7 +15,8 @@ from ramp.calibration.block import BlockVisit, CalibrationError
 from ramp.calibration.stream import stream
 from ramp.calibration.windows import calibration_windows
 from ramp.models.architecture import ModelError
-from ramp.models.folder import load_float, read_config
+from ramp.models.folder import load_float
+from tests.tiny_models import windows_of, write_text
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +35,7 @@ def model_dir(request: pytest.FixtureRequest) -> Path:
 
 
 def random_windows(model_dir: Path, count: int = 3, length: int = 40) -> torch.Tensor:
-    size = read_config(model_dir).vocab_size
-    return torch.randint(0, size, (count, length), generator=torch.Generator().manual_seed(5))
+    return windows_of(model_dir, count, length, seed=5)
 
 
 def inputs_of_whole_model(model_dir: Path, windows: torch.Tensor, dtype: torch.dtype) -> dict[str, torch.Tensor]:
@@ -296,13 +296,6 @@ def test_unusable_windows(tiny_llama_dir: Path, windows: torch.Tensor, sentence:
 def test_window_beyond_sliding_attention(tiny_mistral_dir: Path) -> None:
     with pytest.raises(CalibrationError, match="sliding attention window of 64"):
         stream(tiny_mistral_dir, random_windows(tiny_mistral_dir, length=65), lambda visit: None, device="cpu")
-
-
-def write_text(path: Path, words: str, times: int = 40) -> Path:
-    from ramp.models.text import Document, write_documents
-
-    write_documents(path, [Document(doc="c4-0", text=words * times)] if words else [])
-    return path
 
 
 def test_command_line_writes_statistics(tiny_llama_dir: Path, tmp_path: Path) -> None:

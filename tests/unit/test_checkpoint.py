@@ -17,6 +17,7 @@ from ramp.models.folder import CheckpointReader, load_float, read_config
 from ramp.quantizers.affine import QuantizedLinear, quantize_rtn
 from ramp.quantizers.sizes import group_size_for, uniform_bytes
 from ramp.rows import checkpoint
+from ramp.rows.ledger import LEDGER
 
 KEY = {
     "study": "test",
@@ -66,7 +67,7 @@ def test_ledger_to_the_byte(model_dir: Path, tmp_path: Path, track: str) -> None
     meta = save(tmp_path / "row", model_dir, track)
     path = tmp_path / "row" / "model.safetensors"
     assert meta["bytes_file"] == os.stat(path).st_size
-    assert sum(meta[part] for part in checkpoint.LEDGER) == meta["bytes_file"]
+    assert sum(meta[part] for part in LEDGER) == meta["bytes_file"]
 
     header_bytes, entries = header_of(path)
     entries.pop("__metadata__")

@@ -31,6 +31,7 @@ from ramp.search.resume import ROOT
 from ramp.study.validation import ConfigError, validate
 from tests.plans import plan_of
 from tests.synthetic_records import SOURCE, write_records
+from tests.tiny_models import write_text
 
 GROUPS, TOKENS, LENGTH = 32, 192, 48
 FOLDS = {
@@ -46,11 +47,9 @@ FOLDS = {
 @pytest.fixture(scope="module")
 def made(peaked_llama_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folds, the float reference, and one row of RTN, GPTQ and float at 3 bits for each fold."""
-    from ramp.models.text import Document, write_documents
-
     folder = tmp_path_factory.mktemp("folds")
     for name, words in (("c", "A heron stood in the shallows, and waited. "), ("h", "Rain fell on the mill pond. ")):
-        write_documents(folder / f"{name}.jsonl", [Document(doc=f"c4-{name}", text=words * 40)])
+        write_text(folder / f"{name}.jsonl", words)
     text = ["--model-dir", str(peaked_llama_dir), "--text", str(folder / "c.jsonl"), "--tokens", str(TOKENS)]
     text += ["--length", str(LENGTH)]
     reference = folder / "reference.safetensors"

@@ -12,20 +12,19 @@ from safetensors import safe_open
 from ramp.calibration import fold as stage
 from ramp.calibration.folding import folded_float_model, load_fold
 from ramp.models.folder import load_float, read_config
+from tests.tiny_models import write_text
 
 
 def fold_from_configuration(fold: dict[str, Any], model_dir: Path, tmp_path: Path) -> tuple[Any, dict[str, Any]]:
     """What the workflow does with an entry of ``folds:``: check it, make arguments of it, run the stage, read the file.
 
     Returns (the fold, its metadata)."""
-    from ramp.models.text import Document, write_documents
     from ramp.study.validation import validate
 
     values = {"study": "test", "source": "tiny", "methods": ["mine"], "folds": {"mine": fold}}
     values |= {"transfer": {"methods": ["mine"], "uniform": [], "rivals": []}, "halo": {"methods": []}}
     study = validate({**values, "deterministic": []}, methods=["mine"], models=["tiny"])
-    text, out = tmp_path / "c.jsonl", tmp_path / "fold.safetensors"
-    write_documents(text, [Document(doc="c4-0", text="A heron stood in the shallows. " * 30)])
+    text, out = write_text(tmp_path / "c.jsonl", "A heron stood in the shallows. ", 30), tmp_path / "fold.safetensors"
     argv = ["--model-dir", str(model_dir), "--text", str(text), "--tokens", "128", "--length", "64"]
     assert stage.main([*argv, *study.folds["mine"].options(), "--group-size", "32", "--out", str(out)]) == 0
     with safe_open(out, framework="pt") as handle:

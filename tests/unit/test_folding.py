@@ -14,9 +14,18 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ramp.calibration import fold as stage
-from ramp.calibration.folding import FoldingError, apply_fold, folded_float_model, folder, load_fold, search_folds
+from ramp.calibration.folding import (
+    FoldingError,
+    FoldSearch,
+    apply_fold,
+    folded_float_model,
+    folder,
+    load_fold,
+    search_folds,
+)
 from ramp.models.architecture import list_linears
 from ramp.models.folder import load_float, read_config
+from tests.tiny_models import windows_of, write_text
 
 KINDS = ("attn_in", "o_in", "mlp_in", "down_in")
 TINY = {
@@ -210,14 +219,13 @@ def test_bad_folds_are_refused() -> None:
         apply_fold(half, {"model.layers.0.mlp_in": torch.ones(16)}, config)
 
 
-def windows_of(model_dir: Path) -> Tensor:
-    size = read_config(model_dir).vocab_size
-    return torch.randint(0, size, (4, 32), generator=torch.Generator().manual_seed(1))
+def some_windows(model_dir: Path) -> Tensor:
+    return windows_of(model_dir, 4, 32, seed=1)
 
 
 def test_folded_float_model_is_the_float_model(tiny_qwen2_dir: Path, tiny_llama_dir: Path) -> None:
     for model_dir in (tiny_qwen2_dir, tiny_llama_dir):
-        model, windows = load_float(model_dir), windows_of(model_dir)
+        model, windows = load_float(model_dir), some_windows(model_dir)
         fold = random_scales(model.config, KINDS)
         folded = folded_float_model(model_dir, fold)
         assert not torch.equal(folded.model.layers[1].mlp.up_proj.weight, model.model.layers[1].mlp.up_proj.weight)
@@ -227,8 +235,8 @@ def test_folded_float_model_is_the_float_model(tiny_qwen2_dir: Path, tiny_llama_
 
 
 def test_awq_lowers_the_error_and_keeps_the_function(peaked_llama_dir: Path) -> None:
-    windows = windows_of(peaked_llama_dir)
-    fold, errors = search_folds(peaked_llama_dir, windows, "awq", [3, 4], 32, device="cpu")
+    windows = some_windows(peaked_llama_dir)
+    fold, errors = search_folds(peaked_llama_dir, windows, FoldSearch("awq", [3, 4], 32), device="cpu")
     assert len(fold) == 8
     assert all(after <= before for before, after in errors.values())
     assert sum(after < 0.9 * before for before, after in errors.values()) >= 4
@@ -242,8 +250,8 @@ def test_reported_error_is_that_of_the_folded_weights(peaked_llama_dir: Path) ->
     """What the search promises is what rounding the folded weights gives, computed here from the activations."""
     from ramp.quantizers.affine import quantize_rtn
 
-    windows = windows_of(peaked_llama_dir)
-    fold, errors = search_folds(peaked_llama_dir, windows, "awq", [3], 32, device="cpu", sites=["mlp_in"])
+    windows = some_windows(peaked_llama_dir)
+    fold, errors = search_folds(peaked_llama_dir, windows, FoldSearch("awq", [3], 32, sites=["mlp_in"]), device="cpu")
     plain, folded = load_float(peaked_llama_dir), folded_float_model(peaked_llama_dir, fold)
     seen: dict[str, Tensor] = {}
     plain.model.layers[0].mlp.gate_proj.register_forward_pre_hook(lambda m, args: seen.update(x=args[0].flatten(0, 1)))
@@ -257,7 +265,9 @@ def test_reported_error_is_that_of_the_folded_weights(peaked_llama_dir: Path) ->
 
 
 def test_smoothquant_evens_out_the_activations(peaked_llama_dir: Path) -> None:
-    fold, errors = search_folds(peaked_llama_dir, windows_of(peaked_llama_dir), "smoothquant", [3], 32, device="cpu")
+    fold, errors = search_folds(
+        peaked_llama_dir, some_windows(peaked_llama_dir), FoldSearch("smoothquant", [3], 32), device="cpu"
+    )
     assert set(fold) == {f"model.layers.{i}.{kind}" for i in (0, 1) for kind in ("attn_in", "mlp_in")}
     assert errors == {}
     s = fold["model.layers.0.attn_in"]
@@ -266,8 +276,8 @@ def test_smoothquant_evens_out_the_activations(peaked_llama_dir: Path) -> None:
 
 
 def test_powers_of_two_option(peaked_llama_dir: Path) -> None:
-    windows = windows_of(peaked_llama_dir)
-    fold, _ = search_folds(peaked_llama_dir, windows, "awq", [4], 32, device="cpu", powers_of_two=True)
+    windows = some_windows(peaked_llama_dir)
+    fold, _ = search_folds(peaked_llama_dir, windows, FoldSearch("awq", [4], 32, powers_of_two=True), device="cpu")
     for s in fold.values():
         assert torch.equal(torch.exp2(torch.log2(s).round()), s)
     assert any(not torch.equal(s, torch.ones_like(s)) for s in fold.values())
@@ -278,10 +288,7 @@ def test_empty_fold_needs_no_edit(tiny_llama_dir: Path) -> None:
 
 
 def test_command_line_round_trip(tiny_llama_dir: Path, tmp_path: Path) -> None:
-    from ramp.models.text import Document, write_documents
-
-    config, text = read_config(tiny_llama_dir), tmp_path / "c.jsonl"
-    write_documents(text, [Document(doc="c4-0", text="A heron stood in the shallows. " * 30)])
+    config, text = read_config(tiny_llama_dir), write_text(tmp_path / "c.jsonl", "A heron stood in the shallows. ")
     common = ["--model-dir", str(tiny_llama_dir), "--text", str(text), "--tokens", "128", "--length", "64"]
     for kind, count in (("none", 0), ("awq", 8), ("smoothquant", 4)):
         out = tmp_path / f"{kind}.safetensors"

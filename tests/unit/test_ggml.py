@@ -32,6 +32,15 @@ FTYPES = {"Q2_K": 10, "Q3_K": 11, "Q4_K": 14, "Q5_K": 16, "Q6_K": 18, "IQ4_XS": 
 """llama.h's ``llama_ftype`` of the mixes that give a plain attention query of that type (the _S ones)."""
 
 
+def dequantize(packed: np.ndarray, name: str) -> np.ndarray:
+    return gguf.quants.dequantize(packed, gguf.GGMLQuantizationType[name])
+
+
+def bits_per_weight(name: str) -> float:
+    count, size = ggml.BLOCKS[name]
+    return 8 * size / count
+
+
 def weights(rows: int, columns: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((rows, columns)).astype(np.float32) * 0.05
 
@@ -93,27 +102,16 @@ def test_types_and_bytes_of_the_pinned_llama_cpp(tmp_path: Path, hidden: int, in
     assert compared == 3 * len(FTYPES)
 
 
-def test_block_table_is_ggufs() -> None:
-    for name, block in ggml.BLOCKS.items():
-        assert gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[name]] == block
-
-
 def test_bits_per_weight_are_the_published_ones() -> None:
     """design.md, section 4."""
     published = {"Q2_K": 2.625, "Q3_K": 3.4375, "Q4_K": 4.5, "Q5_K": 5.5, "Q6_K": 6.5625, "Q8_0": 8.5}
     published |= {"Q4_0": 4.5, "Q5_0": 5.5, "Q5_1": 6.0, "IQ4_NL": 4.5, "F16": 16.0}
-    assert {name: ggml.BITS_PER_WEIGHT[name] for name in published} == published
+    assert {name: bits_per_weight(name) for name in published} == published
 
 
 def test_fallback() -> None:
-    assert [ggml.fallback_type(bits, 256) for bits in (2, 3, 4, 5, 6, 8)] == [
-        "Q2_K",
-        "Q3_K",
-        "Q4_K",
-        "Q5_K",
-        "Q6_K",
-        "Q8_0",
-    ]
+    kept = [ggml.fallback_type(bits, 256) for bits in (2, 3, 4, 5, 6, 8)]
+    assert kept == ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_0"]
     assert [ggml.fallback_type(bits, 576) for bits in (3, 4, 5, 6, 8)] == ["Q4_0", "Q5_0", "Q5_1", "Q8_0", "Q8_0"]
     assert {ggml.fallback_type(bits, 172) for bits in (3, 4, 5, 6, 8)} == {"F16"}
     with pytest.raises(QuantizeError, match="no ggml type for 7 bits"):
@@ -129,9 +127,9 @@ def test_round_trip_with_an_importance_matrix(name: str) -> None:
     packed = ggml.quantize_ggml(torch.from_numpy(rows), name, importance)
     assert packed.dtype == np.uint8
     assert packed.shape == (4, ggml.row_bytes(name, 512))
-    back = ggml.dequantize_ggml(packed, name)
+    back = dequantize(packed, name)
     assert back.shape == rows.shape
-    bits = ggml.BITS_PER_WEIGHT[name]
+    bits = bits_per_weight(name)
     # A Gaussian at rate R bits has at least 2^-R of its deviation as error (Shannon); these types are near it.
     assert float(np.std(back - rows) / np.std(rows)) < 3 * 2.0 ** -min(bits, 11)
 
@@ -149,7 +147,7 @@ def test_importance_matters() -> None:
     importance[:32] = 10
     errors = []
     for matrix in (None, importance):
-        back = ggml.dequantize_ggml(ggml.quantize_ggml(rows, "Q3_K", matrix), "Q3_K")
+        back = dequantize(ggml.quantize_ggml(rows, "Q3_K", matrix), "Q3_K")
         errors.append(float(((back - rows) ** 2 * importance).sum()))
     assert errors[1] < errors[0]
 
@@ -172,8 +170,6 @@ def test_errors_name_the_layer() -> None:
             ggml.quantize_ggml(weight, name, importance, name="layer")
     with pytest.raises(QuantizeError, match="rows of 64 weights do not divide into Q4_K's blocks of 256"):
         ggml.quantize_ggml(rows[:, :64], "Q4_K")
-    with pytest.raises(QuantizeError, match="whole blocks of 34 bytes"):
-        ggml.dequantize_ggml(np.zeros((2, 33), np.uint8), "Q8_0")
 
 
 @given(

@@ -40,7 +40,6 @@ from ramp.rows import quantize as quantize_stage
 from ramp.rows.checkpoint import load_dequantized, read_meta
 from ramp.search.results import summary
 from ramp.search.transfer import transfer
-from ramp.sensitivity import __main__ as sensitivity_stage
 from tests.synthetic import synthetic_problem
 
 GROUP = 32
@@ -150,7 +149,7 @@ def menu_problem(study: Path, model_dir: Path, budget: float, proxy: np.ndarray)
 def test_from_sensitivities_to_a_packed_row_and_its_records(study: Path, tiny_llama_dir: Path, tmp_path: Path) -> None:
     argv = ["--model-dir", str(tiny_llama_dir), "--bank", str(study / "bank"), "--text", str(study / "text.jsonl")]
     argv += ["--fold", str(study / "none.safetensors"), "--windows", "4", "--length", "64"]
-    assert sensitivity_stage.main([*argv, "--out", str(tmp_path / "fisher.json")]) == 0
+    assert sensitivity.main([*argv, "--out", str(tmp_path / "fisher.json")]) == 0
     linears = list_linears(read_config(tiny_llama_dir))
     proxy, tokens = read_proxy(tmp_path / "fisher.json", linears, MENU)
     assert proxy.shape == (14, 5)

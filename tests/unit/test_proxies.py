@@ -13,6 +13,7 @@ import torch
 from ramp.bank.bank import Bank
 from ramp.bank.build import build_bank
 from ramp.calibration.folding import folded_float_model
+from ramp.core.tensor_file import save_tensors
 from ramp.methods.kinds import MethodError
 from ramp.methods.loader import load_method
 from ramp.problem.proxy import read_proxy
@@ -22,12 +23,18 @@ from ramp.search.setup import check_proxy
 from ramp.sensitivity import measured_kl as proxy_kl
 from ramp.sensitivity import weight_error as proxy_error
 from ramp.sensitivity.measured_kl import kl_proxy
-from ramp.sensitivity.one_linear import ProxyError, from_the_change_on, whole_passes
+from ramp.sensitivity.one_linear import ModelScore, ProxyError, from_the_change_on
 from ramp.sensitivity.weight_error import coefficients, plain, relative_errors
 from tests.plans import plan_of
+from tests.tiny_models import write_text
 
 REPO = Path(__file__).resolve().parents[2]
 FOLD = {"model.layers.1.mlp_in": torch.linspace(0.5, 2.0, 64)}
+
+
+def whole_passes(scorer: Scorer) -> ModelScore:
+    """Score every candidate from its first block."""
+    return lambda model, change: scorer.score(model)
 
 
 def windows_of(count: int, length: int = 32, seed: int = 6) -> torch.Tensor:
@@ -153,11 +160,8 @@ def test_faults_are_one_sentence(tiny_llama_dir: Path, bank: Bank) -> None:
 @pytest.fixture
 def line(tiny_llama_dir: Path, bank: Bank, tmp_path: Path) -> list[str]:
     """Command line of both stages, without kind and output."""
-    from ramp.core.tensor_file import save_tensors
-    from ramp.models.text import Document, write_documents
-
-    text, fold_file = tmp_path / "calibration.jsonl", tmp_path / "some.safetensors"
-    write_documents(text, [Document(doc="w-0", text="An otter crossed the weir at dusk. " * 30)])
+    fold_file = tmp_path / "some.safetensors"
+    text = write_text(tmp_path / "calibration.jsonl", "An otter crossed the weir at dusk. ")
     save_tensors(fold_file, FOLD, {"kind": "awq"})
     made = {"model-dir": tiny_llama_dir, "bank": bank.path, "fold": fold_file, "text": text, "windows": 2, "length": 64}
     return [part for name, value in made.items() for part in (f"--{name}", str(value))]

@@ -147,13 +147,7 @@ def test_columns_of_a_group_may_change_places(seed: int, bits: int, order: list[
     assert torch.equal(q.scales, moved.scales)
 
 
-@given(
-    rows=st.integers(1, 9),
-    groups=st.integers(1, 5),
-    group_size=st.integers(1, 17),
-    bits=BITS,
-    seed=SEEDS,
-)
+@given(rows=st.integers(1, 9), groups=st.integers(1, 5), group_size=st.integers(1, 17), bits=BITS, seed=SEEDS)
 def test_anything_on_the_grid_survives_packing(rows: int, groups: int, group_size: int, bits: int, seed: int) -> None:
     """Any codes, zero-points and scales, whatever made them, in any shape."""
     g = torch.Generator().manual_seed(seed)

@@ -13,15 +13,13 @@ from ramp.bank.bank import Bank
 from ramp.bank.build import build_bank
 from ramp.calibration.folding import folded_float_model
 from ramp.core.tensor_file import save_tensors
-from ramp.models.folder import read_config
-from ramp.sensitivity import __main__ as sensitivity_stage
 from ramp.sensitivity.fisher import SensitivityError, fisher_proxy
 from ramp.sensitivity.one_linear import ProxyError
+from tests.tiny_models import windows_of, write_text
 
 
-def windows_of(model_dir: Path, count: int, length: int = 32, seed: int = 6) -> torch.Tensor:
-    size = read_config(model_dir).vocab_size
-    return torch.randint(0, size, (count, length), generator=torch.Generator().manual_seed(seed))
+def some_windows(model_dir: Path, count: int, length: int = 32, seed: int = 6) -> torch.Tensor:
+    return windows_of(model_dir, count, length, seed)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +29,7 @@ def fold(tiny_qwen2_dir: Path) -> dict[str, torch.Tensor]:
 
 
 def make(model_dir: Path, folder: Path, fold: dict[str, torch.Tensor], quantizer: str) -> Bank:
-    windows = None if quantizer == "rtn" else windows_of(model_dir, 16, seed=7)
+    windows = None if quantizer == "rtn" else some_windows(model_dir, 16, seed=7)
     build_bank(
         model_dir, windows, folder, fold=fold, fold_name="random", quantizer=quantizer, widths=[4, 6], group_size=32,
         device="cpu",
@@ -81,7 +79,7 @@ def explicit(model_dir: Path, fold: dict, bank: Bank, windows: torch.Tensor, est
 def test_equals_explicit_gradients(
     tiny_qwen2_dir: Path, fold: dict[str, torch.Tensor], banks: dict[str, Bank], estimator: str
 ) -> None:
-    windows = windows_of(tiny_qwen2_dir, 3, 12)
+    windows = some_windows(tiny_qwen2_dir, 3, 12)
     model = folded_float_model(tiny_qwen2_dir, fold)
     proxy = fisher_proxy(model, banks["gptq"], windows, estimator=estimator, labels="text")
     expected = explicit(tiny_qwen2_dir, fold, banks["gptq"], windows, estimator)
@@ -111,8 +109,8 @@ def test_predicts_the_measured_kl_in_nats_per_token(
     """Scale and all: the geometric mean of predicted over measured is near 1, on other windows, both banks."""
     model = folded_float_model(tiny_qwen2_dir, fold)
     for name in ("rtn", "gptq"):
-        true = measured(model, banks[name], windows_of(tiny_qwen2_dir, 16, seed=12))
-        proxy = fisher_proxy(model, banks[name], windows_of(tiny_qwen2_dir, 16))
+        true = measured(model, banks[name], some_windows(tiny_qwen2_dir, 16, seed=12))
+        proxy = fisher_proxy(model, banks[name], some_windows(tiny_qwen2_dir, 16))
         ratio = np.log(proxy / true)
         assert abs(ratio.mean()) < np.log(1.4), np.exp(ratio.mean())
         assert np.corrcoef(np.log(proxy.ravel()), np.log(true.ravel()))[0, 1] > 0.95
@@ -121,7 +119,7 @@ def test_predicts_the_measured_kl_in_nats_per_token(
 def test_positions_see_what_gptq_cancels_and_the_diagonal_does_not(
     tiny_qwen2_dir: Path, fold: dict[str, torch.Tensor], banks: dict[str, Bank]
 ) -> None:
-    model, windows = folded_float_model(tiny_qwen2_dir, fold), windows_of(tiny_qwen2_dir, 8, seed=7)
+    model, windows = folded_float_model(tiny_qwen2_dir, fold), some_windows(tiny_qwen2_dir, 8, seed=7)
     true = measured(model, banks["gptq"], windows)
     positions = fisher_proxy(model, banks["gptq"], windows)
     diagonal = fisher_proxy(model, banks["gptq"], windows, estimator="diagonal")
@@ -132,7 +130,7 @@ def test_positions_see_what_gptq_cancels_and_the_diagonal_does_not(
 def test_seeded_and_leaves_the_model_alone(
     tiny_qwen2_dir: Path, fold: dict[str, torch.Tensor], banks: dict[str, Bank], estimator: str
 ) -> None:
-    model, windows = folded_float_model(tiny_qwen2_dir, fold), windows_of(tiny_qwen2_dir, 2)
+    model, windows = folded_float_model(tiny_qwen2_dir, fold), some_windows(tiny_qwen2_dir, 2)
     before = {name: p.clone() for name, p in model.named_parameters()}
     runs = [fisher_proxy(model, banks["rtn"], windows, estimator=estimator, seed=s) for s in (0, 0, 1)]
     assert np.array_equal(runs[0], runs[1])
@@ -148,32 +146,30 @@ def test_seeded_and_leaves_the_model_alone(
 def test_faults_are_named(tiny_qwen2_dir: Path, fold: dict[str, torch.Tensor], banks: dict[str, Bank]) -> None:
     model = folded_float_model(tiny_qwen2_dir, fold)
     with pytest.raises(SensitivityError, match="unknown labels 'words'"):
-        fisher_proxy(model, banks["rtn"], windows_of(tiny_qwen2_dir, 1), labels="words")
+        fisher_proxy(model, banks["rtn"], some_windows(tiny_qwen2_dir, 1), labels="words")
     with pytest.raises(SensitivityError, match="at least two"):
-        fisher_proxy(model, banks["rtn"], windows_of(tiny_qwen2_dir, 1, 1))
+        fisher_proxy(model, banks["rtn"], some_windows(tiny_qwen2_dir, 1, 1))
     with torch.no_grad():
         model.model.layers[1].mlp.down_proj.weight[0, 0] = float("nan")
     with pytest.raises(SensitivityError, match="NaN or infinite"):
-        fisher_proxy(model, banks["rtn"], windows_of(tiny_qwen2_dir, 1), labels="text")
+        fisher_proxy(model, banks["rtn"], some_windows(tiny_qwen2_dir, 1), labels="text")
 
 
 def test_command_line(
     tiny_qwen2_dir: Path, fold: dict[str, torch.Tensor], banks: dict[str, Bank], tmp_path: Path
 ) -> None:
-    from ramp.models.text import Document, write_documents
-
-    text, fold_file = tmp_path / "s.jsonl", tmp_path / "random.safetensors"
-    write_documents(text, [Document(doc="w-0", text="An otter crossed the weir at dusk. " * 30)])
+    fold_file = tmp_path / "random.safetensors"
+    text = write_text(tmp_path / "s.jsonl", "An otter crossed the weir at dusk. ")
     save_tensors(fold_file, fold, {"kind": "awq"})
     argv = ["--model-dir", str(tiny_qwen2_dir), "--bank", str(banks["gptq"].path), "--text", str(text)]
     argv += ["--windows", "2", "--length", "64", "--out", str(tmp_path / "s.json"), "--fold"]
-    assert sensitivity_stage.main([*argv, str(fold_file)]) == 0
+    assert sensitivity.main([*argv, str(fold_file)]) == 0
     record = json.loads((tmp_path / "s.json").read_text())
     assert record["proxy"] == "fisher"
     assert record["tokens"] == 2 * 64 * (3 + 2)
     assert set(record["linears"]) == {x.name for x in banks["gptq"].linears}
     assert all(set(row) == {"4", "6"} for row in record["linears"].values())
-    assert sensitivity_stage.main([*argv, str(fold_file), "--estimator", "diagonal"]) == 0
+    assert sensitivity.main([*argv, str(fold_file), "--estimator", "diagonal"]) == 0
     assert json.loads((tmp_path / "s.json").read_text())["tokens"] == 2 * 64 * 3
     with pytest.raises(ProxyError, match="built with the fold 'random'"):
-        sensitivity_stage.main([*argv, str(tmp_path / "none.safetensors")])
+        sensitivity.main([*argv, str(tmp_path / "none.safetensors")])
