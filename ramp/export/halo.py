@@ -70,7 +70,7 @@ def export(
 ) -> dict[str, Any]:
     """Write the GGUF file of an allocation, its plan and its type file; return the plan.
 
-    ``allocation`` is an allocation file's content (section 4 of docs/architecture.md), ``fold`` a file of scales or
+    ``allocation`` is an allocation file's content (``ramp.problem.allocation``), ``fold`` a file of scales or
     None. The weights are the float checkpoint's with the fold applied, the importance the calibration's mean squares
     divided by s^2.
     """

@@ -1,6 +1,6 @@
 """The packed checkpoint of a quantized row: one safetensors file, its size ledger to the byte, and the way back.
 
-``model.safetensors`` holds (``docs/architecture.md``, section 5)
+``model.safetensors`` holds
 
 | tensor | type | what |
 | --- | --- | --- |

@@ -1,8 +1,8 @@
 """A search by hand: what ``python -m ramp.search --model M --budget 3.65`` reads, found in a folder of results.
 
-Everything that is not said on the command line is taken from where the workflow puts it (docs/architecture.md,
-section 1). What the workflow declares as its own output is never written: a search by hand leaves its allocation,
-episodes, policy and summary in ``R/by_hand/{model}/{method}/{budget}/{seed}/``.
+Everything that is not said on the command line is taken from where the workflow puts it (docs/formats.md). What the
+workflow declares as its own output is never written: a search by hand leaves its allocation, episodes, policy and
+summary in ``R/by_hand/{model}/{method}/{budget}/{seed}/``.
 """
 
 from __future__ import annotations
