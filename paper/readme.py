@@ -147,10 +147,10 @@ def section_of(table: Table) -> Section:
     return max(found, key=lambda pair: pair[0])[1]
 
 
-def results_pages(study: Study) -> dict[str, str]:
-    """Return file name -> text of the pages of docs/results that have a table with rows."""
+def results_pages(tables: Sequence[Table]) -> dict[str, str]:
+    """Return file name -> text of the pages of docs/results that have a table with rows; ``tables``: all of a study."""
     parts: dict[Section, list[str]] = {section: [] for section in SECTIONS}
-    for table in all_tables(study):
+    for table in tables:
         if table.rows:
             parts[section_of(table)].append(to_markdown(table).strip())
     return {
@@ -158,12 +158,12 @@ def results_pages(study: Study) -> dict[str, str]:
             [
                 f"# {section.title}",
                 f"{section.line[0].upper()}{section.line[1:]}. [All results](../results.md)",
-                *tables,
+                *listed,
             ]
         )
         + "\n"
-        for section, tables in parts.items()
-        if tables
+        for section, listed in parts.items()
+        if listed
     }
 
 
@@ -185,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     study = Study.read(args.records, args.records / "claims.json")
     write_text(args.readme, with_results(args.readme.read_text(encoding="utf-8"), study))
-    pages = results_pages(study)
+    pages = results_pages(all_tables(study))
     write_text(args.results, results_index(study, pages))
     for name, text in pages.items():
         write_text(args.results.with_suffix("") / name, text)

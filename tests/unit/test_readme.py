@@ -16,10 +16,19 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PUBLISHED = ROOT / "results" / "published"
 
 
-def test_results_are_the_published_ones() -> None:
-    study = Study.read(PUBLISHED, PUBLISHED / "claims.json")
+@pytest.fixture(scope="module")
+def study() -> Study:
+    return Study.read(PUBLISHED, PUBLISHED / "claims.json")
+
+
+@pytest.fixture(scope="module")
+def tables(study: Study) -> list[Table]:
+    return all_tables(study)
+
+
+def test_results_are_the_published_ones(study: Study, tables: list[Table]) -> None:
     assert with_results(README, study) == README, "run: python -m paper.readme"
-    pages = results_pages(study)
+    pages = results_pages(tables)
     assert results_index(study, pages) == (ROOT / "docs" / "results.md").read_text(encoding="utf-8"), (
         "run: python -m paper.readme"
     )
@@ -38,10 +47,9 @@ def test_readme_is_short() -> None:
     assert len(README.split()) <= 1200
 
 
-def test_every_table_has_a_section_and_stands_there_once() -> None:
-    study = Study.read(PUBLISHED, PUBLISHED / "claims.json")
-    pages = results_pages(study)
-    for table in [*all_tables(study), *quoted_tables()]:
+def test_every_table_has_a_section_and_stands_there_once(tables: list[Table]) -> None:
+    pages = results_pages(tables)
+    for table in [*tables, *quoted_tables()]:
         section = section_of(table)
         expected = bool(table.rows) * (not table.name.startswith("quoted"))
         assert "".join(pages.values()).count(f"**{table.title}**") == expected
