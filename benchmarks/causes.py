@@ -1,6 +1,6 @@
 """What is known of parity rows at equal settings that lie more than 2 % above the package: their named causes.
 
-A cause is found by experiments beside the comparison, which docs/decisions.md tells ("Parity on SmolLM2"), and stands
+A cause is found by experiments beside the comparison, which docs/decisions.md names ("Parity on SmolLM2"), and stands
 here by what it is about. ``benchmarks.records`` sets it behind the note of a row that needs one; a row within the limit
 gets none, so that a cause goes when the difference does.
 """

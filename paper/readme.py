@@ -1,57 +1,125 @@
-"""The README's result tables and docs/results.md, from the published records: no number there is typed.
+"""README's outcome and docs/results.md with its pages, from the published records: no number there is typed.
 
     python -m paper.readme --records results/published --readme README.md --results docs/results.md
 
-replaces what stands between a pair of marks of README.md: ``claims`` with the verdicts, ``results`` with the study's
-own methods on one grid. docs/results.md is written anew: every table of the records.
+replaces what stands between a pair of marks of README.md: ``outcome`` with three sentences, ``claims`` with the
+verdicts. docs/results.md is written anew, and so is a page for each section in the folder docs/results: together they
+hold every table of the records.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from paper.claims import CLAIMS_FILE, read_claims_file
 from paper.study import Study
 from paper.tables.__main__ import all_tables
-from paper.tables.claims import verdicts_table
 from paper.tables.main import headline_table
 from paper.tables.model import Table
 from paper.tables.render import to_markdown
+from paper.values import values
 from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.files import write_text
+from ramp.records.schema import VERDICTS
 
-TABLES: dict[str, Callable[[Study], Table]] = {
-    "claims": lambda study: verdicts_table(study, read_claims_file(CLAIMS_FILE)),
-    "results": lambda study: headline_table(study, study.source),
-}
-"""Name of a pair of marks -> its table."""
+OUTCOME = (
+    "On {source}, the exact knapsack on Fisher sensitivities, which needs no search, has {row.knapsack.4.kl} nats of "
+    "KL to the float model at the bytes of uniform 4 bits; the best uniform row, AWQ + GPTQ, has {row.awq_gptq.4.kl}.",
+    "RAMP's search, which starts at that knapsack, kept it at 4 bits and gained {gain} % of the KL at 3.65 bits in the "
+    "published run ({pair.ramp.knapsack.kl} nats, three of three seeds); **this gain is not settled:** a fresh run of "
+    "the same commit on another machine found none (the warm start stood), and an earlier study lost 1.8 %.",
+    "Of the paper's {claims} claims, tested by analogues on small models: {claims.summary}.",
+)
+"""Three sentences for the first screen. Numbers in braces come from the records (``paper.values``); what other runs
+found is in no records and is told in docs/decisions.md."""
 
-SECTIONS: dict[str, tuple[str, ...]] = {
-    "The paper's claims": ("claims",),
-    "Rows": ("main_", "paired_", "controls_", "tracks_"),
-    "Commonsense tasks": ("tasks_",),
-    "Where the bytes are": ("ledger_", "sizes"),
-    "Transfer": ("transfer",),
-    "What the searches cost": ("cost",),
-    "The league": ("league_summary", "league", "ablations", "equal_quality"),
-    "The exact optimum": ("optimum", "additivity"),
-    "Folds": ("foldings",),
-    "Exported files in llama.cpp": ("halo",),
-    "Our quantizers beside the field's packages": ("parity", "benchmarks"),
-    "Numbers of other papers": ("quoted",),
-    "What was chosen where the paper is silent": ("choices",),
-}
-"""Heading of docs/results.md -> its tables, by the beginning of their names."""
+
+@dataclass(frozen=True)
+class Section:
+    """One page of the results: its title, one line about it, and its tables by the beginning of their names."""
+
+    title: str
+    line: str
+    starts: tuple[str, ...]
+
+    @property
+    def file(self) -> str:
+        """Name of the page inside docs/results."""
+        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-") + ".md"
+
+
+SECTIONS = (
+    Section("Claims", "each claim of the paper: what was measured, and the verdict", ("claims",)),
+    Section("Rows", "size, perplexity and KL of every quantized model, by model", ("main_",)),
+    Section("Paired differences", "rows against each other on the same windows, with intervals", ("paired_",)),
+    Section(
+        "Controls",
+        "the same bytes spent on smaller groups; another storage of embedding and head",
+        ("controls_", "tracks_"),
+    ),
+    Section("Commonsense tasks", "accuracy by lm-evaluation-harness", ("tasks_",)),
+    Section("Bytes", "where the bytes of each file lie; what 3.65 bits can weigh on Llama-2-7B", ("ledger_", "sizes")),
+    Section("Transfer", "a policy trained on one model, used untouched on another", ("transfer",)),
+    Section("Cost", "what each search cost, and its gain over its warm start", ("cost",)),
+    Section(
+        "League",
+        "allocators on one bank at equal numbers of evaluations, and ablations",
+        ("league_summary", "league", "ablations", "equal_quality"),
+    ),
+    Section(
+        "Optimum",
+        "distance from the exact optimum of a small problem; how additive the loss is",
+        ("optimum", "additivity"),
+    ),
+    Section("Folds", "Scale Folding varied and nothing else", ("foldings",)),
+    Section("Exported files", "checks of the GGUF files in stock llama.cpp", ("halo",)),
+    Section(
+        "Quantizers", "our quantizers beside the field's packages: error, KL, speed, memory", ("parity", "benchmarks")
+    ),
+    Section("Other papers", "numbers quoted from other papers", ("quoted",)),
+    Section("Choices", "what was chosen where the paper is silent", ("choices",)),
+)
+"""The pages of docs/results, in reading order."""
 
 HEAD = """# Results
 
-Every table of the published records ([results/published](../results/published), whose manifest.json says by which
-commands and commits they were made). `python -m paper.readme` writes this file; the same tables are set in the paper
-(`snakemake --cores all paper --config records=published`).
+Every table of the published records ([results/published](../results/published); its manifest.json says by which
+commands and commits they were made, and its CSV files hold every number). `python -m paper.readme` writes this page and
+those below it; the same tables are set in the paper (`snakemake --cores all paper --config records=published`).
+
+How to read them: KL is to the float model, in nats per token, lower is better; brackets are 95 % intervals; a budget of
+b bits is the bytes of the packed linears of the uniform b-bit row. The published gain of RAMP's search at 3.65 bits did
+not come again elsewhere ([decisions](decisions.md)).
 """
+
+
+def outcome(study: Study) -> str:
+    """Return the three sentences of ``OUTCOME`` as a list."""
+    known = values(study)
+    ours, start = (float(known[f"row.{method}.3.65.kl"].split()[0]) for method in ("ramp", "knapsack"))
+    known["gain"] = f"{100 * (1 - ours / start):.0f}"
+    sentences = [re.sub(r"\{([^}]*)\}", lambda found: known[found.group(1)], sentence) for sentence in OUTCOME]
+    return "\n".join(f"- {sentence}" for sentence in sentences)
+
+
+def verdicts(study: Study) -> str:
+    """Return the claims by verdict, one line each."""
+    texts = {claim["id"]: claim["text"] for claim in read_claims_file(CLAIMS_FILE)}
+    lines = []
+    for verdict in VERDICTS:
+        found = [entry["id"] for entry in study.claims or [] if entry["verdict"] == verdict]
+        if found:
+            lines.append(f"- **{verdict}**: " + "; ".join(f"{texts[name]} ({name})" for name in found))
+    return "\n".join(lines)
+
+
+PARTS: dict[str, Callable[[Study], str]] = {"outcome": outcome, "claims": verdicts}
+"""Name of a pair of marks of the README -> what stands between them."""
 
 
 def marks(name: str) -> tuple[str, str]:
@@ -60,50 +128,67 @@ def marks(name: str) -> tuple[str, str]:
 
 
 def with_results(readme: str, study: Study) -> str:
-    """``readme`` with every table between its marks; ``RampError`` where marks are missing."""
-    for name, make in TABLES.items():
+    """Return ``readme`` with every part between its marks; ``RampError`` where marks are missing."""
+    for name, make in PARTS.items():
         first, last = marks(name)
         head, begin, rest = readme.partition(first)
         _, end, tail = rest.partition(last)
         if not (begin and end):
-            raise RampError(f"the README has no pair of marks '{first}' and '{last}': put them where the table belongs")
-        table = make(study)
-        text = f"{to_markdown(table).strip()}\n\n" if table.rows else ""
-        readme = f"{head}{first}\n\n{text}{last}{tail}"
+            raise RampError(f"the README has no pair of marks '{first}' and '{last}': add it where the part belongs")
+        readme = f"{head}{first}\n\n{make(study)}\n\n{last}{tail}"
     return readme
 
 
-def section_of(table: Table) -> str:
-    """The heading that a table stands under: that of the longest beginning of its name."""
-    found = [
-        (len(start), title) for title, starts in SECTIONS.items() for start in starts if table.name.startswith(start)
-    ]
+def section_of(table: Table) -> Section:
+    """Return the section of a table: the one with the longest beginning of its name."""
+    found = [(len(start), section) for section in SECTIONS for start in section.starts if table.name.startswith(start)]
     if not found:
-        raise RampError(f"table '{table.name}' has no section in docs/results.md: add it to paper.readme.SECTIONS")
-    return max(found)[1]
+        raise RampError(f"table '{table.name}' has no section in docs/results: add it to paper.readme.SECTIONS")
+    return max(found, key=lambda pair: pair[0])[1]
 
 
-def results_page(study: Study) -> str:
-    """docs/results.md: all tables that have rows, by section."""
-    sections: dict[str, list[str]] = {title: [] for title in SECTIONS}
-    for table in all_tables(study):
+def results_pages(tables: Sequence[Table]) -> dict[str, str]:
+    """Return file name -> text of the pages of docs/results that have a table with rows; ``tables``: all of a study."""
+    parts: dict[Section, list[str]] = {section: [] for section in SECTIONS}
+    for table in tables:
         if table.rows:
-            sections[section_of(table)].append(to_markdown(table).strip())
-    return (
-        "\n\n".join([HEAD.strip(), *(f"## {title}\n\n" + "\n\n".join(t) for title, t in sections.items() if t)]) + "\n"
-    )
+            parts[section_of(table)].append(to_markdown(table).strip())
+    return {
+        section.file: "\n\n".join(
+            [
+                f"# {section.title}",
+                f"{section.line[0].upper()}{section.line[1:]}. [All results](../results.md)",
+                *listed,
+            ]
+        )
+        + "\n"
+        for section, listed in parts.items()
+        if listed
+    }
+
+
+def results_index(study: Study, pages: dict[str, str]) -> str:
+    """Return docs/results.md: the contents, and the study's own methods in short."""
+    listed = [f"- [{s.title}](results/{s.file}): {s.line}" for s in SECTIONS if s.file in pages]
+    short = to_markdown(headline_table(study, study.source)).strip()
+    return "\n\n".join([HEAD.strip(), "\n".join(listed), "## In short", short]) + "\n"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Write the published result tables into README and docs/results.md.")
+    parser = argparse.ArgumentParser(description="Write README's outcome and docs/results from the published records.")
     parser.add_argument("--records", type=Path, default=Path("results/published"), help="folder of the records")
     parser.add_argument("--readme", type=Path, default=Path("README.md"), help="file to edit in place")
-    parser.add_argument("--results", type=Path, default=Path("docs/results.md"), help="file to write anew")
+    parser.add_argument(
+        "--results", type=Path, default=Path("docs/results.md"), help="page to write anew, and its folder"
+    )
     args = parser.parse_args(argv)
     study = Study.read(args.records, args.records / "claims.json")
     write_text(args.readme, with_results(args.readme.read_text(encoding="utf-8"), study))
-    write_text(args.results, results_page(study))
+    pages = results_pages(all_tables(study))
+    write_text(args.results, results_index(study, pages))
+    for name, text in pages.items():
+        write_text(args.results.with_suffix("") / name, text)
     return 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from paper.intervals import Estimate
@@ -41,12 +40,6 @@ def claims_table(study: Study, claims: list[dict[str, Any]]) -> Table:
         ),
         absent="The claims were not judged in this run: paper.claims writes claims.json.",
     )
-
-
-def verdicts_table(study: Study, claims: list[dict[str, Any]]) -> Table:
-    """The same in short: claim, measurement and verdict."""
-    table = claims_table(study, claims)
-    return replace(table, name="verdicts", footnotes=table.footnotes[-1:]).only("text", "measure", "value", "verdict")
 
 
 def _cells(claim: dict[str, Any], entry: dict[str, Any]) -> dict:

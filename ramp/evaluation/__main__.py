@@ -11,7 +11,7 @@ dtype, written in the reference's metadata, so that rounding of the arithmetic i
 as it can be. The perplexity protocol is GPTQ's: windows of 2,048 tokens (or the model's context), each by itself,
 every position but the first predicted; without a limit, windows side by side from the text's beginning.
 
-The metrics file is ``docs/architecture.md``, section 6; what is not finite is null, and ``note`` says so.
+The metrics file is described in ``ramp.evaluation.metrics``; what is not finite is null, and ``note`` says so.
 """
 
 from __future__ import annotations

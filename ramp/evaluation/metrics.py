@@ -1,4 +1,9 @@
-"""The metrics file of a row: ``docs/architecture.md``, section 6. Light: no torch.
+"""The metrics file of a row (docs/formats.md). Light: no torch.
+
+``key`` is the record key. ``texts`` holds for each text ``length``, ``windows`` [{``window``, ``tokens``, ``nll``,
+``kl``}] and ``ppl``, ``kl`` with the ends of their intervals (``ppl_low``, ...); a window's ``nll`` and ``kl`` are sums
+over its tokens, in nats. ``sizes`` and ``made`` come from meta.json, ``search`` from the allocation (null without one).
+Beside them ``simulated``, ``note``, ``commit``, ``versions``, ``dtype``, ``hardware`` and ``wall_s``.
 
 Key and sizes come from the row's meta.json, the cost of the search from its allocation, the texts from
 ``ramp.evaluation.evaluate``. What is not finite is null, since JSON has neither NaN nor infinity, and ``note`` says so.

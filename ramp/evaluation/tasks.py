@@ -3,8 +3,9 @@
     python -m ramp.evaluation.tasks --row-dir R/quantized/M/gptq-b4-s0 --model-dir R/models/M --tasks-dir R/tasks \\
         --tasks piqa hellaswag --limit 100 --out R/tasks_scored/M/gptq-b4-s0.json
 
-Prompts, answer scores, accuracies and standard errors are lm-eval's: zero-shot, its own task definitions, with
-nothing changed but where the rows come from (local JSON lines, no hub). ``acc`` takes the likeliest answer,
+Prompts, answer scores, accuracies and standard errors are lm-eval's: zero-shot, its own task definitions (looked up
+by the task's name, with the split that lm-eval scores), with nothing changed but where the rows come from (local JSON
+lines, no hub). ``acc`` takes the likeliest answer,
 ``acc_norm`` the likeliest per byte. Answers are kept item by item, since two methods at 64 % are only told
 apart by the items on which they differ. ``--limit`` takes the first rows of a task, as lm-eval's own limit does.
 
@@ -17,16 +18,20 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.files import finite, write_json
+from ramp.core.hints import nearest
 from ramp.core.provenance import hardware, versions
 from ramp.evaluation.metrics import KEY
 from ramp.models.device import pick_device, pick_dtype
@@ -37,65 +42,91 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ramp.evaluation.tasks")
 
+TASK_LINE = re.compile(r"""^["']?task["']?:[ \t]*["']?([^"'\s]+)["']?[ \t]*(?:#.*)?$""", re.M)
+"""The line of a YAML file that names its task."""
+
 SEED = 1234  # lm-eval's own default; nothing is drawn in zero-shot multiple choice
-
-
-@dataclass(frozen=True)
-class TaskSource:
-    """Where lm-eval defines a task, relative to its tasks folder, and the split that it scores."""
-
-    definition: str
-    split: str  # validation or test
-
-
-TASKS: dict[str, TaskSource] = {
-    "piqa": TaskSource("piqa/piqa.yaml", "validation"),
-    "hellaswag": TaskSource("hellaswag/hellaswag.yaml", "validation"),
-    "winogrande": TaskSource("winogrande/default.yaml", "validation"),
-    "arc_easy": TaskSource("arc/arc_easy.yaml", "test"),
-    "arc_challenge": TaskSource("arc/arc_challenge.yaml", "test"),
-    "boolq": TaskSource("super_glue/boolq/default.yaml", "validation"),
-    "openbookqa": TaskSource("openbookqa/openbookqa.yaml", "test"),
-}
-"""By lm-eval's name."""
 
 
 class HarnessError(RampError):
     """An unknown task, missing rows, or a result that lm-eval did not give."""
 
 
-def rows_file(tasks_dir: str | Path, task: str) -> Path:
-    """The rows of a task: ``{task}.jsonl``, or ``{task}/{split}.jsonl``, either also ``.gz``."""
-    from ramp.core.hints import nearest  # the one place that words such hints
+@dataclass(frozen=True)
+class Definition:
+    """lm-eval's own definition of a task: its YAML file, and the split that lm-eval scores."""
 
-    if task not in TASKS:
-        raise HarnessError(f"unknown task '{task}'{nearest(task, TASKS)}; known: {', '.join(TASKS)}")
+    path: Path
+    split: str  # test where the task has one, else validation
+
+
+@cache
+def task_files() -> dict[str, list[Path]]:
+    """Return the YAML files of the installed lm-eval by the task that each names.
+
+    Only the line ``task: NAME`` is read, in half a second; lm-eval's index of its 14,000 files takes 14 processor
+    seconds, in every process.
+    """
+    spec = find_spec("lm_eval")
+    if spec is None or spec.origin is None:
+        raise HarnessError("lm-eval is not installed: pip install -r requirements.lock")
+    files: dict[str, list[Path]] = {}
+    for path in sorted(Path(spec.origin).parent.joinpath("tasks").rglob("*.yaml")):
+        for name in TASK_LINE.findall(path.read_text(encoding="utf-8", errors="ignore")):
+            files.setdefault(name, []).append(path)
+    return files
+
+
+@cache
+def definition(task: str) -> Definition:
+    """Return where lm-eval defines ``task`` and which split it scores, includes of its YAML resolved by lm-eval.
+
+    Raises:
+        HarnessError: no such task, with the nearest name, or one that is not multiple choice with an accuracy.
+    """
+    known = task_files()
+    if task not in known:
+        raise HarnessError(f"lm-eval has no task '{task}'{nearest(task, known)}")
+    offline()
+    from lm_eval.tasks import TaskManager
+
+    for path in known[task]:
+        entry = TaskManager(include_path=path.parent, include_defaults=False).task_index.get(task)
+        config = (entry.cfg if entry else None) or {}
+        metrics = [each.get("metric") for each in config.get("metric_list") or ()]
+        if config.get("output_type") == "multiple_choice" and "acc" in metrics:
+            return Definition(path, "test" if config.get("test_split") else "validation")
+    raise HarnessError(f"task '{task}' of lm-eval is not multiple choice with an accuracy: nothing else is scored")
+
+
+def offline() -> None:
+    """Keep lm-eval's libraries off the network, where a task would wait for the hub; they read this on import."""
+    os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+
+
+def rows_file(tasks_dir: str | Path, task: str) -> Path:
+    """Return the file with a task's rows: ``{task}.jsonl``, or ``{task}/{split}.jsonl``, either also ``.gz``."""
     folder = Path(tasks_dir)
-    stems = (f"{task}.jsonl", f"{task}/{TASKS[task].split}.jsonl")
+    stems = (f"{task}.jsonl", f"{task}/{definition(task).split}.jsonl")
     for name in (each + suffix for each in stems for suffix in ("", ".gz")):
         if (folder / name).is_file():
             return folder / name
-    raise HarnessError(f"no rows of task '{task}' at {folder / stems[0]}: fetch them with ramp.assets.install tasks")
+    raise HarnessError(f"no rows of task '{task}' at {folder / stems[0]}: fetch them with ramp.assets tasks")
 
 
-def task_config(task: str, rows: Path, cache: Path) -> dict[str, Any]:
-    """lm-eval's own definition of ``task`` with its rows read from a local file, as an including YAML would say it."""
-    import lm_eval.tasks
-
-    source = TASKS[task]
-    definition = Path(lm_eval.tasks.__file__).parent / source.definition
-    if not definition.is_file():
-        raise HarnessError(f"lm-eval no longer defines {task} at {source.definition}: use the pinned version")
-    other = {"validation": "test", "test": "validation"}[source.split]
+def task_config(task: str, rows: Path, cache_dir: Path) -> dict[str, Any]:
+    """Return lm-eval's own definition of ``task`` as an including YAML, with its rows read from a local file."""
+    found = definition(task)
+    other = {"validation": "test", "test": "validation"}[found.split]
     return {
-        "include": str(definition),
+        "include": str(found.path),
         "task": task,
         "dataset_path": "json",
         "dataset_name": None,
-        "dataset_kwargs": {"data_files": {source.split: str(rows.resolve())}, "cache_dir": str(cache)},
+        "dataset_kwargs": {"data_files": {found.split: str(rows.resolve())}, "cache_dir": str(cache_dir)},
         "training_split": None,
         f"{other}_split": None,
-        f"{source.split}_split": source.split,
+        f"{found.split}_split": found.split,
     }
 
 
@@ -108,8 +139,7 @@ def score_tasks(
     batch_size: int = 8,
 ) -> dict[str, dict[str, Any]]:
     """Zero-shot scores of ``tasks`` (name -> file of rows) by ``lm_eval.simple_evaluate``, item by item."""
-    # Read when the libraries are first imported; a task that wanted the hub would otherwise wait for a network.
-    os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+    offline()
     import yaml
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
@@ -171,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--row-dir", type=Path, required=True, help="folder with the row's meta.json")
     parser.add_argument("--model-dir", type=Path, required=True, help="float checkpoint folder (tokenizer)")
     parser.add_argument("--tasks-dir", type=Path, required=True, help="folder of {task}.jsonl")
-    parser.add_argument("--tasks", nargs="+", required=True, metavar="NAME", help=f"of {', '.join(TASKS)}")
+    parser.add_argument("--tasks", nargs="+", required=True, metavar="NAME", help="by lm-eval's name")
     parser.add_argument("--limit", type=int, default=0, help="score the first rows of each task only; 0 scores all")
     parser.add_argument("--batch-size", type=int, default=8, help="answers per forward pass")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")

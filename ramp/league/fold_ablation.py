@@ -12,7 +12,7 @@ changes, which should be rounding. All is scored in the dtype of the reference.
 The file: ``model, method, title, bits, group_size, fold`` (as the configuration calls it), ``file`` (the fold file's
 stem: AWQ searches one per width), ``kind, alpha, sites, error_ratio`` (output error of the search's sites with the fold
 over without, geometric mean, calibration text; null where nothing was searched), ``bytes_linear, bpw_linear``, ``text``
-(section 6 of docs/architecture.md), ``dtype, wall_s, commit, versions, hardware``.
+(one of ``texts`` of a metrics file), ``dtype, wall_s, commit, versions, hardware``.
 """
 
 from __future__ import annotations

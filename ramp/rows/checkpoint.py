@@ -1,6 +1,6 @@
 """The packed checkpoint of a quantized row: one safetensors file, written and read, with its sizes to the byte.
 
-``model.safetensors`` holds (``docs/architecture.md``, section 5)
+``model.safetensors`` holds
 
 | tensor | type | content |
 | --- | --- | --- |

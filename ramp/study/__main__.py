@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 
 from ramp.study.config import schema
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Print the schema."""
     parser = argparse.ArgumentParser(description="The configuration's JSON schema, on standard output.")
     parser.add_argument("what", choices=["schema"])
-    parser.parse_args()
+    parser.parse_args(argv)
     print(json.dumps(schema(), indent=2, sort_keys=True))
     return 0
 

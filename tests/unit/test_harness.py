@@ -11,8 +11,19 @@ import torch
 
 from ramp.core import cli
 from ramp.evaluation import tasks as harness
-from ramp.evaluation.tasks import TASKS, HarnessError, rows_file, score_tasks
+from ramp.evaluation.tasks import HarnessError, definition, rows_file, score_tasks, task_config
 from ramp.models.folder import load_float, load_tokenizer
+
+SPLITS = {
+    "piqa": "validation",
+    "hellaswag": "validation",
+    "winogrande": "validation",
+    "arc_easy": "test",
+    "arc_challenge": "test",
+    "boolq": "validation",
+    "openbookqa": "test",
+}
+"""The study's tasks, and the split of each that lm-eval scores."""
 
 WORDS = "time stone river green small house light under paper early sound plant north cloud money seven".split()
 
@@ -60,7 +71,7 @@ def rows_of(task: str, count: int) -> list[dict]:
 @pytest.fixture(scope="module")
 def tasks_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tasks")
-    for task in TASKS:
+    for task in SPLITS:
         text = "".join(json.dumps(row) + "\n" for row in rows_of(task, 12))
         (folder / f"{task}.jsonl").write_text(text)
     return folder
@@ -68,7 +79,7 @@ def tasks_dir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scored(tiny_llama_dir, tasks_dir):
-    files = {task: rows_file(tasks_dir, task) for task in TASKS}
+    files = {task: rows_file(tasks_dir, task) for task in SPLITS}
     return score_tasks(load_float(tiny_llama_dir), load_tokenizer(tiny_llama_dir), files, limit=10)
 
 
@@ -84,7 +95,7 @@ def test_numbers_are_lm_evals_own(scored, tiny_llama_dir, tasks_dir, monkeypatch
         task = {"ARC-Easy": "arc_easy", "ARC-Challenge": "arc_challenge"}.get(name) or names[path]
         rows = loader("json", data_files=str(tasks_dir / f"{task}.jsonl"), split="train")
         others = rows.select(range(11, -1, -1))  # so that scoring another split than lm-eval's would show
-        splits = {split: rows if split == TASKS[task].split else others for split in ("train", "validation", "test")}
+        splits = {split: rows if split == SPLITS[task] else others for split in ("train", "validation", "test")}
         return datasets.DatasetDict(splits)
 
     monkeypatch.setattr(datasets, "load_dataset", local)
@@ -135,6 +146,17 @@ def test_accuracy_is_the_mean_of_the_items(scored):
         assert result["acc"] == pytest.approx(acc)
         assert result["acc_se"] == pytest.approx(math.sqrt(acc * (1 - acc) / 9))  # of a mean, n - 1
         assert result["limit"] == 10
+
+
+def test_definition_and_split_are_looked_up_by_name(tmp_path):
+    for task, split in SPLITS.items():
+        assert definition(task).split == split
+        config = task_config(task, tmp_path / "rows.jsonl", tmp_path)
+        assert config["include"].startswith(str(definition(task).path.parent))
+        assert config["dataset_kwargs"]["data_files"] == {split: str(tmp_path / "rows.jsonl")}
+    assert definition("sciq").split == "test"  # a task that no study names
+    with pytest.raises(HarnessError, match="not multiple choice"):
+        definition("gsm8k")
 
 
 def test_rows_are_found_in_either_layout(tasks_dir, tmp_path):

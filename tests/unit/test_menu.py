@@ -40,6 +40,7 @@ from ramp.rows import quantize as quantize_stage
 from ramp.rows.checkpoint import load_dequantized, read_meta
 from ramp.search.results import summary
 from ramp.search.transfer import transfer
+from ramp.sensitivity import __main__ as sensitivity
 from tests.synthetic import synthetic_problem
 
 GROUP = 32

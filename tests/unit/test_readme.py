@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from paper.readme import SECTIONS, TABLES, marks, results_page, section_of, with_results
+from paper.readme import PARTS, SECTIONS, marks, results_index, results_pages, section_of, with_results
 from paper.study import Study
 from paper.tables.__main__ import all_tables
 from paper.tables.model import Table
@@ -16,27 +16,47 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PUBLISHED = ROOT / "results" / "published"
 
 
-def test_result_table_is_the_published_one() -> None:
-    if (PUBLISHED / "records.csv").is_file():
-        study = Study.read(PUBLISHED, PUBLISHED / "claims.json")
-        assert with_results(README, study) == README, "run: python -m paper.readme"
-        assert results_page(study) == (ROOT / "docs" / "results.md").read_text(encoding="utf-8"), (
-            "python -m paper.readme"
-        )
-    else:
-        for begin, end in map(marks, TABLES):
-            between = README.partition(begin)[2].partition(end)[0]
-            assert not between.strip(), "the README shows results and results/published/ holds no records"
+@pytest.fixture(scope="module")
+def study() -> Study:
+    return Study.read(PUBLISHED, PUBLISHED / "claims.json")
 
 
-def test_every_table_has_a_section_and_stands_there_once() -> None:
-    study = Study.read(PUBLISHED, PUBLISHED / "claims.json")
-    page = results_page(study)
-    for table in [*all_tables(study), *quoted_tables()]:
-        assert section_of(table) in SECTIONS
-        assert page.count(f"**{table.title}**") == bool(table.rows) * (not table.name.startswith("quoted"))
-    assert section_of(Table("league_summary", "", ())) == section_of(Table("league", "", ())) == "The league"
-    with pytest.raises(RampError, match="table 'weather' has no section"):
+@pytest.fixture(scope="module")
+def tables(study: Study) -> list[Table]:
+    return all_tables(study)
+
+
+def test_results_are_the_published_ones(study: Study, tables: list[Table]) -> None:
+    assert with_results(README, study) == README, "run: python -m paper.readme"
+    pages = results_pages(tables)
+    assert results_index(study, pages) == (ROOT / "docs" / "results.md").read_text(encoding="utf-8"), (
+        "run: python -m paper.readme"
+    )
+    written = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "results").glob("*.md")}
+    assert written == pages, "run: python -m paper.readme, and delete pages that are no more"
+
+
+def test_marks_stand_once_and_in_order() -> None:
+    places = [README.index(mark) for name in PARTS for mark in marks(name)]
+    assert places == sorted(places)
+    assert all(README.count(mark) == 1 for name in PARTS for mark in marks(name))
+
+
+def test_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 130
+    assert len(README.split()) <= 1200
+
+
+def test_every_table_has_a_section_and_stands_there_once(tables: list[Table]) -> None:
+    pages = results_pages(tables)
+    for table in [*tables, *quoted_tables()]:
+        section = section_of(table)
+        expected = bool(table.rows) * (not table.name.startswith("quoted"))
+        assert "".join(pages.values()).count(f"**{table.title}**") == expected
+        assert pages.get(section.file, "").count(f"**{table.title}**") == expected
+    assert section_of(Table("league_summary", "", ())).title == section_of(Table("league", "", ())).title == "League"
+    assert len({section.file for section in SECTIONS}) == len(SECTIONS)
+    with pytest.raises(RampError, match="weather"):
         section_of(Table("weather", "", ()))
 
 

@@ -13,6 +13,7 @@ from ramp.bank.bank import Bank
 from ramp.bank.build import build_bank
 from ramp.calibration.folding import folded_float_model
 from ramp.core.tensor_file import save_tensors
+from ramp.sensitivity import __main__ as sensitivity
 from ramp.sensitivity.fisher import SensitivityError, fisher_proxy
 from ramp.sensitivity.one_linear import ProxyError
 from tests.tiny_models import windows_of, write_text

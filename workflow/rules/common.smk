@@ -12,7 +12,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-BASE = Path(workflow.basedir)
+BASE = Path(workflow.basedir).parent
 sys.path.insert(0, str(BASE))
 
 from benchmarks.plan import PIECES, pieces_of

@@ -195,7 +195,7 @@ rule html:
         pdf="<paper>/paper.pdf",
         figures=expand("<paper>/figures/{figure}.png", figure=FIGURES),
         config="<results>/config.json",
-        snakefile=ancient(local("Snakefile")),
+        snakefile=ancient(local("workflow/Snakefile")),
     output:
         html="<results>/report.html",
     log:

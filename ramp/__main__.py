@@ -1,0 +1,103 @@
+"""List the commands in pipeline order, or run one of them: ``python -m ramp [NAME [OPTIONS]]``.
+
+``python -m ramp NAME OPTIONS`` runs the same module as ``python -m MODULE OPTIONS``. The table is data, so that
+listing imports none of the commands (and no torch).
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ramp.core import cli
+from ramp.core.errors import RampError
+from ramp.core.hints import nearest
+
+
+class Command(NamedTuple):
+    """One command: its short name, the module that ``python -m`` runs, one line about it."""
+
+    name: str
+    module: str
+    line: str
+
+
+COMMANDS = (
+    Command("schema", "ramp.study", "print the JSON schema of the configuration"),
+    Command("assets", "ramp.assets", "fetch what the registry names; make model folders and task rows of it"),
+    Command("texts", "ramp.assets.texts", "assign every document to one role and check that roles are disjoint"),
+    Command("train", "ramp.assets.train", "train a tiny model of the suite's own family"),
+    Command("calibration", "ramp.calibration", "measure activation statistics of every linear's input"),
+    Command("fold", "ramp.calibration.fold", "search the scales of a Scale Folding"),
+    Command("bank", "ramp.bank", "quantize every linear at every width once, and keep the results packed"),
+    Command("sensitivity", "ramp.sensitivity", "measure Fisher sensitivities of a bank's linears at every width"),
+    Command("weight-error", "ramp.sensitivity.weight_error", "measure weight errors as sensitivities (HIGGS)"),
+    Command("measured-kl", "ramp.sensitivity.measured_kl", "measure the KL of each single linear at each width"),
+    Command("search", "ramp.search", "search the widths of all linears under a budget of bytes"),
+    Command("transfer", "ramp.search.transfer", "allocate a model's bits with a policy trained on another model"),
+    Command("quantize", "ramp.rows.quantize", "quantize one row sequentially and pack it"),
+    Command("retrack", "ramp.rows.retrack", "store a row again with embedding and head in another format"),
+    Command("environment", "ramp.packages.environment", "make the virtual environment of an external package"),
+    Command("package-job", "ramp.packages.prepare_job", "ask an external package for one row"),
+    Command("run-job", "ramp.packages.run_job", "run a package's job (package-job starts it in the environment)"),
+    Command("package-row", "ramp.packages.record_row", "repack what a package left as a row of ours"),
+    Command("skipped-row", "ramp.evaluation.skipped_row", "write the row of a method that cannot run on this machine"),
+    Command("halo", "ramp.export.halo", "write an allocation as a GGUF file and check it in llama.cpp"),
+    Command("static-mix", "ramp.export.static_mix", "quantize to a static mix of llama.cpp and write it as a row"),
+    Command("llamacpp", "ramp.export.llamacpp_process", "run llama.cpp's quantizer (static-mix starts it)"),
+    Command("evaluation", "ramp.evaluation", "score a row on held-out text: perplexity and KL with intervals"),
+    Command("tasks", "ramp.evaluation.tasks", "score a row on commonsense tasks through lm-evaluation-harness"),
+    Command("acceptance", "ramp.league.acceptance", "check that rounding costs a trained model enough for the league"),
+    Command("league", "ramp.league", "run one search of the league and score it at its checkpoints"),
+    Command("fold-ablation", "ramp.league.fold_ablation", "quantize and score one uniform row on one fold"),
+    Command("enumerate", "ramp.optimum", "score every allocation of a small problem"),
+    Command("optimum", "ramp.optimum.run", "run one allocator on an enumerated problem"),
+    Command("collect", "ramp.records.collect", "collect the measurements of a study into the records"),
+    Command("collect-folding", "ramp.records.collect_folding", "collect the ablation of folds into the records"),
+    Command("collect-league", "ramp.records.collect_league", "collect the league or the optimum into the records"),
+    Command("claims", "paper.claims", "judge the paper's claims by the records"),
+    Command("tables", "paper.tables", "write every table as LaTeX, typst and Markdown"),
+    Command("figures", "paper.figures", "draw every figure as PDF and PNG"),
+    Command("values", "paper.values", "write every number that the paper's text names"),
+    Command("paper", "paper.build", "typeset the paper"),
+    Command("publish", "paper.publish", "copy a finished study's records to results/published"),
+    Command("extend", "paper.extend", "add runs of the league to the published records"),
+    Command("readme", "paper.readme", "write README's claims and docs/results.md from the published records"),
+    Command("formats", "paper.formats", "write docs/formats.md from the code that writes the files"),
+)
+"""Every command of ``ramp`` and ``paper``, in the order in which data passes."""
+
+
+def listing() -> str:
+    """Return the table of commands as text, one line each."""
+    width = max(len(command.name) for command in COMMANDS)
+    lines = [f"  {command.name:<{width}}  {command.line}" for command in COMMANDS]
+    return "\n".join(["usage: python -m ramp NAME [OPTIONS]   (NAME --help: its options)", "", *lines])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring. ``RampError`` names the nearest command."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    if not given or given[0] in ("-h", "--help"):
+        print(listing())
+        return 0
+    modules = {command.name: command.module for command in COMMANDS}
+    if given[0] not in modules:
+        raise RampError(f"unknown command '{given[0]}'{nearest(given[0], modules)}: python -m ramp lists them all")
+    sys.argv[0] = f"ramp {given[0]}"  # what argparse calls the program
+    return run_command(modules[given[0]], given[1:])
+
+
+def run_command(module: str, argv: Sequence[str]) -> int:
+    """Import ``module`` (of a package: its ``__main__``), call its ``main`` with ``argv`` and return the status."""
+    loaded = importlib.import_module(module)
+    if hasattr(loaded, "__path__"):
+        loaded = importlib.import_module(f"{module}.__main__")
+    status: int | None = loaded.main(argv)
+    return status or 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main))
