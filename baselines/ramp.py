@@ -1,4 +1,4 @@
-"""RAMP, our best default: the search of ramp/agent/agent.py with every switch as it stands there."""
+"""RAMP with our defaults: the search of ramp/agent/agent.py with every addition on."""
 
 from ramp.agent.params import RampParams
 from ramp.methods.kinds import Allocator
@@ -6,7 +6,7 @@ from ramp.problem.problem import Allocation, Problem, Run
 
 
 def allocate(problem: Problem, params: RampParams, run: Run) -> Allocation:
-    """The search; its module stands on torch, which a mere look at this file should not import."""
+    """Search; torch is imported late, so that reading this file does not need it."""
     from ramp.agent.agent import search
 
     return search(problem, params, run)

@@ -8,7 +8,7 @@ from pydantic import Field
 from ramp.agent.params import RampParams, ScratchParams
 from ramp.methods.kinds import Allocator
 from ramp.problem.problem import Allocation, Problem, Run
-from ramp.rl.environment import RewardParams
+from ramp.rl.reward import RewardParams
 from ramp.rl.sac_params import SacParams
 
 
@@ -21,7 +21,7 @@ class RampPaperParams(ScratchParams):
 
 
 def allocate(problem: Problem, params: RampParams, run: Run) -> Allocation:
-    """The search; its module stands on torch, which a mere look at this file should not import."""
+    """Search; torch is imported late, so that reading this file does not need it."""
     from ramp.agent.agent import search
 
     return search(problem, params, run)

@@ -1,8 +1,8 @@
 """Discrete SAC from scratch (Christodoulou 2019), with feasibility masks and nothing else of RAMP's search.
 
-A rival is given the strongest form of its own that was found: half of the critics' target is the episode's own return
-and alpha * entropy stays out of it. The published target is ``sac: {return_weight: 0, entropy_in_target: true}``; with
-all reward at the end of an episode it learned nothing in some dozens of episodes (docs/decisions.md).
+It runs in the strongest form that was found: half of the critics' target is the episode's own return, without alpha *
+entropy. The published target is ``sac: {return_weight: 0, entropy_in_target: true}``; with all reward at the end of an
+episode it learned nothing in some dozens of episodes (docs/decisions.md).
 """
 
 from ramp.agent.params import RampParams, ScratchParams
@@ -18,7 +18,7 @@ class SacDiscreteParams(ScratchParams):
 
 
 def allocate(problem: Problem, params: RampParams, run: Run) -> Allocation:
-    """The search; its module stands on torch, which a mere look at this file should not import."""
+    """Search; torch is imported late, so that reading this file does not need it."""
     from ramp.agent.agent import search
 
     return search(problem, params, run)

@@ -149,7 +149,7 @@ class Lab:
 
     def problem(self, switches: RampParams, evals: int) -> Problem:
         """The problem with fresh counters; text in parts as the switches ask for."""
-        whole, chosen = Text(self, 16, 1), Text(self, max(16, switches.selection_windows), 2)
+        whole, chosen = Text(self, 16, 1), Text(self, 16, 2)
         pool = Text(self, switches.pool_windows, 3) if switches.pool_windows else None
         evaluate = whole.scorer(slice(None))
         evaluate.limit = evals
@@ -164,12 +164,11 @@ class Lab:
             features=features,
             proxy=self.proxy,
             evaluate=evaluate,
-            select=chosen.scorer(slice(0, 16)),
+            select=chosen.scorer(slice(None)),
             proxy_tokens=7 * 128 * self.params.proxy_windows,
             nll_float=3.0,
             bytes_at=lambda bits: budget_bytes(self.linears, bits, GROUP_SIZE),
             search_parts=pool.parts(switches.part_windows) if pool else (),
-            selection_parts=chosen.parts(switches.part_windows) if switches.selection_windows else (),
             part_cost=switches.part_windows / 16,
         )
 
@@ -195,7 +194,7 @@ def try_variant(lab: Lab, values: dict[str, Any], evals: int, seed: int) -> Outc
         found = search(problem, switches, run)
     if found.start_choice is None:
         raise SystemExit("variants without a warm start have nothing to be compared with: set warm_start")
-    counters: list[Any] = [problem.evaluate, problem.select, *problem.search_parts, *problem.selection_parts]
+    counters: list[Any] = [problem.evaluate, problem.select, *problem.search_parts]
     return Outcome(
         held=float(np.log(lab.held(found.choice) / lab.held(found.start_choice))),
         seen=float(np.log(rows[-1]["best"] / rows[0]["kl"])),

@@ -67,9 +67,8 @@ class Problem:
     proxy_tokens: int = 0  # forward tokens that the proxy cost (backward = 2 forward)
     nll_float: float = 0.0  # of the float model on the search tokens, nats per token
     bytes_at: Callable[[float], int] | None = None  # bits per weight -> budget in bytes of this model
-    # text in parts of equal size, one counted scorer each; for methods whose parameters ask for them, else empty
+    # search text in parts of equal size, one counted scorer each; for methods whose parameters ask for them, else empty
     search_parts: Sequence[Callable[[np.ndarray], Score]] = ()
-    selection_parts: Sequence[Callable[[np.ndarray], Score]] = ()
     part_cost: float = 1.0  # what a part of search text costs of Run.evals: its tokens over those of one evaluate
     proxy_used: bool = field(default=False, init=False)
 

@@ -1,10 +1,10 @@
-"""A trained policy as a file: small, readable without torch, and all that a transfer needs.
+"""A trained policy and its file: small, readable without torch, and all that a transfer needs.
 
 ``policy.safetensors`` holds ``layers.{k}.weight`` [out, in] and ``layers.{k}.bias`` [out], float32; ReLU between
 layers, masked softmax at the end. ``policy.json`` holds ``format`` (1), ``kind`` ("network"; a table of role and depth
 has another, ``ramp.rl.role_depth``), ``sizes`` (units per layer), ``widths``
 (bits per action), ``features`` (name, center, scale, dynamic of the eleven inputs), ``model`` (what it was trained
-on), ``method``, ``budgets`` (bits it was trained at), ``seed`` and ``episodes``.
+on), ``method``, ``budgets`` (bits per weight that it was trained at), ``seed`` and ``episodes``.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ramp.allocators import knapsack
-from ramp.allocators.greedy import repair, spend
+from ramp.allocators.greedy import repair
 from ramp.core.errors import RampError
 from ramp.core.files import atomic_path, read_json, require_file, write_json
 from ramp.problem.features import FEATURES
@@ -31,7 +30,7 @@ LEAST_LOG_CHANCE = -30.0
 
 
 class PolicyError(RampError):
-    """A policy file is broken, or does not fit what it is asked to do."""
+    """A policy file is broken, or does not fit the model or menu that it is used for."""
 
 
 @dataclass
@@ -43,49 +42,30 @@ class Policy:
     about: dict[str, Any] = field(default_factory=dict)  # model, method, budgets, seed, episodes
 
     def logits(self, observations: np.ndarray) -> np.ndarray:
-        """[..., 11] -> [..., w]."""
+        """Return logits [..., w] of observations [..., 11]."""
         x = observations
         for depth, (weight, bias) in enumerate(self.layers):
             x = (np.maximum(x, 0.0) if depth else x) @ weight.T + bias
         return x
 
     def log_chances(self, observations: np.ndarray, masks: np.ndarray) -> np.ndarray:
-        """Log-probabilities [..., w] (float64), ``LEAST_LOG_CHANCE`` where masked or less likely than that."""
+        """Return log-probabilities [..., w] (float64), ``LEAST_LOG_CHANCE`` where masked or less likely than that."""
         logits = np.where(masks, self.logits(observations).astype(np.float64), -np.inf)
         shifted = logits - logits.max(axis=-1, keepdims=True)
         return np.maximum(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)), LEAST_LOG_CHANCE)
 
     def greedy(self, env: AllocationEnv) -> Steps:
-        """The likeliest feasible width at every step; costs no evaluation."""
-        return env.walk(lambda index, observation, mask: self.log_chances(observation, mask).argmax())
+        """Return the pass that takes the likeliest feasible width at every step; costs no evaluation."""
+        return env.walk(lambda index, observation, mask: int(self.log_chances(observation, mask).argmax()))
+
+    def prices(self, steps: Steps) -> np.ndarray:
+        """Return minus the log-probabilities [n, w] along a pass, masks aside."""
+        return -self.log_chances(steps.observations, np.ones_like(steps.masks))
 
     def allocation(self, env: AllocationEnv) -> np.ndarray:
-        """The greedy choice [n], with leftover bytes spent where the policy itself minds a wider width least."""
+        """Return the greedy choice [n]; leftover bytes go where the policy's log-probability falls least per byte."""
         steps = self.greedy(env)
-        everything = np.ones_like(steps.masks)
-        prices = -self.log_chances(steps.observations, everything)
-        return repair(steps.actions, prices, env.problem.bytes, env.bytes.budget, always=True)
-
-    def likeliest(self, env: AllocationEnv, rounds: int = 6) -> np.ndarray:
-        """The choice [n] of most summed log-probability that the budget allows, by knapsacks; costs no evaluation.
-
-        A greedy pass cannot take back what its first linears spent. Here the log-probabilities along the last
-        solution's own states are the prices of the next knapsack, until it repeats; of all solutions the one that is
-        likeliest along its own states is kept. ``env`` must be masked.
-        """
-        sizes, budget = env.problem.bytes, env.bytes.budget
-        choice = self.allocation(env)
-        seen: list[np.ndarray] = []
-        chances: list[float] = []
-        for _ in range(rounds + 1):
-            steps = env.walk(lambda index, observation, mask, choice=choice: choice[index])
-            prices = -self.log_chances(steps.observations, np.ones_like(steps.masks))
-            seen.append(choice)
-            chances.append(-float(prices[np.arange(len(choice)), choice].sum()))
-            choice = spend(knapsack.solve(prices, sizes, budget), prices, sizes, budget, always=True)
-            if any(np.array_equal(choice, earlier) for earlier in seen):
-                break
-        return seen[int(np.argmax(chances))]
+        return repair(steps.actions, self.prices(steps), env.problem.bytes, env.bytes.budget, always=True)
 
     def save(self, out_dir: str | Path) -> None:
         """Write ``policy.safetensors`` and ``policy.json``."""
@@ -132,5 +112,5 @@ def load_policy(policy_dir: str | Path) -> Policy:
 
 
 def kept_about(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What a policy.json tells of its training."""
+    """Return the fields of a policy.json that describe its training."""
     return {key: record[key] for key in ("model", "method", "budgets", "seed", "episodes") if key in record}

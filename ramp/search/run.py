@@ -63,8 +63,7 @@ def run_search(
         score = state.known(text, choice)
         return None if score is None else finite(score.kl)
 
-    said, top_k = state.known("search", found.choice), getattr(params, "top_k", 0)
-    coarser = f"search text scored over the {top_k} most probable words: its KL is a lower bound" if top_k else ""
+    said = state.known("search", found.choice)
     record = write_allocation(
         out,
         problem,
@@ -86,7 +85,7 @@ def run_search(
         search_tokens=charged_tokens(problem, state.counters),
         proxy_tokens=proxy_tokens(problem),
         search_wall_s=round(state.wall_s, 3),
-        notes="; ".join(filter(None, [found.notes, coarser])),
+        notes=found.notes,
         **fields,
     )
     write_text(artifacts / "summary.txt", summary(record))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -50,14 +49,12 @@ def check_proxy(path: Path, method: Allocator) -> None:
 def build_problem(args: Any, state: State, params: BaseModel | None = None) -> Problem:
     """The problem on a real model: bank, folded float model, scorers, features, proxy.
 
-    ``params`` may ask for text in parts by fields named ``pool_windows``, ``selection_windows`` and
-    ``part_windows``, and for a coarser score on search text by ``top_k``, as ``ramp.agent.params`` has them.
+    ``params`` may ask for search text in parts by ``pool_windows`` and ``part_windows`` (``ramp.agent.params``).
     """
     from ramp.bank.bank import Bank
     from ramp.calibration.folding import folded_float_model, load_fold
     from ramp.models.text import token_windows
     from ramp.scoring.prefix_cache import PrefixScorer, block_names
-    from ramp.scoring.topk import TopKScorer
 
     config = read_config(args.model_dir)
     linears = list_linears(config)
@@ -69,21 +66,21 @@ def build_problem(args: Any, state: State, params: BaseModel | None = None) -> P
     if [linear.name for linear in bank.linears] != [linear.name for linear in linears]:
         raise AllocationError(f"{args.bank} is the bank of another model than {args.model_dir}: pass its own")
 
-    def scorers(path: Path, count: int, size: int, top_k: int = 0) -> list[PrefixScorer]:
+    def scorers(path: Path, count: int, size: int) -> list[PrefixScorer]:
         """Scorers of ``count`` windows of a text, ``size`` at a time; the model must still be the float one."""
         if not count:
             return []
         windows = token_windows(tokenizer, path, length=args.search_length, count=count)
         limit = None if size == count else 0  # many parts take turns: prefixes of each would not be worth their memory
-        make = functools.partial(TopKScorer, top_k=top_k) if top_k else PrefixScorer
-        return [make(model, windows[first : first + size], limit_bytes=limit) for first in range(0, count, size)]
+        return [
+            PrefixScorer(model, windows[first : first + size], limit_bytes=limit) for first in range(0, count, size)
+        ]
 
-    part, top_k = getattr(params, "part_windows", 1), getattr(params, "top_k", 0)
-    whole = scorers(args.search_text, args.search_windows, args.search_windows, top_k)
+    part = getattr(params, "part_windows", 1)
+    whole = scorers(args.search_text, args.search_windows, args.search_windows)
     final = args.selection_windows or args.search_windows
     chosen = scorers(args.selection_text, final, final)
-    pool = scorers(args.search_text, getattr(params, "pool_windows", 0), part, top_k)
-    raced = scorers(args.selection_text, getattr(params, "selection_windows", 0), part)
+    pool = scorers(args.search_text, getattr(params, "pool_windows", 0), part)
 
     def scored(scorer: PrefixScorer) -> Callable[[np.ndarray], Score]:
         def score(choice: np.ndarray) -> Score:
@@ -110,7 +107,6 @@ def build_problem(args: Any, state: State, params: BaseModel | None = None) -> P
         nll_float=whole[0].nll_float,
         bytes_at=lambda bits: budget_bytes(linears, bits, bank.group_size),
         search_parts=[state.counted(f"search part {k}", scored(scorer)) for k, scorer in enumerate(pool)],
-        selection_parts=[state.counted(f"selection part {k}", scored(scorer)) for k, scorer in enumerate(raced)],
         part_cost=part / args.search_windows,
     )
     problem.check_budget()

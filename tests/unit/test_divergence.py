@@ -12,7 +12,6 @@ from scipy.special import log_softmax, rel_entr
 import ramp.scoring.divergence as divergence
 from ramp.models.folder import load_float
 from ramp.scoring.divergence import EvaluationError, Scorer, nll_and_kl
-from ramp.scoring.topk import TopKScorer
 
 
 def logits(tokens: int, vocab: int, seed: int, scale: float = 4.0) -> torch.Tensor:
@@ -183,19 +182,3 @@ def test_a_candidate_with_another_head_is_refused(model, windows):
         other.lm_head.weight[0, 0] += 1
     with pytest.raises(EvaluationError, match="head is not the float model's"):
         scorer.score(other)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_top_k_approaches_the_divergence_from_below(model, windows, dtype):
-    own = copy.deepcopy(model).to(dtype)
-    candidate = disturbed(own, 0.1)
-    full = Scorer(own, windows).score(candidate)
-    vocab = own.config.vocab_size
-    found = [TopKScorer(own, windows, k).score(candidate) for k in (1, 16, 128, vocab)]
-    kls = [score.kl for score in found]
-    assert kls == sorted(kls)  # the finer the partition, the more is seen
-    assert kls[0] < 0.9 * full.kl  # and one word alone misses some of it
-    assert found[-1].kl == pytest.approx(full.kl, rel=2e-3)
-    assert found[-1].nll == pytest.approx(full.nll, rel=1e-5)
-    with pytest.raises(EvaluationError, match="top_k of 0"):
-        TopKScorer(own, windows, 0)

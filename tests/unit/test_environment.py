@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from ramp.problem.features import PREVIOUS_BITS, REMAINING_BUDGET, normalise
 from ramp.problem.problem import Counted
-from ramp.rl.environment import AllocationEnv, RewardParams, reward_terms, shaping_costs
+from ramp.rl.environment import AllocationEnv
+from ramp.rl.reward import RewardParams, reward_terms, shaping_costs
 from ramp.scoring.score import Score
 from tests.synthetic import synthetic_problem
 

@@ -13,7 +13,7 @@ import pytest
 from ramp.methods.loader import load_method, parse_params
 from ramp.problem.features import FEATURES
 from ramp.problem.problem import Run
-from ramp.rl.environment import RewardParams, reward_terms
+from ramp.rl.reward import RewardParams, reward_terms
 from ramp.scoring.score import Score
 from ramp.search.journal import ROOT
 from ramp.study.validation import read

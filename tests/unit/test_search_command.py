@@ -193,9 +193,7 @@ def test_parts_of_text_are_scored_on_the_very_model(study: dict[str, Any], tmp_p
         "distil_steps": 5,
         "sac": {"hidden": 8},
         "pool_windows": 4,
-        "selection_windows": 4,
         "part_windows": 1,
-        "margin": 1.0,
     }
     record = call(
         study,
@@ -211,28 +209,3 @@ def test_parts_of_text_are_scored_on_the_very_model(study: dict[str, Any], tmp_p
     assert record["search_evals"] <= 8
     assert rows[3]["kl"] > 1e-3
     assert record["kl_start"] > 1e-3
-    assert "standard error" in record["notes"]
-
-
-def test_top_k_is_a_coarser_score_on_search_text_alone(study: dict[str, Any], tmp_path: Path) -> None:
-    vocabulary = read_config(study["--model-dir"]).vocab_size
-    found = {}
-    for top_k in (0, 4, vocabulary):
-        params = {"updates_per_episode": 1, "clone_steps": 5, "distil_steps": 5, "sac": {"hidden": 8}, "top_k": top_k}
-        found[top_k] = call(
-            study,
-            method_file=ROOT / "baselines" / "ramp.py",
-            params=json.dumps(params),
-            evals=4,
-            out=tmp_path / "alloc.json",
-            artifacts=tmp_path / "artifacts",
-        )
-    assert found[4]["start_bits"] == found[0]["start_bits"]  # the knapsack, whatever is measured
-    assert 0 < found[4]["kl_start"] < 0.9 * found[0]["kl_start"]
-    assert found[vocabulary]["kl_start"] == pytest.approx(found[0]["kl_start"], rel=2e-3)
-    assert found[4]["kl_start_selection"] == found[0]["kl_start_selection"]
-    assert "4 most probable words" in found[4]["notes"]
-    assert "probable" not in found[0]["notes"]
-    assert found[4]["search_tokens"] - found[0]["search_tokens"] == (
-        (found[4]["selection_evals"] - found[0]["selection_evals"]) * WINDOWS * LENGTH
-    )  # every evaluation costs its forward tokens
