@@ -5,9 +5,9 @@ entropy. The published target is ``sac: {return_weight: 0, entropy_in_target: tr
 episode it learned nothing in some dozens of episodes (docs/decisions.md).
 """
 
-from ramp.agent.params import RampParams, ScratchParams
+from ramp.agent.params import ScratchParams
+from ramp.agent.search import search
 from ramp.methods.kinds import Allocator
-from ramp.problem.problem import Allocation, Problem, Run
 from ramp.rl.sac_params import SacParams
 
 
@@ -17,13 +17,6 @@ class SacDiscreteParams(ScratchParams):
     sac: SacParams = SacParams(return_weight=0.5, entropy_in_target=False)
 
 
-def allocate(problem: Problem, params: RampParams, run: Run) -> Allocation:
-    """Search; torch is imported late, so that reading this file does not need it."""
-    from ramp.agent.agent import search
-
-    return search(problem, params, run)
-
-
 METHOD = Allocator(
     name="sac_discrete",
     title="SAC, discrete",
@@ -31,6 +24,6 @@ METHOD = Allocator(
     fold="awq",
     quantizer="gptq",
     learned=True,
-    allocate=allocate,
+    allocate=search,
     params=SacDiscreteParams,
 )

@@ -1,11 +1,11 @@
-"""Switches of the search on a real model: KL on other text against the knapsack that each search started from, paired.
+"""Compare switches of the search on a real model: KL on other text, paired with the knapsack that each started from.
 
     python -m benchmarks.search_real --model smollm2-135m --results results --budget 3.65 --evals 100 --seeds 1 \\
         --variants '{"default": {}, "pool": {"pool_windows": 64}}' --out F.json
 
-Every search runs as ``ramp.search.run`` runs it (bank stage, texts by role). What it finds is judged on
-``--judge-text``, by default the study's training text, which no stage of a downloaded model reads: switches chosen
-by held-out text would make its later figures too good. A model that was trained on that text needs another one. Per
+Every search runs as in ``ramp.search.run`` (bank stage, texts by role). Its result is scored on ``--judge-text``, by
+default the study's training text, which no stage of a downloaded model reads: switches chosen by held-out text would
+make its later figures too good. A model that was trained on that text needs another one. Per
 variant it prints the mean difference of KL, found minus start, over windows and seeds, with the standard error over
 windows of the seeds' mean (windows are the sample; seeds share them).
 """
@@ -32,8 +32,8 @@ from ramp.search.run import run_search
 from ramp.search.setup import build_problem
 
 
-def judge(args: argparse.Namespace) -> Callable[[np.ndarray], np.ndarray]:
-    """KL of an allocation on every window of the judging text, float64 [windows]."""
+def window_scorer(args: argparse.Namespace) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a scorer: KL of an allocation on every window of ``--judge-text``, float64 [windows]."""
     from ramp.bank.bank import Bank
     from ramp.calibration.folding import folded_float_model, load_fold
     from ramp.models.device import pick_device, pick_dtype
@@ -44,7 +44,7 @@ def judge(args: argparse.Namespace) -> Callable[[np.ndarray], np.ndarray]:
     device = pick_device(args.device)
     fold = load_fold(args.fold, read_config(args.model_dir))
     model = folded_float_model(args.model_dir, fold, pick_dtype(args.dtype, device), device)
-    text = require_file(args.judge_text or Path(args.results) / "texts" / "train.jsonl", "text that judges")
+    text = require_file(args.judge_text or Path(args.results) / "texts" / "train.jsonl", "text of --judge-text")
     tokens = token_windows(load_tokenizer(args.model_dir), text, length=args.judge_length, count=args.judge_windows)
     scorers = [Scorer(model, tokens[k : k + 1]) for k in range(len(tokens))]
     bank = Bank(args.bank)
@@ -59,7 +59,7 @@ def judge(args: argparse.Namespace) -> Callable[[np.ndarray], np.ndarray]:
 def one(
     args: argparse.Namespace, method: Allocator, values: dict[str, Any], seed: int
 ) -> tuple[Problem, dict[str, Any]]:
-    """One search in a folder of its own: its problem and its record."""
+    """Search once in a temporary folder; return the problem and the record."""
     params = parse_params(method, values)
     with tempfile.TemporaryDirectory() as folder:
         state = State.open(Path(folder) / "state", {})
@@ -80,13 +80,13 @@ def one(
 
 
 def as_choice(problem: Problem, bits: dict[str, int]) -> np.ndarray:
-    """linear -> bits as indices [n]."""
+    """Return linear -> bits as indices [n]."""
     return np.array([problem.widths.index(bits[linear.name]) for linear in problem.linears])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = cli.parser("Compare switches of the search on a real model, on text that the search never saw.")
+    parser = cli.parser("Compare switches of the search on a real model, on text that no search reads.")
     parser.add_argument("--model", required=True, help="model of the results folder")
     parser.add_argument("--results", type=Path, default=Path("results"), help="results folder of a study")
     parser.add_argument("--method", default="ramp", help="file in baselines/")
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--search-windows", type=int, default=16, help="windows of one evaluation")
     parser.add_argument("--search-length", type=int, default=128, help="tokens per window")
     parser.add_argument("--selection-windows", type=int, default=0, help="of selection text; 0: as many as for search")
-    parser.add_argument("--judge-text", type=Path, default=None, help="text that judges; none: the training text")
+    parser.add_argument("--judge-text", type=Path, default=None, help="text of the scores; default: training text")
     parser.add_argument("--judge-windows", type=int, default=64, help="windows of it")
     parser.add_argument("--judge-length", type=int, default=256, help="tokens per window")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write, after every search")
@@ -112,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise AllocationError(f"'{args.method}' allocates nothing: name a file of baselines/ that searches")
     args.seed = args.first_seed
     fill(args, method)
-    score = judge(args)
+    score = window_scorer(args)
     known: dict[bytes, np.ndarray] = {}
 
     def judged(choice: np.ndarray) -> np.ndarray:

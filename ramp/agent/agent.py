@@ -1,4 +1,4 @@
-"""RAMP's search: a discrete SAC agent over the linears; every addition to the paper's scheme is a switch.
+"""RAMP's agent: discrete SAC over the linears of a model; every addition to the paper's scheme is a switch.
 
 ``ramp.agent.params`` documents the switches; the paper-faithful variant (baselines/ramp_paper.py) turns them all off.
 One episode proposes an allocation, executes it in the environment (one true evaluation, or a part of one), stores
@@ -10,7 +10,6 @@ start and the best few on search text.
 from __future__ import annotations
 
 import json
-import logging
 from typing import Any
 
 import numpy as np
@@ -31,24 +30,9 @@ from ramp.rl.reward import shaping_costs
 from ramp.rl.sac import Demonstrations, DiscreteSAC
 from ramp.rl.surrogate import AdditiveSurrogate
 
-log = logging.getLogger(__name__)
-
 HISTORY = ("choices", "returns", "losses", "kls", "feasible")
 OBSERVED = ("choices", "losses", "texts")
 """Arrays of the history and of the additive critic that a checkpoint holds."""
-
-
-def search(problem: Problem, params: RampParams, run: Run) -> Allocation:
-    """Spend ``run.evals`` evaluations and return the allocation; writes ``policy.*`` into ``run.out_dir``."""
-    agent = Agent(problem, params, run)
-    saved = run.load()
-    if saved is not None:
-        agent.load_state_dict(saved)
-        log.info("resuming after episode %d", agent.episode)
-    while not agent.done:
-        agent.play_episode()
-        run.save(agent.state_dict())
-    return agent.finish()
 
 
 class Agent:

@@ -69,23 +69,47 @@ class Policy:
 
     def save(self, out_dir: str | Path) -> None:
         """Write ``policy.safetensors`` and ``policy.json``."""
-        from safetensors.numpy import save_file
-
         tensors = {}
         for k, (weight, bias) in enumerate(self.layers):
             tensors[f"layers.{k}.weight"] = np.ascontiguousarray(weight, dtype=np.float32)
             tensors[f"layers.{k}.bias"] = np.ascontiguousarray(bias, dtype=np.float32)
-        with atomic_path(Path(out_dir) / "policy.safetensors") as partial:
-            save_file(tensors, str(partial))
         sizes = [self.layers[0][0].shape[1], *(len(bias) for _, bias in self.layers)]
         features = [feature._asdict() for feature in FEATURES]
-        record = {"format": FORMAT, "kind": KIND, "sizes": sizes, "widths": list(self.widths), "features": features}
-        record |= self.about
-        write_json(Path(out_dir) / "policy.json", record)
+        record = {"kind": KIND, "sizes": sizes, "widths": list(self.widths), "features": features, **self.about}
+        write_files(out_dir, tensors, record)
 
 
 def load_policy(policy_dir: str | Path) -> Policy:
     """Read a saved policy; ``PolicyError`` where its features are not the ones that this code computes."""
+    record, tensors = read_files(policy_dir)
+    if record["features"] != [feature._asdict() for feature in FEATURES]:
+        raise PolicyError(
+            f"{policy_dir} was trained on features with other constants than ramp.problem.features has: train again"
+        )
+    count = len(record["sizes"]) - 1
+    try:
+        layers = [(tensors[f"layers.{k}.weight"], tensors[f"layers.{k}.bias"]) for k in range(count)]
+    except KeyError as missing:
+        raise PolicyError(f"{policy_dir}/policy.safetensors lacks {missing}: train again") from None
+    shapes = [layers[0][0].shape[1], *(weight.shape[0] for weight, _ in layers)]
+    if shapes != record["sizes"] or shapes[0] != len(FEATURES) or shapes[-1] != len(record["widths"]):
+        raise PolicyError(
+            f"{policy_dir}: layers {shapes} do not fit the {len(FEATURES)} features and the widths {record['widths']}"
+        )
+    return Policy(layers, tuple(record["widths"]), kept_about(record))
+
+
+def write_files(out_dir: str | Path, tensors: dict[str, np.ndarray], record: dict[str, Any]) -> None:
+    """Write a policy of any kind: its tensors, and its record with the format."""
+    from safetensors.numpy import save_file
+
+    with atomic_path(Path(out_dir) / "policy.safetensors") as partial:
+        save_file(tensors, str(partial))
+    write_json(Path(out_dir) / "policy.json", {"format": FORMAT, **record})
+
+
+def read_files(policy_dir: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Read the record and the tensors of a policy of any kind; ``PolicyError`` where they are broken."""
     from safetensors.numpy import load_file
 
     record = read_json(require_file(Path(policy_dir) / "policy.json", "trained policy"))
@@ -93,22 +117,10 @@ def load_policy(policy_dir: str | Path) -> Policy:
         raise PolicyError(
             f"{policy_dir}/policy.json has format {record.get('format')}, this code reads {FORMAT}: train again"
         )
-    if record["features"] != [feature._asdict() for feature in FEATURES]:
-        raise PolicyError(
-            f"{policy_dir} was trained on features with other constants than ramp.problem.features has: train again"
-        )
     try:
-        tensors = load_file(str(Path(policy_dir) / "policy.safetensors"))
-        count = len(record["sizes"]) - 1
-        layers = [(tensors[f"layers.{k}.weight"], tensors[f"layers.{k}.bias"]) for k in range(count)]
+        return record, load_file(str(require_file(Path(policy_dir) / "policy.safetensors", "trained policy")))
     except Exception as error:  # safetensors raises its own undocumented classes
         raise PolicyError(f"{policy_dir}/policy.safetensors does not read ({error}): train again") from None
-    shapes = [layers[0][0].shape[1], *(weight.shape[0] for weight, _ in layers)]
-    if shapes != record["sizes"] or shapes[0] != len(FEATURES) or shapes[-1] != len(record["widths"]):
-        raise PolicyError(
-            f"{policy_dir}: layers {shapes} do not fit the {len(FEATURES)} features and the widths {record['widths']}"
-        )
-    return Policy(layers, tuple(record["widths"]), kept_about(record))
 
 
 def kept_about(record: Mapping[str, Any]) -> dict[str, Any]:

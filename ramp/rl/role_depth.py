@@ -20,12 +20,11 @@ from typing import Any
 import numpy as np
 
 from ramp.allocators import greedy
-from ramp.core.files import atomic_path, read_json, require_file, write_json
 from ramp.models.architecture import ROLES, LinearSpec
 from ramp.problem.problem import Problem
 from ramp.quantizers.widths import Width
 from ramp.rl.environment import AllocationEnv
-from ramp.rl.policy import FORMAT, PolicyError, kept_about
+from ramp.rl.policy import PolicyError, kept_about, read_files, write_files
 
 KIND = "role_depth"
 NAMES = (*ROLES, "depth", "first", "last")
@@ -62,28 +61,17 @@ class TablePolicy:
 
     def save(self, out_dir: str | Path) -> None:
         """Write ``policy.safetensors`` and ``policy.json``."""
-        from safetensors.numpy import save_file
-
-        with atomic_path(Path(out_dir) / "policy.safetensors") as partial:
-            save_file({"numbers": np.asarray(self.numbers, dtype=np.float64)}, str(partial))
         numbers = {name: float(number) for name, number in zip(NAMES, self.numbers, strict=True)}
-        record = {"format": FORMAT, "kind": KIND, "numbers": numbers, "widths": list(self.widths), **self.about}
-        write_json(Path(out_dir) / "policy.json", record)
+        record = {"kind": KIND, "numbers": numbers, "widths": list(self.widths), **self.about}
+        write_files(out_dir, {"numbers": np.asarray(self.numbers, dtype=np.float64)}, record)
 
 
 def load_table(policy_dir: str | Path) -> TablePolicy:
     """Read a saved table; ``PolicyError`` where its numbers have other names or are not finite."""
-    from safetensors.numpy import load_file
-
-    record = read_json(require_file(Path(policy_dir) / "policy.json", "fitted table"))
-    if (record.get("format"), record.get("kind"), set(record.get("numbers", ()))) != (FORMAT, KIND, set(NAMES)):
-        raise PolicyError(
-            f"{policy_dir}/policy.json is no table of {', '.join(NAMES)} in format {FORMAT}: fit it again"
-        )
-    try:
-        numbers = load_file(str(require_file(Path(policy_dir) / "policy.safetensors", "fitted table")))["numbers"]
-    except Exception as error:  # safetensors raises its own undocumented classes
-        raise PolicyError(f"{policy_dir}/policy.safetensors does not read ({error}): fit it again") from None
+    record, tensors = read_files(policy_dir)
+    if record.get("kind") != KIND or set(record.get("numbers", ())) != set(NAMES):
+        raise PolicyError(f"{policy_dir}/policy.json is no table of {', '.join(NAMES)}: fit it again")
+    numbers = tensors.get("numbers", np.zeros(0))
     if numbers.shape != (len(NAMES),) or not np.isfinite(numbers).all():
         raise PolicyError(f"{policy_dir}/policy.safetensors should hold {len(NAMES)} finite numbers: fit it again")
     return TablePolicy(numbers, tuple(record["widths"]), kept_about(record))
