@@ -1,4 +1,4 @@
-"""The environment for others: gymnasium's and stable-baselines3's checkers, registration, HAQ's map."""
+"""Both environments under gymnasium's and stable-baselines3's checkers; registration; HAQ's map."""
 
 import threading
 import warnings
