@@ -1,8 +1,8 @@
 """Simulated annealing with level switches at the budget (Kirkpatrick, Gelatt and Vecchi 1983).
 
-The temperature has the problem's own scale: the first moves are taken only downhill, and their mean worsening sets the
-temperature at which such a move is accepted with the wanted chance (Ben-Ameur 2004). It then falls geometrically over
-the evaluations that are left, so that a run of 300 evaluations is not the beginning of one of 1,000.
+The first moves are accepted only downhill, and their mean worsening sets the temperature at which such a move is
+accepted with the wanted probability (Ben-Ameur 2004). It then falls geometrically over the evaluations that are left,
+so that a run of 300 evaluations is not the beginning of one of 1,000.
 """
 
 from typing import Literal
@@ -41,37 +41,37 @@ class Schedule:
         self.worsenings: list[float] = []
 
     def temperature(self, move: int) -> float:
-        """Of the ``move``-th move, from 0; 0 during the warm-up and where nothing has worsened yet."""
+        """Return the temperature of a move, counted from 0; 0 during the warm-up and where nothing has worsened yet."""
         if move < self.warmup or not self.worsenings:
             return 0.0
         first = float(np.mean(self.worsenings)) / -np.log(self.params.accept)
         done = (move - self.warmup) / max(1, self.moves - self.warmup - 1)
         return first * self.params.end**done
 
-    def saw(self, move: int, difference: float) -> None:
+    def observe(self, move: int, difference: float) -> None:
         """Learn the scale from the warm-up's moves, or from the first that worsens where there is none."""
         if np.isfinite(difference) and difference > 0 and (move < self.warmup or not self.worsenings):
             self.worsenings.append(difference)
 
 
 def allocate(problem: Problem, params: AnnealingParams, run: Run) -> Allocation:
-    """One walk; every allocation on it is remembered, and the best ones go to selection text."""
+    """Make one walk; the best of its allocations are scored on selection text."""
     archive, rng = Archive(problem, run), np.random.default_rng(run.seed)
     warm = params.start == "knapsack"
     start = knapsack.solve(problem.use_proxy(), problem.bytes, problem.budget_bytes) if warm else None
-    here = random_start(problem, rng) if start is None else start
-    loss = archive.score(here, "start")
+    current = random_start(problem, rng) if start is None else start
+    loss = archive.score(current, "start")
     schedule = Schedule(params, run.evals - 1)
     for move in range(run.evals - 1):
-        step = archive.fresh(lambda here=here: mutate(problem, here, rng, params.switches))
+        step = archive.fresh(lambda current=current: mutate(problem, current, rng, params.switches))
         if step is None:
             break
         found = archive.score(step, "annealing")
         temperature = schedule.temperature(move)
-        schedule.saw(move, found - loss)
+        schedule.observe(move, found - loss)
         chance = np.exp(-(found - loss) / temperature) if temperature > 0 and found > loss else float(found <= loss)
         if rng.random() < chance:
-            here, loss = step, found
+            current, loss = step, found
     return archive.conclude(params.finalists, start)
 
 

@@ -1,8 +1,8 @@
 """Evolution by level switches, after EvoPress: one parent, a few mutants at equal bytes, the best of all survives.
 
 EvoPress (Sieberling et al. 2024, arXiv:2410.14649) scores many offspring on few tokens and the survivors on more, step
-by step. Here every candidate is scored on the same tokens, since that is what an evaluation costs everybody; so
-offspring are few and there is one step of selection. Its group rule "size" is not needed: bytes are traded.
+by step. This one scores every candidate on the same tokens, as all methods do; so offspring are few and there is one
+step of selection. Its group rule "size" is not needed: bytes are traded.
 """
 
 from typing import Literal
@@ -30,7 +30,7 @@ class EvolutionParams(Params):
 
 
 def first_parent(archive: Archive, params: EvolutionParams, rng: np.random.Generator) -> np.ndarray:
-    """[n], scored."""
+    """Return the first parent [n], scored."""
     problem = archive.problem
     if params.start == "knapsack":
         parent = knapsack.solve(problem.use_proxy(), problem.bytes, problem.budget_bytes)
@@ -42,7 +42,7 @@ def first_parent(archive: Archive, params: EvolutionParams, rng: np.random.Gener
 
 
 def allocate(problem: Problem, params: EvolutionParams, run: Run) -> Allocation:
-    """(1 + offspring) selection until the evaluations are spent."""
+    """Select among one parent and its offspring until the evaluations are spent."""
     archive, rng = Archive(problem, run), np.random.default_rng(run.seed)
     parent = first_parent(archive, params, rng)
     start = parent if params.start == "knapsack" else None

@@ -1,16 +1,8 @@
-"""RAMP, our best default: the search of ramp/agent/agent.py with every switch as it stands there."""
+"""RAMP with our defaults: every addition to the paper's scheme on (ramp/agent/)."""
 
 from ramp.agent.params import RampParams
+from ramp.agent.search import search
 from ramp.methods.kinds import Allocator
-from ramp.problem.problem import Allocation, Problem, Run
-
-
-def allocate(problem: Problem, params: RampParams, run: Run) -> Allocation:
-    """The search; its module stands on torch, which a mere look at this file should not import."""
-    from ramp.agent.agent import search
-
-    return search(problem, params, run)
-
 
 METHOD = Allocator(
     name="ramp",
@@ -19,6 +11,6 @@ METHOD = Allocator(
     fold="awq",
     quantizer="gptq",
     learned=True,
-    allocate=allocate,
+    allocate=search,
     params=RampParams,
 )

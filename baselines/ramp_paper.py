@@ -5,10 +5,10 @@ Reward weights, entropy target and schedule are this project's choices where the
 
 from pydantic import Field
 
-from ramp.agent.params import RampParams, ScratchParams
+from ramp.agent.params import ScratchParams
+from ramp.agent.search import search
 from ramp.methods.kinds import Allocator
-from ramp.problem.problem import Allocation, Problem, Run
-from ramp.rl.environment import RewardParams
+from ramp.rl.reward import RewardParams
 from ramp.rl.sac_params import SacParams
 
 
@@ -20,13 +20,6 @@ class RampPaperParams(ScratchParams):
     sac: SacParams = SacParams()
 
 
-def allocate(problem: Problem, params: RampParams, run: Run) -> Allocation:
-    """The search; its module stands on torch, which a mere look at this file should not import."""
-    from ramp.agent.agent import search
-
-    return search(problem, params, run)
-
-
 METHOD = Allocator(
     name="ramp_paper",
     title="RAMP (paper)",
@@ -34,6 +27,6 @@ METHOD = Allocator(
     fold="awq",
     quantizer="gptq",
     learned=True,
-    allocate=allocate,
+    allocate=search,
     params=RampPaperParams,
 )

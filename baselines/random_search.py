@@ -1,6 +1,6 @@
-"""Random feasible allocations at the exact budget, the best chosen on selection text: what luck alone finds.
+"""Random feasible allocations at the exact budget, the best chosen on selection text.
 
-(Not named random.py: beside other scripts that name would hide Python's own module.)
+The name random.py would hide Python's own module.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from ramp.problem.problem import Allocation, Problem, Run, choose
 
 
 class RandomParams(Params):
-    """How allocations are drawn."""
+    """Parameters of random search."""
 
     finalists: int = Field(
         default=5, gt=0, description="best allocations on search text that are scored on selection text"
@@ -20,7 +20,7 @@ class RandomParams(Params):
 
 
 def draw(problem: Problem, rng: np.random.Generator) -> np.ndarray:
-    """Uniform widths, brought to the budget by changes in random order."""
+    """Return uniform widths [n], brought to the budget by changes in random order."""
     choice = rng.integers(0, len(problem.widths), problem.n)
     prices = rng.random(problem.bytes.shape) * problem.bytes
     return repair(choice, prices, problem.bytes, problem.budget_bytes, always=True)

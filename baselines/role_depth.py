@@ -1,8 +1,8 @@
-"""A table of role and depth, fitted by search: how far the architecture alone explains where bits belong.
+"""A table of role and depth, fitted by search: how far the architecture alone determines the allocation.
 
-The ten numbers and the allocation that they stand for are in ramp/rl/role_depth.py: they know no weight, no
-activation and no proxy. RAMP's claim that sensitivity is architectural stands or falls with how close this comes, on
-the model that it was fitted on and, carried over like a policy, on others.
+The ten numbers and their allocation are in ramp/rl/role_depth.py: they use no weight, no activation and no proxy. How
+close this comes, on the model that it was fitted on and as a transferred policy on others, tests RAMP's claim that
+sensitivity is architectural.
 """
 
 import numpy as np
@@ -31,11 +31,11 @@ class Table:
         self.numbers: dict[bytes, np.ndarray] = {}  # allocation -> the table that gave it first
 
     def choice(self, numbers: np.ndarray) -> np.ndarray:
-        """The allocation [n] of a table [10]."""
+        """Return the allocation [n] of a table [10]."""
         return table_choice(numbers, self.problem, self.problem.budget_bytes)
 
     def score(self, numbers: np.ndarray, proposer: str) -> float | None:
-        """KL of a table's allocation; None where it is a new one and no evaluation is left."""
+        """Return the KL of a table's allocation; None where it is new and no evaluation is left."""
         choice = self.choice(numbers)
         if not self.archive.left and not self.archive.knows(choice):
             return None
@@ -44,7 +44,7 @@ class Table:
 
 
 def descend(table: Table, numbers: np.ndarray, loss: float, params: RoleDepthParams, rng: np.random.Generator) -> float:
-    """Coordinate search from ``numbers`` [10], which it changes; the loss that it reached."""
+    """Search along coordinates from ``numbers`` [10], in place; return the loss that was reached."""
     step = params.step
     while step >= params.finest:
         improved = False
@@ -64,7 +64,7 @@ def descend(table: Table, numbers: np.ndarray, loss: float, params: RoleDepthPar
 
 
 def allocate(problem: Problem, params: RoleDepthParams, run: Run) -> Allocation:
-    """From a table of zeros; after each descent a kick to the best table, until the evaluations are spent."""
+    """Descend from a table of zeros, then from random kicks to the best table, until the evaluations are spent."""
     archive, rng = Archive(problem, run), np.random.default_rng(run.seed)
     table = Table(archive)
     best = np.zeros(len(NAMES))
@@ -73,7 +73,7 @@ def allocate(problem: Problem, params: RoleDepthParams, run: Run) -> Allocation:
     assert loss is not None  # the first evaluation is there
     loss = descend(table, best, loss, params, rng)
     idle = 0
-    while archive.left and idle < 20:  # descents in a row that met no new allocation: the family is used up
+    while archive.left and idle < 20:  # descents in a row without a new allocation
         before = archive.left
         numbers = best + params.kick * rng.normal(size=len(NAMES))
         found = table.score(numbers, "kick")

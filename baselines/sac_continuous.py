@@ -2,7 +2,7 @@
 
 HAQ (Wang et al. 2019, arXiv:1811.08886) has this action and this map with DDPG as learner; here SAC learns. The masked
 environment executes the nearest feasible width where the budget forbids the one that was asked for, and the replay
-holds what was executed. The critics' target is that of baselines/sac_discrete.py, for its reason.
+holds what was executed. The critics' target is that of baselines/sac_discrete.py, for the same reason.
 """
 
 import numpy as np
@@ -10,9 +10,9 @@ from pydantic import Field
 
 from ramp.methods.kinds import Allocator, Params
 from ramp.problem.problem import Allocation, Problem, Run
-from ramp.rl.environment import RewardParams
-from ramp.rl.environment_continuous import ContinuousAllocationEnv
-from ramp.rl.history import Episodes
+from ramp.rl.environment import AllocationEnv, ContinuousAllocationEnv
+from ramp.rl.history import History
+from ramp.rl.reward import RewardParams
 from ramp.rl.sac_params import ContinuousSacParams
 
 
@@ -29,37 +29,38 @@ class SacContinuousParams(Params):
 
 
 def allocate(problem: Problem, params: SacContinuousParams, run: Run) -> Allocation:
-    """Spend ``run.evals`` episodes, the last one on the policy's own allocation; leaves the policy in ``run.out_dir``.
+    """Spend ``run.evals`` episodes, the last one on the policy's own allocation; write the policy to ``run.out_dir``.
 
-    Deterministic in ``run.seed``: after a crash the evaluations are answered from the journal and all else is done
-    again.
+    Deterministic in ``run.seed``: after a crash the evaluations are answered from the journal and all else is repeated.
     """
     from ramp.problem.features import SIZE
     from ramp.rl.sac_continuous import ContinuousSAC, width_layers
 
-    episodes = Episodes(problem, run, params.reward)
+    history = History(problem, run, params.reward)
     env = ContinuousAllocationEnv(problem, params.reward)
     learner = ContinuousSAC(SIZE, 1, params.sac, run.seed)
     rng = np.random.default_rng([run.seed, 0xC0])
-    told: dict[str, float] = {}
-    scale, offset = 1.0, 0.0
-    while len(episodes) < run.evals - 1:
-        warm = len(episodes) < params.warmup_episodes
-        _play(env, learner, episodes, rng if warm else None, told)
-        if len(episodes) == params.warmup_episodes:
-            scale, offset = episodes.scale()
-        if len(episodes) >= params.warmup_episodes:
+    stats: dict[str, float] = {}
+    while len(history) < run.evals - 1:
+        warm = len(history) < params.warmup_episodes
+        info = _play(env, learner, rng if warm else None)
+        history.add(info, info["feasible"])
+        history.log("uniform" if warm else "actor", info, stats)
+        if len(history) >= params.warmup_episodes:
+            scale, offset = history.scale(params.warmup_episodes)
             for _ in range(params.updates_per_episode):
-                told = learner.update(reward_scale=scale, return_offset=offset)
-    policy = episodes.policy(width_layers(learner, len(problem.widths)))
+                stats = learner.update(reward_scale=scale, return_offset=offset)
+    policy = history.policy(width_layers(learner, len(problem.widths)))
     policy.save(run.out_dir)
-    greedy = policy.allocation(env.discrete)
-    episodes.add("policy", env.discrete.play(greedy)[1], told)
-    return episodes.finish(greedy, params.finalists)
+    greedy = policy.allocation(AllocationEnv(problem, params.reward))
+    _, info = env.play(greedy)
+    history.add(info, info["feasible"])
+    history.log("policy", info, stats)
+    return history.finish(greedy, params.finalists)
 
 
-def _play(env, learner, episodes: Episodes, rng: np.random.Generator | None, told: dict[str, float]) -> None:
-    """One episode of drawn actions, uniform where ``rng`` is given, into the replay and the log."""
+def _play(env: ContinuousAllocationEnv, learner, rng: np.random.Generator | None) -> dict:
+    """Play one episode of drawn actions into the replay, uniform where ``rng`` is given; return its last ``info``."""
     observation, _ = env.reset()
     seen, actions, rewards, done = [], [], [], False
     while not done:
@@ -69,7 +70,7 @@ def _play(env, learner, episodes: Episodes, rng: np.random.Generator | None, tol
         actions.append(2 * info["executed_action"] - 1)
         rewards.append(reward)
     learner.replay.add_episode(np.array(seen), np.array(actions), np.array(rewards, dtype=np.float32))
-    episodes.add("actor" if rng is None else "uniform", info, told)
+    return info
 
 
 METHOD = Allocator(

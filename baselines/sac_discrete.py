@@ -1,13 +1,13 @@
 """Discrete SAC from scratch (Christodoulou 2019), with feasibility masks and nothing else of RAMP's search.
 
-A rival is given the strongest form of its own that was found: half of the critics' target is the episode's own return
-and alpha * entropy stays out of it. The published target is ``sac: {return_weight: 0, entropy_in_target: true}``; with
-all reward at the end of an episode it learned nothing in some dozens of episodes (docs/decisions.md).
+It runs in the strongest form that was found: half of the critics' target is the episode's own return, without alpha *
+entropy. The published target is ``sac: {return_weight: 0, entropy_in_target: true}``; with all reward at the end of an
+episode it learned nothing in some dozens of episodes (docs/decisions.md).
 """
 
-from ramp.agent.params import RampParams, ScratchParams
+from ramp.agent.params import ScratchParams
+from ramp.agent.search import search
 from ramp.methods.kinds import Allocator
-from ramp.problem.problem import Allocation, Problem, Run
 from ramp.rl.sac_params import SacParams
 
 
@@ -17,13 +17,6 @@ class SacDiscreteParams(ScratchParams):
     sac: SacParams = SacParams(return_weight=0.5, entropy_in_target=False)
 
 
-def allocate(problem: Problem, params: RampParams, run: Run) -> Allocation:
-    """The search; its module stands on torch, which a mere look at this file should not import."""
-    from ramp.agent.agent import search
-
-    return search(problem, params, run)
-
-
 METHOD = Allocator(
     name="sac_discrete",
     title="SAC, discrete",
@@ -31,6 +24,6 @@ METHOD = Allocator(
     fold="awq",
     quantizer="gptq",
     learned=True,
-    allocate=allocate,
+    allocate=search,
     params=SacDiscreteParams,
 )

@@ -1,12 +1,11 @@
-"""Is our SAC a SAC? Its learner classes on control tasks whose returns are known, beside stable-baselines3's.
+"""Our SAC on control tasks whose returns are known, compared with stable-baselines3's.
 
     python -m benchmarks.sac_reference --out FILE.json
 
 - *CartPole-v1* by ``ramp.rl.sac.DiscreteSAC``, the class that the search uses. The largest possible return is 500, and
   gymnasium calls the task solved at 475.
 - *Pendulum-v1* by ``ramp.rl.sac_continuous.ContinuousSAC`` and by stable-baselines3's SAC: the same steps, sizes,
-rates,
-  batches and start, one update per step on each side, three seeds each.
+  rates, batches and start, one update per step on each side, three seeds each.
 
 A seed's return is the mean over ``--episodes`` greedy episodes that start alike for all seeds and both learners.
 ``detail`` has every one of them, the returns met while learning, and the time that learning took.
@@ -43,7 +42,7 @@ Act = Callable[[np.ndarray], Any]
 
 
 class Learned(NamedTuple):
-    """What a learner leaves."""
+    """A learner's greedy policy and its returns."""
 
     act: Act
     returns: list[float]  # of the episodes that it met while learning
@@ -80,7 +79,7 @@ def learn_discrete(steps: int, seed: int, warmup: int) -> Learned:
     def keep(observation: np.ndarray, action: int, reward: float, after: np.ndarray, ended: bool) -> None:
         rewards = np.array([reward], dtype=np.float32)
         last = None if ended else (after, allowed)
-        agent.replay.add_episode(observation[None], allowed[None], np.array([action]), rewards, last)
+        agent.replay.add_episode(observation[None], np.array([action]), rewards, allowed[None], last)
 
     returns = drive(env, act, keep, agent.update, steps, warmup, seed)
     return Learned(lambda observation: agent.act(observation, allowed, greedy=True), returns)
@@ -96,7 +95,8 @@ def learn_continuous(steps: int, seed: int, warmup: int) -> Learned:
 
     def keep(observation: np.ndarray, action: np.ndarray, reward: float, after: np.ndarray, ended: bool) -> None:
         rewards = np.array([reward], dtype=np.float32)
-        agent.replay.add_episode(observation[None], action[None] / 2, rewards, None if ended else after)
+        last = None if ended else (after, None)
+        agent.replay.add_episode(observation[None], action[None] / 2, rewards, last=last)
 
     returns = drive(env, act, keep, agent.update, steps, warmup, seed)
     return Learned(lambda observation: 2 * agent.act(observation, greedy=True), returns)

@@ -1,17 +1,16 @@
-"""A laboratory for the search's switches: a loss that is known in full, thousands of times faster than a model.
+"""Compare switches of the search on synthetic models whose loss is known in full, in about a second per search.
 
     python -m benchmarks.search_lab --seeds 20 --evals 100 --variants '{"default": {}, "pool": {"pool_windows": 128}}'
 
 Every seed draws a model: true sensitivities theta [n, w] with the roles and sizes of a small Llama; pairwise
 interactions; for every window of text its own level and its own sensitivities (lognormal around theta's); luck, the
-deviation of one allocation from that sum, part of it real and part of it the window's. The proxy is theta with errors
-of its own and measured on text of its own. The search sees windows, held-out loss is the expectation over windows. The
-spreads are set to what was measured on real models (docs/decisions.md); they are arguments, so that a conclusion can be
-tried against other ones.
+deviation of one allocation from that sum, part of it common to all text and part of it the window's. The proxy is theta
+with errors, measured on other text. The search sees windows; held-out loss is the expectation over windows. The spreads
+are those measured on real models (docs/decisions.md); they are arguments, so that a conclusion can be tested on others.
 
 It prints, per variant, the held-out KL over that of the knapsack on the proxy, geometric mean over seeds with the
-standard error of its logarithm, and how far the search believed it had come on its own text. Network updates are off
-unless a variant turns them on: they cost most of the time, and the additive critic proposes without them.
+standard error of its logarithm, and the gain that the search saw on its own text. Network updates are off unless a
+variant turns them on: they take most of the time, and the additive critic proposes without them.
 """
 
 from __future__ import annotations
@@ -21,15 +20,16 @@ import json
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from ramp.agent.agent import search
 from ramp.agent.params import RampParams
+from ramp.agent.search import search
+from ramp.allocators import knapsack
 from ramp.core.files import write_json
 from ramp.models.architecture import ROLES, SITES, LinearSpec
 from ramp.problem.budget import budget_bytes
@@ -70,7 +70,7 @@ class LabParams(BaseModel):
 
 
 class Text:
-    """A number of windows, each with a level and sensitivities of its own."""
+    """Windows of text, each with a level and sensitivities of its own."""
 
     def __init__(self, lab: Lab, windows: int, label: int) -> None:
         rng = np.random.default_rng([lab.seed, label, 0x7E7])
@@ -81,7 +81,7 @@ class Text:
         self.level, self.weights = np.exp(level[:, 0]), np.exp(level + own)  # [windows], [windows, n]
 
     def losses(self, choice: np.ndarray) -> np.ndarray:
-        """KL of every window."""
+        """Return the KL of an allocation on every window, [windows]."""
         terms, pairs = self.lab.terms(choice)
         seed = [self.lab.seed, self.label, zlib.crc32(np.ascontiguousarray(choice, dtype=np.int64).tobytes())]
         noise = 1 + self.lab.params.luck_window * np.random.default_rng(seed).normal(size=len(self.level))
@@ -103,7 +103,7 @@ class Text:
 
 
 class Lab:
-    """One drawn model."""
+    """A drawn model."""
 
     def __init__(self, params: LabParams, seed: int) -> None:
         self.params, self.seed = params, seed
@@ -122,8 +122,6 @@ class Lab:
         self.budget = budget_bytes(self.linears, params.budget, GROUP_SIZE)
         draws = rng.normal(size=(self.n, self.n)) * params.pairs
         self.pairs = np.triu(draws, 1) + np.triu(draws, 1).T
-        from ramp.allocators import knapsack
-
         best = knapsack.solve(self.theta, self.sizes, self.budget)
         self.theta *= params.kl / self.theta[np.arange(self.n), best].sum()
         seen = Text(self, params.proxy_windows, 99).weights.mean(axis=0)
@@ -133,24 +131,24 @@ class Lab:
         self.proxy = self.theta * np.exp(error) * seen[:, None]
 
     def terms(self, choice: np.ndarray) -> tuple[np.ndarray, float]:
-        """Additive terms [n] of an allocation, and the sum of its interactions."""
+        """Return the additive terms [n] of an allocation and the sum of its interactions."""
         terms = self.theta[np.arange(self.n), choice]
         root = np.sqrt(terms)
         return terms, 0.5 * float(root @ self.pairs @ root)
 
     def luck(self, choice: np.ndarray) -> float:
-        """The factor by which one allocation strays from the sum, on any text."""
+        """Return the factor by which one allocation deviates from the sum, on any text."""
         key = zlib.crc32(np.ascontiguousarray(choice, dtype=np.int64).tobytes())
         return 1 + self.params.luck * float(np.random.default_rng([self.seed, key]).normal())
 
     def held(self, choice: np.ndarray) -> float:
-        """KL over all text: the expectation over windows."""
+        """Return the KL over all text: the expectation over windows."""
         terms, pairs = self.terms(choice)
         return float((terms.sum() + pairs) * self.luck(choice))
 
     def problem(self, switches: RampParams, evals: int) -> Problem:
-        """The problem with fresh counters; text in parts as the switches ask for."""
-        whole, chosen = Text(self, 16, 1), Text(self, max(16, switches.selection_windows), 2)
+        """Return the problem with fresh counters, and text in parts as the switches ask for."""
+        whole, chosen = Text(self, 16, 1), Text(self, 16, 2)
         pool = Text(self, switches.pool_windows, 3) if switches.pool_windows else None
         evaluate = whole.scorer(slice(None))
         evaluate.limit = evals
@@ -165,18 +163,17 @@ class Lab:
             features=features,
             proxy=self.proxy,
             evaluate=evaluate,
-            select=chosen.scorer(slice(0, 16)),
+            select=chosen.scorer(slice(None)),
             proxy_tokens=7 * 128 * self.params.proxy_windows,
             nll_float=3.0,
             bytes_at=lambda bits: budget_bytes(self.linears, bits, GROUP_SIZE),
             search_parts=pool.parts(switches.part_windows) if pool else (),
-            selection_parts=chosen.parts(switches.part_windows) if switches.selection_windows else (),
             part_cost=switches.part_windows / 16,
         )
 
 
 class Outcome(NamedTuple):
-    """One search in the laboratory."""
+    """The outcome of one search."""
 
     held: float  # log of held-out KL over that of the proxy's knapsack
     seen: float  # log of the best loss seen over the start's, on what the search scored
@@ -185,7 +182,7 @@ class Outcome(NamedTuple):
 
 
 def try_variant(lab: Lab, values: dict[str, Any], evals: int, seed: int) -> Outcome:
-    """One search with ``values`` over the fast defaults."""
+    """Search once with ``values`` over the fast defaults."""
     merged = {**FAST, **values, "sac": {"entropy_in_target": False, **FAST_SAC, **values.get("sac", {})}}
     switches = RampParams(**merged)
     problem = lab.problem(switches, evals)
@@ -195,8 +192,8 @@ def try_variant(lab: Lab, values: dict[str, Any], evals: int, seed: int) -> Outc
         run = Run(seed=seed, evals=evals, out_dir=Path(folder), state_dir=Path(folder), log=rows.append)
         found = search(problem, switches, run)
     if found.start_choice is None:
-        raise SystemExit("variants without a warm start have nothing to be compared with: set warm_start")
-    counters: list[Any] = [problem.evaluate, problem.select, *problem.search_parts, *problem.selection_parts]
+        raise SystemExit("a variant without a warm start cannot be compared: set warm_start")
+    counters: list[Any] = [problem.evaluate, problem.select, *problem.search_parts]
     return Outcome(
         held=float(np.log(lab.held(found.choice) / lab.held(found.start_choice))),
         seen=float(np.log(rows[-1]["best"] / rows[0]["kl"])),
@@ -210,9 +207,8 @@ def compare(
     params: LabParams,
     seeds: Sequence[int],
     evals: int,
-    tell: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Every variant on every seed's model; the summary by variant."""
+    """Run every variant on every seed's model; return the summary by variant."""
     found: dict[str, Any] = {}
     for name, values in variants.items():
         outcomes = [try_variant(Lab(params, seed), values, evals, seed) for seed in seeds]
@@ -227,7 +223,7 @@ def compare(
             "switches": values,
         }
         error = found[name]["held_error"]
-        tell(
+        print(
             f"{name:28s} held-out {100 * (np.exp(held.mean()) - 1):+6.2f} %"
             f" +- {100 * error if error is not None else float('nan'):.2f}"
             f"  seen {100 * (np.exp(found[name]['seen']) - 1):+6.2f} %"

@@ -1,11 +1,11 @@
-"""Switches of the search on a real model: KL on other text against the knapsack that each search started from, paired.
+"""Compare switches of the search on a real model: KL on other text, paired with the knapsack that each started from.
 
     python -m benchmarks.search_real --model smollm2-135m --results results --budget 3.65 --evals 100 --seeds 1 \\
         --variants '{"default": {}, "pool": {"pool_windows": 64}}' --out F.json
 
-Every search runs as ``ramp.search.run`` runs it (bank stage, texts by role). What it finds is judged on
-``--judge-text``, by default the study's training text, which no stage of a downloaded model reads: switches chosen
-by held-out text would make its later figures too good. A model that was trained on that text needs another one. Per
+Every search runs as in ``ramp.search.run`` (bank stage, texts by role). Its result is scored on ``--judge-text``, by
+default the study's training text, which no stage of a downloaded model reads: switches chosen by held-out text would
+make its later figures too good. A model that was trained on that text needs another one. Per
 variant it prints the mean difference of KL, found minus start, over windows and seeds, with the standard error over
 windows of the seeds' mean (windows are the sample; seeds share them).
 """
@@ -66,13 +66,13 @@ def one(search: Search, values: dict[str, Any], seed: int) -> tuple[Problem, All
 
 
 def as_choice(problem: Problem, bits: dict[str, int]) -> np.ndarray:
-    """linear -> bits as indices [n]."""
+    """Return linear -> bits as indices [n]."""
     return np.array([problem.widths.index(bits[linear.name]) for linear in problem.linears])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = cli.parser("Compare switches of the search on a real model, on text that the search never saw.")
+    parser = cli.parser("Compare switches of the search on a real model, on text that no search reads.")
     parser.add_argument("--model", required=True, help="model of the results folder")
     parser.add_argument("--results", type=Path, default=Path("results"), help="results folder of a study")
     parser.add_argument("--method", default="ramp", help="file in baselines/")
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--search-windows", type=int, default=16, help="windows of one evaluation")
     parser.add_argument("--search-length", type=int, default=128, help="tokens per window")
     parser.add_argument("--selection-windows", type=int, default=0, help="of selection text; 0: as many as for search")
-    parser.add_argument("--judge-text", type=Path, default=None, help="text that judges; none: the training text")
+    parser.add_argument("--judge-text", type=Path, default=None, help="text of the scores; default: training text")
     parser.add_argument("--judge-windows", type=int, default=64, help="windows of it")
     parser.add_argument("--judge-length", type=int, default=256, help="tokens per window")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write, after every search")

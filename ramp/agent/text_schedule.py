@@ -1,13 +1,13 @@
-"""Episodes that take turns over a pool of search text, each scored on one part of it relative to the warm start.
+"""The schedule of search text: episodes are scored on parts of a pool in turn, relative to the warm start.
 
-A search that scores everything on the same 2,048 tokens learns those tokens: its KL falls there and nowhere else. On
-parts of a larger pool every episode is a fresh sample of text, at the cost of noise that is common to all allocations
-(a part may be hard). So the start is scored on every part first, and an episode's loss is
+A search that scores everything on the same 2,048 tokens overfits them: its KL falls there and nowhere else. With parts
+of a larger pool every episode is a fresh sample of text. A part may be hard for all allocations alike; so the start is
+scored on every part first, and an episode's loss is
 
     KL(choice, part) / KL(start, part) * mean over parts of KL(start, .)
 
-the ratio estimator of survey sampling (Cochran 1977, section 6.2): what is common to both cancels. Costs are counted
-in tokens: a part of half an evaluation's tokens is half an evaluation.
+the ratio estimator of survey sampling (Cochran 1977, section 6.2): the factor of the part cancels. Costs are counted in
+tokens: a part with half of an evaluation's tokens costs half an evaluation.
 """
 
 from __future__ import annotations
@@ -26,15 +26,25 @@ RESERVE = 3
 """Whole evaluations kept for the end, so that start, result and policy have a loss on the study's own windows."""
 
 
-class Turns:
-    """What an episode is scored on, and how much of the evaluations is spent.
+class TextSchedule:
+    """The text that each episode is scored on, and how much of the evaluations is spent.
 
-    Without a pool every episode is one whole evaluation. ``problem`` is what environments evaluate with.
+    Without a pool every episode is one whole evaluation. Environments evaluate with ``problem``.
+
+    Args:
+        problem: the search's own problem; with a pool its ``search_parts`` are the parts.
+        evals: evaluations that the search may spend.
+        pooled: whether episodes are scored on parts.
+
+    Raises:
+        AllocationError: there are no parts, or too few evaluations for them.
     """
 
     def __init__(self, problem: Problem, evals: int, pooled: bool) -> None:
         if pooled and not problem.search_parts:
-            raise AllocationError(f"no search text in parts for {problem.model}: the stage makes it by pool_windows")
+            raise AllocationError(
+                f"no search text in parts for {problem.model}: build the problem with the same pool_windows"
+            )
         self.whole, self.evals, self.pooled = problem, evals, pooled
         self.problem = replace(problem, evaluate=self._evaluate) if pooled else problem
         self.cost = problem.part_cost if pooled else 1.0
@@ -52,13 +62,8 @@ class Turns:
 
     @property
     def anchoring(self) -> bool:
-        """Whether the start is still to be scored on some part."""
+        """Whether the start is not yet scored on some part; until then losses cannot be compared."""
         return bool(np.isnan(self.anchors[:, 0]).any())
-
-    @property
-    def compares(self) -> bool:
-        """Whether the last loss can be compared with others: not while the start's own are incomplete."""
-        return not self.anchoring
 
     @property
     def last(self) -> bool:
@@ -67,11 +72,11 @@ class Turns:
 
     @property
     def done(self) -> bool:
-        """Whether no further episode can be paid."""
+        """Whether the evaluations that are left pay for no further episode."""
         return self.spent + self.cost > self.evals - self.reserve + 1e-9
 
     def take(self, rng: np.random.Generator) -> int:
-        """Pay for an episode; the text that it is scored on, ``WHOLE`` for all of it (or for the start's mean)."""
+        """Pay for an episode and return the part that scores it; ``WHOLE`` for all parts or the start's mean."""
         self.spent += self.cost
         if not self.pooled:
             return WHOLE
@@ -88,8 +93,7 @@ class Turns:
         if np.isnan(self.anchors[self.part, 0]):
             if not np.isfinite(score.kl):
                 raise AllocationError(
-                    f"the warm start's loss is not finite on part {self.part} of the search text: nothing compares "
-                    "with it; set pool_windows to 0"
+                    f"the warm start's loss is not finite on part {self.part} of the search text: set pool_windows to 0"
                 )
             self.anchors[self.part] = max(score.kl, 1e-12), score.nll
         level_kl, level_nll = np.nanmean(self.anchors, axis=0)
@@ -97,15 +101,15 @@ class Turns:
         nll = score.nll - self.anchors[self.part, 1] + level_nll
         return Score(float(kl), float(np.exp(nll)), float(nll), score.tokens)
 
-    def settle(self, *choices: np.ndarray | None) -> None:
-        """Score allocations on the study's own windows, out of the reserve; without a pool they have been."""
+    def score_whole(self, *choices: np.ndarray | None) -> None:
+        """Score allocations on the study's own windows, out of the reserve; without a pool they already are."""
         if self.pooled:
             wanted = {np.asarray(choice, dtype=np.int64).tobytes(): choice for choice in choices if choice is not None}
             for choice in list(wanted.values())[: self.reserve]:
                 self.whole.evaluate(choice)
 
     def state_dict(self) -> dict[str, Any]:
-        """For ``torch.save``."""
+        """Return the state for ``torch.save``."""
         return {
             "spent": self.spent,
             "anchors": torch.from_numpy(self.anchors.copy()),
@@ -113,6 +117,6 @@ class Turns:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of ``state_dict``."""
+        """Restore ``state_dict``."""
         self.spent = float(state["spent"])
         self.anchors, self.queue = state["anchors"].numpy(), state["queue"].numpy()

@@ -1,4 +1,4 @@
-"""What every search over allocations needs: true evaluations within their number, none asked for twice, a log."""
+"""The archive of a search without a learner: true evaluations within their number, none made twice, and a log."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ramp.problem.problem import Allocation, Problem, Run, choose
 class Archive:
     """All allocations that one search has scored on search text, in order.
 
-    An allocation that was scored before is answered from memory and costs nothing. Every other one is a true
-    evaluation and a row of the log: ``proposer``, ``kl``, ``ppl``, ``bytes``, ``best``.
+    An allocation that was scored before costs nothing. Every other one is a true evaluation and a row of the log:
+    ``proposer``, ``kl``, ``ppl``, ``bytes``, ``best``.
     """
 
     def __init__(self, problem: Problem, run: Run) -> None:
@@ -34,7 +34,7 @@ class Archive:
         return _key(choice) in self._known
 
     def score(self, choice: np.ndarray, proposer: str) -> float:
-        """KL on search text of ``choice`` [n]; at most ``run.evals`` different ones (``AllocationError`` beyond)."""
+        """Return the KL on search text of ``choice`` [n]; ``AllocationError`` beyond ``run.evals`` different ones."""
         key = _key(choice)
         if key not in self._known:
             score = self.problem.evaluate(choice)
@@ -46,7 +46,7 @@ class Archive:
         return self._known[key]
 
     def fresh(self, propose: Callable[[], np.ndarray], tries: int = 100) -> np.ndarray | None:
-        """The first of ``tries`` proposals that was not scored yet; None where all were: the space is used up."""
+        """Return the first of ``tries`` proposals that was not scored yet; None where all were."""
         for _ in range(tries):
             choice = propose()
             if not self.knows(choice):
@@ -54,12 +54,12 @@ class Archive:
         return None
 
     def finalists(self, count: int) -> list[np.ndarray]:
-        """The ``count`` allocations with the least KL, best first; earlier ones win ties."""
+        """Return the ``count`` allocations with the least KL, best first; earlier ones win ties."""
         order = np.argsort(self.losses, kind="stable")[:count]
         return [self.choices[row] for row in order]
 
     def conclude(self, finalists: int, start: np.ndarray | None = None) -> Allocation:
-        """The result: the best of ``finalists`` on selection text, with ``start`` among them where there is one."""
+        """Return the best of the finalists and of ``start``, where there is one, on selection text."""
         candidates = self.finalists(finalists)
         if start is not None and all(_key(start) != _key(each) for each in candidates):
             candidates.append(start)
@@ -68,7 +68,7 @@ class Archive:
 
 
 def reported(problem: Problem, run: Run, choice: np.ndarray, proposer: str) -> Allocation:
-    """An allocation that no search found: its one score is logged and decides nothing."""
+    """Return an allocation that no search found; its one score is logged and decides nothing."""
     Archive(problem, run).score(choice, proposer)
     return Allocation(choice, "proxy", start_choice=choice)
 

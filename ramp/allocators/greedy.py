@@ -8,7 +8,7 @@ from ramp.allocators.knapsack import check
 
 
 def solve(costs: np.ndarray, sizes: np.ndarray, budget_bytes: int) -> np.ndarray:
-    """From the cheapest allocation, buy the change with the largest cost saved per byte until none fits.
+    """Start from the cheapest allocation and take the change with the largest saved cost per byte until none fits.
 
     Args:
         costs: float [n, w], additive cost of linear i at width a.
@@ -25,12 +25,12 @@ def solve(costs: np.ndarray, sizes: np.ndarray, budget_bytes: int) -> np.ndarray
 def repair(
     choice: np.ndarray, costs: np.ndarray, sizes: np.ndarray, budget_bytes: int, *, always: bool = False
 ) -> np.ndarray:
-    """Bring ``choice`` to the budget: give up the least cost per byte until it fits, then spend what is left.
+    """Bring ``choice`` to the budget: narrow at the least cost per byte until it fits, then spend what is left.
 
     Args:
         choice: int [n], index of the width of each linear, of any size.
-        costs: float [n, w]: the price list of the repair; a proxy, or minus a policy's log-probabilities.
-        always: spend leftover bytes even where ``costs`` sees no gain in it (a policy's preferences do not).
+        costs: float [n, w]: a proxy, or minus a policy's log-probabilities.
+        always: spend leftover bytes even where ``costs`` shows no gain, as a policy's log-probabilities may not.
 
     Returns:
         int64 [n], feasible.
@@ -46,7 +46,7 @@ def shrink(choice: np.ndarray, costs: np.ndarray, sizes: np.ndarray, budget_byte
     while (over := int(sizes[rows, choice].sum()) - budget_bytes) > 0:
         saved = sizes[rows, choice][:, None] - sizes  # [n, w]
         loss = costs - costs[rows, choice][:, None]
-        # a change that saves more than is needed is paid for by what is needed, not by what it saves
+        # a change that saves more than is needed is divided by the need, not by what it saves
         price = np.where(saved > 0, loss / np.minimum(np.maximum(saved, 1), over), np.inf)
         linear, width = np.unravel_index(int(price.argmin()), price.shape)
         choice[linear] = width

@@ -2,9 +2,9 @@
 
     minimise  sum_i costs[i, a_i]   subject to  sum_i sizes[i, a_i] <= budget_bytes
 
-Two exact solvers that know nothing of each other: dynamic programming over bytes (Kellerer, Pferschy and
-Pisinger, Knapsack Problems, section 11.5) and a mixed-integer program solved by HiGHS. The first is the fast
-one, since the sizes of a transformer's linears share a large divisor; the second takes over where they do not.
+Two independent exact solvers: dynamic programming over bytes (Kellerer, Pferschy and Pisinger, Knapsack Problems,
+section 11.5) and a mixed-integer program solved by HiGHS. The first is fast because the sizes of a transformer's
+linears share a large divisor; the second is used where they do not.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DP_CELLS = 60_000_000
 
 
 def solve(costs: np.ndarray, sizes: np.ndarray, budget_bytes: int) -> np.ndarray:
-    """The cheapest feasible choice.
+    """Return the feasible choice of least cost.
 
     Args:
         costs: float [n, w], additive cost of linear i at width a; any sign; finite.
@@ -41,28 +41,28 @@ def solve(costs: np.ndarray, sizes: np.ndarray, budget_bytes: int) -> np.ndarray
 
 
 def check(costs: np.ndarray, sizes: np.ndarray, budget_bytes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Arrays of matching shape and finite costs, or ``AllocationError``."""
+    """Return costs (float64) and sizes (int64) of matching shape; ``AllocationError`` where a cost is not finite."""
     costs, sizes = np.asarray(costs, dtype=np.float64), np.asarray(sizes, dtype=np.int64)
     if costs.shape != sizes.shape or costs.ndim != 2:
         raise AllocationError(f"costs are {costs.shape} and sizes {sizes.shape}: both must be [linears, widths]")
     if not np.isfinite(costs).all():
         linear, width = np.argwhere(~np.isfinite(costs))[0]
         raise AllocationError(
-            f"the cost of linear {linear} at width index {width} is {costs[linear, width]}: no sensitivity to trade"
+            f"the cost of linear {linear} at width index {width} is {costs[linear, width]}: measure it again"
         )
     check_budget(sizes, budget_bytes)
     return costs, sizes
 
 
 def in_units(sizes: np.ndarray, budget_bytes: int) -> tuple[int, np.ndarray, int]:
-    """Sizes above each linear's cheapest, in their greatest common divisor: (unit, excess [n, w], capacity)."""
+    """Return (unit, excess [n, w], capacity): sizes above each linear's cheapest, in their greatest common divisor."""
     excess = sizes - sizes.min(axis=1, keepdims=True)
     unit = max(1, int(np.gcd.reduce(excess, axis=None)))
     return unit, excess // unit, int(budget_bytes - sizes.min(axis=1).sum()) // unit
 
 
 def solve_dp(costs: np.ndarray, sizes: np.ndarray, budget_bytes: int) -> np.ndarray:
-    """``solve`` by dynamic programming: O(n * w * capacity) time, n * capacity bytes of memory."""
+    """Solve by dynamic programming in O(n * w * capacity) time and n * capacity bytes of memory."""
     costs, sizes = check(costs, sizes, budget_bytes)
     _, excess, capacity = in_units(sizes, budget_bytes)
     capacity = min(capacity, int(excess.max(axis=1).sum()))
@@ -89,14 +89,14 @@ def solve_dp(costs: np.ndarray, sizes: np.ndarray, budget_bytes: int) -> np.ndar
 
 
 def solve_milp(costs: np.ndarray, sizes: np.ndarray, budget_bytes: int) -> np.ndarray:
-    """``solve`` as a 0-1 program through scipy's HiGHS, to a relative gap of zero."""
+    """Solve as a 0-1 program by scipy's HiGHS, to a relative gap of zero."""
     from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import coo_array
 
     costs, sizes = check(costs, sizes, budget_bytes)
     _, excess, capacity = in_units(sizes, budget_bytes)
     n, width_count = costs.shape
-    spread = float(np.ptp(costs)) or 1.0  # costs of 1e-6 nats would drown in the solver's tolerances
+    spread = float(np.ptp(costs)) or 1.0  # costs of 1e-6 nats are below the solver's tolerances
     cells = n * width_count
     one_each = coo_array((np.ones(cells), (np.repeat(np.arange(n), width_count), np.arange(cells))), shape=(n, cells))
     largest = max(1, int(excess.max()))
@@ -121,10 +121,10 @@ def solve_milp(costs: np.ndarray, sizes: np.ndarray, budget_bytes: int) -> np.nd
 
 
 def multiplier(costs: np.ndarray, sizes: np.ndarray, budget_bytes: int) -> float:
-    """Lagrange multiplier of the budget: the least price per byte at which every linear's own best choice fits.
+    """Return the Lagrange multiplier of the budget: the least price per byte at which all linears' own best fit.
 
     Returns:
-        Cost units per byte; 0 where the budget binds nothing. Found by bisection to 1e-9 of its size.
+        Cost units per byte; 0 where the budget does not bind. Found by bisection to 1e-9 of its size.
     """
     costs, sizes = check(costs, sizes, budget_bytes)
     rows = np.arange(len(costs))

@@ -1,9 +1,9 @@
-"""Random changes of an allocation that stay at the budget: one level up here, one level down there.
+"""Random changes of an allocation that stay at the budget: some linears a level up, others a level down.
 
 The level switch of EvoPress (Sieberling et al. 2024, arXiv:2410.14649) trades a level between two linears of one size.
-Linears differ in size here, so bytes are what is traded, as its authors' code does between groups: some linears are
-raised, then random ones lowered until the allocation fits, then what is left over is spent. Their code throws away
-offspring that lost too many bits; spending the rest keeps every one of them at the budget instead.
+Linears differ in size, so bytes are traded, as its authors' code does between groups: some linears are raised, then
+random ones lowered until the allocation fits, then leftover bytes are spent. Their code rejects offspring that lost too
+many bits; spending the rest keeps every one at the budget instead.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ramp.problem.problem import Problem
 
 
 class Ladder:
-    """The widths of every linear in order of size: one level up is the next dearer width."""
+    """The widths of every linear in order of size: one level up is the next larger width."""
 
     def __init__(self, problem: Problem) -> None:
         self.budget = problem.budget_bytes
@@ -25,24 +25,24 @@ class Ladder:
         self.top = problem.bytes.shape[1] - 1
 
     def levels(self, choice: np.ndarray) -> np.ndarray:
-        """Width indices [n] as levels [n]."""
+        """Return width indices [n] as levels [n]."""
         return self.rank[self.rows, choice]
 
     def choice(self, levels: np.ndarray) -> np.ndarray:
-        """Levels [n] as width indices [n]."""
+        """Return levels [n] as width indices [n]."""
         return self.order[self.rows, levels]
 
     def bytes_of(self, levels: np.ndarray) -> int:
-        """Summed size of an allocation given by levels."""
+        """Return the bytes of an allocation given by levels."""
         return int(self.sizes[self.rows, levels].sum())
 
     def steps_up(self, levels: np.ndarray) -> np.ndarray:
-        """Bytes that one level up costs each linear [n]; a linear at the top costs more than there is."""
+        """Return the bytes [n] that one level up costs each linear; the largest integer at the top level."""
         following = self.sizes[self.rows, np.minimum(levels + 1, self.top)] - self.sizes[self.rows, levels]
         return np.where(levels < self.top, following, np.iinfo(np.int64).max)
 
     def raise_some(self, levels: np.ndarray, count: int, rng: np.random.Generator) -> list[int]:
-        """Raise ``count`` random linears by one level, in place, whatever it costs; which ones."""
+        """Raise ``count`` random linears by one level, in place, and return which; the budget is not checked."""
         raised = []
         for _ in range(count):
             able = np.flatnonzero(levels < self.top)
@@ -53,7 +53,7 @@ class Ladder:
         return raised
 
     def lower_until_it_fits(self, levels: np.ndarray, rng: np.random.Generator, spare: list[int]) -> None:
-        """Lower random linears by one level, in place, until the budget is met; those of ``spare`` only at need."""
+        """Lower random linears by one level, in place, until the budget is met; those of ``spare`` last."""
         over = self.bytes_of(levels) - self.budget
         spared = np.isin(self.rows, spare)
         while over > 0:
@@ -78,9 +78,9 @@ class Ladder:
 
 
 def mutate(problem: Problem, choice: np.ndarray, rng: np.random.Generator, most: int = 3) -> np.ndarray:
-    """Another allocation [n] at the budget, a few level switches away from ``choice`` [n].
+    """Return another allocation [n] at the budget, a few level switches away from ``choice`` [n].
 
-    The number of raised linears is the smaller of two uniform draws from 1 to ``most``, as EvoPress has it.
+    The number of raised linears is the smaller of two uniform draws from 1 to ``most``, as in EvoPress.
     """
     ladder = Ladder(problem)
     levels = ladder.levels(choice)
@@ -92,8 +92,11 @@ def mutate(problem: Problem, choice: np.ndarray, rng: np.random.Generator, most:
 
 
 def random_start(problem: Problem, rng: np.random.Generator) -> np.ndarray:
-    """A random allocation [n] near the uniform one: every linear at the first width that is too much everywhere, then
-    random ones lowered until the budget is met, and the rest spent (EvoPress starts so where no level hits it)."""
+    """Return a random allocation [n] near the uniform one.
+
+    All linears start at the first width that exceeds the budget; random ones are lowered until it is met, and the rest
+    is spent, as EvoPress starts where no level meets the budget.
+    """
     ladder = Ladder(problem)
     totals = ladder.sizes.sum(axis=0)  # [w]: all linears at that level
     levels = np.full(problem.n, int(min(np.searchsorted(totals, problem.budget_bytes), ladder.top)))

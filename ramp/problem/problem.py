@@ -68,7 +68,6 @@ class Problem:
     bytes_at: Callable[[float], int] | None = None  # bits per weight -> budget in bytes of this model
     # one evaluator per part of the text, parts of equal size; empty unless the method's parameters ask for parts
     search_parts: Sequence[Callable[[np.ndarray], Score]] = ()
-    selection_parts: Sequence[Callable[[np.ndarray], Score]] = ()
     part_cost: float = 1.0  # evaluations that a score on one part of search text counts as: its share of the tokens
     proxy_used: bool = field(default=False, init=False)
 

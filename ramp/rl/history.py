@@ -1,106 +1,109 @@
-"""Book-keeping of a learned search that has no agent of its own: PPO, continuous SAC.
+"""The history of a learned search: what was executed, what it scored, and the rows of episodes.csv.
 
-Every episode is one evaluation: it is kept, logged, ranked on search text, and the best few meet again on selection
-text, as in ramp/agent/agent.py.
+RAMP's agent (ramp/agent/agent.py), continuous SAC and PPO keep their episodes here. Every episode is one evaluation;
+episodes are ranked on search text, and the best few are scored again on selection text.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import gymnasium
 import numpy as np
 
 from ramp.problem.problem import Allocation, AllocationError, Problem, Run, choose
-from ramp.rl.environment import RewardParams
 from ramp.rl.policy import Policy
+from ramp.rl.reward import RewardParams
 
 LEAST_EVALS = 3
 """Evaluations below which nothing can be learned: two to learn from, one for the policy's own allocation."""
 
 
-def episode_row(
-    proposer: str, info: dict[str, Any], feasible: bool, best: float | None, learned: dict[str, float]
-) -> dict[str, Any]:
-    """What a learned search logs of an episode (columns of episodes.csv).
-
-    info: the last one of ``AllocationEnv.step``; best: KL of the best feasible episode so far; learned: what the
-    learner said.
-    """
-    score = info["score"]
-    return {
-        "proposer": proposer,
-        "kl": score.kl,
-        "ppl": score.ppl,
-        "bytes": info["bytes"],
-        "feasible": feasible,
-        "best": best,
-        **{f"reward_{name}": value for name, value in info["terms"].items()},
-        **learned,
-    }
-
-
-class Episodes:
-    """What was executed and what came of it.
+class History:
+    """Arrays with one entry per episode.
 
     Args:
         problem: what is being allocated.
         run: its ``log`` gets one row per episode.
-        reward: whose quality loss ranks the episodes.
+        reward: its quality loss ranks the episodes.
 
     Raises:
         AllocationError: the budget cannot be met, or ``run.evals`` is too small to learn from.
     """
 
     def __init__(self, problem: Problem, run: Run, reward: RewardParams) -> None:
-        problem.check_budget()
         if run.evals < LEAST_EVALS:
             raise AllocationError(
                 f"a learned search needs at least {LEAST_EVALS} evaluations, {run.evals} were given: raise --evals"
             )
+        problem.check_budget()
         self.problem, self.run, self.reward = problem, run, reward
-        self.choices: list[np.ndarray] = []
-        self.returns: list[float] = []
-        self.losses: list[float] = []  # what episodes are ranked by; infinite where infeasible
-        self.kls: list[float] = []
+        self.choices = np.zeros((0, problem.n), dtype=np.int64)
+        self.returns = np.zeros(0)
+        self.losses = np.zeros(0)  # KL, or NLL where the reward is the perplexity's
+        self.kls = np.zeros(0)
+        self.feasible = np.zeros(0, dtype=bool)
 
     def __len__(self) -> int:
-        return len(self.choices)
+        return len(self.returns)
 
-    def add(self, proposer: str, info: dict[str, Any], learned: dict[str, float] | None = None) -> None:
-        """Keep and log an episode by its last ``info`` (``AllocationEnv.step``) and what the learner said."""
-        score, terms = info["score"], info["terms"]
-        loss = score.kl if self.reward.quality == "kl" else score.nll
-        self.choices.append(info["choice"])
-        self.returns.append(terms["total"])
-        self.losses.append(loss if info["feasible"] else float("inf"))
-        self.kls.append(score.kl)
-        best = self.ranked()
-        kl_best = self.kls[best[0]] if best else None
-        self.run.log(episode_row(proposer, info, info["feasible"], kl_best, learned or {}))
+    def add(self, info: dict[str, Any], feasible: bool) -> None:
+        """Keep an episode by its last ``info`` (``AllocationEnv.step``)."""
+        score = info["score"]
+        self.choices = np.vstack([self.choices, info["choice"]])
+        self.returns = np.append(self.returns, info["terms"]["total"])
+        self.losses = np.append(self.losses, score.kl if self.reward.quality == "kl" else score.nll)
+        self.kls = np.append(self.kls, score.kl)
+        self.feasible = np.append(self.feasible, feasible)
 
-    def ranked(self) -> list[int]:
-        """Feasible episodes with a finite loss, best first, each allocation once."""
-        seen: set[bytes] = set()
-        found = []
-        for row in np.argsort(self.losses, kind="stable"):
-            key = self.choices[row].tobytes()
-            if np.isfinite(self.losses[row]) and key not in seen:
-                seen.add(key)
-                found.append(int(row))
-        return found
+    def log(self, proposer: str, info: dict[str, Any], stats: dict[str, float]) -> None:
+        """Log the last episode by its last ``info``; ``stats`` are the learner's last losses."""
+        ranked = self.ranked()
+        self.run.log(
+            {
+                "proposer": proposer,
+                "kl": info["score"].kl,
+                "ppl": info["score"].ppl,
+                "bytes": info["bytes"],
+                "feasible": bool(self.feasible[-1]),
+                "best": self.kls[ranked[0]] if len(ranked) else None,
+                **{f"reward_{name}": value for name, value in info["terms"].items()},
+                **stats,
+            }
+        )
 
-    def scale(self) -> tuple[float, float]:
-        """(factor, offset) that bring the returns so far to mean 0 and deviation 1; hopeless episodes do not count."""
-        worst = -self.reward.k_q * self.reward.quality_cap
-        usual = [value for value in self.returns if value > worst]
+    def knows(self, choice: np.ndarray) -> bool:
+        """Whether this allocation [n] was evaluated before."""
+        return bool((self.choices == choice).all(axis=1).any())
+
+    def ranked(self) -> np.ndarray:
+        """Return the episodes with a feasible, finite outcome, best first, each allocation once."""
+        usable = np.flatnonzero(self.feasible & np.isfinite(self.losses))
+        usable = usable[np.argsort(self.losses[usable], kind="stable")]
+        _, first = np.unique(self.choices[usable], axis=0, return_index=True)
+        return usable[np.sort(first)]
+
+    def best(self) -> np.ndarray | None:
+        """Return the best feasible allocation on search text, or None."""
+        ranked = self.ranked()
+        return self.choices[ranked[0]] if len(ranked) else None
+
+    def finalists(self, count: int, start: np.ndarray | None = None) -> list[np.ndarray]:
+        """Return the ``count`` best allocations, each once; the warm start comes first where there is one."""
+        found = [self.choices[row] for row in self.ranked()[:count]]
+        if start is None:
+            return found
+        return [start, *(choice for choice in found if not np.array_equal(choice, start))]
+
+    def scale(self, episodes: int) -> tuple[float, float]:
+        """Return (factor, offset) that bring the first returns to mean 0 and deviation 1; capped ones do not count."""
+        first = self.returns[:episodes]
+        usual = first[first > -self.reward.k_q * self.reward.quality_cap]
         if len(usual) < 2:
-            return 1.0, usual[0] if usual else 0.0
+            return 1.0, float(usual.sum())
         return 1.0 / max(float(np.std(usual)), 1e-6), float(np.mean(usual))
 
     def policy(self, layers: list[tuple[np.ndarray, np.ndarray]]) -> Policy:
-        """Layers from an observation to one logit per width (``ramp.rl.policy``) as the policy that this search
-        leaves."""
+        """Return layers from an observation to one logit per width (``ramp.rl.policy``) as this search's policy."""
         about = {
             "model": self.problem.model,
             "method": self.run.method,
@@ -111,25 +114,10 @@ class Episodes:
         return Policy(layers, self.problem.widths, about)
 
     def finish(self, policy_choice: np.ndarray, finalists: int) -> Allocation:
-        """The best of ``finalists`` episodes on selection text; without a usable episode, the policy's allocation."""
-        candidates = [self.choices[row] for row in self.ranked()[:finalists]]
+        """Return the best finalist on selection text, or the policy's allocation where no episode was usable."""
+        candidates = self.finalists(finalists)
         if not candidates:
-            said = f"no feasible, finite episode in {len(self)}: the policy's greedy allocation"
-            return Allocation(policy_choice, "policy", policy_choice, projected=True, notes=said)
+            note = f"no feasible, finite episode in {len(self)}: the policy's greedy allocation"
+            return Allocation(policy_choice, "policy", policy_choice, projected=True, notes=note)
         choice, _ = choose(self.problem, candidates, self.reward.quality)
         return Allocation(choice, "best", policy_choice)
-
-
-class Recorded(gymnasium.Wrapper):
-    """An ``AllocationEnv`` that a learner of somebody else drives: each finished episode goes into ``episodes``."""
-
-    def __init__(self, env: gymnasium.Env, episodes: Episodes) -> None:
-        super().__init__(env)
-        self.episodes, self.proposer = episodes, "actor"
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """One step; after the last one the episode is kept and logged."""
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        if terminated:
-            self.episodes.add(self.proposer, info)
-        return observation, reward, terminated, truncated, info

@@ -1,10 +1,10 @@
-"""A trained policy as a file: small, readable without torch, and all that a transfer needs.
+"""A trained policy and its file: small, readable without torch, and all that a transfer needs.
 
 ``policy.safetensors`` holds ``layers.{k}.weight`` [out, in] and ``layers.{k}.bias`` [out], float32; ReLU between
 layers, masked softmax at the end. ``policy.json`` holds ``format`` (1), ``kind`` ("network"; a table of role and depth
 has another, ``ramp.rl.role_depth``), ``sizes`` (units per layer), ``widths``
 (bits per action), ``features`` (name, center, scale, dynamic of the eleven inputs), ``model`` (what it was trained
-on), ``method``, ``budgets`` (bits it was trained at), ``seed`` and ``episodes``.
+on), ``method``, ``budgets`` (bits per weight that it was trained at), ``seed`` and ``episodes``.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ramp.allocators import knapsack
-from ramp.allocators.greedy import repair, spend
+from ramp.allocators.greedy import repair
 from ramp.core.errors import RampError
 from ramp.core.files import atomic_path, read_json, require_file, write_json
 from ramp.problem.features import FEATURES
@@ -31,7 +30,7 @@ LEAST_LOG_CHANCE = -30.0
 
 
 class PolicyError(RampError):
-    """A policy file is broken, or does not fit what it is asked to do."""
+    """A policy file is broken, or does not fit the model or menu that it is used for."""
 
 
 @dataclass
@@ -43,86 +42,55 @@ class Policy:
     about: dict[str, Any] = field(default_factory=dict)  # model, method, budgets, seed, episodes
 
     def logits(self, observations: np.ndarray) -> np.ndarray:
-        """[..., 11] -> [..., w]."""
+        """Return logits [..., w] of observations [..., 11]."""
         x = observations
         for depth, (weight, bias) in enumerate(self.layers):
             x = (np.maximum(x, 0.0) if depth else x) @ weight.T + bias
         return x
 
     def log_chances(self, observations: np.ndarray, masks: np.ndarray) -> np.ndarray:
-        """Log-probabilities [..., w] (float64), ``LEAST_LOG_CHANCE`` where masked or less likely than that."""
+        """Return log-probabilities [..., w] (float64), ``LEAST_LOG_CHANCE`` where masked or less likely than that."""
         logits = np.where(masks, self.logits(observations).astype(np.float64), -np.inf)
         shifted = logits - logits.max(axis=-1, keepdims=True)
         return np.maximum(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)), LEAST_LOG_CHANCE)
 
     def greedy(self, env: AllocationEnv) -> Steps:
-        """The likeliest feasible width at every step; costs no evaluation."""
-        return env.walk(lambda index, observation, mask: self.log_chances(observation, mask).argmax())
+        """Return the pass that takes the likeliest feasible width at every step; costs no evaluation."""
+        return env.walk(lambda index, observation, mask: int(self.log_chances(observation, mask).argmax()))
+
+    def prices(self, steps: Steps) -> np.ndarray:
+        """Return minus the log-probabilities [n, w] along a pass, masks aside."""
+        return -self.log_chances(steps.observations, np.ones_like(steps.masks))
 
     def allocation(self, env: AllocationEnv) -> np.ndarray:
-        """The greedy choice [n], with leftover bytes spent where the policy itself minds a wider width least."""
+        """Return the greedy choice [n]; leftover bytes go where the policy's log-probability falls least per byte."""
         steps = self.greedy(env)
-        everything = np.ones_like(steps.masks)
-        prices = -self.log_chances(steps.observations, everything)
-        return repair(steps.actions, prices, env.problem.bytes, env.bytes.budget, always=True)
-
-    def likeliest(self, env: AllocationEnv, rounds: int = 6) -> np.ndarray:
-        """The choice [n] of most summed log-probability that the budget allows, by knapsacks; costs no evaluation.
-
-        A greedy pass cannot take back what its first linears spent. Here the log-probabilities along the last
-        solution's own states are the prices of the next knapsack, until it repeats; of all solutions the one that is
-        likeliest along its own states is kept. ``env`` must be masked.
-        """
-        sizes, budget = env.problem.bytes, env.bytes.budget
-        choice = self.allocation(env)
-        seen: list[np.ndarray] = []
-        chances: list[float] = []
-        for _ in range(rounds + 1):
-            steps = env.walk(lambda index, observation, mask, choice=choice: choice[index])
-            prices = -self.log_chances(steps.observations, np.ones_like(steps.masks))
-            seen.append(choice)
-            chances.append(-float(prices[np.arange(len(choice)), choice].sum()))
-            choice = spend(knapsack.solve(prices, sizes, budget), prices, sizes, budget, always=True)
-            if any(np.array_equal(choice, earlier) for earlier in seen):
-                break
-        return seen[int(np.argmax(chances))]
+        return repair(steps.actions, self.prices(steps), env.problem.bytes, env.bytes.budget, always=True)
 
     def save(self, out_dir: str | Path) -> None:
         """Write ``policy.safetensors`` and ``policy.json``."""
-        from safetensors.numpy import save_file
-
         tensors = {}
         for k, (weight, bias) in enumerate(self.layers):
             tensors[f"layers.{k}.weight"] = np.ascontiguousarray(weight, dtype=np.float32)
             tensors[f"layers.{k}.bias"] = np.ascontiguousarray(bias, dtype=np.float32)
-        with atomic_path(Path(out_dir) / "policy.safetensors") as partial:
-            save_file(tensors, str(partial))
         sizes = [self.layers[0][0].shape[1], *(len(bias) for _, bias in self.layers)]
         features = [feature._asdict() for feature in FEATURES]
-        record = {"format": FORMAT, "kind": KIND, "sizes": sizes, "widths": list(self.widths), "features": features}
-        record |= self.about
-        write_json(Path(out_dir) / "policy.json", record)
+        record = {"kind": KIND, "sizes": sizes, "widths": list(self.widths), "features": features, **self.about}
+        write_files(out_dir, tensors, record)
 
 
 def load_policy(policy_dir: str | Path) -> Policy:
     """Read a saved policy; ``PolicyError`` where its features are not the ones that this code computes."""
-    from safetensors.numpy import load_file
-
-    record = read_json(require_file(Path(policy_dir) / "policy.json", "trained policy"))
-    if record.get("format") != FORMAT:
-        raise PolicyError(
-            f"{policy_dir}/policy.json has format {record.get('format')}, this code reads {FORMAT}: train again"
-        )
+    record, tensors = read_files(policy_dir)
     if record["features"] != [feature._asdict() for feature in FEATURES]:
         raise PolicyError(
             f"{policy_dir} was trained on features with other constants than ramp.problem.features has: train again"
         )
+    count = len(record["sizes"]) - 1
     try:
-        tensors = load_file(str(Path(policy_dir) / "policy.safetensors"))
-        count = len(record["sizes"]) - 1
         layers = [(tensors[f"layers.{k}.weight"], tensors[f"layers.{k}.bias"]) for k in range(count)]
-    except Exception as error:  # safetensors raises its own undocumented classes
-        raise PolicyError(f"{policy_dir}/policy.safetensors does not read ({error}): train again") from None
+    except KeyError as missing:
+        raise PolicyError(f"{policy_dir}/policy.safetensors lacks {missing}: train again") from None
     shapes = [layers[0][0].shape[1], *(weight.shape[0] for weight, _ in layers)]
     if shapes != record["sizes"] or shapes[0] != len(FEATURES) or shapes[-1] != len(record["widths"]):
         raise PolicyError(
@@ -131,6 +99,30 @@ def load_policy(policy_dir: str | Path) -> Policy:
     return Policy(layers, tuple(record["widths"]), kept_about(record))
 
 
+def write_files(out_dir: str | Path, tensors: dict[str, np.ndarray], record: dict[str, Any]) -> None:
+    """Write a policy of any kind: its tensors, and its record with the format."""
+    from safetensors.numpy import save_file
+
+    with atomic_path(Path(out_dir) / "policy.safetensors") as partial:
+        save_file(tensors, str(partial))
+    write_json(Path(out_dir) / "policy.json", {"format": FORMAT, **record})
+
+
+def read_files(policy_dir: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Read the record and the tensors of a policy of any kind; ``PolicyError`` where they are broken."""
+    from safetensors.numpy import load_file
+
+    record = read_json(require_file(Path(policy_dir) / "policy.json", "trained policy"))
+    if record.get("format") != FORMAT:
+        raise PolicyError(
+            f"{policy_dir}/policy.json has format {record.get('format')}, this code reads {FORMAT}: train again"
+        )
+    try:
+        return record, load_file(str(require_file(Path(policy_dir) / "policy.safetensors", "trained policy")))
+    except Exception as error:  # safetensors raises its own undocumented classes
+        raise PolicyError(f"{policy_dir}/policy.safetensors does not read ({error}): train again") from None
+
+
 def kept_about(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What a policy.json tells of its training."""
+    """Return the fields of a policy.json that describe its training."""
     return {key: record[key] for key in ("model", "method", "budgets", "seed", "episodes") if key in record}

@@ -1,7 +1,7 @@
 """Continuous Soft Actor-Critic with a squashed Gaussian policy (Haarnoja et al. 2018, arXiv:1812.05905).
 
-Actions are numbers in (-1, 1); whoever calls brings them to the range of its environment. Twin critics and the
-temperature are those of ramp/rl/sac.py, on observation and action side by side.
+Actions are numbers in (-1, 1); the caller brings them to the range of its environment. The twin critics of
+ramp/rl/actor_critic.py see observation and action concatenated.
 
 | call | shapes | meaning |
 | --- | --- | --- |
@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ramp.rl.replay import ContinuousBatch, ContinuousReplay
-from ramp.rl.sac import ActorCritic
+from ramp.rl.actor_critic import ActorCritic, Layers
+from ramp.rl.replay import Batch, Replay
 from ramp.rl.sac_params import ContinuousSacParams
 
 LOG_DEVIATION = (-20.0, 2.0)
@@ -28,7 +28,7 @@ LOG_DEVIATION = (-20.0, 2.0)
 
 
 def squashed(mean: Tensor, log_deviation: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """tanh(u) for u = mean + deviation * noise, and its log-density: [b, d] each -> ([b, d], [b]).
+    """Return tanh(u) for u = mean + deviation * noise, and its log-density: [b, d] each -> ([b, d], [b]).
 
     Appendix C of arXiv:1812.05905: log p(tanh u) = log N(u) - log(1 - tanh(u)^2), summed over d; the last term
     is written 2 (log 2 - u - softplus(-2 u)), which does not underflow for large |u|.
@@ -40,7 +40,7 @@ def squashed(mean: Tensor, log_deviation: Tensor, noise: Tensor) -> tuple[Tensor
 
 
 class ContinuousSAC(ActorCritic):
-    """Actor, twin critics, target critics, temperature and replay.
+    """Continuous SAC with actor, twin critics, target critics, temperature and replay.
 
     Args:
         obs_size: numbers per observation, o.
@@ -50,24 +50,23 @@ class ContinuousSAC(ActorCritic):
     """
 
     params: ContinuousSacParams
-    replay: ContinuousReplay
 
     def __init__(
         self, obs_size: int, action_size: int, params: ContinuousSacParams | None = None, seed: int = 0
     ) -> None:
         params = params or ContinuousSacParams()
-        replay = ContinuousReplay(obs_size, action_size, params.replay_capacity)
+        replay = Replay(obs_size, 0, params.replay_capacity, action_size)
         super().__init__((obs_size, 2 * action_size), (obs_size + action_size, 1), params, replay, seed)
         self.action_size = action_size
         self.target_entropy = params.target_entropy * action_size
 
     def policy(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """The action [b, d] in obs [b, o] that standard normal ``noise`` [b, d] stands for, and its log-density [b]."""
+        """Return the action [b, d] in obs [b, o] for standard normal ``noise`` [b, d], and its log-density [b]."""
         mean, log_deviation = self.actor(obs).chunk(2, dim=-1)
         return squashed(mean, log_deviation.clamp(*LOG_DEVIATION), noise)
 
     def act(self, obs: np.ndarray, *, greedy: bool = False) -> np.ndarray:
-        """One action, float32 [d] in (-1, 1), for one observation [o]: the squashed mean, or drawn from the policy."""
+        """Return an action, float32 [d] in (-1, 1), for an observation [o]: the squashed mean, or drawn."""
         noise = torch.zeros(1, self.action_size) if greedy else self._noise(1)
         with torch.inference_mode():
             return self.policy(torch.from_numpy(obs)[None], noise)[0][0].numpy()
@@ -76,62 +75,40 @@ class ContinuousSAC(ActorCritic):
         return torch.from_numpy(self.rng.standard_normal((rows, self.action_size), dtype=np.float32))
 
     def update(self, *, reward_scale: float = 1.0, return_offset: float = 0.0) -> dict[str, float]:
-        """One gradient step of critics, actor and temperature on a batch from the replay.
-
-        Args:
-            reward_scale: rewards are multiplied by this, after ``return_offset`` is taken off each episode's end.
-            return_offset: a typical return; a constant at the end changes no policy and spares the critics its size.
-
-        Returns:
-            ``critic_loss, actor_loss, alpha, entropy``.
-        """
-        batch = self.replay.sample(self.params.batch_size, self.rng)
-        batch = batch._replace(
-            reward=reward_scale * (batch.reward - return_offset * batch.done),
-            to_go=reward_scale * (batch.to_go - return_offset),
-        )
+        """Take one gradient step; arguments and result as of ``ramp.rl.sac.DiscreteSAC.update``."""
+        batch = self._sample(reward_scale, return_offset)
         critic_loss = self._update_critics(batch)
         actor_loss, entropy = self._update_actor(batch)
         self._update_temperature(entropy)
         self._update_target()
         return {"critic_loss": critic_loss, "actor_loss": actor_loss, "alpha": self.alpha, "entropy": entropy}
 
-    def _update_critics(self, batch: ContinuousBatch) -> float:
-        """Equations 5 and 6 of arXiv:1812.05905, with the smaller of two target critics; one action is drawn in s'."""
-        with torch.no_grad():
-            value = torch.zeros_like(batch.reward)
-            if self.params.return_weight < 1:
-                action, log_density = self.policy(batch.next_obs, self._noise(len(batch.reward)))
-                value = self.target(torch.cat([batch.next_obs, action], dim=-1)).amin(dim=0)[:, 0]  # [b]
-                if self.params.entropy_in_target:
-                    value = value - self.log_alpha.exp() * log_density
-            backed_up = batch.reward + self.params.gamma * (1 - batch.done) * value
-            goal = torch.lerp(backed_up, batch.to_go, self.params.return_weight)
-        predicted = self.critic(torch.cat([batch.obs, batch.action], dim=-1))[..., 0]  # [2, b]
-        return self._step_critics(predicted, goal)
+    def _predicted(self, batch: Batch) -> Tensor:
+        return self.critic(torch.cat([batch.obs, batch.action], dim=-1))[..., 0]
 
-    def _update_actor(self, batch: ContinuousBatch) -> tuple[float, float]:
-        """Equation 9, through the reparametrised action; returns the loss and the entropy estimate before the step."""
+    def _next_value(self, batch: Batch) -> Tensor:
+        """Equations 5 and 6 of arXiv:1812.05905, with the smaller of two target critics; one action is drawn in s'."""
+        action, log_density = self.policy(batch.next_obs, self._noise(len(batch.reward)))
+        value = self.target(torch.cat([batch.next_obs, action], dim=-1)).amin(dim=0)[:, 0]  # [b]
+        return value - self.log_alpha.exp() * log_density if self.params.entropy_in_target else value
+
+    def _update_actor(self, batch: Batch) -> tuple[float, float]:
+        """Step the actor by equation 9; return the loss and the estimate of the entropy before the step."""
         action, log_density = self.policy(batch.obs, self._noise(len(batch.reward)))
         self.critic.requires_grad_(False)  # the gradient passes through to the action, not into the critics
         value = self.critic(torch.cat([batch.obs, action], dim=-1)).amin(dim=0)[:, 0]
         loss = (self.log_alpha.detach().exp() * log_density - value).mean()
-        self.actor_optimizer.zero_grad()
-        loss.backward()
-        self.actor_optimizer.step()
+        actor_loss = self._step(self.actor_optimizer, loss)
         self.critic.requires_grad_(True)
-        return float(loss.detach()), -float(log_density.detach().mean())
+        return actor_loss, -float(log_density.detach().mean())
 
     def _update_temperature(self, entropy: float) -> None:
-        """Equation 18, in log alpha: the temperature falls while the entropy lies above its target."""
-        loss = self.log_alpha * (entropy - self.target_entropy)
-        self.alpha_optimizer.zero_grad()
-        loss.backward()
-        self.alpha_optimizer.step()
+        """Step log alpha by equation 18: the temperature falls while the entropy lies above its target."""
+        self._step(self.alpha_optimizer, self.log_alpha * (entropy - self.target_entropy))
 
 
-def width_layers(learner: ContinuousSAC, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The greedy policy over ``count`` equal shares of (-1, 1) as layers that end in one logit per share.
+def width_layers(learner: ContinuousSAC, count: int) -> Layers:
+    """Return the greedy policy over ``count`` equal shares of (-1, 1) as layers that end in one logit per share.
 
     With m the mean before squashing and u_k = atanh(2 k / count - 1) the k-th border, logit k = k m - (u_1 + ... +
     u_k): neighbours meet exactly at their border, so the largest logit is the share that tanh(m) lies in, and a mask

@@ -1,11 +1,10 @@
-"""Parameters of ramp/rl/sac.py and ramp/rl/sac_continuous.py, apart from them so that reading them does not import
-torch."""
+"""Parameters of discrete and continuous SAC; reading them imports no torch."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
 
 class LearnerParams(BaseModel):
-    """What both kinds of SAC share; sizes, rate and batch as usual (Haarnoja et al. 2018, arXiv:1812.05905)."""
+    """Shared parameters; sizes, rate and batch as usual (Haarnoja et al. 2018, arXiv:1812.05905)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

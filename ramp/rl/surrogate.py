@@ -1,4 +1,4 @@
-"""An additive model of the KL, learned from true evaluations, with the proxy as its prior.
+"""The additive critic: a linear model of the KL, learned from true evaluations, with the proxy as its prior.
 
 KL(choice) = sum_i theta[i, choice_i] + noise. Before any evaluation theta is the proxy; its prior covariance says
 how the proxy may be wrong, each effect as a fraction of the proxy's own value p[i, a]:
@@ -9,27 +9,21 @@ how the proxy may be wrong, each effect as a fraction of the proxy's own value p
 (all linears alike, one width, one role, neighbouring depths, one linear, one linear at one width). That is Bayesian
 ridge regression with shared effects, which a hundred evaluations can pin down where 840 free numbers could not be
 (Rasmussen and Williams 2006, section 2.1). Draws from the posterior by Matheron's rule serve as Thompson samples:
-a knapsack solved on a draw proposes an allocation that may well be the optimum.
+a knapsack on a draw proposes an allocation.
 
-Three optional terms, each off by default:
-
-- ``text``: the text that was scored is a sample. Evaluations on one text share delta with
-  cov(delta_ia, delta_jb) = s^2 p_ia p_jb [i = j], and it is theta alone that the posterior is about. So what was
-  learned on one small text is trusted less than its small noise suggests, and evaluations on many texts more.
-- ``pairs``: interactions between linears of one block, or of neighbours in forward order (``ramp.rl.interactions``).
-- ``monotone``: a wider width never costs more, by isotonic regression of each linear's row.
+The parameter ``text`` (0 by default) makes the scored text a sample: evaluations on one text share delta with
+cov(delta_ia, delta_jb) = s^2 p_ia p_jb [i = j], and the posterior is that of theta alone. So evaluations on one small
+text count for less than their small noise suggests, and evaluations on many texts for more.
 """
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from ramp.allocators import knapsack
 from ramp.models.architecture import LinearSpec
-from ramp.rl.interactions import Interactions, neighbours
 
 WHOLE = -1
 """The label of an evaluation on the whole search text."""
@@ -59,13 +53,6 @@ class SurrogateParams(BaseModel):
     text: float = Field(
         default=0.0, ge=0, description="s: one linear on the scored text against all text [0: the text is all text]"
     )
-    monotone: bool = Field(default=False, description="a wider width never costs more, in means and draws")
-    pairs: Literal["none", "adjacent", "block"] = Field(
-        default="none", description="interactions: of neighbours in forward order, or of all linears of a block"
-    )
-    pair: float = Field(
-        default=0.1, ge=0, description="q: spread of one interaction, as a fraction of sqrt(p_ia p_jb); a ridge"
-    )
 
 
 class _System(NamedTuple):
@@ -79,7 +66,13 @@ class _System(NamedTuple):
 
 
 class AdditiveSurrogate:
-    """Posterior of theta [n, w] given evaluated allocations."""
+    """Posterior of theta [n, w] given evaluated allocations.
+
+    Args:
+        proxy: float [n, w], nats per token.
+        linears: the linears of the model, in forward order.
+        params: see ``SurrogateParams``.
+    """
 
     def __init__(self, proxy: np.ndarray, linears: list[LinearSpec], params: SurrogateParams | None = None) -> None:
         self.proxy, self.params = np.maximum(np.asarray(proxy, dtype=np.float64), 0.0), params or SurrogateParams()
@@ -99,72 +92,31 @@ class AdditiveSurrogate:
         self.choices = np.zeros((0, n), dtype=np.int64)
         self.losses = np.zeros(0)
         self.texts = np.zeros(0, dtype=np.int64)  # which part of the search text, or WHOLE
-        self.reference: np.ndarray | None = None  # losses relative to this choice [n]: the text is felt by differences
+        self.reference: np.ndarray | None = None  # losses are relative to this choice [n]
         self._solver: _System | None = None  # of the evaluations so far
-        self.pairs = None if p.pairs == "none" else Interactions(self.proxy, neighbours(linears, p.pairs), p.pair)
 
     def add(self, choice: np.ndarray, loss: float, text: int = WHOLE) -> None:
-        """One true evaluation; a loss that is not finite teaches nothing additive and is left out."""
+        """Add one true evaluation; a loss that is not finite is left out."""
         if np.isfinite(loss):
             self.observe(np.asarray(choice, dtype=np.int64)[None], np.array([loss]), np.array([text]))
 
     def observe(self, choices: np.ndarray, losses: np.ndarray, texts: np.ndarray) -> None:
-        """Evaluations [m, n], their losses [m] and texts [m], all finite; also how a saved state comes back."""
+        """Add evaluations [m, n], their finite losses [m] and texts [m]; also restores a saved state."""
         self.choices = np.vstack([self.choices, choices])
         self.losses = np.append(self.losses, np.asarray(losses, dtype=np.float64))
         self.texts = np.append(self.texts, np.asarray(texts, dtype=np.int64))
-        if self.pairs is not None:
-            self.pairs.observe(choices)
         self._solver = None
 
-    def predict(self, choices: np.ndarray, theta: np.ndarray | None = None) -> np.ndarray:
-        """Summed theta of choices [m, n], with the mean interactions where there are any."""
-        theta = self.mean() if theta is None else theta
-        told = theta[np.arange(theta.shape[0])[None, :], choices].sum(axis=1)
-        if self.pairs is not None and len(self.losses):
-            told = told + np.array([self.pairs.value(choice) for choice in choices])
-        return told
-
     def mean(self) -> np.ndarray:
-        """Posterior mean of theta, [n, w]; the proxy itself before any evaluation."""
-        return self._falling(self._conditioned(self.proxy, None))
+        """Return the posterior mean of theta, [n, w]; the proxy itself before any evaluation."""
+        return self._conditioned(self.proxy, None)
 
     def sample(self, rng: np.random.Generator, spread: float = 1.0) -> np.ndarray:
-        """One draw of theta [n, w] from the posterior, its distance to the mean times ``spread``."""
+        """Return one draw of theta [n, w] from the posterior, its distance to the mean times ``spread``."""
         draw = self.proxy.ravel() + self.factor @ rng.standard_normal(self.proxy.size)
         drawn = self._conditioned(draw.reshape(self.proxy.shape), rng)
-        mean = self._conditioned(self.proxy, None)  # last, so that the interactions at hand are the mean ones
-        return self._falling(mean + spread * (drawn - mean))
-
-    def solve(self, theta: np.ndarray, sizes: np.ndarray, budget_bytes: int, rounds: int = 8) -> np.ndarray:
-        """The knapsack on theta [n, w]; with interactions, on theta linearized around the last solution, repeatedly.
-
-        The best of the solutions in theta plus the mean interactions is returned: a fixed point need not exist, and
-        where it does it is a local optimum only (Frank and Wolfe 1956, for the continuous case).
-        """
-        choice = knapsack.solve(theta, sizes, budget_bytes)
-        if self.pairs is None or not len(self.losses):
-            return choice
-        tried = [choice]
-        for _ in range(rounds):
-            choice = knapsack.solve(theta + self.pairs.slope(choice), sizes, budget_bytes)
-            if any(np.array_equal(choice, earlier) for earlier in tried):
-                break
-            tried.append(choice)
-        return tried[int(np.argmin(self.predict(np.array(tried), theta)))]
-
-    def _falling(self, theta: np.ndarray) -> np.ndarray:
-        """``theta`` with rows that never rise, where the switch asks for it; relative errors count, as in the prior.
-
-        Isotonic regression: the nearest such row in weighted squares (Barlow et al. 1972).
-        """
-        if not self.params.monotone:
-            return theta
-        from scipy.optimize import isotonic_regression
-
-        weights = 1.0 / np.maximum(self.proxy, 1e-12 + 1e-6 * self.proxy.max()) ** 2
-        rows = zip(theta, weights, strict=True)
-        return np.array([isotonic_regression(row, weights=weight, increasing=False).x for row, weight in rows])
+        mean = self.mean()
+        return mean + spread * (drawn - mean)
 
     def _conditioned(self, theta: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
         """theta + K A' (A K A' + T + N)^-1 (losses - A theta - noise): Matheron's rule; no noise gives the mean."""
@@ -183,12 +135,10 @@ class AdditiveSurrogate:
                 labels, where = np.unique(self.texts, return_inverse=True)
                 miss = miss - (system.taken * rng.standard_normal((len(labels), n))[where]).sum(axis=1)
         weights = lu_solve(system.factors, miss)
-        if self.pairs is not None and rng is None:
-            self.pairs.weigh(weights)
         return theta + (weights @ system.crossed).reshape(n, w)
 
     def _factored(self) -> _System:
-        """What every conditioning on the evaluations so far has in common."""
+        """Return the linear system of the evaluations so far."""
         from scipy.linalg import lu_factor
 
         n, w = self.proxy.shape
@@ -205,6 +155,4 @@ class AdditiveSurrogate:
             if self.reference is not None:
                 taken = taken - self.params.text * self.proxy[np.arange(n), self.reference]
             inner += (self.texts[:, None] == self.texts[None, :]) * (taken @ taken.T)
-        if self.pairs is not None:
-            inner += self.pairs.kernel
         return _System(lu_factor(inner), crossed, deviation, taken, self.reference)

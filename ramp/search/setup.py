@@ -64,10 +64,9 @@ class SearchSettings:
 
 @dataclass(frozen=True)
 class TextParts:
-    """Text in parts of equal size, as a method's parameters of these names ask for it (``ramp.agent.params``)."""
+    """Search text in equal parts, where a method's parameters of these names ask for it (``ramp.agent.params``)."""
 
-    pool_windows: int = 0  # of search text; 0: no parts
-    selection_windows: int = 0  # of selection text; 0: no parts
+    pool_windows: int = 0  # windows of search text; 0: no parts
     part_windows: int = 1  # windows in one part
 
     @classmethod
@@ -120,7 +119,6 @@ class Search:
         (whole,) = scorers(inputs.search_text, settings.search_windows, settings.search_windows)
         (final,) = scorers(inputs.selection_text, settings.final_windows, settings.final_windows)
         pool = scorers(inputs.search_text, parts.pool_windows, parts.part_windows)
-        final_pool = scorers(inputs.selection_text, parts.selection_windows, parts.part_windows)
 
         def scored(scorer: PrefixScorer) -> Callable[[np.ndarray], Score]:
             def score(choice: np.ndarray) -> Score:
@@ -141,7 +139,6 @@ class Search:
             proxy_tokens=proxy_tokens,
             nll_float=whole.nll_float,
             search_parts=[state.evaluator(f"search part {k}", scored(each)) for k, each in enumerate(pool)],
-            selection_parts=[state.evaluator(f"selection part {k}", scored(each)) for k, each in enumerate(final_pool)],
             part_cost=parts.part_windows / settings.search_windows,
         )
         problem.check_budget()

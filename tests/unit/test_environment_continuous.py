@@ -1,4 +1,4 @@
-"""The environment for others: gymnasium's and stable-baselines3's checkers, registration, HAQ's map."""
+"""Both environments under gymnasium's and stable-baselines3's checkers; registration; HAQ's map."""
 
 import threading
 import warnings
@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from stable_baselines3.common.env_checker import check_env as check_for_stable_baselines
 
 from ramp.problem.problem import Evaluator
-from ramp.rl.environment import AllocationEnv
-from ramp.rl.environment_continuous import ContinuousAllocationEnv, middle, width_index
+from ramp.rl.environment import AllocationEnv, ContinuousAllocationEnv, middle, width_index
 from ramp.rl.sac_continuous import ContinuousSAC, width_layers
 from ramp.rl.sac_params import ContinuousSacParams
 from ramp.scoring.score import Score
@@ -44,7 +43,7 @@ def test_others_make_it_by_name(name: str) -> None:
             return Score(0.1, 22.0, 3.1, 100)
 
     problem = replace(problem, evaluate=Evaluator(evaluate))
-    env = gymnasium.make(f"ramp.rl.environment{'_continuous' if name[0] == 'C' else ''}:ramp/{name}", problem=problem)
+    env = gymnasium.make(f"ramp.rl.environment:ramp/{name}", problem=problem)
     _, info = env.reset(seed=0)
     assert info["action_mask"].shape == (4,)
     env.action_space.seed(0)
@@ -84,13 +83,13 @@ def test_it_executes_what_the_discrete_one_does_and_says_what_that_was() -> None
         while not done:
             assert np.array_equal(one, two)
             action = rng.random(1)
-            one, reward, done, _, told = plain.step(width_index(float(action[0]), 4))
+            one, reward, done, _, plain_info = plain.step(width_index(float(action[0]), 4))
             two, same_reward, _, _, info = continuous.step(action)
             assert reward == same_reward
             executed = float(info["executed_action"][0])
-            assert width_index(executed, 4) == told["executed_action"]
+            assert width_index(executed, 4) == plain_info["executed_action"]
             moved += executed != np.float32(action[0])
-        assert np.array_equal(told["choice"], info["choice"])
+        assert np.array_equal(plain_info["choice"], info["choice"])
         assert moved  # at this budget wide widths were asked for in vain
 
 

@@ -11,7 +11,7 @@ from ramp.methods.kinds import Allocator
 from ramp.methods.loader import load_method
 from ramp.problem.problem import Allocation, AllocationError, Evaluator, Run
 from ramp.rl.environment import AllocationEnv
-from ramp.rl.history import Episodes, Recorded
+from ramp.rl.history import History
 from ramp.rl.policy import load_policy
 from ramp.scoring.score import Score
 from ramp.search.resume import ROOT
@@ -89,11 +89,11 @@ def test_the_policy_file_of_ppo_has_the_packages_own_logits() -> None:
 
     problem = synthetic_problem()
     params = ppo.PpoParams(hidden=16)
-    episodes = Episodes(problem, Run(0, 9, Path(), Path(), lambda row: None), params.reward)
-    env = Recorded(AllocationEnv(problem), episodes)
+    history = History(problem, Run(0, 9, Path(), Path(), lambda row: None), params.reward)
+    env = ppo.Recorded(AllocationEnv(problem), history)
     model = ppo.build(env, params, problem.n, seed=0)
     states = np.random.default_rng(0).normal(size=(20, 11)).astype(np.float32)
-    ours = episodes.policy(ppo.actor_layers(model)).logits(states)
+    ours = history.policy(ppo.actor_layers(model)).logits(states)
     theirs = model.policy.get_distribution(torch.from_numpy(states)).distribution.logits.detach().numpy()
     shifted = ours - np.log(np.exp(ours).sum(axis=1, keepdims=True))  # the package keeps normalised ones
     assert np.allclose(shifted, theirs, atol=1e-5)

@@ -13,7 +13,7 @@ import pytest
 from ramp.methods.loader import load_method, parse_params
 from ramp.problem.features import FEATURES
 from ramp.problem.problem import Run
-from ramp.rl.environment import RewardParams, reward_terms
+from ramp.rl.reward import RewardParams, reward_terms
 from ramp.scoring.score import Score
 from ramp.search.resume import ROOT
 from ramp.study.validation import read
@@ -22,7 +22,7 @@ from tests.synthetic import synthetic_problem
 
 VARIANTS = read(Path(ROOT) / "config" / "league.yaml")["variants"]
 REWARDS = sorted(name for name, one in VARIANTS.items() if "reward" in one["params"])
-VEILS = sorted(name for name, one in VARIANTS.items() if "embedding" in one["params"])
+MASKED = sorted(name for name, one in VARIANTS.items() if "embedding" in one["params"])
 QUICK: dict[str, dict[str, Any]] = {
     # a fast learner: what changes the reward shows in the very next roll-outs
     "ramp_paper": {
@@ -98,7 +98,7 @@ def test_under_a_mask_penalties_change_nothing(name: str) -> None:
     assert executed(rows) == unchanged("ramp_paper", masked=True)
 
 
-@pytest.mark.parametrize("name", VEILS)
+@pytest.mark.parametrize("name", MASKED)
 def test_what_the_policy_sees_changes_the_search(name: str) -> None:
     rows = searched("ramp", VARIANTS[name]["params"])
     assert executed(rows)[0] == unchanged("ramp")[0]  # the start
@@ -107,7 +107,7 @@ def test_what_the_policy_sees_changes_the_search(name: str) -> None:
 
 def test_the_shown_parts_cover_the_embedding_and_keep_what_steps_change() -> None:
     dynamic = {feature.name for feature in FEATURES if feature.dynamic}
-    shown = [set(VARIANTS[name]["params"]["embedding"]) for name in VEILS]
+    shown = [set(VARIANTS[name]["params"]["embedding"]) for name in MASKED]
     assert len(shown) == 4
     assert all(dynamic <= each for each in shown)
     parts = [each - dynamic for each in shown if each - dynamic]

@@ -27,7 +27,7 @@ def chain_episode(agent: DiscreteSAC, length: int, greedy: bool = False) -> floa
         spoiled = max(spoiled, float(actions[step] != 0))
     rewards[-1] += 1.0 - spoiled
     if not greedy:
-        agent.replay.add_episode(obs, masks, actions, rewards)
+        agent.replay.add_episode(obs, actions, rewards, masks)
     return float(rewards.sum())
 
 
@@ -54,7 +54,7 @@ def test_learns_the_values_of_a_bandit() -> None:
         state = int(rng.integers(2))
         arm = int(rng.choice(np.flatnonzero(allowed[state])))
         agent.replay.add_episode(
-            np.eye(2, dtype=np.float32)[[state]], allowed[[state]], np.array([arm]), rewards[state, [arm]]
+            np.eye(2, dtype=np.float32)[[state]], np.array([arm]), rewards[state, [arm]], allowed[[state]]
         )
     for _ in range(400):
         agent.update()
@@ -71,7 +71,7 @@ def test_temperature_steers_the_entropy_to_its_share() -> None:
     rng = np.random.default_rng(0)
     for _ in range(200):
         arm = rng.integers(0, 3, 1)
-        agent.replay.add_episode(np.ones((1, 1), np.float32), np.array([[True, True, True, False]]), arm, 0.1 * arm)
+        agent.replay.add_episode(np.ones((1, 1), np.float32), arm, 0.1 * arm, np.array([[True, True, True, False]]))
     entropy = [agent.update(0.6)["entropy"] for _ in range(1500)]
     assert abs(np.mean(entropy[-200:]) - 0.6 * np.log(3)) < 0.12
 
@@ -80,7 +80,7 @@ def test_a_state_with_one_action_leaves_the_temperature_alone() -> None:
     agent = DiscreteSAC(1, 2, SacParams(**SMALL), seed=0)
     for _ in range(10):
         agent.replay.add_episode(
-            np.ones((1, 1), np.float32), np.array([[True, False]]), np.zeros(1, np.int64), np.ones(1, np.float32)
+            np.ones((1, 1), np.float32), np.zeros(1, np.int64), np.ones(1, np.float32), np.array([[True, False]])
         )
     before = agent.alpha
     for _ in range(5):
@@ -104,9 +104,9 @@ def test_replay_is_a_ring_with_returns_to_go() -> None:
     for first in (0, 3, 6):
         agent.replay.add_episode(
             np.arange(first, first + 3, dtype=np.float32)[:, None],
-            np.ones((3, 2), dtype=bool),
             np.zeros(3, np.int64),
             np.array([1, 2, 3], dtype=np.float32),
+            np.ones((3, 2), dtype=bool),
         )
     replay = agent.replay
     assert replay.size == 5

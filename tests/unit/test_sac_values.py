@@ -48,7 +48,7 @@ def fill_with_the_chain(agent: DiscreteSAC) -> None:
             reward, after = chain_step(state, action)
             last = None if after is None else (states[after], allowed)
             rewards = np.array([reward], dtype=np.float32)
-            agent.replay.add_episode(states[[state]], allowed[None], np.array([action]), rewards, last)
+            agent.replay.add_episode(states[[state]], np.array([action]), rewards, allowed[None], last)
 
 
 def test_discrete_values_and_policy_are_those_of_soft_value_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +75,7 @@ def test_an_episode_that_was_cut_off_is_worth_what_comes_after() -> None:
         one, allowed = np.ones((1, 1), np.float32), np.ones((1, 2), dtype=bool)
         for action in (0, 1):
             last = (one[0], allowed[0]) if cut_off else None
-            agent.replay.add_episode(one, allowed, np.array([action]), np.ones(1, np.float32), last)
+            agent.replay.add_episode(one, np.array([action]), np.ones(1, np.float32), allowed, last)
         for _ in range(400):
             agent.update()
         values[cut_off] = agent.critic(torch.ones(1, 1)).mean().item()
@@ -152,9 +152,9 @@ def test_continuous_temperature_steers_the_entropy_to_its_target() -> None:
     for _ in range(200):
         action = rng.uniform(-1, 1, (1, 1)).astype(np.float32)
         agent.replay.add_episode(np.ones((1, 2), np.float32), action, -2 * action[0] ** 2)
-    told = [agent.update() for _ in range(1000)]
-    assert np.mean([each["entropy"] for each in told[-200:]]) == pytest.approx(-0.5, abs=0.15)
-    assert told[-1]["alpha"] < told[0]["alpha"]
+    stats = [agent.update() for _ in range(1000)]
+    assert np.mean([each["entropy"] for each in stats[-200:]]) == pytest.approx(-0.5, abs=0.15)
+    assert stats[-1]["alpha"] < stats[0]["alpha"]
 
 
 def test_continuous_resume_is_bit_identical() -> None:

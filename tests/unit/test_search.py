@@ -136,18 +136,14 @@ def test_losses_that_explode_are_infeasible_or_last_and_stop_nothing(loss: float
 
 
 def parted(folder: Path, die_at: int | None = None) -> dict[str, Any]:
-    """A search whose episodes are parts of a pool and whose finalists race; ``die_at`` as in ``search``."""
+    """A search whose episodes are parts of a pool; ``die_at`` as in ``search``."""
     method = load_method(ROOT / "baselines" / "ramp.py")
     assert isinstance(method, Allocator)
     switches = {
         **FAST,
         "pool_windows": 32,
-        "selection_windows": 32,
-        "margin": 1.0,
-        "swap_share": 0.3,
         "incumbent": "mean",
-        "mean_finalists": [0.0, 0.3],
-        "surrogate": {"text": 0.2, "pairs": "adjacent", "monotone": True},
+        "surrogate": {"text": 0.2},
     }
     params = method.params(**switches)
     state = SearchState.open(folder / "state", {"test": "parted"})
@@ -158,7 +154,6 @@ def parted(folder: Path, die_at: int | None = None) -> dict[str, Any]:
         evaluate=state.evaluator("search", mortal(lab.evaluate), limit=EVALS),
         select=state.evaluator("selection", mortal(lab.select)),
         search_parts=[state.evaluator(f"search part {k}", mortal(x)) for k, x in enumerate(lab.search_parts)],
-        selection_parts=[state.evaluator(f"selection part {k}", mortal(x)) for k, x in enumerate(lab.selection_parts)],
     )
     return finished(folder, method, params, problem, state)
 
@@ -166,7 +161,7 @@ def parted(folder: Path, die_at: int | None = None) -> dict[str, Any]:
 def test_a_search_on_parts_is_killed_and_resumed_and_stays_within_its_evaluations(tmp_path: Path) -> None:
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     record = parted(straight)
-    for die_at in (9, 8, 12):  # among the anchors, the episodes, the race
+    for die_at in (3, 9, 14):  # among the anchors, the episodes, the end
         with pytest.raises(KilledError):
             parted(broken, die_at)
     parted(broken)

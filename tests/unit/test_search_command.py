@@ -168,9 +168,7 @@ def test_parts_of_text_are_scored_on_the_very_model(study: dict[str, Any], tmp_p
         "distil_steps": 5,
         "sac": {"hidden": 8},
         "pool_windows": 4,
-        "selection_windows": 4,
         "part_windows": 1,
-        "margin": 1.0,
     }
     record = call(
         study,
@@ -186,4 +184,3 @@ def test_parts_of_text_are_scored_on_the_very_model(study: dict[str, Any], tmp_p
     assert record["search_evals"] <= 8
     assert rows[3]["kl"] > 1e-3
     assert record["kl_start"] > 1e-3
-    assert "standard error" in record["notes"]

@@ -225,7 +225,7 @@ def test_a_table_knows_nothing_but_role_and_depth(tmp_path: Path) -> None:
 def test_temperatures_have_the_scale_of_the_first_worsenings() -> None:
     schedule = Schedule(AnnealingParams(warmup=4, accept=0.5, end=0.1), 100)
     for move, difference in enumerate([0.2, -1.0, 0.4, float("inf"), 9.0]):
-        schedule.saw(move, difference)
+        schedule.observe(move, difference)
     assert schedule.temperature(3) == 0
     first = schedule.temperature(4)
     assert np.exp(-0.3 / first) == pytest.approx(0.5)  # the mean of 0.2 and 0.4
