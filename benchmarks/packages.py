@@ -99,12 +99,12 @@ def quantize_package(
     cpu, wall = processor_s(), time.perf_counter()
     found = run(str(package.python), package.method_file, folder, threads)
     sample = Sample(processor_s() - cpu, time.perf_counter() - wall)
-    if not found["ok"]:
-        raise BenchmarkError(f"the package could not do it: {found['reason']}")
+    if not found.ok:
+        raise BenchmarkError(f"the package could not do it: {found.reason}")
     state = {
         f"{linear.name}.weight": dense(*read_linear(folder, linear.name))
         for linear in list_linears(read_config(model_dir))
     }
     if (folder / OTHERS).is_file():
         state |= load_file(folder / OTHERS)
-    return Quantized(state, sample), str(found["note"])
+    return Quantized(state, sample), found.note

@@ -1,8 +1,7 @@
 """Stock llama.cpp from Python: load a GGUF file, tokenize, generate greedily, score token windows.
 
-Two builds of the same library serve one interface. ``cyllama`` is a prebuilt wheel and the default;
-``llama-cpp-python`` is the well-known one, which pip compiles. Neither knows anything of this project: that is the
-point of the check.
+Two builds of the same library have one interface here: ``cyllama``, a prebuilt wheel and the default, and
+``llama-cpp-python``, which pip compiles.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from ramp.core.files import require_file
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 BACKENDS = {"cyllama": "cyllama", "llama-cpp-python": "llama_cpp"}
-"""Packages that bring llama.cpp, and the module that each one is imported by."""
+"""Packages with llama.cpp, and the module of each."""
 
 
 class LlamaCppError(RampError):
@@ -35,15 +34,15 @@ class LoadError(LlamaCppError):
 
 
 class LlamaCpp(Protocol):
-    """What the check needs of llama.cpp."""
+    """Interface to a loaded llama.cpp model."""
 
     version: str
 
     def tokenize(self, text: str, *, special: bool) -> list[int]:
-        """Token ids of a text; ``special`` adds begin and end tokens where the file says so."""
+        """Return the token ids of a text; ``special`` adds begin and end tokens where the file asks for them."""
 
     def logits(self, ids: list[int]) -> Iterator[np.ndarray]:
-        """Logits after each of ``ids``, float32 [vocab] one position at a time, from an empty context."""
+        """Yield the logits after each of ``ids``, float32 [vocab], from an empty context."""
 
     def close(self) -> None:
         """Free the model."""
@@ -63,7 +62,7 @@ def open_llama(path: str | Path, *, context: int, threads: int = 2, backend: str
 
 
 def generate(llama: LlamaCpp, prompt: list[int], count: int) -> list[int]:
-    """``count`` tokens after ``prompt``, each the most probable one; end tokens do not stop it."""
+    """Return ``count`` tokens after ``prompt``, each the most probable one; end tokens do not stop it."""
     ids = list(prompt)
     for _ in range(count):
         last = None
@@ -76,7 +75,7 @@ def generate(llama: LlamaCpp, prompt: list[int], count: int) -> list[int]:
 
 
 def window_nll(llama: LlamaCpp, ids: list[int]) -> np.ndarray:
-    """Negative log-likelihood of ids[1:], each given all before it, in nats, float64 [len(ids) - 1]."""
+    """Return the negative log-likelihood of ids[1:], each given all before it, in nats, float64 [len(ids) - 1]."""
     nll = np.empty(len(ids) - 1)
     for position, row in enumerate(llama.logits(ids)):
         if position + 1 < len(ids):
@@ -95,7 +94,7 @@ class _Cyllama:
         from cyllama.llama import llama_cpp as library
 
         class Model(library.LlamaModel):
-            """cyllama 0.2.18 reads the size of a row of logits from an attribute that its model lacks."""
+            """Model with the attribute from which cyllama 0.2.18 reads the number of logits: its own lacks it."""
 
             @property
             def n_vocab(self) -> int:

@@ -62,7 +62,7 @@ def test_a_conda_file_pins_the_same_where_there_is_one(name: str) -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_it_loads_without_torch(name: str) -> None:
     """The study looks at ``skip`` and ``bits`` before any package is there."""
-    line = f"from ramp.methods.kinds import load_method; import sys; load_method({str(FILES[name])!r})"
+    line = f"from ramp.methods.loader import load_method; import sys; load_method({str(FILES[name])!r})"
     line += "; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True, cwd=REPO)
     assert done.stdout.strip() == "False"

@@ -18,8 +18,8 @@ from ramp.bank.bank import Bank
 from ramp.bank.build import build_bank
 from ramp.calibration.folding import folded_float_model
 from ramp.calibration.windows import calibration_windows
-from ramp.export import halo
-from ramp.export.write_gguf import plan_tensors
+from ramp.export.plan import plan_tensors
+from ramp.export.write import export
 from ramp.models.architecture import list_linears
 from ramp.models.folder import read_config
 from ramp.models.text import Document, write_documents
@@ -262,7 +262,7 @@ def test_an_export_maps_bits_alone_and_says_so(tiny_llama_dir: Path, tmp_path: P
     notes = {}
     for name, bits in (("grouped", grouped), ("plain", plain)):
         allocation = {**row, "bits": bits}
-        notes[name] = halo.export(tiny_llama_dir, allocation, statistics, tmp_path / f"{name}.gguf")["notes"]
+        notes[name] = export(tiny_llama_dir, tmp_path / f"{name}.gguf", allocation, statistics).notes
     assert (tmp_path / "grouped.gguf").read_bytes() == (tmp_path / "plain.gguf").read_bytes()
     said = "group sizes of the allocation have no counterpart: ggml's blocks have their own"
     assert notes["grouped"] == [*notes["plain"], said]

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from ramp.methods.package_job import OTHERS, PackageError, PackageJob, one_sentence, read_linear
+from ramp.quantizers.packed_formats import PackedFormatError
 
 D_OUT, D_IN, GROUP = 4, 16, 8
 
@@ -102,4 +103,20 @@ def test_a_reason_is_one_line_without_folders() -> None:
     text = "Traceback\n  File x\nValueError: no /home/me/lib/torch/thing.so; give   up\n\n"
     assert one_sentence(text) == "ValueError: no .../thing.so, give up"
     assert len(one_sentence("x" * 999)) == 300
-    assert one_sentence("  \n") == "it said nothing"
+    assert one_sentence("  \n") == "no message"
+
+
+def test_a_weight_on_its_grid_is_kept_as_codes(tmp_path: Path) -> None:
+    """Scales beyond float16 are rounded after the codes were found; another grid is refused."""
+    mine, given = job(tmp_path), parts()
+    scales = given["scales"].astype(np.float32) * np.float32(1.0001)
+    zeros = given["zeros"].astype(np.float32)
+    steps = given["codes"].reshape(D_OUT, -1, GROUP).astype(np.float32) - zeros[..., None]
+    weight = torch.from_numpy((steps * scales[..., None]).reshape(D_OUT, D_IN))
+    with pytest.raises(PackedFormatError, match="not on its grid"):
+        mine.keep_weight("a.q_proj", weight * 1.3, scales, zeros)
+    mine.keep_weight("a.q_proj", weight, scales, zeros)
+    tensors, about = read_linear(tmp_path, "a.q_proj")
+    assert about == {"kind": "affine", "group_size": GROUP, "bits": 3}
+    np.testing.assert_array_equal(tensors["codes"], given["codes"])
+    np.testing.assert_array_equal(tensors["scales"], scales.astype(np.float16))
