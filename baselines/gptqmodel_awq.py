@@ -53,13 +53,7 @@ METHOD = Package(
     source="Lin et al. 2023, arXiv:2306.00978, as in gptqmodel",
     quantize=quantize,
     params=GptqmodelAwqParams,
-    requirements=(
-        "gptqmodel==7.6.0",
-        "torch==2.13.0",
-        "transformers==5.23.0",
-        "optimum==2.3.0",
-        "numpy==2.2.6",
-    ),
+    requirements=("gptqmodel==7.6.0", "torch==2.13.0", "transformers==5.23.0", "optimum==2.3.0", "numpy==2.2.6"),
     bits=(4,),
     environment="gptqmodel",
 )

@@ -70,13 +70,7 @@ METHOD = Package(
     source="Frantar et al. 2022, arXiv:2210.17323, as in gptqmodel",
     quantize=quantize,
     params=GptqmodelParams,
-    requirements=(
-        "gptqmodel==7.6.0",
-        "torch==2.13.0",
-        "transformers==5.23.0",
-        "optimum==2.3.0",
-        "numpy==2.2.6",
-    ),
+    requirements=("gptqmodel==7.6.0", "torch==2.13.0", "transformers==5.23.0", "optimum==2.3.0", "numpy==2.2.6"),
     bits=(2, 3, 4, 8),
     environment="gptqmodel",
 )

@@ -33,15 +33,7 @@ class Fetched:
 
 
 def take(
-    name: str,
-    lock: Lock,
-    path: Path,
-    out_dir: Path,
-    *,
-    kind: str,
-    source: str,
-    declared: str,
-    revision: str = "",
+    name: str, lock: Lock, path: Path, out_dir: Path, *, kind: str, source: str, declared: str, revision: str = ""
 ) -> Fetched:
     """Check a file or folder; copy a single file into ``out_dir``, leave a folder in place.
 

@@ -131,24 +131,20 @@ def guard(roles: Mapping[str, Sequence[Document]]) -> dict[str, Any]:
 
     Returns ``{role: {"documents", "paragraphs", "characters"}}``, paragraphs counted as compared.
     """
-    document_owner: dict[str, tuple[str, str]] = {}
-    paragraph_owner: dict[str, tuple[str, str]] = {}
+    owners: dict[str, tuple[str, str]] = {}
     counts = {}
     for role, documents in roles.items():
         compared: set[str] = set()
         for document in documents:
-            other = document_owner.setdefault(document.sha256, (role, document.doc))
-            if other[0] != role:
-                raise TextError(f"document {document.doc} of role '{role}' is also {other[1]} of '{other[0]}'")
-            for key in paragraphs(document.text):
-                other = paragraph_owner.setdefault(key, (role, document.doc))
-                if other[0] != role:
+            keys = paragraphs(document.text)
+            compared.update(keys)
+            for what, key in [("its text", document.sha256), *(("a paragraph", key) for key in keys)]:
+                owner, other = owners.setdefault(key, (role, document.doc))
+                if owner != role:
                     raise TextError(
-                        f"document {document.doc} of role '{role}' shares a paragraph with {other[1]} of '{other[0]}' "
-                        f"('{key[:40]}...'): roles must be disjoint, write the texts again with "
-                        "python -m ramp.assets.texts"
+                        f"document {document.doc} of role '{role}' shares {what} with {other} of '{owner}' "
+                        f"({key[:40]}): write the texts again with python -m ramp.assets.texts"
                     )
-                compared.add(key)
         characters = sum(len(document.text) for document in documents)
         counts[role] = {"documents": len(documents), "paragraphs": len(compared), "characters": characters}
     return counts
@@ -190,7 +186,7 @@ def write_texts(registry: Registry, assets: Path, extra: Sequence[str], out_dir:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.parser("assign every document to one role and prove that roles are disjoint")
     parser.add_argument("--registry", type=Path, default=Path("config/assets.yaml"))
     parser.add_argument("--assets", type=Path, required=True, help="folder of all fetched assets")

@@ -233,7 +233,7 @@ def make_model(name: str, text: Path, steps: int, seed: int, out_dir: Path) -> d
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.parser("train a tiny model of the suite's own family")
     parser.add_argument("--preset", required=True, help=", ".join(PRESETS))
     parser.add_argument("--text", type=Path, required=True, help="documents of the role train")

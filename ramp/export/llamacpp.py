@@ -1,16 +1,10 @@
-"""Stock llama.cpp from Python: load a GGUF file, tokenize, generate greedily, score token windows.
-
-Two builds of the same library have one interface here: ``cyllama``, a prebuilt wheel and the default, and
-``llama-cpp-python``, which pip compiles.
-"""
+"""Stock llama.cpp from Python, through cyllama: load a GGUF file, tokenize, generate greedily, score token windows."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 
@@ -21,9 +15,6 @@ from ramp.core.files import require_file
 # when it is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-BACKENDS = {"cyllama": "cyllama", "llama-cpp-python": "llama_cpp"}
-"""Packages with llama.cpp, and the module of each."""
-
 
 class LlamaCppError(RampError):
     """llama.cpp is not installed, or refused a batch or a text."""
@@ -33,32 +24,69 @@ class LoadError(LlamaCppError):
     """llama.cpp refused a file."""
 
 
-class LlamaCpp(Protocol):
-    """Interface to a loaded llama.cpp model."""
+class LlamaCpp:
+    """A GGUF file in llama.cpp, on the CPU, for windows of up to ``context`` tokens; close it after use.
 
-    version: str
+    Raises ``LoadError`` where llama.cpp refuses the file, ``LlamaCppError`` where cyllama is not installed.
+    """
+
+    def __init__(self, path: str | Path, *, context: int, threads: int = 2) -> None:
+        require_file(path, "GGUF file")
+        try:
+            from cyllama.llama import llama_cpp as library
+        except ImportError:
+            raise LlamaCppError("llama.cpp is not installed: pip install cyllama") from None
+
+        class Model(library.LlamaModel):
+            """Model with the attribute from which cyllama 0.2.18 reads the number of logits: its own lacks it."""
+
+            @property
+            def n_vocab(self) -> int:
+                return int(self.get_vocab().n_vocab)
+
+        self.version = f"cyllama, ggml {library.ggml_version()} ({library.ggml_commit()})"
+        library.disable_logging()
+        parameters = library.LlamaModelParams()
+        parameters.n_gpu_layers = 0
+        try:
+            self._model = Model(str(path), parameters, verbose=False)
+            options = library.LlamaContextParams()
+            options.n_ctx = options.n_batch = options.n_ubatch = context  # a window in one batch, all logits kept
+            options.n_threads = options.n_threads_batch = max(threads, 1)
+            self._context = library.LlamaContext(self._model, options, verbose=False)
+        except (ValueError, RuntimeError) as error:
+            raise LoadError(f"llama.cpp cannot load {path}: {error}") from None
+        self._batch = library.LlamaBatch(n_tokens=context, embd=0, n_seq_max=1)
+        self._size = context
 
     def tokenize(self, text: str, *, special: bool) -> list[int]:
         """Return the token ids of a text; ``special`` adds begin and end tokens where the file asks for them."""
+        try:
+            ids = self._model.get_vocab().tokenize(text, add_special=special, parse_special=False)
+        except (ValueError, RuntimeError) as error:
+            raise LlamaCppError(f"llama.cpp cannot tokenize {text[:40]!r}: {error}") from None
+        return [int(index) for index in ids]
 
     def logits(self, ids: list[int]) -> Iterator[np.ndarray]:
         """Yield the logits after each of ``ids``, float32 [vocab], from an empty context."""
+        if not 0 < len(ids) <= self._size:
+            raise LlamaCppError(f"a window of {len(ids)} tokens does not fit a context of {self._size}")
+        self._context.kv_cache_clear()
+        self._batch.clear()
+        for position, index in enumerate(ids):
+            self._batch.add(index, position, [0], True)
+        try:
+            self._context.decode(self._batch)
+        except (ValueError, RuntimeError) as error:
+            raise LlamaCppError(f"llama.cpp cannot evaluate {len(ids)} tokens: {error}") from None
+        for position in range(len(ids)):
+            yield np.asarray(self._context.get_logits_ith(position), dtype=np.float32)
 
     def close(self) -> None:
         """Free the model."""
-
-
-def open_llama(path: str | Path, *, context: int, threads: int = 2, backend: str = "cyllama") -> LlamaCpp:
-    """Load a GGUF file on the CPU for windows of up to ``context`` tokens.
-
-    Raises ``LoadError`` where llama.cpp refuses the file, ``LlamaCppError`` where the backend is not installed.
-    """
-    require_file(path, "GGUF file")
-    if backend not in BACKENDS:
-        raise LlamaCppError(f"unknown llama.cpp backend '{backend}': use {' or '.join(BACKENDS)}")
-    if importlib.util.find_spec(BACKENDS[backend]) is None:
-        raise LlamaCppError(f"{backend} is not installed: pip install {backend}, or choose another backend")
-    return (_Cyllama if backend == "cyllama" else _LlamaCppPython)(Path(path), context, max(threads, 1))
+        self._batch.close()
+        self._context.close()
+        self._model.close()
 
 
 def generate(llama: LlamaCpp, prompt: list[int], count: int) -> list[int]:
@@ -85,85 +113,3 @@ def window_nll(llama: LlamaCpp, ids: list[int]) -> np.ndarray:
     if not np.isfinite(nll).all():
         raise LlamaCppError("llama.cpp gave logits that are not finite: the file is broken")
     return nll
-
-
-class _Cyllama:
-    """llama.cpp through the Cython classes of cyllama."""
-
-    def __init__(self, path: Path, context: int, threads: int) -> None:
-        from cyllama.llama import llama_cpp as library
-
-        class Model(library.LlamaModel):
-            """Model with the attribute from which cyllama 0.2.18 reads the number of logits: its own lacks it."""
-
-            @property
-            def n_vocab(self) -> int:
-                return int(self.get_vocab().n_vocab)
-
-        self._library = library
-        self.version = f"cyllama, ggml {library.ggml_version()} ({library.ggml_commit()})"
-        library.disable_logging()
-        parameters = library.LlamaModelParams()
-        parameters.n_gpu_layers = 0
-        try:
-            self._model = Model(str(path), parameters, verbose=False)
-            options = library.LlamaContextParams()
-            options.n_ctx = options.n_batch = options.n_ubatch = context  # a window in one batch, all logits kept
-            options.n_threads = options.n_threads_batch = threads
-            self._context = library.LlamaContext(self._model, options, verbose=False)
-        except (ValueError, RuntimeError) as error:
-            raise LoadError(f"llama.cpp cannot load {path}: {error}") from None
-        self._batch = library.LlamaBatch(n_tokens=context, embd=0, n_seq_max=1)
-        self._size = context
-
-    def tokenize(self, text: str, *, special: bool) -> list[int]:
-        try:
-            ids = self._model.get_vocab().tokenize(text, add_special=special, parse_special=False)
-        except (ValueError, RuntimeError) as error:
-            raise LlamaCppError(f"llama.cpp cannot tokenize {text[:40]!r}: {error}") from None
-        return [int(index) for index in ids]
-
-    def logits(self, ids: list[int]) -> Iterator[np.ndarray]:
-        if not 0 < len(ids) <= self._size:
-            raise LlamaCppError(f"a window of {len(ids)} tokens does not fit a context of {self._size}")
-        self._context.kv_cache_clear()
-        self._batch.clear()
-        for position, index in enumerate(ids):
-            self._batch.add(index, position, [0], True)
-        try:
-            self._context.decode(self._batch)
-        except (ValueError, RuntimeError) as error:
-            raise LlamaCppError(f"llama.cpp cannot evaluate {len(ids)} tokens: {error}") from None
-        for position in range(len(ids)):
-            yield np.asarray(self._context.get_logits_ith(position), dtype=np.float32)
-
-    def close(self) -> None:
-        self._batch.close()
-        self._context.close()
-        self._model.close()
-
-
-class _LlamaCppPython:
-    """llama.cpp through llama-cpp-python's ``Llama`` class."""
-
-    def __init__(self, path: Path, context: int, threads: int) -> None:
-        import llama_cpp
-
-        self.version = f"llama-cpp-python {llama_cpp.__version__}"
-        options: dict[str, Any] = {"n_ctx": context, "n_batch": context, "n_ubatch": context, "n_gpu_layers": 0}
-        options |= {"n_threads": threads, "n_threads_batch": threads, "logits_all": True, "verbose": False}
-        try:
-            self._llama = llama_cpp.Llama(model_path=str(path), **options)
-        except (ValueError, RuntimeError) as error:
-            raise LoadError(f"llama.cpp cannot load {path}: {error}") from None
-
-    def tokenize(self, text: str, *, special: bool) -> list[int]:
-        return list(self._llama.tokenize(text.encode(), add_bos=special, special=False))
-
-    def logits(self, ids: list[int]) -> Iterator[np.ndarray]:
-        self._llama.reset()
-        self._llama.eval(ids)
-        yield from np.array(self._llama.scores[: len(ids)], dtype=np.float32)
-
-    def close(self) -> None:
-        self._llama.close()

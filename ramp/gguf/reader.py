@@ -71,10 +71,7 @@ class GgufFile:
 
 
 def load_gguf_float(
-    model_dir: str | Path,
-    gguf_path: str | Path,
-    dtype: torch.dtype | None = None,
-    device: str | torch.device = "cpu",
+    model_dir: str | Path, gguf_path: str | Path, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
 ) -> PreTrainedModel:
     """Return the Hugging Face model whose parameters are the GGUF file's de-quantized tensors.
 

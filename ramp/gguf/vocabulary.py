@@ -27,10 +27,7 @@ UNMERGED_SCORE = -1e9
 
 _WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
 _REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-SPLIT_PATTERNS = {
-    rf"{_WORDS}|\p{{N}}|{_REST}": "qwen2",
-    rf"{_WORDS}|\p{{N}}{{1,3}}|{_REST}": "llama-bpe",
-}
+SPLIT_PATTERNS = {rf"{_WORDS}|\p{{N}}|{_REST}": "qwen2", rf"{_WORDS}|\p{{N}}{{1,3}}|{_REST}": "llama-bpe"}
 """Expressions of ``tokenizer.json``, and llama.cpp's name of each (llama-vocab.cpp)."""
 
 

@@ -35,14 +35,11 @@ class PackageError(RampError):
 
 
 @dataclass(frozen=True)
-class JobRequest:
-    """Content of ``job.json``."""
+class JobSettings:
+    """What a study chooses for a job; ``job.json`` holds it with ``model_dir``, ``linears`` and ``group_sizes``."""
 
-    model_dir: str  # absolute
-    linears: list[tuple[str, int, int]]  # (name, d_out, d_in), forward order
-    group_sizes: dict[str, int]  # of every linear
     bits: int
-    group_size: int  # of the study
+    group_size: int
     seed: int
     threads: int
     device: str

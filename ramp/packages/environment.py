@@ -104,7 +104,7 @@ def frozen(python: Path) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Make a package's own environment.")
     parser.add_argument("--requirements", nargs="+", required=True, metavar="NAME==VERSION", help="pinned")
     parser.add_argument("--constraints", type=Path, default=None, help="versions of indirect requirements")

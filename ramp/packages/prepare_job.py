@@ -17,7 +17,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ from ramp.core import cli
 from ramp.core.files import read_json, write_json
 from ramp.methods.kinds import Package
 from ramp.methods.loader import load_method, parse_params
-from ramp.methods.package_job import JOB, OUTCOME, TOKENS, JobRequest, Outcome, PackageError
+from ramp.methods.package_job import JOB, OUTCOME, TOKENS, JobSettings, Outcome, PackageError
 from ramp.models.architecture import list_linears
 from ramp.models.device import pick_device
 from ramp.models.folder import read_config
@@ -41,36 +41,19 @@ log = logging.getLogger("ramp.packages.prepare_job")
 PROJECT = Path(__file__).resolve().parents[2]
 
 
-def write_job(
-    out: Path,
-    model_dir: Path,
-    tokens: torch.Tensor,
-    *,
-    bits: int,
-    group_size: int,
-    seed: int,
-    threads: int,
-    device: str,
-    params: Mapping[str, Any],
-) -> None:
+def write_job(out: Path, model_dir: Path, tokens: torch.Tensor, settings: JobSettings) -> None:
     """Write ``job.json`` and ``tokens.safetensors``; ``tokens``: int64 [count, length]."""
     from safetensors.numpy import save_file
 
     linears = list_linears(read_config(model_dir))
-    request = JobRequest(
-        model_dir=str(model_dir.resolve()),
-        linears=[(x.name, x.d_out, x.d_in) for x in linears],
-        group_sizes={x.name: group_size_for(x.d_in, group_size) for x in linears},
-        bits=bits,
-        group_size=group_size,
-        seed=seed,
-        threads=threads,
-        device=device,
-        params=dict(params),
-    )
+    model = {
+        "model_dir": str(model_dir.resolve()),
+        "linears": [[x.name, x.d_out, x.d_in] for x in linears],
+        "group_sizes": {x.name: group_size_for(x.d_in, settings.group_size) for x in linears},
+    }
     out.mkdir(parents=True, exist_ok=True)
     save_file({"tokens": tokens.numpy()}, str(out / TOKENS))
-    write_json(out / JOB, asdict(request))
+    write_json(out / JOB, {**asdict(settings), **model})
 
 
 def obstacle(method: Package, environment: Path | None, bits: int) -> str:
@@ -107,7 +90,7 @@ def run(python: str, method_file: Path, out: Path, threads: int) -> Outcome:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.parser("Quantize one row by a package, in its own environment.")
     add_text_arguments(parser)
     parser.add_argument("--method-file", type=Path, required=True, help="file that registers the Package")
@@ -125,29 +108,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{args.method_file} registers a {type(method).__name__}, no Package: use ramp.rows.sequential"
         )
     try:
-        params: Mapping[str, Any] = parse_params(method, json.loads(args.params)).model_dump(mode="json")
+        params: dict[str, Any] = parse_params(method, json.loads(args.params)).model_dump(mode="json")
     except json.JSONDecodeError as error:
         raise PackageError(f"--params is not a JSON object ({error})") from None
     shutil.rmtree(args.out, ignore_errors=True)
     reason = obstacle(method, args.environment, args.bits)
     if not reason:
         windows = calibration_windows(args.model_dir, args.text, tokens=args.tokens, length=args.length)
-        write_job(
-            args.out,
-            Path(args.model_dir),
-            windows,
-            bits=args.bits,
-            group_size=args.group_size,
-            seed=args.seed,
-            threads=args.threads,
-            device=str(pick_device(args.device)),
-            params=params,
-        )
+        device = str(pick_device(args.device))
+        settings = JobSettings(args.bits, args.group_size, args.seed, args.threads, device, params)
+        write_job(args.out, Path(args.model_dir), windows, settings)
         found = run(read_json(args.environment)["python"], args.method_file, args.out, args.threads)
     else:
         found = Outcome(ok=False, reason=reason)
     about = {"method": method.name, "bits": args.bits, "group_size": args.group_size, "seed": args.seed}
-    about |= {"params": dict(params), "package": method.requirements[0].partition("==")[0]}
+    about |= {"params": params, "package": method.requirements[0].partition("==")[0]}
     write_json(args.out / OUTCOME, {**asdict(found), **about, "model": Path(args.model_dir).name})
     log.info("%s: %s", method.name, "done" if found.ok else f"did not run: {found.reason}")
     return 0

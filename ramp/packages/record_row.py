@@ -146,7 +146,7 @@ def _failed(out: Path, meta: Mapping[str, Any], reason: str, track: str) -> dict
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.parser("Make a row of a package's result.")
     parser.add_argument("--model-dir", type=Path, required=True, help="Hugging Face checkpoint folder")
     parser.add_argument("--job", type=Path, required=True, help="folder of ramp.packages.prepare_job")

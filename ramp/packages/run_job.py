@@ -25,40 +25,20 @@ from ramp.core.files import read_json, write_json
 from ramp.core.memory import peak_rss_bytes
 from ramp.methods.kinds import Package
 from ramp.methods.loader import load_method, parse_params
-from ramp.methods.package_job import (
-    JOB,
-    NATIVE,
-    OUTCOME,
-    TOKENS,
-    JobRequest,
-    Outcome,
-    PackageError,
-    PackageJob,
-    one_sentence,
-)
+from ramp.methods.package_job import JOB, NATIVE, OUTCOME, TOKENS, Outcome, PackageError, PackageJob, one_sentence
 
 
 def read_job(folder: Path, out: Path) -> tuple[PackageJob, dict[str, Any]]:
     """Return the job for the package, and the parameters of its method."""
     from safetensors.numpy import load_file
 
-    asked = JobRequest(**read_json(folder / JOB))
-    work = out / NATIVE
+    asked = read_json(folder / JOB)
+    params = asked.pop("params")
+    asked["model_dir"] = Path(asked["model_dir"])
+    asked["linears"] = {name: (d_out, d_in) for name, d_out, d_in in asked["linears"]}
+    tokens, work = load_file(str(folder / TOKENS))["tokens"], out / NATIVE
     work.mkdir(parents=True, exist_ok=True)
-    job = PackageJob(
-        model_dir=Path(asked.model_dir),
-        tokens=load_file(str(folder / TOKENS))["tokens"],
-        bits=asked.bits,
-        group_size=asked.group_size,
-        group_sizes=asked.group_sizes,
-        linears={name: (d_out, d_in) for name, d_out, d_in in asked.linears},
-        work_dir=work.resolve(),
-        seed=asked.seed,
-        threads=asked.threads,
-        device=asked.device,
-        out_dir=out.resolve(),
-    )
-    return job, asked.params
+    return PackageJob(**asked, tokens=tokens, work_dir=work.resolve(), out_dir=out.resolve()), params
 
 
 def versions(requirements: Sequence[str]) -> dict[str, str]:
@@ -109,7 +89,7 @@ def quantize(method_file: Path, folder: Path, out: Path) -> Outcome:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Run one package on one job, in its own environment.")
     parser.add_argument("--method-file", type=Path, required=True, help="file that registers the Package")
     parser.add_argument("--job", type=Path, required=True, help="folder with job.json and tokens.safetensors")

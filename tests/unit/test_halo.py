@@ -92,16 +92,6 @@ def test_float_file_holds_the_very_weights(model_dir: Path, tmp_path: Path) -> N
     assert not any(parameter.requires_grad for parameter in ours.parameters())
 
 
-def test_transformers_reads_our_float_file_to_the_same_weights(tiny_llama_dir: Path, tmp_path: Path) -> None:
-    """The loader of transformers undoes the q/k permutation by code of its own."""
-    from transformers import AutoModelForCausalLM
-
-    export(tiny_llama_dir, tmp_path / "float.gguf")
-    theirs = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="float.gguf", dtype=torch.float32).state_dict()
-    for name, values in load_float(tiny_llama_dir).state_dict().items():
-        assert torch.equal(theirs[name], values), name
-
-
 def test_metadata_of_the_model(model_dir: Path, tmp_path: Path) -> None:
     export(model_dir, tmp_path / "float.gguf")
     file, config = GgufFile(tmp_path / "float.gguf"), read_config(model_dir)

@@ -16,22 +16,17 @@ import torch
 
 from ramp.export import check as halo_check
 from ramp.export import halo, write
-from ramp.export.llamacpp import LlamaCppError, LoadError, generate, open_llama, window_nll
+from ramp.export.llamacpp import LlamaCpp, LlamaCppError, LoadError, generate, window_nll
 from ramp.export.write import encode, export
 from ramp.gguf.names import gguf_tensors, to_gguf_rows
 from ramp.gguf.reader import GgufFile, load_gguf_float
 from ramp.models.architecture import list_linears
 from ramp.models.folder import CheckpointReader, load_float, load_tokenizer, read_config
+from tests.conftest import SHAPE as SMALL
+from tests.conftest import save_random_model
 from tests.gguf_inputs import allocation_of, statistics
 
-SHAPE = {
-    "hidden_size": 256,
-    "intermediate_size": 512,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 128,
-}
+SHAPE = SMALL | {"hidden_size": 256, "intermediate_size": 512, "max_position_embeddings": 128}
 
 PROSE = (
     "The quick brown fox jumps over the lazy dog. In 1995 and 2024 there were 365 and 366 days, weren't there? "
@@ -67,34 +62,16 @@ def bpe_tokenizer(folder: Path, pre: str) -> int:
     return tokenizer.get_vocab_size()
 
 
-def random_model(folder: Path, family: str, *, pre: str = "gpt-2", seed: int = 0, **changes: Any) -> Path:
-    """A random checkpoint whose rotary embedding, grouped heads and biases all move the logits visibly."""
-    from transformers import LlamaConfig, MistralConfig, Qwen2Config
+def random_model(folder: Path, family: str, *, pre: str = "gpt-2", **changes: Any) -> Path:
+    """A random checkpoint with grouped heads and, for qwen2, biases."""
+    from transformers import AutoConfig
 
     size = bpe_tokenizer(folder, pre)
-    ids = {"bos_token_id": 1, "eos_token_id": 0}
-    config = {
-        "llama": lambda **kw: LlamaConfig(tie_word_embeddings=False, **kw),
-        "mistral": lambda **kw: MistralConfig(tie_word_embeddings=False, sliding_window=128, **kw),
-        "qwen2": lambda **kw: Qwen2Config(tie_word_embeddings=True, **kw),
-    }[family](vocab_size=size, **ids, **{**SHAPE, **changes})
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in sorted(model.named_parameters()):
-            noise = torch.randn(parameter.shape, generator=generator)
-            if "norm" in name:
-                parameter.copy_(1 + 0.2 * noise.clamp(-2, 2))
-            elif name.endswith("bias"):
-                parameter.copy_(0.5 * noise)
-            elif "q_proj" in name or "k_proj" in name:
-                parameter.copy_(1.5 * noise / parameter.shape[-1] ** 0.5)  # sharp attention
-            else:
-                parameter.copy_(noise / parameter.shape[-1] ** 0.5)
-    model.save_pretrained(folder)
-    return folder
+    more: dict[str, Any] = {"tie_word_embeddings": family == "qwen2"}
+    if family == "mistral":
+        more["sliding_window"] = 128
+    config = AutoConfig.for_model(family, vocab_size=size, bos_token_id=1, eos_token_id=0, **more, **SHAPE | changes)
+    return save_random_model(folder, config)
 
 
 @pytest.fixture(scope="module", params=["llama", "mistral", "qwen2"])
@@ -131,7 +108,7 @@ def test_float_file_computes_what_transformers_computes(model_dir: Path, tmp_pat
     export(model_dir, path)
     windows = some_windows(model_dir)
     ours = halo_check.transformers_nll(load_float(model_dir), windows)
-    llama = open_llama(path, context=windows.shape[1], threads=1)
+    llama = LlamaCpp(path, context=windows.shape[1], threads=1)
     theirs = np.stack([window_nll(llama, window.tolist()) for window in windows])
     np.testing.assert_allclose(theirs, ours, atol=0.02)  # llama.cpp keeps keys and values in float16
     assert abs(np.exp(theirs.mean() - ours.mean()) - 1) < halo_check.FLOAT_LIMIT
@@ -173,7 +150,7 @@ def test_byte_level_tokenizers_agree(pre: str, tmp_path: Path) -> None:
     folder = random_model(tmp_path / pre, "llama", pre=pre, num_hidden_layers=1)
     export(folder, tmp_path / "float.gguf")
     assert GgufFile(tmp_path / "float.gguf").metadata("tokenizer.ggml.pre") == pre
-    llama = open_llama(tmp_path / "float.gguf", context=16, threads=1)
+    llama = LlamaCpp(tmp_path / "float.gguf", context=16, threads=1)
     texts = [*halo_check.PROBES, *PROSE.splitlines()]
     assert halo_check.tokenizer_differences(llama, load_tokenizer(folder), texts) == 0
     llama.close()
@@ -186,7 +163,7 @@ def test_the_check_notices_another_pre_tokenizer(
         "ramp.gguf.vocabulary.pre_tokenizer_name", lambda spec: "smollm"
     )  # splits digits; this one does not
     export(llama_dir, tmp_path / "float.gguf")
-    llama = open_llama(tmp_path / "float.gguf", context=16, threads=1)
+    llama = LlamaCpp(tmp_path / "float.gguf", context=16, threads=1)
     assert halo_check.tokenizer_differences(llama, load_tokenizer(llama_dir), list(PROSE.splitlines())) > 0
     llama.close()
 
@@ -224,7 +201,7 @@ def test_sentencepiece_like_tokenizer_agrees(llama_dir: Path, tmp_path: Path) ->
     file = GgufFile(tmp_path / "float.gguf")
     assert file.metadata("tokenizer.ggml.model") == "llama"
     assert file.metadata("tokenizer.ggml.add_bos_token") is True
-    llama = open_llama(tmp_path / "float.gguf", context=16, threads=1)
+    llama = LlamaCpp(tmp_path / "float.gguf", context=16, threads=1)
     texts = [*halo_check.PROBES, *PROSE.splitlines()]
     assert halo_check.tokenizer_differences(llama, load_tokenizer(folder), texts) == 0
     assert llama.tokenize("The fox", special=True)[0] == 1
@@ -265,7 +242,7 @@ def test_llama_cpps_quantized_file_loads_as_a_model(llama_dir: Path, float_gguf:
     llama_cpp.model_quantize(str(float_gguf), str(tmp_path / "theirs.gguf"), options)
     windows = some_windows(llama_dir)
     ours = halo_check.transformers_nll(load_gguf_float(llama_dir, tmp_path / "theirs.gguf"), windows)
-    llama = open_llama(tmp_path / "theirs.gguf", context=windows.shape[1], threads=1)
+    llama = LlamaCpp(tmp_path / "theirs.gguf", context=windows.shape[1], threads=1)
     theirs = np.stack([window_nll(llama, window.tolist()) for window in windows])
     llama.close()
     assert abs(np.exp(theirs.mean() - ours.mean()) - 1) < halo_check.QUANTIZED_LIMIT
@@ -276,13 +253,11 @@ def test_a_broken_file_is_refused(float_gguf: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(float_gguf.read_bytes()[:5000])
     with pytest.raises(LoadError, match="cannot load"):
-        open_llama(broken, context=16, threads=1)
-    with pytest.raises(LlamaCppError, match=r"unknown llama\.cpp backend 'ollama'"):
-        open_llama(float_gguf, context=16, backend="ollama")
+        LlamaCpp(broken, context=16, threads=1)
 
 
 def test_a_window_longer_than_the_context_is_refused(float_gguf: Path) -> None:
-    llama = open_llama(float_gguf, context=16, threads=1)
+    llama = LlamaCpp(float_gguf, context=16, threads=1)
     with pytest.raises(LlamaCppError, match="17 tokens does not fit"):
         window_nll(llama, [3] * 17)
     llama.close()
@@ -304,15 +279,3 @@ def test_command_line_exits_1_on_a_failed_limit(
         assert halo.main([*common, "--limit", "-1", *more]) == status
         assert [one["check"] for one in json.loads(out.read_text()) if not one["ok"]] == ["perplexity_difference"]
         assert "check failed: float.gguf: perplexity_difference" in caplog.text
-
-
-def test_llama_cpp_python_gives_the_same(llama_dir: Path, float_gguf: Path) -> None:
-    """The alternative build, where somebody has compiled it."""
-    pytest.importorskip("llama_cpp")
-    windows, found = some_windows(llama_dir, count=1), []
-    for backend in ("cyllama", "llama-cpp-python"):
-        llama = open_llama(float_gguf, context=48, threads=1, backend=backend)
-        found.append((window_nll(llama, windows[0].tolist()), llama.tokenize(PROSE[:80], special=True)))
-        llama.close()
-    np.testing.assert_allclose(found[0][0], found[1][0], atol=0.02)
-    assert found[0][1] == found[1][1]

@@ -13,7 +13,7 @@ import torch
 
 from ramp.calibration.windows import calibration_windows
 from ramp.core.files import read_json, write_json
-from ramp.evaluation import evaluate as evaluation
+from ramp.evaluation import __main__ as evaluation_stage
 from ramp.evaluation.metrics import metrics
 from ramp.methods.package_job import LINEARS, read_linear
 from ramp.models.architecture import list_linears
@@ -99,18 +99,11 @@ def ask(tiny_llama_dir: Path, text: Path, tmp_path: Path):
         method.write_text(PACKAGE.replace("SKIP", f", skip=lambda: {skip!r}" if skip else ""))
         write_json(marker, environment or {"ok": True, "python": sys.executable})
         job, row = tmp_path / f"job-{how}", tmp_path / f"row-{how}"
-        line = ["--model-dir", str(tiny_llama_dir), "--text", str(text), "--tokens", str(TOKENS)]
-        line += [
-            "--length",
-            str(LENGTH),
-            "--method-file",
-            str(method),
-            "--environment",
-            str(marker),
-            "--bits",
-            str(bits),
-        ]
-        line += ["--group-size", str(GROUP), "--params", json.dumps({"how": how}), "--threads", "1", "--device", "cpu"]
+        line = (
+            f"--text {text} --tokens {TOKENS} --length {LENGTH} --method-file {method} --environment {marker}".split()
+        )
+        line += f"--model-dir {tiny_llama_dir} --bits {bits} --group-size {GROUP} --threads 1 --device cpu".split()
+        line += ["--params", json.dumps({"how": how})]
         assert package_job.main([*line, "--out", str(job)]) == 0
         row_line = ["--model-dir", str(tiny_llama_dir), "--job", str(job), "--study", "s", "--out", str(row)]
         assert package_row.main(row_line) == 0
@@ -195,7 +188,7 @@ def test_a_package_that_fails_costs_its_row_and_nothing_else(
     assert not any(name.startswith("bytes_file") for name in meta)
     out = tmp_path / "metrics.json"
     line = ["row", "--row-dir", str(row), "--model-dir", str(tiny_llama_dir), "--out", str(out)]
-    assert evaluation.main(line) == 0
+    assert evaluation_stage.main(line) == 0
     found = read_json(out)
     assert found["texts"] == found["sizes"] == {}
     record = record_row(found, None, {})

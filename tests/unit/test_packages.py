@@ -56,7 +56,7 @@ def test_a_dense_linear_and_other_tensors_come_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "reason"),
     [
         ({"codes": np.full((D_OUT, D_IN), 8)}, "codes run from 8 to 8, the grid has 0 to 7"),
         ({"zeros": np.full((D_OUT, 2), 1.5)}, "zero-points are not whole numbers"),
@@ -67,9 +67,9 @@ def test_a_dense_linear_and_other_tensors_come_back(tmp_path: Path) -> None:
         ({"codes": np.zeros((D_IN, D_OUT))}, r"codes are \[16, 4\], expected"),
     ],
 )
-def test_what_the_grid_cannot_hold_is_refused(tmp_path: Path, change: dict, said: str) -> None:
+def test_what_the_grid_cannot_hold_is_refused(tmp_path: Path, change: dict, reason: str) -> None:
     mine = job(tmp_path)
-    with pytest.raises(PackageError, match=said):
+    with pytest.raises(PackageError, match=reason):
         mine.keep("a.q_proj", **(parts() | change), group_size=GROUP)
     assert not mine.kept
 
@@ -77,18 +77,17 @@ def test_what_the_grid_cannot_hold_is_refused(tmp_path: Path, change: dict, said
 def test_wrong_names_groups_bytes_and_files_are_refused(tmp_path: Path) -> None:
     mine = job(tmp_path)
     weight = np.ones((D_OUT, D_IN), np.float32)
-    with pytest.raises(PackageError, match="no linear 'b'"):
-        mine.keep("b", **parts(), group_size=GROUP)
-    with pytest.raises(PackageError, match="groups of 5 do not divide"):
-        mine.keep("a.q_proj", **parts(), group_size=5)
-    with pytest.raises(PackageError, match="count them again"):
-        mine.keep_dense("a.q_proj", weight, packed_bytes=D_OUT * D_IN * 4 + 1)
-    with pytest.raises(PackageError, match="is float64"):
-        mine.keep_dense("a.q_proj", weight.astype(np.float64), packed_bytes=8)
-    with pytest.raises(PackageError, match="hand it over with keep"):
-        mine.keep_other("a.q_proj.weight", weight)
-    with pytest.raises(PackageError, match="no file"):
-        mine.native("nothing.bin")
+    refused = {
+        "no linear 'b'": lambda: mine.keep("b", **parts(), group_size=GROUP),
+        "groups of 5": lambda: mine.keep("a.q_proj", **parts(), group_size=5),
+        "count them again": lambda: mine.keep_dense("a.q_proj", weight, packed_bytes=D_OUT * D_IN * 4 + 1),
+        "float64": lambda: mine.keep_dense("a.q_proj", weight.astype(np.float64), packed_bytes=8),
+        "with keep": lambda: mine.keep_other("a.q_proj.weight", weight),
+        "no file": lambda: mine.native("nothing.bin"),
+    }
+    for reason, call in refused.items():
+        with pytest.raises(PackageError, match=reason):
+            call()
     (tmp_path / "outside.bin").write_bytes(b"1")
     with pytest.raises(PackageError, match="no file"):
         mine.native(tmp_path / "outside.bin")

@@ -14,7 +14,7 @@ from ramp.core.files import read_json
 from ramp.evaluation.__main__ import main as evaluation_main
 from ramp.export import llamacpp_quantize, static_mix
 from ramp.export.check import transformers_nll
-from ramp.export.llamacpp import LlamaCppError, open_llama, window_nll
+from ramp.export.llamacpp import LlamaCpp, LlamaCppError, window_nll
 from ramp.export.llamacpp_quantize import quantize_apart, quantize_gguf, read_importance_file, write_importance
 from ramp.export.static_mix import MixError, MixRow, make_row, type_notes
 from ramp.export.write import encode, export, read_importance
@@ -103,7 +103,7 @@ def test_the_row_loads_and_llama_cpp_agrees_on_it(wide_dir: Path, inputs: Path, 
     assert GgufFile(tmp_path / "row" / "model.gguf").type("token_embd.weight") == "F16"
     windows = torch.randint(2, 250, (2, 48), generator=torch.Generator().manual_seed(1))
     ours = transformers_nll(load_dequantized(tmp_path / "row", wide_dir), windows)
-    llama = open_llama(tmp_path / "row" / "model.gguf", context=48, threads=1)
+    llama = LlamaCpp(tmp_path / "row" / "model.gguf", context=48, threads=1)
     theirs = np.stack([window_nll(llama, window.tolist()) for window in windows])
     llama.close()
     assert abs(theirs.mean() / ours.mean() - 1) < 0.03  # llama.cpp rounds activations to 8 bits
