@@ -1,8 +1,8 @@
 """Copy to baselines/mine.py, give it your name below, add it to ``external:`` in the configuration.
 
-One line here says what the package does. It runs in an environment of its own, which pip makes from ``requirements``:
-import the package inside ``quantize``, and nothing of ours but ``ramp.methods.kinds``, ``ramp.methods.package_job`` and
-``ramp.packages.packed_files`` at all. What a job gives and takes is in ``ramp.methods.package_job.PackageJob``.
+This docstring describes the package in one line. It runs in an environment of its own, which pip makes from
+``requirements``: import the package inside ``quantize``, and of ours only ``ramp.methods.kinds``,
+``ramp.methods.package_job`` (``PackageJob`` describes a job) and ``ramp.packages.packed_files``.
 """
 
 from pydantic import Field
@@ -19,7 +19,7 @@ class TemplateParams(Params):
 
 
 def skip() -> str | None:
-    """A sentence where it cannot run, asked before anything is installed; its rows then show it (‡). None: it can."""
+    """Return why it cannot run on this machine, or None; called before anything is installed, shown in its rows (‡)."""
     return None  # "it has wheels for Linux alone" if sys.platform != "linux" else None
 
 

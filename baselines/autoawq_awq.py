@@ -1,10 +1,10 @@
-"""AWQ by autoawq 0.2.9, at its end of life by its own notice: its environment is frozen.
+"""AWQ by autoawq 0.2.9, which its authors no longer maintain: its environment is frozen.
 
 It searches scales and clips, folds the scales into norms and preceding linears, and packs 4-bit codes eight to a word,
 interleaved. So linears are handed over in the folded space, and every other tensor that it changed with them.
 
-On a processor its scale search needs a shim: it puts weights back from ``state_dict()`` after ``.cpu()``, which copies
-from a GPU but is the very same memory on a processor, so that each candidate's scale stays multiplied in.
+On a CPU its scale search needs a shim: it restores weights from ``state_dict()`` after ``.cpu()``, which copies from a
+GPU but not on a CPU, so that each candidate's scale would stay multiplied in.
 """
 
 import platform
@@ -44,10 +44,10 @@ def quantize(job: PackageJob, params: AutoAwqParams) -> None:
     group_of_row = {d_in: job.group_sizes[name] for name, (_, d_in) in job.linears.items()}
 
     class ByRow(AwqQuantizer):
-        """The package's class, which has one group size for all: here it follows the row that is looked at."""
+        """The package's class with the group size of every row; its own has one for the whole model."""
 
         def pseudo_quantize_tensor(self, w: Any) -> Any:
-            self.group_size = group_of_row.get(w.shape[-1], self.group_size)  # the clip search hands over single groups
+            self.group_size = group_of_row.get(w.shape[-1], self.group_size)  # the clip search passes single groups
             return super().pseudo_quantize_tensor(w)
 
         def _search_best_scale(self, module: Any, prev_op: Any, layers: Any, *args: Any, **kwargs: Any) -> Any:

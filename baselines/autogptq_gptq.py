@@ -1,8 +1,7 @@
 """GPTQ by auto-gptq 0.7.1, unmaintained since 2024: its environment is frozen to what it still runs with.
 
-On a processor it needs a shim: it moves layers to "cuda:0" and waits for it. Its codes, scales and zero-points are
-taken as its quantizer hands them over, before they are packed: its file stores zero - 1, and a zero-point of 0 spills
-over into its neighbours there.
+On a CPU it needs a shim: it moves layers to "cuda:0" and waits for it. Its codes, scales and zero-points are taken from
+its quantizer, before they are packed: its file stores zero - 1, where a zero-point of 0 changes its neighbours.
 """
 
 import platform
@@ -15,7 +14,6 @@ from pydantic import Field
 
 from ramp.methods.kinds import Package, Params
 from ramp.methods.package_job import PackageJob
-from ramp.quantizers.packed_formats import codes_on_grid
 
 
 class AutoGptqParams(Params):
@@ -44,17 +42,14 @@ def quantize(job: PackageJob, params: AutoGptqParams) -> None:
     torch.manual_seed(job.seed)
     model = AutoModelForCausalLM.from_pretrained(job.model_dir, torch_dtype=torch.float32).to(job.device).eval()
     names = {module: name for name, module in model.named_modules() if name in job.linears}
-    found = {}
 
     class Recorded(_base.GPTQ):
-        """The package's class; a row of its own length has its own group size, and the grid is written down."""
+        """The package's class, with the group size of every linear; it hands the linear over."""
 
         def fasterquant(self, *args: Any, **kwargs: Any) -> Any:
             name = names[self.layer]
             out = super().fasterquant(*args, **{**kwargs, "group_size": job.group_sizes[name]})
-            parts = (self.layer.weight, out[0], out[1])  # copies: packing takes 1 off the zero-points in place
-            weight, scale, zero = (part.detach().float().cpu().clone().numpy() for part in parts)
-            found[name] = (codes_on_grid(weight, scale, zero, job.bits, name=name), scale.astype("float16"), zero)
+            job.keep_weight(name, self.layer.weight, out[0], out[1])  # before packing changes the zeros
             return out
 
     settings = BaseQuantizeConfig(
@@ -71,11 +66,9 @@ def quantize(job: PackageJob, params: AutoGptqParams) -> None:
         if job.device == "cpu":
             shim.enter_context(patch.object(_base, "CUDA_0", torch.device("cpu")))
             shim.enter_context(patch.object(torch.cuda, "synchronize", lambda: None))
-            shim.enter_context(patch("time.sleep", lambda seconds: None))  # a second per linear, for the GPU's sake
+            shim.enter_context(patch("time.sleep", lambda seconds: None))  # it waits a second per linear for the GPU
         package = GPTQ_CAUSAL_LM_MODEL_MAP[model.config.model_type](model, False, settings)
         package.quantize(windows, batch_size=params.batch)
-    for name, grid in found.items():
-        job.keep(name, *grid, job.group_sizes[name])
     package.save_quantized(str(job.work_dir), use_safetensors=True)
     job.native(*job.work_dir.glob("*.safetensors"))
     job.note("CPU shim: layers stay there" if job.device == "cpu" else "")

@@ -7,7 +7,6 @@ from pydantic import Field
 
 from ramp.methods.kinds import Package, Params
 from ramp.methods.package_job import PackageJob
-from ramp.quantizers.packed_formats import codes_on_grid
 
 
 class AutoRoundParams(Params):
@@ -48,10 +47,8 @@ def quantize(job: PackageJob, params: AutoRoundParams) -> None:
     modules = dict(model.named_modules())
     for name in job.linears:
         module = modules[name]
-        weight, scales, zeros = (x.detach().float().cpu().numpy() for x in (module.weight, module.scale, module.zp))
-        scales, zeros = (x.reshape(len(weight), -1) for x in (scales, zeros))
-        codes = codes_on_grid(weight, scales, zeros, job.bits, name=name)
-        job.keep(name, codes, scales.astype("float16"), zeros, job.group_sizes[name])
+        scales, zeros = (part.float().reshape(len(module.weight), -1) for part in (module.scale, module.zp))
+        job.keep_weight(name, module.weight.float(), scales, zeros)
     package.save_quantized(str(job.work_dir), format="auto_round:auto_gptq", inplace=True)
     job.native(*job.work_dir.glob("*.safetensors"))
     job.note(f"{params.iters} iterations, {len(windows)} windows")

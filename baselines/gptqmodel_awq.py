@@ -1,8 +1,8 @@
 """Uniform AWQ by gptqmodel, 4 bits, asymmetric; its file is repacked bit for bit.
 
-The package has one group size for the whole model in AWQ: where our own methods use several, all linears get the
-smallest, which spends more bytes on scales and is said in the row's note. Its kernel takes half precision alone, so
-the model is rounded to float16 before it is quantized. Norms take the scales that it folds.
+For AWQ the package has one group size per model: where our own methods use several, all linears get the smallest, which
+takes more bytes for scales (in the row's note). Its kernel takes half precision only, so the model is rounded to
+float16 before it is quantized. Norms take the scales that it folds.
 """
 
 import os
@@ -11,7 +11,7 @@ from pydantic import Field
 
 from ramp.methods.kinds import Package, Params
 from ramp.methods.package_job import PackageJob
-from ramp.packages.packed_files import Checkpoint, changed
+from ramp.packages.packed_files import keep_saved
 from ramp.quantizers.packed_formats import unpack_awq
 
 
@@ -43,14 +43,8 @@ def quantize(job: PackageJob, params: GptqmodelAwqParams) -> None:
     model.quantize(windows, batch_size=params.batch_size, backend=backend)
     model.save(str(job.work_dir / "model"))
 
-    saved, original = Checkpoint(job.work_dir / "model"), Checkpoint(job.model_dir)
-    for name in job.linears:
-        parts = {part: saved.get(f"{name}.{part}") for part in ("qweight", "qzeros", "scales")}
-        job.keep(name, *unpack_awq(**parts), group_size=group_size)
-    for name in original:
-        if name in saved and changed(saved.get(name), original.get(name)):
-            job.keep_other(name, saved.get(name))
-    job.native(*saved.paths)
+    sizes = dict.fromkeys(job.linears, group_size)
+    keep_saved(job, job.work_dir / "model", ("qweight", "qzeros", "scales"), unpack_awq, sizes)
 
 
 METHOD = Package(
@@ -59,13 +53,7 @@ METHOD = Package(
     source="Lin et al. 2023, arXiv:2306.00978, as in gptqmodel",
     quantize=quantize,
     params=GptqmodelAwqParams,
-    requirements=(
-        "gptqmodel==7.6.0",
-        "torch==2.13.0",
-        "transformers==5.23.0",
-        "optimum==2.3.0",
-        "numpy==2.2.6",
-    ),
+    requirements=("gptqmodel==7.6.0", "torch==2.13.0", "transformers==5.23.0", "optimum==2.3.0", "numpy==2.2.6"),
     bits=(4,),
     environment="gptqmodel",
 )

@@ -1,20 +1,20 @@
 """Uniform GPTQ by gptqmodel, the maintained successor of auto-gptq; its file is repacked bit for bit.
 
 Asymmetric; groups in the order of the columns (``desc_act`` without static groups makes groups that no other format
-has). Where the study's group size does not divide a row, the smaller one that our own methods use there is given
-through the package's ``dynamic`` table. Written as "gptq_v2": the first version of the format stores zero-points less
-one, which a zero-point of 0 does not survive.
+has). Where the study's group size does not divide a row, the package's ``dynamic`` table gets the smaller one of our
+own methods. Saved as "gptq_v2": the first version of the format stores zero-points minus one and cannot hold 0.
 """
 
 import os
 import re
 from collections import Counter
+from functools import partial
 
 from pydantic import Field
 
 from ramp.methods.kinds import Package, Params
-from ramp.methods.package_job import PackageError, PackageJob
-from ramp.packages.packed_files import Checkpoint, changed
+from ramp.methods.package_job import PackageJob
+from ramp.packages.packed_files import keep_saved
 from ramp.quantizers.packed_formats import unpack_gptq
 
 
@@ -60,16 +60,8 @@ def quantize(job: PackageJob, params: GptqmodelParams) -> None:
     model.quantize(windows, batch_size=params.batch_size)
     model.save(str(job.work_dir / "model"))
 
-    saved, original = Checkpoint(job.work_dir / "model"), Checkpoint(job.model_dir)
-    for name, size in job.group_sizes.items():
-        parts = {part: saved.get(f"{name}.{part}") for part in ("qweight", "qzeros", "scales", "g_idx")}
-        if len(parts["scales"]) * size != job.linears[name][1]:
-            raise PackageError(f"{name} has {len(parts['scales'])} groups, groups of {size} were asked for")
-        job.keep(name, *unpack_gptq(**parts, bits=job.bits, v1=False), group_size=size)
-    for name in original:
-        if name in saved and changed(saved.get(name), original.get(name)):
-            job.keep_other(name, saved.get(name))
-    job.native(*saved.paths)
+    unpack = partial(unpack_gptq, bits=job.bits, v1=False)
+    keep_saved(job, job.work_dir / "model", ("qweight", "qzeros", "scales", "g_idx"), unpack, job.group_sizes)
 
 
 METHOD = Package(
@@ -78,13 +70,7 @@ METHOD = Package(
     source="Frantar et al. 2022, arXiv:2210.17323, as in gptqmodel",
     quantize=quantize,
     params=GptqmodelParams,
-    requirements=(
-        "gptqmodel==7.6.0",
-        "torch==2.13.0",
-        "transformers==5.23.0",
-        "optimum==2.3.0",
-        "numpy==2.2.6",
-    ),
+    requirements=("gptqmodel==7.6.0", "torch==2.13.0", "transformers==5.23.0", "optimum==2.3.0", "numpy==2.2.6"),
     bits=(2, 3, 4, 8),
     environment="gptqmodel",
 )

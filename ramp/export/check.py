@@ -1,28 +1,32 @@
-"""Is the GGUF file what was planned, and does stock llama.cpp compute with it what transformers computes?
-
-Each check is a record ``{file, check, value, limit, ok}``. Checks named ``*_differ``, ``*_missing`` or
-``*_difference`` pass at or below their limit, ``loads`` and ``generated_tokens`` at or above it.
-"""
+"""Check a GGUF file: against its plan, and in stock llama.cpp against transformers."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ramp.export.llamacpp import LlamaCpp, LlamaCppError, LoadError, generate, open_llama, window_nll
-from ramp.gguf.names import HaloError
+from ramp.core.files import require_file
+from ramp.export.llamacpp import LlamaCpp, LlamaCppError, LoadError, generate, window_nll
+from ramp.export.plan import GgufPlan
+from ramp.gguf.names import GgufError
 from ramp.gguf.reader import GgufFile, load_gguf_float
-from ramp.models.folder import ModelFolder
+from ramp.models.folder import ModelFolder, load_tokenizer
 
 if TYPE_CHECKING:
     import torch
 
 log = logging.getLogger("ramp.export.halo")
+
+FLOAT_LIMIT = 0.001
+"""Relative difference in perplexity between llama.cpp and transformers allowed for a float32 file."""
+
+QUANTIZED_LIMIT = 0.03
+"""The same for quantized files: on a CPU llama.cpp rounds the activations to 8 bits before each product."""
 
 GENERATED_TOKENS = 8
 PROMPT_TOKENS = 8
@@ -40,35 +44,76 @@ PROBES = (
 SAMPLE_LINES = 40
 
 
-def record(file: str, check: str, value: float, limit: float, *, at_least: bool = False) -> dict[str, Any]:
-    """One check: ``value`` is to stay at or below ``limit``, or at or above it."""
-    ok = value >= limit if at_least else value <= limit
-    return {"file": file, "check": check, "value": float(value), "limit": float(limit), "ok": bool(ok)}
+@dataclass(frozen=True)
+class Check:
+    """One entry of ``.check.json``: a measured value and its limit."""
+
+    file: str
+    check: str  # name; ``loads`` and ``generated_tokens`` pass at or above their limit, the others at or below it
+    value: float
+    limit: float
+    ok: bool
 
 
-def check_layout(path: Path, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Compare the file on disk with the plan: every tensor, its type, shape, bytes, and the size of the file."""
+def at_most(file: str, check: str, value: float, limit: float = 0) -> Check:
+    """Return a check that passes at or below ``limit``."""
+    return Check(file, check, float(value), float(limit), bool(value <= limit))
+
+
+def at_least(file: str, check: str, value: float, limit: float) -> Check:
+    """Return a check that passes at or above ``limit``."""
+    return Check(file, check, float(value), float(limit), bool(value >= limit))
+
+
+def check_layout(path: Path, plan: GgufPlan) -> list[Check]:
+    """Compare the file on disk with the plan: every tensor, its type, shape and bytes, and the size of the file."""
     file = GgufFile(path)
-    planned = {tensor["name"]: tensor for tensor in plan["tensors"]}
-    found = set(file.names())
-    both = [planned[name] for name in planned if name in found]
-    raw = {tensor["name"]: file.raw(tensor["name"]) for tensor in both}
-    counts = {
-        "tensors_missing": len(set(planned) - found),
-        "tensors_unplanned": len(found - set(planned)),
-        "types_differ": sum(file.type(tensor["name"]) != tensor["type"] for tensor in both),
-        "shapes_differ": sum(list(file.shape(tensor["name"])) != list(tensor["shape"]) for tensor in both),
-        "bytes_differ": sum(raw[tensor["name"]].nbytes != tensor["bytes"] for tensor in both),
-        "contents_differ": sum(
-            hashlib.sha256(raw[tensor["name"]].data).hexdigest() != tensor["sha256"] for tensor in both
-        ),
-        "file_bytes_differ": abs(path.stat().st_size - plan["sizes"]["bytes_file"]),
-    }
-    return [record(path.name, check, value, 0) for check, value in counts.items()]
+    planned, found = {tensor.name for tensor in plan.tensors}, set(file.names())
+    counts = dict.fromkeys(("types_differ", "shapes_differ", "bytes_differ", "contents_differ"), 0)
+    for tensor in plan.tensors:
+        if tensor.name in found:
+            raw = file.raw(tensor.name)
+            counts["types_differ"] += file.type(tensor.name) != tensor.type
+            counts["shapes_differ"] += file.shape(tensor.name) != tensor.shape
+            counts["bytes_differ"] += raw.nbytes != tensor.bytes
+            counts["contents_differ"] += hashlib.sha256(raw.data).hexdigest() != tensor.sha256
+    size = path.stat().st_size
+    return [
+        at_most(path.name, "tensors_missing", len(planned - found)),
+        at_most(path.name, "tensors_unplanned", len(found - planned)),
+        *(at_most(path.name, check, value) for check, value in counts.items()),
+        at_most(path.name, "file_bytes_differ", abs(size - plan.sizes["bytes_file"])),
+    ]
+
+
+def check_file(
+    gguf: str | Path,
+    plan: GgufPlan,
+    model_dir: str | Path,
+    text: str | Path,
+    *,
+    length: int,
+    windows: int,
+    limit: float | None = None,
+    threads: int = 2,
+) -> list[Check]:
+    """Run every check of one file; llama.cpp reads it only if it is what its plan says.
+
+    limit: relative difference in perplexity; None: ``FLOAT_LIMIT`` or ``QUANTIZED_LIMIT``, by the plan.
+    """
+    path = require_file(gguf, "GGUF file")
+    tokens = token_windows_of(model_dir, text, length, windows)
+    checks = check_layout(path, plan)
+    if not all(one.ok for one in checks):
+        log.error("%s differs from its plan: llama.cpp is not run", path.name)
+        return checks
+    if limit is None:
+        limit = FLOAT_LIMIT if plan.kind == "float" else QUANTIZED_LIMIT
+    return checks + check_llama(path, model_dir, tokens, sample_texts(text), limit, threads=threads)
 
 
 def sample_texts(text_path: str | Path) -> list[str]:
-    """The probes and the first lines of a role's documents."""
+    """Return the probes and the first lines of a role's documents."""
     from ramp.models.text import read_documents
 
     lines = [line for document in read_documents(text_path) for line in document.text.splitlines() if line.strip()]
@@ -76,25 +121,26 @@ def sample_texts(text_path: str | Path) -> list[str]:
 
 
 def tokenizer_differences(llama: LlamaCpp, tokenizer: Any, texts: list[str]) -> int:
-    """In how many texts llama.cpp's token ids differ from the checkpoint's tokenizer's, begin and end tokens included.
+    """Return in how many texts the token ids of llama.cpp and of the tokenizer differ, begin and end tokens included.
 
     Characters that the vocabulary cannot express are dropped first: where it has no byte tokens, llama.cpp refuses
-    them and the tokenizer calls them unknown.
+    them and the tokenizer returns its unknown token.
     """
     unknown = tokenizer.unk_token_id
-    different = 0
+    different = []
     for text in texts:
         if unknown in tokenizer(text).input_ids:
             text = "".join(x for x in text if unknown not in tokenizer(x, add_special_tokens=False).input_ids)
         ours, theirs = tokenizer(text).input_ids, llama.tokenize(text, special=True)
         if ours != theirs:
-            different += 1
-            log.warning("tokens differ on %r: %s in llama.cpp, %s here", text[:60], theirs[:12], ours[:12])
-    return different
+            different.append((text[:60], theirs[:12], ours[:12]))
+    if different:
+        log.warning("tokens differ, first on %r: %s in llama.cpp, %s in transformers", *different[0])
+    return len(different)
 
 
 def transformers_nll(model: Any, windows: torch.Tensor) -> np.ndarray:
-    """Negative log-likelihood of every token but each window's first, nats, float64 [windows, length - 1]."""
+    """Return the negative log-likelihood of all but each window's first token, nats, float64 [windows, length - 1]."""
     import torch
 
     rows = []
@@ -106,32 +152,26 @@ def transformers_nll(model: Any, windows: torch.Tensor) -> np.ndarray:
 
 
 def check_llama(
-    path: Path,
-    model_dir: str | Path,
-    windows: torch.Tensor,
-    texts: list[str],
-    limit: float,
-    *,
-    threads: int = 2,
-    backend: str = "cyllama",
-) -> list[dict[str, Any]]:
+    path: Path, model_dir: str | Path, windows: torch.Tensor, texts: list[str], limit: float, *, threads: int = 2
+) -> list[Check]:
     """Load the file in llama.cpp, generate, tokenize, and compare perplexity on ``windows`` (int64 [n, length]).
 
-    Both sides read the same token ids, every position is scored, and transformers computes in float32 with the very
-    tensors of the file. A file that llama.cpp refuses is a failed check, not an error; llama.cpp missing is an error.
+    Both sides read the same token ids, every position is scored, and transformers computes in float32 with the
+    file's de-quantized tensors. A file that llama.cpp refuses is a failed check; a missing llama.cpp raises
+    ``LlamaCppError``.
     """
     name, length = path.name, windows.shape[1]
     try:
-        llama = open_llama(path, context=length, threads=threads, backend=backend)
+        llama = LlamaCpp(path, context=length, threads=threads)
     except LoadError as error:
         log.error("%s", error)
-        return [record(name, "loads", 0, 1, at_least=True)]
-    checks = [record(name, "loads", 1, 1, at_least=True)]
+        return [at_least(name, "loads", 0, 1)]
+    checks = [at_least(name, "loads", 1, 1)]
     try:
         prompt = windows[0, :PROMPT_TOKENS].tolist()
-        checks.append(record(name, "generated_tokens", _generated(llama, prompt), GENERATED_TOKENS, at_least=True))
-        tokenizer = ModelFolder(model_dir).tokenizer()
-        checks.append(record(name, "tokenizer_differs", tokenizer_differences(llama, tokenizer, texts), 0))
+        checks.append(at_least(name, "generated_tokens", _generated(llama, prompt), GENERATED_TOKENS))
+        tokenizer = load_tokenizer(model_dir)
+        checks.append(at_most(name, "tokenizer_differs", tokenizer_differences(llama, tokenizer, texts)))
         theirs = np.stack([window_nll(llama, window.tolist()) for window in windows])
         version = llama.version
     finally:
@@ -142,12 +182,12 @@ def check_llama(
         "%s: perplexity %.4f in llama.cpp (%s), %.4f in transformers, %d windows of %d tokens, every position",
         *(name, perplexity[0], version, perplexity[1], *windows.shape),
     )
-    checks.append(record(name, "perplexity_difference", abs(perplexity[0] / perplexity[1] - 1), limit))
+    checks.append(at_most(name, "perplexity_difference", abs(perplexity[0] / perplexity[1] - 1), limit))
     return checks
 
 
 def _generated(llama: LlamaCpp, prompt: list[int]) -> int:
-    """How many tokens llama.cpp generates after ``prompt``, of the number asked for."""
+    """Return the number of tokens that llama.cpp generates after ``prompt``, 0 where it fails."""
     try:
         return len(generate(llama, prompt, GENERATED_TOKENS))
     except LlamaCppError as error:
@@ -156,7 +196,7 @@ def _generated(llama: LlamaCpp, prompt: list[int]) -> int:
 
 
 def token_windows_of(model_dir: str | Path, text_path: str | Path, length: int, count: int) -> torch.Tensor:
-    """``count`` windows of a role's text, [count, length], no longer than the model's context."""
+    """Return ``count`` windows of a role's text, int64 [count, length], no longer than the model's context."""
     from ramp.models.text import token_windows
 
     model = ModelFolder(model_dir)
@@ -164,5 +204,5 @@ def token_windows_of(model_dir: str | Path, text_path: str | Path, length: int, 
     if length > context:
         log.info("windows of %d tokens: the model's context is %d", length, context)
     if min(length, context) < PROMPT_TOKENS + GENERATED_TOKENS:
-        raise HaloError(f"windows of {length} tokens are too short to generate in: use at least 16")
-    return token_windows(model.tokenizer(), text_path, length=min(length, context), count=count)
+        raise GgufError(f"windows of {length} tokens are too short to generate in: use at least 16")
+    return token_windows(load_tokenizer(model_dir), text_path, length=min(length, context), count=count)

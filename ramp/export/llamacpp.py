@@ -1,17 +1,10 @@
-"""Stock llama.cpp from Python: load a GGUF file, tokenize, generate greedily, score token windows.
-
-Two builds of the same library serve one interface. ``cyllama`` is a prebuilt wheel and the default;
-``llama-cpp-python`` is the well-known one, which pip compiles. Neither knows anything of this project: that is the
-point of the check.
-"""
+"""Stock llama.cpp from Python, through cyllama: load a GGUF file, tokenize, generate greedily, score token windows."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 
@@ -22,9 +15,6 @@ from ramp.core.files import require_file
 # when it is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-BACKENDS = {"cyllama": "cyllama", "llama-cpp-python": "llama_cpp"}
-"""Packages that bring llama.cpp, and the module that each one is imported by."""
-
 
 class LlamaCppError(RampError):
     """llama.cpp is not installed, or refused a batch or a text."""
@@ -34,74 +24,26 @@ class LoadError(LlamaCppError):
     """llama.cpp refused a file."""
 
 
-class LlamaCpp(Protocol):
-    """What the check needs of llama.cpp."""
+class LlamaCpp:
+    """A GGUF file in llama.cpp, on the CPU, for windows of up to ``context`` tokens; close it after use.
 
-    version: str
-
-    def tokenize(self, text: str, *, special: bool) -> list[int]:
-        """Token ids of a text; ``special`` adds begin and end tokens where the file says so."""
-
-    def logits(self, ids: list[int]) -> Iterator[np.ndarray]:
-        """Logits after each of ``ids``, float32 [vocab] one position at a time, from an empty context."""
-
-    def close(self) -> None:
-        """Free the model."""
-
-
-def open_llama(path: str | Path, *, context: int, threads: int = 2, backend: str = "cyllama") -> LlamaCpp:
-    """Load a GGUF file on the CPU for windows of up to ``context`` tokens.
-
-    Raises ``LoadError`` where llama.cpp refuses the file, ``LlamaCppError`` where the backend is not installed.
+    Raises ``LoadError`` where llama.cpp refuses the file, ``LlamaCppError`` where cyllama is not installed.
     """
-    require_file(path, "GGUF file")
-    if backend not in BACKENDS:
-        raise LlamaCppError(f"unknown llama.cpp backend '{backend}': use {' or '.join(BACKENDS)}")
-    if importlib.util.find_spec(BACKENDS[backend]) is None:
-        raise LlamaCppError(f"{backend} is not installed: pip install {backend}, or choose another backend")
-    return (_Cyllama if backend == "cyllama" else _LlamaCppPython)(Path(path), context, max(threads, 1))
 
-
-def generate(llama: LlamaCpp, prompt: list[int], count: int) -> list[int]:
-    """``count`` tokens after ``prompt``, each the most probable one; end tokens do not stop it."""
-    ids = list(prompt)
-    for _ in range(count):
-        last = None
-        for last in llama.logits(ids):  # noqa: B007 - only the last position decides
-            pass
-        if last is None or not np.isfinite(last).all():
-            raise LlamaCppError("llama.cpp gave no finite logits: the file is broken")
-        ids.append(int(last.argmax()))
-    return ids[len(prompt) :]
-
-
-def window_nll(llama: LlamaCpp, ids: list[int]) -> np.ndarray:
-    """Negative log-likelihood of ids[1:], each given all before it, in nats, float64 [len(ids) - 1]."""
-    nll = np.empty(len(ids) - 1)
-    for position, row in enumerate(llama.logits(ids)):
-        if position + 1 < len(ids):
-            values = row.astype(np.float64)
-            peak = values.max()
-            nll[position] = peak + np.log(np.exp(values - peak).sum()) - values[ids[position + 1]]
-    if not np.isfinite(nll).all():
-        raise LlamaCppError("llama.cpp gave logits that are not finite: the file is broken")
-    return nll
-
-
-class _Cyllama:
-    """llama.cpp through the Cython classes of cyllama."""
-
-    def __init__(self, path: Path, context: int, threads: int) -> None:
-        from cyllama.llama import llama_cpp as library
+    def __init__(self, path: str | Path, *, context: int, threads: int = 2) -> None:
+        require_file(path, "GGUF file")
+        try:
+            from cyllama.llama import llama_cpp as library
+        except ImportError:
+            raise LlamaCppError("llama.cpp is not installed: pip install cyllama") from None
 
         class Model(library.LlamaModel):
-            """cyllama 0.2.18 reads the size of a row of logits from an attribute that its model lacks."""
+            """Model with the attribute from which cyllama 0.2.18 reads the number of logits: its own lacks it."""
 
             @property
             def n_vocab(self) -> int:
                 return int(self.get_vocab().n_vocab)
 
-        self._library = library
         self.version = f"cyllama, ggml {library.ggml_version()} ({library.ggml_commit()})"
         library.disable_logging()
         parameters = library.LlamaModelParams()
@@ -110,7 +52,7 @@ class _Cyllama:
             self._model = Model(str(path), parameters, verbose=False)
             options = library.LlamaContextParams()
             options.n_ctx = options.n_batch = options.n_ubatch = context  # a window in one batch, all logits kept
-            options.n_threads = options.n_threads_batch = threads
+            options.n_threads = options.n_threads_batch = max(threads, 1)
             self._context = library.LlamaContext(self._model, options, verbose=False)
         except (ValueError, RuntimeError) as error:
             raise LoadError(f"llama.cpp cannot load {path}: {error}") from None
@@ -118,6 +60,7 @@ class _Cyllama:
         self._size = context
 
     def tokenize(self, text: str, *, special: bool) -> list[int]:
+        """Return the token ids of a text; ``special`` adds begin and end tokens where the file asks for them."""
         try:
             ids = self._model.get_vocab().tokenize(text, add_special=special, parse_special=False)
         except (ValueError, RuntimeError) as error:
@@ -125,6 +68,7 @@ class _Cyllama:
         return [int(index) for index in ids]
 
     def logits(self, ids: list[int]) -> Iterator[np.ndarray]:
+        """Yield the logits after each of ``ids``, float32 [vocab], from an empty context."""
         if not 0 < len(ids) <= self._size:
             raise LlamaCppError(f"a window of {len(ids)} tokens does not fit a context of {self._size}")
         self._context.kv_cache_clear()
@@ -139,32 +83,33 @@ class _Cyllama:
             yield np.asarray(self._context.get_logits_ith(position), dtype=np.float32)
 
     def close(self) -> None:
+        """Free the model."""
         self._batch.close()
         self._context.close()
         self._model.close()
 
 
-class _LlamaCppPython:
-    """llama.cpp through llama-cpp-python's ``Llama`` class."""
+def generate(llama: LlamaCpp, prompt: list[int], count: int) -> list[int]:
+    """Return ``count`` tokens after ``prompt``, each the most probable one; end tokens do not stop it."""
+    ids = list(prompt)
+    for _ in range(count):
+        last = None
+        for last in llama.logits(ids):  # noqa: B007 - only the last position decides
+            pass
+        if last is None or not np.isfinite(last).all():
+            raise LlamaCppError("llama.cpp gave no finite logits: the file is broken")
+        ids.append(int(last.argmax()))
+    return ids[len(prompt) :]
 
-    def __init__(self, path: Path, context: int, threads: int) -> None:
-        import llama_cpp
 
-        self.version = f"llama-cpp-python {llama_cpp.__version__}"
-        options: dict[str, Any] = {"n_ctx": context, "n_batch": context, "n_ubatch": context, "n_gpu_layers": 0}
-        options |= {"n_threads": threads, "n_threads_batch": threads, "logits_all": True, "verbose": False}
-        try:
-            self._llama = llama_cpp.Llama(model_path=str(path), **options)
-        except (ValueError, RuntimeError) as error:
-            raise LoadError(f"llama.cpp cannot load {path}: {error}") from None
-
-    def tokenize(self, text: str, *, special: bool) -> list[int]:
-        return list(self._llama.tokenize(text.encode(), add_bos=special, special=False))
-
-    def logits(self, ids: list[int]) -> Iterator[np.ndarray]:
-        self._llama.reset()
-        self._llama.eval(ids)
-        yield from np.array(self._llama.scores[: len(ids)], dtype=np.float32)
-
-    def close(self) -> None:
-        self._llama.close()
+def window_nll(llama: LlamaCpp, ids: list[int]) -> np.ndarray:
+    """Return the negative log-likelihood of ids[1:], each given all before it, in nats, float64 [len(ids) - 1]."""
+    nll = np.empty(len(ids) - 1)
+    for position, row in enumerate(llama.logits(ids)):
+        if position + 1 < len(ids):
+            values = row.astype(np.float64)
+            peak = values.max()
+            nll[position] = peak + np.log(np.exp(values - peak).sum()) - values[ids[position + 1]]
+    if not np.isfinite(nll).all():
+        raise LlamaCppError("llama.cpp gave logits that are not finite: the file is broken")
+    return nll

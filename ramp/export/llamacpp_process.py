@@ -10,7 +10,7 @@ from ramp.export.llamacpp_quantize import quantize_gguf, read_importance_file
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Quantize one file."""
+    """Quantize one file; see ``ramp.export.llamacpp_quantize``."""
     parser = cli.parser("Quantize a float GGUF file to a static mix of llama.cpp, by llama.cpp.")
     parser.add_argument("--gguf", type=Path, required=True, help="float GGUF file")
     parser.add_argument("--file-type", required=True, help="name of the mix, for instance Q4_K_M")

@@ -3,10 +3,9 @@
     python -m ramp.export.llamacpp_process --gguf F.gguf --file-type Q4_K_M --table-type Q8_0 --imatrix I.gguf --out
     F.gguf
 
-The importance matrix of llama.cpp is the mean square of every input channel. Its tools pass it in files
-(``write_importance`` writes the format of llama.cpp's tools/imatrix: ``{tensor}.in_sum2`` and ``{tensor}.counts``);
-the library takes an array of ``llama_model_imatrix_data``, a name, values and their number, ended by an empty one
-(llama.h).
+llama.cpp's importance matrix is the mean square of every input channel. Its tools pass it in files
+(``write_importance`` writes the format of tools/imatrix: ``{tensor}.in_sum2`` and ``{tensor}.counts``); the library
+takes an array of ``llama_model_imatrix_data`` (llama.h): name, values and their number, ended by an empty entry.
 """
 
 from __future__ import annotations
@@ -45,14 +44,14 @@ class _Importance(ctypes.Structure):
 
 
 def missing() -> str | None:
-    """Why llama.cpp's quantizer cannot be called here, or None."""
+    """Return why llama.cpp's quantizer cannot be called, or None."""
     if importlib.util.find_spec("cyllama") is None:
         return "llama.cpp is not installed (pip install cyllama)"
     return None
 
 
 def quantizer_version() -> str:
-    """Package, its version, and the ggml build inside."""
+    """Return the package, its version and its ggml build."""
     from cyllama.llama import llama_cpp as library
 
     return f"cyllama {version('cyllama')}, ggml {library.ggml_version()} ({library.ggml_commit()})"
@@ -87,32 +86,30 @@ def quantize_gguf(
         raise LlamaCppError(f"llama.cpp has no mix named '{file_type}' (Q3_K_M, Q4_K_S and Q4_K_M are some)") from None
     options.nthread = max(threads, 1)
     options.output_tensor_type = options.token_embedding_type = int(gguf.GGMLQuantizationType[table_type])
-    held = _pass_importance(options, importance) if importance else None
+    kept = _pass_importance(options, importance) if importance else None
     with atomic_path(out) as partial:
         try:
             library.model_quantize(str(source), str(partial), options)
         except (ValueError, RuntimeError) as error:
             raise LlamaCppError(f"llama.cpp cannot quantize {source} to {file_type}: {error}") from None
-    del held  # the arrays that llama.cpp read had to live until here
+    del kept  # the arrays that llama.cpp read had to live until here
 
 
 def _pass_importance(options: Any, importance: Mapping[str, np.ndarray]) -> list[Any]:
-    """Write the pointer to an importance matrix into ``options``; returns what must outlive the call.
+    """Write the pointer to an importance matrix into ``options``; return what must outlive the call.
 
-    cyllama 0.2.18 shows ``imatrix`` read-only, so the pointer is written into the C struct that its object ends with.
-    The fields set from Python must be found at their places first: another layout is an error, not a guess.
+    cyllama 0.2.18 has ``imatrix`` read-only, so the pointer is written into the C struct at the end of its object.
+    Raises ``LlamaCppError`` unless the fields set from Python are found at their offsets.
     """
     start = type(options).__basicsize__ - STRUCT_BYTES
     struct = (ctypes.c_ubyte * type(options).__basicsize__).from_address(id(options))
     view = memoryview(struct).cast("B")
     for field, offset in LAYOUT.items():
-        at = start + offset
-        if start < object.__basicsize__ or int.from_bytes(view[at : at + 4], "little", signed=True) != int(
-            getattr(options, field)
-        ):
+        found = int.from_bytes(view[start + offset : start + offset + 4], "little", signed=True)
+        if start < object.__basicsize__ or found != int(getattr(options, field)):
             raise LlamaCppError(
-                f"cyllama {version('cyllama')} lays its parameters out differently: an importance matrix cannot be "
-                "passed to it (0.2.18 is known to work)"
+                f"cyllama {version('cyllama')} has another layout of parameters: an importance matrix cannot be passed "
+                "to it (0.2.18 is known to work)"
             )
     arrays = {name: np.ascontiguousarray(values, dtype=np.float32) for name, values in importance.items()}
     entries = (_Importance * (len(arrays) + 1))()  # the last one stays empty: the end
@@ -153,7 +150,7 @@ def write_importance(out: str | Path, importance: Mapping[str, np.ndarray], *, t
 
 
 def read_importance_file(path: str | Path) -> dict[str, np.ndarray]:
-    """Tensor name -> mean squares float32 [d_in] of an imatrix GGUF file: sums over counts, as llama-quantize reads it.
+    """Return tensor name -> mean squares float32 [d_in] of an imatrix GGUF file: sums over counts, as llama-quantize.
 
     Raises ``LlamaCppError`` where sums or counts are missing.
     """
@@ -164,7 +161,7 @@ def read_importance_file(path: str | Path) -> dict[str, np.ndarray]:
     lacking = [name for name in names if name + COUNTS not in tensors]
     if lacking or not names:
         what = f"no counts of {lacking[0]}" if lacking else "no sums"
-        raise LlamaCppError(f"{path} holds {what}: it is no importance matrix of llama.cpp")
+        raise LlamaCppError(f"{path} holds {what}: it is not an importance matrix of llama.cpp")
     return {name: (tensors[name + SUM] / tensors[name + COUNTS]).astype(np.float32).reshape(-1) for name in names}
 
 
@@ -177,9 +174,9 @@ def quantize_apart(
     imatrix: str | Path | None = None,
     threads: int = 1,
 ) -> None:
-    """``quantize_gguf`` in a process of its own, with the importance matrix from a file.
+    """Run ``quantize_gguf`` in a process of its own, with the importance matrix from a file.
 
-    llama.cpp aborts where Python would raise: that too becomes a ``LlamaCppError``, in one sentence.
+    llama.cpp may abort the process: an abort too becomes a ``LlamaCppError``.
     """
     command = [sys.executable, "-m", "ramp.export.llamacpp_process", "--gguf", str(source), "--file-type", file_type]
     command += ["--table-type", table_type, "--out", str(out), "--threads", str(max(threads, 1))]
@@ -189,8 +186,8 @@ def quantize_apart(
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return
-    said = [line for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"]
-    if done.returncode == 2 and said[-1].startswith("error: "):
-        raise LlamaCppError(said[-1].removeprefix("error: "))
+    lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
+    if done.returncode == 2 and lines[-1].startswith("error: "):
+        raise LlamaCppError(lines[-1].removeprefix("error: "))
     how = f"signal {-done.returncode}" if done.returncode < 0 else f"status {done.returncode}"
-    raise LlamaCppError(f"llama.cpp ended with {how} while quantizing {source} to {file_type}: {said[-1]}")
+    raise LlamaCppError(f"llama.cpp ended with {how} while quantizing {source} to {file_type}: {lines[-1]}")

@@ -1,8 +1,7 @@
-"""GGUF as data: what llama.cpp calls every tensor and every hyper-parameter of a model.
+"""What a GGUF file calls every tensor and hyper-parameter of a model.
 
-Names and layouts are those of llama.cpp's ``gguf-py`` tables and of its model loader. A family that is already in
-``ramp.models.architecture.ARCHITECTURES`` needs nothing here: its row there names the GGUF architecture and says
-whether q and k rows are permuted.
+Tensor names are those of llama.cpp's ``gguf`` package, found by the checkpoint's own names. What differs between
+families (the GGUF architecture, permuted q and k rows) stands in ``ramp.models.architecture``.
 """
 
 from __future__ import annotations
@@ -16,25 +15,15 @@ from ramp.core.errors import RampError
 from ramp.models.architecture import LinearSpec, architecture, head_dim, list_linears
 
 if TYPE_CHECKING:
+    from gguf import GGUFWriter
     from transformers import PretrainedConfig
 
-ROLE_TENSORS = {
-    "q": "attn_q",
-    "k": "attn_k",
-    "v": "attn_v",
-    "o": "attn_output",
-    "gate": "ffn_gate",
-    "up": "ffn_up",
-    "down": "ffn_down",
-}
-"""llama.cpp's name of each linear of a block."""
-
-ROPE_TYPES = {"default", "linear"}
+ROPE_TYPES = ("default", "linear")
 """Rotary embeddings that are written as metadata alone; the others need tensors or functions of their own."""
 
 
-class HaloError(RampError):
-    """A model, allocation or tokenizer that GGUF or llama.cpp cannot hold, or a file that is not what was planned."""
+class GgufError(RampError):
+    """A model, allocation or tokenizer that GGUF cannot hold, or a GGUF file that is damaged or of another model."""
 
 
 @dataclass(frozen=True)
@@ -51,43 +40,53 @@ class GgufTensor:
 
 
 def gguf_tensors(config: PretrainedConfig) -> list[GgufTensor]:
-    """Every tensor of a model's GGUF file, in file order: embedding, blocks, final norm, head (unless tied)."""
+    """Return every tensor of a model's GGUF file, in file order: embedding, blocks, final norm, head (unless tied).
+
+    Raises ``GgufError`` where the ``gguf`` package has no name for a tensor of the family.
+    """
+    import gguf
+
     arch = architecture(config)
     hidden, vocab = config.hidden_size, config.vocab_size
-    tensors = [GgufTensor("token_embd.weight", f"{arch.embed}.weight", "embedding", (vocab, hidden))]
+    keys = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}
+    names = gguf.get_tensor_name_map(keys[arch.gguf_arch], config.num_hidden_layers)
+
+    def tensor(module: str, kind: str, *shape: int, part: str = "weight", **more: Any) -> GgufTensor:
+        source = f"{module}.{part}"
+        if (name := names.get_name(module)) is None:
+            raise GgufError(f"the GGUF architecture '{arch.gguf_arch}' has no tensor for {source}")
+        return GgufTensor(f"{name}.{part}", source, kind, shape, **more)
+
+    tensors = [tensor(arch.embed, "embedding", vocab, hidden)]
     linears = list_linears(config)
     for layer in range(config.num_hidden_layers):
-        block, prefix = f"blk.{layer}", f"{arch.blocks}.{layer}"
-        for ours, theirs in ((arch.attn_norm, "attn_norm"), (arch.mlp_norm, "ffn_norm")):
-            source = f"{prefix}.{ours}.weight"
-            tensors.append(GgufTensor(f"{block}.{theirs}.weight", source, "norm", (hidden,), layer=layer))
-        for linear in linears:
-            if linear.layer != layer:
+        for norm in (arch.attn_norm, arch.mlp_norm):
+            tensors.append(tensor(f"{arch.blocks}.{layer}.{norm}", "norm", hidden, layer=layer))
+        for x in linears:
+            if x.layer != layer:
                 continue
-            name, heads = f"{block}.{ROLE_TENSORS[linear.role]}", permuted_heads(config, linear.role)
-            shape = (linear.d_out, linear.d_in)
-            tensors.append(GgufTensor(f"{name}.weight", f"{linear.name}.weight", "linear", shape, linear, heads, layer))
-            if linear.has_bias:
-                source = f"{linear.name}.bias"
-                tensors.append(GgufTensor(f"{name}.bias", source, "bias", (linear.d_out,), None, heads, layer))
-    tensors.append(GgufTensor("output_norm.weight", f"{arch.final_norm}.weight", "norm", (hidden,)))
+            heads = permuted_heads(config, x.role)
+            tensors.append(tensor(x.name, "linear", x.d_out, x.d_in, linear=x, heads=heads, layer=layer))
+            if x.has_bias:
+                tensors.append(tensor(x.name, "bias", x.d_out, part="bias", heads=heads, layer=layer))
+    tensors.append(tensor(arch.final_norm, "norm", hidden))
     if not config.tie_word_embeddings:
-        tensors.append(GgufTensor("output.weight", f"{arch.head}.weight", "head", (vocab, hidden)))
+        tensors.append(tensor(arch.head, "head", vocab, hidden))
     return tensors
 
 
 def permuted_heads(config: PretrainedConfig, role: str) -> int:
-    """Heads whose rows llama.cpp interleaves for this role, 0 where it keeps the checkpoint's order."""
+    """Return the number of heads whose rows llama.cpp interleaves for this role, 0 where rows keep their order."""
     if not architecture(config).gguf_permutes_qk:
         return 0
     return {"q": config.num_attention_heads, "k": config.num_key_value_heads}.get(role, 0)
 
 
 def to_gguf_rows(values: np.ndarray, heads: int) -> np.ndarray:
-    """Rows of q or k, from the checkpoint's rotary order to llama.cpp's; [heads * head_dim, ...] -> the same shape.
+    """Return rows of q or k in llama.cpp's rotary order; [heads * head_dim, ...] -> the same shape.
 
     A checkpoint pairs channel i of a head with channel i + head_dim/2 ("rotate half"), the Llama graph of llama.cpp
-    pairs neighbours 2i and 2i + 1: within each head, row (half, i) moves to (i, half). 0 heads: nothing moves.
+    pairs neighbours 2i and 2i + 1: within each head, row (half, i) moves to (i, half). Without heads the rows stay.
     """
     if not heads:
         return values
@@ -97,7 +96,7 @@ def to_gguf_rows(values: np.ndarray, heads: int) -> np.ndarray:
 
 
 def from_gguf_rows(values: np.ndarray, heads: int) -> np.ndarray:
-    """The inverse of ``to_gguf_rows``."""
+    """Return rows in the checkpoint's order: the inverse of ``to_gguf_rows``."""
     if not heads:
         return values
     rows = values.shape[0]
@@ -105,10 +104,10 @@ def from_gguf_rows(values: np.ndarray, heads: int) -> np.ndarray:
     return np.ascontiguousarray(split.swapaxes(1, 2).reshape(values.shape))
 
 
-def add_hyperparameters(writer: Any, config: PretrainedConfig) -> None:
-    """Write the model's shape and constants into a ``gguf.GGUFWriter``, under its architecture's prefix.
+def add_hyperparameters(writer: GGUFWriter, config: PretrainedConfig) -> None:
+    """Write the model's shape and constants, under its architecture's prefix.
 
-    Raises ``HaloError`` for a rotary embedding that needs more than metadata.
+    Raises ``GgufError`` for a rotary embedding that needs more than metadata.
     """
     heads, width = config.num_attention_heads, head_dim(config)
     writer.add_context_length(config.max_position_embeddings)
@@ -126,9 +125,7 @@ def add_hyperparameters(writer: Any, config: PretrainedConfig) -> None:
     rope = dict(getattr(config, "rope_parameters", None) or {})
     kind = rope.get("rope_type", "default")
     if kind not in ROPE_TYPES:
-        raise HaloError(
-            f"rotary embedding of type '{kind}' is not exported to GGUF: only {', '.join(sorted(ROPE_TYPES))} are"
-        )
+        raise GgufError(f"rotary embedding of type '{kind}' is not exported to GGUF: only {', '.join(ROPE_TYPES)} are")
     writer.add_rope_freq_base(float(rope.get("rope_theta", 10000.0)))
     if kind == "linear":
         from gguf import RopeScalingType
@@ -138,7 +135,7 @@ def add_hyperparameters(writer: Any, config: PretrainedConfig) -> None:
 
 
 def sliding_window_note(config: PretrainedConfig) -> str:
-    """A sentence where llama.cpp will attend further than the model was made for, else an empty string."""
+    """Return a note where llama.cpp attends further than the model was trained for, else an empty string."""
     window = getattr(config, "sliding_window", None)
     if not window or getattr(config, "use_sliding_window", True) is False or window >= config.max_position_embeddings:
         return ""

@@ -1,7 +1,7 @@
 """A GGUF file read back: its tensors by name, de-quantized, and the Hugging Face model that they make.
 
-The reader and the de-quantizer are those of llama.cpp's ``gguf`` package, not the library that wrote the codes, so
-that a mistake of the writer is not undone by its own inverse.
+Reader and de-quantizer are those of llama.cpp's ``gguf`` package. The codes are written by another library, so that
+no error of the writer is undone by its own inverse.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ramp.core.files import require_file
-from ramp.gguf.names import HaloError, from_gguf_rows, gguf_tensors
+from ramp.gguf.names import GgufError, from_gguf_rows, gguf_tensors
 from ramp.models.architecture import architecture
 from ramp.models.folder import ModelFolder
 
@@ -31,35 +31,33 @@ class GgufFile:
         try:
             self._reader = GGUFReader(str(self.path))
         except Exception as error:  # the reader raises ValueError, IndexError or UnicodeDecodeError on broken files
-            raise HaloError(
-                f"{self.path} is not a readable GGUF file ({error}): delete it and export it again"
-            ) from None
+            raise GgufError(f"{self.path} is not a readable GGUF file ({error}): delete it and make it again") from None
         self._tensors: dict[str, Any] = {tensor.name: tensor for tensor in self._reader.tensors}
 
     def names(self) -> list[str]:
-        """Names of all tensors, in file order."""
+        """Return the names of all tensors, in file order."""
         return list(self._tensors)
 
     def _tensor(self, name: str) -> Any:
         try:
             return self._tensors[name]
         except KeyError:
-            raise HaloError(f"{self.path} has no tensor '{name}': export it again") from None
+            raise GgufError(f"{self.path} has no tensor '{name}': it is damaged or of another model") from None
 
     def type(self, name: str) -> str:
-        """The tensor's ggml type, e.g. ``Q4_K``."""
+        """Return the tensor's ggml type, e.g. ``Q4_K``."""
         return self._tensor(name).tensor_type.name
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The tensor's shape in the checkpoint's order, (d_out, d_in) or (d,)."""
+        """Return the tensor's shape in the checkpoint's order, (d_out, d_in) or (d,)."""
         return tuple(int(size) for size in reversed(self._tensor(name).shape))
 
     def raw(self, name: str) -> np.ndarray:
-        """The tensor's bytes as stored, uint8 [n]."""
+        """Return the tensor's bytes as stored, uint8 [n]."""
         return np.ascontiguousarray(self._tensor(name).data).view(np.uint8).reshape(-1)
 
     def values(self, name: str) -> np.ndarray:
-        """The tensor's values, float32, in the checkpoint's shape and llama.cpp's row order."""
+        """Return the tensor's values, float32, in the checkpoint's shape and llama.cpp's row order."""
         from gguf.quants import dequantize
 
         tensor = self._tensor(name)
@@ -67,22 +65,19 @@ class GgufFile:
         return np.asarray(values, dtype=np.float32).reshape(self.shape(name))
 
     def metadata(self, key: str) -> Any:
-        """The value of a metadata key, None if it is not there."""
+        """Return the value of a metadata key, None if it is absent."""
         field = self._reader.get_field(key)
         return None if field is None else field.contents()
 
 
 def load_gguf_float(
-    model_dir: str | Path,
-    gguf_path: str | Path,
-    dtype: torch.dtype | None = None,
-    device: str | torch.device = "cpu",
+    model_dir: str | Path, gguf_path: str | Path, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
 ) -> PreTrainedModel:
-    """The Hugging Face model whose weights, biases and norms are all the GGUF file's de-quantized tensors.
+    """Return the Hugging Face model whose parameters are the GGUF file's de-quantized tensors.
 
-    Only the configuration is taken from ``model_dir``. q and k rows return to the checkpoint's order
+    The configuration comes from ``model_dir``. q and k rows return to the checkpoint's order
     (``from_gguf_rows``). ``dtype`` None keeps float32. The model is in evaluation mode, without gradients, attention
-    by SDPA. Raises ``HaloError`` where the file lacks a tensor or holds another shape.
+    by SDPA. Raises ``GgufError`` where the file lacks a tensor or holds another shape.
     """
     import torch
     from transformers import AutoModelForCausalLM, initialization
@@ -98,7 +93,7 @@ def load_gguf_float(
     with torch.no_grad():
         for tensor in gguf_tensors(config):
             if file.shape(tensor.name) != tensor.shape:
-                raise HaloError(
+                raise GgufError(
                     f"{file.path}: {tensor.name} is {list(file.shape(tensor.name))}, "
                     f"the model's is {list(tensor.shape)}: this file belongs to another model"
                 )
@@ -107,7 +102,7 @@ def load_gguf_float(
             filled.add(tensor.source)
     left = sorted(set(parameters) - filled)
     if left:
-        raise HaloError(
+        raise GgufError(
             f"the {architecture(config).gguf_arch} layout has no tensor for {left[0]} (and {len(left) - 1} more)"
         )
     return model.to(device).eval().requires_grad_(False)

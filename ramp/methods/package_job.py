@@ -1,12 +1,11 @@
-"""What a baseline through somebody else's package is given, and how it hands its result back. Light: no torch.
+"""The job of a baseline that runs another project's package: its inputs, and how the package returns its result.
 
-This module is imported in two environments: the study's own, and the package's (``.envs/NAME``), which need not have
-torch, transformers or anything else of ours. It stands on numpy and safetensors alone. Every linear is written as soon
-as it is handed over, so that a package's whole model never stands in memory twice.
+This module is imported in the study's environment and in the package's (``.envs/NAME``), so it needs numpy and
+safetensors only, no torch. A linear is written as soon as it is handed over: no model is in memory twice.
 
 A finished job's folder holds ``linears/{name}.safetensors`` (one file per linear), ``others.safetensors`` (where the
-method changed other tensors) and ``outcome.json`` (``ramp.packages.run_job``); ``ramp.packages.record_row`` makes a
-row of them.
+method changed other tensors), ``native/`` (the package's own files) and ``outcome.json``;
+``ramp.packages.record_row`` makes a row of them.
 """
 
 from __future__ import annotations
@@ -21,26 +20,48 @@ from typing import Any
 import numpy as np
 
 from ramp.core.errors import RampError
+from ramp.quantizers.packed_formats import codes_on_grid
 
-JOB, TOKENS, OUTCOME, LINEARS, OTHERS = (
-    "job.json",
-    "tokens.safetensors",
-    "outcome.json",
-    "linears",
-    "others.safetensors",
-)
-"""Names of files in a job's folder: what is asked, the calibration windows, what came out, and the tensors."""
+JOB, TOKENS = "job.json", "tokens.safetensors"
+OUTCOME, LINEARS, OTHERS, NATIVE = "outcome.json", "linears", "others.safetensors", "native"
+"""Names in a job's folder."""
 
 AFFINE, DENSE = "affine", "dense"
-"""How a linear was handed over: on our grid, or as weights on a grid that ours cannot hold."""
+"""Form of a linear: on our grid, or as weights on a grid that ours cannot hold."""
 
 
 class PackageError(RampError):
-    """A package handed over something that is no linear of the model, or is not on the grid that it says."""
+    """A package handed over a tensor that is no linear of the model, or is not on the grid that it names."""
+
+
+@dataclass(frozen=True)
+class JobSettings:
+    """What a study chooses for a job; ``job.json`` holds it with ``model_dir``, ``linears`` and ``group_sizes``."""
+
+    bits: int
+    group_size: int
+    seed: int
+    threads: int
+    device: str
+    params: dict[str, Any]  # of the method
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Content of ``outcome.json``: how the package's process ended."""
+
+    ok: bool
+    reason: str  # why there is no result; empty where ok
+    note: str = ""  # the method's notes
+    native_files: list[str] = field(default_factory=list)  # relative to ``native/``
+    linears: dict[str, str] = field(default_factory=dict)  # name -> AFFINE or DENSE
+    wall_s: float | None = None  # seconds
+    peak_rss_bytes: int | None = None
+    versions: dict[str, str] = field(default_factory=dict)  # of Python and the requirements
 
 
 def as_array(value: Any) -> np.ndarray:
-    """A numpy array of a numpy array or a torch tensor (any device; bfloat16 becomes float32, exactly)."""
+    """Return a numpy array of a numpy array or a torch tensor (any device; bfloat16 becomes float32, exactly)."""
     if hasattr(value, "detach"):  # a torch tensor; torch itself is not imported here
         value = value.detach().cpu()
         value = (value.float() if "bfloat16" in str(value.dtype) else value).numpy()
@@ -48,7 +69,7 @@ def as_array(value: Any) -> np.ndarray:
 
 
 def whole_numbers(value: Any, below: int, what: str) -> np.ndarray:
-    """``value`` as uint8, exactly; ``PackageError`` unless all are whole numbers from 0 to ``below`` - 1."""
+    """Return ``value`` as uint8, exactly; ``PackageError`` unless all are whole numbers from 0 to ``below`` - 1."""
     array = as_array(value)
     found = array.astype(np.int64)
     if not np.array_equal(found, array):
@@ -59,7 +80,7 @@ def whole_numbers(value: Any, below: int, what: str) -> np.ndarray:
 
 
 def exact_half(value: Any, what: str) -> np.ndarray:
-    """``value`` as float16, exactly; ``PackageError`` where a value is not finite or would be rounded."""
+    """Return ``value`` as float16, exactly; ``PackageError`` where a value is not finite or would be rounded."""
     array = as_array(value)
     with np.errstate(over="ignore"):
         half = array.astype(np.float16)
@@ -72,10 +93,10 @@ def exact_half(value: Any, what: str) -> np.ndarray:
 
 @dataclass
 class PackageJob:
-    """One row that a package is asked for: the model, the text, the width; and where its result goes."""
+    """One row for a package to quantize: the model, the text, the width; and where its result goes."""
 
     model_dir: Path  # Hugging Face checkpoint folder, float32 safetensors, never GGUF
-    tokens: np.ndarray  # int64 [count, length], the very calibration windows that our own methods use
+    tokens: np.ndarray  # int64 [count, length], the calibration windows of our own methods
     bits: int
     group_size: int  # requested by the study (128)
     group_sizes: dict[str, int]  # linear -> what our own methods use there (64 where 128 does not divide)
@@ -92,16 +113,15 @@ class PackageJob:
 
     @property
     def folder(self) -> Path:
-        """Where the result is written."""
+        """Return the folder of the result."""
         return self.work_dir.parent if self.out_dir is None else self.out_dir
 
     def keep(self, name: str, codes: Any, scales: Any, zeros: Any, group_size: int) -> None:
-        """A linear on our affine grid: weight = (codes - zeros) * scale, group of column j = j // group_size.
+        """Write a linear on our affine grid: weight = (codes - zeros) * scale, group of column j = j // group_size.
 
         codes: whole numbers [d_out, d_in] from 0 to 2^bits - 1, in the checkpoint's order of columns; scales: [d_out,
         n_groups], exact in float16; zeros: integer zero-points [d_out, n_groups], 0 to 2^bits - 1. Raises
-        ``PackageError`` for a linear that the model does not have or that was kept before, and for everything that
-        this grid could not give back exactly.
+        ``PackageError`` for an unknown linear, one that was kept before, and values that this grid cannot hold exactly.
         """
         d_out, d_in = self._shape(name)
         if group_size < 1 or d_in % group_size:
@@ -117,10 +137,20 @@ class PackageJob:
                 raise PackageError(f"{name}: {part} are {list(tensors[part].shape)}, expected {list(shape)}")
         self._write(name, tensors, {"kind": AFFINE, "group_size": group_size, "bits": self.bits})
 
-    def keep_dense(self, name: str, weight: Any, packed_bytes: int) -> None:
-        """A linear on a grid that ours cannot hold: its de-quantized weight, and the bytes that it takes packed.
+    def keep_weight(self, name: str, weight: Any, scales: Any, zeros: Any) -> None:
+        """Write a linear on our affine grid by its de-quantized weight [d_out, d_in]; scales are rounded to float16.
 
-        weight: float16 or float32 [d_out, d_in]; packed_bytes: codes and everything that they need, as the package
+        scales, zeros: [d_out, n_groups], before any rounding, for groups as in ``group_sizes``. Raises ``PackageError``
+        as ``keep`` does and ``PackedFormatError`` for a weight that is not on that grid.
+        """
+        grid = as_array(scales)
+        codes = codes_on_grid(as_array(weight), grid, as_array(zeros), self.bits, name=name)
+        self.keep(name, codes, grid.astype(np.float16), zeros, self.group_sizes[name])
+
+    def keep_dense(self, name: str, weight: Any, packed_bytes: int) -> None:
+        """Write a linear on a grid that ours cannot hold: its de-quantized weight, and its packed bytes.
+
+        weight: float16 or float32 [d_out, d_in]; packed_bytes: codes, scales and zero-points, as the package
         stores them. Raises ``PackageError`` as ``keep`` does.
         """
         shape = self._shape(name)
@@ -136,7 +166,7 @@ class PackageJob:
         self._write(name, {"weight": array}, {"kind": DENSE, "packed_bytes": int(packed_bytes)})
 
     def keep_other(self, name: str, tensor: Any) -> None:
-        """Any other checkpoint tensor that the method changed (a norm, a bias), by its checkpoint name."""
+        """Keep another checkpoint tensor that the method changed (a norm, a bias), by its checkpoint name."""
         if name.removesuffix(".weight") in self.linears:
             raise PackageError(f"{name} is a linear's weight: hand it over with keep or keep_dense")
         array = as_array(tensor).astype(np.float32)
@@ -145,7 +175,7 @@ class PackageJob:
         self.others[name] = array
 
     def native(self, *paths: str | Path) -> None:
-        """The package's own files below ``work_dir``, whose sizes become the row's ``bytes_native``."""
+        """Name the package's own files below ``work_dir``; their sizes become the row's ``bytes_native``."""
         for path in map(Path, paths):
             whole = path if path.is_absolute() else self.work_dir / path
             if not whole.is_file() or not whole.resolve().is_relative_to(self.work_dir.resolve()):
@@ -155,12 +185,12 @@ class PackageJob:
                 self.native_files.append(relative)
 
     def note(self, text: str) -> None:
-        """What a reader of the row must know, for instance "0.7.1 + CPU shim"; it stands under the table."""
+        """Add a note for readers of the row, for instance "0.7.1 + CPU shim"; it is printed under the table."""
         if text and text not in self.notes:
             self.notes.append(text)
 
     def finish(self) -> None:
-        """Write the tensors that are no linears; ``PackageError`` where a linear was never handed over."""
+        """Write the tensors that are no linears; ``PackageError`` where a linear is missing."""
         missing = [name for name in self.linears if name not in self.kept]
         if missing:
             raise PackageError(f"{len(missing)} linears were never handed over, {missing[0]} among them")
@@ -186,7 +216,7 @@ class PackageJob:
 
 
 def read_linear(folder: Path, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Tensors of one linear and what is said of them (``kind``, ``group_size`` and ``bits``, or ``packed_bytes``)."""
+    """Return a linear's tensors and description: ``kind``, then ``group_size`` and ``bits``, or ``packed_bytes``."""
     from safetensors import SafetensorError, safe_open
 
     path = folder / LINEARS / f"{name}.safetensors"
@@ -200,13 +230,8 @@ def read_linear(folder: Path, name: str) -> tuple[dict[str, np.ndarray], dict[st
 
 
 def one_sentence(text: str, limit: int = 300) -> str:
-    """The last line that says something, without control characters, machine paths and excess length."""
+    """Return the last line with text, without control characters, folders of this machine and excess length."""
     lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
-    said = lines[-1] if lines else "it said nothing"
-    said = re.sub(r"(?<![\w.])/(?:[\w.+-]+/)+", ".../", said)  # a folder of this machine is no result
-    said = "".join(sign for sign in said if sign.isprintable()).strip().rstrip(".;")
-    return (said if len(said) <= limit else said[: limit - 1] + "…").replace(";", ",")
-
-
-NATIVE = "native"
-"""Folder of the package's own files, below the job's."""
+    last = re.sub(r"(?<![\w.])/(?:[\w.+-]+/)+", ".../", lines[-1] if lines else "no message")
+    last = "".join(sign for sign in last if sign.isprintable()).strip().rstrip(".;")
+    return (last if len(last) <= limit else last[: limit - 1] + "…").replace(";", ",")

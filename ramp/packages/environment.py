@@ -1,13 +1,13 @@
-"""A package's own environment: a venv with its pinned requirements, and a record of what came into it.
+"""Make a package's own environment: a venv with its pinned requirements, and a record of its content.
 
     python -m ramp.packages.environment --requirements gptqmodel==7.6.0 torch==2.13.0 --out
     .envs/gptqmodel/environment.json \\
         --constraints workflow/envs/gptqmodel.constraints.txt
 
 The venv lies in the record's folder. ``environment.json`` holds ``{ok, reason, python, requirements, freeze, check}``:
-the interpreter, ``pip freeze`` and what ``pip check`` said. Constraints pin what the requirements need in turn; a venv
-that holds just that already is kept. An installation that fails is recorded, not raised (exit status 0): its rows then
-say why they are missing. Delete the folder to try again.
+the interpreter, and the output of ``pip freeze`` and ``pip check``. Constraints pin indirect requirements; a venv that
+fits them already is kept. A failed installation is recorded (exit status 0), and its rows give the reason why they are
+missing. Delete the folder to try again.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from ramp.methods.package_job import one_sentence
 log = logging.getLogger("ramp.packages.environment")
 
 RUNNER = ("numpy", "pydantic>=2", "safetensors")
-"""What ``ramp.packages.run_job`` needs beside the package."""
+"""Requirements of ``ramp.packages.run_job``."""
 
 FIRST = "torch"
-"""Installed by itself, before the others: packages that are built from source look for it."""
+"""Installed before the others: packages that are built from source import it."""
 
 
 class InstallError(RuntimeError):
@@ -40,7 +40,7 @@ class InstallError(RuntimeError):
 
 
 def command(line: Sequence[str]) -> str:
-    """Run a command, its output to the log; return what it printed."""
+    """Run a command with its output in the log; return that output."""
     log.info("%s", " ".join(line))
     done = subprocess.run(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     sys.stderr.write(done.stdout)
@@ -51,7 +51,7 @@ def command(line: Sequence[str]) -> str:
 
 
 def pins(lines: Iterable[str]) -> dict[str, str]:
-    """Name -> version of lines ``name==version``, as pip compares them: no case, no extras, no local tag (``+cpu``)."""
+    """Return name -> version of lines ``name==version`` as pip compares them: no case, extras or local tag."""
     pinned = [line.partition("#")[0].strip().partition("==") for line in lines if "==" in line.partition("#")[0]]
     return {
         re.sub(r"[-_.]+", "-", name.partition("[")[0]).lower(): wanted.partition("+")[0] for name, _, wanted in pinned
@@ -59,7 +59,7 @@ def pins(lines: Iterable[str]) -> dict[str, str]:
 
 
 def fits(freeze: Sequence[str], requirements: Sequence[str], constraints: Sequence[str]) -> bool:
-    """Whether an installation has every requirement, and nothing at another version than the constraints say."""
+    """Return whether an installation has every requirement, and no package at another version than its constraint."""
     found, asked, wanted = pins(freeze), pins(requirements), pins(constraints)
     runner = {re.split("[<>=]", name)[0] for name in RUNNER}
     others = all(found[name] == wanted[name] for name in found.keys() & wanted.keys())
@@ -67,7 +67,7 @@ def fits(freeze: Sequence[str], requirements: Sequence[str], constraints: Sequen
 
 
 def install(folder: Path, requirements: Sequence[str], constraints: Path | None = None) -> dict[str, Any]:
-    """Make the venv at ``folder`` and install; returns what ``environment.json`` holds."""
+    """Make the venv at ``folder`` and install; return the content of ``environment.json``."""
     python = folder / "bin" / "python"
     record: dict[str, Any] = {"ok": False, "reason": "", "python": str(python.absolute()), "check": ""}
     record |= {"requirements": list(requirements), "freeze": []}
@@ -89,12 +89,12 @@ def install(folder: Path, requirements: Sequence[str], constraints: Path | None 
     try:
         record["check"] = command([*pip, "check"]).strip()
     except InstallError as error:
-        record["check"] = str(error)  # packages that contradict each other may still run: the record says it
+        record["check"] = str(error)  # packages that contradict each other may still run
     return record
 
 
 def frozen(python: Path) -> list[str]:
-    """What a venv holds; nothing where there is none, or one that does not answer."""
+    """Return a venv's packages; none where there is no venv or it does not run."""
     if not python.is_file():
         return []
     try:
@@ -104,10 +104,10 @@ def frozen(python: Path) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Make a package's own environment.")
     parser.add_argument("--requirements", nargs="+", required=True, metavar="NAME==VERSION", help="pinned")
-    parser.add_argument("--constraints", type=Path, default=None, help="versions of what they need in turn")
+    parser.add_argument("--constraints", type=Path, default=None, help="versions of indirect requirements")
     parser.add_argument("--out", type=Path, required=True, help="environment.json; the venv is its folder")
     args = parser.parse_args(argv)
     record = install(args.out.parent, args.requirements, args.constraints)

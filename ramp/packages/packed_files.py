@@ -1,18 +1,17 @@
-"""A package's own safetensors files, tensor by tensor. Light: numpy and safetensors alone.
+"""A package's own safetensors files: read tensor by tensor, compared with the checkpoint, and handed over.
 
-Packed words are read by ``ramp.quantizers.packed_formats``; here is what stands around them: shards, bfloat16, and the
-question whether a package changed a tensor or merely rounded it.
+It needs numpy and safetensors only. ``ramp.quantizers.packed_formats`` reads packed words.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ramp.methods.package_job import PackageError
+from ramp.methods.package_job import PackageError, PackageJob
 
 
 class Checkpoint:
@@ -30,7 +29,7 @@ class Checkpoint:
 
     @property
     def paths(self) -> list[Path]:
-        """The files."""
+        """Return the files, sorted."""
         return sorted(set(self._files.values()))
 
     def __iter__(self) -> Iterator[str]:
@@ -40,7 +39,7 @@ class Checkpoint:
         return name in self._files
 
     def get(self, name: str) -> np.ndarray:
-        """One tensor; bfloat16 as float32, exactly. ``PackageError`` for a name that no file has."""
+        """Return one tensor; bfloat16 as float32, exactly. ``PackageError`` for a name that no file has."""
         from safetensors import safe_open
 
         if name not in self._files:
@@ -59,7 +58,7 @@ def _names(path: Path) -> list[str]:
 
 
 def _bfloat16(path: Path, name: str) -> np.ndarray:
-    """A bfloat16 tensor, which numpy has not, as the upper halves of float32; read by the format's own header."""
+    """Return a bfloat16 tensor, a type that numpy lacks, as float32, read by the header of the safetensors format."""
     with path.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         about = json.loads(stream.read(length))[name]
@@ -70,7 +69,7 @@ def _bfloat16(path: Path, name: str) -> np.ndarray:
 
 
 def changed(saved: np.ndarray, original: np.ndarray) -> bool:
-    """Whether a tensor differs from the checkpoint's by more than the rounding of its own dtype (or bfloat16's)."""
+    """Return whether a tensor differs from the checkpoint's by more than rounding to its dtype or to bfloat16."""
     if saved.shape != original.shape:
         return True
     if np.array_equal(saved, original.astype(saved.dtype)):
@@ -78,3 +77,24 @@ def changed(saved: np.ndarray, original: np.ndarray) -> bool:
     words = original.astype(np.float32).view(np.uint32).astype(np.uint64)
     even = ((words + 0x7FFF + ((words >> 16) & 1)) & 0xFFFF0000).astype(np.uint32)  # to nearest, ties to even
     return not np.array_equal(saved.astype(np.float32), even.view(np.float32))
+
+
+def keep_saved(
+    job: PackageJob,
+    folder: Path,
+    parts: Sequence[str],
+    unpack: Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]],
+    group_sizes: Mapping[str, int],
+) -> None:
+    """Hand over a checkpoint that a package saved: its linears, other tensors that it changed, and its files.
+
+    parts: names of a linear's tensors, which ``unpack`` takes and returns as (codes, scales, zeros) for ``job.keep``.
+    """
+    saved, original = Checkpoint(folder), Checkpoint(job.model_dir)
+    for name in job.linears:
+        words = {part: saved.get(f"{name}.{part}") for part in parts}
+        job.keep(name, *unpack(**words), group_size=group_sizes[name])
+    for name in original:
+        if name in saved and changed(saved.get(name), original.get(name)):
+            job.keep_other(name, saved.get(name))
+    job.native(*saved.paths)

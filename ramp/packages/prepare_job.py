@@ -1,4 +1,4 @@
-"""Ask a package for one row: write its job, run it in its own environment, see to it that an outcome is there.
+"""Quantize one row by a package: write its job, run it in its own environment, and make sure of an outcome.
 
     python -m ramp.packages.prepare_job --model-dir R/models/M --text R/texts/calibration.jsonl --tokens 8192
     --length 512 \\
@@ -6,8 +6,7 @@
 
 writes ``job.json``, ``tokens.safetensors`` (the calibration windows of our own methods) and, by
 ``ramp.packages.run_job`` in the package's interpreter, ``linears/``, ``others.safetensors``, ``native/`` and
-``outcome.json``. A reason not to run here, an environment that could not be made and a package that died are
-outcomes, too: the exit status is 0.
+``outcome.json``. A package that is skipped, has no environment or is killed has an outcome too: the exit status is 0.
 """
 
 from __future__ import annotations
@@ -18,56 +17,47 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ramp.calibration.windows import add_text_arguments, calibration_windows
 from ramp.core import cli
 from ramp.core.files import read_json, write_json
 from ramp.methods.kinds import Package
 from ramp.methods.loader import load_method, parse_params
-from ramp.methods.package_job import JOB, OUTCOME, TOKENS, PackageError
+from ramp.methods.package_job import JOB, OUTCOME, TOKENS, JobSettings, Outcome, PackageError
+from ramp.models.architecture import list_linears
 from ramp.models.device import pick_device
-from ramp.models.folder import ModelFolder
+from ramp.models.folder import read_config
 from ramp.quantizers.sizes import group_size_for
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger("ramp.packages.prepare_job")
 
 PROJECT = Path(__file__).resolve().parents[2]
 
 
-def write_job(out: Path, model_dir: Path, tokens: Any, **asked: Any) -> None:
-    """``job.json`` and ``tokens.safetensors``; ``asked``: bits, group_size, seed, threads, device, params."""
+def write_job(out: Path, model_dir: Path, tokens: torch.Tensor, settings: JobSettings) -> None:
+    """Write ``job.json`` and ``tokens.safetensors``; ``tokens``: int64 [count, length]."""
     from safetensors.numpy import save_file
 
-    linears = ModelFolder(model_dir).linears
-    out.mkdir(parents=True, exist_ok=True)
-    save_file({"tokens": tokens.numpy()}, str(out / TOKENS))
-    job = {
-        **asked,
+    linears = list_linears(read_config(model_dir))
+    model = {
         "model_dir": str(model_dir.resolve()),
         "linears": [[x.name, x.d_out, x.d_in] for x in linears],
-        "group_sizes": {x.name: group_size_for(x.d_in, asked["group_size"]) for x in linears},
+        "group_sizes": {x.name: group_size_for(x.d_in, settings.group_size) for x in linears},
     }
-    write_json(out / JOB, job)
-
-
-def not_run(reason: str) -> dict[str, Any]:
-    """The outcome of a package that gave none itself."""
-    empty: dict[str, Any] = {
-        "note": "",
-        "native_files": [],
-        "linears": {},
-        "wall_s": None,
-        "peak_rss_bytes": None,
-        "versions": {},
-    }
-    return {"ok": False, "reason": reason, **empty}
+    out.mkdir(parents=True, exist_ok=True)
+    save_file({"tokens": tokens.numpy()}, str(out / TOKENS))
+    write_json(out / JOB, {**asdict(settings), **model})
 
 
 def obstacle(method: Package, environment: Path | None, bits: int) -> str:
-    """Why the package cannot run here, or nothing."""
+    """Return why the package cannot run on this machine, or an empty string."""
     if reason := method.skip():
         return reason
     if bits not in method.bits:
@@ -79,15 +69,15 @@ def obstacle(method: Package, environment: Path | None, bits: int) -> str:
 
 
 def ended(status: int) -> str:
-    """How a process that left no outcome ended."""
+    """Return how a process without an outcome ended."""
     if status >= 0:
         return f"its process ended with status {status}"
     name = signal.Signals(-status).name
     return f"its process was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
 
 
-def run(python: str, method_file: Path, out: Path, threads: int) -> dict[str, Any]:
-    """Run ``ramp.packages.run_job`` by the package's interpreter; its outcome, or how it ended."""
+def run(python: str, method_file: Path, out: Path, threads: int) -> Outcome:
+    """Run ``ramp.packages.run_job`` by the package's interpreter; return its outcome, or how the process ended."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environment |= {"PYTHONPATH": str(PROJECT), "PYTHONHASHSEED": "0", "HF_HUB_OFFLINE": "1"}
     if threads:
@@ -96,12 +86,12 @@ def run(python: str, method_file: Path, out: Path, threads: int) -> dict[str, An
     line += ["--job", str(out.resolve()), "--out", str(out.resolve())]
     done = subprocess.run(line, env=environment, cwd=out, check=False)  # packages leave logs where they are started
     outcome = out / OUTCOME
-    return read_json(outcome) if outcome.is_file() else not_run(ended(done.returncode))
+    return Outcome(**read_json(outcome)) if outcome.is_file() else Outcome(ok=False, reason=ended(done.returncode))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
-    parser = cli.parser("Ask a package for one row, in its own environment.")
+    """Run the command line; see the module's docstring."""
+    parser = cli.parser("Quantize one row by a package, in its own environment.")
     add_text_arguments(parser)
     parser.add_argument("--method-file", type=Path, required=True, help="file that registers the Package")
     parser.add_argument("--params", default="{}", help="JSON object: the method's parameters")
@@ -118,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{args.method_file} registers a {type(method).__name__}, no Package: use ramp.rows.sequential"
         )
     try:
-        params: Mapping[str, Any] = parse_params(method, json.loads(args.params)).model_dump(mode="json")
+        params: dict[str, Any] = parse_params(method, json.loads(args.params)).model_dump(mode="json")
     except json.JSONDecodeError as error:
         raise PackageError(f"--params is not a JSON object ({error})") from None
     shutil.rmtree(args.out, ignore_errors=True)
@@ -126,15 +116,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not reason:
         windows = calibration_windows(args.model_dir, args.text, tokens=args.tokens, length=args.length)
         device = str(pick_device(args.device))
-        asked = {"bits": args.bits, "group_size": args.group_size, "seed": args.seed, "device": device}
-        write_job(args.out, Path(args.model_dir), windows, **asked, threads=args.threads, params=params)
+        settings = JobSettings(args.bits, args.group_size, args.seed, args.threads, device, params)
+        write_job(args.out, Path(args.model_dir), windows, settings)
         found = run(read_json(args.environment)["python"], args.method_file, args.out, args.threads)
     else:
-        found = not_run(reason)
+        found = Outcome(ok=False, reason=reason)
     about = {"method": method.name, "bits": args.bits, "group_size": args.group_size, "seed": args.seed}
-    about |= {"params": dict(params), "package": method.requirements[0].partition("==")[0]}
-    write_json(args.out / OUTCOME, {**found, **about, "model": Path(args.model_dir).name})
-    log.info("%s: %s", method.name, "done" if found["ok"] else f"did not run: {found['reason']}")
+    about |= {"params": params, "package": method.requirements[0].partition("==")[0]}
+    write_json(args.out / OUTCOME, {**asdict(found), **about, "model": Path(args.model_dir).name})
+    log.info("%s: %s", method.name, "done" if found.ok else f"did not run: {found.reason}")
     return 0
 
 

@@ -1,11 +1,11 @@
-"""Make an ordinary row of what a package left: its codes, scales and zero-points, bit for bit, in our own packing.
+"""Make a row of a package's result: its codes, scales and zero-points, bit for bit, in our own packing.
 
     python -m ramp.packages.record_row --model-dir R/models/M --job R/packages/M/NAME-b4-s0 --out
     R/quantized/M/NAME-b4-s0
 
-Linears on our grid are packed as they are; linears on another grid are kept de-quantized and counted at the bytes that
-the package says (``ramp.rows.ledger``). Embedding and head are stored by the study's track, everything else as the
-package left it, else as in the float checkpoint. ``bytes_native`` is the size of the package's own files. A package
+Linears on our grid are packed unchanged; linears on another grid are kept de-quantized and counted at the package's
+packed bytes (``ramp.rows.ledger``). Embedding and head are stored by the study's track, every other tensor as the
+package changed it, else as in the float checkpoint. ``bytes_native`` is the size of the package's own files. A package
 that did not run gives a ``meta.json`` with the reason as ``failed`` and ``note``, without sizes.
 """
 
@@ -39,7 +39,7 @@ GRID = "package"
 
 
 class KeptLinears(Mapping[str, "Stored"]):
-    """What a package handed over, read linear by linear."""
+    """A package's linears, read one by one."""
 
     def __init__(self, folder: Path, linears: Sequence[LinearSpec]) -> None:
         self._folder = folder
@@ -65,17 +65,17 @@ class KeptLinears(Mapping[str, "Stored"]):
 
     @property
     def is_affine(self) -> bool:
-        """Whether every linear is on our grid."""
+        """Return whether every linear is on our grid."""
         return all(about["kind"] == AFFINE for about in self.about.values())
 
     def group_size(self, requested: int) -> int:
-        """The row's group size: the study's, where every linear has what our own methods give it, else the largest."""
+        """Return the study's group size where every linear has the group size of our own methods, else the largest."""
         used = {name: about["group_size"] for name, about in self.about.items() if about["kind"] == AFFINE}
         ours = all(size == group_size_for(self._linears[name].d_in, requested) for name, size in used.items())
         return requested if ours else max(used.values())
 
     def described(self) -> dict[str, dict[str, Any]]:
-        """Per linear its width (None on another grid), grid and packed bytes, for ``meta.json``."""
+        """Return every linear's width (None on another grid), grid and packed bytes, for ``meta.json``."""
         found = {}
         for name, spec in self._linears.items():
             about = {**self.about[name], "d_out": spec.d_out, "d_in": spec.d_in}
@@ -85,7 +85,7 @@ class KeptLinears(Mapping[str, "Stored"]):
 
 
 def other_tensors(model_dir: Path, folder: Path, linears: Sequence[LinearSpec]) -> dict[str, torch.Tensor]:
-    """Every parameter that is no linear's weight: as the package changed it, else from the float checkpoint."""
+    """Return every parameter that is no linear's weight: as the package changed it, else from the float checkpoint."""
     import torch
     from safetensors.torch import load_file
 
@@ -100,19 +100,19 @@ def other_tensors(model_dir: Path, folder: Path, linears: Sequence[LinearSpec]) 
 
 
 def native_bytes(folder: Path, files: Sequence[str]) -> int | None:
-    """Size of the package's own files, by ``stat``; None where it wrote none."""
+    """Return the size of the package's own files; None where it wrote none."""
     return sum((folder / NATIVE / name).stat().st_size for name in files) if files else None
 
 
 def notes(outcome: Mapping[str, Any]) -> str:
-    """What stands under the table: the package with its version, and what the method said."""
+    """Return the row's note: the package with its version, and the method's notes."""
     package = outcome["package"]
     version = outcome["versions"].get(package)
     return "; ".join(filter(None, [f"{package} {version}" if version else "", outcome["note"]]))
 
 
 def package_row(model_dir: Path, job: Path, out: Path, *, track: str, study: str) -> dict[str, Any]:
-    """One row from a finished job; returns what ``meta.json`` holds."""
+    """Make one row of a finished job; return the content of ``meta.json``."""
     outcome = read_json(job / OUTCOME)
     bits = int(outcome["bits"])
     meta: dict[str, Any] = {
@@ -135,7 +135,7 @@ def package_row(model_dir: Path, job: Path, out: Path, *, track: str, study: str
             "note": notes(outcome),
         }
         return save_packed(out, model_dir=model_dir, quantized=kept, others=others, track=track, meta=meta)
-    except (PackageError, CheckpointError) as error:  # what the package left is no model: its row says so
+    except (PackageError, CheckpointError) as error:  # the result is no model: its row gives the reason
         return _failed(out, meta, str(error), track)
 
 
@@ -147,8 +147,8 @@ def _failed(out: Path, meta: Mapping[str, Any], reason: str, track: str) -> dict
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
-    parser = cli.parser("Make a row of what a package left.")
+    """Run the command line; see the module's docstring."""
+    parser = cli.parser("Make a row of a package's result.")
     parser.add_argument("--model-dir", type=Path, required=True, help="Hugging Face checkpoint folder")
     parser.add_argument("--job", type=Path, required=True, help="folder of ramp.packages.prepare_job")
     parser.add_argument("--track", choices=("q8_0", "fp16"), default="q8_0", help="how embedding and head are stored")

@@ -1,58 +1,48 @@
-"""Run one package on one job, in the package's own environment; ``outcome.json`` says how it went.
+"""Run one package on one job, in the package's own environment, and write ``outcome.json``.
 
     .envs/NAME/bin/python -m ramp.packages.run_job --method-file baselines/NAME.py --job JOB --out JOB
 
-JOB holds ``job.json`` and ``tokens.safetensors`` (``ramp.packages.prepare_job``). Whatever the package does, the
-exit status is 0 and ``outcome.json`` holds ``{ok, reason, note, native_files, wall_s, peak_rss_bytes, versions}``: a
-package that breaks costs its own row, never the study. Stands on pydantic, numpy and safetensors alone.
+JOB holds ``job.json`` and ``tokens.safetensors`` (``ramp.packages.prepare_job``). A package that fails loses its row
+only: the exit status is 0 and ``outcome.json`` (``ramp.methods.package_job.Outcome``) holds the reason. It needs
+pydantic, numpy and safetensors only.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import platform
-import resource
 import sys
 import time
 import traceback
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from ramp.core.files import read_json, write_json
+from ramp.core.memory import peak_rss_bytes
 from ramp.methods.kinds import Package
 from ramp.methods.loader import load_method, parse_params
-from ramp.methods.package_job import JOB, NATIVE, OUTCOME, TOKENS, PackageError, PackageJob, one_sentence
+from ramp.methods.package_job import JOB, NATIVE, OUTCOME, TOKENS, Outcome, PackageError, PackageJob, one_sentence
 
 
 def read_job(folder: Path, out: Path) -> tuple[PackageJob, dict[str, Any]]:
-    """The job as the package sees it, and the parameters of its method."""
+    """Return the job for the package, and the parameters of its method."""
     from safetensors.numpy import load_file
 
     asked = read_json(folder / JOB)
-    work = out / NATIVE
+    params = asked.pop("params")
+    asked["model_dir"] = Path(asked["model_dir"])
+    asked["linears"] = {name: (d_out, d_in) for name, d_out, d_in in asked["linears"]}
+    tokens, work = load_file(str(folder / TOKENS))["tokens"], out / NATIVE
     work.mkdir(parents=True, exist_ok=True)
-    job = PackageJob(
-        model_dir=Path(asked["model_dir"]),
-        tokens=load_file(str(folder / TOKENS))["tokens"],
-        bits=asked["bits"],
-        group_size=asked["group_size"],
-        group_sizes=asked["group_sizes"],
-        linears={name: (d_out, d_in) for name, d_out, d_in in asked["linears"]},
-        work_dir=work.resolve(),
-        seed=asked["seed"],
-        threads=asked["threads"],
-        device=asked["device"],
-        out_dir=out.resolve(),
-    )
-    return job, asked["params"]
+    return PackageJob(**asked, tokens=tokens, work_dir=work.resolve(), out_dir=out.resolve()), params
 
 
 def versions(requirements: Sequence[str]) -> dict[str, str]:
-    """Installed versions of the required distributions, and Python's."""
+    """Return the versions of Python and of the required distributions that are installed."""
     found = {"python": platform.python_version()}
     for requirement in requirements:
         name = requirement.partition("==")[0].partition("[")[0]
@@ -63,22 +53,16 @@ def versions(requirements: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def peak_rss_bytes() -> int:
-    """Largest resident set of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak  # Linux counts KiB
-
-
-def said(error: BaseException) -> str:
-    """An exception's message; of one without, a bare assertion say, the line of code that raised it."""
+def message(error: BaseException) -> str:
+    """Return an exception's message; for one without (a bare assertion), the line of code that raised it."""
     if str(error):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)
     return frames[-1].line or "" if frames else ""
 
 
-def quantize(method_file: Path, folder: Path, out: Path) -> dict[str, Any]:
-    """Load the method, run it, write what it keeps; what ``outcome.json`` holds."""
+def quantize(method_file: Path, folder: Path, out: Path) -> Outcome:
+    """Load the method, run it, write what it keeps; return how it ended."""
     began = time.monotonic()
     job, method = None, None
     try:
@@ -89,23 +73,23 @@ def quantize(method_file: Path, folder: Path, out: Path) -> dict[str, Any]:
         method.quantize(job, parse_params(method, params))
         job.finish()
         ok, reason = True, ""
-    except (Exception, SystemExit) as error:  # a package may fail in any way: the row says how, the study goes on
+    except (Exception, SystemExit) as error:  # a package may fail in any way: its row gives the reason
         traceback.print_exc()
-        ok, reason = False, one_sentence(f"{type(error).__name__}: {said(error)}")
-    return {
-        "ok": ok,
-        "reason": reason,
-        "note": "; ".join(job.notes) if job else "",
-        "native_files": job.native_files if job else [],
-        "linears": job.kept if job else {},
-        "wall_s": round(time.monotonic() - began, 3),
-        "peak_rss_bytes": peak_rss_bytes(),
-        "versions": versions(method.requirements if isinstance(method, Package) else ()),
-    }
+        ok, reason = False, one_sentence(f"{type(error).__name__}: {message(error)}")
+    return Outcome(
+        ok=ok,
+        reason=reason,
+        note="; ".join(job.notes) if job else "",
+        native_files=job.native_files if job else [],
+        linears=job.kept if job else {},
+        wall_s=round(time.monotonic() - began, 3),
+        peak_rss_bytes=peak_rss_bytes(),
+        versions=versions(method.requirements if isinstance(method, Package) else ()),
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Run one package on one job, in its own environment.")
     parser.add_argument("--method-file", type=Path, required=True, help="file that registers the Package")
     parser.add_argument("--job", type=Path, required=True, help="folder with job.json and tokens.safetensors")
@@ -113,8 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     found = quantize(args.method_file, args.job, args.out)
-    write_json(args.out / OUTCOME, found)
-    print(json.dumps({name: found[name] for name in ("ok", "reason", "note", "wall_s")}))
+    write_json(args.out / OUTCOME, asdict(found))
+    print(f"{'done' if found.ok else found.reason}, {found.wall_s} s; {found.note}")
     return 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,7 @@ from ramp.core.files import read_json
 from ramp.export.llamacpp_quantize import missing
 from ramp.methods.kinds import Package, reason_not_to_run
 from ramp.methods.loader import discover, load_method
-from ramp.models.architecture import list_linears
-from ramp.models.folder import load_float, read_config
+from ramp.models.folder import load_float
 from ramp.models.text import Document, write_documents
 from ramp.packages import prepare_job as package_job
 from ramp.packages import record_row as package_row
@@ -88,24 +86,16 @@ def check_outputs(model_dir: Path, row: Path) -> None:
 @pytest.mark.parametrize("name", MIXES)
 def test_a_mix_makes_a_row_of_a_tiny_model(name: str, model_dir: Path, tmp_path: Path) -> None:
     """By llama.cpp itself; a random importance matrix where it takes one."""
-    import torch
-    from safetensors.torch import save_file
-
-    from ramp.export.halo import export_float
-    from ramp.export.static_mix import make_row
+    from ramp.export.static_mix import MixRow, make_row
+    from ramp.export.write import export
+    from tests.gguf_inputs import statistics
 
     if reason := reason_not_to_run(load_method(MIXES[name])) or missing():  # type: ignore[arg-type]  # a Mix, by its text
         pytest.skip(f"{name} was not run: {reason}")
-    export_float(model_dir, tmp_path / "float.gguf")
-    sites = {linear.site: linear.d_in for linear in list_linears(read_config(model_dir))}
-    generator = torch.Generator().manual_seed(0)
-    tensors = {f"{site}/sqmean": torch.rand(n, generator=generator) + 1e-3 for site, n in sites.items()}
-    about = {"ramp": json.dumps({"tokens": 2048, "length": 256})}
-    save_file(tensors, tmp_path / "calibration.safetensors", metadata=about)
-    meta = make_row(
-        model_dir, tmp_path / "float.gguf", tmp_path / "row", method_file=MIXES[name],
-        calibration=tmp_path / "calibration.safetensors", track="q8_0", study="s", seed=0,
-    )  # fmt: skip
+    export(model_dir, tmp_path / "float.gguf")
+    calibration = statistics(model_dir, tmp_path / "calibration.safetensors")
+    row = MixRow(model_dir, tmp_path / "float.gguf", calibration, track="q8_0", study="s", seed=0)
+    meta = make_row(MIXES[name], row, tmp_path / "row")
     assert not meta.get("failed"), meta["failed"]
     assert meta["bytes_file"] == (tmp_path / "row" / "model.gguf").stat().st_size
     check_outputs(model_dir, tmp_path / "row")

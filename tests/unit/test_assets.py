@@ -9,10 +9,17 @@ import yaml
 
 from ramp.assets.install import fetch_asset, fetch_optional, is_local, make_model
 from ramp.assets.record import asset_path, tree_sha256
+from ramp.assets.registry import Registry
 from ramp.core.errors import RampError
 from tests.local_sources import make_wheel, one, sha256, wheel_source, write_registry
 
 pytestmark = pytest.mark.usefixtures("offline_pip")
+
+
+def thing(tmp_path: Path, wheels: Path, member: str = "a.bin", joined: str = "resolve") -> Registry:
+    """A registry with one asset, a member of a wheel that holds a.bin."""
+    wheel = make_wheel(wheels, "thing", {"a.bin": b"data"})
+    return write_registry(tmp_path, {"thing": one(wheel_source(wheel, "thing", member, joined))})
 
 
 def test_wheel_parts_are_joined_and_used_offline_afterwards(tmp_path: Path, offline_pip: Path) -> None:
@@ -38,24 +45,22 @@ def test_wheel_with_another_checksum_is_refused(tmp_path: Path, offline_pip: Pat
     source = wheel_source(make_wheel(offline_pip, "thing", {"a.bin": b"data"}), "thing", "a.bin")
     source["parts"][0]["sha256"] = "0" * 64
     registry = write_registry(tmp_path, {"thing": one(source)})
-    with pytest.raises(RampError, match=r"thing==1\.0 with another sha256"):
+    with pytest.raises(RampError, match="another sha256"):
         fetch_asset(registry, "thing", tmp_path / "R" / "thing")
     assert not list((tmp_path / "cache").rglob("*.whl"))
     assert not (tmp_path / "R" / "thing" / "asset.json").exists()
 
 
 def test_member_with_another_checksum_is_refused_and_leaves_nothing(tmp_path: Path, offline_pip: Path) -> None:
-    source = wheel_source(make_wheel(offline_pip, "thing", {"a.bin": b"data"}), "thing", "a.bin", "1" * 64)
-    registry = write_registry(tmp_path, {"thing": one(source)})
+    registry = thing(tmp_path, offline_pip, joined="1" * 64)
     with pytest.raises(RampError, match="sha256 of asset 'thing'"):
         fetch_asset(registry, "thing", tmp_path / "R" / "thing")
     assert list((tmp_path / "R" / "thing").iterdir()) == []
 
 
 def test_member_that_is_not_there(tmp_path: Path, offline_pip: Path) -> None:
-    source = wheel_source(make_wheel(offline_pip, "thing", {"a.bin": b"data"}), "thing", "b.bin")
-    registry = write_registry(tmp_path, {"thing": one(source)})
-    with pytest.raises(RampError, match=r"thing-1\.0-py3-none-any\.whl has no file b\.bin"):
+    registry = thing(tmp_path, offline_pip, "b.bin")
+    with pytest.raises(RampError, match=r"no file b\.bin"):
         fetch_asset(registry, "thing", tmp_path / "R" / "thing")
 
 
@@ -66,13 +71,12 @@ def test_member_that_cannot_be_read(tmp_path: Path, offline_pip: Path) -> None:
     wheel.write_bytes(damaged)
     source = wheel_source(wheel, "thing", "a.bin")
     registry = write_registry(tmp_path, {"thing": one(source)})
-    with pytest.raises(RampError, match=r"cannot read a\.bin in .*CRC"):
+    with pytest.raises(RampError, match="CRC"):
         fetch_asset(registry, "thing", tmp_path / "R" / "thing")
 
 
 def test_damaged_wheel_in_the_cache_is_fetched_again(tmp_path: Path, offline_pip: Path) -> None:
-    source = wheel_source(make_wheel(offline_pip, "thing", {"a.bin": b"data"}), "thing", "a.bin")
-    registry = write_registry(tmp_path, {"thing": one(source)})
+    registry = thing(tmp_path, offline_pip)
     first = fetch_asset(registry, "thing", tmp_path / "R" / "thing")
     cached = next((tmp_path / "cache").rglob("*.whl"))
     cached.write_bytes(cached.read_bytes()[:50])  # an interrupted copy
@@ -80,8 +84,7 @@ def test_damaged_wheel_in_the_cache_is_fetched_again(tmp_path: Path, offline_pip
 
 
 def test_leavings_of_a_killed_job_are_neither_taken_nor_kept(tmp_path: Path, offline_pip: Path) -> None:
-    source = wheel_source(make_wheel(offline_pip, "thing", {"a.bin": b"data"}), "thing", "a.bin")
-    registry = write_registry(tmp_path, {"thing": one(source)})
+    registry = thing(tmp_path, offline_pip)
     half_download = tmp_path / "cache" / "wheels" / "thing==1.0" / "tmp123.partial"
     half_download.mkdir(parents=True)
     (half_download / "thing-1.0-py3-none-any.whl").write_bytes(b"half")
@@ -97,7 +100,7 @@ def test_leavings_of_a_killed_job_are_neither_taken_nor_kept(tmp_path: Path, off
 def test_no_network(tmp_path: Path) -> None:
     part = {"package": "no-such-thing", "version": "1.0", "sha256": "0" * 64, "member": "a.bin"}
     registry = write_registry(tmp_path, {"thing": one({"kind": "wheel", "parts": [part]})})
-    with pytest.raises(RampError, match=r"pip cannot download no-such-thing==1\.0 .*check the network") as caught:
+    with pytest.raises(RampError, match="check the network") as caught:
         fetch_asset(registry, "thing", tmp_path / "R" / "thing")
     assert "\n" not in str(caught.value)
 
@@ -136,7 +139,7 @@ def test_path_is_relative_to_the_project_root_and_takes_variables(
 def test_missing_file_names_every_source_tried(tmp_path: Path) -> None:
     sources = [{"kind": "path", "path": "nowhere.txt"}, {"kind": "path", "path": "$NOT_SET_AT_ALL/x"}]
     registry = write_registry(tmp_path, {"t": {"type": "model", "licence": "x", "sources": sources}})
-    with pytest.raises(RampError, match=r"'t' cannot be had: .*nowhere\.txt; .*NOT_SET_AT_ALL .* is not set"):
+    with pytest.raises(RampError, match=r"'t' is not available: .*nowhere\.txt; .*NOT_SET_AT_ALL .* is not set"):
         fetch_asset(registry, "t", tmp_path / "R" / "t")
     record = fetch_optional(registry, "t", tmp_path / "R" / "t")
     assert record["kind"] == "absent"

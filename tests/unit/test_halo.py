@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,35 +17,25 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from ramp.core.errors import RampError
-from ramp.export import check as halo_check
 from ramp.export import halo
-from ramp.export import write_gguf as halo_export
-from ramp.gguf.names import HaloError, from_gguf_rows, gguf_tensors, to_gguf_rows
+from ramp.export.check import check_layout
+from ramp.export.plan import plan_tensors, read_plan, type_lines
+from ramp.export.row import row_note, write_row
+from ramp.export.write import encode, export, read_importance
+from ramp.gguf.names import GgufError, from_gguf_rows, gguf_tensors, to_gguf_rows
 from ramp.gguf.reader import GgufFile, load_gguf_float
 from ramp.gguf.vocabulary import UNREACHABLE_MERGE
 from ramp.models.architecture import architecture, list_linears
 from ramp.models.folder import CheckpointReader, load_float, read_config
-from ramp.problem.allocation import AllocationRecord, write_allocation
+from ramp.problem.allocation import write_allocation
+from tests.gguf_inputs import allocation_of, statistics
+
+WIDTHS = (3, 4, 5, 6, 8, 2)
 
 
 @pytest.fixture(params=["tiny_llama_dir", "tiny_qwen2_dir"])
 def model_dir(request: pytest.FixtureRequest) -> Path:
     return request.getfixturevalue(request.param)
-
-
-def allocation_of(model_dir: Path, **changes: Any) -> AllocationRecord:
-    linears = list_linears(read_config(model_dir))
-    bits = {linear.name: (3, 4, 5, 6, 8, 2)[linear.index % 6] for linear in linears}
-    made = {"model": "tiny", "method": "ramp", "budget_bits": 4.5, "group_size": 64, "seed": 0, "bits": bits}
-    made |= {"budget_bytes": 1, "bytes_linear": 1, "fold": "none", "quantizer": "gptq", "kind": "best"}
-    return AllocationRecord(**{**made, **changes})
-
-
-def statistics(model_dir: Path, path: Path) -> Path:
-    generator = torch.Generator().manual_seed(0)
-    sites = {linear.site: linear.d_in for linear in list_linears(read_config(model_dir))}
-    save_file({f"{s}/sqmean": torch.rand(n, generator=generator) + 0.1 for s, n in sites.items()}, path)
-    return path
 
 
 def norm_fold(model_dir: Path, path: Path) -> Path:
@@ -55,14 +46,15 @@ def norm_fold(model_dir: Path, path: Path) -> Path:
     return path
 
 
-def test_every_tensor_of_the_checkpoint_has_the_name_that_gguf_gives_it(model_dir: Path) -> None:
-    config = read_config(model_dir)
-    arch = {"llama": gguf.MODEL_ARCH.LLAMA, "qwen2": gguf.MODEL_ARCH.QWEN2}[architecture(config).gguf_arch]
-    names = gguf.get_tensor_name_map(arch, config.num_hidden_layers)
-    ours = {tensor.source: tensor.name for tensor in gguf_tensors(config)}
-    assert sorted(ours) == CheckpointReader(model_dir).names()
-    for source, name in ours.items():
-        assert name == names.get_name(source, try_suffixes=(".weight", ".bias"))
+def test_every_tensor_of_the_checkpoint_has_a_name_of_its_own(model_dir: Path) -> None:
+    tensors = gguf_tensors(read_config(model_dir))
+    assert sorted(tensor.source for tensor in tensors) == CheckpointReader(model_dir).names()
+    block = [tensor.name for tensor in tensors if tensor.layer == 1 and tensor.kind != "bias"]
+    linears = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
+    assert block == [f"blk.1.{part}.weight" for part in ("attn_norm", "ffn_norm", *linears)]
+    assert {"token_embd.weight", "output_norm.weight"} < {tensor.name for tensor in tensors}
+    biases = {tensor.name for tensor in tensors if tensor.kind == "bias"}
+    assert biases in (set(), {f"blk.{layer}.attn_{role}.bias" for layer in (0, 1) for role in "qkv"})
 
 
 @given(heads=st.integers(1, 5), half=st.integers(1, 4), columns=st.integers(0, 3), seed=st.integers(0, 99))
@@ -89,8 +81,8 @@ def test_permuted_rows_rotate_alike() -> None:
 
 
 def test_float_file_holds_the_very_weights(model_dir: Path, tmp_path: Path) -> None:
-    plan = halo.export_float(model_dir, tmp_path / "float.gguf")
-    assert {tensor["type"] for tensor in plan["tensors"]} == {"F32"}
+    plan = export(model_dir, tmp_path / "float.gguf")
+    assert {tensor.type for tensor in plan.tensors} == {"F32"}
     ours = load_gguf_float(model_dir, tmp_path / "float.gguf")
     theirs = load_float(model_dir)
     assert ours.state_dict().keys() == theirs.state_dict().keys()
@@ -101,18 +93,8 @@ def test_float_file_holds_the_very_weights(model_dir: Path, tmp_path: Path) -> N
     assert not any(parameter.requires_grad for parameter in ours.parameters())
 
 
-def test_transformers_reads_our_float_file_to_the_same_weights(tiny_llama_dir: Path, tmp_path: Path) -> None:
-    """The loader of transformers undoes the q/k permutation by code of its own."""
-    from transformers import AutoModelForCausalLM
-
-    halo.export_float(tiny_llama_dir, tmp_path / "float.gguf")
-    theirs = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="float.gguf", dtype=torch.float32).state_dict()
-    for name, values in load_float(tiny_llama_dir).state_dict().items():
-        assert torch.equal(theirs[name], values), name
-
-
 def test_metadata_of_the_model(model_dir: Path, tmp_path: Path) -> None:
-    halo.export_float(model_dir, tmp_path / "float.gguf")
+    export(model_dir, tmp_path / "float.gguf")
     file, config = GgufFile(tmp_path / "float.gguf"), read_config(model_dir)
     arch = file.metadata("general.architecture")
     assert arch == architecture(config).gguf_arch
@@ -126,8 +108,8 @@ def test_metadata_of_the_model(model_dir: Path, tmp_path: Path) -> None:
 
 
 def test_plan_types_fallbacks_and_bytes(tiny_llama_dir: Path, tmp_path: Path) -> None:
-    config, allocation = read_config(tiny_llama_dir), allocation_of(tiny_llama_dir)
-    plan = halo_export.plan_tensors(config, allocation.bits, "q8_0")
+    config, allocation = read_config(tiny_llama_dir), allocation_of(tiny_llama_dir, WIDTHS)
+    plan = plan_tensors(config, allocation.bits, "q8_0")
     linears = [tensor for tensor in plan if tensor.kind == "linear"]
     fallback = {3: "Q4_0", 4: "Q5_0", 5: "Q5_1", 6: "Q8_0", 8: "Q8_0", 2: "Q4_0"}  # rows of 64 and 128
     for tensor in linears:
@@ -139,7 +121,7 @@ def test_plan_types_fallbacks_and_bytes(tiny_llama_dir: Path, tmp_path: Path) ->
         assert tensor.bytes == np.prod(tensor.shape) // block * size
     others = {tensor.kind: tensor.type for tensor in plan if tensor.kind != "linear"}
     assert others == {"embedding": "Q8_0", "head": "Q8_0", "norm": "F32"}
-    half = halo_export.plan_tensors(config, allocation.bits, "fp16")
+    half = plan_tensors(config, allocation.bits, "fp16")
     assert {tensor.type for tensor in half if tensor.kind in ("embedding", "head")} == {"F16"}
 
 
@@ -147,7 +129,7 @@ def test_wide_rows_get_the_k_quants(tiny_llama_dir: Path) -> None:
     config = read_config(tiny_llama_dir)
     config.hidden_size = config.intermediate_size = 256
     config.head_dim = 64
-    plan = halo_export.plan_tensors(config, allocation_of(tiny_llama_dir).bits, "q8_0")
+    plan = plan_tensors(config, allocation_of(tiny_llama_dir, WIDTHS).bits, "q8_0")
     found = {tensor.type for tensor in plan if tensor.kind == "linear"}
     assert found == {"Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_0"}
     assert not any(tensor.requested for tensor in plan)
@@ -163,14 +145,14 @@ def test_wide_rows_get_the_k_quants(tiny_llama_dir: Path) -> None:
     ],
 )
 def test_impossible_plans_end_in_one_sentence(change: dict[str, Any], sentence: str, tiny_llama_dir: Path) -> None:
-    bits = dict(allocation_of(tiny_llama_dir).bits)
+    bits = dict(allocation_of(tiny_llama_dir, WIDTHS).bits)
     if "extra" in change:
         bits["model.layers.9.mlp.up_proj"] = change["extra"]
     if "width" in change:
         bits["model.layers.0.self_attn.q_proj"] = change["width"]
     bits = change.get("bits", bits)
-    with pytest.raises(HaloError, match=re.escape(sentence)):
-        halo_export.plan_tensors(read_config(tiny_llama_dir), bits, change.get("track", "q8_0"))
+    with pytest.raises(GgufError, match=re.escape(sentence)):
+        plan_tensors(read_config(tiny_llama_dir), bits, change.get("track", "q8_0"))
 
 
 def test_type_file_names_each_tensor_once(tiny_llama_dir: Path) -> None:
@@ -178,8 +160,8 @@ def test_type_file_names_each_tensor_once(tiny_llama_dir: Path) -> None:
     config = read_config(tiny_llama_dir)
     config.num_hidden_layers = 12  # blk.1 must not match blk.11
     bits = {linear.name: 4 for linear in list_linears(config)}
-    plan = halo_export.plan_tensors(config, bits, "q8_0")
-    lines = halo_export.type_lines(plan).split()
+    plan = plan_tensors(config, bits, "q8_0")
+    lines = type_lines(plan).split()
     names = [tensor.name for tensor in plan]
     assert len(lines) == 12 * 7 + 2
     for line in lines:
@@ -191,32 +173,32 @@ def test_type_file_names_each_tensor_once(tiny_llama_dir: Path) -> None:
 
 def test_export_writes_what_it_planned(model_dir: Path, tmp_path: Path) -> None:
     out = tmp_path / "row.gguf"
-    plan = halo.export(model_dir, allocation_of(model_dir), statistics(model_dir, tmp_path / "c.safetensors"), out)
-    assert json.loads((tmp_path / "row.plan.json").read_text()) == plan
+    allocation, calibration = allocation_of(model_dir, WIDTHS), statistics(model_dir, tmp_path / "c.safetensors")
+    plan = export(model_dir, out, allocation, calibration)
+    assert read_plan(tmp_path / "row.plan.json") == plan
     assert (tmp_path / "row.types.txt").read_text().startswith("^token_embd\\.weight$=q8_0\n")
-    sizes = plan["sizes"]
+    sizes = plan.sizes
     assert sizes["bytes_file"] == out.stat().st_size == sum(v for k, v in sizes.items() if k != "bytes_file")
     assert sizes["bytes_other"] > 0
     assert (sizes["bytes_head"] == 0) == read_config(model_dir).tie_word_embeddings
-    checks = halo_check.check_layout(out, plan)
-    assert [one for one in checks if not one["ok"]] == []
+    checks = check_layout(out, plan)
+    assert [one for one in checks if not one.ok] == []
     assert len(checks) == 7
-    again = halo.export(model_dir, allocation_of(model_dir), tmp_path / "c.safetensors", tmp_path / "again.gguf")
+    again = export(model_dir, tmp_path / "again.gguf", allocation, calibration)
     assert (tmp_path / "again.gguf").read_bytes() == out.read_bytes()
-    assert [t["sha256"] for t in again["tensors"]] == [t["sha256"] for t in plan["tensors"]]
+    assert [t.sha256 for t in again.tensors] == [t.sha256 for t in plan.tensors]
 
 
 def test_quantized_model_is_close_and_importance_matters(tiny_llama_dir: Path, tmp_path: Path) -> None:
-    bits = {linear.name: 8 for linear in list_linears(read_config(tiny_llama_dir))}
     calibration = statistics(tiny_llama_dir, tmp_path / "c.safetensors")
-    halo.export(tiny_llama_dir, allocation_of(tiny_llama_dir, bits=bits), calibration, tmp_path / "a.gguf")
+    export(tiny_llama_dir, tmp_path / "a.gguf", allocation_of(tiny_llama_dir, (8,)), calibration)
     ids = torch.arange(20)[None]
     ours = load_gguf_float(tiny_llama_dir, tmp_path / "a.gguf")(ids).logits
     theirs = load_float(tiny_llama_dir)(ids).logits
     assert 0 < (ours - theirs).norm() / theirs.norm() < 0.02
     values = np.random.default_rng(0).normal(size=(4, 256)).astype(np.float32)
     weights = np.linspace(0.01, 10, 256, dtype=np.float32)
-    plain, weighted = halo_export.encode(values, "Q3_K"), halo_export.encode(values, "Q3_K", weights)
+    plain, weighted = encode(values, "Q3_K"), encode(values, "Q3_K", weights)
     assert not np.array_equal(plain, weighted)
 
 
@@ -224,17 +206,16 @@ def test_fold_reaches_norms_linears_and_importance(tiny_llama_dir: Path, tmp_pat
     """Norms are divided by s, q's columns multiplied, mean squares divided by s^2; the function stays the same."""
     fold = norm_fold(tiny_llama_dir, tmp_path / "awq.safetensors")
     calibration = statistics(tiny_llama_dir, tmp_path / "c.safetensors")
-    bits = {linear.name: 8 for linear in list_linears(read_config(tiny_llama_dir))}
     out = tmp_path / "folded.gguf"
-    plan = halo.export(tiny_llama_dir, allocation_of(tiny_llama_dir, bits=bits), calibration, out, fold=fold)
-    assert plan["fold"] == "awq"
+    plan = export(tiny_llama_dir, out, allocation_of(tiny_llama_dir, (8,)), calibration, fold=fold)
+    assert plan.fold == "awq"
     scales, site = load_file(fold), "model.layers.1.attn_in"
     gains = CheckpointReader(tiny_llama_dir).get("model.layers.1.input_layernorm.weight") / scales[site]
     np.testing.assert_allclose(GgufFile(out).values("blk.1.attn_norm.weight"), gains.numpy(), rtol=1e-6)
     weights = CheckpointReader(tiny_llama_dir).get("model.layers.1.self_attn.v_proj.weight") * scales[site]
     np.testing.assert_allclose(GgufFile(out).values("blk.1.attn_v.weight"), weights.numpy(), atol=0.01)
-    plain = halo_export.read_importance(calibration, {})[site]
-    folded = halo_export.read_importance(calibration, scales)[site]
+    plain = read_importance(calibration, {})[site]
+    folded = read_importance(calibration, scales)[site]
     np.testing.assert_allclose(folded, plain / scales[site].numpy() ** 2, rtol=1e-6)
     ids = torch.arange(20)[None]
     ours, theirs = load_gguf_float(tiny_llama_dir, out)(ids).logits, load_float(tiny_llama_dir)(ids).logits
@@ -243,42 +224,42 @@ def test_fold_reaches_norms_linears_and_importance(tiny_llama_dir: Path, tmp_pat
 
 def test_calibration_of_another_model_is_refused(tiny_llama_dir: Path, tmp_path: Path) -> None:
     save_file({"model.layers.0.attn_in/sqmean": torch.ones(64)}, tmp_path / "c.safetensors")
-    with pytest.raises(HaloError, match=r"no importance of model\.layers\.0\.o_in"):
-        halo.export(tiny_llama_dir, allocation_of(tiny_llama_dir), tmp_path / "c.safetensors", tmp_path / "a.gguf")
+    with pytest.raises(GgufError, match=r"no importance of model\.layers\.0\.o_in"):
+        export(tiny_llama_dir, tmp_path / "a.gguf", allocation_of(tiny_llama_dir), tmp_path / "c.safetensors")
     assert list(tmp_path.glob("*a.gguf*")) == []  # nothing half-written is left
 
 
 def test_damage_is_found(tiny_llama_dir: Path, tmp_path: Path) -> None:
     out = tmp_path / "float.gguf"
-    plan = halo.export_float(tiny_llama_dir, out)
+    plan = export(tiny_llama_dir, out)
     data = bytearray(out.read_bytes())
     data[-40] ^= 1
     out.write_bytes(data)
-    failed = {one["check"]: one["value"] for one in halo_check.check_layout(out, plan) if not one["ok"]}
+    failed = {one.check: one.value for one in check_layout(out, plan) if not one.ok}
     assert failed == {"contents_differ": 1.0}
-    first = plan["tensors"][0]
-    lying = {**plan, "tensors": [{**first, "type": "Q8_0", "bytes": 1, "shape": [1]}, *plan["tensors"][2:]]}
-    failed = {one["check"] for one in halo_check.check_layout(out, lying) if not one["ok"]}
+    first = replace(plan.tensors[0], type="Q8_0", bytes=1, shape=(1,))
+    lying = replace(plan, tensors=[first, *plan.tensors[2:]])
+    failed = {one.check for one in check_layout(out, lying) if not one.ok}
     assert failed == {"tensors_unplanned", "types_differ", "shapes_differ", "bytes_differ", "contents_differ"}
     out.write_bytes(data[: len(data) // 2])
-    with pytest.raises(HaloError, match="not a readable GGUF file"):
+    with pytest.raises(GgufError, match="not a readable GGUF file"):
         GgufFile(out)
     with pytest.raises(RampError, match="no GGUF file"):
         GgufFile(tmp_path / "absent.gguf")
 
 
 def test_file_of_another_model_is_refused(tiny_llama_dir: Path, tiny_qwen2_dir: Path, tmp_path: Path) -> None:
-    halo.export_float(tiny_llama_dir, tmp_path / "float.gguf")
-    with pytest.raises(HaloError, match=r"has no tensor 'blk.0.attn_q.bias'"):
+    export(tiny_llama_dir, tmp_path / "float.gguf")
+    with pytest.raises(GgufError, match=r"has no tensor 'blk.0.attn_q.bias'"):
         load_gguf_float(tiny_qwen2_dir, tmp_path / "float.gguf")
 
 
 def test_row_folder(tiny_llama_dir: Path, tmp_path: Path) -> None:
-    allocation = allocation_of(tiny_llama_dir)
+    allocation = allocation_of(tiny_llama_dir, WIDTHS)
     calibration, path = statistics(tiny_llama_dir, tmp_path / "c.safetensors"), tmp_path / "halo" / "row.gguf"
-    plan = halo.export(tiny_llama_dir, allocation, calibration, path)
+    plan = export(tiny_llama_dir, path, allocation, calibration)
     out = tmp_path / "quantized" / "tiny" / "row"
-    meta = halo.write_row(path, plan, tiny_llama_dir, allocation, "smoke", out)
+    meta = write_row(path, plan, tiny_llama_dir, allocation, "smoke", out)
     assert json.loads((out / "meta.json").read_text()) == meta
     assert (meta["grid"], meta["stage"], meta["study"], meta["budget_bits"]) == ("ggml", "final", "smoke", 4.5)
     assert (out / meta["gguf"]).resolve() == path.resolve()
@@ -290,14 +271,16 @@ def test_row_folder(tiny_llama_dir: Path, tmp_path: Path) -> None:
     assert meta["bpw_linear"] == 8 * meta["bytes_linear"] / params
     assert "Q3_K -> Q4_0 (rows of 64 are not multiples of 256)" in meta["note"]
     path.write_bytes(path.read_bytes() + b"x")
-    with pytest.raises(HaloError, match="its plan says"):
-        halo.write_row(path, plan, tiny_llama_dir, allocation, "smoke", out)
+    with pytest.raises(GgufError, match="its plan says"):
+        write_row(path, plan, tiny_llama_dir, allocation, "smoke", out)
 
 
-def test_row_note_names_distorted_types() -> None:
-    plan = {"notes": [], "tensors": [{"type": t, "kind": "linear"} for t in ("Q4_0", "Q5_1")]}
-    assert "Q5_1 distorted: the checkpoint was released in Q4_1" in halo.row_note(plan, "Q4_1")
-    assert "distorted" not in halo.row_note(plan, None)
+def test_row_note_names_distorted_types(tiny_llama_dir: Path, tmp_path: Path) -> None:
+    plan = export(tiny_llama_dir, tmp_path / "float.gguf")
+    linear = next(tensor for tensor in plan.tensors if tensor.kind == "linear")
+    plan = replace(plan, tensors=[replace(linear, type=kind) for kind in ("Q4_0", "Q5_1")])
+    assert "Q5_1 distorted: the checkpoint was released in Q4_1" in row_note(plan, "Q4_1")
+    assert "distorted" not in row_note(plan, None)
 
 
 def test_unknown_rotary_embedding_ends_in_one_sentence(tiny_llama_dir: Path, tmp_path: Path) -> None:
@@ -308,15 +291,15 @@ def test_unknown_rotary_embedding_ends_in_one_sentence(tiny_llama_dir: Path, tmp
     config = json.loads((folder / "config.json").read_text())
     config["rope_parameters"] = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0}
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(HaloError, match="rotary embedding of type 'yarn' is not exported"):
-        halo.export_float(folder, tmp_path / "float.gguf")
+    with pytest.raises(GgufError, match="rotary embedding of type 'yarn' is not exported"):
+        export(folder, tmp_path / "float.gguf")
 
 
 def test_command_line(tiny_llama_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from ramp.core import cli
 
     allocation = tmp_path / "alloc.json"
-    write_allocation(allocation, allocation_of(tiny_llama_dir))
+    write_allocation(allocation, allocation_of(tiny_llama_dir, WIDTHS))
     calibration, out = statistics(tiny_llama_dir, tmp_path / "c.safetensors"), tmp_path / "a" / "row-b3.65-s0.gguf"
     model = ["--model-dir", str(tiny_llama_dir)]
     options = ["--allocation", str(allocation), "--calibration", str(calibration), "--track", "fp16"]

@@ -12,10 +12,11 @@ from typing import Any
 import huggingface_hub
 import pytest
 
-from ramp.assets.fetch import require_room
+from ramp.assets.fetched import require_room
 from ramp.assets.install import fetch_asset
+from ramp.assets.lock import Lock
 from ramp.assets.record import tree_sha256
-from ramp.assets.registry import Lock, Registry
+from ramp.assets.registry import Registry
 from ramp.core.errors import RampError
 from tests.local_sources import REPO, one, write_registry
 
@@ -60,7 +61,7 @@ def test_hub_commit_is_resolved_once_then_pinned(tmp_path: Path, monkeypatch: py
     ("name", "sentence"),
     [
         ("GatedRepoError", "is gated: accept its licence at https://huggingface.co/some/model"),
-        ("RepositoryNotFoundError", "does not exist or is not yours to read"),
+        ("RepositoryNotFoundError", "does not exist or is private"),
         ("RevisionNotFoundError", "no such commit"),
         ("HfHubHTTPError", "the hub answered 'boom'"),
         ("LocalEntryNotFoundError", "not in the cache and the hub cannot be reached"),
@@ -105,16 +106,7 @@ def test_hub_failure_behind_a_dry_run(
 def test_hub_in_offline_mode_for_real(tmp_path: Path) -> None:
     """No stand-in: the installed client, in offline mode with an empty cache, in a process of its own."""
     write_registry(tmp_path, {"far": one({"kind": "hub", "repo": "some/model", "files": ["*.safetensors"]})})
-    command = [
-        sys.executable,
-        "-m",
-        "ramp.assets",
-        "fetch",
-        "--asset",
-        "far",
-        "--out",
-        str(tmp_path / "R" / "far"),
-    ]
+    command = [sys.executable, "-m", "ramp.assets", "fetch", "--asset", "far", "--out", str(tmp_path / "R" / "far")]
     done = subprocess.run(
         [*command, "--registry", str(tmp_path / "config" / "assets.yaml")],
         cwd=REPO,
@@ -162,7 +154,7 @@ def test_offline_snapshot_counts_only_when_its_checksum_is_locked(
 def test_hub_asks_for_room_before_it_downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_hub(monkeypatch, tmp_path / "never", size=1 << 60)
     registry = hub_registry(tmp_path, ["*.safetensors"])
-    with pytest.raises(RampError, match=r"needs .* GB in .* are free: make room"):
+    with pytest.raises(RampError, match=r"needs .* GB in .* are free"):
         fetch_asset(registry, "far", tmp_path / "R" / "far")
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ramp.methods.package_job import PackageError
-from ramp.packages.packed_files import Checkpoint, changed
+from ramp.methods.package_job import PackageError, PackageJob, read_linear
+from ramp.packages.packed_files import Checkpoint, changed, keep_saved
 
 
 def test_a_folder_of_files_is_read_tensor_by_tensor(tmp_path: Path) -> None:
@@ -37,3 +37,21 @@ def test_rounding_is_no_change(dtype: torch.dtype) -> None:
     other[7] *= 1.01
     assert changed(other, values.numpy())
     assert changed(as_read[:5], values.numpy())
+
+
+def test_a_saved_checkpoint_is_handed_over(tmp_path: Path) -> None:
+    """Linears unpacked, the norm that was changed and not the one that was only rounded, and the files."""
+    original, native = tmp_path / "model", tmp_path / "native"
+    generator = torch.Generator().manual_seed(0)
+    norms = {name: torch.rand(4, generator=generator) for name in ("same.weight", "changed.weight")}
+    original.mkdir()
+    save_file({**norms, "q.weight": torch.zeros(2, 4)}, original / "model.safetensors")
+    native.mkdir()
+    words = {"q.codes": torch.tensor([[0, 1, 2, 3], [3, 2, 1, 0]]), "q.scales": torch.ones(2, 1)}
+    saved = {"same.weight": norms["same.weight"].half(), "changed.weight": 2 * norms["changed.weight"]}
+    save_file({**words, **saved}, native / "model.safetensors")
+    job = PackageJob(original, np.zeros((1, 4), np.int64), 2, 4, {"q": 4}, {"q": (2, 4)}, native)
+    keep_saved(job, native, ("codes", "scales"), lambda codes, scales: (codes, scales, 0 * scales), {"q": 4})
+    np.testing.assert_array_equal(read_linear(tmp_path, "q")[0]["codes"], words["q.codes"].numpy())
+    assert set(job.others) == {"changed.weight"}
+    assert job.native_files == ["model.safetensors"]

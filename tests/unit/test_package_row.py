@@ -99,18 +99,11 @@ def ask(tiny_llama_dir: Path, text: Path, tmp_path: Path):
         method.write_text(PACKAGE.replace("SKIP", f", skip=lambda: {skip!r}" if skip else ""))
         write_json(marker, environment or {"ok": True, "python": sys.executable})
         job, row = tmp_path / f"job-{how}", tmp_path / f"row-{how}"
-        line = ["--model-dir", str(tiny_llama_dir), "--text", str(text), "--tokens", str(TOKENS)]
-        line += [
-            "--length",
-            str(LENGTH),
-            "--method-file",
-            str(method),
-            "--environment",
-            str(marker),
-            "--bits",
-            str(bits),
-        ]
-        line += ["--group-size", str(GROUP), "--params", json.dumps({"how": how}), "--threads", "1", "--device", "cpu"]
+        line = (
+            f"--text {text} --tokens {TOKENS} --length {LENGTH} --method-file {method} --environment {marker}".split()
+        )
+        line += f"--model-dir {tiny_llama_dir} --bits {bits} --group-size {GROUP} --threads 1 --device cpu".split()
+        line += ["--params", json.dumps({"how": how})]
         assert package_job.main([*line, "--out", str(job)]) == 0
         row_line = ["--model-dir", str(tiny_llama_dir), "--job", str(job), "--study", "s", "--out", str(row)]
         assert package_row.main(row_line) == 0

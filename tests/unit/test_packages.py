@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from ramp.methods.package_job import OTHERS, PackageError, PackageJob, one_sentence, read_linear
+from ramp.quantizers.packed_formats import PackedFormatError
 
 D_OUT, D_IN, GROUP = 4, 16, 8
 
@@ -55,7 +56,7 @@ def test_a_dense_linear_and_other_tensors_come_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "reason"),
     [
         ({"codes": np.full((D_OUT, D_IN), 8)}, "codes run from 8 to 8, the grid has 0 to 7"),
         ({"zeros": np.full((D_OUT, 2), 1.5)}, "zero-points are not whole numbers"),
@@ -66,9 +67,9 @@ def test_a_dense_linear_and_other_tensors_come_back(tmp_path: Path) -> None:
         ({"codes": np.zeros((D_IN, D_OUT))}, r"codes are \[16, 4\], expected"),
     ],
 )
-def test_what_the_grid_cannot_hold_is_refused(tmp_path: Path, change: dict, said: str) -> None:
+def test_what_the_grid_cannot_hold_is_refused(tmp_path: Path, change: dict, reason: str) -> None:
     mine = job(tmp_path)
-    with pytest.raises(PackageError, match=said):
+    with pytest.raises(PackageError, match=reason):
         mine.keep("a.q_proj", **(parts() | change), group_size=GROUP)
     assert not mine.kept
 
@@ -76,18 +77,17 @@ def test_what_the_grid_cannot_hold_is_refused(tmp_path: Path, change: dict, said
 def test_wrong_names_groups_bytes_and_files_are_refused(tmp_path: Path) -> None:
     mine = job(tmp_path)
     weight = np.ones((D_OUT, D_IN), np.float32)
-    with pytest.raises(PackageError, match="no linear 'b'"):
-        mine.keep("b", **parts(), group_size=GROUP)
-    with pytest.raises(PackageError, match="groups of 5 do not divide"):
-        mine.keep("a.q_proj", **parts(), group_size=5)
-    with pytest.raises(PackageError, match="count them again"):
-        mine.keep_dense("a.q_proj", weight, packed_bytes=D_OUT * D_IN * 4 + 1)
-    with pytest.raises(PackageError, match="is float64"):
-        mine.keep_dense("a.q_proj", weight.astype(np.float64), packed_bytes=8)
-    with pytest.raises(PackageError, match="hand it over with keep"):
-        mine.keep_other("a.q_proj.weight", weight)
-    with pytest.raises(PackageError, match="no file"):
-        mine.native("nothing.bin")
+    refused = {
+        "no linear 'b'": lambda: mine.keep("b", **parts(), group_size=GROUP),
+        "groups of 5": lambda: mine.keep("a.q_proj", **parts(), group_size=5),
+        "count them again": lambda: mine.keep_dense("a.q_proj", weight, packed_bytes=D_OUT * D_IN * 4 + 1),
+        "float64": lambda: mine.keep_dense("a.q_proj", weight.astype(np.float64), packed_bytes=8),
+        "with keep": lambda: mine.keep_other("a.q_proj.weight", weight),
+        "no file": lambda: mine.native("nothing.bin"),
+    }
+    for reason, call in refused.items():
+        with pytest.raises(PackageError, match=reason):
+            call()
     (tmp_path / "outside.bin").write_bytes(b"1")
     with pytest.raises(PackageError, match="no file"):
         mine.native(tmp_path / "outside.bin")
@@ -102,4 +102,20 @@ def test_a_reason_is_one_line_without_folders() -> None:
     text = "Traceback\n  File x\nValueError: no /home/me/lib/torch/thing.so; give   up\n\n"
     assert one_sentence(text) == "ValueError: no .../thing.so, give up"
     assert len(one_sentence("x" * 999)) == 300
-    assert one_sentence("  \n") == "it said nothing"
+    assert one_sentence("  \n") == "no message"
+
+
+def test_a_weight_on_its_grid_is_kept_as_codes(tmp_path: Path) -> None:
+    """Scales beyond float16 are rounded after the codes were found; another grid is refused."""
+    mine, given = job(tmp_path), parts()
+    scales = given["scales"].astype(np.float32) * np.float32(1.0001)
+    zeros = given["zeros"].astype(np.float32)
+    steps = given["codes"].reshape(D_OUT, -1, GROUP).astype(np.float32) - zeros[..., None]
+    weight = torch.from_numpy((steps * scales[..., None]).reshape(D_OUT, D_IN))
+    with pytest.raises(PackedFormatError, match="not on its grid"):
+        mine.keep_weight("a.q_proj", weight * 1.3, scales, zeros)
+    mine.keep_weight("a.q_proj", weight, scales, zeros)
+    tensors, about = read_linear(tmp_path, "a.q_proj")
+    assert about == {"kind": "affine", "group_size": GROUP, "bits": 3}
+    np.testing.assert_array_equal(tensors["codes"], given["codes"])
+    np.testing.assert_array_equal(tensors["scales"], scales.astype(np.float16))

@@ -37,28 +37,36 @@ def test_trained_presets_exist() -> None:
 
 def test_unknown_asset_names_the_nearest() -> None:
     registry = load_registry(REPO / "config" / "assets.yaml")
-    with pytest.raises(RegistryError, match=r"unknown asset 'smollm2-135' .*did you mean smollm2-135m"):
+    with pytest.raises(RegistryError, match="did you mean 'smollm2-135m'"):
         registry.get("smollm2-135")
 
 
-def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
-    bad = one({"kind": "path", "pth": "x"}, colour="red")
-    with pytest.raises(RegistryError, match="colour") as caught:
-        write_registry(tmp_path, {"a": bad})
-    assert "pth" in str(caught.value)
+def test_all_faults_are_listed_at_once(tmp_path: Path) -> None:
+    trained, local = {"kind": "trained", "preset": "p", "steps": 1}, {"kind": "path", "path": "x"}
+    role = {"format": "lines", "prefix": "p", "roles": {"train": 0.5}}
+    assets = {
+        "typo": one({"kind": "path", "pth": "x"}, colour="red"),
+        "both": {**one(trained), "sources": [trained, local]},
+        "untyped": one(local, text=role),
+        "shares": {**one(local, text=role), "type": "text"},
+    }
+    with pytest.raises(RegistryError) as caught:
+        write_registry(tmp_path, assets)
+    for fault in ("colour", "pth", "both: ", "untyped: ", "sum to 0.5"):
+        assert fault in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["../up", "A b", "/etc", ".hidden"])
 def test_names_that_are_no_paths(tmp_path: Path, name: str) -> None:
-    with pytest.raises(RegistryError, match="cannot be a path"):
+    with pytest.raises(RegistryError, match="pattern"):
         write_registry(tmp_path, {name: one({"kind": "path", "path": "x"})})
 
 
 def test_trained_is_not_fetched(tmp_path: Path) -> None:
     registry = write_registry(tmp_path, {"t": one({"kind": "trained", "preset": "tiny-llama-s", "steps": 3})})
-    with pytest.raises(RampError, match=r"run python -m ramp\.assets\.train --preset tiny-llama-s"):
+    with pytest.raises(RampError, match=r"ramp\.assets\.train --preset tiny-llama-s"):
         fetch_asset(registry, "t", tmp_path / "R" / "t")
-    with pytest.raises(RampError, match=r"trained by python -m ramp\.assets\.train"):
+    with pytest.raises(RampError, match="trained by"):
         make_model(registry, "t", tmp_path / "R", tmp_path / "models" / "t")
 
 
@@ -69,5 +77,5 @@ def test_command_line_ends_in_one_sentence(tmp_path: Path) -> None:
         [*command, "--registry", str(tmp_path / "config" / "assets.yaml")], cwd=REPO, capture_output=True, text=True
     )
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("error: asset 'a' cannot be had")
+    assert done.stderr.splitlines()[-1].startswith("error: asset 'a' is not available")
     assert "Traceback" not in done.stderr

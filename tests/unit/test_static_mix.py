@@ -14,20 +14,19 @@ from ramp.core.files import read_json
 from ramp.evaluation.__main__ import main as evaluation_main
 from ramp.export import llamacpp_quantize, static_mix
 from ramp.export.check import transformers_nll
-from ramp.export.halo import export_float
-from ramp.export.llamacpp import LlamaCppError, open_llama, window_nll
+from ramp.export.llamacpp import LlamaCpp, LlamaCppError, window_nll
 from ramp.export.llamacpp_quantize import quantize_apart, quantize_gguf, read_importance_file, write_importance
-from ramp.export.static_mix import MixError, make_row, type_notes
-from ramp.export.write_gguf import encode, read_importance
+from ramp.export.static_mix import MixError, MixRow, make_row, type_notes
+from ramp.export.write import encode, export, read_importance
 from ramp.gguf.names import gguf_tensors, to_gguf_rows
 from ramp.gguf.reader import GgufFile
 from ramp.methods.kinds import MethodError, Mix
 from ramp.methods.loader import discover, load_method
-from ramp.models.architecture import list_linears
 from ramp.models.folder import CheckpointReader, read_config
 from ramp.records.collect import collect
 from ramp.records.table import read_all
 from ramp.rows.checkpoint import CheckpointError, load_dequantized
+from tests.gguf_inputs import statistics
 
 pytest.importorskip("cyllama")
 
@@ -52,22 +51,15 @@ def wide_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def inputs(wide_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The float GGUF file of the model and a calibration file of random, uneven mean squares."""
-    from safetensors.torch import save_file
-
     folder = tmp_path_factory.mktemp("inputs")
-    export_float(wide_dir, folder / "float.gguf")
-    generator = torch.Generator().manual_seed(0)
-    sites = {linear.site: linear.d_in for linear in list_linears(read_config(wide_dir))}
-    tensors = {f"{s}/sqmean": torch.rand(n, generator=generator) ** 4 + 1e-3 for s, n in sites.items()}
-    save_file(tensors, folder / "c.safetensors", metadata={"ramp": json.dumps({"tokens": 2048, "length": 256})})
+    export(wide_dir, folder / "float.gguf")
+    statistics(wide_dir, folder / "c.safetensors", power=4)
     return folder
 
 
 def make(name: str, model_dir: Path, inputs: Path, out: Path, track: str = "q8_0") -> dict:
-    return make_row(
-        model_dir, inputs / "float.gguf", out, method_file=BASELINES / f"{name}.py",
-        calibration=inputs / "c.safetensors", track=track, study="test", seed=0,
-    )  # fmt: skip
+    row = MixRow(model_dir, inputs / "float.gguf", inputs / "c.safetensors", track, study="test", seed=0)
+    return make_row(BASELINES / f"{name}.py", row, out)
 
 
 def test_the_six_mixes_of_the_issue_are_registered() -> None:
@@ -111,14 +103,14 @@ def test_the_row_loads_and_llama_cpp_agrees_on_it(wide_dir: Path, inputs: Path, 
     assert GgufFile(tmp_path / "row" / "model.gguf").type("token_embd.weight") == "F16"
     windows = torch.randint(2, 250, (2, 48), generator=torch.Generator().manual_seed(1))
     ours = transformers_nll(load_dequantized(tmp_path / "row", wide_dir), windows)
-    llama = open_llama(tmp_path / "row" / "model.gguf", context=48, threads=1)
+    llama = LlamaCpp(tmp_path / "row" / "model.gguf", context=48, threads=1)
     theirs = np.stack([window_nll(llama, window.tolist()) for window in windows])
     llama.close()
     assert abs(theirs.mean() / ours.mean() - 1) < 0.03  # llama.cpp rounds activations to 8 bits
 
 
 def test_short_rows_fall_back_and_the_note_says_so(tiny_llama_dir: Path, tmp_path: Path) -> None:
-    export_float(tiny_llama_dir, tmp_path / "float.gguf")
+    export(tiny_llama_dir, tmp_path / "float.gguf")
     meta = make("q4_k_m", tiny_llama_dir, tmp_path, tmp_path / "row")
     assert not any("_K" in kind for kind in meta["types"].values())
     assert "no K-quants in rows of 64, not a multiple of 256" in meta["note"]
@@ -172,7 +164,7 @@ def test_another_layout_of_the_parameters_is_refused(
     """The pointer is written only where the fields around it were found."""
     monkeypatch.setattr(llamacpp_quantize, "LAYOUT", {**llamacpp_quantize.LAYOUT, "ftype": 8})
     values = {"blk.0.ffn_up.weight": np.ones(256, np.float32)}
-    with pytest.raises(LlamaCppError, match="lays its parameters out differently"):
+    with pytest.raises(LlamaCppError, match="another layout"):
         quantize_gguf(inputs / "float.gguf", tmp_path / "x.gguf", "Q4_K_M", table_type="Q8_0", importance=values)
     assert not list(tmp_path.iterdir())
 

@@ -71,7 +71,7 @@ def test_guard_counts_and_refuses() -> None:
     first, second = Document("a-0", words(0)), Document("a-1", words(1) + "\n" + LONG)
     counts = guard({"train": [first], "heldout": [second]})
     assert counts["heldout"] == {"documents": 1, "paragraphs": 2, "characters": len(second.text)}
-    with pytest.raises(RampError, match="document a-9 of role 'heldout' is also a-0 of 'train'"):
+    with pytest.raises(RampError, match="document a-9 of role 'heldout' shares its text with a-0 of 'train'"):
         guard({"train": [first], "heldout": [second, Document("a-9", first.text)]})
     with pytest.raises(RampError, match="a-9 of role 'search' shares a paragraph with a-1 of 'heldout'"):
         guard({"heldout": [second], "search": [Document("a-9", "Other\n" + LONG.upper())]})

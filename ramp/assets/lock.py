@@ -1,0 +1,70 @@
+"""The lock of the registry (``assets.lock.yaml``): commits and checksums taken at the first download.
+
+Commit that file to pin them for others.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from typing import Any
+
+from ramp.assets.registry import RESOLVE, Registry, RegistryError
+from ramp.core.files import write_text
+
+
+class Lock:
+    """Lock file: ``{asset: {source: {"revision": ..., "sha256": ...}}}`` as YAML."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.path = registry.file.with_name(f"{registry.file.stem}.lock.yaml")
+
+    def read(self) -> dict[str, Any]:
+        """Return the whole lock; an absent file is an empty one."""
+        import yaml
+
+        try:
+            return yaml.safe_load(self.path.read_text(encoding="utf-8")) or {}
+        except FileNotFoundError:
+            return {}
+        except yaml.YAMLError:
+            raise RegistryError(
+                f"{self.path} is not valid YAML: restore it from version control, or delete it"
+            ) from None
+
+    def settle(self, asset: str, source: str, key: str, declared: str, found: str | None) -> str:
+        """Return the value to trust, given what the registry declares and what a download found.
+
+        That is ``declared``, or the locked value where ``declared`` is ``resolve``; if both are unknown, ``found`` is
+        recorded and returned. Without ``found`` the result may be ``resolve``. Raises ``RegistryError`` where ``found``
+        differs from the trusted value.
+        """
+        trusted = declared
+        if declared == RESOLVE:
+            trusted = self.read().get(asset, {}).get(source, {}).get(key, RESOLVE)
+        if found is None:
+            return trusted
+        if trusted == RESOLVE:
+            self._record(asset, source, key, found)
+            return found
+        if trusted != found:
+            where = "the registry" if declared != RESOLVE else str(self.path)
+            raise RegistryError(
+                f"{key} of asset '{asset}' from {source} is {found}, {where} says {trusted}: "
+                "the download is damaged or its origin changed; delete it and fetch again, or correct the pin"
+            )
+        return trusted
+
+    def _record(self, asset: str, source: str, key: str, value: str) -> None:
+        """Add one value, under a file lock: parallel jobs write the same file."""
+        import yaml
+
+        guard = self.path.with_name(f".{self.path.name}.partial")  # never removed, so that every job locks one inode
+        try:
+            with open(guard, "w") as handle:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                whole = self.read()
+                whole.setdefault(asset, {}).setdefault(source, {})[key] = value
+                head = "# Commits and checksums taken at the first download (ramp.assets.registry). Commit this file.\n"
+                write_text(self.path, head + yaml.safe_dump(whole, sort_keys=True, allow_unicode=True))
+        except OSError as error:
+            raise RegistryError(f"cannot write {self.path} ({error.strerror}): make its folder writable") from None

@@ -1,0 +1,212 @@
+"""Write a GGUF file from a float checkpoint, by an allocation or in float32, with one block in memory at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ramp.core.files import atomic_path, require_file, write_json, write_text
+from ramp.core.memory import peak_rss_bytes
+from ramp.export.plan import GgufPlan, PlannedTensor, plan_notes, plan_tensors, sizes_of, type_lines
+from ramp.gguf.names import GgufError, GgufTensor, add_hyperparameters, gguf_tensors, to_gguf_rows
+from ramp.gguf.vocabulary import add_tokenizer
+from ramp.models.architecture import architecture, list_linears
+from ramp.models.folder import CheckpointReader, check_linears, read_config
+
+if TYPE_CHECKING:
+    import torch
+    from gguf import GGUFWriter
+    from transformers import PretrainedConfig
+
+log = logging.getLogger("ramp.export.halo")
+
+FILE_TYPES = {"F32": "ALL_F32", "Q3_K": "MOSTLY_Q3_K_S", "Q4_K": "MOSTLY_Q4_K_S", "Q5_K": "MOSTLY_Q5_K_S"}
+"""``gguf.LlamaFileType`` of a file whose most frequent linear type is the key, where it is not ``MOSTLY_`` + type. The
+value is a label: nothing depends on it."""
+
+ROW_KEYS = ("model", "method", "budget_bits", "budget_bytes", "group_size", "fold", "quantizer", "seed", "kind")
+"""Fields of an allocation that a plan repeats."""
+
+
+def export(
+    model_dir: str | Path,
+    out: str | Path,
+    allocation: AllocationRecord | None = None,
+    calibration: str | Path | None = None,
+    *,
+    fold: str | Path | None = None,
+    track: str = "q8_0",
+) -> GgufPlan:
+    """Write a GGUF file and its ``.plan.json``, with an allocation ``.types.txt`` too; return the plan.
+
+    allocation: None writes the unfolded model in float32. The weights are the float
+    checkpoint's with the scales of the file ``fold`` applied, their importance the mean squares of the file
+    ``calibration`` divided by s^2. Raises ``GgufError`` for what GGUF cannot hold, before anything is written.
+    """
+    started, model_dir, out = time.monotonic(), Path(model_dir), Path(out)
+    if out.suffix != ".gguf":
+        raise GgufError(f"{out} is not named *.gguf: llama.cpp's tools expect that ending")
+    config = read_config(model_dir)
+    scales: dict[str, torch.Tensor] = {}
+    if fold is not None:
+        from ramp.calibration.folding import load_fold
+
+        scales = load_fold(fold, config)
+    widths = None if allocation is None else allocation.bits
+    planned = plan_tensors(config, widths, track)
+    name = model_dir.name if allocation is None else allocation.model
+    importance = {} if calibration is None else read_importance(calibration, scales)
+    tensors = write_gguf(out, model_dir, planned, name=name, fold=scales, importance=importance)
+    plan = GgufPlan(
+        gguf=out.name,
+        kind="float" if allocation is None else "quantized",
+        model=name,
+        architecture=architecture(config).gguf_arch,
+        track="f32" if allocation is None else track,
+        fold="none" if fold is None else Path(fold).stem,
+        allocation=None if allocation is None else allocation.model_dump(include=set(ROW_KEYS)),
+        tensors=tensors,
+        sizes=sizes_of(tensors, out.stat().st_size),
+        notes=plan_notes(tensors, widths, config),
+        versions={package: version(package) for package in ("gguf", "libgguf")},
+        wall_s=round(time.monotonic() - started, 3),
+        peak_rss_bytes=peak_rss_bytes(),
+    )
+    if allocation is not None:
+        write_text(out.with_suffix(".types.txt"), type_lines(tensors))
+    write_json(out.with_suffix(".plan.json"), asdict(plan))
+    log.info("%s: %d bytes, linears %d", out.name, plan.sizes["bytes_file"], plan.sizes["bytes_linear"])
+    for note in plan.notes:
+        log.info("%s: %s", out.name, note)
+    return plan
+
+
+def read_importance(path: str | Path, fold: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """Return the mean squared activation per input channel of every site in the folded model, float32 [d_in].
+
+    A fold divides the activations by s, so their mean squares by s^2 (paper.md, equivalences of Scale Folding).
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        statistics = load_file(require_file(path, "calibration statistics"))
+    except SafetensorError as error:
+        raise GgufError(f"{path} is not a readable calibration file ({error}): run ramp.calibration again") from None
+    found = {}
+    for key, values in statistics.items():
+        site, _, statistic = key.rpartition("/")
+        if statistic == "sqmean":
+            scale = fold[site].double().numpy() if site in fold else 1.0
+            found[site] = (values.astype(np.float64) / np.square(scale)).astype(np.float32)
+    return found
+
+
+def _folded_states(
+    reader: CheckpointReader, config: PretrainedConfig, fold: dict[str, torch.Tensor]
+) -> Iterator[tuple[GgufTensor, np.ndarray]]:
+    """Yield every tensor in file order, folded, float32, with one block in memory at a time."""
+    for layer, group in groupby(gguf_tensors(config), key=lambda tensor: tensor.layer):
+        tensors = list(group)
+        state = {tensor.source: reader.get(tensor.source).float() for tensor in tensors}
+        if fold and layer is not None:
+            from ramp.calibration.folding import apply_fold
+
+            apply_fold(state, fold, config)
+        for tensor in tensors:
+            yield tensor, np.ascontiguousarray(state.pop(tensor.source).numpy())
+
+
+def encode(values: np.ndarray, type_name: str, importance: np.ndarray | None = None, name: str = "") -> np.ndarray:
+    """Return ``values`` (float32, any shape) as the file stores them: float32, or bytes uint8 [rows, row_bytes]."""
+    if type_name == "F32":
+        return values
+    from ramp.problem.allocation import AllocationRecord
+from ramp.quantizers.ggml import quantize_ggml
+
+    return quantize_ggml(values, type_name, importance, name=name)
+
+
+def write_gguf(
+    out: str | Path,
+    model_dir: str | Path,
+    planned: Sequence[PlannedTensor],
+    *,
+    name: str,
+    fold: dict[str, torch.Tensor],
+    importance: Mapping[str, np.ndarray],
+) -> list[PlannedTensor]:
+    """Write the file of the ``planned`` tensors; return them with the sha256 of their bytes.
+
+    ``importance`` maps a site to float32 [d_in]; a float file needs none. Raises ``GgufError`` if a tensor takes other
+    bytes than planned.
+    """
+    import gguf
+
+    config = read_config(model_dir)
+    reader = CheckpointReader(model_dir)
+    check_linears(reader, list_linears(config))
+    writer = gguf.GGUFWriter(None, architecture(config).gguf_arch)
+    writer.add_type("model")
+    writer.add_name(name)
+    common = Counter(tensor.type for tensor in planned if tensor.kind == "linear").most_common(1)[0][0]
+    writer.add_file_type(gguf.LlamaFileType[FILE_TYPES.get(common, f"MOSTLY_{common}")])
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    add_hyperparameters(writer, config)
+    add_tokenizer(writer, model_dir, config.vocab_size)
+    for plan in planned:
+        _announce(writer, plan)
+    written = []
+    with atomic_path(out) as partial:
+        try:
+            writer.write_header_to_file(partial)
+            writer.write_kv_data_to_file()
+            writer.write_ti_data_to_file()
+            for plan, (tensor, values) in zip(planned, _folded_states(reader, config, fold), strict=True):
+                weights = _importance_of(tensor, plan, importance)
+                data = encode(to_gguf_rows(values, tensor.heads), plan.type, weights, tensor.source)
+                if data.nbytes != plan.bytes:
+                    raise GgufError(f"{plan.name} takes {data.nbytes} bytes as {plan.type}, not {plan.bytes}")
+                writer.write_tensor_data(data)
+                digest = hashlib.sha256(np.ascontiguousarray(data).data).hexdigest()
+                written.append(replace(plan, sha256=digest))
+        finally:
+            writer.close()
+    return written
+
+
+def _announce(writer: GGUFWriter, tensor: PlannedTensor) -> None:
+    """Enter a tensor into the file's index before any data is written, so that the data can be streamed."""
+    import gguf
+
+    if tensor.type == "F32":
+        writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(np.float32), tensor.bytes)
+        return
+    from ramp.problem.allocation import AllocationRecord
+from ramp.quantizers.ggml import row_bytes
+
+    shape = (*tensor.shape[:-1], row_bytes(tensor.type, tensor.shape[-1]))
+    kind = gguf.GGMLQuantizationType[tensor.type]
+    writer.add_tensor_info(tensor.name, shape, np.dtype(np.uint8), tensor.bytes, raw_dtype=kind)
+
+
+def _importance_of(tensor: GgufTensor, plan: PlannedTensor, importance: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """Return the importance of a linear's input channels; None for the tables, as in llama.cpp."""
+    if tensor.linear is None or plan.type in ("F32", "F16"):
+        return None
+    site, d_in = tensor.linear.site, tensor.linear.d_in
+    if site not in importance:
+        raise GgufError(f"no importance of {site} for {tensor.name}: the calibration file is of another model")
+    if importance[site].shape != (d_in,):
+        raise GgufError(f"importance of {site} is {list(importance[site].shape)}, not [{d_in}]")
+    return importance[site]
