@@ -198,7 +198,7 @@ def test_rows_on_unlike_text_are_refused(made: Path, tmp_path: Path) -> None:
 
 
 def test_nothing_to_collect_is_said_in_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(RecordsError, match="no row to collect"):
+    with pytest.raises(RecordsError, match="no run to collect"):
         collect_main(["--runs", "--out", str(tmp_path)])
     assert not list(tmp_path.iterdir())
 
