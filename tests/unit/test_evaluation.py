@@ -20,16 +20,8 @@ from ramp.models.folder import load_float, read_config
 from ramp.quantizers.affine import quantize_rtn
 from ramp.scoring.divergence import EvaluationError
 
-KEY = {
-    "study": "test",
-    "method": "rtn",
-    "grid": "affine",
-    "stage": "final",
-    "budget_bits": 3.0,
-    "group_size": 32,
-    "fold": "none",
-    "seed": 0,
-}
+KEY = {"study": "test", "method": "rtn", "grid": "affine", "stage": "final", "budget_bits": 3.0, "group_size": 32}
+KEY |= {"fold": "none", "seed": 0}
 
 
 def write_text(path) -> None:
