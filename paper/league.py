@@ -82,6 +82,7 @@ class League:
         self.windows = study.frame("league_windows")
         homes = {model: found[0] for model, found in self.banks.items()} if banks is None else banks
         self.rows = None if self.every is None else _on(self.every, homes)
+        self._cells: dict[tuple[str, float, int, str], Cell | None] = {}
         curves = study.frame("league_curves")
         self.curves = None if curves is None else _on(curves, homes)
 
@@ -183,6 +184,12 @@ class League:
 
     def cell(self, model: str, budget: float, evals: int, allocator: str) -> Cell | None:
         """Return an allocator at a checkpoint: the shortest run that reaches it; one without search at every one."""
+        key = (model, budget, evals, allocator)
+        if key not in self._cells:
+            self._cells[key] = self._read_cell(*key)
+        return self._cells[key]
+
+    def _read_cell(self, model: str, budget: float, evals: int, allocator: str) -> Cell | None:
         assert self.rows is not None  # asked of models, which there are none of without rows
         rows = at(self.rows, model, budget, allocator)
         found = rows[(rows["evals"] == evals) & (rows["run_evals"] >= evals)]

@@ -123,6 +123,7 @@ class Study:
         self.frames = frames
         self.claims = claims
         self._groups: dict[tuple[str, ...], dict[Any, np.ndarray]] = {}
+        self._sums: dict[tuple[Any, ...], tuple[np.ndarray, np.ndarray, np.ndarray] | None] = {}
         if "records" not in frames or frames["records"].empty:
             raise RampError(
                 "the records hold no rows in records.csv: run the study first, or point --records elsewhere"
@@ -271,6 +272,12 @@ class Study:
 
     def sums(self, entry: Entry, text: str, what: str) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
         """Return window sums of ``nll`` or ``kl``: values [seeds, windows], tokens [windows], numbers [windows]."""
+        key = (*(getattr(entry, name) for name in ENTRY), text, what)
+        if key not in self._sums:
+            self._sums[key] = self._read_sums(entry, text, what)
+        return self._sums[key]
+
+    def _read_sums(self, entry: Entry, text: str, what: str) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
         part = self.rows_of(entry, "windows", text=text)
         if part is None:
             return None

@@ -215,8 +215,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--config-hash", default="", help="of the study's configuration, for the records")
     parser.add_argument("--out", type=Path, required=True, help="folder of the records")
     args = parser.parse_args(argv)
-    given = vars(args)
-    collect(scores=given.pop("tasks_scored"), **given)
+    collect(
+        metrics=args.metrics,
+        out=args.out,
+        scores=args.tasks_scored,
+        rows=args.rows,
+        allocations=args.allocations,
+        episodes=args.episodes,
+        activations=args.activations,
+        halo=args.halo,
+        models=args.models,
+        source=args.source,
+        config_hash=args.config_hash,
+    )
     return 0
 
 

@@ -13,7 +13,7 @@ from scipy.special import log_softmax, rel_entr
 
 from ramp.core import cli
 from ramp.core.files import read_json
-from ramp.evaluation import evaluate as evaluation
+from ramp.evaluation.__main__ import main as evaluation_main
 from ramp.evaluation.evaluate import Reference, evaluate, float_head, make_reference
 from ramp.models.architecture import list_linears
 from ramp.models.folder import load_float, read_config
@@ -54,7 +54,7 @@ def write_float_row(folder, model_dir, stage: str = "float"):
 
 
 def run(*options) -> int:
-    return cli.run(evaluation.main, [str(option) for option in options])
+    return cli.run(evaluation_main, [str(option) for option in options])
 
 
 @pytest.fixture(scope="module")

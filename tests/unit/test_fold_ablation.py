@@ -16,10 +16,11 @@ from paper.measures import folded_against_plain
 from paper.study import Study
 from paper.tables.foldings import foldings_ratios_table, foldings_table
 from paper.tables.render import to_latex, to_markdown
-from ramp.calibration import folding
+from ramp.calibration import fold as folding
 from ramp.calibration.folding import folded_float_model, load_fold
 from ramp.core.errors import RampError
-from ramp.evaluation import evaluate as evaluation
+from ramp.evaluation.__main__ import main as evaluation_main
+from ramp.evaluation.evaluate import Reference
 from ramp.league import fold_ablation as fold_run
 from ramp.models.architecture import list_linears
 from ramp.models.folder import load_float, read_config
@@ -54,7 +55,7 @@ def made(peaked_llama_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     text += ["--length", str(LENGTH)]
     reference = folder / "reference.safetensors"
     asked = ["--text", f"heldout={folder / 'h.jsonl'}", "--length", str(LENGTH), "--windows", "3", "--dtype", "float32"]
-    evaluation.main(["reference", *text[:2], *asked, "--out", str(reference)])
+    evaluation_main(["reference", *text[:2], *asked, "--out", str(reference)])
     for name, options in FOLDS.items():
         fold = folder / f"{name}.safetensors"
         folding.main([*text, *options, "--group-size", str(GROUPS), "--out", str(fold)])
@@ -91,7 +92,7 @@ def test_a_row_is_the_folded_model_rounded(made: Path, peaked_llama_dir: Path, f
     for linear in list_linears(read_config(peaked_llama_dir)):
         module = model.get_submodule(linear.name)
         module.weight.data = quantize_rtn(module.weight, 3, GROUPS).dequantize(torch.float32)
-    windows = evaluation.Reference.load(made / "reference.safetensors").windows
+    windows = Reference.load(made / "reference.safetensors").windows
     with torch.no_grad():
         log_p, log_q = (one(windows).logits[:, :-1].double().log_softmax(-1) for one in (exact, model))
     kl = float((log_p.exp() * (log_p - log_q)).sum(-1).mean())

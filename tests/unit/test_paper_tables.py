@@ -46,6 +46,12 @@ def study() -> Study:
 
 
 @pytest.fixture(scope="module")
+def text(study: Study) -> dict[str, str]:
+    """The numbers of the paper's text."""
+    return values(study)
+
+
+@pytest.fixture(scope="module")
 def controlled() -> Study:
     return synthetic_study(controls=True)
 
@@ -220,20 +226,19 @@ def test_notes_of_rows_name_what_tells_them_apart_and_stand_once() -> None:
     assert "random search: both; seed 0: tensors: 0; seed 1: tensors: 1." in notes
 
 
-def test_a_transferred_policy_meets_the_transferred_table(study: Study) -> None:
+def test_a_transferred_policy_meets_the_transferred_table(study: Study, text: dict[str, str]) -> None:
     pairs = {(row.cells["entry"], row.cells["rival"]) for row in paired_table(study, TARGET).rows}
     moved, table = "RAMP (ours), transferred, 3.65 bits", "role and depth, transferred, 3.65 bits"
     assert (moved, table) in pairs
     assert (table, moved) not in pairs
     assert (table, "Fisher knapsack, 3.65 bits") in pairs
-    found = values(study)
-    assert found["transfer.one_target"] == "Qwen2.5-Coder-0.5B-Instruct"
-    assert found["transfer.rows"] == "1"  # the policy's alone
-    assert found["transfer.worst"].startswith("0.80")
+    assert text["transfer.one_target"] == "Qwen2.5-Coder-0.5B-Instruct"
+    assert text["transfer.rows"] == "1"  # the policy's alone
+    assert text["transfer.worst"].startswith("0.80")
 
 
-def test_the_text_compares_at_the_saving_of_the_paper(study: Study) -> None:
-    assert "paper_budget" not in values(study)  # 4 bits save nothing, 3.65 more than 7 %
+def test_the_text_compares_at_the_saving_of_the_paper(text: dict[str, str]) -> None:
+    assert "paper_budget" not in text  # 4 bits save nothing, 3.65 more than 7 %
     study = synthetic_study()
     records = study.frames["records"]
     there = (records["model"] == SOURCE) & (records["method"] == "ramp") & (records["budget_bits"] == 4)
@@ -261,14 +266,11 @@ def test_seeds_of_a_table_are_those_that_were_scored() -> None:
     assert kept.rows[0].endswith("-s0")
 
 
-def test_the_text_lists_every_comparison_of_roles_and_every_other_budget(study: Study) -> None:
-    found = values(study)
-    assert [key for key in found if key.startswith("role_bits.")] == [f"role_bits.{index}" for index in range(4)]
-    assert found["role_bits.1"].startswith(
-        "mean bits of the last layers less those of middle MLP layers, RAMP (ours), 3.65"
-    )
+def test_the_text_lists_every_comparison_of_roles_and_every_other_budget(study: Study, text: dict[str, str]) -> None:
+    assert [key for key in text if key.startswith("role_bits.")] == [f"role_bits.{index}" for index in range(4)]
+    assert "the last layers less those of middle MLP layers, RAMP (ours), 3.65" in text["role_bits.1"]
     row = cells(paired_table(study, SOURCE), entry="RAMP (ours), 4 bits", rival="Fisher knapsack, 4 bits")
-    assert found["pair.ramp.knapsack.others"] == f"at 4 bits {row['reading']}"
+    assert text["pair.ramp.knapsack.others"] == f"at 4 bits {row['reading']}"
 
 
 def test_mixed_rows_are_paired_with_controls_of_the_same_bytes_alone(study: Study, controlled: Study) -> None:
