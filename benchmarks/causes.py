@@ -1,8 +1,7 @@
-"""What is known of parity rows at equal settings that lie more than 2 % above the package: their named causes.
+"""Named causes of parity rows at equal settings that lie more than 2 % above the package.
 
-A cause is found by experiments beside the comparison, which docs/decisions.md names ("Parity on SmolLM2"), and stands
-here by what it is about. ``benchmarks.records`` sets it behind the note of a row that needs one; a row within the limit
-gets none, so that a cause goes when the difference does.
+Causes are found by experiments (docs/decisions.md, "Parity on SmolLM2"). ``benchmarks.records`` appends one to the note
+of a row above the limit; a row within it gets none, so that a cause goes when the difference does.
 """
 
 from __future__ import annotations
@@ -11,10 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 LIMIT = 1.02
-"""Error or KL of ours over the package's: more wants a cause."""
+"""Error or KL of ours over the package's, above which a row needs a cause."""
 
 MARK = "cause: "
-"""What a cause begins with in a note."""
+"""Prefix of a cause in a note."""
 
 FIRST_TOKENS = (
     "the first token of each window, whose massive activation a few blocks make and take away; the scales of block "
@@ -32,17 +31,17 @@ CAUSES = {
     ("smollm2-135m", "gptq", "gptqmodel", 3, 64, True): ONE_KL,
     ("smollm2-135m", "gptq", "gptqmodel", 4, 64, True): ONE_LINEAR,
 }
-"""(model, method, package, bits, group size, symmetric) -> cause; looked for at these settings and no others."""
+"""(model, method, package, bits, group size, symmetric) -> cause."""
 
 
 def wants_cause(row: Mapping[str, Any]) -> bool:
-    """Whether a row at equal settings has an error or a KL more than 2 % above the package's."""
+    """Return whether a row at equal settings has an error or a KL more than 2 % above the package's."""
     found = [row.get(key) for key in ("ratio", "error_ratio")]
     return row["settings"] == "equal" and any(ratio is not None and ratio > LIMIT for ratio in found)
 
 
 def explained(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with its cause in the note, where it wants one and one is known."""
+    """Return the row with its cause in the note, where it needs one and one is known."""
     package, sizes = row["reference"].partition(" ")[0], (int(row["bits"]), int(row["group_size"]))
     key = (row["model"], row["method"], package, *sizes, bool(row["symmetric"]))
     if not wants_cause(row) or key not in CAUSES:

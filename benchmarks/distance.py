@@ -1,6 +1,6 @@
-"""How far a quantized model is from its float model: linear by linear, block by block, and in its predictions.
+"""Distance of a quantized model from its float model: by linear, by block, and of its predictions.
 
-All three are of the float model's own inputs, so that no error is charged to a part that did not make it:
+All three use the float model's own inputs, so that every error belongs to the part that made it:
 
 - *linears*: sum over linears of tr(dW H dW^T) = mean over tokens of |dW x|^2, x from float predecessors. For methods
   that leave the float weights unscaled.
@@ -27,7 +27,7 @@ State = Mapping[str, Tensor]
 
 
 def with_state(model_dir: str | Path, state: State) -> Any:
-    """The float model with ``state`` in place of its own tensors, float32; an unknown name is an error of torch's."""
+    """Return the float model with ``state`` in place of its own tensors, float32; KeyError for an unknown name."""
     model = load_float(model_dir)
     own = model.state_dict()
     with torch.no_grad():
@@ -38,7 +38,7 @@ def with_state(model_dir: str | Path, state: State) -> Any:
 
 @torch.inference_mode()
 def linear_errors(model_dir: str | Path, windows: Tensor, state: State) -> dict[str, float]:
-    """linear -> mean over tokens of |dW x|^2 on the float model's inputs; windows int64 [count, length]."""
+    """Return linear -> mean over tokens of |dW x|^2 on the float model's inputs; windows int64 [count, length]."""
     model = load_float(model_dir)
     totals = {linear.name: 0.0 for linear in list_linears(model.config)}
 
@@ -60,7 +60,7 @@ def linear_errors(model_dir: str | Path, windows: Tensor, state: State) -> dict[
 
 @torch.inference_mode()
 def block_errors(model_dir: str | Path, windows: Tensor, state: State) -> list[float]:
-    """Per decoder block: mean over tokens of |difference of outputs|^2, both fed the float model's hidden states."""
+    """Return per decoder block: mean over tokens of |difference of outputs|^2, of the float model's hidden states."""
     model, other = load_float(model_dir), with_state(model_dir, state)
     path = architecture(model.config).blocks
     totals = [0.0] * model.config.num_hidden_layers
@@ -83,7 +83,7 @@ def block_errors(model_dir: str | Path, windows: Tensor, state: State) -> list[f
 
 
 def kl_of(model_dir: str | Path, windows: Tensor, states: Mapping[str, State]) -> dict[str, float]:
-    """Mean KL(float || state) per predicted token, float32, for each of several states on the same windows."""
+    """Return the mean KL(float || state) per predicted token, float32, for each state on the same windows."""
     reference = make_reference(load_float(model_dir), windows, {})
     head = float_head(model_dir, torch.float32, torch.device("cpu"))
     found = {}

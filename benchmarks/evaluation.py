@@ -1,4 +1,4 @@
-"""Evaluating allocations: how many a minute, beside the naive loop, at equal scores.
+"""Benchmark of evaluations of allocations a minute against the naive loop, at equal scores.
 
     python -m benchmarks.evaluation --model-dir R/models/M --text R/texts/search.jsonl --bank R/bank/M/B --out FILE.json
     python -m benchmarks.evaluation --shape 7B --device cuda --tokens 8192 --out FILE.json
@@ -6,7 +6,7 @@
 Ours is what a search does: write what changed from the bank into one model, run it from the first block that changed,
 score it with ``ramp.scoring.prefix_cache``. The naive loop assigns float32 weights to every linear, runs the whole
 model in float32 and takes a log-softmax of all logits against the float model's, kept in float32. Both have
-de-quantized weights at hand; unpacking the bank once is timed apart. Allocations are drawn from the seed; single
+de-quantized weights in memory; unpacking the bank once is timed apart. Allocations are drawn from the seed; single
 changes are spread evenly over the linears of one base allocation, so that early and late blocks weigh alike.
 
 Without ``--bank`` the model is rounded to nearest into a bank of its own. ``--shape`` makes a checkpoint of random
@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.measure import BenchmarkError, Piece, Sample, alternate, command_line, parser, row, timed
+from benchmarks.measure import BenchmarkError, Piece, Sample, alternate, clock, command_line, parser, row, timed
 from benchmarks.shapes import LLAMA_7B, SIZES, write_checkpoint
 from ramp.bank.bank import Bank
 from ramp.bank.build import build_bank
@@ -46,7 +46,7 @@ EQUAL = 5e-4
 
 @dataclass
 class Subject:
-    """What is evaluated: a model, its fold and bank, and windows int64 [count, length]."""
+    """A model, its fold and bank, and windows int64 [count, length]."""
 
     name: str
     model_dir: Path
@@ -70,7 +70,7 @@ class Ours:
         self.scorer = PrefixScorer(self.model, subject.windows)
 
     def __call__(self, choice: np.ndarray) -> float:
-        """KL of an allocation, int [n]."""
+        """Return the KL of an allocation, int [n]."""
         self.bank.assemble(self.model, choice)
         kl = self.scorer.score(self.model, block_names(self.bank.linears, choice)).kl
         synchronize(self.device)
@@ -95,7 +95,7 @@ class Naive:
 
     @torch.inference_mode()
     def __call__(self, choice: np.ndarray) -> float:
-        """KL of an allocation, int [n]."""
+        """Return the KL of an allocation, int [n]."""
         for x, index in zip(self.bank.linears, choice, strict=True):
             self.model.get_submodule(x.name).weight.copy_(self.weights[x.name, self.bank.widths[index]])
         total, tokens = 0.0, 0
@@ -107,14 +107,14 @@ class Naive:
 
 
 def allocations(bank: Bank, count: int, seed: int) -> Iterator[np.ndarray]:
-    """Whole allocations, each linear's width drawn by itself: int [n]."""
+    """Yield whole allocations, each linear's width drawn independently: int [n]."""
     draw = np.random.default_rng(seed)
     for _ in range(count):
         yield draw.integers(len(bank.widths), size=len(bank.linears))
 
 
 def single_changes(bank: Bank, base: np.ndarray, count: int) -> Iterator[np.ndarray]:
-    """``base`` with one linear at its next width, the linears evenly spread over the model, in a shuffled order."""
+    """Yield ``base`` with one linear at its next width, linears evenly spread over the model, shuffled."""
     n = len(bank.linears)
     places = [int((i + 0.5) * n / count) for i in range(count)]
     for place in np.random.default_rng(0).permutation(places):
@@ -124,18 +124,18 @@ def single_changes(bank: Bank, base: np.ndarray, count: int) -> Iterator[np.ndar
 
 
 @dataclass
-class Turns:
-    """Evaluations of the same candidates by both sides, by turns."""
+class Alternated:
+    """Evaluations of the same candidates by both sides, in alternation."""
 
     ours: list[Sample]
     reference: list[Sample]
 
     def per_minute(self, side: Sequence[Sample], key: str) -> float | None:
-        """Evaluations a minute of ``cpu_s`` or ``wall_s``; None for a side that was not measured."""
+        """Return evaluations a minute of ``cpu_s`` or ``wall_s``; None for a side that was not measured."""
         return 60 * len(side) / sum(getattr(sample, key) for sample in side) if side else None
 
     def difference(self) -> float:
-        """The largest relative difference of two scores of one candidate."""
+        """Return the largest relative difference of two scores of one candidate."""
         return max(abs(a.value - b.value) / abs(b.value) for a, b in zip(self.ours, self.reference, strict=True))
 
 
@@ -143,20 +143,20 @@ def by_turns(
     ours: Callable[[np.ndarray], float],
     naive: Callable[[np.ndarray], float] | None,
     candidates: Sequence[np.ndarray],
-) -> Turns:
+) -> Alternated:
     """Evaluate all candidates on both sides; without ``naive`` on ours alone."""
     ours_next = iter(partial(ours, each) for each in candidates)
     if naive is None:
-        return Turns([timed(work) for work in ours_next], [])
+        return Alternated([timed(work) for work in ours_next], [])
     naive_next = iter(partial(naive, each) for each in candidates)
-    return Turns(*alternate(lambda: timed(next(ours_next)), lambda: timed(next(naive_next)), len(candidates)))
+    return Alternated(*alternate(lambda: timed(next(ours_next)), lambda: timed(next(naive_next)), len(candidates)))
 
 
 def measure(args: argparse.Namespace, subject: Subject) -> Piece:
     """Whole allocations and single changes, speed and scores."""
     device = pick_device(args.device)
     dtype = pick_dtype(args.dtype, device)
-    key = "cpu_s" if device.type == "cpu" else "wall_s"  # a GPU's work is not in this process's time
+    key, _ = clock(device.type)
     piece = Piece("benchmarks", detail={"dtype": str(dtype), "device": device.type})
     naive = None if args.shape else Naive(subject, device)
     ours = Ours(subject, dtype, device)
@@ -168,7 +168,7 @@ def measure(args: argparse.Namespace, subject: Subject) -> Piece:
     base = whole.pop()
     ours(base)  # warm
     cases = {"whole new allocations": by_turns(ours, naive, whole)}
-    ours(base)  # known, as an incumbent is
+    ours(base)  # the scorer knows it, as it knows an incumbent
     changes = list(single_changes(subject.bank, base, args.evals))
     cases["one linear changed"] = by_turns(ours, naive, changes)
     command = command_line("benchmarks.evaluation", args)
@@ -184,15 +184,15 @@ def measure(args: argparse.Namespace, subject: Subject) -> Piece:
             continue
         means = [float(np.mean([x.value for x in side])) for side in (turns.ours, turns.reference)]
         apart = turns.difference()
-        said = "" if apart <= EQUAL else "not "
-        note = f"mean of {args.evals}; scores differ by at most {apart:.1e} of themselves: {said}equal to 3 digits"
+        negation = "" if apart <= EQUAL else "not "
+        note = f"mean of {args.evals}; scores differ by at most {apart:.1e} of themselves: {negation}equal to 3 digits"
         piece.rows.append(row(f"{what}, {case}: KL{beside}", means[0], means[1], "nats per token", command, note))
         piece.detail[f"{case}, scores"] = [[x.value for x in side] for side in (turns.ours, turns.reference)]
     return piece
 
 
 def subject_of(args: argparse.Namespace, scratch: Path) -> Subject:
-    """The study's model and text, or random ones of a shape; a bank is made where none is given."""
+    """Return the study's model and text, or random ones of a shape; a bank is made where none is given."""
     from ramp.models.text import token_windows
 
     count = args.tokens // args.length
@@ -214,7 +214,7 @@ def subject_of(args: argparse.Namespace, scratch: Path) -> Subject:
 
 
 def arguments() -> argparse.ArgumentParser:
-    """The module's options."""
+    """Return the module's options."""
     options = parser("Evaluations of allocations a minute, beside the naive loop.", repeats=None)
     options.add_argument("--model-dir", type=Path, help="Hugging Face checkpoint folder")
     options.add_argument("--text", type=Path, help="documents to score on, JSON lines")

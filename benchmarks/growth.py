@@ -1,4 +1,4 @@
-"""How time and memory of GPTQ grow with the model: four sizes, each four times the parameters of the one before.
+"""Benchmark of GPTQ's time and memory over four model sizes, each four times the parameters of the one before.
 
     python -m benchmarks.growth --out FILE.json
 
@@ -25,12 +25,12 @@ LAYERS = 2
 
 
 def weights_of(shape: BlockShape) -> int:
-    """Weights of the linears of one block."""
+    """Return the weights of the linears of one block."""
     return sum(d_out * d_in for d_out, d_in in shape.linears.values())
 
 
 def one(shape: BlockShape, args: argparse.Namespace) -> tuple[Sample, int]:
-    """(time of one block, peak bytes of the process's own memory) of one size, measured once."""
+    """Return (time of one block, peak bytes of the process's own memory) of one size, measured once."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_checkpoint(folder / "model", replace(shape, layers=LAYERS), args.seed)
@@ -40,12 +40,12 @@ def one(shape: BlockShape, args: argparse.Namespace) -> tuple[Sample, int]:
 
 
 def exponent(ratio: float, parameters: float) -> float:
-    """p where ratio = parameters^p."""
+    """Return p where ratio = parameters^p."""
     return math.log(ratio) / math.log(parameters)
 
 
 def measure(args: argparse.Namespace, sizes: dict[str, BlockShape]) -> Piece:
-    """All sizes in turn, ``repeats`` rounds; medians, as ratios to the smallest size."""
+    """Measure all sizes in turn, ``repeats`` rounds; medians, as ratios to the smallest size."""
     times: dict[str, list[Sample]] = {name: [] for name in sizes}
     peaks: dict[str, list[int]] = {name: [] for name in sizes}
     for _ in range(args.repeats):
@@ -75,7 +75,7 @@ def measure(args: argparse.Namespace, sizes: dict[str, BlockShape]) -> Piece:
 
 
 def arguments() -> argparse.ArgumentParser:
-    """The module's options."""
+    """Return the module's options."""
     options = parser("Growth of time and memory over four sizes.", repeats=3)
     options.set_defaults(device="cpu")
     options.add_argument("--windows", type=int, default=8, help="calibration windows")

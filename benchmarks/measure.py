@@ -1,8 +1,8 @@
-"""The harness of all benchmarks: two things measured by turns, medians, their ratio, one JSON piece.
+"""Harness of all benchmarks: two things measured in alternation, medians, their ratio, one JSON piece.
 
 A piece is ``{"table": "benchmarks" | "parity", "rows": [...], "detail": {...}}``. ``rows`` have the columns of that
-table (``ramp/records/schema.py``); ``detail`` holds every single measurement and the versions, so that a median can be
-looked behind. ``benchmarks.records`` merges pieces into the tables.
+table (``ramp/records/schema.py``); ``detail`` holds every single measurement behind a median, and the versions.
+``benchmarks.records`` merges pieces into the tables.
 
 Times are processor seconds of the whole process, all threads: on a machine that others use they vary far less than the
 clock on the wall, which is kept in ``detail``. Times of one run are compared with each other and with nothing else.
@@ -51,7 +51,7 @@ def timed(work: Callable[[], Any]) -> Sample:
 def alternate(
     ours: Callable[[], Sample], reference: Callable[[], Sample], repeats: int
 ) -> tuple[list[Sample], list[Sample]]:
-    """``repeats`` of each by turns, who goes first changing every time, so that neither gets the warmer machine."""
+    """Measure ``repeats`` of each in alternation; the first side changes every time, so that neither is favoured."""
     if repeats < 1:
         raise BenchmarkError(f"{repeats} repeats measure nothing: give at least 1")
     found: tuple[list[Sample], list[Sample]] = ([], [])
@@ -62,19 +62,19 @@ def alternate(
 
 
 def median(samples: Sequence[Sample], key: str = "cpu_s") -> float:
-    """The median of one field over samples."""
+    """Return the median of one field over samples."""
     return statistics.median(getattr(sample, key) for sample in samples)
 
 
 def ratio(ours: float, reference: float) -> float | None:
-    """ours / reference; None where the reference is 0."""
+    """Return ours / reference; None where the reference is 0."""
     return ours / reference if reference else None
 
 
 def row(
     benchmark: str, ours: float, reference: float | None, unit: str, command: str, note: str = ""
 ) -> dict[str, Any]:
-    """A row of benchmarks.csv; without a reference, ``ours`` stands alone and has no ratio."""
+    """Return a row of benchmarks.csv; without a reference there is no ratio."""
     quotient = None if reference is None else ratio(ours, reference)
     return {
         "benchmark": benchmark, "ours": ours, "reference": reference, "ratio": quotient, "unit": unit,
@@ -85,7 +85,7 @@ def row(
 def compared(
     name: str, ours: Sequence[Sample], reference: Sequence[Sample], command: str, note: str = ""
 ) -> dict[str, Any]:
-    """The row of two alternated timings: medians of processor seconds. One measurement a side is said to be one."""
+    """Return the row of two alternated timings: medians of processor seconds; the note names single measurements."""
     if not note and min(len(ours), len(reference)) == 1:
         note = "measured once on each side"
     return row(name, median(ours), median(reference), "processor s", command, note)
@@ -93,21 +93,21 @@ def compared(
 
 @dataclass
 class Piece:
-    """What one benchmark found."""
+    """Result of one benchmark."""
 
     table: str
     rows: list[dict[str, Any]] = field(default_factory=list)
     detail: dict[str, Any] = field(default_factory=dict)
 
     def keep(self, name: str, ours: Sequence[Sample], reference: Sequence[Sample]) -> None:
-        """Every single time behind a row."""
+        """Keep every single time behind a row."""
         self.detail[name] = {
             side: [{"cpu_s": round(x.cpu_s, 4), "wall_s": round(x.wall_s, 4)} for x in samples]
             for side, samples in (("ours", ours), ("reference", reference))
         }
 
     def write(self, path: Path, versions: Mapping[str, str] | None = None) -> None:
-        """One JSON file; ``versions`` are those of the reference's environment."""
+        """Write one JSON file; ``versions`` are those of the reference's environment."""
         detail = {
             **self.detail,
             "versions": {**provenance.versions(), **(versions or {})},
@@ -117,12 +117,12 @@ class Piece:
 
 
 def clock(device: str) -> tuple[str, str]:
-    """(field of ``Sample``, its unit) that a device's work is read by: a GPU's is in no process's processor time."""
+    """Return (field of ``Sample``, its unit) of a device's work: processor time does not include a GPU's."""
     return ("cpu_s", "processor s") if device == "cpu" else ("wall_s", "s")
 
 
 def peak_bytes(field_name: str = "VmHWM") -> int:
-    """A field of this process's /proc/self/status in bytes: VmHWM (peak resident set), RssAnon (memory of its own)."""
+    """Return a field of /proc/self/status in bytes: VmHWM (peak resident set), RssAnon (memory of its own)."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{field_name}:"):
             return 1024 * int(line.split()[1])
@@ -130,12 +130,12 @@ def peak_bytes(field_name: str = "VmHWM") -> int:
 
 
 def parser(description: str, *, repeats: int | None = 3, reference: str | None = None) -> argparse.ArgumentParser:
-    """The options that benchmarks share: ``--out``, ``--threads``, ``--repeats``, ``--reference-python``."""
+    """Return a parser with the shared options: ``--out``, ``--threads``, ``--repeats``, ``--reference-python``."""
     made = cli.parser(description)
     made.add_argument("--out", type=Path, required=True, help="JSON piece to write")
     made.add_argument("--seed", type=int, default=0, help="seed of synthetic weights and activations")
     if repeats is not None:
-        made.add_argument("--repeats", type=int, default=repeats, help="measurements of each side, by turns")
+        made.add_argument("--repeats", type=int, default=repeats, help="measurements of each side, in alternation")
     if reference is not None:
         made.add_argument(
             "--reference-python", type=Path, required=True, help=f"interpreter of an environment with {reference}"
@@ -144,7 +144,7 @@ def parser(description: str, *, repeats: int | None = 3, reference: str | None =
 
 
 def command_line(module: str, args: argparse.Namespace) -> str:
-    """The command as ``module``'s own parser reads it again, defaults spelled out, files as seen from where it ran.
+    """Return the command as ``module``'s own parser reads it again, with defaults, files relative to the folder.
 
     ``benchmarks.records`` replaces it by the Snakemake target for pieces of the plan, which makes what it needs too.
     """
@@ -159,7 +159,7 @@ def command_line(module: str, args: argparse.Namespace) -> str:
 
 
 def spelled(value: Any) -> str:
-    """One value of an option as a word; files below the working directory are relative to it."""
+    """Return one value of an option as a word; files below the working directory are relative to it."""
     if isinstance(value, Mapping):
         return json.dumps(value, sort_keys=True)
     if isinstance(value, Path) and value.is_relative_to(Path.cwd()):

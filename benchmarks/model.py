@@ -1,4 +1,4 @@
-"""A whole model by GPTQ or AWQ, ours beside a package's: from checkpoint and calibration windows to quantized weights.
+"""Benchmark of a whole model by GPTQ or AWQ, ours and a package's: from checkpoint to quantized weights.
 
     python -m benchmarks.model --method gptq --package baselines/gptqmodel_gptq.py --reference-python PY \\
         --model-dir R/models/smollm2-135m --text R/texts/calibration.jsonl --out FILE.json
@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import Piece, Sample, alternate, command_line, compared, parser, ratio, row
+from benchmarks.ours import Quantized, quantize_ours
 from benchmarks.packages import Package, import_sample, quantize_package
 from benchmarks.parity import MEASURES, equal, reconstruction
-from benchmarks.rivals import Quantized, quantize_ours
 from benchmarks.shapes import LLAMA_7B, SIZES, write_checkpoint
 from ramp.core import cli
 
@@ -32,7 +32,7 @@ BLOCKS = {**SIZES, "7B": LLAMA_7B}
 
 
 def windows_of(args: argparse.Namespace) -> Tensor:
-    """Calibration windows int64 [count, length]: of the text, or random tokens for a random block."""
+    """Return calibration windows int64 [count, length]: of the text, or random tokens for a random block."""
     from ramp.calibration.windows import calibration_windows
 
     if args.block_of:
@@ -43,7 +43,7 @@ def windows_of(args: argparse.Namespace) -> Tensor:
 
 
 def measure(args: argparse.Namespace, package: Package, model_dir: Path, what: str) -> Piece:
-    """Ours and the package by turns."""
+    """Measure ours and the package in alternation."""
     windows, (ours_given, package_given) = windows_of(args), equal(args.method, args.grid)
     package_given = package.grid(package_given)
     last: dict[str, Quantized] = {}
@@ -54,18 +54,9 @@ def measure(args: argparse.Namespace, package: Package, model_dir: Path, what: s
 
     def theirs() -> Sample:
         imported = import_sample(package)
-        with tempfile.TemporaryDirectory() as folder:
-            last["theirs"], _ = quantize_package(
-                package,
-                model_dir,
-                windows,
-                args.bits,
-                args.group_size,
-                package_given,
-                Path(folder),
-                threads=args.threads,
-                seed=args.seed,
-            )
+        last["theirs"], _ = quantize_package(
+            package, model_dir, windows, args.bits, args.group_size, package_given, threads=args.threads, seed=args.seed
+        )
         spent = last["theirs"].sample
         return Sample(spent.cpu_s - imported.cpu_s, spent.wall_s - imported.wall_s)
 
@@ -85,7 +76,7 @@ def measure(args: argparse.Namespace, package: Package, model_dir: Path, what: s
 
 
 def arguments() -> argparse.ArgumentParser:
-    """The module's options."""
+    """Return the module's options."""
     options = parser("A whole model, ours beside a package.", repeats=1, reference="the package")
     options.add_argument("--method", choices=list(MEASURES), required=True, help="our method")
     options.add_argument("--package", type=Path, required=True, help="file in baselines/ that runs the package")
@@ -115,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         model_dir, shape = Path(temporary) / "block", replace(BLOCKS[args.block_of], layers=1)
         write_checkpoint(model_dir, shape, args.seed)
         for file in args.model_dir.glob("tokenizer*") if args.model_dir else ():
-            shutil.copy(file, model_dir)  # packages load a tokenizer that nobody asks anything
+            shutil.copy(file, model_dir)  # packages load a tokenizer, unused
         measure(args, package, model_dir, f"a block of {shape.hidden}/{shape.intermediate}").write(args.out)
     return 0
 

@@ -1,4 +1,4 @@
-"""Parity: our GPTQ or AWQ beside a package's, on the same model, windows, width, groups and grid.
+"""Parity of our GPTQ or AWQ and a package's, on the same model, windows, width, groups and grid.
 
     python -m benchmarks.parity --method gptq --package baselines/gptqmodel_gptq.py --reference-python PY \\
         --model-dir D --text CALIBRATION --heldout HELDOUT --bits 3 4 --group-size 64 --grids asym sym --out FILE.json
@@ -15,7 +15,6 @@ import argparse
 import json
 import logging
 import statistics
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,8 @@ from typing import Any
 from torch import Tensor
 
 from benchmarks.measure import BenchmarkError, Piece, command_line, parser, ratio
+from benchmarks.ours import Quantized, quantize_ours
 from benchmarks.packages import Package, quantize_package
-from benchmarks.rivals import Quantized, quantize_ours
 from ramp.core import cli
 from ramp.core.errors import RampError
 
@@ -47,7 +46,7 @@ EQUAL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 def reconstruction(measure: str, model_dir: Path, windows: Tensor, state: Mapping[str, Tensor]) -> list[float]:
-    """The error of ``benchmarks.distance`` of every linear or block, in forward order; their sum is a row's error."""
+    """Return the error (``benchmarks.distance``) of every linear or block; their sum is a row's error."""
     from benchmarks.distance import block_errors, linear_errors
 
     if measure == "linears":
@@ -56,7 +55,7 @@ def reconstruction(measure: str, model_dir: Path, windows: Tensor, state: Mappin
 
 
 def spread(measure: str, ours: Sequence[float], theirs: Sequence[float]) -> str:
-    """How ratios lie over linears or blocks: a sum may be one of them, where activations are massive."""
+    """Return the spread of the ratios over linears or blocks in words: one of them may dominate a sum."""
     ratios = [mine / other for mine, other in zip(ours, theirs, strict=True) if mine > 0 < other]
     if not ratios:
         return ""
@@ -68,7 +67,7 @@ def spread(measure: str, ours: Sequence[float], theirs: Sequence[float]) -> str:
 
 
 def row_of(args: argparse.Namespace, package: Package, bits: int, group_size: int, grid: str) -> dict[str, Any]:
-    """A row's key, without its numbers."""
+    """Return a row's key, without its numbers."""
     return {
         "method": args.method, "reference": package.title, "model": args.model_dir.name, "bits": bits,
         "group_size": group_size, "symmetric": grid == "sym", "settings": args.settings,
@@ -79,7 +78,7 @@ def row_of(args: argparse.Namespace, package: Package, bits: int, group_size: in
 def compare(
     measure: str, model_dir: Path, windows: Tensor, heldout: Tensor, ours: Quantized, theirs: Quantized
 ) -> dict[str, Any]:
-    """The numbers of one row."""
+    """Return the numbers of one row."""
     from benchmarks.distance import kl_of
 
     errors = [reconstruction(measure, model_dir, windows, each.state) for each in (ours, theirs)]
@@ -92,7 +91,7 @@ def compare(
 
 
 def read_windows(args: argparse.Namespace) -> tuple[Tensor, Tensor]:
-    """(calibration windows, held-out windows), int64 [count, length]; lengths cut to the model's context."""
+    """Return (calibration windows, held-out windows), int64 [count, length]; lengths cut to the model's context."""
     from ramp.models.folder import load_tokenizer, read_config
     from ramp.models.text import token_windows
 
@@ -106,7 +105,7 @@ def read_windows(args: argparse.Namespace) -> tuple[Tensor, Tensor]:
 
 
 def measure(args: argparse.Namespace, package: Package) -> Piece:
-    """All widths, group sizes and grids."""
+    """Compare all widths, group sizes and grids."""
     windows, heldout = read_windows(args)
     piece = Piece("parity", detail={"calibration": list(windows.shape), "heldout": list(heldout.shape)})
     for group_size in args.group_size:
@@ -118,22 +117,13 @@ def measure(args: argparse.Namespace, package: Package) -> Piece:
                     ours = quantize_ours(
                         args.method, args.model_dir, windows, bits, group_size, {**ours_given, **args.our_params}
                     )
-                    package_given = package.grid(package_given)
-                    with tempfile.TemporaryDirectory() as temporary:
-                        theirs, note = quantize_package(
-                            package,
-                            args.model_dir,
-                            windows,
-                            bits,
-                            group_size,
-                            {**package_given, **args.package_params},
-                            Path(temporary),
-                            threads=args.threads,
-                            seed=args.seed,
-                        )
+                    given = {**package.grid(package_given), **args.package_params}
+                    theirs, note = quantize_package(
+                        package, args.model_dir, windows, bits, group_size, given, threads=args.threads, seed=args.seed
+                    )
                     row |= compare(row["error_measure"], args.model_dir, windows, heldout, ours, theirs)
                     row["note"] = "; ".join(part for part in (note, row["note"]) if part)
-                except RampError as error:  # one package's failure leaves the other rows standing, and its reason
+                except RampError as error:  # the other rows are measured; this one keeps the reason
                     row["note"] = str(error)
                 log.info("%s", {key: value for key, value in row.items() if key != "command"})
                 piece.rows.append(row)
@@ -143,13 +133,13 @@ def measure(args: argparse.Namespace, package: Package) -> Piece:
 
 
 def equal(method: str, grid: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Parameters of (ours, the package) that mean the same."""
+    """Return parameters of (ours, the package) with the same meaning."""
     ours, package = EQUAL[method]
     return {**ours, "sym": grid == "sym"}, {**package, "sym": grid == "sym"}
 
 
 def parameters(text: str) -> dict[str, Any]:
-    """A JSON object of the command line."""
+    """Return a JSON object of the command line."""
     try:
         found = json.loads(text)
     except json.JSONDecodeError as error:
@@ -160,7 +150,7 @@ def parameters(text: str) -> dict[str, Any]:
 
 
 def arguments() -> argparse.ArgumentParser:
-    """The module's options."""
+    """Return the module's options."""
     options = parser("Our quantizer beside a package's.", repeats=None, reference="the package")
     options.add_argument("--method", choices=list(MEASURES), required=True, help="our method")
     options.add_argument("--package", type=Path, required=True, help="file in baselines/ that runs the package")

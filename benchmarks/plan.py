@@ -1,7 +1,7 @@
-"""Which comparisons ``snakemake benchmarks`` and ``snakemake parity`` make: one JSON piece each, one table of data.
+"""Comparisons of ``snakemake benchmarks`` and ``snakemake parity``: one JSON piece each.
 
-A piece is a module of this folder with its options. What it needs of a study (model, texts) and which package's file it
-runs stand beside it; the rule turns them into inputs.
+A piece is a module of this folder with its options, the model and texts that it needs and the file of a package; the
+rule turns these into inputs.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class Planned:
 
     @property
     def timed(self) -> bool:
-        """Whether the piece measures time, for which it has the machine to itself."""
+        """Return whether the piece measures time: then it runs alone on the machine."""
         return self.table == "benchmarks"
 
     def command(self, files: Mapping[str, str]) -> str:
-        """The command line; ``files`` has ``model``, ``text``, ``heldout``, ``package``, ``python`` where needed."""
+        """Return the command line; ``files`` has ``model``, ``text``, ``heldout``, ``package``, ``python``."""
         words = ["python", "-m", f"benchmarks.{self.module}", *shlex.split(self.options)]
         if self.model:
             words += ["--model-dir", files["model"], "--text", files["text"]]
@@ -79,5 +79,5 @@ PIECES: dict[str, Planned] = {
 
 
 def pieces_of(table: str) -> list[str]:
-    """Names of the pieces of one table."""
+    """Return the names of the pieces of one table."""
     return [name for name, piece in PIECES.items() if piece.table == table]

@@ -1,13 +1,12 @@
-"""JSON pieces of benchmarks and parity as one table of the records.
+"""Merge JSON pieces of benchmarks and parity into one table of the records.
 
     python -m benchmarks.records --table benchmarks --pieces R/compared/NAME.json ... --out R/records/benchmarks.csv
 
 A piece that carries the name of one in ``benchmarks/plan.py`` gets that one's Snakemake target as its command,
-whatever folder it lies in: the target makes model, texts and environment too, which the module's own command line takes
-as given. A piece that was measured with other options than the plan's is refused, for the target would not make it
-again. Other pieces keep the command that they were made with.
+in any folder: the target makes model, texts and environment too. A piece that was measured with other options than the
+plan's is refused, for the target would not make it again. Other pieces keep their own command.
 
-Two pieces that hold one row are an error, told by ``ramp.records.table``, as is a piece of another table.
+Two pieces with one row are an error, as is a piece of another table.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ TABLES = ("benchmarks", "parity")
 
 
 def options_of(words: Sequence[str]) -> dict[str, list[str]]:
-    """Option -> its values, of the words of a command line."""
+    """Return option -> its values, of the words of a command line."""
     found: dict[str, list[str]] = {}
-    values: list[str] = []  # what stands before the first option is nobody's
+    values: list[str] = []  # words before the first option are dropped
     for word in words:
         if word.startswith("--"):
             values = found.setdefault(word, [])
@@ -56,7 +55,7 @@ def check_planned(path: Path, command: str, planned: Planned) -> None:
 
 
 def target_command(name: str, results: str, configfiles: Sequence[str]) -> str:
-    """What makes a piece of the plan; Snakemake's ``--configfile`` takes all words after it, so it stands last."""
+    """Return the command that makes a piece of the plan; ``--configfile`` is last, it takes all words after it."""
     files = ["--configfile", *configfiles] if configfiles else []
     return shlex.join(["snakemake", "--cores", "all", f"{results}/compared/{name}.json", *files])
 
@@ -64,7 +63,7 @@ def target_command(name: str, results: str, configfiles: Sequence[str]) -> str:
 def gather(
     table: str, pieces: Sequence[Path], results: str = "results", configfiles: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
-    """The rows of all pieces, with commands that make them again and, of parity, known causes in their notes.
+    """Return the rows of all pieces, with commands that make them again and, of parity, known causes in their notes.
 
     ``results`` and ``configfiles`` are those of the study that the commands are to start.
 

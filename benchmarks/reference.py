@@ -1,8 +1,8 @@
-"""A package in an environment of its own, driven through a pipe: one process that lives as long as the benchmark.
+"""Client of a package in an environment of its own: one process behind a pipe for the whole benchmark.
 
 The process runs ``benchmarks/worker.py`` with the other environment's interpreter, imports the package once, and then
-answers one JSON line per job. Tensors go through safetensors files. What it measures it measures itself, so that
-neither the pipe nor the imports are charged to the package.
+answers one JSON line per job. Tensors go through safetensors files. It measures its own times, so that
+neither the pipe nor the imports count.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Reference:
         self.versions: dict[str, str] = self.ask("versions")["versions"]
 
     def ask(self, job: str, **values: Any) -> dict[str, Any]:
-        """One job and its answer; ``BenchmarkError`` with the worker's reason."""
+        """Send one job and return its answer; ``BenchmarkError`` with the worker's reason."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:

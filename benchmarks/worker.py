@@ -19,7 +19,7 @@ from typing import Any, TextIO
 
 
 def versions() -> dict[str, Any]:
-    """Versions of the package and of what it stands on."""
+    """Return versions of the package, torch and numpy."""
     return {"versions": {f"reference {name}": version(name) for name in ("gptqmodel", "torch", "numpy")}}
 
 

@@ -9,7 +9,6 @@ typst's own fonts, no network. A number that the text names and the records lack
 
 from __future__ import annotations
 
-import argparse
 import re
 import shutil
 import tempfile
@@ -25,14 +24,15 @@ from ramp.core.files import atomic_path, require_file, write_json
 SOURCE = Path(__file__).with_name("paper.typ")
 BIBLIOGRAPHY = Path(__file__).with_name("refs.bib")
 FIGURES = ("pareto", "allocation", "learning", "outliers", "transfer", "anytime", "optimum")
+"""Figures of the text, as ``paper.figures`` draws them."""
 
 
 class PaperError(RampError):
-    """The paper cannot be typeset from what there is."""
+    """The paper cannot be typeset from the given files."""
 
 
 def stage(folder: Path, study: Study, tables: Path, figures: Path, source: Path = SOURCE) -> Path:
-    """Lay out what typst reads under ``folder``; returns the main file.
+    """Lay out under ``folder`` the files that typst reads; return the main file.
 
     Raises:
         RampError: a table's index or a figure is missing.
@@ -59,27 +59,24 @@ def typeset(main_file: Path, out: Path) -> None:
     try:
         pdf = typst.compile(str(main_file), root=str(main_file.parent), ignore_system_fonts=True, format="pdf")
     except typst.TypstError as error:
-        said = " ".join(str(error).split())
-        if key := re.search(r"no value '([^']+)'", said):
+        message = " ".join(str(error).split())
+        if key := re.search(r"no value '([^']+)'", message):
             raise PaperError(
                 f"the text names the number '{key.group(1)}', which the records do not give: run the stage that "
                 "measures it, or let the text ask has() first"
             ) from None
-        raise PaperError(f"typst could not set {main_file.name}: {said}") from None
+        raise PaperError(f"typst could not set {main_file.name}: {message}") from None
     with atomic_path(out) as partial:
         partial.write_bytes(pdf)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Typeset the paper from records, tables and figures.")
-    parser.add_argument("--records", type=Path, required=True, help="folder of the records, with claims.json")
-    parser.add_argument("--claims", type=Path, default=None, help="claims.json, where it is not among the records")
+    parser = Study.parser("Typeset the paper from records, tables and figures.", "paper.pdf to write")
     parser.add_argument("--tables", type=Path, required=True, help="folder that paper.tables wrote")
     parser.add_argument("--figures", type=Path, required=True, help="folder that paper.figures wrote")
-    parser.add_argument("--out", type=Path, required=True, help="paper.pdf to write")
     args = parser.parse_args(argv)
-    study = Study.read(args.records, args.claims or args.records / "claims.json")
+    study = Study.of(args)
     with tempfile.TemporaryDirectory() as folder:
         typeset(stage(Path(folder), study, args.tables, args.figures), args.out)
     write_json(args.out.with_name("values.json"), document(study))

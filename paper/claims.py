@@ -3,8 +3,8 @@
     python -m paper.claims --records results/records --claims paper/claims.yaml --out results/records/claims.json
 
 writes claims.json: a list of {id, verdict, scale, measure, value, margin, rows} (``ramp.records.schema.CLAIM_FIELDS``).
-No verdict comes without a number and its interval; where the records lack what a claim needs it is "not tested", and
-``scale`` says what is lacking.
+Every verdict has a number and its interval; where the records lack what a claim needs it is "not tested", and
+``scale`` says what is missing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Any
 import yaml
 
 from paper.foldings import FOLD_MARK
-from paper.intervals import Estimate
 from paper.league import LEAGUE_MARK
 from paper.measures import MEASURES, Comparison, NotTested
 from paper.naming import model_title
@@ -26,6 +25,7 @@ from paper.words import listed
 from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.hints import nearest
+from ramp.evaluation.bootstrap import Estimate
 from ramp.records.table import write_claims
 
 CLAIMS_FILE = Path(__file__).with_name("claims.yaml")
@@ -63,14 +63,14 @@ def read_claims_file(path: str | Path) -> list[dict[str, Any]]:
 
 
 def holds(estimate: Estimate, rule: dict[str, float]) -> bool | None:
-    """Whether the whole interval is on the rule's side: True, False (wholly on the other), None (across, or none)."""
+    """Return True if the whole interval is on the rule's side, False if on the other, None if across or without one."""
     direction, limit = next(iter(rule.items()))
     side = estimate.side(float(limit))
     return None if side == 0 else (side < 0) == (direction == "below")
 
 
 def verdict(outcomes: Sequence[bool | None]) -> str:
-    """One verdict for several comparisons, all of which must hold."""
+    """Return one verdict for several comparisons, all of which must hold."""
     if all(outcome is True for outcome in outcomes):
         return "replicated"
     if all(outcome is False for outcome in outcomes):
@@ -81,7 +81,7 @@ def verdict(outcomes: Sequence[bool | None]) -> str:
 
 
 def judge(study: Study, claim: dict[str, Any]) -> dict[str, Any]:
-    """The entry of claims.json for one claim."""
+    """Return the entry of claims.json for one claim."""
     entry: dict[str, Any] = {"id": claim["id"], "value": None, "margin": None, "rows": []}
     try:
         found = MEASURES[claim["measure"]](study, **claim.get("params", {}))
@@ -106,14 +106,14 @@ def judge(study: Study, claim: dict[str, Any]) -> dict[str, Any]:
 
 
 def _deciding(found: list[Comparison], outcomes: list[bool | None], rule: dict[str, float]) -> Comparison:
-    """The least favourable comparison: failed before unclear before held, then by value."""
+    """Return the least favourable comparison: failed before unclear before held, then by value."""
     sign = 1 if "below" in rule else -1
     rank = {False: 0, None: 1, True: 2}
     return min(zip(found, outcomes, strict=True), key=lambda each: (rank[each[1]], -sign * each[0].estimate.value))[0]
 
 
 def _scale(study: Study, found: list[Comparison]) -> str:
-    """The models that speak: the source, and those of the league and of the folds' ablation that comparisons name."""
+    """Return the tested models in words: the source, and those of league and folds' ablation that comparisons name."""
     rows = {row for comparison in found for row in comparison.rows}
     apart = {row for row in rows if row.endswith((LEAGUE_MARK, FOLD_MARK))}
     named = {row.split("/")[0] for row in apart}
@@ -124,7 +124,7 @@ def _scale(study: Study, found: list[Comparison]) -> str:
 
 
 def judge_all(study: Study, claims: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """All entries of claims.json."""
+    """Return all entries of claims.json."""
     return [judge(study, claim) for claim in claims]
 
 
@@ -132,9 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Judge the paper's claims from the records.")
     parser.add_argument("--records", type=Path, required=True, help="folder of the records")
-    parser.add_argument(
-        "--claims", type=Path, default=Path(__file__).with_name("claims.yaml"), help="rules of the claims"
-    )
+    parser.add_argument("--claims", type=Path, default=CLAIMS_FILE, help="rules of the claims")
     parser.add_argument("--out", type=Path, required=True, help="claims.json to write")
     args = parser.parse_args(argv)
     write_claims(args.out, judge_all(Study.read(args.records), read_claims_file(args.claims)))

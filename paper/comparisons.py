@@ -1,4 +1,4 @@
-"""Two entries side by side: bytes saved, and KL and perplexity paired on the same windows."""
+"""Comparison of two entries: bytes saved, and KL and perplexity paired on the same windows."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from paper.intervals import Estimate, exponential, paired_difference, paired_ratio, task_mean_ratio
+from paper.intervals import exponential, paired_difference, paired_ratio, reading, task_mean_ratio
 from paper.study import Entry, Study
+from ramp.evaluation.bootstrap import Estimate
 
 
 @dataclass(frozen=True)
@@ -25,18 +26,17 @@ class Pair:
     @property
     def reading(self) -> str:
         """One word for the KL (perplexity where there is none): better, worse, or within noise."""
-        side = self.kl_difference.side(0.0) if self.kl_difference else self.ppl_ratio.side(1.0)
-        return {-1: "better", 0: "within noise", 1: "worse"}[side]
+        return reading(self.kl_difference) if self.kl_difference else reading(self.ppl_ratio, 1.0)
 
 
 def saving(entry: Entry, rival: Entry, column: str) -> float | None:
-    """Share of ``rival``'s bytes that ``entry`` does without; ``column`` is bytes_linear or bytes_file."""
+    """Return the share of ``rival``'s bytes that ``entry`` saves; ``column`` is bytes_linear or bytes_file."""
     ours, theirs = entry.mean(column), rival.mean(column)
     return 1 - ours / theirs if ours and theirs else None
 
 
 def pair(study: Study, entry: Entry, rival: Entry, text: str) -> Pair | None:
-    """The paired comparison of two entries of one model, or None where they share no windows."""
+    """Return the paired comparison of two entries of one model, or None where they share no windows."""
     found = [study.sums(each, text, "nll") for each in (entry, rival)]
     if found[0] is None or found[1] is None:
         return None
@@ -57,13 +57,13 @@ Sums = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def _aligned(a: Sums, b: Sums) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray, int]:
-    """The windows that both have: (a, b) sums [seeds, shared], tokens [shared], how many are shared."""
+    """Return the windows that both have: (a, b) sums [seeds, shared], tokens [shared], how many are shared."""
     shared, in_a, in_b = np.intersect1d(a[2], b[2], return_indices=True)
     return (a[0][:, in_a], b[0][:, in_b]), a[1][in_a], len(shared)
 
 
 def task_ratio(study: Study, entry: Entry, reference: Entry) -> tuple[Estimate, int, list[str]] | None:
-    """Mean accuracy over tasks relative to ``reference``, item by item.
+    """Compare the mean accuracy over tasks with that of ``reference``, item by item.
 
     Returns:
         The ratio with its interval, the number of shared items and the tasks; None where the two share no items.
@@ -81,13 +81,10 @@ def task_ratio(study: Study, entry: Entry, reference: Entry) -> tuple[Estimate, 
 
 
 def _answers(study: Study, entry: Entry) -> dict[str, dict[int, float]]:
-    """Per task and item the share of seeds that answered rightly."""
-    frame = study.frame("items")
-    if frame is None:
+    """Return, per task and item, the share of seeds that answered correctly."""
+    part = study.rows_of(entry, "items")
+    if part is None:
         return {}
-    part = frame[(frame["model"] == entry.model) & (frame["method"] == entry.method) & (frame["grid"] == entry.grid)]
-    part = part[(part["stage"] == entry.stage) & ((part["budget_bits"] - entry.budget_bits).abs() < 1e-9)]
-    part = part[(part["fold"] == entry.fold) & (part["group_size"] == entry.group_size)]
     means = part.assign(correct=part["correct"].astype("float64")).groupby(["task", "doc_id"])["correct"].mean()
     answers: dict[str, dict[int, float]] = {}
     for (task, item), share in means.items():

@@ -1,7 +1,7 @@
 """Evaluations to equal quality: when each search of the league first has a given KL on search text, seed by seed.
 
 Two levels: that of the Fisher knapsack, which needs no search, and PPO's, the KL that PPO ends with in its worst seed,
-so that PPO itself reaches it in every seed. A seed that never gets there is "never", and no number stands in for it.
+so that PPO itself reaches it in every seed. A seed that never gets there is "never"; no number replaces it.
 Numbers are read from the anytime curves, which are thinned to log-spaced moments: they are upper bounds, and the true
 one lies above the last point that was kept before.
 """
@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from paper.intervals import DRAWS, TAILS, Estimate
-from paper.league import LEAGUE_MARK, League
+from paper.intervals import DRAWS, with_ends
+from paper.league import LEAGUE_MARK, League, at
 from paper.naming import BAR, LEARNED_RIVALS, RAMP_METHODS, model_title
 from paper.study import Study
+from ramp.evaluation.bootstrap import Estimate
 
 if TYPE_CHECKING:
     import pandas as pd
 
 RIVAL = "ppo"
 LEARNERS = (*LEARNED_RIVALS, *RAMP_METHODS)
-"""Who is looked at: everybody that learns."""
+"""The allocators that learn."""
 
 NEVER = math.inf
 
@@ -52,31 +53,31 @@ class EqualQuality:
         self.curves = self.league.curves if self.league.is_there else None
 
     def runs(self, model: str, budget: float, allocator: str) -> tuple[dict[int, pd.DataFrame], int]:
-        """The curve of every seed of an allocator's longest runs (empty: never within the budget), and their length."""
+        """Return every seed's curve of an allocator's longest runs (empty: never feasible), and their length."""
         rows = self.league.rows
         if rows is None or self.curves is None:
             return {}, 0
-        rows = _of(rows, model, budget, allocator)
+        rows = at(rows, model, budget, allocator)
         if rows.empty:
             return {}, 0
         allowed = int(rows["run_evals"].max())
-        points = _of(self.curves, model, budget, allocator)
+        points = at(self.curves, model, budget, allocator)
         points = points[points["run_evals"] == allowed].sort_values("evals")
         points = points.astype(dict.fromkeys(("evals", "tokens", "kl_search"), "float64"))
         seeds = sorted(int(seed) for seed in rows[rows["run_evals"] == allowed]["seed"].unique())
         return {seed: points[points["seed"] == seed] for seed in seeds}, allowed
 
     def level(self, model: str, budget: float, reference: str) -> float | None:
-        """KL on search text: of the knapsack its own, of a search what its worst seed ends with; None without one."""
+        """Return the KL on search text: of the knapsack its own, of a search the end of its worst seed; or None."""
         if reference == BAR and self.league.rows is not None:
-            found = _of(self.league.rows, model, budget, BAR)["kl_search"].astype("float64").dropna()
+            found = at(self.league.rows, model, budget, BAR)["kl_search"].astype("float64").dropna()
             return float(found.iloc[0]) if len(found) else None
         runs, _ = self.runs(model, budget, reference)
         ends = [float(run["kl_search"].min()) for run in runs.values()]  # of no points: NaN
         return max(ends) if ends and all(map(math.isfinite, ends)) else None
 
     def reach(self, model: str, budget: float, allocator: str, level: float) -> Reach | None:
-        """When each seed of an allocator is first at ``level`` or below; None where it has no runs."""
+        """Return when each seed of an allocator is first at ``level`` or below; None where it has no runs."""
         runs, allowed = self.runs(model, budget, allocator)
         if not runs:
             return None
@@ -90,19 +91,14 @@ class EqualQuality:
         return Reach(np.array(evals), np.array(tokens), allowed, all(starts))
 
 
-def _of(frame: pd.DataFrame, model: str, budget: float, allocator: str) -> pd.DataFrame:
-    same = (frame["model"] == model) & (frame["allocator"] == allocator)
-    return frame[same & ((frame["budget_bits"] - budget).abs() < 1e-9)]
-
-
 def sooner(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Share of all pairs of seeds in which ours is first; a tie is a half, and so is a pair of which none arrives."""
+    """Return the share of pairs of seeds in which ours is first; a tie, or a pair of which none arrives, is a half."""
     first, tie = ours[:, None] < theirs[None, :], ours[:, None] == theirs[None, :]
     return float((first + 0.5 * tie).mean())
 
 
 def sooner_interval(ours: np.ndarray, theirs: np.ndarray, seed: int = 0) -> Estimate:
-    """``sooner`` with the interval of resampled seeds on both sides; none with fewer than three seeds on one of them.
+    """Return ``sooner`` with the interval of resampled seeds; none with fewer than three seeds on one side.
 
     Two against two are apart by chance in one of three cases, and a bootstrap would call that certain.
     """
@@ -111,11 +107,11 @@ def sooner_interval(ours: np.ndarray, theirs: np.ndarray, seed: int = 0) -> Esti
         return Estimate(value)
     rng = np.random.default_rng(seed)
     draws = [sooner(rng.choice(ours, len(ours)), rng.choice(theirs, len(theirs))) for _ in range(DRAWS)]
-    return Estimate(value, *np.percentile(draws, TAILS).tolist())
+    return with_ends(value, draws)
 
 
 def sooner_than(study: Study, methods: list[str], rival: str) -> list[tuple[str, Estimate, tuple[str, ...]]]:
-    """Every method against ``rival`` on the way to the rival's level: label, share of pairs won, rows."""
+    """Compare every method with ``rival`` on the way to the rival's level: label, share of pairs won, rows."""
     quality, found = EqualQuality(study), []
     for model in quality.league.models:
         for budget in quality.league.budgets(model):

@@ -3,10 +3,10 @@
     python -m paper.extend --published results/published --results results/league \\
         [--command "what makes all of it now"] [--note "what a reader must know"]
 
-What made the first runs need not exist any more. Rows that are published stay as they are, those that are not get
-added, and the claims are judged anew. A run of the league names its bank, and tables compare on one bank alone
-(``paper.league``), so runs on any may stand beside each other. The other tables name none: what they say of a model
-that is published already is added only if it speaks of the very same bank, and refused, with nothing written, if not.
+The results of the first runs need not exist any more. Published rows stay, others are added, and the claims are judged
+again. A run of the league names its bank, and tables compare on one bank alone (``paper.league``), so runs on any bank
+may be added. The other tables name none: rows of a model that is published already must be of the same bank; if not
+they are refused, with nothing written.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from paper.study import Study
 from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.files import read_json, require_file, write_json
-from ramp.records.collect_league import NAMES
 from ramp.records.schema import TABLES
+from ramp.records.schema_league import RUN_NAMES
 from ramp.records.table import read_all, read_table, write_claims, write_table
 
 if TYPE_CHECKING:
@@ -36,16 +36,16 @@ TOLERANCE = 1e-9
 
 @dataclass(frozen=True)
 class Growth:
-    """How one table grows."""
+    """The key of a table's runs, and the column that shows their bank."""
 
     key: tuple[str, ...]  # columns that name a run: all its rows come or stay together
     witness: str | None = None  # column that says whether two records of a model speak of one bank
 
 
 GROWING = {
-    "league": Growth(NAMES),
-    "league_windows": Growth(NAMES),
-    "league_curves": Growth(NAMES),
+    "league": Growth(RUN_NAMES),
+    "league_windows": Growth(RUN_NAMES),
+    "league_curves": Growth(RUN_NAMES),
     "optimum": Growth(("model", "units", "budget_bits", "allocator", "seed"), "kl_optimum"),
     "additivity": Growth(("model", "units", "bits"), "kl_joint"),
     "folding": Growth(TABLES["folding"].unique, "kl"),
@@ -71,7 +71,7 @@ def same_bank(name: str, old: pd.DataFrame, new: pd.DataFrame) -> None:
 
 
 def grown(name: str, old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
-    """The published rows, and those of runs that are not published."""
+    """Return the published rows, and those of runs that are not published."""
     import pandas
 
     added = missing(new, old, GROWING[name].key)
@@ -121,9 +121,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Add runs to a published study.")
     parser.add_argument("--published", type=Path, default=Path("results/published"), help="folder that grows")
-    parser.add_argument("--results", type=Path, required=True, help="results folder of the study that was gone on with")
+    parser.add_argument("--results", type=Path, required=True, help="results folder of the study that was continued")
     parser.add_argument("--command", default="", help="replaces the manifest's command of the study")
-    parser.add_argument("--note", default="", help="replaces what the manifest says of the study")
+    parser.add_argument("--note", default="", help="replaces the manifest's note on the study")
     args = parser.parse_args(argv)
     for name, count in extend(args.published, args.results, args.note, args.command).items():
         print(f"{TABLES[name].file}: {count} rows added")

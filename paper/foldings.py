@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paper.intervals import Estimate, exponential, paired_difference, paired_ratio
+from paper.intervals import exponential, paired_difference, paired_ratio
 from paper.naming import method_rank, method_title, model_title
 from paper.study import Study
+from ramp.evaluation.bootstrap import Estimate
+from ramp.records.schema_league import FOLD_NAMES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +50,7 @@ class FoldRow:
         return title if isinstance(title, str) and title else method_title(self.line["method"])
 
     def against(self, plain: FoldRow) -> tuple[Estimate | None, Estimate | None]:
-        """(KL ratio, perplexity ratio) to another row, paired over windows; None where sums are missing or unlike."""
+        """Return (KL ratio, perplexity ratio) to another row, paired over windows; None where sums are missing."""
         if not np.array_equal(self.tokens, plain.tokens):
             return None, None
         kl = nll = None
@@ -67,13 +69,13 @@ class Foldings:
         self.rows = [] if frame is None or windows is None else _rows(frame, windows)
 
     def plain(self, row: FoldRow) -> FoldRow | None:
-        """The row of the same model, quantizer and width without a fold."""
+        """Return the row of the same model, quantizer and width without a fold."""
         same = ("model", "method", "bits", "group_size")
         found = (r for r in self.rows if r.line["kind"] == PLAIN and all(r.line[n] == row.line[n] for n in same))
         return next(found, None)
 
     def quantized(self) -> list[FoldRow]:
-        """Every quantized row in table order: model, width, quantizer, then no fold, SmoothQuant by alpha, AWQ."""
+        """Return the quantized rows by model, width, quantizer, then no fold, SmoothQuant by alpha, AWQ."""
         kinds = {PLAIN: 0, "smoothquant": 1, "awq": 2}
 
         def rank(row: FoldRow) -> tuple[Any, ...]:
@@ -85,7 +87,7 @@ class Foldings:
         return sorted((row for row in self.rows if row.line["method"] != FLOAT), key=rank)
 
     def alone(self, row: FoldRow) -> float | None:
-        """KL of the float model with this row's very fold in its weights and nothing quantized."""
+        """Return the KL of the float model with this row's fold in its weights and nothing quantized."""
         same = ("model", "file")
         for other in self.rows:
             if other.line["method"] == FLOAT and all(other.line[name] == row.line[name] for name in same):
@@ -94,11 +96,10 @@ class Foldings:
 
 
 def _rows(frame: pd.DataFrame, windows: pd.DataFrame) -> list[FoldRow]:
-    names = ["model", "method", "bits", "group_size", "file"]
-    groups = {name: part.sort_values("window") for name, part in windows.groupby(names)}
+    groups = {name: part.sort_values("window") for name, part in windows.groupby(list(FOLD_NAMES))}
     found = []
     for line in frame.to_dict("records"):
-        part = groups.get(tuple(line[name] for name in names))
+        part = groups.get(tuple(line[name] for name in FOLD_NAMES))
         if part is not None:
             kl, nll, tokens = (part[name].to_numpy("float64") for name in ("kl", "nll", "tokens"))
             line["sites"] = line["sites"] if isinstance(line["sites"], str) else ""
@@ -109,9 +110,9 @@ def _rows(frame: pd.DataFrame, windows: pd.DataFrame) -> list[FoldRow]:
 def folding_ratios(
     study: Study, kinds: Sequence[str], alpha: float, below: float = 4
 ) -> Iterator[tuple[str, Estimate, tuple[str, ...]]]:
-    """Perplexity of folded over unfolded rows under ``below`` bits: label, paired ratio, rows.
+    """Yield the perplexity of folded over unfolded rows under ``below`` bits: label, paired ratio, rows.
 
-    Of SmoothQuant's grid only ``alpha`` speaks: the best of a grid would be chosen on the text that judges it.
+    Of SmoothQuant's grid only ``alpha`` counts: the best of a grid would be chosen on the text that judges it.
     """
     foldings = Foldings(study)
     for row in foldings.quantized():

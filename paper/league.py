@@ -1,4 +1,4 @@
-"""The league as tables, figures and text read it: who is compared at a checkpoint, and paired on which windows."""
+"""The league as tables, figures and text read it: the allocators at a checkpoint, paired on windows."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paper.intervals import Estimate, mean_interval, paired_difference, paired_ratio
+from paper.intervals import mean_interval, paired_difference, paired_ratio
 from paper.naming import BAR, method_rank, method_title, model_title, variant_title
 from paper.study import Study
+from ramp.evaluation.bootstrap import Estimate
+from ramp.records.schema_league import RUN_NAMES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +25,7 @@ OWN = "ramp"
 """Our search."""
 
 ABLATED = (OWN, "ramp_paper")
-"""Methods whose variants turn one switch. A variant of any other method is a rival of its own: another start, say."""
+"""Methods whose variants change one switch. A variant of any other method is a rival: another start, say."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,8 @@ class Ablation:
 class League:
     """The league's records of a study: of every model the runs on one bank, the one with most of its rivals' runs.
 
-    Runs on a model's other banks (gone on with on another machine, say) compare with nothing here and stand in views of
-    their own, which ablations are taken from.
+    Runs on a model's other banks (of another machine, say) are compared with none of these; they are in views of their
+    own, which ablations are taken from.
     """
 
     def __init__(self, study: Study, banks: Mapping[str, str] | None = None) -> None:
@@ -80,12 +82,13 @@ class League:
         self.windows = study.frame("league_windows")
         homes = {model: found[0] for model, found in self.banks.items()} if banks is None else banks
         self.rows = None if self.every is None else _on(self.every, homes)
+        self._cells: dict[tuple[str, float, int, str], Cell | None] = {}
         curves = study.frame("league_curves")
         self.curves = None if curves is None else _on(curves, homes)
 
     @cached_property
     def banks(self) -> dict[str, list[str]]:
-        """The banks of every model, that with most runs first; runs of ablations count where nothing else does."""
+        """Return the banks of every model, that with most runs first; runs of ablations count last."""
         if self.every is None:
             return {}
         rows = self.every.assign(
@@ -98,7 +101,7 @@ class League:
         return {str(model): list(part["bank"]) for model, part in counts.groupby("model")}
 
     def elsewhere(self, model: str) -> list[League]:
-        """Views of a model's runs on its other banks."""
+        """Return views of a model's runs on its other banks."""
         return [League(self.study, {model: bank}) for bank in self.banks[model][1:]]
 
     @property
@@ -116,20 +119,20 @@ class League:
         return self.rows[self.rows["model"] == model]
 
     def budgets(self, model: str, allocator: str | None = None) -> list[float]:
-        """Budgets of a model, ascending."""
+        """Return the budgets of a model, ascending."""
         rows = self._of(model)
         rows = rows if allocator is None else rows[rows["allocator"] == allocator]
         return sorted(float(bits) for bits in rows["budget_bits"].unique())
 
     def checkpoints(self, model: str) -> list[int]:
-        """Checkpoints of a model's searches; what a method without search spent is none."""
+        """Return the checkpoints of a model's searches; the evaluations of a method without search are none."""
         found: set[int] = set()
         for _, runs in self._of(model).groupby("allocator"):
             found |= {int(evals) for evals in runs[runs["run_evals"].isin(self._reading(runs))]["evals"]}
         return sorted(found)
 
     def finals(self, model: str) -> list[int]:
-        """Checkpoints at which runs of a model end, ascending; of ablations there is a table of their own."""
+        """Return the checkpoints at which runs of a model end, ascending, without the ablations."""
         return self._reading(self._rivals(model))
 
     def _rivals(self, model: str) -> pd.DataFrame:
@@ -137,66 +140,70 @@ class League:
         return rows[rows["allocator"].isin(self.allocators(model))]
 
     def headline(self, model: str) -> int:
-        """Of these the one that most searches reach; 0 where there is none."""
+        """Return the one of these that most searches reach; 0 where there is none."""
         rows = self._rivals(model)
         reach = {evals: rows[rows["evals"] == evals]["allocator"].nunique() for evals in self.finals(model)}
         return max(reach, key=lambda evals: (reach[evals], evals), default=0)
 
     def level(self, model: str, budget: float, allocator: str) -> float | None:
-        """Held-out KL of a method that needs no search (one evaluation at most); None for one that searches."""
-        rows = self._of(model)
-        rows = rows[(rows["allocator"] == allocator) & ((rows["budget_bits"] - budget).abs() < 1e-9)]
+        """Return the held-out KL of a method without search (one evaluation at most); None for one that searches."""
+        assert self.rows is not None  # asked of models, which there are none of without rows
+        rows = at(self.rows, model, budget, allocator)
         if rows.empty or rows["spent"].max() > 1 or rows["kl_held"].isna().any():
             return None
         return float(rows["kl_held"].mean())
 
     def allocators(self, model: str, ablations: bool = False) -> list[str]:
-        """Allocators of a model in table order: methods and rivals, or the ablations of ours."""
+        """Return the allocators of a model in table order: methods and rivals, or the ablations of ours."""
         pairs = self._of(model)[["allocator", "method"]].drop_duplicates().itertuples(index=False)
         chosen = [(name, base) for name, base in pairs if _ablates(name, base) == ablations]
         return _in_order(chosen)
 
     def rivals(self) -> list[str]:
-        """Methods and rivals of all models in table order."""
+        """Return methods and rivals of all models in table order."""
         names = {name for model in self.models for name in self.allocators(model)}
         return _in_order([(name, self.method(name)) for name in names])
 
     def best_rival(self, model: str, evals: int) -> tuple[str, Estimate] | None:
-        """The allocator of least held-out KL at a checkpoint beside ours, and our ratio to it, at our budgets."""
+        """Return the rival of least held-out KL at a checkpoint, and our ratio to it, at our budgets."""
         ratios = {name: self.ratio(model, evals, OWN, name) for name in self.allocators(model) if name != OWN}
         found = [(name, ratio) for name, ratio in ratios.items() if ratio is not None]
         return max(found, key=lambda pair: pair[1].value, default=None)
 
     def title(self, allocator: str) -> str:
-        """What a table calls an allocator."""
+        """Return the allocator in words."""
         assert self.every is not None  # asked of its own allocators
-        said = self.every[self.every["allocator"] == allocator]["title"].dropna()
-        named = [str(title) for title in said if str(title)]
+        titles = self.every[self.every["allocator"] == allocator]["title"].dropna()
+        named = [str(title) for title in titles if str(title)]
         return variant_title(named[0]) if named else method_title(allocator)
 
     def method(self, allocator: str) -> str:
-        """The method behind an allocator."""
+        """Return the method behind an allocator."""
         assert self.rows is not None  # asked of its own allocators
         return str(self.rows[self.rows["allocator"] == allocator]["method"].iloc[0])
 
     def cell(self, model: str, budget: float, evals: int, allocator: str) -> Cell | None:
-        """An allocator at a checkpoint: the shortest run that reaches it; a method without search at every one."""
-        rows = self._of(model)
-        rows = rows[(rows["allocator"] == allocator) & ((rows["budget_bits"] - budget).abs() < 1e-9)]
-        here = rows[(rows["evals"] == evals) & (rows["run_evals"] >= evals)]
-        if here.empty:  # it ended by itself before the first checkpoint
-            here = rows[
-                (rows["evals"] < evals) & (rows["evals"] == rows["spent"]) & (rows["run_evals"] > rows["evals"])
-            ]
-            here = here[~here["run_evals"].isin(self._reading(rows))]
-        if here.empty:
+        """Return an allocator at a checkpoint: the shortest run that reaches it; one without search at every one."""
+        key = (model, budget, evals, allocator)
+        if key not in self._cells:
+            self._cells[key] = self._read_cell(*key)
+        return self._cells[key]
+
+    def _read_cell(self, model: str, budget: float, evals: int, allocator: str) -> Cell | None:
+        assert self.rows is not None  # asked of models, which there are none of without rows
+        rows = at(self.rows, model, budget, allocator)
+        found = rows[(rows["evals"] == evals) & (rows["run_evals"] >= evals)]
+        if found.empty:  # it ended by itself before the first checkpoint
+            early = (rows["evals"] < evals) & (rows["evals"] == rows["spent"]) & (rows["run_evals"] > rows["evals"])
+            found = rows[early & ~rows["run_evals"].isin(self._reading(rows))]
+        if found.empty:
             return None
-        here = here[here["run_evals"] == here["run_evals"].min()].sort_values("seed")
-        kl, tokens = self._sums(here)
-        return Cell(here, kl, tokens)
+        found = found[found["run_evals"] == found["run_evals"].min()].sort_values("seed")
+        kl, tokens = self._sums(found)
+        return Cell(found, kl, tokens)
 
     def together(self, model: str, budget: float, one: str, other: str) -> tuple[int, Cell, Cell] | None:
-        """The last checkpoint at which both stand, in runs of one length (a search may plan by it), and both."""
+        """Return the last checkpoint at which both stand, in runs of one length (a search may plan by it), and both."""
         for evals in reversed(self.checkpoints(model)):
             a, b = self.cell(model, budget, evals, one), self.cell(model, budget, evals, other)
             if a is not None and b is not None and a.length == b.length:
@@ -204,7 +211,7 @@ class League:
         return None
 
     def ablations(self) -> list[Ablation]:
-        """Every variant of ours beside its method, model by model, from the bank on which it has most seeds."""
+        """Return every variant of ours beside its method, model by model, from the bank on which it has most seeds."""
         found: dict[tuple[str, str, float], Ablation] = {}
         for model in self.models:
             for view in (self, *self.elsewhere(model)):
@@ -225,7 +232,7 @@ class League:
     def _sums(self, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Held-out sums [seeds, windows] and tokens [windows] of some rows of one cell."""
         assert self.windows is not None  # written with league.csv
-        named = ["model", "bank", "grid", "budget_bits", "run_evals", "allocator", "seed", "evals"]
+        named = [*RUN_NAMES, "evals"]
         part = self.windows.merge(rows[named], on=named)
         if part.empty:
             return np.zeros((0, 0)), np.zeros(0)
@@ -234,13 +241,13 @@ class League:
         return table.to_numpy(), tokens
 
     def against(self, a: Cell | None, b: Cell | None) -> Estimate | None:
-        """Paired difference of held-out KL, nats per token; None unless both are whole and on the same windows."""
+        """Return the paired difference of held-out KL, nats per token; None unless both have the same windows."""
         if a is None or b is None or not (a.complete and b.complete) or not np.array_equal(a.tokens, b.tokens):
             return None
         return paired_difference(a.kl, b.kl, a.tokens)
 
     def ratio(self, model: str, evals: int, allocator: str, rival: str = BAR) -> Estimate | None:
-        """Held-out KL over the rival's, both summed over the allocator's budgets; None unless all are whole."""
+        """Return held-out KL over the rival's, both summed over the allocator's budgets; None unless all are whole."""
         sums: list[tuple[np.ndarray, np.ndarray]] = []
         tokens = None
         for budget in self.budgets(model, allocator):
@@ -257,8 +264,14 @@ class League:
         return paired_ratio(ours, theirs, tokens)
 
 
+def at(frame: pd.DataFrame, model: str, budget: float, allocator: str) -> pd.DataFrame:
+    """Return the rows of one allocator on one model at one budget."""
+    same = (frame["model"] == model) & (frame["allocator"] == allocator)
+    return frame[same & ((frame["budget_bits"] - budget).abs() < 1e-9)]
+
+
 def _ablates(allocator: str, method: str) -> bool:
-    """Whether an allocator is a method of ours with a switch turned, rather than a rival."""
+    """Return whether an allocator is a method of ours with one switch changed, rather than a rival."""
     return allocator != method and method in ABLATED
 
 
@@ -273,7 +286,7 @@ def _in_order(pairs: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def league_ratios(study: Study, method: str, variants: list[str]) -> list[tuple[str, Estimate, tuple[str, ...]]]:
-    """Held-out KL of a method over that of each variant at their last common checkpoint: label, paired ratio, rows.
+    """Compare a method with each variant at their last common checkpoint in held-out KL: label, paired ratio, rows.
 
     A ratio of single seeds has no interval.
     """
@@ -284,25 +297,17 @@ def league_ratios(study: Study, method: str, variants: list[str]) -> list[tuple[
             continue
         if a.complete and b.complete and np.array_equal(a.tokens, b.tokens) and b.kl.sum() > 0:
             label = f"KL ratio, {league.title(method)} to {league.title(each.variant)}, league, "
-            label += f"{model_title(each.model)}, "
-            label += f"{each.budget:g} bits, {each.evals:,} evaluations"
+            label += f"{model_title(each.model)}, {each.budget:g} bits, {each.evals:,} evaluations"
             ratio = paired_ratio(a.kl, b.kl, a.tokens)
-            if min(len(a.kl), len(b.kl)) < 2:  # another seed of a search finds something else: windows cannot tell what
+            if min(len(a.kl), len(b.kl)) < 2:  # windows do not measure the spread over seeds
                 ratio, label = Estimate(ratio.value), f"{label}, one seed"
             rows = tuple(f"{each.model}/{name}-b{each.budget:g}{LEAGUE_MARK}" for name in (method, each.variant))
             found.append((label, ratio, rows))
     return found
 
 
-def reading(estimate: Estimate | None, neutral: float = 0.0) -> str:
-    """One word for a paired KL: better, worse, within noise, or nothing."""
-    if estimate is None:
-        return ""
-    return {-1: "better", 0: "within noise", 1: "worse"}[estimate.side(neutral)]
-
-
 def curve_at(points: Any, evals: np.ndarray) -> np.ndarray:
-    """A run's held-out KL at each of ``evals``: what its last change up to there has; NaN before the first."""
+    """Return a run's held-out KL at each of ``evals``, of its last change up to there; NaN before the first."""
     points = points.sort_values("evals")
     at, kl = points["evals"].to_numpy("float64"), points["kl_held"].to_numpy("float64")
     where = np.searchsorted(at, evals, side="right") - 1

@@ -1,4 +1,4 @@
-"""What claims.yaml can measure: each function reads the records and returns the comparisons that decide a claim.
+"""Measures of claims.yaml: each function reads the records and returns the comparisons that decide a claim.
 
 A measure raises ``NotTested`` with the reason where the records cannot speak to the claim; it never guesses.
 """
@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from paper.comparisons import pair, saving, task_ratio
 from paper.equal_quality import sooner_than
 from paper.foldings import folding_ratios
-from paper.intervals import Estimate
+from paper.intervals import with_ends
 from paper.league import league_ratios
 from paper.naming import STATIC_MIXES, TRANSFERRED, method_title, model_title
-from paper.study import Entry, Study
+from paper.study import ALLOCATED, Entry, Study
+from ramp.evaluation.bootstrap import Estimate
 
 
 class NotTested(Exception):
@@ -45,7 +46,7 @@ def _some(found: list[Comparison], lacking: str) -> list[Comparison]:
 def perplexity_at_size(
     study: Study, *, model: str, methods: list[str], text: str, max_gb: float, **_: Any
 ) -> list[Comparison]:
-    """Lowest perplexity among final rows of ``methods`` on ``model`` whose file is at most ``max_gb``."""
+    """Return the lowest perplexity of final rows of ``methods`` on ``model`` whose file is at most ``max_gb``."""
     if model not in study.models:
         raise NotTested(f"needs {model_title(model)}")
     rows = [e for m in methods for e in study.find(model, m) if (e.mean("bytes_file") or 1e99) <= max_gb * 1e9]
@@ -56,91 +57,85 @@ def perplexity_at_size(
     return [Comparison(f"perplexity of {entry.title}", estimate, (entry.row,))]
 
 
+def _ratio(
+    study: Study, entry: Entry, other: Entry | None, what: Literal["KL", "perplexity"], on: str = ""
+) -> list[Comparison]:
+    """Return the paired ratio of ``entry`` to ``other``, or nothing where they share no windows."""
+    compared = pair(study, entry, other, study.primary_text) if other else None
+    if other is None or compared is None:
+        return []
+    ratio = compared.kl_ratio if what == "KL" else compared.ppl_ratio
+    label = f"{what} ratio{on}, {entry.title} to {other.title}"
+    return [Comparison(label, ratio, (entry.row, other.row))] if ratio else []
+
+
 def quality_at_saving(
     study: Study, *, methods: list[str], rivals: list[str], rival_bits: float, min_saving: float, **_: Any
 ) -> list[Comparison]:
-    """Perplexity ratio to uniform rows of each method's largest row at least ``min_saving`` smaller (bytes_linear)."""
+    """Compare each method's largest row that is ``min_saving`` smaller (bytes_linear) with uniform rows: perplexity."""
     model, found = study.source, []
     for method in methods:
         for rival in (e for name in rivals for e in study.find(model, name, rival_bits)):
             smaller = [e for e in study.find(model, method) if (saving(e, rival, "bytes_linear") or 0) >= min_saving]
-            if smaller and (compared := pair(study, max(smaller, key=_size), rival, study.primary_text)):
-                label = f"perplexity ratio, {compared.entry.title} to {rival.title}"
-                found.append(Comparison(label, compared.ppl_ratio, (compared.entry.row, rival.row)))
+            if smaller:
+                largest = max(smaller, key=lambda entry: entry.mean("bytes_linear") or 0.0)
+                found += _ratio(study, largest, rival, "perplexity")
     named = ", ".join(method_title(name) for name in rivals)
     return _some(found, f"no searched row at least {100 * min_saving:g} % under {rival_bits:g}-bit {named}")
 
 
-def _size(entry: Entry) -> float:
-    return entry.mean("bytes_linear") or 0.0
-
-
-def _transferred(study: Study) -> Iterator[Entry]:
-    """Rows of RAMP's own policies on targets; a table of role and depth is transferred as their rival."""
+def _transferred(study: Study) -> Iterator[tuple[Entry, str]]:
+    """Yield (row, model in words) of RAMP's own policies on targets; a table of role and depth is a rival of theirs."""
     for model in study.models:
         if model != study.source:
-            yield from (e for e in study.find(model) if e.method in TRANSFERRED)
+            yield from ((e, f" on {model_title(model)}") for e in study.find(model) if e.method in TRANSFERRED)
 
 
 def transferred_against_own(study: Study, *, rivals: list[str], **_: Any) -> list[Comparison]:
-    """KL of the transferred policy over that of the target's own result: native search first, then ``rivals``."""
+    """Compare the KL of the transferred policy with the target's own result: native search first, then ``rivals``."""
     found = []
-    for entry in _transferred(study):
-        native = entry.method.removesuffix("_transfer")
-        for method in (native, *rivals):
-            own = study.one(entry.model, method, entry.budget_bits)
-            compared = pair(study, entry, own, study.primary_text) if own else None
-            if own and compared and compared.kl_ratio:
-                label = f"KL ratio on {model_title(entry.model)}, {entry.title} to {own.title}"
-                found.append(Comparison(label, compared.kl_ratio, (entry.row, own.row)))
-                break
+    for entry, on in _transferred(study):
+        methods = (entry.method.removesuffix("_transfer"), *rivals)
+        own = (_ratio(study, entry, study.one(entry.model, m, entry.budget_bits), "KL", on) for m in methods)
+        found += next(filter(None, own), [])
     return _some(found, "no transferred row beside a result of the target's own")
 
 
 def transferred_against(study: Study, *, rival: str, **_: Any) -> list[Comparison]:
-    """KL of a structure-only rule ``rival`` over that of the transferred policy, on every target."""
+    """Compare the KL of a structure-only rule ``rival`` with that of the transferred policy, on every target."""
     found = []
-    for entry in _transferred(study):
-        other = study.one(entry.model, rival, entry.budget_bits)
-        compared = pair(study, other, entry, study.primary_text) if other else None
-        if other and compared and compared.kl_ratio:
-            label = f"KL ratio on {model_title(entry.model)}, {other.title} to {entry.title}"
-            found.append(Comparison(label, compared.kl_ratio, (other.row, entry.row)))
+    for entry, on in _transferred(study):
+        if other := study.one(entry.model, rival, entry.budget_bits):
+            found += _ratio(study, other, entry, "KL", on)
     return _some(found, f"no row on a target of a rule that knows layer type and depth alone ({rival})")
 
 
 def folded_against_plain(
     study: Study, *, pairs: list[list[str]], kinds: list[str], alpha: float, **_: Any
 ) -> list[Comparison]:
-    """Perplexity ratio of folded to unfolded uniform rows below 4 bits: of the source, and in the folds' ablation.
+    """Compare folded with unfolded uniform rows below 4 bits in perplexity: of the source, and in the folds' ablation.
 
     ``pairs`` are whole methods (AWQ also clips); the ablation varies the fold alone. Of its folds those of ``kinds``
-    speak, of SmoothQuant's the one at ``alpha``.
+    count, of SmoothQuant's the one at ``alpha``.
     """
     found = [Comparison(*one) for one in folding_ratios(study, kinds, alpha)]
     for folded, plain in pairs:
         for entry in (e for e in study.find(study.source, folded) if e.budget_bits < 4):
-            other = study.one(study.source, plain, entry.budget_bits)
-            if other and (compared := pair(study, entry, other, study.primary_text)):
-                label = f"perplexity ratio, {entry.title} to {other.title}"
-                found.append(Comparison(label, compared.ppl_ratio, (entry.row, other.row)))
+            found += _ratio(study, entry, study.one(study.source, plain, entry.budget_bits), "perplexity")
     return _some(found, "no folded and unfolded uniform rows below 4 bits")
 
 
 def ablated(study: Study, *, method: str, ablations: list[str], **_: Any) -> list[Comparison]:
-    """KL of the full reward over that of each ablated reward, at equal budgets: final rows, and rows of the league."""
+    """Compare the KL of the full reward with each ablated one, at equal budgets: final rows, and rows of the league."""
     found = [Comparison(*one) for one in league_ratios(study, method, ablations)]
     for entry in study.find(study.source, method):
-        for other in (study.one(study.source, name, entry.budget_bits) for name in ablations):
-            compared = pair(study, entry, other, study.primary_text) if other else None
-            if other and compared and compared.kl_ratio:
-                label = f"KL ratio, {entry.title} to {other.title}"
-                found.append(Comparison(label, compared.kl_ratio, (entry.row, other.row)))
+        for name in ablations:
+            found += _ratio(study, entry, study.one(study.source, name, entry.budget_bits), "KL")
     return _some(found, f"no ablated rows ({', '.join(ablations)})")
 
 
 def halo_checks(study: Study, **_: Any) -> list[Comparison]:
-    """Share of checks of exported files that hold; one that fails decides the claim."""
+    """Return the share of checks of exported files that hold; one that fails decides the claim."""
     frame = study.frame("halo")
     if frame is None:
         raise NotTested("no exported file was checked")
@@ -152,7 +147,7 @@ def halo_checks(study: Study, **_: Any) -> list[Comparison]:
 
 
 def tasks_kept(study: Study, *, methods: list[str], **_: Any) -> list[Comparison]:
-    """Mean task accuracy relative to the float model, item by item, of each method's smallest scored row."""
+    """Compare the mean task accuracy of each method's smallest scored row with the float model, item by item."""
     model, found = study.source, []
     reference = study.float_entry(model)
     for method in methods:
@@ -167,15 +162,14 @@ def tasks_kept(study: Study, *, methods: list[str], **_: Any) -> list[Comparison
 def episodes_needed(
     study: Study, *, methods: list[str], paper_episodes: int, near: float, **_: Any
 ) -> list[Comparison]:
-    """Episodes until the best KL under the budget is within ``near`` of the search's own final best."""
-    frame = study.frame("episodes")
-    if frame is None:
+    """Count episodes until the best KL under the budget is within ``near`` of the search's own final best."""
+    if study.frame("episodes") is None:
         raise NotTested("no search was recorded")
     found, longest = [], 0
     for entry in (e for m in methods for e in study.find(study.source, m)):
         needed = []
-        part = frame[(frame["model"] == entry.model) & (frame["method"] == entry.method)]
-        for _seed, run in part[(part["budget_bits"] - entry.budget_bits).abs() < 1e-9].groupby("seed"):
+        part = study.rows_of(entry, "episodes", ("model", "method", "budget_bits"))
+        for _seed, run in part.groupby("seed") if part is not None else ():
             run = run.sort_values("episode")
             kl = run["kl"].astype("float64").cummin().to_numpy()
             longest = max(longest, len(kl))
@@ -191,24 +185,22 @@ def episodes_needed(
 
 
 def sooner_to_equal_quality(study: Study, *, methods: list[str], rival: str, **_: Any) -> list[Comparison]:
-    """Share of pairs of seeds in which a method has the search KL that ``rival`` ends with before the rival has it."""
+    """Return the share of pairs of seeds in which a method has the search KL that ``rival`` ends with first."""
     found = [Comparison(*one) for one in sooner_than(study, methods, rival)]
     return _some(found, f"no league with {method_title(rival)} beside {' or '.join(map(method_title, methods))}")
 
 
 def extra_bits(study: Study, *, method: str, middle: list[float], last_share: float, **_: Any) -> list[Comparison]:
-    """Mean bits of output projections, and of the last layers, above those of middle MLP layers (bootstrap of linears).
+    """Compare mean bits of output projections, and of the last layers, with those of middle MLP layers.
 
     ``middle``: share of the depth between which a layer is a middle one; ``last_share``: share that are the last ones.
     """
-    frame = study.frame("allocations")
-    if frame is None:
+    if study.frame("allocations") is None:
         raise NotTested("no allocation was recorded")
     found = []
     for entry in study.find(study.source, method):
-        part = frame[(frame["model"] == entry.model) & (frame["method"] == entry.method) & (frame["grid"] == "affine")]
-        part = part[(part["which"] == "reported") & ((part["budget_bits"] - entry.budget_bits).abs() < 1e-9)]
-        if part.empty:
+        part = study.rows_of(entry, "allocations", ALLOCATED, which="reported")
+        if part is None:
             continue
         mean = part.assign(bits=part["bits"].astype("float64")).groupby(["linear", "layer", "role"])["bits"].mean()
         bits, layer = mean.to_numpy(), mean.index.get_level_values("layer").to_numpy("int64")
@@ -222,11 +214,11 @@ def extra_bits(study: Study, *, method: str, middle: list[float], last_share: fl
     return _some(found, f"no allocation of {method_title(method)} was recorded")
 
 
-def _mean_gap(a: np.ndarray, b: np.ndarray, draws: int = 2000) -> Estimate:
-    """Difference of means; the interval says how it would move with other linears of the same kinds."""
+def _mean_gap(a: np.ndarray, b: np.ndarray) -> Estimate:
+    """Return the difference of means; its interval is over other linears of the same kinds."""
     rng = np.random.default_rng(0)
-    gaps = rng.choice(a, (draws, len(a))).mean(axis=1) - rng.choice(b, (draws, len(b))).mean(axis=1)
-    return Estimate(float(a.mean() - b.mean()), *np.percentile(gaps, (2.5, 97.5)).tolist())
+    gaps = rng.choice(a, (2000, len(a))).mean(axis=1) - rng.choice(b, (2000, len(b))).mean(axis=1)
+    return with_ends(float(a.mean() - b.mean()), gaps)
 
 
 MEASURES: dict[str, Measure] = {

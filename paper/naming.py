@@ -1,4 +1,4 @@
-"""How methods, models, texts and roles are called in tables and figures, and the order in which they stand."""
+"""Titles of methods, models, texts and roles in tables and figures, and their order."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ TRANSFERRED = tuple(f"{method}_transfer" for method in RAMP_METHODS)
 """Its policies on models that they were not trained on."""
 
 MOVED_TABLE = "role_depth_transfer"
-"""Their rival there: ten numbers for role and depth, carried over as well."""
+"""Their rival on these models: ten numbers for role and depth, transferred as well."""
 
 BAR = "knapsack"
-"""What every search is compared with: it needs none."""
+"""The reference of every search: it needs none itself."""
 
 LEARNED_RIVALS = ("ppo", "sac_discrete", "sac_continuous")
-"""Learners from scratch that stand beside it."""
+"""Learners from scratch."""
 
 SEARCH_METHODS = ("random_search", "role_depth", "evolution", "annealing", *LEARNED_RIVALS, *RAMP_METHODS)
 """Methods that spend evaluations on search text."""
@@ -76,7 +76,7 @@ UNIFORM_METHODS = ("rtn", "gptq", "awq", "awq_gptq", "uniform")
 """Methods that give every linear the same width."""
 
 CONTROL_METHODS = ("gptq_g64", "gptq_g32", "awq_gptq_g64", "awq_gptq_g32")
-"""Uniform methods with groups smaller than the study's: controls at equal bytes, beside no claim."""
+"""Uniform methods with groups smaller than the study's: controls at equal bytes, without a claim."""
 
 STATIC_MIXES = tuple(method for method in METHODS if method.startswith(("q3_k", "q4_k")))
 """Mixes of types that llama.cpp chooses by its own rules: no budget of ours."""
@@ -109,7 +109,7 @@ imports)."""
 
 
 def method_title(method: str) -> str:
-    """The title of a method; a method of a user's own goes by its file's name."""
+    """Return the title of a method; a user's own method has its file's name."""
     if method in METHODS:
         return METHODS[method]
     if method.endswith("_transfer"):
@@ -124,33 +124,32 @@ def method_rank(method: str) -> tuple[int, str]:
 
 
 def variant_title(title: str) -> str:
-    """A variant's own title as tables write methods': its first word small, unless it is an acronym."""
+    """Return a variant's title as tables write it: its first word in lower case, unless it is an acronym."""
     first, _, rest = title.partition(" ")
     return f"{first.lower() if first.istitle() else first} {rest}".rstrip()
 
 
 def model_title(model: str) -> str:
-    """The full name of a model, or its short name where no other is known."""
+    """Return the full name of a model, or its short name where no other is known."""
     return MODELS.get(model, model)
 
 
 def text_title(text: str) -> str:
-    """What a text is called in a sentence."""
+    """Return the name of a text in a sentence."""
     return TEXTS.get(text, text)
 
 
 def task_title(task: str) -> str:
-    """What a task is called in its own paper."""
+    """Return the name of a task in its own paper."""
     return TASKS.get(task, task)
 
 
 def bits_title(bits: float) -> str:
-    """A budget without needless zeros: 4 or 3.65."""
+    """Return a budget without needless zeros: 4 or 3.65."""
     return f"{bits:g}"
 
 
 def width_names(allocations: pd.DataFrame) -> list[Width]:
-    """The width of every row as menus write it (``ramp.quantizers.widths``): bits, and the group size that ``type``
-    may name."""
+    """Return the width of every row as menus write it: bits, and the group size that ``type`` may name."""
     groups = allocations["type"].str.partition("affine-")[2]
     return [parse_width(f"{bits:g}{group}") for bits, group in zip(allocations["bits"], groups, strict=True)]

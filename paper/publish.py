@@ -1,4 +1,4 @@
-"""Publish a finished study's records: copies, with a manifest that says what they are and how they were made.
+"""Publish a finished study's records: copies, with a manifest of their origin.
 
     python -m paper.publish --results results --out results/published --command "snakemake --cores all"
 
@@ -44,7 +44,7 @@ class Also:
         return str(read_json(require_file(self.results / "config.json", "configuration of a finished study"))["study"])
 
     def files(self, taken: Sequence[Path]) -> dict[str, Path]:
-        """Published name -> file: its tables that are not among ``taken``, and its configuration."""
+        """Return published name -> file: its tables that are not among ``taken``, and its configuration."""
         names = {path.name for path in taken}
         tables = {path.name: path for path in sorted((self.results / "records").glob("*.csv"))}
         new = {name: path for name, path in tables.items() if name not in names}
@@ -53,7 +53,7 @@ class Also:
         return {**new, f"config_{self.study}.json": self.results / "config.json"}
 
     def about(self, files: dict[str, Path]) -> dict[str, Any]:
-        """Its entry in the manifest."""
+        """Return its entry in the manifest."""
         runs = [read_json(path) for stage in ("league", "optimum") for path in (self.results / stage).rglob("*.json")]
         return {
             "study": self.study,
@@ -65,7 +65,7 @@ class Also:
 
 
 def publish(results: Path, out: Path, command: str, note: str = "", also: Sequence[Also] = ()) -> dict[str, Any]:
-    """Copy the records of ``results`` to ``out`` and return the manifest; ``RampError`` if a file is missing."""
+    """Copy the records of ``results`` to ``out``; return the manifest; ``RampError`` if a file is missing."""
     records = results / "records"
     tables = sorted(records.glob("*.csv"))
     if not tables:
@@ -101,7 +101,7 @@ def publish(results: Path, out: Path, command: str, note: str = "", also: Sequen
 
 
 def add_external(folder: Path, out: Path) -> int:
-    """Append the rows that ``folder`` has and ``out`` has not to the published tables; how many records they are."""
+    """Append to the published tables the rows that only ``folder`` has; return how many records they are."""
     import pandas
 
     if not (folder / "records.csv").is_file():
@@ -119,13 +119,13 @@ def add_external(folder: Path, out: Path) -> int:
 
 
 def missing(rows: Any, known: Any, key: Sequence[str]) -> Any:
-    """The rows of a data frame whose ``key`` is not among the ``known`` ones'."""
+    """Return the rows of a data frame whose ``key`` is not among the ``known`` rows."""
     joined = rows.merge(known[list(key)].drop_duplicates(), on=list(key), how="left", indicator=True)
     return joined[joined["_merge"] == "left_only"].drop(columns="_merge")
 
 
 def listing(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """What the manifest says of files: sha256 and bytes by name."""
+    """Return sha256 and bytes of files by name, for the manifest."""
     return {name: {"sha256": sha256_file(folder / name), "bytes": (folder / name).stat().st_size} for name in names}
 
 

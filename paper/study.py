@@ -1,8 +1,9 @@
-"""The records of one study, as tables and figures ask for them: rows gathered over seeds, paired windows and items."""
+"""The records of one study as tables, figures and claims read them: rows gathered over seeds, windows, items."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import argparse
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paper.intervals import Estimate, exponential, mean_interval
+from paper.intervals import exponential, mean_interval
 from paper.naming import (
     RAMP_METHODS,
     STATIC_MIXES,
@@ -21,13 +22,17 @@ from paper.naming import (
     text_title,
 )
 from ramp.core.errors import RampError
+from ramp.evaluation.bootstrap import Estimate
 from ramp.records.table import instances, read_all, read_claims
 
 if TYPE_CHECKING:
     import pandas as pd
 
-ENTRY = ["model", "method", "grid", "stage", "budget_bits", "group_size", "fold"]
-"""The record key without study and seed: what one line of a table stands for."""
+ENTRY = ("model", "method", "grid", "stage", "budget_bits", "group_size", "fold")
+"""The record key without study and seed: it names one line of a table."""
+
+ALLOCATED = ("model", "method", "grid", "budget_bits")
+"""Fields that name an allocation."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +61,8 @@ class Entry:
 
     @property
     def title(self) -> str:
-        """Method and budget, as a reader is told."""
-        if self.method in ("float", "released"):
-            return method_title(self.method)
-        if self.method in STATIC_MIXES:
+        """Method and budget in words."""
+        if not self.is_quantized or self.method in STATIC_MIXES:
             return method_title(self.method)
         grid = " on the ggml grid" if self.grid == "ggml" else ""
         grid += f", {self.track} track" if self.restored else ""
@@ -73,19 +76,19 @@ class Entry:
     @property
     def is_uniform(self) -> bool:
         """Whether every linear has one width: our own uniform methods, a user's, and those of other packages."""
-        return self.method in UNIFORM_METHODS or bool(self._says("kind") & {"uniform", "package"})
+        return self.method in UNIFORM_METHODS or bool(self._values("kind") & {"uniform", "package"})
 
     @property
     def is_external(self) -> bool:
-        """Whether somebody else's package quantized the row."""
-        return "package" in self._says("kind")
+        """Whether another package quantized the row."""
+        return "package" in self._values("kind")
 
     @property
     def not_run(self) -> bool:
         """Whether the row's package could not run: it has no sizes and no scores, and its note says why."""
-        return "not run" in self._says("produced")
+        return "not run" in self._values("produced")
 
-    def _says(self, column: str) -> set[str]:
+    def _values(self, column: str) -> set[str]:
         return {str(value) for value in self.records[column]} if column in self.records else set()
 
     @property
@@ -96,11 +99,11 @@ class Entry:
         return f"{self.model}/{self.method}-b{bits_title(self.budget_bits)}{grid}-s{seeds}"
 
     def scored(self, column: str) -> Entry:
-        """The same line with those seeds alone that have something in a column."""
+        """Return the same line with only the seeds that have a value in a column."""
         return replace(self, records=self.records[self.records[column].notna()]) if column in self.records else self
 
     def mean(self, column: str) -> float | None:
-        """Mean over seeds of a column; None where it is absent or empty."""
+        """Return the mean over seeds of a column; None where it is absent or empty."""
         if column not in self.records:
             return None
         values = self.records[column].astype("float64").dropna()
@@ -114,15 +117,31 @@ class Entry:
 
 
 class Study:
-    """Everything that tables, figures, claims and text read; nothing else is read by them."""
+    """The records of a study: the only thing that tables, figures, claims and text read."""
 
     def __init__(self, frames: dict[str, pd.DataFrame], claims: list[dict[str, Any]] | None = None) -> None:
         self.frames = frames
         self.claims = claims
+        self._groups: dict[tuple[str, ...], dict[Any, np.ndarray]] = {}
+        self._sums: dict[tuple[Any, ...], tuple[np.ndarray, np.ndarray, np.ndarray] | None] = {}
         if "records" not in frames or frames["records"].empty:
             raise RampError(
                 "the records hold no rows in records.csv: run the study first, or point --records elsewhere"
             )
+
+    @staticmethod
+    def parser(description: str, out: str) -> argparse.ArgumentParser:
+        """Return a command line with the options that ``of`` reads, and ``--out``."""
+        parser = argparse.ArgumentParser(description=description)
+        parser.add_argument("--records", type=Path, required=True, help="folder of the records, with claims.json")
+        parser.add_argument("--claims", type=Path, default=None, help="claims.json, where it is not among the records")
+        parser.add_argument("--out", type=Path, required=True, help=out)
+        return parser
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> Study:
+        """Return the study that a command line names."""
+        return cls.read(args.records, args.claims or args.records / "claims.json")
 
     @classmethod
     def read(cls, folder: str | Path, claims: str | Path | None = None) -> Study:
@@ -130,7 +149,7 @@ class Study:
         return cls(read_all(folder), read_claims(claims) if claims and Path(claims).is_file() else None)
 
     def frame(self, name: str) -> pd.DataFrame | None:
-        """A table of the records, or None where it is absent or has no rows."""
+        """Return a table of the records, or None where it is absent or has no rows."""
         frame = self.frames.get(name)
         return None if frame is None or frame.empty else frame
 
@@ -143,7 +162,7 @@ class Study:
     def entries(self) -> list[Entry]:
         """All lines, by model, stage and grid, method and budget, in table order."""
         found = []
-        for key, rows in self.frames["records"].groupby(ENTRY, sort=True):
+        for key, rows in self.frames["records"].groupby(list(ENTRY), sort=True):
             values = dict(zip(ENTRY, key, strict=True))
             values["group_size"] = int(values["group_size"])
             found.append(Entry(**values, records=rows.sort_values("seed")))
@@ -200,7 +219,7 @@ class Study:
         grid: str | None = "affine",
         stage: str | None = "final",
     ) -> list[Entry]:
-        """Entries of a model that match; ``None`` leaves a field free. Rows assembled from the bank are not final."""
+        """Return the entries of a model that match; ``None`` leaves a field free. Rows from the bank are not final."""
         return [
             entry
             for entry in self.entries
@@ -212,7 +231,7 @@ class Study:
         ]
 
     def external_entries(self, model: str, other: Study) -> list[Entry]:
-        """Rows of packages on ``model`` in ``other``, the published records of this study, that this run has not."""
+        """Return the rows of packages on ``model`` in ``other``, this study as published, that this run lacks."""
         if other.name != self.name:
             return []
         own = {(entry.method, entry.budget_bits) for entry in self.find(model, grid=None)}
@@ -220,16 +239,16 @@ class Study:
         return [replace(e, published=True) for e in found if (e.method, e.budget_bits) not in own]
 
     def one(self, model: str, method: str, bits: float | None = None, **free: Any) -> Entry | None:
-        """The first entry that matches, or None."""
+        """Return the first entry that matches, or None."""
         found = self.find(model, method, bits, **free)
         return found[0] if found else None
 
     def float_entry(self, model: str) -> Entry | None:
-        """The float reference of a model."""
+        """Return the float reference of a model."""
         return self.one(model, "float", grid=None, stage=None)
 
     def float_title(self, model: str) -> str:
-        """What the float reference is; a de-quantized released file is never called FP16."""
+        """Return the float reference in words; a de-quantized released file is never called FP16."""
         entry = self.float_entry(model)
         clauses = [clause.strip() for clause in entry.note.split(";")] if entry else []
         for clause in clauses:
@@ -240,15 +259,28 @@ class Study:
         trained = [clause for clause in clauses if clause.startswith("trained")]
         return f"float ({trained[0]})" if trained else "float checkpoint"
 
-    def sums(self, entry: Entry, text: str, what: str) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-        """Window sums of ``nll`` or ``kl``: values [seeds, windows], tokens [windows], window numbers [windows]."""
-        frame = self.frame("windows")
+    def rows_of(self, entry: Entry, table: str, fields: Sequence[str] = ENTRY, **more: str) -> pd.DataFrame | None:
+        """Return the rows of a table with an entry's values in ``fields`` and those of ``more``; None without any."""
+        frame = self.frame(table)
         if frame is None:
             return None
-        part = frame[(frame["text"] == text) & (frame["model"] == entry.model) & (frame["method"] == entry.method)]
-        part = part[(part["grid"] == entry.grid) & (part["stage"] == entry.stage) & (part["fold"] == entry.fold)]
-        part = part[(part["budget_bits"] - entry.budget_bits).abs() < 1e-9]
-        part = part[part["group_size"] == entry.group_size]
+        names = (*fields, *more)
+        if (table, *names) not in self._groups:
+            self._groups[table, *names] = frame.groupby(list(names)).indices
+        found = self._groups[table, *names].get((*(getattr(entry, name) for name in fields), *more.values()))
+        return None if found is None else frame.iloc[found]
+
+    def sums(self, entry: Entry, text: str, what: str) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """Return window sums of ``nll`` or ``kl``: values [seeds, windows], tokens [windows], numbers [windows]."""
+        key = (*(getattr(entry, name) for name in ENTRY), text, what)
+        if key not in self._sums:
+            self._sums[key] = self._read_sums(entry, text, what)
+        return self._sums[key]
+
+    def _read_sums(self, entry: Entry, text: str, what: str) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        part = self.rows_of(entry, "windows", text=text)
+        if part is None:
+            return None
         table = part.pivot(index="seed", columns="window", values=what).dropna(axis=1).astype("float64")
         if table.empty:
             return None
@@ -256,7 +288,7 @@ class Study:
         return table.to_numpy(), tokens, table.columns.to_numpy("int64")
 
     def measured(self, entry: Entry, text: str, what: str) -> Estimate | None:
-        """Perplexity (``ppl``) or ``kl`` with its interval: as recorded for one seed, resampled over several."""
+        """Return perplexity (``ppl``) or ``kl`` with its interval: as recorded of one seed, resampled over several."""
         value = entry.mean(f"{what}_{text}")
         if value is None:
             return None
@@ -267,19 +299,19 @@ class Study:
         return Estimate(value, entry.mean(f"{what}_low_{text}"), entry.mean(f"{what}_high_{text}"))
 
     def limits(self, entries: Iterable[Entry], text: str) -> str:
-        """How much text the numbers of these entries rest on, for a table's title."""
+        """Return how much text the numbers of these entries rest on, for a caption."""
         found = set()
         for entry in entries:
             windows, length = entry.mean(f"n_windows_{text}"), entry.mean(f"length_{text}")
             if windows and length:
                 found.add((int(windows), int(length)))
-        said = [f"{windows} windows of {length:,} tokens" for windows, length in sorted(found)]
-        return f"{' or '.join(said)} of {text_title(text)}" if said else f"{text_title(text)}, windows not recorded"
+        sizes = [f"{windows} windows of {length:,} tokens" for windows, length in sorted(found)]
+        return f"{' or '.join(sizes)} of {text_title(text)}" if sizes else f"{text_title(text)}, windows not recorded"
 
     @staticmethod
     def seeds(entries: Iterable[Entry]) -> str:
-        """How many seeds the searched rows among these entries have, for a table's title."""
-        counts = sorted({len(entry.records) for entry in entries if entry.method not in ("float", "released")})
+        """Return how many seeds the quantized rows among these entries have, for a caption."""
+        counts = sorted({len(entry.records) for entry in entries if entry.is_quantized})
         if not counts:
             return "no seeds"
         return "1 seed" if counts == [1] else f"{' or '.join(str(count) for count in counts)} seeds"

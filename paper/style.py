@@ -1,4 +1,4 @@
-"""How every figure looks: colours that colour-blind readers tell apart, sizes for a printed column, stable files."""
+"""Style of the figures: colours that colour-blind readers can distinguish, sizes for a printed page, stable files."""
 
 from __future__ import annotations
 
@@ -85,14 +85,14 @@ RC: dict[str, Any] = {
 
 
 def look(method: str) -> tuple[str, str]:
-    """Colour and marker of a method; methods of a user's own share a look and are told apart by the legend's order."""
+    """Return colour and marker of a method; those of a user's own methods are the same."""
     return METHOD_LOOKS.get(method, (YELLOW, "h"))
 
 
 def distinct(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """A look for each of some methods, no two alike: their own where they have one, else of the least used colour.
+    """Return a look for each of some methods, no two alike: their own if they have one, else of the least used colour.
 
-    RAMP's two colours are lent to nobody: they mean RAMP in every figure.
+    RAMP's two colours are RAMP's in every figure.
     """
     looks = {method: METHOD_LOOKS[method] for method in methods if method in METHOD_LOOKS}
     for method in methods:
@@ -104,7 +104,7 @@ def distinct(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
 
 
 def canvas(height_in: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, list]:
-    """A figure of the text's width with ``rows`` x ``columns`` axes (a flat list)."""
+    """Return a figure of the text's width with ``rows`` x ``columns`` axes (a flat list)."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -126,7 +126,7 @@ def sentence(text: str) -> Figure:
 
 
 def log_axis(axis: Axes) -> None:
-    """A logarithmic y axis with plain numbers, the closer together the less it spans."""
+    """Make the y axis logarithmic with plain numbers, more of them the less it spans."""
     from matplotlib.ticker import LogLocator, StrMethodFormatter
 
     axis.set_yscale("log")
@@ -138,15 +138,18 @@ def log_axis(axis: Axes) -> None:
     axis.minorticks_off()
 
 
-def method_handle(method: str, hollow: bool = False) -> object:
-    """A legend entry of a method."""
+def handle(label: str, color: str, **drawn: Any) -> Any:
+    """Return a legend entry: a line or marker without data."""
     from matplotlib.lines import Line2D
 
+    return Line2D([], [], color=color, label=label, **drawn)
+
+
+def method_handle(method: str, hollow: bool = False) -> Any:
+    """Return a legend entry of a method."""
     colour, marker = look(method)
     fill = "none" if hollow else colour
-    return Line2D(
-        [], [], color=colour, marker=marker, markerfacecolor=fill, linestyle="none", label=method_title(method)
-    )
+    return handle(method_title(method), colour, marker=marker, markerfacecolor=fill, linestyle="none")
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:

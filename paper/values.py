@@ -2,20 +2,17 @@
 
     python -m paper.values --records results/records --out results/paper/values.json
 
-A key that the records cannot fill is left out; the text asks ``has(key)`` before it speaks of it, and a key that it
-names without asking fails the build.
+A key that the records cannot fill is left out; the text asks ``has(key)`` before it uses one, and a missing key that
+it uses without asking fails the build.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from paper.claims import CLAIMS_FILE, read_claims_file
 from paper.comparisons import Pair, pair, saving
-from paper.intervals import Estimate
 from paper.measures import NotTested, extra_bits
 from paper.naming import (
     CONTROL_METHODS,
@@ -30,27 +27,24 @@ from paper.naming import (
 )
 from paper.study import Entry, Study
 from paper.tables.main import uniform_reference
-from paper.tables.model import Column
+from paper.tables.model import estimate_of
 from paper.values_league import league_values
 from paper.words import listed, plural, shown
 from ramp.core import cli
 from ramp.core.files import write_json
+from ramp.evaluation.bootstrap import Estimate
 from ramp.quantizers.widths import WHOLE_ROW, Width, make_menu, split
 from ramp.records.schema import VERDICTS
 
-PPL, KL, RATIO = Column("", "", digits=2), Column("", "", digits=4), Column("", "", digits=4)
-KL_DIFFERENCE = Column("", "", digits=4, signed=True)
 PARITY_LIMIT = 1.02
-"""KL or error of ours over the package's: more than 2 % above is a difference that wants a cause."""
+"""KL or error of ours over the package's, above which a difference needs a named cause."""
 
 EQUAL_SETTINGS = "equal"
-"""Rows of parity.csv in which both sides were set alike; the others look for causes."""
-
-PERCENT, MB, COUNT = Column("", "", digits=1, scale=100), Column("", "", digits=2, scale=1e-6), Column("", "", digits=0)
+"""``settings`` of the rows of parity.csv in which both sides were set alike."""
 
 
 def values(study: Study) -> dict[str, str]:
-    """All keys with their text."""
+    """Return all keys with their text."""
     parts = (
         *(_study, _rows, _pairs, _claims, _role_bits, _search, _transfer),
         *(_halo, _tasks, _outliers, _parity, league_values),
@@ -59,15 +53,17 @@ def values(study: Study) -> dict[str, str]:
 
 
 def low_budget(study: Study) -> float | None:
-    """The smallest budget of the searched rows on the source model (the knapsack's where nothing was searched)."""
+    """Return the smallest budget of the searched rows on the source model, or without any the knapsack's."""
     searched = [e.budget_bits for method in RAMP_METHODS for e in study.find(study.source, method)]
     budgets = searched or [e.budget_bits for e in study.find(study.source, "knapsack")]
     return min(budgets) if budgets else None
 
 
 def paper_budget(study: Study) -> float | None:
-    """The budget at which ``ramp`` saves about 6 % of the linears' bytes: the nearest to it between 5 and 7 %. (The
-    paper's 6 % is of its whole file, whose accounting is not known.)"""
+    """Return the budget at which ``ramp`` saves nearest to 6 % of the linears' bytes, between 5 and 7 %.
+
+    The paper's 6 % is of its whole file, whose accounting is not known.
+    """
     uniform = uniform_reference(study, study.source)
     saved = {
         entry.budget_bits: share
@@ -103,9 +99,9 @@ def _study(study: Study) -> Items:
             yield from _widths(make_menu(width_names(mixed), int(mixed["group_size"].iloc[0])))
     records = study.frames["records"]
     for column in ("commit", "hardware", "config_hash"):
-        said = sorted({str(value) for value in records.get(column, []) if str(value)})
-        if len(said) == 1:
-            yield column, said[0][:12] if column == "commit" else said[0]
+        found = sorted({str(value) for value in records.get(column, []) if str(value)})
+        if len(found) == 1:
+            yield column, found[0][:12] if column == "commit" else found[0]
     ours = [entry for entry in source if not entry.is_external and entry.method not in CONTROL_METHODS]
     group = {entry.group_size for entry in ours if entry.group_size}
     if len(group) == 1:
@@ -133,7 +129,7 @@ def _rows(study: Study) -> Items:
     reference = study.float_entry(study.source)
     ppl = study.measured(reference, study.primary_text, "ppl") if reference else None
     if ppl:
-        yield "float.ppl", shown(ppl.value, PPL)
+        yield "float.ppl", shown(ppl.value)
     for entry in study.find(study.source):
         names = [f"row.{entry.method}.{bits_title(entry.budget_bits)}"]
         names += [f"row.{entry.method}.low"] if entry.budget_bits == low else []
@@ -143,14 +139,14 @@ def _rows(study: Study) -> Items:
 
 def _row(study: Study, entry: Entry, uniform: Entry | None) -> Items:
     yield "title", entry.title
-    for what, column in (("ppl", PPL), ("kl", KL)):
+    for what, digits in (("ppl", 2), ("kl", 4)):
         if estimate := study.measured(entry, study.primary_text, what):
-            yield what, shown(estimate, column)
+            yield what, shown(estimate, digits)
     if size := entry.mean("bytes_file"):
-        yield "mb", shown(size, MB)
+        yield "mb", shown(size, scale=1e-6)
     for part in ("linear", "file"):
         if uniform and (share := saving(entry, uniform, f"bytes_{part}")) is not None:
-            yield f"saved_{part}", shown(share, PERCENT)
+            yield f"saved_{part}", shown(share, 1, 100)
 
 
 def _pairs(study: Study) -> Items:
@@ -191,12 +187,12 @@ def _pair(name: str, found: Pair) -> Items:
     yield f"{name}.entry", found.entry.title
     yield f"{name}.rival", found.rival.title
     yield f"{name}.reading", found.reading
-    yield f"{name}.ppl", shown(found.ppl_ratio, RATIO)
+    yield f"{name}.ppl", shown(found.ppl_ratio, 4)
     if found.kl_difference:
-        yield f"{name}.kl", shown(found.kl_difference, KL_DIFFERENCE)
+        yield f"{name}.kl", shown(found.kl_difference, 4, signed=True)
     for part in ("linear", "file"):
         if (share := saving(found.entry, found.rival, f"bytes_{part}")) is not None:
-            yield f"{name}.saved_{part}", shown(share, PERCENT)
+            yield f"{name}.saved_{part}", shown(share, 1, 100)
 
 
 def _claims(study: Study) -> Items:
@@ -208,13 +204,13 @@ def _claims(study: Study) -> Items:
         yield f"claim.{entry['id']}.measure", entry["measure"]
         if entry["value"] is not None:
             estimate = Estimate(entry["value"], *(entry["margin"] or (None, None)))
-            yield f"claim.{entry['id']}.value", shown(estimate, Column("", "", digits=3))
-    said = []
+            yield f"claim.{entry['id']}.value", shown(estimate, digits=3)
+    endings = []
     for verdict in VERDICTS:
         ids = [entry["id"] for entry in entries if entry["verdict"] == verdict]
-        said += [f"{len(ids)} {verdict} ({', '.join(ids)})"] if ids else []
-    if said:
-        yield "claims.summary", "; ".join(said)
+        endings += [f"{len(ids)} {verdict} ({', '.join(ids)})"] if ids else []
+    if endings:
+        yield "claims.summary", "; ".join(endings)
     yield "claims", str(len(entries))
 
 
@@ -226,7 +222,7 @@ def _role_bits(study: Study) -> Items:
     except NotTested:
         return
     for index, comparison in enumerate(found):
-        yield f"role_bits.{index}", f"{comparison.label}: {shown(comparison.estimate, Column('', '', digits=2))}"
+        yield f"role_bits.{index}", f"{comparison.label}: {shown(comparison.estimate, digits=2)}"
 
 
 def _search(study: Study) -> Items:
@@ -245,7 +241,7 @@ def _search(study: Study) -> Items:
         ):
             value = entry.mean(column)
             if value is not None:
-                yield f"{name}.{key}", shown(value, Column("", "", digits=digits, scale=scale))
+                yield f"{name}.{key}", shown(value, digits, scale)
 
 
 def _transfer(study: Study) -> Items:
@@ -258,8 +254,8 @@ def _transfer(study: Study) -> Items:
     yield "transfer.rows", str(len(known))
     worst, best = known.loc[known["gap_closed"].idxmin()], known.loc[known["gap_closed"].idxmax()]
     for name, line in (("worst", worst), ("best", best)):
-        ends = [None if end != end else float(end) for end in (line["ci_low"], line["ci_high"])]
-        yield f"transfer.{name}", shown(Estimate(float(line["gap_closed"]), *ends), Column("", "", digits=2))
+        if gap := estimate_of(line, "gap_closed"):
+            yield f"transfer.{name}", shown(gap)
         yield f"transfer.{name}.target", model_title(str(line["target"]))
     if known["target"].nunique() == 1:
         yield "transfer.one_target", model_title(str(worst["target"]))
@@ -276,14 +272,14 @@ def _halo(study: Study) -> Items:
     yield "halo.failed", str(int((~frame["ok"].astype(bool)).sum()))
     perplexity = frame[frame["check"].str.contains("perplexity") & frame["value"].notna()]
     if not perplexity.empty:
-        yield "halo.perplexity", shown(float(perplexity["value"].max()), Column("", "", digits=2, scale=100))
-        yield "halo.perplexity.limit", shown(float(perplexity["limit"].max()), Column("", "", digits=1, scale=100))
+        yield "halo.perplexity", shown(float(perplexity["value"].max()), digits=2, scale=100)
+        yield "halo.perplexity.limit", shown(float(perplexity["limit"].max()), digits=1, scale=100)
     exported = [e for e in study.find(study.source, grid="ggml", stage=None) if e.method not in STATIC_MIXES]
     sizes = [size for e in exported if (size := e.mean("bytes_file"))]
     uniform = uniform_reference(study, study.source)
     if sizes and uniform and (size := uniform.mean("bytes_file")):
-        yield "halo.mb", shown(min(sizes), MB)
-        yield "halo.uniform.mb", shown(size, MB)
+        yield "halo.mb", shown(min(sizes), scale=1e-6)
+        yield "halo.uniform.mb", shown(size, scale=1e-6)
 
 
 def _tasks(study: Study) -> Items:
@@ -293,7 +289,7 @@ def _tasks(study: Study) -> Items:
     yield "tasks", ", ".join(task_title(task) for task in study.tasks)
     counts = {e.mean(f"n_items_{task}") for e in study.find(study.source) for task in study.tasks} - {None}
     if counts:
-        yield "tasks.items", " or ".join(shown(count, COUNT) for count in sorted(c for c in counts if c))
+        yield "tasks.items", " or ".join(shown(count, 0) for count in sorted(c for c in counts if c))
 
 
 def _outliers(study: Study) -> Items:
@@ -305,8 +301,8 @@ def _outliers(study: Study) -> Items:
         return
     ratios = channel_ratios(frame[frame["model"] == study.source])
     for fold, part in ratios.groupby("fold"):
-        yield f"outliers.{fold}", shown(float(part["ratio"].median()), Column("", "", digits=1))
-        yield f"outliers.{fold}.max", shown(float(part["ratio"].max()), Column("", "", digits=0))
+        yield f"outliers.{fold}", shown(float(part["ratio"].median()), digits=1)
+        yield f"outliers.{fold}.max", shown(float(part["ratio"].max()), digits=0)
 
 
 def _parity(study: Study) -> Items:
@@ -326,25 +322,21 @@ def _parity(study: Study) -> Items:
     yield "parity.within", str(int((inside["kl"] & inside["error"]).sum()))
     for key, each in ratios.items():
         yield f"parity.within.{key}", str(int(inside[key].sum()))
-        yield f"parity.{key}.best", shown(float(each.min()), Column("", "", digits=3))
-        yield f"parity.{key}.worst", shown(float(each.max()), Column("", "", digits=3))
+        yield f"parity.{key}.best", shown(float(each.min()), digits=3)
+        yield f"parity.{key}.worst", shown(float(each.max()), digits=3)
     if not equal.all():
         yield "parity.others", str(int((~equal).sum()))
 
 
 def document(study: Study) -> dict[str, Any]:
-    """What the typst source reads: the values, and the models whose tables it includes."""
+    """Return what the typst source reads: the values, and the models whose tables it includes."""
     return {"values": values(study), "models": study.models}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Write the numbers of the paper's text.")
-    parser.add_argument("--records", type=Path, required=True, help="folder of the records, with claims.json")
-    parser.add_argument("--claims", type=Path, default=None, help="claims.json, where it is not among the records")
-    parser.add_argument("--out", type=Path, required=True, help="values.json to write")
-    args = parser.parse_args(argv)
-    write_json(args.out, document(Study.read(args.records, args.claims or args.records / "claims.json")))
+    args = Study.parser("Write the numbers of the paper's text.", "values.json to write").parse_args(argv)
+    write_json(args.out, document(Study.of(args)))
     return 0
 
 

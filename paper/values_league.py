@@ -1,4 +1,4 @@
-"""Numbers of the league and of the exact optimum that the paper's text names; nothing where the records lack them."""
+"""Numbers of the league and of the exact optimum in the paper's text; absent where the records lack them."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from paper.intervals import Estimate
-from paper.league import OWN, League, reading
+from paper.intervals import reading
+from paper.league import OWN, League
 from paper.naming import BAR, model_title
 from paper.study import Study
-from paper.tables.model import Column
 from paper.tables.optimum import allocator_title
 from paper.words import listed, plural, shown
-
-RATIO = Column("", "", digits=3)
-PERCENT = Column("", "", digits=2, scale=100)
+from ramp.evaluation.bootstrap import Estimate
 
 Items = Iterator[tuple[str, str]]
 
@@ -37,17 +34,17 @@ def _league(study: Study) -> Items:
     share = f" of the {planned:,}" if planned > runs else ""
     yield "league.runs", f"{runs:,}{share} runs"
     ratios: dict[tuple[str, int], Estimate] = {}
-    readings = 0
+    sentences = []
     for model in league.models:
-        said = []
+        standings = []
         for evals in league.checkpoints(model):
             if best := league.best_rival(model, evals):
                 ratios[model, evals] = best[1]
-                said.append(_standing(league, model, evals, *best))
-        if said:
-            words = f"On {model_title(model)} at {_bits(league, model)} {league.title(OWN)} has {'; '.join(said)}."
-            yield f"league.reading.{readings}", words
-            readings += 1
+                standings.append(_standing(league, model, evals, *best))
+        if standings:
+            where = f"On {model_title(model)} at {_bits(league, model)}"
+            sentences.append(f"{where} {league.title(OWN)} has {'; '.join(standings)}.")
+    yield from ((f"league.reading.{place}", words) for place, words in enumerate(sentences))
     if ratios:
         yield "league.advice", _advice(league, ratios)
     for place, words in enumerate(_switches(league)):
@@ -55,7 +52,7 @@ def _league(study: Study) -> Items:
 
 
 def _switches(league: League) -> Iterator[str]:
-    """What turning switches does to a method of ours: a sentence per model, method, budget and length of the runs."""
+    """Yield the effect of each switch on a method of ours: a sentence per model, method, budget and run length."""
     groups: dict[tuple[str, str, float, int], dict[str, list[str]]] = {}
     seeds: dict[tuple[str, str, float, int], list[int]] = {}
     for each in league.ablations():
@@ -63,48 +60,48 @@ def _switches(league: League) -> Iterator[str]:
         if change is None:
             continue
         same = np.array_equal(each.cell.kl.mean(axis=0), each.own.kl.mean(axis=0))
-        said = "no change at all" if same else reading(change)
+        effect = "no change at all" if same else reading(change)
         name = (each.model, each.base, each.budget, each.evals)
         variant = league.title(each.variant)
-        groups.setdefault(name, {}).setdefault(said, []).append(f"“{variant.partition(', ')[2] or variant}”")
+        groups.setdefault(name, {}).setdefault(effect, []).append(f"“{variant.partition(', ')[2] or variant}”")
         seeds.setdefault(name, []).append(min(len(each.cell.kl), len(each.own.kl)))
     for name, found in groups.items():
         model, base, budget, evals = name
-        order = [said for said in ("worse", "within noise", "no change at all", "better") if said in found]
+        order = [effect for effect in ("worse", "within noise", "no change at all", "better") if effect in found]
         words = f"{league.title(base)} on {model_title(model)} at {budget:g} bits after {evals:,} evaluations"
         words += f" ({plural(min(seeds[name]), 'seed')}), with one switch turned: "
-        words += "; ".join(f"{said} with {listed(found[said])}" for said in order)
+        words += "; ".join(f"{effect} with {listed(found[effect])}" for effect in order)
         alone = ". One seed: how far another ends from it is not in these readings." if min(seeds[name]) == 1 else "."
         yield words + alone
 
 
 def _standing(league: League, model: str, evals: int, rival: str, ratio: Estimate) -> str:
-    """How ours stands to the knapsack and to its best rival on a model at a checkpoint."""
+    """Return our ratio to the knapsack and to the best rival on a model at a checkpoint, in words."""
     words = f"after {evals:,} evaluations ({_seeds(league, model, evals, OWN)}) "
     bar = ratio if rival == BAR else league.ratio(model, evals, OWN)
     if bar is not None:
-        words += f"{shown(bar, RATIO)} of the knapsack's held-out KL ({reading(bar, 1.0)})"
+        words += f"{shown(bar, 3)} of the knapsack's held-out KL ({reading(bar, 1.0)})"
     if rival == BAR:
         return f"{words}, the best of its rivals"
     words += " and " if bar is not None else ""
-    words += f"{shown(ratio, RATIO)} of that of its best rival, {league.title(rival)}"
+    words += f"{shown(ratio, 3)} of that of its best rival, {league.title(rival)}"
     return f"{words} ({_seeds(league, model, evals, rival)}; {reading(ratio, 1.0)})"
 
 
 def _bits(league: League, model: str) -> str:
-    """The budgets at which ours ran."""
+    """Return the budgets at which ours ran, in words."""
     return f"{listed([f'{bits:g}' for bits in league.budgets(model, OWN)])} bits"
 
 
 def _seeds(league: League, model: str, evals: int, allocator: str) -> str:
-    """How many seeds the allocator has at a checkpoint (the fewest of our budgets)."""
+    """Return how many seeds the allocator has at a checkpoint (the fewest of our budgets)."""
     cells = [league.cell(model, budget, evals, allocator) for budget in league.budgets(model, OWN)]
     counts = [cell.rows["seed"].nunique() for cell in cells if cell is not None]
     return plural(min(counts, default=0), "seed")
 
 
 def _advice(league: League, ratios: dict[tuple[str, int], Estimate]) -> str:
-    """Which allocator to use: ours where no model speaks against it and one for it, else whoever beats the knapsack.
+    """Return which allocator to use: ours if nowhere worse and somewhere better, else the one that beats the knapsack.
 
     ``ratios``: ours to the best rival, per model and checkpoint.
     """
@@ -133,7 +130,7 @@ def _advice(league: League, ratios: dict[tuple[str, int], Estimate]) -> str:
 
 
 def _beats_the_bar(league: League) -> str | None:
-    """The allocator of the least mean ratio to the knapsack, of those that are better on every model."""
+    """Return the allocator of the least mean ratio to the knapsack, of those that are better on every model."""
     found: dict[str, float] = {}
     for name in {name for model in league.models for name in league.allocators(model)} - {BAR}:
         ratios = [league.ratio(model, league.headline(model), name) for model in league.models]
@@ -158,8 +155,8 @@ def _optimum(study: Study) -> Items:
         gaps = part["gap_share"].astype("float64")
         if gaps.notna().all():
             solved += [name] if gaps.max() <= 0 else []
-            yield f"optimum.{name}.gap", shown(float(gaps.mean()), PERCENT)
-            yield f"optimum.{name}.worst", shown(float(gaps.max()), PERCENT)
+            yield f"optimum.{name}.gap", shown(float(gaps.mean()), scale=100)
+            yield f"optimum.{name}.worst", shown(float(gaps.max()), scale=100)
             yield f"optimum.{name}.evals", f"{int(part['evals'].max()):,}"
     if OWN in solved:
         yield "optimum.ramp.solved", "yes"

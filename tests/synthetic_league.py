@@ -1,4 +1,4 @@
-"""League and optimum of an invented study, for tests of what reads them."""
+"""League, optimum and comparisons of a made-up study, for tests of tables, figures and text."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.measure import row
 from tests.synthetic_records import SOURCE
 
 WINDOWS, TOKENS = 6, 100
@@ -55,3 +56,29 @@ def optimum_records() -> dict[str, list[dict[str, Any]]]:
                 )  # fmt: skip
     additive = [{"model": SOURCE, "units": "halves-8", "bits": 3, "kl_sum": 0.2, "kl_joint": 0.25, "ratio": 1.25}]
     return {"optimum": rows, "additivity": additive}
+
+
+BENCHMARKS = [
+    row("GPTQ of a block: time", 2.0, 8.0, "processor s", "python -m benchmarks.gptq_block"),
+    row("7B: peak memory", 5.5e9, 13.5e9, "bytes", "python -m benchmarks.memory", "mapped pages included"),
+    row("7B: time", 40_000.0, 3750.0, "processor s", "python -m benchmarks.memory", "extrapolated"),
+]
+
+
+def parity_row(**other: Any) -> dict[str, Any]:
+    """A row of parity.csv."""
+    return {
+        "method": "gptq", "reference": "gptqmodel 7.6.0", "model": SOURCE, "bits": 3, "group_size": 64,
+        "symmetric": False, "settings": "equal", "kl_ours": 0.10, "kl_reference": 0.20, "ratio": 0.5,
+        "error_measure": "linears", "error_ours": 1.0, "error_reference": 1.0, "error_ratio": 1.0, "note": "",
+        "command": "python -m benchmarks.parity",
+    } | other  # fmt: skip
+
+
+PARITY = [
+    parity_row(),
+    parity_row(bits=4, ratio=1.03, kl_ours=0.103, kl_reference=0.1),
+    parity_row(bits=5, ratio=0.9, error_ratio=1.04),
+    parity_row(bits=4, settings="damping 0.05", ratio=9.0),
+    parity_row(bits=2, ratio=None, kl_ours=None, kl_reference=None, error_ratio=None, note="it has no width of 2 bits"),
+]

@@ -1,13 +1,18 @@
-"""Made-up records with the shape of a study's, for tests of what is drawn from records. The numbers mean nothing."""
+"""Made-up records with the shape of a study's, for tests of tables, figures, claims and text."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from ramp.records.table import write_table
+from paper.study import Study
+from ramp.records.table import read_all, read_table, write_table
 
 LAYERS, WINDOWS, LENGTH, ITEMS = 6, 8, 256, 40
 ROLES = {
@@ -216,3 +221,30 @@ def write_records(
         if name not in without:
             write_table(folder / f"{name}.csv", rows)
     return folder
+
+
+def write_tables(folder: Path, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> Path:
+    """Write tables beside those of a records folder; return ``folder``."""
+    for name, rows in tables.items():
+        write_table(folder / f"{name}.csv", rows)
+    return folder
+
+
+@cache
+def _frames(**options: Any) -> dict[str, pd.DataFrame]:
+    with TemporaryDirectory() as folder:
+        return read_all(write_records(Path(folder), **options))
+
+
+def synthetic_study(tables: Mapping[str, Sequence[Mapping[str, Any]]] | None = None, **options: Any) -> Study:
+    """Return the study of ``write_records(**options)`` with ``tables`` in place of its own."""
+    frames = {name: frame.copy() for name, frame in _frames(**options).items()}
+    with TemporaryDirectory() as folder:
+        write_tables(Path(folder), tables or {})
+        return Study(frames | {name: read_table(Path(folder) / f"{name}.csv") for name in tables or {}})
+
+
+def cells(table: Any, **chosen: Any) -> dict[str, Any]:
+    """Return the cells of the one row of a table that has these values."""
+    [found] = [row.cells for row in table.rows if all(row.cells.get(key) == value for key, value in chosen.items())]
+    return dict(found)

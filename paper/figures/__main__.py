@@ -1,15 +1,13 @@
-"""All figures of a study, or those named, as PDF and PNG.
+"""Draw all figures of a study, or those named, as PDF and PNG.
 
     python -m paper.figures --records results/records --out results/paper/figures [--only pareto allocation]
 
-A figure whose table is absent or empty says so in a sentence; nothing is made up.
+A figure whose table is absent or empty shows a sentence instead.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from matplotlib.figure import Figure
 
@@ -25,24 +23,16 @@ from paper.study import Study
 from ramp.core import cli
 
 FIGURES: dict[str, Callable[[Study], Figure]] = {
-    "pareto": pareto,
-    "allocation": allocation,
-    "learning": learning,
-    "outliers": outliers,
-    "transfer": transfer,
-    "anytime": anytime,
-    "optimum": optimum,
+    draw.__name__: draw for draw in (pareto, allocation, learning, outliers, transfer, anytime, optimum)
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Draw the figures of a study from its records.")
-    parser.add_argument("--records", type=Path, required=True, help="folder of the records")
-    parser.add_argument("--out", type=Path, required=True, help="folder for {figure}.pdf and {figure}.png")
+    parser = Study.parser("Draw the figures of a study from its records.", "folder for {figure}.pdf and {figure}.png")
     parser.add_argument("--only", nargs="+", choices=sorted(FIGURES), default=list(FIGURES), help="figures to draw")
     args = parser.parse_args(argv)
-    study = Study.read(args.records)
+    study = Study.of(args)
     for name in args.only:
         style.save(FIGURES[name](study), args.out, name)
     return 0

@@ -1,4 +1,4 @@
-"""Widths by layer and role: what the search chose beside what the knapsack chose, at the smallest budget."""
+"""Widths by layer and role: the search's and the knapsack's, at the smallest budget."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from paper import style
 from paper.naming import ROLES, bits_title, method_title, model_title, width_names
-from paper.study import Entry, Study
+from paper.study import ALLOCATED, Entry, Study
 from ramp.quantizers.widths import Width, grouped, make_menu
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ SHOWN = ("ramp", "knapsack", "ramp_paper", "random_search")
 
 
 def allocation(study: Study) -> Figure:
-    """Heat maps of the reported widths (mean over seeds) on the source model."""
+    """Draw heat maps of the reported widths (mean over seeds) on the source model."""
     parts = [(entry, part) for entry in _entries(study) if (part := reported(study, entry)) is not None]
     if not parts:
         return style.sentence("The records hold no mixed allocation of the source model.")
@@ -58,7 +58,7 @@ def _title(entry: Entry) -> str:
 
 
 def _entries(study: Study) -> list[Entry]:
-    """The two preferred methods at their smallest common budget."""
+    """Return the two preferred methods at their smallest common budget."""
     runs = {method: study.find(study.source, method) for method in SHOWN}
     chosen = [method for method in SHOWN if runs[method]][:2]
     if not chosen:
@@ -70,18 +70,14 @@ def _entries(study: Study) -> list[Entry]:
 
 
 def reported(study: Study, entry: Entry) -> pd.DataFrame | None:
-    """The linears of a row's allocation, all its seeds; None where the records do not hold it."""
-    frame = study.frame("allocations")
-    if frame is None:
-        return None
-    part = frame[(frame["model"] == entry.model) & (frame["method"] == entry.method) & (frame["grid"] == entry.grid)]
-    part = part[(part["which"] == "reported") & ((part["budget_bits"] - entry.budget_bits).abs() < 1e-9)]
-    part = part.dropna(subset=["bits"])
-    return None if part.empty else part
+    """Return the linears of a row's allocation, all its seeds; None where the records do not hold it."""
+    part = study.rows_of(entry, "allocations", ALLOCATED, which="reported")
+    part = None if part is None else part.dropna(subset=["bits"])
+    return None if part is None or part.empty else part
 
 
 def widths(part: pd.DataFrame, ranks: Mapping[Width, int]) -> np.ndarray:
-    """Mean over seeds of the bits, or of the ``ranks`` of widths that bits do not tell apart, [roles, layers].
+    """Return the mean over seeds of the bits, or of the ``ranks`` of widths with groups, [roles, layers].
 
     NaN where a model has no such linear.
     """

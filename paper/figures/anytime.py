@@ -25,14 +25,14 @@ BUDGETS = 3
 COLUMNS = 3
 
 VIEW = 1.3
-"""A panel ends at so many times the knapsack's KL: what is above is named there, and its numbers are in the table."""
+"""Top of a panel as a multiple of the knapsack's KL: methods above are named there, their numbers are in the table."""
 
 DASHES = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 """Lines of allocators that need no search and have one colour."""
 
 
 def anytime(study: Study) -> Figure:
-    """Mean over seeds of the held-out KL, its range as a band, the start marked; a line for what needs no search."""
+    """Draw the mean over seeds of the held-out KL, its range as a band, the start marked; a line without search."""
     league = League(study)
     curves = league.curves
     if not league.is_there or curves is None:
@@ -66,14 +66,19 @@ def anytime(study: Study) -> Figure:
             axis.set_ylabel("held-out KL\n(nats per token)")
         if place >= len(panels) - columns:
             axis.set_xlabel("evaluations on search text")
-    figure.legend(
-        handles=_handles(league, names, looks, dashes), loc="outside lower center", ncols=COLUMNS, fontsize="small"
-    )
+    handles = [
+        style.handle(
+            league.title(name), looks[name][0],
+            **({"linestyle": dashes[name]} if name in dashes else {"marker": looks[name][1]}),
+        )
+        for name in names
+    ]  # fmt: skip
+    figure.legend(handles=handles, loc="outside lower center", ncols=COLUMNS, fontsize="small")
     return figure
 
 
 def _dashes(levels: list[str], looks: dict[str, tuple[str, str]]) -> dict[str, Any]:
-    """A line style for each of ``levels``, no two alike in one colour."""
+    """Return a line style for each of ``levels``, no two alike in one colour."""
     seen: dict[str, int] = {}
     found: dict[str, Any] = {}
     for name in levels:
@@ -98,14 +103,14 @@ def _view(axis: Any, league: League, ends: dict[str, float]) -> None:
 
 
 def spread(budgets: list[float]) -> list[float]:
-    """The lowest, the middle and the highest of some budgets."""
+    """Return the lowest, the middle and the highest of some budgets."""
     if len(budgets) <= BUDGETS:
         return budgets
     return [budgets[0], budgets[len(budgets) // 2], budgets[-1]]
 
 
 def _evaluations(axis: Any) -> None:
-    """A logarithmic axis of counts, with plain numbers."""
+    """Make the x axis a logarithmic one of counts, with plain numbers."""
     from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
     axis.set_xscale("log")
@@ -115,7 +120,7 @@ def _evaluations(axis: Any) -> None:
 
 
 def _draw(axis: Any, curves: pd.DataFrame, look: tuple[str, str]) -> float | None:
-    """One allocator: its longest runs; where their mean ends, or None where there is no run."""
+    """Draw one allocator's longest runs; return where their mean ends, or None where there is no run."""
     if curves.empty:
         return None
     colour, marker = look
@@ -132,14 +137,3 @@ def _draw(axis: Any, curves: pd.DataFrame, look: tuple[str, str]) -> float | Non
         )
     axis.plot(at[0], values[:, 0].mean(), marker=marker, color=colour, markersize=5)
     return float(values[:, -1].mean())
-
-
-def _handles(league: League, names: list[str], looks: dict[str, tuple[str, str]], dashes: dict[str, Any]) -> list[Any]:
-    from matplotlib.lines import Line2D
-
-    handles = []
-    for name in names:
-        colour, marker = looks[name]
-        drawn = {"linestyle": dashes[name]} if name in dashes else {"marker": marker}
-        handles.append(Line2D([], [], color=colour, label=league.title(name), **drawn))
-    return handles

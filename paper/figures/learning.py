@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def learning(study: Study) -> Figure:
-    """Search KL of the best candidate within the budget; thin lines are seeds; the knapsack is the dashed line."""
+    """Draw the search KL of the best candidate within the budget; a line per seed, the knapsack is dashed."""
     frame = study.frame("episodes")
     if frame is not None:
         frame = frame[
@@ -47,7 +47,7 @@ def learning(study: Study) -> Figure:
 
 
 def best_so_far(run: pd.DataFrame, limit_bytes: float | None) -> tuple[np.ndarray, np.ndarray]:
-    """(evaluations, best KL so far) of one seed; candidates over the budget's bytes do not count."""
+    """Return (evaluations, best KL so far) of one seed; candidates over the budget's bytes do not count."""
     run = run.sort_values("evals")
     kl = run["kl"].astype("float64").to_numpy(copy=True)
     if limit_bytes is not None and run["bytes"].notna().any():
@@ -58,9 +58,9 @@ def best_so_far(run: pd.DataFrame, limit_bytes: float | None) -> tuple[np.ndarra
 
 
 def byte_limit(study: Study, budget: float) -> float | None:
-    """The bytes that candidates may take, read off the mixed rows, which fall short of it by less than one linear.
+    """Return the bytes that candidates may take, from the mixed rows, which are below it by less than one linear.
 
-    Uniform rows say nothing of it: a package's own grid or smaller groups may take a tenth more at the same bits.
+    Uniform rows do not show it: a package's own grid or smaller groups may take a tenth more at the same bits.
     """
     mixed = [entry for entry in study.find(study.source, bits=budget) if not entry.is_uniform]
     sizes = [size for entry in mixed if (size := entry.mean("bytes_linear"))]
@@ -80,15 +80,11 @@ def _panel(axis: Any, study: Study, frame: pd.DataFrame, budget: float) -> None:
 
 
 def _handles(methods: list[str], knapsack: bool) -> list[Any]:
-    from matplotlib.lines import Line2D
-
     handles = []
     for method in methods:
         colour, marker = style.look(method)
-        handles.append(Line2D([], [], color=colour, marker=marker, label=method_title(method)))
-    first = "marker: the first within the budget"
-    handles.append(Line2D([], [], color="none", marker="o", markerfacecolor=style.GREY, label=first))
+        handles.append(style.handle(method_title(method), colour, marker=marker))
+    handles.append(style.handle("marker: the first within the budget", "none", marker="o", markerfacecolor=style.GREY))
     if knapsack:
-        colour = style.look("knapsack")[0]
-        handles.append(Line2D([], [], color=colour, linestyle="--", label="Fisher knapsack (1 evaluation)"))
+        handles.append(style.handle("Fisher knapsack (1 evaluation)", style.look("knapsack")[0], linestyle="--"))
     return handles

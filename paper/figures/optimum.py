@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LINEAR_BELOW = 0.1
-"""Per cent below which the axis is linear, so that an optimum that was found has a place on it."""
+"""Per cent below which the axis is linear, so that a gap of zero is on it."""
 
 COLOURS = (style.BLUE, style.VERMILION, style.GREEN, style.PURPLE, style.ORANGE, style.SKY, style.BLACK)
 
 
 def optimum(study: Study) -> Figure:
-    """Gap in per cent of the optimum's KL; hollow at the first checkpoint, full at the last; colours are budgets."""
+    """Draw the gap in per cent of the optimum's KL; hollow at the first checkpoint, full at the last."""
     frame = study.frame("optimum")
     if frame is None:
         return style.sentence("No exact optimum is in these records.")
@@ -73,13 +73,11 @@ def _plain_ticks(axis: Any) -> None:
 
 
 def _handles(budgets: list[float]) -> list[Any]:
-    from matplotlib.lines import Line2D
-
-    handles = []
-    for index, bits in enumerate(budgets):
-        colour = COLOURS[index % len(COLOURS)]
-        handles.append(Line2D([], [], color=colour, marker="o", linestyle="none", label=f"{bits_title(bits)} bits"))
+    dot = {"marker": "o", "linestyle": "none"}
+    handles = [
+        style.handle(f"{bits_title(bits)} bits", COLOURS[index % len(COLOURS)], **dot)
+        for index, bits in enumerate(budgets)
+    ]
     for face, label in (("none", "first checkpoint"), (style.GREY, "last checkpoint")):
-        mark = Line2D([], [], color=style.GREY, marker="o", markerfacecolor=face, linestyle="none", label=label)
-        handles.append(mark)
+        handles.append(style.handle(label, style.GREY, markerfacecolor=face, **dot))
     return handles

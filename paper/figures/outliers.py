@@ -20,7 +20,7 @@ OTHERS = ((style.VERMILION, "X"), (style.GREEN, "v"))
 
 
 def outliers(study: Study) -> Figure:
-    """Four panels, one per input of a block; the ratio's axis is logarithmic and shared."""
+    """Draw four panels, one per input of a block; the ratio's axis is logarithmic and shared."""
     frame = study.frame("activations")
     if frame is not None:
         frame = frame[(frame["model"] == study.source) & frame["role"].isin(INPUTS)]
@@ -44,7 +44,7 @@ def outliers(study: Study) -> Figure:
 
 
 def channel_ratios(frame: pd.DataFrame) -> pd.DataFrame:
-    """Largest over median channel of max|x| per fold, role and layer (quantiles 1 and 0.5 of activations.csv)."""
+    """Return largest over median channel of max|x| per fold, role and layer (quantiles 1 and 0.5)."""
     index = ["fold", "role", "layer"]
     top = frame[frame["channel_quantile"] == 1.0].set_index(index)["absmax"]
     median = frame[frame["channel_quantile"] == 0.5].set_index(index)["absmax"]
@@ -52,7 +52,7 @@ def channel_ratios(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _looks(folds: list[str]) -> dict[str, tuple[str, str, str]]:
-    """Colour, marker and label per fold, ``none`` first."""
+    """Return colour, marker and label per fold, ``none`` first."""
     looks: dict[str, Any] = {fold: LOOKS[fold] for fold in LOOKS if fold in folds}
     for fold, (colour, marker) in zip((fold for fold in folds if fold not in LOOKS), OTHERS, strict=False):
         looks[fold] = (colour, marker, f"after folding ({fold})")

@@ -17,7 +17,7 @@ LONG_TITLE = 22
 
 
 def pareto(study: Study) -> Figure:
-    """Final affine rows (filled) and exported ggml rows (hollow); the float model is the dashed line.
+    """Draw final affine rows (filled) and exported ggml rows (hollow); the float model is the dashed line.
 
     Rows of other packages are left to the table: most lie on top of our own row of the same method.
     """
@@ -79,11 +79,8 @@ def _panel(axis: Any, study: Study, model: str, points: list[Point], text: str) 
 
 
 def _more_handles(exported: bool) -> list[Any]:
-    from matplotlib.lines import Line2D
-
-    handles = [Line2D([], [], color=style.BLACK, linestyle="--", linewidth=0.8, label="float model")]
+    handles = [style.handle("float model", style.BLACK, linestyle="--", linewidth=0.8)]
     if exported:
-        hollow = Line2D([], [], color=style.GREY, marker="o", markerfacecolor="none", linestyle="none")
-        hollow.set_label("hollow: exported, ggml grid")
-        handles.append(hollow)
+        dot = {"marker": "o", "markerfacecolor": "none", "linestyle": "none"}
+        handles.append(style.handle("hollow: exported, ggml grid", style.GREY, **dot))
     return handles

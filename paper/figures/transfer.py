@@ -5,14 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from paper import style
-from paper.naming import (
-    UNIFORM_METHODS,
-    bits_title,
-    method_rank,
-    method_title,
-    model_title,
-    text_title,
-)
+from paper.naming import UNIFORM_METHODS, bits_title, method_rank, method_title, model_title, text_title
 from paper.study import Entry, Study
 
 if TYPE_CHECKING:
@@ -20,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def transfer(study: Study) -> Figure:
-    """One panel per target; a row per method and budget, best at the top of its budget's group."""
+    """Draw a panel per target; a row per method and budget, best at the top of its budget's group."""
     text = study.primary_text
     panels = {}
     for model in study.models:

@@ -1,4 +1,4 @@
-"""All tables of a study as LaTeX, typst and Markdown.
+"""Set all tables of a study as LaTeX, typst and Markdown.
 
     python -m paper.tables --records results/records --out results/paper/tables
 
@@ -8,7 +8,6 @@ model are named after it (main_smollm2-135m). A table without rows says so in a 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from paper.study import Study
 from paper.tables.benchmarks import benchmarks_table, parity_table
 from paper.tables.choices import choices_table
 from paper.tables.claims import claims_table
-from paper.tables.controls import controls_table, tracks_table
 from paper.tables.cost import cost_table
 from paper.tables.equal_quality import equal_quality_table
 from paper.tables.foldings import foldings_ratios_table, foldings_table
@@ -27,21 +25,22 @@ from paper.tables.ledger import ledger_table
 from paper.tables.main import main_table
 from paper.tables.model import Table
 from paper.tables.optimum import additivity_table, optimum_table
-from paper.tables.paired import paired_table
+from paper.tables.paired import controls_table, paired_table
 from paper.tables.quoted import quoted_tables
 from paper.tables.render import write
 from paper.tables.sizes import sizes_table
 from paper.tables.tasks import tasks_table
+from paper.tables.tracks import tracks_table
 from paper.tables.transfer import transfer_table
 from ramp.core import cli
 from ramp.core.files import atomic_path, write_json
 
 
 def all_tables(study: Study, published: Study | None = None) -> list[Table]:
-    """Every table of the study, those of models first, the source before the others.
+    """Return every table of the study, those of models first, the source before the others.
 
-    Numbers of other papers are of the paper's models, and stand beside a study of those alone. ``published`` records
-    lend the main tables the rows of packages that this study did not run.
+    Numbers of other papers are of the paper's models: only a study of those has them. The main tables take rows of
+    packages that this study did not run from the ``published`` records.
     """
     of_models = []
     for model in study.models:
@@ -70,20 +69,16 @@ def all_tables(study: Study, published: Study | None = None) -> list[Table]:
 
 
 def printed_tables(study: Study) -> list[Table]:
-    """Those that only the printed page needs: narrower ones of a table that stands among the others."""
+    """Return the tables that only the printed page needs: narrower ones of a table among the others."""
     return [foldings_ratios_table(study)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Set every table of a study from its records.")
-    parser.add_argument("--records", type=Path, required=True, help="folder of the records, with claims.json")
-    parser.add_argument("--claims", type=Path, default=None, help="claims.json, where it is not among the records")
+    parser = Study.parser("Set every table of a study from its records.", "folder to write; an old one is replaced")
     parser.add_argument("--published", type=Path, default=None, help="published records, for rows of other packages")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write; an old one is replaced")
     args = parser.parse_args(argv)
-    published = Study.read(args.published) if args.published else None
-    study = Study.read(args.records, args.claims or args.records / "claims.json")
+    study, published = Study.of(args), Study.read(args.published) if args.published else None
     tables = [*all_tables(study, published), *printed_tables(study)]
     with atomic_path(args.out) as folder:
         folder.mkdir()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from paper.tables.model import Column, Row, Table
+from paper.tables.captions import caption
+from paper.tables.model import Column, Row, Table, labels
 
 CHOICES = (
     ("three of the eleven embedding members", "embedding", "share of the bytes left, share of parameters, previous "
@@ -36,14 +37,11 @@ CHOICES = (
 
 
 def choices_table() -> Table:
-    """The list as a table."""
-    return Table(
-        name="choices",
-        title="Choices where the paper is silent (or only digests of it speak): all are this project's own.",
-        columns=(
-            Column("what", "left open", align="left", width="1fr"),
-            Column("key", "key", align="left"),
-            Column("choice", "our choice and why", align="left", width="2fr"),
-        ),
-        rows=tuple(Row({"what": what, "key": key, "choice": choice}) for what, key, choice in CHOICES),
+    """Return the list as a table."""
+    columns = (
+        Column("what", "left open", align="left", width="1fr"),
+        *labels("key"),
+        Column("choice", "our choice and why", align="left", width="2fr"),
     )
+    rows = tuple(Row({"what": what, "key": key, "choice": choice}) for what, key, choice in CHOICES)
+    return Table("choices", columns=columns, rows=rows, **caption("choices"))

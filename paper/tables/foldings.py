@@ -1,25 +1,26 @@
-"""Scale Folding's ablation: every quantizer on every fold, paired with the same quantizer without one."""
+"""Tables of Scale Folding's ablation: every quantizer on every fold, paired with the same quantizer without one."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from paper.foldings import Foldings
-from paper.intervals import Estimate
-from paper.league import reading
+from paper.intervals import reading
 from paper.naming import model_title
 from paper.study import Study
-from paper.tables.model import Column, Row, Table
+from paper.tables.captions import caption
+from paper.tables.model import Column, Row, Table, estimate_of, finite_or_none, labels
 
 
 def foldings_table(study: Study) -> Table:
-    """One line per model, width, quantizer and fold."""
+    """Return a line per model, width, quantizer and fold."""
     foldings = Foldings(study)
     rows, limits = [], set()
     for row in foldings.quantized():
         line, plain = row.line, foldings.plain(row)
         folded = plain is not None and plain is not row
         kl, ppl = row.against(plain) if plain is not None and folded else (None, None)
+        alone = foldings.alone(row)
         limits.add(f"{int(line['n_windows'])} windows of {int(line['length']):,} tokens")
         rows.append(
             Row(
@@ -28,10 +29,10 @@ def foldings_table(study: Study) -> Table:
                     "bits": str(line["bits"]),
                     "method": row.method_title,
                     "fold": row.fold_title,
-                    "error": _number(line["error_ratio"]),
-                    "alone": _scientific(foldings.alone(row)),
-                    "ppl": _estimate(line, "ppl", "ppl_low", "ppl_high"),
-                    "kl": _estimate(line, "kl", "ci_low", "ci_high"),
+                    "error": finite_or_none(line["error_ratio"]),
+                    "alone": None if alone is None else f"{alone:.0e}",
+                    "ppl": estimate_of(line, "ppl", "ppl_low", "ppl_high"),
+                    "kl": estimate_of(line, "kl"),
                     "kl_ratio": kl,
                     "ppl_ratio": ppl,
                     "reading": reading(kl, 1.0),
@@ -39,55 +40,27 @@ def foldings_table(study: Study) -> Table:
                 f"{line['model']} {line['bits']} {line['method']}",
             )
         )
-    return Table(
-        name="foldings",
-        title="Scale Folding varied and nothing else: uniform rows of one quantizer on the weights of one fold after "
-        f"the other, and their paired ratios to the same quantizer without a fold ({' or '.join(sorted(limits))} of "
-        "held-out text); below 1 the fold helps.",
-        columns=(
-            Column("model", "model", align="left"),
-            Column("bits", "bits"),
-            Column("method", "quantizer", align="left"),
-            Column("fold", "fold", align="left", width="1fr"),
-            Column("error", "output error", "ratio", digits=3),
-            Column("alone", "fold alone", "KL, nats"),
-            Column("ppl", "perplexity", digits=2),
-            Column("kl", "KL", "nats", digits=4),
-            Column("kl_ratio", "KL ratio", digits=3),
-            Column("ppl_ratio", "perplexity ratio", digits=3),
-            Column("reading", "fold is", align="left"),
-        ),
-        rows=tuple(rows),
-        footnotes=(
-            "Fold alone: KL of the float model with the fold in its weights and nothing quantized, in the float32 of "
-            "all rows. Output error: of the linears behind the folded inputs at the searched widths, with the fold "
-            "over without; SmoothQuant searches nothing. Inputs behind v and up are folded by AWQ's search alone, "
-            "unless it says norms.",
-        )
-        if rows
-        else (),
-        absent="The folds' ablation is not in these records (snakemake fold_ablation).",
-    ).filled()
+    columns = (
+        *labels("model"),
+        Column("bits", "bits"),
+        Column("method", "quantizer", align="left"),
+        Column("fold", "fold", align="left", width="1fr"),
+        Column("error", "output error", "ratio", digits=3),
+        Column("alone", "fold alone", "KL, nats"),
+        Column("ppl", "perplexity", digits=2),
+        Column("kl", "KL", "nats", digits=4),
+        Column("kl_ratio", "KL ratio", digits=3),
+        Column("ppl_ratio", "perplexity ratio", digits=3),
+        Column("reading", "fold is", align="left"),
+    )
+    words = caption("foldings", limits=" or ".join(sorted(limits)))
+    return Table("foldings", columns=columns, rows=tuple(rows), **words).filled()
 
 
 def foldings_ratios_table(study: Study) -> Table:
-    """The same for a printed page: ratios, and of what they are ratios."""
+    """Return the same for a printed page: ratios, and the KL that they are ratios of."""
     table = foldings_table(study)
     notes = ("Output error: calibration text, with the fold over without; SmoothQuant searches nothing.",)
-    return replace(table, name="foldings_ratios", footnotes=notes if table.rows else ()).only(
+    return replace(table, name="foldings_ratios", footnotes=notes).only(
         "model", "bits", "method", "fold", "error", "kl", "kl_ratio", "ppl_ratio", "reading"
     )
-
-
-def _number(value: object) -> float | None:
-    found = float(value) if isinstance(value, int | float) else float("nan")
-    return None if found != found else found
-
-
-def _scientific(value: float | None) -> str | None:
-    return None if value is None else f"{value:.0e}"
-
-
-def _estimate(line: dict, *names: str) -> Estimate | None:
-    value, low, high = (_number(line[name]) for name in names)
-    return None if value is None else Estimate(value, low, high)

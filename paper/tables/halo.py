@@ -1,4 +1,4 @@
-"""Checks of the exported GGUF files against the plan and against stock llama.cpp, one line per file."""
+"""Table of the checks of exported GGUF files against the plan and against stock llama.cpp, one line per file."""
 
 from __future__ import annotations
 
@@ -6,36 +6,31 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from paper.study import Study
-from paper.tables.model import Column, Row, Table
+from paper.tables.captions import caption
+from paper.tables.model import Column, Row, Table, labels
 
 PERPLEXITY = "perplexity_difference"
-"""The one check whose measured value says more than whether it held."""
+"""The check whose value is shown; of the others only whether they held."""
 
 
 def halo_table(study: Study) -> Table:
-    """Per file: how many checks held, which failed and by how much, and how far the perplexities lie apart."""
+    """Return, per file, how many checks held, which failed and by how much, and how far the perplexities lie apart."""
     frame = study.frame("halo")
     lines = [] if frame is None else frame.to_dict("records")
     by_file: dict[str, list[dict[str, Any]]] = {}
     for line in lines:
         by_file.setdefault(str(line["file"]).rsplit("/", 1)[-1], []).append(line)
     columns = (
-        Column("file", "file", align="left"),
+        *labels("file"),
         Column("held", "checks that hold", align="left"),
         Column("difference", "perplexity difference", "%", digits=3, scale=100),
         Column("limit", "limit", "%", digits=1, scale=100),
-        Column("failed", "failed", align="left"),
+        *labels("failed"),
     )
-    failed = sum(not line["ok"] for line in lines)
     names = ", ".join(sorted({line["check"].replace("_", " ") for line in lines}))
-    return Table(
-        name="halo",
-        title=f"HALO: {len(lines)} checks of the exported files, {failed} failed (CPU build of stock llama.cpp).",
-        columns=columns,
-        rows=tuple(Row(_cells(file, checks)) for file, checks in by_file.items()),
-        footnotes=(f"Checks of a file: {names}. Perplexity in llama.cpp against transformers, on the same tokens.",),
-        absent="No GGUF file was exported in this run.",
-    ).filled()
+    words = caption("halo", checks=len(lines), failed=sum(not line["ok"] for line in lines), names=names)
+    rows = tuple(Row(_cells(file, checks)) for file, checks in by_file.items())
+    return Table("halo", columns=columns, rows=rows, **words).filled()
 
 
 def _cells(file: str, checks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The main table of a model: every row with its sizes, perplexity and KL, and what it saves against uniform 4 bit."""
+"""The main table of a model: every row with its sizes, perplexity and KL, and its saving against uniform 4 bit."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from paper.naming import (
     model_title,
 )
 from paper.study import Entry, Study
+from paper.tables.captions import caption
 from paper.tables.model import Column, Row, Table
 
-MB = 1e-6
 REFERENCE_BITS = 4.0
 
 
 def uniform_reference(study: Study, model: str) -> Entry | None:
-    """The uniform 4-bit row whose bytes savings are counted from (the affine uniform rows are equally large)."""
+    """Return the uniform 4-bit row whose bytes savings are counted from (the affine uniform rows are equally large)."""
     for method in UNIFORM_METHODS:
         if entry := study.one(model, method, REFERENCE_BITS):
             return entry
@@ -32,7 +32,7 @@ def uniform_reference(study: Study, model: str) -> Entry | None:
 
 
 def label(study: Study, entry: Entry) -> str:
-    """The method as the table's first column shows it."""
+    """Return the method as the table's first column shows it."""
     if entry.method == "float":
         return study.float_title(entry.model)
     marks = "†" * (entry.grid == "ggml") + "‡" * entry.not_run + "§" * entry.published
@@ -50,22 +50,22 @@ def _group(entry: Entry) -> str:
 
 
 def in_order(entries: list[Entry]) -> list[Entry]:
-    """References, uniform rows by width, those with smaller groups, mixed rows by budget, ggml rows, static mixes."""
+    """Sort entries: references, uniform rows by width, controls, mixed rows by budget, ggml rows, static mixes."""
     rank = {"reference": 0, "uniform": 1, "control": 2, "mixed": 3, "ggml": 4, "mixes": 5}
     return sorted(entries, key=lambda e: (rank[_group(e).split()[0]], e.budget_bits if e.method != "released" else 0))
 
 
 def main_table(study: Study, model: str, published: Study | None = None) -> Table:
-    """All rows of ``model``, and those that other packages have in the ``published`` records and not in this run."""
+    """Return all rows of ``model``, and those of packages that stand in the ``published`` records alone."""
     own = [entry for entry in study.find(model, grid=None, stage=None) if not entry.restored]
     entries = in_order(own + (study.external_entries(model, published) if published else []))
     return _table(study, model, entries, published)
 
 
 def headline_table(study: Study, model: str) -> Table:
-    """The study's own methods on one grid at its budgets: what a reader looks for first, in few columns.
+    """Return the study's own methods on one grid at its budgets, in few columns.
 
-    Left to the main table: packages, controls with smaller groups, budgets of controls, other grids and tracks.
+    The main table alone has packages, controls with smaller groups, budgets of controls, other grids and tracks.
     """
     rows = study.find(model)
     budgets = {entry.budget_bits for entry in rows if entry.method in SEARCH_METHODS}
@@ -89,8 +89,8 @@ def _table(study: Study, model: str, entries: list[Entry], published: Study | No
         Column("budget", "budget", "bits"),
         Column("nominal", "nominal", "bits"),
         Column("bpw", "linears", "bpw"),
-        Column("linear", "linears", "MB"),
-        Column("file", "file", "MB"),
+        Column("linear", "linears", "MB", scale=1e-6),
+        Column("file", "file", "MB", scale=1e-6),
         Column("less_linear", "saved", "% lin.", digits=1, scale=100),
         Column("less_file", "saved", "% file", digits=1, scale=100),
     ]
@@ -100,13 +100,12 @@ def _table(study: Study, model: str, entries: list[Entry], published: Study | No
     if several:
         columns.append(Column("seeds", "seeds", digits=0))
     rows = tuple(Row(_cells(study, entry, uniform, published), _group(entry)) for entry in entries)
-    return Table(
-        name=f"main_{model}",
-        title=_title(study, model, [entry for entry in entries if not entry.published]),
-        columns=tuple(columns),
-        rows=rows,
-        footnotes=_footnotes(study, entries, uniform, published),
-    ).filled()
+    own = [entry for entry in entries if not entry.published]
+    measured = [entry for entry in own if entry.method != "released"]
+    texts = "; ".join(study.limits(measured, text) for text in study.texts if _has(measured, text))
+    notes = _footnotes(study, entries, uniform, published)
+    words = caption("main", *notes, model=model_title(model), texts=texts, seeds=study.seeds(own))
+    return Table(f"main_{model}", columns=tuple(columns), rows=rows, **words).filled()
 
 
 def _cells(study: Study, entry: Entry, uniform: Entry | None, published: Study | None) -> dict:
@@ -118,8 +117,8 @@ def _cells(study: Study, entry: Entry, uniform: Entry | None, published: Study |
         "budget": bits_title(entry.budget_bits) if quantized and entry.method not in STATIC_MIXES else None,
         "nominal": entry.mean("bits_nominal") if quantized else None,
         "bpw": entry.mean("bpw_linear"),
-        "linear": _scaled(entry.mean("bytes_linear")),
-        "file": _scaled(entry.mean("bytes_file")),
+        "linear": entry.mean("bytes_linear"),
+        "file": entry.mean("bytes_file"),
         "seeds": len(entry.records) if quantized else None,
     }
     if uniform and quantized:
@@ -132,28 +131,12 @@ def _cells(study: Study, entry: Entry, uniform: Entry | None, published: Study |
     return cells
 
 
-def _scaled(size_bytes: float | None) -> float | None:
-    return None if size_bytes is None else size_bytes * MB
-
-
-def _title(study: Study, model: str, entries: list[Entry]) -> str:
-    measured = [entry for entry in entries if entry.method != "released"]
-    texts = "; ".join(study.limits(measured, text) for text in study.texts if _has(measured, text))
-    return (
-        f"{model_title(model)}: sizes and quality of every row. {texts}; {study.seeds(entries)}; "
-        "brackets are 95 % bootstrap intervals over windows, and over seeds where there are several."
-    )
-
-
 def _has(entries: list[Entry], text: str) -> bool:
     return any(entry.mean(f"ppl_{text}") is not None for entry in entries)
 
 
 def _footnotes(study: Study, entries: list[Entry], uniform: Entry | None, published: Study | None) -> tuple[str, ...]:
-    notes = [
-        "MB = 1,000,000 bytes; file sizes are those of files on disk where no note says otherwise. KL is to the float "
-        "model, per token."
-    ]
+    notes = []
     if uniform:
         notes.append(
             "Saved: bytes less than the uniform 4-bit rows, on the packed linears (codes, scales, zeros) and on the "
@@ -173,11 +156,11 @@ def _footnotes(study: Study, entries: list[Entry], uniform: Entry | None, publis
 
 
 def _row_notes(study: Study, entries: list[Entry]) -> Iterator[str]:
-    """What the records say of single rows: rows with one note share a line, a note on some budgets names them."""
-    said = [(label(study, entry), entry, _note(study, entry)) for entry in entries]
+    """Yield the notes of single rows: rows with one note share a line, a note on some budgets names them."""
+    noted = [(label(study, entry), entry, _note(study, entry)) for entry in entries]
     lines: dict[str, list[str]] = {}
-    for name, entry, note in said:
-        some = any(other != note for same, _, other in said if same == name)
+    for name, entry, note in noted:
+        some = any(other != note for same, _, other in noted if same == name)
         lines.setdefault(note, []).append(f"{name}, {bits_title(entry.budget_bits)} bits" if some else name)
     for note, names in lines.items():
         if note:
@@ -185,7 +168,7 @@ def _row_notes(study: Study, entries: list[Entry]) -> Iterator[str]:
 
 
 def _note(study: Study, entry: Entry) -> str:
-    """What a row's notes say beyond its label: what all its seeds share, then what single ones add."""
+    """Return the notes of a row beyond its label: those of all its seeds, then those of single ones."""
     notes = entry.records.set_index("seed")["note"].to_dict() if "note" in entry.records else {}
     found = {seed: _clauses(study, entry, str(note)) for seed, note in notes.items()}
     every = list(found.values())
@@ -195,7 +178,7 @@ def _note(study: Study, entry: Entry) -> str:
 
 
 def _clauses(study: Study, entry: Entry, note: str) -> list[str]:
-    """The clauses of one note, each once, without those that only repeat what the table calls its rows."""
+    """Return the clauses of one note, each once, without those that repeat the row's title."""
     name, reference = label(study, entry), study.float_title(entry.model)
     found = []
     for clause in dict.fromkeys(clause.strip() for clause in note.split(";")):

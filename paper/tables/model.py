@@ -1,16 +1,16 @@
-"""What a table is: title, columns with unit and format, rows, footnotes. Rendering is ``paper.tables.render``."""
+"""A table as data: title, columns with unit and format, rows, footnotes. ``paper.tables.render`` prints it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
-from paper.intervals import Estimate
+from ramp.evaluation.bootstrap import Estimate
 
 Cell = str | int | float | bool | None | Estimate
 MISSING = "–"
-"""What stands where there is no number."""
+"""The cell without a value."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """One table. ``title`` says what is shown and how much it rests on; without rows, ``absent`` says why."""
+    """One table. Title, footnotes and ``absent``, printed where there are no rows: ``paper.tables.captions``."""
 
     name: str
     title: str
@@ -45,20 +45,35 @@ class Table:
     rows: tuple[Row, ...] = ()
     footnotes: tuple[str, ...] = ()
     absent: str = "There are no rows for this table in the records."
-    widths: Mapping[str, str] = field(default_factory=dict)
 
     def only(self, *keys: str) -> Table:
-        """The table with the columns of ``keys`` alone, in its own order."""
+        """Return the table with only the columns of ``keys``, in its own order."""
         return replace(self, columns=tuple(column for column in self.columns if column.key in keys))
 
     def filled(self) -> Table:
-        """The table without the columns that no row fills."""
+        """Return the table without the columns that no row fills."""
         used = [c for c in self.columns if any(row.cells.get(c.key) not in (None, "") for row in self.rows)]
         return replace(self, columns=tuple(used))
 
 
+def labels(*keys: str) -> tuple[Column, ...]:
+    """Return left-aligned columns of words, titled by their keys."""
+    return tuple(Column(key, key, align="left") for key in keys)
+
+
+def finite_or_none(value: Any) -> float | None:
+    """Return a number of a data frame as a float; None where it is missing."""
+    return float(value) if isinstance(value, int | float) and value == value else None
+
+
+def estimate_of(line: Mapping[str, Any], value: str, low: str = "ci_low", high: str = "ci_high") -> Estimate | None:
+    """Return the number and the interval in three fields of a line; None without a number."""
+    found = finite_or_none(line[value])
+    return None if found is None else Estimate(found, finite_or_none(line[low]), finite_or_none(line[high]))
+
+
 def number(value: float, column: Column) -> str:
-    """A number as the column shows it, with a true minus sign and thousands apart."""
+    """Return a number as the column shows it, with a true minus sign and thousands separators."""
     shown = f"{value * column.scale:{'+' if column.signed else ''},.{column.digits}f}"
     if float(shown.replace(",", "")) == 0:
         shown = shown.lstrip("+-")
@@ -66,7 +81,7 @@ def number(value: float, column: Column) -> str:
 
 
 def parts(cell: Cell, column: Column) -> tuple[str, str]:
-    """A cell as (main text, interval or nothing)."""
+    """Return a cell as (main text, interval or nothing)."""
     if cell is None or cell == "":
         return MISSING, ""
     if isinstance(cell, bool):
@@ -81,5 +96,5 @@ def parts(cell: Cell, column: Column) -> tuple[str, str]:
 
 
 def heading(column: Column) -> str:
-    """Title and unit of a column."""
+    """Return title and unit of a column."""
     return f"{column.title} ({column.unit})" if column.unit else column.title

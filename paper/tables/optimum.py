@@ -1,4 +1,4 @@
-"""How far every allocator stays from the exact optimum of a small problem, and how additive its loss is."""
+"""Tables of every allocator's distance from the exact optimum of a small problem, and of how additive its loss is."""
 
 from __future__ import annotations
 
@@ -7,24 +7,23 @@ from typing import Any
 from paper.naming import method_rank, method_title, model_title, variant_title
 from paper.study import Study
 from paper.tables.benchmarks import commands
-from paper.tables.model import Column, Row, Table
-
-ABSENT = "No exact optimum is in these records (snakemake optimum)."
+from paper.tables.captions import caption
+from paper.tables.model import Column, Row, Table, labels
 
 
 def units_title(units: str) -> str:
-    """What is allocated, in words."""
+    """Return the allocated units in words."""
     kind, _, count = units.partition("-")
     return f"last {count} {'half-blocks' if kind == 'halves' else kind}"
 
 
 def allocator_title(title: Any, allocator: str) -> str:
-    """A variant's own title, else the method's."""
+    """Return a variant's own title, else the method's."""
     return variant_title(title) if isinstance(title, str) and title else method_title(allocator)
 
 
 def optimum_table(study: Study) -> Table:
-    """One line per problem, budget, allocator and checkpoint; seeds together."""
+    """Return a line per problem, budget, allocator and checkpoint; seeds together."""
     frame = study.frame("optimum")
     rows, lines = [], []
     if frame is not None:
@@ -37,35 +36,21 @@ def optimum_table(study: Study) -> Table:
                 cells = [own] if len(own) == own["seed"].nunique() else [cell for _, cell in own.groupby("evals")]
                 for cell in cells:
                     rows.append(Row(_cells(model, units, bits, name, cell), f"{model} {units} {bits}"))
-    return Table(
-        name="optimum",
-        title="Distance from the exact optimum. Every allocation of the units was scored, everything before them is "
-        "float; KLs are on that text, so this is about searching and not about generalising.",
-        columns=(
-            Column("model", "model", align="left"),
-            Column("units", "units", align="left"),
-            Column("budget", "budget", "bits"),
-            Column("allocator", "allocator", align="left", width="1fr"),
-            Column("evals", "evals", "mean", digits=0),
-            Column("seeds", "seeds"),
-            Column("kl", "KL", "mean, nats", digits=5),
-            Column("optimum", "least", "nats", digits=5),
-            Column("gap", "gap", "mean, %", digits=2, scale=100),
-            Column("worst", "gap", "worst, %", digits=2, scale=100),
-            Column("hits", "found", align="left"),
-            Column("better", "better", "mean", digits=1),
-            Column("within", "of", digits=0),
-        ),
-        rows=tuple(rows),
-        footnotes=(
-            "Gap: KL above the optimum's (least), as a share of it, over seeds. Better: allocations within the "
-            "budget that have a lower KL.",
-            *commands(lines),
-        )
-        if rows
-        else (),
-        absent=ABSENT,
-    ).filled()
+    columns = (
+        *labels("model", "units"),
+        Column("budget", "budget", "bits"),
+        Column("allocator", "allocator", align="left", width="1fr"),
+        Column("evals", "evals", "mean", digits=0),
+        Column("seeds", "seeds"),
+        Column("kl", "KL", "mean, nats", digits=5),
+        Column("optimum", "least", "nats", digits=5),
+        Column("gap", "gap", "mean, %", digits=2, scale=100),
+        Column("worst", "gap", "worst, %", digits=2, scale=100),
+        Column("hits", "found", align="left"),
+        Column("better", "better", "mean", digits=1),
+        Column("within", "of", digits=0),
+    )
+    return Table("optimum", columns=columns, rows=tuple(rows), **caption("optimum", *commands(lines))).filled()
 
 
 def _cells(model: str, units: str, bits: float, name: str, cell: Any) -> dict[str, Any]:
@@ -89,36 +74,18 @@ def _cells(model: str, units: str, bits: float, name: str, cell: Any) -> dict[st
 
 
 def additivity_table(study: Study) -> Table:
-    """One line per problem and width."""
+    """Return a line per problem and width."""
     frame = study.frame("additivity")
-    lines = [] if frame is None else frame.to_dict("records")
-    return Table(
-        name="additivity",
-        title="How additive the loss is: KLs of the units quantized one at a time, summed, beside the KL with all "
-        "of them at that width. Above 1 errors reinforce each other.",
-        columns=(
-            Column("model", "model", align="left"),
-            Column("units", "units", align="left"),
-            Column("bits", "bits"),
-            Column("sum", "sum of single KLs", "nats", digits=5),
-            Column("joint", "joint KL", "nats", digits=5),
-            Column("ratio", "joint / sum", digits=3),
-            Column("tokens", "scored tokens", digits=0),
-        ),
-        rows=tuple(
-            Row(
-                {
-                    "model": model_title(line["model"]),
-                    "units": units_title(line["units"]),
-                    "bits": str(line["bits"]),
-                    "sum": line["kl_sum"],
-                    "joint": line["kl_joint"],
-                    "ratio": line["ratio"],
-                    "tokens": line["tokens"],
-                },
-                f"{line['model']} {line['units']}",
-            )
-            for line in lines
-        ),
-        absent=ABSENT,
+    columns = (
+        *labels("model", "units"),
+        Column("bits", "bits"),
+        Column("kl_sum", "sum of single KLs", "nats", digits=5),
+        Column("kl_joint", "joint KL", "nats", digits=5),
+        Column("ratio", "joint / sum", digits=3),
+        Column("tokens", "scored tokens", digits=0),
     )
+    rows = []
+    for line in [] if frame is None else frame.to_dict("records"):
+        words = {"model": model_title(line["model"]), "units": units_title(line["units"]), "bits": str(line["bits"])}
+        rows.append(Row({**line, **words}, f"{line['model']} {line['units']}"))
+    return Table("additivity", columns=columns, rows=tuple(rows), **caption("additivity"))

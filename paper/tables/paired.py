@@ -1,4 +1,4 @@
-"""Paired differences: each mixed row against its rivals at the same budget and against uniform 4 bit."""
+"""Tables of paired differences: mixed rows and rivals of their budget, uniform 4 bit, and controls of equal bytes."""
 
 from __future__ import annotations
 
@@ -13,16 +13,31 @@ from paper.naming import (
     model_title,
 )
 from paper.study import Entry, Study
+from paper.tables.captions import caption
 from paper.tables.model import Column, Row, Table
 
-_NOT_MIXED = ("float", "released", *UNIFORM_METHODS, *CONTROL_METHODS)
+NEAR = 0.01
+"""Largest relative difference in bytes_linear at which two rows count as equally large."""
+
+
+def equally_large(study: Study, model: str) -> list[tuple[Entry, Entry]]:
+    """Return every mixed row with every uniform row of smaller groups whose linears take the same bytes (``NEAR``)."""
+    plain = ("float", "released", *CONTROL_METHODS)
+    mixed = [entry for entry in study.find(model) if entry.method not in plain and not entry.is_uniform]
+    controls = [entry for method in CONTROL_METHODS for entry in study.find(model, method)]
+    return [
+        (entry, control)
+        for control in controls
+        for entry in mixed
+        if (share := saving(entry, control, "bytes_linear")) is not None and abs(share) <= NEAR
+    ]
 
 
 def comparisons(study: Study, model: str) -> list[tuple[Entry, Entry]]:
-    """Which entries are compared: learned rows with mixed rivals of their budget and with uniform 4-bit rows.
+    """Return the pairs of entries: learned rows with mixed rivals of their budget and with uniform 4-bit rows.
 
-    The knapsack, which spends no search, is held against the uniform rows too; RTN stands beside our own rows
-    only, for length.
+    The knapsack, which spends no search, is compared with the uniform rows too; RTN with our own rows alone, for
+    length.
     """
     mixed = [e for e in study.find(model) if e.is_quantized and not e.is_uniform]
     uniform = [e for method in UNIFORM_METHODS for e in study.find(model, method, 4.0)]
@@ -46,43 +61,60 @@ def comparisons(study: Study, model: str) -> list[tuple[Entry, Entry]]:
 
 
 def paired_table(study: Study, model: str) -> Table:
-    """KL difference and perplexity ratio with paired intervals, and the bytes saved, on held-out text."""
-    text = study.primary_text
-    pairs = [found for a, b in comparisons(study, model) if (found := pair(study, a, b, text))]
+    """Return KL difference and perplexity ratio with paired intervals, and the bytes saved, on held-out text."""
+    columns = (
+        Column("linear", "saved", "% linears", digits=1, scale=100),
+        Column("file", "saved", "% file", digits=1, scale=100),
+    )
+    pairs = _pairs(study, comparisons(study, model))
+    return _table("paired", study, model, pairs, columns, [found.entry.title for found in pairs])
+
+
+def controls_table(study: Study, model: str) -> Table:
+    """Return KL difference and perplexity ratio, paired, of mixed rows and smaller groups at equal bytes."""
+    columns = (
+        Column("bytes", "linears", "MB", scale=1e-6),
+        Column("linear", "saved", "% linears", digits=2, scale=100),
+    )
+    pairs = _pairs(study, equally_large(study, model))
+    return _table("controls", study, model, pairs, columns, [found.rival.title for found in pairs], near=100 * NEAR)
+
+
+def _pairs(study: Study, chosen: list[tuple[Entry, Entry]]) -> list[Pair]:
+    return [found for a, b in chosen if (found := pair(study, a, b, study.primary_text))]
+
+
+def _table(
+    kind: str,
+    study: Study,
+    model: str,
+    pairs: list[Pair],
+    sizes: tuple[Column, ...],
+    groups: list[str],
+    **values: float,
+) -> Table:
+    involved = [entry for found in pairs for entry in (found.entry, found.rival)]
+    limits, seeds = study.limits(involved, study.primary_text), study.seeds(involved)
+    rows = [
+        {
+            "entry": found.entry.title,
+            "rival": found.rival.title,
+            "bytes": found.entry.mean("bytes_linear"),
+            "linear": saving(found.entry, found.rival, "bytes_linear"),
+            "file": saving(found.entry, found.rival, "bytes_file"),
+            "kl": found.kl_difference,
+            "ppl": found.ppl_ratio,
+            "reading": found.reading,
+        }
+        for found in pairs
+    ]
     columns = (
         Column("entry", "row", align="left"),
         Column("rival", "against", align="left"),
-        Column("linear", "saved", "% linears", digits=1, scale=100),
-        Column("file", "saved", "% file", digits=1, scale=100),
+        *sizes,
         Column("kl", "KL difference", "nats per token", digits=4, signed=True),
         Column("ppl", "perplexity ratio", digits=4),
         Column("reading", "reading (KL)", align="left"),
     )
-    involved = [entry for found in pairs for entry in (found.entry, found.rival)]
-    return Table(
-        name=f"paired_{model}",
-        title=(
-            f"{model_title(model)}: paired differences on the same windows ({study.limits(involved, text)}; "
-            f"{study.seeds(involved)}), with 95 % intervals of the paired block bootstrap."
-        ),
-        columns=columns,
-        rows=tuple(Row(_cells(found), found.entry.title) for found in pairs),
-        footnotes=(
-            "Below 0 (KL) and below 1 (perplexity) favour the row on the left. Within noise: the interval of the KL "
-            "difference holds 0. Seeds, where there are several, are resampled too. No correction for the number of "
-            "comparisons is made.",
-        ),
-        absent="No two rows of this model share evaluated windows in the records.",
-    )
-
-
-def _cells(found: Pair) -> dict:
-    return {
-        "entry": found.entry.title,
-        "rival": found.rival.title,
-        "linear": saving(found.entry, found.rival, "bytes_linear"),
-        "file": saving(found.entry, found.rival, "bytes_file"),
-        "kl": found.kl_difference,
-        "ppl": found.ppl_ratio,
-        "reading": found.reading,
-    }
+    words = caption(kind, model=model_title(model), limits=limits, seeds=seeds, **values)
+    return Table(f"{kind}_{model}", columns=columns, rows=tuple(map(Row, rows, groups)), **words)

@@ -1,8 +1,11 @@
-"""Numbers of other papers, marked as quoted: at the paper's scale alone, and compared with nothing of ours."""
+"""Tables of numbers of other papers, marked as quoted: at the paper's scale alone, compared with nothing of ours."""
 
 from __future__ import annotations
 
-from paper.tables.model import Column, Row, Table
+from collections.abc import Sequence
+
+from paper.tables.captions import caption
+from paper.tables.model import Cell, Column, Row, Table, labels
 
 WIKITEXT = (
     # model, bits, FP16, RTN, GPTQ, GPTQ act-order, AWQ, OmniQuant, SqueezeLLM
@@ -11,7 +14,6 @@ WIKITEXT = (
     ("Llama-2-13B", "4, g128", 4.88, 4.98, 4.98, 4.99, 4.97, 4.95, 4.96),
     ("Llama-2-13B", "3, g128", 4.88, 5.52, 5.48, 5.41, 5.32, 5.28, 5.23),
 )
-KEYS = ("model", "bits", "fp16", "rtn", "gptq", "order", "awq", "omniquant", "squeezellm")
 
 QUIP_SHARP = (
     # model, FP16, QuIP# at 2 bits: 4,096-token windows
@@ -37,84 +39,25 @@ TASKS = (
 
 
 def quoted_tables() -> list[Table]:
-    """All of them; a study of other models than these prints none."""
-    return [quoted_table(), quoted_quip_table(), quoted_ggml_table(), quoted_tasks_table()]
+    """Return all of them; a study of other models than these prints none."""
+    titles = ("FP16", "RTN", "GPTQ", "act-order", "AWQ", "OmniQuant", "SqueezeLLM")
+    wikitext = (*labels("model", "bits"), *(Column(title, title) for title in titles))
+    quip = (*labels("model"), Column("fp16", "FP16", digits=3), Column("quip", "QuIP#, 2 bits", digits=3))
+    ggml = (*labels("type"), Column("bpw", "bits per weight"), Column("ratio", "perplexity over FP16", digits=4))
+    tasks = (*labels("model"), Column("fp16", "FP16"), *(Column(m, f"{m}, 4 bit") for m in ("RTN", "GPTQ", "AWQ")))
+    kept = [
+        (model, fp16, *(f"{value:.2f} ({100 * value / fp16:.2f} %)" for value in values))
+        for model, fp16, *values in TASKS
+    ]
+    return [
+        _table("quoted", wikitext, WIKITEXT, grouped=True),
+        _table("quoted_quip", quip, QUIP_SHARP),
+        _table("quoted_ggml", ggml, LLAMA_CPP),
+        _table("quoted_tasks", tasks, kept),
+    ]
 
 
-def quoted_table() -> Table:
-    """WikiText-2 perplexities of the papers on AWQ, OmniQuant and SqueezeLLM."""
-    digits = {key: Column(key, title) for key, title in zip(KEYS[2:], _TITLES, strict=True)}
-    return Table(
-        name="quoted",
-        title="Quoted, not measured here: WikiText-2 test perplexity in 2,048-token windows, as published.",
-        columns=(Column("model", "model", align="left"), Column("bits", "bits", align="left"), *digits.values()),
-        rows=tuple(Row(dict(zip(KEYS, line, strict=True)), line[0]) for line in WIKITEXT),
-        footnotes=(
-            "Sources: FP16, RTN, GPTQ and AWQ from the AWQ paper (Lin et al.), OmniQuant from Shao et al., SqueezeLLM "
-            "from Kim et al. OmniQuant's rows take 4.24 and 3.24 bits, SqueezeLLM's 4.27 and 3.24, the others have "
-            "groups of 128.",
-        ),
-    )
-
-
-_TITLES = ("FP16", "RTN", "GPTQ", "act-order", "AWQ", "OmniQuant", "SqueezeLLM")
-
-
-def quoted_quip_table() -> Table:
-    """QuIP# as its authors' repository has it: windows and width of its own, hence a table of its own."""
-    return Table(
-        name="quoted_quip",
-        title="Quoted, not measured here: QuIP# at 2 bits, WikiText-2 perplexity in 4,096-token windows.",
-        columns=(
-            Column("model", "model", align="left"),
-            Column("fp16", "FP16", digits=3),
-            Column("quip", "QuIP#, 2 bits", digits=3),
-        ),
-        rows=tuple(Row({"model": model, "fp16": fp16, "quip": quip}) for model, fp16, quip in QUIP_SHARP),
-        footnotes=(
-            "Source: docs/index.md of Cornell-RelaxML/quip-sharp at commit 79b752f. Longer windows give lower "
-            "perplexities than those of the table above. Its paper (arXiv:2402.04396) has later numbers, also at 3 and "
-            "4 bits, which are not quoted because no exact copy of its tables was at hand.",
-        ),
-    )
-
-
-def quoted_ggml_table() -> Table:
-    """llama.cpp's static mixes on Llama-2-7B."""
-    return Table(
-        name="quoted_ggml",
-        title="Quoted, not measured here: llama.cpp's static mixes on Llama-2-7B; its 512-token protocol, ratios only.",
-        columns=(
-            Column("type", "type", align="left"),
-            Column("bpw", "bits per weight"),
-            Column("ratio", "perplexity over FP16", digits=4),
-        ),
-        rows=tuple(Row({"type": kind, "bpw": bpw, "ratio": ratio}) for kind, bpw, ratio in LLAMA_CPP),
-        footnotes=("Source: the llama.cpp repository's documentation of its quantization tool.",),
-    )
-
-
-def quoted_tasks_table() -> Table:
-    """Five-task commonsense means of uniform 4-bit methods."""
-    rows = []
-    for model, fp16, *quantized in TASKS:
-        cells: dict = {"model": model, "fp16": fp16}
-        for key, value in zip(("rtn", "gptq", "awq"), quantized, strict=True):
-            cells |= {key: f"{value:.2f} ({100 * value / fp16:.2f} %)"}
-        rows.append(Row(cells))
-    return Table(
-        name="quoted_tasks",
-        title="Quoted, not measured here: mean accuracy (%) of five commonsense tasks, and the share of FP16 kept.",
-        columns=(
-            Column("model", "model", align="left"),
-            Column("fp16", "FP16"),
-            Column("rtn", "RTN, 4 bit"),
-            Column("gptq", "GPTQ, 4 bit"),
-            Column("awq", "AWQ, 4 bit"),
-        ),
-        rows=tuple(rows),
-        footnotes=(
-            "Read in published tables; the share is arithmetic. On Llama-2 plain RTN keeps over 99.5 %, so a mean over "
-            "tasks separates nothing unless answers are compared item by item.",
-        ),
-    )
+def _table(name: str, columns: Sequence[Column], lines: Sequence[Sequence[Cell]], grouped: bool = False) -> Table:
+    keys = [column.key for column in columns]
+    rows = tuple(Row(dict(zip(keys, line, strict=True)), str(line[0]) if grouped else "") for line in lines)
+    return Table(name, columns=tuple(columns), rows=rows, **caption(name))

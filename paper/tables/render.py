@@ -31,17 +31,17 @@ _LATEX = {
 
 
 def latex_text(text: str) -> str:
-    """Plain text for LaTeX."""
+    """Return plain text for LaTeX."""
     return "".join(_LATEX.get(sign, sign) for sign in text)
 
 
 def markdown_text(text: str) -> str:
-    """Plain text for a cell of a Markdown table."""
+    """Return plain text for a cell of a Markdown table."""
     return text.replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;")
 
 
 def typst_text(text: str) -> str:
-    """Plain text as a typst string literal, in which nothing is markup."""
+    """Return plain text as a typst string literal, in which nothing is markup."""
     return json.dumps(text, ensure_ascii=False)
 
 
@@ -50,12 +50,12 @@ def _joined(cell: tuple[str, str]) -> str:
 
 
 def _groups(rows: tuple[Row, ...]) -> list[bool]:
-    """For each row, whether a rule stands before it."""
+    """Return for each row whether a rule is drawn before it."""
     return [i > 0 and row.group != rows[i - 1].group for i, row in enumerate(rows)]
 
 
 def to_latex(table: Table) -> str:
-    """A booktabs table environment."""
+    """Return a booktabs table environment."""
     lines = ["\\begin{table}", f"\\caption{{{latex_text(table.title)}}}", f"\\label{{tab:{table.name}}}", "\\centering"]
     if not table.rows:
         return "\n".join([*lines, latex_text(table.absent), "\\end{table}", ""])
@@ -72,7 +72,7 @@ def to_latex(table: Table) -> str:
 
 
 def to_markdown(table: Table) -> str:
-    """A pipe table under its title."""
+    """Return a pipe table under its title."""
     lines = [f"**{table.title}**", ""]
     if not table.rows:
         return "\n".join([*lines, table.absent, ""])
@@ -95,7 +95,7 @@ def _typst_cell(row: Row, column: Column) -> str:
 
 
 def to_typst(table: Table) -> str:
-    """A typst figure of kind table, for ``#include``; the rules and sizes are those of booktabs."""
+    """Return a typst figure of kind table, for ``#include``; the rules and sizes are those of booktabs."""
     caption = f"  caption: [#{typst_text(table.title)}],"
     if not table.rows:
         return "\n".join(["#figure(", caption, "  kind: table,", f"  [#emph({typst_text(table.absent)})],", ")", ""])

@@ -1,11 +1,12 @@
-"""Two accountings behind "3.65 bits" and "3.68 GB": arithmetic on the shapes of Llama-2-7B, no measurement."""
+"""Table of the accountings behind "3.65 bits" and "3.68 GB": arithmetic on the shapes of Llama-2-7B."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from paper.tables.model import Column, Row, Table
+from paper.tables.captions import caption
+from paper.tables.model import Column, Row, Table, labels
 
 LAYERS, HIDDEN, INTERMEDIATE, VOCABULARY = 32, 4096, 11008, 32000
 """Llama-2-7B, from its published config.json (all attention heads have their own key and value)."""
@@ -33,14 +34,14 @@ class Reading:
     norm_bits: float = 16.0
 
     def gigabytes(self) -> tuple[float, float]:
-        """Lowest and highest size, GB = 1e9 bytes."""
+        """Return lowest and highest size, GB = 1e9 bytes."""
         rest = EMBEDDING_WEIGHTS * (self.embedding_bits + self.head_bits) + NORM_WEIGHTS * self.norm_bits
         low, high = ((LINEAR_WEIGHTS * bits + rest) / 8e9 for bits in self.linear_bits)
         return low, high
 
 
 def label_mixture_bits(mean_label: float) -> tuple[float, float]:
-    """Lowest and highest true width of K-quants whose labels average ``mean_label``.
+    """Return lowest and highest true width of K-quants whose labels average ``mean_label``.
 
     The true width is linear in the shares of the types, so its extremes lie at mixtures of two labels.
     """
@@ -54,7 +55,7 @@ def label_mixture_bits(mean_label: float) -> tuple[float, float]:
 
 
 def readings() -> Iterator[Reading]:
-    """The readings of paper.md, in its order."""
+    """Yield the readings of paper.md, in its order."""
     k_quants = label_mixture_bits(BITS)
     yield Reading("3.65 bits on every parameter", (BITS, BITS), BITS, BITS, BITS)
     yield Reading("3.65 bits on the linears, overhead inside; fp16 embedding and head", (BITS, BITS))
@@ -70,28 +71,18 @@ def readings() -> Iterator[Reading]:
 
 
 def sizes_table() -> Table:
-    """Every reading with its size and its distance from the paper's 3.68 GB and 3.90 GB."""
+    """Return every reading with its size and its distance from the paper's 3.68 GB and 3.90 GB."""
     rows = []
     for reading in readings():
         low, high = reading.gigabytes()
         size = f"{low:.3f}" if high - low < 5e-4 else f"{low:.3f} to {high:.3f}"
         rows.append(Row({"reading": reading.text, "gb": size, "paper": low - PAPER_GB, "awq": low - AWQ_GB}))
-    return Table(
-        name="sizes",
-        title=(
-            f"Llama-2-7B ({LINEAR_WEIGHTS:,} weights in linears, {EMBEDDING_WEIGHTS:,} each in embedding and head, "
-            f"{NORM_WEIGHTS:,} in norms, {PARAMETERS:,} together): what “3.65 bits” can weigh. Arithmetic of "
-            "this project [C], no measurement."
-        ),
-        columns=(
-            Column("reading", "reading", align="left"),
-            Column("gb", "size", "GB"),
-            Column("paper", "less 3.68", "GB", digits=3, signed=True),
-            Column("awq", "less 3.90", "GB", digits=3, signed=True),
-        ),
-        rows=tuple(rows),
-        footnotes=(
-            "GB = 1e9 bytes. No single way of counting gives both of the paper's sizes (3.68 GB at 3.65 bits and "
-            "3.90 GB for uniform 4-bit AWQ), so every row of this study states the bytes of its file.",
-        ),
+    columns = (
+        *labels("reading"),
+        Column("gb", "size", "GB"),
+        Column("paper", "less 3.68", "GB", digits=3, signed=True),
+        Column("awq", "less 3.90", "GB", digits=3, signed=True),
     )
+    weights = {"linears": LINEAR_WEIGHTS, "embedding": EMBEDDING_WEIGHTS, "norms": NORM_WEIGHTS}
+    words = caption("sizes", parameters=PARAMETERS, **weights)
+    return Table("sizes", columns=columns, rows=tuple(rows), **words)

@@ -1,4 +1,4 @@
-"""Evaluation of rows on held-out text: perplexity, and KL from the float model, per window, with intervals.
+"""Evaluate rows on held-out text: perplexity, and KL from the float model, per window, with intervals.
 
     python -m ramp.evaluation reference --model-dir R/models/M --text heldout=R/texts/heldout.jsonl \\
         --windows 12 --out R/reference/M/heldout.safetensors
@@ -6,10 +6,10 @@
         --reference heldout=R/reference/M/heldout.safetensors --out R/metrics/M/gptq-b4-s0.json
 
 ``reference`` keeps the float model's final hidden states, not its logits (hidden instead of vocab numbers per
-token, about a hundredth); ``row`` sends them through the float head again, slice by slice. Both run in one
-dtype, written in the reference's metadata, so that rounding of the arithmetic is common to both sides as far
-as it can be. The perplexity protocol is GPTQ's: windows of 2,048 tokens (or the model's context), each by itself,
-every position but the first predicted; without a limit, windows side by side from the text's beginning.
+token, about a hundredth); ``row`` applies the float head to them again, slice by slice. Both run in one dtype, written
+in the reference's metadata, so that both sides round alike. The perplexity protocol is GPTQ's: independent windows of
+2,048 tokens (or the model's context), every position but the first predicted; without a limit, adjacent windows from
+the text's start.
 
 The metrics file is described in ``ramp.evaluation.metrics``; what is not finite is null, and ``note`` says so.
 """
@@ -21,7 +21,6 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -34,9 +33,6 @@ from ramp.models.device import pick_device, pick_dtype
 from ramp.models.folder import ModelFolder
 from ramp.problem.allocation import read_allocation
 from ramp.scoring.kl_divergence import EvaluationError
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger("ramp.evaluation.evaluate")
 
@@ -52,7 +48,7 @@ def _named_files(values: Sequence[str], option: str) -> dict[str, Path]:
 
 
 def reference_command(args: argparse.Namespace) -> None:
-    """``ramp.evaluation.evaluate reference``."""
+    """Write the reference of the float model on one text."""
     from ramp.models.text import token_windows
 
     [(name, path)] = _named_files([args.text], "--text").items()
@@ -78,13 +74,13 @@ def reference_command(args: argparse.Namespace) -> None:
 
 
 def row_command(args: argparse.Namespace) -> None:
-    """``ramp.evaluation.evaluate row``."""
+    """Write the metrics file of one row."""
     from ramp.rows.checkpoint import load_dequantized, read_meta
 
     began = time.monotonic()
     meta = read_meta(args.row_dir)
     allocation = read_allocation(args.allocation).model_dump() if args.allocation else None
-    if meta.get("failed"):  # a row that could not be made: its key and the reason, no scores
+    if meta.get("failed"):  # could not be made: key and reason, no scores
         write_json(args.out, metrics(meta, {}, None, hardware=hardware()))
         log.info("%s did not run: %s", meta["method"], meta["failed"])
         return
@@ -135,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     reference.add_argument("--model-dir", type=Path, required=True, help="float checkpoint folder")
     reference.add_argument("--text", required=True, metavar="NAME=FILE", help="text and its column name")
     reference.add_argument("--length", type=int, default=2048, help="tokens per window; cut to the model's context")
-    reference.add_argument("--windows", type=int, default=0, help="windows, evenly spread; 0 takes all, side by side")
+    reference.add_argument("--windows", type=int, default=0, help="windows, evenly spread; 0 takes all")
     reference.add_argument("--out", type=Path, required=True, help="safetensors file to write")
     reference.set_defaults(command=reference_command)
     row = commands.add_parser("row", help="one quantized, float or released row on all texts")

@@ -65,9 +65,7 @@ class Reference:
                 hidden, nll, windows = (handle.get_tensor(name) for name in ("hidden", "nll", "windows"))
                 return cls(hidden, nll, windows, json.loads(handle.metadata()["ramp"]))
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise EvaluationError(
-                f"{path} is no reference ({error}): run ramp.evaluation.evaluate reference again"
-            ) from None
+            raise EvaluationError(f"{path} is no reference ({error}): run ramp.evaluation reference again") from None
 
 
 @torch.inference_mode()

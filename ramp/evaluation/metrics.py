@@ -17,59 +17,32 @@ from typing import Any
 from ramp.core.errors import RampError
 from ramp.core.files import finite
 from ramp.core.provenance import commit, versions
-from ramp.evaluation.bootstrap import Interval, interval
+from ramp.evaluation.bootstrap import Estimate, interval
 
 
 class MetricsError(RampError):
-    """Two rows were joined that are not one network."""
+    """Two rows that are not one network."""
 
 
 KEY = ("study", "model", "method", "grid", "stage", "budget_bits", "group_size", "fold", "seed")
 SIZES = (
-    "bytes_file",
-    "bytes_linear",
-    "bytes_embedding",
-    "bytes_head",
-    "bytes_other",
-    "bytes_native",
-    "bits_nominal",
-    "bits_nominal_unweighted",
-    "bpw_linear",
-    "bpw_file",
-)
+    "bytes_file", "bytes_linear", "bytes_embedding", "bytes_head", "bytes_other", "bytes_native", "bits_nominal",
+    "bits_nominal_unweighted", "bpw_linear", "bpw_file",
+)  # fmt: skip
 SEARCH = (
-    "kind",
-    "projected",
-    "budget_bytes",
-    "kl_search",
-    "ppl_search",
-    "kl_selection",
-    "kl_start",
-    "kl_start_selection",
-    "kl_policy",
-    "search_evals",
-    "search_tokens",
-    "search_wall_s",
-    "notes",
-)
+    "kind", "projected", "budget_bytes", "kl_search", "ppl_search", "kl_selection", "kl_start", "kl_start_selection",
+    "kl_policy", "search_evals", "search_tokens", "search_wall_s", "notes",
+)  # fmt: skip
 MADE = (
-    "track",
-    "wall_s",
-    "peak_rss_bytes",
-    "peak_gpu_bytes",
-    "simulated",
-    "embedding_type",
-    "head_type",
-    "gguf",
-    "external",
-    "failed",
-)
-"""What the metrics file takes over from the row's meta.json and allocation."""
+    "track", "wall_s", "peak_rss_bytes", "peak_gpu_bytes", "simulated", "embedding_type", "head_type", "gguf",
+    "external", "failed",
+)  # fmt: skip
+"""Fields that the metrics file takes over from the row's meta.json and allocation."""
 
 
-def text_metrics(windows: list[dict[str, Any]], length: int, *, seed: int = 0) -> dict[str, Any]:
-    """The entry of one text in the metrics file, intervals by block bootstrap over windows."""
-    ppl, kl = interval(windows, "ppl", seed=seed), interval(windows, "kl", seed=seed)
+def text_metrics(windows: list[dict[str, Any]], length: int) -> dict[str, Any]:
+    """Return the entry of one text in the metrics file, intervals by block bootstrap over windows."""
+    ppl, kl = interval(windows, "ppl"), interval(windows, "kl")
     return {
         "length": length,
         "windows": [{key: finite(value) for key, value in window.items()} for window in windows],
@@ -78,14 +51,14 @@ def text_metrics(windows: list[dict[str, Any]], length: int, *, seed: int = 0) -
     }
 
 
-def _named(name: str, found: Interval) -> dict[str, float | None]:
+def _named(name: str, found: Estimate) -> dict[str, float | None]:
     return {name: finite(found.value), f"{name}_low": finite(found.low), f"{name}_high": finite(found.high)}
 
 
 def metrics(
     meta: Mapping[str, Any], texts: Mapping[str, Any], allocation: Mapping[str, Any] | None, **more: Any
 ) -> dict[str, Any]:
-    """The metrics file of a row: key and sizes from its meta.json, the texts, the search from its allocation."""
+    """Return the metrics file of a row: key and sizes from its meta.json, the texts, the search from its allocation."""
     notes = [meta.get("note", ""), (allocation or {}).get("notes", ""), more.pop("note", "")]
     notes += [
         f"{name} on {text} is not finite"
@@ -108,7 +81,7 @@ def metrics(
 
 
 def same_network(meta: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Metrics of a row that is the very network of ``other`` in another file (released = float, de-quantized)."""
+    """Return the metrics of a row that is the network of ``other`` in another file (released = float, de-quantized)."""
     if meta["model"] != other["key"]["model"] or not {meta["stage"], other["key"]["stage"]} <= {"float", "released"}:
         raise MetricsError(
             f"--same-as joins a float and a released row of one model, not {meta['method']} of {meta['model']} and "

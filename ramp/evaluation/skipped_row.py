@@ -1,11 +1,11 @@
-"""The row of a quantizer or allocator that cannot run here: its key and the reason, without a model and without scores.
+"""Write the row of a quantizer or allocator that cannot run on this machine: its key and the reason, no scores.
 
     python -m ramp.evaluation.skipped_row --study S --model M --method NAME --budget 4 --seed 0 --kind uniform
     --reason "no GPU" \\
         --out R/quantized/M/NAME-b4-s0/meta.json --metrics R/metrics/M/NAME-b4-s0.json
 
-The reason is what the method's ``skip`` says, or what its ``requirements`` lack
-(``ramp.methods.kinds.reason_not_to_run``); tables show the row with a double dagger and the reason below.
+The reason comes from the method's ``skip`` or from missing ``requirements``
+(``ramp.methods.kinds.reason_not_to_run``); tables mark the row and print the reason below.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from ramp.evaluation.metrics import metrics
 log = logging.getLogger("ramp.evaluation.skipped_row")
 
 KINDS = ("uniform", "not run")
-"""``kind`` of the record: a uniform row, or a mixed one whose allocator was not asked."""
+"""``kind`` of the record: a uniform row, or a mixed one whose allocator did not run."""
 
 
 def skipped_meta(reason: str, track: str, **key: Any) -> dict[str, Any]:
-    """``meta.json``: ``key`` is study, model, method, budget_bits, group_size, fold and seed."""
-    said = reason.replace(";", ",")  # notes are joined by semicolons
+    """Return ``meta.json``: ``key`` is study, model, method, budget_bits, group_size, fold and seed."""
+    note = reason.replace(";", ",")  # notes are joined by semicolons
     own = {"grid": "affine", "stage": "final", "track": track, "simulated": False}
-    return {**key, **own, "failed": said, "note": said}
+    return {**key, **own, "failed": note, "note": note}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--group-size", type=int, default=128, help="weights that share one scale")
     parser.add_argument("--track", choices=("q8_0", "fp16"), default="q8_0", help="of embedding and head")
     parser.add_argument("--kind", choices=KINDS, default="uniform", help="kind of the record")
-    parser.add_argument("--reason", required=True, help="why it cannot run here")
+    parser.add_argument("--reason", required=True, help="why it cannot run")
     parser.add_argument("--out", type=Path, required=True, help="meta.json to write")
     parser.add_argument("--metrics", type=Path, required=True, help="metrics file to write")
     args = parser.parse_args(argv)

@@ -20,7 +20,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from ramp.core import cli
 from ramp.core.files import write_json

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from ramp.gguf.names import GgufError, GgufTensor, add_hyperparameters, gguf_ten
 from ramp.gguf.vocabulary import add_tokenizer
 from ramp.models.architecture import architecture, list_linears
 from ramp.models.folder import CheckpointReader, check_linears, read_config
+from ramp.problem.allocation import AllocationRecord
 
 if TYPE_CHECKING:
     import torch
@@ -131,8 +132,7 @@ def encode(values: np.ndarray, type_name: str, importance: np.ndarray | None = N
     """Return ``values`` (float32, any shape) as the file stores them: float32, or bytes uint8 [rows, row_bytes]."""
     if type_name == "F32":
         return values
-    from ramp.problem.allocation import AllocationRecord
-from ramp.quantizers.ggml import quantize_ggml
+    from ramp.quantizers.ggml import quantize_ggml
 
     return quantize_ggml(values, type_name, importance, name=name)
 
@@ -192,8 +192,7 @@ def _announce(writer: GGUFWriter, tensor: PlannedTensor) -> None:
     if tensor.type == "F32":
         writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(np.float32), tensor.bytes)
         return
-    from ramp.problem.allocation import AllocationRecord
-from ramp.quantizers.ggml import row_bytes
+    from ramp.quantizers.ggml import row_bytes
 
     shape = (*tensor.shape[:-1], row_bytes(tensor.type, tensor.shape[-1]))
     kind = gguf.GGMLQuantizationType[tensor.type]

@@ -1,4 +1,4 @@
-"""Collect the measurements of a run into the records: the tables that everything a reader sees is made from.
+"""Collect the measurements of a study into the records: the tables from which everything a reader sees is made.
 
     python -m ramp.records.collect --metrics R/metrics/*/*.json --rows R/quantized/*/*/meta.json ... --out R/records
 
@@ -11,17 +11,15 @@ accidents come from their own stages. Rows are joined by the record key; a file 
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ramp.core import cli
 from ramp.core.files import read_json, require_file
+from ramp.records.runs import named, orphan
 from ramp.records.schema import KEY_NAMES
-from ramp.records.table import RecordsError, write_table
-
-log = logging.getLogger("ramp.records.collect")
+from ramp.records.table import RecordsError, write_tables
 
 Row = dict[str, Any]
 
@@ -29,22 +27,26 @@ NOT_RUN = "not run"
 """``produced`` of a row whose package could not run; ``note`` says why."""
 
 PACKAGE = "package:"
-"""Before the names in ``versions`` that another's package ran with, in its own environment."""
+"""Prefix of the names in ``versions`` that belong to the environment of another package."""
 
-NOT_SEARCH = ("notes", "ppl_search", "budget_bytes")  # of a metrics file's search: said elsewhere in the records
+NOT_SEARCH = ("notes", "ppl_search", "budget_bytes")
+"""Fields of a metrics file's search that the records hold elsewhere or not at all."""
+
+CHECK = ("file", "check", "value", "limit", "ok")
+"""Fields of a check of an exported file."""
 
 
 def key_of(record: Mapping[str, Any], where: str | Path) -> Row:
-    """The record key of a metrics, tasks or meta file; ``RecordsError`` names what is missing."""
+    """Return the record key of a metrics, tasks or meta file; ``RecordsError`` names what is missing."""
     found = record.get("key", record)
     missing = [name for name in KEY_NAMES if name not in found]
     if missing:
         raise RecordsError(f"{where} lacks {', '.join(missing)} of the record key: run its stage again")
-    return {name: found[name] for name in KEY_NAMES}
+    return named(found, KEY_NAMES)
 
 
 def identity(key: Mapping[str, Any]) -> tuple[Any, ...]:
-    """A key as something that dictionaries take."""
+    """Return a record key as a tuple, which dictionaries take."""
     return tuple(key[name] for name in KEY_NAMES)
 
 
@@ -54,10 +56,10 @@ def record_row(
     about: Mapping[str, Any],
     ran_with: Mapping[str, str] | None = None,
 ) -> Row:
-    """One line of records.csv, from a metrics file and, where the tasks were scored, their file.
+    """Return a line of records.csv, from a metrics file and, where the tasks were scored, their file.
 
-    ``ran_with``: what another's package quantized the row with (``package_versions`` of its meta.json); the other
-    versions are of what scored it.
+    ``ran_with``: versions of the package that quantized the row (``package_versions`` of its meta.json); the other
+    versions are of the environment that scored it.
     """
     row = {**key_of(metrics, "a metrics file"), **about, **metrics["sizes"]}
     made, search = metrics.get("made", {}), metrics.get("search")
@@ -91,38 +93,56 @@ def record_row(
 
 
 def window_rows(metrics: Mapping[str, Any]) -> list[Row]:
-    """The lines of windows.csv that a metrics file holds."""
+    """Return the lines of windows.csv that a metrics file holds."""
     key = key_of(metrics, "a metrics file")
     return [{**key, "text": text, **window} for text, found in metrics["texts"].items() for window in found["windows"]]
 
 
 def item_rows(scores: Mapping[str, Any]) -> list[Row]:
-    """The lines of items.csv that a tasks file holds."""
+    """Return the lines of items.csv that a tasks file holds."""
     key = key_of(scores, "a tasks file")
     return [{**key, "task": task, **item} for task, found in scores["tasks"].items() for item in found["items"]]
 
 
 def by_short_name(keys: Iterable[Row]) -> dict[tuple[Any, ...], Row]:
-    """Keys of final affine rows by (model, method, budget, seed): what folders and allocation files are named by."""
+    """Return the keys of final affine rows by (model, method, budget, seed), which name files."""
     final = [key for key in keys if key["grid"] == "affine" and not key["stage"].startswith("final_")]
     return {(k["model"], k["method"], float(k["budget_bits"]), k["seed"]): k for k in final}
 
 
 def episode_rows(path: Path, keys: Mapping[tuple[Any, ...], Row]) -> list[Row]:
-    """The lines of episodes.csv of one ``.../{model}/{method}/{budget}/{seed}/episodes.jsonl``."""
+    """Return the lines of episodes.csv of one ``.../{model}/{method}/{budget}/{seed}/episodes.jsonl``."""
     try:
         model, method, budget, seed = path.resolve().parts[-5:-1]
         key = keys[model, method, float(budget), int(seed)]
     except (KeyError, ValueError):
-        raise RecordsError(f"{path} belongs to none of the collected rows: give its row's --metrics too") from None
+        raise orphan(path) from None
     found = []
     for number, line in enumerate(require_file(path, "episodes").read_text(encoding="utf-8").splitlines(), start=1):
         try:
             row = json.loads(line)
-            row.pop("choice", None)  # stays in the log beside the search: a sign per linear would swell the table
+            row.pop("choice", None)  # one sign per linear: kept in the search's own log alone
             found.append({**key, **row})
         except json.JSONDecodeError as error:
             raise RecordsError(f"{path}, line {number} is not JSON ({error}): run the search again") from None
+    return found
+
+
+def read_keyed(paths: Sequence[Path], known: Mapping[tuple[Any, ...], Row]) -> dict[tuple[Any, ...], tuple[Path, Row]]:
+    """Return the JSON files by the identity of their record key.
+
+    Raises:
+        RecordsError: a file without a key, a second one of a key, or one whose key is not among ``known``.
+    """
+    found: dict[tuple[Any, ...], tuple[Path, Row]] = {}
+    for path in paths:
+        value = read_json(path)
+        key = identity(key_of(value, path))
+        if key not in known:
+            raise orphan(path)
+        if key in found:
+            raise RecordsError(f"{path} and {found[key][0]} are of one row: one input was given twice")
+        found[key] = path, value
     return found
 
 
@@ -145,43 +165,31 @@ def collect(
     from ramp.records.collect_layers import activation_rows, allocation_rows, linears_by_model, reported_rows
     from ramp.records.collect_transfer import transfer_rows
 
-    measured = {path: read_json(path) for path in metrics}
-    keys = {identity(key_of(found, path)): key_of(found, path) for path, found in measured.items()}
-    scored: dict[tuple[Any, ...], Mapping[str, Any]] = {}
-    for path in scores:
-        found = read_json(path)
-        if identity(key_of(found, path)) not in keys:
-            raise RecordsError(f"{path} belongs to none of the collected rows: give its row's --metrics too")
-        scored[identity(key_of(found, path))] = found
-    metas = {path: read_json(path) for path in rows}
-    for path, meta in metas.items():
-        if identity(key_of(meta, path)) not in keys:
-            raise RecordsError(f"{path} belongs to none of the collected rows: give its row's --metrics too")
-    ran_with = {identity(key_of(meta, path)): meta.get("package_versions") for path, meta in metas.items()}
-    allocated = {path: read_allocation(path) for path in allocations}
+    measured = [read_json(path) for path in metrics]
+    keys = {identity(key): key for key in (key_of(found, path) for found, path in zip(measured, metrics, strict=True))}
+    scored, metas = read_keyed(scores, keys), read_keyed(rows, keys)
     short = by_short_name(keys.values())
     linears = linears_by_model(models)
-    about = {"config_hash": config_hash}
-    checks = [check for path in halo for check in read_json(path)]
-    tables: dict[str, list[Row]] = {
-        "records": [
-            record_row(m, scored.get(identity(m["key"])), about, ran_with.get(identity(m["key"])))
-            for m in measured.values()
-        ],
-        "windows": [row for found in measured.values() for row in window_rows(found)],
-        "items": [row for found in scored.values() for row in item_rows(found)],
-        "allocations": [
-            *(row for path, meta in metas.items() for row in reported_rows(meta, linears, path)),
-            *(row for path, found in allocated.items() for row in allocation_rows(found, short, linears, path)),
-        ],
-        "episodes": [row for path in episodes for row in episode_rows(path, short)],
-        "activations": activation_rows(activations, linears),
-        "transfer": transfer_rows(list(measured.values()), source),
-        "halo": [{name: check[name] for name in ("file", "check", "value", "limit", "ok")} for check in checks],
-    }
-    for name, lines in tables.items():
-        write_table(out / f"{name}.csv", lines)
-    return {name: len(lines) for name, lines in tables.items()}
+    records = []
+    for found in measured:
+        name = identity(found["key"])
+        (_, tasks), (_, meta) = scored.get(name, (None, None)), metas.get(name, (None, {}))
+        records.append(record_row(found, tasks, {"config_hash": config_hash}, meta.get("package_versions")))
+    reported = [row for path, meta in metas.values() for row in reported_rows(meta, linears, path)]
+    searched = [row for path in allocations for row in allocation_rows(read_allocation(path), short, linears, path)]
+    return write_tables(
+        out,
+        {
+            "records": records,
+            "windows": [row for found in measured for row in window_rows(found)],
+            "items": [row for _, found in scored.values() for row in item_rows(found)],
+            "allocations": reported + searched,
+            "episodes": [row for path in episodes for row in episode_rows(path, short)],
+            "activations": activation_rows(activations, linears),
+            "transfer": transfer_rows(measured, source),
+            "halo": [named(check, CHECK) for path in halo for check in read_json(path)],
+        },
+    )
 
 
 def _pair(value: str) -> tuple[Path, Path | None]:
@@ -193,8 +201,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
     parser = cli.parser("Collect named measurement files into the records (CSV tables with a schema).")
 
-    def files(option: str, what: str, type_: Any = Path, metavar: str = "FILE") -> None:
-        parser.add_argument(option, nargs="*", default=[], type=type_, metavar=metavar, help=what)
+    def files(option: str, help_: str, type_: Any = Path, metavar: str = "FILE") -> None:
+        parser.add_argument(option, nargs="*", default=[], type=type_, metavar=metavar, help=help_)
 
     files("--metrics", "metrics of all rows (R/metrics/M/ROW.json)")
     files("--tasks-scored", "scored tasks (R/tasks_scored/M/ROW.json)")
@@ -208,7 +216,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--config-hash", default="", help="of the study's configuration, for the records")
     parser.add_argument("--out", type=Path, required=True, help="folder of the records")
     args = parser.parse_args(argv)
-    counts = collect(
+    collect(
         metrics=args.metrics,
         out=args.out,
         scores=args.tasks_scored,
@@ -221,7 +229,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         source=args.source,
         config_hash=args.config_hash,
     )
-    log.info("%s", ", ".join(f"{name} {count}" for name, count in counts.items()))
     return 0
 
 

@@ -14,29 +14,30 @@ from ramp.models.folder import ModelFolder
 from ramp.problem.allocation import AllocationRecord
 from ramp.quantizers.sizes import linear_bytes
 from ramp.quantizers.widths import Width, bits_of, split
+from ramp.records.runs import named, orphan
 from ramp.records.schema import KEY_NAMES
 from ramp.records.table import RecordsError
 
 Row = dict[str, Any]
 
 QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
-"""Of the distribution over input channels; 1 is the outlier, 0.5 what the others look like."""
+"""Quantiles of the distribution over input channels: 1 is the outlier, 0.5 the typical channel."""
 
 
 def linears_by_model(models: Sequence[Path]) -> dict[str, list[LinearSpec]]:
-    """Every linear of the models at the given folders, by the folder's name."""
+    """Return every linear of the models at the given folders, by the folder's name."""
     return {path.name: ModelFolder(path).linears for path in models}
 
 
 def linears_of(model: str, linears: Mapping[str, list[LinearSpec]], where: str | Path) -> list[LinearSpec]:
-    """The linears of one model; an error names the file that asked for them."""
+    """Return the linears of one model; ``RecordsError`` names the file ``where`` that needs them."""
     if model not in linears:
         raise RecordsError(f"{where} is of model '{model}', whose folder was not given: add it to --models")
     return linears[model]
 
 
 def ggml_bytes(linear: LinearSpec, type_name: str) -> int:
-    """Bytes of a linear stored as a ggml type, from gguf's own table of block sizes."""
+    """Return the bytes of a linear stored as a ggml type, from gguf's own table of block sizes."""
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
     block, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType[type_name]]
@@ -44,31 +45,33 @@ def ggml_bytes(linear: LinearSpec, type_name: str) -> int:
 
 
 def ggml_bits(type_name: str) -> int:
-    """The number in a ggml type's name: Q4_K 4, IQ4_NL 4, F16 16."""
-    digits = type_name.lstrip("IQTFB").partition("_")[0]
-    return int(digits)
+    """Return the number in a ggml type's name: Q4_K 4, IQ4_NL 4, F16 16."""
+    return int(type_name.lstrip("IQTFB").partition("_")[0])
 
 
 def affine_type(width: Width) -> str:
-    """``affine``, or ``affine-g32`` where a width has a group size of its own."""
+    """Return ``affine``, or ``affine-g32`` where a width has a group size of its own."""
     group = split(width)[1]
     return "affine" if group is None else f"affine-g{group}"
 
 
+def _place(linear: LinearSpec) -> Row:
+    return {"linear": linear.name, "layer": linear.layer, "role": linear.role}
+
+
 def _row(key: Row, which: str, linear: LinearSpec, bits: int | None, type_name: str, size: int) -> Row:
-    place = {"linear": linear.name, "layer": linear.layer, "role": linear.role}
-    return {**key, "which": which, **place, "bits": bits, "type": type_name, "bytes": size}
+    return {**key, "which": which, **_place(linear), "bits": bits, "type": type_name, "bytes": size}
 
 
 def reported_rows(meta: Mapping[str, Any], linears: Mapping[str, list[LinearSpec]], where: Path) -> Iterator[Row]:
-    """The widths that a row's file really holds, from its meta.json; none for float, released and failed rows.
+    """Yield the widths that a row's file holds, from its meta.json; none for float, released and failed rows.
 
     Raises:
         RecordsError: the bytes of the linears do not sum to the row's ``bytes_linear``.
     """
     if meta["stage"] in ("float", "released") or meta.get("failed"):
         return
-    key = {name: meta[name] for name in KEY_NAMES}
+    key = named(meta, KEY_NAMES)
     specs = linears_of(meta["model"], linears, where)
     total = 0
     for linear in specs:
@@ -85,7 +88,7 @@ def reported_rows(meta: Mapping[str, Any], linears: Mapping[str, list[LinearSpec
         yield _row(key, "reported", linear, bits, type_name, size)
     if total != meta["bytes_linear"]:
         raise RecordsError(
-            f"{where}: its linears take {total} bytes, its ledger says {meta['bytes_linear']}: write the row again"
+            f"{where}: its linears take {total} bytes, its ledger holds {meta['bytes_linear']}: write the row again"
         )
 
 
@@ -95,22 +98,20 @@ def allocation_rows(
     linears: Mapping[str, list[LinearSpec]],
     where: Path,
 ) -> Iterator[Row]:
-    """The policy's own and the warm start's widths, where the method has them, under the key of the reported row."""
+    """Yield the policy's and the warm start's widths, where the method has them, under the reported row's key."""
     name = (allocation.model, allocation.method, allocation.budget_bits, allocation.seed)
     if name not in keys:
-        raise RecordsError(f"{where} belongs to none of the collected rows: give its row's --metrics too")
+        raise orphan(where)
     specs = linears_of(allocation.model, linears, where)
     for which, widths in (("policy", allocation.policy_bits), ("start", allocation.start_bits)):
-        if widths is None:
-            continue
-        for linear in specs:
+        for linear in specs if widths else ():
             width = widths[linear.name]
             size = linear_bytes(linear.d_out, linear.d_in, width, allocation.group_size)
             yield _row(keys[name], which, linear, bits_of(width), affine_type(width), size)
 
 
 def activation_rows(pairs: Sequence[tuple[Path, Path | None]], linears: Mapping[str, list[LinearSpec]]) -> list[Row]:
-    """Quantiles over channels of max|x| and mean|x| at every linear: as calibrated (fold ``none``) and divided by s.
+    """Return quantiles over channels of max|x| and mean|x|: as calibrated (fold ``none``) and divided by s.
 
     A fold divides a site's activations by its s (paper.md's equivalences) and so its statistics, exactly; a site
     without a tensor in the fold file has s = 1.
@@ -130,14 +131,7 @@ def activation_rows(pairs: Sequence[tuple[Path, Path | None]], linears: Mapping[
                     for kind in ("absmax", "absmean")
                 }
                 for index, quantile in enumerate(QUANTILES):
-                    found[model, name, linear.name, quantile] = {
-                        "model": model,
-                        "fold": name,
-                        "linear": linear.name,
-                        "layer": linear.layer,
-                        "role": linear.role,
-                        "channel_quantile": quantile,
-                        "absmax": float(quantiles["absmax"][index]),
-                        "absmean": float(quantiles["absmean"][index]),
-                    }
+                    row = {"model": model, "fold": name, **_place(linear), "channel_quantile": quantile}
+                    row |= {kind: float(values[index]) for kind, values in quantiles.items()}
+                    found[model, name, linear.name, quantile] = row
     return list(found.values())

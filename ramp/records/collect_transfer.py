@@ -1,4 +1,4 @@
-"""transfer.csv: how much of the gap between luck and a searched allocation a transferred policy closes.
+"""Rows of transfer.csv: the share of the gap between random and searched allocations that a transferred policy closes.
 
 On one target, budget and text: 0 is the target's own random search (the best of a few random allocations, mean
 over its seeds), 1 its own Fisher knapsack, which sees the target's gradients. Both, and the transferred row, are
@@ -29,13 +29,13 @@ CEILING = "knapsack"
 
 
 def gap(transfer: Any, random: Any, knapsack: Any) -> Any:
-    """The share of the gap that is closed; NaN where there is no gap."""
+    """Return the share of the gap that is closed; NaN where there is no gap."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(random > knapsack, (random - transfer) / (random - knapsack), np.nan)
 
 
 def transfer_rows(metrics: Sequence[Mapping[str, Any]], source: str) -> list[Row]:
-    """One line per transferred row and text; numbers that lack a rival are empty and the note names it."""
+    """Return a line per transferred row and text; a number that lacks a rival is empty and the note names the rival."""
     found = []
     for moved in metrics:
         method = moved["key"]["method"]
@@ -49,7 +49,7 @@ def transfer_rows(metrics: Sequence[Mapping[str, Any]], source: str) -> list[Row
 
 
 def _rivals(moved: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], methods: Sequence[str], text: str) -> list:
-    """Windows of the rows of ``methods`` on the same model, grid, stage, budget and group size, all seeds."""
+    """Return the windows of rows of ``methods`` on the same model, grid, stage, budget and group size, all seeds."""
     same = ("model", "grid", "stage", "budget_bits", "group_size")
     return [
         other["texts"][text]["windows"]
@@ -65,19 +65,9 @@ def _row(moved: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], text: s
     policy = key["method"].removesuffix(SUFFIX)
     own = moved["texts"][text]["windows"]
     random, knapsack, native = (_rivals(moved, metrics, names, text) for names in (FLOOR, (CEILING,), (policy,)))
-    row = {
-        "source": source,
-        "target": key["model"],
-        "budget_bits": key["budget_bits"],
-        "policy": policy,
-        "seed": key["seed"],
-        "text": text,
-        "n_windows": len(own),
-        "kl_transfer": moved["texts"][text]["kl"],
-        "kl_random": _mean(random),
-        "kl_knapsack": _mean(knapsack),
-        "kl_native": _mean(native),
-    }
+    row = {"source": source, "target": key["model"], "budget_bits": key["budget_bits"], "policy": policy}
+    row |= {"seed": key["seed"], "text": text, "n_windows": len(own), "kl_transfer": moved["texts"][text]["kl"]}
+    row |= {"kl_random": _mean(random), "kl_knapsack": _mean(knapsack), "kl_native": _mean(native)}
     absent = [name for name, rows in ((FLOOR[0], random), (CEILING, knapsack)) if not rows]
     if absent:
         return {**row, "note": f"no {' and no '.join(absent)} row of {key['model']} at this budget"}
@@ -97,7 +87,7 @@ def _row(moved: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], text: s
 
 
 def _mean(rows: Sequence[Sequence[Mapping[str, Any]]]) -> float | None:
-    """Mean over rows of their KL per token."""
+    """Return the mean over rows of their KL per token."""
     if not rows:
         return None
     return finite(float(paired(rows, lambda *sums: sum(mean_kl(each) for each in sums) / len(sums), resamples=1).value))

@@ -41,13 +41,18 @@ class Table:
         return f"{self.name}.csv"
 
 
-def column(name: str, dtype: Dtype, meaning: str, unit: str = "", required: bool = False) -> Column:
-    """A column, by position."""
-    return Column(name, dtype, meaning, unit, required)
-
-
 INTERVAL = (
-    column("ci_low", "float", "2.5 % end of the block bootstrap"),
-    column("ci_high", "float", "97.5 % end"),
+    Column("ci_low", "float", "2.5 % end of the block bootstrap"),
+    Column("ci_high", "float", "97.5 % end"),
 )
 """The interval of a table's main number."""
+
+MODEL = Column("model", "str", "short name of the model, e.g. smollm2-135m", required=True)
+
+SUMS = (
+    Column("window", "int", "index of the window; the same tokens for all rows of a model", required=True),
+    Column("tokens", "int", "predicted tokens: window length - 1", "tokens", True),
+    Column("nll", "float", "sum of negative log-likelihoods", "nats"),
+    Column("kl", "float", "sum of KL(float || row)", "nats"),
+)
+"""One evaluated window: the sums that intervals are bootstrapped from."""

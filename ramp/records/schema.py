@@ -1,23 +1,22 @@
-"""What every table of the records holds: each column with dtype, unit and meaning. Data only.
+"""Schema of the records: each table with its columns, their dtype, unit and meaning. Data only.
 
-The record key is (study, model, method, grid, stage, budget_bits, group_size, fold, seed). Reading, writing
-and checking is ``ramp.records.table``, which is also where to import these names from.
+The record key is (study, model, method, grid, stage, budget_bits, group_size, fold, seed). ``ramp.records.table``
+reads, writes and checks the tables; those of the league are in ``ramp.records.schema_league``.
 """
 
 from __future__ import annotations
 
-from ramp.records.columns import INTERVAL, Column, Table
-from ramp.records.columns import column as _c
-from ramp.records.schema_folding import FOLDING_TABLES
+from ramp.records.columns import INTERVAL, MODEL, SUMS, Column, Table
+from ramp.records.columns import Column as _c  # short, in tables of columns
 from ramp.records.schema_league import LEAGUE_TABLES
 
 VERDICTS = ("replicated", "partly", "not replicated", "inconclusive", "not tested")
-"""What a claim can end as: "inconclusive" where the interval holds the limit, "not tested" where the records of the
-run cannot speak to it."""
+"""Verdicts on a claim: "inconclusive" where the interval holds the limit, "not tested" where the records lack what the
+claim needs."""
 
 KEY = (
     Column("study", "str", "study of the configuration: embedded, smoke, paper ...", required=True),
-    Column("model", "str", "short name of the model, e.g. smollm2-135m", required=True),
+    MODEL,
     Column("method", "str", "float, released, rtn, gptq, awq, knapsack, ramp ...", required=True),
     Column("grid", "str", "float, released, affine, ggml or package (a package's own)", required=True),
     Column(
@@ -79,7 +78,7 @@ _RECORDS = (
     _c("peak_rss_bytes", "int", "peak resident memory of the quantization", "bytes"),
     _c("peak_gpu_bytes", "int", "peak GPU memory of the quantization; empty without a GPU", "bytes"),
     _c("produced", "str", "simulated (de-quantized weights in torch), exported (a runtime's file), not run (see note)"),
-    _c("note", "str", "what a dagger under the table has to say"),
+    _c("note", "str", "text of the footnote below the table"),
     _c("commit", "str", "commit of this repository when the row was evaluated"),
     _c("versions", "str", "name=version of what scored the row, package:name=version of another's package and its own"),
     _c("hardware", "str", "processor and GPU"),
@@ -93,14 +92,7 @@ TABLES: dict[str, Table] = {
         Table(
             "windows",
             "per-window sums: every interval between methods is paired on these",
-            (
-                *KEY,
-                _c("text", "str", "heldout, wikitext2 ...", required=True),
-                _c("window", "int", "index of the window; the same tokens for all rows of a model", required=True),
-                _c("tokens", "int", "predicted tokens: window length - 1", "tokens", True),
-                _c("nll", "float", "sum of negative log-likelihoods", "nats"),
-                _c("kl", "float", "sum of KL(float || row)", "nats"),
-            ),
+            (*KEY, _c("text", "str", "heldout, wikitext2 ...", required=True), *SUMS),
             (*KEY_NAMES, "text", "window"),
         ),
         Table(
@@ -132,13 +124,13 @@ TABLES: dict[str, Table] = {
         ),
         Table(
             "episodes",
-            "what a search saw, in order",
+            "allocations that a search evaluated, in order",
             (
                 *KEY,
                 _c("episode", "int", "from 0; the warm start is the first where there is one", required=True),
                 _c("evals", "int", "evaluations on search text so far", "evaluations"),
                 _c("tokens", "int", "forward tokens so far", "tokens"),
-                _c("proposer", "str", "who proposed the allocation: start, actor, critic, random ..."),
+                _c("proposer", "str", "origin of the allocation: start, actor, critic, random ..."),
                 _c("kl", "float", "search KL of the episode's allocation; empty where not finite", "nats per token"),
                 _c("ppl", "float", "perplexity on search text"),
                 _c("bytes", "int", "bytes_linear of the episode's allocation", "bytes"),
@@ -160,7 +152,7 @@ TABLES: dict[str, Table] = {
             "activations",
             "quantiles over channels of the activations that a linear reads",
             (
-                _c("model", "str", "short name", required=True),
+                MODEL,
                 _c("fold", "str", "none is before folding, the others after", required=True),
                 _c("linear", "str", "module path", required=True),
                 _c("layer", "int", "decoder block, from 0", required=True),
@@ -173,25 +165,25 @@ TABLES: dict[str, Table] = {
         ),
         Table(
             "benchmarks",
-            "ours beside a reference in one run: ratios, never absolute times",
+            "ours and a reference in one run: ratios, never absolute times",
             (
-                _c("benchmark", "str", "what is measured, and beside what", required=True),
+                _c("benchmark", "str", "what is measured, and against what", required=True),
                 _c("ours", "float", "our measure, in unit"),
                 _c("reference", "float", "the reference's measure, in unit, of the same run"),
                 _c("ratio", "float", "ours / reference"),
                 _c("unit", "str", "processor s, bytes, entries/min ..."),
-                _c("note", "str", "what a dagger under the table has to say, e.g. that a time is extrapolated"),
+                _c("note", "str", "text of the footnote below the table, e.g. that a time is extrapolated"),
                 _c("command", "str", "how to measure it again"),
             ),
             ("benchmark",),
         ),
         Table(
             "parity",
-            "our quantizers beside the original packages",
+            "our quantizers against the original packages",
             (
                 _c("method", "str", "gptq, awq ...", required=True),
                 _c("reference", "str", "package and version", required=True),
-                _c("model", "str", "short name", required=True),
+                MODEL,
                 _c("bits", "int", "width", "bits", True),
                 _c("group_size", "int", "group size asked for", "weights", True),
                 _c("symmetric", "bool", "a grid with its zero-point in the middle", required=True),
@@ -209,7 +201,6 @@ TABLES: dict[str, Table] = {
             ("method", "reference", "model", "bits", "group_size", "symmetric", "settings"),
         ),
         *LEAGUE_TABLES,
-        *FOLDING_TABLES,
         Table(
             "transfer",
             "a policy trained on one model and used, untouched, on another",

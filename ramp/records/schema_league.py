@@ -1,12 +1,15 @@
-"""The tables of the league and of the exact optimum: ``ramp.records.collect_league`` writes them. Data only."""
+"""The tables of the league, of the exact optimum and of the folds' ablation. Data only.
+
+``ramp.records.collect_league`` and ``ramp.records.collect_folding`` write them.
+"""
 
 from __future__ import annotations
 
-from ramp.records.columns import INTERVAL, Table
-from ramp.records.columns import column as _c
+from ramp.records.columns import INTERVAL, MODEL, SUMS, Table
+from ramp.records.columns import Column as _c  # short, in tables of columns
 
 _RUN = (
-    _c("model", "str", "short name", required=True),
+    MODEL,
     _c("bank", "str", "digest of bank and held-out text, or a name: another's rows compare with none", required=True),
     _c("grid", "str", "affine or ggml", required=True),
     _c("budget_bits", "float", "budget", "bits per weight", True),
@@ -16,7 +19,7 @@ _RUN = (
 )
 """What names one run of the league."""
 
-_RUN_NAMES = tuple(column.name for column in _RUN)
+RUN_NAMES = tuple(column.name for column in _RUN)
 
 _LEAGUE = Table(
     "league",
@@ -37,12 +40,16 @@ _LEAGUE = Table(
         *INTERVAL,
         _c("bytes_linear", "int", "packed linears of the incumbent", "bytes"),
         _c("wall_s", "float", "wall time of the search up to here", "s"),
-        _c("rtn_cost", "float", "what uniform RTN costs a model trained for the league, exp(KL) - 1 (judged)"),
-        _c("rtn_cost_text", "float", "the same on selection text, ppl / ppl_float - 1 (told)"),
+        _c(
+            "rtn_cost",
+            "float",
+            "cost of uniform RTN to a model trained for the league, exp(KL) - 1: it accepts the model",
+        ),
+        _c("rtn_cost_text", "float", "the same on selection text, ppl / ppl_float - 1: for information"),
         _c("planned", "int", "runs that the league's grids have in all; the table may hold fewer", "runs"),
         _c("note", "str", "why there is no incumbent, or what it is"),
     ),
-    (*_RUN_NAMES, "evals"),
+    (*RUN_NAMES, "evals"),
 )
 
 _WINDOWS = Table(
@@ -51,12 +58,9 @@ _WINDOWS = Table(
     (
         *_RUN,
         _c("evals", "int", "checkpoint", "evaluations", True),
-        _c("window", "int", "index of the window; the same tokens for all runs of a model", required=True),
-        _c("tokens", "int", "predicted tokens: window length - 1", "tokens", True),
-        _c("nll", "float", "sum of negative log-likelihoods", "nats"),
-        _c("kl", "float", "sum of KL(float || incumbent)", "nats"),
+        *SUMS,
     ),
-    (*_RUN_NAMES, "evals", "window"),
+    (*RUN_NAMES, "evals", "window"),
 )
 
 _CURVES = Table(
@@ -70,11 +74,11 @@ _CURVES = Table(
         _c("kl_search", "float", "its KL on search text", "nats per token"),
         _c("kl_held", "float", "its KL on held-out text", "nats per token"),
     ),
-    (*_RUN_NAMES, "evals"),
+    (*RUN_NAMES, "evals"),
 )
 
 _PROBLEM = (
-    _c("model", "str", "short name", required=True),
+    MODEL,
     _c("units", "str", "what is allocated: halves-8 (attention or MLP of a block), linears-8", required=True),
 )
 
@@ -115,5 +119,51 @@ _ADDITIVITY = Table(
     ("model", "units", "bits"),
 )
 
-LEAGUE_TABLES = (_LEAGUE, _WINDOWS, _CURVES, _OPTIMUM, _ADDITIVITY)
+_FOLD_ROW = (
+    MODEL,
+    _c("method", "str", "quantizer or a variant of one; float is the folded float model", required=True),
+    _c("bits", "int", "width of every linear; 16 for float", "bits", True),
+    _c("group_size", "int", "group size asked for; 0 for float", "weights", True),
+    _c("file", "str", "the fold file: awq_w3 where it was searched at the row's own width", required=True),
+)
+"""What names one row of the ablation."""
+
+FOLD_NAMES = tuple(column.name for column in _FOLD_ROW)
+
+_FOLDING = Table(
+    "folding",
+    "uniform rows of one quantizer on the weights of one fold after the other: the ablation of Scale Folding",
+    (
+        *_FOLD_ROW,
+        _c("fold", "str", "the fold as the configuration calls it", required=True),
+        _c("kind", "str", "none, smoothquant or awq", required=True),
+        _c("alpha", "float", "SmoothQuant's migration strength"),
+        _c("sites", "str", "inputs that are folded: attn_in o_in mlp_in down_in"),
+        _c("title", "str", "what tables call a variant of a quantizer"),
+        _c("error_ratio", "float", "output error with the fold over without, calibration text, geometric mean"),
+        _c("ppl", "float", "perplexity on held-out text"),
+        _c("ppl_low", "float", "2.5 % end of the block bootstrap"),
+        _c("ppl_high", "float", "97.5 % end"),
+        _c("kl", "float", "KL(float || row) on held-out text", "nats per token"),
+        *INTERVAL,
+        _c("n_windows", "int", "held-out windows", "windows"),
+        _c("length", "int", "window length", "tokens"),
+        _c("bytes_linear", "int", "packed linears", "bytes"),
+        _c("bpw_linear", "float", "8 bytes_linear / weights of the linears", "bits per weight"),
+        _c("dtype", "str", "arithmetic of the evaluation"),
+        _c("wall_s", "float", "wall time of quantizing and scoring", "s"),
+        _c("commit", "str", "commit of this repository"),
+        _c("hardware", "str", "processor and GPU"),
+    ),
+    FOLD_NAMES,
+)
+
+_FOLD_WINDOWS = Table(
+    "folding_windows",
+    "per-window sums of the ablation's rows: folds are compared on these, paired",
+    (*_FOLD_ROW, *SUMS),
+    (*FOLD_NAMES, "window"),
+)
+
+LEAGUE_TABLES = (_LEAGUE, _WINDOWS, _CURVES, _OPTIMUM, _ADDITIVITY, _FOLDING, _FOLD_WINDOWS)
 """In the order in which they are read."""

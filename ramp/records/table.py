@@ -1,8 +1,7 @@
-"""The records: every table that tables, figures, claims and the paper read, checked against its schema.
+"""Read and write the tables of the records, checked against their schema (``ramp.records.schema.TABLES``).
 
-Stands on nothing in the project but files and errors. ``TABLES`` (ramp/records/schema.py) names every column
-with dtype, unit and meaning; ``write_table`` sorts, checks and writes atomically; ``read_table`` checks what
-it reads. The same rows give the same bytes, so a diff means a change. ``ramp.records.collect`` builds the tables.
+``write_table`` sorts, checks and writes atomically; ``read_table`` checks what it reads. The same rows give the same
+bytes, so a diff means a change. ``ramp.records.collect`` builds the tables.
 
 A file is absent when its stage did not run; it holds its header only when the stage ran and found nothing.
 """
@@ -10,21 +9,22 @@ A file is absent when its stage did not run; it holds its header only when the s
 from __future__ import annotations
 
 import csv
-import io
-import math
+import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ramp.core.errors import RampError
 from ramp.core.files import read_json, write_json, write_text
+from ramp.core.hints import nearest
 from ramp.records.columns import Column, Table
 from ramp.records.schema import CLAIM_FIELDS, TABLES, VERDICTS
 
 if TYPE_CHECKING:
     import pandas as pd
-from ramp.core.hints import nearest
+
+log = logging.getLogger("ramp.records")
 
 
 class RecordsError(RampError):
@@ -39,25 +39,19 @@ def table(name: str) -> Table:
         raise RecordsError(f"no table '{name}' in the records{nearest(name, TABLES)}") from None
 
 
-def _instance(column: Column, name: str) -> str | None:
-    """The text or task for which ``name`` is the instance of a ``{text}`` or ``{task}`` column, else None."""
-    prefix = column.name.partition("{")[0]
-    return name[len(prefix) :] if name.startswith(prefix) and len(name) > len(prefix) else None
-
-
 def match_column(schema: Table, name: str) -> tuple[Column, str | None] | None:
-    """The schema's column that ``name`` is, and its text or task. The longest prefix wins (ppl_low_ over ppl_)."""
-    templates = []
+    """Return the schema's column that ``name`` is, and its text or task, or None.
+
+    The longest prefix wins: ``ppl_low_wikitext2`` is an instance of ``ppl_low_{text}`` and not of ``ppl_{text}``.
+    """
+    found: tuple[int, Column, str | None] = (-1, schema.columns[0], None)
     for column in schema.columns:
-        if column.over is None:
-            if column.name == name:
-                return column, None
-        elif _instance(column, name) is not None:
-            templates.append(column)
-    if not templates:
-        return None
-    column = max(templates, key=lambda each: len(each.name.partition("{")[0]))
-    return column, _instance(column, name)
+        prefix = column.name.partition("{")[0]
+        if column.over is None and column.name == name:
+            return column, None
+        if column.over and name.startswith(prefix) and len(name) > len(prefix) > found[0]:
+            found = (len(prefix), column, name[len(prefix) :])
+    return None if found[0] < 0 else found[1:]
 
 
 def instances(names: Iterable[str], over: Literal["text", "task"]) -> list[str]:
@@ -97,105 +91,107 @@ def expand(schema: Table, names: Sequence[str]) -> list[tuple[str, Column]]:
     return full
 
 
-def _is_missing(value: Any) -> bool:
-    if value is None or value is _pandas().NA:
-        return True
-    return isinstance(value, float) and math.isnan(value)
+_PANDAS = {"int": "Int64", "float": "float64", "bool": "boolean", "str": "object"}
+"""dtype of the schema -> dtype of the data frame."""
+
+_NUMBERS = {"integer", "floating", "mixed-integer-float", "empty"}
+_KINDS = {"int": _NUMBERS, "float": _NUMBERS, "bool": {"boolean", "empty"}, "str": {"string", "empty"}}
+"""dtype of the schema -> what ``pandas.api.types.infer_dtype`` may find in a column of it."""
+
+_PARSE: dict[str, Callable[[str], Any]] = {
+    "int": int,
+    "float": float,
+    "bool": {"true": True, "false": False}.__getitem__,
+    "str": str,
+}
 
 
-def _pandas() -> Any:
+def _typed(values: Sequence[Any], dtype: str) -> pd.Series:
+    """Return Python values as a series of a schema's dtype; ``TypeError`` or ``ValueError`` for another one."""
     import pandas
 
-    return pandas
+    series = pandas.Series(values, dtype=object)
+    if pandas.api.types.infer_dtype(series, skipna=True) not in _KINDS[dtype]:
+        raise TypeError(dtype)
+    return series.fillna("") if dtype == "str" else series.astype(_PANDAS[dtype])
 
 
-def _cell(value: Any, name: str, column: Column, where: str) -> str:
-    """One value as the file holds it; floats in Python's shortest exact form, missing as nothing."""
-    if hasattr(value, "item"):  # numpy scalars
-        value = value.item()
-    if _is_missing(value) or (value == "" and column.dtype != "str"):
-        if column.required:
-            raise RecordsError(f"{where}: column '{name}' is empty and must not be")
-        return ""
-    ok: bool
-    if column.dtype == "str":
-        ok, text = isinstance(value, str), str(value)
-        if column.required and not text:
-            raise RecordsError(f"{where}: column '{name}' is empty and must not be")
-    elif column.dtype == "bool":
-        ok, text = isinstance(value, bool), "true" if value else "false"
-    elif column.dtype == "int":
-        ok = not isinstance(value, bool) and isinstance(value, (int, float)) and float(value).is_integer()
-        text = str(int(value)) if ok else ""
-    else:
-        ok = not isinstance(value, bool) and isinstance(value, (int, float))
-        text = repr(float(value)) if ok else ""
-    if not ok:
-        raise RecordsError(f"{where}: column '{name}' should be {column.dtype} and holds {value!r}")
-    return text
+def _parsed(cells: Sequence[Any], dtype: str) -> pd.Series:
+    """Return the cells of a file as a series of a schema's dtype."""
+    parse = _PARSE[dtype]
+    return _typed([None if cell is None else parse(cell) for cell in cells], dtype)
+
+
+def _checked(
+    values: Sequence[Any], name: str, column: Column, where: Callable[[int], str], convert: Callable[..., pd.Series]
+) -> pd.Series:
+    """Return one column converted; ``RecordsError`` names the first row (``where``) that is empty or of another dtype.
+
+    An empty string is a missing value.
+    """
+    import pandas
+
+    values = [None if value is pandas.NA or value != value or value == "" else value for value in values]
+    if column.required and None in values:
+        raise RecordsError(f"{where(values.index(None))}: column '{name}' is empty and must not be")
+    try:
+        return convert(values, column.dtype)
+    except (TypeError, ValueError, KeyError):
+        for place, value in enumerate(values):
+            try:
+                convert([value], column.dtype)
+            except (TypeError, ValueError, KeyError):
+                raise RecordsError(
+                    f"{where(place)}: column '{name}' should be {column.dtype} and holds {value!r}"
+                ) from None
+        raise
 
 
 def write_table(
     path: str | Path, rows: pd.DataFrame | Sequence[Mapping[str, Any]], schema: Table | None = None
 ) -> None:
-    """Write a table: checked, sorted by its unique columns, atomically, the same rows giving the same bytes.
+    """Write a table: checked, sorted by its unique columns, atomically; the same rows give the same bytes.
 
     Args:
         path: ``.../{table}.csv``; the stem names the schema unless ``schema`` is given.
-        rows: a data frame or a list of mappings; absent columns become empty.
+        rows: a data frame or a list of mappings; absent columns become empty. Floats are written in Python's shortest
+            exact form, missing values as nothing.
 
     Raises:
         RecordsError: unknown column, value of another dtype, empty required value, or two rows of one name.
     """
+    import pandas
+
     path = Path(path)
     schema = schema or table(path.stem)
-    dicts: list[Mapping[Any, Any]] = list(rows.to_dict("records")) if hasattr(rows, "to_dict") else list(rows)
-    if hasattr(rows, "columns"):
-        names = [str(name) for name in rows.columns]
-    else:
-        names = list(dict.fromkeys(name for row in dicts for name in row))
-    columns = expand(schema, names)
-    seen: dict[tuple[Any, ...], None] = {}
-    keyed = []
-    for number, row in enumerate(dicts):
-        where = f"{schema.file}, row {number}"
-        cells = {name: _cell(row.get(name), name, column, where) for name, column in columns}
-        key = tuple(_sort_value(cells[name], match_column(schema, name)) for name in schema.unique)
-        if key in seen:
-            said = ", ".join(f"{name}={cells[name]}" for name in schema.unique)
-            raise RecordsError(f"{schema.file} would hold two rows named {said}: one input was given twice")
-        seen[key] = None
-        keyed.append((key, [cells[name] for name, _ in columns]))
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([name for name, _ in columns])
-    writer.writerows(cells for _, cells in sorted(keyed))
-    write_text(path, buffer.getvalue())
-
-
-def _sort_value(cell: str, match: tuple[Column, str | None] | None) -> Any:
-    if match and match[0].dtype in ("int", "float"):
-        return float(cell)
-    return cell
-
-
-def _parse(cell: str, name: str, column: Column, where: str) -> Any:
-    if cell == "":
-        if column.required:
-            raise RecordsError(f"{where}: column '{name}' is empty and must not be; make the records again")
-        return "" if column.dtype == "str" else None
-    try:
-        if column.dtype == "int":
-            return int(cell)
-        if column.dtype == "float":
-            return float(cell)
+    given = rows if isinstance(rows, pandas.DataFrame) else pandas.DataFrame(list(rows), dtype=object)
+    columns = expand(schema, [str(name) for name in given.columns])
+    given = given.astype(object).reindex(columns=[name for name, _ in columns])
+    frame = pandas.DataFrame(
+        {
+            name: _checked(given[name].tolist(), name, column, lambda row: f"{schema.file}, row {row}", _typed)
+            for name, column in columns
+        }
+    )
+    unique = list(schema.unique)
+    twice = frame[frame.duplicated(unique)]
+    if len(twice):
+        named = ", ".join(f"{name}={twice[name].iloc[0]}" for name in unique)
+        raise RecordsError(f"{schema.file} would hold two rows named {named}: one input was given twice")
+    frame = frame.sort_values(unique)
+    for name, column in columns:
         if column.dtype == "bool":
-            return {"true": True, "false": False}[cell]
-    except (ValueError, KeyError):
-        raise RecordsError(
-            f"{where}: column '{name}' should be {column.dtype} and holds '{cell}'; make the records again"
-        ) from None
-    return cell
+            frame[name] = frame[name].map({True: "true", False: "false"})
+    write_text(path, frame.to_csv(index=False, lineterminator="\n"))
+
+
+def write_tables(folder: Path, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, int]:
+    """Write every table into ``folder``; return, and log, the number of rows of each."""
+    for name, rows in tables.items():
+        write_table(folder / f"{name}.csv", rows)
+    counts = {name: len(rows) for name, rows in tables.items()}
+    log.info("%s", ", ".join(f"{name} {count}" for name, count in counts.items()))
+    return counts
 
 
 def read_table(path: str | Path, schema: Table | None = None) -> pd.DataFrame:
@@ -208,7 +204,9 @@ def read_table(path: str | Path, schema: Table | None = None) -> pd.DataFrame:
     Raises:
         RecordsError: no such file, a column missing or unknown (with the nearest name), a value of another dtype.
     """
-    pandas = _pandas()
+    import numpy
+    import pandas
+
     path = Path(path)
     schema = schema or table(path.stem)
     if not path.is_file():
@@ -224,21 +222,28 @@ def read_table(path: str | Path, schema: Table | None = None) -> pd.DataFrame:
     for name, _ in columns:
         if name not in header:
             raise RecordsError(f"{path} lacks the column '{name}'{nearest(name, header)}: make the records again")
-    data: dict[str, list[Any]] = {name: [] for name, _ in columns}
-    index = {name: header.index(name) for name, _ in columns}
-    seen = set()
-    for number, line in enumerate(body, start=2):
-        where = f"{path}, line {number}"
+
+    def where(place: int) -> str:
+        return f"{path}, line {place + 2}"
+
+    for place, line in enumerate(body):
         if len(line) != len(header):
-            raise RecordsError(f"{where} has {len(line)} cells for {len(header)} columns: make the records again")
-        for name, column in columns:
-            data[name].append(_parse(line[index[name]], name, column, where))
-        key = tuple(line[index[name]] for name in schema.unique)
-        if key in seen:
-            raise RecordsError(f"{where} repeats the row {', '.join(key)}: make the records again")
-        seen.add(key)
-    kinds = {"int": "Int64", "float": "float64", "bool": "boolean", "str": "object"}
-    return pandas.DataFrame({n: pandas.Series(data[n], dtype=kinds[c.dtype]) for n, c in columns})
+            raise RecordsError(f"{where(place)} has {len(line)} cells for {len(header)} columns")
+    cells = dict(zip(header, zip(*body, strict=True), strict=True)) if body else dict.fromkeys(header, ())
+    data = {}
+    for name, column in columns:
+        codes, distinct = pandas.factorize(numpy.array(cells[name], dtype=object))  # few values, many rows
+
+        def first(place: int, name: str = name, distinct: Any = distinct) -> str:
+            return where(cells[name].index(distinct[place]))
+
+        data[name] = _checked(distinct, name, column, first, _parsed).take(codes).reset_index(drop=True)
+    frame = pandas.DataFrame(data)
+    twice = frame.duplicated(list(schema.unique))
+    if twice.any():
+        place = int(twice.to_numpy().argmax())
+        raise RecordsError(f"{where(place)} repeats the row {', '.join(cells[name][place] for name in schema.unique)}")
+    return frame
 
 
 def read_all(folder: str | Path) -> dict[str, pd.DataFrame]:

@@ -17,11 +17,10 @@ from hypothesis import strategies as st
 from benchmarks import gptq_block, memory
 from benchmarks.bank import packed_bits_bytes
 from benchmarks.distance import block_errors, kl_of, linear_errors, with_state
-from benchmarks.growth import exponent
 from benchmarks.measure import BenchmarkError, Sample, alternate, command_line, compared, median, ratio, row
+from benchmarks.ours import Quantized, quantize_ours
 from benchmarks.parity import compare, spread
 from benchmarks.reference import Reference
-from benchmarks.rivals import Quantized, quantize_ours
 from benchmarks.shapes import LLAMA_7B, SIZES, BlockShape, activations, normal_table, write_checkpoint
 from ramp.models.architecture import list_linears
 from ramp.models.folder import CheckpointReader, load_float, read_config
@@ -79,13 +78,7 @@ def test_a_command_names_files_as_seen_from_here_and_nothing_that_is_off(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     args = SimpleNamespace(
-        tokens=8,
-        act_order=True,
-        clip=False,
-        bits=[3, 4],
-        name=None,
-        model_dir=tmp_path / "r" / "m",
-        given={"sym": True},
+        tokens=8, act_order=True, clip=False, bits=[3, 4], name=None, model_dir=tmp_path / "r/m", given={"sym": True}
     )
     assert command_line("benchmarks.x", args) == (
         "python -m benchmarks.x --tokens 8 --act-order --bits 3 4 --model-dir r/m --given '{\"sym\": true}'"
@@ -190,8 +183,8 @@ def test_scales_are_searched_on_the_grid_that_is_rounded_to(model_dir: Path, mon
 
 
 def test_a_sum_that_is_one_linear_says_so() -> None:
-    said = spread("linears", [9.0, 2.0, 1.0], [8.0, 1.0, 1.0])
-    assert said == ("geometric mean of the ratios over 3 linears 1.310, median 1.125; the largest has 80 % of the sum")
+    words = spread("linears", [9.0, 2.0, 1.0], [8.0, 1.0, 1.0])
+    assert all(number in words for number in ("3 linears 1.310", "median 1.125", "80 %"))
     assert spread("blocks", [0.0], [0.0]) == ""
 
 
@@ -215,23 +208,12 @@ def test_packed_bits_are_what_the_sizes_say_but_for_padding() -> None:
         assert packed <= linear_bytes(24, 128, bits, 64) < packed + 24 + 1
 
 
-def test_exponent() -> None:
-    assert exponent(8.0, 4.0) == pytest.approx(1.5)
-
-
 def test_memory_is_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
     shape = BlockShape(hidden=128, intermediate=256, heads=2, kv_heads=2, layers=4, vocab=64)
     args = SimpleNamespace(
-        folder=tmp_path / "scratch",
-        blocks=2,
-        windows=2,
-        length=32,
-        bits=4,
-        group_size=64,
-        threads=1,
-        seed=0,
+        folder=tmp_path / "scratch", blocks=2, windows=2, length=32, bits=4, group_size=64, threads=1, seed=0,
         device="cpu",
-    )
+    )  # fmt: skip
     piece = memory.measure(args, shape)
     assert piece.detail["blocks"] == 2
     assert piece.detail["peak_resident_bytes"] >= piece.detail["peak_own_bytes"] > 1 << 20

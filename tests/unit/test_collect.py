@@ -135,7 +135,7 @@ def test_widths_of_what_was_written_and_of_what_was_not_chosen(model, tmp_path):
     assert found[found["type"] == "Q8_0"]["bits"].eq(8).all()
     assert found["layer"].max() == 1
     write(row, meta | {"bytes_linear": meta["bytes_linear"] + 1})
-    with pytest.raises(RecordsError, match="its ledger says"):
+    with pytest.raises(RecordsError, match="its ledger"):
         collect(**common, rows=[row])
     with pytest.raises(RecordsError, match="add it to --models"):
         collect(**(common | {"models": []}), rows=[row])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,7 @@ from paper.claims import CLAIMS_FILE, judge, read_claims_file
 from paper.equal_quality import EqualQuality, sooner, sooner_interval
 from paper.study import Study
 from paper.tables.equal_quality import equal_quality_table, spread
-from paper.tables.render import to_markdown
-from ramp.records.table import write_table
-from tests.synthetic_records import SOURCE, write_records
+from tests.synthetic_records import SOURCE, cells, synthetic_study
 
 ALLOWED = 100
 CURVES: dict[str, list[list[tuple[int, float]]]] = {
@@ -30,37 +27,27 @@ CURVES: dict[str, list[list[tuple[int, float]]]] = {
 }
 
 
-def write_league(folder: Path, curves: dict[str, list[list[tuple[int, float]]]]) -> Path:
-    """A league of one model and budget with these curves."""
+def league(curves: dict[str, list[list[tuple[int, float]]]]) -> Study:
+    """A study with a league of one model and budget with these curves."""
     tables: dict[str, list[dict[str, Any]]] = {"league": [], "league_windows": [], "league_curves": []}
+    shared = {"model": SOURCE, "bank": "first", "grid": "affine", "budget_bits": 3.65, "run_evals": ALLOWED}
     for name, seeds in curves.items():
         for seed, points in enumerate(seeds):
-            run = {
-                "model": SOURCE,
-                "bank": "first",
-                "grid": "affine",
-                "budget_bits": 3.65,
-                "run_evals": ALLOWED,
-                "allocator": name,
-            }
-            run |= {"seed": seed}
-            last = points[-1] if points else (ALLOWED, None)
+            run = {**shared, "allocator": name, "seed": seed}
+            last = points[-1][1] if points else None
             evals = 1 if name == "knapsack" else ALLOWED
-            row = {"evals": evals, "method": name, "spent": evals, "kl_search": last[1], "kl_held": last[1]}
+            row = {"evals": evals, "method": name, "spent": evals, "kl_search": last, "kl_held": last}
             tables["league"].append({**run, **row})
             tables["league_windows"].append({**run, "evals": evals, "window": 0, "tokens": 10, "kl": 1.0})
             for place, (at, kl) in enumerate(points):
                 point = {"evals": at, "tokens": 2048 * at, "kl_search": kl, "kl_held": kl}
                 tables["league_curves"].append({**run, **point, "is_start": name == "ramp" and place == 0})
-    for name, rows in tables.items():
-        write_table(folder / f"{name}.csv", rows)
-    return folder
+    return synthetic_study(tables)
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    folder = write_records(tmp_path_factory.mktemp("equal") / "records")
-    return Study.read(write_league(folder, CURVES))
+def study() -> Study:
+    return league(CURVES)
 
 
 def test_levels_and_first_crossings_by_hand(study: Study) -> None:
@@ -83,14 +70,17 @@ def test_levels_and_first_crossings_by_hand(study: Study) -> None:
 
 
 def test_the_table_says_never(study: Study) -> None:
-    text = to_markdown(equal_quality_table(study))
-    assert "| Fisher knapsack | 0.5000 | PPO | 0 of 3 | never in 100 | never |" in text
-    assert "| Fisher knapsack | 0.5000 | SAC, discrete | 1 of 3 | never in 100 [70, &gt; 100] |" in text.replace(
-        "> 100", "&gt; 100"
-    )
-    assert "| Fisher knapsack | 0.5000 | RAMP (ours) | 3 of 3 | 1, by its start | 2 |" in text
-    assert "| PPO, worst seed | 0.8000 | SAC, discrete | 3 of 3 | 30 [20, 35] | 61 [41, 72] |" in text
-    assert "| PPO, worst seed | 0.8000 | RAMP (paper) | 1 of 3 | never in 100 [80," in text
+    table = equal_quality_table(study)
+    for of, level, allocator, reached, evals, tokens in (
+        ("Fisher knapsack", 0.5, "PPO", "0 of 3", "never in 100", "never"),
+        ("Fisher knapsack", 0.5, "SAC, discrete", "1 of 3", "never in 100 [70, > 100]", "never [143, never]"),
+        ("Fisher knapsack", 0.5, "RAMP (ours)", "3 of 3", "1, by its start", "2"),
+        ("PPO, worst seed", 0.8, "SAC, discrete", "3 of 3", "30 [20, 35]", "61 [41, 72]"),
+        ("PPO, worst seed", 0.8, "RAMP (paper)", "1 of 3", "never in 100 [80, > 100]", "never [164, never]"),
+    ):
+        row = cells(table, of=of, allocator=allocator)
+        assert (row["level"], row["reached"]) == (level, reached)
+        assert (row["evaluations"], row["tokens"]) == (evals, tokens)
 
 
 @pytest.mark.parametrize(
@@ -111,23 +101,22 @@ def judged(study: Study) -> dict[str, Any]:
     return judge(study, next(one for one in read_claims_file(CLAIMS_FILE) if one["id"] == "C10b"))
 
 
-def test_the_claim_needs_every_sac_to_be_sooner(study: Study, tmp_path: Path) -> None:
+def test_the_claim_needs_every_sac_to_be_sooner(study: Study) -> None:
     mixed = judged(study)
     assert mixed["verdict"] == "partly"  # one seed of RAMP (paper) beats one of PPO
     assert "(1 of 3 seeds get there)" in mixed["measure"]
     assert mixed["value"] == pytest.approx(1 / 9)
-    folder = write_records(tmp_path / "records")
-    close = judged(Study.read(write_league(folder, {**CURVES, "ramp_paper": [[(50, 0.8)], [(85, 0.8)], []]})))
+    close = judged(league({**CURVES, "ramp_paper": [[(50, 0.8)], [(85, 0.8)], []]}))
     assert close["verdict"] == "inconclusive"
     assert close["value"] == pytest.approx(3 / 9)
-    never = judged(Study.read(write_league(folder, {**CURVES, "ramp_paper": [[], [], []]})))
+    never = judged(league({**CURVES, "ramp_paper": [[], [], []]}))
     assert never["verdict"] == "partly"
     assert (never["value"], never["margin"]) == (0.0, [0.0, 0.0])
-    good = judged(Study.read(write_league(folder, {**CURVES, "ramp_paper": CURVES["sac_discrete"]})))
+    good = judged(league({**CURVES, "ramp_paper": CURVES["sac_discrete"]}))
     assert good["verdict"] == "replicated"
     few = {name: seeds[:2] for name, seeds in CURVES.items()}
-    assert judged(Study.read(write_league(folder, few)))["verdict"] == "inconclusive"
-    alone = judged(Study.read(write_league(folder, {"ramp": CURVES["ramp"]})))
+    assert judged(league(few))["verdict"] == "inconclusive"
+    alone = judged(league({"ramp": CURVES["ramp"]}))
     assert alone["verdict"] == "not tested"
     assert "no league with PPO" in alone["scale"]
 
@@ -152,5 +141,5 @@ def test_the_interval_holds_its_value() -> None:
     assert sooner_interval(np.array([1.0, 2.0]), np.array([3.0, 4.0, 5.0])).low is None
 
 
-def test_without_a_league_there_is_no_table(tmp_path: Path) -> None:
-    assert not equal_quality_table(Study.read(write_records(tmp_path))).rows
+def test_without_a_league_there_is_no_table() -> None:
+    assert not equal_quality_table(synthetic_study()).rows

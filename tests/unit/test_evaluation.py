@@ -13,23 +13,15 @@ from scipy.special import log_softmax, rel_entr
 
 from ramp.core import cli
 from ramp.core.files import read_json
-from ramp.evaluation import __main__ as evaluation_stage
+from ramp.evaluation.__main__ import main as evaluation_main
 from ramp.evaluation.evaluate import Reference, evaluate, float_head, make_reference
 from ramp.models.architecture import list_linears
 from ramp.models.folder import load_float, read_config
 from ramp.quantizers.affine import quantize_rtn
 from ramp.scoring.kl_divergence import EvaluationError
 
-KEY = {
-    "study": "test",
-    "method": "rtn",
-    "grid": "affine",
-    "stage": "final",
-    "budget_bits": 3.0,
-    "group_size": 32,
-    "fold": "none",
-    "seed": 0,
-}
+KEY = {"study": "test", "method": "rtn", "grid": "affine", "stage": "final", "budget_bits": 3.0, "group_size": 32}
+KEY |= {"fold": "none", "seed": 0}
 
 
 def write_text(path) -> None:
@@ -62,7 +54,7 @@ def write_float_row(folder, model_dir, stage: str = "float"):
 
 
 def run(*options) -> int:
-    return cli.run(evaluation_stage.main, [str(option) for option in options])
+    return cli.run(evaluation_main, [str(option) for option in options])
 
 
 @pytest.fixture(scope="module")

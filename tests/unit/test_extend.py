@@ -13,17 +13,16 @@ from paper.publish import MANIFEST, Also, publish
 from paper.study import Study
 from ramp.core.errors import RampError
 from ramp.core.files import read_json, sha256_file, write_json
-from ramp.records.table import read_table, write_table
+from ramp.records.table import read_table
 from tests.synthetic_league import league_records, optimum_records
-from tests.synthetic_records import SOURCE, write_records
+from tests.synthetic_records import SOURCE, write_records, write_tables
 
 Tables = dict[str, list[dict[str, Any]]]
 
 
 def league(folder: Path, tables: Tables, commit: str) -> Path:
     """A results folder of a league with some runs."""
-    for name, rows in tables.items():
-        write_table(folder / "records" / f"{name}.csv", rows)
+    write_tables(folder / "records", tables)
     write_json(folder / "config.json", {"study": "league", "made": commit})
     write_json(folder / "league" / "m" / "0.json", {"commit": commit})
     return folder

@@ -19,7 +19,7 @@ from paper.tables.render import to_latex, to_markdown
 from ramp.calibration import fold as fold_stage
 from ramp.calibration.folding import folded_float_model, load_fold
 from ramp.core.errors import RampError
-from ramp.evaluation import __main__ as evaluation_stage
+from ramp.evaluation.__main__ import main as evaluation_main
 from ramp.evaluation.evaluate import Reference
 from ramp.league import fold_ablation as fold_run
 from ramp.models.architecture import list_linears
@@ -54,7 +54,7 @@ def made(peaked_llama_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     text += ["--length", str(LENGTH)]
     reference = folder / "reference.safetensors"
     asked = ["--text", f"heldout={folder / 'h.jsonl'}", "--length", str(LENGTH), "--windows", "3", "--dtype", "float32"]
-    evaluation_stage.main(["reference", *text[:2], *asked, "--out", str(reference)])
+    evaluation_main(["reference", *text[:2], *asked, "--out", str(reference)])
     for name, options in FOLDS.items():
         fold = folder / f"{name}.safetensors"
         fold_stage.main([*text, *options, "--group-size", str(GROUPS), "--out", str(fold)])
@@ -198,7 +198,7 @@ def test_rows_on_unlike_text_are_refused(made: Path, tmp_path: Path) -> None:
 
 
 def test_nothing_to_collect_is_said_in_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(RecordsError, match="no row to collect"):
+    with pytest.raises(RecordsError, match="no run to collect"):
         collect_main(["--runs", "--out", str(tmp_path)])
     assert not list(tmp_path.iterdir())
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from paper import style
+from paper import intervals, style
 from paper.build import SOURCE as PAPER
 from paper.build import PaperError, stage, typeset
 from paper.build import main as build_main
@@ -24,17 +24,18 @@ from paper.figures.outliers import channel_ratios
 from paper.study import Study
 from paper.tables.__main__ import main as tables_main
 from paper.values import values
-from tests.synthetic_records import SOURCE, write_records
+from tests.synthetic_league import BENCHMARKS, PARITY, league_records, optimum_records
+from tests.synthetic_records import SOURCE, synthetic_study, write_records, write_tables
 
 pytest.importorskip("typst")
 
 
-def make(folder: Path, **options: object) -> Path:
+def make(folder: Path, tables: dict | None = None, **options: object) -> Path:
     """Records, claims, tables and figures under ``folder``."""
-    records = write_records(folder / "records", **options)  # type: ignore[arg-type]  # passed on
-    claims_main(["--records", str(records), "--out", str(records / "claims.json")])
-    tables_main(["--records", str(records), "--out", str(folder / "tables")])
-    figures_main(["--records", str(records), "--out", str(folder / "figures")])
+    records = write_tables(write_records(folder / "records", **options), tables or {})
+    claims_main([f"--records={records}", f"--out={records / 'claims.json'}"])
+    tables_main([f"--records={records}", f"--out={folder / 'tables'}"])
+    figures_main([f"--records={records}", f"--out={folder / 'figures'}"])
     return folder
 
 
@@ -46,39 +47,33 @@ def build(folder: Path, name: str = "paper.pdf") -> Path:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make(tmp_path_factory.mktemp("paper"))
+    """Everything that records can hold."""
+    tables = {**league_records(), **optimum_records(), "benchmarks": BENCHMARKS, "parity": PARITY}
+    return make(tmp_path_factory.mktemp("paper"), tables, controls=True, packages=True, skipped=True)
 
 
-def test_paper_twice_gives_the_same_bytes(made: Path) -> None:
+def test_twice_gives_the_same_bytes(made: Path, tmp_path: Path) -> None:
     first, second = build(made).read_bytes(), build(made, "again.pdf").read_bytes()
     assert first.startswith(b"%PDF")
     assert first == second
-
-
-def test_figures_twice_give_the_same_bytes(made: Path, tmp_path: Path) -> None:
-    figures_main(["--records", str(made / "records"), "--out", str(tmp_path)])
-    for name in FIGURES:
-        for suffix in ("pdf", "png"):
-            assert (tmp_path / f"{name}.{suffix}").read_bytes() == (made / "figures" / f"{name}.{suffix}").read_bytes()
-
-
-def test_only_the_named_figure_is_drawn(made: Path, tmp_path: Path) -> None:
-    figures_main(["--records", str(made / "records"), "--out", str(tmp_path), "--only", "pareto"])
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["pareto.pdf", "pareto.png"]
+    figures_main([f"--records={made / 'records'}", f"--out={tmp_path}", "--only", "pareto", "anytime"])
+    assert len(list(tmp_path.iterdir())) == 4
+    for file in tmp_path.iterdir():
+        assert file.read_bytes() == (made / "figures" / file.name).read_bytes()
 
 
 @pytest.mark.parametrize(
     "options",
     [
         {"seeds": (0, 1), "texts": ("heldout", "wikitext2")},
-        {"scored": False, "without": ("transfer", "halo", "items", "episodes", "activations")},
         {
             "scored": False,
             "without": ("transfer", "halo", "items", "episodes", "activations", "windows", "allocations"),
         },
     ],
 )
-def test_the_paper_reads_on_with_less(tmp_path: Path, options: dict) -> None:
+def test_the_paper_reads_on_with_less(tmp_path: Path, options: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intervals, "DRAWS", 40)
     assert build(make(tmp_path, **options)).stat().st_size > 50_000
 
 
@@ -97,8 +92,8 @@ def test_numbers_of_other_papers_stand_beside_the_papers_own_models_alone(
     assert build(folder).stat().st_size > build(made).stat().st_size
 
 
-def test_absent_tables_draw_a_sentence(tmp_path: Path) -> None:
-    study = Study.read(write_records(tmp_path, without=("episodes", "activations", "allocations")))
+def test_absent_tables_draw_a_sentence() -> None:
+    study = synthetic_study(without=("episodes", "activations", "allocations"))
     for name in ("learning", "outliers", "allocation"):
         (axes,) = FIGURES[name](study).axes
         assert "hold no" in axes.texts[0].get_text()
@@ -113,7 +108,8 @@ def test_numbers_in_the_text_are_the_records(made: Path) -> None:
     assert values["row.ramp.low.ppl"].startswith(f"{row.ppl_heldout:.2f} [")
     assert values["row.ramp.low.saved_linear"] == f"{100 * (1 - row.bytes_linear / 124_416):.1f}"
     assert values["linears"] == "42"
-    assert values["budget"] == "3.65"
+    assert values["budget"] == "3.65"  # the searches' smallest, not the controls'
+    assert values["group_size"] == "64"
 
 
 def test_a_number_that_the_records_lack_fails_with_its_key(made: Path, tmp_path: Path) -> None:
@@ -141,23 +137,19 @@ def test_best_so_far_leaves_out_what_is_over_the_budget() -> None:
     assert best_so_far(run, None)[1].tolist() == [0.5, 0.1, 0.1, 0.1]
 
 
-def test_channel_ratio_and_widths(made: Path) -> None:
-    study = Study.read(made / "records")
+def test_channel_ratio_and_widths() -> None:
+    study = synthetic_study()
     ratios = channel_ratios(study.frames["activations"]).set_index(["fold", "role", "layer"])["ratio"]
     assert ratios["none", "q", 2] == pytest.approx(240)
     assert ratios["awq", "down", 0] == pytest.approx(12)
-    entry = study.one(SOURCE, "gptq", 3.0)
-    assert entry is not None
-    part = reported(study, entry)
-    assert part is not None
-    bits = widths(part, {})
+    bits = widths(reported(study, study.one(SOURCE, "gptq", 3.0)), {})
     assert bits.shape == (7, 6)
     assert np.all(bits == 3)
 
 
 @pytest.mark.parametrize("groups", [{}, {3: "affine-g32", 4: "affine-g-1"}])
-def test_a_width_with_groups_of_its_own_is_named_in_text_and_figure(tmp_path: Path, groups: dict[int, str]) -> None:
-    study = Study.read(write_records(tmp_path))
+def test_a_width_with_groups_of_its_own_is_named_in_text_and_figure(groups: dict[int, str]) -> None:
+    study = synthetic_study()
     frame = study.frames["allocations"]
     other = frame["method"].eq("knapsack") & frame["bits"].isin(list(groups))
     frame.loc[other, "type"] = frame.loc[other, "bits"].map(groups)
@@ -180,16 +172,3 @@ def test_colours_differ_in_luminance_or_marker() -> None:
     looks = [style.METHOD_LOOKS[m] for m in ("rtn", "gptq", "awq", "awq_gptq", "random_search", "knapsack", "ramp")]
     assert len(set(looks)) == len(looks)
     assert len({marker for _, marker in looks}) == len(looks)
-
-
-def test_the_paper_with_controls(tmp_path: Path) -> None:
-    """Controls, mixes, a second track and a row that could not be made: all is drawn, and says the same of the rest."""
-    from paper.values import values
-
-    folder = make(tmp_path, controls=True)
-    assert build(folder).read_bytes().startswith(b"%PDF")
-    plain = values(Study.read(write_records(tmp_path / "plain")))
-    controlled = values(Study.read(folder / "records", folder / "records" / "claims.json"))
-    assert controlled["budget"] == plain["budget"] == "3.65"  # the searches' smallest, not the controls'
-    assert controlled["group_size"] == plain["group_size"] == "64"
-    assert controlled["halo.mb"] == plain["halo.mb"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 
 from paper import style
 from paper.claims import judge
-from paper.claims import main as claims_main
 from paper.figures.anytime import anytime, spread
 from paper.figures.optimum import optimum
 from paper.league import League, curve_at, league_ratios
@@ -18,61 +16,47 @@ from paper.study import Study
 from paper.tables.league import ablations_table, league_summary_table, league_table
 from paper.tables.optimum import additivity_table, optimum_table
 from paper.tables.render import to_markdown
-from paper.values import values
-from ramp.records.table import write_table
+from paper.values_league import league_values
 from tests.synthetic_league import BUDGETS, LEVEL, league_records, optimum_records
-from tests.synthetic_records import SOURCE, write_records
+from tests.synthetic_records import SOURCE, cells, synthetic_study
+
+Tables = dict[str, list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = write_records(tmp_path_factory.mktemp("league") / "records")
-    for name, rows in {**league_records(), **optimum_records()}.items():
-        write_table(folder / f"{name}.csv", rows)
-    claims_main(["--records", str(folder), "--out", str(folder / "claims.json")])
-    return folder
+def study() -> Study:
+    return synthetic_study({**league_records(), **optimum_records()})
 
 
-def test_the_league_is_read_at_its_last_checkpoint_and_paired_with_the_knapsack(records: Path) -> None:
-    league = League(Study.read(records))
+def test_the_league_is_read_at_its_last_checkpoint_and_paired_with_the_knapsack(study: Study) -> None:
+    league = League(study)
     assert league.checkpoints(SOURCE) == [10, 20]
     assert league.finals(SOURCE) == [20]
     assert league.headline(SOURCE) == 20
-    cell, bar = (league.cell(SOURCE, 4.0, 20, name) for name in ("ramp", "knapsack"))
-    assert cell is not None
-    assert bar is not None
-    difference = league.against(cell, bar)
-    assert difference is not None
+    difference = league.against(*(league.cell(SOURCE, 4.0, 20, name) for name in ("ramp", "knapsack")))
     assert difference.value == pytest.approx((0.8 * 1.005 - 1.0) * 1.5 / 4.0)
     assert difference.high < 0
-    ratio = league.ratio(SOURCE, 20, "ramp")
-    assert ratio is not None
-    assert ratio.value == pytest.approx(0.8 * 1.005)
-    early = league.ratio(SOURCE, 10, "random_search")
-    assert early is not None
-    assert early.value == pytest.approx(1.5 * 1.1 * 1.005)
-    text = to_markdown(league_table(Study.read(records)))
+    assert league.ratio(SOURCE, 20, "ramp").value == pytest.approx(0.8 * 1.005)
+    assert league.ratio(SOURCE, 10, "random_search").value == pytest.approx(1.5 * 1.1 * 1.005)
+    text = to_markdown(league_table(study))
     assert text.count("| RAMP (ours) | 2 |") == len(BUDGETS)
     assert "better" in text
     assert "RAMP, cold" not in text
 
 
-def test_the_summary_has_a_column_per_checkpoint(records: Path) -> None:
-    table = league_summary_table(Study.read(records))
+def test_the_summary_has_a_column_per_checkpoint(study: Study) -> None:
+    table = league_summary_table(study)
     assert [row.cells["allocator"] for row in table.rows] == ["random search", "RAMP (ours)"]
     assert table.rows[1].cells["20"].value == pytest.approx(0.804)
     assert table.rows[1].cells["budgets"] == "3.25, 3.5, 4"
 
 
-def test_longer_runs_of_some_do_not_hide_the_others(tmp_path: Path) -> None:
+def test_longer_runs_of_some_do_not_hide_the_others() -> None:
     """At a checkpoint that two runs reach the shorter one counts; where only one search ends it stands with the bar."""
     tables = league_records()
     longer = [{**row, "run_evals": 40, "kl_held": 0.1} for row in tables["league"] if row["allocator"] == "ramp"]
     longer += [{**row, "evals": 40, "spent": 40} for row in longer if row["evals"] == 20]
-    folder = write_records(tmp_path / "records")
-    write_table(folder / "league.csv", [*tables["league"], *longer])
-    write_table(folder / "league_windows.csv", tables["league_windows"])
-    league = League(Study.read(folder))
+    league = League(synthetic_study({**tables, "league": [*tables["league"], *longer]}))
     assert (league.finals(SOURCE), league.headline(SOURCE)) == ([20, 40], 20)
     cells = [league.cell(SOURCE, 4.0, 20, name) for name in ("ramp", "random_search", "knapsack")]
     assert [int(cell.rows["run_evals"].iloc[0]) for cell in cells if cell] == [20, 20, 20]
@@ -80,24 +64,24 @@ def test_longer_runs_of_some_do_not_hide_the_others(tmp_path: Path) -> None:
     assert [cell and int(cell.rows["evals"].iloc[0]) for cell in late] == [40, None, 1]
 
 
-def test_a_variant_is_compared_with_its_own_method(records: Path) -> None:
-    (row,) = ablations_table(Study.read(records)).rows
+def test_a_variant_is_compared_with_its_own_method(study: Study) -> None:
+    (row,) = ablations_table(study).rows
     assert (row.cells["variant"], row.cells["method"], row.cells["budget"]) == ("RAMP, cold", "RAMP (ours)", "3.5")
     assert row.cells["change"].value == pytest.approx((0.9 - 0.8) * 1.005 * 1.5 / 3.5)
     assert row.cells["reading"] == "worse"
 
 
 @pytest.mark.parametrize("method_too", [True, False])
-def test_a_variant_that_had_fewer_evaluations_is_compared_in_runs_as_short(tmp_path: Path, method_too: bool) -> None:
+def test_a_variant_that_had_fewer_evaluations_is_compared_in_runs_as_short(method_too: bool) -> None:
     """Its runs end at 10, the method's at 20 and, or not, at 10: what a longer run has by then is no measure of it."""
-    folder = write_records(tmp_path)
-    for name, rows in league_records().items():
+    tables = league_records()
+    for name, rows in tables.items():
         cold = [row for row in rows if row["allocator"] == "ramp_cold" and row["evals"] <= 10]
         short = [row for row in rows if row["allocator"] == "ramp" and row["budget_bits"] == 3.5 and row["evals"] <= 10]
         rest = [row for row in rows if row["allocator"] != "ramp_cold"]
         ends = cold + short if method_too else cold
-        write_table(folder / f"{name}.csv", rest + [{**row, "run_evals": 10} for row in ends])
-    study = Study.read(folder)
+        tables[name] = rest + [{**row, "run_evals": 10} for row in ends]
+    study = synthetic_study(tables)
     if not method_too:
         assert not ablations_table(study).rows
         assert not league_ratios(study, "ramp", ["ramp_cold"])
@@ -111,22 +95,25 @@ def test_a_variant_that_had_fewer_evaluations_is_compared_in_runs_as_short(tmp_p
     assert League(study).headline(SOURCE) == 20
 
 
-def test_a_claim_about_a_switch_is_measured_on_the_league(records: Path) -> None:
+def test_a_claim_about_a_switch_is_measured_on_the_league(study: Study) -> None:
     from paper.measures import ablated
 
-    (found,) = ablated(Study.read(records), method="ramp", ablations=["ramp_cold", "ramp_symmetric"])
+    (found,) = ablated(study, method="ramp", ablations=["ramp_cold", "ramp_symmetric"])
     assert found.estimate.value == pytest.approx(0.8 / 0.9)
     assert found.estimate.high < 1
     assert found.rows == (f"{SOURCE}/ramp-b3.5 (league)", f"{SOURCE}/ramp_cold-b3.5 (league)")
 
 
-def test_a_switch_of_one_seed_decides_no_claim(tmp_path: Path) -> None:
-    folder = write_records(tmp_path)
-    for name, rows in league_records().items():
-        write_table(
-            folder / f"{name}.csv", [row for row in rows if (row["allocator"], row["seed"]) != ("ramp_cold", 1)]
-        )
-    study = Study.read(folder)
+def without(tables: Tables, **values: Any) -> Tables:
+    """The rows that do not have all of ``values``."""
+    return {
+        name: [row for row in rows if any(row.get(key) != value for key, value in values.items())]
+        for name, rows in tables.items()
+    }
+
+
+def test_a_switch_of_one_seed_decides_no_claim() -> None:
+    study = synthetic_study(without(league_records(), allocator="ramp_cold", seed=1))
     ((label, ratio, _),) = league_ratios(study, "ramp", ["ramp_cold"])
     assert label.endswith(", one seed")
     assert ratio.value == pytest.approx(0.8 * 1.005 / 0.9)
@@ -134,83 +121,63 @@ def test_a_switch_of_one_seed_decides_no_claim(tmp_path: Path) -> None:
     assert "Of one seed an interval is over windows alone" in to_markdown(ablations_table(study))
 
 
-def test_a_claim_that_the_league_decides_names_the_leagues_model(records: Path) -> None:
-    study = Study.read(records)
-    for name in ("league", "league_windows"):
-        study.frames[name] = study.frames[name].assign(model="tiny-llama-s")
+def test_a_claim_that_the_league_decides_names_the_leagues_model(study: Study) -> None:
+    frames = {name: study.frames[name].assign(model="tiny-llama-s") for name in ("league", "league_windows")}
+    study = Study(study.frames | frames)
     params = {"method": "ramp", "ablations": ["ramp_cold"]}
     entry = judge(study, {"id": "X", "measure": "ablated", "rule": {"below": 1.0}, "params": params})
     assert entry["verdict"] == "replicated"
     assert entry["scale"] == "analogue on tiny-llama-s"
 
 
-def test_a_seed_without_an_incumbent_leaves_no_estimate(records: Path, tmp_path: Path) -> None:
+def test_a_seed_without_an_incumbent_leaves_no_estimate() -> None:
     tables = league_records()
+    lost = {"allocator": "random_search", "seed": 1, "evals": 20}
     for row in tables["league"]:
-        if (row["allocator"], row["seed"], row["evals"]) == ("random_search", 1, 20):
+        if lost.items() <= row.items():
             row["kl_held"] = None
-    keep = [
-        line
-        for line in tables["league_windows"]
-        if (line["allocator"], line["seed"], line["evals"]) != ("random_search", 1, 20)
-    ]
-    folder = write_records(tmp_path / "records")
-    write_table(folder / "league.csv", tables["league"])
-    write_table(folder / "league_windows.csv", keep)
-    league = League(Study.read(folder))
-    cell = league.cell(SOURCE, 4.0, 20, "random_search")
-    assert cell is not None
-    assert cell.held is None
+    league = League(synthetic_study({**without(tables, **lost), "league": tables["league"]}))
+    assert league.cell(SOURCE, 4.0, 20, "random_search").held is None
     assert league.ratio(SOURCE, 20, "random_search") is None
     assert league.ratio(SOURCE, 20, "ramp") is not None
 
 
-def test_gaps_and_additivity_have_their_lines(records: Path) -> None:
-    text = to_markdown(optimum_table(Study.read(records)))
-    assert (
-        "| last 8 half-blocks | 3.5 | RAMP (ours) | 300 | 2 | 0.10020 | 0.10000 | 0.20 | 0.40 | 1 of 2 | 2.0 |" in text
-    )
-    assert "Made by: python -m ramp.optimum --units halves-8." in text
-    assert "| 0.20000 | 0.25000 | 1.250 |" in to_markdown(additivity_table(Study.read(records)))
+def test_gaps_and_additivity_have_their_lines(study: Study) -> None:
+    last = cells(optimum_table(study), allocator="RAMP (ours)", evals=300)
+    assert (last["seeds"], last["hits"], last["better"]) == ("2", "1 of 2", 2)
+    assert [last[key] for key in ("kl", "optimum", "gap", "worst")] == pytest.approx([0.1002, 0.1, 0.002, 0.004])
+    assert "Made by: python -m ramp.optimum --units halves-8." in optimum_table(study).footnotes
+    assert cells(additivity_table(study))["ratio"] == 1.25
 
 
-def test_the_text_says_who_is_ahead(records: Path) -> None:
-    found = values(Study.read(records))
+def test_the_text_says_who_is_ahead(study: Study) -> None:
+    found = dict(league_values(study))
     assert found["league.runs"] == "17 runs"
-    said = found["league.reading.0"]  # at 10 evaluations and at 20
-    assert said.startswith(
-        "On SmolLM2-135M-Instruct at 3.25, 3.5 and 4 bits RAMP (ours) has after 10 evaluations (2 seeds)"
-    )
-    assert "; after 20 evaluations (2 seeds) 0.804" in said
-    assert said.count("the best of its rivals") == 2
+    words = found["league.reading.0"]
+    assert "after 10 evaluations (2 seeds)" in words
+    assert "; after 20 evaluations (2 seeds) 0.804" in words
+    assert words.count("the best of its rivals") == 2
     assert "league.reading.1" not in found
-    assert found["league.switches.0"] == (
-        "RAMP (ours) on SmolLM2-135M-Instruct at 3.5 bits after 20 evaluations (2 seeds), with one switch turned: "
-        "worse with “cold”."
-    )
+    assert found["league.switches.0"].endswith("worse with “cold”.")
     assert "league.switches.1" not in found
     assert "Nowhere here is RAMP (ours) worse" in found["league.advice"]
     assert found["optimum.ramp.gap"] == "0.20"
     assert found["optimum.knapsack.worst"] == "2.00"
 
 
-def test_the_text_says_who_found_every_optimum(records: Path, tmp_path: Path) -> None:
-    found = values(Study.read(records))
+def test_the_text_says_who_found_every_optimum(study: Study) -> None:
+    found = dict(league_values(study))
     assert not {"optimum.ramp.solved", "optimum.solvers"} & set(found)  # ours missed one, the knapsack all
-    for name, rows in optimum_records().items():
-        solved = [{**row, "gap_share": 0.0, "gap": 0.0} if row.get("allocator") == "ramp" else row for row in rows]
-        others = [{**row, "allocator": "evolution"} for row in solved if row.get("allocator") == "ramp"]
-        write_table(write_records(tmp_path) / f"{name}.csv", solved + others)
-    found = values(Study.read(tmp_path))
+    rows = optimum_records()["optimum"]
+    solved = [{**row, "gap_share": 0.0, "gap": 0.0} if row["allocator"] == "ramp" else row for row in rows]
+    others = [{**row, "allocator": "evolution"} for row in solved if row["allocator"] == "ramp"]
+    found = dict(league_values(synthetic_study({"optimum": solved + others})))
     assert found["optimum.ramp.solved"] == "yes"
     assert found["optimum.solvers"] == "evolution"
 
 
-def test_the_text_says_what_share_of_the_league_it_speaks_from(tmp_path: Path) -> None:
-    folder = write_records(tmp_path)
-    for name, rows in league_records(planned=1_200).items():
-        write_table(folder / f"{name}.csv", rows)
-    assert values(Study.read(folder))["league.runs"] == "17 of the 1,200 runs"
+def test_the_text_says_what_share_of_the_league_it_speaks_from() -> None:
+    assert dict(league_values(synthetic_study(league_records(planned=1_200))))["league.runs"] == "17 of the 1,200 runs"
 
 
 @pytest.mark.parametrize(
@@ -221,9 +188,7 @@ def test_the_text_says_what_share_of_the_league_it_speaks_from(tmp_path: Path) -
         (0.90, 0.80, "it is the allocator that this suite recommends where its evaluations can be afforded, and"),
     ],
 )
-def test_a_rival_from_our_start_is_a_rival_and_the_advice_follows(
-    tmp_path: Path, warm: float, own: float, advice: str
-) -> None:
+def test_a_rival_from_our_start_is_a_rival_and_the_advice_follows(warm: float, own: float, advice: str) -> None:
     """A variant of a rival stands in the league and not among the ablations, and the text names the best of them."""
     tables = league_records()
     levels = {"evolution_warm": warm, "ramp": own}
@@ -239,31 +204,26 @@ def test_a_rival_from_our_start_is_a_rival_and_the_advice_follows(
                     new[column] = row[column] / LEVEL["random_search"] * level
                 kept.append(new)
         tables[name] = kept
-    folder = write_records(tmp_path / "records")
-    for name, rows in tables.items():
-        write_table(folder / f"{name}.csv", rows)
-    study = Study.read(folder)
+    study = synthetic_study(tables)
     league = League(study)
     assert league.allocators(SOURCE) == ["random_search", "evolution_warm", "knapsack", "ramp"]
     assert not ablations_table(study).rows
     rival = league.best_rival(SOURCE, 20)
-    assert rival is not None
     assert rival[0] == ("evolution_warm" if warm < 1 else "knapsack")
     assert rival[1].value == pytest.approx(own / warm if warm < 1 else own * 1.005)
-    assert advice in values(study)["league.advice"]
+    assert advice in dict(league_values(study))["league.advice"]
 
 
-def test_without_records_tables_are_empty_and_the_text_is_silent(tmp_path: Path) -> None:
-    study = Study.read(write_records(tmp_path))
+def test_without_records_tables_are_empty_and_the_text_is_silent() -> None:
+    study = synthetic_study()
     made = (league_table, league_summary_table, ablations_table, optimum_table, additivity_table)
     assert not any(make(study).rows for make in made)
-    assert not [key for key in values(study) if key.startswith(("league.", "optimum."))]
+    assert not [key for key in dict(league_values(study)) if key.startswith(("league.", "optimum."))]
     for draw in (anytime, optimum):
         assert draw(study).axes[0].texts  # one sentence
 
 
-def test_figures_hold_every_allocator_once(records: Path, tmp_path: Path) -> None:
-    study = Study.read(records)
+def test_figures_hold_every_allocator_once(study: Study) -> None:
     figure = anytime(study)
     assert len(figure.axes) == 3
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
@@ -272,9 +232,6 @@ def test_figures_hold_every_allocator_once(records: Path, tmp_path: Path) -> Non
     assert len(figure.axes[0].collections) == 2  # a band for each of the two with seeds
     gaps = optimum(study)
     assert [tick.get_text() for tick in gaps.axes[0].get_yticklabels()] == ["RAMP (ours)", "Fisher knapsack"]
-    for name, drawn in (("anytime", figure), ("optimum", gaps)):
-        style.save(drawn, tmp_path, name)
-        assert (tmp_path / f"{name}.png").stat().st_size > 5000
 
 
 def test_looks_are_distinct_and_budgets_spread() -> None:
@@ -288,48 +245,29 @@ def test_looks_are_distinct_and_budgets_spread() -> None:
     assert spread([3.5]) == [3.5]
 
 
-def test_a_curve_is_a_step_function_without_a_past(records: Path) -> None:
-    frame = Study.read(records).frame("league_curves")
-    assert frame is not None
+def test_a_curve_is_a_step_function_without_a_past(study: Study) -> None:
+    frame = study.frames["league_curves"]
     run = frame[(frame["allocator"] == "ramp") & (frame["seed"] == 0) & (frame["budget_bits"] == 4.0)]
     at = curve_at(run, np.array([1, 2, 8, 9, 20]))
     assert np.isnan(at[0])
     assert at[1:] == pytest.approx([0.24, 0.24, 0.22, 0.20])
 
 
-def test_the_paper_is_set_with_both(records: Path, tmp_path: Path) -> None:
-    pytest.importorskip("typst")
-    from paper.build import main as build_main
-    from paper.figures.__main__ import main as figures_main
-    from paper.tables.__main__ import main as tables_main
-
-    tables_main(["--records", str(records), "--out", str(tmp_path / "tables")])
-    figures_main(["--records", str(records), "--out", str(tmp_path / "figures")])
-    arguments = [f"--records={records}", *(f"--{part}={tmp_path / part}" for part in ("tables", "figures"))]
-    assert build_main([*arguments, f"--out={tmp_path / 'paper.pdf'}"]) == 0
-    assert (tmp_path / "paper.pdf").read_bytes().startswith(b"%PDF")
-
-
-def test_an_ablation_stands_on_the_bank_where_its_method_is(tmp_path: Path) -> None:
+def test_an_ablation_stands_on_the_bank_where_its_method_is() -> None:
     """Not beside the method of another bank, however close; and the bank with more seeds of both is taken."""
     tables = league_records()
-    there: dict[str, list[dict[str, Any]]] = {}
+    there: Tables = {}
     for name, rows in tables.items():
         of_ramp = [row for row in rows if row["allocator"] in ("ramp", "ramp_cold") and row["budget_bits"] == 3.5]
         there[name] = [{**row, "bank": "there"} for row in of_ramp]
     scaled = [row for row in there["league_windows"] if row["allocator"] == "ramp_cold"]
     for row in scaled:
         row["kl"] *= 2
-    folder = write_records(tmp_path / "records")
-
-    def read(home_seeds: tuple[int, ...]) -> League:
-        for name, rows in tables.items():
-            kept = [row for row in rows if row["allocator"] != "ramp_cold" or row["seed"] in home_seeds]
-            write_table(folder / f"{name}.csv", kept + there[name])
-        return League(Study.read(folder))
-
     for home_seeds, ratio in (((), 1.8 / 0.8), ((0,), 1.8 / 0.8), ((0, 1), 0.9 / 0.8)):
-        league = read(home_seeds)
+        home = tables
+        for seed in {0, 1} - set(home_seeds):
+            home = without(home, allocator="ramp_cold", seed=seed)
+        league = League(synthetic_study({name: rows + there[name] for name, rows in home.items()}))
         assert league.banks == {SOURCE: ["first", "there"]}
         (one,) = league.ablations()
         assert (one.variant, one.base, one.budget) == ("ramp_cold", "ramp", 3.5)

@@ -13,23 +13,18 @@ from paper.publish import publish
 from paper.study import Study
 from paper.tables.__main__ import all_tables, main
 from paper.tables.main import main_table
+from paper.tables.model import Table
 from paper.tables.render import to_latex, to_markdown
 from paper.values import document
 from ramp.core.files import read_json, write_json
 from ramp.records.table import read_table
-from tests.synthetic_records import SOURCE, write_records
+from tests.synthetic_records import SOURCE, synthetic_study, write_records
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def studies() -> tuple[Study, Study]:
     """Records without and with the rows of packages."""
-    root = tmp_path_factory.mktemp("packages")
-    return write_records(root / "plain"), write_records(root / "with", packages=True)
-
-
-@pytest.fixture(scope="module")
-def studies(folders: tuple[Path, Path]) -> tuple[Study, Study]:
-    return Study.read(folders[0]), Study.read(folders[1])
+    return synthetic_study(), synthetic_study(packages=True)
 
 
 def lines(study: Study, published: Study | None = None) -> dict[tuple, dict]:
@@ -64,58 +59,49 @@ def test_published_rows_are_marked_and_only_fill_gaps(studies: tuple[Study, Stud
     assert published | {"method": ""} == mine | {"method": ""}
     assert ("AWQ (gptqmodel) ‡§", "4") in shown
     assert {key: value for key, value in shown.items() if "§" not in key[0]} == lines(plain)
-    [said] = [note for note in main_table(plain, SOURCE, packages).footnotes if note.startswith("§")]
-    assert "not run here" in said
-    assert "8 windows of 256 tokens" in said
+    [note] = [note for note in main_table(plain, SOURCE, packages).footnotes if note.startswith("§")]
+    assert "not run here" in note
+    assert "8 windows of 256 tokens" in note
     assert lines(packages, packages) == lines(packages)  # what was run here needs no published row
 
 
-def test_methods_that_were_skipped_keep_their_rows_and_move_nothing(
-    studies: tuple[Study, Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A quantizer and an allocator with a reason not to run: a dagger and the reason in the table, nothing else."""
-    monkeypatch.setattr(intervals, "DRAWS", 40)  # the intervals themselves are looked at elsewhere
-    plain, skipped = studies[0], Study.read(write_records(tmp_path, skipped=True))
-    table = main_table(skipped, SOURCE)
-    groups = {row.cells["method"]: row.group for row in table.rows}
-    assert (groups["gpu_only ‡"], groups["lacks ‡"]) == ("uniform 4.0", "mixed 3.65")
-    assert "gpu_only ‡; lacks ‡: it needs a GPU." in table.footnotes
-    claims = read_claims_file(CLAIMS_FILE)
-    assert judge_all(skipped, claims) == judge_all(plain, claims)
-    tables = [{table.name: table for table in all_tables(study)} for study in (plain, skipped)]
-    for name in (f"paired_{SOURCE}", "transfer", "cost", f"ledger_{SOURCE}"):
-        assert tables[0][name] == tables[1][name], name
-    legends = [[text.get_text() for text in pareto(study).legends[0].get_texts()] for study in (plain, skipped)]
-    assert legends[0] == legends[1]
-    assert document(skipped)["values"]["rows"] != document(plain)["values"]["rows"]
+def all_of(study: Study) -> tuple[dict[str, Table], list[dict], dict[str, str]]:
+    """Tables by name, verdicts, and the numbers of the text."""
+    claims = judge_all(study, read_claims_file(CLAIMS_FILE))
+    return {table.name: table for table in all_tables(study)}, claims, document(study)["values"]
 
 
-def test_everything_else_goes_on_and_no_verdict_moves(
+def test_rows_that_did_not_or_did_run_elsewhere_move_nothing_else(
     studies: tuple[Study, Study], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Claims, paired comparisons, figures and the text's numbers are those of the study without packages."""
-    monkeypatch.setattr(intervals, "DRAWS", 40)  # the intervals themselves are looked at elsewhere
-    plain, packages = studies
-    claims = read_claims_file(CLAIMS_FILE)
-    assert judge_all(packages, claims) == judge_all(plain, claims)
-    tables = [{table.name: table for table in all_tables(study)} for study in (plain, packages)]
-    for name in (f"paired_{SOURCE}", "transfer", "cost", "halo"):
-        assert tables[0][name] == tables[1][name], name
-    assert len(tables[1][f"ledger_{SOURCE}"].rows) == len(tables[0][f"ledger_{SOURCE}"].rows) + 1
-    mine, theirs = (document(study)["values"] for study in studies)
-    assert {key for key in mine if mine[key] != theirs.get(key)} <= {"rows"}
-    assert all("gptqmodel" in key for key in theirs if key not in mine)
+    """Claims, comparisons and numbers are those of the study without packages and skipped methods."""
+    monkeypatch.setattr(intervals, "DRAWS", 40)  # the intervals themselves are tested elsewhere
+    plain, packages, skipped = studies[0], studies[1], synthetic_study(skipped=True)
+    main = main_table(skipped, SOURCE)
+    groups = {row.cells["method"]: row.group for row in main.rows}
+    assert (groups["gpu_only ‡"], groups["lacks ‡"]) == ("uniform 4.0", "mixed 3.65")
+    assert "gpu_only ‡; lacks ‡: it needs a GPU." in main.footnotes
+    tables, claims, numbers = all_of(plain)
+    for other in (packages, skipped):
+        theirs, verdicts, text = all_of(other)
+        assert verdicts == claims
+        for name in (f"paired_{SOURCE}", "transfer", "cost", "halo"):
+            assert theirs[name] == tables[name], name
+        assert len(theirs[f"ledger_{SOURCE}"].rows) == len(tables[f"ledger_{SOURCE}"].rows) + (other is packages)
+        assert {key for key in numbers if numbers[key] != text.get(key)} == {"rows"}
+        new = [key for key in text if key not in numbers]
+        assert all(name in key for key in new for name in ["gptqmodel"] * (other is packages))
+        assert legend(other) == legend(plain)
 
 
-def test_the_figure_leaves_packages_to_the_table(studies: tuple[Study, Study]) -> None:
-    plain, packages = ([text.get_text() for text in pareto(s).legends[0].get_texts()] for s in studies)
-    assert "GPTQ" in packages
-    assert packages == plain
+def legend(study: Study) -> list[str]:
+    return [text.get_text() for text in pareto(study).legends[0].get_texts()]
 
 
-def test_the_command_takes_published_records(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    plain, packages = map(str, folders)
-    assert main(["--records", plain, "--published", packages, "--out", str(tmp_path / "tables")]) == 0
+def test_the_command_takes_published_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intervals, "DRAWS", 40)
+    plain, packages = write_records(tmp_path / "plain"), write_records(tmp_path / "with", packages=True)
+    assert main([f"--records={plain}", f"--published={packages}", f"--out={tmp_path / 'tables'}"]) == 0
     assert "GPTQ (gptqmodel) §" in (tmp_path / "tables" / f"main_{SOURCE}.md").read_text()
 
 

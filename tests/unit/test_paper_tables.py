@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,24 +11,25 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from paper import intervals
 from paper.claims import main as claims_main
-from paper.intervals import Estimate
 from paper.measures import tasks_kept
 from paper.study import Study
 from paper.tables.__main__ import main
-from paper.tables.controls import controls_table, tracks_table
 from paper.tables.cost import cost_table
 from paper.tables.halo import halo_table
 from paper.tables.ledger import ledger_table
 from paper.tables.main import main_table
 from paper.tables.model import Column, Row, Table, number, parts
-from paper.tables.paired import paired_table
+from paper.tables.paired import controls_table, paired_table
 from paper.tables.render import to_latex, to_markdown, to_typst
 from paper.tables.sizes import LABEL_BITS, PARAMETERS, label_mixture_bits, readings, sizes_table
 from paper.tables.tasks import tasks_table
+from paper.tables.tracks import tracks_table
 from paper.values import values
 from ramp.core.errors import RampError
-from tests.synthetic_records import SOURCE, TARGET, TASKS, write_records
+from ramp.evaluation.bootstrap import Estimate
+from tests.synthetic_records import SOURCE, TARGET, TASKS, cells, synthetic_study, write_records
 
 TABLE = Table(
     name="one",
@@ -41,8 +41,19 @@ TABLE = Table(
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    return Study.read(write_records(tmp_path_factory.mktemp("records")))
+def study() -> Study:
+    return synthetic_study()
+
+
+@pytest.fixture(scope="module")
+def text(study: Study) -> dict[str, str]:
+    """The numbers of the paper's text."""
+    return values(study)
+
+
+@pytest.fixture(scope="module")
+def controlled() -> Study:
+    return synthetic_study(controls=True)
 
 
 def test_numbers() -> None:
@@ -114,19 +125,13 @@ def test_main_table_states_limits_and_never_fp16(study: Study) -> None:
     methods = [row.cells["method"] for row in table.rows]
     assert methods[0] == "released file"
     assert len(methods) == 19
-    gptq = next(row.cells for row in table.rows if row.cells["method"] == "GPTQ" and row.cells["budget"] == "3")
+    records = study.frames["records"]
+    [row] = records[(records["model"] == SOURCE) & (records["method"] == "gptq") & (records["budget_bits"] == 3)].iloc
+    shown = f"{row['ppl_heldout']:.2f} [{row['ppl_low_heldout']:.2f}, {row['ppl_high_heldout']:.2f}]"
+    assert f"{shown} | {row['kl_heldout']:.4f}" in text
+    gptq = cells(table, method="GPTQ", budget="3")
     assert gptq["less_linear"] == pytest.approx(1 - 93_312 / 124_416)
     assert gptq["less_file"] == pytest.approx(1 - 168_312 / 199_416)
-
-
-def test_the_table_shows_what_the_records_hold(study: Study, tmp_path: Path) -> None:
-    write_records(tmp_path)
-    with (tmp_path / "records.csv").open() as stream:
-        rows = [row for row in csv.DictReader(stream) if row["model"] == SOURCE and row["method"] == "ramp"]
-    text = to_markdown(main_table(study, SOURCE))
-    for row in rows:
-        assert f"{float(row['ppl_heldout']):.2f} [{float(row['ppl_low_heldout']):.2f}" in text
-        assert f"{float(row['kl_heldout']):.4f}" in text
 
 
 def test_paired_table_holds_ramp_against_every_rival(study: Study) -> None:
@@ -139,12 +144,12 @@ def test_paired_table_holds_ramp_against_every_rival(study: Study) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {},
-        {"seeds": (0, 1, 2), "texts": ("heldout", "wikitext2")},
+        {"seeds": (0, 1), "texts": ("heldout", "wikitext2")},
         {"scored": False, "without": ("transfer", "halo", "items", "episodes", "activations", "windows")},
     ],
 )
-def test_command_line(tmp_path: Path, options: dict) -> None:
+def test_command_line(tmp_path: Path, options: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intervals, "DRAWS", 40)
     records = write_records(tmp_path / "records", **options)
     assert claims_main(["--records", str(records), "--out", str(records / "claims.json")]) == 0
     assert main(["--records", str(records), "--out", str(tmp_path / "tables")]) == 0
@@ -166,9 +171,9 @@ def test_missing_records_are_one_sentence(tmp_path: Path) -> None:
 
 
 def test_cost_compares_start_and_end_on_the_same_text(study: Study) -> None:
+    shown = [row.cells["start"] for row in cost_table(study).rows]
     for entry in study.entries:
         if entry.grid == "affine" and entry.mean("kl_start") is not None:
-            shown = [row.cells["start"] for row in cost_table(study).rows]
             assert entry.mean("kl_start_selection") in shown
             assert entry.mean("kl_start") not in shown
 
@@ -184,11 +189,6 @@ def test_a_failed_export_check_is_named_with_its_value_and_limit() -> None:
     assert row.cells["held"] == "1 of 2"
     assert row.cells["failed"] == "perplexity difference: 0.05 (limit 0.03)"
     assert row.cells["difference"] == 0.05
-
-
-@pytest.fixture(scope="module")
-def controlled(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    return Study.read(write_records(tmp_path_factory.mktemp("controlled"), controls=True))
 
 
 def test_controls_stand_in_the_main_table_in_groups_of_their_own(study: Study, controlled: Study) -> None:
@@ -208,8 +208,8 @@ def test_controls_stand_in_the_main_table_in_groups_of_their_own(study: Study, c
     )
 
 
-def test_notes_of_rows_name_what_tells_them_apart_and_stand_once(tmp_path: Path) -> None:
-    study = Study.read(write_records(tmp_path, packages=True, seeds=(0, 1)))
+def test_notes_of_rows_name_what_tells_them_apart_and_stand_once() -> None:
+    study = synthetic_study(packages=True, seeds=(0, 1))
     records = study.frames["records"].astype({"note": "object"})
     source = records["model"] == SOURCE
     searched = source & (records["method"] == "random_search")
@@ -226,30 +226,29 @@ def test_notes_of_rows_name_what_tells_them_apart_and_stand_once(tmp_path: Path)
     assert "random search: both; seed 0: tensors: 0; seed 1: tensors: 1." in notes
 
 
-def test_a_transferred_policy_meets_the_transferred_table(study: Study) -> None:
+def test_a_transferred_policy_meets_the_transferred_table(study: Study, text: dict[str, str]) -> None:
     pairs = {(row.cells["entry"], row.cells["rival"]) for row in paired_table(study, TARGET).rows}
     moved, table = "RAMP (ours), transferred, 3.65 bits", "role and depth, transferred, 3.65 bits"
     assert (moved, table) in pairs
     assert (table, moved) not in pairs
     assert (table, "Fisher knapsack, 3.65 bits") in pairs
+    assert text["transfer.one_target"] == "Qwen2.5-Coder-0.5B-Instruct"
+    assert text["transfer.rows"] == "1"  # the policy's alone
+    assert text["transfer.worst"].startswith("0.80")
+
+
+def test_the_text_compares_at_the_saving_of_the_paper(text: dict[str, str]) -> None:
+    assert "paper_budget" not in text  # 4 bits save nothing, 3.65 more than 7 %
+    study = synthetic_study()
+    records = study.frames["records"]
+    there = (records["model"] == SOURCE) & (records["method"] == "ramp") & (records["budget_bits"] == 4)
+    records.loc[there, "bytes_linear"] = records.loc[there, "bytes_linear"] * 941 // 1000
     found = values(study)
-    assert found["transfer.one_target"] == "Qwen2.5-Coder-0.5B-Instruct"
-    assert found["transfer.rows"] == "1"  # the policy's alone
-    assert found["transfer.worst"].startswith("0.80")
-
-
-def test_the_text_compares_at_the_saving_of_the_paper(tmp_path: Path, study: Study) -> None:
-    assert "paper_budget" not in values(study)  # 4 bits save nothing, 3.65 more than 7 %
-    records = pd.read_csv(write_records(tmp_path) / "records.csv", dtype=str, keep_default_na=False)
-    there = (records["model"] == SOURCE) & (records["method"] == "ramp") & records["budget_bits"].isin(["4", "4.0"])
-    records.loc[there, "bytes_linear"] = [f"{int(size) * 941 // 1000}" for size in records.loc[there, "bytes_linear"]]
-    records.to_csv(tmp_path / "records.csv", index=False)
-    found = values(Study.read(tmp_path))
     assert found["paper_budget"] == "4"
     assert found["pair.paper.ramp.gptq.saved_linear"] == "5.9"
     shown = {
         row.cells["rival"]: row.cells
-        for row in paired_table(Study.read(tmp_path), SOURCE).rows
+        for row in paired_table(study, SOURCE).rows
         if row.cells["entry"] == "RAMP (ours), 4 bits"
     }
     for rival, title in (("awq", "AWQ, 4 bits"), ("knapsack", "Fisher knapsack, 4 bits")):
@@ -257,30 +256,21 @@ def test_the_text_compares_at_the_saving_of_the_paper(tmp_path: Path, study: Stu
     assert found["pair.ramp.gptq.entry"] == "RAMP (ours), 3.65 bits"  # the smallest budget's own pairs stay
 
 
-def test_seeds_of_a_table_are_those_that_were_scored(tmp_path: Path) -> None:
-    folder = write_records(tmp_path, seeds=(0, 1, 2))
-    assert tasks_table(Study.read(folder), SOURCE).title.endswith("1 or 3 seeds.")
-    records = pd.read_csv(folder / "records.csv", dtype=str, keep_default_na=False)
-    records.loc[records["seed"] != "0", [f"acc_{task}" for task in TASKS]] = ""
-    records.to_csv(folder / "records.csv", index=False)
-    study = Study.read(folder)
+def test_seeds_of_a_table_are_those_that_were_scored() -> None:
+    assert tasks_table(synthetic_study(seeds=(0, 1)), SOURCE).title.endswith("1 or 2 seeds.")
+    study = synthetic_study(seeds=(0, 1))
+    records = study.frames["records"]
+    records.loc[records["seed"] != 0, [f"acc_{task}" for task in TASKS]] = None
     assert tasks_table(study, SOURCE).title.endswith("1 seed.")
     [kept] = tasks_kept(study, methods=["ramp"])
     assert kept.rows[0].endswith("-s0")
 
 
-def test_the_text_lists_every_comparison_of_roles_and_every_other_budget(study: Study) -> None:
-    found = values(study)
-    assert [key for key in found if key.startswith("role_bits.")] == [f"role_bits.{index}" for index in range(4)]
-    assert found["role_bits.1"].startswith(
-        "mean bits of the last layers less those of middle MLP layers, RAMP (ours), 3.65"
-    )
-    [row] = [
-        row.cells
-        for row in paired_table(study, SOURCE).rows
-        if (row.cells["entry"], row.cells["rival"]) == ("RAMP (ours), 4 bits", "Fisher knapsack, 4 bits")
-    ]
-    assert found["pair.ramp.knapsack.others"] == f"at 4 bits {row['reading']}"
+def test_the_text_lists_every_comparison_of_roles_and_every_other_budget(study: Study, text: dict[str, str]) -> None:
+    assert [key for key in text if key.startswith("role_bits.")] == [f"role_bits.{index}" for index in range(4)]
+    assert "the last layers less those of middle MLP layers, RAMP (ours), 3.65" in text["role_bits.1"]
+    row = cells(paired_table(study, SOURCE), entry="RAMP (ours), 4 bits", rival="Fisher knapsack, 4 bits")
+    assert text["pair.ramp.knapsack.others"] == f"at 4 bits {row['reading']}"
 
 
 def test_mixed_rows_are_paired_with_controls_of_the_same_bytes_alone(study: Study, controlled: Study) -> None:
@@ -297,7 +287,7 @@ def test_a_second_track_stands_beside_the_first_and_nowhere_else(study: Study, c
     own, other = (row.cells for row in tracks_table(controlled, SOURCE).rows)
     assert own["row"] == other["row"] == "RAMP (ours), 4 bits"
     assert (own["track"], other["track"]) == ("Q8_0", "float16")
-    assert (own["embedding"], other["embedding"]) == (0.07, 0.14)
+    assert (own["embedding"], other["embedding"]) == (70_000, 140_000)
     assert tracks_table(study, SOURCE).rows == ()
     assert "RAMP (ours), 4 bits, fp16 track" in {row.cells["row"] for row in ledger_table(controlled, SOURCE).rows}
     assert len(cost_table(controlled).rows) == len(cost_table(study).rows) + 1  # the knapsack's control budget

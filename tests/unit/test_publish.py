@@ -12,11 +12,16 @@ from tests.synthetic_records import write_records
 PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
 
 
-def test_manifest_names_every_file_with_its_checksum(tmp_path: Path) -> None:
-    results = tmp_path / "results"
+def finished(results: Path) -> Path:
+    """A results folder of a finished study."""
     write_records(results / "records")
     write_json(results / "records" / "claims.json", [])
     write_json(results / "config.json", {"study": "synthetic"})
+    return results
+
+
+def test_manifest_names_every_file_with_its_checksum(tmp_path: Path) -> None:
+    results = finished(tmp_path / "results")
     manifest = publish(results, tmp_path / "out", "snakemake")
     copied = {path.name for path in (tmp_path / "out").iterdir()} - {MANIFEST}
     assert copied == set(manifest["files"])
@@ -29,10 +34,7 @@ def test_manifest_names_every_file_with_its_checksum(tmp_path: Path) -> None:
 
 def test_another_study_adds_the_tables_that_the_first_lacks(tmp_path: Path) -> None:
     """Its tables, configuration and commits arrive; what both have stays the first one's."""
-    results, league, out = tmp_path / "results", tmp_path / "league", tmp_path / "out"
-    write_records(results / "records")
-    write_json(results / "records" / "claims.json", [])
-    write_json(results / "config.json", {"study": "synthetic"})
+    results, league, out = finished(tmp_path / "results"), tmp_path / "league", tmp_path / "out"
     (league / "records").mkdir(parents=True)
     for name in ("episodes.csv", "halo.csv", "records.csv"):
         (league / "records" / name).write_bytes((results / "records" / name).read_bytes())

@@ -1,4 +1,4 @@
-"""One model quantized by our own GPTQ or AWQ, as tensors: what whole-model benchmarks and parity compare.
+"""One model quantized by our own GPTQ or AWQ, as tensors, for whole-model benchmarks and parity.
 
 The settings are those of the comparison, not of a study: one width, one grid, the same windows for both sides.
 """
@@ -19,14 +19,14 @@ from benchmarks.measure import Sample
 
 @dataclass(frozen=True)
 class Quantized:
-    """A quantized model: every changed tensor by checkpoint name, float32, and what it took to make."""
+    """A quantized model: every changed tensor by checkpoint name, float32, and its cost."""
 
     state: dict[str, Tensor]
     sample: Sample
 
 
 def processor_s() -> float:
-    """Processor seconds of this process and its finished children."""
+    """Return processor seconds of this process and its finished children."""
     spent = os.times()
     return spent.user + spent.system + spent.children_user + spent.children_system
 
@@ -34,8 +34,7 @@ def processor_s() -> float:
 def quantize_ours(
     method: str, model_dir: Path, windows: Tensor, bits: int, group_size: int, params: Mapping[str, Any]
 ) -> Quantized:
-    """``gptq``: no fold, GPTQ. ``awq``: scales searched at this very width on this very grid, then rounding with the
-    clip search.
+    """Quantize a model. ``gptq``: no fold. ``awq``: scales searched at this width and grid, then the clip search.
 
     windows: int64 [count, length]. ``params`` are those of the method's file in baselines/. Sequential, with quantized
     predecessors, as every reported row.

@@ -1,0 +1,223 @@
+"""Captions: title, footnotes and the sentence that stands where there are no rows, of every table.
+
+Braces are filled in by the table's own file (``paper/tables/{table}.py``), which computes its columns and rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+NO_LEAGUE = "No league is in these records (snakemake league)."
+NO_OPTIMUM = "No exact optimum is in these records (snakemake optimum)."
+
+
+@dataclass(frozen=True)
+class Caption:
+    """Words of one table."""
+
+    title: str
+    notes: tuple[str, ...] = ()
+    absent: str = "There are no rows for this table in the records."
+
+
+CAPTIONS = {
+    "main": Caption(
+        "{model}: sizes and quality of every row. {texts}; {seeds}; brackets are 95 % bootstrap intervals over "
+        "windows, and over seeds where there are several.",
+        (
+            "MB = 1,000,000 bytes; file sizes are those of files on disk where no note says otherwise. KL is to the "
+            "float model, per token.",
+        ),
+    ),
+    "paired": Caption(
+        "{model}: paired differences on the same windows ({limits}; {seeds}), with 95 % intervals of the paired block "
+        "bootstrap.",
+        (
+            "Below 0 (KL) and below 1 (perplexity) favour the row on the left. Within noise: the interval of the KL "
+            "difference holds 0. Seeds, where there are several, are resampled too. No correction for the number of "
+            "comparisons is made.",
+        ),
+        "No two rows of this model share evaluated windows in the records.",
+    ),
+    "tasks": Caption(
+        "{model}: commonsense tasks by lm-evaluation-harness, zero-shot, {counts} rows per task; {seeds}.",
+        (
+            "Kept: mean accuracy over the tasks relative to the float model; items are resampled within each task and "
+            "paired with the float model's answers (95 % interval).",
+        ),
+        "No row of this model was scored on the commonsense tasks in this run.",
+    ),
+    "ledger": Caption(
+        "{model}: where the bytes of each file lie (means over seeds where there are several; {seeds}).",
+        (
+            "Sizes are those of files on disk, except the float row: what 16 bits per weight would take{packed}. "
+            "Other: norms, biases, header and alignment. A head of 0 bytes is tied to the embedding. GB = 1e9 bytes, "
+            "GiB = 2^30 bytes.",
+        ),
+        "No row of the records states its bytes.",
+    ),
+    "controls": Caption(
+        "{model}: the same bytes spent on widths (left) or on smaller groups (right); paired differences on {limits}; "
+        "{seeds}; 95 % intervals of the paired block bootstrap.",
+        (
+            "Rows are paired where their linears differ by {near:g} % of bytes at most. Below 0 (KL) and below "
+            "1 (perplexity) favour the mixed row. All share AWQ folds chosen at the study's own group size, but for "
+            "plain GPTQ, which has none.",
+        ),
+        "No mixed row of this model is as large as a uniform row with smaller groups in this run.",
+    ),
+    "tracks": Caption(
+        "{model}: the same quantized linears with embedding and head in two storage tracks ({limits}).",
+        ("Linears are the same to the bit; a head of 0 MB is tied to the embedding.",),
+        "No row of this model was stored in a second track in this run.",
+    ),
+    "claims": Caption(
+        "The paper's claims and what this study ({study}; source model {model}, {limits}, {seeds}) says of them.",
+        (
+            "[A] abstract; [D] digests of the full text.",
+            "Replicated: the whole 95 % interval lies on the claim's side of its limit; not replicated: wholly on the "
+            "other side; inconclusive: across it; partly: some comparisons hold and others fail. An analogue on "
+            "another model supports or weakens a claim; it is not a test of it.",
+        ),
+        "The claims were not judged in this run: paper.claims writes claims.json.",
+    ),
+    "transfer": Caption(
+        "Zero-shot transfer of what was learned on {source}: {windows} paired windows per target, {seeds}, 95 % "
+        "intervals.",
+        (
+            "Gap closed: (KL random - KL transferred) / (KL random - KL of the target's own Fisher knapsack); 0 is "
+            "what random search finds on the target, 1 the knapsack that sees the target's gradients; what is "
+            "transferred sees neither.{native}",
+        ),
+        "No policy was transferred in this run.",
+    ),
+    "cost": Caption(
+        "Cost of each search and its gain over its warm start ({seeds}; wall times are means over seeds, whatever else "
+        "the machine did).",
+        (
+            "Forward tokens count a backward pass twice and include the Fisher sensitivities wherever a method uses "
+            "them. Selection text chooses the final allocation and is neither search nor held-out text. Projected: "
+            "the budget had to be enforced after the search.",
+        ),
+        "No row of the records spent anything on a search.",
+    ),
+    "league": Caption(
+        "The league where its searches end: KL to the float model on held-out text of each allocator's incumbent, and "
+        "its paired difference to the {bar}; below 0 the allocator is better.",
+        (
+            "Incumbent: best on selection text among the five best feasible allocations on search text so far and the "
+            "start, by the same rule for all. KL of the bank's weights on held-out windows, which choose nothing; "
+            "differences are paired on the same windows, seeds resampled. Tokens: forward tokens up to there (backward "
+            "= 2), sensitivities and selection included. A method that needs no search stands at every checkpoint with "
+            "its tokens.",
+        ),
+        NO_LEAGUE,
+    ),
+    "league_summary": Caption(
+        "Held-out KL of each allocator over that of the {bar}, summed over the budgets, after so many evaluations; "
+        "below 1 the allocator is better.",
+        absent=NO_LEAGUE,
+    ),
+    "ablations": Caption(
+        "Ablations: each variant changes the named switch alone. Paired difference of held-out KL to the unchanged "
+        "method on the same bank, at the last checkpoint of both; below 0 the variant is better.",
+        absent="No variant of a method is in these records (variants of the configuration, snakemake league).",
+    ),
+    "equal_quality": Caption(
+        "Evaluations to equal quality: when each learner's best allocation within the budget first has the KL on "
+        "search text that the {bar} has, and that {rival} ends with. Median over seeds, and their range.",
+        (
+            "Never: not within the evaluations allowed; no number stands in for it. By its start: the warm start, the "
+            "knapsack itself, has that KL already. Read from curves thinned to log-spaced moments: upper bounds. "
+            "Tokens: forward tokens up to there (backward = 2), sensitivities included, selection left out.",
+        ),
+        "No league with learners is in these records (snakemake league).",
+    ),
+    "optimum": Caption(
+        "Distance from the exact optimum. Every allocation of the units was scored, everything before them is float; "
+        "KLs are on that text, so this is about searching and not about generalising.",
+        (
+            "Gap: KL above the optimum's (least), as a share of it, over seeds. Better: allocations within the budget "
+            "that have a lower KL.",
+        ),
+        NO_OPTIMUM,
+    ),
+    "additivity": Caption(
+        "How additive the loss is: KLs of the units quantized one at a time, summed, beside the KL with all of them at "
+        "that width. Above 1 errors reinforce each other.",
+        absent=NO_OPTIMUM,
+    ),
+    "foldings": Caption(
+        "Scale Folding varied and nothing else: uniform rows of one quantizer on the weights of one fold after the "
+        "other, and their paired ratios to the same quantizer without a fold ({limits} of held-out text); below 1 the "
+        "fold helps.",
+        (
+            "Fold alone: KL of the float model with the fold in its weights and nothing quantized, in the float32 of "
+            "all rows. Output error: of the linears behind the folded inputs at the searched widths, with the fold "
+            "over without; SmoothQuant searches nothing. Inputs behind v and up are folded by AWQ's search alone, "
+            "unless it says norms.",
+        ),
+        "The folds' ablation is not in these records (snakemake fold_ablation).",
+    ),
+    "halo": Caption(
+        "HALO: {checks} checks of the exported files, {failed} failed (CPU build of stock llama.cpp).",
+        ("Checks of a file: {names}. Perplexity in llama.cpp against transformers, on the same tokens.",),
+        "No GGUF file was exported in this run.",
+    ),
+    "benchmarks": Caption(
+        "Speed, memory and bytes beside a reference, measured by turns in one run each. Ratios are the result; the "
+        "measures beside them belong to one machine.",
+        absent="No benchmark is in these records (snakemake benchmarks).",
+    ),
+    "parity": Caption(
+        "Our quantizers beside the field's packages on the same model, windows, width, groups and grid. Error ratio: "
+        "ours over the package's, of linears or of whole blocks on float inputs. Below 1 ours is nearer to the float "
+        "model.",
+        absent="No comparison with a package is in these records (snakemake parity).",
+    ),
+    "sizes": Caption(
+        "Llama-2-7B ({linears:,} weights in linears, {embedding:,} each in embedding and head, {norms:,} in norms, "
+        "{parameters:,} together): what “3.65 bits” can weigh. Arithmetic of this project [C], no measurement.",
+        (
+            "GB = 1e9 bytes. No single way of counting gives both of the paper's sizes (3.68 GB at 3.65 bits and "
+            "3.90 GB for uniform 4-bit AWQ), so every row of this study states the bytes of its file.",
+        ),
+    ),
+    "choices": Caption("Choices where the paper is silent (or only digests of it speak): all are this project's own."),
+    "quoted": Caption(
+        "Quoted, not measured here: WikiText-2 test perplexity in 2,048-token windows, as published.",
+        (
+            "Sources: FP16, RTN, GPTQ and AWQ from the AWQ paper (Lin et al.), OmniQuant from Shao et al., SqueezeLLM "
+            "from Kim et al. OmniQuant's rows take 4.24 and 3.24 bits, SqueezeLLM's 4.27 and 3.24, the others have "
+            "groups of 128.",
+        ),
+    ),
+    "quoted_quip": Caption(
+        "Quoted, not measured here: QuIP# at 2 bits, WikiText-2 perplexity in 4,096-token windows.",
+        (
+            "Source: docs/index.md of Cornell-RelaxML/quip-sharp at commit 79b752f. Longer windows give lower "
+            "perplexities than those of the table above. Its paper (arXiv:2402.04396) has later numbers, also at 3 and "
+            "4 bits, which are not quoted because no exact copy of its tables was at hand.",
+        ),
+    ),
+    "quoted_ggml": Caption(
+        "Quoted, not measured here: llama.cpp's static mixes on Llama-2-7B; its 512-token protocol, ratios only.",
+        ("Source: the llama.cpp repository's documentation of its quantization tool.",),
+    ),
+    "quoted_tasks": Caption(
+        "Quoted, not measured here: mean accuracy (%) of five commonsense tasks, and the share of FP16 kept.",
+        (
+            "Read in published tables; the share is arithmetic. On Llama-2 plain RTN keeps over 99.5 %, so a mean over "
+            "tasks separates nothing unless answers are compared item by item.",
+        ),
+    ),
+}
+"""By the table's name, without the model that it is of."""
+
+
+def caption(name: str, *notes: str, **values: Any) -> dict[str, Any]:
+    """Return title, footnotes (``notes`` after the table's own) and absence of a table, with ``values`` filled in."""
+    words = CAPTIONS[name]
+    own = (note.format(**values) for note in words.notes)
+    return {"title": words.title.format(**values), "footnotes": (*own, *notes), "absent": words.absent}

@@ -1,0 +1,43 @@
+"""JSON files of runs, read and checked before they become tables of the records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ramp.core.files import read_json
+from ramp.records.table import RecordsError
+
+Run = dict[str, Any]
+
+
+def read_runs(paths: Sequence[Path], fields: Sequence[str]) -> list[Run]:
+    """Return the JSON objects at ``paths``; ``RecordsError`` where one lacks one of ``fields``, or without paths."""
+    if not paths:
+        raise RecordsError("no run to collect: name at least one with --runs (or has none ended yet?)")
+    runs = [read_json(path) for path in paths]
+    for run, path in zip(runs, paths, strict=True):
+        missing = [name for name in fields if not isinstance(run, dict) or name not in run]
+        if missing:
+            raise RecordsError(f"{path} lacks {', '.join(missing)}: it is no file of this stage, run it again")
+    return runs
+
+
+def check_alike(runs: Sequence[Run], paths: Sequence[Path], setting: Callable[[Run], Any], what: str) -> None:
+    """Raise ``RecordsError`` where two runs of one model differ in ``setting``, which ``what`` names."""
+    first: dict[str, tuple[Any, Path]] = {}
+    for run, path in zip(runs, paths, strict=True):
+        known, where = first.setdefault(run["model"], (setting(run), path))
+        if known != setting(run):
+            raise RecordsError(f"{path} and {where} of {run['model']} differ in {what}: run one of them again")
+
+
+def named(run: Mapping[str, Any], names: Sequence[str]) -> Run:
+    """Return the fields of ``run`` that ``names`` lists."""
+    return {name: run[name] for name in names}
+
+
+def orphan(path: Path) -> RecordsError:
+    """Return the error of a file whose row is not collected."""
+    return RecordsError(f"{path} belongs to none of the collected rows: give its row's --metrics too")
