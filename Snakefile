@@ -13,9 +13,6 @@ if "study" not in config:
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/inputs.smk"
-include: "workflow/rules/inputs_league.smk"
-include: "workflow/rules/inputs_records.smk"
 
 
 pathvars:
@@ -70,7 +67,7 @@ rule figures:
 rule records:
     """The records and the verdicts on the claims."""
     input:
-        *recorded_files(),
+        *RECORDS.kept,
     localrule: True
 
 

@@ -72,7 +72,7 @@ def quantize_row(
     """One row: a uniform method at ``bits``, or an allocation file; returns what ``meta.json`` holds."""
     from ramp.calibration.folding import load_fold
     from ramp.calibration.windows import calibration_windows
-    from ramp.methods.kinds import Mix, Package, Quantizer, own_fold, reason_not_to_run
+    from ramp.methods.kinds import FoldRef, Mix, Package, Quantizer, reason_not_to_run
     from ramp.methods.loader import load_method, parse_params
     from ramp.quantizers.site import needs_hessian
     from ramp.quantizers.store import SpilledLinears
@@ -89,7 +89,7 @@ def quantize_row(
         group_size = method.group_size
     linears, fold = list_linears(config), load_fold(fold_file, config)
     fold_name = Path(fold_file).stem
-    wanted = [method.fold] if bits is None else [method.fold, own_fold(method.fold, bits)]
+    wanted = [method.fold] if bits is None else [method.fold, str(FoldRef(method.fold, bits))]
     if fold_name not in wanted:
         names = " or ".join(f"'{name}'" for name in wanted)
         raise QuantizationError(f"method '{method.name}' wants the fold {names}, --fold is {fold_file}")

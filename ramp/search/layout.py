@@ -12,14 +12,15 @@ import difflib
 from pathlib import Path
 
 from ramp.methods.kinds import Allocator
+from ramp.methods.loader import find_method
 from ramp.problem.problem import AllocationError
 
 BASELINES = Path(__file__).resolve().parents[2] / "baselines"
 
 
 def method_file(args: argparse.Namespace) -> Path:
-    """The file of ``--method-file``, or of ``--method`` in ``baselines/``."""
-    return args.method_file or BASELINES / f"{args.method}.py"
+    """Return ``--method-file``, or the reference of ``--method`` in ``baselines/``."""
+    return args.method_file or find_method(BASELINES, args.method)
 
 
 def fill(args: argparse.Namespace, method: Allocator) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ramp.core.files import read_json, require_file
 from ramp.methods.kinds import Allocator, MethodError, reason_not_to_run
-from ramp.methods.loader import load_method, parse_params
+from ramp.methods.loader import load_method, parse_params, split_reference
 from ramp.models.architecture import LinearSpec, list_linears
 from ramp.models.device import pick_device, pick_dtype
 from ramp.models.folder import load_tokenizer, read_config
@@ -137,8 +137,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--selection-windows", type=int, default=0, help="windows that finalists meet on; 0: as many as for the search"
     )
-    parser.add_argument("--method", default="ramp", help="file in baselines/ that registers an allocator")
-    parser.add_argument("--method-file", type=Path, default=None, help="the same by its path, from anywhere")
+    parser.add_argument("--method", default="ramp", help="allocator that a file in baselines/ registers")
+    parser.add_argument(
+        "--method-file", type=Path, default=None, help="the same as FILE, or FILE:NAME for a variant, from anywhere"
+    )
     parser.add_argument("--params", default="{}", help="the method's parameters as JSON")
     parser.add_argument("--budget", type=float, required=True, help="bits per weight that the budget stands for")
     parser.add_argument("--evals", type=int, default=100, help="evaluations on search text that the method may spend")
@@ -187,4 +189,4 @@ def prepare(args: argparse.Namespace, **more: Any) -> tuple[Allocator, BaseModel
         "dtype",
     )
     settings = {name: getattr(args, name) for name in kept} | {"params": params.model_dump(), "method": method.name}
-    return method, params, State.open(args.state_dir, describe(source, inputs, settings | more))
+    return method, params, State.open(args.state_dir, describe(split_reference(source)[0], inputs, settings | more))
