@@ -173,6 +173,8 @@ class RuleFiles:
 
     def products(self) -> list[str]:
         """Return what a user keeps of a study besides its records and paper: packed rows and GGUF files."""
+        if self.study.records is not None:
+            return []
         rows = [*self.plan.rows, *self.plan.track_rows]
         packed = [row for row in rows if self.plan.has_weights(row)]
         files = [f"quantized/{{model}}/{{row}}/{name}" for name in ("meta.json", "model.safetensors")]

@@ -102,7 +102,7 @@ rule league_collect:
     conda:
         "../envs/main.yml"
     params:
-        runs=VALUES.league_words(),
+        runs=by(VALUES.league_words),
         planned=len(PLAN.league.runs),
     message:
         "collecting the league"

@@ -64,6 +64,7 @@ rule tables:
         code=sources("paper/tables"),
     output:
         tables=directory("<paper>/tables"),
+        index="<paper>/tables/index.json",
     log:
         "<logs>/tables.log",
     conda:
@@ -182,7 +183,7 @@ rule settings:
     conda:
         "../envs/main.yml"
     params:
-        config=VALUES.whole(),
+        config=by(VALUES.whole),
     message:
         "writing {output.config}"
     shell:
