@@ -40,6 +40,10 @@ class RuleFiles:
         """Folder of all outputs."""
         return self.study.results
 
+    def folder(self, name: str = "") -> str:
+        """Return a folder of the results. ``.state`` holds checkpoints: Snakemake deletes outputs of a killed job."""
+        return f"{self.results}/{name}" if name else self.results
+
     # --- sources -----------------------------------------------------------------------------------------------
 
     def sources(self, *files: str) -> list[str]:

@@ -108,6 +108,10 @@ class RuleValues:
         statistics = f"{self.study.results}/calibration/{source}.safetensors"
         return [statistics, *(f"{statistics}={fold}" for fold in self.files.folds(source))]
 
+    def model_folders(self) -> list[str]:
+        """Return the checkpoint folders of the source and the targets."""
+        return [self.files.folder(f"models/{model}") for model in self.plan.models]
+
     def requirements(self, environment: str) -> tuple[str, ...]:
         """Return what an environment of a package is made of."""
         return self.plan.environments[environment]

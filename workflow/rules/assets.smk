@@ -43,7 +43,7 @@ rule model:
         mem_mb=STUDY.memory_mb,
     params:
         entry=by(VALUES.entry, asset="{model}"),
-        assets=f"{R}/assets",
+        assets=by(FILES.folder, name="assets"),
     message:
         "making a checkpoint of {wildcards.model}"
     shell:
@@ -99,7 +99,7 @@ rule texts:
         "../envs/main.yml"
     params:
         extra=PLAN.extra_texts,
-        assets=f"{R}/assets",
+        assets=by(FILES.folder, name="assets"),
         entries=[VALUES.entry(name) for name in PLAN.text_assets],
     message:
         "assigning documents to roles"
@@ -122,8 +122,8 @@ rule tasks:
         "../envs/main.yml"
     params:
         names=STUDY.tasks.names,
-        assets=f"{R}/assets",
-        folder=f"{R}/tasks",
+        assets=by(FILES.folder, name="assets"),
+        folder=by(FILES.folder, name="tasks"),
         entries=[VALUES.entry(name) for name in PLAN.task_assets],
     message:
         "reading the rows of {params.names}"

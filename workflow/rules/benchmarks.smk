@@ -43,7 +43,7 @@ rule compared:
         "../envs/main.yml"
     params:
         configfiles=["--configfiles", *CONFIGFILES] if CONFIGFILES else [],
-        results=R,
+        results=by(FILES.folder),
     message:
         "merging the pieces of {wildcards.table}"
     shell:

@@ -50,7 +50,6 @@ STUDY = PLAN.study
 LIMITS = STUDY.limits
 R = STUDY.results
 ENVS = local(".envs")
-STATE = f"{R}/.state"  # checkpoints of searches: no rule's output, because Snakemake deletes those of a killed job
 PUBLISHED = "results/published"
 CONFIGFILES = [local(file) if file.is_relative_to(BASE) else str(file) for file in workflow.overwrite_configfiles]
 ROLES = ("calibration", "train", "search", "selection", "heldout")

@@ -185,7 +185,7 @@ rule tasks_scored:
         gpu=GPUS,
     params:
         names=STUDY.tasks.names,
-        folder=f"{R}/tasks",
+        folder=by(FILES.folder, name="tasks"),
         limit=LIMITS.task_limit or 0,
         device=STUDY.device,
         dtype=STUDY.dtype,

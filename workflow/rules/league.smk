@@ -70,7 +70,7 @@ rule league_run:
         checkpoints=by(VALUES.checkpoints),
         reading=by(VALUES.league_reading),
         accepted=option("--accepted", "accepted"),
-        state=STATE,
+        state=by(FILES.folder, name=".state"),
         device=STUDY.device,
         dtype=STUDY.dtype,
     message:
@@ -137,7 +137,7 @@ rule enumeration:
     params:
         places=by(VALUES.optimum_text),
         widths=by(VALUES.optimum, key="widths"),
-        state=STATE,
+        state=by(FILES.folder, name=".state"),
     message:
         "enumerating {wildcards.units} of {wildcards.model}"
     shell:

@@ -25,8 +25,8 @@ rule collect:
         study=STUDY.study,
         source=STUDY.source,
         config_hash=VALUES.config_hash(),
-        activations=VALUES.activations(),
-        models=[f"{R}/models/{model}" for model in PLAN.models],
+        activations=by(VALUES.activations),
+        models=by(VALUES.model_folders),
     message:
         "collecting the records of {params.study}"
     shell:
@@ -140,7 +140,7 @@ rule smoke_check:
     conda:
         "../envs/main.yml"
     params:
-        results=R,
+        results=by(FILES.folder),
     message:
         "checking the files of the study against each other"
     shell:

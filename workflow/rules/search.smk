@@ -37,7 +37,7 @@ rule search:
         file=by(VALUES.reference),
         method=by(VALUES.params),
         evals=by(VALUES.of_model, source=LIMITS.evals, target=LIMITS.target_evals),
-        state=STATE,
+        state=by(FILES.folder, name=".state"),
         device=STUDY.device,
         dtype=STUDY.dtype,
     message:
