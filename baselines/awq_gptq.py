@@ -1,4 +1,7 @@
-"""Uniform GPTQ after AWQ's scale search: the strongest uniform row, and what the mixed rows are quantized with."""
+"""Uniform GPTQ after AWQ's scale search: the strongest uniform row, and what the mixed rows are quantized with.
+
+Its variants spend bytes on smaller groups, as controls at equal bytes.
+"""
 
 from ramp.methods.kinds import GptqParams, Quantizer
 
@@ -10,3 +13,8 @@ METHOD = Quantizer(
     quantizer="gptq",
     params=GptqParams,
 )
+
+VARIANTS = {
+    "awq_gptq_g64": {"title": "AWQ + GPTQ, groups of 64", "group_size": 64},
+    "awq_gptq_g32": {"title": "AWQ + GPTQ, groups of 32", "group_size": 32},
+}

@@ -1,4 +1,4 @@
-"""Uniform GPTQ on the unfolded model."""
+"""Uniform GPTQ on the unfolded model; its variants spend bytes on smaller groups, as controls at equal bytes."""
 
 from ramp.methods.kinds import GptqParams, Quantizer
 
@@ -10,3 +10,8 @@ METHOD = Quantizer(
     quantizer="gptq",
     params=GptqParams,
 )
+
+VARIANTS = {
+    "gptq_g64": {"title": "GPTQ, groups of 64", "group_size": 64},
+    "gptq_g32": {"title": "GPTQ, groups of 32", "group_size": 32},
+}

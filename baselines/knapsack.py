@@ -1,22 +1,19 @@
-"""Exact knapsack on the additive Fisher proxy: no search; one evaluation, to say what it reaches."""
+"""Exact knapsack on additive sensitivities: no search. Its variants differ in the sensitivities alone."""
 
 from ramp.allocators import knapsack
+from ramp.allocators.archive import reported
 from ramp.methods.kinds import Allocator, Params
 from ramp.problem.problem import Allocation, Problem, Run
 
 
 class KnapsackParams(Params):
-    """None."""
+    """None; the noise of ``error`` is set where the sensitivities are made (ramp/sensitivity/weight_error.py)."""
 
 
 def allocate(problem: Problem, params: KnapsackParams, run: Run) -> Allocation:
-    """The optimum of the proxy under the budget; its score is logged and decides nothing."""
+    """The least sum of sensitivities under the budget; its one score is logged and decides nothing."""
     choice = knapsack.solve(problem.use_proxy(), problem.bytes, problem.budget_bytes)
-    score = problem.evaluate(choice)
-    run.log(
-        {"proposer": "knapsack", "kl": score.kl, "ppl": score.ppl, "bytes": problem.bytes_of(choice), "best": score.kl}
-    )
-    return Allocation(choice, "proxy", start_choice=choice)
+    return reported(problem, run, choice, run.method)
 
 
 METHOD = Allocator(
@@ -29,3 +26,21 @@ METHOD = Allocator(
     allocate=allocate,
     params=KnapsackParams,
 )
+
+VARIANTS = {
+    "knapsack_error": {  # the linearity theorem of HIGGS, whose own solver is a knapsack too
+        "title": "HIGGS knapsack",
+        "source": "Malinovskii et al. 2024, arXiv:2411.17525",
+        "proxy": "error",
+    },
+    "knapsack_error_plain": {  # no text, no measurement
+        "title": "error knapsack",
+        "source": "relative weight error weighted by parameters; arXiv:2411.17525 without its coefficients",
+        "proxy": "error_plain",
+    },
+    "knapsack_kl": {  # each linear alone at each width, the others float: interactions are not in it
+        "title": "measured-KL knapsack",
+        "source": "single-linear KL (ramp/sensitivity/measured_kl.py), multiple-choice knapsack",
+        "proxy": "kl",
+    },
+}

@@ -42,11 +42,11 @@ def quantize_ours(
     import torch
 
     from ramp.calibration.folding import FoldSearch, search_folds
-    from ramp.methods.loader import load_method, parse_params
+    from ramp.methods.loader import find_method, load_method, parse_params
     from ramp.models.folder import ModelFolder
     from ramp.rows.sequential import quantize_model, uniform
 
-    registered = load_method(Path(__file__).parents[1] / "baselines" / f"{method}.py")
+    registered = load_method(find_method(Path(__file__).parents[1] / "baselines", method))
     given = parse_params(registered, dict(params))
     cpu, wall = processor_s(), time.perf_counter()
     fold: dict[str, Tensor] = {}

@@ -5,16 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ramp.assets.registry import load_registry
-from ramp.methods.loader import discover, load_method
-from ramp.study.validation import read, validate
-from workflow.scripts.plan import Plan, used_methods
+from ramp.study.plan import Plan, make_plan
+from ramp.study.rule_files import RuleFiles
+from ramp.study.rule_values import RuleValues
+from ramp.study.validation import read
 
 REPO = Path(__file__).resolve().parents[1]
 
 
 def plan_of(file: str, **change: Any) -> Plan:
-    found = discover(REPO / "baselines")
-    registry = load_registry(REPO / "config" / "assets.yaml")
-    study = validate({**read(REPO / "config" / file), **change}, methods=found, models=registry.of_type("model"))
-    return Plan(study, {name: load_method(found[name]) for name in used_methods(study)}, registry)
+    """The plan of ``config/file`` with some keys changed."""
+    return make_plan({**read(REPO / "config" / file), **change}, REPO, REPO / "config" / "assets.yaml")
+
+
+def files_of(plan: Plan) -> RuleFiles:
+    """The input files of a plan's rules, as seen from the project's folder."""
+    return RuleFiles(plan, REPO, ".envs", str)
+
+
+def values_of(plan: Plan) -> RuleValues:
+    """The parameters of a plan's rules."""
+    return RuleValues(files_of(plan))

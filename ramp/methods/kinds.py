@@ -1,4 +1,4 @@
-"""Methods as one file each: what a file in ``baselines/`` registers as ``METHOD``, and how it is loaded."""
+"""Kinds of methods that a file in ``baselines/`` registers, and the parameters and names that they share."""
 
 from __future__ import annotations
 
@@ -23,17 +23,28 @@ NAME = re.compile(r"[a-z][a-z0-9_]*")
 """Names become file names and column values: lower case, digits and underscores."""
 
 
-OWN_FOLD = re.compile(r"(?P<fold>[a-z][a-z0-9_]*)_w(?P<bits>[2-8])")
-"""Name of a fold that was searched for uniform rows of one width: ``awq_w4``."""
+@dataclass(frozen=True)
+class FoldRef:
+    """A fold file: its name in the configuration and, where it was searched for uniform rows of one width, that width.
 
+    As a file's stem: ``awq``, or ``awq_w4``.
+    """
 
-def own_fold(fold: str, bits: int) -> str:
-    """Name of the fold that a uniform row takes where a study searches one for its very width."""
-    return f"{fold}_w{bits}"
+    name: str
+    width: int | None = None
+
+    @classmethod
+    def parse(cls, stem: str) -> FoldRef:
+        """Read a file's stem."""
+        match = re.fullmatch(r"([a-z][a-z0-9_]*)_w([2-8])", stem)
+        return cls(match[1], int(match[2])) if match else cls(stem)
+
+    def __str__(self) -> str:
+        return self.name if self.width is None else f"{self.name}_w{self.width}"
 
 
 class MethodError(RampError):
-    """A method file is missing, broken, or registers something that is no method."""
+    """A method is unknown, or its file is missing, broken, or registers something that is no method."""
 
 
 class Params(BaseModel):
@@ -68,7 +79,7 @@ class GptqParams(Params):
 
 
 def never_skip() -> str | None:
-    """The default ``skip``: the method runs everywhere."""
+    """Return no reason: the default ``skip`` of a method that runs everywhere."""
     return None
 
 
@@ -84,25 +95,25 @@ CustomQuantizer = Callable[..., "QuantizedLinear"]
 class Quantizer:
     """A uniform method: rows at the integer widths of the study's ``uniform_bits``."""
 
-    name: str  # the file's stem
+    name: str  # the file's stem, or a key of its VARIANTS
     title: str  # for tables
     source: str  # paper or project, with its identifier
     fold: str  # file stem in R/folds/{model}: none, awq, smoothquant
     quantizer: str | CustomQuantizer  # "rtn", "gptq", or a function of one linear
     params: type[BaseModel]
     requirements: tuple[str, ...] = ()  # name==version beyond the study's own environment; imported inside the function
-    skip: Callable[[], str | None] = never_skip  # a reason not to run here, or None
+    skip: Callable[[], str | None] = never_skip  # a reason not to run on this machine, or None
     group_size: int | None = None  # a control's own group size; None: the study's
 
     @property
     def learned(self) -> bool:
-        """A uniform method learns nothing."""
+        """False: a uniform method leaves no policy."""
         return False
 
 
 @dataclass(frozen=True)
 class Allocator:
-    """A mixed method: rows at the study's ``budgets``, from one search per budget and seed."""
+    """A mixed method: rows at the study's ``budgets``, one search per budget and seed."""
 
     name: str
     title: str
@@ -123,7 +134,7 @@ class Allocator:
 
 @dataclass(frozen=True)
 class Package:
-    """A uniform method of somebody else's package, in an environment of its own: rows at ``uniform_bits``.
+    """A uniform method of another project's package, in an environment of its own: rows at ``uniform_bits``.
 
     Its file imports nothing but ``ramp.methods.kinds`` and ``ramp.methods.package_job`` at the top, and the package
     inside ``quantize``.
@@ -137,21 +148,21 @@ class Package:
     requirements: tuple[str, ...]  # pip requirements, each pinned to one version
     bits: tuple[int, ...] = (2, 3, 4, 8)  # widths that the package can give
     environment: str = ""  # folder below .envs, for packages that share one; empty: the name
-    skip: Callable[[], str | None] = never_skip  # looked at in the main environment, before the work
+    skip: Callable[[], str | None] = never_skip  # called in the study's environment, before the job
 
     @property
     def learned(self) -> bool:
-        """A uniform method learns nothing."""
+        """False: a uniform method leaves no policy."""
         return False
 
     @property
     def fold(self) -> str:
-        """A package starts from the float model; whatever it folds is its own affair."""
+        """A package starts from the float model, folded by none of ours."""
         return "none"
 
     @property
     def env_name(self) -> str:
-        """The environment's folder below ``.envs``."""
+        """Folder of its environment below ``.envs``."""
         return self.environment or self.name
 
 
@@ -174,7 +185,7 @@ class Mix:
 
     @property
     def learned(self) -> bool:
-        """A static mix learns nothing."""
+        """False: a static mix leaves no policy."""
         return False
 
 
@@ -182,7 +193,7 @@ Method = Quantizer | Allocator | Package | Mix
 
 
 def lacking(requirements: Iterable[str]) -> list[str]:
-    """Those of ``name==version`` that this environment has not, or has in another version (``+cpu`` does not count)."""
+    """Return those of ``name==version`` that this environment lacks; local version tags (``+cpu``) do not count."""
     found = []
     for requirement in requirements:
         name, _, wanted = requirement.partition("==")
@@ -196,7 +207,7 @@ def lacking(requirements: Iterable[str]) -> list[str]:
 
 
 def reason_not_to_run(method: Quantizer | Allocator | Mix) -> str:
-    """Why a method that runs in the study's own environment cannot run here: its ``skip``, or what it lacks."""
+    """Return why a method of the study's own environment cannot run on this machine, or an empty string."""
     if reason := method.skip():
         return reason
     needed = lacking(method.requirements)

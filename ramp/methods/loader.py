@@ -1,31 +1,49 @@
-"""Load the methods that files in baselines/ register."""
+"""Load the methods that files in ``baselines/`` register.
+
+A file registers ``METHOD``, named as the file, and may add ``VARIANTS``: {name: {field: another value}}, methods that
+differ from it in these fields alone. A command line names a method by its file, ``baselines/gptq.py``, and a variant by
+file and name, ``baselines/gptq.py:gptq_g64``.
+"""
 
 from __future__ import annotations
 
-import difflib
+import dataclasses
 import importlib.util
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-if TYPE_CHECKING:
-    pass
+from ramp.core.hints import nearest
 from ramp.methods.kinds import NAME, PROXIES, Allocator, Method, MethodError, Mix, Package
 
 PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[a-z0-9,_-]+\])?==[A-Za-z0-9.+!_-]+")
 """A pip requirement that allows one version."""
 
 
-def load_method(path: str | Path) -> Method:
-    """Import one method file by path and return its checked ``METHOD``; ``MethodError`` in one sentence."""
-    path = Path(path)
+def split_reference(reference: str | Path) -> tuple[Path, str]:
+    """Split ``FILE`` or ``FILE:NAME`` into the file and the method's name (the file's stem where none is given)."""
+    file, colon, name = str(reference).rpartition(".py:")
+    return (Path(f"{file}.py"), name) if colon else (Path(reference), Path(reference).stem)
+
+
+def load_method(reference: str | Path) -> Method:
+    """Import ``FILE`` or ``FILE:NAME`` and return its checked method; ``MethodError`` in one sentence."""
+    path, name = split_reference(reference)
     if not path.is_file():
-        near = difflib.get_close_matches(path.stem, [*discover(path.parent)], n=1) if path.parent.is_dir() else []
-        hint = f" (did you mean '{near[0]}'?)" if near else ""
-        raise MethodError(f"no method file {path}{hint}: copy _template.py there or correct the name")
+        names = [file.stem for file in method_files(path.parent)] if path.parent.is_dir() else []
+        raise MethodError(f"no method file {path}{nearest(name, names)}: copy _template.py or correct the name")
+    found = load_file(path)
+    if name not in found:
+        raise MethodError(f"{path} registers no method '{name}'{nearest(name, found)}")
+    return found[name]
+
+
+def load_file(path: Path) -> dict[str, Method]:
+    """Import one file and return every method that it registers, by name; ``MethodError`` in one sentence."""
     module_name = f"_ramp_method_{path.stem}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None:
@@ -34,27 +52,39 @@ def load_method(path: str | Path) -> Method:
     sys.modules[module_name] = module  # pydantic looks up annotations there
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # any fault of a user's file becomes one sentence
+    except (Exception, SystemExit) as error:  # a file of a user may fail in any way
         sys.modules.pop(module_name, None)
         raise MethodError(f"method file {path} does not load: {type(error).__name__}: {error}") from error
-    method = getattr(module, "METHOD", None)
-    if method is None:
+    base = getattr(module, "METHOD", None)
+    if base is None:
         raise MethodError(
             f"{path} registers no METHOD: end it with METHOD = Quantizer(...), Allocator(...), Package(...) or Mix(...)"
         )
-    check_method(method, path)
-    return method
+    check_method(base, path, path.stem)
+    return {base.name: base} | dict(_variants(base, getattr(module, "VARIANTS", {}), path))
 
 
-def check_method(method: object, path: Path) -> None:
-    """Raise ``MethodError`` unless ``method`` is a well-formed method named as its file."""
+def _variants(base: Method, table: Any, path: Path) -> Iterator[tuple[str, Method]]:
+    """Return the methods of ``VARIANTS``, each with other values in some fields of ``base``."""
+    fields = {field.name for field in dataclasses.fields(base)} - {"name"}
+    if not isinstance(table, dict) or not all(isinstance(changes, dict) for changes in table.values()):
+        raise MethodError(f"{path}: VARIANTS should map names to fields: {{'mine_g32': {{'group_size': 32}}}}")
+    for name, changes in table.items():
+        if unknown := sorted(set(changes) - fields):
+            hint = nearest(unknown[0], fields)
+            raise MethodError(f"{path}: VARIANTS['{name}'] changes an unknown field '{unknown[0]}'{hint}")
+        method = dataclasses.replace(base, name=name, **changes)
+        check_method(method, path, name)
+        yield name, method
+
+
+def check_method(method: object, path: Path, name: str) -> None:
+    """Raise ``MethodError`` unless ``method`` is a well-formed method of that name."""
     if not isinstance(method, Method):
         kind = type(method).__name__
         raise MethodError(f"{path}: METHOD is a {kind}, not a ramp.methods.kinds.Quantizer, Allocator, Package or Mix")
-    if method.name != path.stem:
-        raise MethodError(
-            f"{path}: METHOD.name is '{method.name}', the file's name says '{path.stem}'; make them equal"
-        )
+    if method.name != name:
+        raise MethodError(f"{path}: METHOD.name is '{method.name}', the file's name says '{name}'; make them equal")
     if not NAME.fullmatch(method.name):
         raise MethodError(f"{path}: the name '{method.name}' may hold lower-case letters, digits and underscores only")
     if not (isinstance(method.params, type) and issubclass(method.params, BaseModel)):
@@ -77,9 +107,8 @@ def check_method(method: object, path: Path) -> None:
     if isinstance(method.quantizer, str) and method.quantizer not in ("rtn", "gptq"):
         raise MethodError(f"{path}: quantizer '{method.quantizer}' is unknown (known: rtn, gptq, or a function)")
     if isinstance(method, Allocator) and method.proxy not in PROXIES:
-        near = difflib.get_close_matches(method.proxy, PROXIES, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(PROXIES)}"
-        raise MethodError(f"{path}: proxy '{method.proxy}' is unknown ({hint})")
+        hint = nearest(method.proxy, PROXIES) or f" (known: {', '.join(PROXIES)})"
+        raise MethodError(f"{path}: proxy '{method.proxy}' is unknown{hint}")
     if not NAME.fullmatch(method.fold):
         raise MethodError(f"{path}: fold '{method.fold}' may hold lower-case letters, digits and underscores only")
 
@@ -96,13 +125,63 @@ def check_package(method: Package, path: Path) -> None:
         )
 
 
-def discover(folder: str | Path) -> dict[str, Path]:
-    """Method files of a folder: name -> path, sorted; names that begin with an underscore are none."""
-    return {path.stem: path for path in sorted(Path(folder).glob("*.py")) if not path.stem.startswith("_")}
+def method_files(folder: str | Path) -> list[Path]:
+    """Return the method files of a folder, sorted; names that begin with an underscore are none."""
+    return [path for path in sorted(Path(folder).glob("*.py")) if not path.stem.startswith("_")]
+
+
+@dataclasses.dataclass(frozen=True)
+class Catalog:
+    """Every method that a folder registers, and the files that do not load."""
+
+    methods: dict[str, Method]  # variants included
+    files: dict[str, Path]  # method -> its file
+    broken: dict[str, MethodError]  # stem of a file -> why it does not load
+
+    def __iter__(self) -> Iterator[str]:
+        """Every name that a configuration may use; a broken file's name is one, its error is told when it is used."""
+        yield from sorted({*self.methods, *self.broken})
+
+    def __getitem__(self, name: str) -> Method:
+        """Return a method; ``MethodError`` for a broken file and for an unknown name."""
+        if name in self.broken:
+            raise self.broken[name]
+        if name not in self.methods:
+            raise MethodError(f"unknown method '{name}'{nearest(name, self)}")
+        return self.methods[name]
+
+    def reference(self, name: str) -> Path:
+        """Return what a command line calls a method: ``FILE``, or ``FILE:NAME`` for a variant."""
+        _ = self[name]
+        file = self.files[name]
+        return file if file.stem == name else file.with_name(f"{file.name}:{name}")
+
+
+def discover(folder: str | Path) -> Catalog:
+    """Import every method file of a folder; one that does not load is kept with its error and stops nobody else."""
+    found = Catalog({}, {}, {})
+    for path in method_files(folder):
+        try:
+            methods = load_file(path)
+            if twice := sorted(set(methods) & set(found.methods)):
+                other = found.files[twice[0]]
+                raise MethodError(f"{path}: method '{twice[0]}' is registered by {other} already: rename one")
+        except MethodError as error:
+            found.broken[path.stem] = error
+            continue
+        found.methods.update(methods)
+        found.files.update(dict.fromkeys(methods, path))
+    return found
+
+
+def find_method(folder: str | Path, name: str) -> Path:
+    """Return the reference of a method by its name in a folder; other files load only where none bears the name."""
+    file = Path(folder) / f"{name}.py"
+    return file if file.is_file() else discover(folder).reference(name)
 
 
 def parse_params(method: Method, values: dict[str, Any]) -> BaseModel:
-    """``values`` as the method's parameter model; every fault in one sentence, with the nearest valid key."""
+    """Return ``values`` as the method's parameter model; ``MethodError`` holds every fault in one sentence."""
     try:
         return method.params(**values)
     except ValidationError as error:
@@ -110,8 +189,7 @@ def parse_params(method: Method, values: dict[str, Any]) -> BaseModel:
         for fault in error.errors():
             key = ".".join(str(part) for part in fault["loc"])
             if fault["type"] == "extra_forbidden":
-                near = difflib.get_close_matches(key, list(method.params.model_fields), n=1)
-                faults.append(f"unknown key '{key}'" + (f" (did you mean '{near[0]}'?)" if near else ""))
+                faults.append(f"unknown key '{key}'{nearest(key, method.params.model_fields)}")
             else:
                 faults.append(f"'{key}': {fault['msg']}")
         raise MethodError(f"parameters of method '{method.name}': {'; '.join(faults)}") from None

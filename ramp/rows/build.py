@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ramp.calibration.folding import load_fold
 from ramp.calibration.windows import calibration_windows
 from ramp.core.memory import peak_gpu_bytes, peak_rss_bytes
-from ramp.methods.kinds import Mix, Package, Quantizer, own_fold, reason_not_to_run
+from ramp.methods.kinds import FoldRef, Mix, Package, Quantizer, reason_not_to_run
 from ramp.methods.loader import load_method, parse_params
 from ramp.models.folder import ModelFolder
 from ramp.problem.allocation import read_allocation
@@ -59,7 +59,7 @@ def build_row(
     if isinstance(method, Quantizer) and method.group_size is not None:
         group_size = method.group_size
     linears, fold, fold_name = model.linears, load_fold(fold_file, model.config), Path(fold_file).stem
-    wanted = [method.fold] if bits is None else [method.fold, own_fold(method.fold, bits)]
+    wanted = [method.fold] if bits is None else [method.fold, str(FoldRef(method.fold, bits))]
     if fold_name not in wanted and not any_fold:
         names = " or ".join(f"'{name}'" for name in wanted)
         raise QuantizationError(f"method '{method.name}' wants the fold {names}, --fold is {fold_file}")

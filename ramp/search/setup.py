@@ -13,7 +13,7 @@ import numpy as np
 
 from ramp.core.files import read_json, require_file
 from ramp.methods.kinds import Allocator, MethodError, reason_not_to_run
-from ramp.methods.loader import load_method, parse_params
+from ramp.methods.loader import find_method, load_method, parse_params, split_reference
 from ramp.models.device import pick_device, pick_dtype
 from ramp.problem.banked_model import BankedModel
 from ramp.problem.problem import Problem
@@ -79,7 +79,7 @@ class TextParts:
 class Search:
     """A search as its command line describes it, with everything checked before it starts."""
 
-    source: Path  # the method's file
+    source: Path  # the method: FILE, or FILE:NAME for a variant
     method: Allocator
     params: BaseModel
     inputs: SearchInputs
@@ -90,7 +90,9 @@ class Search:
         """Return the search's checkpoints; ``more`` settings make it a search of its own."""
         files = {name: require_file(path, name) for name, path in vars(self.inputs).items() if path}
         own = {"params": self.params.model_dump(), "method": self.method.name}
-        return SearchState.open(self.state_dir, describe(self.source, files, asdict(self.settings) | own | more))
+        return SearchState.open(
+            self.state_dir, describe(split_reference(self.source)[0], files, asdict(self.settings) | own | more)
+        )
 
     def open_model(self) -> BankedModel:
         """Return the model with its bank and its fold."""
@@ -200,7 +202,7 @@ def prepare(args: argparse.Namespace, *outputs: str) -> tuple[Search, dict[str, 
     ``outputs`` are the stage's own options that ``ramp.search.layout`` knows a place for, as it does for every path
     that was not given.
     """
-    source = args.method_file or ROOT / "baselines" / f"{args.method}.py"
+    source = args.method_file or find_method(ROOT / "baselines", args.method)
     method, params = load_allocator(source, args.params)
     names = [each.name for each in fields(SearchInputs)]
     given = {name: getattr(args, name) for name in (*names, *outputs, "state_dir")}

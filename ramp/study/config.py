@@ -1,24 +1,20 @@
 """The study's configuration: every key with its type, unit, default and reason.
 
-Only the Snakefile reads this module (through ``ramp.study.validation``, which finds all faults at once); stages take
-their values from the command line, so that a new key here does not make a stage look changed.
+Only the Snakefile reads this module (through ``ramp.study.plan``); stages take their values from the command line, so
+that a new key does not make a stage look changed.
 ``python -m ramp.study schema`` prints the JSON schema that ``workflow/schemas/config.schema.json`` keeps.
 """
 
+# ruff: noqa: RUF012  # pydantic copies mutable defaults
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, StringConstraints
+from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints
 
-from ramp.study.sections import FoldAblation, League, Optimum, Search, Variant
+from ramp.methods.kinds import FoldRef
+from ramp.study.sections import FoldAblation, League, Optimum, Search, Section, Variant
 from ramp.study.types import Count, DepthName, MenuWidth, MethodName, Name, RelativePath, RowName, Track, Width
-
-
-class Section(BaseModel):
-    """Base of all sections: unknown keys are refused, field docstrings become the schema's descriptions."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Calibration(Section):
@@ -70,15 +66,15 @@ class Fold(Section):
     less calibration error on SmolLM2 (24 of its sites)."""
 
     def at_width(self, bits: int) -> Fold:
-        """The same fold, searched for one width."""
+        """Return the same fold, searched for one width."""
         return self.model_copy(update={"bits": [bits]})
 
     def has_own(self, bits: int) -> bool:
-        """Whether uniform rows of a width have a fold that is not the shared one."""
+        """Whether uniform rows of a width have a fold of their own, not the shared one."""
         return self.kind == "awq" and self.own_width and self.bits != [bits]
 
     def options(self) -> list[str]:
-        """The fold as arguments of ``python -m ramp.calibration.fold``."""
+        """Return the fold as arguments of ``python -m ramp.calibration.fold``."""
         made = ["--kind", self.kind, "--bits", *map(str, self.bits), "--max-rows", str(self.max_rows or 0)]
         made += ["--alpha", str(self.alpha)]
         if self.sites is not None:
@@ -243,6 +239,15 @@ class Study(Section):
     depths: dict[DepthName, Depth] = {"quick": Depth(), "full": Depth()}
     """Limits of every depth; packages run in all but ``quick``."""
 
+    def base_of(self, method: str) -> str:
+        """Return the registered method behind a name: its own, or that of which it is a variant."""
+        return self.variants[method].method if method in self.variants else method
+
+    def fold_ref(self, fold: str, width: int) -> FoldRef:
+        """Return the fold file of uniform rows of a width: their own where the fold is searched so."""
+        settings = self.folds.get(fold)
+        return FoldRef(fold, width if settings is not None and settings.has_own(width) else None)
+
     @property
     def runs_packages(self) -> bool:
         """Whether the packages in ``external`` have rows at this depth."""
@@ -270,7 +275,7 @@ class Study(Section):
 
 
 def schema() -> dict[str, Any]:
-    """The JSON schema of the configuration."""
+    """Return the JSON schema of the configuration."""
     made = Study.model_json_schema()
     made["title"] = "Configuration of a study"
     return made

@@ -12,7 +12,7 @@ Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 
 
 class Section(BaseModel):
-    """Base of these sections: unknown keys are refused, field docstrings become the schema's descriptions."""
+    """Base of all sections: unknown keys are refused, field docstrings become the schema's descriptions."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 

@@ -1,4 +1,4 @@
-"""What the sections of the configuration share: patterns of names and small types."""
+"""Patterns of names and small types that the sections of the configuration share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROW_PATTERN = r"^[a-z][a-z0-9_]*-b[0-9]+(\.[0-9]+)?$"
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 """A study, model, text or task: lower case, digits, dot, dash and underscore, because it becomes a file name."""
 MethodName = Annotated[str, StringConstraints(pattern=METHOD_PATTERN)]
-"""A method: the stem of its file in ``baselines/``."""
+"""A method: a name that a file in ``baselines/`` registers."""
 RelativePath = Annotated[str, StringConstraints(pattern=PATH_PATTERN)]
 """A path without blanks, shell characters or ``..``."""
 RowName = Annotated[str, StringConstraints(pattern=ROW_PATTERN)]
@@ -28,7 +28,7 @@ Width = Annotated[int, Field(ge=2, le=8)]
 
 
 def menu_width(value: Any) -> widths.Width:
-    """A width as ``ramp.quantizers.widths`` has it; ValueError for anything else."""
+    """Read a width as ``ramp.quantizers.widths`` has it; ValueError for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError(f"{value!r} should be bits (4), or bits and a group size of its own (4g32)")
     return widths.parse_width(value)

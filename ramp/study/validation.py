@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,17 +9,23 @@ from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 
-from ramp.methods.kinds import OWN_FOLD
+from ramp.core.errors import RampError
+from ramp.methods.kinds import FoldRef
 from ramp.quantizers.widths import bits_of, make_menu
 from ramp.study.config import Study
+from ramp.study.rows import FLOAT, RELEASED, Row
 from ramp.study.types import METHOD_PATTERN, NAME_PATTERN, PATH_PATTERN, ROW_PATTERN
-from ramp.study.validation_league import league_faults, league_methods_faults, league_models
+from ramp.study.validation_league import (
+    league_faults,
+    league_methods_faults,
+    league_models,
+    near,
+    number_faults,
+    repeated,
+)
 
-BUILT_IN_ROWS = ("float", "released")
-"""Rows that need no method file: the float model, and the released file where there is one."""
 
-
-class ConfigError(ValueError):
+class ConfigError(RampError):
     """The configuration has faults; the message has one line for each."""
 
 
@@ -32,9 +37,9 @@ def validate(
 ) -> Study:
     """Check ``values`` and return the study; raise ``ConfigError`` with every fault on a line of its own.
 
-    ``methods`` are the names of the files in ``baselines/``, ``models`` those of the registry; where one of them
-    is None, names of that kind are not looked up. Faulty keys are set aside and the rest is checked further, so
-    that one run shows all that is wrong.
+    ``methods`` are the names that ``baselines/`` registers, ``models`` those of the registry; where one of them is
+    None, names of that kind are not looked up. Faulty keys are set aside and the rest is checked further, so that one
+    run shows all that is wrong.
     """
     faults: list[str] = []
     kept = _plain(values)
@@ -62,7 +67,7 @@ _UNKNOWN = "unknown-source"
 
 
 def _plain(values: Any) -> Any:
-    """Nested plain dicts and lists (Snakemake's own types copied), safe to edit."""
+    """Return nested plain dicts and lists (Snakemake's own types copied), safe to edit."""
     if isinstance(values, Mapping):
         return {key: _plain(value) for key, value in values.items()}
     if isinstance(values, list | tuple):
@@ -82,19 +87,12 @@ def _drop(values: Any, path: tuple[int | str, ...]) -> None:
 
 
 def _dotted(path: Iterable[int | str]) -> str:
-    """``('depths', 'quick', 'seeds', 0)`` as ``depths.quick.seeds[0]``."""
+    """Return ``('depths', 'quick', 'seeds', 0)`` as ``depths.quick.seeds[0]``."""
     return re.sub(r"\.(\[)", r"\1", ".".join(f"[{part}]" if isinstance(part, int) else str(part) for part in path))
 
 
-def _near(name: str, valid: Iterable[str]) -> str:
-    """`` (did you mean 'x'?)``, or the valid names where none is near."""
-    valid = sorted(valid)
-    close = difflib.get_close_matches(str(name), valid, n=1)
-    return f" (did you mean '{close[0]}'?)" if close else f" (known: {', '.join(valid) or 'none'})"
-
-
 def _fields_at(path: Iterable[int | str]) -> dict[str, Any]:
-    """The keys that the section at ``path`` may have."""
+    """Return the keys that the section at ``path`` may have."""
     section: Any = Study
     for part in path:
         field = getattr(section, "model_fields", {}).get(part)
@@ -116,11 +114,11 @@ _LIKE = {
 
 
 def _sentence(path: tuple[int | str, ...], fault: Any) -> str:
-    """One pydantic error in words."""
+    """Return one pydantic error in words."""
     where = _dotted(path)
     if fault["type"] == "extra_forbidden":
         above = f"in '{_dotted(path[:-1])}'" if len(path) > 1 else "at top level"
-        return f"unknown key '{path[-1]}' {above}{_near(str(path[-1]), _fields_at(path[:-1]))}"
+        return f"unknown key '{path[-1]}' {above}{near(str(path[-1]), _fields_at(path[:-1]))}"
     if fault["type"] == "missing":
         return f"{where}: missing; it has no default"
     if fault["type"] == "string_pattern_mismatch":
@@ -128,16 +126,16 @@ def _sentence(path: tuple[int | str, ...], fault: Any) -> str:
         return f"{where}: '{fault['input']}' is not allowed: use {like}"
     if fault["type"] == "literal_error":
         valid = re.findall(r"'([^']*)'", fault["ctx"]["expected"])
-        hint = _near(str(fault["input"]), valid) if valid else f" (known: {fault['ctx']['expected']})"
+        hint = near(str(fault["input"]), valid) if valid else f" (known: {fault['ctx']['expected']})"
         return f"{where}: '{fault['input']}' is not known{hint}"
-    if fault["type"] == "value_error":  # our own words, which name the value
+    if fault["type"] == "value_error":  # the message of a validator of ours, which names the value
         return f"{where}: {fault['msg'].removeprefix('Value error, ')}"
     message = fault["msg"].replace("Input should be", "should be")
     return f"{where}: {fault['input']!r} {message}"
 
 
 def _cross_faults(study: Study, methods: Iterable[str] | None, models: Iterable[str] | None) -> list[str]:
-    """Faults between keys: names that nothing bears, budgets outside the menu, repeated entries."""
+    """Return faults between keys: unknown names, budgets outside the menu, repeated entries."""
     faults = []
     if methods is not None:
         known = set(methods)
@@ -146,35 +144,33 @@ def _cross_faults(study: Study, methods: Iterable[str] | None, models: Iterable[
             "external": study.external,
             "baseline": [study.baseline] if study.baseline else [],
             f"depths.{study.depth}.extra_methods": study.limits.extra_methods,
-            "deterministic": [],
             "params": [*study.params],
             "transfer.methods": study.transfer.methods if study.targets else [],
             "transfer.rivals": study.transfer.rivals if study.targets else [],
-            "transfer.uniform": [_method_of(row) for row in study.transfer.uniform] if study.targets else [],
+            "transfer.uniform": [Row.parse(row).method for row in study.transfer.uniform] if study.targets else [],
             "halo.methods": study.halo.methods,
             **{
-                f"depths.{study.depth}.tracks.{track}": [_method_of(row) for row in rows]
+                f"depths.{study.depth}.tracks.{track}": [Row.parse(row).method for row in rows]
                 for track, rows in study.limits.tracks.items()
             },
             f"depths.{study.depth}.more_budgets": [*study.limits.more_budgets],
-            f"depths.{study.depth}.task_rows": [_method_of(row) for row in study.limits.task_rows or []],
+            f"depths.{study.depth}.task_rows": [Row.parse(row).method for row in study.limits.task_rows or []],
         }
         for where, names in listed.items():
             for name in names:
-                if name not in known and name not in BUILT_IN_ROWS:
-                    faults.append(f"{where}: unknown method '{name}'{_near(name, known)}")
+                if name not in known and name not in (FLOAT, RELEASED):
+                    faults.append(f"{where}: unknown method '{name}'{near(name, known)}")
         faults += league_methods_faults(study, known)
     if models is not None:
         known = set(models)
         for where, names in {"source": [study.source], "targets": study.targets, **league_models(study)}.items():
             for name in names:
                 if name not in known and name != _UNKNOWN:
-                    faults.append(f"{where}: unknown model '{name}'{_near(name, known)}")
+                    faults.append(f"{where}: unknown model '{name}'{near(name, known)}")
     once = {"methods": study.methods, "external": study.external, "targets": study.targets}
     once |= {"transfer.methods": study.transfer.methods, "transfer.rivals": study.transfer.rivals}
     for where, names in {**once, "tasks.names": study.tasks.names}.items():
-        for name in sorted({name for name in names if names.count(name) > 1}):
-            faults.append(f"{where}: '{name}' is listed twice")
+        faults += repeated(where, names)
     for name in sorted(set(study.methods) & set(study.external)):
         faults.append(f"external: '{name}' is in methods already")
     if study.track in study.limits.tracks:
@@ -182,7 +178,7 @@ def _cross_faults(study: Study, methods: Iterable[str] | None, models: Iterable[
     if study.source in study.targets:
         faults.append(f"targets: '{study.source}' is the source already")
     if study.depth not in study.depths:
-        faults.append(f"depth: '{study.depth}' has no entry in depths{_near(study.depth, study.depths)}")
+        faults.append(f"depth: '{study.depth}' has no entry in depths{near(study.depth, study.depths)}")
     budgets = {"budgets": study.budgets}
     for depth, limits in study.depths.items():
         budgets[f"depths.{depth}.budgets"] = limits.budgets or []
@@ -190,35 +186,25 @@ def _cross_faults(study: Study, methods: Iterable[str] | None, models: Iterable[
         budgets[f"depths.{depth}.transfer_budgets"] = limits.transfer_budgets or []
         budgets |= {f"depths.{depth}.more_budgets.{name}": more for name, more in limits.more_budgets.items()}
     menu = [bits_of(width) for width in study.widths]
-    cheapest, dearest = min(menu), max(menu)
     for where, numbers in budgets.items():
-        for index, number in enumerate(numbers):
-            if number < cheapest:
-                faults.append(f"{where}[{index}]: {number:g} bits is below the cheapest width of the menu, {cheapest}")
-            if number > dearest:
-                faults.append(f"{where}[{index}]: {number:g} bits is above the dearest width of the menu, {dearest}")
+        faults += number_faults(where, numbers, menu)
     ordered = make_menu(study.widths, study.group_size)
     if ordered != study.widths:
         faults.append(f"widths: {study.widths} should rise and repeat nothing: {ordered}")
     faults += league_faults(study)
     for name in study.folds:
-        if OWN_FOLD.fullmatch(name):
-            faults.append(f"folds.{name}: names that end in _w and a width are the uniform rows' own: rename it")
+        if FoldRef.parse(name).width:
+            faults.append(f"folds.{name}: names that end in _w and a width belong to uniform rows: rename it")
     for text in study.evaluation.target_texts:
         if text not in study.evaluation.texts:
             faults.append(
-                f"evaluation.target_texts: '{text}' is not in evaluation.texts{_near(text, study.evaluation.texts)}"
+                f"evaluation.target_texts: '{text}' is not in evaluation.texts{near(text, study.evaluation.texts)}"
             )
     return faults
 
 
-def _method_of(row: str) -> str:
-    """``gptq-b4`` -> ``gptq``."""
-    return row.rsplit("-b", 1)[0]
-
-
 def read(path: str | Path) -> dict[str, Any]:
-    """A YAML file as a dict; ``ConfigError`` names the file where it is none."""
+    """Read a YAML file as a dict; ``ConfigError`` names the file where it is none."""
     import yaml
 
     try:

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
+from ramp.core.hints import nearest
 from ramp.quantizers.widths import bits_of
 from ramp.study.config import Study
 from ramp.study.sections import Search
 
 
-def _near(name: str, known: Collection[str]) -> str:
-    close = difflib.get_close_matches(name, sorted(known), n=1)
-    return f" (did you mean '{close[0]}'?)" if close else f" (known: {', '.join(sorted(known)) or 'none'})"
+def near(name: str, known: Iterable[str]) -> str:
+    """Return `` (did you mean 'x'?)``, or the valid names where none is near."""
+    known = sorted(known)
+    return nearest(name, known) or f" (known: {', '.join(known) or 'none'})"
+
+
+def number_faults(where: str, numbers: Sequence[float], menu: Sequence[int]) -> Iterator[str]:
+    """Yield budgets outside the menu's bits."""
+    for index, number in enumerate(numbers):
+        if number < min(menu):
+            yield f"{where}[{index}]: {number:g} bits is below the cheapest width of the menu, {min(menu)}"
+        if number > max(menu):
+            yield f"{where}[{index}]: {number:g} bits is above the dearest width of the menu, {max(menu)}"
+
+
+def repeated(where: str, items: Sequence[str | int]) -> list[str]:
+    """Return a fault for every item that is listed more than once."""
+    return [f"{where}: '{item}' is listed twice" for item in dict.fromkeys(items) if items.count(item) > 1]
 
 
 def league_models(study: Study) -> dict[str, list[str]]:
-    """Models that the league, the optimum and the fold ablation name, by where they stand."""
+    """Return the models that the league, the optimum and the fold ablation name, by key."""
     grids = study.league.grids.items() if study.league else ()
     found = {f"league.grids.{name}.models": grid.models for name, grid in grids}
     found |= {"optimum.models": study.optimum.models} if study.optimum else {}
@@ -24,13 +39,13 @@ def league_models(study: Study) -> dict[str, list[str]]:
 
 
 def league_methods_faults(study: Study, known: Collection[str]) -> list[str]:
-    """Names of methods that nothing bears; ``known`` are the files in ``baselines/``."""
+    """Return unknown names of methods; ``known`` are those that ``baselines/`` registers."""
     faults = []
     for name, variant in study.variants.items():
         if name in known:
-            faults.append(f"variants: '{name}' is a file in baselines/ already: give the variant another name")
+            faults.append(f"variants: '{name}' is registered in baselines/ already: give the variant another name")
         if variant.method not in known:
-            faults.append(f"variants.{name}.method: unknown method '{variant.method}'{_near(variant.method, known)}")
+            faults.append(f"variants.{name}.method: unknown method '{variant.method}'{near(variant.method, known)}")
     named = {
         f"league.grids.{n}.methods": grid.methods for n, grid in (study.league.grids if study.league else {}).items()
     }
@@ -40,18 +55,18 @@ def league_methods_faults(study: Study, known: Collection[str]) -> list[str]:
         named["fold_ablation.methods"] = study.fold_ablation.methods
     both = {*known, *study.variants}
     for where, names in named.items():
-        faults += [f"{where}: unknown method '{name}'{_near(name, both)}" for name in names if name not in both]
-        faults += [f"{where}: '{name}' is listed twice" for name in sorted({n for n in names if names.count(n) > 1})]
+        faults += [f"{where}: unknown method '{name}'{near(name, both)}" for name in names if name not in both]
+        faults += repeated(where, names)
     return faults
 
 
 def league_faults(study: Study) -> list[str]:
-    """Budgets outside the menu, checkpoints that fall, widths that no bank has, folds that are not there."""
+    """Return budgets outside the menu, checkpoints that fall, widths that no bank has, unknown folds."""
     return [*_number_faults(study), *_text_faults(study), *_width_faults(study), *_fold_faults(study)]
 
 
 def _text_faults(study: Study) -> Iterator[str]:
-    """A model that grids search on different text, so that its rows could not stand beside each other."""
+    """Yield models that grids search on different text, so that their rows could not be compared."""
     first: dict[str, tuple[str, Search | None]] = {}
     for name, grid in (study.league.grids if study.league else {}).items():
         for model in grid.models:
@@ -59,29 +74,21 @@ def _text_faults(study: Study) -> Iterator[str]:
             if text != grid.search:
                 yield (
                     f"league.grids.{name}.search: {model} has another search text in grid '{before}', and their rows "
-                    "could not stand beside each other: give both the same"
+                    "cannot be compared: give both the same"
                 )
 
 
 def _number_faults(study: Study) -> Iterator[str]:
-    budgets: dict[str, tuple[Sequence[float], Sequence[int]]] = {}
     menu = [bits_of(width) for width in study.widths]
-    checkpoints: dict[str, Sequence[int]] = {}
-    for name, grid in (study.league.grids if study.league else {}).items():
-        budgets[f"league.grids.{name}.budgets"] = grid.budgets, menu
-        checkpoints[f"league.grids.{name}.checkpoints"] = grid.checkpoints
+    grids = study.league.grids if study.league else {}
+    named = {f"league.grids.{name}": (grid.budgets, menu, grid.checkpoints) for name, grid in grids.items()}
     if study.optimum:
-        budgets["optimum.budgets"] = study.optimum.budgets, study.optimum.widths
-        checkpoints["optimum.checkpoints"] = study.optimum.checkpoints
-    for where, (numbers, bits) in budgets.items():
-        for index, number in enumerate(numbers):
-            if number < min(bits):
-                yield f"{where}[{index}]: {number:g} bits is below the cheapest width of the menu, {min(bits)}"
-            if number > max(bits):
-                yield f"{where}[{index}]: {number:g} bits is above the dearest width of the menu, {max(bits)}"
-    for where, counts in checkpoints.items():
+        named["optimum"] = study.optimum.budgets, study.optimum.widths, study.optimum.checkpoints
+    for where, (budgets, bits, _) in named.items():
+        yield from number_faults(f"{where}.budgets", budgets, bits)
+    for where, (_, _, counts) in named.items():
         if sorted(set(counts)) != list(counts):
-            yield f"{where}: {list(counts)} should rise and repeat nothing"
+            yield f"{where}.checkpoints: {list(counts)} should rise and repeat nothing"
 
 
 def _width_faults(study: Study) -> Iterator[str]:
@@ -97,13 +104,12 @@ def _width_faults(study: Study) -> Iterator[str]:
 def _fold_faults(study: Study) -> Iterator[str]:
     if study.fold_ablation is None:
         return
-    here, known = study.fold_ablation, {*study.folds, "none"}
-    for name in here.folds:
+    section, known = study.fold_ablation, {*study.folds, "none"}
+    for name in section.folds:
         if name not in known:
-            yield f"fold_ablation.folds: unknown fold '{name}'{_near(name, known)}"
-    if "none" not in here.folds:
+            yield f"fold_ablation.folds: unknown fold '{name}'{near(name, known)}"
+    if "none" not in section.folds:
         yield "fold_ablation.folds: 'none' is missing: it is what the others are compared with"
-    listed: dict[str, Sequence[str | int]] = {"models": here.models, "folds": here.folds, "bits": here.bits}
-    for where, items in listed.items():
-        for item in dict.fromkeys(item for item in items if items.count(item) > 1):
-            yield f"fold_ablation.{where}: '{item}' is listed twice"
+    yield from repeated("fold_ablation.models", section.models)
+    yield from repeated("fold_ablation.folds", section.folds)
+    yield from repeated("fold_ablation.bits", section.bits)

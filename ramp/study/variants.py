@@ -7,18 +7,18 @@ A variant's parameters are laid over its method's own defaults, key by key and i
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
 
+from ramp.core.hints import nearest
 from ramp.methods.kinds import Method, MethodError
 from ramp.methods.loader import parse_params
 
 
 def overlaid(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """``changes`` over ``values``; mappings that both have are laid over each other in turn."""
+    """Return ``changes`` over ``values``; mappings that both have are laid over each other in turn."""
     merged = dict(values)
     for key, new in changes.items():
         old = merged.get(key)
@@ -31,8 +31,7 @@ def check_keys(name: str, params: BaseModel, changes: Mapping[str, Any], above: 
     fields = type(params).model_fields
     for key, new in changes.items():
         if key not in fields:
-            near = difflib.get_close_matches(str(key), list(fields), n=1)
-            hint = f" (did you mean '{near[0]}'?)" if near else f" (known: {', '.join(fields)})"
+            hint = nearest(str(key), fields) or f" (known: {', '.join(fields)})"
             raise MethodError(f"variant '{name}': unknown key '{above}{key}'{hint}")
         own = getattr(params, key)
         if isinstance(new, Mapping) and isinstance(own, BaseModel):
@@ -40,7 +39,7 @@ def check_keys(name: str, params: BaseModel, changes: Mapping[str, Any], above: 
 
 
 def variant_params(name: str, method: Method, base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """All parameters of a variant, as ``params:`` of its method would have to hold them.
+    """Return all parameters of a variant, as ``params:`` of its method would have to hold them.
 
     Args:
         base: what the study's ``params`` say of the method.

@@ -12,17 +12,23 @@ import torch
 from pydantic import BaseModel
 
 from ramp.methods.kinds import Allocator, Method, MethodError, Mix, Package, Quantizer
-from ramp.methods.loader import PIN, discover, load_method, parse_params
+from ramp.methods.loader import PIN, discover, load_method, method_files, parse_params
 from ramp.problem.problem import Run
 from tests.synthetic import synthetic_problem
 
 FOLDER = Path(__file__).resolve().parents[2] / "baselines"
 TEMPLATES = ("_template", "_template_package")
-FILES = {**discover(FOLDER), **{name: FOLDER / f"{name}.py" for name in TEMPLATES}}
-ALLOCATORS = [name for name, path in FILES.items() if "METHOD = Allocator(" in path.read_text()]
-PACKAGES = [name for name, path in FILES.items() if "METHOD = Package(" in path.read_text()]
-MIXES = [name for name, path in FILES.items() if "METHOD = Mix(" in path.read_text()]
-QUANTIZERS = [name for name, path in FILES.items() if "METHOD = Quantizer(" in path.read_text()]
+CATALOG = discover(FOLDER)
+FILES = {**CATALOG.files, **{name: FOLDER / f"{name}.py" for name in (*TEMPLATES, *CATALOG.broken)}}
+KINDS = {**CATALOG.methods, "_template": Allocator, "_template_package": Package}
+
+
+def of_kind(kind: type) -> list[str]:
+    """Names of one kind: a method by its object, a template by what it is meant for."""
+    return [name for name, method in KINDS.items() if method is kind or isinstance(method, kind)]
+
+
+ALLOCATORS, PACKAGES, MIXES, QUANTIZERS = map(of_kind, (Allocator, Package, Mix, Quantizer))
 BUDGETS = (3.0, 3.65, 4.0)
 EVALS = 6
 
@@ -33,7 +39,8 @@ def load(name: str, tmp_path: Path) -> Method:
     if name in TEMPLATES:
         path = tmp_path / f"{name.lstrip('_')}.py"
         path.write_text(FILES[name].read_text().replace(f'name="{name}"', f'name="{path.stem}"'))
-    return load_method(path)
+        return load_method(path)
+    return CATALOG[name]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -161,11 +168,11 @@ def test_packages_that_share_an_environment_have_the_same_requirements() -> None
     shared: dict[str, set[tuple[str, ...]]] = {}
     for name in PACKAGES:
         if name not in TEMPLATES:
-            method = load_method(FILES[name])
+            method = CATALOG[name]
             assert isinstance(method, Package)
             shared.setdefault(method.env_name, set()).add(method.requirements)
     assert all(len(found) == 1 for found in shared.values()), shared
 
 
 def test_a_file_name_hides_no_module_of_python() -> None:
-    assert not set(discover(FOLDER)) & set(sys.stdlib_module_names)
+    assert not {path.stem for path in method_files(FOLDER)} & set(sys.stdlib_module_names)

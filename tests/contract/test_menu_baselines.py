@@ -6,19 +6,20 @@ import numpy as np
 import pytest
 
 from ramp.methods.kinds import Allocator
-from ramp.methods.loader import discover, load_method
+from ramp.methods.loader import discover
 from ramp.problem.problem import Run
 from tests.synthetic import synthetic_problem
 
 FOLDER = Path(__file__).resolve().parents[2] / "baselines"
-ALLOCATORS = [name for name, path in discover(FOLDER).items() if "METHOD = Allocator(" in path.read_text()]
+METHODS = discover(FOLDER).methods
+ALLOCATORS = [name for name, method in METHODS.items() if isinstance(method, Allocator)]
 MENU = (3, "3g16", 4, "4g16", 5)
 EVALS = 6
 
 
 @pytest.mark.parametrize("name", ALLOCATORS)
 def test_an_allocator_chooses_from_a_menu(name: str, tmp_path: Path) -> None:
-    method = load_method(FOLDER / f"{name}.py")
+    method = METHODS[name]
     assert isinstance(method, Allocator)
     problem = synthetic_problem(widths=MENU)
     rows: list[dict[str, object]] = []

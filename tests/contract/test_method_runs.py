@@ -9,8 +9,8 @@ import pytest
 
 from ramp.core.files import read_json
 from ramp.export.llamacpp_quantize import missing
-from ramp.methods.kinds import Package, reason_not_to_run
-from ramp.methods.loader import discover, load_method
+from ramp.methods.kinds import Mix, Package, reason_not_to_run
+from ramp.methods.loader import discover
 from ramp.models.folder import load_float
 from ramp.models.text import Document, write_documents
 from ramp.packages import prepare_job as package_job
@@ -19,9 +19,9 @@ from ramp.rows.checkpoint import load_dequantized
 from tests.conftest import SHAPE, save_random_model, save_tokenizer
 
 REPO = Path(__file__).resolve().parents[2]
-FILES = {name: (path, path.read_text()) for name, path in discover(REPO / "baselines").items()}
-PACKAGES = {name: path for name, (path, text) in FILES.items() if "METHOD = Package(" in text}
-MIXES = {name: path for name, (path, text) in FILES.items() if "METHOD = Mix(" in text}
+CATALOG = discover(REPO / "baselines")
+PACKAGES = {name: CATALOG.reference(name) for name, each in CATALOG.methods.items() if isinstance(each, Package)}
+MIXES = {name: CATALOG.reference(name) for name, each in CATALOG.methods.items() if isinstance(each, Mix)}
 GROUP, TOKENS, LENGTH = 64, 16_384, 256
 
 
@@ -50,7 +50,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", PACKAGES)
 def test_a_package_quantizes_a_tiny_model(name: str, model_dir: Path, text: Path, tmp_path: Path) -> None:
     """In its own environment, at 4 bits where it has them: every linear comes back, near the float model's output."""
-    method = load_method(PACKAGES[name])
+    method = CATALOG[name]
     assert isinstance(method, Package)
     if reason := method.skip():
         pytest.skip(f"{name} was not run: {reason}")
@@ -90,7 +90,7 @@ def test_a_mix_makes_a_row_of_a_tiny_model(name: str, model_dir: Path, tmp_path:
     from ramp.export.write import export
     from tests.gguf_inputs import statistics
 
-    if reason := reason_not_to_run(load_method(MIXES[name])) or missing():  # type: ignore[arg-type]  # a Mix, by its text
+    if reason := reason_not_to_run(CATALOG[name]) or missing():  # type: ignore[arg-type]  # a Mix
         pytest.skip(f"{name} was not run: {reason}")
     export(model_dir, tmp_path / "float.gguf")
     calibration = statistics(model_dir, tmp_path / "calibration.safetensors")

@@ -11,10 +11,11 @@ import pytest
 import yaml
 
 from ramp.methods.kinds import Package
-from ramp.methods.loader import discover, load_method
+from ramp.methods.loader import discover
 
 REPO = Path(__file__).resolve().parents[2]
-FILES = {name: path for name, path in discover(REPO / "baselines").items() if "METHOD = Package(" in path.read_text()}
+CATALOG = discover(REPO / "baselines")
+FILES = {name: CATALOG.files[name] for name, each in CATALOG.methods.items() if isinstance(each, Package)}
 LIGHT = {"ramp", "pydantic", "numpy", "safetensors"} | set(sys.stdlib_module_names)
 
 
@@ -50,7 +51,7 @@ def test_it_does_not_hide_its_package(name: str) -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_a_conda_file_pins_the_same_where_there_is_one(name: str) -> None:
     """workflow/envs/NAME.yml is for those who use conda; the workflow needs the method's file alone."""
-    method = load_method(FILES[name])
+    method = CATALOG[name]
     assert isinstance(method, Package)
     file = REPO / "workflow" / "envs" / f"{method.env_name}.yml"
     if file.is_file():

@@ -10,7 +10,7 @@ import yaml
 
 from ramp.core.files import read_json, write_json
 from ramp.methods.kinds import Package
-from ramp.methods.loader import discover, load_method
+from ramp.methods.loader import discover
 from ramp.packages import environment as package_env
 from ramp.packages.environment import fits, pins
 from workflow.scripts import freeze_environments
@@ -24,9 +24,8 @@ HELD = ["Foo_Bar==1.0+cpu", "numpy==2.4.6", "pydantic==2.14.3", "safetensors==0.
 
 def packages() -> dict[str, tuple[str, ...]]:
     """Environment -> requirements, of the packages in baselines/."""
-    files = [path for path in discover(REPO / "baselines").values() if "METHOD = Package(" in path.read_text()]
-    methods = [method for method in map(load_method, files) if isinstance(method, Package)]
-    return {method.env_name: method.requirements for method in methods}
+    methods = discover(REPO / "baselines").methods.values()
+    return {method.env_name: method.requirements for method in methods if isinstance(method, Package)}
 
 
 @pytest.mark.parametrize("name", FROZEN)

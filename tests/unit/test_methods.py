@@ -1,11 +1,12 @@
 """Loading method files: what is refused, and how it is said."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ramp.methods.kinds import MethodError, Package, Quantizer
-from ramp.methods.loader import discover, load_method, parse_params
+from ramp.methods.loader import discover, find_method, load_method, method_files, parse_params
 
 GOOD = """
 from __future__ import annotations
@@ -32,10 +33,10 @@ def test_a_file_becomes_a_method(tmp_path: Path) -> None:
     assert method.skip() is None
 
 
-def test_discover_leaves_underscores_out(tmp_path: Path) -> None:
+def test_files_with_an_underscore_are_no_methods(tmp_path: Path) -> None:
     for name in ("b.py", "a.py", "_template.py", "__init__.py", "notes.md"):
         write(tmp_path, name, "")
-    assert list(discover(tmp_path)) == ["a", "b"]
+    assert [file.name for file in method_files(tmp_path)] == ["a.py", "b.py"]
 
 
 @pytest.mark.parametrize(
@@ -100,3 +101,56 @@ def test_parameters_tell_all_faults_at_once(tmp_path: Path) -> None:
         MethodError, match=r"'damping': .*greater than 0.*unknown key 'dampnig' .did you mean 'damping'"
     ):
         parse_params(method, {"damping": 0, "dampnig": 1})
+
+
+VARIED = (
+    GOOD
+    + """
+VARIANTS = {"mine_g32": {"title": "Mine, groups of 32", "group_size": 32}}
+"""
+)
+
+
+def test_a_file_registers_variants_that_differ_in_the_named_fields(tmp_path: Path) -> None:
+    file = write(tmp_path, "mine.py", VARIED)
+    catalog = discover(tmp_path)
+    changed = replace(catalog["mine"], name="mine_g32", title="Mine, groups of 32", group_size=32)
+    assert catalog["mine_g32"] == changed
+    assert load_method(f"{file}:mine_g32").group_size == 32
+    assert load_method(file).group_size is None
+    assert list(catalog) == ["mine", "mine_g32"]
+    assert catalog.files["mine_g32"] == file
+    assert [str(catalog.reference(name)) for name in catalog] == [str(file), f"{file}:mine_g32"]
+    assert find_method(tmp_path, "mine_g32") == catalog.reference("mine_g32")
+    with pytest.raises(MethodError, match=r"'mine_g23'.*did you mean 'mine_g32'"):
+        load_method(f"{file}:mine_g23")
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("[]", "VARIANTS should map names to fields"),
+        ('{"mine_g32": {"groupsize": 32}}', "unknown field 'groupsize'.*did you mean 'group_size'"),
+        ('{"mine_g32": {"name": "other"}}', "unknown field 'name'"),
+        ('{"Mine32": {}}', "the name 'Mine32' may hold"),
+        ('{"mine_g32": {"quantizer": "rnt"}}', "quantizer 'rnt' is unknown"),
+    ],
+)
+def test_a_faulty_variant_is_refused(tmp_path: Path, table: str, words: str) -> None:
+    with pytest.raises(MethodError, match=words):
+        load_method(write(tmp_path, "mine.py", f"{GOOD}\nVARIANTS = {table}\n"))
+
+
+def test_a_broken_file_is_kept_with_its_error_and_stops_nobody_else(tmp_path: Path) -> None:
+    write(tmp_path, "broken.py", "raise SystemExit(3)")
+    write(tmp_path, "mine.py", VARIED)
+    write(tmp_path, "other.py", GOOD.replace('"mine"', '"other"') + '\nVARIANTS = {"mine_g32": {}}\n')
+    catalog = discover(tmp_path)
+    assert list(catalog.methods) == ["mine", "mine_g32"]
+    assert list(catalog) == ["broken", "mine", "mine_g32", "other"]
+    with pytest.raises(MethodError, match=r"broken.py does not load: SystemExit"):
+        _ = catalog["broken"]
+    with pytest.raises(MethodError, match=r"'mine_g32' is registered by .*mine.py already"):
+        _ = catalog["other"]
+    with pytest.raises(MethodError, match=r"unknown method 'mien'.*did you mean 'mine'"):
+        _ = catalog["mien"]

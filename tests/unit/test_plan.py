@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from ramp.methods.kinds import FoldRef, Package
 from ramp.methods.loader import load_method
+from ramp.study.plan import Plan
+from ramp.study.rows import PlanError, Row, bits
 from ramp.study.validation import read
-from tests.plans import REPO, plan_of
-from workflow.scripts.plan import Plan, PlanError
-from workflow.scripts.rows import Row, bits
+from tests.plans import REPO, files_of, plan_of
 
 
 def test_rows_of_the_embedded_study_are_those_that_the_readme_shows() -> None:
@@ -29,10 +30,10 @@ def test_rows_of_the_embedded_study_are_those_that_the_readme_shows() -> None:
 
 def test_uniform_rows_take_folds_of_their_own_width_and_mixed_rows_the_shared_one() -> None:
     plan = plan_of("config.yaml")
-    assert [plan.fold_of("awq", budget) for budget in ("3", "4")] == ["awq_w3", "awq_w4"]
-    assert plan.fold_of("awq_gptq", "4") == "awq_w4"
-    assert plan.fold_of("ramp", "4") == plan.fold_of("ramp_transfer", "3.65") == plan.fold_of("awq") == "awq"
-    assert plan.fold_of("gptq", "4") == "none"
+    assert [str(plan.fold_of("awq", budget)) for budget in ("3", "4")] == ["awq_w3", "awq_w4"]
+    assert plan.fold_of("awq_gptq", "4") == FoldRef("awq", 4)
+    assert plan.fold_of("ramp", "4") == plan.fold_of("ramp_transfer", "3.65") == plan.fold_of("awq") == FoldRef("awq")
+    assert plan.fold_of("gptq", "4") == FoldRef("none")
     own = plan.fold_settings("awq_w4")
     assert own is not None
     assert own == plan.study.folds["awq"].model_copy(update={"bits": [4]})
@@ -41,7 +42,7 @@ def test_uniform_rows_take_folds_of_their_own_width_and_mixed_rows_the_shared_on
 
 def test_a_fold_is_shared_where_it_has_that_one_width_or_the_study_says_so() -> None:
     for fold in ({"kind": "awq", "bits": [4]}, {"kind": "awq", "own_width": False}, {"kind": "smoothquant"}):
-        assert plan_of("config.yaml", folds={"awq": fold}).fold_of("awq", "4") == "awq"
+        assert plan_of("config.yaml", folds={"awq": fold}).fold_of("awq", "4") == FoldRef("awq")
 
 
 def test_a_method_on_a_fold_that_the_study_does_not_have_is_refused() -> None:
@@ -71,8 +72,8 @@ def test_packages_have_rows_in_full_depth_at_every_width_and_no_environment_for_
     quick, full = (
         plan_of("config.yaml", depth=depth, external=["gptqmodel_gptq", "gptqmodel_awq"]) for depth in ("quick", "full")
     )
-    assert not [row for row in quick.rows if quick.is_package(row.name)]
-    rows = [row for row in full.rows if full.is_package(row.name)]
+    assert not [row for row in quick.rows if row.method in quick.of_kind(Package)]
+    rows = [row for row in full.rows if row.method in full.of_kind(Package)]
     names = ("gptqmodel_gptq", "gptqmodel_awq")
     assert {row.short for row in rows} == {f"{name}-b{width}" for name in names for width in (3, 4)}
     needed = {(name, width): full.environment_of(name, width) for name in names for width in ("3", "4")}
@@ -81,8 +82,8 @@ def test_packages_have_rows_in_full_depth_at_every_width_and_no_environment_for_
     assert {(row.model, row.seed) for row in rows} == {("smollm2-135m", 0)}
     assert quick.external_rows == rows  # what `baselines_external` makes at any depth
     assert list(full.environments) == ["gptqmodel"]
-    assert full.fold_of("gptqmodel_awq") == "none"
-    assert full.allocation_files("R", "smollm2-135m", "gptqmodel_awq-b4-s0") == []
+    assert full.fold_of("gptqmodel_awq") == FoldRef("none")
+    assert files_of(full).row_allocation("smollm2-135m", "gptqmodel_awq-b4-s0") == []
 
 
 def test_a_package_may_stand_among_the_methods_and_a_method_not_among_the_packages() -> None:
@@ -98,22 +99,18 @@ def test_controls_belong_to_full_depth_and_to_the_source() -> None:
     quick, full = plan_of("config.yaml"), plan_of("config.yaml", depth="full", external=[])
     assert quick.mix_rows == quick.track_rows == []
     mixes = {row.name for row in full.mix_rows}
-    assert mixes == {f"q{name}{end}-b{name[0]}-s0" for name in ("3_k_m", "4_k_s", "4_k_m") for end in ("", "_imatrix")}
+    assert mixes == {
+        f"q{name}{end}-b{name[0]}-s0-ggml" for name in ("3_k_m", "4_k_s", "4_k_m") for end in ("", "_imatrix")
+    }
     assert not mixes & {row.name for row in full.rows}  # another grid
-    assert full.is_mix("q4_k_m-b4-s0-ggml")
-    assert not full.is_mix("ramp-b4-s0-ggml")
-    assert full.allocation_files("R", "smollm2-135m", "q4_k_m-b4-s0-ggml") == []
+    assert files_of(full).row_allocation("smollm2-135m", "q4_k_m-b4-s0-ggml") == []
     added = {row.short for row in full.source_rows} - {row.short for row in quick.source_rows}
     smaller = {f"{method}_g{group}-b{b}" for method in ("gptq", "awq_gptq") for group in (64, 32) for b in (3, 4)}
     searched = {"role_depth-b3.65", "role_depth-b4"}  # searches do not get the controls' budgets
     assert added == smaller | searched | {"knapsack-b3.33", "knapsack-b4.35", "knapsack-b3.75", "ramp-b3.75"}
-    assert [(row.name, track) for row, track in full.track_rows] == [
-        ("awq_gptq-b4-s0", "fp16"),
-        ("knapsack-b4-s0", "fp16"),
-        ("ramp-b4-s0", "fp16"),
-    ]
-    file = "R/allocations/smollm2-135m/ramp/4/0.json"
-    assert full.allocation_files("R", "smollm2-135m", "ramp-b4-s0-fp16") == [file]
+    assert [row.name for row in full.track_rows] == [f"{name}-b4-s0-fp16" for name in ("awq_gptq", "knapsack", "ramp")]
+    file = "results/allocations/smollm2-135m/ramp/4/0.json"
+    assert files_of(full).row_allocation("smollm2-135m", "ramp-b4-s0-fp16") == [file]
     assert {row.method for row in full.target_rows} == {row.method for row in quick.target_rows}
 
 
@@ -161,7 +158,7 @@ def test_ramp_and_the_knapsack_stand_at_six_per_cent_fewer_bytes_than_uniform_4_
 def test_an_unknown_row_of_a_track_is_named() -> None:
     values = read(REPO / "config" / "smoke.yaml")
     values["depths"]["quick"]["tracks"] = {"fp16": ["rtn-b3"]}
-    with pytest.raises(PlanError, match=r"tracks\.fp16: the study quantizes no row 'rtn-b3' .*rtn-b4"):
+    with pytest.raises(PlanError, match=r"tracks\.fp16: .*'rtn-b3' .*rtn-b4"):
         _ = plan_of("smoke.yaml", depths=values["depths"]).track_rows
 
 
@@ -178,18 +175,29 @@ def test_an_unknown_task_row_is_named() -> None:
 
 
 def test_the_allocation_behind_a_row() -> None:
-    plan = plan_of("smoke.yaml")
-    file = "R/allocations/tiny-llama-s/ramp/3.65/0.json"
-    assert plan.allocation_files("R", "tiny-llama-s", "ramp-b3.65-s0") == [file]
-    assert plan.allocation_files("R", "tiny-llama-s", "ramp-b3.65-s0-ggml") == [file]
-    assert plan.allocation_files("R", "tiny-llama-s", "awq_gptq-b4-s0") == []
+    files = files_of(plan_of("smoke.yaml"))
+    file = "results/smoke/allocations/tiny-llama-s/ramp/3.65/0.json"
+    assert files.row_allocation("tiny-llama-s", "ramp-b3.65-s0") == [file]
+    assert files.row_allocation("tiny-llama-s", "ramp-b3.65-s0-ggml") == [file]
+    assert files.row_allocation("tiny-llama-s", "awq_gptq-b4-s0") == []
     with pytest.raises(PlanError, match="is no row"):
-        plan.allocation_files("R", "tiny-llama-s", "ramp")
+        files.row_allocation("tiny-llama-s", "ramp")
 
 
 def test_names_of_rows() -> None:
     assert [bits(value) for value in (4.0, 3.65, 3)] == ["4", "3.65", "3"]
-    assert Row("m", "ramp", "3.65", 1).name == "ramp-b3.65-s1"
+    row = Row("m", "ramp", "3.65", 1)
+    assert (row.name, row.short) == ("ramp-b3.65-s1", "ramp-b3.65")
+    assert Row.parse(row.name, "m") == Row.parse(row.short, "m", 1) == row
+    stored = Row.parse("q4_k_m_imatrix-b4-s0-ggml")
+    assert (stored.method, stored.budget, stored.seed, stored.ending) == ("q4_k_m_imatrix", "4", 0, "ggml")
+    assert (stored.name, stored.base) == ("q4_k_m_imatrix-b4-s0-ggml", "q4_k_m_imatrix-b4-s0")
+
+
+def test_names_of_folds() -> None:
+    for fold in (FoldRef("awq"), FoldRef("awq", 4), FoldRef("awq_norms", 3), FoldRef("sq50")):
+        assert FoldRef.parse(str(fold)) == fold
+    assert str(FoldRef("awq_norms", 3)) == "awq_norms_w3"
 
 
 def unable_plan(tmp_path: Path, text: str, **change: Any) -> Plan:
@@ -219,8 +227,8 @@ def test_a_method_that_cannot_run_here_keeps_its_rows_and_asks_for_nothing(
 ) -> None:
     plan = unable_plan(tmp_path, QUANTIZER.replace("MORE", more))
     assert plan.unable == {"mine": reason}
-    assert plan.is_unable("mine-b4-s0")
-    assert not plan.is_unable("rtn-b4-s0")
+    assert not plan.has_weights(Row.parse("mine-b4-s0"))
+    assert plan.has_weights(Row.parse("rtn-b4-s0"))
 
 
 def test_a_method_without_a_policy_is_not_transferred() -> None:
@@ -236,9 +244,9 @@ def test_an_allocator_that_cannot_run_here_leaves_its_rows_and_the_league_withou
     plan = replace(able, methods={**able.methods, "ramp": learner})
     assert plan.unable == {"ramp": "it needs a GPU", "ramp_transfer": "it needs a GPU"}
     assert plan.rows == able.rows
-    assert able.allocation_files("R", "tiny-llama-s", "ramp-b3.65-s0")
-    assert plan.allocation_files("R", "tiny-llama-s", "ramp-b3.65-s0") == []
-    assert plan.allocation_files("R", "tiny-mistral", "ramp_transfer-b3.65-s0") == []
+    assert files_of(able).row_allocation("tiny-llama-s", "ramp-b3.65-s0")
+    assert files_of(plan).row_allocation("tiny-llama-s", "ramp-b3.65-s0") == []
+    assert files_of(plan).row_allocation("tiny-mistral", "ramp_transfer-b3.65-s0") == []
     assert able.halo_rows
     assert plan.halo_rows == []
     assert {run.allocator for run in able.league.runs} == {"knapsack", "random_search", "ramp"}

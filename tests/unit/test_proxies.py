@@ -14,7 +14,7 @@ from ramp.bank.bank import Bank
 from ramp.bank.build import build_bank
 from ramp.calibration.folding import folded_float_model
 from ramp.core.tensor_file import save_tensors
-from ramp.methods.kinds import MethodError
+from ramp.methods.kinds import Allocator, MethodError
 from ramp.methods.loader import load_method
 from ramp.problem.proxy import read_proxy
 from ramp.scoring.kl_divergence import Scorer
@@ -198,15 +198,15 @@ def test_a_search_takes_the_kind_that_its_method_names(tmp_path: Path) -> None:
     folder = REPO / "baselines"
     file = tmp_path / "kl.json"
     file.write_text(json.dumps({"proxy": "kl"}))
-    check_proxy(file, load_method(folder / "knapsack_kl.py"))
+    check_proxy(file, load_method(folder / "knapsack.py:knapsack_kl"))
     with pytest.raises(MethodError, match=r"'knapsack' wants sensitivities of kind 'fisher', .*kl\.json holds 'kl'"):
         check_proxy(file, load_method(folder / "knapsack.py"))
 
 
 def test_an_unknown_kind_is_refused_with_the_nearest(tmp_path: Path) -> None:
     folder = REPO / "baselines"
-    file = tmp_path / "knapsack_kl.py"
-    file.write_text((folder / "knapsack_kl.py").read_text().replace('proxy="kl"', 'proxy="kl_cheap"'))
+    file = tmp_path / "knapsack.py"
+    file.write_text((folder / "knapsack.py").read_text().replace('"proxy": "kl"', '"proxy": "kl_cheap"'))
     with pytest.raises(MethodError, match=r"proxy 'kl_cheap' is unknown \(did you mean 'kl_cheapest'\?\)"):
         load_method(file)
 
@@ -214,7 +214,7 @@ def test_an_unknown_kind_is_refused_with_the_nearest(tmp_path: Path) -> None:
 def test_sensitivities_lie_where_their_kind_says() -> None:
     """Fisher's keep the path that they always had."""
     plan = plan_of("smoke.yaml", methods=["rtn", "knapsack", "knapsack_error", "knapsack_kl", "greedy_kl", "ramp"])
-    names = {name: plan.sensitivities_of(name) for name in plan.allocators}
+    names = {name: plan.sensitivities_of(name) for name in plan.of_kind(Allocator)}
     assert names["knapsack"] == names["ramp"] == plan.sensitivities_of("ramp_transfer") == "awq-gptq.json"
     assert names["knapsack_error"] == "awq-gptq-error.json"
     assert names["knapsack_kl"] == "awq-gptq-kl.json"

@@ -31,7 +31,8 @@ from tests.gguf_inputs import statistics
 pytest.importorskip("cyllama")
 
 BASELINES = Path(__file__).resolve().parents[2] / "baselines"
-MIXES = [name for name, path in discover(BASELINES).items() if "METHOD = Mix(" in path.read_text()]
+CATALOG = discover(BASELINES)
+MIXES = [name for name, method in CATALOG.methods.items() if isinstance(method, Mix)]
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +60,11 @@ def inputs(wide_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make(name: str, model_dir: Path, inputs: Path, out: Path, track: str = "q8_0") -> dict:
     row = MixRow(model_dir, inputs / "float.gguf", inputs / "c.safetensors", track, study="test", seed=0)
-    return make_row(BASELINES / f"{name}.py", row, out)
+    return make_row(CATALOG.reference(name), row, out)
 
 
 def test_the_six_mixes_of_the_issue_are_registered() -> None:
-    found = {(mix.file_type, mix.importance) for mix in (load_method(BASELINES / f"{x}.py") for x in MIXES)}
+    found = {(mix.file_type, mix.importance) for mix in (CATALOG[name] for name in MIXES)}
     assert found == {(name, imatrix) for name in ("Q3_K_M", "Q4_K_S", "Q4_K_M") for imatrix in (False, True)}
 
 
@@ -75,7 +76,7 @@ def test_its_bytes_are_those_of_libgguf(name: str, wide_dir: Path, inputs: Path,
     """
     meta, config = make(name, wide_dir, inputs, tmp_path / "row"), read_config(wide_dir)
     file, reader = GgufFile(tmp_path / "row" / "model.gguf"), CheckpointReader(wide_dir)
-    method = load_method(BASELINES / f"{name}.py")
+    method = CATALOG[name]
     assert isinstance(method, Mix)
     importance = read_importance(inputs / "c.safetensors", {})
     types = set()

@@ -12,10 +12,11 @@ import pytest
 from ramp.methods.kinds import MethodError
 from ramp.methods.loader import load_method
 from ramp.search.resume import ROOT
+from ramp.study.league_plan import LeagueRun, run_words
+from ramp.study.rows import PlanError
 from ramp.study.validation import ConfigError, validate
 from ramp.study.variants import overlaid, variant_params
 from tests.plans import plan_of
-from workflow.scripts.plan_league import LeagueError, LeagueRun, run_words
 
 GRID = {"models": ["tiny-llama-s"], "methods": ["knapsack"], "budgets": [3.65]}
 GOOD: dict[str, Any] = {
@@ -85,7 +86,7 @@ def test_a_league_with_a_variant_is_valid() -> None:
     ("change", "words"),
     [
         ({"variants": {"v": {"method": "rampp"}}}, "variants.v.method: unknown method 'rampp' (did you mean 'ramp'?)"),
-        ({"variants": {"ramp": {"method": "ramp"}}}, "variants: 'ramp' is a file in baselines/ already"),
+        ({"variants": {"ramp": {"method": "ramp"}}}, "variants: 'ramp' is registered in baselines/ already"),
         ({"variants": {"v": {"methd": "ramp"}}}, "unknown key 'methd' in 'variants.v' (did you mean 'method'?)"),
         (
             {"league": {"grids": {"a": {**GRID, "methods": ["ramp_unshapd"]}}}},
@@ -113,8 +114,8 @@ def test_a_fault_of_the_league_has_its_path_and_the_nearest_name(change: dict[st
 
 def test_the_shipped_league_is_whole() -> None:
     """Every combination once, deterministic methods with one seed, one bank; checkpoints do not multiply runs."""
-    league = plan_of("league.yaml").league
-    league.check()
+    plan = plan_of("league.yaml")
+    league = plan.league
     tiny = [run for run in league.runs if run.allocator == "ramp" and run.model == "tiny-llama-m"]
     assert len(tiny) == 5 * 5
     assert {run.budget for run in tiny} == {"3.25", "3.5", "3.65", "3.75", "4"}
@@ -122,8 +123,8 @@ def test_the_shipped_league_is_whole() -> None:
     assert len([run for run in league.runs if run.allocator == "knapsack" and run.model == "tiny-llama-m"]) == 5
     assert {run.evals for run in league.runs if run.model == "smollm2-135m"} == {100, 300}
     assert league.params("ramp_paper_no_cliff")["reward"]["k_c"] == 0
-    assert league.is_trained("tiny-mistral")
-    assert not league.is_trained("smollm2-135m")
+    assert "tiny-mistral" in plan.trained
+    assert "smollm2-135m" not in plan.trained
 
 
 @pytest.mark.parametrize(
@@ -138,8 +139,8 @@ def test_the_shipped_league_is_whole() -> None:
     ],
 )
 def test_a_league_that_compares_unlike_with_like_is_refused(grids: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(LeagueError, match=sentence):
-        plan_of("smoke.yaml", league={"grids": grids}).league.check()
+    with pytest.raises(PlanError, match=sentence):
+        plan_of("smoke.yaml", league={"grids": grids})
 
 
 def test_bash_expands_the_words_of_a_league_to_its_files() -> None:

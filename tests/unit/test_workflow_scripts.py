@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from ramp.study.preflight import PreflightError, preflight
 from tests.plans import plan_of
 from workflow.scripts.check_results import check
 from workflow.scripts.check_results import main as check_study
-from workflow.scripts.preflight import PreflightError, preflight
 
 REPO = Path(__file__).resolve().parents[2]
 

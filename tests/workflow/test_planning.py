@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shlex
 import shutil
 from pathlib import Path
@@ -213,6 +214,52 @@ def test_a_broken_method_file_is_named(bare: Path) -> None:
     assert done.status != 0
     assert "mine.py: METHOD is a int" in done.text
     assert "Traceback" not in done.text
+
+
+def test_a_broken_method_file_stops_nobody_else(bare: Path) -> None:
+    (bare / "baselines" / "mine.py").write_text("def (\n")
+    done = snakemake(bare, "-n", "--configfile", "config/smoke.yaml")
+    assert done.status == 0, done.text
+    [line] = [line for line in done.text.splitlines() if line.startswith("warning:")]
+    assert "mine.py does not load: SyntaxError" in line
+
+
+def finished(bare: Path) -> Path:
+    """Every file of a finished smoke study, empty: what a dry run looks at."""
+    listed = snakemake(bare, "--summary", "--configfile", "config/smoke.yaml").text.splitlines()
+    files = [bare / line.split("\t")[0] for line in listed if line.startswith("results/smoke/")]
+    assert len(files) > 150
+    for file in sorted(files, reverse=True):  # a file in a folder that is an output, too, comes first
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            file.touch()
+    for path in (bare / "results" / "smoke").rglob("*"):
+        os.utime(path, (FINISHED, FINISHED))
+    return bare / "results" / "smoke"
+
+
+FINISHED = 2_000_000_000
+
+
+def test_what_was_deleted_is_made_again_by_the_same_command(bare: Path) -> None:
+    """Packed rows, GGUF files, tables, figures and records: the rule that makes them, and what follows from it."""
+    smoke, plan = finished(bare), ("-n", "--configfile", "config/smoke.yaml")
+    assert snakemake(bare, *plan).plan == {}
+    deleted = {
+        "halo/tiny-llama-s/ramp-b3.65-s0.gguf": "halo_export",
+        "halo/tiny-llama-s/float-b16-s0.gguf": "halo_float",
+        "quantized/tiny-mistral/awq_gptq-b4-s0/model.safetensors": "quantize",
+        "paper/tables/index.json": "tables",
+        "paper/figures/pareto.pdf": "figure",
+        "records/records.csv": "collect",
+        "records/league.csv": "league_collect",
+    }
+    for file in deleted:
+        (smoke / file).unlink()
+    planned = snakemake(bare, *plan).plan
+    assert planned.keys() >= set(deleted.values())
+    assert planned["quantize"] == planned["halo_export"] == planned["halo_float"] == 1
+    assert not {"train", "bank", "search", "learn", "league_run", "reference"} & planned.keys()
 
 
 def test_a_new_method_needs_its_file_and_its_name_alone(bare: Path) -> None:

@@ -15,12 +15,12 @@ rule fetch:
     resources:
         downloads=1,
     params:
-        entry=entry,
+        entry=by(VALUES.entry),
     message:
         "fetching {wildcards.asset}"
     shell:
-        "python -m ramp.assets fetch --asset {wildcards.asset} --registry {input.registry}"
-        " --out $(dirname {output.record}) > {log} 2>&1"
+        "python -m ramp.assets fetch --asset {wildcards.asset:q} --registry {input.registry:q}"
+        ' --out "$(dirname {output.record:q})" > {log:q} 2>&1'
 
 
 rule model:
@@ -42,13 +42,14 @@ rule model:
     resources:
         mem_mb=STUDY.memory_mb,
     params:
-        entry=entry,
+        entry=by(VALUES.entry, asset="{model}"),
+        assets=by(FILES.folder, name="assets"),
     message:
         "making a checkpoint of {wildcards.model}"
     shell:
-        "python -m ramp.assets model --model {wildcards.model} --registry {input.registry}"
-        " --assets $(dirname $(dirname {input.asset})) --out $(dirname {output.record}) --threads {threads}"
-        " > {log} 2>&1"
+        "python -m ramp.assets model --model {wildcards.model:q} --registry {input.registry:q}"
+        ' --assets {params.assets:q} --out "$(dirname {output.record:q})" --threads {threads}'
+        " > {log:q} 2>&1"
 
 
 rule train:
@@ -72,46 +73,46 @@ rule train:
         mem_mb=STUDY.memory_mb,
         gpu=GPUS,
     params:
-        preset=train_preset,
-        steps=train_steps,
-        seed=train_seed,
+        preset=by(VALUES.trained, key="preset"),
+        steps=by(VALUES.trained, key="steps"),
+        seed=by(VALUES.trained, key="seed"),
     message:
         "training {wildcards.model}: {params.steps} steps"
     shell:
-        "lease python -m ramp.assets.train --preset {params.preset} --text {input.text} --steps {params.steps}"
-        " --seed {params.seed} --out $(dirname {output.record}) --threads {threads} > {log} 2>&1"
+        "lease python -m ramp.assets.train --preset {params.preset:q} --text {input.text:q} --steps {params.steps:q}"
+        ' --seed {params.seed:q} --out "$(dirname {output.record:q})" --threads {threads} > {log:q} 2>&1'
 
 
 rule texts:
     """Documents of every role, and the proof that no role shares one with another."""
     input:
         registry=ancient(REGISTRY),
-        assets=asset_files(PLAN.text_assets(PLAN.asked_texts)),
+        assets=FILES.assets(PLAN.text_assets),
         code=sources("ramp/assets/texts.py"),
     output:
         roles=expand("<results>/texts/{role}.jsonl", role=ROLES),
-        extra=expand("<results>/texts/{text}.jsonl", text=PLAN.asked_texts),
+        extra=expand("<results>/texts/{text}.jsonl", text=PLAN.extra_texts),
         guard="<results>/texts/guard.json",
     log:
         "<logs>/texts.log",
     conda:
         "../envs/main.yml"
     params:
-        extra=PLAN.asked_texts,
-        assets=assets_folder,
-        entries=entries(PLAN.text_assets(PLAN.asked_texts)),
+        extra=PLAN.extra_texts,
+        assets=by(FILES.folder, name="assets"),
+        entries=[VALUES.entry(name) for name in PLAN.text_assets],
     message:
         "assigning documents to roles"
     shell:
-        "python -m ramp.assets.texts --registry {input.registry} --assets {params.assets} --extra {params.extra}"
-        " --out $(dirname {output.guard}) > {log} 2>&1"
+        "python -m ramp.assets.texts --registry {input.registry:q} --assets {params.assets:q} --extra {params.extra:q}"
+        ' --out "$(dirname {output.guard:q})" > {log:q} 2>&1'
 
 
 rule tasks:
     """Rows of the commonsense tasks, as lm-eval reads them."""
     input:
         registry=ancient(REGISTRY),
-        assets=asset_files(PLAN.task_assets()),
+        assets=FILES.assets(PLAN.task_assets),
         code=sources("ramp/assets/__main__.py"),
     output:
         rows=expand("<results>/tasks/{task}.jsonl", task=STUDY.tasks.names),
@@ -121,11 +122,11 @@ rule tasks:
         "../envs/main.yml"
     params:
         names=STUDY.tasks.names,
-        assets=assets_folder,
-        folder=tasks_folder,
-        entries=entries(PLAN.task_assets()),
+        assets=by(FILES.folder, name="assets"),
+        folder=by(FILES.folder, name="tasks"),
+        entries=[VALUES.entry(name) for name in PLAN.task_assets],
     message:
         "reading the rows of {params.names}"
     shell:
-        "python -m ramp.assets tasks --registry {input.registry} --tasks {params.names} --assets {params.assets}"
-        " --out {params.folder} > {log} 2>&1"
+        "python -m ramp.assets tasks --registry {input.registry:q} --tasks {params.names:q} --assets {params.assets:q}"
+        " --out {params.folder:q} > {log:q} 2>&1"

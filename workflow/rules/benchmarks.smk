@@ -5,32 +5,32 @@
 rule comparison:
     """One comparison of benchmarks/plan.py: both sides by turns in one run, every single measurement kept."""
     input:
-        model=compared_model,
-        texts=compared_texts,
-        package=compared_package,
-        environment=compared_environment,
-        code=compared_sources,
+        model=by(COMPARED.model),
+        texts=by(COMPARED.texts),
+        package=by(COMPARED.package),
+        environment=by(COMPARED.environment),
+        code=by(COMPARED.stage),
     output:
         piece="<results>/compared/{comparison}.json",
     log:
         "<logs>/compared/{comparison}.log",
     wildcard_constraints:
-        comparison=any_of(COMPARISONS),
+        comparison=any_of(PIECES),
     conda:
         "../envs/main.yml"
-    threads: comparison_threads
+    threads: by(COMPARED.threads)
     params:
-        command=compared_command,
+        command=by(COMPARED.command),
     message:
         "measuring {wildcards.comparison}"
     shell:
-        "{params.command} --threads 1 --out {output.piece} > {log} 2>&1"
+        "{params.command} --threads 1 --out {output.piece:q} > {log:q} 2>&1"
 
 
 rule compared:
     """The pieces of benchmarks.csv or parity.csv as one table of the records."""
     input:
-        pieces=comparison_pieces,
+        pieces=by(COMPARED.of_table),
         code=sources("benchmarks/records.py"),
     output:
         table="<results>/records/{table}.csv",
@@ -42,13 +42,13 @@ rule compared:
     conda:
         "../envs/main.yml"
     params:
-        configfiles=given_configfiles,
-        results=results_folder,
+        configfiles=["--configfiles", *CONFIGFILES] if CONFIGFILES else [],
+        results=by(FILES.folder),
     message:
         "merging the pieces of {wildcards.table}"
     shell:
-        "python -m benchmarks.records --table {wildcards.table} --pieces {input.pieces}"
-        " --results {params.results} {params.configfiles} --out {output.table} > {log} 2>&1"
+        "python -m benchmarks.records --table {wildcards.table:q} --pieces {input.pieces:q}"
+        " --results {params.results:q} {params.configfiles:q} --out {output.table:q} > {log:q} 2>&1"
 
 
 rule benchmarks:

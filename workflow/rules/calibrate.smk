@@ -20,15 +20,15 @@ rule calibration:
         mem_mb=STUDY.memory_mb,
         gpu=GPUS,
     params:
-        tokens=calibration_tokens,
+        tokens=by(VALUES.of_model, source=STUDY.calibration.tokens, target=STUDY.calibration.target_tokens),
         length=STUDY.calibration.length,
         device=STUDY.device,
     message:
         "calibrating {wildcards.model} on {params.tokens} tokens"
     shell:
-        "lease python -m ramp.calibration --model-dir $(dirname {input.model}) --text {input.text}"
-        " --tokens {params.tokens} --length {params.length} --out {output.statistics}"
-        " --threads {threads} --device {params.device} > {log} 2>&1"
+        'lease python -m ramp.calibration --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
+        " --tokens {params.tokens:q} --length {params.length:q} --out {output.statistics:q}"
+        " --threads {threads} --device {params.device:q} > {log:q} 2>&1"
 
 
 rule fold:
@@ -50,18 +50,18 @@ rule fold:
         mem_mb=STUDY.memory_mb,
         gpu=GPUS,
     params:
-        tokens=calibration_tokens,
+        tokens=by(VALUES.of_model, source=STUDY.calibration.tokens, target=STUDY.calibration.target_tokens),
         length=STUDY.calibration.length,
-        options=fold_options,
+        options=by(VALUES.fold_options),
         group_size=STUDY.group_size,
         device=STUDY.device,
     message:
         "folding {wildcards.model}: {wildcards.fold}"
     shell:
-        "lease python -m ramp.calibration.fold --model-dir $(dirname {input.model}) --text {input.text}"
-        " --tokens {params.tokens} --length {params.length} {params.options}"
-        " --group-size {params.group_size} --out {output.fold}"
-        " --threads {threads} --device {params.device} > {log} 2>&1"
+        'lease python -m ramp.calibration.fold --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
+        " --tokens {params.tokens:q} --length {params.length:q} {params.options:q}"
+        " --group-size {params.group_size:q} --out {output.fold:q}"
+        " --threads {threads} --device {params.device:q} > {log:q} 2>&1"
 
 
 rule bank:
@@ -85,7 +85,7 @@ rule bank:
         mem_mb=STUDY.memory_mb,
         gpu=GPUS,
     params:
-        tokens=calibration_tokens,
+        tokens=by(VALUES.of_model, source=STUDY.calibration.tokens, target=STUDY.calibration.target_tokens),
         length=STUDY.calibration.length,
         widths=STUDY.widths,
         group_size=STUDY.group_size,
@@ -93,10 +93,10 @@ rule bank:
     message:
         "bank of {wildcards.model}: {wildcards.fold} fold, {wildcards.quantizer}, widths {params.widths}"
     shell:
-        "lease python -m ramp.bank --model-dir $(dirname {input.model}) --text {input.text}"
-        " --tokens {params.tokens} --length {params.length} --fold {input.fold} --quantizer {wildcards.quantizer}"
-        " --widths {params.widths} --group-size {params.group_size} --out $(dirname {output.weights})"
-        " --threads {threads} --device {params.device} > {log} 2>&1"
+        'lease python -m ramp.bank --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
+        " --tokens {params.tokens:q} --length {params.length:q} --fold {input.fold:q} --quantizer {wildcards.quantizer:q}"
+        ' --widths {params.widths:q} --group-size {params.group_size:q} --out "$(dirname {output.weights:q})"'
+        " --threads {threads} --device {params.device:q} > {log:q} 2>&1"
 
 
 rule sensitivity:
@@ -121,12 +121,12 @@ rule sensitivity:
         mem_mb=2 * STUDY.memory_mb,
         gpu=GPUS,
     params:
-        windows=sensitivity_windows,
+        windows=by(VALUES.of_model, source=STUDY.sensitivity.windows, target=STUDY.sensitivity.target_windows),
         length=STUDY.sensitivity.length,
         device=STUDY.device,
     message:
         "Fisher sensitivities of {wildcards.model}"
     shell:
-        "lease python -m ramp.sensitivity --model-dir $(dirname {input.model}) --bank $(dirname {input.weights})"
-        " --fold {input.fold} --text {input.text} --windows {params.windows} --length {params.length}"
-        " --out {output.proxy} --threads {threads} --device {params.device} > {log} 2>&1"
+        'lease python -m ramp.sensitivity --model-dir "$(dirname {input.model:q})" --bank "$(dirname {input.weights:q})"'
+        " --fold {input.fold:q} --text {input.text:q} --windows {params.windows:q} --length {params.length:q}"
+        " --out {output.proxy:q} --threads {threads} --device {params.device:q} > {log:q} 2>&1"

@@ -1,8 +1,7 @@
-# What all rules share: the checked configuration, the plan of rows, the sources that a stage runs, the environment
-# of jobs. What single rules ask for stands in inputs.smk.
+# What all rules share: the planned study, the environment of jobs, and how wildcards reach ramp/study, which knows the
+# files and parameters of every rule.
 
-import hashlib
-import json
+import inspect
 import os
 import re
 import shlex
@@ -12,79 +11,60 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-BASE = Path(workflow.basedir).parent
 sys.path.insert(0, str(BASE))
 
-from benchmarks.plan import PIECES, pieces_of
+from benchmarks.plan import PIECES
 from ramp.core.errors import RampError
-from ramp.methods.kinds import PROXIES
-from ramp.methods.loader import discover, load_method, parse_params
-from ramp.assets.registry import load_registry
-from ramp.study.validation import ConfigError, validate
-from workflow.scripts.plan_folds import FoldPlanError
-from workflow.scripts.plan_league import LeagueError
-from workflow.scripts.plan import Plan, PlanError, package_files, used_methods
-from workflow.scripts.rows import GGML
-from workflow.scripts.preflight import PreflightError, preflight
-from ramp.core.sources import closure
+from ramp.methods.kinds import PROXIES, Allocator, Mix, Package
+from ramp.study.comparison_files import ComparisonFiles
+from ramp.study.plan import make_plan
+from ramp.study.preflight import preflight
+from ramp.study.record_files import COMPARED_TABLES, FOLD_RECORDS, LEAGUE_RECORDS, OPTIMUM_RECORDS, RECORD_TABLES
+from ramp.study.record_files import RecordFiles
+from ramp.study.rule_files import RuleFiles, proxy_module
+from ramp.study.rule_values import RuleValues
+from ramp.study.validation import ConfigError
 
 
-def checked_plan():
-    """The plan of the configured study; every fault of the configuration at once, before anything is planned."""
+def planned():
+    """Return the plan of the configured study; every fault of the configuration at once, before anything is planned."""
     try:
-        registry = load_registry(REGISTRY)
-        found = discover(BASE / "baselines")
-        study = validate(config, methods=found, models=registry.of_type("model"))
-        names = [*used_methods(study), *([] if study.external else package_files(found))]
-        names += [piece.package for piece in PIECES.values() if piece.package]
-        methods = {name: load_method(found[name]) for name in dict.fromkeys(names)}
-        for name, values in study.params.items():
-            parse_params(methods.get(name) or load_method(found[name]), values)
-        plan = Plan(study, methods, registry)
-        # asked for here so that their faults are told at start
-        plan.task_rows, plan.target_rows, plan.track_rows, plan.environments
-        plan.league.check()
-        plan.folds.check()
-        return plan
+        packages = [piece.package for piece in PIECES.values() if piece.package]
+        return make_plan(config, BASE, REGISTRY, packages)
     except ConfigError as error:
         raise WorkflowError(f"the configuration has faults:\n{error}") from None
-    except (RampError, PlanError, LeagueError, FoldPlanError) as error:
+    except RampError as error:
         raise WorkflowError(str(error)) from None
 
 
 def local(path):
-    """A file of the project, as seen from the working directory (they differ under ``snakemake -d``)."""
+    """Return a file of the project as seen from the working directory (they differ under ``snakemake -d``)."""
     whole = BASE / path
     return os.path.relpath(whole) if BASE == Path.cwd() else str(whole)
 
 
-def sources(*files):
-    """``files`` and all project modules that they import, for a rule's ``code`` input."""
-    return [local(file) for file in closure(BASE, *files)]
-
-
 REGISTRY = local(config.get("registry", "config/assets.yaml"))
-PLAN = checked_plan()
+PLAN = planned()
 STUDY = PLAN.study
 LIMITS = STUDY.limits
 R = STUDY.results
 ENVS = local(".envs")
-PUBLISHED, PUBLISHED_USED = Path("results/published"), ("records.csv", "windows.csv", "config.json")
-BARE_ROWS = ("float", "released")
+PUBLISHED = "results/published"
+CONFIGFILES = [local(file) if file.is_relative_to(BASE) else str(file) for file in workflow.overwrite_configfiles]
 ROLES = ("calibration", "train", "search", "selection", "heldout")
+FIGURES = ("pareto", "allocation", "learning", "outliers", "transfer", "anytime", "optimum")  # paper/figures
 
 # ``records=published`` draws from the published records, which no rule makes.
-RECORDS = local(PUBLISHED) if STUDY.records == "published" else f"{R}/records"
-
-# What the records consist of (ramp/records/table.py), and what is drawn from them (paper/figures.py).
-RECORD_TABLES = ("records", "windows", "items", "allocations", "episodes", "activations", "transfer", "halo")
-# Records that no study makes, only `snakemake benchmarks` and `snakemake parity` (benchmarks/plan.py).
-COMPARED_TABLES = ("benchmarks", "parity")
-COMPARISONS = tuple(PIECES)
-
-DRAWINGS = ("figures", "tables", "paper")
-PAPER_SUFFIXES = (".typ", ".yaml", ".bib", ".md")
-FIGURES = ("pareto", "allocation", "learning", "outliers", "transfer", "anytime", "optimum")
+RECORDS = RecordFiles(
+    STUDY,
+    local(PUBLISHED) if STUDY.records == "published" else f"{R}/records",
+    local(PUBLISHED),
+    lambda: {str(target) for target in workflow.dag_settings.targets},
+)
+FILES = RuleFiles(PLAN, BASE, ENVS, local)
+VALUES = RuleValues(FILES)
+COMPARED = ComparisonFiles(FILES, PIECES)
+sources = FILES.sources
 
 # GPUs that a model job asks the scheduler for; whether there is one is asked without importing torch.
 HAS_GPU = STUDY.device.startswith("cuda") or (STUDY.device == "auto" and shutil.which("nvidia-smi") is not None)
@@ -101,15 +81,65 @@ shell.prefix(
 
 
 def any_of(names):
-    """A wildcard constraint: exactly one of ``names`` (a pattern that nothing matches where there are none)."""
+    """Return a wildcard constraint: exactly one of ``names`` (a pattern that nothing matches where there are none)."""
     return "|".join(re.escape(str(name)) for name in names) or "(?!)"
 
 
+def by(function, **given):
+    """Return an input function that calls ``function`` with the wildcards that its arguments are named after.
+
+    ``given`` are other arguments: ``method="{allocator}"`` takes another wildcard, what is no text is taken as it is.
+    """
+    names = inspect.signature(function).parameters
+
+    def call(wildcards):
+        values = dict(wildcards.items())
+        more = {name: text.format(**values) if isinstance(text, str) else text for name, text in given.items()}
+        return function(**{name: value for name, value in values.items() if name in names} | more)
+
+    return call
+
+
+def option(flag, name):
+    """Return a parameter function: ``flag`` and the input ``name``, or nothing where a row has no such input."""
+
+    def call(wildcards, input):
+        files = input.get(name)
+        return [flag, *([files] if isinstance(files, str) else files)] if files else []
+
+    return call
+
+
+def taken(files):
+    """Return input files, each made again where needed or taken as it is."""
+    return [before_update(file) if as_it_is else file for file, as_it_is in files]
+
+
+def record_tables():
+    """Return the tables that everything a reader sees is drawn from."""
+    return taken(RECORDS.tables())
+
+
+def claims_file():
+    """Return the verdicts on the claims."""
+    return taken([RECORDS.table("claims.json")])
+
+
+def checked_environments():
+    """Return the environments of the packages that ``baseline_check`` runs."""
+    return taken((file, True) for file in FILES.checked_environments())
+
+
 def check_machine():
-    """What has to be there before the first job, told in one sentence; and what the study goes on without."""
+    """Stop before the first job where the study cannot run; warn of what it leaves out."""
     for name, reason in PLAN.unable.items():
         print(f"warning: method '{name}' cannot run here: {reason}; its rows say so (‡)", file=sys.stderr)
     try:
         preflight(STUDY, PLAN.registry, jobs_run_here=workflow.local_exec)
-    except PreflightError as error:
+    except RampError as error:
         raise WorkflowError(str(error)) from None
+
+
+if workflow.is_main_process:
+    for sentence in PLAN.broken:
+        print(f"warning: {sentence}; the study does not name it and goes on", file=sys.stderr)

@@ -21,9 +21,9 @@ rule float_row:
     message:
         "sizes of {wildcards.model}: {wildcards.method}"
     shell:
-        "python -m ramp.rows.quantize --model-dir $(dirname {input.model}) --method-file {wildcards.method}"
-        " --group-size {params.group_size} --track {params.track} --seed {wildcards.seed} --study {params.study}"
-        " --out $(dirname {output.meta}) > {log} 2>&1"
+        'python -m ramp.rows.quantize --model-dir "$(dirname {input.model:q})" --method-file {wildcards.method:q}'
+        " --group-size {params.group_size:q} --track {params.track:q} --seed {wildcards.seed:q} --study {params.study:q}"
+        ' --out "$(dirname {output.meta:q})" > {log:q} 2>&1'
 
 
 rule quantize:
@@ -31,10 +31,10 @@ rule quantize:
     input:
         model="<results>/models/{model}/asset.json",
         text="<results>/texts/calibration.jsonl",
-        fold=fold_file,
-        method=method_file,
-        allocation=allocation_of,
-        code=quantize_sources,
+        fold=by(FILES.fold),
+        method=by(FILES.method),
+        allocation=by(FILES.allocation),
+        code=by(FILES.stage, stage="ramp/rows/quantize.py"),
     output:
         meta="<results>/quantized/{model}/{method}-b{budget}-s{seed}/meta.json",
         weights="<results>/quantized/{model}/{method}-b{budget}-s{seed}/model.safetensors",
@@ -43,7 +43,7 @@ rule quantize:
     benchmark:
         "<benchmarks>/quantize/{model}/{method}-b{budget}-s{seed}.tsv"
     wildcard_constraints:
-        method=any_of([*[name for name in PLAN.methods if name not in PLAN.packages], *PLAN.transferred]),
+        method=any_of(sorted({*PLAN.methods, *PLAN.transferred} - {*PLAN.of_kind(Package)})),
     conda:
         "../envs/main.yml"
     threads: STUDY.threads
@@ -52,20 +52,22 @@ rule quantize:
         gpu=GPUS,
     params:
         study=STUDY.study,
-        tokens=calibration_tokens,
+        tokens=by(VALUES.of_model, source=STUDY.calibration.tokens, target=STUDY.calibration.target_tokens),
         length=STUDY.calibration.length,
-        widths=width_option,
+        file=by(VALUES.reference),
+        allocation=option("--allocation", "allocation"),
+        widths=by(VALUES.widths),
         group_size=STUDY.group_size,
         track=STUDY.track,
         device=STUDY.device,
     message:
         "quantizing {wildcards.model}: {wildcards.method}, {wildcards.budget} bits"
     shell:
-        "lease python -m ramp.rows.quantize --model-dir $(dirname {input.model}) --text {input.text}"
-        " --tokens {params.tokens} --length {params.length} --fold {input.fold} --method-file {input.method}"
-        " {params.widths} --group-size {params.group_size} --track {params.track}"
-        " --seed {wildcards.seed} --study {params.study} --out $(dirname {output.meta}) --threads {threads}"
-        " --device {params.device} > {log} 2>&1"
+        'lease python -m ramp.rows.quantize --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
+        " --tokens {params.tokens:q} --length {params.length:q} --fold {input.fold:q} --method-file {params.file:q}"
+        " {params.allocation:q} {params.widths:q} --group-size {params.group_size:q} --track {params.track:q}"
+        ' --seed {wildcards.seed:q} --study {params.study:q} --out "$(dirname {output.meta:q})" --threads {threads}'
+        " --device {params.device:q} > {log:q} 2>&1"
 
 
 rule track:
@@ -81,8 +83,8 @@ rule track:
     log:
         "<logs>/track/{model}/{row}-{track}.log",
     wildcard_constraints:
-        row=any_of(sorted({row.name for row, _ in PLAN.track_rows})),
-        track=any_of(sorted({track for _, track in PLAN.track_rows})),
+        row=any_of(sorted({row.base for row in PLAN.track_rows})),
+        track=any_of(sorted({row.ending for row in PLAN.track_rows})),
     conda:
         "../envs/main.yml"
     threads: STUDY.threads
@@ -91,8 +93,8 @@ rule track:
     message:
         "storing {wildcards.model} {wildcards.row} in track {wildcards.track}"
     shell:
-        "python -m ramp.rows.retrack --row-dir $(dirname {input.meta}) --model-dir $(dirname {input.model})"
-        " --track {wildcards.track} --out $(dirname {output.meta}) --threads {threads} > {log} 2>&1"
+        'python -m ramp.rows.retrack --row-dir "$(dirname {input.meta:q})" --model-dir "$(dirname {input.model:q})"'
+        ' --track {wildcards.track:q} --out "$(dirname {output.meta:q})" --threads {threads} > {log:q} 2>&1'
 
 
 rule reference:
@@ -115,26 +117,26 @@ rule reference:
         gpu=GPUS,
     params:
         length=STUDY.evaluation.length,
-        windows=window_count,
+        windows=by(VALUES.of_model, source=LIMITS.windows or 0, target=LIMITS.target_windows or 0),
         device=STUDY.device,
         dtype=STUDY.dtype,
     message:
         "float reference of {wildcards.model} on {wildcards.text}"
     shell:
-        "lease python -m ramp.evaluation reference --model-dir $(dirname {input.model})"
-        " --text {wildcards.text}={input.text} --length {params.length} --windows {params.windows}"
-        " --out {output.states} --threads {threads} --device {params.device} --dtype {params.dtype} > {log} 2>&1"
+        'lease python -m ramp.evaluation reference --model-dir "$(dirname {input.model:q})"'
+        " --text {wildcards.text:q}={input.text:q} --length {params.length:q} --windows {params.windows:q}"
+        " --out {output.states:q} --threads {threads} --device {params.device:q} --dtype {params.dtype:q} > {log:q} 2>&1"
 
 
 rule evaluate:
     """Perplexity and KL of one row, window by window, with intervals and sizes."""
     input:
         meta="<results>/quantized/{model}/{row}/meta.json",
-        weights=row_weights,
+        weights=by(FILES.weights),
         model="<results>/models/{model}/asset.json",
-        references=reference_files,
-        same_as=same_network,
-        allocation=row_allocation,
+        references=by(FILES.references),
+        same_as=by(FILES.same_network),
+        allocation=by(FILES.row_allocation),
         code=sources("ramp/evaluation/__main__.py"),
     output:
         metrics="<results>/metrics/{model}/{row}.json",
@@ -149,23 +151,23 @@ rule evaluate:
         mem_mb=STUDY.memory_mb,
         gpu=GPUS,
     params:
-        measured=measured_on,
-        allocation=allocation_option,
+        measured=by(VALUES.measured_on),
+        allocation=option("--allocation", "allocation"),
         device=STUDY.device,
         dtype=STUDY.dtype,
     message:
         "evaluating {wildcards.model}: {wildcards.row}"
     shell:
-        "lease python -m ramp.evaluation row --row-dir $(dirname {input.meta})"
-        " --model-dir $(dirname {input.model}) {params.measured} {params.allocation}"
-        " --out {output.metrics} --threads {threads} --device {params.device} --dtype {params.dtype} > {log} 2>&1"
+        'lease python -m ramp.evaluation row --row-dir "$(dirname {input.meta:q})"'
+        ' --model-dir "$(dirname {input.model:q})" {params.measured:q} {params.allocation:q}'
+        " --out {output.metrics:q} --threads {threads} --device {params.device:q} --dtype {params.dtype:q} > {log:q} 2>&1"
 
 
 rule tasks_scored:
     """Commonsense tasks of one row, through lm-evaluation-harness."""
     input:
         meta="<results>/quantized/{model}/{row}/meta.json",
-        weights=row_weights,
+        weights=by(FILES.weights),
         model="<results>/models/{model}/asset.json",
         tasks=expand("<results>/tasks/{task}.jsonl", task=STUDY.tasks.names),
         code=sources("ramp/evaluation/tasks.py"),
@@ -183,16 +185,16 @@ rule tasks_scored:
         gpu=GPUS,
     params:
         names=STUDY.tasks.names,
-        folder=tasks_folder,
+        folder=by(FILES.folder, name="tasks"),
         limit=LIMITS.task_limit or 0,
         device=STUDY.device,
         dtype=STUDY.dtype,
     message:
         "tasks on {wildcards.model}: {wildcards.row}"
     shell:
-        "lease python -m ramp.evaluation.tasks --row-dir $(dirname {input.meta}) --model-dir $(dirname {input.model})"
-        " --tasks-dir {params.folder} --tasks {params.names} --limit {params.limit} --out {output.scores}"
-        " --threads {threads} --device {params.device} --dtype {params.dtype} > {log} 2>&1"
+        'lease python -m ramp.evaluation.tasks --row-dir "$(dirname {input.meta:q})" --model-dir "$(dirname {input.model:q})"'
+        " --tasks-dir {params.folder:q} --tasks {params.names:q} --limit {params.limit:q} --out {output.scores:q}"
+        " --threads {threads} --device {params.device:q} --dtype {params.dtype:q} > {log:q} 2>&1"
 
 
 # A method that cannot run here costs its own rows, which then say why; everything else goes on.
@@ -216,15 +218,15 @@ rule skipped:
         "../envs/main.yml"
     params:
         study=STUDY.study,
-        reason=reason_of,
-        kind=row_kind,
-        fold=row_fold,
-        group_size=row_group_size,
+        reason=by(VALUES.reason),
+        kind=by(VALUES.kind),
+        fold=by(VALUES.fold_name),
+        group_size=by(VALUES.group_size),
         track=STUDY.track,
     message:
         "{wildcards.method} cannot run here: {params.reason}"
     shell:
-        "python -m ramp.evaluation.skipped_row --study {params.study} --model {wildcards.model} --method {wildcards.method}"
-        " --budget {wildcards.budget} --seed {wildcards.seed} --fold {params.fold} --group-size {params.group_size}"
-        " --track {params.track} --kind '{params.kind}' --reason {params.reason} --out {output.meta}"
-        " --metrics {output.metrics} > {log} 2>&1"
+        "python -m ramp.evaluation.skipped_row --study {params.study:q} --model {wildcards.model:q} --method {wildcards.method:q}"
+        " --budget {wildcards.budget:q} --seed {wildcards.seed:q} --fold {params.fold:q} --group-size {params.group_size:q}"
+        " --track {params.track:q} --kind {params.kind:q} --reason {params.reason:q} --out {output.meta:q}"
+        " --metrics {output.metrics:q} > {log:q} 2>&1"

@@ -5,7 +5,7 @@ rule halo_export:
     """An allocation on the ggml grid, from the folded float weights."""
     input:
         model="<results>/models/{model}/asset.json",
-        fold=fold_file,
+        fold=by(FILES.fold),
         allocation="<results>/allocations/{model}/{method}/{budget}/{seed}.json",
         calibration="<results>/calibration/{model}.safetensors",
         code=sources("ramp/export/halo.py"),
@@ -18,7 +18,7 @@ rule halo_export:
     benchmark:
         "<benchmarks>/halo_export/{model}/{method}-b{budget}-s{seed}.tsv"
     wildcard_constraints:
-        method=any_of(PLAN.allocators),
+        method=any_of(PLAN.of_kind(Allocator)),
     conda:
         "../envs/main.yml"
     threads: STUDY.threads
@@ -29,9 +29,9 @@ rule halo_export:
     message:
         "exporting {wildcards.model} to GGUF: {wildcards.method}, {wildcards.budget} bits"
     shell:
-        "python -m ramp.export.halo export --model-dir $(dirname {input.model}) --fold {input.fold}"
-        " --allocation {input.allocation} --calibration {input.calibration} --track {params.track}"
-        " --out {output.gguf} --threads {threads} > {log} 2>&1"
+        'python -m ramp.export.halo export --model-dir "$(dirname {input.model:q})" --fold {input.fold:q}'
+        " --allocation {input.allocation:q} --calibration {input.calibration:q} --track {params.track:q}"
+        " --out {output.gguf:q} --threads {threads} > {log:q} 2>&1"
 
 
 rule halo_float:
@@ -52,8 +52,8 @@ rule halo_float:
     message:
         "exporting {wildcards.model} to GGUF: float32"
     shell:
-        "python -m ramp.export.halo float --model-dir $(dirname {input.model}) --out {output.gguf}"
-        " --threads {threads} > {log} 2>&1"
+        'python -m ramp.export.halo float --model-dir "$(dirname {input.model:q})" --out {output.gguf:q}'
+        " --threads {threads} > {log:q} 2>&1"
 
 
 rule halo_check:
@@ -76,13 +76,13 @@ rule halo_check:
     params:
         length=STUDY.halo.length,
         windows=STUDY.halo.windows,
-        limit=agreement_limit,
+        limit=by(VALUES.agreement),
     message:
         "checking in llama.cpp: {wildcards.model} {wildcards.row}"
     shell:
-        "python -m ramp.export.halo check --gguf {input.gguf} --plan {input.plan} --model-dir $(dirname {input.model})"
-        " --text {input.text} --length {params.length} --windows {params.windows} --limit {params.limit}"
-        " --out {output.checks} --keep-going --threads {threads} > {log} 2>&1"
+        'python -m ramp.export.halo check --gguf {input.gguf:q} --plan {input.plan:q} --model-dir "$(dirname {input.model:q})"'
+        " --text {input.text:q} --length {params.length:q} --windows {params.windows:q} --limit {params.limit:q}"
+        " --out {output.checks:q} --keep-going --threads {threads} > {log:q} 2>&1"
 
 
 rule halo_row:
@@ -91,7 +91,7 @@ rule halo_row:
         gguf="<results>/halo/{model}/{row}.gguf",
         plan="<results>/halo/{model}/{row}.plan.json",
         model="<results>/models/{model}/asset.json",
-        allocation=row_allocation,
+        allocation=by(FILES.row_allocation),
         code=sources("ramp/export/halo.py"),
     output:
         meta="<results>/quantized/{model}/{row}-ggml/meta.json",
@@ -106,8 +106,8 @@ rule halo_row:
     message:
         "sizes of the exported {wildcards.model} {wildcards.row}"
     shell:
-        "python -m ramp.export.halo row --gguf {input.gguf} --plan {input.plan} --model-dir $(dirname {input.model})"
-        " --study {params.study} --allocation {input.allocation} --out $(dirname {output.meta}) > {log} 2>&1"
+        'python -m ramp.export.halo row --gguf {input.gguf:q} --plan {input.plan:q} --model-dir "$(dirname {input.model:q})"'
+        ' --study {params.study:q} --allocation {input.allocation:q} --out "$(dirname {output.meta:q})" > {log:q} 2>&1'
 
 
 rule static_mix:
@@ -115,9 +115,9 @@ rule static_mix:
     input:
         gguf="<results>/halo/{model}/float-b16-s{seed}.gguf",
         model="<results>/models/{model}/asset.json",
-        calibration=mix_calibration,
-        method=method_file,
-        code=mix_sources,
+        calibration=by(FILES.mix_calibration),
+        method=by(FILES.method),
+        code=by(FILES.stage, stage="ramp/export/static_mix.py"),
     output:
         meta="<results>/quantized/{model}/{method}-b{budget}-s{seed}-ggml/meta.json",
     log:
@@ -125,7 +125,7 @@ rule static_mix:
     benchmark:
         "<benchmarks>/static_mix/{model}/{method}-b{budget}-s{seed}.tsv"
     wildcard_constraints:
-        method=any_of(PLAN.mixes),
+        method=any_of(PLAN.of_kind(Mix)),
     conda:
         "../envs/main.yml"
     threads: STUDY.threads
@@ -134,10 +134,11 @@ rule static_mix:
     params:
         study=STUDY.study,
         track=STUDY.track,
-        calibration=calibration_option,
+        file=by(VALUES.reference),
+        calibration=option("--calibration", "calibration"),
     message:
         "llama.cpp's mix of {wildcards.model}: {wildcards.method}"
     shell:
-        "python -m ramp.export.static_mix --model-dir $(dirname {input.model}) --gguf {input.gguf}"
-        " --method-file {input.method} {params.calibration} --track {params.track} --seed {wildcards.seed}"
-        " --study {params.study} --out $(dirname {output.meta}) --threads {threads} > {log} 2>&1"
+        'python -m ramp.export.static_mix --model-dir "$(dirname {input.model:q})" --gguf {input.gguf:q}'
+        " --method-file {params.file:q} {params.calibration:q} --track {params.track:q} --seed {wildcards.seed:q}"
+        ' --study {params.study:q} --out "$(dirname {output.meta:q})" --threads {threads} > {log:q} 2>&1'

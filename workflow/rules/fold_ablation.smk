@@ -18,14 +18,14 @@ rule fold_reference:
         mem_mb=STUDY.memory_mb,
         gpu=GPUS,
     params:
-        places=fold_places,
+        places=by(VALUES.fold_text),
         device=STUDY.device,
     message:
         "float reference of {wildcards.model} for the folds' ablation"
     shell:
-        "lease python -m ramp.evaluation reference --model-dir $(dirname {input.model}) --text heldout={input.text}"
-        " {params.places} --out {output.states} --threads {threads} --device {params.device} --dtype float32"
-        " > {log} 2>&1"
+        'lease python -m ramp.evaluation reference --model-dir "$(dirname {input.model:q})" --text heldout={input.text:q}'
+        " {params.places:q} --out {output.states:q} --threads {threads} --device {params.device:q} --dtype float32"
+        " > {log:q} 2>&1"
 
 
 rule fold_run:
@@ -35,8 +35,8 @@ rule fold_run:
         text="<results>/texts/calibration.jsonl",
         fold="<results>/folds/{model}/{file}.safetensors",
         reference="<results>/fold_ablation/{model}/reference.safetensors",
-        method=fold_run_method,
-        code=fold_run_sources,
+        method=by(FILES.method),
+        code=by(FILES.stage, stage="ramp/league/fold_ablation.py"),
     output:
         row="<results>/fold_ablation/{model}/{file}/{method}-b{bits}.json",
     log:
@@ -50,9 +50,9 @@ rule fold_run:
         mem_mb=STUDY.memory_mb,
         gpu=GPUS,
     params:
-        name=fold_run_name,
-        method=fold_run_options,
-        tokens=calibration_tokens,
+        name=by(PLAN.folds.fold_of),
+        method=by(VALUES.fold_run),
+        tokens=by(VALUES.of_model, source=STUDY.calibration.tokens, target=STUDY.calibration.target_tokens),
         length=STUDY.calibration.length,
         group_size=STUDY.group_size,
         track=STUDY.track,
@@ -60,16 +60,16 @@ rule fold_run:
     message:
         "folds' ablation on {wildcards.model}: {wildcards.file}, {wildcards.method}, {wildcards.bits} bits"
     shell:
-        "lease python -m ramp.league.fold_ablation --model-dir $(dirname {input.model}) --text {input.text}"
-        " --tokens {params.tokens} --length {params.length} --fold {input.fold} --name {params.name} {params.method}"
-        " --bits {wildcards.bits} --group-size {params.group_size} --track {params.track}"
-        " --reference {input.reference} --out {output.row} --threads {threads} --device {params.device} > {log} 2>&1"
+        'lease python -m ramp.league.fold_ablation --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
+        " --tokens {params.tokens:q} --length {params.length:q} --fold {input.fold:q} --name {params.name:q} {params.method}"
+        " --bits {wildcards.bits:q} --group-size {params.group_size:q} --track {params.track:q}"
+        " --reference {input.reference:q} --out {output.row:q} --threads {threads} --device {params.device:q} > {log:q} 2>&1"
 
 
 rule fold_collect:
     """The rows of the ablation as tables."""
     input:
-        runs=fold_run_files,
+        runs=taken((file, PLAN.folds.partial) for file in FILES.fold_runs()),
         code=sources("ramp/records/collect_folding.py"),
     output:
         tables=expand("<results>/records/{record}.csv", record=FOLD_RECORDS),
@@ -81,7 +81,7 @@ rule fold_collect:
     message:
         "collecting the folds' ablation"
     shell:
-        "python -m ramp.records.collect_folding --runs {input.runs} --out $(dirname {output.tables[0]}) > {log} 2>&1"
+        'python -m ramp.records.collect_folding --runs {input.runs:q} --out "$(dirname {output.tables[0]:q})" > {log:q} 2>&1'
 
 
 rule fold_ablation:

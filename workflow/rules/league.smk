@@ -29,27 +29,27 @@ rule acceptance:
     message:
         "is {wildcards.model} worth quantizing?"
     shell:
-        "lease python -m ramp.league.acceptance --model-dir $(dirname {input.model}) --text {input.text}"
-        " --windows {params.windows} --length {params.length} --bits {params.bits} --group-size {params.group_size}"
-        " --increase {params.increase} --out {output.record}"
-        " --threads {threads} --device {params.device} --dtype {params.dtype} > {log} 2>&1"
+        'lease python -m ramp.league.acceptance --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
+        " --windows {params.windows:q} --length {params.length:q} --bits {params.bits:q} --group-size {params.group_size:q}"
+        " --increase {params.increase:q} --out {output.record:q}"
+        " --threads {threads} --device {params.device:q} --dtype {params.dtype:q} > {log:q} 2>&1"
 
 
 rule league_run:
     """One search of the league, read at its checkpoints. Checkpoints of its own lie in R/.state, as every search's."""
     input:
         model="<results>/models/{model}/asset.json",
-        bank=league_bank,
-        bank_index=league_bank_index,
-        fold=league_fold,
+        bank=by(FILES.bank, method="{allocator}"),
+        bank_index=by(FILES.bank_index, method="{allocator}"),
+        fold=by(FILES.fold, method="{allocator}"),
         calibration="<results>/calibration/{model}.safetensors",
-        sensitivity=league_sensitivity,
+        sensitivity=by(FILES.sensitivity, method="{allocator}"),
         search_text="<results>/texts/search.jsonl",
         selection_text="<results>/texts/selection.jsonl",
         heldout_text="<results>/texts/heldout.jsonl",
-        accepted=league_accepted,
-        method=league_method_file,
-        code=league_sources,
+        accepted=by(FILES.accepted),
+        method=by(FILES.method, method="{allocator}"),
+        code=by(FILES.stage, stage="ramp/league/__main__.py", method="{allocator}"),
     output:
         run="<results>/league/{model}/{allocator}/{budget}/{evals}/{seed}.json",
     log:
@@ -63,36 +63,36 @@ rule league_run:
         mem_mb=STUDY.memory_mb,
         gpu=GPUS,
     params:
-        search=league_search,
-        method=league_parameters,
-        title=league_title,
-        checkpoints=league_checkpoints,
-        heldout=league_heldout,
-        points=league_points,
-        accepted=accepted_option,
-        state=state_folder,
+        search=by(VALUES.league_search),
+        file=by(VALUES.reference, method="{allocator}"),
+        method=by(VALUES.params, method="{allocator}"),
+        title=by(VALUES.title, method="{allocator}"),
+        checkpoints=by(VALUES.checkpoints),
+        reading=by(VALUES.league_reading),
+        accepted=option("--accepted", "accepted"),
+        state=by(FILES.folder, name=".state"),
         device=STUDY.device,
         dtype=STUDY.dtype,
     message:
         "league on {wildcards.model}: {wildcards.allocator}, {wildcards.budget} bits, {wildcards.evals} evaluations,"
         " seed {wildcards.seed}"
     shell:
-        "lease python -m ramp.league --model-dir $(dirname {input.model})"
-        " --bank $(dirname {input.bank}) --fold {input.fold} --calibration {input.calibration}"
-        " --sensitivity {input.sensitivity} --search-text {input.search_text}"
-        " --selection-text {input.selection_text} {params.search} --method-file {input.method}"
-        " --params {params.method}"
-        " --budget {wildcards.budget} --evals {wildcards.evals} --checkpoints {params.checkpoints}"
-        " --seed {wildcards.seed} --heldout-text {input.heldout_text} {params.heldout}"
-        " --curve-points {params.points} --name {wildcards.allocator} --title {params.title} {params.accepted}"
-        " --out {output.run} --state-dir {params.state}"
-        " --threads {threads} --device {params.device} --dtype {params.dtype} > {log} 2>&1"
+        'lease python -m ramp.league --model-dir "$(dirname {input.model:q})"'
+        ' --bank "$(dirname {input.bank:q})" --fold {input.fold:q} --calibration {input.calibration:q}'
+        " --sensitivity {input.sensitivity:q} --search-text {input.search_text:q}"
+        " --selection-text {input.selection_text:q} {params.search:q} --method-file {params.file:q}"
+        " --params {params.method:q}"
+        " --budget {wildcards.budget:q} --evals {wildcards.evals:q} --checkpoints {params.checkpoints:q}"
+        " --seed {wildcards.seed:q} --heldout-text {input.heldout_text:q} {params.reading:q}"
+        " --name {wildcards.allocator:q} --title {params.title} {params.accepted:q}"
+        " --out {output.run:q} --state-dir {params.state:q}"
+        " --threads {threads} --device {params.device:q} --dtype {params.dtype:q} > {log:q} 2>&1"
 
 
 rule league_collect:
     """The runs of the league as tables; those that are not there have no row."""
     input:
-        runs=league_files,
+        runs=taken((file, PLAN.league.partial) for file in FILES.league_runs()),
         code=sources("ramp/records/collect_league.py"),
     output:
         tables=expand("<results>/records/{record}.csv", record=LEAGUE_RECORDS),
@@ -102,23 +102,23 @@ rule league_collect:
     conda:
         "../envs/main.yml"
     params:
-        runs=league_words,
-        planned=league_planned,
+        runs=by(VALUES.league_words),
+        planned=len(PLAN.league.runs),
     message:
         "collecting the league"
     shell:
         "printf '%s\\n' {params.runs} |"
-        " python -m ramp.records.collect_league league --runs-from - --planned {params.planned}"
-        " --out $(dirname {output.tables[0]}) > {log} 2>&1"
+        " python -m ramp.records.collect_league league --runs-from - --planned {params.planned:q}"
+        ' --out "$(dirname {output.tables[0]:q})" > {log:q} 2>&1'
 
 
 rule enumeration:
     """Every allocation of a problem that is small enough, scored; continued after a kill."""
     input:
         model="<results>/models/{model}/asset.json",
-        bank=optimum_bank,
-        bank_index=optimum_bank_index,
-        fold=optimum_fold,
+        bank=by(FILES.bank, method=PLAN.league.bank_method),
+        bank_index=by(FILES.bank_index, method=PLAN.league.bank_method),
+        fold=by(FILES.fold, method=PLAN.league.bank_method),
         calibration="<results>/calibration/{model}.safetensors",
         text="<results>/texts/search.jsonl",
         code=sources("ramp/optimum/__main__.py"),
@@ -135,16 +135,16 @@ rule enumeration:
     resources:
         mem_mb=STUDY.memory_mb,
     params:
-        places=optimum_places,
-        widths=optimum_widths,
-        state=state_folder,
+        places=by(VALUES.optimum_text),
+        widths=by(VALUES.optimum, key="widths"),
+        state=by(FILES.folder, name=".state"),
     message:
         "enumerating {wildcards.units} of {wildcards.model}"
     shell:
-        "python -m ramp.optimum --model-dir $(dirname {input.model}) --bank $(dirname {input.bank})"
-        " --fold {input.fold} --calibration {input.calibration} --text {input.text} {params.places}"
-        " --units {wildcards.units} --widths {params.widths} --state-dir {params.state}"
-        " --out {output.index} --threads {threads} > {log} 2>&1"
+        'python -m ramp.optimum --model-dir "$(dirname {input.model:q})" --bank "$(dirname {input.bank:q})"'
+        " --fold {input.fold:q} --calibration {input.calibration:q} --text {input.text:q} {params.places:q}"
+        " --units {wildcards.units:q} --widths {params.widths:q} --state-dir {params.state:q}"
+        " --out {output.index:q} --threads {threads} > {log:q} 2>&1"
 
 
 rule optimum_run:
@@ -152,9 +152,9 @@ rule optimum_run:
     input:
         index="<results>/optimum/{model}/{units}.json",
         scores="<results>/optimum/{model}/{units}.safetensors",
-        sensitivity=league_sensitivity,
-        method=league_method_file,
-        code=optimum_sources,
+        sensitivity=by(FILES.sensitivity, method="{allocator}"),
+        method=by(FILES.method, method="{allocator}"),
+        code=by(FILES.stage, stage="ramp/optimum/run.py", method="{allocator}"),
     output:
         runs="<results>/optimum/{model}/{units}/{allocator}.json",
     log:
@@ -163,25 +163,26 @@ rule optimum_run:
         "../envs/main.yml"
     threads: STUDY.threads
     params:
-        method=league_parameters,
-        title=league_title,
-        budgets=optimum_budgets,
-        checkpoints=optimum_checkpoints,
-        seeds=optimum_seeds,
+        file=by(VALUES.reference, method="{allocator}"),
+        method=by(VALUES.params, method="{allocator}"),
+        title=by(VALUES.title, method="{allocator}"),
+        budgets=by(VALUES.optimum_budgets),
+        checkpoints=by(VALUES.optimum, key="checkpoints"),
+        seeds=by(VALUES.optimum_seeds),
     message:
         "{wildcards.allocator} against the optimum of {wildcards.units} of {wildcards.model}"
     shell:
-        "python -m ramp.optimum.run --enumeration {input.index} --sensitivity {input.sensitivity}"
-        " --method-file {input.method} --params {params.method} --name {wildcards.allocator} --title {params.title}"
-        " --budgets {params.budgets} --checkpoints {params.checkpoints} --seeds {params.seeds}"
-        " --out {output.runs} --threads {threads} > {log} 2>&1"
+        "python -m ramp.optimum.run --enumeration {input.index:q} --sensitivity {input.sensitivity:q}"
+        " --method-file {params.file:q} --params {params.method:q} --name {wildcards.allocator:q} --title {params.title}"
+        " --budgets {params.budgets:q} --checkpoints {params.checkpoints:q} --seeds {params.seeds:q}"
+        " --out {output.runs:q} --threads {threads} > {log:q} 2>&1"
 
 
 rule optimum_collect:
     """The gaps to the optimum, and how additive the loss is, as tables."""
     input:
-        runs=optimum_files,
-        enumerations=optimum_enumerations,
+        runs=by(FILES.optimum_runs),
+        enumerations=by(FILES.optimum_enumerations),
         code=sources("ramp/records/collect_league.py"),
     output:
         tables=expand("<results>/records/{record}.csv", record=OPTIMUM_RECORDS),
@@ -193,8 +194,8 @@ rule optimum_collect:
     message:
         "collecting the gaps to the optimum"
     shell:
-        "python -m ramp.records.collect_league optimum --runs {input.runs} --tables {input.enumerations}"
-        " --out $(dirname {output.tables[0]}) > {log} 2>&1"
+        "python -m ramp.records.collect_league optimum --runs {input.runs:q} --tables {input.enumerations:q}"
+        ' --out "$(dirname {output.tables[0]:q})" > {log:q} 2>&1'
 
 
 rule league:

@@ -18,15 +18,15 @@ rule environment:
     resources:
         downloads=1,
     params:
-        requirements=requirements_of,
-        constraints=constraints_option,
+        requirements=by(VALUES.requirements),
+        constraints=by(VALUES.constraints),
         # by their content: a venv that holds them already is kept, whatever the file's date
-        pinned=constraints_digest,
+        pinned=by(VALUES.pinned),
     message:
         "installing {wildcards.environment}: {params.requirements}"
     shell:
-        "python -m ramp.packages.environment --requirements {params.requirements} {params.constraints} --out {output.record}"
-        " > {log} 2>&1"
+        "python -m ramp.packages.environment --requirements {params.requirements:q} {params.constraints:q} --out {output.record:q}"
+        " > {log:q} 2>&1"
 
 
 rule package:
@@ -34,9 +34,9 @@ rule package:
     input:
         model="<results>/models/{model}/asset.json",
         text="<results>/texts/calibration.jsonl",
-        method=method_file,
-        environment=environment_file,
-        code=package_sources,
+        method=by(FILES.method),
+        environment=by(FILES.environment),
+        code=by(FILES.stage, stage="ramp/packages/prepare_job.py ramp/packages/run_job.py"),
     output:
         outcome="<results>/packages/{model}/{method}-b{budget}-s{seed}/outcome.json",
     log:
@@ -44,7 +44,7 @@ rule package:
     benchmark:
         "<benchmarks>/package/{model}/{method}-b{budget}-s{seed}.tsv"
     wildcard_constraints:
-        method=any_of(PLAN.packages),
+        method=any_of(PLAN.of_kind(Package)),
     conda:
         "../envs/main.yml"
     threads: STUDY.threads
@@ -52,20 +52,21 @@ rule package:
         mem_mb=STUDY.memory_mb,
         gpu=GPUS,
     params:
-        tokens=calibration_tokens,
+        tokens=by(VALUES.of_model, source=STUDY.calibration.tokens, target=STUDY.calibration.target_tokens),
         length=STUDY.calibration.length,
-        environment=environment_option,
-        method=method_parameters,
+        environment=option("--environment", "environment"),
+        file=by(VALUES.reference),
+        method=by(VALUES.params),
         group_size=STUDY.group_size,
         device=STUDY.device,
     message:
         "running {wildcards.method} on {wildcards.model}, {wildcards.budget} bits"
     shell:
-        "lease python -m ramp.packages.prepare_job --model-dir $(dirname {input.model}) --text {input.text}"
-        " --tokens {params.tokens} --length {params.length} --method-file {input.method} {params.environment}"
-        " --params {params.method} --bits {wildcards.budget} --group-size {params.group_size}"
-        " --seed {wildcards.seed} --out $(dirname {output.outcome}) --threads {threads}"
-        " --device {params.device} > {log} 2>&1"
+        'lease python -m ramp.packages.prepare_job --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
+        " --tokens {params.tokens:q} --length {params.length:q} --method-file {params.file:q} {params.environment:q}"
+        " --params {params.method:q} --bits {wildcards.budget:q} --group-size {params.group_size:q}"
+        ' --seed {wildcards.seed:q} --out "$(dirname {output.outcome:q})" --threads {threads}'
+        " --device {params.device:q} > {log:q} 2>&1"
 
 
 rule package_row:
@@ -79,7 +80,7 @@ rule package_row:
     log:
         "<logs>/package_row/{model}/{method}-b{budget}-s{seed}.log",
     wildcard_constraints:
-        method=any_of(PLAN.packages),
+        method=any_of(PLAN.of_kind(Package)),
     conda:
         "../envs/main.yml"
     resources:
@@ -90,16 +91,16 @@ rule package_row:
     message:
         "packing the row of {wildcards.method} on {wildcards.model}, {wildcards.budget} bits"
     shell:
-        "python -m ramp.packages.record_row --model-dir $(dirname {input.model}) --job $(dirname {input.outcome})"
-        " --track {params.track} --study {params.study} --out $(dirname {output.meta}) > {log} 2>&1"
+        'python -m ramp.packages.record_row --model-dir "$(dirname {input.model:q})" --job "$(dirname {input.outcome:q})"'
+        ' --track {params.track:q} --study {params.study:q} --out "$(dirname {output.meta:q})" > {log:q} 2>&1'
 
 
 rule collect_external:
     """Records of the float model and of every row that goes through a package, apart from the study's own."""
     input:
-        metrics=external_paths("metrics/{model}/{row}.json"),
-        rows=external_paths("quantized/{model}/{row}/meta.json"),
-        model="<results>/models/{source}/asset.json".format(source=STUDY.source),
+        metrics=FILES.of_rows("metrics/{model}/{row}.json", PLAN.externally_recorded),
+        rows=FILES.of_rows("quantized/{model}/{row}/meta.json", PLAN.externally_recorded),
+        model=f"{R}/models/{STUDY.source}/asset.json",
         code=sources("ramp/records/collect.py"),
     output:
         tables=expand("<results>/external/{record}.csv", record=RECORD_TABLES),
@@ -109,13 +110,13 @@ rule collect_external:
         "../envs/main.yml"
     params:
         source=STUDY.source,
-        config_hash=config_hash,
+        config_hash=VALUES.config_hash(),
     message:
         "collecting the records of the packages"
     shell:
-        "python -m ramp.records.collect --metrics {input.metrics} --rows {input.rows} --models $(dirname {input.model})"
-        " --source {params.source} --config-hash {params.config_hash} --out $(dirname {output.tables[0]})"
-        " > {log} 2>&1"
+        'python -m ramp.records.collect --metrics {input.metrics:q} --rows {input.rows:q} --models "$(dirname {input.model:q})"'
+        ' --source {params.source:q} --config-hash {params.config_hash:q} --out "$(dirname {output.tables[0]:q})"'
+        " > {log:q} 2>&1"
 
 
 rule baselines_external:

@@ -4,14 +4,14 @@
 rule collect:
     """All measurements as tidy tables: the only thing that tables, figures, claims and paper read."""
     input:
-        metrics=row_paths("metrics/{model}/{row}.json"),
-        rows=row_paths("quantized/{model}/{row}/meta.json"),
-        scores=score_paths(),
-        allocations=mixed_paths("allocations/{model}/{method}/{budget}/{seed}.json"),
-        episodes=mixed_paths("search/{model}/{method}/{budget}/{seed}/episodes.jsonl", searched=True),
-        halo=halo_paths("check.json"),
-        statistics="<results>/calibration/{source}.safetensors".format(source=STUDY.source),
-        folds=fold_paths(STUDY.source),
+        metrics=FILES.of_rows("metrics/{model}/{row}.json", PLAN.recorded_rows),
+        rows=FILES.of_rows("quantized/{model}/{row}/meta.json", PLAN.recorded_rows),
+        scores=FILES.of_rows("tasks_scored/{model}/{row}.json", PLAN.task_rows),
+        allocations=FILES.of_rows("allocations/{model}/{method}/{budget}/{seed}.json", PLAN.mixed_rows()),
+        episodes=FILES.of_rows("search/{model}/{method}/{budget}/{seed}/episodes.jsonl", PLAN.mixed_rows(searched=True)),
+        halo=FILES.of_rows("halo/{model}/{row}.check.json", PLAN.gguf_rows),
+        statistics=f"{R}/calibration/{STUDY.source}.safetensors",
+        folds=FILES.folds(STUDY.source),
         models=expand("<results>/models/{model}/asset.json", model=PLAN.models),
         guard="<results>/texts/guard.json",
         code=sources("ramp/records/collect.py"),
@@ -24,22 +24,22 @@ rule collect:
     params:
         study=STUDY.study,
         source=STUDY.source,
-        config_hash=config_hash,
-        activations=activation_pairs,
-        models=model_folders,
+        config_hash=VALUES.config_hash(),
+        activations=by(VALUES.activations),
+        models=by(VALUES.model_folders),
     message:
         "collecting the records of {params.study}"
     shell:
-        "python -m ramp.records.collect --metrics {input.metrics} --rows {input.rows} --tasks-scored {input.scores}"
-        " --allocations {input.allocations} --episodes {input.episodes} --halo {input.halo}"
-        " --activations {params.activations} --models {params.models} --source {params.source}"
-        " --config-hash {params.config_hash} --out $(dirname {output.tables[0]}) > {log} 2>&1"
+        "python -m ramp.records.collect --metrics {input.metrics:q} --rows {input.rows:q} --tasks-scored {input.scores:q}"
+        " --allocations {input.allocations:q} --episodes {input.episodes:q} --halo {input.halo:q}"
+        " --activations {params.activations:q} --models {params.models:q} --source {params.source:q}"
+        ' --config-hash {params.config_hash:q} --out "$(dirname {output.tables[0]:q})" > {log:q} 2>&1'
 
 
 rule claims:
     """A verdict for every claim of the paper that this scale can speak to."""
     input:
-        records=record_tables,
+        records=by(record_tables),
         claims=local("paper/claims.yaml"),
         code=sources("paper/claims.py"),
     output:
@@ -51,36 +51,37 @@ rule claims:
     message:
         "judging the claims"
     shell:
-        "python -m paper.claims --records $(dirname {input.records[0]}) --claims {input.claims}"
-        " --out {output.verdicts} > {log} 2>&1"
+        'python -m paper.claims --records "$(dirname {input.records[0]:q})" --claims {input.claims:q}'
+        " --out {output.verdicts:q} > {log:q} 2>&1"
 
 
 rule tables:
     """Tables in LaTeX (booktabs), typst and Markdown, from one table model."""
     input:
-        records=record_tables,
-        verdicts=claims_file,
-        published=published_records(),
+        records=by(record_tables),
+        verdicts=by(claims_file),
+        published=RECORDS.published(),
         code=sources("paper/tables"),
     output:
         tables=directory("<paper>/tables"),
+        index="<paper>/tables/index.json",
     log:
         "<logs>/tables.log",
     conda:
         "../envs/main.yml"
     params:
-        published=published_option,
+        published=["--published", local(PUBLISHED)] if RECORDS.published() else [],
     message:
         "setting the tables"
     shell:
-        "python -m paper.tables --records $(dirname {input.verdicts}) {params.published} --out {output.tables}"
-        " > {log} 2>&1"
+        'python -m paper.tables --records "$(dirname {input.verdicts:q})" {params.published:q} --out {output.tables:q}'
+        " > {log:q} 2>&1"
 
 
 rule figure:
     """One figure as PDF and PNG."""
     input:
-        records=record_tables,
+        records=by(record_tables),
         code=sources("paper/figures"),
     output:
         pdf="<paper>/figures/{figure}.pdf",
@@ -99,18 +100,18 @@ rule figure:
     message:
         "drawing {wildcards.figure}"
     shell:
-        "python -m paper.figures --records $(dirname {input.records[0]}) --out $(dirname {output.pdf})"
-        " --only {wildcards.figure} > {log} 2>&1"
+        'python -m paper.figures --records "$(dirname {input.records[0]:q})" --out "$(dirname {output.pdf:q})"'
+        " --only {wildcards.figure:q} > {log:q} 2>&1"
 
 
 rule paper:
     """The paper; every number in its text comes from the records."""
     input:
-        records=record_tables,
-        verdicts=claims_file,
+        records=by(record_tables),
+        verdicts=by(claims_file),
         tables="<paper>/tables",
         figures=expand("<paper>/figures/{figure}.png", figure=FIGURES),
-        sources=paper_sources(),
+        sources=FILES.paper_sources(),
         code=sources("paper/build.py"),
     output:
         pdf=report("<paper>/paper.pdf", caption="../report/paper.rst", category="Paper"),
@@ -121,15 +122,15 @@ rule paper:
     message:
         "typesetting {output.pdf}"
     shell:
-        "python -m paper.build --records $(dirname {input.verdicts}) --tables {input.tables}"
-        " --figures $(dirname {input.figures[0]}) --out {output.pdf} > {log} 2>&1"
+        'python -m paper.build --records "$(dirname {input.verdicts:q})" --tables {input.tables:q}'
+        ' --figures "$(dirname {input.figures[0]:q})" --out {output.pdf:q} > {log:q} 2>&1'
 
 
 rule smoke_check:
     """What must hold of every finished study, checked on its files: sizes equal to stat, checks passed, no gaps."""
     input:
-        records=record_tables,
-        metrics=row_paths("metrics/{model}/{row}.json"),
+        records=by(record_tables),
+        metrics=FILES.of_rows("metrics/{model}/{row}.json", PLAN.recorded_rows),
         code=sources("workflow/scripts/check_results.py"),
     output:
         report="<results>/check.json",
@@ -139,11 +140,11 @@ rule smoke_check:
     conda:
         "../envs/main.yml"
     params:
-        results=results_folder,
+        results=by(FILES.folder),
     message:
         "checking the files of the study against each other"
     shell:
-        "python -m workflow.scripts.check_results --results {params.results} --out {output.report} > {log} 2>&1"
+        "python -m workflow.scripts.check_results --results {params.results:q} --out {output.report:q} > {log:q} 2>&1"
 
 
 rule baseline_check:
@@ -152,9 +153,9 @@ rule baseline_check:
     A package is run, too, where its environment is there; what was left out stands in the result with its reason.
     """
     input:
-        code=checked_methods(),
-        environments=made_environments(),
-        tests=contract_tests(),
+        code=by(FILES.checked),
+        environments=by(checked_environments),
+        tests=FILES.contract_tests(),
     output:
         passed=f"<results>/baseline_check/{STUDY.baseline or 'all'}.txt",
     log:
@@ -163,13 +164,13 @@ rule baseline_check:
     conda:
         "../envs/main.yml"
     params:
-        rootdir=project_folder,
-        names=checked_names,
+        rootdir=local("."),
+        names=["-k", f"[{STUDY.baseline}] or [{STUDY.baseline}-"] if STUDY.baseline else [],
     message:
         "testing the methods in baselines/"
     shell:
-        "python -m pytest -q --rootdir {params.rootdir} {params.names} {input.tests} > {log} 2>&1"
-        " && grep -E '^SKIPPED|[0-9]+ passed' {log} > {output.passed}"
+        "python -m pytest -q --rootdir {params.rootdir:q} {params.names:q} {input.tests:q} > {log:q} 2>&1"
+        " && grep -E '^SKIPPED|[0-9]+ passed' {log:q} > {output.passed:q}"
 
 
 rule settings:
@@ -182,11 +183,11 @@ rule settings:
     conda:
         "../envs/main.yml"
     params:
-        config=whole_configuration,
+        config=by(VALUES.whole),
     message:
         "writing {output.config}"
     shell:
-        "printf '%s\\n' {params.config} > {output.config} 2> {log}"
+        "printf '%s\\n' {params.config:q} > {output.config:q} 2> {log:q}"
 
 
 rule html:
@@ -206,5 +207,5 @@ rule html:
     message:
         "writing {output.html}"
     shell:
-        "python -m snakemake records paper --snakefile {input.snakefile} --configfile {input.config} --nolock"
-        " --report {output.html} > {log} 2>&1"
+        "python -m snakemake records paper --snakefile {input.snakefile:q} --configfile {input.config:q} --nolock"
+        " --report {output.html:q} > {log:q} 2>&1"

@@ -9,7 +9,7 @@ rule proxy:
         index="<results>/bank/{model}/{fold}-{quantizer}/bank.json",
         fold="<results>/folds/{model}/{fold}.safetensors",
         text="<results>/texts/calibration.jsonl",
-        code=proxy_sources,
+        code=by(FILES.proxy_stage),
     output:
         proxy="<results>/sensitivity/{model}/{fold}-{quantizer}-{proxy}.json",
     log:
@@ -25,13 +25,13 @@ rule proxy:
         mem_mb=2 * STUDY.memory_mb,
         gpu=GPUS,
     params:
-        module=proxy_module,
-        windows=sensitivity_windows,
+        module=by(proxy_module),
+        windows=by(VALUES.of_model, source=STUDY.sensitivity.windows, target=STUDY.sensitivity.target_windows),
         length=STUDY.sensitivity.length,
         device=STUDY.device,
     message:
         "sensitivities of {wildcards.model}: {wildcards.proxy}"
     shell:
-        "lease python -m ramp.{params.module} --kind {wildcards.proxy} --model-dir $(dirname {input.model})"
-        " --bank $(dirname {input.weights}) --fold {input.fold} --text {input.text} --windows {params.windows}"
-        " --length {params.length} --out {output.proxy} --threads {threads} --device {params.device} > {log} 2>&1"
+        'lease python -m ramp.{params.module:q} --kind {wildcards.proxy:q} --model-dir "$(dirname {input.model:q})"'
+        ' --bank "$(dirname {input.weights:q})" --fold {input.fold:q} --text {input.text:q} --windows {params.windows:q}'
+        " --length {params.length:q} --out {output.proxy:q} --threads {threads} --device {params.device:q} > {log:q} 2>&1"

@@ -5,15 +5,15 @@ rule search:
     """An allocation. Checkpoints lie in R/.state, undeclared, so that a killed search goes on where it stopped."""
     input:
         model="<results>/models/{model}/asset.json",
-        bank=bank_file,
-        bank_index=bank_index,
-        fold=fold_file,
+        bank=by(FILES.bank),
+        bank_index=by(FILES.bank_index),
+        fold=by(FILES.fold),
         calibration="<results>/calibration/{model}.safetensors",
-        sensitivity=sensitivity_file,
+        sensitivity=by(FILES.sensitivity),
         search_text="<results>/texts/search.jsonl",
         selection_text="<results>/texts/selection.jsonl",
-        method=method_file,
-        code=search_sources,
+        method=by(FILES.method),
+        code=by(FILES.stage, stage="ramp/search/__main__.py"),
     output:
         allocation="<results>/allocations/{model}/{method}/{budget}/{seed}.json",
         episodes="<results>/search/{model}/{method}/{budget}/{seed}/episodes.jsonl",
@@ -22,7 +22,7 @@ rule search:
     benchmark:
         "<benchmarks>/search/{model}/{method}-b{budget}-s{seed}.tsv"
     wildcard_constraints:
-        method=any_of([name for name in PLAN.allocators if name not in PLAN.learned]),
+        method=any_of(sorted({*PLAN.of_kind(Allocator)} - {*PLAN.learned})),
     conda:
         "../envs/main.yml"
     threads: STUDY.threads
@@ -34,22 +34,23 @@ rule search:
         windows=STUDY.search.windows,
         length=STUDY.search.length,
         selection=STUDY.search.selection_windows or 0,
-        method=method_parameters,
-        evals=evaluations,
-        state=state_folder,
+        file=by(VALUES.reference),
+        method=by(VALUES.params),
+        evals=by(VALUES.of_model, source=LIMITS.evals, target=LIMITS.target_evals),
+        state=by(FILES.folder, name=".state"),
         device=STUDY.device,
         dtype=STUDY.dtype,
     message:
         "searching {wildcards.model}: {wildcards.method}, {wildcards.budget} bits, seed {wildcards.seed}"
     shell:
-        "lease python -m ramp.search --model-dir $(dirname {input.model})"
-        " --bank $(dirname {input.bank}) --fold {input.fold} --calibration {input.calibration}"
-        " --sensitivity {input.sensitivity} --search-text {input.search_text}"
-        " --selection-text {input.selection_text} --search-windows {params.windows}"
-        " --search-length {params.length} --selection-windows {params.selection} --method-file {input.method} --params {params.method}"
-        " --budget {wildcards.budget} --evals {params.evals} --seed {wildcards.seed} --study {params.study}"
-        " --out {output.allocation} --artifacts $(dirname {output.episodes}) --state-dir {params.state}"
-        " --threads {threads} --device {params.device} --dtype {params.dtype} > {log} 2>&1"
+        'lease python -m ramp.search --model-dir "$(dirname {input.model:q})"'
+        ' --bank "$(dirname {input.bank:q})" --fold {input.fold:q} --calibration {input.calibration:q}'
+        " --sensitivity {input.sensitivity:q} --search-text {input.search_text:q}"
+        " --selection-text {input.selection_text:q} --search-windows {params.windows:q}"
+        " --search-length {params.length:q} --selection-windows {params.selection:q} --method-file {params.file:q} --params {params.method:q}"
+        " --budget {wildcards.budget:q} --evals {params.evals:q} --seed {wildcards.seed:q} --study {params.study:q}"
+        ' --out {output.allocation:q} --artifacts "$(dirname {output.episodes:q})" --state-dir {params.state:q}'
+        " --threads {threads} --device {params.device:q} --dtype {params.dtype:q} > {log:q} 2>&1"
 
 
 use rule search as learn with:

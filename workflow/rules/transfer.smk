@@ -5,10 +5,10 @@ rule transfer:
     """An allocation for a target model from the source's policy, without one evaluation."""
     input:
         model="<results>/models/{model}/asset.json",
-        policy=policy_file,
-        policy_index=policy_index,
-        bank=transfer_bank,
-        fold=transfer_fold,
+        policy=by(FILES.policy),
+        policy_index=by(FILES.policy_index),
+        bank=by(FILES.bank),
+        fold=by(FILES.fold),
         calibration="<results>/calibration/{model}.safetensors",
         code=sources("ramp/search/transfer.py"),
     output:
@@ -31,8 +31,8 @@ rule transfer:
     message:
         "{wildcards.method} from {params.source} to {wildcards.model}: {wildcards.budget} bits, seed {wildcards.seed}"
     shell:
-        "python -m ramp.search.transfer --policy $(dirname {input.policy}) --source {params.source}"
-        " --model-dir $(dirname {input.model}) --bank $(dirname {input.bank}) --fold {input.fold}"
-        " --calibration {input.calibration} --budget {wildcards.budget} --group-size {params.group_size}"
-        " --seed {wildcards.seed} --study {params.study} --out {output.allocation} --threads {threads}"
-        " --device {params.device} > {log} 2>&1"
+        'python -m ramp.search.transfer --policy "$(dirname {input.policy:q})" --source {params.source:q}'
+        ' --model-dir "$(dirname {input.model:q})" --bank "$(dirname {input.bank:q})" --fold {input.fold:q}'
+        " --calibration {input.calibration:q} --budget {wildcards.budget:q} --group-size {params.group_size:q}"
+        " --seed {wildcards.seed:q} --study {params.study:q} --out {output.allocation:q} --threads {threads}"
+        " --device {params.device:q} > {log:q} 2>&1"

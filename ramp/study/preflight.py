@@ -1,6 +1,6 @@
-"""Before the first job: is there the GPU that the study wants, and may this account read the models it names?
+"""Check before the first job that the GPU of the study is there and that this account may read the models it names.
 
-Asked once, when jobs are about to start; planning (``snakemake -n``) never comes here, so that the paper's study can
+This runs once, when jobs are about to start, and never while planning (``snakemake -n``), so that the paper's study can
 be planned on a laptop without a network.
 """
 
@@ -11,10 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ramp.assets.registry import Asset, HubSource, Registry
+from ramp.core.errors import RampError
 from ramp.study.config import Study
 
 
-class PreflightError(ValueError):
+class PreflightError(RampError):
     """The run cannot succeed here: one sentence."""
 
 
@@ -26,7 +27,7 @@ def gpu_present() -> bool:
 
 
 def hub_refusal(repo: str, repo_type: str) -> str | None:
-    """Why this account cannot read a repository of the hub, or None."""
+    """Return why this account cannot read a repository of the hub, or None."""
     from huggingface_hub import HfApi, errors
 
     try:
@@ -34,8 +35,8 @@ def hub_refusal(repo: str, repo_type: str) -> str | None:
     except errors.GatedRepoError:
         return "is gated: accept its licence on huggingface.co and set HF_TOKEN"
     except errors.RepositoryNotFoundError:
-        return "is not to be seen with this token: set HF_TOKEN to one of an account that may read it"
-    except Exception as error:  # no network shows itself as one of many classes, all meaning: the hub was not reached
+        return "is not visible with this token: set HF_TOKEN to one of an account that may read it"
+    except Exception as error:  # without a network one of many classes is raised
         return f"cannot be asked for ({type(error).__name__}): connect to huggingface.co, or fetch it beforehand"
     return None
 
@@ -55,7 +56,7 @@ def preflight(
     gpu: Callable[[], bool] = gpu_present,
     refusal: Callable[[str, str], str | None] = hub_refusal,
 ) -> None:
-    """Raise ``PreflightError`` where the study cannot be run; only warn where a target model cannot be had.
+    """Raise ``PreflightError`` where the study cannot be run; only warn where a target model cannot be fetched.
 
     Jobs that a scheduler sends elsewhere (``jobs_run_here`` false) find their GPU there.
     """
@@ -77,7 +78,7 @@ def preflight(
 
 
 def _refused(asset: Asset, refusal: Callable[[str, str], str | None]) -> str | None:
-    """Why an asset of the hub cannot be had; other kinds need no account."""
+    """Return why an asset of the hub cannot be fetched, or None; other kinds need no account."""
     hubs = [source for source in asset.sources if isinstance(source, HubSource)]
     if len(hubs) < len(asset.sources):
         return None

@@ -1,0 +1,83 @@
+"""Rows of the folds' ablation: the study's ``fold_ablation`` as a list.
+
+A row is one model with every linear at one width, quantized by one method on the weights of one fold; the folded float
+model is one more row of every fold file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from ramp.methods.kinds import FoldRef, Method, Quantizer
+from ramp.study.config import Study
+from ramp.study.rows import FLOAT, PlanError
+from ramp.study.sections import FoldAblation
+
+
+@dataclass(frozen=True)
+class FoldRun:
+    """One row: its file is ``{model}/{file}/{method}-b{bits}.json``."""
+
+    model: str
+    fold: str  # as the configuration calls it
+    file: str  # the fold file's stem: awq_w3 where the fold is searched at each row's own width
+    method: str
+    bits: int
+
+
+@dataclass(frozen=True)
+class FoldPlan:
+    """All names that the ablation's rules need."""
+
+    study: Study
+    methods: Mapping[str, Method]
+    unable: frozenset[str] = frozenset()  # methods that cannot run on this machine: the ablation leaves them out
+
+    @property
+    def section(self) -> FoldAblation:
+        """The ablation's section of the configuration; ``PlanError`` where the study has none."""
+        if self.study.fold_ablation is None:
+            raise PlanError("the configuration has no section 'fold_ablation': config/league.yaml has an example")
+        return self.study.fold_ablation
+
+    def check(self) -> None:
+        """Raise ``PlanError`` for methods that give no uniform rows of ours."""
+        for name in self.study.fold_ablation.methods if self.study.fold_ablation else []:
+            if not isinstance(self.methods[self.study.base_of(name)], Quantizer):
+                raise PlanError(f"fold_ablation.methods: '{name}' is no quantizer of ours: name rtn or gptq")
+
+    @property
+    def partial(self) -> bool:
+        """Whether rows are collected as they are and none is started."""
+        return self.study.fold_ablation is not None and self.study.fold_ablation.partial
+
+    @property
+    def models(self) -> list[str]:
+        """Models of the ablation."""
+        return list(self.study.fold_ablation.models) if self.study.fold_ablation else []
+
+    @cached_property
+    def runs(self) -> list[FoldRun]:
+        """Every row, the folded float models among them; a float model without a fold is the reference itself."""
+        found: dict[FoldRun, None] = {}
+        for model in self.models:
+            able = [name for name in self.section.methods if self.study.base_of(name) not in self.unable]
+            for fold in self.section.folds:
+                for bits in self.section.bits:
+                    file = str(self.study.fold_ref(fold, bits))
+                    if fold != "none":
+                        found[FoldRun(model, fold, file, FLOAT, 16)] = None
+                    found |= dict.fromkeys(FoldRun(model, fold, file, method, bits) for method in able)
+        return list(found)
+
+    @property
+    def rows(self) -> list[str]:
+        """Names of the rows of one model and fold: ``gptq-b3``."""
+        return sorted({f"{run.method}-b{run.bits}" for run in self.runs})
+
+    def fold_of(self, file: str) -> str:
+        """Return what the configuration calls the fold in a file."""
+        name = FoldRef.parse(file).name
+        return name if name in self.study.folds else file

@@ -1,0 +1,388 @@
+"""Rows of a study, and what each of them needs: the configuration turned into lists of names.
+
+A row is one quantized model: ``{method}-b{bits}-s{seed}``, for instance ``gptq-b4-s0`` or ``ramp-b3.65-s0``. On the
+source model there is a row for every method; static mixes of llama.cpp are ``q4_k_m-b4-s0-ggml``, and a row that is
+stored once more in another track is ``ramp-b4-s0-fp16``. On the targets there are the float model, the uniform rows of
+``transfer.uniform``, the rivals and the transferred policies (method ``ramp_transfer`` of ``ramp``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ramp.assets.registry import Registry, load_registry
+from ramp.core.hints import nearest
+from ramp.methods.kinds import Allocator, FoldRef, Method, Mix, Package, Quantizer, reason_not_to_run
+from ramp.methods.loader import discover, parse_params
+from ramp.study.config import Fold, Study
+from ramp.study.fold_plan import FoldPlan
+from ramp.study.league_plan import LeaguePlan
+from ramp.study.rows import FLOAT, GGML, RELEASED, PlanError, Row, bits
+from ramp.study.validation import validate
+
+Kind = TypeVar("Kind", Quantizer, Allocator, Package, Mix)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All names that the rules need."""
+
+    study: Study
+    methods: Mapping[str, Method]  # those of the study and of ``external``, loaded
+    registry: Registry
+    files: Mapping[str, Path] = field(default_factory=dict)  # method -> FILE or FILE:NAME, relative to the project
+    broken: tuple[str, ...] = ()  # sentences on files in baselines/ that do not load and that this study does not name
+
+    def __post_init__(self) -> None:
+        for name in self.study.external:
+            if not isinstance(self.methods[name], Package):
+                raise PlanError(f"external: '{name}' goes through no package: name it in methods")
+        for name in self.transferred.values():
+            if name in self.methods and not self.methods[name].learned:
+                raise PlanError(
+                    f"transfer.methods: '{name}' leaves no policy to transfer: name one whose file says learned=True"
+                )
+        known = {"none", *self.study.folds}
+        for name, method in self.methods.items():  # an unknown fold must not become no fold under its name
+            if isinstance(method, (Quantizer, Allocator)) and method.fold not in known:
+                raise PlanError(
+                    f"method '{name}' quantizes weights of fold '{method.fold}'{nearest(method.fold, known)}, and "
+                    f"folds of the configuration has {', '.join(sorted(known))}: describe '{method.fold}' there"
+                )
+
+    def check(self) -> Plan:
+        """Return the plan; raise for every fault that its lists would show later."""
+        _ = self.task_rows, self.target_rows, self.track_rows, self.environments
+        self.league.check()
+        self.folds.check()
+        return self
+
+    @cached_property
+    def league(self) -> LeaguePlan:
+        """The league's runs, and the models and methods that only it has."""
+        return LeaguePlan(self.study, self.methods, frozenset(self.unable))
+
+    @cached_property
+    def folds(self) -> FoldPlan:
+        """The rows of the folds' ablation."""
+        return FoldPlan(self.study, self.methods, frozenset(self.unable))
+
+    # --- models and texts ------------------------------------------------------------------------------------
+
+    @property
+    def models(self) -> list[str]:
+        """The source and the targets."""
+        return [self.study.source, *self.study.targets]
+
+    @property
+    def all_models(self) -> list[str]:
+        """The models of the study, of its league and of its fold ablation."""
+        return list(dict.fromkeys([*self.models, *self.league.models, *self.folds.models]))
+
+    @property
+    def trained(self) -> list[str]:
+        """Models that the workflow trains itself."""
+        return [name for name, asset in self.registry.of_type("model").items() if asset.kind == "trained"]
+
+    def texts(self, model: str) -> list[str]:
+        """Return the texts that a model's rows are scored on."""
+        if model != self.study.source:
+            return list(self.study.evaluation.target_texts)
+        return sorted({*self.study.evaluation.texts, *self.local_texts})
+
+    @cached_property
+    def local_texts(self) -> list[str]:
+        """Optional texts that lie on this machine; no network is used."""
+        from ramp.assets.install import is_local
+
+        return [name for name in self.study.evaluation.texts_if_local if is_local(self.registry, name)]
+
+    @property
+    def extra_texts(self) -> list[str]:
+        """Text assets besides the study's own held-out text."""
+        return [name for name in self.texts(self.study.source) if name != "heldout"]
+
+    @property
+    def text_assets(self) -> list[str]:
+        """Assets that the texts are made of: all with roles, and the extra ones."""
+        shared = [name for name, asset in self.registry.of_type("text").items() if asset.text and asset.text.roles]
+        return sorted({*shared, *self.extra_texts})
+
+    @property
+    def task_assets(self) -> list[str]:
+        """Assets that hold the study's tasks."""
+        wanted = set(self.study.tasks.names)
+        return [name for name, asset in self.registry.of_type("tasks").items() if wanted & set(asset.tasks)]
+
+    # --- methods ---------------------------------------------------------------------------------------------
+
+    @property
+    def transferred(self) -> dict[str, str]:
+        """Method name of a transferred policy's rows -> the method that left it on the source model."""
+        return {f"{name}_transfer": name for name in self.study.transfer.methods} if self.study.targets else {}
+
+    def base_of(self, name: str) -> str:
+        """Return the registered method behind a transferred policy, a variant of the configuration, or itself."""
+        return self.study.base_of(self.transferred.get(name, name))
+
+    def method(self, name: str) -> Method:
+        """Return the loaded method behind a name."""
+        return self.methods[self.base_of(name)]
+
+    def of_kind(self, kind: type[Kind]) -> dict[str, Kind]:
+        """Return the loaded methods of one kind, by name."""
+        return {name: method for name, method in self.methods.items() if isinstance(method, kind)}
+
+    @cached_property
+    def allocating(self) -> frozenset[str]:
+        """Methods of mixed rows: allocators and transferred policies."""
+        return frozenset([*self.of_kind(Allocator), *self.transferred])
+
+    @cached_property
+    def mixed(self) -> frozenset[str]:
+        """Those of them that can run on this machine, so that their rows have allocations."""
+        return self.allocating - set(self.unable)
+
+    @property
+    def learned(self) -> list[str]:
+        """Allocators that leave a policy."""
+        return [name for name, method in self.of_kind(Allocator).items() if method.learned]
+
+    @cached_property
+    def unable(self) -> dict[str, str]:
+        """Quantizers and allocators that cannot run on this machine, with reasons; others say so in their stage."""
+        ours = self.of_kind(Quantizer) | self.of_kind(Allocator)
+        found = {name: reason for name, method in ours.items() if (reason := reason_not_to_run(method))}
+        return found | {moved: found[own] for moved, own in self.transferred.items() if own in found}
+
+    def reference(self, name: str) -> Path:
+        """Return what a command line calls a method, relative to the project: ``baselines/gptq.py:gptq_g64``."""
+        base = self.base_of(name)
+        return self.files.get(base, Path("baselines", f"{base}.py"))
+
+    def fold_of(self, method: str, budget: str | None = None) -> FoldRef:
+        """Return the fold of a method's rows: for a uniform row of ``budget`` bits, that of its own width, if any."""
+        chosen = self.method(method)
+        if isinstance(chosen, Mix):
+            return FoldRef("none")
+        own = budget is not None and isinstance(chosen, Quantizer)
+        return self.study.fold_ref(chosen.fold, int(budget)) if own and budget else FoldRef(chosen.fold)
+
+    def fold_settings(self, file: str) -> Fold | None:
+        """Return how the fold in a file is searched; None for ``none``."""
+        fold = FoldRef.parse(file)
+        found = self.study.folds.get(fold.name)
+        return found if found is None or fold.width is None else found.at_width(fold.width)
+
+    def bank_of(self, method: str) -> str:
+        """Return the bank that an allocator searches on: ``{fold}-{quantizer}``."""
+        chosen = self.method(method)
+        if not isinstance(chosen, Quantizer | Allocator) or not isinstance(chosen.quantizer, str):
+            raise PlanError(f"allocator '{method}' brings a quantizer of its own; the bank knows rtn and gptq")
+        return f"{chosen.fold}-{chosen.quantizer}"
+
+    def sensitivities_of(self, method: str) -> str:
+        """Return the name of the file of additive sensitivities that an allocator reads."""
+        chosen = self.method(method)
+        assert isinstance(chosen, Allocator)  # asked of allocators only
+        return chosen.sensitivities(self.bank_of(method))
+
+    def environment_of(self, method: str, budget: str) -> str | None:
+        """Return the environment of a package's row; None where its reason not to run is known without one."""
+        package = self.methods[method]
+        assert isinstance(package, Package)  # asked of packages only
+        return package.env_name if float(budget) in package.bits and not package.skip() else None
+
+    @cached_property
+    def environments(self) -> dict[str, tuple[str, ...]]:
+        """Environments of the packages, by folder name, with their requirements."""
+        found: dict[str, tuple[str, ...]] = {}
+        for name, method in self.of_kind(Package).items():
+            if found.setdefault(method.env_name, method.requirements) != method.requirements:
+                raise PlanError(f"method '{name}' shares environment '{method.env_name}' and has other requirements")
+        return found
+
+    # --- rows ------------------------------------------------------------------------------------------------
+
+    def seeds(self, method: str) -> list[int]:
+        """Return the seeds of a method: one where nothing is drawn at random."""
+        seeds = self.study.limits.seeds
+        drawn = isinstance(self.methods.get(method), Allocator) and method not in self.study.deterministic
+        return list(seeds) if drawn else list(seeds[:1])
+
+    def budgets(self, method: str) -> list[float]:
+        """Return the widths of a uniform method, or the budgets of an allocator, on the source model."""
+        if isinstance(self.methods[method], Quantizer):
+            return [float(width) for width in self.study.uniform_bits]
+        limits = self.study.limits
+        more = limits.control_budgets if method in self.study.deterministic else []
+        return list(dict.fromkeys([*self.study.source_budgets, *more, *limits.more_budgets.get(method, [])]))
+
+    def reference_rows(self, model: str) -> list[Row]:
+        """Return the float model, and the released file where there is one."""
+        names = [FLOAT, RELEASED] if self.registry.get(model).kind == "wheel" else [FLOAT]
+        return [Row(model, name, "16", self.study.limits.seeds[0]) for name in names]
+
+    def package_rows(self, names: Iterable[str]) -> list[Row]:
+        """Return uniform rows of packages on the source; one at a width that its package lacks will say so."""
+        source, widths = self.study.source, self.study.uniform_bits
+        return [Row(source, name, bits(width), self.seeds(name)[0]) for name in names for width in widths]
+
+    @cached_property
+    def source_rows(self) -> list[Row]:
+        """All rows of the source model on the affine grid."""
+        rows = self.reference_rows(self.study.source)
+        for name in self.study.source_methods:
+            method = self.methods[name]
+            if isinstance(method, Package):
+                rows += self.package_rows([name])
+            elif not isinstance(method, Mix):
+                rows += [Row(self.study.source, name, bits(b), s) for b in self.budgets(name) for s in self.seeds(name)]
+        return rows + (self.package_rows(self.study.external) if self.study.runs_packages else [])
+
+    @cached_property
+    def target_rows(self) -> list[Row]:
+        """All rows of the target models."""
+        rows: list[Row] = []
+        for model in self.study.targets:
+            rows += self.reference_rows(model)
+            rows += [Row.parse(row, model, self.study.limits.seeds[0]) for row in self.study.transfer.uniform]
+            for method in [*self.study.transfer.rivals, *self.transferred]:
+                seeds = self.seeds(self.base_of(method))
+                rows += [Row(model, method, bits(b), s) for b in self.study.target_budgets for s in seeds]
+        return rows
+
+    @property
+    def rows(self) -> list[Row]:
+        """All rows on the affine grid."""
+        return self.source_rows + self.target_rows
+
+    @cached_property
+    def mix_rows(self) -> list[Row]:
+        """Rows of the static mixes, on the source model and the ggml grid."""
+        found = [(name, self.methods[name]) for name in self.study.source_methods]
+        seed = self.study.limits.seeds[0]
+        return [Row(self.study.source, name, bits(mix.bits), seed, GGML) for name, mix in found if isinstance(mix, Mix)]
+
+    @cached_property
+    def track_rows(self) -> list[Row]:
+        """Rows of the source model that are stored once more in another track, which they end in; the first seed."""
+        return [
+            Row(row.model, row.method, row.budget, row.seed, track)
+            for track, names in self.study.limits.tracks.items()
+            for row in self._named(names, f"tracks.{track}", without=(FLOAT, RELEASED))
+            if row.method not in self.unable
+        ]
+
+    @cached_property
+    def task_rows(self) -> list[Row]:
+        """Rows of the source model that the tasks score."""
+        wanted = self.study.limits.task_rows
+        if not self.study.tasks.names:
+            return []
+        named = self.source_rows if wanted is None else self._named(wanted, "task_rows")
+        return [row for row in self.source_rows if row in named]
+
+    def _named(self, names: Iterable[str], key: str, without: tuple[str, ...] = ()) -> list[Row]:
+        """Return the first seed's rows that ``key`` of the depth names; ``PlanError`` for one that the study lacks."""
+        seed = self.study.limits.seeds[0]
+        known = {row.short: row for row in self.source_rows if row.seed == seed and row.method not in without}
+        for name in names:
+            if name not in known:
+                raise PlanError(
+                    f"depths.{self.study.depth}.{key}: the study has no row '{name}'{nearest(name, known)} "
+                    f"(known: {', '.join(sorted(known))})"
+                )
+        return [known[name] for name in names]
+
+    @cached_property
+    def external_rows(self) -> list[Row]:
+        """Rows of the packages in ``external``; of all that were loaded, where it names none."""
+        others = [name for name in self.of_kind(Package) if name not in self.study.methods]
+        return self.package_rows(self.study.external or others)
+
+    @property
+    def externally_recorded(self) -> list[Row]:
+        """Rows of the packages' own records: theirs, and the source's reference rows."""
+        return [*self.reference_rows(self.study.source), *self.external_rows]
+
+    @property
+    def halo_rows(self) -> list[Row]:
+        """Rows of the source model that are exported to GGUF: first seed, every budget."""
+        wanted, seed = set(self.study.halo.methods) - set(self.unable), self.study.limits.seeds[0]
+        return [row for row in self.source_rows if row.method in wanted and row.seed == seed]
+
+    @property
+    def gguf_rows(self) -> list[Row]:
+        """The exported rows and, where there are any, the float model that llama.cpp is compared on."""
+        float_rows = self.reference_rows(self.study.source)[:1]
+        return [*self.halo_rows, *float_rows] if self.halo_rows else []
+
+    @property
+    def recorded_rows(self) -> list[Row]:
+        """Every row of the records: both grids, every track."""
+        exported = [Row(row.model, row.method, row.budget, row.seed, GGML) for row in self.halo_rows]
+        return [*self.rows, *exported, *self.mix_rows, *self.track_rows]
+
+    def mixed_rows(self, *, searched: bool = False) -> list[Row]:
+        """Return every row behind which an allocation stands; with ``searched``, without transferred policies."""
+        return [
+            row for row in self.rows if row.method in self.mixed and not (searched and row.method in self.transferred)
+        ]
+
+    def has_weights(self, row: Row) -> bool:
+        """Whether a rule promises packed weights of a row in its own folder.
+
+        The float model and the released file have none, a mix has llama.cpp's file, an exported row the GGUF file; a
+        method that cannot run leaves none, and of a package no rule can promise them.
+        """
+        bare = row.method in {FLOAT, RELEASED, *self.unable, *self.of_kind(Package), *self.of_kind(Mix)}
+        return not bare and row.ending != GGML
+
+
+def used_methods(study: Study) -> list[str]:
+    """Return the names of all registered methods that the study needs."""
+    names = study.source_methods
+    if study.targets:
+        names += [*study.transfer.methods, *study.transfer.rivals]
+        names += [Row.parse(row).method for row in study.transfer.uniform]
+    grids = study.league.grids.values() if study.league else []
+    varied = [name for grid in grids for name in grid.methods]
+    varied += [*(study.optimum.methods if study.optimum else []), *study.variants]
+    varied += study.fold_ablation.methods if study.fold_ablation else []
+    names += [*study.external, *map(study.base_of, varied)]
+    return [name for name in dict.fromkeys(names) if name not in (FLOAT, RELEASED)]
+
+
+def make_plan(values: Mapping[str, Any], root: Path, registry: Path, extra: Iterable[str] = ()) -> Plan:
+    """Check a configuration and plan its study.
+
+    Args:
+        values: the configuration, as Snakemake read it.
+        root: folder of the project, whose ``baselines/`` is read.
+        registry: the asset registry.
+        extra: packages that are loaded, if they load, besides those of the study.
+
+    Raises:
+        ConfigError: the configuration has faults; all of them at once.
+        RampError: a method that the study names does not load, or cannot give what the study asks of it.
+    """
+    models = load_registry(registry)
+    catalog = discover(root / "baselines")
+    study = validate(values, methods=catalog, models=models.of_type("model"))
+    named = used_methods(study)
+    packages = [] if study.external else [n for n, method in catalog.methods.items() if isinstance(method, Package)]
+    names = dict.fromkeys([*named, *packages, *(name for name in extra if name in catalog.methods)])
+    for name, given in study.params.items():
+        parse_params(catalog[name], given)
+    return Plan(
+        study,
+        {name: catalog[name] for name in names},
+        models,
+        {name: catalog.reference(name).relative_to(root) for name in catalog.methods},
+        tuple(str(error) for name, error in catalog.broken.items() if name not in named),
+    ).check()

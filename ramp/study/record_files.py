@@ -1,0 +1,80 @@
+"""Files of the records, and how a rule takes each: made again where needed, or as it is.
+
+Snakemake looks for no producer of a file that is taken as it is, so that nothing before it is planned: records for
+someone who asks for drawings alone, tables of comparisons and of leagues that the study does not make.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from ramp.study.config import Study
+
+RECORD_TABLES = ("records", "windows", "items", "allocations", "episodes", "activations", "transfer", "halo")
+"""Tables that every study collects (ramp/records/table.py)."""
+COMPARED_TABLES = ("benchmarks", "parity")
+"""Tables that no study makes, only `snakemake benchmarks` and `snakemake parity` (benchmarks/plan.py)."""
+LEAGUE_RECORDS = ("league", "league_windows", "league_curves")
+OPTIMUM_RECORDS = ("optimum", "additivity")
+FOLD_RECORDS = ("folding", "folding_windows")
+DRAWINGS = ("figures", "tables", "paper")
+"""Targets that are drawn from the records."""
+
+Taken = tuple[str, bool]
+"""A file, and whether it is taken as it is."""
+
+
+@dataclass(frozen=True)
+class RecordFiles:
+    """The records of one call of Snakemake."""
+
+    study: Study
+    folder: str  # R/records, or the published records
+    published_folder: str  # records that came with the project
+    asked: Callable[[], Collection[str]]  # targets of the command line, known once rules are read
+
+    @property
+    def draws_only(self) -> bool:
+        """Whether drawings alone were asked for, and the records that they are drawn from are there."""
+        targets = self.asked()
+        drawings = all(each in DRAWINGS or each.startswith(f"{self.study.results}/paper/") for each in targets)
+        return bool(targets) and drawings and Path(self.folder, "claims.json").is_file()
+
+    @property
+    def own(self) -> list[str]:
+        """Names of the tables that this study makes: its rows', and those of the sections that it has."""
+        study = self.study
+        sections = (
+            (study.league, LEAGUE_RECORDS),
+            (study.optimum, OPTIMUM_RECORDS),
+            (study.fold_ablation, FOLD_RECORDS),
+        )
+        more = [name for section, names in sections for name in names if section and study.records is None]
+        return [*RECORD_TABLES, *more]
+
+    @property
+    def kept(self) -> list[str]:
+        """Every file of the records that a finished study has."""
+        return [*(f"{self.folder}/{name}.csv" for name in self.own), f"{self.folder}/claims.json"]
+
+    def table(self, name: str) -> Taken:
+        """Return one file of the records of the study's rows: a table, or ``claims.json``."""
+        return f"{self.folder}/{name}", self.draws_only
+
+    def tables(self) -> list[Taken]:
+        """Return all tables that a reader's tables, figures and paper are drawn from."""
+        found = [self.table(f"{name}.csv") for name in RECORD_TABLES]
+        made = {*([] if self.draws_only else self.own), *(set(COMPARED_TABLES) & set(self.asked()))}
+        for name in (*COMPARED_TABLES, *LEAGUE_RECORDS, *OPTIMUM_RECORDS, *FOLD_RECORDS):
+            file = f"{self.folder}/{name}.csv"
+            if name in made or Path(file).is_file():
+                found.append((file, name not in made))
+        return found
+
+    def published(self) -> list[str]:
+        """Return published records, whose rows of packages are in the tables of a study that does not run them."""
+        ran = self.study.runs_packages or self.study.records == "published"
+        names = [] if ran else ["records.csv", "windows.csv", "config.json"]
+        return [file for name in names if Path(file := f"{self.published_folder}/{name}").is_file()]

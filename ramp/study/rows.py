@@ -1,0 +1,57 @@
+"""Names of rows: ``{method}-b{bits}-s{seed}``, for instance ``gptq-b4-s0`` or ``ramp-b3.65-s0``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ramp.core.errors import RampError
+
+FLOAT, RELEASED = "float", "released"
+"""Rows that no method makes: the float model, and the released file of a model that came quantized."""
+GGML = "ggml"
+"""Ending of rows on the ggml grid."""
+_NAME = re.compile(r"([a-z][a-z0-9_]*)-b([0-9]+(?:\.[0-9]+)?)(?:-s([0-9]+)(?:-([a-z0-9_]+))?)?")
+
+
+class PlanError(RampError):
+    """The study asks for something that its methods or models cannot give."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One quantized (or float) model."""
+
+    model: str
+    method: str
+    budget: str  # bits as written in names: "4", "3.65"
+    seed: int
+    ending: str = ""  # ggml, or the track of a row that is stored once more
+
+    @classmethod
+    def parse(cls, name: str, model: str = "", seed: int = 0) -> Row:
+        """Read a row's name, or its short form without a seed, which then is ``seed``; ``PlanError`` for others."""
+        match = _NAME.fullmatch(name)
+        if match is None:
+            raise PlanError(f"'{name}' is no row: use {{method}}-b{{bits}}-s{{seed}}")
+        return cls(model, match[1], match[2], int(match[3] or seed), match[4] or "")
+
+    @property
+    def name(self) -> str:
+        """The row's folder below ``R/quantized/{model}``."""
+        return f"{self.base}-{self.ending}" if self.ending else self.base
+
+    @property
+    def base(self) -> str:
+        """The name without grid or track."""
+        return f"{self.short}-s{self.seed}"
+
+    @property
+    def short(self) -> str:
+        """Method and bits, as the configuration writes a row."""
+        return f"{self.method}-b{self.budget}"
+
+
+def bits(value: float) -> str:
+    """Return bits as they stand in file names: 4.0 -> ``4``."""
+    return f"{value:g}"

@@ -1,0 +1,161 @@
+"""Inputs and parameters of the rules, without Snakemake: files by their wildcards, options, records as they are."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from benchmarks.plan import PIECES
+from ramp.study.comparison_files import ComparisonFiles
+from ramp.study.record_files import RecordFiles
+from ramp.study.rows import Row
+from tests.plans import REPO, files_of, plan_of, values_of
+
+S = "tiny-llama-s"
+
+
+def test_files_behind_a_method_a_variant_and_a_policy() -> None:
+    plan = plan_of("league.yaml")
+    files, model = files_of(plan), "smollm2-135m"
+    assert files.bank(model, "ramp") == files.bank(model, "ramp_paper_no_cliff")
+    assert files.bank(model, "ramp").endswith("/bank/smollm2-135m/awq-gptq/bank.safetensors")
+    assert files.bank_index(model, "ramp").endswith("/bank/smollm2-135m/awq-gptq/bank.json")
+    assert files.sensitivity(model, "knapsack_kl").endswith("/sensitivity/smollm2-135m/awq-gptq-kl.json")
+    assert files.fold(model, "awq_gptq", "4").endswith("/awq_w4.safetensors")
+    assert files.fold(model, "ramp", "4").endswith("/awq.safetensors")
+    assert files.method("knapsack_kl") == ["baselines/knapsack.py"]
+    assert files.method("ramp_paper_no_cliff") == ["baselines/ramp_paper.py"]
+    assert files.method("float") == []
+    stage = files.stage("ramp/search/__main__.py", "knapsack_kl")
+    assert {"ramp/search/__main__.py", "baselines/knapsack.py", "ramp/allocators/knapsack.py"} <= set(stage)
+    assert "ramp/rl/sac.py" not in stage
+
+
+def test_a_policy_comes_from_the_source() -> None:
+    files = files_of(plan_of("smoke.yaml"))
+    policy = "results/smoke/search/tiny-llama-s/ramp/3.65/0/policy"
+    assert files.policy("ramp_transfer", "3.65", "0") == f"{policy}.safetensors"
+    assert files.policy_index("ramp_transfer", "3.65", "0") == f"{policy}.json"
+
+
+@pytest.mark.parametrize(
+    ("row", "weights"),
+    [
+        ("float-b16-s0", []),
+        ("rtn-b4-s0", ["quantized/tiny-llama-s/rtn-b4-s0/model.safetensors"]),
+        ("ramp-b3.65-s0", ["quantized/tiny-llama-s/ramp-b3.65-s0/model.safetensors"]),
+        ("ramp-b3.65-s0-fp16", ["quantized/tiny-llama-s/ramp-b3.65-s0-fp16/model.safetensors"]),
+        ("ramp-b3.65-s0-ggml", ["halo/tiny-llama-s/ramp-b3.65-s0.gguf"]),
+        ("q4_k_m_imatrix-b4-s0-ggml", []),
+        ("autoround-b4-s0", []),
+    ],
+)
+def test_weights_that_a_rule_promises(row: str, weights: list[str]) -> None:
+    assert files_of(plan_of("smoke.yaml")).weights(S, row) == [f"results/smoke/{file}" for file in weights]
+
+
+def test_products_are_what_a_user_keeps() -> None:
+    products = files_of(plan_of("smoke.yaml")).products()
+    assert "results/smoke/quantized/tiny-mistral/awq_gptq-b4-s0/model.safetensors" in products
+    assert {file for file in products if file.endswith(".gguf")} == {
+        "results/smoke/halo/tiny-llama-s/float-b16-s0.gguf",
+        "results/smoke/halo/tiny-llama-s/ramp-b3.65-s0.gguf",
+    }
+    assert not [file for file in products if "float" in file and "quantized" in file]
+    assert files_of(plan_of("smoke.yaml", records="published")).products() == []
+
+
+def test_a_pattern_is_filled_for_every_row() -> None:
+    pattern = "{model}/{row}/{method}/{budget}/{seed}"
+    rows = [Row("m", "ramp", "3.65", 1), Row("m", "ramp", "4", 0, "ggml")]
+    found = files_of(plan_of("smoke.yaml")).of_rows(pattern, rows)
+    assert found == ["results/smoke/m/ramp-b3.65-s1/ramp/3.65/1", "results/smoke/m/ramp-b4-s0-ggml/ramp/4/0"]
+
+
+def test_values_of_the_source_and_of_the_targets() -> None:
+    values = values_of(plan_of("config.yaml"))
+    assert values.of_model("smollm2-135m", 8, 4) == values.of_model("qwen2.5-coder-0.5b", 8, None) == 8
+    assert values.of_model("qwen2.5-coder-0.5b", 8, 4) == 4
+
+
+def test_options_of_rows() -> None:
+    values = values_of(plan_of("smoke.yaml", params={"awq_gptq": {"damping": 0.02}}))
+    assert values.widths("awq_gptq", "4") == ["--bits", "4", "--params", '{"damping": 0.02}']
+    assert values.widths("ramp", "3.65") == values.widths("ramp_transfer", "3.65") == []
+    assert values.fold_options("none") == ["--kind", "none"]
+    assert values.fold_options("awq_w4")[:4] == ["--kind", "awq", "--bits", "4"]
+    heldout = "results/smoke/reference/tiny-llama-s/heldout.safetensors"
+    assert values.measured_on(S, "rtn-b4-s0") == ["--reference", f"heldout={heldout}"]
+    assert values.measured_on(S, "released-b16-s0") == ["--same-as", f"results/smoke/metrics/{S}/float-b16-s0.json"]
+    assert values.agreement("float-b16-s0") < values.agreement("ramp-b3.65-s0")
+    assert (values.kind("ramp_transfer"), values.kind("rtn")) == ("not run", "uniform")
+    assert json.loads(values.whole())["study"] == "smoke"
+
+
+def test_options_of_the_league_and_of_the_folds_ablation() -> None:
+    values = values_of(plan_of("smoke.yaml", variants={"cold": {"method": "ramp", "title": "RAMP, it's cold"}}))
+    run = (S, "ramp", "3.65", "12", "0")
+    search = ["--search-windows", "8", "--search-length", "64", "--selection-windows", "12"]
+    assert values.league_search(*run) == search
+    assert values.league_reading(*run) == "--heldout-windows 4 --heldout-length 128 --curve-points 4".split()
+    assert values.checkpoints(*run) == [6, 12]
+    assert values.title("ramp") == "''"
+    assert shlex.split(values.title("cold")) == ["RAMP, it's cold"]
+    assert values.fold_run("float") == "--method-file float"
+    words = ["--method-file", "baselines/rtn.py", "--method-name", "rtn", "--title", "", "--params", "{}"]
+    assert shlex.split(values.fold_run("rtn")) == words
+    assert values_of(plan_of("config.yaml", depth="full")).reference("gptq_g32") == "baselines/gptq.py:gptq_g32"
+
+
+def records(tmp_path: Path, *asked: str, **change: object) -> RecordFiles:
+    study = plan_of("smoke.yaml", **change).study
+    return RecordFiles(study, str(tmp_path), str(tmp_path / "published"), lambda: set(asked))
+
+
+def test_drawings_take_the_records_as_they_are(tmp_path: Path) -> None:
+    assert records(tmp_path, "figures").table("records.csv") == (f"{tmp_path}/records.csv", False)
+    (tmp_path / "claims.json").write_text("[]")
+    for asked in (("figures",), ("paper", "results/smoke/paper/tables")):
+        assert all(as_it_is for _, as_it_is in records(tmp_path, *asked).tables())
+    for asked in ((), ("all",), ("figures", "records")):
+        assert not records(tmp_path, *asked).draws_only
+
+
+def test_tables_of_sections_are_made_and_others_taken_where_they_are(tmp_path: Path) -> None:
+    made = records(tmp_path)
+    assert (f"{tmp_path}/league.csv", False) in made.tables()
+    assert f"{tmp_path}/league.csv" in made.kept
+    without = records(tmp_path, league=None)
+    assert "league.csv" not in str(without.tables()) + str(without.kept)
+    for name in ("league", "parity"):
+        (tmp_path / f"{name}.csv").write_text("x\n")
+    taken = records(tmp_path, league=None).tables()
+    assert {(f"{tmp_path}/league.csv", True), (f"{tmp_path}/parity.csv", True)} <= set(taken)
+    assert (f"{tmp_path}/parity.csv", False) in records(tmp_path, "parity").tables()
+
+
+def test_a_comparison_names_its_inputs_and_its_command() -> None:
+    compared = ComparisonFiles(files_of(plan_of("config.yaml")), PIECES)
+    assert compared.texts("parity_gptq") == ["results/texts/calibration.jsonl", "results/texts/heldout.jsonl"]
+    assert compared.environment("parity_gptq") == [".envs/gptqmodel/environment.json"]
+    assert compared.package("memory") == compared.environment("memory") == compared.model("memory") == []
+    assert "--reference-python .envs/gptqmodel/bin/python" in compared.command("parity_gptq")
+    assert (compared.threads("memory"), compared.threads("parity_gptq")) == (1024, 1)
+    assert len(compared.of_table("parity")) == 3
+
+
+def test_no_rule_leaves_a_value_unquoted() -> None:
+    """Whatever a user or a file supplies is quoted; what is quoted already is listed here."""
+    import re
+
+    quoted = {"params.title", "params.method", "params.runs", "params.command"}
+    found = []
+    for file in sorted((REPO / "workflow" / "rules").glob("*.smk")):
+        for block in re.findall(r"^    shell:\n((?:        .*\n)+)", file.read_text(), re.MULTILINE):
+            values = re.findall(r"\{((?:input|output|params|wildcards|log)[^}]*)\}", block)
+            found += values
+            assert {value for value in values if not value.endswith(":q")} <= quoted, (file.name, block)
+    assert len(found) > 200
