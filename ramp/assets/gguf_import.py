@@ -15,8 +15,7 @@ from ramp.assets.fetched import require_room
 from ramp.core.cli import log
 from ramp.gguf.names import GgufError, gguf_tensors
 from ramp.gguf.reader import GgufFile
-from ramp.models.architecture import list_linears
-from ramp.models.folder import CheckpointReader, check_linears, read_config
+from ramp.models.folder import ModelFolder
 from ramp.models.save_folder import save_model, save_tokenizer
 
 
@@ -43,8 +42,9 @@ def import_gguf(path: Path, out_dir: Path, name: str) -> dict[str, Any]:
         raise GgufError(f"transformers cannot load {path} ({' '.join(str(error).split())[:200]})") from None
     save_model(model, out_dir)
     save_tokenizer(read_tokenizer(path, file), out_dir)
-    config, reader = read_config(out_dir), CheckpointReader(out_dir)
-    check_linears(reader, list_linears(config))
+    written = ModelFolder(out_dir)
+    written.check_linears()
+    config, reader = written.config, written.reader
     if not all(bool(torch.isfinite(reader.get(tensor)).all()) for tensor in reader.names()):
         raise GgufError(f"{path} de-quantizes to values that are not finite: delete it and fetch it again")
     linears = {tensor.name for tensor in gguf_tensors(config) if tensor.linear}

@@ -83,8 +83,7 @@ def make_model(registry: Registry, name: str, assets: Path, out_dir: Path) -> di
 
 def _link_checkpoint(path: Path, out_dir: Path) -> dict[str, Any]:
     """Link to the files of a Hugging Face folder, safetensors weights only (never pickles); return released sizes."""
-    from ramp.models.architecture import list_linears
-    from ramp.models.folder import CheckpointReader, check_linears, read_config
+    from ramp.models.folder import ModelFolder
 
     if not path.is_dir():
         raise AssetError(f"{path} is neither a .gguf file nor a Hugging Face checkpoint folder")
@@ -94,9 +93,9 @@ def _link_checkpoint(path: Path, out_dir: Path) -> dict[str, Any]:
         link = out_dir / file.relative_to(path)
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(file.resolve())
-    reader, linears = CheckpointReader(out_dir), list_linears(read_config(out_dir))
-    check_linears(reader, linears)
-    first = reader.get(f"{linears[0].name}.weight")
+    model = ModelFolder(out_dir)
+    model.check_linears()
+    linears, first = model.linears, model.reader.get(f"{model.linears[0].name}.weight")
     return {
         "released_bytes": sum(file.stat().st_size for file in out_dir.glob("*.safetensors")),
         "released_format": str(first.dtype).removeprefix("torch."),

@@ -12,8 +12,7 @@ from typing import Any
 from ramp.core.files import atomic_path, read_json, require_file, write_json
 from ramp.export.plan import GgufPlan
 from ramp.gguf.names import GgufError
-from ramp.models.architecture import list_linears
-from ramp.models.folder import read_config
+from ramp.models.folder import ModelFolder
 
 DISTORTED_TYPES = {"Q4_1": frozenset({"Q4_K", "Q5_K", "Q4_1", "Q5_1"})}
 """Types whose float-minimum blocks partly reproduce the grid of a checkpoint that was itself released in the key's
@@ -53,7 +52,7 @@ def row_meta(
     gguf, sizes = require_file(gguf, "GGUF file"), plan.sizes
     if gguf.stat().st_size != sizes["bytes_file"]:
         raise GgufError(f"{gguf} has {gguf.stat().st_size} bytes, its plan says {sizes['bytes_file']}: export it again")
-    linears = list_linears(read_config(model_dir))
+    linears = ModelFolder(model_dir).linears
     found = {tensor.source: tensor.type for tensor in plan.tensors}
     types = {linear.name: found[f"{linear.name}.weight"] for linear in linears}
     bits = [payload_bits(types[linear.name]) for linear in linears]

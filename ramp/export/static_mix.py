@@ -35,7 +35,7 @@ from ramp.gguf.reader import GgufFile
 from ramp.methods.kinds import Mix, reason_not_to_run
 from ramp.methods.loader import load_method
 from ramp.models.architecture import architecture
-from ramp.models.folder import read_config
+from ramp.models.folder import ModelFolder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -130,7 +130,7 @@ def make_row(method_file: str | Path, row: MixRow, out: str | Path) -> dict[str,
 
 
 def _quantized(method: Mix, row: MixRow, key: dict[str, Any], folder: Path) -> dict[str, Any]:
-    started, config = time.monotonic(), read_config(row.model_dir)
+    started, config = time.monotonic(), ModelFolder(row.model_dir).config
     imatrix = folder / IMPORTANCE if method.importance else None
     if imatrix:
         if row.calibration is None:

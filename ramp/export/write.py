@@ -20,8 +20,8 @@ from ramp.core.memory import peak_rss_bytes
 from ramp.export.plan import GgufPlan, PlannedTensor, plan_notes, plan_tensors, sizes_of, type_lines
 from ramp.gguf.names import GgufError, GgufTensor, add_hyperparameters, gguf_tensors, to_gguf_rows
 from ramp.gguf.vocabulary import add_tokenizer
-from ramp.models.architecture import architecture, list_linears
-from ramp.models.folder import CheckpointReader, check_linears, read_config
+from ramp.models.architecture import architecture
+from ramp.models.folder import CheckpointReader, ModelFolder
 from ramp.problem.allocation import AllocationRecord
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def export(
     started, model_dir, out = time.monotonic(), Path(model_dir), Path(out)
     if out.suffix != ".gguf":
         raise GgufError(f"{out} is not named *.gguf: llama.cpp's tools expect that ending")
-    config = read_config(model_dir)
+    config = ModelFolder(model_dir).config
     scales: dict[str, torch.Tensor] = {}
     if fold is not None:
         from ramp.calibration.folding import load_fold
@@ -153,9 +153,9 @@ def write_gguf(
     """
     import gguf
 
-    config = read_config(model_dir)
-    reader = CheckpointReader(model_dir)
-    check_linears(reader, list_linears(config))
+    model = ModelFolder(model_dir)
+    model.check_linears()
+    config, reader = model.config, model.reader
     writer = gguf.GGUFWriter(None, architecture(config).gguf_arch)
     writer.add_type("model")
     writer.add_name(name)

@@ -28,9 +28,8 @@ from ramp.core.files import read_json, write_json
 from ramp.methods.kinds import Package
 from ramp.methods.loader import load_method, parse_params
 from ramp.methods.package_job import JOB, OUTCOME, TOKENS, JobSettings, Outcome, PackageError
-from ramp.models.architecture import list_linears
 from ramp.models.device import pick_device
-from ramp.models.folder import read_config
+from ramp.models.folder import ModelFolder
 from ramp.quantizers.sizes import group_size_for
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def write_job(out: Path, model_dir: Path, tokens: torch.Tensor, settings: JobSet
     """Write ``job.json`` and ``tokens.safetensors``; ``tokens``: int64 [count, length]."""
     from safetensors.numpy import save_file
 
-    linears = list_linears(read_config(model_dir))
+    linears = ModelFolder(model_dir).linears
     model = {
         "model_dir": str(model_dir.resolve()),
         "linears": [[x.name, x.d_out, x.d_in] for x in linears],

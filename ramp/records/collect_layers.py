@@ -104,7 +104,9 @@ def allocation_rows(
         raise orphan(where)
     specs = linears_of(allocation.model, linears, where)
     for which, widths in (("policy", allocation.policy_bits), ("start", allocation.start_bits)):
-        for linear in specs if widths else ():
+        if widths is None:
+            continue
+        for linear in specs:
             width = widths[linear.name]
             size = linear_bytes(linear.d_out, linear.d_in, width, allocation.group_size)
             yield _row(keys[name], which, linear, bits_of(width), affine_type(width), size)
