@@ -168,9 +168,7 @@ def load_fold(path: str | Path, config: PretrainedConfig) -> dict[str, Tensor]:
     try:
         fold = load_file(path)
     except SafetensorError as error:
-        raise FoldingError(
-            f"{path} is not a readable fold file ({error}): run ramp.calibration.folding again"
-        ) from None
+        raise FoldingError(f"{path} is not a readable fold file ({error}): run ramp.calibration.fold again") from None
     check_fold(fold, config)
     return fold
 

@@ -139,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Make one row of the ablation; see the module's docstring."""
     parser = cli.parser("One uniform row on one fold, scored on held-out text: the ablation of Scale Folding.")
     add_text_arguments(parser)
-    parser.add_argument("--fold", type=Path, required=True, help="fold file of ramp.calibration.folding")
+    parser.add_argument("--fold", type=Path, required=True, help="fold file of ramp.calibration.fold")
     parser.add_argument("--name", default="", help="of the fold in the configuration; the file's stem if empty")
     parser.add_argument("--method-file", type=Path, required=True, help="file of a uniform method; or: float")
     parser.add_argument("--method-name", default="", help="of the method, where it is a variant; its file's if empty")
@@ -148,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--bits", type=int, default=16, help="width of every linear; not read for float")
     parser.add_argument("--group-size", type=int, default=128, help="weights that share one scale")
     parser.add_argument("--track", choices=TRACKS, default="q8_0", help="how embedding and head are stored")
-    parser.add_argument("--reference", type=Path, required=True, help="float reference of ramp.evaluation.evaluate")
+    parser.add_argument("--reference", type=Path, required=True, help="float reference of ramp.evaluation")
     parser.add_argument("--out", required=True, help="JSON file to write")
     args = parser.parse_args(argv)
     cli.set_threads(args.threads)

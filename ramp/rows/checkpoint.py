@@ -33,13 +33,13 @@ from ramp.models.architecture import Architecture
 from ramp.models.empty_model import empty_model, set_parameter
 from ramp.models.folder import ModelFolder
 from ramp.quantizers.sizes import q8_0_row_bytes
-from ramp.quantizers.store import Packed, PackedLinears
 from ramp.rows.ledger import ledger, linear_header, linear_tensors
 
 if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel
 
+    from ramp.quantizers.store import PackedLinears
     from ramp.rows.ledger import Stored
 
 FORMAT_VERSION = 1
@@ -236,6 +236,8 @@ def open_packed(row_dir: str | Path, meta: Mapping[str, Any]) -> tuple[Any, dict
 
 def packed_linears(handle: Any, header: Mapping[str, Any]) -> PackedLinears[str]:
     """Return the linears of an open packed file that are on the affine grid, by name."""
+    from ramp.quantizers.store import Packed, PackedLinears
+
     affine = {name: spec for name, spec in header["linears"].items() if "bits" in spec}
     return PackedLinears(
         handle, {n: Packed(f"{n}.", spec["bits"], spec["group_size"], spec["d_in"]) for n, spec in affine.items()}

@@ -112,7 +112,7 @@ def options(
     """Return the options that all kinds share; ``text`` describes the text that a kind reads."""
     parser = cli.parser(description)
     parser.add_argument("--model-dir", required=True, help="Hugging Face checkpoint folder")
-    parser.add_argument("--bank", required=True, help="bank folder of ramp.bank.bank")
+    parser.add_argument("--bank", required=True, help="bank folder of ramp.bank")
     parser.add_argument("--fold", required=True, help="fold file that the bank was built with")
     parser.add_argument("--text", required=True, help=f"JSON lines: {text}")
     parser.add_argument("--windows", type=int, default=8, help="windows, spread over it")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -271,3 +273,10 @@ def test_wrong_parts_are_named(tiny_llama_dir: Path, tiny_qwen2_dir: Path, tmp_p
         else:
             with pytest.raises(checkpoint.CheckpointError, match=r"lm_head\.weight differs"):
                 checkpoint.save_packed(tmp_path / "tied", others={**others, "lm_head.weight": head}, **arguments)
+
+
+def test_meta_json_is_read_without_torch() -> None:
+    """Collecting records starts in a moment: it opens no row."""
+    line = "import ramp.rows.checkpoint, sys; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
