@@ -28,12 +28,12 @@ class AutoAwqParams(Params):
 
 
 def skip() -> str | None:
-    """It imports triton, which has wheels for Linux alone."""
+    """Return why it cannot run: it imports triton, which has wheels for Linux only."""
     return None if sys.platform == "linux" and platform.machine() in ("x86_64", "aarch64") else "no triton here"
 
 
 def quantize(job: PackageJob, params: AutoAwqParams) -> None:
-    """AWQ's search on float16 weights, as the package has it; group sizes as our own methods use them."""
+    """Run AWQ's search on float16 weights, as in the package; group sizes as in our own methods."""
     import torch
     from awq import AutoAWQForCausalLM
     from awq.quantize.quantizer import AwqQuantizer

@@ -25,14 +25,14 @@ class AutoGptqParams(Params):
 
 
 def skip() -> str | None:
-    """Its last wheels are for Linux on x86-64, up to Python 3.11; from source it wants a CUDA compiler."""
+    """Return why it cannot run: its last wheels are for Linux on x86-64, up to Python 3.11; its source needs CUDA."""
     if sys.platform != "linux" or platform.machine() != "x86_64" or sys.version_info[:2] > (3, 11):
         return "auto-gptq 0.7.1 has no wheel for this system or Python"
     return None
 
 
 def quantize(job: PackageJob, params: AutoGptqParams) -> None:
-    """GPTQ block by block with quantized predecessors; group sizes as our own methods use them."""
+    """Quantize block by block with quantized predecessors; group sizes as in our own methods."""
     import torch
     from auto_gptq import BaseQuantizeConfig
     from auto_gptq.modeling import _base

@@ -18,7 +18,7 @@ class AutoRoundParams(Params):
 
 
 def quantize(job: PackageJob, params: AutoRoundParams) -> None:
-    """Asymmetric integers, group sizes as our own methods use them."""
+    """Quantize to asymmetric integers; group sizes as in our own methods."""
     import torch
     from auto_round import AutoRound
     from transformers import AutoModelForCausalLM, AutoTokenizer

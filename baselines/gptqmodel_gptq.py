@@ -19,7 +19,7 @@ from ramp.quantizers.packed_formats import unpack_gptq
 
 
 class GptqmodelParams(Params):
-    """What gptqmodel's QuantizeConfig is given beside bits and group size; the defaults are its own."""
+    """Options of gptqmodel's QuantizeConfig; defaults are its own, except sym."""
 
     damping: float = Field(default=0.05, gt=0, description="damp_percent: share of the Hessian's mean diagonal")
     mse: float = Field(default=0.0, ge=0, description="norm of its clip search over ranges; 0 turns it off")
@@ -28,7 +28,7 @@ class GptqmodelParams(Params):
         default=False, description="desc_act, with static groups: groups then lie in the columns' order in the file"
     )
     act_group_aware: bool = Field(
-        default=True, description="its own kind of act_order, which keeps groups whole; no more where act_order is set"
+        default=True, description="its own kind of act_order, which keeps groups whole; off where act_order is set"
     )
     batch_size: int = Field(default=1, gt=0, description="calibration windows per forward pass")
 

@@ -18,7 +18,7 @@ class LlmCompressorParams(Params):
 
 
 def quantize(job: PackageJob, params: LlmCompressorParams) -> None:
-    """GPTQ block by block with quantized predecessors; one scheme for each group size that our own methods use."""
+    """Quantize block by block with quantized predecessors; one scheme for each group size of our own methods."""
     import torch
     from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
     from datasets import Dataset

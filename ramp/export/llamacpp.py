@@ -83,7 +83,7 @@ class LlamaCpp:
             yield np.asarray(self._context.get_logits_ith(position), dtype=np.float32)
 
     def close(self) -> None:
-        """Free the model."""
+        """Release the model's memory."""
         self._batch.close()
         self._context.close()
         self._model.close()

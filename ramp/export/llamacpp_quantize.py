@@ -1,8 +1,5 @@
 """llama.cpp's own quantizer, ``llama_model_quantize``, from Python: a float GGUF file in, a static mix out.
 
-    python -m ramp.export.llamacpp_process --gguf F.gguf --file-type Q4_K_M --table-type Q8_0 --imatrix I.gguf --out
-    F.gguf
-
 llama.cpp's importance matrix is the mean square of every input channel. Its tools pass it in files
 (``write_importance`` writes the format of tools/imatrix: ``{tensor}.in_sum2`` and ``{tensor}.counts``); the library
 takes an array of ``llama_model_imatrix_data`` (llama.h): name, values and their number, ended by an empty entry.
@@ -12,10 +9,11 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
-import os
-import subprocess
-import sys
+import multiprocessing
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -87,9 +85,9 @@ def quantize_gguf(
     options.nthread = max(threads, 1)
     options.output_tensor_type = options.token_embedding_type = int(gguf.GGMLQuantizationType[table_type])
     kept = _pass_importance(options, importance) if importance else None
-    with atomic_path(out) as partial:
+    with atomic_path(out) as temporary:
         try:
-            library.model_quantize(str(source), str(partial), options)
+            library.model_quantize(str(source), str(temporary), options)
         except (ValueError, RuntimeError) as error:
             raise LlamaCppError(f"llama.cpp cannot quantize {source} to {file_type}: {error}") from None
     del kept  # the arrays that llama.cpp read had to live until here
@@ -140,9 +138,9 @@ def write_importance(out: str | Path, importance: Mapping[str, np.ndarray], *, t
     for name, values in sorted(importance.items()):
         writer.add_tensor(name + SUM, values.astype(np.float32)[None] * np.float32(tokens))
         writer.add_tensor(name + COUNTS, np.array([[tokens]], dtype=np.float32))
-    with atomic_path(out) as partial:
+    with atomic_path(out) as temporary:
         try:
-            writer.write_header_to_file(partial)
+            writer.write_header_to_file(temporary)
             writer.write_kv_data_to_file()
             writer.write_tensors_to_file()
         finally:
@@ -176,18 +174,12 @@ def quantize_apart(
 ) -> None:
     """Run ``quantize_gguf`` in a process of its own, with the importance matrix from a file.
 
-    llama.cpp may abort the process: an abort too becomes a ``LlamaCppError``.
+    llama.cpp may abort the process: that too raises ``LlamaCppError``, and llama.cpp's message is in the log.
     """
-    command = [sys.executable, "-m", "ramp.export.llamacpp_process", "--gguf", str(source), "--file-type", file_type]
-    command += ["--table-type", table_type, "--out", str(out), "--threads", str(max(threads, 1))]
-    command += ["--imatrix", str(imatrix)] if imatrix else []
-    root = str(Path(__file__).resolve().parents[2])
-    paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False)
-    if done.returncode == 0:
-        return
-    lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
-    if done.returncode == 2 and lines[-1].startswith("error: "):
-        raise LlamaCppError(lines[-1].removeprefix("error: "))
-    how = f"signal {-done.returncode}" if done.returncode < 0 else f"status {done.returncode}"
-    raise LlamaCppError(f"llama.cpp ended with {how} while quantizing {source} to {file_type}: {lines[-1]}")
+    importance = read_importance_file(imatrix) if imatrix else None
+    work = partial(quantize_gguf, table_type=table_type, importance=importance, threads=threads)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            pool.submit(work, source, out, file_type).result()
+        except BrokenProcessPool:
+            raise LlamaCppError(f"llama.cpp aborted while quantizing {source} to {file_type}") from None

@@ -178,6 +178,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--study", default="", help="name of the study")
     parser.add_argument("--out", type=Path, required=True, help="folder of the row; an old one is replaced")
     args = parser.parse_args(argv)
+    logging.getLogger("gguf").setLevel(logging.WARNING)
     row = MixRow(args.model_dir, args.gguf, args.calibration, args.track, args.study, args.seed, args.threads)
     meta = make_row(args.method_file, row, args.out)
     log.info("%s: %s bytes; %s", args.out, meta.get("bytes_file"), meta["note"])

@@ -36,7 +36,7 @@ class PackageError(RampError):
 
 @dataclass(frozen=True)
 class JobSettings:
-    """What a study chooses for a job; ``job.json`` holds it with ``model_dir``, ``linears`` and ``group_sizes``."""
+    """Settings of a job; ``job.json`` holds it with ``model_dir``, ``linears`` and ``group_sizes``."""
 
     bits: int
     group_size: int

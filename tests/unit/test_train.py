@@ -70,10 +70,10 @@ def test_the_family_is_ordered_by_size() -> None:
 @pytest.mark.parametrize("name", ["tiny-llama-s", "tiny-mistral"])
 def test_a_trained_folder_loads_and_has_learned(tmp_path: Path, text: Path, name: str) -> None:
     out = tmp_path / name
-    record = make_model(name, text, steps=200, seed=0, out_dir=out)
+    record = make_model(name, text, steps=120, seed=0, out_dir=out)
     assert record == json.loads((out / "asset.json").read_text())
     assert record["final_loss"] < 0.5 * math.log(SMALL["vocab"])
-    assert record["train_tokens"] == 200 * 256
+    assert record["train_tokens"] == 120 * 256
     config = read_config(out)
     ModelFolder(out).check_linears()
     assert ("lm_head.weight" in CheckpointReader(out)) == (not config.tie_word_embeddings)
