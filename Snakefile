@@ -1,5 +1,5 @@
 # The replication of RAMP as one workflow: assets -> calibration -> bank -> allocations -> rows -> records -> paper.
-# Rules lie in workflow/rules/, in the order in which data passes; `snakemake --list` tells what can be asked for.
+# Rules lie in workflow/rules/, in the order in which data passes; `snakemake --list` lists the targets.
 
 from snakemake.utils import min_version
 

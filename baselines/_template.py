@@ -21,7 +21,7 @@ class TemplateParams(Params):
 
 
 def skip() -> str | None:
-    """A sentence where it cannot run: its rows show the reason (‡), and everything else goes on. None: it can."""
+    """Return why it cannot run on this machine; its rows then show the reason (‡). None: it can."""
     return None  # "it needs a GPU" if not torch.cuda.is_available() else None
 
 

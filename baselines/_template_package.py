@@ -19,7 +19,7 @@ class TemplateParams(Params):
 
 
 def skip() -> str | None:
-    """A sentence where it cannot run, asked before anything is installed; its rows then show it (‡). None: it can."""
+    """Return why it cannot run, before anything is installed; its rows then show the reason (‡). None: it can."""
     return None  # "it has wheels for Linux alone" if sys.platform != "linux" else None
 
 

@@ -16,7 +16,7 @@ from ramp.quantizers.packed_formats import unpack_awq
 
 
 class GptqmodelAwqParams(Params):
-    """What gptqmodel is given beside bits and group size; scale and clip search are always its own."""
+    """Options of gptqmodel besides bits and group size; scale and clip search are always its own."""
 
     sym: bool = Field(default=False, description="symmetric grids (its own default is true)")
     batch_size: int = Field(default=1, gt=0, description="calibration windows per forward pass")

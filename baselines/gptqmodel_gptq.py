@@ -19,7 +19,7 @@ from ramp.quantizers.packed_formats import unpack_gptq
 
 
 class GptqmodelParams(Params):
-    """What gptqmodel's QuantizeConfig is given beside bits and group size; the defaults are its own."""
+    """Options of gptqmodel's QuantizeConfig besides bits and group size; the defaults are its own."""
 
     damping: float = Field(default=0.05, gt=0, description="damp_percent: share of the Hessian's mean diagonal")
     mse: float = Field(default=0.0, ge=0, description="norm of its clip search over ranges; 0 turns it off")
@@ -64,7 +64,7 @@ def quantize(job: PackageJob, params: GptqmodelParams) -> None:
     for name, size in job.group_sizes.items():
         parts = {part: saved.get(f"{name}.{part}") for part in ("qweight", "qzeros", "scales", "g_idx")}
         if len(parts["scales"]) * size != job.linears[name][1]:
-            raise PackageError(f"{name} has {len(parts['scales'])} groups, groups of {size} were asked for")
+            raise PackageError(f"{name} has {len(parts['scales'])} groups, expected groups of {size}")
         job.keep(name, *unpack_gptq(**parts, bits=job.bits, v1=False), group_size=size)
     for name in original:
         if name in saved and changed(saved.get(name), original.get(name)):

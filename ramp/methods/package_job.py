@@ -1,8 +1,8 @@
-"""What a baseline through somebody else's package is given, and how it hands its result back. Light: no torch.
+"""The job of a baseline that goes through a package, and how it hands its result back. It needs no torch.
 
 This module is imported in two environments: the study's own, and the package's (``.envs/NAME``), which need not have
-torch, transformers or anything else of ours. It stands on numpy and safetensors alone. Every linear is written as soon
-as it is handed over, so that a package's whole model never stands in memory twice.
+torch, transformers or anything else of ours. It needs numpy and safetensors alone. Every linear is written as soon
+as it is handed over, so that a package's whole model is never in memory twice.
 
 A finished job's folder holds ``linears/{name}.safetensors`` (one file per linear), ``others.safetensors`` (where the
 method changed other tensors) and ``outcome.json`` (``ramp.packages.run_job``); ``ramp.packages.record_row`` makes a
@@ -29,7 +29,7 @@ JOB, TOKENS, OUTCOME, LINEARS, OTHERS = (
     "linears",
     "others.safetensors",
 )
-"""Names of files in a job's folder: what is asked, the calibration windows, what came out, and the tensors."""
+"""Names of files in a job's folder: the job, the calibration windows, the outcome, and the tensors."""
 
 AFFINE, DENSE = "affine", "dense"
 """How a linear was handed over: on our grid, or as weights on a grid that ours cannot hold."""
@@ -40,7 +40,7 @@ class PackageError(RampError):
 
 
 def as_array(value: Any) -> np.ndarray:
-    """A numpy array of a numpy array or a torch tensor (any device; bfloat16 becomes float32, exactly)."""
+    """Return a numpy array of a numpy array or a torch tensor (any device; bfloat16 becomes float32, exactly)."""
     if hasattr(value, "detach"):  # a torch tensor; torch itself is not imported here
         value = value.detach().cpu()
         value = (value.float() if "bfloat16" in str(value.dtype) else value).numpy()
@@ -72,7 +72,7 @@ def exact_half(value: Any, what: str) -> np.ndarray:
 
 @dataclass
 class PackageJob:
-    """One row that a package is asked for: the model, the text, the width; and where its result goes."""
+    """One row by a package: the model, the text, the width, and where its result goes."""
 
     model_dir: Path  # Hugging Face checkpoint folder, float32 safetensors, never GGUF
     tokens: np.ndarray  # int64 [count, length], the very calibration windows that our own methods use
@@ -84,7 +84,7 @@ class PackageJob:
     seed: int = 0
     threads: int = 1
     device: str = "cpu"
-    out_dir: Path | None = None  # where linears are written; None: beside work_dir
+    out_dir: Path | None = None  # where linears are written; None: the parent of work_dir
     kept: dict[str, str] = field(default_factory=dict)  # linear -> "affine" or "dense"
     others: dict[str, np.ndarray] = field(default_factory=dict)  # checkpoint name -> tensor
     native_files: list[str] = field(default_factory=list)  # relative to work_dir
@@ -92,11 +92,11 @@ class PackageJob:
 
     @property
     def folder(self) -> Path:
-        """Where the result is written."""
+        """Folder of the result."""
         return self.work_dir.parent if self.out_dir is None else self.out_dir
 
     def keep(self, name: str, codes: Any, scales: Any, zeros: Any, group_size: int) -> None:
-        """A linear on our affine grid: weight = (codes - zeros) * scale, group of column j = j // group_size.
+        """Keep a linear on our affine grid: weight = (codes - zeros) * scale, group of column j = j // group_size.
 
         codes: whole numbers [d_out, d_in] from 0 to 2^bits - 1, in the checkpoint's order of columns; scales: [d_out,
         n_groups], exact in float16; zeros: integer zero-points [d_out, n_groups], 0 to 2^bits - 1. Raises
@@ -118,7 +118,7 @@ class PackageJob:
         self._write(name, tensors, {"kind": AFFINE, "group_size": group_size, "bits": self.bits})
 
     def keep_dense(self, name: str, weight: Any, packed_bytes: int) -> None:
-        """A linear on a grid that ours cannot hold: its de-quantized weight, and the bytes that it takes packed.
+        """Keep a linear on a grid that ours cannot hold: its de-quantized weight, and the bytes that it takes packed.
 
         weight: float16 or float32 [d_out, d_in]; packed_bytes: codes and everything that they need, as the package
         stores them. Raises ``PackageError`` as ``keep`` does.
@@ -136,7 +136,7 @@ class PackageJob:
         self._write(name, {"weight": array}, {"kind": DENSE, "packed_bytes": int(packed_bytes)})
 
     def keep_other(self, name: str, tensor: Any) -> None:
-        """Any other checkpoint tensor that the method changed (a norm, a bias), by its checkpoint name."""
+        """Keep any other checkpoint tensor that the method changed (a norm, a bias), by its checkpoint name."""
         if name.removesuffix(".weight") in self.linears:
             raise PackageError(f"{name} is a linear's weight: hand it over with keep or keep_dense")
         array = as_array(tensor).astype(np.float32)
@@ -145,7 +145,7 @@ class PackageJob:
         self.others[name] = array
 
     def native(self, *paths: str | Path) -> None:
-        """The package's own files below ``work_dir``, whose sizes become the row's ``bytes_native``."""
+        """Count the package's own files below ``work_dir``, whose sizes become the row's ``bytes_native``."""
         for path in map(Path, paths):
             whole = path if path.is_absolute() else self.work_dir / path
             if not whole.is_file() or not whole.resolve().is_relative_to(self.work_dir.resolve()):
@@ -155,7 +155,7 @@ class PackageJob:
                 self.native_files.append(relative)
 
     def note(self, text: str) -> None:
-        """What a reader of the row must know, for instance "0.7.1 + CPU shim"; it stands under the table."""
+        """Keep a note for readers of the row, for instance "0.7.1 + CPU shim"; tables print it below."""
         if text and text not in self.notes:
             self.notes.append(text)
 
@@ -186,7 +186,7 @@ class PackageJob:
 
 
 def read_linear(folder: Path, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Tensors of one linear and what is said of them (``kind``, ``group_size`` and ``bits``, or ``packed_bytes``)."""
+    """Return a linear's tensors and their description (``kind``, ``group_size`` and ``bits``, or ``packed_bytes``)."""
     from safetensors import SafetensorError, safe_open
 
     path = folder / LINEARS / f"{name}.safetensors"
@@ -200,12 +200,12 @@ def read_linear(folder: Path, name: str) -> tuple[dict[str, np.ndarray], dict[st
 
 
 def one_sentence(text: str, limit: int = 300) -> str:
-    """The last line that says something, without control characters, machine paths and excess length."""
+    """Return the last line of text that is not empty, without control characters, machine paths and excess length."""
     lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
-    said = lines[-1] if lines else "it said nothing"
-    said = re.sub(r"(?<![\w.])/(?:[\w.+-]+/)+", ".../", said)  # a folder of this machine is no result
-    said = "".join(sign for sign in said if sign.isprintable()).strip().rstrip(".;")
-    return (said if len(said) <= limit else said[: limit - 1] + "…").replace(";", ",")
+    last = lines[-1] if lines else "it said nothing"
+    last = re.sub(r"(?<![\w.])/(?:[\w.+-]+/)+", ".../", last)  # a folder of this machine is no result
+    last = "".join(sign for sign in last if sign.isprintable()).strip().rstrip(".;")
+    return (last if len(last) <= limit else last[: limit - 1] + "…").replace(";", ",")
 
 
 NATIVE = "native"

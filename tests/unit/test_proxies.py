@@ -189,7 +189,7 @@ def test_command_lines_count_their_tokens(
 
 
 def test_a_search_takes_the_kind_that_its_method_names(tmp_path: Path) -> None:
-    folder = Path(proxy_kl.__file__).resolve().parents[1] / "baselines"
+    folder = Path(proxy_kl.__file__).resolve().parents[2] / "baselines"
     file = tmp_path / "kl.json"
     file.write_text(json.dumps({"proxy": "kl"}))
     check_proxy(file, load_method(folder / "knapsack.py:knapsack_kl"))
@@ -198,7 +198,7 @@ def test_a_search_takes_the_kind_that_its_method_names(tmp_path: Path) -> None:
 
 
 def test_an_unknown_kind_is_refused_with_the_nearest(tmp_path: Path) -> None:
-    folder = Path(proxy_kl.__file__).resolve().parents[1] / "baselines"
+    folder = Path(proxy_kl.__file__).resolve().parents[2] / "baselines"
     file = tmp_path / "knapsack.py"
     file.write_text((folder / "knapsack.py").read_text().replace('"proxy": "kl"', '"proxy": "kl_cheap"'))
     with pytest.raises(MethodError, match=r"proxy 'kl_cheap' is unknown \(did you mean 'kl_cheapest'\?\)"):
