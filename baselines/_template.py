@@ -1,6 +1,6 @@
 """Copy to baselines/mine.py, give it your name below, add it to ``methods:`` in the configuration, and run.
 
-One line here says what the method is. Everything that it may use is in ``ramp.problem.problem.Problem``:
+The first line says what the method is. Everything that it may use is in ``ramp.problem.problem.Problem``:
 ``problem.bytes`` [n, w], ``problem.budget_bytes``, ``problem.features`` [n, 9], ``problem.use_proxy()`` [n, w],
 ``problem.evaluate(choice)`` (counted, at most ``run.evals`` times) and ``problem.select(choice)`` (counted apart).
 ``tests/contract`` tries every file of this folder.
@@ -21,7 +21,7 @@ class TemplateParams(Params):
 
 
 def skip() -> str | None:
-    """A sentence where it cannot run: its rows show the reason (‡), and everything else goes on. None: it can."""
+    """Return why it cannot run on this machine; its rows then show the reason (‡). None: it can."""
     return None  # "it needs a GPU" if not torch.cuda.is_available() else None
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -104,11 +104,7 @@ class Quantizer:
     requirements: tuple[str, ...] = ()  # name==version beyond the study's own environment; imported inside the function
     skip: Callable[[], str | None] = never_skip  # a reason not to run on this machine, or None
     group_size: int | None = None  # a control's own group size; None: the study's
-
-    @property
-    def learned(self) -> bool:
-        """False: a uniform method leaves no policy."""
-        return False
+    learned: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -149,16 +145,8 @@ class Package:
     bits: tuple[int, ...] = (2, 3, 4, 8)  # widths that the package can give
     environment: str = ""  # folder below .envs, for packages that share one; empty: the name
     skip: Callable[[], str | None] = never_skip  # called in the study's environment, before the job
-
-    @property
-    def learned(self) -> bool:
-        """False: a uniform method leaves no policy."""
-        return False
-
-    @property
-    def fold(self) -> str:
-        """A package starts from the float model, folded by none of ours."""
-        return "none"
+    learned: ClassVar[bool] = False
+    fold: ClassVar[str] = "none"  # a package starts from the float model
 
     @property
     def env_name(self) -> str:
@@ -182,11 +170,8 @@ class Mix:
     params: type[BaseModel] = Params
     requirements: tuple[str, ...] = ()  # as a Quantizer's
     skip: Callable[[], str | None] = never_skip
-
-    @property
-    def learned(self) -> bool:
-        """False: a static mix leaves no policy."""
-        return False
+    learned: ClassVar[bool] = False
+    fold: ClassVar[str] = "none"
 
 
 Method = Quantizer | Allocator | Package | Mix

@@ -139,7 +139,7 @@ class Catalog:
     broken: dict[str, MethodError]  # stem of a file -> why it does not load
 
     def __iter__(self) -> Iterator[str]:
-        """Every name that a configuration may use; a broken file's name is one, its error is told when it is used."""
+        """Every name that a configuration may use; the name of a broken file is one, and using it raises."""
         yield from sorted({*self.methods, *self.broken})
 
     def __getitem__(self, name: str) -> Method:
@@ -158,7 +158,7 @@ class Catalog:
 
 
 def discover(folder: str | Path) -> Catalog:
-    """Import every method file of a folder; one that does not load is kept with its error and stops nobody else."""
+    """Import every method file of a folder; one that does not load is kept with its error and stops no other."""
     found = Catalog({}, {}, {})
     for path in method_files(folder):
         try:

@@ -105,7 +105,7 @@ class PackageJob:
     seed: int = 0
     threads: int = 1
     device: str = "cpu"
-    out_dir: Path | None = None  # where linears are written; None: beside work_dir
+    out_dir: Path | None = None  # where linears are written; None: the parent of work_dir
     kept: dict[str, str] = field(default_factory=dict)  # linear -> "affine" or "dense"
     others: dict[str, np.ndarray] = field(default_factory=dict)  # checkpoint name -> tensor
     native_files: list[str] = field(default_factory=list)  # relative to work_dir

@@ -103,7 +103,7 @@ class Tasks(Section):
 
 
 class Transfer(Section):
-    """The source's policies on other models, untouched, and what they are compared with there."""
+    """The source's policies on other models, without change, and the rows that they are compared with."""
 
     methods: list[MethodName] = ["ramp", "role_depth"]
     """Learned methods whose policies are transferred: a network, and a table that knows roles and depth alone."""
@@ -136,7 +136,7 @@ class Depth(Section):
     budgets: list[PositiveFloat] | None = None
     """Budgets on the source model; null: all of ``budgets``."""
     extra_methods: list[MethodName] = []
-    """Methods on the source model beside ``methods``: static mixes of llama.cpp, uniform rows with smaller groups."""
+    """More methods on the source model: static mixes of llama.cpp, uniform rows with smaller groups."""
     control_budgets: list[PositiveFloat] = []
     """More budgets on the source model for the methods in ``deterministic``: what uniform rows with smaller groups
     weigh, so that both are compared at equal bytes."""
@@ -199,11 +199,11 @@ class Study(Section):
     methods: list[MethodName] = Field(default=["rtn", "gptq", "awq", "knapsack", "ramp"], min_length=1)
     """Files in ``baselines/``: quantizers give uniform rows, allocators mixed ones."""
     external: list[MethodName] = []
-    """Files in ``baselines/`` that go through somebody else's package: uniform rows on the source model, in every depth
-    but ``quick``, or by ``snakemake baselines_external`` (every package of ``baselines/`` where none is
+    """Methods in ``baselines/`` that go through a package of another project: uniform rows on the source model, in
+    every depth but ``quick``, or by ``snakemake baselines_external`` (all packages of ``baselines/`` if none is
     named)."""
     deterministic: list[MethodName] = ["knapsack"]
-    """Methods that draw no random number: one seed tells all."""
+    """Methods that draw no random number: they run with one seed."""
     params: dict[MethodName, dict[str, Any]] = {}
     """Parameters by method, over the defaults in its file."""
     uniform_bits: list[Width] = Field(default=[3, 4], min_length=1)

@@ -167,8 +167,6 @@ class Plan:
     def fold_of(self, method: str, budget: str | None = None) -> FoldRef:
         """Return the fold of a method's rows: for a uniform row of ``budget`` bits, that of its own width, if any."""
         chosen = self.method(method)
-        if isinstance(chosen, Mix):
-            return FoldRef("none")
         own = budget is not None and isinstance(chosen, Quantizer)
         return self.study.fold_ref(chosen.fold, int(budget)) if own and budget else FoldRef(chosen.fold)
 

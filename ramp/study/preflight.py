@@ -37,7 +37,7 @@ def hub_refusal(repo: str, repo_type: str) -> str | None:
     except errors.RepositoryNotFoundError:
         return "is not visible with this token: set HF_TOKEN to one of an account that may read it"
     except Exception as error:  # without a network one of many classes is raised
-        return f"cannot be asked for ({type(error).__name__}): connect to huggingface.co, or fetch it beforehand"
+        return f"could not be checked ({type(error).__name__}): connect to huggingface.co, or fetch it beforehand"
     return None
 
 

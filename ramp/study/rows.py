@@ -53,5 +53,5 @@ class Row:
 
 
 def bits(value: float) -> str:
-    """Return bits as they stand in file names: 4.0 -> ``4``."""
+    """Return bits as written in file names: 4.0 -> ``4``."""
     return f"{value:g}"

@@ -29,14 +29,14 @@ class Variant(Section):
 
 
 class Search(Section):
-    """Text of a search: where candidates are scored, and where finalists meet."""
+    """Text of a search: where candidates are scored, and where finalists are compared."""
 
     windows: PositiveInt = 16
     """Places in the search text; fewer than 16 overfit."""
     length: PositiveInt = 128
     """Tokens per window; windows x length should be 2,048 or more."""
     selection_windows: PositiveInt | None = None
-    """Windows of selection text on which the best few and the start meet; null: as many as ``windows``. Charged."""
+    """Windows of selection text that compare the best few and the start; null: as many as ``windows``. Charged."""
 
 
 class Places(Section):
@@ -70,7 +70,7 @@ class Grid(Section):
 
 
 class Acceptance(Section):
-    """What a model that the workflow trained must lose to rounding, to be worth quantizing."""
+    """Least loss by rounding at which a model that the workflow trained is worth quantizing."""
 
     bits: Width = 3
     """Width of uniform RTN."""
@@ -83,7 +83,7 @@ class League(Section):
     """Allocators at equal cost on one error bank, each run read at several checkpoints."""
 
     grids: dict[Name, Grid] = Field(min_length=1)
-    """Blocks by name; a run (model, method, budget, evaluations, seed) stands in one of them."""
+    """Blocks by name; a run (model, method, budget, evaluations, seed) is in one of them."""
     search: Search | None = None
     """Search and selection text of every run; null: the study's ``search``."""
     heldout: Places = Places(windows=32, length=256)
@@ -91,7 +91,7 @@ class League(Section):
     curve_points: PositiveInt = 20
     """Points of an anytime curve, evenly spaced in the logarithm of evaluations."""
     accept: Acceptance = Acceptance()
-    """Asked of models of kind ``trained``."""
+    """Limit for models of kind ``trained``."""
     partial: bool = False
     """Collect the runs that are there and start none: after ``--keep-going``, or in the middle of a long league."""
 

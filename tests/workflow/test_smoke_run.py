@@ -174,8 +174,8 @@ def test_a_deleted_figure_is_redrawn_without_touching_a_model(study: Path) -> No
 
 def test_drawings_never_plan_model_work(study: Path) -> None:
     """Even where everything upstream has changed, figures, tables and paper are drawn from the records as they are."""
-    edit(study / "ramp" / "models.py")
-    edit(study / "ramp" / "records.py")
+    edit(study / "ramp" / "models" / "folder.py")
+    edit(study / "ramp" / "records" / "table.py")
     shutil.rmtree(study / SMOKE / "quantized")
     (study / SMOKE / "paper" / "figures" / "pareto.png").unlink()
     for target in ("figures", "tables", "paper"):
@@ -185,7 +185,7 @@ def test_drawings_never_plan_model_work(study: Path) -> None:
 
 
 def test_an_edit_of_sac_reruns_the_search_and_what_follows(study: Path) -> None:
-    edit(study / "ramp" / "sac.py")
+    edit(study / "ramp" / "rl" / "sac.py")
     done = snakemake(study, "-n", "--configfile", "config/smoke.yaml")
     assert done.status == 0, done.text
     plan = done.plan
@@ -197,13 +197,13 @@ def test_an_edit_of_sac_reruns_the_search_and_what_follows(study: Path) -> None:
 
 
 def test_a_touched_file_without_an_edit_reruns_nothing(study: Path) -> None:
-    (study / "ramp" / "sac.py").touch()
+    (study / "ramp" / "rl" / "sac.py").touch()
     assert smoke_plan(study) == {}
 
 
 def test_an_edit_of_the_league_reruns_the_league_alone(study: Path) -> None:
     """No search of the study, no row, no model; what is drawn from the records follows."""
-    edit(study / "ramp" / "league.py")
+    edit(study / "ramp" / "league" / "__main__.py")
     plan = set(smoke_plan(study))
     assert {"league_run", "league_collect", "tables", "figure", "paper"} <= plan
     assert plan <= {
@@ -213,7 +213,7 @@ def test_an_edit_of_the_league_reruns_the_league_alone(study: Path) -> None:
 
 
 def test_an_edit_of_the_bank_leaves_what_is_before_it(study: Path) -> None:
-    edit(study / "ramp" / "bank.py")
+    edit(study / "ramp" / "bank" / "bank.py")
     plan = set(smoke_plan(study))
     assert {"bank", "sensitivity", "search", "learn"} <= plan
     assert not {"fetch", "texts", "train", "calibration", "fold", "reference"} & plan

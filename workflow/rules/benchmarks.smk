@@ -1,9 +1,9 @@
-# Ours beside other implementations: speed, memory, error and KL. No part of a study: `snakemake benchmarks` and
+# Our implementation against others: speed, memory, error and KL. No part of a study: `snakemake benchmarks` and
 # `snakemake parity` write records of their own, which tables and paper show once they are there.
 
 
 rule comparison:
-    """One comparison of benchmarks/plan.py: both sides by turns in one run, every single measurement kept."""
+    """One comparison of benchmarks/plan.py: both sides in turn in one run; every measurement is kept."""
     input:
         model=by(COMPARED.model),
         texts=by(COMPARED.texts),
@@ -59,7 +59,7 @@ rule benchmarks:
 
 
 rule parity:
-    """Our quantizers beside the field's packages: parity.csv."""
+    """Our quantizers against the packages of the field: parity.csv."""
     input:
         "<results>/records/parity.csv",
     localrule: True

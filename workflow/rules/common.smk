@@ -142,4 +142,4 @@ def check_machine():
 
 if workflow.is_main_process:
     for sentence in PLAN.broken:
-        print(f"warning: {sentence}; the study does not name it and goes on", file=sys.stderr)
+        print(f"warning: {sentence}; this study does not name it", file=sys.stderr)

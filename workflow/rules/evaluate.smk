@@ -1,8 +1,8 @@
-# Every reported row: quantized again, sequentially, by one and the same function; then scored.
+# Every reported row is quantized sequentially by one function, then scored.
 
 
 rule float_row:
-    """The float model and the released file: sizes alone, nothing is quantized."""
+    """Sizes of the float model and of the released file; nothing is quantized."""
     input:
         model="<results>/models/{model}/asset.json",
         code=sources("ramp/rows/quantize.py"),
@@ -71,7 +71,7 @@ rule quantize:
 
 
 rule track:
-    """A row once more, embedding and head in another track: its linears are taken over as they are."""
+    """A row with embedding and head in another track; its linears are copied."""
     input:
         meta="<results>/quantized/{model}/{row}/meta.json",
         weights="<results>/quantized/{model}/{row}/model.safetensors",
@@ -197,13 +197,13 @@ rule tasks_scored:
         " --threads {threads} --device {params.device:q} --dtype {params.dtype:q} > {log:q} 2>&1"
 
 
-# A method that cannot run here costs its own rows, which then say why; everything else goes on.
+# Rows of a method that cannot run on this machine record the reason; all other rows are made.
 ruleorder: skipped > quantize
 ruleorder: skipped > evaluate
 
 
 rule skipped:
-    """The row of a method with a reason not to run here: its key and the reason, no model and no scores."""
+    """The row of a method that cannot run on this machine: its key and the reason, no model and no scores."""
     input:
         code=sources("ramp/evaluation/skipped_row.py"),
     output:

@@ -3,7 +3,7 @@
 
 
 rule acceptance:
-    """Whether a model that was trained here loses enough to rounding to be worth quantizing; recorded either way."""
+    """Record whether a model that the workflow trained loses enough to rounding to be worth quantizing."""
     input:
         model="<results>/models/{model}/asset.json",
         text="<results>/texts/selection.jsonl",
@@ -36,7 +36,7 @@ rule acceptance:
 
 
 rule league_run:
-    """One search of the league, read at its checkpoints. Checkpoints of its own lie in R/.state, as every search's."""
+    """One search of the league, read at its checkpoints; its state lies in R/.state, as that of every search."""
     input:
         model="<results>/models/{model}/asset.json",
         bank=by(FILES.bank, method="{allocator}"),
@@ -90,7 +90,7 @@ rule league_run:
 
 
 rule league_collect:
-    """The runs of the league as tables; those that are not there have no row."""
+    """The runs of the league as tables; missing runs have no row."""
     input:
         runs=taken((file, PLAN.league.partial) for file in FILES.league_runs()),
         code=sources("ramp/records/collect_league.py"),

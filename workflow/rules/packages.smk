@@ -1,5 +1,5 @@
-# Baselines through other people's packages, each in an environment of its own. A package that cannot run here costs
-# its own rows, which then say why; everything else goes on.
+# Baselines through packages of other projects, each in its own environment. Rows of a package that cannot run on this
+# machine record the reason; all other rows are made.
 
 
 rule environment:
@@ -20,7 +20,7 @@ rule environment:
     params:
         requirements=by(VALUES.requirements),
         constraints=by(VALUES.constraints),
-        # by their content: a venv that holds them already is kept, whatever the file's date
+        # by their content: a venv that holds them is kept, whatever the date of the file
         pinned=by(VALUES.pinned),
     message:
         "installing {wildcards.environment}: {params.requirements}"
@@ -30,7 +30,7 @@ rule environment:
 
 
 rule package:
-    """One row by somebody else's package: its own files, its linears, and an outcome in any case."""
+    """One row by a package: its files, its linears, and in any case an outcome."""
     input:
         model="<results>/models/{model}/asset.json",
         text="<results>/texts/calibration.jsonl",
@@ -70,7 +70,7 @@ rule package:
 
 
 rule package_row:
-    """What a package left, as an ordinary row: its numbers bit for bit, or the reason why there are none."""
+    """The result of a package as an ordinary row: its numbers bit for bit, or the reason why there are none."""
     input:
         model="<results>/models/{model}/asset.json",
         outcome="<results>/packages/{model}/{method}-b{budget}-s{seed}/outcome.json",

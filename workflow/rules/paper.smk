@@ -2,7 +2,7 @@
 
 
 rule collect:
-    """All measurements as tidy tables: the only thing that tables, figures, claims and paper read."""
+    """All measurements as tidy tables: the only input of tables, figures, claims and paper."""
     input:
         metrics=FILES.of_rows("metrics/{model}/{row}.json", PLAN.recorded_rows),
         rows=FILES.of_rows("quantized/{model}/{row}/meta.json", PLAN.recorded_rows),
@@ -37,7 +37,7 @@ rule collect:
 
 
 rule claims:
-    """A verdict for every claim of the paper that this scale can speak to."""
+    """A verdict for every claim of the paper that can be tested at this scale."""
     input:
         records=by(record_tables),
         claims=local("paper/claims.yaml"),
@@ -49,7 +49,7 @@ rule claims:
     conda:
         "../envs/main.yml"
     message:
-        "judging the claims"
+        "checking the claims"
     shell:
         'python -m paper.claims --records "$(dirname {input.records[0]:q})" --claims {input.claims:q}'
         " --out {output.verdicts:q} > {log:q} 2>&1"
@@ -127,7 +127,7 @@ rule paper:
 
 
 rule smoke_check:
-    """What must hold of every finished study, checked on its files: sizes equal to stat, checks passed, no gaps."""
+    """Check the files of a finished study against each other: sizes equal to stat, checks passed, no gaps."""
     input:
         records=by(record_tables),
         metrics=FILES.of_rows("metrics/{model}/{row}.json", PLAN.recorded_rows),
@@ -150,7 +150,7 @@ rule smoke_check:
 rule baseline_check:
     """The contract tests on every file in baselines/, or with --config baseline=NAME on one: after adding a method.
 
-    A package is run, too, where its environment is there; what was left out stands in the result with its reason.
+    A package runs where its environment exists; the result lists what was left out, with the reason.
     """
     input:
         code=by(FILES.checked),

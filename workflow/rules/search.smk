@@ -2,7 +2,7 @@
 
 
 rule search:
-    """An allocation. Checkpoints lie in R/.state, undeclared, so that a killed search goes on where it stopped."""
+    """An allocation. The state lies in R/.state, undeclared, so that a killed search resumes where it stopped."""
     input:
         model="<results>/models/{model}/asset.json",
         bank=by(FILES.bank),

@@ -1,4 +1,4 @@
-# Policies that were learned on the source model, applied untouched to another model.
+# Policies that were learned on the source model, applied to another model without change.
 
 
 rule transfer:

@@ -1,4 +1,4 @@
-"""What must hold of every finished study, checked on its files: sizes equal to stat, parts that sum, checks passed.
+"""Check the files of a finished study: sizes equal to stat, parts that sum, checks passed.
 
 Writes ``check.json``: a list of ``{file, check, value, limit, ok}``; exits 1 and names every failure.
 """
@@ -17,7 +17,7 @@ SIZE_PARTS = ("bytes_linear", "bytes_embedding", "bytes_head", "bytes_other")
 
 
 def check(results: Path) -> list[dict[str, Any]]:
-    """All checks on the rows, metrics and exports below ``results``."""
+    """Return all checks on the rows, metrics and exports below ``results``."""
     found = []
     for meta in sorted(results.glob("quantized/*/*/meta.json")):
         found += check_sizes(results, meta)
@@ -29,9 +29,9 @@ def check(results: Path) -> list[dict[str, Any]]:
 
 
 def check_sizes(results: Path, file: Path) -> list[dict[str, Any]]:
-    """The ledger of one row: ``bytes_file`` is what ``stat`` says, and its parts sum to it."""
+    """Check the sizes of one row: ``bytes_file`` is the size of the file, and its parts sum to it."""
     meta = read_json(file)
-    if meta.get("failed"):  # could not be made here: it has no sizes
+    if meta.get("failed"):  # it could not be made and has no sizes
         return []
     name = str(file.parent.relative_to(results))
     sizes = meta.get("sizes", meta)
@@ -40,13 +40,13 @@ def check_sizes(results: Path, file: Path) -> list[dict[str, Any]]:
     if "gguf" in meta:
         weights = file.parent / meta["gguf"]
     if weights.is_file():
-        said = sizes.get("bytes_stored", sizes["bytes_file"])  # a package's own grid takes less when packed
-        found.append(one(name, "bytes_file is stat's", said, weights.stat().st_size))
+        stored = sizes.get("bytes_stored", sizes["bytes_file"])  # a package's own grid takes less when packed
+        found.append(one(name, "bytes_file is stat's", stored, weights.stat().st_size))
     return found
 
 
 def check_metrics(results: Path, file: Path) -> list[dict[str, Any]]:
-    """Perplexity follows from the windows; KL is never below zero; an interval holds its estimate."""
+    """Check that perplexity follows from the windows, KL is not negative, and intervals hold their estimates."""
     found = []
     name = str(file.relative_to(results))
     for text, scores in read_json(file)["texts"].items():
@@ -61,7 +61,7 @@ def check_metrics(results: Path, file: Path) -> list[dict[str, Any]]:
 
 
 def one(file: str, what: str, value: float, limit: float, ok: bool | None = None) -> dict[str, Any]:
-    """One check; without ``ok`` the two must be equal."""
+    """Return one check; without ``ok`` the two must be equal."""
     return {"file": file, "check": what, "value": value, "limit": limit, "ok": value == limit if ok is None else ok}
 
 

@@ -4,8 +4,8 @@
     python -m workflow.scripts.freeze_environments [.envs/NAME/environment.json ...]
 
 Constraints are ``pip freeze`` without local version tags (``2.13.0+cpu`` -> ``2.13.0``), so that they install from the
-public index on a processor and on a GPU alike. Something that was installed from a folder or an address is refused: no
-stranger could install it.
+public index on a processor and on a GPU alike. Something that was installed from a folder or an address is refused: it
+cannot be installed elsewhere.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ dependencies:
 
 
 class FreezeError(RampError):
-    """An environment that cannot be frozen for others."""
+    """An environment that cannot be installed elsewhere."""
 
 
 def constraints_text(name: str, record: dict) -> str:
-    """NAME.constraints.txt of an environment's record."""
+    """Return NAME.constraints.txt of an environment's record."""
     if not record["ok"]:
         raise FreezeError(f"environment '{name}' was not made ({record['reason']}): delete its folder and try again")
     if others := [line for line in record["freeze"] if not PIN.fullmatch(line)]:
@@ -54,7 +54,7 @@ def constraints_text(name: str, record: dict) -> str:
 
 
 def conda_text(name: str, record: dict) -> str:
-    """NAME.yml of an environment's record."""
+    """Return NAME.yml of an environment's record."""
     return CONDA.format(name=name) + "".join(f"      - {each}\n" for each in record["requirements"])
 
 

@@ -34,18 +34,18 @@ dependencies:
 
 
 def canonical(name: str) -> str:
-    """A distribution's name as the package index compares it."""
+    """Return a distribution's name as the package index compares it."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def wanted(pyproject: Path) -> list[str]:
-    """Names in pyproject.toml, the development extra included."""
+    """Return the names in pyproject.toml, the development extra included."""
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
     return [*project["dependencies"], *(name for extra in project["optional-dependencies"].values() for name in extra)]
 
 
 def closure(names: Iterable[str]) -> dict[str, str]:
-    """Installed versions of ``names`` and of all that they need here; ``LookupError`` where one is not installed."""
+    """Return installed versions of ``names`` and of all that they need; ``LookupError`` where one is missing."""
     installed = {canonical(one.metadata["Name"]): one for one in distributions()}
     found: dict[str, str] = {}
     waiting = [Requirement(name) for name in names]
@@ -67,12 +67,12 @@ def closure(names: Iterable[str]) -> dict[str, str]:
 
 
 def lock_text(versions: dict[str, str]) -> str:
-    """requirements.lock."""
+    """Return requirements.lock."""
     return LOCK_HEAD + "".join(f"{name}=={version}\n" for name, version in sorted(versions.items()))
 
 
 def conda_text() -> str:
-    """environment.yml: Python, and the lock through pip."""
+    """Return environment.yml: Python, and the lock through pip."""
     return CONDA_HEAD + "  - python=3.11\n  - pip\n  - pip:\n      - -r requirements.lock\n"
 
 
