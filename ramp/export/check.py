@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ramp.core.files import require_file
-from ramp.export.llamacpp import LlamaCpp, LlamaCppError, LoadError, generate, window_nll
+from ramp.export.llamacpp import BACKENDS, LlamaCpp, LlamaCppError, LoadError, generate, window_nll
 from ramp.export.plan import GgufPlan
 from ramp.gguf.names import GgufError
 from ramp.gguf.reader import GgufFile, load_gguf_float
@@ -96,6 +96,7 @@ def check_file(
     windows: int,
     limit: float | None = None,
     threads: int = 2,
+    backend: str = "cyllama",
 ) -> list[Check]:
     """Run every check of one file; llama.cpp reads it only if it is what its plan says.
 
@@ -109,7 +110,7 @@ def check_file(
         return checks
     if limit is None:
         limit = FLOAT_LIMIT if plan.kind == "float" else QUANTIZED_LIMIT
-    return checks + check_llama(path, model_dir, tokens, sample_texts(text), limit, threads=threads)
+    return checks + check_llama(path, model_dir, tokens, sample_texts(text), limit, threads, backend)
 
 
 def sample_texts(text_path: str | Path) -> list[str]:
@@ -152,7 +153,13 @@ def transformers_nll(model: Any, windows: torch.Tensor) -> np.ndarray:
 
 
 def check_llama(
-    path: Path, model_dir: str | Path, windows: torch.Tensor, texts: list[str], limit: float, *, threads: int = 2
+    path: Path,
+    model_dir: str | Path,
+    windows: torch.Tensor,
+    texts: list[str],
+    limit: float,
+    threads: int = 2,
+    backend: str = "cyllama",
 ) -> list[Check]:
     """Load the file in llama.cpp, generate, tokenize, and compare perplexity on ``windows`` (int64 [n, length]).
 
@@ -162,7 +169,7 @@ def check_llama(
     """
     name, length = path.name, windows.shape[1]
     try:
-        llama = LlamaCpp(path, context=length, threads=threads)
+        llama = BACKENDS[backend](path, context=length, threads=threads)
     except LoadError as error:
         log.error("%s", error)
         return [at_least(name, "loads", 0, 1)]
