@@ -9,9 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from ramp import __version__
 from ramp.__main__ import COMMANDS, listing, main
 from ramp.core import cli
+from tests.unit.test_sources import LAYERS
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -91,3 +94,31 @@ def test_links_between_the_documents_lead_somewhere() -> None:
                 seen += 1
                 assert (path.parent / target).exists(), f"{path.relative_to(REPO)} links to the missing {target}"
     assert seen > 10
+
+
+def test_the_architecture_lists_the_packages_in_their_order() -> None:
+    page = (REPO / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `([a-z]+)` \|", page, re.M) == list(LAYERS)
+
+
+@pytest.mark.parametrize(("page", "words"), [("architecture.md", 2500), ("decisions.md", 4000)])
+def test_pages_stay_short(page: str, words: int) -> None:
+    assert len((REPO / "docs" / page).read_text(encoding="utf-8").split()) <= words
+
+
+def test_the_citation_names_the_suite_and_the_paper() -> None:
+    citation = yaml.safe_load((REPO / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == __version__
+    assert citation["license"] == "Apache-2.0"
+    assert "Apache License" in (REPO / "LICENSE").read_text(encoding="utf-8")
+    assert "2603.17891" in citation["references"][0]["url"]
+
+
+def test_the_layout_is_what_the_workflow_catalogue_asks_for() -> None:
+    usage = yaml.safe_load((REPO / ".snakemake-workflow-catalog.yml").read_text(encoding="utf-8"))["usage"]
+    assert usage["software-stack-deployment"]["conda"] is True
+    assert (REPO / "workflow" / "Snakefile").is_file()
+    assert (REPO / "config" / "README.md").is_file()
+    readme = (REPO / "README.md").read_text(encoding="utf-8").lower()
+    assert "snakemake" in readme
+    assert "workflow" in readme
