@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ramp.study.plan import Plan, make_plan
+from ramp.study.load import make_plan
+from ramp.study.plan import Plan
 from ramp.study.rule_files import RuleFiles
 from ramp.study.rule_values import RuleValues
 from ramp.study.validation import read

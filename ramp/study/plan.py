@@ -12,17 +12,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from ramp.assets.registry import Registry, load_registry
+from ramp.assets.registry import Registry
 from ramp.core.hints import nearest
 from ramp.methods.kinds import Allocator, FoldRef, Method, Mix, Package, Quantizer, reason_not_to_run
-from ramp.methods.loader import discover, parse_params
 from ramp.study.config import Fold, Study
 from ramp.study.fold_plan import FoldPlan
 from ramp.study.league_plan import LeaguePlan
 from ramp.study.rows import FLOAT, GGML, RELEASED, PlanError, Row, bits
-from ramp.study.validation import validate
 
 Kind = TypeVar("Kind", Quantizer, Allocator, Package, Mix)
 
@@ -340,47 +338,3 @@ class Plan:
         """
         bare = row.method in {FLOAT, RELEASED, *self.unable, *self.of_kind(Package), *self.of_kind(Mix)}
         return not bare and row.ending != GGML
-
-
-def used_methods(study: Study) -> list[str]:
-    """Return the names of all registered methods that the study needs."""
-    names = study.source_methods
-    if study.targets:
-        names += [*study.transfer.methods, *study.transfer.rivals]
-        names += [Row.parse(row).method for row in study.transfer.uniform]
-    grids = study.league.grids.values() if study.league else []
-    varied = [name for grid in grids for name in grid.methods]
-    varied += [*(study.optimum.methods if study.optimum else []), *study.variants]
-    varied += study.fold_ablation.methods if study.fold_ablation else []
-    names += [*study.external, *map(study.base_of, varied)]
-    return [name for name in dict.fromkeys(names) if name not in (FLOAT, RELEASED)]
-
-
-def make_plan(values: Mapping[str, Any], root: Path, registry: Path, extra: Iterable[str] = ()) -> Plan:
-    """Check a configuration and plan its study.
-
-    Args:
-        values: the configuration, as Snakemake read it.
-        root: folder of the project, whose ``baselines/`` is read.
-        registry: the asset registry.
-        extra: packages that are loaded, if they load, besides those of the study.
-
-    Raises:
-        ConfigError: the configuration has faults; all of them at once.
-        RampError: a method that the study names does not load, or cannot give what the study asks of it.
-    """
-    models = load_registry(registry)
-    catalog = discover(root / "baselines")
-    study = validate(values, methods=catalog, models=models.of_type("model"))
-    named = used_methods(study)
-    packages = [] if study.external else [n for n, method in catalog.methods.items() if isinstance(method, Package)]
-    names = dict.fromkeys([*named, *packages, *(name for name in extra if name in catalog.methods)])
-    for name, given in study.params.items():
-        parse_params(catalog[name], given)
-    return Plan(
-        study,
-        {name: catalog[name] for name in names},
-        models,
-        {name: catalog.reference(name).relative_to(root) for name in catalog.methods},
-        tuple(str(error) for name, error in catalog.broken.items() if name not in named),
-    ).check()

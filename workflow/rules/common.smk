@@ -17,7 +17,7 @@ from benchmarks.plan import PIECES
 from ramp.core.errors import RampError
 from ramp.methods.kinds import PROXIES, Allocator, Mix, Package
 from ramp.study.comparison_files import ComparisonFiles
-from ramp.study.plan import make_plan
+from ramp.study.load import make_plan
 from ramp.study.preflight import preflight
 from ramp.study.record_files import COMPARED_TABLES, FOLD_RECORDS, LEAGUE_RECORDS, OPTIMUM_RECORDS, RECORD_TABLES
 from ramp.study.record_files import RecordFiles
