@@ -100,8 +100,14 @@ def _seeds(league: League, model: str, evals: int, allocator: str) -> str:
     return plural(min(counts, default=0), "seed")
 
 
+ONE_BANK = (
+    "Each model has one bank here, which is one draw of rounding. Until the gain comes again on other banks this suite "
+    "recommends no search: it recommends the knapsack, which needs none."
+)
+
+
 def _advice(league: League, ratios: dict[tuple[str, int], Estimate]) -> str:
-    """Return which allocator to use: ours if nowhere worse and somewhere better, else the one that beats the knapsack.
+    """Return what the rows say of ours and of the knapsack; a search is recommended by no rows of one bank.
 
     ``ratios``: ours to the best rival, per model and checkpoint.
     """
@@ -111,9 +117,8 @@ def _advice(league: League, ratios: dict[tuple[str, int], Estimate]) -> str:
         ahead = dict.fromkeys(model for (model, _), ratio in ratios.items() if ratio.side(1.0) < 0)
         where = listed([f"{model_title(model)} ({_bits(league, model)})" for model in ahead])
         return (
-            f"Nowhere here is {own} worse than the best of its rivals beyond noise, and on {where} it is better: it is "
-            "the allocator that this suite recommends where its evaluations can be afforded, and the knapsack where "
-            "none can."
+            f"Nowhere here is {own} worse than the best of its rivals beyond noise, and on {where} it is better. "
+            f"{ONE_BANK}"
         )
     words = f"{own} is worse somewhere than the best of its rivals, or nowhere better beyond noise. "
     better = _beats_the_bar(league)
@@ -124,8 +129,7 @@ def _advice(league: League, ratios: dict[tuple[str, int], Estimate]) -> str:
         )
     title = league.title(better)
     return words + (
-        f"{title[0].upper()}{title[1:]} beats the knapsack on every model beyond noise, by most: it is the allocator "
-        "that this suite recommends where its evaluations can be afforded."
+        f"{title[0].upper()}{title[1:]} beats the knapsack on every model beyond noise, by most. {ONE_BANK}"
     )
 
 

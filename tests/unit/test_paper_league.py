@@ -185,7 +185,7 @@ def test_the_text_says_what_share_of_the_league_it_speaks_from() -> None:
     [
         (0.79, 0.80, "Evolution from the knapsack beats the knapsack on every model beyond noise, by most"),
         (1.10, 1.0 / 1.005, "the gain is the knapsack's"),
-        (0.90, 0.80, "it is the allocator that this suite recommends where its evaluations can be afforded, and"),
+        (0.90, 0.80, "this suite recommends no search: it recommends the knapsack"),
     ],
 )
 def test_a_rival_from_our_start_is_a_rival_and_the_advice_follows(warm: float, own: float, advice: str) -> None:
