@@ -41,7 +41,7 @@ def quantize_ours(
     """
     import torch
 
-    from ramp.calibration.folding import FoldSearch, search_folds
+    from ramp.calibration.fold_search import FoldSearch, search_folds
     from ramp.methods.loader import find_method, load_method, parse_params
     from ramp.models.folder import ModelFolder
     from ramp.rows.sequential import quantize_model, uniform

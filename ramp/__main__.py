@@ -30,7 +30,7 @@ COMMANDS = (
     Command("texts", "ramp.assets.texts", "assign every document to one role and check that roles are disjoint"),
     Command("train", "ramp.assets.train", "train a tiny model of the suite's own family"),
     Command("calibration", "ramp.calibration", "measure activation statistics of every linear's input"),
-    Command("fold", "ramp.calibration.fold", "search the scales of a Scale Folding"),
+    Command("fold", "ramp.calibration.fold_search", "search the scales of a Scale Folding"),
     Command("bank", "ramp.bank", "quantize every linear at every width once, and keep the results packed"),
     Command("sensitivity", "ramp.sensitivity", "measure Fisher sensitivities of a bank's linears at every width"),
     Command("weight-error", "ramp.sensitivity.weight_error", "measure weight errors as sensitivities (HIGGS)"),

@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Build one model's bank."""
     parser = cli.parser("Quantize every linear at every width once, and keep the results packed.")
     add_text_arguments(parser)
-    parser.add_argument("--fold", required=True, help="fold file of ramp.calibration.fold")
+    parser.add_argument("--fold", required=True, help="fold file of ramp.calibration.fold_search")
     parser.add_argument("--quantizer", choices=("rtn", "gptq"), default="gptq", help="how linears are quantized")
     parser.add_argument(
         "--widths", type=parse_width, nargs="+", default=[3, 4, 5, 6], help="the menu: bits, or bits and groups (3g32)"

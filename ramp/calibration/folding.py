@@ -12,7 +12,7 @@ produces the site's activations is divided by s. Weights become easier or harder
 
 Never through gate: SiLU is not homogeneous. Biases of q, k, gate, down and o stay. With grouped heads o_in's scales
 live per key/value channel and are repeated over the query heads of each group (``repeat_interleave``, never a tiling).
-The kinds of search: ``awq`` (Lin et al., arXiv:2306.00978) and ``smoothquant`` (Xiao et al., arXiv:2211.10438).
+``ramp.calibration.fold_search`` finds the scales.
 
 A fold file is safetensors with ``{site}`` float32 [d_in] each, ``o_in`` already repeated; an absent site means ones.
 Its metadata key ``ramp`` is JSON: kind, bits, group_size, tokens, powers_of_two, errors per site, and sym and
@@ -21,8 +21,7 @@ duo of AWQ, alpha of SmoothQuant.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,15 +29,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ramp.calibration.block import SITE_LEADERS, BlockVisit
-from ramp.calibration.stream import StateEdit, load_block, stream
+from ramp.calibration.stream import StateEdit, load_block
 from ramp.core.errors import RampError
 from ramp.core.files import require_file
 from ramp.models.architecture import SITES, architecture, head_dim, list_linears
 from ramp.models.empty_model import empty_model
 from ramp.models.folder import ModelFolder
-from ramp.quantizers.awq import search_scale, smoothquant_scale
-from ramp.quantizers.sizes import group_size_for
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -46,16 +42,6 @@ if TYPE_CHECKING:
 
 PRODUCERS = {"attn_in": "attn_norm", "o_in": "v", "mlp_in": "mlp_norm", "down_in": "up"}
 """The tensor that is divided: a norm (by its field in ``Architecture``) or the rows of a linear (by its role)."""
-
-
-KINDS = {"none": (), "awq": ("attn_in", "o_in", "mlp_in", "down_in"), "smoothquant": ("attn_in", "mlp_in")}
-"""Sites that each kind folds. SmoothQuant folds into norms only, as its authors do."""
-
-
-LIMITS = {"attn_in": 2.0**8, "o_in": 2.0**4, "mlp_in": 2.0**8, "down_in": 2.0**4}
-"""Searched scales are kept within 1/limit .. limit. Rows of v and up are divided by theirs, and a 6-bit grid step of
-1e-3 divided by more than 16 would fall under 2^-14, the smallest normal float16 (``ramp.quantizers.affine.SCALE_MIN``);
-norm gains are stored in float32 and have more room."""
 
 
 class FoldingError(RampError):
@@ -80,13 +66,6 @@ def kv_scales(s: Tensor, config: PretrainedConfig) -> Tensor:
             "they must be per key/value channel, repeated over each group's query heads"
         )
     return grouped[:, 0].reshape(-1)
-
-
-def tie_over_group(x: Tensor, config: PretrainedConfig) -> Tensor:
-    """Return statistics of o_in [heads * head_dim], averaged over the query heads of each group and repeated."""
-    heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
-    grouped = x.view(kv_heads, heads // kv_heads, head_dim(config))
-    return grouped.mean(1, keepdim=True).expand_as(grouped).reshape(-1).contiguous()
 
 
 def check_fold(fold: Fold, config: PretrainedConfig) -> None:
@@ -168,7 +147,9 @@ def load_fold(path: str | Path, config: PretrainedConfig) -> dict[str, Tensor]:
     try:
         fold = load_file(path)
     except SafetensorError as error:
-        raise FoldingError(f"{path} is not a readable fold file ({error}): run ramp.calibration.fold again") from None
+        raise FoldingError(
+            f"{path} is not a readable fold file ({error}): run ramp.calibration.fold_search again"
+        ) from None
     check_fold(fold, config)
     return fold
 
@@ -193,84 +174,3 @@ def folded_float_model(
     model.tie_weights()
     torch.nn.Module.to(model, device)  # the buffers
     return model.eval().requires_grad_(False)
-
-
-def project(s: Tensor, kind: str, config: PretrainedConfig, *, powers_of_two: bool) -> Tensor:
-    """Return the nearest allowed scales: within the site's limit, one per key/value channel, powers of two if asked."""
-    s = s / (s.max() * s.min()).sqrt()  # a common factor changes no rounding; centred, it is furthest from the limits
-    s = s.clamp(1 / LIMITS[kind], LIMITS[kind])
-    if kind == "o_in":
-        s = tie_over_group(s, config)
-    return torch.exp2(torch.log2(s).round()) if powers_of_two else s
-
-
-@dataclass(frozen=True)
-class FoldSearch:
-    """The settings of a search. ``awq`` takes, per site, the scale of its 20-point grid with the least output error of
-    all its readers, summed over ``bits``: one scale shared by all widths. ``smoothquant`` takes equation 4 of its paper
-    at ``alpha``. ``none`` folds nothing. Raises ``FoldingError`` for an unknown kind or site."""
-
-    kind: str
-    bits: Sequence[int] = (3, 4)
-    group_size: int = 128  # of the grid that AWQ rounds to
-    sites: Sequence[str] | None = None  # None: those of the kind
-    alpha: float = 0.5
-    powers_of_two: bool = False
-    max_rows: int | None = None  # rows that AWQ ranks candidates on; None: all
-    sym: bool = False
-    duo: bool = False
-
-    def __post_init__(self) -> None:
-        for what, names, known in (("kind of fold", [self.kind], KINDS), ("site", self.sites or (), SITE_LEADERS)):
-            if unknown := sorted(set(names) - set(known)):
-                raise FoldingError(f"unknown {what} '{unknown[0]}' (known: {', '.join(known)})")
-
-
-def search_folds(
-    model_dir: str | Path, windows: Tensor, search: FoldSearch, *, device: torch.device | str, batch: int = 4
-) -> tuple[dict[str, Tensor], dict[str, list[float]]]:
-    """Search the scales of every site in one pass of the float model: (fold, site -> [error before, error after]).
-
-    windows: int64 [count, length]. Errors are AWQ's; other kinds have none. Sites are searched on the unfolded model,
-    independently: dividing rows of v or up by s does not change their rounding error as the next linear sees it,
-    because every row has grids of its own.
-    """
-    chosen = KINDS[search.kind] if search.sites is None else tuple(search.sites)
-    config = ModelFolder(model_dir).config
-    fold: dict[str, Tensor] = {}
-    errors: dict[str, list[float]] = {}
-
-    def visit(block: BlockVisit) -> None:
-        if search.kind == "awq":
-            block.hessians(ranges=True)  # one pass for both
-        for site_kind, stats in block.activations().items():
-            if site_kind not in chosen:
-                continue
-            site = block.site_name(site_kind)
-            weights = [block.linears[role].weight for role in block.readers(site_kind)]  # [d_out_i, d_in] each
-            tie = partial(project, kind=site_kind, config=config, powers_of_two=search.powers_of_two)
-            if search.kind == "awq":
-                groups = group_size_for(weights[0].shape[1], search.group_size, site)
-                hessian, absmean = block.hessian(site_kind), lift_dead(stats.absmean)
-                s, before, after = search_scale(
-                    weights, hessian, absmean, search.bits, groups, tie=tie, max_rows=search.max_rows, name=site,
-                    sym=search.sym, duo=search.duo,
-                )  # fmt: skip
-                errors[site] = [before, after]
-            else:
-                tops = torch.stack([w.abs().amax(0) for w in weights]).amax(0)
-                s = tie(smoothquant_scale(lift_dead(stats.absmax), lift_dead(tops), search.alpha))
-            fold[site] = s.float().cpu()
-
-    if chosen:
-        stream(model_dir, windows, visit, device=device, batch=batch)
-    check_fold(fold, config)
-    return fold, errors
-
-
-def lift_dead(statistic: Tensor) -> Tensor:
-    """Raise zeros of a statistic [d_in] to its least positive value: a dead channel must not set the range of s."""
-    alive = statistic > 0
-    if not bool(alive.any()):
-        return torch.ones_like(statistic)
-    return torch.where(alive, statistic, statistic[alive].min())

@@ -139,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Make one row of the ablation; see the module's docstring."""
     parser = cli.parser("One uniform row on one fold, scored on held-out text: the ablation of Scale Folding.")
     add_text_arguments(parser)
-    parser.add_argument("--fold", type=Path, required=True, help="fold file of ramp.calibration.fold")
+    parser.add_argument("--fold", type=Path, required=True, help="fold file of ramp.calibration.fold_search")
     parser.add_argument("--name", default="", help="of the fold in the configuration; the file's stem if empty")
     parser.add_argument("--method-file", type=Path, required=True, help="file of a uniform method; or: float")
     parser.add_argument("--method-name", default="", help="of the method, where it is a variant; its file's if empty")

@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--text", help="calibration documents, JSON lines")
     parser.add_argument("--tokens", type=int, default=8192, help="calibration tokens in all")
     parser.add_argument("--length", type=int, default=512, help="tokens per window")
-    parser.add_argument("--fold", help="fold file of ramp.calibration.fold")
+    parser.add_argument("--fold", help="fold file of ramp.calibration.fold_search")
     parser.add_argument("--method-file", required=True, help="file that registers the method; or: float, released")
     widths = parser.add_mutually_exclusive_group()
     widths.add_argument("--allocation", help="allocation file of a mixed row")

@@ -74,7 +74,7 @@ class Fold(Section):
         return self.kind == "awq" and self.own_width and self.bits != [bits]
 
     def options(self) -> list[str]:
-        """Return the fold as arguments of ``python -m ramp.calibration.fold``."""
+        """Return the fold as arguments of ``python -m ramp.calibration.fold_search``."""
         made = ["--kind", self.kind, "--bits", *map(str, self.bits), "--max-rows", str(self.max_rows or 0)]
         made += ["--alpha", str(self.alpha)]
         if self.sites is not None:

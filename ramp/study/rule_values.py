@@ -54,7 +54,7 @@ class RuleValues:
         return steps or getattr(self.plan.registry.get(model).sources[0], key)
 
     def fold_options(self, fold: str) -> list[str]:
-        """Return how a fold is searched, as arguments of ramp.calibration.fold."""
+        """Return how a fold is searched, as arguments of ramp.calibration.fold_search."""
         settings = self.plan.fold_settings(fold)
         return ["--kind", "none"] if settings is None else settings.options()
 

@@ -16,7 +16,7 @@ from paper.measures import folded_against_plain
 from paper.study import Study
 from paper.tables.foldings import foldings_ratios_table, foldings_table
 from paper.tables.render import to_latex, to_markdown
-from ramp.calibration import fold as fold_stage
+from ramp.calibration import fold_search as fold_stage
 from ramp.calibration.folding import folded_float_model, load_fold
 from ramp.core.errors import RampError
 from ramp.evaluation.__main__ import main as evaluation_main

@@ -13,16 +13,9 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from torch import Tensor
 
-from ramp.calibration import fold as stage
-from ramp.calibration.folding import (
-    FoldingError,
-    FoldSearch,
-    apply_fold,
-    folded_float_model,
-    folder,
-    load_fold,
-    search_folds,
-)
+from ramp.calibration import fold_search as stage
+from ramp.calibration.fold_search import FoldSearch, search_folds
+from ramp.calibration.folding import FoldingError, apply_fold, folded_float_model, folder, load_fold
 from ramp.models.architecture import list_linears
 from ramp.models.folder import load_float, read_config
 from tests.tiny_models import windows_of, write_text

@@ -79,7 +79,7 @@ def below(files: set[str], *packages: str) -> set[str]:
 def test_the_searcher_of_ramp_stands_on_sac_and_that_of_the_knapsack_does_not() -> None:
     assert "ramp/rl/sac.py" in stage_closure("ramp/search/__main__.py", "baselines/ramp.py")
     assert "ramp/rl/sac.py" not in stage_closure("ramp/search/__main__.py", "baselines/knapsack.py")
-    for stage in ("calibration/__main__", "calibration/fold", "bank/__main__", "sensitivity/__main__"):
+    for stage in ("calibration/__main__", "calibration/fold_search", "bank/__main__", "sensitivity/__main__"):
         assert "ramp/rl/sac.py" not in stage_closure(f"ramp/{stage}.py")
 
 
@@ -92,7 +92,7 @@ def test_no_stage_stands_on_the_configuration() -> None:
 
 
 def test_a_new_kind_of_asset_reruns_no_calibration_bank_or_search() -> None:
-    for stage in ("calibration/__main__", "calibration/fold", "bank/__main__", "sensitivity/__main__",
+    for stage in ("calibration/__main__", "calibration/fold_search", "bank/__main__", "sensitivity/__main__",
                   "search/__main__", "rows/quantize", "evaluation/__main__", "evaluation/tasks", "export/halo",
                   "league/__main__", "optimum/__main__"):  # fmt: skip
         assert not below(stage_closure(f"ramp/{stage}.py"), "assets"), stage

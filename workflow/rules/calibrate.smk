@@ -36,7 +36,7 @@ rule fold:
     input:
         model="<results>/models/{model}/asset.json",
         text="<results>/texts/calibration.jsonl",
-        code=sources("ramp/calibration/fold.py"),
+        code=sources("ramp/calibration/fold_search.py"),
     output:
         fold="<results>/folds/{model}/{fold}.safetensors",
     log:
@@ -58,7 +58,7 @@ rule fold:
     message:
         "folding {wildcards.model}: {wildcards.fold}"
     shell:
-        'lease python -m ramp.calibration.fold --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
+        'lease python -m ramp.calibration.fold_search --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
         " --tokens {params.tokens:q} --length {params.length:q} {params.options:q}"
         " --group-size {params.group_size:q} --out {output.fold:q}"
         " --threads {threads} --device {params.device:q} > {log:q} 2>&1"
