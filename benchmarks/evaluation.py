@@ -193,7 +193,7 @@ def measure(args: argparse.Namespace, subject: Subject) -> Piece:
 
 def subject_of(args: argparse.Namespace, scratch: Path) -> Subject:
     """Return the study's model and text, or random ones of a shape; a bank is made where none is given."""
-    from ramp.models.text import token_windows
+    from ramp.models.token_windows import token_windows
 
     count = args.tokens // args.length
     if args.shape:

@@ -24,7 +24,7 @@ from paper.study import Study
 from paper.words import listed
 from ramp.core import cli
 from ramp.core.errors import RampError
-from ramp.core.hints import nearest
+from ramp.core.nearest_name import nearest
 from ramp.evaluation.bootstrap import Estimate
 from ramp.records.table import write_claims
 

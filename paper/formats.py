@@ -20,7 +20,7 @@ from paper.tables.render import markdown_text
 from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.files import write_text
-from ramp.records.columns import Table
+from ramp.records.column_types import Table
 from ramp.records.schema import CLAIM_FIELDS, TABLES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,9 +60,9 @@ FORMATS = (
         "Assets",
         "R/assets/ASSET/asset.json",
         "what was fetched: its name, licence, path and note, and the fields of the source",
-        ("ramp/assets/fetch.py:Fetched",),
+        ("ramp/assets/fetched.py:Fetched",),
     ),
-    Format("Texts", "R/texts/ROLE.jsonl, guard.json", "documents by role", ("ramp/assets/texts.py",)),
+    Format("Texts", "R/texts/ROLE.jsonl, guard.json", "documents by role", ("ramp/assets/text_roles.py",)),
     Format(
         "Activation statistics",
         "R/calibration/MODEL.safetensors",
@@ -86,7 +86,7 @@ FORMATS = (
         "Allocation",
         "R/allocations/MODEL/METHOD/BUDGET/SEED.json",
         "a width for every linear",
-        ("ramp/problem/allocation.py",),
+        ("ramp/problem/allocation.py:AllocationRecord",),
     ),
     Format(
         "Search",
@@ -100,7 +100,7 @@ FORMATS = (
         "a trained policy: a network, or a table of role and depth",
         ("ramp/rl/policy.py", "ramp/rl/role_depth.py"),
     ),
-    Format("State of a search", "R/.state/HASH/", "for resuming after a kill", ("ramp/search/journal.py",)),
+    Format("State of a search", "R/.state/HASH/", "for resuming after a kill", ("ramp/search/resume.py",)),
     Format(
         "Packed row",
         "R/quantized/MODEL/ROW/",
@@ -117,7 +117,7 @@ FORMATS = (
         "Environment of a package",
         ".envs/NAME/environment.json",
         "what pip installed",
-        ("ramp/packages/environment.py",),
+        ("ramp/packages/package_environment.py",),
     ),
     Format(
         "Static mix", "R/quantized/MODEL/MIX-bBITS-sSEED-ggml/", "a row of llama.cpp", ("ramp/export/static_mix.py",)
@@ -126,7 +126,12 @@ FORMATS = (
         "Exported file",
         "R/halo/MODEL/ROW.gguf, .plan.json, .types.txt, .check.json",
         "the GGUF file, the plan of its tensors, its check",
-        ("ramp/export/halo.py", "ramp/export/write_gguf.py:PlannedTensor", "ramp/export/check.py"),
+        (
+            "ramp/export/halo.py",
+            "ramp/export/plan.py:GgufPlan",
+            "ramp/export/plan.py:PlannedTensor",
+            "ramp/export/check.py:Check",
+        ),
     ),
     Format(
         "Metrics",
@@ -140,7 +145,7 @@ FORMATS = (
             "ramp/evaluation/metrics.py:SEARCH",
         ),
     ),
-    Format("Scored tasks", "R/tasks_scored/MODEL/ROW.json", "answers item by item", ("ramp/evaluation/tasks.py",)),
+    Format("Scored tasks", "R/tasks_scored/MODEL/ROW.json", "answers by item", ("ramp/evaluation/lm_eval_tasks.py",)),
     Format(
         "League",
         "R/league/MODEL/accepted.json, ALLOCATOR/BUDGET/EVALS/SEED.json",

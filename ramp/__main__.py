@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ramp.core import cli
 from ramp.core.errors import RampError
-from ramp.core.hints import nearest
+from ramp.core.nearest_name import nearest
 
 
 class Command(NamedTuple):
@@ -27,8 +27,8 @@ class Command(NamedTuple):
 COMMANDS = (
     Command("schema", "ramp.study", "print the JSON schema of the configuration"),
     Command("assets", "ramp.assets", "fetch what the registry names; make model folders and task rows of it"),
-    Command("texts", "ramp.assets.texts", "assign every document to one role and check that roles are disjoint"),
-    Command("train", "ramp.assets.train", "train a tiny model of the suite's own family"),
+    Command("texts", "ramp.assets.text_roles", "assign every document to one role and check that roles are disjoint"),
+    Command("train", "ramp.assets.train_tiny", "train a tiny model of the suite's own family"),
     Command("calibration", "ramp.calibration", "measure activation statistics of every linear's input"),
     Command("fold", "ramp.calibration.fold_search", "search the scales of a Scale Folding"),
     Command("bank", "ramp.bank", "quantize every linear at every width once, and keep the results packed"),
@@ -39,7 +39,7 @@ COMMANDS = (
     Command("transfer", "ramp.search.transfer", "allocate a model's bits with a policy trained on another model"),
     Command("quantize", "ramp.rows.quantize", "quantize one row sequentially and pack it"),
     Command("retrack", "ramp.rows.retrack", "store a row again with embedding and head in another format"),
-    Command("environment", "ramp.packages.environment", "make the virtual environment of an external package"),
+    Command("environment", "ramp.packages.package_environment", "make the virtual environment of an external package"),
     Command("package-job", "ramp.packages.prepare_job", "ask an external package for one row"),
     Command("run-job", "ramp.packages.run_job", "run a package's job (package-job starts it in the environment)"),
     Command("package-row", "ramp.packages.record_row", "repack what a package left as a row of ours"),
@@ -48,7 +48,7 @@ COMMANDS = (
     Command("static-mix", "ramp.export.static_mix", "quantize to a static mix of llama.cpp and write it as a row"),
     Command("llamacpp", "ramp.export.llamacpp_process", "run llama.cpp's quantizer (static-mix starts it)"),
     Command("evaluation", "ramp.evaluation", "score a row on held-out text: perplexity and KL with intervals"),
-    Command("tasks", "ramp.evaluation.tasks", "score a row on commonsense tasks through lm-evaluation-harness"),
+    Command("tasks", "ramp.evaluation.lm_eval_tasks", "score a row on commonsense tasks through lm-evaluation-harness"),
     Command("acceptance", "ramp.league.acceptance", "check that rounding costs a trained model enough for the league"),
     Command("league", "ramp.league", "run one search of the league and score it at its checkpoints"),
     Command("fold-ablation", "ramp.league.fold_ablation", "quantize and score one uniform row on one fold"),

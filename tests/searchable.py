@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from ramp.bank.build import build_bank
 from ramp.models.architecture import list_linears
 from ramp.models.folder import read_config
-from ramp.models.text import Document, write_documents
+from ramp.models.token_windows import Document, write_documents
 from ramp.scoring.score import Score
 from tests.synthetic import evaluator, linears, losses
 

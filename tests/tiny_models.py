@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from ramp.models.folder import ModelFolder
-from ramp.models.text import Document, write_documents
+from ramp.models.token_windows import Document, write_documents
 
 
 def windows_of(model_dir: Path, count: int, length: int, seed: int) -> torch.Tensor:

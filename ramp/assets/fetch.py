@@ -27,7 +27,7 @@ def fetch(name: str, source: Source, registry: Registry, out_dir: Path) -> Fetch
     if isinstance(source, PathSource):
         return fetch_path(name, source, lock, out_dir, registry.root)
     raise FetchError(
-        f"asset '{name}' is trained, not fetched: run python -m ramp.assets.train --preset {source.preset}"
+        f"asset '{name}' is trained, not fetched: run python -m ramp.assets.train_tiny --preset {source.preset}"
     )
 
 

@@ -6,8 +6,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from ramp.assets.asset_record import tree_files, tree_sha256
 from ramp.assets.lock import Lock
-from ramp.assets.record import tree_files, tree_sha256
 from ramp.core.errors import RampError
 from ramp.core.files import atomic_path, remove
 

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ramp.assets.asset_record import ABSENT, AssetError, asset_path, asset_record, tree_files
 from ramp.assets.fetch import fetch, local_path
 from ramp.assets.fetched import FetchError, SourceAbsent, remove_partials
-from ramp.assets.record import ABSENT, AssetError, asset_path, asset_record, tree_files
 from ramp.assets.registry import PathSource, Registry
 from ramp.core.cli import log
 from ramp.core.files import atomic_path, write_json
@@ -65,7 +65,7 @@ def make_model(registry: Registry, name: str, assets: Path, out_dir: Path) -> di
     """
     asset = registry.get(name)
     if asset.type != "model" or asset.kind == "trained":
-        made = "trained by python -m ramp.assets.train" if asset.kind == "trained" else f"of type {asset.type}"
+        made = "trained by python -m ramp.assets.train_tiny" if asset.kind == "trained" else f"of type {asset.type}"
         raise AssetError(f"asset '{name}' is {made}, not a checkpoint to fetch")
     path = asset_path(assets, name)
     with atomic_path(out_dir) as partial:

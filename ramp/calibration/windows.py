@@ -41,7 +41,7 @@ def check_windows(windows: Tensor, config: PretrainedConfig) -> None:
 
 def calibration_windows(model_dir: str | Path, text: str | Path, *, tokens: int, length: int) -> Tensor:
     """Return ``tokens // length`` windows, evenly spread over the calibration text: int64 [count, length]."""
-    from ramp.models.text import token_windows
+    from ramp.models.token_windows import token_windows
 
     if length < 1 or tokens < length:
         raise CalibrationError(f"{tokens} calibration tokens hold no window of {length}: raise --tokens")

@@ -49,7 +49,7 @@ def _named_files(values: Sequence[str], option: str) -> dict[str, Path]:
 
 def reference_command(args: argparse.Namespace) -> None:
     """Write the reference of the float model on one text."""
-    from ramp.models.text import token_windows
+    from ramp.models.token_windows import token_windows
 
     [(name, path)] = _named_files([args.text], "--text").items()
     folder = ModelFolder(args.model_dir)

@@ -115,7 +115,7 @@ def check_file(
 
 def sample_texts(text_path: str | Path) -> list[str]:
     """Return the probes and the first lines of a role's documents."""
-    from ramp.models.text import read_documents
+    from ramp.models.token_windows import read_documents
 
     lines = [line for document in read_documents(text_path) for line in document.text.splitlines() if line.strip()]
     return [*PROBES, *lines[:SAMPLE_LINES]]
@@ -204,7 +204,7 @@ def _generated(llama: LlamaCpp, prompt: list[int]) -> int:
 
 def token_windows_of(model_dir: str | Path, text_path: str | Path, length: int, count: int) -> torch.Tensor:
     """Return ``count`` windows of a role's text, int64 [count, length], no longer than the model's context."""
-    from ramp.models.text import token_windows
+    from ramp.models.token_windows import token_windows
 
     model = ModelFolder(model_dir)
     context = model.config.max_position_embeddings

@@ -33,7 +33,7 @@ from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.files import read_json, require_file, sha256_file, write_json
 from ramp.league.checkpoints import add_heldout, read_curve, read_rows, seconds
-from ramp.league.heldout import HeldoutScorer
+from ramp.league.heldout_scorer import HeldoutScorer
 from ramp.methods.kinds import NAME
 from ramp.models.device import pick_device, pick_dtype
 from ramp.problem.banked_model import BankedModel

@@ -38,7 +38,7 @@ def measure(
     from ramp.models.architecture import list_linears
     from ramp.models.device import pick_device, pick_dtype
     from ramp.models.folder import load_float, load_tokenizer
-    from ramp.models.text import token_windows
+    from ramp.models.token_windows import token_windows
     from ramp.quantizers.affine import quantize_rtn
     from ramp.quantizers.sizes import group_size_for
     from ramp.scoring.kl_divergence import Scorer

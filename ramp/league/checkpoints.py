@@ -17,7 +17,7 @@ from ramp.search.resume import read_journal
 from ramp.search.run import Evaluation, SearchRun, comparable, ranked
 
 if TYPE_CHECKING:
-    from ramp.league.heldout import HeldoutScorer
+    from ramp.league.heldout_scorer import HeldoutScorer
 
 FINALISTS = 5
 """Best allocations on search text that are scored on selection text, besides the start."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from ramp.core.hints import nearest
+from ramp.core.nearest_name import nearest
 from ramp.methods.kinds import NAME, PROXIES, Allocator, Method, MethodError, Mix, Package
 
 PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[a-z0-9,_-]+\])?==[A-Za-z0-9.+!_-]+")

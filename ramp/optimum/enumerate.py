@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ramp.core.files import atomic_path, sha256_file
-from ramp.core.sources import closure
+from ramp.core.source_closure import closure
 from ramp.optimum.units import Unit, averaged
 from ramp.problem.banked_model import BankedModel
 from ramp.search.resume import ROOT

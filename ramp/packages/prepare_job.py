@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_text_arguments(parser)
     parser.add_argument("--method-file", type=Path, required=True, help="file that registers the Package")
     parser.add_argument("--params", default="{}", help="JSON object: the method's parameters")
-    parser.add_argument("--environment", type=Path, default=None, help="environment.json of ramp.packages.environment")
+    parser.add_argument("--environment", type=Path, default=None, help="the package's environment.json")
     parser.add_argument("--bits", type=int, required=True, help="width of the row")
     parser.add_argument("--group-size", type=int, default=128, help="weights that share one scale")
     parser.add_argument("--seed", type=int, default=0, help="seed that the package is given")

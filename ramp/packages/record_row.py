@@ -4,7 +4,7 @@
     R/quantized/M/NAME-b4-s0
 
 Linears on our grid are packed unchanged; linears on another grid are kept de-quantized and counted at the package's
-packed bytes (``ramp.rows.ledger``). Embedding and head are stored by the study's track, every other tensor as the
+packed bytes (``ramp.rows.size_ledger``). Embedding and head are stored by the study's track, every other tensor as the
 package changed it, else as in the float checkpoint. ``bytes_native`` is the size of the package's own files. A package
 that did not run gives a ``meta.json`` with the reason as ``failed`` and ``note``, without sizes.
 """
@@ -25,12 +25,12 @@ from ramp.models.empty_model import empty_model
 from ramp.models.folder import ModelFolder
 from ramp.quantizers.sizes import group_size_for
 from ramp.rows.checkpoint import CheckpointError, save_packed
-from ramp.rows.ledger import DenseLinear, counted_bytes
+from ramp.rows.size_ledger import DenseLinear, counted_bytes
 
 if TYPE_CHECKING:
     import torch
 
-    from ramp.rows.ledger import Stored
+    from ramp.rows.size_ledger import Stored
 
 log = logging.getLogger("ramp.packages.record_row")
 

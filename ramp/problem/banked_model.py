@@ -53,7 +53,7 @@ class BankedModel:
 
     def windows(self, text: Path, *, length: int, count: int) -> torch.Tensor:
         """Return ``count`` windows of ``length`` tokens, spread over a text: int64 (count, length)."""
-        from ramp.models.text import token_windows
+        from ramp.models.token_windows import token_windows
 
         return token_windows(self.tokenizer, text, length=length, count=count)
 

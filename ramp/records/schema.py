@@ -6,8 +6,8 @@ reads, writes and checks the tables; those of the league are in ``ramp.records.s
 
 from __future__ import annotations
 
-from ramp.records.columns import INTERVAL, MODEL, SUMS, Column, Table
-from ramp.records.columns import Column as _c  # short, in tables of columns
+from ramp.records.column_types import INTERVAL, MODEL, SUMS, Column, Table
+from ramp.records.column_types import Column as _c  # short, in tables of columns
 from ramp.records.schema_league import LEAGUE_TABLES
 
 VERDICTS = ("replicated", "partly", "not replicated", "inconclusive", "not tested")

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from ramp.records.columns import INTERVAL, MODEL, SUMS, Table
-from ramp.records.columns import Column as _c  # short, in tables of columns
+from ramp.records.column_types import INTERVAL, MODEL, SUMS, Table
+from ramp.records.column_types import Column as _c  # short, in tables of columns
 
 _RUN = (
     MODEL,

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ramp.core.errors import RampError
 from ramp.core.files import read_json, write_json, write_text
-from ramp.core.hints import nearest
-from ramp.records.columns import Column, Table
+from ramp.core.nearest_name import nearest
+from ramp.records.column_types import Column, Table
 from ramp.records.schema import CLAIM_FIELDS, TABLES, VERDICTS
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@
 | tensor | type | content |
 | --- | --- | --- |
 | ``{linear}.codes``, ``.scales``, ``.zeros`` | uint8, float16, uint8 | packed as in ``ramp.quantizers.packing`` |
-| ``{linear}.weight`` | float16, float32 | instead, where a package's grid is not ours (``ramp.rows.ledger``) |
+| ``{linear}.weight`` | float16, float32 | instead, where a package's grid is not ours (``ramp.rows.size_ledger``) |
 | ``{linear}.bias`` | float16 | where the linear has one |
 | ``model.embed_tokens.weight.q8_0``, ``lm_head.weight.q8_0`` | uint8 [rows, cols/32*34] | track ``q8_0`` |
 | ``model.embed_tokens.weight``, ``lm_head.weight`` | float16 | track ``fp16``, or rows that 32 does not divide |
@@ -33,14 +33,14 @@ from ramp.models.architecture import Architecture
 from ramp.models.empty_model import empty_model, set_parameter
 from ramp.models.folder import ModelFolder
 from ramp.quantizers.sizes import q8_0_row_bytes
-from ramp.rows.ledger import ledger, linear_header, linear_tensors
+from ramp.rows.size_ledger import ledger, linear_header, linear_tensors
 
 if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel
 
     from ramp.quantizers.store import PackedLinears
-    from ramp.rows.ledger import Stored
+    from ramp.rows.size_ledger import Stored
 
 FORMAT_VERSION = 1
 WEIGHTS, META = "model.safetensors", "meta.json"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from ramp.core.hints import nearest
+from ramp.core.nearest_name import nearest
 from ramp.methods.kinds import Allocator
 from ramp.problem.problem import AllocationError
 

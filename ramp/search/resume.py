@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from ramp.core.files import atomic_path, finite, remove, sha256_file, write_json
-from ramp.core.sources import closure
+from ramp.core.source_closure import closure
 from ramp.problem.problem import Evaluator
 from ramp.scoring.score import Score
 

@@ -140,7 +140,7 @@ class Setting:
     @classmethod
     def open(cls, args: argparse.Namespace) -> Setting:
         """Open what the command line names; raise ``ProxyError`` where bank, fold and model do not belong together."""
-        from ramp.models.text import token_windows
+        from ramp.models.token_windows import token_windows
 
         cli.set_threads(args.threads)
         folder, bank = ModelFolder(args.model_dir), Bank(args.bank)

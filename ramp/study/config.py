@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints
 
 from ramp.methods.kinds import FoldRef
-from ramp.study.sections import FoldAblation, League, Optimum, Search, Section, Variant
-from ramp.study.types import Count, DepthName, MenuWidth, MethodName, Name, RelativePath, RowName, Track, Width
+from ramp.study.config_sections import FoldAblation, League, Optimum, Search, Section, Variant
+from ramp.study.config_types import Count, DepthName, MenuWidth, MethodName, Name, RelativePath, RowName, Track, Width
 
 
 class Calibration(Section):

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from ramp.methods.kinds import Allocator, Method
 from ramp.study.config import Study
+from ramp.study.config_sections import Acceptance, Grid, Optimum, Places, Search
 from ramp.study.rows import PlanError, bits
-from ramp.study.sections import Acceptance, Grid, Optimum, Places, Search
 from ramp.study.variants import variant_params
 
 

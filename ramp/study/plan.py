@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ramp.assets.registry import Registry
-from ramp.core.hints import nearest
+from ramp.core.nearest_name import nearest
 from ramp.methods.kinds import Allocator, FoldRef, Method, Mix, Package, Quantizer, reason_not_to_run
 from ramp.study.config import Fold, Study
 from ramp.study.fold_plan import FoldPlan

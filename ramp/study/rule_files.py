@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramp.core.sources import closure
+from ramp.core.source_closure import closure
 from ramp.methods.kinds import Mix, Package
 from ramp.methods.loader import discover, split_reference
+from ramp.sensitivity.kinds import SENSITIVITIES
 from ramp.study.config import Study
 from ramp.study.plan import Plan
 from ramp.study.rows import FLOAT, GGML, RELEASED, Row
@@ -57,7 +58,7 @@ class RuleFiles:
 
     def proxy_stage(self, proxy: str) -> list[str]:
         """Return the sources of the stage that makes sensitivities of a kind."""
-        return self.sources(f"ramp/{proxy_module(proxy).replace('.', '/')}.py")
+        return self.sources(f"{SENSITIVITIES[proxy].module.replace('.', '/')}.py")
 
     def method(self, method: str) -> list[str]:
         """Return the file that registers a method; the float model and the released file have none."""
@@ -218,8 +219,3 @@ class RuleFiles:
         folder, plan = f"{self.results}/fold_ablation", self.plan.folds
         files = [f"{folder}/{run.model}/{run.file}/{run.method}-b{run.bits}.json" for run in plan.runs]
         return [file for file in files if not plan.partial or Path(file).is_file()]
-
-
-def proxy_module(proxy: str) -> str:
-    """Return the stage that makes sensitivities of a kind: ``error_plain`` comes from ramp.sensitivity.weight_error."""
-    return {"error": "sensitivity.weight_error", "kl": "sensitivity.measured_kl"}[proxy.partition("_")[0]]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from ramp.core.hints import nearest
+from ramp.core.nearest_name import nearest
 from ramp.quantizers.widths import bits_of
 from ramp.study.config import Study
-from ramp.study.sections import Search
+from ramp.study.config_sections import Search
 
 
 def near(name: str, known: Iterable[str]) -> str:

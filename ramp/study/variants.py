@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ramp.core.hints import nearest
+from ramp.core.nearest_name import nearest
 from ramp.methods.kinds import Method, MethodError
 from ramp.methods.loader import parse_params
 

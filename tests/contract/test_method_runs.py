@@ -12,7 +12,7 @@ from ramp.export.llamacpp_quantize import missing
 from ramp.methods.kinds import Mix, Package, reason_not_to_run
 from ramp.methods.loader import discover
 from ramp.models.folder import load_float
-from ramp.models.text import Document, write_documents
+from ramp.models.token_windows import Document, write_documents
 from ramp.packages import prepare_job as package_job
 from ramp.packages import record_row as package_row
 from ramp.rows.checkpoint import load_dequantized

@@ -51,7 +51,7 @@ def make_inputs(model_dir: Path, text: Path) -> dict[str, np.ndarray]:
     import torch
 
     from ramp.models.folder import load_float, load_tokenizer
-    from ramp.models.text import token_windows
+    from ramp.models.token_windows import token_windows
 
     model, seen = load_float(model_dir), {name: [] for name in LINEARS}
     for name, inputs in seen.items():

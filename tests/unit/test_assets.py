@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ramp.assets.asset_record import asset_path, tree_sha256
 from ramp.assets.install import fetch_asset, fetch_optional, is_local, make_model
-from ramp.assets.record import asset_path, tree_sha256
 from ramp.assets.registry import Registry
 from ramp.core.errors import RampError
 from tests.local_sources import make_wheel, one, sha256, wheel_source, write_registry

@@ -321,7 +321,7 @@ def test_command_line_writes_statistics(tiny_llama_dir: Path, tmp_path: Path) ->
 
 
 def test_empty_text_is_one_sentence(tiny_llama_dir: Path, tmp_path: Path) -> None:
-    from ramp.models.text import TextError
+    from ramp.models.token_windows import TextError
 
     text = write_text(tmp_path / "empty.jsonl", "")
     with pytest.raises(TextError, match=r"empty\.jsonl"):

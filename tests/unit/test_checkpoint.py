@@ -19,7 +19,7 @@ from ramp.models.folder import CheckpointReader, load_float, read_config
 from ramp.quantizers.affine import QuantizedLinear, quantize_rtn
 from ramp.quantizers.sizes import group_size_for, uniform_bytes
 from ramp.rows import checkpoint
-from ramp.rows.ledger import LEDGER
+from ramp.rows.size_ledger import LEDGER
 
 KEY = {
     "study": "test",

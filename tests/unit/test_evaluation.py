@@ -25,7 +25,7 @@ KEY |= {"fold": "none", "seed": 0}
 
 
 def write_text(path) -> None:
-    from ramp.models.text import Document, write_documents
+    from ramp.models.token_windows import Document, write_documents
 
     rng = random.Random(0)
     words = "river stone green house light under paper sound plant north cloud money seven time".split()
@@ -120,7 +120,7 @@ def test_the_float_row_has_no_divergence(fixture, dtype, request):
 
 def test_length_is_the_models_context_and_no_limit_takes_the_text_from_its_beginning(study, tiny_llama_dir, tmp_path):
     from ramp.models.folder import load_tokenizer
-    from ramp.models.text import JOIN, read_documents
+    from ramp.models.token_windows import JOIN, read_documents
 
     text = study[0] / "heldout.jsonl"
     out = tmp_path / "reference.safetensors"

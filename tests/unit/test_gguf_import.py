@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from ramp.assets.install import fetch_asset, make_model
-from ramp.assets.train import PRESETS, build_model, train_tokenizer
+from ramp.assets.train_tiny import PRESETS, build_model, train_tokenizer
 from ramp.core.errors import RampError
 from ramp.export.write import export
 from ramp.gguf.reader import load_gguf_float
 from ramp.models.architecture import list_linears
 from ramp.models.folder import CheckpointReader, load_float, load_tokenizer, read_config
 from ramp.models.save_folder import save_model, save_tokenizer
-from ramp.models.text import Document
+from ramp.models.token_windows import Document
 from tests.gguf_inputs import allocation_of, statistics
 from tests.local_sources import one, write_registry
 

@@ -12,10 +12,10 @@ from typing import Any
 import huggingface_hub
 import pytest
 
+from ramp.assets.asset_record import tree_sha256
 from ramp.assets.fetched import require_room
 from ramp.assets.install import fetch_asset
 from ramp.assets.lock import Lock
-from ramp.assets.record import tree_sha256
 from ramp.assets.registry import Registry
 from ramp.core.errors import RampError
 from tests.local_sources import REPO, one, write_registry

@@ -17,9 +17,9 @@ from ramp.evaluation.bootstrap import interval
 from ramp.league.__main__ import LeagueError, main
 from ramp.league.acceptance import judgement
 from ramp.league.acceptance import main as acceptance_main
-from ramp.league.heldout import HeldoutScorer
+from ramp.league.heldout_scorer import HeldoutScorer
 from ramp.models.folder import load_float, load_tokenizer
-from ramp.models.text import token_windows
+from ramp.models.token_windows import token_windows
 from ramp.problem.problem import decode
 from ramp.records.collect_league import main as collect_main
 from ramp.records.table import RecordsError, read_table

@@ -22,7 +22,7 @@ from ramp.export.plan import plan_tensors
 from ramp.export.write import export
 from ramp.models.architecture import list_linears
 from ramp.models.folder import read_config
-from ramp.models.text import Document, write_documents
+from ramp.models.token_windows import Document, write_documents
 from ramp.problem.allocation import read_allocation, record_allocation, write_allocation
 from ramp.problem.budget import AllocationError, budget_bytes
 from ramp.problem.features import PREVIOUS_BITS, normalise

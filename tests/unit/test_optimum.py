@@ -15,7 +15,7 @@ from ramp.bank.bank import Bank
 from ramp.methods.loader import load_method
 from ramp.models.architecture import list_linears
 from ramp.models.folder import load_float, load_tokenizer, read_config
-from ramp.models.text import token_windows
+from ramp.models.token_windows import token_windows
 from ramp.optimum.__main__ import main as optimum_main
 from ramp.optimum.enumerate import enumerate_all
 from ramp.optimum.half_blocks import HalfBlocks

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from ramp.core.files import read_json
 from ramp.models.architecture import list_linears
 from ramp.models.folder import read_config
-from ramp.models.text import Document, write_documents
+from ramp.models.token_windows import Document, write_documents
 from ramp.packages import prepare_job as package_job
 from ramp.packages import record_row as package_row
 from ramp.rows.checkpoint import load_dequantized

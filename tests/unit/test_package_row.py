@@ -18,8 +18,8 @@ from ramp.evaluation.metrics import metrics
 from ramp.methods.package_job import LINEARS, read_linear
 from ramp.models.architecture import list_linears
 from ramp.models.folder import load_float, read_config
-from ramp.models.text import Document, write_documents
-from ramp.packages import environment as package_env
+from ramp.models.token_windows import Document, write_documents
+from ramp.packages import package_environment as package_env
 from ramp.packages import prepare_job as package_job
 from ramp.packages import record_row as package_row
 from ramp.quantizers.affine import quantize_rtn

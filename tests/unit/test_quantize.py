@@ -41,7 +41,7 @@ METHODS = {
 @pytest.fixture(scope="module")
 def study(tiny_qwen2_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with calibration text, two fold files and four method files."""
-    from ramp.models.text import Document, write_documents
+    from ramp.models.token_windows import Document, write_documents
 
     folder = tmp_path_factory.mktemp("study")
     words = ["heron", "reed", "water", "slow", "dusk", "The", "over", "wind,", "mill.", "quiet", "Boats", "lay"]

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.search_lab import Lab, LabParams
 from ramp.agent.agent import Agent
-from ramp.core.sources import closure
+from ramp.core.source_closure import closure
 from ramp.methods.kinds import Allocator, Params
 from ramp.methods.loader import load_method
 from ramp.problem.problem import Allocation, AllocationError, Problem, Run

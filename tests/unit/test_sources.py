@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ramp.core.sources import closure, imported
+from ramp.core.source_closure import closure, imported
 
 REPO = Path(__file__).resolve().parents[2]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from ramp.assets.asset_record import asset_path
 from ramp.assets.install import fetch_asset, make_tasks
-from ramp.assets.record import asset_path
 from ramp.assets.registry import Registry
 from ramp.assets.task_rows import task_rows
 from ramp.core.errors import RampError

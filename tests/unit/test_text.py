@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from ramp.assets.install import fetch_asset, fetch_optional
 from ramp.assets.registry import load_registry
-from ramp.assets.texts import assign, drop_shared, guard, paragraphs, parse, role_of, write_texts
+from ramp.assets.text_roles import assign, drop_shared, guard, paragraphs, parse, role_of, write_texts
 from ramp.core.errors import RampError
-from ramp.models.text import JOIN, Document, read_documents, token_windows, write_documents
+from ramp.models.token_windows import JOIN, Document, read_documents, token_windows, write_documents
 
 SHARES = {"train": 0.5, "search": 0.1, "selection": 0.1, "heldout": 0.3}
 LONG = "A sentence that is long enough to be recognised when it stands in two documents, word by word, twice."

@@ -10,12 +10,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from ramp.assets import train as training
-from ramp.assets.train import PRESETS, build_model, get_preset, learning_rate, make_model, token_stream, train_tokenizer
+from ramp.assets import train_tiny as training
+from ramp.assets.train_tiny import (
+    PRESETS,
+    build_model,
+    get_preset,
+    learning_rate,
+    make_model,
+    token_stream,
+    train_tokenizer,
+)
 from ramp.core.errors import RampError
 from ramp.models.architecture import list_linears
 from ramp.models.folder import CheckpointReader, ModelFolder, load_float, load_tokenizer, read_config
-from ramp.models.text import Document, write_documents
+from ramp.models.token_windows import Document, write_documents
 
 ANIMALS = ["cat", "dog", "horse", "raven", "salmon", "beetle", "otter", "lizard"]
 VERBS = ["sees", "follows", "ignores", "remembers", "finds"]
@@ -100,7 +108,7 @@ def test_same_seed_same_bytes(tmp_path: Path, text: Path) -> None:
 
 
 def test_tokenizer_is_of_gpt2s_kind_and_loses_nothing(text: Path, tmp_path: Path) -> None:
-    from ramp.models.text import read_documents
+    from ramp.models.token_windows import read_documents
 
     documents = read_documents(text)
     tokenizer = train_tokenizer(documents, 320)

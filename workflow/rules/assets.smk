@@ -56,7 +56,7 @@ rule train:
     """A tiny model, trained in float32 from a seed."""
     input:
         text="<results>/texts/train.jsonl",
-        code=sources("ramp/assets/train.py"),
+        code=sources("ramp/assets/train_tiny.py"),
     output:
         record="<results>/models/{model}/asset.json",
         config="<results>/models/{model}/config.json",
@@ -79,7 +79,7 @@ rule train:
     message:
         "training {wildcards.model}: {params.steps} steps"
     shell:
-        "lease python -m ramp.assets.train --preset {params.preset:q} --text {input.text:q} --steps {params.steps:q}"
+        "lease python -m ramp.assets.train_tiny --preset {params.preset:q} --text {input.text:q} --steps {params.steps:q}"
         ' --seed {params.seed:q} --out "$(dirname {output.record:q})" --threads {threads} > {log:q} 2>&1'
 
 
@@ -88,7 +88,7 @@ rule texts:
     input:
         registry=ancient(REGISTRY),
         assets=FILES.assets(PLAN.text_assets),
-        code=sources("ramp/assets/texts.py"),
+        code=sources("ramp/assets/text_roles.py"),
     output:
         roles=expand("<results>/texts/{role}.jsonl", role=ROLES),
         extra=expand("<results>/texts/{text}.jsonl", text=PLAN.extra_texts),
@@ -104,7 +104,7 @@ rule texts:
     message:
         "assigning documents to roles"
     shell:
-        "python -m ramp.assets.texts --registry {input.registry:q} --assets {params.assets:q} --extra {params.extra:q}"
+        "python -m ramp.assets.text_roles --registry {input.registry:q} --assets {params.assets:q} --extra {params.extra:q}"
         ' --out "$(dirname {output.guard:q})" > {log:q} 2>&1'
 
 

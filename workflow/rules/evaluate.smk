@@ -1,100 +1,4 @@
-# Every reported row is quantized sequentially by one function, then scored.
-
-
-rule float_row:
-    """Sizes of the float model and of the released file; nothing is quantized."""
-    input:
-        model="<results>/models/{model}/asset.json",
-        code=sources("ramp/rows/quantize.py"),
-    output:
-        meta="<results>/quantized/{model}/{method}-b16-s{seed}/meta.json",
-    log:
-        "<logs>/quantize/{model}/{method}-b16-s{seed}.log",
-    wildcard_constraints:
-        method="float|released",
-    conda:
-        "../envs/main.yml"
-    params:
-        study=STUDY.study,
-        group_size=STUDY.group_size,
-        track=STUDY.track,
-    message:
-        "sizes of {wildcards.model}: {wildcards.method}"
-    shell:
-        'python -m ramp.rows.quantize --model-dir "$(dirname {input.model:q})" --method-file {wildcards.method:q}'
-        " --group-size {params.group_size:q} --track {params.track:q} --seed {wildcards.seed:q} --study {params.study:q}"
-        ' --out "$(dirname {output.meta:q})" > {log:q} 2>&1'
-
-
-rule quantize:
-    """One packed checkpoint: a uniform width, or the widths of an allocation."""
-    input:
-        model="<results>/models/{model}/asset.json",
-        text="<results>/texts/calibration.jsonl",
-        fold=by(FILES.fold),
-        method=by(FILES.method),
-        allocation=by(FILES.allocation),
-        code=by(FILES.stage, stage="ramp/rows/quantize.py"),
-    output:
-        meta="<results>/quantized/{model}/{method}-b{budget}-s{seed}/meta.json",
-        weights="<results>/quantized/{model}/{method}-b{budget}-s{seed}/model.safetensors",
-    log:
-        "<logs>/quantize/{model}/{method}-b{budget}-s{seed}.log",
-    benchmark:
-        "<benchmarks>/quantize/{model}/{method}-b{budget}-s{seed}.tsv"
-    wildcard_constraints:
-        method=any_of(sorted({*PLAN.methods, *PLAN.transferred} - {*PLAN.of_kind(Package)})),
-    conda:
-        "../envs/main.yml"
-    threads: STUDY.threads
-    resources:
-        mem_mb=STUDY.memory_mb,
-        gpu=GPUS,
-    params:
-        study=STUDY.study,
-        tokens=by(VALUES.of_model, source=STUDY.calibration.tokens, target=STUDY.calibration.target_tokens),
-        length=STUDY.calibration.length,
-        file=by(VALUES.reference),
-        allocation=option("--allocation", "allocation"),
-        widths=by(VALUES.widths),
-        group_size=STUDY.group_size,
-        track=STUDY.track,
-        device=STUDY.device,
-    message:
-        "quantizing {wildcards.model}: {wildcards.method}, {wildcards.budget} bits"
-    shell:
-        'lease python -m ramp.rows.quantize --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
-        " --tokens {params.tokens:q} --length {params.length:q} --fold {input.fold:q} --method-file {params.file:q}"
-        " {params.allocation:q} {params.widths:q} --group-size {params.group_size:q} --track {params.track:q}"
-        ' --seed {wildcards.seed:q} --study {params.study:q} --out "$(dirname {output.meta:q})" --threads {threads}'
-        " --device {params.device:q} > {log:q} 2>&1"
-
-
-rule track:
-    """A row with embedding and head in another track; its linears are copied."""
-    input:
-        meta="<results>/quantized/{model}/{row}/meta.json",
-        weights="<results>/quantized/{model}/{row}/model.safetensors",
-        model="<results>/models/{model}/asset.json",
-        code=sources("ramp/rows/retrack.py"),
-    output:
-        meta="<results>/quantized/{model}/{row}-{track}/meta.json",
-        weights="<results>/quantized/{model}/{row}-{track}/model.safetensors",
-    log:
-        "<logs>/track/{model}/{row}-{track}.log",
-    wildcard_constraints:
-        row=any_of(sorted({row.base for row in PLAN.track_rows})),
-        track=any_of(sorted({row.ending for row in PLAN.track_rows})),
-    conda:
-        "../envs/main.yml"
-    threads: STUDY.threads
-    resources:
-        mem_mb=STUDY.memory_mb,
-    message:
-        "storing {wildcards.model} {wildcards.row} in track {wildcards.track}"
-    shell:
-        'python -m ramp.rows.retrack --row-dir "$(dirname {input.meta:q})" --model-dir "$(dirname {input.model:q})"'
-        ' --track {wildcards.track:q} --out "$(dirname {output.meta:q})" --threads {threads} > {log:q} 2>&1'
+# Rows scored on held-out text against the float reference, and on tasks.
 
 
 rule reference:
@@ -170,7 +74,7 @@ rule tasks_scored:
         weights=by(FILES.weights),
         model="<results>/models/{model}/asset.json",
         tasks=expand("<results>/tasks/{task}.jsonl", task=STUDY.tasks.names),
-        code=sources("ramp/evaluation/tasks.py"),
+        code=sources("ramp/evaluation/lm_eval_tasks.py"),
     output:
         scores="<results>/tasks_scored/{model}/{row}.json",
     log:
@@ -192,7 +96,7 @@ rule tasks_scored:
     message:
         "tasks on {wildcards.model}: {wildcards.row}"
     shell:
-        'lease python -m ramp.evaluation.tasks --row-dir "$(dirname {input.meta:q})" --model-dir "$(dirname {input.model:q})"'
+        'lease python -m ramp.evaluation.lm_eval_tasks --row-dir "$(dirname {input.meta:q})" --model-dir "$(dirname {input.model:q})"'
         " --tasks-dir {params.folder:q} --tasks {params.names:q} --limit {params.limit:q} --out {output.scores:q}"
         " --threads {threads} --device {params.device:q} --dtype {params.dtype:q} > {log:q} 2>&1"
 

@@ -25,7 +25,7 @@ rule environment:
     message:
         "installing {wildcards.environment}: {params.requirements}"
     shell:
-        "python -m ramp.packages.environment --requirements {params.requirements:q} {params.constraints:q} --out {output.record:q}"
+        "python -m ramp.packages.package_environment --requirements {params.requirements:q} {params.constraints:q} --out {output.record:q}"
         " > {log:q} 2>&1"
 
 

@@ -1,6 +1,6 @@
 """Make a package's own environment: a venv with its pinned requirements, and a record of its content.
 
-    python -m ramp.packages.environment --requirements gptqmodel==7.6.0 torch==2.13.0 --out
+    python -m ramp.packages.package_environment --requirements gptqmodel==7.6.0 torch==2.13.0 --out
     .envs/gptqmodel/environment.json \\
         --constraints workflow/envs/gptqmodel.constraints.txt
 
@@ -26,7 +26,7 @@ from ramp.core import cli
 from ramp.core.files import require_file, write_json
 from ramp.methods.package_job import one_sentence
 
-log = logging.getLogger("ramp.packages.environment")
+log = logging.getLogger("ramp.packages.package_environment")
 
 RUNNER = ("numpy", "pydantic>=2", "safetensors")
 """Requirements of ``ramp.packages.run_job``."""

@@ -23,7 +23,7 @@ from ramp.core.errors import RampError
 from ramp.core.files import atomic_path, sha256_file, write_json
 from ramp.models.architecture import list_linears
 from ramp.models.save_folder import save_model, save_tokenizer
-from ramp.models.text import Document, read_documents
+from ramp.models.token_windows import Document, read_documents
 
 if TYPE_CHECKING:
     import torch
@@ -210,7 +210,7 @@ def make_model(name: str, text: Path, steps: int, seed: int, out_dir: Path) -> d
         record = {
             "name": name,
             "kind": "trained",
-            "source": f"ramp.assets.train preset {name}",
+            "source": f"ramp.assets.train_tiny preset {name}",
             "revision": f"{steps} steps, seed {seed}",
             "sha256": sha256_file(weights),
             "bytes": weights.stat().st_size,
@@ -219,7 +219,7 @@ def make_model(name: str, text: Path, steps: int, seed: int, out_dir: Path) -> d
             "released_bytes": weights.stat().st_size,
             "released_format": "float32",
             "linears_released_bytes": 4 * sum(linear.params for linear in list_linears(model.config)),
-            "note": "trained in float32 by ramp.assets.train",
+            "note": "trained in float32 by ramp.assets.train_tiny",
             "preset": name,
             "steps": steps,
             "seed": seed,

@@ -1,7 +1,7 @@
 """Commonsense tasks of one row through lm-evaluation-harness itself (Gao et al., zenodo 10.5281/zenodo.12608602).
 
-    python -m ramp.evaluation.tasks --row-dir R/quantized/M/gptq-b4-s0 --model-dir R/models/M --tasks-dir R/tasks \\
-        --tasks piqa hellaswag --limit 100 --out R/tasks_scored/M/gptq-b4-s0.json
+    python -m ramp.evaluation.lm_eval_tasks --row-dir R/quantized/M/gptq-b4-s0 --model-dir R/models/M \\
+        --tasks-dir R/tasks --tasks piqa hellaswag --limit 100 --out R/tasks_scored/M/gptq-b4-s0.json
 
 Prompts, answer scores, accuracies and standard errors are lm-eval's: zero-shot, its own task definitions (looked up
 by the task's name, with the split that lm-eval scores), with nothing changed but where the rows come from (local JSON
@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.files import finite, write_json
-from ramp.core.hints import nearest
+from ramp.core.nearest_name import nearest
 from ramp.core.provenance import hardware, versions
 from ramp.evaluation.metrics import KEY
 from ramp.models.device import pick_device, pick_dtype
@@ -40,7 +40,7 @@ from ramp.models.folder import ModelFolder
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-log = logging.getLogger("ramp.evaluation.tasks")
+log = logging.getLogger("ramp.evaluation.lm_eval_tasks")
 
 TASK_LINE = re.compile(r"""^["']?task["']?:[ \t]*["']?([^"'\s]+)["']?[ \t]*(?:#.*)?$""", re.M)
 """The line of a YAML file that names its task."""

@@ -15,12 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ramp.assets.record import ABSENT, asset_path, asset_record
+from ramp.assets.asset_record import ABSENT, asset_path, asset_record
 from ramp.assets.registry import Registry, TextRole, load_registry
 from ramp.core import cli
 from ramp.core.cli import log
 from ramp.core.files import write_json
-from ramp.models.text import JOIN, Document, TextError, read_documents, write_documents
+from ramp.models.token_windows import JOIN, Document, TextError, read_documents, write_documents
 
 SHARED_PARAGRAPH = 80
 """Paragraphs of at least this many normalised characters must not occur in two roles; shorter ones are headings."""
@@ -143,7 +143,7 @@ def guard(roles: Mapping[str, Sequence[Document]]) -> dict[str, Any]:
                 if owner != role:
                     raise TextError(
                         f"document {document.doc} of role '{role}' shares {what} with {other} of '{owner}' "
-                        f"({key[:40]}): write the texts again with python -m ramp.assets.texts"
+                        f"({key[:40]}): write the texts again with python -m ramp.assets.text_roles"
                     )
         characters = sum(len(document.text) for document in documents)
         counts[role] = {"documents": len(documents), "paragraphs": len(compared), "characters": characters}

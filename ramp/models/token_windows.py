@@ -51,20 +51,16 @@ def read_documents(path: str | Path) -> list[Document]:
     path = require_file(path, "text")
     *lines, rest = path.read_text(encoding="utf-8").split("\n")  # not splitlines: texts hold other separators
     if rest:
-        raise TextError(f"{path} ends in the middle of a line: write the texts again with ramp.assets.texts")
+        raise TextError(f"{path} ends in the middle of a line: write the texts again with ramp.assets.text_roles")
     documents = []
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
             document = Document(row["doc"], row["text"])
         except (json.JSONDecodeError, KeyError, TypeError):
-            raise TextError(
-                f"{path} line {number} is not a document: write the texts again with ramp.assets.texts"
-            ) from None
+            raise TextError(f"{path} line {number} is not a document: write the texts again") from None
         if row.get("sha256") != document.sha256:
-            raise TextError(
-                f"{path} line {number} was changed after it was written: write the texts again with ramp.assets.texts"
-            )
+            raise TextError(f"{path} line {number} was changed after it was written: write the texts again")
         documents.append(document)
     return documents
 

@@ -1,0 +1,36 @@
+# The bank: every linear at every width, quantized once.
+
+
+rule bank:
+    """Every linear at every width of the menu, quantized once and packed."""
+    input:
+        model="<results>/models/{model}/asset.json",
+        text="<results>/texts/calibration.jsonl",
+        fold="<results>/folds/{model}/{fold}.safetensors",
+        code=sources("ramp/bank/__main__.py"),
+    output:
+        weights="<results>/bank/{model}/{fold}-{quantizer}/bank.safetensors",
+        index="<results>/bank/{model}/{fold}-{quantizer}/bank.json",
+    log:
+        "<logs>/bank/{model}/{fold}-{quantizer}.log",
+    benchmark:
+        "<benchmarks>/bank/{model}/{fold}-{quantizer}.tsv"
+    conda:
+        "../envs/main.yml"
+    threads: STUDY.threads
+    resources:
+        mem_mb=STUDY.memory_mb,
+        gpu=GPUS,
+    params:
+        tokens=by(VALUES.of_model, source=STUDY.calibration.tokens, target=STUDY.calibration.target_tokens),
+        length=STUDY.calibration.length,
+        widths=STUDY.widths,
+        group_size=STUDY.group_size,
+        device=STUDY.device,
+    message:
+        "bank of {wildcards.model}: {wildcards.fold} fold, {wildcards.quantizer}, widths {params.widths}"
+    shell:
+        'lease python -m ramp.bank --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
+        " --tokens {params.tokens:q} --length {params.length:q} --fold {input.fold:q} --quantizer {wildcards.quantizer:q}"
+        ' --widths {params.widths:q} --group-size {params.group_size:q} --out "$(dirname {output.weights:q})"'
+        " --threads {threads} --device {params.device:q} > {log:q} 2>&1"
