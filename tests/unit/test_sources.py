@@ -93,7 +93,7 @@ def test_no_stage_stands_on_the_configuration() -> None:
 
 def test_a_new_kind_of_asset_reruns_no_calibration_bank_or_search() -> None:
     for stage in ("calibration/__main__", "calibration/fold_search", "bank/__main__", "sensitivity/__main__",
-                  "search/__main__", "rows/quantize", "evaluation/__main__", "evaluation/tasks", "export/halo",
+                  "search/__main__", "rows/quantize", "evaluation/__main__", "evaluation/lm_eval_tasks", "export/halo",
                   "league/__main__", "optimum/__main__"):  # fmt: skip
         assert not below(stage_closure(f"ramp/{stage}.py"), "assets"), stage
 
