@@ -13,7 +13,7 @@ import torch
 
 from ramp.calibration.windows import calibration_windows
 from ramp.core.files import read_json, write_json
-from ramp.evaluation import evaluate as evaluation
+from ramp.evaluation import __main__ as evaluation
 from ramp.evaluation.metrics import metrics
 from ramp.methods.package_job import LINEARS, read_linear
 from ramp.models.architecture import list_linears
