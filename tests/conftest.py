@@ -22,6 +22,14 @@ settings.load_profile("patient")
 
 REPO = Path(__file__).resolve().parent.parent
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the workflow tests in one process: they share one smoke run and Snakemake's lock."""
+    for item in items:
+        if item.path.is_relative_to(REPO / "tests" / "workflow"):
+            item.add_marker(pytest.mark.xdist_group("workflow"))
+
+
 SHAPE = {
     "hidden_size": 64,
     "intermediate_size": 128,
