@@ -219,7 +219,7 @@ def make_model(name: str, text: Path, steps: int, seed: int, out_dir: Path) -> d
             "released_bytes": weights.stat().st_size,
             "released_format": "float32",
             "linears_released_bytes": 4 * sum(linear.params for linear in list_linears(model.config)),
-            "note": "trained in float32 by ramp.assets.train_tiny",
+            "note": "trained in float32 by ramp.train",  # the name in the published records; a note is a result
             "preset": name,
             "steps": steps,
             "seed": seed,

@@ -171,12 +171,10 @@ def test_ours_quantizes_a_whole_model(model_dir: Path, method: str) -> None:
 
 
 def test_scales_are_searched_on_the_grid_that_is_rounded_to(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import ramp.calibration.folding
+    from ramp.calibration import fold_search
 
-    search, seen = ramp.calibration.folding.search_folds, []
-    monkeypatch.setattr(
-        ramp.calibration.folding, "search_folds", lambda *a, **k: seen.append(a[2].sym) or search(*a, **k)
-    )
+    search, seen = fold_search.search_folds, []
+    monkeypatch.setattr(fold_search, "search_folds", lambda *a, **k: seen.append(a[2].sym) or search(*a, **k))
     for sym in (True, False):
         quantize_ours("awq", model_dir, windows(2, 16), 4, 32, {"sym": sym})
     assert seen == [True, False]

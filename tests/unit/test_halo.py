@@ -259,7 +259,7 @@ def test_row_folder(tiny_llama_dir: Path, tmp_path: Path) -> None:
     calibration, path = statistics(tiny_llama_dir, tmp_path / "c.safetensors"), tmp_path / "halo" / "row.gguf"
     plan = export(tiny_llama_dir, path, allocation, calibration)
     out = tmp_path / "quantized" / "tiny" / "row"
-    meta = write_row(path, plan, tiny_llama_dir, allocation, "smoke", out)
+    meta = write_row(path, plan, tiny_llama_dir, allocation.model_dump(), "smoke", out)
     assert json.loads((out / "meta.json").read_text()) == meta
     assert (meta["grid"], meta["stage"], meta["study"], meta["budget_bits"]) == ("ggml", "final", "smoke", 4.5)
     assert (out / meta["gguf"]).resolve() == path.resolve()
@@ -272,7 +272,7 @@ def test_row_folder(tiny_llama_dir: Path, tmp_path: Path) -> None:
     assert "Q3_K -> Q4_0 (rows of 64 are not multiples of 256)" in meta["note"]
     path.write_bytes(path.read_bytes() + b"x")
     with pytest.raises(GgufError, match="its plan says"):
-        write_row(path, plan, tiny_llama_dir, allocation, "smoke", out)
+        write_row(path, plan, tiny_llama_dir, allocation.model_dump(), "smoke", out)
 
 
 def test_row_note_names_distorted_types(tiny_llama_dir: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from ramp.export.write import export
 from ramp.models.architecture import list_linears
 from ramp.models.folder import read_config
 from ramp.models.token_windows import Document, write_documents
-from ramp.problem.allocation import read_allocation, record_allocation, write_allocation
+from ramp.problem.allocation import AllocationRecord, read_allocation, record_allocation, write_allocation
 from ramp.problem.budget import AllocationError, budget_bytes
 from ramp.problem.features import PREVIOUS_BITS, normalise
 from ramp.problem.problem import Problem
@@ -264,7 +264,7 @@ def test_an_export_maps_bits_alone_and_says_so(tiny_llama_dir: Path, tmp_path: P
     row |= {"fold": "none", "quantizer": "gptq", "kind": "best", "bytes_linear": 1}
     notes = {}
     for name, bits in (("grouped", grouped), ("plain", plain)):
-        allocation = {**row, "bits": bits}
+        allocation = AllocationRecord(**row, bits=bits)
         notes[name] = export(tiny_llama_dir, tmp_path / f"{name}.gguf", allocation, statistics).notes
     assert (tmp_path / "grouped.gguf").read_bytes() == (tmp_path / "plain.gguf").read_bytes()
     said = "group sizes of the allocation have no counterpart: ggml's blocks have their own"
