@@ -16,7 +16,7 @@ test: ## every test; makes a smoke run if there is none
 lint: ## what CI checks before it runs anything
 	$(BIN)ruff check .
 	$(BIN)ruff format --check .
-	$(BIN)snakefmt --check workflow
+	$(BIN)snakefmt --check Snakefile workflow
 	$(BIN)mypy
 	$(BIN)snakemake --lint
 
