@@ -37,14 +37,14 @@ FILES = ("allocations/**/*.json", "search/**/*.jsonl", "search/**/policy.*", "ha
 
 
 def without_times(value: Any) -> Any:
-    """A JSON value without the keys in ``NOT_COMPARED``, at any depth."""
+    """Return a JSON value without the keys in ``NOT_COMPARED``, at any depth."""
     if isinstance(value, dict):
         return {key: without_times(inner) for key, inner in value.items() if key not in NOT_COMPARED}
     return [without_times(inner) for inner in value] if isinstance(value, list) else value
 
 
 def digest(path: Path) -> str:
-    """The sha256 of a file, of JSON without times."""
+    """Return the sha256 of a file, of JSON without times."""
     if path.suffix == ".json":
         content = json.dumps(without_times(json.loads(path.read_text(encoding="utf-8"))), sort_keys=True).encode()
     else:
@@ -53,7 +53,7 @@ def digest(path: Path) -> str:
 
 
 def different_cells(before: pandas.DataFrame, after: pandas.DataFrame) -> list[str]:
-    """What differs between two tables of text cells, one short sentence each."""
+    """Return what differs between two tables of text cells, one short sentence each."""
     if list(before.columns) != list(after.columns) or len(before) != len(after):
         return [f"shape {before.shape} and {after.shape}, columns {set(before.columns) ^ set(after.columns)}"]
     columns = [name for name in before.columns if name not in NOT_COMPARED]
@@ -67,7 +67,7 @@ def different_cells(before: pandas.DataFrame, after: pandas.DataFrame) -> list[s
 
 
 def compare(before: Path, after: Path) -> Iterator[tuple[str, list[str]]]:
-    """(name, differences) of every table and file of two results folders."""
+    """Yield (name, differences) of every table and file of two results folders."""
     for name in sorted({path.name for root in (before, after) for path in (root / "records").glob("*.csv")}):
         pair = [root / "records" / name for root in (before, after)]
         if missing := [str(path) for path in pair if not path.is_file()]:

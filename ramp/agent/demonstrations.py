@@ -1,4 +1,4 @@
-"""What the actor imitates: knapsacks on the additive critic at several budgets, and the incumbent.
+"""Demonstrations that the actor imitates: knapsacks on the additive critic at several budgets, and the incumbent.
 
 They teach the actor through the eleven numbers alone what the critic knows, so that a policy can go to another model
 without that model's gradients. They are not put into the replay: their true losses are not known.

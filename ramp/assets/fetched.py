@@ -1,4 +1,4 @@
-"""What every source of an asset gives, and what fetching needs: errors, free space, whole files."""
+"""The result of fetching an asset from any source, and what all sources share: errors, free space, whole files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a GGUF file calls every tensor and hyper-parameter of a model.
+"""GGUF names of every tensor and hyper-parameter of a model.
 
 Tensor names are those of llama.cpp's ``gguf`` package, found by the checkpoint's own names. What differs between
 families (the GGUF architecture, permuted q and k rows) stands in ``ramp.models.architecture``.

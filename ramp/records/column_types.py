@@ -1,4 +1,4 @@
-"""What a table of the records and its columns are. Data types only; the tables are in ``ramp.records.schema``."""
+"""Data types of a table of the records and of its columns; the tables are in ``ramp.records.schema``."""
 
 from __future__ import annotations
 

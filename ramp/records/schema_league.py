@@ -17,7 +17,7 @@ _RUN = (
     _c("allocator", "str", "method, or a named variant of one", required=True),
     _c("seed", "int", "seed", required=True),
 )
-"""What names one run of the league."""
+"""Columns that name one run of the league."""
 
 RUN_NAMES = tuple(column.name for column in _RUN)
 
@@ -126,7 +126,7 @@ _FOLD_ROW = (
     _c("group_size", "int", "group size asked for; 0 for float", "weights", True),
     _c("file", "str", "the fold file: awq_w3 where it was searched at the row's own width", required=True),
 )
-"""What names one row of the ablation."""
+"""Columns that name one row of the ablation."""
 
 FOLD_NAMES = tuple(column.name for column in _FOLD_ROW)
 

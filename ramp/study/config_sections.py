@@ -23,7 +23,7 @@ class Variant(Section):
     method: MethodName
     """File in ``baselines/`` whose parameters are changed."""
     title: str | None = None
-    """What tables call it; null: its name."""
+    """Its title in tables; null: its name."""
     params: dict[str, Any] = {}
     """Parameters over those of the method; inside nested ones too, what is not named stays the method's own."""
 
@@ -104,7 +104,7 @@ class Optimum(Section):
     methods: list[MethodName] = Field(min_length=1)
     """Allocators and variants, as in the league."""
     units: Literal["halves", "linears"] = "halves"
-    """What gets one width: the attention or the MLP of a block, or one linear."""
+    """The unit that gets one width: the attention or the MLP of a block, or one linear."""
     count: Annotated[int, Field(ge=2, le=8)] = 8
     """The last so many units in forward order; everything before them stays float. 4 widths ^ 8 = 65,536."""
     widths: list[Width] = Field(default=[3, 4, 5, 6], min_length=2, max_length=4)

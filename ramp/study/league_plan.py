@@ -204,7 +204,7 @@ class LeaguePlan:
 
     @property
     def accept(self) -> Acceptance:
-        """What a model trained by the workflow must lose to rounding."""
+        """The least that rounding must cost a model trained by the workflow."""
         return self.study.league.accept if self.study.league else Acceptance()
 
     @property
