@@ -1,7 +1,7 @@
 """RAMP with our defaults: every addition to the paper's scheme on (ramp/agent/)."""
 
 from ramp.agent.params import RampParams
-from ramp.agent.search import search
+from ramp.agent.search_loop import search
 from ramp.methods.kinds import Allocator
 
 METHOD = Allocator(

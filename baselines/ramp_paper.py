@@ -6,7 +6,7 @@ Reward weights, entropy target and schedule are this project's choices where the
 from pydantic import Field
 
 from ramp.agent.params import ScratchParams
-from ramp.agent.search import search
+from ramp.agent.search_loop import search
 from ramp.methods.kinds import Allocator
 from ramp.rl.reward import RewardParams
 from ramp.rl.sac_params import SacParams

@@ -6,7 +6,7 @@ episode it learned nothing in some dozens of episodes (docs/decisions.md).
 """
 
 from ramp.agent.params import ScratchParams
-from ramp.agent.search import search
+from ramp.agent.search_loop import search
 from ramp.methods.kinds import Allocator
 from ramp.rl.sac_params import SacParams
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ramp.evaluation.evaluate import evaluate, float_head, make_reference
+from ramp.evaluation.heldout import evaluate, float_head, make_reference
 from ramp.models.architecture import architecture, list_linears
 from ramp.models.folder import load_float
 

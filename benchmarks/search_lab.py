@@ -28,14 +28,14 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from ramp.agent.params import RampParams
-from ramp.agent.search import search
+from ramp.agent.search_loop import search
 from ramp.allocators import knapsack
 from ramp.core.files import write_json
 from ramp.models.architecture import ROLES, SITES, LinearSpec
 from ramp.problem.budget import budget_bytes
 from ramp.problem.problem import Evaluator, Problem, Run
 from ramp.quantizers.sizes import bytes_matrix
-from ramp.scoring.score import Score
+from ramp.scoring.score_type import Score
 
 SHAPES = {"q": (576, 576), "k": (192, 576), "v": (192, 576), "o": (576, 576)} | {
     "gate": (1536, 576),

@@ -7,8 +7,8 @@ from typing import Any
 
 from ramp.study.load import make_plan
 from ramp.study.plan import Plan
-from ramp.study.rule_files import RuleFiles
-from ramp.study.rule_values import RuleValues
+from ramp.study.rule_inputs import RuleFiles
+from ramp.study.rule_params import RuleValues
 from ramp.study.validation import read
 
 REPO = Path(__file__).resolve().parents[1]

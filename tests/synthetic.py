@@ -11,7 +11,7 @@ from ramp.problem.budget import budget_bytes
 from ramp.problem.problem import Evaluator, Problem
 from ramp.quantizers.sizes import bytes_matrix
 from ramp.quantizers.widths import Width, bits_of, group_of
-from ramp.scoring.score import Score
+from ramp.scoring.score_type import Score
 
 SHAPES = dict.fromkeys("qkvo", (64, 64)) | {"gate": (128, 64), "up": (128, 64), "down": (64, 128)}
 GROUP_SIZE = 32

@@ -22,13 +22,13 @@ from ramp.allocators import knapsack
 from ramp.allocators.greedy import repair
 from ramp.problem.features import SIZE
 from ramp.problem.problem import Allocation, Problem, Run, choose
+from ramp.rl.additive_critic import AdditiveSurrogate
 from ramp.rl.environment import AllocationEnv, Steps
 from ramp.rl.feature_mask import feature_mask, masked_layers
 from ramp.rl.history import History
 from ramp.rl.policy import Policy
 from ramp.rl.reward import shaping_costs
 from ramp.rl.sac import Demonstrations, DiscreteSAC
-from ramp.rl.surrogate import AdditiveSurrogate
 
 HISTORY = ("choices", "returns", "losses", "kls", "feasible")
 OBSERVED = ("choices", "losses", "texts")

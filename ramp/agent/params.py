@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ramp.rl.additive_critic import SurrogateParams
 from ramp.rl.reward import RewardParams
 from ramp.rl.sac_params import SacParams
-from ramp.rl.surrogate import SurrogateParams
 
 
 class RampParams(BaseModel):

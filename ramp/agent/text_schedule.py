@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from ramp.problem.problem import AllocationError, Problem
-from ramp.rl.surrogate import WHOLE
-from ramp.scoring.score import Score
+from ramp.rl.additive_critic import WHOLE
+from ramp.scoring.score_type import Score
 
 RESERVE = 3
 """Whole evaluations kept for the end, so that start, result and policy have a loss on the study's own windows."""

@@ -27,14 +27,14 @@ import torch
 from ramp.core import cli
 from ramp.core.files import read_json, sha256_file, write_json
 from ramp.core.provenance import hardware
-from ramp.evaluation.evaluate import Reference, evaluate, float_head, make_reference
+from ramp.evaluation.heldout import Reference, evaluate, float_head, make_reference
 from ramp.evaluation.metrics import metrics, same_network, text_metrics
 from ramp.models.device import pick_device, pick_dtype
 from ramp.models.folder import ModelFolder
 from ramp.problem.allocation import read_allocation
 from ramp.scoring.kl_divergence import EvaluationError
 
-log = logging.getLogger("ramp.evaluation.evaluate")
+log = logging.getLogger("ramp.evaluation.heldout")
 
 
 def _named_files(values: Sequence[str], option: str) -> dict[str, Path]:

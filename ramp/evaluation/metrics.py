@@ -6,7 +6,7 @@ over its tokens, in nats. ``sizes`` and ``made`` come from meta.json, ``search``
 Beside them ``simulated``, ``note``, ``commit``, ``versions``, ``dtype``, ``hardware`` and ``wall_s``.
 
 Key and sizes come from the row's meta.json, the cost of the search from its allocation, the texts from
-``ramp.evaluation.evaluate``. What is not finite is null, since JSON has neither NaN nor infinity, and ``note`` says so.
+``ramp.evaluation.heldout``. What is not finite is null, since JSON has neither NaN nor infinity, and ``note`` says so.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.files import require_file, write_json
 from ramp.core.provenance import commit, hardware, versions
-from ramp.evaluation.evaluate import Reference, evaluate, float_head
+from ramp.evaluation.heldout import Reference, evaluate, float_head
 from ramp.evaluation.metrics import text_metrics
 from ramp.methods.kinds import Quantizer
 from ramp.methods.loader import load_method

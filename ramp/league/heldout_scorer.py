@@ -29,7 +29,7 @@ class HeldoutScorer:
     def __init__(
         self, banked: BankedModel, windows: Tensor, journal: Path, *, device: torch.device, dtype: torch.dtype
     ) -> None:
-        from ramp.evaluation.evaluate import make_reference
+        from ramp.evaluation.heldout import make_reference
         from ramp.scoring.kl_divergence import head_weight
 
         self.bank, self.model = banked.bank, banked.float_model(dtype, device)
@@ -40,7 +40,7 @@ class HeldoutScorer:
 
     def windows_of(self, choice: str) -> Windows:
         """Return the sums per window of an allocation (``ramp.problem.problem.encode``)."""
-        from ramp.evaluation.evaluate import evaluate
+        from ramp.evaluation.heldout import evaluate
 
         if choice not in self.known:
             self.bank.assemble(self.model, decode(choice))

@@ -29,7 +29,7 @@ from ramp.optimum.units import OptimumError
 from ramp.problem.budget import budget_bytes, check_budget
 from ramp.problem.problem import Problem, decode
 from ramp.problem.proxy import read_proxy
-from ramp.scoring.score import Score
+from ramp.scoring.score_type import Score
 from ramp.search.resume import SearchState
 from ramp.search.run import run_search
 from ramp.search.setup import load_allocator

@@ -14,7 +14,7 @@ from ramp.models.folder import load_tokenizer, read_config
 from ramp.problem.budget import AllocationError, budget_bytes
 from ramp.problem.features import read_stats, static_features, weight_moments
 from ramp.problem.problem import Problem
-from ramp.scoring.score import Score
+from ramp.scoring.score_type import Score
 
 if TYPE_CHECKING:
     import torch

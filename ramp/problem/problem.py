@@ -17,7 +17,7 @@ import numpy as np
 from ramp.models.architecture import LinearSpec
 from ramp.problem.budget import AllocationError, check_budget
 from ramp.quantizers.widths import Width, bits_of, grouped
-from ramp.scoring.score import Score
+from ramp.scoring.score_type import Score
 
 SIGNS = "0123456789abcdefghijklmnopqrstuvwxyz"
 """Signs of ``encode``, one per entry of the menu."""

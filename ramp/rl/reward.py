@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ramp.allocators.knapsack import multiplier
-from ramp.scoring.score import Score
+from ramp.scoring.score_type import Score
 
 
 class RewardParams(BaseModel):

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from ramp.core.errors import RampError
-from ramp.scoring.score import Score
+from ramp.scoring.score_type import Score
 
 if TYPE_CHECKING:
     from torch import nn
@@ -216,7 +216,7 @@ class Scorer:
         if head is not self.head and not torch.equal(head, self.head):
             raise EvaluationError(
                 "the candidate's output head is not the float model's, which this scorer assumes: "
-                "use ramp.evaluation.evaluate for models whose head changes"
+                "use ramp.evaluation.heldout for models whose head changes"
             )
 
     @torch.inference_mode()

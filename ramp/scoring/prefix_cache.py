@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ramp.models.architecture import LinearSpec, architecture
 from ramp.scoring.kl_divergence import EvaluationError, Scorer
-from ramp.scoring.score import Score
+from ramp.scoring.score_type import Score
 
 if TYPE_CHECKING:
     from torch import nn

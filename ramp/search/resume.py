@@ -29,7 +29,7 @@ import numpy as np
 from ramp.core.files import atomic_path, finite, remove, sha256_file, write_json
 from ramp.core.source_closure import closure
 from ramp.problem.problem import Evaluator
-from ramp.scoring.score import Score
+from ramp.scoring.score_type import Score
 
 ROOT = Path(__file__).resolve().parents[2]
 VERSIONS_OF = ("torch", "transformers", "numpy", "scipy", "pydantic", "safetensors", "gymnasium", "stable-baselines3")

@@ -20,7 +20,7 @@ from ramp.core.files import finite
 from ramp.core.progress import Progress
 from ramp.methods.kinds import Allocator
 from ramp.problem.problem import Allocation, AllocationError, Problem, Run, decode, encode
-from ramp.scoring.score import Score
+from ramp.scoring.score_type import Score
 from ramp.search.resume import SearchState
 
 if TYPE_CHECKING:

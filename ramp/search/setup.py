@@ -18,7 +18,7 @@ from ramp.models.device import pick_device, pick_dtype
 from ramp.problem.banked_model import BankedModel
 from ramp.problem.problem import Problem
 from ramp.problem.proxy import read_proxy
-from ramp.scoring.score import Score
+from ramp.scoring.score_type import Score
 from ramp.search.layout import find_paths
 from ramp.search.resume import ROOT, SearchState, describe
 from ramp.search.run import SearchRun, run_search

@@ -29,7 +29,7 @@ from ramp.rl.policy import KIND as NETWORK
 from ramp.rl.policy import Policy, PolicyError, load_policy
 from ramp.rl.role_depth import KIND as TABLE
 from ramp.rl.role_depth import TablePolicy, load_table
-from ramp.scoring.score import Score
+from ramp.scoring.score_type import Score
 
 LOADERS: dict[str, Callable[[Path], Policy | TablePolicy]] = {NETWORK: load_policy, TABLE: load_table}
 """Reader of a policy, by the kind in its policy.json; a policy without a kind is a network."""

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from ramp.scoring.prefix_cache import PrefixScorer
-    from ramp.scoring.score import Score
+    from ramp.scoring.score_type import Score
 
 
 log = logging.getLogger("ramp.sensitivity.one_linear")

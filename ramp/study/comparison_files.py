@@ -9,7 +9,7 @@ from typing import Protocol
 
 from ramp.methods.kinds import Package
 from ramp.methods.loader import load_method
-from ramp.study.rule_files import RuleFiles
+from ramp.study.rule_inputs import RuleFiles
 
 
 class Piece(Protocol):

@@ -13,7 +13,7 @@ from functools import cached_property
 from ramp.methods.kinds import FoldRef, Method, Quantizer
 from ramp.study.config import Study
 from ramp.study.config_sections import FoldAblation
-from ramp.study.rows import FLOAT, PlanError
+from ramp.study.row_names import FLOAT, PlanError
 
 
 @dataclass(frozen=True)

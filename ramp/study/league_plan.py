@@ -15,7 +15,7 @@ from pathlib import Path
 from ramp.methods.kinds import Allocator, Method
 from ramp.study.config import Study
 from ramp.study.config_sections import Acceptance, Grid, Optimum, Places, Search
-from ramp.study.rows import PlanError, bits
+from ramp.study.row_names import PlanError, bits
 from ramp.study.variants import variant_params
 
 

@@ -11,7 +11,7 @@ from ramp.methods.kinds import Package
 from ramp.methods.loader import discover, parse_params
 from ramp.study.config import Study
 from ramp.study.plan import Plan
-from ramp.study.rows import FLOAT, RELEASED, Row
+from ramp.study.row_names import FLOAT, RELEASED, Row
 from ramp.study.validation import validate
 
 

@@ -20,7 +20,7 @@ from ramp.methods.kinds import Allocator, FoldRef, Method, Mix, Package, Quantiz
 from ramp.study.config import Fold, Study
 from ramp.study.fold_plan import FoldPlan
 from ramp.study.league_plan import LeaguePlan
-from ramp.study.rows import FLOAT, GGML, RELEASED, PlanError, Row, bits
+from ramp.study.row_names import FLOAT, GGML, RELEASED, PlanError, Row, bits
 
 Kind = TypeVar("Kind", Quantizer, Allocator, Package, Mix)
 

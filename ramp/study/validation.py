@@ -14,7 +14,7 @@ from ramp.methods.kinds import FoldRef
 from ramp.quantizers.widths import bits_of, make_menu
 from ramp.study.config import Study
 from ramp.study.config_types import METHOD_PATTERN, NAME_PATTERN, PATH_PATTERN, ROW_PATTERN
-from ramp.study.rows import FLOAT, RELEASED, Row
+from ramp.study.row_names import FLOAT, RELEASED, Row
 from ramp.study.validation_league import (
     league_faults,
     league_methods_faults,

@@ -8,7 +8,7 @@ from ramp.problem.features import PREVIOUS_BITS, REMAINING_BUDGET, normalise
 from ramp.problem.problem import Evaluator
 from ramp.rl.environment import AllocationEnv
 from ramp.rl.reward import RewardParams, reward_terms, shaping_costs
-from ramp.scoring.score import Score
+from ramp.scoring.score_type import Score
 from tests.synthetic import synthetic_problem
 
 

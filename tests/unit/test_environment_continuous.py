@@ -17,7 +17,7 @@ from ramp.problem.problem import Evaluator
 from ramp.rl.environment import AllocationEnv, ContinuousAllocationEnv, middle, width_index
 from ramp.rl.sac_continuous import ContinuousSAC, width_layers
 from ramp.rl.sac_params import ContinuousSacParams
-from ramp.scoring.score import Score
+from ramp.scoring.score_type import Score
 from tests.synthetic import synthetic_problem
 
 

@@ -14,7 +14,7 @@ from scipy.special import log_softmax, rel_entr
 from ramp.core import cli
 from ramp.core.files import read_json
 from ramp.evaluation.__main__ import main as evaluation_main
-from ramp.evaluation.evaluate import Reference, evaluate, float_head, make_reference
+from ramp.evaluation.heldout import Reference, evaluate, float_head, make_reference
 from ramp.models.architecture import list_linears
 from ramp.models.folder import load_float, read_config
 from ramp.quantizers.affine import quantize_rtn

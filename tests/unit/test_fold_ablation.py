@@ -20,7 +20,7 @@ from ramp.calibration import fold_search as fold_stage
 from ramp.calibration.folding import folded_float_model, load_fold
 from ramp.core.errors import RampError
 from ramp.evaluation.__main__ import main as evaluation_main
-from ramp.evaluation.evaluate import Reference
+from ramp.evaluation.heldout import Reference
 from ramp.league import fold_ablation as fold_run
 from ramp.models.architecture import list_linears
 from ramp.models.folder import load_float, read_config

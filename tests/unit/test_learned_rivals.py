@@ -13,7 +13,7 @@ from ramp.problem.problem import Allocation, AllocationError, Evaluator, Run
 from ramp.rl.environment import AllocationEnv
 from ramp.rl.history import History
 from ramp.rl.policy import load_policy
-from ramp.scoring.score import Score
+from ramp.scoring.score_type import Score
 from ramp.search.resume import ROOT
 from tests.synthetic import synthetic_problem
 

@@ -12,7 +12,7 @@ import pytest
 from ramp.methods.kinds import FoldRef, Package
 from ramp.methods.loader import load_method
 from ramp.study.plan import Plan
-from ramp.study.rows import PlanError, Row, bits
+from ramp.study.row_names import PlanError, Row, bits
 from ramp.study.validation import read
 from tests.plans import REPO, files_of, plan_of
 

@@ -8,7 +8,7 @@ import pytest
 
 from ramp.problem.allocation import read_allocation, record_allocation, write_allocation
 from ramp.problem.problem import AllocationError, Evaluator, Problem, choose
-from ramp.scoring.score import Score
+from ramp.scoring.score_type import Score
 from tests.synthetic import synthetic_problem
 
 

@@ -14,7 +14,7 @@ from ramp.methods.loader import load_method, parse_params
 from ramp.problem.features import FEATURES
 from ramp.problem.problem import Run
 from ramp.rl.reward import RewardParams, reward_terms
-from ramp.scoring.score import Score
+from ramp.scoring.score_type import Score
 from ramp.search.resume import ROOT
 from ramp.study.validation import read
 from ramp.study.variants import overlaid, variant_params

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.plan import PIECES
 from ramp.study.comparison_files import ComparisonFiles
 from ramp.study.record_files import RecordFiles
-from ramp.study.rows import Row
+from ramp.study.row_names import Row
 from tests.plans import REPO, files_of, plan_of, values_of
 
 S = "tiny-llama-s"

@@ -14,7 +14,7 @@ from ramp.core.source_closure import closure
 from ramp.methods.kinds import Allocator, Params
 from ramp.methods.loader import load_method
 from ramp.problem.problem import Allocation, AllocationError, Problem, Run
-from ramp.scoring.score import Score
+from ramp.scoring.score_type import Score
 from ramp.search.results import write_results
 from ramp.search.resume import ROOT, SearchState, describe
 from ramp.search.run import run_search

@@ -3,7 +3,7 @@
 import re
 
 from ramp.agent.params import RampParams
-from ramp.rl.surrogate import SurrogateParams
+from ramp.rl.additive_critic import SurrogateParams
 from ramp.search.resume import ROOT
 
 PAGE = (ROOT / "docs" / "search.md").read_text()

@@ -13,7 +13,7 @@ from ramp.methods.kinds import MethodError
 from ramp.methods.loader import load_method
 from ramp.search.resume import ROOT
 from ramp.study.league_plan import LeagueRun, run_words
-from ramp.study.rows import PlanError
+from ramp.study.row_names import PlanError
 from ramp.study.validation import ConfigError, validate
 from ramp.study.variants import overlaid, variant_params
 from tests.plans import plan_of

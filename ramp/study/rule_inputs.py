@@ -16,7 +16,7 @@ from ramp.methods.loader import discover, split_reference
 from ramp.sensitivity.kinds import SENSITIVITIES
 from ramp.study.config import Study
 from ramp.study.plan import Plan
-from ramp.study.rows import FLOAT, GGML, RELEASED, Row
+from ramp.study.row_names import FLOAT, GGML, RELEASED, Row
 
 BARE = (FLOAT, RELEASED)
 _PAPER = (".typ", ".yaml", ".bib", ".md")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-log = logging.getLogger("ramp.evaluation.evaluate")
+log = logging.getLogger("ramp.evaluation.heldout")
 
 
 @dataclass

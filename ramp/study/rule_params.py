@@ -15,8 +15,8 @@ from ramp.study.config import Study
 from ramp.study.config_sections import Places
 from ramp.study.league_plan import LeagueRun, run_words
 from ramp.study.plan import Plan
-from ramp.study.rows import FLOAT, Row, bits
-from ramp.study.rule_files import RuleFiles
+from ramp.study.row_names import FLOAT, Row, bits
+from ramp.study.rule_inputs import RuleFiles
 
 
 def options(prefix: str, places: Places) -> list[str]:

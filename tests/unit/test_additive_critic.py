@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ramp.rl.surrogate import WHOLE, AdditiveSurrogate, SurrogateParams
+from ramp.rl.additive_critic import WHOLE, AdditiveSurrogate, SurrogateParams
 from tests.synthetic import linears
 
 
