@@ -33,3 +33,8 @@ SENSITIVITIES = {
         _of("kl_cheapest", "measured_kl"),
     )
 }
+
+
+def kinds_of(module: str) -> tuple[str, ...]:
+    """Return the kinds that one stage measures."""
+    return tuple(name for name, kind in SENSITIVITIES.items() if kind.module == module)

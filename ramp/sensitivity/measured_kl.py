@@ -25,6 +25,7 @@ import numpy as np
 from ramp.bank.bank import Bank
 from ramp.core import cli
 from ramp.core.files import write_json
+from ramp.sensitivity.kinds import kinds_of
 from ramp.sensitivity.one_linear import (
     ModelScore,
     Progress,
@@ -40,7 +41,7 @@ from ramp.sensitivity.one_linear import (
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-KINDS = ("kl", "kl_cheapest")
+KINDS = kinds_of("ramp.sensitivity.measured_kl")
 
 
 def one_at_a_time(

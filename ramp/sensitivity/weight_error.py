@@ -32,6 +32,7 @@ import torch
 from ramp.bank.bank import Bank
 from ramp.core import cli
 from ramp.core.files import write_json
+from ramp.sensitivity.kinds import kinds_of
 from ramp.sensitivity.one_linear import (
     ModelScore,
     Progress,
@@ -47,7 +48,7 @@ from ramp.sensitivity.one_linear import (
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-KINDS = ("error", "error_plain")
+KINDS = kinds_of("ramp.sensitivity.weight_error")
 NOISE = 0.1
 
 
