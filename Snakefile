@@ -1,12 +1,98 @@
-# `snakemake` starts here. The workflow itself stands in workflow/Snakefile, where its catalogue looks for it.
+# The replication of RAMP as one workflow: assets -> calibration -> bank -> allocations -> rows -> records -> paper.
+# Rules lie in workflow/rules/, in the order in which data passes; `snakemake --list` tells what can be asked for.
+
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+min_version("9.14")
+
+BASE = Path(workflow.basedir)
+if BASE.name == "workflow":  # started from workflow/Snakefile, which includes this file
+    BASE = BASE.parent
 
 
-include: "workflow/Snakefile"
+# A --configfile that names a study replaces the default one, instead of being merged into it.
+if "study" not in config:
+
+    configfile: f"{BASE}/config/config.yaml"
 
 
-rule study:
-    """What `snakemake` makes where no target is named: everything of the rule `all`."""
+include: "workflow/rules/common.smk"
+
+
+pathvars:
+    results=R,
+    paper=f"{R}/paper",
+    logs=f"{R}/logs",
+    benchmarks=f"{R}/benchmarks",
+    envs=ENVS,
+
+
+wildcard_constraints:
+    asset="[a-z0-9][a-z0-9._-]*",
+    model=any_of(PLAN.all_models),
+    fold="[a-z][a-z0-9_]*",
+    quantizer="[a-z][a-z0-9_]*",
+    method="[a-z][a-z0-9_]*",
+    allocator="[a-z][a-z0-9_]*",
+    environment="[a-z][a-z0-9_]*",
+    budget="[0-9]+([.][0-9]+)?",
+    seed="[0-9]+",
+    evals="[0-9]+",
+    units="(halves|linears)-[2-8]",
+    file="[a-z][a-z0-9_]*",
+    bits="[0-9]+",
+    row="[a-z][a-z0-9_]*-b[0-9.]+-s[0-9]+(-ggml|-q8_0|-fp16)?",
+
+
+include: "workflow/rules/assets.smk"
+include: "workflow/rules/calibrate.smk"
+include: "workflow/rules/bank.smk"
+include: "workflow/rules/sensitivity.smk"
+include: "workflow/rules/search.smk"
+include: "workflow/rules/transfer.smk"
+include: "workflow/rules/packages.smk"
+include: "workflow/rules/quantize.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/export.smk"
+include: "workflow/rules/league.smk"
+include: "workflow/rules/optimum.smk"
+include: "workflow/rules/fold_ablation.smk"
+include: "workflow/rules/benchmarks.smk"
+include: "workflow/rules/paper.smk"
+
+
+report: "workflow/report/workflow.rst"
+
+
+rule figures:
+    """All figures, from recorded results."""
+    input:
+        expand("<paper>/figures/{figure}.{ending}", figure=FIGURES, ending=["pdf", "png"]),
+    localrule: True
+
+
+rule records:
+    """The records and the verdicts on the claims."""
+    input:
+        *RECORDS.kept,
+    localrule: True
+
+
+rule all:
+    """The paper, the report and the records of the configured study."""
     default_target: True
     input:
-        rules.all.input,
+        "<paper>/paper.pdf",
+        "<results>/report.html",
+        # listed although all of them are made on the way: Snakemake makes no file again that nothing asks for
+        rules.figures.input,
+        rules.records.input,
+        rules.tables.output,
+        FILES.products(),
     localrule: True
+
+
+onstart:
+    check_machine()

@@ -169,7 +169,7 @@ rule baseline_check:
     message:
         "testing the methods in baselines/"
     shell:
-        "python -m pytest -q --rootdir {params.rootdir:q} {params.names:q} {input.tests:q} > {log:q} 2>&1"
+        "python -m pytest -q -n 0 --rootdir {params.rootdir:q} {params.names:q} {input.tests:q} > {log:q} 2>&1"
         " && grep -E '^SKIPPED|[0-9]+ passed' {log:q} > {output.passed:q}"
 
 
@@ -196,7 +196,7 @@ rule html:
         pdf="<paper>/paper.pdf",
         figures=expand("<paper>/figures/{figure}.png", figure=FIGURES),
         config="<results>/config.json",
-        snakefile=ancient(local("workflow/Snakefile")),
+        snakefile=ancient(local("Snakefile")),
     output:
         html="<results>/report.html",
     log:
