@@ -55,7 +55,7 @@ def label_mixture_bits(mean_label: float) -> tuple[float, float]:
 
 
 def readings() -> Iterator[Reading]:
-    """Yield the readings of paper.md, in its order."""
+    """Yield the readings of "3.65 bits", one row each."""
     k_quants = label_mixture_bits(BITS)
     yield Reading("3.65 bits on every parameter", (BITS, BITS), BITS, BITS, BITS)
     yield Reading("3.65 bits on the linears, overhead inside; fp16 embedding and head", (BITS, BITS))

@@ -95,7 +95,7 @@ def export(
 def read_importance(path: str | Path, fold: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
     """Return the mean squared activation per input channel of every site in the folded model, float32 [d_in].
 
-    A fold divides the activations by s, so their mean squares by s^2 (paper.md, equivalences of Scale Folding).
+    A fold divides the activations by s, so their mean squares by s^2 (``ramp.calibration.folding``).
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file

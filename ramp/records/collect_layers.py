@@ -115,7 +115,7 @@ def allocation_rows(
 def activation_rows(pairs: Sequence[tuple[Path, Path | None]], linears: Mapping[str, list[LinearSpec]]) -> list[Row]:
     """Return quantiles over channels of max|x| and mean|x|: as calibrated (fold ``none``) and divided by s.
 
-    A fold divides a site's activations by its s (paper.md's equivalences) and so its statistics, exactly; a site
+    A fold divides a site's activations by its s (``ramp.calibration.folding``) and so its statistics, exactly; a site
     without a tensor in the fold file has s = 1.
     """
     from safetensors.numpy import load_file

@@ -26,7 +26,7 @@ from ramp.gguf.names import GgufError, from_gguf_rows, gguf_tensors, to_gguf_row
 from ramp.gguf.reader import GgufFile, load_gguf_float
 from ramp.gguf.vocabulary import UNREACHABLE_MERGE
 from ramp.models.architecture import architecture, list_linears
-from ramp.models.folder import CheckpointReader, load_float, read_config
+from ramp.models.folder import CheckpointReader, ModelFolder, load_float, read_config
 from ramp.problem.allocation import write_allocation
 from tests.gguf_inputs import allocation_of, statistics
 
@@ -91,6 +91,16 @@ def test_float_file_holds_the_very_weights(model_dir: Path, tmp_path: Path) -> N
     ids = torch.arange(12)[None]
     assert torch.equal(ours(ids).logits, theirs(ids).logits)
     assert not any(parameter.requires_grad for parameter in ours.parameters())
+
+
+def test_transformers_reads_our_float_file_to_the_same_weights(tiny_llama_dir: Path, tmp_path: Path) -> None:
+    """The loader of transformers undoes the q/k permutation by code of its own."""
+    from transformers import AutoModelForCausalLM
+
+    export(tiny_llama_dir, tmp_path / "float.gguf")
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="float.gguf", dtype=torch.float32).state_dict()
+    for name, values in ModelFolder(tiny_llama_dir).load_float().state_dict().items():
+        assert torch.equal(theirs[name], values), name
 
 
 def test_metadata_of_the_model(model_dir: Path, tmp_path: Path) -> None:
