@@ -6,9 +6,11 @@ import argparse
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 
 from ramp.core.errors import RampError
+from ramp.core.memory import peak_rss_bytes
 
 log = logging.getLogger("ramp")
 
@@ -41,8 +43,14 @@ def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     for noisy in ("httpx", "urllib3", "datasets", "lm_eval", "matplotlib", "fontTools"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    began = time.perf_counter()
     try:
-        return main(argv) or 0
+        status = main(argv) or 0
     except RampError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    log.info(
+        "done in %.1f s, with %.1f s of processor time and %.0f MiB of memory at peak",
+        time.perf_counter() - began, sum(os.times()[:4]), peak_rss_bytes() / 2**20,
+    )  # fmt: skip
+    return status

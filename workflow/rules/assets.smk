@@ -62,8 +62,6 @@ rule train:
         config="<results>/models/{model}/config.json",
     log:
         "<logs>/train/{model}.log",
-    benchmark:
-        "<benchmarks>/train/{model}.tsv"
     wildcard_constraints:
         model=any_of(PLAN.trained),
     conda:
