@@ -87,12 +87,13 @@ JOB_ENVIRONMENT = {
 # that finds no server, as on a cluster, starts an interpreter. A GPU is used by whole processes alone.
 FORK_SERVER = "" if HAS_GPU or OWN_ENVIRONMENT else f".snakemake/fork-{os.getpid()}.socket"
 FORKED = f'lease() {{ "$@"; }}; python() {{ command python -m ramp.core.fork_server {FORK_SERVER} "$@"; }}; '
-shell.prefix(
+PREFIX = (
     "set -euo pipefail; "
     f"export PATH={shlex.quote(os.pathsep.join(PATHS))}:$PATH "
     f"{' '.join(f'{name}={shlex.quote(value)}' for name, value in JOB_ENVIRONMENT.items())}; "
     f"{FORKED if FORK_SERVER else ''}"
 )
+shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))  # Snakemake formats it
 
 
 def start_fork_server():
