@@ -11,6 +11,7 @@ Client: ``python -m ramp.core.fork_server SOCKET -m ramp.bank --model-dir ...``:
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import json
@@ -39,6 +40,7 @@ LIBRARIES = (
 )  # none that starts a thread: a forked copy has one thread (pandas loads pyarrow, which starts one)
 SERVED = ("ramp.", "paper.")  # benchmarks measure whole processes; other modules start other programs
 STREAMS = (0, 1, 2)
+PR_SET_PDEATHSIG = 1  # Linux: the signal that a process gets when its parent dies, even by kill -9
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,7 @@ def accept(listener: socket.socket, selector: selectors.BaseSelector, jobs: set[
     process = os.fork()
     if process == 0:
         os.setsid()
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         for own, stream in zip(STREAMS, streams, strict=True):
             os.dup2(stream, own)
             os.close(stream)
@@ -167,8 +170,9 @@ def become(request: Request) -> None:
     os.umask(request.umask)
     os.environ.clear()
     os.environ.update(request.environment)
-    if threads := os.environ.get("OMP_NUM_THREADS"):
-        sys.modules["torch"].set_num_threads(int(threads))
+    threads, torch = os.environ.get("OMP_NUM_THREADS"), sys.modules.get("torch")
+    if torch and threads:
+        torch.set_num_threads(int(threads))
     sys.path[0] = request.folder
     sys.argv = ["", *request.arguments]
     runpy.run_module(request.module, run_name="__main__", alter_sys=True)
