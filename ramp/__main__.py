@@ -26,7 +26,9 @@ class Command(NamedTuple):
 
 COMMANDS = (
     Command("schema", "ramp.study", "print the JSON schema of the configuration"),
-    Command("assets", "ramp.assets", "fetch what the registry names; make model folders and task rows of it"),
+    Command("fetch", "ramp.assets.fetch", "fetch one asset that the registry names, and check it"),
+    Command("import-model", "ramp.assets.import_model", "make a checkpoint folder of a fetched model"),
+    Command("task-rows", "ramp.assets.task_rows", "write the rows of commonsense tasks from a fetched asset"),
     Command("texts", "ramp.assets.text_roles", "assign every document to one role and check that roles are disjoint"),
     Command("train", "ramp.assets.train_tiny", "train a tiny model of the suite's own family"),
     Command("calibration", "ramp.calibration", "measure activation statistics of every linear's input"),

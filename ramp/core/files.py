@@ -43,6 +43,12 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def remove_partials(folder: Path) -> None:
+    """Delete partial files that a killed job left in ``folder``."""
+    for left in folder.glob("*.partial"):
+        remove(left)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic_path(path) as partial:

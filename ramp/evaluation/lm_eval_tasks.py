@@ -111,7 +111,7 @@ def rows_file(tasks_dir: str | Path, task: str) -> Path:
     for name in (each + suffix for each in stems for suffix in ("", ".gz")):
         if (folder / name).is_file():
             return folder / name
-    raise HarnessError(f"no rows of task '{task}' at {folder / stems[0]}: fetch them with ramp.assets tasks")
+    raise HarnessError(f"no rows of task '{task}' at {folder / stems[0]}: write them with ramp.assets.task_rows")
 
 
 def task_config(task: str, rows: Path, cache_dir: Path) -> dict[str, Any]:

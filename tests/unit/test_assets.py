@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ramp.assets.asset_record import asset_path, tree_sha256
-from ramp.assets.install import fetch_asset, fetch_optional, is_local, make_model
+from ramp.assets.fetch import fetch_asset, fetch_optional
+from ramp.assets.fetched import asset_path, tree_sha256
+from ramp.assets.import_model import make_model
 from ramp.assets.registry import Registry
 from ramp.core.errors import RampError
 from tests.local_sources import make_wheel, one, sha256, wheel_source, write_registry
@@ -130,7 +131,7 @@ def test_path_is_relative_to_the_project_root_and_takes_variables(
     registry = write_registry(tmp_path, {"t": one({"kind": "path", "path": "${MY_DATA}/text.txt"})})
     fetch_asset(registry, "t", tmp_path / "R" / "t")
     assert asset_path(tmp_path / "R", "t").read_text() == "hello"
-    assert is_local(registry, "t")
+    assert registry.is_local("t")
     (tmp_path / "R" / "t" / "text.txt").write_text("hullo")
     with pytest.raises(RampError, match="does not match the sha256"):
         asset_path(tmp_path / "R", "t")

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ramp.assets.install import fetch_asset, make_model
+from ramp.assets.fetch import fetch_asset
+from ramp.assets.import_model import make_model
 from ramp.assets.train_tiny import PRESETS, build_model, train_tokenizer
 from ramp.core.errors import RampError
 from ramp.export.write import export

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ramp.assets.install import fetch_asset, fetch_optional
+from ramp.assets.fetch import fetch_asset, fetch_optional
 from ramp.assets.registry import load_registry
 from ramp.assets.text_roles import assign, drop_shared, guard, paragraphs, parse, role_of, write_texts
 from ramp.core.errors import RampError
