@@ -92,11 +92,12 @@ def compare(
 
 def read_windows(args: argparse.Namespace) -> tuple[Tensor, Tensor]:
     """Return (calibration windows, held-out windows), int64 [count, length]; lengths cut to the model's context."""
-    from ramp.models.folder import load_tokenizer, read_config
+    from ramp.models.folder import ModelFolder
     from ramp.models.token_windows import token_windows
 
-    context = int(read_config(args.model_dir).max_position_embeddings)
-    tokenizer, length = load_tokenizer(args.model_dir), min(args.length, context)
+    folder = ModelFolder(args.model_dir)
+    context = int(folder.config.max_position_embeddings)
+    tokenizer, length = folder.tokenizer(), min(args.length, context)
     heldout_length = min(args.heldout_length, context)
     return (
         token_windows(tokenizer, args.text, length=length, count=args.tokens // length),

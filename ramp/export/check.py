@@ -15,7 +15,7 @@ from ramp.export.llamacpp import BACKENDS, LlamaCpp, LlamaCppError, LoadError, g
 from ramp.export.plan import GgufPlan
 from ramp.gguf.names import GgufError
 from ramp.gguf.reader import GgufFile, load_gguf_float
-from ramp.models.folder import ModelFolder, load_tokenizer
+from ramp.models.folder import ModelFolder
 
 if TYPE_CHECKING:
     import torch
@@ -177,7 +177,7 @@ def check_llama(
     try:
         prompt = windows[0, :PROMPT_TOKENS].tolist()
         checks.append(at_least(name, "generated_tokens", _generated(llama, prompt), GENERATED_TOKENS))
-        tokenizer = load_tokenizer(model_dir)
+        tokenizer = ModelFolder(model_dir).tokenizer()
         checks.append(at_most(name, "tokenizer_differs", tokenizer_differences(llama, tokenizer, texts)))
         theirs = np.stack([window_nll(llama, window.tolist()) for window in windows])
         version = llama.version
@@ -212,4 +212,4 @@ def token_windows_of(model_dir: str | Path, text_path: str | Path, length: int, 
         log.info("windows of %d tokens: the model's context is %d", length, context)
     if min(length, context) < PROMPT_TOKENS + GENERATED_TOKENS:
         raise GgufError(f"windows of {length} tokens are too short to generate in: use at least 16")
-    return token_windows(load_tokenizer(model_dir), text_path, length=min(length, context), count=count)
+    return token_windows(model.tokenizer(), text_path, length=min(length, context), count=count)

@@ -138,20 +138,3 @@ class CheckpointReader:
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the tensor's shape without reading it."""
         return tuple(self._handle(name).get_slice(name).get_shape())
-
-
-def read_config(model_dir: str | Path) -> PretrainedConfig:
-    """Return ``ModelFolder(model_dir).config``."""
-    return ModelFolder(model_dir).config
-
-
-def load_float(
-    model_dir: str | Path, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
-) -> PreTrainedModel:
-    """Return ``ModelFolder(model_dir).load_float(dtype, device)``."""
-    return ModelFolder(model_dir).load_float(dtype, device)
-
-
-def load_tokenizer(model_dir: str | Path) -> Any:
-    """Return ``ModelFolder(model_dir).tokenizer()``."""
-    return ModelFolder(model_dir).tokenizer()

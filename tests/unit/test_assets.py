@@ -164,7 +164,8 @@ def test_later_sources_are_tried_where_the_first_is_absent_but_not_where_it_is_w
 
 def test_local_checkpoint_is_linked_and_measured(tmp_path: Path, tiny_llama_dir: Path) -> None:
     from ramp.models.architecture import list_linears
-    from ramp.models.folder import CheckpointReader, read_config
+    from ramp.models.folder import CheckpointReader
+    from tests.model_folders import read_config
 
     registry = write_registry(tmp_path, {"mine": one({"kind": "path", "path": str(tiny_llama_dir)})})
     fetch_asset(registry, "mine", tmp_path / "R" / "mine")

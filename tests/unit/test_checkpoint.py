@@ -15,11 +15,12 @@ import torch
 
 from ramp.core.errors import RampError
 from ramp.models.architecture import list_linears
-from ramp.models.folder import CheckpointReader, load_float, read_config
+from ramp.models.folder import CheckpointReader
 from ramp.quantizers.affine import QuantizedLinear, quantize_rtn
 from ramp.quantizers.sizes import group_size_for, uniform_bytes
 from ramp.rows import checkpoint
 from ramp.rows.size_ledger import LEDGER
+from tests.model_folders import load_float, read_config
 
 KEY = {
     "study": "test",

@@ -26,9 +26,10 @@ from ramp.gguf.names import GgufError, from_gguf_rows, gguf_tensors, to_gguf_row
 from ramp.gguf.reader import GgufFile, load_gguf_float
 from ramp.gguf.vocabulary import UNREACHABLE_MERGE
 from ramp.models.architecture import architecture, list_linears
-from ramp.models.folder import CheckpointReader, ModelFolder, load_float, read_config
+from ramp.models.folder import CheckpointReader, ModelFolder
 from ramp.problem.allocation import write_allocation
 from tests.gguf_inputs import allocation_of, statistics
+from tests.model_folders import load_float, read_config
 
 WIDTHS = (3, 4, 5, 6, 8, 2)
 

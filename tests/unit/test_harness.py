@@ -12,7 +12,7 @@ import torch
 from ramp.core import cli
 from ramp.evaluation import lm_eval_tasks as harness
 from ramp.evaluation.lm_eval_tasks import HarnessError, definition, rows_file, score_tasks, task_config
-from ramp.models.folder import load_float, load_tokenizer
+from tests.model_folders import load_float, load_tokenizer
 
 SPLITS = {
     "piqa": "validation",

@@ -24,11 +24,12 @@ from ramp.gguf.names import gguf_tensors, to_gguf_rows
 from ramp.gguf.reader import GgufFile
 from ramp.methods.kinds import MethodError, Mix
 from ramp.methods.loader import discover, load_method
-from ramp.models.folder import CheckpointReader, read_config
+from ramp.models.folder import CheckpointReader
 from ramp.records.collect import collect
 from ramp.records.table import read_all
 from ramp.rows.checkpoint import CheckpointError, load_dequantized
 from tests.gguf_inputs import statistics
+from tests.model_folders import read_config
 
 pytest.importorskip("cyllama")
 

@@ -22,8 +22,9 @@ from ramp.assets.train_tiny import (
 )
 from ramp.core.errors import RampError
 from ramp.models.architecture import list_linears
-from ramp.models.folder import CheckpointReader, ModelFolder, load_float, load_tokenizer, read_config
+from ramp.models.folder import CheckpointReader, ModelFolder
 from ramp.models.token_windows import Document, write_documents
+from tests.model_folders import load_float, load_tokenizer, read_config
 
 ANIMALS = ["cat", "dog", "horse", "raven", "salmon", "beetle", "otter", "lizard"]
 VERBS = ["sees", "follows", "ignores", "remembers", "finds"]
