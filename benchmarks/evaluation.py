@@ -239,7 +239,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.error("give --model-dir and --text, or --shape")
     if args.tokens < args.length or args.evals < 1:
         raise BenchmarkError(f"{args.tokens} tokens hold no window of {args.length}, or nothing is to be evaluated")
-    cli.set_threads(args.threads)
     with tempfile.TemporaryDirectory(dir=args.folder) as temporary:
         measure(args, subject_of(args, Path(temporary))).write(args.out)
     return 0

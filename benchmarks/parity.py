@@ -174,7 +174,6 @@ def arguments() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
     args = arguments().parse_args(argv)
-    cli.set_threads(args.threads)
     package = Package.read(args.package, args.reference_python)
     args.our_params, args.package_params = parameters(args.our_params), parameters(args.package_params)
     piece = measure(args, package)

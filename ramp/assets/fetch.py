@@ -86,11 +86,9 @@ def fetch_path(name: str, source: PathSource, lock: Lock, out_dir: Path, root: P
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; see the module's docstring."""
-    parser = cli.parser("fetch one asset of the registry")
+    parser = cli.parser("fetch one asset of the registry", "--registry --out")
     parser.add_argument("--asset", required=True, help="name in the registry")
-    parser.add_argument("--registry", type=Path, default=Path("config/assets.yaml"))
     parser.add_argument("--optional", action="store_true", help="an asset that is not available is no error: write why")
-    parser.add_argument("--out", type=Path, required=True, help="folder of this asset")
     args = parser.parse_args(argv)
     record = (fetch_optional if args.optional else fetch_asset)(load_registry(args.registry), args.asset, args.out)
     found = record.get("reason") or f"{record['bytes']} bytes, {record['sha256'][:12]}"

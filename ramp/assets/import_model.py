@@ -124,13 +124,9 @@ def read_tokenizer(path: Path, file: GgufFile) -> Any:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; see the module's docstring."""
-    parser = cli.parser("make a checkpoint folder of a fetched model")
+    parser = cli.parser("make a checkpoint folder of a fetched model", "--registry --assets --out")
     parser.add_argument("--model", required=True, help="name in the registry")
-    parser.add_argument("--registry", type=Path, default=Path("config/assets.yaml"))
-    parser.add_argument("--assets", type=Path, required=True, help="folder of all fetched assets")
-    parser.add_argument("--out", type=Path, required=True, help="folder of this model")
     args = parser.parse_args(argv)
-    cli.set_threads(args.threads)
     record = make_model(load_registry(args.registry), args.model, args.assets, args.out)
     log.info("model %s: released %s, %d bytes", args.model, record["released_format"], record["released_bytes"])
 

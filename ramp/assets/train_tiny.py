@@ -234,14 +234,11 @@ def make_model(name: str, text: Path, steps: int, seed: int, out_dir: Path) -> d
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; see the module's docstring."""
-    parser = cli.parser("train a tiny model of the suite's own family")
+    parser = cli.parser("train a tiny model of the suite's own family", "--seed --out")
     parser.add_argument("--preset", required=True, help=", ".join(PRESETS))
     parser.add_argument("--text", type=Path, required=True, help="documents of the role train")
     parser.add_argument("--steps", type=int, required=True, help="optimizer steps")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights and of the order of windows")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the model")
     args = parser.parse_args(argv)
-    cli.set_threads(args.threads)
     record = make_model(args.preset, args.text, args.steps, args.seed, args.out)
     log.info("%s: final loss %.3f nats over %d tokens", args.preset, record["final_loss"], record["train_tokens"])
 

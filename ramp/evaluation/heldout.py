@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import cross_entropy, linear
 
+from ramp.core.cli import log
 from ramp.core.files import atomic_path, require_file
 from ramp.models.folder import ModelFolder
 from ramp.scoring.kl_divergence import (
@@ -28,9 +28,6 @@ from ramp.scoring.kl_divergence import (
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
-
-
-log = logging.getLogger("ramp.evaluation.heldout")
 
 
 @dataclass

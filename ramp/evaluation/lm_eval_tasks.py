@@ -16,7 +16,6 @@ Writes ``{"key": record key, "tasks": {task: {"acc", "acc_norm", "acc_se", "acc_
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import tempfile
@@ -29,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ramp.core import cli
+from ramp.core.cli import log
 from ramp.core.errors import RampError
 from ramp.core.files import finite, write_json
 from ramp.core.nearest_name import nearest
@@ -39,8 +39,6 @@ from ramp.models.folder import ModelFolder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-log = logging.getLogger("ramp.evaluation.lm_eval_tasks")
 
 TASK_LINE = re.compile(r"""^["']?task["']?:[ \t]*["']?([^"'\s]+)["']?[ \t]*(?:#.*)?$""", re.M)
 """The line of a YAML file that names its task."""
@@ -197,18 +195,14 @@ def task_result(task: str, found: Any, limit: int | None) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = cli.parser("Commonsense tasks of one row, zero-shot, through lm-evaluation-harness.")
-    parser.add_argument("--row-dir", type=Path, required=True, help="folder with the row's meta.json")
-    parser.add_argument("--model-dir", type=Path, required=True, help="float checkpoint folder (tokenizer)")
+    parser = cli.parser("Score commonsense tasks of one row, zero-shot, by lm-eval.", "--row-dir --model-dir --out")
     parser.add_argument("--tasks-dir", type=Path, required=True, help="folder of {task}.jsonl")
     parser.add_argument("--tasks", nargs="+", required=True, metavar="NAME", help="by lm-eval's name")
     parser.add_argument("--limit", type=int, default=0, help="score the first rows of each task only; 0 scores all")
     parser.add_argument("--batch-size", type=int, default=8, help="answers per forward pass")
-    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     args = parser.parse_args(argv)
     if args.limit < 0:
         raise HarnessError(f"--limit {args.limit}: give a number of rows, or 0 for all")
-    cli.set_threads(args.threads)
     files = {task: rows_file(args.tasks_dir, task) for task in args.tasks}
     began = time.monotonic()
     from ramp.rows.checkpoint import load_dequantized, read_meta

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ramp.core.cli import log
 from ramp.core.files import require_file
 from ramp.export.llamacpp import BACKENDS, LlamaCpp, LlamaCppError, LoadError, generate, window_nll
 from ramp.export.plan import GgufPlan
@@ -19,8 +19,6 @@ from ramp.models.folder import ModelFolder
 
 if TYPE_CHECKING:
     import torch
-
-log = logging.getLogger("ramp.export.halo")
 
 FLOAT_LIMIT = 0.001
 """Relative difference in perplexity between llama.cpp and transformers allowed for a float32 file."""

@@ -20,7 +20,7 @@ from ramp.quantizers.widths import Width, bits_of, grouped
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-TRACK_TYPES = {"q8_0": "Q8_0", "fp16": "F16", "f16": "F16"}
+TRACK_TYPES = {"q8_0": "Q8_0", "fp16": "F16"}
 """Type of the embedding and the head by track; a row that Q8_0's blocks of 32 do not divide stays F16."""
 
 TABLES = ("embedding", "head")

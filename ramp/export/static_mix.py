@@ -13,7 +13,6 @@ row has no scores, and the study continues.
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -22,9 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ramp.core import cli
+from ramp.core.cli import log
 from ramp.core.errors import RampError
 from ramp.core.files import atomic_path, require_file, write_json
-from ramp.core.memory import peak_rss_bytes
+from ramp.core.provenance import peak_rss_bytes
 from ramp.export.llamacpp import LlamaCppError
 from ramp.export.llamacpp_quantize import missing, quantize_apart, quantizer_version, write_importance
 from ramp.export.plan import TABLES, TRACK_TYPES, GgufPlan, PlannedTensor, sizes_of
@@ -40,8 +40,6 @@ from ramp.models.folder import ModelFolder
 if TYPE_CHECKING:
     import numpy as np
     from transformers import PretrainedConfig
-
-log = logging.getLogger("ramp.export.static_mix")
 
 WEIGHTS, IMPORTANCE = "model.gguf", "imatrix.gguf"
 K_BLOCK = 256
@@ -168,17 +166,10 @@ def failed_meta(row: MixRow, key: dict[str, Any], reason: str) -> dict[str, Any]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Make one row of a static mix."""
-    parser = cli.parser("Quantize a float GGUF file to a static mix of llama.cpp and write it as a row.")
-    parser.add_argument("--model-dir", type=Path, required=True, help="Hugging Face checkpoint folder")
+    parser = cli.parser("Make a row of a static mix.", "--model-dir --method-file --track --seed --study --out")
     parser.add_argument("--gguf", type=Path, required=True, help="float32 GGUF file, by ramp.export.halo float")
-    parser.add_argument("--method-file", type=Path, required=True, help="file that registers the mix")
     parser.add_argument("--calibration", type=Path, default=None, help="statistics, for the importance matrix")
-    parser.add_argument("--track", default="q8_0", choices=("q8_0", "fp16"), help="how embedding and head are stored")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the row's key; nothing is drawn here")
-    parser.add_argument("--study", default="", help="name of the study")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the row; an old one is replaced")
     args = parser.parse_args(argv)
-    logging.getLogger("gguf").setLevel(logging.WARNING)
     row = MixRow(args.model_dir, args.gguf, args.calibration, args.track, args.study, args.seed, args.threads)
     meta = make_row(args.method_file, row, args.out)
     log.info("%s: %s bytes; %s", args.out, meta.get("bytes_file"), meta["note"])

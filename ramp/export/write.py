@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,8 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ramp.core.cli import log
 from ramp.core.files import atomic_path, require_file, write_json, write_text
-from ramp.core.memory import peak_rss_bytes
+from ramp.core.provenance import peak_rss_bytes
 from ramp.export.plan import GgufPlan, PlannedTensor, plan_notes, plan_tensors, sizes_of, type_lines
 from ramp.gguf.names import GgufError, GgufTensor, add_hyperparameters, gguf_tensors, to_gguf_rows
 from ramp.gguf.vocabulary import add_tokenizer
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     import torch
     from gguf import GGUFWriter
     from transformers import PretrainedConfig
-
-log = logging.getLogger("ramp.export.halo")
 
 FILE_TYPES = {"F32": "ALL_F32", "Q3_K": "MOSTLY_Q3_K_S", "Q4_K": "MOSTLY_Q4_K_S", "Q5_K": "MOSTLY_Q5_K_S"}
 """``gguf.LlamaFileType`` of a file whose most frequent linear type is the key, where it is not ``MOSTLY_`` + type. The

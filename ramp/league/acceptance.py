@@ -98,7 +98,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     args = parser.parse_args(argv)
-    cli.set_threads(args.threads)
     own, rtn, kl = measure(
         args.model_dir, args.text, bits=args.bits, group_size=args.group_size,
         windows=args.windows, length=args.length, device=args.device, dtype=args.dtype,

@@ -151,7 +151,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--reference", type=Path, required=True, help="float reference of ramp.evaluation")
     parser.add_argument("--out", required=True, help="JSON file to write")
     args = parser.parse_args(argv)
-    cli.set_threads(args.threads)
     args.model_dir, args.out = Path(args.model_dir), Path(args.out)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     found = run(args)

@@ -11,12 +11,12 @@ that did not run gives a ``meta.json`` with the reason as ``failed`` and ``note`
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ramp.core import cli
+from ramp.core.cli import log
 from ramp.core.errors import RampError
 from ramp.core.files import read_json, remove, write_json
 from ramp.methods.package_job import AFFINE, DENSE, NATIVE, OTHERS, OUTCOME, PackageError, read_linear
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     import torch
 
     from ramp.rows.size_ledger import Stored
-
-log = logging.getLogger("ramp.packages.record_row")
 
 GRID = "package"
 """``grid`` of rows with linears that the affine grid cannot hold."""
@@ -148,12 +146,8 @@ def _failed(out: Path, meta: Mapping[str, Any], reason: str, track: str) -> dict
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; see the module's docstring."""
-    parser = cli.parser("Make a row of a package's result.")
-    parser.add_argument("--model-dir", type=Path, required=True, help="Hugging Face checkpoint folder")
+    parser = cli.parser("Make a row of a package's result.", "--model-dir --track --study --out")
     parser.add_argument("--job", type=Path, required=True, help="folder of ramp.packages.prepare_job")
-    parser.add_argument("--track", choices=("q8_0", "fp16"), default="q8_0", help="how embedding and head are stored")
-    parser.add_argument("--study", default="", help="name of the study")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parser.parse_args(argv)
     if not (args.job / OUTCOME).is_file():
         raise RampError(f"no {OUTCOME} in {args.job}: run ramp.packages.prepare_job first")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ramp.calibration.folding import load_fold
 from ramp.calibration.windows import calibration_windows
-from ramp.core.memory import peak_gpu_bytes, peak_rss_bytes
+from ramp.core.provenance import peak_gpu_bytes, peak_rss_bytes
 from ramp.methods.kinds import FoldRef, Mix, Package, Quantizer, reason_not_to_run
 from ramp.methods.loader import load_method, parse_params
 from ramp.models.folder import ModelFolder

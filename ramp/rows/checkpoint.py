@@ -27,6 +27,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ramp.core.cli import TRACKS
 from ramp.core.errors import RampError
 from ramp.core.files import atomic_path, read_json, require_file, sha256_file, write_json
 from ramp.models.architecture import Architecture
@@ -46,9 +47,6 @@ FORMAT_VERSION = 1
 WEIGHTS, META = "model.safetensors", "meta.json"
 KEY = ("study", "model", "method", "grid", "stage", "budget_bits", "group_size", "fold", "seed")
 """The record key: which row of the records this checkpoint is."""
-
-TRACKS = ("q8_0", "fp16")
-"""Types of embedding and head, alike for every method of a study."""
 
 
 class CheckpointError(RampError):

@@ -273,7 +273,7 @@ def test_faults_on_the_command_line(tiny_qwen2_dir: Path, study: Path, tmp_path:
         quantize_stage.main([*argv, "--bits", "9"])
     with pytest.raises(QuantizationError, match="--text is needed"):
         quantize_stage.main(["--model-dir", "m", "--method-file", "x.py", "--out", "o"])
-    with pytest.raises(QuantizationError, match="not a JSON object"):
+    with pytest.raises(SystemExit):
         quantize_stage.main([*argv, "--bits", "4", "--params", "{"])
     assert list(tmp_path.iterdir()) == []
 
