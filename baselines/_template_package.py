@@ -1,4 +1,4 @@
-"""Copy to baselines/mine.py, give it your name below, add it to ``external:`` in the configuration.
+"""Copy to baselines/mine.py, add ``mine`` to ``external:`` in the configuration.
 
 This docstring describes the package in one line. It runs in an environment of its own, which pip makes from
 ``requirements``: import the package inside ``quantize``, and of ours only ``ramp.methods.kinds``,
@@ -40,7 +40,6 @@ def quantize(job: PackageJob, params: TemplateParams) -> None:
 
 
 METHOD = Package(
-    name="_template_package",  # your file's stem
     title="Template of a package",  # for logs; tables take it from paper/naming.py, or the file's name
     source="where the method comes from",
     quantize=quantize,

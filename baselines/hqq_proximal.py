@@ -46,7 +46,6 @@ def quantize(job: PackageJob, params: HqqParams) -> None:
 
 
 METHOD = Package(
-    name="hqq_proximal",
     title="HQQ",
     source="Badri and Shaji 2023, mobiusml/hqq 0.2.8.post1",
     quantize=quantize,
