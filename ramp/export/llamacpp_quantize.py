@@ -13,7 +13,6 @@ import multiprocessing
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -164,22 +163,15 @@ def read_importance_file(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def quantize_apart(
-    source: str | Path,
-    out: str | Path,
-    file_type: str,
-    *,
-    table_type: str,
-    imatrix: str | Path | None = None,
-    threads: int = 1,
+    source: str | Path, out: str | Path, file_type: str, *, imatrix: str | Path | None = None, **options: Any
 ) -> None:
     """Run ``quantize_gguf`` in a process of its own, with the importance matrix from a file.
 
     llama.cpp may abort the process: that too raises ``LlamaCppError``, and llama.cpp's message is in the log.
     """
-    importance = read_importance_file(imatrix) if imatrix else None
-    work = partial(quantize_gguf, table_type=table_type, importance=importance, threads=threads)
+    options["importance"] = read_importance_file(imatrix) if imatrix else None
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
-            pool.submit(work, source, out, file_type).result()
+            pool.submit(quantize_gguf, source, out, file_type, **options).result()
         except BrokenProcessPool:
             raise LlamaCppError(f"llama.cpp aborted while quantizing {source} to {file_type}") from None

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ramp.core.files import read_json
+from ramp.core.provenance import peak_rss_bytes
 from ramp.gguf.names import GgufError, GgufTensor, gguf_tensors, sliding_window_note
 from ramp.quantizers.widths import Width, bits_of, grouped
 
@@ -51,13 +52,13 @@ class GgufPlan:
     architecture: str  # GGUF architecture
     track: str  # of embedding and head
     fold: str
-    allocation: dict[str, Any] | None  # what names its row; None without one
     tensors: list[PlannedTensor]
     sizes: dict[str, int]  # by ``sizes_of``
     notes: list[str]  # fallbacks and limits, for a reader of the row
-    versions: dict[str, str]  # of the packages that wrote it
     wall_s: float  # seconds
-    peak_rss_bytes: int
+    allocation: dict[str, Any] | None = None  # what names its row; None without one
+    versions: dict[str, str] = field(default_factory=dict)  # of the packages that wrote it
+    peak_rss_bytes: int = field(default_factory=peak_rss_bytes)
     format: int = 1
 
 

@@ -20,11 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import safe_open
+
 from ramp.core import cli
 from ramp.core.cli import log
 from ramp.core.errors import RampError
-from ramp.core.files import atomic_path, require_file, write_json
-from ramp.core.provenance import peak_rss_bytes
+from ramp.core.files import atomic_path, write_json
 from ramp.export.llamacpp import LlamaCppError
 from ramp.export.llamacpp_quantize import missing, quantize_apart, quantizer_version, write_importance
 from ramp.export.plan import TABLES, TRACK_TYPES, GgufPlan, PlannedTensor, sizes_of
@@ -38,7 +39,6 @@ from ramp.models.architecture import architecture
 from ramp.models.folder import ModelFolder
 
 if TYPE_CHECKING:
-    import numpy as np
     from transformers import PretrainedConfig
 
 WEIGHTS, IMPORTANCE = "model.gguf", "imatrix.gguf"
@@ -74,25 +74,6 @@ def type_notes(tensors: Sequence[PlannedTensor], track: str) -> list[str]:
 
 def _counted(tensors: Sequence[PlannedTensor]) -> str:
     return ", ".join(f"{kind} x {count}" for kind, count in sorted(Counter(x.type for x in tensors).items()))
-
-
-def importance_of(calibration: str | Path, config: PretrainedConfig) -> tuple[dict[str, np.ndarray], int, int]:
-    """Return mean squares by GGUF tensor, float32 [d_in], the number of calibration tokens and a window's length."""
-    from safetensors import safe_open
-
-    sites = read_importance(calibration, {})
-    with safe_open(str(calibration), framework="np") as handle:
-        about = json.loads((handle.metadata() or {}).get("ramp", "{}"))
-    found = {}
-    for tensor in gguf_tensors(config):
-        if tensor.linear is None:
-            continue
-        values = sites.get(tensor.linear.site)
-        if values is None or values.shape != (tensor.linear.d_in,):
-            what = "nothing" if values is None else f"{values.shape[0]} channels"
-            raise MixError(f"{calibration} holds {what} of {tensor.linear.site}: it is of another model")
-        found[tensor.name] = values
-    return found, int(about.get("tokens", 1)), int(about.get("length", 1))
 
 
 @dataclass(frozen=True)
@@ -133,8 +114,10 @@ def _quantized(method: Mix, row: MixRow, key: dict[str, Any], folder: Path) -> d
     if imatrix:
         if row.calibration is None:
             raise MixError(f"method '{method.name}' needs calibration statistics: pass --calibration")
-        values, tokens, length = importance_of(require_file(row.calibration, "calibration statistics"), config)
-        write_importance(imatrix, values, tokens=tokens, length=length)
+        importance = read_importance(row.calibration, {}, config)
+        with safe_open(str(row.calibration), framework="np") as handle:
+            about = json.loads(handle.metadata()["ramp"])
+        write_importance(imatrix, importance, tokens=about["tokens"], length=about["length"])
     path, table_type = folder / WEIGHTS, TRACK_TYPES[row.track]
     quantize_apart(row.gguf, path, method.file_type, table_type=table_type, imatrix=imatrix, threads=row.threads)
     tensors = tensors_of(path, config)
@@ -145,13 +128,10 @@ def _quantized(method: Mix, row: MixRow, key: dict[str, Any], folder: Path) -> d
         architecture=architecture(config).gguf_arch,
         track=row.track,
         fold="none",
-        allocation=None,
         tensors=tensors,
         sizes=sizes_of(tensors, path.stat().st_size),
         notes=type_notes(tensors, row.track),
-        versions={},
         wall_s=round(time.monotonic() - started, 3),
-        peak_rss_bytes=peak_rss_bytes(),
     )
     lead = f"static mix {method.file_type}" + (" with an importance matrix" if method.importance else "")
     meta = row_meta(path, plan, row.model_dir, key, row.study, lead=lead)

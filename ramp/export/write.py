@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 from ramp.core.cli import log
 from ramp.core.files import atomic_path, require_file, write_json, write_text
-from ramp.core.provenance import peak_rss_bytes
 from ramp.export.plan import GgufPlan, PlannedTensor, plan_notes, plan_tensors, sizes_of, type_lines
 from ramp.gguf.names import GgufError, GgufTensor, add_hyperparameters, gguf_tensors, to_gguf_rows
 from ramp.gguf.vocabulary import add_tokenizer
@@ -64,7 +65,7 @@ def export(
     widths = None if allocation is None else allocation.bits
     planned = plan_tensors(config, widths, track)
     name = model_dir.name if allocation is None else allocation.model
-    importance = {} if calibration is None else read_importance(calibration, scales)
+    importance = {} if calibration is None else read_importance(calibration, scales, config)
     tensors = write_gguf(out, model_dir, planned, name=name, fold=scales, importance=importance)
     plan = GgufPlan(
         gguf=out.name,
@@ -79,7 +80,6 @@ def export(
         notes=plan_notes(tensors, widths, config),
         versions={package: version(package) for package in ("gguf", "libgguf")},
         wall_s=round(time.monotonic() - started, 3),
-        peak_rss_bytes=peak_rss_bytes(),
     )
     if allocation is not None:
         write_text(out.with_suffix(".types.txt"), type_lines(tensors))
@@ -90,24 +90,28 @@ def export(
     return plan
 
 
-def read_importance(path: str | Path, fold: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    """Return the mean squared activation per input channel of every site in the folded model, float32 [d_in].
+def read_importance(
+    path: str | Path, fold: Mapping[str, torch.Tensor], config: PretrainedConfig
+) -> dict[str, np.ndarray]:
+    """Return GGUF tensor -> mean squared activation per input channel in the folded model, float32 [d_in].
 
-    A fold divides the activations by s, so their mean squares by s^2 (``ramp.calibration.folding``).
+    A fold divides the activations by s, so their mean squares by s^2 (``ramp.calibration.folding``). Raises
+    ``GgufError`` for statistics of another model.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     try:
         statistics = load_file(require_file(path, "calibration statistics"))
     except SafetensorError as error:
         raise GgufError(f"{path} is not a readable calibration file ({error}): run ramp.calibration again") from None
     found = {}
-    for key, values in statistics.items():
-        site, _, statistic = key.rpartition("/")
-        if statistic == "sqmean":
-            scale = fold[site].double().numpy() if site in fold else 1.0
-            found[site] = (values.astype(np.float64) / np.square(scale)).astype(np.float32)
+    for tensor in gguf_tensors(config):
+        if (linear := tensor.linear) is None:
+            continue
+        values = statistics.get(f"{linear.site}/sqmean")
+        if values is None or values.shape != (linear.d_in,):
+            what = "nothing" if values is None else f"{values.shape[0]} channels"
+            raise GgufError(f"{path} holds {what} of {linear.site}: it is of another model")
+        scale = fold[linear.site].double().numpy() if linear.site in fold else 1.0
+        found[tensor.name] = (values.astype(np.float64) / np.square(scale)).astype(np.float32)
     return found
 
 
@@ -146,8 +150,8 @@ def write_gguf(
 ) -> list[PlannedTensor]:
     """Write the file of the ``planned`` tensors; return them with the sha256 of their bytes.
 
-    ``importance`` maps a site to float32 [d_in]; a float file needs none. Raises ``GgufError`` if a tensor takes other
-    bytes than planned.
+    ``importance`` maps a linear's tensor to float32 [d_in]; a float file needs none. Raises ``GgufError`` if a tensor
+    takes other bytes than planned.
     """
     import gguf
 
@@ -171,7 +175,8 @@ def write_gguf(
             writer.write_kv_data_to_file()
             writer.write_ti_data_to_file()
             for plan, (tensor, values) in zip(planned, _folded_states(reader, config, fold), strict=True):
-                weights = _importance_of(tensor, plan, importance)
+                weighted = tensor.linear is not None and plan.type not in ("F32", "F16")  # no tables, as in llama.cpp
+                weights = importance[plan.name] if weighted else None
                 data = encode(to_gguf_rows(values, tensor.heads), plan.type, weights, tensor.source)
                 if data.nbytes != plan.bytes:
                     raise GgufError(f"{plan.name} takes {data.nbytes} bytes as {plan.type}, not {plan.bytes}")
@@ -195,15 +200,3 @@ def _announce(writer: GGUFWriter, tensor: PlannedTensor) -> None:
     shape = (*tensor.shape[:-1], row_bytes(tensor.type, tensor.shape[-1]))
     kind = gguf.GGMLQuantizationType[tensor.type]
     writer.add_tensor_info(tensor.name, shape, np.dtype(np.uint8), tensor.bytes, raw_dtype=kind)
-
-
-def _importance_of(tensor: GgufTensor, plan: PlannedTensor, importance: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """Return the importance of a linear's input channels; None for the tables, as in llama.cpp."""
-    if tensor.linear is None or plan.type in ("F32", "F16"):
-        return None
-    site, d_in = tensor.linear.site, tensor.linear.d_in
-    if site not in importance:
-        raise GgufError(f"no importance of {site} for {tensor.name}: the calibration file is of another model")
-    if importance[site].shape != (d_in,):
-        raise GgufError(f"importance of {site} is {list(importance[site].shape)}, not [{d_in}]")
-    return importance[site]

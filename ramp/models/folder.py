@@ -120,9 +120,6 @@ class CheckpointReader:
         """Return the names of all tensors, sorted."""
         return sorted(self._where)
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._where
-
     def _handle(self, name: str) -> Any:
         try:
             return self._where[name]

@@ -214,13 +214,6 @@ def test_windows_are_slices_of_the_joined_text(text_file: tuple[Path, str]) -> N
     assert "".join(map(chr, everything.flatten().tolist())) == text[: len(text) // 7 * 7]
 
 
-def test_a_beginning_of_text_takes_one_place(text_file: tuple[Path, str]) -> None:
-    path, text = text_file
-    windows = token_windows(Letters(), path, length=8, count=4, spread=False, bos=1)
-    assert windows[:, 0].tolist() == [1, 1, 1, 1]
-    assert "".join(map(chr, windows[:, 1:].flatten().tolist())) == text[:28]
-
-
 def test_too_few_tokens_say_how_many_there_are(text_file: tuple[Path, str]) -> None:
     path, text = text_file
     available = len(text) // 50
