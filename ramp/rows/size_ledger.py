@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
     from ramp.quantizers.affine import QuantizedLinear
 
-LEDGER = ("bytes_linear", "bytes_embedding", "bytes_head", "bytes_other")
-"""The parts that sum to ``bytes_file``; ``bytes_other`` is norms, biases and the safetensors header."""
-
 
 class LedgerError(RampError):
     """The bytes of the packed linears are not what ``ramp.quantizers.sizes`` counts."""
@@ -76,9 +73,10 @@ def ledger(
     arch: Architecture,
     rest: Mapping[str, torch.Tensor],
 ) -> dict[str, Any]:
-    """Return the sizes of a row: the parts of ``LEDGER``, which sum to ``bytes_file``, and four bits per weight.
+    """Return the sizes of a row: parts that sum to ``bytes_file``, and four bits per weight.
 
     tensors: what the file of ``bytes_stored`` bytes holds; headers: ``linear_header`` of every linear.
+    ``bytes_other``: norms, biases and the safetensors header.
     ``bits_nominal``: payload width, weighted by parameters (and its unweighted mean over linears), None where a linear
     is dense; ``bpw_linear``: scales and zeros counted too; ``bpw_file``: the whole file over all parameters of the
     model, a tied head counted once.
