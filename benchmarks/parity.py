@@ -93,15 +93,12 @@ def compare(
 def read_windows(args: argparse.Namespace) -> tuple[Tensor, Tensor]:
     """Return (calibration windows, held-out windows), int64 [count, length]; lengths cut to the model's context."""
     from ramp.models.folder import ModelFolder
-    from ramp.models.token_windows import token_windows
 
     folder = ModelFolder(args.model_dir)
-    context = int(folder.config.max_position_embeddings)
-    tokenizer, length = folder.tokenizer(), min(args.length, context)
-    heldout_length = min(args.heldout_length, context)
+    length = min(args.length, int(folder.config.max_position_embeddings))
     return (
-        token_windows(tokenizer, args.text, length=length, count=args.tokens // length),
-        token_windows(tokenizer, args.heldout, length=heldout_length, count=args.heldout_windows),
+        folder.windows(args.text, length=length, count=args.tokens // length),
+        folder.windows(args.heldout, length=args.heldout_length, count=args.heldout_windows),
     )
 
 

@@ -32,6 +32,7 @@ from ramp.evaluation.metrics import metrics, same_network, text_metrics
 from ramp.models.device import pick_device, pick_dtype
 from ramp.models.folder import ModelFolder
 from ramp.problem.allocation import read_allocation
+from ramp.rows.checkpoint import load_dequantized, read_meta
 from ramp.scoring.kl_divergence import EvaluationError
 
 
@@ -47,23 +48,12 @@ def _named_files(values: Sequence[str], option: str) -> dict[str, Path]:
 
 def reference_command(args: argparse.Namespace) -> None:
     """Write the reference of the float model on one text."""
-    from ramp.models.token_windows import token_windows
-
     [(name, path)] = _named_files([args.text], "--text").items()
     folder = ModelFolder(args.model_dir)
-    length = min(args.length, int(folder.config.max_position_embeddings))
-    if length < args.length:
-        log.info("windows of %d tokens: the model's context, not the %d asked for", length, args.length)
-    count = args.windows or None
-    windows = token_windows(folder.tokenizer(), path, length=length, count=count, spread=count is not None)
+    windows = folder.windows(path, length=args.length, count=args.windows or None)
     device = pick_device(args.device)
     model = folder.load_float(pick_dtype(args.dtype, device), device)
-    about = {
-        "model": folder.name,
-        "text": name,
-        "text_sha256": sha256_file(path),
-        "requested_length": args.length,
-    }
+    about = {"model": folder.name, "text": name, "text_sha256": sha256_file(path), "requested_length": args.length}
     made = make_reference(model, windows, about)
     if not torch.isfinite(made.nll).all():
         raise EvaluationError(f"{args.model_dir} gives logits that are not finite on {path}: use --dtype float32")
@@ -73,8 +63,6 @@ def reference_command(args: argparse.Namespace) -> None:
 
 def row_command(args: argparse.Namespace) -> None:
     """Write the metrics file of one row."""
-    from ramp.rows.checkpoint import load_dequantized, read_meta
-
     began = time.monotonic()
     meta = read_meta(args.row_dir)
     allocation = read_allocation(args.allocation).model_dump() if args.allocation else None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
 from ramp.core.cli import log
@@ -27,7 +28,6 @@ from ramp.scoring.kl_divergence import (
 )
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import PreTrainedModel
 
 

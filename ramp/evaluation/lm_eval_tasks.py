@@ -36,6 +36,7 @@ from ramp.core.provenance import hardware, versions
 from ramp.evaluation.metrics import KEY
 from ramp.models.device import pick_device, pick_dtype
 from ramp.models.folder import ModelFolder
+from ramp.rows.checkpoint import load_dequantized, read_meta
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -201,8 +202,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise HarnessError(f"--limit {args.limit}: give a number of rows, or 0 for all")
     files = {task: rows_file(args.tasks_dir, task) for task in args.tasks}
     began = time.monotonic()
-    from ramp.rows.checkpoint import load_dequantized, read_meta
-
     meta = read_meta(args.row_dir)
     device = pick_device(args.device)
     dtype = pick_dtype(args.dtype, device)

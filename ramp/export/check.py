@@ -101,7 +101,9 @@ def check_file(
     limit: relative difference in perplexity; None: ``FLOAT_LIMIT`` or ``QUANTIZED_LIMIT``, by the plan.
     """
     path = require_file(gguf, "GGUF file")
-    tokens = token_windows_of(model_dir, text, length, windows)
+    tokens = ModelFolder(model_dir).windows(text, length=length, count=windows)
+    if tokens.shape[1] < PROMPT_TOKENS + GENERATED_TOKENS:
+        raise GgufError(f"windows of {tokens.shape[1]} tokens are too short to generate in: use at least 16")
     checks = check_layout(path, plan)
     if not all(one.ok for one in checks):
         log.error("%s differs from its plan: llama.cpp is not run", path.name)
@@ -198,16 +200,3 @@ def _generated(llama: LlamaCpp, prompt: list[int]) -> int:
     except LlamaCppError as error:
         log.error("%s", error)
         return 0
-
-
-def token_windows_of(model_dir: str | Path, text_path: str | Path, length: int, count: int) -> torch.Tensor:
-    """Return ``count`` windows of a role's text, int64 [count, length], no longer than the model's context."""
-    from ramp.models.token_windows import token_windows
-
-    model = ModelFolder(model_dir)
-    context = model.config.max_position_embeddings
-    if length > context:
-        log.info("windows of %d tokens: the model's context is %d", length, context)
-    if min(length, context) < PROMPT_TOKENS + GENERATED_TOKENS:
-        raise GgufError(f"windows of {length} tokens are too short to generate in: use at least 16")
-    return token_windows(model.tokenizer(), text_path, length=min(length, context), count=count)

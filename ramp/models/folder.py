@@ -7,7 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ramp.core.cli import log
 from ramp.models.architecture import Architecture, LinearSpec, ModelError, architecture, list_linears
+from ramp.models.token_windows import token_windows
 
 if TYPE_CHECKING:
     import torch
@@ -82,6 +84,16 @@ class ModelFolder:
         )
         model.to(torch.device(device))  # type: ignore[arg-type]  # transformers wraps `to` without its types
         return model.eval().requires_grad_(False)
+
+    def windows(self, text: str | Path, *, length: int, count: int | None) -> torch.LongTensor:
+        """Return ``count`` windows spread over a text, or (None) all of them, int64 [count, length].
+
+        They are no longer than the model's context, which a line of the log says.
+        """
+        context = int(self.config.max_position_embeddings)
+        if length > context:
+            log.info("windows of %d tokens: the model's context, not the %d asked for", context, length)
+        return token_windows(self.tokenizer(), text, length=min(length, context), count=count, spread=count is not None)
 
     def tokenizer(self) -> Any:
         """Return the model's tokenizer."""

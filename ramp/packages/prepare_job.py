@@ -18,7 +18,9 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import torch
+from safetensors.numpy import save_file
 
 from ramp.calibration.windows import add_text_arguments, calibration_windows
 from ramp.core import cli
@@ -31,16 +33,11 @@ from ramp.models.device import pick_device
 from ramp.models.folder import ModelFolder
 from ramp.quantizers.sizes import group_size_for
 
-if TYPE_CHECKING:
-    import torch
-
 PROJECT = Path(__file__).resolve().parents[2]
 
 
 def write_job(out: Path, model_dir: Path, tokens: torch.Tensor, settings: JobSettings) -> None:
     """Write ``job.json`` and ``tokens.safetensors``; ``tokens``: int64 [count, length]."""
-    from safetensors.numpy import save_file
-
     linears = ModelFolder(model_dir).linears
     model = {
         "model_dir": str(model_dir.resolve()),

@@ -6,7 +6,9 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from ramp.calibration.folding import load_fold
 from ramp.calibration.windows import calibration_windows
@@ -20,9 +22,6 @@ from ramp.quantizers.store import PackedWriter
 from ramp.quantizers.widths import Width
 from ramp.rows.checkpoint import save_packed
 from ramp.rows.sequential import QuantizationError, quantize_model, uniform
-
-if TYPE_CHECKING:
-    import torch
 
 
 def build_row(

@@ -27,20 +27,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
 from ramp.core.errors import RampError
 from ramp.core.files import atomic_path, read_json, require_file, sha256_file, write_json
+from ramp.gguf.reader import load_gguf_float
 from ramp.models.architecture import Architecture
 from ramp.models.empty_model import empty_model, filled_model
 from ramp.models.folder import ModelFolder
+from ramp.quantizers.ggml import q8_0_decode, q8_0_encode
 from ramp.quantizers.sizes import q8_0_row_bytes
-from ramp.rows.size_ledger import ledger, linear_header, linear_tensors
+from ramp.quantizers.store import Packed, PackedLinears
+from ramp.rows.size_ledger import Stored, ledger, linear_header, linear_tensors
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel
-
-    from ramp.quantizers.store import PackedLinears
-    from ramp.rows.size_ledger import Stored
 
 FORMAT_VERSION = 1
 WEIGHTS, META = "model.safetensors", "meta.json"
@@ -68,8 +71,6 @@ def save_packed(
     was measured (``wall_s``, ``peak_rss_bytes``...). Raises ``CheckpointError`` for a missing, surplus or
     misshapen tensor, and for values that float16 cannot hold.
     """
-    from safetensors.torch import save_file
-
     model = ModelFolder(model_dir)
     arch, linears = model.architecture, model.linears
     rest = _check_parts(model, quantized, others)
@@ -120,8 +121,6 @@ def _check_parts(
     model: ModelFolder, quantized: Mapping[str, Stored], others: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
     """Compare the given tensors with the model's parameters; return the others to store (no tied head)."""
-    import torch
-
     wanted = {name: tuple(p.shape) for name, p in empty_model(model.config, torch.float32).named_parameters()}
     rest = dict(others)
     arch = model.architecture
@@ -143,10 +142,6 @@ def _check_parts(
 
 
 def _other_tensors(rest: Mapping[str, torch.Tensor], arch: Architecture, track: str) -> dict[str, torch.Tensor]:
-    import torch
-
-    from ramp.quantizers.ggml import q8_0_encode
-
     tables = (f"{arch.embed}.weight", f"{arch.head}.weight")
     stored = {}
     for name, tensor in rest.items():
@@ -179,8 +174,6 @@ def load_dequantized(
     Each linear is unpacked and de-quantized on ``device`` by itself, so the peak is the model in ``dtype`` and one
     linear. ``model_dir`` is read for float, released and ggml rows only: a packed file carries its configuration.
     """
-    import torch
-
     row_dir, dtype, device = Path(row_dir), dtype or torch.float32, torch.device(device)
     meta = read_meta(row_dir)
     if meta.get("failed"):
@@ -188,8 +181,6 @@ def load_dequantized(
     if meta["stage"] in ("float", "released"):
         return ModelFolder(model_dir).load_float(dtype, device)
     if meta["grid"] == "ggml":
-        from ramp.gguf.reader import load_gguf_float
-
         path = require_file(row_dir / meta["gguf"], "GGUF file of the row")
         return load_gguf_float(model_dir, path, dtype, device)
     return _load_packed(row_dir, meta, dtype, device)
@@ -200,8 +191,6 @@ def open_packed(row_dir: str | Path, meta: Mapping[str, Any]) -> tuple[Any, dict
 
     Raises ``CheckpointError`` where the file's sha256 is not that in ``meta``, or its format is another one.
     """
-    from safetensors import SafetensorError, safe_open
-
     path = require_file(Path(row_dir) / WEIGHTS, "packed checkpoint")
     again = "delete the row and quantize it again"
     if sha256_file(path) != meta.get("sha256"):
@@ -219,8 +208,6 @@ def open_packed(row_dir: str | Path, meta: Mapping[str, Any]) -> tuple[Any, dict
 
 def packed_linears(handle: Any, header: Mapping[str, Any]) -> PackedLinears[str]:
     """Return the linears of an open packed file that are on the affine grid, by name."""
-    from ramp.quantizers.store import Packed, PackedLinears
-
     affine = {name: spec for name, spec in header["linears"].items() if "bits" in spec}
     return PackedLinears(
         handle, {n: Packed(f"{n}.", spec["bits"], spec["group_size"], spec["d_in"]) for n, spec in affine.items()}
@@ -228,10 +215,7 @@ def packed_linears(handle: Any, header: Mapping[str, Any]) -> PackedLinears[str]
 
 
 def _load_packed(row_dir: Path, meta: Mapping[str, Any], dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
-    from safetensors import SafetensorError
     from transformers import CONFIG_MAPPING
-
-    from ramp.quantizers.ggml import q8_0_decode
 
     path = row_dir / WEIGHTS
     handle, header = open_packed(row_dir, meta)

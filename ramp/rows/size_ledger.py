@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from ramp.core.errors import RampError
 from ramp.models.architecture import Architecture, LinearSpec
+from ramp.quantizers.affine import QuantizedLinear
+from ramp.quantizers.packing import to_tensors
 from ramp.quantizers.sizes import bits_nominal, linear_bytes
-
-if TYPE_CHECKING:
-    import torch
-
-    from ramp.quantizers.affine import QuantizedLinear
 
 
 class LedgerError(RampError):
@@ -38,14 +37,11 @@ class DenseLinear:
         return int(self.weight.shape[0]), int(self.weight.shape[1])
 
 
-if TYPE_CHECKING:
-    Stored = QuantizedLinear | DenseLinear
+Stored = QuantizedLinear | DenseLinear
 
 
 def linear_tensors(name: str, linear: Stored) -> dict[str, torch.Tensor]:
     """Return the file's tensors of one linear, by name."""
-    from ramp.quantizers.packing import to_tensors
-
     parts = {"weight": linear.weight} if isinstance(linear, DenseLinear) else to_tensors(linear)
     return {f"{name}.{part}": tensor.cpu().contiguous() for part, tensor in parts.items()}
 
