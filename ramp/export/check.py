@@ -16,6 +16,7 @@ from ramp.export.plan import GgufPlan
 from ramp.gguf.names import GgufError
 from ramp.gguf.reader import GgufFile, load_gguf_float
 from ramp.models.folder import ModelFolder
+from ramp.models.token_windows import read_documents
 
 if TYPE_CHECKING:
     import torch
@@ -41,26 +42,25 @@ PROBES = (
 
 SAMPLE_LINES = 40
 
+AT_LEAST = ("loads", "generated_tokens")
+"""Checks that pass at or above their limit, the others at or below it."""
+
 
 @dataclass(frozen=True)
 class Check:
     """One entry of ``.check.json``: a measured value and its limit."""
 
     file: str
-    check: str  # name; ``loads`` and ``generated_tokens`` pass at or above their limit, the others at or below it
+    check: str
     value: float
     limit: float
     ok: bool
 
 
-def at_most(file: str, check: str, value: float, limit: float = 0) -> Check:
-    """Return a check that passes at or below ``limit``."""
-    return Check(file, check, float(value), float(limit), bool(value <= limit))
-
-
-def at_least(file: str, check: str, value: float, limit: float) -> Check:
-    """Return a check that passes at or above ``limit``."""
-    return Check(file, check, float(value), float(limit), bool(value >= limit))
+def judge(file: str, check: str, value: float, limit: float = 0) -> Check:
+    """Return a check that passes at or below ``limit``, those of ``AT_LEAST`` at or above it."""
+    ok = value >= limit if check in AT_LEAST else value <= limit
+    return Check(file, check, float(value), float(limit), bool(ok))
 
 
 def check_layout(path: Path, plan: GgufPlan) -> list[Check]:
@@ -77,10 +77,10 @@ def check_layout(path: Path, plan: GgufPlan) -> list[Check]:
             counts["contents_differ"] += hashlib.sha256(raw.data).hexdigest() != tensor.sha256
     size = path.stat().st_size
     return [
-        at_most(path.name, "tensors_missing", len(planned - found)),
-        at_most(path.name, "tensors_unplanned", len(found - planned)),
-        *(at_most(path.name, check, value) for check, value in counts.items()),
-        at_most(path.name, "file_bytes_differ", abs(size - plan.sizes["bytes_file"])),
+        judge(path.name, "tensors_missing", len(planned - found)),
+        judge(path.name, "tensors_unplanned", len(found - planned)),
+        *(judge(path.name, check, value) for check, value in counts.items()),
+        judge(path.name, "file_bytes_differ", abs(size - plan.sizes["bytes_file"])),
     ]
 
 
@@ -115,8 +115,6 @@ def check_file(
 
 def sample_texts(text_path: str | Path) -> list[str]:
     """Return the probes and the first lines of a role's documents."""
-    from ramp.models.token_windows import read_documents
-
     lines = [line for document in read_documents(text_path) for line in document.text.splitlines() if line.strip()]
     return [*PROBES, *lines[:SAMPLE_LINES]]
 
@@ -172,13 +170,13 @@ def check_llama(
         llama = BACKENDS[backend](path, context=length, threads=threads)
     except LoadError as error:
         log.error("%s", error)
-        return [at_least(name, "loads", 0, 1)]
-    checks = [at_least(name, "loads", 1, 1)]
+        return [judge(name, "loads", 0, 1)]
+    checks = [judge(name, "loads", 1, 1)]
     try:
         prompt = windows[0, :PROMPT_TOKENS].tolist()
-        checks.append(at_least(name, "generated_tokens", _generated(llama, prompt), GENERATED_TOKENS))
+        checks.append(judge(name, "generated_tokens", _generated(llama, prompt), GENERATED_TOKENS))
         tokenizer = ModelFolder(model_dir).tokenizer()
-        checks.append(at_most(name, "tokenizer_differs", tokenizer_differences(llama, tokenizer, texts)))
+        checks.append(judge(name, "tokenizer_differs", tokenizer_differences(llama, tokenizer, texts)))
         theirs = np.stack([window_nll(llama, window.tolist()) for window in windows])
         version = llama.version
     finally:
@@ -189,7 +187,7 @@ def check_llama(
         "%s: perplexity %.4f in llama.cpp (%s), %.4f in transformers, %d windows of %d tokens, every position",
         *(name, perplexity[0], version, perplexity[1], *windows.shape),
     )
-    checks.append(at_most(name, "perplexity_difference", abs(perplexity[0] / perplexity[1] - 1), limit))
+    checks.append(judge(name, "perplexity_difference", abs(perplexity[0] / perplexity[1] - 1), limit))
     return checks
 
 

@@ -15,7 +15,6 @@ folder that evaluation reads.
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +22,7 @@ from pathlib import Path
 from ramp.core import cli
 from ramp.core.cli import log
 from ramp.core.files import write_json
+from ramp.export.check import check_file
 from ramp.export.plan import read_plan
 from ramp.export.row import write_row
 from ramp.export.write import export
@@ -31,8 +31,6 @@ from ramp.problem.allocation import read_allocation
 
 def check(args: argparse.Namespace) -> int:
     """Run the checks of one file, write them and log the failed ones; 0 if none failed, or with ``--keep-going``."""
-    from ramp.export.check import check_file
-
     checks = check_file(
         args.gguf,
         read_plan(args.plan),
@@ -53,7 +51,6 @@ def check(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; see the module's docstring."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before OpenMP is loaded
     top = argparse.ArgumentParser(description="Write an allocation as GGUF and check it in stock llama.cpp.")
     commands = top.add_subparsers(dest="command", required=True)
 

@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 
 from ramp.core.files import atomic_path, require_file
@@ -68,8 +69,6 @@ def quantize_gguf(
     ``table_type`` is the ggml type of embedding and head (``Q8_0``, ``F16``); ``importance`` maps a tensor's name in
     the file to float32 [d_in]. Raises ``LlamaCppError`` where llama.cpp is missing, knows no such mix, or refuses.
     """
-    import gguf
-
     if reason := missing():
         raise LlamaCppError(reason)
     require_file(source, "float GGUF file")
@@ -127,8 +126,6 @@ def write_importance(out: str | Path, importance: Mapping[str, np.ndarray], *, t
 
     tokens: calibration tokens behind every mean; length: tokens per window.
     """
-    import gguf
-
     writer = gguf.GGUFWriter(None, "imatrix")
     writer.add_type("imatrix")
     writer.add_array("imatrix.datasets", ["calibration"])
@@ -151,9 +148,7 @@ def read_importance_file(path: str | Path) -> dict[str, np.ndarray]:
 
     Raises ``LlamaCppError`` where sums or counts are missing.
     """
-    from gguf import GGUFReader
-
-    tensors = {t.name: np.array(t.data) for t in GGUFReader(str(require_file(path, "importance matrix"))).tensors}
+    tensors = {t.name: np.array(t.data) for t in gguf.GGUFReader(str(require_file(path, "importance matrix"))).tensors}
     names = [name.removesuffix(SUM) for name in tensors if name.endswith(SUM)]
     lacking = [name for name in names if name + COUNTS not in tensors]
     if lacking or not names:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ramp.core.files import read_json
 from ramp.core.provenance import peak_rss_bytes
 from ramp.gguf.names import GgufError, GgufTensor, gguf_tensors, sliding_window_note
+from ramp.quantizers.ggml import BLOCKS, TYPE_FOR_BITS, fallback_type, row_bytes
 from ramp.quantizers.widths import Width, bits_of, grouped
 
 if TYPE_CHECKING:
@@ -78,10 +79,6 @@ def plan_tensors(config: PretrainedConfig, widths: Mapping[str, Width] | None, t
     A width's bits choose the type. A group size of its own has no effect, since ggml's blocks have their own. Raises
     ``GgufError`` unless ``widths`` names every linear of the model, nothing else, at widths that ggml has.
     """
-    from ramp.quantizers.ggml import TYPE_FOR_BITS
-
-    if track not in TRACK_TYPES:
-        raise GgufError(f"unknown track '{track}': use {', '.join(TRACK_TYPES)}")
     tensors = gguf_tensors(config)
     if widths is None:
         return [_planned(tensor, "F32") for tensor in tensors]
@@ -99,8 +96,6 @@ def plan_tensors(config: PretrainedConfig, widths: Mapping[str, Width] | None, t
 
 
 def _planned(tensor: GgufTensor, wanted: str) -> PlannedTensor:
-    from ramp.quantizers.ggml import BLOCKS, fallback_type, row_bytes
-
     *rows, columns = tensor.shape
     kind = fallback_type(wanted, columns)
     size = math.prod(rows) * row_bytes(kind, columns)

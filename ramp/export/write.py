@@ -12,6 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import gguf
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
@@ -24,10 +25,10 @@ from ramp.gguf.vocabulary import add_tokenizer
 from ramp.models.architecture import architecture
 from ramp.models.folder import CheckpointReader, ModelFolder
 from ramp.problem.allocation import AllocationRecord
+from ramp.quantizers.ggml import quantize_ggml, row_bytes
 
 if TYPE_CHECKING:
     import torch
-    from gguf import GGUFWriter
     from transformers import PretrainedConfig
 
 FILE_TYPES = {"F32": "ALL_F32", "Q3_K": "MOSTLY_Q3_K_S", "Q4_K": "MOSTLY_Q4_K_S", "Q5_K": "MOSTLY_Q5_K_S"}
@@ -134,8 +135,6 @@ def encode(values: np.ndarray, type_name: str, importance: np.ndarray | None = N
     """Return ``values`` (float32, any shape) as the file stores them: float32, or bytes uint8 [rows, row_bytes]."""
     if type_name == "F32":
         return values
-    from ramp.quantizers.ggml import quantize_ggml
-
     return quantize_ggml(values, type_name, importance, name=name)
 
 
@@ -153,8 +152,6 @@ def write_gguf(
     ``importance`` maps a linear's tensor to float32 [d_in]; a float file needs none. Raises ``GgufError`` if a tensor
     takes other bytes than planned.
     """
-    import gguf
-
     model = ModelFolder(model_dir)
     model.check_linears()
     config, reader = model.config, model.reader
@@ -166,8 +163,11 @@ def write_gguf(
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     add_hyperparameters(writer, config)
     add_tokenizer(writer, model_dir, config.vocab_size)
-    for plan in planned:
-        _announce(writer, plan)
+    for plan in planned:  # into the file's index before any data is written, so that the data can be streamed
+        shape = plan.shape if plan.type == "F32" else (*plan.shape[:-1], row_bytes(plan.type, plan.shape[-1]))
+        dtype = np.dtype(np.float32 if plan.type == "F32" else np.uint8)
+        kind = gguf.GGMLQuantizationType[plan.type]
+        writer.add_tensor_info(plan.name, shape, dtype, plan.bytes, raw_dtype=kind)
     written = []
     with atomic_path(out) as partial:
         try:
@@ -186,17 +186,3 @@ def write_gguf(
         finally:
             writer.close()
     return written
-
-
-def _announce(writer: GGUFWriter, tensor: PlannedTensor) -> None:
-    """Enter a tensor into the file's index before any data is written, so that the data can be streamed."""
-    import gguf
-
-    if tensor.type == "F32":
-        writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(np.float32), tensor.bytes)
-        return
-    from ramp.quantizers.ggml import row_bytes
-
-    shape = (*tensor.shape[:-1], row_bytes(tensor.type, tensor.shape[-1]))
-    kind = gguf.GGMLQuantizationType[tensor.type]
-    writer.add_tensor_info(tensor.name, shape, np.dtype(np.uint8), tensor.bytes, raw_dtype=kind)

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from gguf import GGUFReader
+from gguf.quants import dequantize
 
 from ramp.core.files import require_file
 from ramp.gguf.names import GgufError, from_gguf_rows, gguf_tensors
@@ -26,8 +28,6 @@ class GgufFile:
     """Tensors of a GGUF file, memory-mapped."""
 
     def __init__(self, path: str | Path) -> None:
-        from gguf import GGUFReader
-
         self.path = require_file(path, "GGUF file")
         try:
             self._reader = GGUFReader(str(self.path))
@@ -59,8 +59,6 @@ class GgufFile:
 
     def values(self, name: str) -> np.ndarray:
         """Return the tensor's values, float32, in the checkpoint's shape and llama.cpp's row order."""
-        from gguf.quants import dequantize
-
         tensor = self._tensor(name)
         values = dequantize(tensor.data, tensor.tensor_type)
         return np.asarray(values, dtype=np.float32).reshape(self.shape(name))

@@ -152,7 +152,6 @@ def test_wide_rows_get_the_k_quants(tiny_llama_dir: Path) -> None:
         ({"bits": {}}, "lacks model.layers.0.mlp.down_proj"),
         ({"extra": 4}, "names model.layers.9.mlp.up_proj, which the model does not have"),
         ({"width": 7}, "no ggml type for 7 bits"),
-        ({"track": "bf16"}, "unknown track 'bf16'"),
     ],
 )
 def test_impossible_plans_end_in_one_sentence(change: dict[str, Any], sentence: str, tiny_llama_dir: Path) -> None:
