@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch.nn import functional
+
 from ramp.core import cli
 from ramp.core.cli import log
 from ramp.core.errors import RampError
@@ -26,7 +29,6 @@ from ramp.models.save_folder import save_model, save_tokenizer
 from ramp.models.token_windows import Document, read_documents
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel
 
 END = "<|endoftext|>"
@@ -93,7 +95,6 @@ def train_tokenizer(documents: Sequence[Document], vocab: int) -> Any:
 
 def build_model(preset: Preset, end_id: int, seed: int) -> PreTrainedModel:
     """Return the untrained model, float32, weights drawn from ``seed``."""
-    import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     window = {"sliding_window": 2 * preset.context} if preset.family == "mistral" else {}
@@ -122,8 +123,6 @@ def build_model(preset: Preset, end_id: int, seed: int) -> PreTrainedModel:
 
 def token_stream(tokenizer: Any, documents: Sequence[Document]) -> torch.Tensor:
     """Return all documents as one row of token ids, int64 [tokens], ``END`` behind each."""
-    import torch
-
     encoded = tokenizer([document.text for document in documents], add_special_tokens=False, verbose=False)["input_ids"]
     return torch.tensor([token for ids in encoded for token in [*ids, tokenizer.eos_token_id]], dtype=torch.long)
 
@@ -139,9 +138,6 @@ def learning_rate(step: int, steps: int, preset: Preset) -> float:
 
 def train(model: PreTrainedModel, stream: torch.Tensor, preset: Preset, steps: int, seed: int) -> list[float]:
     """Train in place on random windows of ``stream`` (int64 [tokens]); return every step's loss, in nats per token."""
-    import torch
-    from torch.nn import functional
-
     if len(stream) <= preset.context + 1:
         raise TrainError(
             f"the training text has {len(stream)} tokens, one window needs {preset.context + 1}: give more text"
@@ -183,8 +179,6 @@ def train(model: PreTrainedModel, stream: torch.Tensor, preset: Preset, steps: i
 
 def make_model(name: str, text: Path, steps: int, seed: int, out_dir: Path) -> dict[str, Any]:
     """Train preset ``name`` and write its folder; return the content of asset.json."""
-    import torch
-
     preset = PRESETS[name]
     if steps < 1:
         raise TrainError(f"{steps} steps train nothing: ask for one at least")

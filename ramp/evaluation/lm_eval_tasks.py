@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 TASK_LINE = re.compile(r"""^["']?task["']?:[ \t]*["']?([^"'\s]+)["']?[ \t]*(?:#.*)?$""", re.M)
 """The line of a YAML file that names its task."""
 
-SEED = 1234  # lm-eval's own default; nothing is drawn in zero-shot multiple choice
-
 
 class HarnessError(RampError):
     """An unknown task, missing rows, or a result that lm-eval did not give."""
@@ -155,9 +153,6 @@ def score_tasks(
             limit=limit,
             log_samples=True,
             task_manager=TaskManager(include_path=overrides, include_defaults=False),
-            random_seed=SEED,
-            numpy_random_seed=SEED,
-            torch_random_seed=SEED,
         )
     if found is None:
         raise HarnessError("lm-eval gave no result in this process: run the row in a single process")

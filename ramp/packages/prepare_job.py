@@ -69,7 +69,7 @@ def ended(status: int) -> str:
     return f"its process was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
 
 
-def run(python: str, method_file: str, out: Path, threads: int) -> Outcome:
+def run(python: str, method_file: str | Path, out: Path, threads: int) -> Outcome:
     """Run ``ramp.packages.run_job`` by the package's interpreter; return its outcome, or how the process ended."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environment |= {"PYTHONPATH": str(PROJECT), "PYTHONHASHSEED": "0", "HF_HUB_OFFLINE": "1"}
