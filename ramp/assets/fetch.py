@@ -68,20 +68,15 @@ def fetch_source(name: str, source: Source, registry: Registry, out_dir: Path) -
     if isinstance(source, HubSource):
         return fetch_hub(name, source, lock, out_dir)
     if isinstance(source, PathSource):
-        return fetch_path(name, source, lock, out_dir, registry.root)
+        path = source.below(registry.root)
+        if missing := re.findall(r"\$\{?(\w+)\}?", str(path)):
+            raise SourceAbsent(f"asset '{name}': environment variable {missing[0]} in '{source.path}' is not set")
+        if not path.exists():
+            raise SourceAbsent(f"asset '{name}': no file or folder at {path}")
+        return take(name, lock, path, out_dir, kind="path", source=source.path, declared=source.sha256)
     raise FetchError(
         f"asset '{name}' is trained, not fetched: run python -m ramp.assets.train_tiny --preset {source.preset}"
     )
-
-
-def fetch_path(name: str, source: PathSource, lock: Lock, out_dir: Path, root: Path) -> Fetched:
-    """Copy a local file into ``out_dir``, or check a local folder and leave it in place."""
-    path = source.below(root)
-    if missing := re.findall(r"\$\{?(\w+)\}?", str(path)):
-        raise SourceAbsent(f"asset '{name}': environment variable {missing[0]} in '{source.path}' is not set")
-    if not path.exists():
-        raise SourceAbsent(f"asset '{name}': no file or folder at {path}")
-    return take(name, lock, path, out_dir, kind="path", source=source.path, declared=source.sha256)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
