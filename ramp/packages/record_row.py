@@ -109,14 +109,14 @@ def package_row(model_dir: Path, job: Path, out: Path, *, track: str, study: str
     try:
         kept = KeptLinears(job, linears)
         others = other_tensors(model_dir, job, linears)
-        meta |= {
+        made = meta | {
             "grid": "affine" if kept.is_affine else GRID,
             "group_size": kept.group_size(outcome["group_size"]) if kept.is_affine else outcome["group_size"],
             "bytes_native": sum((job / NATIVE / name).stat().st_size for name in outcome["native_files"]) or None,
             "linears": kept.described(),
             "note": notes(outcome),
         }
-        return save_packed(out, model_dir=model_dir, quantized=kept, others=others, track=track, meta=meta)
+        return save_packed(out, model_dir=model_dir, quantized=kept, others=others, track=track, meta=made)
     except (PackageError, CheckpointError) as error:  # the result is no model: its row gives the reason
         return _failed(out, meta, str(error), track)
 
