@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from ramp.models.architecture import list_linears
-from ramp.models.folder import read_config
 from ramp.problem.allocation import AllocationRecord
+from tests.model_folders import read_config
 
 
 def statistics(model_dir: Path, path: Path, power: int = 1) -> Path:

@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 
 from ramp.bank.build import build_bank
 from ramp.models.architecture import list_linears
-from ramp.models.folder import read_config
 from ramp.models.token_windows import Document, write_documents
 from ramp.scoring.score_type import Score
+from tests.model_folders import read_config
 from tests.synthetic import evaluator, linears, losses
 
 WORDS = {"search": "alpha beta gamma ", "selection": "gamma delta ", "heldout": "epsilon zeta "}

@@ -11,12 +11,12 @@ from ramp.core.files import read_json
 from ramp.export.llamacpp_quantize import missing
 from ramp.methods.kinds import Mix, Package, reason_not_to_run
 from ramp.methods.loader import discover
-from ramp.models.folder import load_float
 from ramp.models.token_windows import Document, write_documents
 from ramp.packages import prepare_job as package_job
 from ramp.packages import record_row as package_row
 from ramp.rows.checkpoint import load_dequantized
 from tests.conftest import SHAPE, save_random_model, save_tokenizer
+from tests.model_folders import load_float
 
 REPO = Path(__file__).resolve().parents[2]
 CATALOG = discover(REPO / "baselines")

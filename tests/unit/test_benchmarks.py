@@ -23,8 +23,9 @@ from benchmarks.parity import compare, spread
 from benchmarks.reference import Reference
 from benchmarks.shapes import LLAMA_7B, SIZES, BlockShape, activations, normal_table, write_checkpoint
 from ramp.models.architecture import list_linears
-from ramp.models.folder import CheckpointReader, load_float, read_config
+from ramp.models.folder import CheckpointReader
 from ramp.quantizers.sizes import linear_bytes
+from tests.model_folders import load_float, read_config
 
 TINY = BlockShape(hidden=64, intermediate=128, heads=2, kv_heads=2, layers=2, vocab=48)
 
@@ -116,7 +117,7 @@ def test_a_checkpoint_can_hold_more_blocks_than_are_read(tmp_path: Path) -> None
     size = write_checkpoint(tmp_path / "m", TINY, seed=0, read_layers=1)
     assert size == (tmp_path / "m" / "model.safetensors").stat().st_size
     assert len(list_linears(read_config(tmp_path / "m"))) == 7
-    assert "model.layers.1.mlp.down_proj.weight" in CheckpointReader(tmp_path / "m")
+    assert "model.layers.1.mlp.down_proj.weight" in CheckpointReader(tmp_path / "m").names()
     assert load_float(tmp_path / "m")(input_ids=windows()).logits.isfinite().all()
 
 

@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from ramp.calibration import fold_search as stage
 from ramp.calibration.folding import folded_float_model, load_fold
-from ramp.models.folder import load_float, read_config
+from tests.model_folders import load_float, read_config
 from tests.tiny_models import write_text
 
 

@@ -12,9 +12,8 @@ from typing import Any
 import huggingface_hub
 import pytest
 
-from ramp.assets.asset_record import tree_sha256
-from ramp.assets.fetched import require_room
-from ramp.assets.install import fetch_asset
+from ramp.assets.fetch import fetch_asset
+from ramp.assets.fetched import require_room, tree_sha256
 from ramp.assets.lock import Lock
 from ramp.assets.registry import Registry
 from ramp.core.errors import RampError
@@ -106,7 +105,7 @@ def test_hub_failure_behind_a_dry_run(
 def test_hub_in_offline_mode_for_real(tmp_path: Path) -> None:
     """No stand-in: the installed client, in offline mode with an empty cache, in a process of its own."""
     write_registry(tmp_path, {"far": one({"kind": "hub", "repo": "some/model", "files": ["*.safetensors"]})})
-    command = [sys.executable, "-m", "ramp.assets", "fetch", "--asset", "far", "--out", str(tmp_path / "R" / "far")]
+    command = [sys.executable, "-m", "ramp.assets.fetch", "--asset", "far", "--out", str(tmp_path / "R" / "far")]
     done = subprocess.run(
         [*command, "--registry", str(tmp_path / "config" / "assets.yaml")],
         cwd=REPO,

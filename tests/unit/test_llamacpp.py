@@ -18,10 +18,11 @@ from ramp.export.write import encode, export
 from ramp.gguf.names import gguf_tensors, to_gguf_rows
 from ramp.gguf.reader import GgufFile, load_gguf_float
 from ramp.models.architecture import list_linears
-from ramp.models.folder import CheckpointReader, load_float, load_tokenizer, read_config
+from ramp.models.folder import CheckpointReader
 from tests.conftest import SHAPE as SMALL
 from tests.conftest import save_random_model
 from tests.gguf_inputs import allocation_of, statistics
+from tests.model_folders import load_float, load_tokenizer, read_config
 
 pytest.importorskip("cyllama")
 

@@ -13,12 +13,12 @@ from safetensors.torch import load_file
 
 from ramp.core.files import read_json
 from ramp.models.architecture import list_linears
-from ramp.models.folder import read_config
 from ramp.models.token_windows import Document, write_documents
 from ramp.packages import prepare_job as package_job
 from ramp.packages import record_row as package_row
 from ramp.rows.checkpoint import load_dequantized
 from tests.conftest import SHAPE, save_random_model, save_tokenizer
+from tests.model_folders import read_config
 
 REPO = Path(__file__).resolve().parents[2]
 ENVIRONMENT = REPO / ".envs" / "gptqmodel" / "environment.json"

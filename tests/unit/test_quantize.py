@@ -16,7 +16,6 @@ from ramp.calibration.folding import folded_float_model
 from ramp.calibration.windows import calibration_windows
 from ramp.core.tensor_file import save_tensors
 from ramp.models.architecture import list_linears
-from ramp.models.folder import load_float, read_config
 from ramp.quantizers import packing
 from ramp.quantizers.affine import QuantizedLinear, quantize_rtn
 from ramp.quantizers.gptq import output_error, quantize_gptq
@@ -24,6 +23,7 @@ from ramp.quantizers.sizes import linear_bytes, uniform_bytes
 from ramp.rows import quantize as quantize_stage
 from ramp.rows.checkpoint import load_dequantized, read_meta
 from ramp.rows.sequential import QuantizationError, quantize_model, uniform
+from tests.model_folders import load_float, read_config
 
 GROUP = 32
 UNIFORM = "METHOD = Quantizer(name='{}', title='', source='', fold='{}', quantizer='{}', params={})"
@@ -273,7 +273,7 @@ def test_faults_on_the_command_line(tiny_qwen2_dir: Path, study: Path, tmp_path:
         quantize_stage.main([*argv, "--bits", "9"])
     with pytest.raises(QuantizationError, match="--text is needed"):
         quantize_stage.main(["--model-dir", "m", "--method-file", "x.py", "--out", "o"])
-    with pytest.raises(QuantizationError, match="not a JSON object"):
+    with pytest.raises(SystemExit):
         quantize_stage.main([*argv, "--bits", "4", "--params", "{"])
     assert list(tmp_path.iterdir()) == []
 

@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 
 from ramp.core.files import read_json
 from ramp.models.architecture import list_linears
-from ramp.models.folder import load_float, read_config
 from ramp.quantizers.affine import quantize_rtn
 from ramp.rows.checkpoint import CheckpointError, load_dequantized, save_packed
 from ramp.rows.retrack import main, store_again
+from tests.model_folders import load_float, read_config
 
 KEY = {"study": "test", "method": "rtn", "grid": "affine", "stage": "final", "budget_bits": 3.0, "group_size": 32}
 

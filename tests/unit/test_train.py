@@ -14,7 +14,6 @@ from ramp.assets import train_tiny as training
 from ramp.assets.train_tiny import (
     PRESETS,
     build_model,
-    get_preset,
     learning_rate,
     make_model,
     token_stream,
@@ -22,8 +21,9 @@ from ramp.assets.train_tiny import (
 )
 from ramp.core.errors import RampError
 from ramp.models.architecture import list_linears
-from ramp.models.folder import CheckpointReader, ModelFolder, load_float, load_tokenizer, read_config
+from ramp.models.folder import CheckpointReader, ModelFolder
 from ramp.models.token_windows import Document, write_documents
+from tests.model_folders import load_float, load_tokenizer, read_config
 
 ANIMALS = ["cat", "dog", "horse", "raven", "salmon", "beetle", "otter", "lizard"]
 VERBS = ["sees", "follows", "ignores", "remembers", "finds"]
@@ -84,7 +84,7 @@ def test_a_trained_folder_loads_and_has_learned(tmp_path: Path, text: Path, name
     assert record["train_tokens"] == 120 * 256
     config = read_config(out)
     ModelFolder(out).check_linears()
-    assert ("lm_head.weight" in CheckpointReader(out)) == (not config.tie_word_embeddings)
+    assert ("lm_head.weight" in CheckpointReader(out).names()) == (not config.tie_word_embeddings)
     tokenizer = load_tokenizer(out)
     ids = torch.tensor(tokenizer("The raven sees the otter. The cat follows the salmon.")["input_ids"])[None]
     with torch.no_grad():
@@ -140,8 +140,6 @@ def test_learning_rate_rises_then_falls_to_a_tenth() -> None:
 
 
 def test_errors_are_one_sentence(tmp_path: Path, text: Path) -> None:
-    with pytest.raises(RampError, match="unknown preset 'tiny-gpt'"):
-        get_preset("tiny-gpt")
     with pytest.raises(RampError, match="0 steps train nothing"):
         make_model("tiny-llama-s", text, steps=0, seed=0, out_dir=tmp_path / "m")
     short = tmp_path / "short.jsonl"
