@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ramp.core.errors import RampError
-from ramp.core.memory import peak_rss_bytes
+from ramp.core.provenance import peak_rss_bytes
 
 log = logging.getLogger("ramp")
 
