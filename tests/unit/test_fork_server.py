@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).resolve().parents[2]
-RUN = "import ramp.core.fork_server as f, sys; f.SERVED, f.LIBRARIES = ('stage',), (); sys.exit(f.main(sys.argv[1:]))"
+RUN = "import workflow.scripts.fork_server as f, sys; f.SERVED, f.LIBRARIES = ('stage',), (); sys.exit(f.main(sys.argv[1:]))"
 STAGE = """
 import os, subprocess, sys, time
 kind, *rest = sys.argv[1:]
@@ -137,7 +137,7 @@ def test_no_job_outlives_its_client_or_the_server(
 def test_the_server_has_one_thread() -> None:
     """A copy of a process with threads may wait forever for a lock that one of them held."""
     code = (
-        "import importlib, os; from ramp.core.fork_server import LIBRARIES\n"
+        "import importlib, os; from workflow.scripts.fork_server import LIBRARIES\n"
         "for library in LIBRARIES: importlib.import_module(library)\n"
         "print(len(os.listdir('/proc/self/task')))"
     )

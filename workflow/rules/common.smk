@@ -83,10 +83,10 @@ JOB_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 
-# Jobs on this machine's processor are copies of one process that has imported torch (ramp/core/fork_server.py). One
+# Jobs on this machine's processor are copies of one process that has imported torch (workflow/scripts/fork_server.py). One
 # that finds no server, as on a cluster, starts an interpreter. A GPU is used by whole processes alone.
 FORK_SERVER = "" if HAS_GPU or OWN_ENVIRONMENT else f".snakemake/fork-{os.getpid()}.socket"
-FORKED = f'lease() {{ "$@"; }}; python() {{ command python -m ramp.core.fork_server {FORK_SERVER} "$@"; }}; '
+FORKED = f'lease() {{ "$@"; }}; python() {{ command python -m workflow.scripts.fork_server {FORK_SERVER} "$@"; }}; '
 PREFIX = (
     "set -euo pipefail; "
     f"export PATH={shlex.quote(os.pathsep.join(PATHS))}:$PATH "
@@ -101,7 +101,7 @@ def start_fork_server():
     if FORK_SERVER and workflow.local_exec:
         single = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
         subprocess.Popen(
-            [sys.executable, "-m", "ramp.core.fork_server", FORK_SERVER],
+            [sys.executable, "-m", "workflow.scripts.fork_server", FORK_SERVER],
             stdin=subprocess.PIPE,
             start_new_session=True,  # an interrupt at the keyboard is Snakemake's
             env={**os.environ, **JOB_ENVIRONMENT, **single},

@@ -5,8 +5,8 @@ work. Snakemake starts one server with a run (``Snakefile``), and the shell of i
 ``python``. The server imports libraries only, never this project, so that a job always runs the code as it is now.
 A job dies with its client, and every job dies with the server, which ends with the process that started it.
 
-Server: ``python -m ramp.core.fork_server SOCKET``, its standard input a pipe whose end is the end of the server.
-Client: ``python -m ramp.core.fork_server SOCKET -m ramp.bank --model-dir ...``: as ``python -m ramp.bank ...``.
+Server: ``python -m workflow.scripts.fork_server SOCKET``, its standard input a pipe whose end is the end of the server.
+Client: ``python -m workflow.scripts.fork_server SOCKET -m ramp.bank --model-dir ...``: as ``python -m ramp.bank ...``.
 """
 
 from __future__ import annotations
