@@ -13,7 +13,12 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).resolve().parents[2]
-RUN = "import workflow.scripts.fork_server as f, sys; f.SERVED, f.LIBRARIES = ('stage',), (); sys.exit(f.main(sys.argv[1:]))"
+RUN = """
+import sys
+from workflow.scripts import fork_server
+fork_server.SERVED, fork_server.LIBRARIES = ("stage",), ()
+sys.exit(fork_server.main(sys.argv[1:]))
+"""
 STAGE = """
 import os, subprocess, sys, time
 kind, *rest = sys.argv[1:]
