@@ -2,18 +2,16 @@
 
 ``ramp.agent.params`` documents the switches; the paper-faithful variant (baselines/ramp_paper.py) turns them all off.
 One episode proposes an allocation, executes it in the environment (one true evaluation, or a part of one), stores
-what was executed, and learns by a few gradient steps; then the state is saved. The search ends with two results: the
+what was executed, and learns by a few gradient steps. The search ends with two results: the
 policy's own greedy allocation, which is what transfers, and the best allocation on selection text among the warm
 start and the best few on search text.
 """
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
-import torch
 
 from ramp.agent.demonstrations import knapsack_demonstrations
 from ramp.agent.params import RampParams
@@ -30,13 +28,9 @@ from ramp.rl.policy import Policy
 from ramp.rl.reward import shaping_costs
 from ramp.rl.sac import Demonstrations, DiscreteSAC
 
-HISTORY = ("choices", "returns", "losses", "kls", "feasible")
-OBSERVED = ("choices", "losses", "texts")
-"""Arrays of the history and of the additive critic that a checkpoint holds."""
-
 
 class Agent:
-    """State of one search; everything that the next episode depends on is in ``state_dict``.
+    """State of one search.
 
     Raises:
         AllocationError: the budget cannot be met, or ``run.evals`` is too small.
@@ -217,31 +211,3 @@ class Agent:
         projected = not self.params.masked and np.array_equal(choice, greedy)
         self.text.score_whole(choice, self.start, greedy)
         return Allocation(choice, "best", greedy, self.start, projected=projected, notes=note)
-
-    # -- checkpoint --------------------------------------------------------------------------------------------
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state for ``torch.save``; loadable with ``weights_only=True``."""
-        shown = None if self.demonstrations is None else [torch.from_numpy(array) for array in self.demonstrations]
-        return {
-            "learner": self.learner.state_dict(),
-            "history": {name: torch.from_numpy(getattr(self.history, name).copy()) for name in HISTORY},
-            "rng": json.dumps(self.rng.bit_generator.state),
-            "text": self.text.state_dict(),
-            "surrogate": None
-            if self.surrogate is None
-            else {name: torch.from_numpy(getattr(self.surrogate, name).copy()) for name in OBSERVED},
-            "demonstrations": shown,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore ``state_dict``."""
-        self.learner.load_state_dict(state["learner"])
-        for name, values in state["history"].items():
-            setattr(self.history, name, values.numpy())
-        self.rng.bit_generator.state = json.loads(state["rng"])
-        self.text.load_state_dict(state["text"])
-        if self.surrogate is not None:
-            self.surrogate.observe(**{name: values.numpy() for name, values in state["surrogate"].items()})
-        shown = state["demonstrations"]
-        self.demonstrations = None if shown is None else Demonstrations(*(tensor.numpy() for tensor in shown))

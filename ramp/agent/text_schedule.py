@@ -13,10 +13,8 @@ tokens: a part with half of an evaluation's tokens costs half an evaluation.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-import torch
 
 from ramp.problem.problem import AllocationError, Problem
 from ramp.rl.additive_critic import WHOLE
@@ -107,16 +105,3 @@ class TextSchedule:
             wanted = {np.asarray(choice, dtype=np.int64).tobytes(): choice for choice in choices if choice is not None}
             for choice in list(wanted.values())[: self.reserve]:
                 self.whole.evaluate(choice)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state for ``torch.save``."""
-        return {
-            "spent": self.spent,
-            "anchors": torch.from_numpy(self.anchors.copy()),
-            "queue": torch.from_numpy(self.queue.copy()),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore ``state_dict``."""
-        self.spent = float(state["spent"])
-        self.anchors, self.queue = state["anchors"].numpy(), state["queue"].numpy()

@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from ramp.core.nearest_name import nearest
-from ramp.methods.kinds import NAME, PROXIES, Allocator, Method, MethodError, Mix, Package
+from ramp.methods.kinds import NAME, PROXIES, Allocator, Method, MethodError, Mix, Package, Quantizer
 
 PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[a-z0-9,_-]+\])?==[A-Za-z0-9.+!_-]+")
 """A pip requirement that allows one version."""
@@ -80,7 +80,7 @@ def _variants(base: Method, table: Any, path: Path) -> Iterator[tuple[str, Metho
 
 def check_method(method: object, path: Path, name: str) -> None:
     """Raise ``MethodError`` unless ``method`` is a well-formed method of that name."""
-    if not isinstance(method, Method):
+    if not isinstance(method, Quantizer | Allocator | Package | Mix):
         kind = type(method).__name__
         raise MethodError(f"{path}: METHOD is a {kind}, not a ramp.methods.kinds.Quantizer, Allocator, Package or Mix")
     if method.name != name:

@@ -135,18 +135,14 @@ class Run:
     """Limits and outlets of one run of an allocator.
 
     An allocator that is deterministic in its seed needs no code of its own to resume: evaluations from before a kill
-    are answered from a journal (``ramp.search.resume``). One whose own work is long may also ``save`` its state
-    after an episode and ``load`` it when it starts; states hold tensors, numbers, strings, lists and dictionaries.
+    are answered from a journal (``ramp.search.resume``).
     """
 
     seed: int
     evals: int  # how often problem.evaluate may be called
     out_dir: Path  # folder of artifacts that stay: policy.*
-    state_dir: Path  # folder of this search's checkpoints, see ramp.search.resume
     log: Callable[[dict[str, Any]], None]  # takes one row per episode, see ramp.search.run
     method: str = ""  # the method's name, for the artifacts
-    save: Callable[[dict[str, Any]], None] = lambda state: None
-    load: Callable[[], dict[str, Any] | None] = lambda: None
 
 
 @dataclass

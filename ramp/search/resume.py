@@ -1,13 +1,12 @@
-"""How a killed search resumes: checkpoints that lead to the same result after kill -9.
+"""How a killed search resumes: a journal of its evaluations that leads to the same result after kill -9.
 
-They lie in ``{state_dir}/{hash}/``, undeclared to Snakemake, which deletes the outputs of an interrupted job. The
+It lies in ``{state_dir}/{hash}/``, undeclared to Snakemake, which deletes the outputs of an interrupted job. The
 hash covers the sources of every project module that the search imports, the method's file, its parameters, the
 bytes of the input files and the versions of the libraries: after an edit another hash starts afresh. The folder holds
 
 - ``journal.jsonl``: one line per true evaluation (text, allocation, score, forward tokens, seconds). A rerun is
-  answered from it, so any method that is deterministic in its seed resumes without code of its own;
-- ``learner.pt``: the state that a method saved after its last episode, with the counters, the logged rows and the
-  evaluations of that moment;
+  answered from it, so any method that is deterministic in its seed resumes without code of its own; what it learns
+  is computed again;
 - ``identity.json``: what was hashed, for people.
 """
 
@@ -26,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from ramp.core.files import atomic_path, finite, remove, sha256_file, write_json
+from ramp.core.files import finite, remove, sha256_file, write_json
 from ramp.core.source_closure import closure
 from ramp.problem.problem import Evaluator
 from ramp.scoring.score_type import Score
@@ -83,7 +82,7 @@ def _key(text: str, choice: Any) -> tuple[str, bytes]:
 
 @dataclass
 class SearchState:
-    """The checkpoints of one search: every known score, the counters, and the method's saved state."""
+    """What is kept of one search: every known score, and the counters."""
 
     folder: Path
     scores: dict[tuple[str, bytes], Score] = field(default_factory=dict)
@@ -137,26 +136,6 @@ class SearchState:
     def known(self, text: str, choice: np.ndarray | None) -> Score | None:
         """Return the score of an allocation on a text; None where this search has not evaluated it."""
         return None if choice is None else self.scores.get(_key(text, choice))
-
-    def save(self, content: dict[str, Any]) -> None:
-        """Keep a method's state and the search's progress together with the counters of this moment, atomically."""
-        import torch
-
-        counts = [[evaluator.evals, evaluator.tokens] for evaluator in self.evaluators.values()]
-        with atomic_path(self.folder / "learner.pt") as partial:
-            torch.save(content | {"counts": counts}, partial)
-
-    def load(self) -> dict[str, Any] | None:
-        """Return what ``save`` kept last and set the counters back to that moment; None where there is nothing."""
-        import torch
-
-        path = self.folder / "learner.pt"
-        if not path.is_file():
-            return None
-        kept = torch.load(path, weights_only=True)
-        for evaluator, (evals, tokens) in zip(self.evaluators.values(), kept.pop("counts"), strict=True):
-            evaluator.evals, evaluator.tokens = evals, tokens
-        return kept
 
     def forget(self) -> None:
         """Delete the folder: the search is done and its result is in place."""

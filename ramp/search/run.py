@@ -7,7 +7,6 @@ checkpoints, ``ramp.optimum.run`` compares it with an exact optimum.
 from __future__ import annotations
 
 import bisect
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -117,20 +116,6 @@ class SearchRun:
         size = self.problem.bytes_of(choice)
         self.evaluations.append(Evaluation(encode(choice), kl, size, self.tokens, self.spent, whole))
 
-    def save(self, method_state: dict[str, Any]) -> None:
-        """Keep a method's state with everything that was written down so far."""
-        evaluations = [tuple(each) for each in self.evaluations]
-        self.state.save({"method": method_state, "rows": json.dumps(self.rows), "evaluations": evaluations})
-
-    def load(self) -> dict[str, Any] | None:
-        """Return the state that the method saved last and go back to that moment; None where there is none."""
-        kept = self.state.load()
-        if kept is None:
-            return None
-        self.rows[:] = json.loads(kept["rows"])
-        self.evaluations[:] = [Evaluation(*each) for each in kept["evaluations"]]
-        return kept["method"]
-
 
 def run_search(
     method: Allocator,
@@ -144,7 +129,7 @@ def run_search(
 ) -> SearchRun:
     """Run one method on one problem whose evaluators came from ``state.evaluator``; a killed search goes on.
 
-    ``artifacts`` is where the method writes its policy; None: with the checkpoints, deleted with them.
+    ``artifacts`` is where the method writes its policy; None: beside the journal, deleted with it.
 
     Raises:
         AllocationError: the method spent more than ``evals`` evaluations.
@@ -157,7 +142,7 @@ def run_search(
 
     folder = artifacts or state.folder / "artifacts"
     folder.mkdir(parents=True, exist_ok=True)
-    run = Run(seed, evals, folder, state.folder, log, method.name, search.save, search.load)
+    run = Run(seed, evals, folder, log, method.name)
     search.found = method.allocate(problem, params, run)
     progress.close()
     if search.spent > evals:

@@ -58,7 +58,7 @@ class RuleFiles:
 
     def proxy_stage(self, proxy: str) -> list[str]:
         """Return the sources of the stage that makes sensitivities of a kind."""
-        return self.sources(f"{SENSITIVITIES[proxy].module.replace('.', '/')}.py")
+        return self.sources("ramp/sensitivity/__main__.py", f"{SENSITIVITIES[proxy].replace('.', '/')}.py")
 
     def method(self, method: str) -> list[str]:
         """Return the file that registers a method; the float model and the released file have none."""

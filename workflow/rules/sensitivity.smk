@@ -9,7 +9,7 @@ rule sensitivity:
         index="<results>/bank/{model}/{fold}-{quantizer}/bank.json",
         fold="<results>/folds/{model}/{fold}.safetensors",
         text="<results>/texts/search.jsonl",
-        code=sources("ramp/sensitivity/__main__.py"),
+        code=by(FILES.proxy_stage, proxy="fisher"),
     output:
         proxy="<results>/sensitivity/{model}/{fold}-{quantizer}.json",
     log:
@@ -58,13 +58,12 @@ rule proxy:
         mem_mb=2 * STUDY.memory_mb,
         gpu=GPUS,
     params:
-        module=lambda wildcards: SENSITIVITIES[wildcards.proxy].module,
         windows=by(VALUES.of_model, source=STUDY.sensitivity.windows, target=STUDY.sensitivity.target_windows),
         length=STUDY.sensitivity.length,
         device=STUDY.device,
     message:
         "sensitivities of {wildcards.model}: {wildcards.proxy}"
     shell:
-        'lease python -m {params.module:q} --kind {wildcards.proxy:q} --model-dir "$(dirname {input.model:q})"'
+        'lease python -m ramp.sensitivity --kind {wildcards.proxy:q} --model-dir "$(dirname {input.model:q})"'
         ' --bank "$(dirname {input.weights:q})" --fold {input.fold:q} --text {input.text:q} --windows {params.windows:q}'
         " --length {params.length:q} --out {output.proxy:q} --threads {threads} --device {params.device:q} > {log:q} 2>&1"
