@@ -33,7 +33,7 @@ def knapsack_demonstrations(
         incumbent: one more allocation [n], at the problem's own budget.
         env_at: gives the masked environment of a budget in bytes.
     """
-    budgets = [problem.budget_bytes_at(problem.budget_bits + offset) for offset in offsets]
+    budgets = [problem.bytes_at(problem.budget_bits + offset) for offset in offsets]
     least = int(problem.bytes.min(axis=1).sum())
     pairs = [(knapsack.solve(costs, problem.bytes, budget), budget) for budget in budgets if budget >= least]
     if incumbent is not None:

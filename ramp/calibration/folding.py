@@ -21,7 +21,7 @@ duo of AWQ, alpha of SmoothQuant.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,15 +98,10 @@ def apply_fold(state: dict[str, Tensor], fold: Fold, config: PretrainedConfig) -
     blocks = {linear.site: f"{arch.blocks}.{linear.layer}" for linear in linears}
     paths = dict(arch.linears)
 
-    def scale(name: str, factor: Tensor) -> None:
+    def change(name: str, operation: Callable[[Tensor, Tensor], Tensor], s: Tensor) -> None:
         old = state[name]
         wide = torch.promote_types(old.dtype, torch.float32)
-        state[name] = (old.to(wide) * factor.to(old.device, wide)).to(old.dtype)
-
-    def divide(name: str, s: Tensor) -> None:
-        old = state[name]
-        wide = torch.promote_types(old.dtype, torch.float32)
-        state[name] = (old.to(wide) / s.to(old.device, wide)).to(old.dtype)
+        state[name] = operation(old.to(wide), s.to(old.device, wide)).to(old.dtype)
 
     for site, s in fold.items():
         kind, block = site.rpartition(".")[2], blocks[site]
@@ -120,14 +115,14 @@ def apply_fold(state: dict[str, Tensor], fold: Fold, config: PretrainedConfig) -
         if missing:
             raise FoldingError(f"cannot fold {site}: {missing[0]} is not among the tensors, the rest of the fold is")
         for name in readers:  # [d_out, d_in]: columns
-            scale(name, s)
+            change(name, torch.mul, s)
         if norm:  # g <- g / s; the linears' own biases do not pass through the norm and stay
-            divide(f"{producer}.weight", s)
+            change(f"{producer}.weight", torch.div, s)
             continue
         rows = kv_scales(s, config) if kind == "o_in" else s
-        divide(f"{producer}.weight", rows.unsqueeze(1))
+        change(f"{producer}.weight", torch.div, rows.unsqueeze(1))
         if f"{producer}.bias" in state:
-            divide(f"{producer}.bias", rows)
+            change(f"{producer}.bias", torch.div, rows)
 
 
 def folder(fold: Fold, config: PretrainedConfig) -> StateEdit | None:

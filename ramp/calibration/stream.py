@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from ramp.calibration.block import BlockVisit, CalibrationError
-from ramp.calibration.windows import check_windows
 from ramp.models.architecture import LinearSpec, architecture
 from ramp.models.empty_model import empty_model
 from ramp.models.folder import CheckpointReader, ModelFolder
+from ramp.models.token_windows import check_windows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -86,6 +86,12 @@ def stream(
     model.check_linears()
     reader, config, arch = model.reader, model.config, model.architecture
     check_windows(windows, config)
+    sliding = getattr(config, "sliding_window", None)
+    if sliding is not None and windows.shape[1] > sliding:
+        raise CalibrationError(
+            f"windows of {windows.shape[1]} tokens exceed the model's sliding attention window of {sliding}: "
+            "shorten --length"
+        )
     skeleton = empty_model(config, dtype)
     embed = skeleton.get_submodule(arch.embed)
     embed.load_state_dict({"weight": reader.get(f"{arch.embed}.weight")}, assign=True)
@@ -100,7 +106,7 @@ def stream(
         specs = {linear.role: linear for linear in model.linears if linear.layer == layer}
 
         def run(x: Tensor, block: nn.Module = block) -> Tensor:
-            # no mask: SDPA's own causal path, which equals the sliding one for windows that fit (check_windows)
+            # no mask: SDPA's own causal path, which equals the sliding one for windows that fit
             out = block(x, attention_mask=None, position_ids=positions, position_embeddings=(cos, sin))
             return out[0] if isinstance(out, tuple) else out
 

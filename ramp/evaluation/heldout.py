@@ -15,10 +15,10 @@ from torch.nn.functional import cross_entropy, linear
 
 from ramp.core.files import atomic_path, require_file
 from ramp.models.folder import ModelFolder
+from ramp.models.token_windows import check_windows
 from ramp.scoring.kl_divergence import (
     EvaluationError,
     batches,
-    check_windows,
     final_hidden,
     head_weight,
     nll_and_kl,
@@ -72,7 +72,7 @@ class Reference:
 def make_reference(model: PreTrainedModel, windows: Tensor, about: Mapping[str, Any]) -> Reference:
     """Run the float model over ``windows``, int64 (windows, length)."""
     device = next(model.parameters()).device
-    windows = check_windows(windows, model.config)
+    windows = check_windows(windows, model.config, least=2)
     head = head_weight(model)
     count, length = windows.shape
     hidden = torch.empty(count, length, head.shape[1], dtype=head.dtype)
@@ -102,7 +102,7 @@ def evaluate(model: PreTrainedModel, reference: Reference, head: Tensor) -> list
     head: the float model's output weight (vocab, hidden), in the reference's dtype, on the model's device.
     """
     device = head.device
-    check_windows(reference.windows, model.config)
+    check_windows(reference.windows, model.config, least=2)
     own = head_weight(model)
     if own.shape[0] != head.shape[0]:
         raise EvaluationError(f"the row predicts {own.shape[0]} tokens, the float model {head.shape[0]}")

@@ -63,9 +63,9 @@ class Problem:
     proxy: np.ndarray | None  # float64 [n, w]: additive predicted KL, nats per token; read it through use_proxy()
     evaluate: Callable[[np.ndarray], Score]  # on search text; counted against Run.evals
     select: Callable[[np.ndarray], Score]  # on selection text; counted apart
+    bytes_at: Callable[[float], int]  # bits per weight -> budget in bytes of this model
     proxy_tokens: int = 0  # forward tokens that the proxy cost (backward = 2 forward)
     nll_float: float = 0.0  # of the float model on the search tokens, nats per token
-    bytes_at: Callable[[float], int] | None = None  # bits per weight -> budget in bytes of this model
     # one evaluator per part of the text, parts of equal size; empty unless the method's parameters ask for parts
     search_parts: Sequence[Callable[[np.ndarray], Score]] = ()
     part_cost: float = 1.0  # evaluations that a score on one part of search text counts as: its share of the tokens
@@ -118,12 +118,6 @@ class Problem:
         if choice is None:
             return None
         return {linear.name: self.widths[index] for linear, index in zip(self.linears, choice, strict=True)}
-
-    def budget_bytes_at(self, bits: float) -> int:
-        """Return the budget in bytes of ``bits`` per weight; proportional to this one where ``bytes_at`` is None."""
-        if self.bytes_at is not None:
-            return self.bytes_at(bits)
-        return int(self.budget_bytes * bits / self.budget_bits)
 
     def check_budget(self) -> None:
         """Raise ``AllocationError`` where even the cheapest width everywhere does not fit."""

@@ -65,7 +65,7 @@ class Policy:
     def allocation(self, env: AllocationEnv) -> np.ndarray:
         """Return the greedy choice [n]; leftover bytes go where the policy's log-probability falls least per byte."""
         steps = self.greedy(env)
-        return repair(steps.actions, self.prices(steps), env.problem.bytes, env.bytes.budget, always=True)
+        return repair(steps.actions, self.prices(steps), env.problem.bytes, env.budget, always=True)
 
     def save(self, out_dir: str | Path) -> None:
         """Write ``policy.safetensors`` and ``policy.json``."""

@@ -54,7 +54,7 @@ class SearchRun:
 
     def __post_init__(self) -> None:
         evaluators = self.state.evaluators
-        self._whole, self._select = evaluators["search"], evaluators["selection"]
+        self._whole = evaluators["search"]
         self._parts = [evaluators[f"search part {k}"] for k in range(len(self.problem.search_parts))]
         self._whole.observer = self._scored_whole
         for part in self._parts:
@@ -64,11 +64,6 @@ class SearchRun:
     def spent(self) -> int:
         """Evaluations spent so far; scores on parts of search text count by their tokens, their sum rounded up."""
         return self._whole.evals + math.ceil(self.problem.part_cost * sum(part.evals for part in self._parts) - 1e-9)
-
-    @property
-    def selection_evals(self) -> int:
-        """Scores on all of the selection text so far."""
-        return self._select.evals
 
     @property
     def proxy_tokens(self) -> int:

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from ramp.bank.bank import Bank
-from ramp.calibration.windows import check_windows
+from ramp.models.token_windows import check_windows
 from ramp.sensitivity.setting import SensitivityError, Setting
 
 if TYPE_CHECKING:
@@ -97,11 +97,10 @@ def fisher_proxy(model: PreTrainedModel, bank: Bank, windows: Tensor, *, seed: i
     """Return the sensitivity of every linear and width: float64 [n, w], nats per token.
 
     model: the *folded* float model of the bank, without gradients, float32 (a bfloat16 weight is itself off by about a
-    6-bit step). windows: int64 [count, length]. Leaves the model as it was. Raises ``SensitivityError``.
+    6-bit step). windows: int64 [count, length]. Leaves the model as it was. Raises ``SensitivityError`` and
+    ``TextError``.
     """
-    check_windows(windows, model.config)
-    if windows.shape[1] < 2:
-        raise SensitivityError("a window of one token scores nothing: use windows of at least two")
+    check_windows(windows, model.config, least=2)
     proxy = np.zeros((len(bank.linears), len(bank.widths)))
     scored = len(windows) * (windows.shape[1] - 1)
     generator = torch.Generator().manual_seed(seed)

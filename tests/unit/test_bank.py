@@ -18,8 +18,9 @@ from ramp.core.tensor_file import TensorFile, TensorFileError, save_tensors
 from ramp.models.architecture import list_linears
 from ramp.models.folder import load_float, read_config
 from ramp.quantizers.affine import quantize_rtn
-from ramp.quantizers.gptq import output_error, quantize_gptq
+from ramp.quantizers.gptq import output_error
 from ramp.quantizers.sizes import bytes_matrix
+from tests.reference_quantizers import quantize_gptq
 from tests.tiny_models import windows_of, write_text
 
 WIDTHS = (3, 4, 6)

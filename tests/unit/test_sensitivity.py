@@ -13,6 +13,7 @@ from ramp.bank.bank import Bank
 from ramp.bank.build import build_bank
 from ramp.calibration.folding import folded_float_model
 from ramp.core.tensor_file import save_tensors
+from ramp.models.token_windows import TextError
 from ramp.sensitivity import __main__ as sensitivity
 from ramp.sensitivity.fisher import fisher_proxy
 from ramp.sensitivity.setting import SensitivityError
@@ -131,7 +132,7 @@ def test_seeded_and_leaves_the_model_alone(
 
 def test_faults_are_named(tiny_qwen2_dir: Path, fold: dict[str, torch.Tensor], banks: dict[str, Bank]) -> None:
     model = folded_float_model(tiny_qwen2_dir, fold)
-    with pytest.raises(SensitivityError, match="at least two"):
+    with pytest.raises(TextError, match="at least 2"):
         fisher_proxy(model, banks["rtn"], some_windows(tiny_qwen2_dir, 1, 1))
     with torch.no_grad():
         model.model.layers[1].mlp.down_proj.weight[0, 0] = float("nan")
