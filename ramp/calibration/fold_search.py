@@ -82,7 +82,7 @@ class FoldSearch:
 
 
 def search_folds(
-    model_dir: str | Path, windows: Tensor, search: FoldSearch, *, device: torch.device | str, batch: int = 4
+    model_dir: str | Path, windows: Tensor, search: FoldSearch, *, device: torch.device | str
 ) -> tuple[dict[str, Tensor], dict[str, list[float]]]:
     """Search the scales of every site in one pass of the float model: (fold, site -> [error before, error after]).
 
@@ -118,7 +118,7 @@ def search_folds(
             fold[site] = s.float().cpu()
 
     if chosen:
-        stream(model_dir, windows, visit, device=device, batch=batch)
+        stream(model_dir, windows, visit, device=device)
     check_fold(fold, config)
     return fold, errors
 
