@@ -12,7 +12,6 @@ of ``ramp.models.architecture.LinearSpec`` plus ``group_size`` (its own where a 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,8 +29,6 @@ from ramp.quantizers.widths import Width, parse_width
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-log = logging.getLogger("ramp.bank.bank")
 
 FORMAT_VERSION = 1
 WEIGHTS, INDEX = "bank.safetensors", "bank.json"
@@ -120,19 +117,6 @@ class Bank:
     def keep_resident(self, limit_bytes: int) -> None:
         """Keep what is de-quantized from now on in host memory, up to ``limit_bytes`` in all."""
         self._room = max(0, limit_bytes - sum(t.nbytes for t in self._resident.values()))
-
-    def preload(self, dtype: torch.dtype, limit_bytes: int) -> bool:
-        """De-quantize and keep every entry if all fit in ``limit_bytes``; return whether they did."""
-        size = len(self.widths) * sum(x.params for x in self.linears) * torch.empty(0, dtype=dtype).element_size()
-        if size > limit_bytes:
-            log.info("bank of %.2f GB stays on disk: more than %.2f GB of memory", size / 1e9, limit_bytes / 1e9)
-            return False
-        self._resident.clear()
-        self.keep_resident(limit_bytes)
-        for x in self.linears:
-            for width in self.widths:
-                self.dequantize(x.name, width, dtype)
-        return True
 
     def assemble(self, model: PreTrainedModel, choice: np.ndarray | Sequence[int]) -> int:
         """Write an allocation, int [n] indices into ``widths`` in forward order, into ``model``; see ``Assembler``."""

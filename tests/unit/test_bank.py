@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from benchmarks.evaluation import preload
 from ramp.bank import __main__ as stage
 from ramp.bank.bank import Assembler, Bank, BankError
 from ramp.bank.build import build_bank
@@ -177,9 +178,9 @@ def test_assembling_by_index_and_switching_models(rtn: Bank, tiny_qwen2_dir: Pat
 
 def test_preload(rtn: Bank) -> None:
     bank = Bank(rtn.path)
-    assert not bank.preload(torch.bfloat16, 1000)
+    assert not preload(bank, torch.bfloat16, 1000)
     assert not bank._resident
-    assert bank.preload(torch.bfloat16, 1 << 30)
+    assert preload(bank, torch.bfloat16, 1 << 30)
     assert len(bank._resident) == len(bank.linears) * len(WIDTHS)
     name = bank.linears[0].name
     assert bank.dequantize(name, 4, torch.bfloat16) is bank.dequantize(name, 4, torch.bfloat16)
