@@ -28,7 +28,7 @@ import numpy as np
 
 from ramp.core.errors import RampError
 from ramp.models.architecture import ATTENTION_ROLES, LinearSpec
-from ramp.models.folder import CheckpointReader, read_config
+from ramp.models.folder import read_config
 
 if TYPE_CHECKING:
     import torch
@@ -142,24 +142,15 @@ def read_stats(
 
 
 def weight_moments(
-    model_dir: str | Path, linears: Sequence[LinearSpec], fold: Mapping[str, torch.Tensor] | None = None
+    model_dir: str | Path, fold: Mapping[str, torch.Tensor] | None = None
 ) -> dict[str, tuple[float, float]]:
     """Return (mean|W|, std W) of every linear, after ``fold``; one decoder block is in memory at a time."""
-    reader = CheckpointReader(model_dir)
-    moments = {}
-    for layer in sorted({linear.layer for linear in linears}):
-        block = [linear for linear in linears if linear.layer == layer]
-        names = [f"{linear.name}.weight" for linear in block]
-        if fold:
-            from ramp.calibration.folding import apply_fold
+    from ramp.calibration.folding import folder
+    from ramp.calibration.stream import each_block
 
-            # "model.layers.3.": norms and biases are folded too and must be there
-            prefix = block[0].site.rpartition(".")[0] + "."
-            state = {name: reader.get(name).float() for name in reader.names() if name.startswith(prefix)}
-            apply_fold(state, fold, read_config(model_dir))
-        else:
-            state = {name: reader.get(name) for name in names}
-        for linear, name in zip(block, names, strict=True):
-            weight = state[name].double()
+    moments = {}
+    for _, linears in each_block(model_dir, device="cpu", fold=folder(fold or {}, read_config(model_dir))):
+        for linear, module in linears.items():
+            weight = module.weight.double()
             moments[linear.name] = (float(weight.abs().mean()), float(weight.std(correction=0)))
     return moments

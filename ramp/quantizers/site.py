@@ -10,8 +10,8 @@ from torch import Tensor
 from ramp.quantizers.affine import QuantizedLinear, QuantizeError, quantize_rtn
 from ramp.quantizers.clip import quantize_clipped
 from ramp.quantizers.gptq import prepare, quantize_gptq_site
-from ramp.quantizers.sizes import group_size_for
-from ramp.quantizers.widths import Width, bits_of, group_of
+from ramp.quantizers.sizes import own_group
+from ramp.quantizers.widths import Width, bits_of
 
 
 def needs_hessian(quantizer: str | Callable[..., QuantizedLinear], params: Any = None) -> bool:
@@ -40,8 +40,7 @@ def quantize_site(
     jobs: dict[tuple[str, Width], tuple[str, int, int]] = {}  # linear and width -> linear, bits, group size
     for name in weights:
         for width in widths[name]:
-            size = group_size_for(weight.shape[1], group_of(width, group_size), first)
-            jobs[name, width] = name, bits_of(width), size
+            jobs[name, width] = name, bits_of(width), own_group(weight.shape[1], width, group_size, first)
     each = list(dict.fromkeys(jobs.values()))  # two widths of a menu may be one job
     if callable(quantizer):
         found = {(n, b, s): quantizer(weights[n], hessian, b, s, params) for n, b, s in each}

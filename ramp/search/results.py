@@ -23,7 +23,7 @@ def write_results(
     ``fields`` are those of the allocation that the search does not know: study, group_size, fold, quantizer.
     """
     found, problem = search.found, search.problem
-    score = search.state.known("search", found.choice)
+    score = search.score("search", found.choice)
     record = record_allocation(
         problem,
         found.choice,

@@ -27,7 +27,7 @@ import numpy as np
 
 from ramp.core.files import finite, remove, sha256_file, write_json
 from ramp.core.source_closure import closure
-from ramp.problem.problem import Evaluator
+from ramp.problem.problem import Evaluator, encode
 from ramp.scoring.score_type import Score
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,16 +76,12 @@ def append_line(path: Path, entry: Mapping[str, Any]) -> None:
         stream.write(json.dumps(entry) + "\n")
 
 
-def _key(text: str, choice: Any) -> tuple[str, bytes]:
-    return text, np.ascontiguousarray(choice, dtype=np.int64).tobytes()
-
-
 @dataclass
 class SearchState:
     """What is kept of one search: every known score, and the counters."""
 
     folder: Path
-    scores: dict[tuple[str, bytes], Score] = field(default_factory=dict)
+    scores: dict[tuple[str, str], Score] = field(default_factory=dict)  # by text and choice (encode)
     evaluators: dict[str, Evaluator] = field(default_factory=dict)  # by text
     earlier_wall_s: float = 0.0  # of the processes before this one, up to their last evaluation
     began: float = field(default_factory=time.monotonic)
@@ -99,7 +95,7 @@ class SearchState:
         write_json(state.folder / "identity.json", json.loads(json.dumps(identity, default=str)))
         for entry in read_journal(state.journal):
             kl, ppl, nll = (float("nan") if value is None else float(value) for value in entry["score"])
-            state.scores[_key(entry["text"], entry["choice"])] = Score(kl, ppl, nll, int(entry["tokens"]))
+            state.scores[entry["text"], encode(entry["choice"])] = Score(kl, ppl, nll, int(entry["tokens"]))
             state.earlier_wall_s = float(entry["wall_s"])
         return state
 
@@ -117,7 +113,7 @@ class SearchState:
         """Return a counting evaluator that asks ``raw`` only for scores that the journal lacks, and adds those."""
 
         def journaled(choice: np.ndarray) -> Score:
-            key = _key(text, choice)
+            key = text, encode(choice)
             if key not in self.scores:
                 score = self.scores[key] = raw(choice)
                 entry = {
@@ -132,10 +128,6 @@ class SearchState:
 
         self.evaluators[text] = Evaluator(journaled, limit=limit)
         return self.evaluators[text]
-
-    def known(self, text: str, choice: np.ndarray | None) -> Score | None:
-        """Return the score of an allocation on a text; None where this search has not evaluated it."""
-        return None if choice is None else self.scores.get(_key(text, choice))
 
     def forget(self) -> None:
         """Delete the folder: the search is done and its result is in place."""

@@ -18,7 +18,7 @@ import numpy as np
 from ramp.core.files import finite
 from ramp.core.progress import Progress
 from ramp.methods.kinds import Allocator
-from ramp.problem.problem import Allocation, AllocationError, Problem, Run, decode, encode
+from ramp.problem.problem import Allocation, AllocationError, Problem, Run, encode
 from ramp.scoring.score_type import Score
 from ramp.search.resume import SearchState
 
@@ -80,9 +80,14 @@ class SearchRun:
         """The warm start (``encode``), or None."""
         return None if self.found.start_choice is None else encode(self.found.start_choice)
 
+    def score(self, text: str, choice: np.ndarray | str | None) -> Score | None:
+        """Return an allocation's score on ``search`` or ``selection`` text; None where it was not evaluated."""
+        code = choice if choice is None or isinstance(choice, str) else encode(choice)
+        return None if code is None else self.state.scores.get((text, code))
+
     def kl(self, text: str, choice: np.ndarray | str | None) -> float | None:
-        """Return an allocation's KL on ``search`` or ``selection`` text; None where unknown or not finite."""
-        score = self.state.known(text, decode(choice) if isinstance(choice, str) else choice)
+        """Return the KL of ``score``; None where unknown or not finite."""
+        score = self.score(text, choice)
         return None if score is None else finite(score.kl)
 
     def upto(self, evals: int) -> int:
