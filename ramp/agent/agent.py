@@ -2,9 +2,9 @@
 
 ``ramp.agent.params`` documents the switches; the paper-faithful variant (baselines/ramp_paper.py) turns them all off.
 One episode proposes an allocation, executes it in the environment (one true evaluation, or a part of one), stores
-what was executed, and learns by a few gradient steps. The search ends with two results: the
-policy's own greedy allocation, which is what transfers, and the best allocation on selection text among the warm
-start and the best few on search text.
+what was executed, and learns by a few gradient steps. The search ends with two results: the policy's own greedy
+allocation, which is what transfers, and the best allocation on selection text among the warm start and the best few on
+search text.
 """
 
 from __future__ import annotations

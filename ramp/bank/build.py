@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ramp.bank.bank import FORMAT_VERSION, INDEX, WEIGHTS, BankError
 from ramp.calibration.block import BlockVisit
-from ramp.calibration.folding import Fold, folder
+from ramp.calibration.folding import Fold
 from ramp.calibration.stream import each_block, stream
 from ramp.core.files import atomic_path, write_json
 from ramp.models.architecture import LinearSpec
@@ -44,7 +44,7 @@ def build_bank(
         raise BankError(f"quantizer '{quantizer}' calibrates: give calibration windows")
     widths = make_menu(widths, group_size)
     model = ModelFolder(model_dir)
-    linears, edit = model.linears, folder(fold, model.config)
+    linears = model.linears
     index = {
         "format_version": FORMAT_VERSION,
         "fold": fold_name,
@@ -68,9 +68,9 @@ def build_bank(
                     keep({block.specs[role].name: block.linears[role].weight for role in block.readers(kind)}, hessian)
 
             if windows is not None:
-                stream(model_dir, windows, visit, device=device, fold=edit)
+                stream(model_dir, windows, visit, device=device, fold=fold)
             else:
-                for _, modules in each_block(model_dir, device=device, fold=edit):
+                for _, modules in each_block(model_dir, device=device, fold=fold):
                     for linear, module in modules.items():
                         keep({linear.name: module.weight}, None)
         write_json(partial / INDEX, index)

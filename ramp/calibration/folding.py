@@ -22,14 +22,12 @@ duo of AWQ, alpha of SmoothQuant.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from ramp.calibration.stream import StateEdit, load_block
 from ramp.core.errors import RampError
 from ramp.core.files import require_file
 from ramp.models.architecture import SITES, architecture, head_dim, list_linears
@@ -125,14 +123,6 @@ def apply_fold(state: dict[str, Tensor], fold: Fold, config: PretrainedConfig) -
             change(f"{producer}.bias", torch.div, rows)
 
 
-def folder(fold: Fold, config: PretrainedConfig) -> StateEdit | None:
-    """Return the fold as an edit of state dicts, for ``ramp.calibration.stream.stream``; None for an empty fold."""
-    if not fold:
-        return None
-    check_fold(fold, config)
-    return partial(apply_fold, fold=fold, config=config)
-
-
 def load_fold(path: str | Path, config: PretrainedConfig) -> dict[str, Tensor]:
     """Read and check a fold file: site -> float32 [d_in]; empty for ``none``."""
     from safetensors import SafetensorError
@@ -158,11 +148,12 @@ def folded_float_model(
     Folded block by block in float32 (or wider) and then stored as ``dtype``, so that the peak is the model in
     ``dtype`` and one block. Evaluation mode, SDPA attention, no gradients. Raises ``ModelError``, ``FoldingError``.
     """
+    from ramp.calibration.stream import load_block  # which folds what it loads
+
     source = ModelFolder(model_dir)
-    edit = folder(fold, source.config)
     model = empty_model(source.config, dtype)
     for layer in range(source.config.num_hidden_layers):
-        load_block(model, source.reader, layer, device=device, dtype=dtype, fold=edit)
+        load_block(model, source.reader, layer, device=device, dtype=dtype, fold=fold)
     for name in source.outer:
         weight = source.reader.get(name).to(device=device, dtype=dtype, copy=True)
         model.get_submodule(name.removesuffix(".weight")).load_state_dict({"weight": weight}, assign=True)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ramp.calibration.block import BlockVisit, CalibrationError
+from ramp.calibration.folding import Fold, apply_fold
 from ramp.models.architecture import LinearSpec, architecture
 from ramp.models.empty_model import empty_model
 from ramp.models.folder import CheckpointReader, ModelFolder
@@ -29,11 +30,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("ramp.calibration.stream")
 
 
-StateEdit = Callable[[dict[str, Tensor]], None]
-"""Edits a block's state dict, full tensor names, in place: ``ramp.calibration.folding.folder(fold, config)`` makes
-one."""
-
-
 def load_block(
     skeleton: PreTrainedModel,
     reader: CheckpointReader,
@@ -41,18 +37,18 @@ def load_block(
     *,
     device: torch.device | str,
     dtype: torch.dtype,
-    fold: StateEdit | None = None,
+    fold: Fold | None = None,
 ) -> nn.Module:
     """Give one block of a skeleton its weights, folded in float32 or wider and then stored as ``dtype``.
 
-    Raises ``ModelError`` for a tensor that the block has and the checkpoint lacks.
+    Raises ``ModelError`` for a tensor that the block has and the checkpoint lacks, ``FoldingError``.
     """
     path = f"{architecture(skeleton.config).blocks}.{layer}"
     block = skeleton.get_submodule(path)
     wide = torch.promote_types(dtype, torch.float32) if fold else dtype
     state = {f"{path}.{name}": reader.get(f"{path}.{name}").to(wide) for name in block.state_dict()}
     if fold:
-        fold(state)
+        apply_fold(state, fold, skeleton.config)
     # A copy in every case: the checkpoint is memory-mapped, and visitors write into these weights.
     own = {name.removeprefix(f"{path}."): t.to(device=device, dtype=dtype, copy=True) for name, t in state.items()}
     block.load_state_dict(own, assign=True)
@@ -72,7 +68,7 @@ def stream(
     *,
     device: torch.device | str,
     dtype: torch.dtype = torch.float32,
-    fold: StateEdit | None = None,
+    fold: Fold | None = None,
     batch: int = 4,
     result: Callable[[Tensor], None] | None = None,
 ) -> None:
@@ -139,7 +135,7 @@ def each_block(
     *,
     device: torch.device | str,
     dtype: torch.dtype = torch.float32,
-    fold: StateEdit | None = None,
+    fold: Fold | None = None,
 ) -> Iterator[tuple[nn.Module, dict[LinearSpec, nn.Linear]]]:
     """Yield the decoder blocks in order, each with its linears, one in memory at a time: no text, no activations."""
     model = ModelFolder(model_dir)

@@ -28,7 +28,6 @@ import numpy as np
 
 from ramp.core.errors import RampError
 from ramp.models.architecture import ATTENTION_ROLES, LinearSpec
-from ramp.models.folder import read_config
 
 if TYPE_CHECKING:
     import torch
@@ -145,11 +144,10 @@ def weight_moments(
     model_dir: str | Path, fold: Mapping[str, torch.Tensor] | None = None
 ) -> dict[str, tuple[float, float]]:
     """Return (mean|W|, std W) of every linear, after ``fold``; one decoder block is in memory at a time."""
-    from ramp.calibration.folding import folder
     from ramp.calibration.stream import each_block
 
     moments = {}
-    for _, linears in each_block(model_dir, device="cpu", fold=folder(fold or {}, read_config(model_dir))):
+    for _, linears in each_block(model_dir, device="cpu", fold=fold):
         for linear, module in linears.items():
             weight = module.weight.double()
             moments[linear.name] = (float(weight.abs().mean()), float(weight.std(correction=0)))
