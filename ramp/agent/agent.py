@@ -13,16 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from ramp.agent.demonstrations import knapsack_demonstrations
 from ramp.agent.params import RampParams
 from ramp.agent.text_schedule import TextSchedule
 from ramp.allocators import knapsack
 from ramp.allocators.greedy import repair
-from ramp.problem.features import SIZE
+from ramp.problem.features import SIZE, feature_mask
 from ramp.problem.problem import Allocation, Problem, Run, choose
 from ramp.rl.additive_critic import AdditiveSurrogate
 from ramp.rl.environment import AllocationEnv, Steps
-from ramp.rl.feature_mask import feature_mask, masked_layers
 from ramp.rl.history import History
 from ramp.rl.policy import Policy
 from ramp.rl.reward import shaping_costs
@@ -127,7 +125,8 @@ class Agent:
 
     def policy(self) -> Policy:
         """Return the actor as it is now; its first layer ignores the features that are masked."""
-        return self.history.policy(masked_layers(self.learner.actor_layers(), self.feature_mask))
+        (weight, bias), *rest = self.learner.actor_layers()
+        return self.history.policy([(weight * self.feature_mask, bias), *rest])
 
     def incumbent(self) -> np.ndarray | None:
         """Return what is explored around: the best allocation so far, or the knapsack on the additive critic's mean."""
@@ -182,16 +181,27 @@ class Agent:
         return stats
 
     def renew_demonstrations(self) -> None:
-        """Make the demonstrations from the additive critic as it is now; clone the actor on the first ones."""
+        """Make the demonstrations from the additive critic as it is now; clone the actor on the first ones.
+
+        They are the states and actions along knapsacks on the critic's mean at several budgets, and along the
+        incumbent. They teach the actor through the eleven numbers alone what the critic knows, so that a policy can go
+        to another model without that model's gradients. They are not in the replay: their true losses are not known.
+        """
         if self.surrogate is None:
             return
+        problem, first = self.problem, self.demonstrations is None
+        budgets = [problem.bytes_at(problem.budget_bits + offset) for offset in self.params.clone_offsets]
+        least = int(problem.bytes.min(axis=1).sum())
+        costs = self.surrogate.mean()
+        pairs = [(knapsack.solve(costs, problem.bytes, budget), budget) for budget in budgets if budget >= least]
         centre = self.incumbent() if self.history.best() is not None else None
-        first = self.demonstrations is None
-        self.demonstrations = knapsack_demonstrations(
-            self.problem, self.surrogate.mean(), self.params.clone_offsets, centre, self.env_at
-        )
-        if first and self.demonstrations is not None:
-            self.learner.clone(self.demonstrations, self.params.clone_steps)
+        if centre is not None:
+            pairs.append((centre, problem.budget_bytes))
+        if pairs:
+            walks = [self.env_at(budget).follow(choice)[:3] for choice, budget in pairs]
+            self.demonstrations = Demonstrations(*(np.concatenate(parts) for parts in zip(*walks, strict=True)))
+            if first:
+                self.learner.clone(self.demonstrations, self.params.clone_steps)
 
     # -- finish ------------------------------------------------------------------------------------------------
 

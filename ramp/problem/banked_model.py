@@ -86,5 +86,5 @@ class BankedModel:
             evaluate=evaluate,
             select=select,
             bytes_at=self.budget_bytes,
-            **{"proxy": None, **more},
+            **more,
         )

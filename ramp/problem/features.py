@@ -65,6 +65,22 @@ SIZE = len(FEATURES)
 TINY = 1e-6  # keeps the logarithm of a dead channel finite
 
 
+def feature_mask(shown: Sequence[str] | None) -> np.ndarray:
+    """Return float32 [11] for the ablation of the embedding: 1 for features named in ``shown``, else 0; None shows all.
+
+    Hidden numbers are zero in every observation, and so are the first layer's weights on them in the saved policy: the
+    file's format does not change, and a transfer hides the same numbers with a plain environment.
+
+    Raises:
+        EmbeddingError: a name is no feature.
+    """
+    names = [feature.name for feature in FEATURES]
+    shown = names if shown is None else shown
+    if unknown := sorted(set(shown) - set(names)):
+        raise EmbeddingError(f"unknown number of the embedding '{unknown[0]}' (known: {', '.join(names)})")
+    return np.array([name in shown for name in names], dtype=np.float32)
+
+
 def normalise(index: int, value: np.ndarray | float) -> np.ndarray | float:
     """Return (value - center) / scale of feature ``index``."""
     return (value - FEATURES[index].center) / FEATURES[index].scale

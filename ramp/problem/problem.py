@@ -38,12 +38,11 @@ class Evaluator:
             raise AllocationError(
                 f"the method asked for more than its {self.limit} evaluations: raise --evals or fix the method"
             )
-        kl, ppl, nll, tokens = self.raw(np.asarray(choice, dtype=np.int64))
+        score = self.raw(np.asarray(choice, dtype=np.int64))
         self.evals += 1
-        self.tokens += int(tokens)
-        score = Score(float(kl), float(ppl), float(nll), int(tokens))
-        if not (np.isfinite(kl) and np.isfinite(nll)):
-            score = Score(float("inf"), float("inf"), float("inf"), int(tokens))
+        self.tokens += score.tokens
+        if not (np.isfinite(score.kl) and np.isfinite(score.nll)):
+            score = Score(float("inf"), float("inf"), float("inf"), score.tokens)
         if self.observer is not None:
             self.observer(choice, score)
         return score
@@ -60,10 +59,10 @@ class Problem:
     budget_bytes: int
     budget_bits: float
     features: np.ndarray  # float32 [n, 9]: the static numbers of ramp.problem.features
-    proxy: np.ndarray | None  # float64 [n, w]: additive predicted KL, nats per token; read it through use_proxy()
     evaluate: Callable[[np.ndarray], Score]  # on search text; counted against Run.evals
     select: Callable[[np.ndarray], Score]  # on selection text; counted apart
     bytes_at: Callable[[float], int]  # bits per weight -> budget in bytes of this model
+    proxy: np.ndarray | None = None  # float64 [n, w]: additive predicted KL, nats per token; read it by use_proxy()
     proxy_tokens: int = 0  # forward tokens that the proxy cost (backward = 2 forward)
     nll_float: float = 0.0  # of the float model on the search tokens, nats per token
     # one evaluator per part of the text, parts of equal size; empty unless the method's parameters ask for parts

@@ -44,7 +44,7 @@ class AllocationEnv(gymnasium.Env[np.ndarray, Any]):
         masked: whether infeasible actions are masked; without it, an allocation may end above the budget.
         shaping: [n, w] costs to shape the reward with (``ramp.rl.reward.shaping_costs``), in nats, or None.
         budget_bytes: another budget than the problem's.
-        feature_mask: float32 [11], 0 for numbers that the policy must not see (``ramp.rl.feature_mask``).
+        feature_mask: float32 [11], 0 for numbers that the policy must not see (``ramp.problem.features``).
     """
 
     def __init__(

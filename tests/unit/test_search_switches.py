@@ -11,10 +11,9 @@ from benchmarks.search_lab import Lab, LabParams, try_variant
 from ramp.agent.agent import Agent
 from ramp.agent.params import RampParams
 from ramp.allocators import knapsack
-from ramp.problem.features import FEATURES, EmbeddingError
+from ramp.problem.features import FEATURES, EmbeddingError, feature_mask
 from ramp.problem.problem import AllocationError, Run
 from ramp.rl.environment import AllocationEnv
-from ramp.rl.feature_mask import feature_mask
 from ramp.rl.policy import load_policy
 from tests.synthetic import synthetic_problem
 
