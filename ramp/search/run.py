@@ -10,6 +10,7 @@ import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -49,16 +50,14 @@ class SearchRun:
     evaluations: list[Evaluation] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
     found: Allocation = field(init=False)  # set when the method is done
-    last: np.ndarray | None = field(default=None, init=False)  # what search text scored last, whole or a part of it
-    _unlogged: np.ndarray | None = field(default=None, init=False)  # scored on a part; the method has not logged its KL
 
     def __post_init__(self) -> None:
         evaluators = self.state.evaluators
         self._whole = evaluators["search"]
         self._parts = [evaluators[f"search part {k}"] for k in range(len(self.problem.search_parts))]
-        self._whole.observer = self._scored_whole
+        self._whole.observer = partial(self._scored, whole=True)
         for part in self._parts:
-            part.observer = self._scored_part
+            part.observer = partial(self._scored, whole=False)
 
     @property
     def spent(self) -> int:
@@ -96,25 +95,23 @@ class SearchRun:
 
     def log(self, row: dict[str, Any]) -> None:
         """Keep a method's row of an episode, with the counters of this moment."""
-        if self._unlogged is not None:
-            kl = row.get("kl")
-            self._note(self._unlogged, float("inf") if kl is None else float(kl), whole=False)
-            self._unlogged = None
         counters = {"episode": len(self.rows), "evals": self.spent, "tokens": self.tokens}
-        scored = {} if self.last is None else {"choice": encode(self.last)}
+        scored = {}
+        if self.evaluations:
+            last = self.evaluations[-1]
+            scored = {"choice": last.choice}
+            if not last.whole:
+                self.evaluations[-1] = last._replace(kl=_or_infinite(row.get("kl")))
         self.rows.append({key: finite(value) for key, value in {**counters, **scored, **row}.items()})
 
-    def _scored_whole(self, choice: np.ndarray, score: Score) -> None:
-        self.last = np.array(choice)
-        self._note(choice, float(score.kl), whole=True)
-
-    def _scored_part(self, choice: np.ndarray, _: Score) -> None:
-        self.last = self._unlogged = np.array(choice)
-
-    def _note(self, choice: np.ndarray, kl: float, whole: bool) -> None:
-        kl = kl if np.isfinite(kl) else np.inf
+    def _scored(self, choice: np.ndarray, score: Score, whole: bool) -> None:
+        kl = _or_infinite(score.kl if whole else None)  # that of a part comes with the method's row
         size = self.problem.bytes_of(choice)
         self.evaluations.append(Evaluation(encode(choice), kl, size, self.tokens, self.spent, whole))
+
+
+def _or_infinite(kl: float | None) -> float:
+    return float(kl) if kl is not None and np.isfinite(kl) else np.inf
 
 
 def run_search(
