@@ -55,11 +55,6 @@ def load_block(
     return block.requires_grad_(False)
 
 
-def rotary_module(model: PreTrainedModel) -> Any:
-    """Return the module that turns position_ids into (cos, sin); it holds no parameter."""
-    return model.get_submodule(f"{architecture(model.config).blocks.rpartition('.')[0]}.rotary_emb")
-
-
 @torch.no_grad()
 def stream(
     model_dir: str | Path,
@@ -67,12 +62,11 @@ def stream(
     visit: Callable[[BlockVisit], None],
     *,
     device: torch.device | str,
-    dtype: torch.dtype = torch.float32,
     fold: Fold | None = None,
     batch: int = 4,
     result: Callable[[Tensor], None] | None = None,
 ) -> None:
-    """Visit the decoder blocks in order, each with the outputs of its predecessors as they were left.
+    """Visit the decoder blocks in order, in float32, each with the outputs of its predecessors as they were left.
 
     windows: int64 [count, length], full causal attention inside each window. ``visit`` may replace weights
     (``BlockVisit.replace`` and nothing else); the block then runs with them. ``result`` gets the last block's outputs
@@ -88,17 +82,17 @@ def stream(
             f"windows of {windows.shape[1]} tokens exceed the model's sliding attention window of {sliding}: "
             "shorten --length"
         )
-    skeleton = empty_model(config, dtype)
+    skeleton = empty_model(config, torch.float32)
     embed = skeleton.get_submodule(arch.embed)
     embed.load_state_dict({"weight": reader.get(f"{arch.embed}.weight")}, assign=True)
-    hidden = embed(windows.cpu()).to(dtype)  # (count, length, hidden), on the host
+    hidden = embed(windows.cpu()).float()  # (count, length, hidden), on the host
     embed.to("meta")
     positions = torch.arange(windows.shape[1], device=device).unsqueeze(0)  # (1, length)
-    rotary = rotary_module(skeleton).to(device)
-    cos, sin = rotary(torch.empty(0, dtype=dtype, device=device), positions)  # (1, length, head_dim) each
+    rotary: Any = skeleton.get_submodule(f"{arch.blocks.rpartition('.')[0]}.rotary_emb").to(device)
+    cos, sin = rotary(torch.empty(0, device=device), positions)  # (1, length, head_dim) each
 
     for layer in progress(config.num_hidden_layers):
-        block = load_block(skeleton, reader, layer, device=device, dtype=dtype, fold=fold)
+        block = load_block(skeleton, reader, layer, device=device, dtype=torch.float32, fold=fold)
         specs = {linear.role: linear for linear in model.linears if linear.layer == layer}
 
         def run(x: Tensor, block: nn.Module = block) -> Tensor:
@@ -122,7 +116,7 @@ def stream(
         if not bool(torch.isfinite(hidden).all()):
             raise CalibrationError(
                 f"the outputs of {arch.blocks}.{layer} are NaN or infinite on the calibration text: "
-                "use --dtype float32, or check the checkpoint and what replaced its weights"
+                "check the checkpoint and what replaced its weights"
             )
         block.to_empty(device="meta")
     if result is not None:
@@ -131,18 +125,14 @@ def stream(
 
 @torch.no_grad()
 def each_block(
-    model_dir: str | Path,
-    *,
-    device: torch.device | str,
-    dtype: torch.dtype = torch.float32,
-    fold: Fold | None = None,
+    model_dir: str | Path, *, device: torch.device | str, fold: Fold | None = None
 ) -> Iterator[tuple[nn.Module, dict[LinearSpec, nn.Linear]]]:
-    """Yield the decoder blocks in order, each with its linears, one in memory at a time: no text, no activations."""
+    """Yield the decoder blocks in order, in float32, each with its linears, one in memory at a time: no activations."""
     model = ModelFolder(model_dir)
     model.check_linears()
-    skeleton = empty_model(model.config, dtype)
+    skeleton = empty_model(model.config, torch.float32)
     for layer in range(model.config.num_hidden_layers):
-        block = load_block(skeleton, model.reader, layer, device=device, dtype=dtype, fold=fold)
+        block = load_block(skeleton, model.reader, layer, device=device, dtype=torch.float32, fold=fold)
         found: dict[LinearSpec, Any] = {x: skeleton.get_submodule(x.name) for x in model.linears if x.layer == layer}
         yield block, found
         block.to_empty(device="meta")
