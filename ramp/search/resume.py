@@ -53,21 +53,12 @@ def describe(method_file: Path, inputs: Mapping[str, Path], settings: Mapping[st
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
     """Read the whole lines of a journal, none where there is no file; cut off a line that a kill left incomplete."""
-    entries: list[dict[str, Any]] = []
     if not path.is_file():
-        return entries
-    good = 0
-    for line in path.read_bytes().splitlines(keepends=True):
-        try:
-            entry = json.loads(line) if line.endswith(b"\n") else None
-        except json.JSONDecodeError:
-            entry = None
-        if entry is None:
-            break
-        good += len(line)
-        entries.append(entry)
-    os.truncate(path, good)
-    return entries
+        return []
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    os.truncate(path, whole)
+    return [json.loads(line) for line in content[:whole].splitlines()]
 
 
 def append_line(path: Path, entry: Mapping[str, Any]) -> None:
