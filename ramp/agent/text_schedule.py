@@ -16,7 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ramp.problem.problem import AllocationError, Problem
+from ramp.problem.problem import AllocationError, Problem, encode
 from ramp.rl.additive_critic import WHOLE
 from ramp.scoring.score_type import Score
 
@@ -102,6 +102,6 @@ class TextSchedule:
     def score_whole(self, *choices: np.ndarray | None) -> None:
         """Score allocations on the study's own windows, out of the reserve; without a pool they already are."""
         if self.pooled:
-            wanted = {np.asarray(choice, dtype=np.int64).tobytes(): choice for choice in choices if choice is not None}
+            wanted = {encode(choice): choice for choice in choices if choice is not None}
             for choice in list(wanted.values())[: self.reserve]:
                 self.whole.evaluate(choice)

@@ -46,7 +46,9 @@ class Replay:
         }
         self.size = self.next_slot = 0
         # zeros take no memory before they are written
-        self.data = {name: np.zeros((capacity, *shape), dtype) for name, (shape, dtype) in shapes.items()}
+        self.data: dict[str, np.ndarray] = {
+            name: np.zeros((capacity, *shape), dtype) for name, (shape, dtype) in shapes.items()
+        }
 
     def add_episode(
         self,
