@@ -146,6 +146,7 @@ def menu_problem(study: Path, model_dir: Path, budget: float, proxy: np.ndarray)
         model="tiny", linears=bank.linears, widths=bank.widths, bytes=bank.bytes(),
         budget_bytes=budget_bytes(bank.linears, budget, GROUP), budget_bits=budget,
         features=np.zeros((14, 9), dtype=np.float32), proxy=proxy, evaluate=nothing, select=nothing,
+        bytes_at=lambda bits: budget_bytes(bank.linears, bits, GROUP),
     )  # fmt: skip
 
 
