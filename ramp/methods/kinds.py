@@ -91,8 +91,8 @@ CustomQuantizer = Callable[..., "QuantizedLinear"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Method:
-    """The fields of every method; a file registers one of the four kinds below."""
+class MethodFields:
+    """The fields of every method of the four kinds below."""
 
     name: str  # the file's stem, or a key of its VARIANTS
     title: str  # for tables
@@ -105,7 +105,7 @@ class Method:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Quantizer(Method):
+class Quantizer(MethodFields):
     """A uniform method: rows at the integer widths of the study's ``uniform_bits``."""
 
     fold: str
@@ -114,7 +114,7 @@ class Quantizer(Method):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Allocator(Method):
+class Allocator(MethodFields):
     """A mixed method: rows at the study's ``budgets``, one search per budget and seed."""
 
     fold: str
@@ -128,7 +128,7 @@ class Allocator(Method):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Package(Method):
+class Package(MethodFields):
     """A uniform method of another project's package, in an environment of its own: rows at ``uniform_bits``.
 
     Its file imports nothing but ``ramp.methods.kinds`` and ``ramp.methods.package_job`` at the top, and the package
@@ -147,7 +147,7 @@ class Package(Method):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mix(Method):
+class Mix(MethodFields):
     """A static mix of llama.cpp: one row on the ggml grid, types by llama.cpp's own rules, no width or budget of ours.
 
     ``ramp.export.static_mix`` quantizes the float model with it; embedding and head follow the study's track.
@@ -157,6 +157,9 @@ class Mix(Method):
     file_type: str  # llama.cpp's name of the mix: Q4_K_M
     bits: int  # in that name; the row is called {name}-b{bits}
     importance: bool  # with an importance matrix from the calibration text
+
+
+Method = Quantizer | Allocator | Package | Mix
 
 
 def lacking(requirements: Iterable[str]) -> list[str]:

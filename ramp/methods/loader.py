@@ -84,14 +84,14 @@ def _variants(base: Method, table: Any, path: Path) -> Iterator[tuple[str, Metho
 
 def check_method(method: object, path: Path, name: str) -> None:
     """Raise ``MethodError`` unless ``method`` is a well-formed method of that name."""
-    if not isinstance(method, Quantizer | Allocator | Package | Mix):
+    if not isinstance(method, Method):
         kind = type(method).__name__
         raise MethodError(f"{path}: METHOD is a {kind}, not a ramp.methods.kinds.Quantizer, Allocator, Package or Mix")
     if fault := next(_faults(method, name), None):
         raise MethodError(f"{path}: {fault}")
 
 
-def _faults(method: Quantizer | Allocator | Package | Mix, name: str) -> Iterator[str]:
+def _faults(method: Method, name: str) -> Iterator[str]:
     """Yield what is wrong with a method's fields."""
     if method.name != name:
         yield f"METHOD.name is '{method.name}', the file's name says '{name}'; make them equal"
