@@ -152,6 +152,17 @@ def by_turns(
     return Alternated(*alternate(lambda: timed(next(ours_next)), lambda: timed(next(naive_next)), len(candidates)))
 
 
+def preload(bank: Bank, dtype: torch.dtype, limit_bytes: int) -> bool:
+    """De-quantize and keep every entry of a bank if all fit in ``limit_bytes``; return whether they do."""
+    if len(bank.widths) * sum(x.params for x in bank.linears) * dtype.itemsize > limit_bytes:
+        return False
+    bank.keep_resident(limit_bytes)
+    for x in bank.linears:
+        for width in bank.widths:
+            bank.dequantize(x.name, width, dtype)
+    return True
+
+
 def measure(args: argparse.Namespace, subject: Subject) -> Piece:
     """Whole allocations and single changes, speed and scores."""
     device = pick_device(args.device)
@@ -162,7 +173,7 @@ def measure(args: argparse.Namespace, subject: Subject) -> Piece:
     ours = Ours(subject, dtype, device)
     if device.type == "cpu":
         began = time.process_time()
-        piece.detail["resident"] = subject.bank.preload(dtype, args.resident_bytes)
+        piece.detail["resident"] = preload(subject.bank, dtype, args.resident_bytes)
         piece.detail["unpack_bank_cpu_s"] = round(time.process_time() - began, 3)
     whole = list(allocations(subject.bank, args.evals + 1, args.seed))
     base = whole.pop()

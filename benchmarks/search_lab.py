@@ -189,7 +189,7 @@ def try_variant(lab: Lab, values: dict[str, Any], evals: int, seed: int) -> Outc
     rows: list[dict[str, Any]] = []
     began = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(seed=seed, evals=evals, out_dir=Path(folder), state_dir=Path(folder), log=rows.append)
+        run = Run(seed=seed, evals=evals, out_dir=Path(folder), log=rows.append)
         found = search(problem, switches, run)
     if found.start_choice is None:
         raise SystemExit("a variant without a warm start cannot be compared: set warm_start")

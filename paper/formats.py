@@ -80,7 +80,7 @@ FORMATS = (
         "Sensitivities",
         "R/sensitivity/MODEL/BANK[-KIND].json",
         "additive predictions of the KL",
-        ("ramp/sensitivity/one_linear.py", "ramp/sensitivity/fisher.py"),
+        ("ramp/sensitivity/setting.py",),
     ),
     Format(
         "Allocation",

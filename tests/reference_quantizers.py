@@ -8,12 +8,14 @@ specifies; tests hold them equal on small layers (``tests/unit/test_reference.py
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ramp.quantizers.affine import QuantizedLinear
+from ramp.quantizers.gptq import DAMPING, Prepared, prepare, quantize_gptq_site
 
 Grid = tuple[float, int]
 """(scale, zero-point) of one group."""
@@ -82,7 +84,7 @@ def quantize_gptq_reference(
     clip: str = "none",
     sym: bool = False,
 ) -> QuantizedLinear:
-    """Specifies ``ramp.quantizers.gptq.quantize_gptq``: the optimal-brain loop of the paper, before its speed-ups.
+    """Specifies ``quantize_gptq``: the optimal-brain loop of the paper, before its speed-ups.
 
     One row at a time, one column at a time: round, move the columns that are left by equation 2, and take the column
     out of the inverse Hessian by equation 3 (arXiv:2210.17323). weight [d_out, d_in], hessian [d_in, d_in].
@@ -202,3 +204,20 @@ def search_scale_reference(
         if loss(s) < least:
             best, least = s, loss(s)
     return best, before, least
+
+
+def quantize_gptq(
+    weight: Tensor,
+    hessian: Tensor | Prepared,
+    bits: int,
+    group_size: int,
+    *,
+    act_order: bool = True,
+    damping: float = DAMPING,
+    name: str = "",
+    **options: Any,
+) -> QuantizedLinear:
+    """Quantize one linear at one width by the fast form, ``ramp.quantizers.gptq.quantize_gptq_site``."""
+    if not isinstance(hessian, Prepared):
+        hessian = prepare(hessian, act_order=act_order, damping=damping, name=name)
+    return quantize_gptq_site({name: weight}, hessian, [bits], group_size, **options)[name, bits]

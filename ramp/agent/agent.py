@@ -2,41 +2,33 @@
 
 ``ramp.agent.params`` documents the switches; the paper-faithful variant (baselines/ramp_paper.py) turns them all off.
 One episode proposes an allocation, executes it in the environment (one true evaluation, or a part of one), stores
-what was executed, and learns by a few gradient steps; then the state is saved. The search ends with two results: the
-policy's own greedy allocation, which is what transfers, and the best allocation on selection text among the warm
-start and the best few on search text.
+what was executed, and learns by a few gradient steps. The search ends with two results: the policy's own greedy
+allocation, which is what transfers, and the best allocation on selection text among the warm start and the best few on
+search text.
 """
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
-import torch
 
-from ramp.agent.demonstrations import knapsack_demonstrations
 from ramp.agent.params import RampParams
 from ramp.agent.text_schedule import TextSchedule
 from ramp.allocators import knapsack
 from ramp.allocators.greedy import repair
-from ramp.problem.features import SIZE
+from ramp.problem.features import SIZE, feature_mask
 from ramp.problem.problem import Allocation, Problem, Run, choose
 from ramp.rl.additive_critic import AdditiveSurrogate
 from ramp.rl.environment import AllocationEnv, Steps
-from ramp.rl.feature_mask import feature_mask, masked_layers
 from ramp.rl.history import History
 from ramp.rl.policy import Policy
 from ramp.rl.reward import shaping_costs
 from ramp.rl.sac import Demonstrations, DiscreteSAC
 
-HISTORY = ("choices", "returns", "losses", "kls", "feasible")
-OBSERVED = ("choices", "losses", "texts")
-"""Arrays of the history and of the additive critic that a checkpoint holds."""
-
 
 class Agent:
-    """State of one search; everything that the next episode depends on is in ``state_dict``.
+    """State of one search.
 
     Raises:
         AllocationError: the budget cannot be met, or ``run.evals`` is too small.
@@ -133,7 +125,8 @@ class Agent:
 
     def policy(self) -> Policy:
         """Return the actor as it is now; its first layer ignores the features that are masked."""
-        return self.history.policy(masked_layers(self.learner.actor_layers(), self.feature_mask))
+        (weight, bias), *rest = self.learner.actor_layers()
+        return self.history.policy([(weight * self.feature_mask, bias), *rest])
 
     def incumbent(self) -> np.ndarray | None:
         """Return what is explored around: the best allocation so far, or the knapsack on the additive critic's mean."""
@@ -188,16 +181,27 @@ class Agent:
         return stats
 
     def renew_demonstrations(self) -> None:
-        """Make the demonstrations from the additive critic as it is now; clone the actor on the first ones."""
+        """Make the demonstrations from the additive critic as it is now; clone the actor on the first ones.
+
+        They are the states and actions along knapsacks on the critic's mean at several budgets, and along the
+        incumbent. They teach the actor through the eleven numbers alone what the critic knows, so that a policy can go
+        to another model without that model's gradients. They are not in the replay: their true losses are not known.
+        """
         if self.surrogate is None:
             return
+        problem, first = self.problem, self.demonstrations is None
+        budgets = [problem.bytes_at(problem.budget_bits + offset) for offset in self.params.clone_offsets]
+        least = int(problem.bytes.min(axis=1).sum())
+        costs = self.surrogate.mean()
+        pairs = [(knapsack.solve(costs, problem.bytes, budget), budget) for budget in budgets if budget >= least]
         centre = self.incumbent() if self.history.best() is not None else None
-        first = self.demonstrations is None
-        self.demonstrations = knapsack_demonstrations(
-            self.problem, self.surrogate.mean(), self.params.clone_offsets, centre, self.env_at
-        )
-        if first and self.demonstrations is not None:
-            self.learner.clone(self.demonstrations, self.params.clone_steps)
+        if centre is not None:
+            pairs.append((centre, problem.budget_bytes))
+        if pairs:
+            walks = [self.env_at(budget).follow(choice)[:3] for choice, budget in pairs]
+            self.demonstrations = Demonstrations(*(np.concatenate(parts) for parts in zip(*walks, strict=True)))
+            if first:
+                self.learner.clone(self.demonstrations, self.params.clone_steps)
 
     # -- finish ------------------------------------------------------------------------------------------------
 
@@ -217,31 +221,3 @@ class Agent:
         projected = not self.params.masked and np.array_equal(choice, greedy)
         self.text.score_whole(choice, self.start, greedy)
         return Allocation(choice, "best", greedy, self.start, projected=projected, notes=note)
-
-    # -- checkpoint --------------------------------------------------------------------------------------------
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state for ``torch.save``; loadable with ``weights_only=True``."""
-        shown = None if self.demonstrations is None else [torch.from_numpy(array) for array in self.demonstrations]
-        return {
-            "learner": self.learner.state_dict(),
-            "history": {name: torch.from_numpy(getattr(self.history, name).copy()) for name in HISTORY},
-            "rng": json.dumps(self.rng.bit_generator.state),
-            "text": self.text.state_dict(),
-            "surrogate": None
-            if self.surrogate is None
-            else {name: torch.from_numpy(getattr(self.surrogate, name).copy()) for name in OBSERVED},
-            "demonstrations": shown,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore ``state_dict``."""
-        self.learner.load_state_dict(state["learner"])
-        for name, values in state["history"].items():
-            setattr(self.history, name, values.numpy())
-        self.rng.bit_generator.state = json.loads(state["rng"])
-        self.text.load_state_dict(state["text"])
-        if self.surrogate is not None:
-            self.surrogate.observe(**{name: values.numpy() for name, values in state["surrogate"].items()})
-        shown = state["demonstrations"]
-        self.demonstrations = None if shown is None else Demonstrations(*(tensor.numpy() for tensor in shown))

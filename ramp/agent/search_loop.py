@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-
 from ramp.agent.params import RampParams
 from ramp.problem.problem import Allocation, Problem, Run
-
-log = logging.getLogger(__name__)
 
 
 def search(problem: Problem, params: RampParams, run: Run) -> Allocation:
@@ -15,11 +11,6 @@ def search(problem: Problem, params: RampParams, run: Run) -> Allocation:
     from ramp.agent.agent import Agent
 
     agent = Agent(problem, params, run)
-    saved = run.load()
-    if saved is not None:
-        agent.load_state_dict(saved)
-        log.info("resuming after episode %d", agent.episode)
     while not agent.done:
         agent.play_episode()
-        run.save(agent.state_dict())
     return agent.finish()

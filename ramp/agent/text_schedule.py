@@ -13,12 +13,10 @@ tokens: a part with half of an evaluation's tokens costs half an evaluation.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-import torch
 
-from ramp.problem.problem import AllocationError, Problem
+from ramp.problem.problem import AllocationError, Problem, encode
 from ramp.rl.additive_critic import WHOLE
 from ramp.scoring.score_type import Score
 
@@ -104,19 +102,6 @@ class TextSchedule:
     def score_whole(self, *choices: np.ndarray | None) -> None:
         """Score allocations on the study's own windows, out of the reserve; without a pool they already are."""
         if self.pooled:
-            wanted = {np.asarray(choice, dtype=np.int64).tobytes(): choice for choice in choices if choice is not None}
+            wanted = {encode(choice): choice for choice in choices if choice is not None}
             for choice in list(wanted.values())[: self.reserve]:
                 self.whole.evaluate(choice)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state for ``torch.save``."""
-        return {
-            "spent": self.spent,
-            "anchors": torch.from_numpy(self.anchors.copy()),
-            "queue": torch.from_numpy(self.queue.copy()),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore ``state_dict``."""
-        self.spent = float(state["spent"])
-        self.anchors, self.queue = state["anchors"].numpy(), state["queue"].numpy()

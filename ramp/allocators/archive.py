@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ramp.problem.problem import Allocation, Problem, Run, choose
+from ramp.problem.problem import Allocation, Problem, Run, choose, encode
 
 
 class Archive:
@@ -22,7 +22,7 @@ class Archive:
         self.problem, self.run = problem, run
         self.choices: list[np.ndarray] = []
         self.losses: list[float] = []  # KL, nats per token; inf where it was not finite
-        self._known: dict[bytes, float] = {}
+        self._known: dict[str, float] = {}
 
     @property
     def left(self) -> int:
@@ -31,11 +31,11 @@ class Archive:
 
     def knows(self, choice: np.ndarray) -> bool:
         """Whether ``choice`` [n] was scored."""
-        return _key(choice) in self._known
+        return encode(choice) in self._known
 
     def score(self, choice: np.ndarray, proposer: str) -> float:
         """Return the KL on search text of ``choice`` [n]; ``AllocationError`` beyond ``run.evals`` different ones."""
-        key = _key(choice)
+        key = encode(choice)
         if key not in self._known:
             score = self.problem.evaluate(choice)
             self.choices.append(np.array(choice, dtype=np.int64))
@@ -61,7 +61,7 @@ class Archive:
     def conclude(self, finalists: int, start: np.ndarray | None = None) -> Allocation:
         """Return the best of the finalists and of ``start``, where there is one, on selection text."""
         candidates = self.finalists(finalists)
-        if start is not None and all(_key(start) != _key(each) for each in candidates):
+        if start is not None and encode(start) not in map(encode, candidates):
             candidates.append(start)
         chosen, _ = choose(self.problem, candidates)
         return Allocation(chosen, "best", start_choice=start)
@@ -71,7 +71,3 @@ def reported(problem: Problem, run: Run, choice: np.ndarray, proposer: str) -> A
     """Return an allocation that no search found; its one score is logged and decides nothing."""
     Archive(problem, run).score(choice, proposer)
     return Allocation(choice, "proxy", start_choice=choice)
-
-
-def _key(choice: np.ndarray) -> bytes:
-    return np.ascontiguousarray(choice, dtype=np.int64).tobytes()

@@ -32,7 +32,7 @@ def solve(costs: np.ndarray, sizes: np.ndarray, budget_bytes: int) -> np.ndarray
         AllocationError: the budget is below the cheapest allocation, or a cost is not finite.
     """
     costs, sizes = check(costs, sizes, budget_bytes)
-    _, excess, capacity = in_units(sizes, budget_bytes)
+    excess, capacity = in_units(sizes, budget_bytes)
     if capacity >= int(excess.max(axis=1).sum()):
         return costs.argmin(axis=1)  # everything fits: nothing to trade
     if (capacity + 1) * len(costs) <= DP_CELLS:
@@ -54,17 +54,17 @@ def check(costs: np.ndarray, sizes: np.ndarray, budget_bytes: int) -> tuple[np.n
     return costs, sizes
 
 
-def in_units(sizes: np.ndarray, budget_bytes: int) -> tuple[int, np.ndarray, int]:
-    """Return (unit, excess [n, w], capacity): sizes above each linear's cheapest, in their greatest common divisor."""
+def in_units(sizes: np.ndarray, budget_bytes: int) -> tuple[np.ndarray, int]:
+    """Return (excess [n, w], capacity): sizes above each linear's cheapest, in their greatest common divisor."""
     excess = sizes - sizes.min(axis=1, keepdims=True)
     unit = max(1, int(np.gcd.reduce(excess, axis=None)))
-    return unit, excess // unit, int(budget_bytes - sizes.min(axis=1).sum()) // unit
+    return excess // unit, int(budget_bytes - sizes.min(axis=1).sum()) // unit
 
 
 def solve_dp(costs: np.ndarray, sizes: np.ndarray, budget_bytes: int) -> np.ndarray:
     """Solve by dynamic programming in O(n * w * capacity) time and n * capacity bytes of memory."""
     costs, sizes = check(costs, sizes, budget_bytes)
-    _, excess, capacity = in_units(sizes, budget_bytes)
+    excess, capacity = in_units(sizes, budget_bytes)
     capacity = min(capacity, int(excess.max(axis=1).sum()))
     n, width_count = costs.shape
     best = np.zeros(capacity + 1)  # best[u]: least cost of the linears so far within u units
@@ -94,7 +94,7 @@ def solve_milp(costs: np.ndarray, sizes: np.ndarray, budget_bytes: int) -> np.nd
     from scipy.sparse import coo_array
 
     costs, sizes = check(costs, sizes, budget_bytes)
-    _, excess, capacity = in_units(sizes, budget_bytes)
+    excess, capacity = in_units(sizes, budget_bytes)
     n, width_count = costs.shape
     spread = float(np.ptp(costs)) or 1.0  # costs of 1e-6 nats are below the solver's tolerances
     cells = n * width_count

@@ -12,8 +12,7 @@ of ``ramp.models.architecture.LinearSpec`` plus ``group_size`` (its own where a 
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +29,6 @@ from ramp.quantizers.widths import Width, parse_width
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-log = logging.getLogger("ramp.bank.bank")
 
 FORMAT_VERSION = 1
 WEIGHTS, INDEX = "bank.safetensors", "bank.json"
@@ -121,24 +118,6 @@ class Bank:
         """Keep what is de-quantized from now on in host memory, up to ``limit_bytes`` in all."""
         self._room = max(0, limit_bytes - sum(t.nbytes for t in self._resident.values()))
 
-    def preload(self, dtype: torch.dtype, limit_bytes: int) -> bool:
-        """De-quantize and keep every entry if all fit in ``limit_bytes``; return whether they did."""
-        size = len(self.widths) * sum(x.params for x in self.linears) * torch.empty(0, dtype=dtype).element_size()
-        if size > limit_bytes:
-            log.info("bank of %.2f GB stays on disk: more than %.2f GB of memory", size / 1e9, limit_bytes / 1e9)
-            return False
-        self._resident.clear()
-        self.keep_resident(limit_bytes)
-        for x in self.linears:
-            for width in self.widths:
-                self.dequantize(x.name, width, dtype)
-        return True
-
-    def assembler(self, model: PreTrainedModel, limit_bytes: int = RESIDENT_BYTES) -> Assembler:
-        """Return a writer of allocations into ``model`` that keeps up to ``limit_bytes`` of de-quantized weights."""
-        self.keep_resident(limit_bytes)
-        return Assembler(self, model)
-
     def assemble(self, model: PreTrainedModel, choice: np.ndarray | Sequence[int]) -> int:
         """Write an allocation, int [n] indices into ``widths`` in forward order, into ``model``; see ``Assembler``."""
         indices = np.asarray(choice, dtype=np.int64)
@@ -148,8 +127,9 @@ class Bank:
                 f"this one has shape {list(indices.shape)}: {indices.tolist()[:8]}..."
             )
         if self._assembler is None or self._assembler.model is not model:
-            self._assembler = self.assembler(model)
-        return self._assembler({x.name: self.widths[i] for x, i in zip(self.linears, indices, strict=True)})
+            self.keep_resident(RESIDENT_BYTES)
+            self._assembler = Assembler(self, model)
+        return self._assembler(indices)
 
 
 class Assembler:
@@ -161,10 +141,10 @@ class Assembler:
 
     def __init__(self, bank: Bank, model: PreTrainedModel, room: int | None = None) -> None:
         self.bank, self.model = bank, model
-        self._weights: dict[str, Any] = {x.name: model.get_submodule(x.name).weight for x in bank.linears}
-        self._held: dict[str, Width] = {}  # what each linear holds now
+        self._weights: list[Any] = [model.get_submodule(x.name).weight for x in bank.linears]
+        self._held = np.full(len(self._weights), -1)  # index of the width that each linear holds now; -1: unknown
         self._packed: dict[tuple[str, Width], list[Tensor]] = {}
-        device = next(iter(self._weights.values())).device
+        device = self._weights[0].device
         if room is None and device.type == "cuda":
             room = torch.cuda.mem_get_info(device)[0] // 2
         self._room = room or 0
@@ -181,19 +161,16 @@ class Assembler:
         return self.bank.unpack(name, width, packed)
 
     @torch.no_grad()
-    def __call__(self, widths: Mapping[str, Width]) -> int:
-        """Write the widths of every linear, by name; return how many changed: only these are written."""
-        if widths.keys() != self._weights.keys():
-            unknown = min(widths.keys() ^ self._weights.keys())
-            raise BankError(f"{unknown}: an allocation names every linear of the bank {self.bank.path} and no other")
-        changed = [name for name in self._weights if self._held.get(name) != widths[name]]
-        for name in changed:
-            weight = self._weights[name]
-            self._held.pop(name, None)  # an interruption in the middle must not leave a wrong memory
+    def __call__(self, choice: np.ndarray) -> int:
+        """Write the widths of an allocation [n]; return how many changed: only these are written."""
+        changed = np.flatnonzero(self._held != choice)
+        for i in changed:
+            weight, name, width = self._weights[i], self.bank.linears[i].name, self.bank.widths[choice[i]]
+            self._held[i] = -1  # an interruption in the middle must not leave a wrong memory
             if weight.device.type == "cpu":
-                new = self.bank.dequantize(name, widths[name], weight.dtype)
+                new = self.bank.dequantize(name, width, weight.dtype)
             else:
-                new = self.unpacked(name, widths[name], weight.device).dequantize(weight.dtype)
+                new = self.unpacked(name, width, weight.device).dequantize(weight.dtype)
             weight.copy_(new)
-            self._held[name] = widths[name]
+            self._held[i] = choice[i]
         return len(changed)

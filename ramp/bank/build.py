@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,11 @@ from torch import Tensor
 
 from ramp.bank.bank import FORMAT_VERSION, INDEX, WEIGHTS, BankError
 from ramp.calibration.block import BlockVisit
-from ramp.calibration.folding import Fold, folder
+from ramp.calibration.folding import Fold
 from ramp.calibration.stream import each_block, stream
 from ramp.core.files import atomic_path, write_json
 from ramp.models.architecture import LinearSpec
 from ramp.models.folder import ModelFolder
-from ramp.quantizers.affine import QuantizedLinear
 from ramp.quantizers.site import needs_hessian, quantize_site
 from ramp.quantizers.sizes import group_size_for, linear_bytes
 from ramp.quantizers.store import PackedWriter
@@ -31,33 +30,28 @@ def build_bank(
     *,
     fold: Fold,
     fold_name: str,
-    quantizer: str | Callable[..., QuantizedLinear],
+    quantizer: str,
     widths: Sequence[Width],
     group_size: int,
     device: torch.device | str,
-    params: Any = None,
-    batch: int = 4,
 ) -> None:
     """Quantize every linear at every width and write the bank's folder, whole or not at all.
 
     windows: int64 [count, length] calibration tokens; None for ``rtn``, which needs none. Memory: one block, its
     Hessians and its quantized linears.
     """
+    if needs_hessian(quantizer) and windows is None:
+        raise BankError(f"quantizer '{quantizer}' calibrates: give calibration windows")
     widths = make_menu(widths, group_size)
     model = ModelFolder(model_dir)
-    linears, edit = model.linears, folder(fold, model.config)
-    name = quantizer if isinstance(quantizer, str) else getattr(quantizer, "__name__", "custom")
-    calibrates = needs_hessian(quantizer, params)
-    tokens = windows.numel() if calibrates and windows is not None else 0
-    if calibrates and not tokens:
-        raise BankError(f"quantizer '{name}' calibrates: give calibration windows")
+    linears = model.linears
     index = {
         "format_version": FORMAT_VERSION,
         "fold": fold_name,
-        "quantizer": name,
+        "quantizer": quantizer,
         "group_size": group_size,
         "widths": widths,
-        "tokens": tokens,
+        "tokens": 0 if windows is None else windows.numel(),
         "linears": [describe(x, widths, group_size) for x in linears],
     }
     menu = {linear.name: widths for linear in linears}
@@ -66,17 +60,17 @@ def build_bank(
         with PackedWriter(partial / WEIGHTS, linears, menu, group_size, {"widths": widths}) as file:
 
             def keep(weights: dict[str, Tensor], hessian: Tensor | None) -> None:
-                for (linear, width), q in quantize_site(weights, hessian, menu, group_size, quantizer, params).items():
+                for (linear, width), q in quantize_site(weights, hessian, menu, group_size, quantizer).items():
                     file.put(linear, width, q)
 
             def visit(block: BlockVisit) -> None:
                 for kind, hessian in block.hessians().items():
                     keep({block.specs[role].name: block.linears[role].weight for role in block.readers(kind)}, hessian)
 
-            if calibrates and windows is not None:
-                stream(model_dir, windows, visit, device=device, fold=edit, batch=batch)
+            if windows is not None:
+                stream(model_dir, windows, visit, device=device, fold=fold)
             else:
-                for _, modules in each_block(model_dir, device=device, fold=edit):
+                for _, modules in each_block(model_dir, device=device, fold=fold):
                     for linear, module in modules.items():
                         keep({linear.name: module.weight}, None)
         write_json(partial / INDEX, index)

@@ -21,16 +21,14 @@ from ramp.core.tensor_file import save_tensors
 from ramp.models.device import pick_device
 
 
-def measure(
-    model_dir: str | Path, windows: Tensor, *, device: torch.device | str, dtype: torch.dtype
-) -> dict[str, Stats]:
+def measure(model_dir: str | Path, windows: Tensor, *, device: torch.device | str) -> dict[str, Stats]:
     """Return statistics of every site of the unfolded float model: site name -> Stats."""
     found: dict[str, Stats] = {}
 
     def visit(block: BlockVisit) -> None:
         found.update({block.site_name(kind): stats for kind, stats in block.activations().items()})
 
-    stream(model_dir, windows, visit, device=device, dtype=dtype)
+    stream(model_dir, windows, visit, device=device)
     return found
 
 
@@ -41,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", required=True, help="safetensors file to write")
     args = parser.parse_args(argv)
     windows = calibration_windows(args.model_dir, args.text, tokens=args.tokens, length=args.length)
-    found = measure(args.model_dir, windows, device=pick_device(args.device), dtype=torch.float32)
+    found = measure(args.model_dir, windows, device=pick_device(args.device))
     tensors = {f"{site}/{key}": getattr(stats, key) for site, stats in found.items() for key in Stats.__annotations__}
     count, length = windows.shape
     about = {"tokens": count * length, "windows": count, "length": length, "text_sha256": sha256_file(args.text)}

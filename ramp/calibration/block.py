@@ -242,7 +242,7 @@ class BlockVisit:
         if not bool(finite.all()):
             raise CalibrationError(
                 f"{int((~finite).sum())} of {found.d_in} channels of {site} are NaN or infinite on the calibration "
-                "text: use --dtype float32, or check the checkpoint"
+                "text: check the checkpoint"
             )
         notes = []
         if dead := int((squares == 0).sum()):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,7 +71,7 @@ class FoldSearch:
     sites: Sequence[str] | None = None  # None: those of the kind
     alpha: float = 0.5
     powers_of_two: bool = False
-    max_rows: int | None = None  # rows that AWQ ranks candidates on; None: all
+    max_rows: int = 0  # rows that AWQ ranks candidates on; 0: all
     sym: bool = False
     duo: bool = False
 
@@ -82,7 +82,7 @@ class FoldSearch:
 
 
 def search_folds(
-    model_dir: str | Path, windows: Tensor, search: FoldSearch, *, device: torch.device | str, batch: int = 4
+    model_dir: str | Path, windows: Tensor, search: FoldSearch, *, device: torch.device | str
 ) -> tuple[dict[str, Tensor], dict[str, list[float]]]:
     """Search the scales of every site in one pass of the float model: (fold, site -> [error before, error after]).
 
@@ -108,8 +108,8 @@ def search_folds(
                 groups = group_size_for(weights[0].shape[1], search.group_size, site)
                 hessian, absmean = block.hessian(site_kind), lift_dead(stats.absmean)
                 s, before, after = search_scale(
-                    weights, hessian, absmean, search.bits, groups, tie=tie, max_rows=search.max_rows, name=site,
-                    sym=search.sym, duo=search.duo,
+                    weights, hessian, absmean, search.bits, groups, tie=tie, max_rows=search.max_rows or None,
+                    name=site, sym=search.sym, duo=search.duo,
                 )  # fmt: skip
                 errors[site] = [before, after]
             else:
@@ -118,7 +118,7 @@ def search_folds(
             fold[site] = s.float().cpu()
 
     if chosen:
-        stream(model_dir, windows, visit, device=device, batch=batch)
+        stream(model_dir, windows, visit, device=device)
     check_fold(fold, config)
     return fold, errors
 
@@ -141,15 +141,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--sites", nargs="+", choices=list(SITE_LEADERS), help="fold these sites; default: the kind's")
     parser.add_argument("--alpha", type=float, default=0.5, help="SmoothQuant's migration strength")
     parser.add_argument("--powers-of-two", action="store_true", help="round scales so that folding norms is bit-exact")
-    parser.add_argument("--max-rows", type=int, default=0, help="AWQ: rows that pick the finalists; 0: all")
+    parser.add_argument("--max-rows", type=int, default=0, help="AWQ: rows that rank candidates; 0: all")
     parser.add_argument("--sym", action="store_true", help="AWQ: search on symmetric grids")
     parser.add_argument("--duo", action="store_true", help="AWQ: candidates that weigh the weights' size too")
     parser.add_argument("--out", required=True, help="safetensors file to write")
     args = parser.parse_args(argv)
-    search = FoldSearch(
-        kind=args.kind, bits=args.bits, group_size=args.group_size, sites=args.sites, alpha=args.alpha,
-        powers_of_two=args.powers_of_two, max_rows=args.max_rows or None, sym=args.sym, duo=args.duo,
-    )  # fmt: skip
+    search = FoldSearch(**{each.name: getattr(args, each.name) for each in fields(FoldSearch)})
     about: dict[str, Any] = {"kind": args.kind, "powers_of_two": args.powers_of_two}
     if args.kind == "none":
         check_fold({}, ModelFolder(args.model_dir).config)

@@ -21,15 +21,13 @@ duo of AWQ, alpha of SmoothQuant.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from ramp.calibration.stream import StateEdit, load_block
 from ramp.core.errors import RampError
 from ramp.core.files import require_file
 from ramp.models.architecture import SITES, architecture, head_dim, list_linears
@@ -98,15 +96,10 @@ def apply_fold(state: dict[str, Tensor], fold: Fold, config: PretrainedConfig) -
     blocks = {linear.site: f"{arch.blocks}.{linear.layer}" for linear in linears}
     paths = dict(arch.linears)
 
-    def scale(name: str, factor: Tensor) -> None:
+    def change(name: str, operation: Callable[[Tensor, Tensor], Tensor], s: Tensor) -> None:
         old = state[name]
         wide = torch.promote_types(old.dtype, torch.float32)
-        state[name] = (old.to(wide) * factor.to(old.device, wide)).to(old.dtype)
-
-    def divide(name: str, s: Tensor) -> None:
-        old = state[name]
-        wide = torch.promote_types(old.dtype, torch.float32)
-        state[name] = (old.to(wide) / s.to(old.device, wide)).to(old.dtype)
+        state[name] = operation(old.to(wide), s.to(old.device, wide)).to(old.dtype)
 
     for site, s in fold.items():
         kind, block = site.rpartition(".")[2], blocks[site]
@@ -120,22 +113,14 @@ def apply_fold(state: dict[str, Tensor], fold: Fold, config: PretrainedConfig) -
         if missing:
             raise FoldingError(f"cannot fold {site}: {missing[0]} is not among the tensors, the rest of the fold is")
         for name in readers:  # [d_out, d_in]: columns
-            scale(name, s)
+            change(name, torch.mul, s)
         if norm:  # g <- g / s; the linears' own biases do not pass through the norm and stay
-            divide(f"{producer}.weight", s)
+            change(f"{producer}.weight", torch.div, s)
             continue
         rows = kv_scales(s, config) if kind == "o_in" else s
-        divide(f"{producer}.weight", rows.unsqueeze(1))
+        change(f"{producer}.weight", torch.div, rows.unsqueeze(1))
         if f"{producer}.bias" in state:
-            divide(f"{producer}.bias", rows)
-
-
-def folder(fold: Fold, config: PretrainedConfig) -> StateEdit | None:
-    """Return the fold as an edit of state dicts, for ``ramp.calibration.stream.stream``; None for an empty fold."""
-    if not fold:
-        return None
-    check_fold(fold, config)
-    return partial(apply_fold, fold=fold, config=config)
+            change(f"{producer}.bias", torch.div, rows)
 
 
 def load_fold(path: str | Path, config: PretrainedConfig) -> dict[str, Tensor]:
@@ -163,11 +148,12 @@ def folded_float_model(
     Folded block by block in float32 (or wider) and then stored as ``dtype``, so that the peak is the model in
     ``dtype`` and one block. Evaluation mode, SDPA attention, no gradients. Raises ``ModelError``, ``FoldingError``.
     """
+    from ramp.calibration.stream import load_block  # which folds what it loads
+
     source = ModelFolder(model_dir)
-    edit = folder(fold, source.config)
     model = empty_model(source.config, dtype)
     for layer in range(source.config.num_hidden_layers):
-        load_block(model, source.reader, layer, device=device, dtype=dtype, fold=edit)
+        load_block(model, source.reader, layer, device=device, dtype=dtype, fold=fold)
     for name in source.outer:
         weight = source.reader.get(name).to(device=device, dtype=dtype, copy=True)
         model.get_submodule(name.removesuffix(".weight")).load_state_dict({"weight": weight}, assign=True)

@@ -18,20 +18,16 @@ import torch
 from torch import Tensor, nn
 
 from ramp.calibration.block import BlockVisit, CalibrationError
-from ramp.calibration.windows import check_windows
+from ramp.calibration.folding import Fold, apply_fold
 from ramp.models.architecture import LinearSpec, architecture
 from ramp.models.empty_model import empty_model
 from ramp.models.folder import CheckpointReader, ModelFolder
+from ramp.models.token_windows import check_windows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 log = logging.getLogger("ramp.calibration.stream")
-
-
-StateEdit = Callable[[dict[str, Tensor]], None]
-"""Edits a block's state dict, full tensor names, in place: ``ramp.calibration.folding.folder(fold, config)`` makes
-one."""
 
 
 def load_block(
@@ -41,27 +37,22 @@ def load_block(
     *,
     device: torch.device | str,
     dtype: torch.dtype,
-    fold: StateEdit | None = None,
+    fold: Fold | None = None,
 ) -> nn.Module:
     """Give one block of a skeleton its weights, folded in float32 or wider and then stored as ``dtype``.
 
-    Raises ``ModelError`` for a tensor that the block has and the checkpoint lacks.
+    Raises ``ModelError`` for a tensor that the block has and the checkpoint lacks, ``FoldingError``.
     """
     path = f"{architecture(skeleton.config).blocks}.{layer}"
     block = skeleton.get_submodule(path)
     wide = torch.promote_types(dtype, torch.float32) if fold else dtype
     state = {f"{path}.{name}": reader.get(f"{path}.{name}").to(wide) for name in block.state_dict()}
     if fold:
-        fold(state)
+        apply_fold(state, fold, skeleton.config)
     # A copy in every case: the checkpoint is memory-mapped, and visitors write into these weights.
     own = {name.removeprefix(f"{path}."): t.to(device=device, dtype=dtype, copy=True) for name, t in state.items()}
     block.load_state_dict(own, assign=True)
     return block.requires_grad_(False)
-
-
-def rotary_module(model: PreTrainedModel) -> Any:
-    """Return the module that turns position_ids into (cos, sin); it holds no parameter."""
-    return model.get_submodule(f"{architecture(model.config).blocks.rpartition('.')[0]}.rotary_emb")
 
 
 @torch.no_grad()
@@ -71,12 +62,11 @@ def stream(
     visit: Callable[[BlockVisit], None],
     *,
     device: torch.device | str,
-    dtype: torch.dtype = torch.float32,
-    fold: StateEdit | None = None,
+    fold: Fold | None = None,
     batch: int = 4,
     result: Callable[[Tensor], None] | None = None,
 ) -> None:
-    """Visit the decoder blocks in order, each with the outputs of its predecessors as they were left.
+    """Visit the decoder blocks in order, in float32, each with the outputs of its predecessors as they were left.
 
     windows: int64 [count, length], full causal attention inside each window. ``visit`` may replace weights
     (``BlockVisit.replace`` and nothing else); the block then runs with them. ``result`` gets the last block's outputs
@@ -86,21 +76,27 @@ def stream(
     model.check_linears()
     reader, config, arch = model.reader, model.config, model.architecture
     check_windows(windows, config)
-    skeleton = empty_model(config, dtype)
+    sliding = getattr(config, "sliding_window", None)
+    if sliding is not None and windows.shape[1] > sliding:
+        raise CalibrationError(
+            f"windows of {windows.shape[1]} tokens exceed the model's sliding attention window of {sliding}: "
+            "shorten --length"
+        )
+    skeleton = empty_model(config, torch.float32)
     embed = skeleton.get_submodule(arch.embed)
     embed.load_state_dict({"weight": reader.get(f"{arch.embed}.weight")}, assign=True)
-    hidden = embed(windows.cpu()).to(dtype)  # (count, length, hidden), on the host
+    hidden = embed(windows.cpu()).float()  # (count, length, hidden), on the host
     embed.to("meta")
     positions = torch.arange(windows.shape[1], device=device).unsqueeze(0)  # (1, length)
-    rotary = rotary_module(skeleton).to(device)
-    cos, sin = rotary(torch.empty(0, dtype=dtype, device=device), positions)  # (1, length, head_dim) each
+    rotary: Any = skeleton.get_submodule(f"{arch.blocks.rpartition('.')[0]}.rotary_emb").to(device)
+    cos, sin = rotary(torch.empty(0, device=device), positions)  # (1, length, head_dim) each
 
     for layer in progress(config.num_hidden_layers):
-        block = load_block(skeleton, reader, layer, device=device, dtype=dtype, fold=fold)
+        block = load_block(skeleton, reader, layer, device=device, dtype=torch.float32, fold=fold)
         specs = {linear.role: linear for linear in model.linears if linear.layer == layer}
 
         def run(x: Tensor, block: nn.Module = block) -> Tensor:
-            # no mask: SDPA's own causal path, which equals the sliding one for windows that fit (check_windows)
+            # no mask: SDPA's own causal path, which equals the sliding one for windows that fit
             out = block(x, attention_mask=None, position_ids=positions, position_embeddings=(cos, sin))
             return out[0] if isinstance(out, tuple) else out
 
@@ -120,7 +116,7 @@ def stream(
         if not bool(torch.isfinite(hidden).all()):
             raise CalibrationError(
                 f"the outputs of {arch.blocks}.{layer} are NaN or infinite on the calibration text: "
-                "use --dtype float32, or check the checkpoint and what replaced its weights"
+                "check the checkpoint and what replaced its weights"
             )
         block.to_empty(device="meta")
     if result is not None:
@@ -129,18 +125,14 @@ def stream(
 
 @torch.no_grad()
 def each_block(
-    model_dir: str | Path,
-    *,
-    device: torch.device | str,
-    dtype: torch.dtype = torch.float32,
-    fold: StateEdit | None = None,
+    model_dir: str | Path, *, device: torch.device | str, fold: Fold | None = None
 ) -> Iterator[tuple[nn.Module, dict[LinearSpec, nn.Linear]]]:
-    """Yield the decoder blocks in order, each with its linears, one in memory at a time: no text, no activations."""
+    """Yield the decoder blocks in order, in float32, each with its linears, one in memory at a time: no activations."""
     model = ModelFolder(model_dir)
     model.check_linears()
-    skeleton = empty_model(model.config, dtype)
+    skeleton = empty_model(model.config, torch.float32)
     for layer in range(model.config.num_hidden_layers):
-        block = load_block(skeleton, model.reader, layer, device=device, dtype=dtype, fold=fold)
+        block = load_block(skeleton, model.reader, layer, device=device, dtype=torch.float32, fold=fold)
         found: dict[LinearSpec, Any] = {x: skeleton.get_submodule(x.name) for x in model.linears if x.layer == layer}
         yield block, found
         block.to_empty(device="meta")

@@ -17,10 +17,10 @@ from ramp.core.cli import log
 from ramp.core.files import require_file
 from ramp.core.tensor_file import save_tensors
 from ramp.models.folder import ModelFolder
+from ramp.models.token_windows import check_windows
 from ramp.scoring.kl_divergence import (
     EvaluationError,
     batches,
-    check_windows,
     final_hidden,
     head_weight,
     nll_and_kl,
@@ -60,7 +60,7 @@ class Reference:
 def make_reference(model: PreTrainedModel, windows: Tensor, about: Mapping[str, Any]) -> Reference:
     """Run the float model over ``windows``, int64 (windows, length)."""
     device = next(model.parameters()).device
-    windows = check_windows(windows, model.config)
+    windows = check_windows(windows, model.config, least=2)
     head = head_weight(model)
     count, length = windows.shape
     hidden = torch.empty(count, length, head.shape[1], dtype=head.dtype)
@@ -90,7 +90,7 @@ def evaluate(model: PreTrainedModel, reference: Reference, head: Tensor) -> list
     head: the float model's output weight (vocab, hidden), in the reference's dtype, on the model's device.
     """
     device = head.device
-    check_windows(reference.windows, model.config)
+    check_windows(reference.windows, model.config, least=2)
     own = head_weight(model)
     if own.shape[0] != head.shape[0]:
         raise EvaluationError(f"the row predicts {own.shape[0]} tokens, the float model {head.shape[0]}")

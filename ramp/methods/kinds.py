@@ -6,13 +6,13 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
 
 from ramp.core.errors import RampError
 from ramp.problem.problem import Allocation, Problem, Run
-from ramp.sensitivity.kinds import SENSITIVITIES
+from ramp.sensitivity.kinds import SENSITIVITIES, file_name
 
 if TYPE_CHECKING:
     from ramp.methods.package_job import PackageJob
@@ -48,42 +48,40 @@ class MethodError(RampError):
 
 
 class Params(BaseModel):
-    """Base of every method's parameters: unknown keys are refused, values cannot be changed later."""
+    """Base of every method's parameters: unknown keys are refused, values cannot be changed later.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    The text under a field, or its ``description``, says what it means and its unit.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class SearchParams(Params):
     """Base of the parameters of a search that ends with a choice on selection text."""
 
-    finalists: int = Field(
-        default=5, gt=0, description="best allocations on search text that are scored on selection text"
-    )
+    finalists: PositiveInt = 5
+    """Best allocations on search text that are scored on selection text."""
 
 
 class RtnParams(Params):
     """Round-to-nearest on the affine grid."""
 
-    clip: Literal["none", "mse"] = Field(
-        default="none", description="shrink each group's range to least output error on calibration text, or not"
-    )
-    sym: bool = Field(default=False, description="symmetric grids: zero-point 2^(bits-1) everywhere; stored alike")
+    clip: Literal["none", "mse"] = "none"
+    """Shrink each group's range to least output error on calibration text, or not."""
+    sym: bool = False
+    """Symmetric grids: zero-point 2^(bits-1) everywhere; stored alike."""
 
 
-class GptqParams(Params):
-    """GPTQ (Frantar et al. 2022, arXiv:2210.17323)."""
+class GptqParams(RtnParams):
+    """GPTQ (Frantar et al. 2022, arXiv:2210.17323); its clip search takes channels apart (squared errors weighted by
+    the Hessian's diagonal)."""
 
-    act_order: bool = Field(
-        default=True, description="quantize columns by falling Hessian diagonal (its static-groups form)"
-    )
-    damping: float = Field(default=0.01, gt=0, description="added to the Hessian's diagonal, as a fraction of its mean")
-    block_size: int = Field(default=16, gt=0, description="columns taken one by one between updates; speed only")
-    clip: Literal["none", "mse"] = Field(
-        default="none",
-        description="shrink each group's range to least output error on calibration text, channels taken apart "
-        "(squared errors weighted by the Hessian's diagonal), or not",
-    )
-    sym: bool = Field(default=False, description="symmetric grids: zero-point 2^(bits-1) everywhere; stored alike")
+    act_order: bool = True
+    """Quantize columns by falling Hessian diagonal (its static-groups form)."""
+    damping: PositiveFloat = 0.01
+    """Added to the Hessian's diagonal, as a fraction of its mean."""
+    block_size: PositiveInt = 16
+    """Columns taken one by one between updates; speed only."""
 
 
 def never_skip() -> str | None:
@@ -99,62 +97,55 @@ CustomQuantizer = Callable[..., "QuantizedLinear"]
 """(weight [d_out, d_in], hessian [d_in, d_in] or None, bits, group_size, params) -> QuantizedLinear."""
 
 
-@dataclass(frozen=True)
-class Quantizer:
-    """A uniform method: rows at the integer widths of the study's ``uniform_bits``."""
+@dataclass(frozen=True, kw_only=True)
+class MethodFields:
+    """The fields of every method of the four kinds below."""
 
     title: str  # for tables
     source: str  # paper or project, with its identifier
-    fold: str  # file stem in R/folds/{model}: none, awq, smoothquant
-    quantizer: str | CustomQuantizer  # "rtn", "gptq", or a function of one linear
     params: type[BaseModel]
     name: str = ""  # the file's stem, or a key of its VARIANTS; the loader fills it in
+    fold: str = "none"  # file stem in R/folds/{model}: none (the float model), awq, smoothquant
+    learned: bool = False  # leaves a policy that can be transferred
     requirements: tuple[str, ...] = ()  # name==version beyond the study's own environment; imported inside the function
     skip: Callable[[], str | None] = never_skip  # a reason not to run on this machine, or None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantizer(MethodFields):
+    """A uniform method: rows at the integer widths of the study's ``uniform_bits``."""
+
+    fold: str
+    quantizer: str | CustomQuantizer  # "rtn", "gptq", or a function of one linear
     group_size: int | None = None  # a control's own group size; None: the study's
-    learned: ClassVar[bool] = False
 
 
-@dataclass(frozen=True)
-class Allocator:
+@dataclass(frozen=True, kw_only=True)
+class Allocator(MethodFields):
     """A mixed method: rows at the study's ``budgets``, one search per budget and seed."""
 
-    title: str
-    source: str
-    allocate: Callable[[Problem, Any, Run], Allocation]
-    params: type[BaseModel]
-    name: str = ""
     fold: str = "awq"  # with the quantizer it names the bank
     quantizer: str | CustomQuantizer = "gptq"
-    learned: bool = False  # leaves a policy that can be transferred
-    requirements: tuple[str, ...] = ()  # as a Quantizer's
-    skip: Callable[[], str | None] = never_skip
+    allocate: Callable[[Problem, Any, Run], Allocation]
     proxy: str = "fisher"  # what problem.use_proxy() gives: one of PROXIES
 
     def sensitivities(self, bank: str) -> str:
         """Return the name of its sensitivities' file on the bank ``{fold}-{quantizer}``, in R/sensitivity/{model}."""
-        return SENSITIVITIES[self.proxy].file(bank)
+        return file_name(self.proxy, bank)
 
 
-@dataclass(frozen=True)
-class Package:
+@dataclass(frozen=True, kw_only=True)
+class Package(MethodFields):
     """A uniform method of another project's package, in an environment of its own: rows at ``uniform_bits``.
 
     Its file imports nothing but ``ramp.methods.kinds`` and ``ramp.methods.package_job`` at the top, and the package
-    inside ``quantize``.
+    inside ``quantize``. ``requirements`` are those of its environment; ``skip`` is called in the study's, before the
+    job.
     """
 
-    title: str
-    source: str
     quantize: Callable[[PackageJob, Any], None]  # runs in the package's own environment
-    params: type[BaseModel]
-    requirements: tuple[str, ...]  # pip requirements, each pinned to one version
-    name: str = ""
     bits: tuple[int, ...] = (2, 3, 4, 8)  # widths that the package can give
     environment: str = ""  # folder below .envs, for packages that share one; empty: the name
-    skip: Callable[[], str | None] = never_skip  # called in the study's environment, before the job
-    learned: ClassVar[bool] = False
-    fold: ClassVar[str] = "none"  # a package starts from the float model
 
     @property
     def env_name(self) -> str:
@@ -162,24 +153,17 @@ class Package:
         return self.environment or self.name
 
 
-@dataclass(frozen=True)
-class Mix:
+@dataclass(frozen=True, kw_only=True)
+class Mix(MethodFields):
     """A static mix of llama.cpp: one row on the ggml grid, types by llama.cpp's own rules, no width or budget of ours.
 
     ``ramp.export.static_mix`` quantizes the float model with it; embedding and head follow the study's track.
     """
 
-    title: str
-    source: str
+    params: type[BaseModel] = Params
     file_type: str  # llama.cpp's name of the mix: Q4_K_M
     bits: int  # in that name; the row is called {name}-b{bits}
-    name: str = ""
     importance: bool = False  # with an importance matrix from the calibration text
-    params: type[BaseModel] = Params
-    requirements: tuple[str, ...] = ()  # as a Quantizer's
-    skip: Callable[[], str | None] = never_skip
-    learned: ClassVar[bool] = False
-    fold: ClassVar[str] = "none"
 
 
 Method = Quantizer | Allocator | Package | Mix

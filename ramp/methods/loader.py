@@ -18,10 +18,14 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from ramp.core.nearest_name import nearest
-from ramp.methods.kinds import NAME, PROXIES, Allocator, Method, MethodError, Mix, Package
+from ramp.methods.kinds import NAME, PROXIES, Allocator, Method, MethodError, Mix, Package, Quantizer
+from ramp.quantizers.widths import MAX_BITS, MIN_BITS
 
 PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[a-z0-9,_-]+\])?==[A-Za-z0-9.+!_-]+")
 """A pip requirement that allows one version."""
+
+MIX = re.compile(r"I?Q[1-8]_[A-Z0-9_]+")
+"""llama.cpp's name of a mix."""
 
 
 def split_reference(reference: str | Path) -> tuple[Path, str]:
@@ -85,46 +89,39 @@ def check_method(method: object, path: Path, name: str) -> None:
     if not isinstance(method, Method):
         kind = type(method).__name__
         raise MethodError(f"{path}: METHOD is a {kind}, not a ramp.methods.kinds.Quantizer, Allocator, Package or Mix")
+    if fault := next(_faults(method, name), None):
+        raise MethodError(f"{path}: {fault}")
+
+
+def _faults(method: Method, name: str) -> Iterator[str]:
+    """Yield what is wrong with a method's fields."""
     if method.name != name:
-        raise MethodError(f"{path}: METHOD.name is '{method.name}', the file's name says '{name}'; make them equal")
-    if not NAME.fullmatch(method.name):
-        raise MethodError(f"{path}: the name '{method.name}' may hold lower-case letters, digits and underscores only")
+        yield f"METHOD.name is '{method.name}', the file's name says '{name}'; make them equal"
+    names = {"name": method.name, "fold": method.fold}
+    if isinstance(method, Package):
+        names["environment"] = method.env_name
+    for field, value in names.items():
+        if not NAME.fullmatch(value):
+            yield f"the {field} '{value}' may hold lower-case letters, digits and underscores only"
     if not (isinstance(method.params, type) and issubclass(method.params, BaseModel)):
-        raise MethodError(
-            f"{path}: METHOD.params must be a pydantic model class, for instance a subclass of "
-            "ramp.methods.kinds.Params"
-        )
+        yield "METHOD.params must be a pydantic model class, for instance a subclass of ramp.methods.kinds.Params"
     if not isinstance(method.requirements, tuple):
-        raise MethodError(f"{path}: requirements should be a tuple such as ('hqq==0.2.8.post1',)")
+        yield "requirements should be a tuple such as ('hqq==0.2.8.post1',)"
+    if isinstance(method, Package) and not method.requirements:
+        yield "a package needs requirements, a tuple such as ('hqq==0.2.8.post1',)"
     for requirement in method.requirements:
         if not PIN.fullmatch(str(requirement)):
-            raise MethodError(f"{path}: requirement '{requirement}' is not pinned: write name==version")
-    if isinstance(method, Package):
-        check_package(method, path)
-        return
-    if isinstance(method, Mix):
-        if not re.fullmatch(r"I?Q[1-8]_[A-Z0-9_]+", method.file_type):
-            raise MethodError(f"{path}: file_type '{method.file_type}' is no name of a llama.cpp mix, such as Q4_K_M")
-        return
-    if isinstance(method.quantizer, str) and method.quantizer not in ("rtn", "gptq"):
-        raise MethodError(f"{path}: quantizer '{method.quantizer}' is unknown (known: rtn, gptq, or a function)")
+            yield f"requirement '{requirement}' is not pinned: write name==version"
+    if isinstance(method, Package) and (not method.bits or not set(method.bits) <= set(range(MIN_BITS, MAX_BITS + 1))):
+        yield f"bits {method.bits} should be widths from {MIN_BITS} to {MAX_BITS}"
+    if isinstance(method, Mix) and not MIX.fullmatch(method.file_type):
+        yield f"file_type '{method.file_type}' is no name of a llama.cpp mix, such as Q4_K_M"
+    quantizer = method.quantizer if isinstance(method, Quantizer | Allocator) else "rtn"
+    if not callable(quantizer) and quantizer not in ("rtn", "gptq"):
+        yield f"quantizer '{quantizer}' is unknown (known: rtn, gptq, or a function)"
     if isinstance(method, Allocator) and method.proxy not in PROXIES:
         hint = nearest(method.proxy, PROXIES) or f" (known: {', '.join(PROXIES)})"
-        raise MethodError(f"{path}: proxy '{method.proxy}' is unknown{hint}")
-    if not NAME.fullmatch(method.fold):
-        raise MethodError(f"{path}: fold '{method.fold}' may hold lower-case letters, digits and underscores only")
-
-
-def check_package(method: Package, path: Path) -> None:
-    """Raise ``MethodError`` unless there are requirements, widths are the grid's and the environment has a name."""
-    if not method.requirements:
-        raise MethodError(f"{path}: a package needs requirements, a tuple such as ('hqq==0.2.8.post1',)")
-    if not method.bits or any(bits not in range(2, 9) for bits in method.bits):
-        raise MethodError(f"{path}: bits {method.bits} should be widths from 2 to 8")
-    if not NAME.fullmatch(method.env_name):
-        raise MethodError(
-            f"{path}: environment '{method.environment}' may hold lower-case letters, digits and underscores only"
-        )
+        yield f"proxy '{method.proxy}' is unknown{hint}"
 
 
 def method_files(folder: str | Path) -> list[Path]:

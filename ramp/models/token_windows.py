@@ -98,3 +98,26 @@ def token_windows(
         starts = [i * length for i in range(wanted)]
     windows = np.stack([tokens[start : start + length] for start in starts])  # (count, length)
     return torch.from_numpy(windows)  # type: ignore[return-value]  # int64, which torch does not type
+
+
+def check_windows(windows: torch.Tensor, config: Any, least: int = 1) -> torch.Tensor:
+    """Return ``windows`` if they are int64 [count, length >= least] within the model's context and vocabulary.
+
+    Raises ``TextError``.
+    """
+    if windows.dim() != 2 or not windows.numel() or windows.shape[1] < least:
+        raise TextError(
+            f"windows of shape {list(windows.shape)} hold nothing to read, lengths of at least {least} are needed: "
+            "the text is empty or too short"
+        )
+    if windows.shape[1] > config.max_position_embeddings:
+        raise TextError(
+            f"windows of {windows.shape[1]} tokens exceed the model's context of {config.max_position_embeddings}: "
+            "shorten --length"
+        )
+    if int(windows.min()) < 0 or int(windows.max()) >= config.vocab_size:
+        raise TextError(
+            f"token {int(windows.max())} is outside the model's vocabulary of {config.vocab_size}: "
+            "tokenizer and model do not belong together"
+        )
+    return windows

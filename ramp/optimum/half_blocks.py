@@ -16,8 +16,9 @@ from torch.nn.functional import linear
 
 from ramp.bank.bank import Bank
 from ramp.models.architecture import architecture
+from ramp.models.token_windows import check_windows
 from ramp.optimum.units import OptimumError, Unit
-from ramp.scoring.kl_divergence import check_windows, head_weight
+from ramp.scoring.kl_divergence import head_weight
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -42,7 +43,7 @@ class HalfBlocks:
         arch = architecture(model.config)
         self.blocks = [model.get_submodule(f"{arch.blocks}.{i}") for i in range(model.config.num_hidden_layers)]
         self.norm, self.head = model.get_submodule(arch.final_norm), head_weight(model)
-        windows = check_windows(windows, model.config)
+        windows = check_windows(windows, model.config, least=2)
         self.halves: list[tuple[int, str]] = list(dict.fromkeys(unit.half for unit in units))
         expected = [(layer, half) for layer in range(len(self.blocks)) for half in ("attention", "mlp")]
         if self.halves != expected[len(expected) - len(self.halves) :]:

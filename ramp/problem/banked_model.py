@@ -59,7 +59,7 @@ class BankedModel:
 
     def features(self, calibration: Path) -> np.ndarray:
         """Return the static features of every linear, float32 [n, 9]; ``calibration``: activation statistics."""
-        moments = weight_moments(self.model_dir, self.linears, self.fold)
+        moments = weight_moments(self.model_dir, self.fold)
         return static_features(self.linears, read_stats(calibration, self.fold), moments)
 
     def budget_bytes(self, bits: float) -> int:
@@ -86,5 +86,5 @@ class BankedModel:
             evaluate=evaluate,
             select=select,
             bytes_at=self.budget_bytes,
-            **{"proxy": None, **more},
+            **more,
         )

@@ -28,7 +28,6 @@ import numpy as np
 
 from ramp.core.errors import RampError
 from ramp.models.architecture import ATTENTION_ROLES, LinearSpec
-from ramp.models.folder import CheckpointReader, ModelFolder
 
 if TYPE_CHECKING:
     import torch
@@ -64,6 +63,22 @@ STATIC = [index for index, feature in enumerate(FEATURES) if not feature.dynamic
 PREVIOUS_BITS, REMAINING_BUDGET = (index for index, feature in enumerate(FEATURES) if feature.dynamic)
 SIZE = len(FEATURES)
 TINY = 1e-6  # keeps the logarithm of a dead channel finite
+
+
+def feature_mask(shown: Sequence[str] | None) -> np.ndarray:
+    """Return float32 [11] for the ablation of the embedding: 1 for features named in ``shown``, else 0; None shows all.
+
+    Hidden numbers are zero in every observation, and so are the first layer's weights on them in the saved policy: the
+    file's format does not change, and a transfer hides the same numbers with a plain environment.
+
+    Raises:
+        EmbeddingError: a name is no feature.
+    """
+    names = [feature.name for feature in FEATURES]
+    shown = names if shown is None else shown
+    if unknown := sorted(set(shown) - set(names)):
+        raise EmbeddingError(f"unknown number of the embedding '{unknown[0]}' (known: {', '.join(names)})")
+    return np.array([name in shown for name in names], dtype=np.float32)
 
 
 def normalise(index: int, value: np.ndarray | float) -> np.ndarray | float:
@@ -142,24 +157,14 @@ def read_stats(
 
 
 def weight_moments(
-    model_dir: str | Path, linears: Sequence[LinearSpec], fold: Mapping[str, torch.Tensor] | None = None
+    model_dir: str | Path, fold: Mapping[str, torch.Tensor] | None = None
 ) -> dict[str, tuple[float, float]]:
     """Return (mean|W|, std W) of every linear, after ``fold``; one decoder block is in memory at a time."""
-    reader = CheckpointReader(model_dir)
-    moments = {}
-    for layer in sorted({linear.layer for linear in linears}):
-        block = [linear for linear in linears if linear.layer == layer]
-        names = [f"{linear.name}.weight" for linear in block]
-        if fold:
-            from ramp.calibration.folding import apply_fold
+    from ramp.calibration.stream import each_block
 
-            # "model.layers.3.": norms and biases are folded too and must be there
-            prefix = block[0].site.rpartition(".")[0] + "."
-            state = {name: reader.get(name).float() for name in reader.names() if name.startswith(prefix)}
-            apply_fold(state, fold, ModelFolder(model_dir).config)
-        else:
-            state = {name: reader.get(name) for name in names}
-        for linear, name in zip(block, names, strict=True):
-            weight = state[name].double()
+    moments = {}
+    for _, linears in each_block(model_dir, device="cpu", fold=fold):
+        for linear, module in linears.items():
+            weight = module.weight.double()
             moments[linear.name] = (float(weight.abs().mean()), float(weight.std(correction=0)))
     return moments

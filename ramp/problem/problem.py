@@ -38,12 +38,11 @@ class Evaluator:
             raise AllocationError(
                 f"the method asked for more than its {self.limit} evaluations: raise --evals or fix the method"
             )
-        kl, ppl, nll, tokens = self.raw(np.asarray(choice, dtype=np.int64))
+        score = self.raw(np.asarray(choice, dtype=np.int64))
         self.evals += 1
-        self.tokens += int(tokens)
-        score = Score(float(kl), float(ppl), float(nll), int(tokens))
-        if not (np.isfinite(kl) and np.isfinite(nll)):
-            score = Score(float("inf"), float("inf"), float("inf"), int(tokens))
+        self.tokens += score.tokens
+        if not (np.isfinite(score.kl) and np.isfinite(score.nll)):
+            score = Score(float("inf"), float("inf"), float("inf"), score.tokens)
         if self.observer is not None:
             self.observer(choice, score)
         return score
@@ -60,12 +59,12 @@ class Problem:
     budget_bytes: int
     budget_bits: float
     features: np.ndarray  # float32 [n, 9]: the static numbers of ramp.problem.features
-    proxy: np.ndarray | None  # float64 [n, w]: additive predicted KL, nats per token; read it through use_proxy()
     evaluate: Callable[[np.ndarray], Score]  # on search text; counted against Run.evals
     select: Callable[[np.ndarray], Score]  # on selection text; counted apart
+    bytes_at: Callable[[float], int]  # bits per weight -> budget in bytes of this model
+    proxy: np.ndarray | None = None  # float64 [n, w]: additive predicted KL, nats per token; read it by use_proxy()
     proxy_tokens: int = 0  # forward tokens that the proxy cost (backward = 2 forward)
     nll_float: float = 0.0  # of the float model on the search tokens, nats per token
-    bytes_at: Callable[[float], int] | None = None  # bits per weight -> budget in bytes of this model
     # one evaluator per part of the text, parts of equal size; empty unless the method's parameters ask for parts
     search_parts: Sequence[Callable[[np.ndarray], Score]] = ()
     part_cost: float = 1.0  # evaluations that a score on one part of search text counts as: its share of the tokens
@@ -119,12 +118,6 @@ class Problem:
             return None
         return {linear.name: self.widths[index] for linear, index in zip(self.linears, choice, strict=True)}
 
-    def budget_bytes_at(self, bits: float) -> int:
-        """Return the budget in bytes of ``bits`` per weight; proportional to this one where ``bytes_at`` is None."""
-        if self.bytes_at is not None:
-            return self.bytes_at(bits)
-        return int(self.budget_bytes * bits / self.budget_bits)
-
     def check_budget(self) -> None:
         """Raise ``AllocationError`` where even the cheapest width everywhere does not fit."""
         check_budget(self.bytes, self.budget_bytes, self.widths, [linear.params for linear in self.linears])
@@ -135,18 +128,14 @@ class Run:
     """Limits and outlets of one run of an allocator.
 
     An allocator that is deterministic in its seed needs no code of its own to resume: evaluations from before a kill
-    are answered from a journal (``ramp.search.resume``). One whose own work is long may also ``save`` its state
-    after an episode and ``load`` it when it starts; states hold tensors, numbers, strings, lists and dictionaries.
+    are answered from a journal (``ramp.search.resume``).
     """
 
     seed: int
     evals: int  # how often problem.evaluate may be called
     out_dir: Path  # folder of artifacts that stay: policy.*
-    state_dir: Path  # folder of this search's checkpoints, see ramp.search.resume
     log: Callable[[dict[str, Any]], None]  # takes one row per episode, see ramp.search.run
     method: str = ""  # the method's name, for the artifacts
-    save: Callable[[dict[str, Any]], None] = lambda state: None
-    load: Callable[[], dict[str, Any] | None] = lambda: None
 
 
 @dataclass

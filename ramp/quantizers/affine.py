@@ -67,12 +67,6 @@ class QuantizedLinear:
         grouped.sub_(self.zeros.to(wide).unsqueeze(-1)).mul_(self.scales.to(wide).unsqueeze(-1))
         return grouped.view(d_out, d_in).to(dtype)
 
-    def to(self, device: torch.device | str) -> QuantizedLinear:
-        """Return the same linear on another device."""
-        return QuantizedLinear(
-            self.codes.to(device), self.scales.to(device), self.zeros.to(device), self.bits, self.group_size
-        )
-
 
 def label(name: str) -> str:
     """Return the name of the layer for an error message."""

@@ -148,32 +148,6 @@ def prepare(hessian: Tensor, *, act_order: bool = True, damping: float = DAMPING
     return Prepared(feedback=feedback, order=order, diagonal=diagonal, dead=dead, act_order=act_order)
 
 
-def quantize_gptq(
-    weight: Tensor,
-    hessian: Tensor | Prepared,
-    bits: int,
-    group_size: int,
-    *,
-    act_order: bool = True,
-    damping: float = DAMPING,
-    block_size: int = BLOCK_SIZE,
-    clip: str = "none",
-    name: str = "",
-    sym: bool = False,
-) -> QuantizedLinear:
-    """Quantize one weight matrix [d_out, d_in] by GPTQ, in groups of ``group_size`` (-1: one group per row).
-
-    ``hessian`` [d_in, d_in] is X^T X / n, or what ``prepare`` made of it (then ``act_order`` and ``damping`` are
-    those it was prepared with). ``clip="mse"`` searches every group's range, errors weighted by H's diagonal;
-    ``sym`` takes symmetric grids. Works in float32, or in float64 for a float64 weight. Raises ``QuantizeError``
-    naming ``name``.
-    """
-    if not isinstance(hessian, Prepared):
-        hessian = prepare(hessian, act_order=act_order, damping=damping, name=name)
-    found = quantize_gptq_site({name: weight}, hessian, [bits], group_size, block_size=block_size, clip=clip, sym=sym)
-    return found[name, bits]
-
-
 def quantize_gptq_site(
     weights: Mapping[str, Tensor],
     prepared: Prepared,
@@ -187,9 +161,11 @@ def quantize_gptq_site(
 ) -> dict[tuple[str, int], QuantizedLinear]:
     """Quantize linears that read one input, at several widths, in as few sweeps over the columns as memory allows.
 
-    weights: name -> [d_out_i, d_in]. Rows are independent in GPTQ, so rows of all linears at all widths stand side
-    by side and share each column's few small operations; the results are those of ``quantize_gptq`` one by one.
-    ``sweep_bytes`` bounds the working memory beside weights and results.
+    weights: name -> [d_out_i, d_in], in groups of ``group_size`` (-1: one group per row); prepared: of their Hessian.
+    Rows are independent in GPTQ, so rows of all linears at all widths stand side by side and share each column's few
+    small operations. ``clip="mse"`` searches every group's range, errors weighted by H's diagonal; ``sym`` takes
+    symmetric grids. Works in float32, or in float64 for a float64 weight. ``sweep_bytes`` bounds the working memory
+    beside weights and results. Raises ``QuantizeError`` naming the linear.
     """
     d_in = prepared.order.shape[0]
     for name, weight in weights.items():

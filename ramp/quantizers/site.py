@@ -9,9 +9,9 @@ from torch import Tensor
 
 from ramp.quantizers.affine import QuantizedLinear, QuantizeError, quantize_rtn
 from ramp.quantizers.clip import quantize_clipped
-from ramp.quantizers.gptq import Prepared, prepare, quantize_gptq_site
-from ramp.quantizers.sizes import group_size_for
-from ramp.quantizers.widths import Width, split
+from ramp.quantizers.gptq import prepare, quantize_gptq_site
+from ramp.quantizers.sizes import own_group
+from ramp.quantizers.widths import Width, bits_of
 
 
 def needs_hessian(quantizer: str | Callable[..., QuantizedLinear], params: Any = None) -> bool:
@@ -35,58 +35,39 @@ def quantize_site(
     None for defaults. GPTQ factors the Hessian once for the whole site.
     """
     first, weight = next(iter(weights.items()))
-    prepared: Prepared | None = None
-    if quantizer == "gptq":
-        if hessian is None:
-            raise QuantizeError("GPTQ needs the site's Hessian: give calibration text")
-        given = params.model_dump() if params is not None else {}
-        order, damping = given.get("act_order", True), given.get("damping", 0.01)
-        prepared = prepare(hessian, act_order=order, damping=damping, name=first)
-
-    def own(group: int | None) -> int:
-        return group_size_for(weight.shape[1], group_size if group is None else group, first)
-
-    wanted = {(name, width): split(width) for name in weights for width in widths[name]}
-    jobs = {key: (bits, own(group)) for key, (bits, group) in wanted.items()}
-    found: dict[tuple[str, int, int], QuantizedLinear] = {}
-    for size in sorted({size for _, size in jobs.values()}):
-        bits = {name: unique(b for (n, _), (b, s) in jobs.items() if (n, s) == (name, size)) for name in weights}
-        made = in_groups(weights, hessian, prepared, bits, size, quantizer, params)
-        found |= {(name, b, size): q for (name, b), q in made.items()}
-    return {(name, width): found[name, *job] for (name, width), job in jobs.items()}
-
-
-def unique(values: Iterable[int]) -> list[int]:
-    """Return each value once, in order of first appearance."""
-    return list(dict.fromkeys(values))
-
-
-def in_groups(
-    weights: Mapping[str, Tensor],
-    hessian: Tensor | None,
-    prepared: Prepared | None,
-    widths: Mapping[str, Sequence[int]],
-    group_size: int,
-    quantizer: str | Callable[..., QuantizedLinear],
-    params: Any,
-) -> dict[tuple[str, int], QuantizedLinear]:
-    """Quantize at one group size: return (name, bits) -> QuantizedLinear; prepared: GPTQ's factored Hessian."""
     given = params.model_dump() if params is not None else {}
-    sym = bool(given.get("sym", False))
-    jobs = [(name, bits) for name in weights for bits in widths[name]]
+    sym = given.get("sym", False)
+    jobs: dict[tuple[str, Width], tuple[str, int, int]] = {}  # linear and width -> linear, bits, group size
+    for name in weights:
+        for width in widths[name]:
+            jobs[name, width] = name, bits_of(width), own_group(weight.shape[1], width, group_size, first)
+    each = list(dict.fromkeys(jobs.values()))  # two widths of a menu may be one job
     if callable(quantizer):
-        return {(n, b): quantizer(weights[n], hessian, b, group_size, params) for n, b in jobs}
-    if quantizer == "rtn":
-        if not needs_hessian(quantizer, params):
-            return {(n, b): quantize_rtn(weights[n], b, group_size, name=n, sym=sym) for n, b in jobs}
-        if hessian is None:
-            raise QuantizeError("rounding with a clip search needs the site's Hessian: give calibration text")
-        return {(n, b): quantize_clipped(weights[n], hessian, b, group_size, name=n, sym=sym) for n, b in jobs}
-    if quantizer != "gptq" or prepared is None:
+        found = {(n, b, s): quantizer(weights[n], hessian, b, s, params) for n, b, s in each}
+    elif quantizer not in ("rtn", "gptq"):
         raise QuantizeError(f"unknown quantizer '{quantizer}' (known: rtn, gptq, or a function)")
-    rest = {key: given[key] for key in ("block_size", "clip", "sym") if key in given}
-    found: dict[tuple[str, int], QuantizedLinear] = {}
-    for menu in sorted({tuple(widths[name]) for name in weights if widths[name]}):
-        together = {name: weight for name, weight in weights.items() if tuple(widths[name]) == menu}
-        found |= quantize_gptq_site(together, prepared, menu, group_size, **rest)
-    return found
+    elif not needs_hessian(quantizer, params):
+        found = {(n, b, s): quantize_rtn(weights[n], b, s, name=n, sym=sym) for n, b, s in each}
+    elif hessian is None:
+        raise QuantizeError(f"{quantizer} with these parameters needs the site's Hessian: give calibration text")
+    elif quantizer == "rtn":
+        found = {(n, b, s): quantize_clipped(weights[n], hessian, b, s, name=n, sym=sym) for n, b, s in each}
+    else:
+        prepared = prepare(hessian, **{key: given[key] for key in ("act_order", "damping") if key in given}, name=first)
+        rest = {key: given[key] for key in ("block_size", "clip", "sym") if key in given}
+        found = {}
+        for (size, menu), names in alike(each):
+            made = quantize_gptq_site({name: weights[name] for name in names}, prepared, menu, size, **rest)
+            found |= {(name, bits, size): q for (name, bits), q in made.items()}
+    return {key: found[job] for key, job in jobs.items()}
+
+
+def alike(jobs: Iterable[tuple[str, int, int]]) -> list[tuple[tuple[int, tuple[int, ...]], list[str]]]:
+    """Return the linears of jobs (linear, bits, group size) by group size and by all bits asked for at it, sorted."""
+    bits: dict[tuple[str, int], list[int]] = {}
+    for name, width, size in jobs:
+        bits.setdefault((name, size), []).append(width)
+    names: dict[tuple[int, tuple[int, ...]], list[str]] = {}
+    for (name, size), menu in bits.items():
+        names.setdefault((size, tuple(menu)), []).append(name)
+    return sorted(names.items())

@@ -1,14 +1,12 @@
-"""The networks of SAC and what its discrete and continuous forms share: replay, optimizers, critics' step, state.
+"""The networks of SAC and what its discrete and continuous forms share: replay, optimizers, the critics' step.
 
 Twin critics with target critics and a learned temperature follow Haarnoja et al. 2018 (arXiv:1812.05905, section 5).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
@@ -54,7 +52,7 @@ def actor_network(obs_size: int, n_actions: int, hidden: int) -> nn.Sequential:
 
 
 class ActorCritic:
-    """Networks, temperature, optimizers, replay, and their state.
+    """Networks, temperature, optimizers and replay.
 
     Subclasses say how the critics see an action (``_predicted``) and what the next state is worth (``_next_value``).
 
@@ -135,27 +133,3 @@ class ActorCritic:
     def actor_layers(self) -> Layers:
         """Return the actor's layers, for roll-outs and for the policy's file."""
         return linear_layers(self.actor)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return everything that the next update depends on; loadable with ``torch.load(..., weights_only=True)``."""
-        return {
-            "actor": self.actor.state_dict(),
-            "critic": self.critic.state_dict(),
-            "target": self.target.state_dict(),
-            "log_alpha": self.log_alpha.detach().clone(),
-            "actor_optimizer": self.actor_optimizer.state_dict(),
-            "critic_optimizer": self.critic_optimizer.state_dict(),
-            "alpha_optimizer": self.alpha_optimizer.state_dict(),
-            "replay": self.replay.state_dict(),
-            "rng": json.dumps(self.rng.bit_generator.state),
-            "updates": self.updates,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore ``state_dict``: later updates are the same to the bit."""
-        for name in ("actor", "critic", "target", "actor_optimizer", "critic_optimizer", "alpha_optimizer", "replay"):
-            getattr(self, name).load_state_dict(state[name])
-        with torch.no_grad():
-            self.log_alpha.copy_(state["log_alpha"])
-        self.rng.bit_generator.state = json.loads(state["rng"])
-        self.updates = int(state["updates"])

@@ -21,38 +21,40 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import NonNegativeFloat, PositiveFloat
 
+from ramp.methods.kinds import Params
 from ramp.models.architecture import LinearSpec
 
 WHOLE = -1
 """The label of an evaluation on the whole search text."""
 
 
-class SurrogateParams(BaseModel):
+class SurrogateParams(Params):
     """Prior spreads, as fractions of the proxy's value, and the noise of additivity."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    common: float = Field(default=0.5, ge=0, description="g: the proxy's scale as a whole")
-    width: float = Field(default=0.3, ge=0, description="t: one width against the others")
-    role: float = Field(default=0.3, ge=0, description="r: one role (q, k, v, o, gate, up, down) against the others")
-    depth: float = Field(default=0.3, ge=0, description="d: one depth against the others")
-    depth_length: float = Field(
-        default=0.1, gt=0, description="l: how far a depth effect reaches, as a share of the depth"
-    )
-    linear: float = Field(default=0.3, ge=0, description="u: one linear against the others")
-    cell: float = Field(default=0.2, ge=0, description="e: one linear at one width")
-    noise: float = Field(default=0.01, gt=0, description="deviation from additivity, as a fraction of the best KL seen")
-    noise_far: float = Field(
-        default=0.2, ge=0, description="the same, as a fraction of the distance to the best KL seen"
-    )
-    part_noise: float = Field(
-        default=0.02, ge=0, description="more of it where a part of the text was scored, as a fraction of the best KL"
-    )
-    text: float = Field(
-        default=0.0, ge=0, description="s: one linear on the scored text against all text [0: the text is all text]"
-    )
+    common: NonNegativeFloat = 0.5
+    """g: the proxy's scale as a whole."""
+    width: NonNegativeFloat = 0.3
+    """t: one width against the others."""
+    role: NonNegativeFloat = 0.3
+    """r: one role (q, k, v, o, gate, up, down) against the others."""
+    depth: NonNegativeFloat = 0.3
+    """d: one depth against the others."""
+    depth_length: PositiveFloat = 0.1
+    """l: how far a depth effect reaches, as a share of the depth."""
+    linear: NonNegativeFloat = 0.3
+    """u: one linear against the others."""
+    cell: NonNegativeFloat = 0.2
+    """e: one linear at one width."""
+    noise: PositiveFloat = 0.01
+    """Deviation from additivity, as a fraction of the best KL seen."""
+    noise_far: NonNegativeFloat = 0.2
+    """The same, as a fraction of the distance to the best KL seen."""
+    part_noise: NonNegativeFloat = 0.02
+    """More of it where a part of the text was scored, as a fraction of the best KL."""
+    text: NonNegativeFloat = 0.0
+    """s: one linear on the scored text against all text [0: the text is all text]."""
 
 
 class _System(NamedTuple):
@@ -98,14 +100,10 @@ class AdditiveSurrogate:
     def add(self, choice: np.ndarray, loss: float, text: int = WHOLE) -> None:
         """Add one true evaluation; a loss that is not finite is left out."""
         if np.isfinite(loss):
-            self.observe(np.asarray(choice, dtype=np.int64)[None], np.array([loss]), np.array([text]))
-
-    def observe(self, choices: np.ndarray, losses: np.ndarray, texts: np.ndarray) -> None:
-        """Add evaluations [m, n], their finite losses [m] and texts [m]; also restores a saved state."""
-        self.choices = np.vstack([self.choices, choices])
-        self.losses = np.append(self.losses, np.asarray(losses, dtype=np.float64))
-        self.texts = np.append(self.texts, np.asarray(texts, dtype=np.int64))
-        self._solver = None
+            self.choices = np.vstack([self.choices, np.asarray(choice, dtype=np.int64)])
+            self.losses = np.append(self.losses, loss)
+            self.texts = np.append(self.texts, text)
+            self._solver = None
 
     def mean(self) -> np.ndarray:
         """Return the posterior mean of theta, [n, w]; the proxy itself before any evaluation."""

@@ -35,24 +35,6 @@ class Steps(NamedTuple):
     rewards: np.ndarray  # float32 [n]; zeros where nothing was evaluated
 
 
-class Bytes:
-    """Exact count of bytes during a pass: cheapest and largest completion after each linear."""
-
-    def __init__(self, sizes: np.ndarray, budget_bytes: int) -> None:
-        self.sizes, self.budget = sizes, int(budget_bytes)
-        self.cheapest = np.append(np.cumsum(sizes.min(axis=1)[::-1])[::-1], 0)  # [n + 1], of linears i..n-1
-        self.largest = np.append(np.cumsum(sizes.max(axis=1)[::-1])[::-1], 0)
-
-    def mask(self, index: int, left: int) -> np.ndarray:
-        """Return bool [w]: widths of linear ``index`` after which the rest still fits into the ``left`` bytes."""
-        return self.sizes[index] <= left - self.cheapest[index + 1]
-
-    def remaining(self, index: int, left: int) -> float:
-        """Return feature 9: 0 where only the cheapest completion fits, 1 where the largest does."""
-        span = self.largest[index] - self.cheapest[index]
-        return float(left - self.cheapest[index]) / float(span) if span > 0 else 0.0
-
-
 class AllocationEnv(gymnasium.Env[np.ndarray, Any]):
     """Environment with the index of a width as its action.
 
@@ -62,7 +44,7 @@ class AllocationEnv(gymnasium.Env[np.ndarray, Any]):
         masked: whether infeasible actions are masked; without it, an allocation may end above the budget.
         shaping: [n, w] costs to shape the reward with (``ramp.rl.reward.shaping_costs``), in nats, or None.
         budget_bytes: another budget than the problem's.
-        feature_mask: float32 [11], 0 for numbers that the policy must not see (``ramp.rl.feature_mask``).
+        feature_mask: float32 [11], 0 for numbers that the policy must not see (``ramp.problem.features``).
     """
 
     def __init__(
@@ -77,7 +59,11 @@ class AllocationEnv(gymnasium.Env[np.ndarray, Any]):
         self.problem, self.reward, self.masked = problem, reward or RewardParams(), masked
         self.feature_mask = np.ones(SIZE, dtype=np.float32) if feature_mask is None else feature_mask
         self.rates = problem.rates.tolist()
-        self.bytes = Bytes(problem.bytes, problem.budget_bytes if budget_bytes is None else budget_bytes)
+        self.budget = int(problem.budget_bytes if budget_bytes is None else budget_bytes)
+        least, most = problem.bytes.min(axis=1), problem.bytes.max(axis=1)
+        self.cheapest, self.largest = (  # completions of linears i..n-1, [n + 1]
+            np.append(np.cumsum(ends[::-1])[::-1], 0) for ends in (least, most)
+        )
         if masked:
             problem.check_budget()
         self.shaping = None if shaping is None else shaping * self.reward.k_q
@@ -88,7 +74,7 @@ class AllocationEnv(gymnasium.Env[np.ndarray, Any]):
         self._start()
 
     def _start(self) -> None:
-        self.index, self.left, self.potential = 0, self.bytes.budget, 0.0
+        self.index, self.left, self.potential = 0, self.budget, 0.0
         self.choice = np.zeros(self.problem.n, dtype=np.int64)
 
     def observe(self) -> np.ndarray:
@@ -98,14 +84,20 @@ class AllocationEnv(gymnasium.Env[np.ndarray, Any]):
         seen = self.static[self.index].copy()
         previous = self.rates[self.choice[self.index - 1]] / self.rates[-1] if self.index else 0.0
         seen[PREVIOUS_BITS] = normalise(PREVIOUS_BITS, previous)
-        seen[REMAINING_BUDGET] = normalise(REMAINING_BUDGET, self.bytes.remaining(self.index, self.left))
+        seen[REMAINING_BUDGET] = normalise(REMAINING_BUDGET, self._remaining())
         return np.clip(seen, -OBSERVATION_LIMIT, OBSERVATION_LIMIT) * self.feature_mask
 
     def action_mask(self) -> np.ndarray:
         """Return bool [w] of the next linear; all true without masking and after the last."""
         if not self.masked or self.index >= self.problem.n:
             return np.ones(len(self.problem.widths), dtype=bool)
-        return self.bytes.mask(self.index, self.left)
+        return self.problem.bytes[self.index] <= self.left - self.cheapest[self.index + 1]
+
+    def _remaining(self) -> float:
+        """Return feature 9: 0 where only the cheapest completion fits, 1 where the largest does."""
+        cheapest = self.cheapest[self.index]
+        span = self.largest[self.index] - cheapest
+        return float(self.left - cheapest) / float(span) if span > 0 else 0.0
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -123,8 +115,8 @@ class AllocationEnv(gymnasium.Env[np.ndarray, Any]):
         reward = 0.0
         if done:
             score = self.problem.evaluate(self.choice.copy())
-            size_bytes = self.bytes.budget - self.left
-            terms = reward_terms(score, size_bytes, self.bytes.budget, self.reward, self.problem.nll_float)
+            size_bytes = self.budget - self.left
+            terms = reward_terms(score, size_bytes, self.budget, self.reward, self.problem.nll_float)
             reward = terms["total"]
             info |= {
                 "choice": self.choice.copy(),

@@ -65,7 +65,7 @@ class Policy:
     def allocation(self, env: AllocationEnv) -> np.ndarray:
         """Return the greedy choice [n]; leftover bytes go where the policy's log-probability falls least per byte."""
         steps = self.greedy(env)
-        return repair(steps.actions, self.prices(steps), env.problem.bytes, env.bytes.budget, always=True)
+        return repair(steps.actions, self.prices(steps), env.problem.bytes, env.budget, always=True)
 
     def save(self, out_dir: str | Path) -> None:
         """Write ``policy.safetensors`` and ``policy.json``."""
@@ -86,11 +86,7 @@ def load_policy(policy_dir: str | Path) -> Policy:
         raise PolicyError(
             f"{policy_dir} was trained on features with other constants than ramp.problem.features has: train again"
         )
-    count = len(record["sizes"]) - 1
-    try:
-        layers = [(tensors[f"layers.{k}.weight"], tensors[f"layers.{k}.bias"]) for k in range(count)]
-    except KeyError as missing:
-        raise PolicyError(f"{policy_dir}/policy.safetensors lacks {missing}: train again") from None
+    layers = [(tensors[f"layers.{k}.weight"], tensors[f"layers.{k}.bias"]) for k in range(len(tensors) // 2)]
     shapes = [layers[0][0].shape[1], *(weight.shape[0] for weight, _ in layers)]
     if shapes != record["sizes"] or shapes[0] != len(FEATURES) or shapes[-1] != len(record["widths"]):
         raise PolicyError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ class Batch(NamedTuple):
 
 
 class Replay:
-    """A ring of transitions; its arrays grow as they fill, and the oldest rows are overwritten.
+    """A ring of transitions; the oldest rows are overwritten.
 
     Args:
         obs_size: numbers per observation, o.
@@ -34,7 +34,7 @@ class Replay:
 
     def __init__(self, obs_size: int, n_actions: int, capacity: int, action_size: int | None = None) -> None:
         self.n_actions, self.capacity = n_actions, capacity
-        self.shapes: dict[str, tuple[tuple[int, ...], type]] = {  # of one row
+        shapes: dict[str, tuple[tuple[int, ...], type]] = {  # of one row
             "obs": ((obs_size,), np.float32),
             "mask": ((n_actions,), bool),
             "action": ((), np.int64) if action_size is None else ((action_size,), np.float32),
@@ -45,15 +45,10 @@ class Replay:
             "to_go": ((), np.float32),
         }
         self.size = self.next_slot = 0
-        self.data: dict[str, np.ndarray] = {}
-        self._allocate(1024)
-
-    def _allocate(self, rows: int) -> None:
-        rows = min(rows, self.capacity)
-        old = self.data
-        self.data = {name: np.zeros((rows, *shape), dtype) for name, (shape, dtype) in self.shapes.items()}
-        for name, values in old.items():
-            self.data[name][: self.size] = values[: self.size]
+        # zeros take no memory before they are written
+        self.data: dict[str, np.ndarray] = {
+            name: np.zeros((capacity, *shape), dtype) for name, (shape, dtype) in shapes.items()
+        }
 
     def add_episode(
         self,
@@ -89,8 +84,6 @@ class Replay:
             "done": done,
             "to_go": np.cumsum(rewards[::-1], dtype=np.float64)[::-1],
         }
-        while len(self.data["action"]) < min(self.size + n, self.capacity):
-            self._allocate(2 * len(self.data["action"]))
         slots = (self.next_slot + np.arange(n)) % self.capacity
         for name, values in rows.items():
             self.data[name][slots] = values
@@ -101,16 +94,3 @@ class Replay:
         """Return ``count`` transitions, drawn uniformly with replacement."""
         rows = rng.integers(0, self.size, count)
         return Batch(**{name: torch.from_numpy(values[rows]) for name, values in self.data.items()})
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return everything stored, as tensors."""
-        kept = {name: torch.from_numpy(values[: self.size].copy()) for name, values in self.data.items()}
-        return {"data": kept, "size": self.size, "next_slot": self.next_slot}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore ``state_dict``."""
-        self.size = 0
-        self._allocate(max(1024, int(state["size"])))
-        self.size, self.next_slot = int(state["size"]), int(state["next_slot"])
-        for name, values in state["data"].items():
-            self.data[name][: self.size] = values.numpy()

@@ -13,32 +13,29 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import FiniteFloat, NonNegativeFloat, PositiveFloat, model_validator
 
 from ramp.allocators.knapsack import multiplier
+from ramp.methods.kinds import Params
 from ramp.scoring.score_type import Score
 
 
-class RewardParams(BaseModel):
+class RewardParams(Params):
     """Weights of the terms of the reward; the values of the paper are not known."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    quality: Literal["kl", "log_ppl"] = Field(
-        default="kl", description="quality loss: mean KL in nats, or log(ppl / ppl_float)"
-    )
-    quality_cap: float = Field(
-        default=20.0, gt=0, description="largest quality loss, in nats; also that of an evaluation that is not finite"
-    )
-    k_q: float = Field(default=10.0, gt=0, description="weight of the quality loss")
-    k_b: float = Field(
-        default=1.0,
-        allow_inf_nan=False,
-        description="bonus for bytes below the budget, as a fraction of it; smaller than k_q. Negative: a penalty on "
-        "them, with -k_o as large as that on bytes above the budget",
-    )
-    k_o: float = Field(default=0.0, ge=0, description="penalty on bytes above the budget, as a fraction of it")
-    k_c: float = Field(default=5.0, ge=0, description="cliff: penalty for being above the budget at all")
+    quality: Literal["kl", "log_ppl"] = "kl"
+    """Quality loss: mean KL in nats, or log(ppl / ppl_float)."""
+    quality_cap: PositiveFloat = 20.0
+    """Largest quality loss, in nats; also that of an evaluation that is not finite."""
+    k_q: PositiveFloat = 10.0
+    """Weight of the quality loss."""
+    k_b: FiniteFloat = 1.0
+    """Bonus for bytes below the budget, as a fraction of it; smaller than k_q. Negative: a penalty on them, with -k_o
+    as large as that on bytes above the budget."""
+    k_o: NonNegativeFloat = 0.0
+    """Penalty on bytes above the budget, as a fraction of it."""
+    k_c: NonNegativeFloat = 5.0
+    """Cliff: penalty for being above the budget at all."""
 
     @model_validator(mode="after")
     def _quality_first(self) -> RewardParams:

@@ -57,7 +57,7 @@ class TablePolicy:
 
     def allocation(self, env: AllocationEnv) -> np.ndarray:
         """Return the table's choice int64 [n] under the environment's budget."""
-        return table_choice(self.numbers, env.problem, env.bytes.budget)
+        return table_choice(self.numbers, env.problem, env.budget)
 
     def save(self, out_dir: str | Path) -> None:
         """Write ``policy.safetensors`` and ``policy.json``."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ramp.calibration.block import BlockVisit
-from ramp.calibration.folding import Fold, folder
+from ramp.calibration.folding import Fold
 from ramp.calibration.stream import each_block, stream
 from ramp.core.errors import RampError
 from ramp.models.architecture import LinearSpec
@@ -50,7 +50,7 @@ def quantize_model(
     ``CalibrationError``, ``QuantizeError``, ``ModelError``.
     """
     model = ModelFolder(model_dir)
-    arch, edit = model.architecture, folder(fold, model.config)
+    arch = model.architecture
     missing = [linear.name for linear in model.linears if linear.name not in widths]
     if missing:
         raise QuantizationError(f"the allocation does not name {missing[0]}: it belongs to another model")
@@ -84,9 +84,9 @@ def quantize_model(
         block.each_site(change)
 
     if calibrates and windows is not None:
-        stream(model_dir, windows, visit, device=device, fold=edit, batch=batch)
+        stream(model_dir, windows, visit, device=device, fold=fold, batch=batch)
     else:  # plain rounding needs no inputs: the same result without a pass over text
-        for block, modules in each_block(model_dir, device=device, fold=edit):
+        for block, modules in each_block(model_dir, device=device, fold=fold):
             collect_others(block, next(iter(modules)).layer)
             for linear, module in modules.items():
                 quantize({linear.name: module.weight}, None)

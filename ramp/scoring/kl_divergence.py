@@ -12,13 +12,14 @@ hidden size.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
 from ramp.core.errors import RampError
+from ramp.models.token_windows import check_windows
 from ramp.scoring.score_type import Score
 
 if TYPE_CHECKING:
@@ -39,21 +40,21 @@ BATCH_TOKENS = 2048
 
 
 class EvaluationError(RampError):
-    """Windows, references and models that do not belong together, or a text that is too short."""
+    """References, models and scores that do not belong together."""
 
 
-def _steps(tokens: int, step: int) -> Iterator[slice]:
-    for start in range(0, tokens, max(1, step)):
-        yield slice(start, min(start + max(1, step), tokens))
+def _steps(count: int, step: int) -> Iterator[slice]:
+    step = max(1, step)
+    return (slice(start, min(start + step, count)) for start in range(0, count, step))
 
 
 def slices(tokens: int, vocab: int, device: torch.device) -> Iterator[slice]:
-    """Yield slices of 0..tokens for products with the head; at least one token each."""
+    """Return slices of 0..tokens for products with the head; at least one token each."""
     return _steps(tokens, (CPU_SLICE if device.type == "cpu" else GPU_SLICE) // vocab)
 
 
 def tiles(tokens: int, vocab: int, device: torch.device) -> Iterator[slice]:
-    """Yield slices of 0..tokens for float32 softmaxes; at least one token each."""
+    """Return slices of 0..tokens for float32 softmaxes; at least one token each."""
     return _steps(tokens, (CPU_TILE if device.type == "cpu" else GPU_SLICE) // vocab)
 
 
@@ -81,11 +82,9 @@ def final_hidden(model: PreTrainedModel, windows: Tensor) -> Tensor:
 
 
 def batches(windows: Tensor, device: torch.device) -> Iterator[slice]:
-    """Yield slices of windows of about BATCH_TOKENS forward tokens on a processor, eight times that on a GPU."""
+    """Return slices of windows of about BATCH_TOKENS forward tokens on a processor, eight times that on a GPU."""
     tokens = BATCH_TOKENS if device.type == "cpu" else 8 * BATCH_TOKENS
-    step = max(1, tokens // windows.shape[1])
-    for start in range(0, windows.shape[0], step):
-        yield slice(start, min(start + step, windows.shape[0]))
+    return _steps(len(windows), tokens // windows.shape[1])
 
 
 def head_weight(model: PreTrainedModel) -> Tensor:
@@ -124,7 +123,7 @@ class Scorer:
     def __init__(self, float_model: PreTrainedModel, windows: Tensor) -> None:
         """Run the float model once over ``windows``, int64 (windows, length)."""
         self.device = next(float_model.parameters()).device
-        self.windows = check_windows(windows, float_model.config).to(self.device)
+        self.windows = check_windows(windows, float_model.config, least=2).to(self.device)
         self.head = head_weight(float_model)
         self.wide = torch.promote_types(self.head.dtype, torch.float32)  # what sums and references are held in
         self.by_difference = self.head.dtype != self.wide
@@ -137,7 +136,9 @@ class Scorer:
         self.targets = self.windows[:, 1:].reshape(-1)  # (tokens,)
         for rows, hidden in self._hidden_states(float_model):
             self.hidden[rows] = hidden
-        self._allocate(scored)
+        if self.by_difference:
+            self.p = torch.empty(scored, len(self.head), dtype=torch.bfloat16, device=self.device)
+            self.mass = torch.empty_like(self.log_sum)  # sum of the rounded p
         head = self.head.to(self.wide)
         for part in slices(scored, len(head), self.device):
             logits = linear(self.hidden[part].to(self.wide), head)  # (slice, vocab)
@@ -148,12 +149,6 @@ class Scorer:
         self.nll_float = float(self.nll.double().mean())
         if not torch.isfinite(self.nll).all():
             raise EvaluationError("the float model gives logits that are not finite on the search windows")
-
-    def _allocate(self, scored: int) -> None:
-        """Allocate what ``_describe`` keeps of ``scored`` tokens."""
-        if self.by_difference:
-            self.p = torch.empty(scored, len(self.head), dtype=torch.bfloat16, device=self.device)
-            self.mass = torch.empty_like(self.log_sum)  # sum of the rounded p
 
     def _describe(self, part: slice, p: Tensor, head: Tensor) -> Tensor:
         """Keep what ``_growth`` needs of the float model's probabilities p (slice, vocab); return p for E[W].
@@ -247,22 +242,3 @@ def log_sum_exp_(z: Tensor) -> Tensor:
     """Return logsumexp over the last axis, (tile, vocab) -> (tile,); overwrite ``z``, so that no tile is read twice."""
     top = z.amax(-1, keepdim=True)
     return z.sub_(top).exp_().sum(-1).log() + top[:, 0]
-
-
-def check_windows(windows: Tensor, config: Any) -> Tensor:
-    """Return ``windows`` if they are int64 (windows, length >= 2) within the model's context and vocabulary."""
-    if windows.dim() != 2 or windows.numel() == 0 or windows.shape[1] < 2:
-        raise EvaluationError(
-            f"windows of shape {tuple(windows.shape)} cannot be scored: give (windows, length), lengths of at least 2"
-        )
-    context = int(config.max_position_embeddings)
-    if windows.shape[1] > context:
-        raise EvaluationError(
-            f"windows of {windows.shape[1]} tokens exceed the model's context of {context}: shorten the windows"
-        )
-    if int(windows.max()) >= int(config.vocab_size) or int(windows.min()) < 0:
-        raise EvaluationError(
-            f"token {int(windows.max())} is outside the model's vocabulary of {config.vocab_size}: "
-            "use the tokenizer of this model"
-        )
-    return windows

@@ -23,7 +23,7 @@ def write_results(
     ``fields`` are those of the allocation that the search does not know: study, group_size, fold, quantizer.
     """
     found, problem = search.found, search.problem
-    score = search.state.known("search", found.choice)
+    score = search.score("search", found.choice)
     record = record_allocation(
         problem,
         found.choice,
@@ -40,7 +40,7 @@ def write_results(
         kl_start_selection=search.kl("selection", found.start_choice),
         kl_policy=search.kl("search", found.policy_choice),
         search_evals=search.spent,
-        selection_evals=search.selection_evals,
+        selection_evals=search.state.evaluators["selection"].evals,
         search_tokens=search.tokens,
         proxy_tokens=search.proxy_tokens,
         search_wall_s=round(search.state.wall_s, 3),

@@ -1,13 +1,12 @@
-"""How a killed search resumes: checkpoints that lead to the same result after kill -9.
+"""How a killed search resumes: a journal of its evaluations that leads to the same result after kill -9.
 
-They lie in ``{state_dir}/{hash}/``, undeclared to Snakemake, which deletes the outputs of an interrupted job. The
+It lies in ``{state_dir}/{hash}/``, undeclared to Snakemake, which deletes the outputs of an interrupted job. The
 hash covers the sources of every project module that the search imports, the method's file, its parameters, the
 bytes of the input files and the versions of the libraries: after an edit another hash starts afresh. The folder holds
 
 - ``journal.jsonl``: one line per true evaluation (text, allocation, score, forward tokens, seconds). A rerun is
-  answered from it, so any method that is deterministic in its seed resumes without code of its own;
-- ``learner.pt``: the state that a method saved after its last episode, with the counters, the logged rows and the
-  evaluations of that moment;
+  answered from it, so any method that is deterministic in its seed resumes without code of its own; what it learns
+  is computed again;
 - ``identity.json``: what was hashed, for people.
 """
 
@@ -26,9 +25,9 @@ from typing import Any
 
 import numpy as np
 
-from ramp.core.files import atomic_path, finite, remove, sha256_file, write_json
+from ramp.core.files import finite, remove, sha256_file, write_json
 from ramp.core.source_closure import closure
-from ramp.problem.problem import Evaluator
+from ramp.problem.problem import Evaluator, encode
 from ramp.scoring.score_type import Score
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,21 +53,12 @@ def describe(method_file: Path, inputs: Mapping[str, Path], settings: Mapping[st
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
     """Read the whole lines of a journal, none where there is no file; cut off a line that a kill left incomplete."""
-    entries: list[dict[str, Any]] = []
     if not path.is_file():
-        return entries
-    good = 0
-    for line in path.read_bytes().splitlines(keepends=True):
-        try:
-            entry = json.loads(line) if line.endswith(b"\n") else None
-        except json.JSONDecodeError:
-            entry = None
-        if entry is None:
-            break
-        good += len(line)
-        entries.append(entry)
-    os.truncate(path, good)
-    return entries
+        return []
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    os.truncate(path, whole)
+    return [json.loads(line) for line in content[:whole].splitlines()]
 
 
 def append_line(path: Path, entry: Mapping[str, Any]) -> None:
@@ -77,16 +67,12 @@ def append_line(path: Path, entry: Mapping[str, Any]) -> None:
         stream.write(json.dumps(entry) + "\n")
 
 
-def _key(text: str, choice: Any) -> tuple[str, bytes]:
-    return text, np.ascontiguousarray(choice, dtype=np.int64).tobytes()
-
-
 @dataclass
 class SearchState:
-    """The checkpoints of one search: every known score, the counters, and the method's saved state."""
+    """What is kept of one search: every known score, and the counters."""
 
     folder: Path
-    scores: dict[tuple[str, bytes], Score] = field(default_factory=dict)
+    scores: dict[tuple[str, str], Score] = field(default_factory=dict)  # by text and choice (encode)
     evaluators: dict[str, Evaluator] = field(default_factory=dict)  # by text
     earlier_wall_s: float = 0.0  # of the processes before this one, up to their last evaluation
     began: float = field(default_factory=time.monotonic)
@@ -100,7 +86,7 @@ class SearchState:
         write_json(state.folder / "identity.json", json.loads(json.dumps(identity, default=str)))
         for entry in read_journal(state.journal):
             kl, ppl, nll = (float("nan") if value is None else float(value) for value in entry["score"])
-            state.scores[_key(entry["text"], entry["choice"])] = Score(kl, ppl, nll, int(entry["tokens"]))
+            state.scores[entry["text"], encode(entry["choice"])] = Score(kl, ppl, nll, int(entry["tokens"]))
             state.earlier_wall_s = float(entry["wall_s"])
         return state
 
@@ -118,7 +104,7 @@ class SearchState:
         """Return a counting evaluator that asks ``raw`` only for scores that the journal lacks, and adds those."""
 
         def journaled(choice: np.ndarray) -> Score:
-            key = _key(text, choice)
+            key = text, encode(choice)
             if key not in self.scores:
                 score = self.scores[key] = raw(choice)
                 entry = {
@@ -133,30 +119,6 @@ class SearchState:
 
         self.evaluators[text] = Evaluator(journaled, limit=limit)
         return self.evaluators[text]
-
-    def known(self, text: str, choice: np.ndarray | None) -> Score | None:
-        """Return the score of an allocation on a text; None where this search has not evaluated it."""
-        return None if choice is None else self.scores.get(_key(text, choice))
-
-    def save(self, content: dict[str, Any]) -> None:
-        """Keep a method's state and the search's progress together with the counters of this moment, atomically."""
-        import torch
-
-        counts = [[evaluator.evals, evaluator.tokens] for evaluator in self.evaluators.values()]
-        with atomic_path(self.folder / "learner.pt") as partial:
-            torch.save(content | {"counts": counts}, partial)
-
-    def load(self) -> dict[str, Any] | None:
-        """Return what ``save`` kept last and set the counters back to that moment; None where there is nothing."""
-        import torch
-
-        path = self.folder / "learner.pt"
-        if not path.is_file():
-            return None
-        kept = torch.load(path, weights_only=True)
-        for evaluator, (evals, tokens) in zip(self.evaluators.values(), kept.pop("counts"), strict=True):
-            evaluator.evals, evaluator.tokens = evals, tokens
-        return kept
 
     def forget(self) -> None:
         """Delete the folder: the search is done and its result is in place."""

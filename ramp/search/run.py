@@ -7,10 +7,10 @@ checkpoints, ``ramp.optimum.run`` compares it with an exact optimum.
 from __future__ import annotations
 
 import bisect
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,7 +19,7 @@ import numpy as np
 from ramp.core.files import finite
 from ramp.core.progress import Progress
 from ramp.methods.kinds import Allocator
-from ramp.problem.problem import Allocation, AllocationError, Problem, Run, decode, encode
+from ramp.problem.problem import Allocation, AllocationError, Problem, Run, encode
 from ramp.scoring.score_type import Score
 from ramp.search.resume import SearchState
 
@@ -50,26 +50,19 @@ class SearchRun:
     evaluations: list[Evaluation] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
     found: Allocation = field(init=False)  # set when the method is done
-    last: np.ndarray | None = field(default=None, init=False)  # what search text scored last, whole or a part of it
-    _unlogged: np.ndarray | None = field(default=None, init=False)  # scored on a part; the method has not logged its KL
 
     def __post_init__(self) -> None:
         evaluators = self.state.evaluators
-        self._whole, self._select = evaluators["search"], evaluators["selection"]
+        self._whole = evaluators["search"]
         self._parts = [evaluators[f"search part {k}"] for k in range(len(self.problem.search_parts))]
-        self._whole.observer = self._scored_whole
+        self._whole.observer = partial(self._scored, whole=True)
         for part in self._parts:
-            part.observer = self._scored_part
+            part.observer = partial(self._scored, whole=False)
 
     @property
     def spent(self) -> int:
         """Evaluations spent so far; scores on parts of search text count by their tokens, their sum rounded up."""
         return self._whole.evals + math.ceil(self.problem.part_cost * sum(part.evals for part in self._parts) - 1e-9)
-
-    @property
-    def selection_evals(self) -> int:
-        """Scores on all of the selection text so far."""
-        return self._select.evals
 
     @property
     def proxy_tokens(self) -> int:
@@ -86,9 +79,14 @@ class SearchRun:
         """The warm start (``encode``), or None."""
         return None if self.found.start_choice is None else encode(self.found.start_choice)
 
+    def score(self, text: str, choice: np.ndarray | str | None) -> Score | None:
+        """Return an allocation's score on ``search`` or ``selection`` text; None where it was not evaluated."""
+        code = choice if choice is None or isinstance(choice, str) else encode(choice)
+        return None if code is None else self.state.scores.get((text, code))
+
     def kl(self, text: str, choice: np.ndarray | str | None) -> float | None:
-        """Return an allocation's KL on ``search`` or ``selection`` text; None where unknown or not finite."""
-        score = self.state.known(text, decode(choice) if isinstance(choice, str) else choice)
+        """Return the KL of ``score``; None where unknown or not finite."""
+        score = self.score(text, choice)
         return None if score is None else finite(score.kl)
 
     def upto(self, evals: int) -> int:
@@ -97,39 +95,23 @@ class SearchRun:
 
     def log(self, row: dict[str, Any]) -> None:
         """Keep a method's row of an episode, with the counters of this moment."""
-        if self._unlogged is not None:
-            kl = row.get("kl")
-            self._note(self._unlogged, float("inf") if kl is None else float(kl), whole=False)
-            self._unlogged = None
         counters = {"episode": len(self.rows), "evals": self.spent, "tokens": self.tokens}
-        scored = {} if self.last is None else {"choice": encode(self.last)}
+        scored = {}
+        if self.evaluations:
+            last = self.evaluations[-1]
+            scored = {"choice": last.choice}
+            if not last.whole:
+                self.evaluations[-1] = last._replace(kl=_or_infinite(row.get("kl")))
         self.rows.append({key: finite(value) for key, value in {**counters, **scored, **row}.items()})
 
-    def _scored_whole(self, choice: np.ndarray, score: Score) -> None:
-        self.last = np.array(choice)
-        self._note(choice, float(score.kl), whole=True)
-
-    def _scored_part(self, choice: np.ndarray, _: Score) -> None:
-        self.last = self._unlogged = np.array(choice)
-
-    def _note(self, choice: np.ndarray, kl: float, whole: bool) -> None:
-        kl = kl if np.isfinite(kl) else np.inf
+    def _scored(self, choice: np.ndarray, score: Score, whole: bool) -> None:
+        kl = _or_infinite(score.kl if whole else None)  # that of a part comes with the method's row
         size = self.problem.bytes_of(choice)
         self.evaluations.append(Evaluation(encode(choice), kl, size, self.tokens, self.spent, whole))
 
-    def save(self, method_state: dict[str, Any]) -> None:
-        """Keep a method's state with everything that was written down so far."""
-        evaluations = [tuple(each) for each in self.evaluations]
-        self.state.save({"method": method_state, "rows": json.dumps(self.rows), "evaluations": evaluations})
 
-    def load(self) -> dict[str, Any] | None:
-        """Return the state that the method saved last and go back to that moment; None where there is none."""
-        kept = self.state.load()
-        if kept is None:
-            return None
-        self.rows[:] = json.loads(kept["rows"])
-        self.evaluations[:] = [Evaluation(*each) for each in kept["evaluations"]]
-        return kept["method"]
+def _or_infinite(kl: float | None) -> float:
+    return float(kl) if kl is not None and np.isfinite(kl) else np.inf
 
 
 def run_search(
@@ -144,7 +126,7 @@ def run_search(
 ) -> SearchRun:
     """Run one method on one problem whose evaluators came from ``state.evaluator``; a killed search goes on.
 
-    ``artifacts`` is where the method writes its policy; None: with the checkpoints, deleted with them.
+    ``artifacts`` is where the method writes its policy; None: beside the journal, deleted with it.
 
     Raises:
         AllocationError: the method spent more than ``evals`` evaluations.
@@ -157,7 +139,7 @@ def run_search(
 
     folder = artifacts or state.folder / "artifacts"
     folder.mkdir(parents=True, exist_ok=True)
-    run = Run(seed, evals, folder, state.folder, log, method.name, search.save, search.load)
+    run = Run(seed, evals, folder, log, method.name)
     search.found = method.allocate(problem, params, run)
     progress.close()
     if search.spent > evals:

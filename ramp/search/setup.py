@@ -63,19 +63,6 @@ class SearchSettings:
 
 
 @dataclass(frozen=True)
-class TextParts:
-    """Search text in equal parts, where a method's parameters of these names ask for it (``ramp.agent.params``)."""
-
-    pool_windows: int = 0  # windows of search text; 0: no parts
-    part_windows: int = 1  # windows in one part
-
-    @classmethod
-    def of(cls, params: BaseModel) -> TextParts:
-        """Return the parts that a method's parameters ask for; none where it knows no parts."""
-        return cls(**params.model_dump(include={each.name for each in fields(cls)}))
-
-
-@dataclass(frozen=True)
 class Search:
     """A search as its command line describes it, with everything checked before it starts."""
 
@@ -106,7 +93,9 @@ class Search:
         """
         from ramp.scoring.prefix_cache import PrefixScorer, block_names
 
-        inputs, settings, parts = self.inputs, self.settings, TextParts.of(self.params)
+        inputs, settings = self.inputs, self.settings
+        # search text in equal parts, where the method's parameters ask for it (ramp.agent.params)
+        parts = {"pool_windows": 0, "part_windows": 1} | self.params.model_dump()
         device = pick_device(settings.device)
         model = banked.float_model(pick_dtype(settings.dtype, device), device)
 
@@ -120,7 +109,7 @@ class Search:
 
         (whole,) = scorers(inputs.search_text, settings.search_windows, settings.search_windows)
         (final,) = scorers(inputs.selection_text, settings.final_windows, settings.final_windows)
-        pool = scorers(inputs.search_text, parts.pool_windows, parts.part_windows)
+        pool = scorers(inputs.search_text, parts["pool_windows"], parts["part_windows"])
 
         def scored(scorer: PrefixScorer) -> Callable[[np.ndarray], Score]:
             def score(choice: np.ndarray) -> Score:
@@ -141,7 +130,7 @@ class Search:
             proxy_tokens=proxy_tokens,
             nll_float=whole.nll_float,
             search_parts=[state.evaluator(f"search part {k}", scored(each)) for k, each in enumerate(pool)],
-            part_cost=parts.part_windows / settings.search_windows,
+            part_cost=parts["part_windows"] / settings.search_windows,
         )
         problem.check_budget()
         return problem

@@ -1,36 +1,38 @@
-"""Measure the Fisher sensitivities of a bank: ``python -m ramp.sensitivity``."""
+"""Measure the sensitivities of a bank, of one kind: ``python -m ramp.sensitivity``.
+
+A kind's module is imported by its name (``ramp.sensitivity.kinds``), so that an edit to one kind reruns no other.
+"""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
 
 from ramp.core import cli
 from ramp.core.files import write_json
-from ramp.sensitivity.fisher import ESTIMATORS, LABELS, fisher_proxy, report
-from ramp.sensitivity.one_linear import Setting, options
-
-log = logging.getLogger("ramp.sensitivity.fisher")
+from ramp.models.device import pick_device, pick_dtype
+from ramp.models.folder import ModelFolder
+from ramp.models.token_windows import token_windows
+from ramp.sensitivity.kinds import DEFAULT, SENSITIVITIES
+from ramp.sensitivity.setting import Setting
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the additive sensitivities of one bank."""
-    parser = options("Fisher sensitivity of every linear at every width of a bank.", "any but held-out text")
-    parser.add_argument("--estimator", choices=list(ESTIMATORS), default="positions", help="see the module's text")
-    parser.add_argument("--labels", choices=LABELS, default="model", help="drawn from the model, or the text's own")
-    parser.add_argument("--seed", type=int, default=0, help="of the drawn labels")
+    parser = cli.parser("Additive sensitivity of every linear at every width of a bank.", "--model-dir --seed --out")
+    parser.add_argument("--kind", choices=list(SENSITIVITIES), default=DEFAULT, help="what is measured")
+    parser.add_argument("--bank", type=Path, required=True, help="bank folder of ramp.bank")
+    parser.add_argument("--fold", type=Path, required=True, help="fold file that the bank was built with")
+    parser.add_argument("--text", type=Path, required=True, help="JSON lines: calibration text; search text for Fisher")
+    parser.add_argument("--windows", type=int, default=8, help="windows, spread over it")
+    parser.add_argument("--length", type=int, default=256, help="tokens per window")
     args = parser.parse_args(argv)
-    setting = Setting.open(args)
-    proxy = fisher_proxy(
-        setting.model,
-        setting.bank,
-        setting.windows,
-        estimator=args.estimator,
-        labels=args.labels,
-        seed=args.seed,
-        progress=lambda done, of: log.info("backward pass %d of %d", done, of),
-    )
-    write_json(args.out, report(setting.bank, proxy, setting.windows, args.estimator, args.labels, args.seed))
+    device = pick_device(args.device)
+    dtype = pick_dtype("float32" if args.dtype == "auto" else args.dtype, device)
+    windows = token_windows(ModelFolder(args.model_dir).tokenizer(), args.text, length=args.length, count=args.windows)
+    setting = Setting.open(args.model_dir, args.bank, args.fold, dtype, device, windows=windows, seed=args.seed)
+    write_json(args.out, import_module(SENSITIVITIES[args.kind]).measure(setting, args.kind))
     return 0
 
 

@@ -1,40 +1,20 @@
-"""The kinds of additive sensitivities that an allocator may name, and the stage that measures each."""
+"""The kinds of additive sensitivities that an allocator may name, and the module that computes each."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Sensitivity:
-    """One kind: ``python -m {module} {options} ...`` writes its file."""
-
-    name: str
-    module: str
-    suffix: str  # of the file's stem, behind the bank's name
-    options: tuple[str, ...] = ()
-
-    def file(self, bank: str) -> str:
-        """Return the file's name in R/sensitivity/{model} for the bank ``{fold}-{quantizer}``."""
-        return f"{bank}{self.suffix}.json"
-
-
-def _of(name: str, module: str) -> Sensitivity:
-    return Sensitivity(name, f"ramp.sensitivity.{module}", f"-{name}", ("--kind", name))
-
-
 SENSITIVITIES = {
-    kind.name: kind
-    for kind in (
-        Sensitivity("fisher", "ramp.sensitivity", ""),  # the default kind: its file is named by the bank alone
-        _of("error", "weight_error"),
-        _of("error_plain", "weight_error"),
-        _of("kl", "measured_kl"),
-        _of("kl_cheapest", "measured_kl"),
-    )
+    "fisher": "ramp.sensitivity.fisher",
+    "error": "ramp.sensitivity.weight_error",
+    "error_plain": "ramp.sensitivity.weight_error",
+    "kl": "ramp.sensitivity.measured_kl",
+    "kl_cheapest": "ramp.sensitivity.measured_kl",
 }
+"""Kind -> the module whose ``measure`` computes it, for ``python -m ramp.sensitivity --kind KIND``."""
+
+DEFAULT = "fisher"
+"""The kind whose file is named by the bank alone."""
 
 
-def kinds_of(module: str) -> tuple[str, ...]:
-    """Return the kinds that one stage measures."""
-    return tuple(name for name, kind in SENSITIVITIES.items() if kind.module == module)
+def file_name(kind: str, bank: str) -> str:
+    """Return the name of a kind's file in R/sensitivity/{model} for the bank ``{fold}-{quantizer}``."""
+    return f"{bank}.json" if kind == DEFAULT else f"{bank}-{kind}.json"

@@ -11,49 +11,32 @@ Two kinds, by the state of all other linears:
 That single losses add up at all is an approximation, and EvoPress (Sieberling et al. 2024, arXiv:2410.14649) shows
 models where it fails; ``ramp.sensitivity.fisher`` makes the same one with a quadratic model in place of measurements.
 
-JSON as in ``ramp.sensitivity.one_linear``. Values are nats per token; n * w + 1 evaluations, for ``kl_cheapest`` n *
-(w - 1) + 1.
+They cost n * w + 1 evaluations, ``kl_cheapest`` n * (w - 1) + 1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ramp.bank.bank import Bank
-from ramp.core import cli
-from ramp.core.files import write_json
-from ramp.sensitivity.kinds import kinds_of
-from ramp.sensitivity.one_linear import (
-    ModelScore,
-    Progress,
-    ProxyError,
-    Setting,
-    kl_with,
-    log_progress,
-    options,
-    restored,
-    weight_of,
-)
+from ramp.scoring.prefix_cache import PrefixScorer
+from ramp.sensitivity.one_linear import ModelScore, from_the_change_on, kl_with, log_progress, restored, weight_of
+from ramp.sensitivity.setting import SensitivityError, Setting
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-KINDS = kinds_of("ramp.sensitivity.measured_kl")
 
-
-def one_at_a_time(
-    model: PreTrainedModel, bank: Bank, score: ModelScore, held: np.ndarray | None, progress: Progress | None
-) -> np.ndarray:
+def one_at_a_time(model: PreTrainedModel, bank: Bank, score: ModelScore, held: np.ndarray | None) -> np.ndarray:
     """Return the KL with linear i at width a and all others as in ``model``, less the KL of ``model`` itself: [n, w].
 
     held: int [n], the width index that ``model`` already has, which is not measured; None: it has none.
     """
     base = score(model, None).kl
     if not np.isfinite(base):
-        raise ProxyError(f"the KL of {bank.path} before any change is {base}: use --dtype float32")
+        raise SensitivityError(f"the KL of {bank.path} before any change is {base}: use --dtype float32")
     values = np.zeros((len(bank.linears), len(bank.widths)))
     for i, linear in enumerate(bank.linears):
         weight = weight_of(model, linear.name)
@@ -62,44 +45,26 @@ def one_at_a_time(
                 if held is None or a != held[i]:
                     entry = bank.dequantize(linear.name, width, weight.dtype, weight.device)
                     values[i, a] = kl_with(model, score, linear, entry, f"at {width} bits") - base
-        if progress is not None:
-            progress(i + 1, len(bank.linears))
+        log_progress(i + 1, len(bank.linears))
     return values
 
 
-def kl_proxy(
-    model: PreTrainedModel, bank: Bank, score: ModelScore, kind: str = "kl", progress: Progress | None = None
-) -> np.ndarray:
+def kl_proxy(model: PreTrainedModel, bank: Bank, score: ModelScore, kind: str = "kl") -> np.ndarray:
     """Return the measured sensitivities: float64 [n, w], nats per token.
 
     model: the folded float model of the bank; ``score`` measures against it. ``kl`` leaves it as it was,
-    ``kl_cheapest`` leaves the cheapest allocation in it. Raises ``ProxyError`` for a KL that is not finite.
+    ``kl_cheapest`` leaves the cheapest allocation in it. Raises ``SensitivityError`` for a KL that is not finite.
     """
     if kind == "kl":  # a KL below zero is rounding
-        return one_at_a_time(model, bank, score, None, progress).clip(min=0)
-    if kind != "kl_cheapest":
-        raise ProxyError(f"unknown kind '{kind}' (known: {', '.join(KINDS)})")
+        return one_at_a_time(model, bank, score, None).clip(min=0)
     cheapest = bank.bytes().argmin(axis=1)
     bank.assemble(model, cheapest)
-    return one_at_a_time(model, bank, score, cheapest, progress)
+    return one_at_a_time(model, bank, score, cheapest)
 
 
-def evaluations(bank: Bank, kind: str) -> int:
-    """Return how often ``kl_proxy`` scores a model."""
-    return len(bank.linears) * (len(bank.widths) - (kind == "kl_cheapest")) + 1
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Write the measured sensitivities of one bank."""
-    parser = options("Measured KL of every linear at every width, one at a time.")
-    parser.add_argument("--kind", choices=KINDS, default="kl", help="what the others are: float, or at their cheapest")
-    args = parser.parse_args(argv)
-    setting = Setting.open(args)
-
-    values = kl_proxy(setting.model, setting.bank, setting.scorer(), args.kind, log_progress)
-    write_json(args.out, setting.report(args.kind, values, evaluations(setting.bank, args.kind)))
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(cli.run(main))
+def measure(setting: Setting, kind: str) -> dict[str, Any]:
+    """Return the file of one kind."""
+    score = from_the_change_on(PrefixScorer(setting.model, setting.windows))  # against the model while it is float
+    values = kl_proxy(setting.model, setting.bank, score, kind)
+    evaluations = len(values) * (values.shape[1] - (kind == "kl_cheapest")) + 1
+    return setting.report(kind, values, setting.passes(evaluations), evaluations=evaluations)

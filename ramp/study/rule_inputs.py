@@ -13,7 +13,7 @@ from pathlib import Path
 from ramp.core.source_closure import closure
 from ramp.methods.kinds import Mix, Package
 from ramp.methods.loader import discover, split_reference
-from ramp.sensitivity.kinds import SENSITIVITIES
+from ramp.sensitivity.kinds import DEFAULT, SENSITIVITIES
 from ramp.study.config import Study
 from ramp.study.plan import Plan
 from ramp.study.row_names import FLOAT, GGML, RELEASED, Row
@@ -56,9 +56,13 @@ class RuleFiles:
         own = [] if method in BARE else [str(split_reference(self.plan.reference(method))[0])]
         return self.sources(*stage.split(), *own)
 
-    def proxy_stage(self, proxy: str) -> list[str]:
+    def proxy_text(self, proxy: str = DEFAULT) -> str:
+        """Return the text that sensitivities of a kind are measured on: search text for Fisher's."""
+        return f"{self.results}/texts/{'search' if proxy == DEFAULT else 'calibration'}.jsonl"
+
+    def proxy_stage(self, proxy: str = DEFAULT) -> list[str]:
         """Return the sources of the stage that makes sensitivities of a kind."""
-        return self.sources(f"{SENSITIVITIES[proxy].module.replace('.', '/')}.py")
+        return self.sources("ramp/sensitivity/__main__.py", f"{SENSITIVITIES[proxy].replace('.', '/')}.py")
 
     def method(self, method: str) -> list[str]:
         """Return the file that registers a method; the float model and the released file have none."""

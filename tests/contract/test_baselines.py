@@ -71,7 +71,7 @@ def test_an_allocator_returns_a_feasible_allocation(name: str, budget: float, tm
     def once() -> tuple[np.ndarray, list[dict[str, object]]]:
         problem = synthetic_problem(budget=budget)
         rows: list[dict[str, object]] = []
-        found = method.allocate(problem, method.params(), Run(0, EVALS, tmp_path, tmp_path, rows.append, method.name))
+        found = method.allocate(problem, method.params(), Run(0, EVALS, tmp_path, rows.append, method.name))
         assert problem.evaluate.evals <= EVALS
         for choice in (found.choice, found.policy_choice, found.start_choice):
             if choice is not None:
@@ -95,7 +95,7 @@ def test_an_allocator_refuses_a_budget_that_nothing_meets(name: str, tmp_path: P
     problem = synthetic_problem(budget=3.0)
     problem.budget_bytes -= 1
     with pytest.raises(ValueError, match="budget below the cheapest allocation"):
-        method.allocate(problem, method.params(), Run(0, EVALS, tmp_path, tmp_path, lambda row: None))
+        method.allocate(problem, method.params(), Run(0, EVALS, tmp_path, lambda row: None))
 
 
 @pytest.mark.parametrize("name", QUANTIZERS)

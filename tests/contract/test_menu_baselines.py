@@ -23,7 +23,7 @@ def test_an_allocator_chooses_from_a_menu(name: str, tmp_path: Path) -> None:
     assert isinstance(method, Allocator)
     problem = synthetic_problem(widths=MENU)
     rows: list[dict[str, object]] = []
-    found = method.allocate(problem, method.params(), Run(0, EVALS, tmp_path, tmp_path, rows.append, method.name))
+    found = method.allocate(problem, method.params(), Run(0, EVALS, tmp_path, rows.append, method.name))
     assert found.choice.shape == (problem.n,)
     assert problem.is_feasible(found.choice)
     assert bool((np.asarray(found.choice) < len(MENU)).all())

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from benchmarks.evaluation import preload
 from ramp.bank import __main__ as stage
 from ramp.bank.bank import Assembler, Bank, BankError
 from ramp.bank.build import build_bank
@@ -17,9 +18,10 @@ from ramp.calibration.folding import folded_float_model
 from ramp.core.tensor_file import TensorFile, TensorFileError, save_tensors
 from ramp.models.architecture import list_linears
 from ramp.quantizers.affine import quantize_rtn
-from ramp.quantizers.gptq import output_error, quantize_gptq
+from ramp.quantizers.gptq import output_error
 from ramp.quantizers.sizes import bytes_matrix
 from tests.model_folders import load_float, read_config
+from tests.reference_quantizers import quantize_gptq
 from tests.tiny_models import windows_of, write_text
 
 WIDTHS = (3, 4, 6)
@@ -129,17 +131,17 @@ def test_bank_of_whole_rows(tiny_qwen2_dir: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("resident", [0, 1 << 30])
 def test_assembling(rtn: Bank, tiny_qwen2_dir: Path, resident: int) -> None:
     bank, model = Bank(rtn.path), folded_float_model(tiny_qwen2_dir, {}, torch.bfloat16)
-    assemble = bank.assembler(model, limit_bytes=resident)
-    rng = np.random.default_rng(0)
+    bank.keep_resident(resident)
+    assemble, rng = Assembler(bank, model), np.random.default_rng(0)
     for _ in range(4):
-        bits = {x.name: int(b) for x, b in zip(bank.linears, rng.choice(WIDTHS, len(bank.linears)), strict=True)}
-        assemble(bits)
-        for name, width in bits.items():
-            weight = model.get_submodule(name).weight
-            assert torch.equal(weight, rtn.quantized(name, width).dequantize(torch.bfloat16))
-    assert assemble(bits) == 0
-    name = bank.linears[3].name
-    assert assemble({**bits, name: 3 if bits[name] != 3 else 4}) == 1
+        choice = rng.integers(0, len(WIDTHS), len(bank.linears))
+        assemble(choice)
+        for linear, index in zip(bank.linears, choice, strict=True):
+            weight = model.get_submodule(linear.name).weight
+            assert torch.equal(weight, rtn.quantized(linear.name, WIDTHS[index]).dequantize(torch.bfloat16))
+    assert assemble(choice) == 0
+    choice[3] = (choice[3] + 1) % len(WIDTHS)
+    assert assemble(choice) == 1
     assert bool(bank._resident) == bool(resident)
 
 
@@ -176,9 +178,9 @@ def test_assembling_by_index_and_switching_models(rtn: Bank, tiny_qwen2_dir: Pat
 
 def test_preload(rtn: Bank) -> None:
     bank = Bank(rtn.path)
-    assert not bank.preload(torch.bfloat16, 1000)
+    assert not preload(bank, torch.bfloat16, 1000)
     assert not bank._resident
-    assert bank.preload(torch.bfloat16, 1 << 30)
+    assert preload(bank, torch.bfloat16, 1 << 30)
     assert len(bank._resident) == len(bank.linears) * len(WIDTHS)
     name = bank.linears[0].name
     assert bank.dequantize(name, 4, torch.bfloat16) is bank.dequantize(name, 4, torch.bfloat16)
@@ -214,32 +216,20 @@ def test_damaged_and_missing_banks(rtn: Bank, tmp_path: Path) -> None:
         Bank(broken)
 
 
-def test_nothing_half_written_is_left(tiny_llama_dir: Path, tmp_path: Path) -> None:
-    def failing(weight: torch.Tensor, *rest: object) -> None:
+def test_nothing_half_written_is_left(tiny_llama_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*given: object) -> None:
         raise KeyboardInterrupt
 
+    monkeypatch.setattr("ramp.bank.build.quantize_site", failing)
     with pytest.raises(KeyboardInterrupt):
         build_bank(
             tiny_llama_dir, some_windows(tiny_llama_dir), tmp_path / "b", fold={}, fold_name="none",
-            quantizer=failing, widths=[3], group_size=32, device="cpu",
+            quantizer="gptq", widths=[3], group_size=32, device="cpu",
         )  # fmt: skip
     assert list(tmp_path.iterdir()) == []
 
 
-def test_custom_quantizer_gets_the_hessian(tiny_llama_dir: Path, tmp_path: Path) -> None:
-    shapes = []
-
-    def custom(weight: torch.Tensor, hessian: torch.Tensor, bits: int, group_size: int, params: object) -> object:
-        shapes.append(tuple(hessian.shape))
-        return quantize_rtn(weight, bits, group_size)
-
-    build_bank(
-        tiny_llama_dir, some_windows(tiny_llama_dir), tmp_path / "b", fold={}, fold_name="none",
-        quantizer=custom, widths=[3], group_size=32, device="cpu",
-    )  # fmt: skip
-    assert shapes.count((64, 64)) == 12
-    assert shapes.count((128, 128)) == 2
-    assert Bank(tmp_path / "b").quantizer == "custom"
+def test_gptq_needs_windows(tiny_llama_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(BankError, match="give calibration windows"):
         build_bank(
             tiny_llama_dir, None, tmp_path / "c", fold={}, fold_name="none",

@@ -15,6 +15,7 @@ from ramp.calibration.block import BlockVisit, CalibrationError
 from ramp.calibration.stream import stream
 from ramp.calibration.windows import calibration_windows
 from ramp.models.architecture import ModelError
+from ramp.models.token_windows import TextError
 from tests.model_folders import load_float
 from tests.tiny_models import windows_of, write_text
 
@@ -283,13 +284,13 @@ def test_a_linear_that_is_never_called_is_named(tiny_llama_dir: Path, one_pass: 
 @pytest.mark.parametrize(
     ("windows", "sentence"),
     [
-        (torch.zeros(0, 16, dtype=torch.long), "no calibration window"),
+        (torch.zeros(0, 16, dtype=torch.long), "hold nothing"),
         (torch.zeros(2, 300, dtype=torch.long), "context of 256"),
         (torch.full((1, 8), 9999), "vocabulary"),
     ],
 )
 def test_unusable_windows(tiny_llama_dir: Path, windows: torch.Tensor, sentence: str) -> None:
-    with pytest.raises(CalibrationError, match=sentence):
+    with pytest.raises(TextError, match=sentence):
         stream(tiny_llama_dir, windows, lambda visit: None, device="cpu")
 
 

@@ -70,7 +70,7 @@ def test_weight_moments_are_those_of_the_folded_model(tiny_llama_dir: Path) -> N
     folded = dict(plain)
     apply_fold(folded, fold, config)
     for state, given in ((plain, None), (folded, fold)):
-        moments = weight_moments(tiny_llama_dir, linears, given)
+        moments = weight_moments(tiny_llama_dir, given)
         for linear in linears:
             weight = state[f"{linear.name}.weight"].numpy().astype(np.float64)
             assert moments[linear.name] == pytest.approx((np.abs(weight).mean(), weight.std()), rel=1e-5)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ramp.calibration import fold_search as stage
 from ramp.calibration.fold_search import FoldSearch, search_folds
-from ramp.calibration.folding import FoldingError, apply_fold, folded_float_model, folder, load_fold
+from ramp.calibration.folding import FoldingError, apply_fold, folded_float_model, load_fold
 from ramp.models.architecture import list_linears
 from tests.model_folders import load_float, read_config
 from tests.tiny_models import windows_of, write_text
@@ -274,10 +274,6 @@ def test_powers_of_two_option(peaked_llama_dir: Path) -> None:
     for s in fold.values():
         assert torch.equal(torch.exp2(torch.log2(s).round()), s)
     assert any(not torch.equal(s, torch.ones_like(s)) for s in fold.values())
-
-
-def test_empty_fold_needs_no_edit(tiny_llama_dir: Path) -> None:
-    assert folder({}, read_config(tiny_llama_dir)) is None
 
 
 def test_command_line_round_trip(tiny_llama_dir: Path, tmp_path: Path) -> None:

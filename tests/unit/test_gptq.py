@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ramp.quantizers.affine import QuantizedLinear, QuantizeError, quantize_rtn
-from ramp.quantizers.gptq import output_error, prepare, quantize_gptq, quantize_gptq_site, upper_factor
-from tests.reference_quantizers import quantize_gptq_reference
+from ramp.quantizers.gptq import output_error, prepare, quantize_gptq_site, upper_factor
+from tests.reference_quantizers import quantize_gptq, quantize_gptq_reference
 
 
 def layer(seed: int, d_out: int = 8, d_in: int = 6, tokens: int = 40) -> tuple[torch.Tensor, torch.Tensor]:

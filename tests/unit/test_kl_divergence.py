@@ -10,6 +10,7 @@ import torch
 from scipy.special import log_softmax, rel_entr
 
 import ramp.scoring.kl_divergence as kl_divergence
+from ramp.models.token_windows import TextError
 from ramp.scoring.kl_divergence import EvaluationError, Scorer, nll_and_kl
 from tests.model_folders import load_float
 
@@ -135,7 +136,7 @@ def test_tied_heads_and_bfloat16(tiny_qwen2_dir, windows):
     [((2, 1), 0, "at least 2"), ((1, 300), 0, "context of 256"), ((1, 8), 10**6, "vocabulary"), ((1, 8), -1, "vocab")],
 )
 def test_bad_windows_are_refused(model, shape, fill, says):
-    with pytest.raises(EvaluationError, match=says):
+    with pytest.raises(TextError, match=says):
         Scorer(model, torch.full(shape, fill, dtype=torch.int64))
 
 

@@ -38,7 +38,7 @@ def search(
     method = method_of(name)
     problem = problem or synthetic_problem()
     rows: list[dict] = []
-    run = Run(3, evals, folder, folder, rows.append, name)
+    run = Run(3, evals, folder, rows.append, name)
     return method.allocate(problem, method.params(**params), run), rows, problem
 
 
@@ -89,7 +89,7 @@ def test_the_policy_file_of_ppo_has_the_packages_own_logits() -> None:
 
     problem = synthetic_problem()
     params = ppo.PpoParams(hidden=16)
-    history = History(problem, Run(0, 9, Path(), Path(), lambda row: None), params.reward)
+    history = History(problem, Run(0, 9, Path(), lambda row: None), params.reward)
     env = ppo.Recorded(AllocationEnv(problem), history)
     model = ppo.build(env, params, problem.n, seed=0)
     states = np.random.default_rng(0).normal(size=(20, 11)).astype(np.float32)

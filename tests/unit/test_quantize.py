@@ -18,12 +18,13 @@ from ramp.core.tensor_file import save_tensors
 from ramp.models.architecture import list_linears
 from ramp.quantizers import packing
 from ramp.quantizers.affine import QuantizedLinear, quantize_rtn
-from ramp.quantizers.gptq import output_error, quantize_gptq
+from ramp.quantizers.gptq import output_error
 from ramp.quantizers.sizes import linear_bytes, uniform_bytes
 from ramp.rows import quantize as quantize_stage
 from ramp.rows.checkpoint import load_dequantized, read_meta
 from ramp.rows.sequential import QuantizationError, quantize_model, uniform
 from tests.model_folders import load_float, read_config
+from tests.reference_quantizers import quantize_gptq
 
 GROUP = 32
 UNIFORM = "METHOD = Quantizer(name='{}', title='', source='', fold='{}', quantizer='{}', params={})"

@@ -58,7 +58,7 @@ def searched(method: str, changes: dict[str, Any]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     problem = synthetic_problem(layers=1, budget=BUDGET, evaluate=evaluate)
     with TemporaryDirectory() as folder:
-        run = Run(0, 12, Path(folder), Path(folder), rows.append, method)
+        run = Run(0, 12, Path(folder), rows.append, method)
         file.allocate(problem, parse_params(file, params), run)
     return rows
 

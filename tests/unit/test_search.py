@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from benchmarks.search_lab import Lab, LabParams
-from ramp.agent.agent import Agent
 from ramp.core.source_closure import closure
 from ramp.methods.kinds import Allocator, Params
 from ramp.methods.loader import load_method
@@ -76,16 +75,6 @@ def test_a_search_killed_twice_ends_as_if_nothing_had_happened(name: str, tmp_pa
         if (straight / "artifacts" / file).exists():
             assert (straight / "artifacts" / file).read_bytes() == (broken / "artifacts" / file).read_bytes()
     assert all(json.loads(line) for line in journal.read_text().splitlines())
-
-
-def test_the_learner_is_resumed_and_not_only_replayed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(KilledError):
-        search(tmp_path, "ramp", die_at=10)
-    played: list[int] = []
-    play = Agent.play_episode
-    monkeypatch.setattr(Agent, "play_episode", lambda self: (played.append(self.episode), play(self)))
-    search(tmp_path, "ramp")
-    assert played == list(range(9, EVALS))
 
 
 def test_ramp_improves_on_its_start_and_says_what_it_spent(tmp_path: Path) -> None:
@@ -178,8 +167,9 @@ def test_a_search_on_parts_is_killed_and_resumed_and_stays_within_its_evaluation
 
 def test_a_method_that_breaks_the_budget_is_caught(tmp_path: Path) -> None:
     greedy = Allocator(
-        "greedy", "t", "s", "awq", "gptq", False, lambda p, q, r: Allocation(np.full(p.n, 3), "best"), Params
-    )
+        name="greedy", title="t", source="s", fold="awq", quantizer="gptq", params=Params,
+        allocate=lambda p, q, r: Allocation(np.full(p.n, 3), "best"),
+    )  # fmt: skip
     state = SearchState.open(tmp_path / "state", {})
     problem = synthetic_problem(
         evaluate=state.evaluator("search", true_loss(0)), select=state.evaluator("selection", true_loss(0))
@@ -193,7 +183,7 @@ def test_too_few_evaluations_are_refused() -> None:
     problem = synthetic_problem()
     method = load_method(ROOT / "baselines" / "ramp.py")
     assert isinstance(method, Allocator)
-    run = Run(seed=0, evals=2, out_dir=Path(), state_dir=Path(), log=lambda row: None)
+    run = Run(seed=0, evals=2, out_dir=Path(), log=lambda row: None)
     with pytest.raises(AllocationError, match="at least 3 evaluations"):
         method.allocate(problem, method.params(), run)
 

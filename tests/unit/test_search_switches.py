@@ -1,6 +1,5 @@
-"""Switches of the search: parts of text, the limit of updates, hidden numbers; the resume of each."""
+"""Switches of the search: parts of text, the limit of updates, hidden numbers."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,9 @@ from benchmarks.search_lab import Lab, LabParams, try_variant
 from ramp.agent.agent import Agent
 from ramp.agent.params import RampParams
 from ramp.allocators import knapsack
-from ramp.problem.features import FEATURES, EmbeddingError
-from ramp.problem.problem import AllocationError, Problem, Run
+from ramp.problem.features import FEATURES, EmbeddingError, feature_mask
+from ramp.problem.problem import AllocationError, Run
 from ramp.rl.environment import AllocationEnv
-from ramp.rl.feature_mask import feature_mask
 from ramp.rl.policy import load_policy
 from tests.synthetic import synthetic_problem
 
@@ -37,7 +35,7 @@ def played(
     params = RampParams(**{**SMALL, **switches})
     rows: list[dict[str, Any]] = []
     problem = Lab(LabParams(blocks=2), 1).problem(params, evals)
-    agent = Agent(problem, params, Run(seed, evals, folder, folder, rows.append))
+    agent = Agent(problem, params, Run(seed, evals, folder, rows.append))
     while not agent.done:
         agent.play_episode()
     return agent, rows
@@ -65,7 +63,7 @@ def test_updates_have_a_limit_of_their_own(tmp_path: Path) -> None:
     """Spread evenly over a long search; a short one takes as many as it may an episode; 0 lifts the limit."""
     for most, total, evals, expected in ((32, 3200, 100, 32), (32, 3200, 1000, 4), (32, 10, 1000, 1), (7, 0, 1000, 7)):
         params = RampParams(**{**SMALL, "updates_per_episode": most, "updates_total": total})
-        agent = Agent(synthetic_problem(), params, Run(0, evals, tmp_path, tmp_path, lambda row: None))
+        agent = Agent(synthetic_problem(), params, Run(0, evals, tmp_path, lambda row: None))
         assert agent.updates == expected
     agent, _ = played(tmp_path, {"updates_per_episode": 5, "updates_total": 32}, evals=16)
     assert agent.learner.updates == 2 * (16 - SMALL["warmup_episodes"])
@@ -84,7 +82,7 @@ def test_too_few_evaluations_for_the_pool_and_a_pool_that_is_not_there_are_refus
         played(tmp_path, PARTS, evals=6)
     params = RampParams(**PARTS)
     with pytest.raises(AllocationError, match="no search text in parts"):
-        Agent(synthetic_problem(), params, Run(0, 20, tmp_path, tmp_path, lambda row: None))
+        Agent(synthetic_problem(), params, Run(0, 20, tmp_path, lambda row: None))
     for wrong in ({"pool_windows": 12}, {"pool_windows": 16, "warm_start": False}):
         with pytest.raises(ValidationError, match=r"multiple|warm_start"):
             RampParams(**wrong)
@@ -103,37 +101,6 @@ def test_hidden_numbers_reach_neither_policy_nor_file(tmp_path: Path) -> None:
     assert np.array_equal(policy.allocation(AllocationEnv(agent.problem)), agent.greedy())
     with pytest.raises(EmbeddingError, match="deepness"):
         feature_mask(["deepness"])
-
-
-@pytest.mark.parametrize(
-    "switches",
-    [
-        {**PARTS, "incumbent": "mean", "surrogate": {"text": 0.2}},
-        {"embedding": ["depth", "weight_std"], "critic_knapsack": 0.2},
-    ],
-    ids=["parts", "features"],
-)
-def test_a_loaded_agent_goes_on_bit_for_bit(switches: dict[str, Any], tmp_path: Path) -> None:
-    params = RampParams(**{**SMALL, **switches})
-    straight: list[Any] = []
-    broken: list[Any] = []
-
-    def agent(rows: list[Any]) -> Agent:
-        problem: Problem = Lab(LabParams(blocks=2), 1).problem(params, 16)
-        return Agent(problem, params, Run(0, 16, tmp_path, tmp_path, rows.append))
-
-    whole = agent(straight)
-    while not whole.done:
-        whole.play_episode()
-    torn = agent(broken)
-    while not torn.done:
-        torn.play_episode()
-        state = torn.state_dict()
-        torn = agent(broken)
-        torn.load_state_dict(state)
-    assert json.dumps(straight) == json.dumps(broken)
-    assert np.array_equal(whole.greedy(), torn.greedy())
-    assert np.array_equal(whole.history.ranked(), torn.history.ranked())
 
 
 def test_the_laboratory_counts_every_token_and_knows_the_truth() -> None:

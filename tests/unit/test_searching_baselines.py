@@ -36,7 +36,7 @@ def additive(layers: int = 2, budget: float = 3.65) -> tuple[Problem, float]:
 
 def run_of(folder: Path, evals: int, seed: int = 0) -> tuple[Run, list[dict[str, Any]]]:
     rows: list[dict[str, Any]] = []
-    return Run(seed, evals, folder, folder, rows.append), rows
+    return Run(seed, evals, folder, rows.append), rows
 
 
 def allocate(name: str, problem: Problem, run: Run, **params: Any) -> Allocation:

@@ -13,9 +13,10 @@ from ramp.bank.bank import Bank
 from ramp.bank.build import build_bank
 from ramp.calibration.folding import folded_float_model
 from ramp.core.tensor_file import save_tensors
+from ramp.models.token_windows import TextError
 from ramp.sensitivity import __main__ as sensitivity
-from ramp.sensitivity.fisher import SensitivityError, fisher_proxy
-from ramp.sensitivity.one_linear import ProxyError
+from ramp.sensitivity.fisher import fisher_proxy
+from ramp.sensitivity.setting import SensitivityError
 from tests.tiny_models import windows_of, write_text
 
 
@@ -46,8 +47,8 @@ def banks(
     return {name: make(tiny_qwen2_dir, folder / name, fold, name) for name in ("rtn", "gptq")}
 
 
-def explicit(model_dir: Path, fold: dict, bank: Bank, windows: torch.Tensor, estimator: str) -> np.ndarray:
-    """Text labels, whole gradients from autograd, the definition written out."""
+def explicit(model_dir: Path, fold: dict, bank: Bank, windows: torch.Tensor) -> np.ndarray:
+    """The same drawn labels, whole gradients from autograd, the definition written out."""
     model, out = folded_float_model(model_dir, fold), np.zeros((len(bank.linears), len(bank.widths)))
     modules = [model.get_submodule(x.name) for x in bank.linears]
     seen: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
@@ -59,31 +60,27 @@ def explicit(model_dir: Path, fold: dict, bank: Bank, windows: torch.Tensor, est
             seen[i] = (args[0].detach()[0], output)
 
         module.register_forward_hook(remember)
+    draw = torch.Generator().manual_seed(0)
     for window in windows:
         logits = model(window[None]).logits[0, :-1]
-        loss = -logits.log_softmax(-1)[torch.arange(len(window) - 1), window[1:]].sum()
+        labels = torch.multinomial(logits.detach().softmax(-1), 1, generator=draw)[:, 0]
+        loss = -logits.log_softmax(-1)[torch.arange(len(window) - 1), labels].sum()
         model.zero_grad()
         loss.backward()
         for i, (x, module) in enumerate(zip(bank.linears, modules, strict=True)):
             for a, bits in enumerate(bank.widths):
                 d = (bank.quantized(x.name, bits).dequantize() - module.weight.detach()).double()
-                if estimator == "diagonal":
-                    value = (module.weight.grad.double() ** 2 * d**2).sum()
-                else:
-                    rows, output = seen[i]
-                    value = sum((output.grad[0, t].double() @ d @ rows[t].double()) ** 2 for t in range(len(rows)))
+                rows, output = seen[i]
+                value = sum((output.grad[0, t].double() @ d @ rows[t].double()) ** 2 for t in range(len(rows)))
                 out[i, a] += 0.5 * float(value) / (len(windows) * (len(window) - 1))
     return out
 
 
-@pytest.mark.parametrize("estimator", ["positions", "diagonal"])
-def test_equals_explicit_gradients(
-    tiny_qwen2_dir: Path, fold: dict[str, torch.Tensor], banks: dict[str, Bank], estimator: str
-) -> None:
+def test_equals_explicit_gradients(tiny_qwen2_dir: Path, fold: dict[str, torch.Tensor], banks: dict[str, Bank]) -> None:
     windows = some_windows(tiny_qwen2_dir, 3, 12)
     model = folded_float_model(tiny_qwen2_dir, fold)
-    proxy = fisher_proxy(model, banks["gptq"], windows, estimator=estimator, labels="text")
-    expected = explicit(tiny_qwen2_dir, fold, banks["gptq"], windows, estimator)
+    proxy = fisher_proxy(model, banks["gptq"], windows)
+    expected = explicit(tiny_qwen2_dir, fold, banks["gptq"], windows)
     assert proxy.shape == (14, 2)
     np.testing.assert_allclose(proxy, expected, rtol=1e-3)
 
@@ -117,23 +114,12 @@ def test_predicts_the_measured_kl_in_nats_per_token(
         assert np.corrcoef(np.log(proxy.ravel()), np.log(true.ravel()))[0, 1] > 0.95
 
 
-def test_positions_see_what_gptq_cancels_and_the_diagonal_does_not(
-    tiny_qwen2_dir: Path, fold: dict[str, torch.Tensor], banks: dict[str, Bank]
-) -> None:
-    model, windows = folded_float_model(tiny_qwen2_dir, fold), some_windows(tiny_qwen2_dir, 8, seed=7)
-    true = measured(model, banks["gptq"], windows)
-    positions = fisher_proxy(model, banks["gptq"], windows)
-    diagonal = fisher_proxy(model, banks["gptq"], windows, estimator="diagonal")
-    assert np.abs(np.log(positions / true)).mean() < np.abs(np.log(diagonal / true)).mean()
-
-
-@pytest.mark.parametrize("estimator", ["positions", "diagonal"])
 def test_seeded_and_leaves_the_model_alone(
-    tiny_qwen2_dir: Path, fold: dict[str, torch.Tensor], banks: dict[str, Bank], estimator: str
+    tiny_qwen2_dir: Path, fold: dict[str, torch.Tensor], banks: dict[str, Bank]
 ) -> None:
     model, windows = folded_float_model(tiny_qwen2_dir, fold), some_windows(tiny_qwen2_dir, 2)
     before = {name: p.clone() for name, p in model.named_parameters()}
-    runs = [fisher_proxy(model, banks["rtn"], windows, estimator=estimator, seed=s) for s in (0, 0, 1)]
+    runs = [fisher_proxy(model, banks["rtn"], windows, seed=s) for s in (0, 0, 1)]
     assert np.array_equal(runs[0], runs[1])
     assert not np.array_equal(runs[0], runs[2])
     for name, p in model.named_parameters():
@@ -146,14 +132,12 @@ def test_seeded_and_leaves_the_model_alone(
 
 def test_faults_are_named(tiny_qwen2_dir: Path, fold: dict[str, torch.Tensor], banks: dict[str, Bank]) -> None:
     model = folded_float_model(tiny_qwen2_dir, fold)
-    with pytest.raises(SensitivityError, match="unknown labels 'words'"):
-        fisher_proxy(model, banks["rtn"], some_windows(tiny_qwen2_dir, 1), labels="words")
-    with pytest.raises(SensitivityError, match="at least two"):
+    with pytest.raises(TextError, match="at least 2"):
         fisher_proxy(model, banks["rtn"], some_windows(tiny_qwen2_dir, 1, 1))
     with torch.no_grad():
         model.model.layers[1].mlp.down_proj.weight[0, 0] = float("nan")
     with pytest.raises(SensitivityError, match="NaN or infinite"):
-        fisher_proxy(model, banks["rtn"], some_windows(tiny_qwen2_dir, 1), labels="text")
+        fisher_proxy(model, banks["rtn"], some_windows(tiny_qwen2_dir, 1))
 
 
 def test_command_line(
@@ -170,7 +154,5 @@ def test_command_line(
     assert record["tokens"] == 2 * 64 * (3 + 2)
     assert set(record["linears"]) == {x.name for x in banks["gptq"].linears}
     assert all(set(row) == {"4", "6"} for row in record["linears"].values())
-    assert sensitivity.main([*argv, str(fold_file), "--estimator", "diagonal"]) == 0
-    assert json.loads((tmp_path / "s.json").read_text())["tokens"] == 2 * 64 * 3
-    with pytest.raises(ProxyError, match="built with the fold 'random'"):
+    with pytest.raises(SensitivityError, match="built with the fold 'random'"):
         sensitivity.main([*argv, str(tmp_path / "none.safetensors")])

@@ -8,8 +8,8 @@ rule sensitivity:
         weights="<results>/bank/{model}/{fold}-{quantizer}/bank.safetensors",
         index="<results>/bank/{model}/{fold}-{quantizer}/bank.json",
         fold="<results>/folds/{model}/{fold}.safetensors",
-        text="<results>/texts/search.jsonl",
-        code=sources("ramp/sensitivity/__main__.py"),
+        text=by(FILES.proxy_text),
+        code=by(FILES.proxy_stage),
     output:
         proxy="<results>/sensitivity/{model}/{fold}-{quantizer}.json",
     log:
@@ -21,46 +21,24 @@ rule sensitivity:
         mem_mb=2 * STUDY.memory_mb,
         gpu=GPUS,
     params:
+        kind=lambda wildcards: wildcards.get("proxy", PROXIES[0]),
         windows=by(VALUES.of_model, source=STUDY.sensitivity.windows, target=STUDY.sensitivity.target_windows),
         length=STUDY.sensitivity.length,
         device=STUDY.device,
     message:
         "Fisher sensitivities of {wildcards.model}"
     shell:
-        'lease python -m ramp.sensitivity --model-dir "$(dirname {input.model:q})" --bank "$(dirname {input.weights:q})"'
-        " --fold {input.fold:q} --text {input.text:q} --windows {params.windows:q} --length {params.length:q}"
-        " --out {output.proxy:q} --threads {threads} --device {params.device:q} > {log:q} 2>&1"
+        'lease python -m ramp.sensitivity --kind {params.kind:q} --model-dir "$(dirname {input.model:q})"'
+        ' --bank "$(dirname {input.weights:q})" --fold {input.fold:q} --text {input.text:q} --windows {params.windows:q}'
+        " --length {params.length:q} --out {output.proxy:q} --threads {threads} --device {params.device:q} > {log:q} 2>&1"
 
 
-rule proxy:
-    """Additive sensitivities of another kind (ramp/sensitivity/kinds.py), on calibration text."""
-    input:
-        model="<results>/models/{model}/asset.json",
-        weights="<results>/bank/{model}/{fold}-{quantizer}/bank.safetensors",
-        index="<results>/bank/{model}/{fold}-{quantizer}/bank.json",
-        fold="<results>/folds/{model}/{fold}.safetensors",
-        text="<results>/texts/calibration.jsonl",
-        code=by(FILES.proxy_stage),
+use rule sensitivity as proxy with:
     output:
         proxy="<results>/sensitivity/{model}/{fold}-{quantizer}-{proxy}.json",
     log:
         "<logs>/sensitivity/{model}/{fold}-{quantizer}-{proxy}.log",
     wildcard_constraints:
         proxy=any_of(PROXIES[1:]),
-    conda:
-        "../envs/main.yml"
-    threads: STUDY.threads
-    resources:
-        mem_mb=2 * STUDY.memory_mb,
-        gpu=GPUS,
-    params:
-        module=lambda wildcards: SENSITIVITIES[wildcards.proxy].module,
-        windows=by(VALUES.of_model, source=STUDY.sensitivity.windows, target=STUDY.sensitivity.target_windows),
-        length=STUDY.sensitivity.length,
-        device=STUDY.device,
     message:
         "sensitivities of {wildcards.model}: {wildcards.proxy}"
-    shell:
-        'lease python -m {params.module:q} --kind {wildcards.proxy:q} --model-dir "$(dirname {input.model:q})"'
-        ' --bank "$(dirname {input.weights:q})" --fold {input.fold:q} --text {input.text:q} --windows {params.windows:q}'
-        " --length {params.length:q} --out {output.proxy:q} --threads {threads} --device {params.device:q} > {log:q} 2>&1"

@@ -1,0 +1,74 @@
+"""What every kind of sensitivity is measured on, and the content of its file.
+
+Arithmetic is float32 unless asked otherwise: bfloat16 alone moves the KL by about 1e-3 nats, more than most single
+linears do.
+
+A file is JSON: ``proxy`` (the kind), ``tokens`` (cost in forward tokens), ``windows`` (0 where no text was read),
+``length``, fields of single kinds (below), and ``linears`` {name: {width: value}}, nats per token.
+
+| kind | fields |
+| --- | --- |
+| ``fisher`` | ``estimator`` ("positions"), ``labels`` ("model"), ``seed`` |
+| ``error`` | ``evaluations``, ``noise`` (relative sizes), ``seed``, ``coefficients`` {name: a_l} |
+| ``error_plain``, ``kl``, ``kl_cheapest`` | ``evaluations`` |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ramp.bank.bank import RESIDENT_BYTES, Bank
+from ramp.calibration.folding import folded_float_model, load_fold
+from ramp.core.errors import RampError
+from ramp.models.folder import ModelFolder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class SensitivityError(RampError):
+    """A bank of another model or fold, windows that score nothing, or a KL or gradient that is not finite."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A bank, the folded float model that it was built from, and the windows of text."""
+
+    bank: Bank
+    model: PreTrainedModel
+    windows: Tensor  # int64 [count, length]
+    seed: int = 0  # of every random draw
+
+    @classmethod
+    def open(
+        cls, model_dir: Path, bank_dir: Path, fold: Path, dtype: torch.dtype, device: torch.device, **about: Any
+    ) -> Setting:
+        """Load the float model and its bank, which keeps de-quantized weights in memory; ``about``: the other fields.
+
+        Raises ``SensitivityError`` where bank, fold and model do not belong together.
+        """
+        folder, bank = ModelFolder(model_dir), Bank(bank_dir)
+        if bank.linears != folder.linears:
+            raise SensitivityError(f"the bank {bank_dir} belongs to another model than {model_dir}: pass its own")
+        if bank.fold != fold.stem:
+            raise SensitivityError(f"the bank {bank_dir} was built with the fold '{bank.fold}', --fold is {fold}")
+        bank.keep_resident(RESIDENT_BYTES)
+        return cls(bank, folded_float_model(model_dir, load_fold(fold, folder.config), dtype, device), **about)
+
+    def report(self, kind: str, values: np.ndarray, tokens: int, **about: Any) -> dict[str, Any]:
+        """Return the file's content from values [n, w], nats per token, and their cost in forward tokens."""
+        count, length = self.windows.shape
+        rows = zip(self.bank.linears, values.tolist(), strict=True)
+        linears = {x.name: dict(zip(map(str, self.bank.widths), row, strict=True)) for x, row in rows}
+        windows = count if tokens else 0
+        return {"proxy": kind, "tokens": tokens, "windows": windows, "length": length, "linears": linears, **about}
+
+    def passes(self, evaluations: int) -> int:
+        """Return the forward tokens of ``evaluations``, each counted as one whole pass, and of the float model's."""
+        return (evaluations + 1) * self.windows.numel()
