@@ -6,14 +6,18 @@ model is one more row of every fold file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ramp.methods.kinds import FoldRef, Method, Quantizer
+from ramp.methods.kinds import FoldRef, Quantizer
 from ramp.study.config import Study
 from ramp.study.config_sections import FoldAblation
 from ramp.study.row_names import FLOAT, PlanError
+
+if TYPE_CHECKING:
+    from ramp.study.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -31,9 +35,12 @@ class FoldRun:
 class FoldPlan:
     """All names that the ablation's rules need."""
 
-    study: Study
-    methods: Mapping[str, Method]
-    unable: frozenset[str] = frozenset()  # methods that cannot run on this machine: the ablation leaves them out
+    plan: Plan
+
+    @property
+    def study(self) -> Study:
+        """The configuration."""
+        return self.plan.study
 
     @property
     def section(self) -> FoldAblation:
@@ -45,13 +52,8 @@ class FoldPlan:
     def check(self) -> None:
         """Raise ``PlanError`` for methods that give no uniform rows of ours."""
         for name in self.study.fold_ablation.methods if self.study.fold_ablation else []:
-            if not isinstance(self.methods[self.study.base_of(name)], Quantizer):
+            if not isinstance(self.plan.method(name), Quantizer):
                 raise PlanError(f"fold_ablation.methods: '{name}' is no quantizer of ours: name rtn or gptq")
-
-    @property
-    def partial(self) -> bool:
-        """Whether rows are collected as they are and none is started."""
-        return self.study.fold_ablation is not None and self.study.fold_ablation.partial
 
     @property
     def models(self) -> list[str]:
@@ -62,8 +64,8 @@ class FoldPlan:
     def runs(self) -> list[FoldRun]:
         """Every row, the folded float models among them; a float model without a fold is the reference itself."""
         found: dict[FoldRun, None] = {}
+        able = self.plan.able(self.section.methods) if self.models else []
         for model in self.models:
-            able = [name for name in self.section.methods if self.study.base_of(name) not in self.unable]
             for fold in self.section.folds:
                 for bits in self.section.bits:
                     file = str(self.study.fold_ref(fold, bits))
@@ -73,9 +75,13 @@ class FoldPlan:
         return list(found)
 
     @property
-    def rows(self) -> list[str]:
-        """Names of the rows of one model and fold: ``gptq-b3``."""
-        return sorted({f"{run.method}-b{run.bits}" for run in self.runs})
+    def collected(self) -> list[FoldRun]:
+        """Every row; with ``partial`` those that are there."""
+        return [run for run in self.runs if not self.section.partial or Path(self.file(run)).is_file()]
+
+    def file(self, run: FoldRun) -> str:
+        """Return the file of a row."""
+        return f"{self.study.results}/fold_ablation/{run.model}/{run.file}/{run.method}-b{run.bits}.json"
 
     def fold_of(self, file: str) -> str:
         """Return what the configuration calls the fold in a file."""

@@ -13,10 +13,11 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(BASE))
 
+from benchmarks.comparison_files import ComparisonFiles
 from benchmarks.plan import PIECES
+from paper.figures import FIGURES
 from ramp.core.errors import RampError
 from ramp.methods.kinds import PROXIES, Allocator, Mix, Package
-from ramp.study.comparison_files import ComparisonFiles
 from ramp.study.load import make_plan
 from ramp.study.preflight import preflight
 from ramp.study.record_files import COMPARED_TABLES, FOLD_RECORDS, LEAGUE_RECORDS, OPTIMUM_RECORDS, RECORD_TABLES
@@ -53,7 +54,6 @@ ENVS = local(".envs")
 PUBLISHED = "results/published"
 CONFIGFILES = [local(file) if file.is_relative_to(BASE) else str(file) for file in workflow.overwrite_configfiles]
 ROLES = ("calibration", "train", "search", "selection", "heldout")
-FIGURES = ("pareto", "allocation", "learning", "outliers", "transfer", "anytime", "optimum")  # paper/figures
 
 # ``records=published`` draws from the published records, which no rule makes.
 RECORDS = RecordFiles(
@@ -64,12 +64,16 @@ RECORDS = RecordFiles(
 )
 FILES = RuleFiles(PLAN, BASE, ENVS, local)
 VALUES = RuleValues(FILES)
-COMPARED = ComparisonFiles(FILES, PIECES)
+COMPARED = ComparisonFiles(FILES)
 sources = FILES.sources
 
 # GPUs that a model job asks the scheduler for; whether there is one is asked without importing torch.
 HAS_GPU = STUDY.device.startswith("cuda") or (STUDY.device == "auto" and shutil.which("nvidia-smi") is not None)
 GPUS = int(HAS_GPU) if STUDY.gpus is None else STUDY.gpus
+
+# What a job that runs a model asks for and is told.
+MODEL_JOB = {"mem_mb": STUDY.memory_mb, "gpu": GPUS}
+ARITHMETIC = ["--device", STUDY.device, "--dtype", STUDY.dtype]
 
 # Jobs run the interpreter that runs Snakemake, unless Snakemake brings an environment of its own (--sdm conda).
 OWN_ENVIRONMENT = {str(method) for method in workflow.deployment_settings.deployment_method or ()}
@@ -89,7 +93,7 @@ def any_of(names):
 def by(function, **given):
     """Return an input function that calls ``function`` with the wildcards that its arguments are named after.
 
-    ``given`` are other arguments: ``method="{allocator}"`` takes another wildcard, what is no text is taken as it is.
+    ``given`` are other arguments: ``method="{method}"`` takes another wildcard, what is no text is taken as it is.
     """
     names = inspect.signature(function).parameters
 
@@ -99,6 +103,23 @@ def by(function, **given):
         return function(**{name: value for name, value in values.items() if name in names} | more)
 
     return call
+
+
+def below(pattern, **names):
+    """Return an input function: a file of the results. A name in ``pattern`` is a wildcard, or what its function in
+    ``names`` makes of the wildcards."""
+    found = {name: by(function) for name, function in names.items()}
+
+    def call(wildcards):
+        values = dict(wildcards.items()) | {name: make(wildcards) for name, make in found.items()}
+        return f"{R}/{pattern}".format(**values)
+
+    return call
+
+
+def folder(name="."):
+    """Return a parameter function: a folder of the results. The linter takes a plain text for a forgotten input."""
+    return lambda wildcards: os.path.normpath(f"{R}/{name}")
 
 
 def option(flag, name):

@@ -5,7 +5,7 @@ rule halo_export:
     """An allocation on the ggml grid, from the folded float weights."""
     input:
         model="<results>/models/{model}/asset.json",
-        fold=by(FILES.fold),
+        fold=below("folds/{model}/{fold}.safetensors", fold=PLAN.fold_of),
         allocation="<results>/allocations/{model}/{method}/{budget}/{seed}.json",
         calibration="<results>/calibration/{model}.safetensors",
         code=sources("ramp/export/halo.py"),
@@ -19,8 +19,6 @@ rule halo_export:
         "<benchmarks>/halo_export/{model}/{method}-b{budget}-s{seed}.tsv"
     wildcard_constraints:
         method=any_of(PLAN.of_kind(Allocator)),
-    conda:
-        "../envs/main.yml"
     threads: STUDY.threads
     resources:
         mem_mb=STUDY.memory_mb,
@@ -44,8 +42,6 @@ rule halo_float:
         plan="<results>/halo/{model}/float-b16-s{seed}.plan.json",
     log:
         "<logs>/halo_float/{model}-s{seed}.log",
-    conda:
-        "../envs/main.yml"
     threads: STUDY.threads
     resources:
         mem_mb=STUDY.memory_mb,
@@ -68,8 +64,6 @@ rule halo_check:
         checks="<results>/halo/{model}/{row}.check.json",
     log:
         "<logs>/halo_check/{model}/{row}.log",
-    conda:
-        "../envs/main.yml"
     threads: STUDY.threads
     resources:
         mem_mb=STUDY.memory_mb,
@@ -99,8 +93,6 @@ rule halo_row:
         "<logs>/halo_row/{model}/{row}.log",
     wildcard_constraints:
         row=any_of(sorted({row.name for row in PLAN.halo_rows})),
-    conda:
-        "../envs/main.yml"
     params:
         study=STUDY.study,
     message:
@@ -126,8 +118,6 @@ rule static_mix:
         "<benchmarks>/static_mix/{model}/{method}-b{budget}-s{seed}.tsv"
     wildcard_constraints:
         method=any_of(PLAN.of_kind(Mix)),
-    conda:
-        "../envs/main.yml"
     threads: STUDY.threads
     resources:
         mem_mb=STUDY.memory_mb,

@@ -11,12 +11,9 @@ rule fold_reference:
         states="<results>/fold_ablation/{model}/reference.safetensors",
     log:
         "<logs>/fold_reference/{model}.log",
-    conda:
-        "../envs/main.yml"
     threads: STUDY.threads
     resources:
-        mem_mb=STUDY.memory_mb,
-        gpu=GPUS,
+        **MODEL_JOB,
     params:
         places=by(VALUES.fold_text),
         device=STUDY.device,
@@ -43,17 +40,13 @@ rule fold_run:
         "<logs>/fold_run/{model}/{file}-{method}-b{bits}.log",
     benchmark:
         "<benchmarks>/fold_run/{model}/{file}-{method}-b{bits}.tsv"
-    conda:
-        "../envs/main.yml"
     threads: STUDY.threads
     resources:
-        mem_mb=STUDY.memory_mb,
-        gpu=GPUS,
+        **MODEL_JOB,
     params:
         name=by(PLAN.folds.fold_of),
         method=by(VALUES.fold_run),
-        tokens=by(VALUES.of_model, source=STUDY.calibration.tokens, target=STUDY.calibration.target_tokens),
-        length=STUDY.calibration.length,
+        calibration=by(VALUES.calibration),
         group_size=STUDY.group_size,
         track=STUDY.track,
         device=STUDY.device,
@@ -61,7 +54,7 @@ rule fold_run:
         "folds' ablation on {wildcards.model}: {wildcards.file}, {wildcards.method}, {wildcards.bits} bits"
     shell:
         'lease python -m ramp.league.fold_ablation --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
-        " --tokens {params.tokens:q} --length {params.length:q} --fold {input.fold:q} --name {params.name:q} {params.method}"
+        " {params.calibration:q} --fold {input.fold:q} --name {params.name:q} {params.method:q}"
         " --bits {wildcards.bits:q} --group-size {params.group_size:q} --track {params.track:q}"
         " --reference {input.reference:q} --out {output.row:q} --threads {threads} --device {params.device:q} > {log:q} 2>&1"
 
@@ -69,15 +62,13 @@ rule fold_run:
 rule fold_collect:
     """The rows of the ablation as tables."""
     input:
-        runs=taken((file, PLAN.folds.partial) for file in FILES.fold_runs()),
+        runs=taken((PLAN.folds.file(run), PLAN.folds.section.partial) for run in PLAN.folds.collected),
         code=sources("ramp/records/collect_folding.py"),
     output:
         tables=expand("<results>/records/{record}.csv", record=FOLD_RECORDS),
     log:
         "<logs>/fold_collect.log",
     localrule: True
-    conda:
-        "../envs/main.yml"
     message:
         "collecting the folds' ablation"
     shell:

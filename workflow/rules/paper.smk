@@ -19,14 +19,12 @@ rule collect:
         tables=expand("<results>/records/{record}.csv", record=RECORD_TABLES),
     log:
         "<logs>/collect.log",
-    conda:
-        "../envs/main.yml"
     params:
         study=STUDY.study,
         source=STUDY.source,
         config_hash=VALUES.config_hash(),
         activations=by(VALUES.activations),
-        models=by(VALUES.model_folders),
+        models=[f"{R}/models/{model}" for model in PLAN.models],
     message:
         "collecting the records of {params.study}"
     shell:
@@ -46,8 +44,6 @@ rule claims:
         verdicts="<results>/records/claims.json",
     log:
         "<logs>/claims.log",
-    conda:
-        "../envs/main.yml"
     message:
         "checking the claims"
     shell:
@@ -65,10 +61,9 @@ rule tables:
     output:
         tables=directory("<paper>/tables"),
         index="<paper>/tables/index.json",
+        lost=FILES.lost_tables(),
     log:
         "<logs>/tables.log",
-    conda:
-        "../envs/main.yml"
     params:
         published=["--published", local(PUBLISHED)] if RECORDS.published() else [],
     message:
@@ -95,8 +90,6 @@ rule figure:
         "<logs>/figure/{figure}.log",
     wildcard_constraints:
         figure=any_of(FIGURES),
-    conda:
-        "../envs/main.yml"
     message:
         "drawing {wildcards.figure}"
     shell:
@@ -111,14 +104,12 @@ rule paper:
         verdicts=by(claims_file),
         tables="<paper>/tables",
         figures=expand("<paper>/figures/{figure}.png", figure=FIGURES),
-        sources=FILES.paper_sources(),
+        sources=FILES.project("paper/*.typ", "paper/*.yaml", "paper/*.bib", "paper/*.md"),
         code=sources("paper/build.py"),
     output:
         pdf=report("<paper>/paper.pdf", caption="../report/paper.rst", category="Paper"),
     log:
         "<logs>/paper.log",
-    conda:
-        "../envs/main.yml"
     message:
         "typesetting {output.pdf}"
     shell:
@@ -137,10 +128,8 @@ rule smoke_check:
     log:
         "<logs>/smoke_check.log",
     localrule: True
-    conda:
-        "../envs/main.yml"
     params:
-        results=by(FILES.folder),
+        results=folder(),
     message:
         "checking the files of the study against each other"
     shell:
@@ -155,14 +144,12 @@ rule baseline_check:
     input:
         code=by(FILES.checked),
         environments=by(checked_environments),
-        tests=FILES.contract_tests(),
+        tests=FILES.project("tests/contract/test_*.py"),
     output:
         passed=f"<results>/baseline_check/{STUDY.baseline or 'all'}.txt",
     log:
         f"<logs>/baseline_check/{STUDY.baseline or 'all'}.log",
     localrule: True
-    conda:
-        "../envs/main.yml"
     params:
         rootdir=local("."),
         names=["-k", f"[{STUDY.baseline}] or [{STUDY.baseline}-"] if STUDY.baseline else [],
@@ -180,8 +167,6 @@ rule settings:
     log:
         "<logs>/settings.log",
     localrule: True
-    conda:
-        "../envs/main.yml"
     params:
         config=by(VALUES.whole),
     message:
@@ -202,8 +187,6 @@ rule html:
     log:
         "<logs>/html.log",
     localrule: True
-    conda:
-        "../envs/main.yml"
     message:
         "writing {output.html}"
     shell:

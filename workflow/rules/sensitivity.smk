@@ -16,12 +16,9 @@ rule sensitivity:
         "<logs>/sensitivity/{model}/{fold}-{quantizer}.log",
     benchmark:
         "<benchmarks>/sensitivity/{model}/{fold}-{quantizer}.tsv"
-    conda:
-        "../envs/main.yml"
     threads: STUDY.threads
     resources:
-        mem_mb=2 * STUDY.memory_mb,
-        gpu=GPUS,
+        **(MODEL_JOB | {"mem_mb": 2 * STUDY.memory_mb}),
     params:
         windows=by(VALUES.of_model, source=STUDY.sensitivity.windows, target=STUDY.sensitivity.target_windows),
         length=STUDY.sensitivity.length,
@@ -51,12 +48,9 @@ rule proxy:
         "<benchmarks>/sensitivity/{model}/{fold}-{quantizer}-{proxy}.tsv"
     wildcard_constraints:
         proxy=any_of(PROXIES[1:]),
-    conda:
-        "../envs/main.yml"
     threads: STUDY.threads
     resources:
-        mem_mb=2 * STUDY.memory_mb,
-        gpu=GPUS,
+        **(MODEL_JOB | {"mem_mb": 2 * STUDY.memory_mb}),
     params:
         module=lambda wildcards: SENSITIVITIES[wildcards.proxy].module,
         windows=by(VALUES.of_model, source=STUDY.sensitivity.windows, target=STUDY.sensitivity.target_windows),
