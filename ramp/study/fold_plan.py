@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ramp.methods.kinds import FoldRef, Quantizer
 from ramp.study.config import Study
 from ramp.study.config_sections import FoldAblation
+from ramp.study.record_files import Taken
 from ramp.study.row_names import FLOAT, PlanError
 
 if TYPE_CHECKING:
@@ -74,14 +75,12 @@ class FoldPlan:
                     found |= dict.fromkeys(FoldRun(model, fold, file, method, bits) for method in able)
         return list(found)
 
-    @property
-    def collected(self) -> list[FoldRun]:
-        """Every row; with ``partial`` those that are there."""
-        return [run for run in self.runs if not self.section.partial or Path(self.file(run)).is_file()]
-
-    def file(self, run: FoldRun) -> str:
-        """Return the file of a row."""
-        return f"{self.study.results}/fold_ablation/{run.model}/{run.file}/{run.method}-b{run.bits}.json"
+    def files(self) -> list[Taken]:
+        """Return the rows' files; with ``partial`` those that are there, as they are."""
+        folder = f"{self.study.results}/fold_ablation"
+        files = [f"{folder}/{run.model}/{run.file}/{run.method}-b{run.bits}.json" for run in self.runs]
+        partial = self.study.fold_ablation is not None and self.study.fold_ablation.partial
+        return [(file, partial) for file in files if not partial or Path(file).is_file()]
 
     def fold_of(self, file: str) -> str:
         """Return what the configuration calls the fold in a file."""

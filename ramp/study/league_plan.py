@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ramp.study.config import Study
 from ramp.study.config_sections import Grid, League, Optimum, Places, Search
+from ramp.study.record_files import Taken
 from ramp.study.row_names import PlanError, bits
 
 if TYPE_CHECKING:
@@ -117,6 +118,10 @@ class LeaguePlan:
         """Return the file of a run."""
         folder = f"{self.study.results}/league"
         return f"{folder}/{run.model}/{run.allocator}/{run.budget}/{run.evals}/{run.seed}.json"
+
+    def files(self) -> list[Taken]:
+        """Return the runs' files; with ``partial`` they are taken as they are."""
+        return [(self.file(run), self.section.partial) for run in self.collected]
 
     def _runs_of(self, grid: Grid) -> list[LeagueRun]:
         return [

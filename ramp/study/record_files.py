@@ -63,6 +63,10 @@ class RecordFiles:
         """Return one file of the records of the study's rows: a table, or ``claims.json``."""
         return f"{self.folder}/{name}", self.draws_only
 
+    def claims(self) -> list[Taken]:
+        """Return the verdicts on the claims."""
+        return [self.table("claims.json")]
+
     def tables(self) -> list[Taken]:
         """Return all tables that a reader's tables, figures and paper are drawn from."""
         found = [self.table(f"{name}.csv") for name in RECORD_TABLES]

@@ -17,6 +17,7 @@ from ramp.methods.loader import discover, split_reference
 from ramp.sensitivity.kinds import SENSITIVITIES
 from ramp.study.config import Study
 from ramp.study.plan import Plan
+from ramp.study.record_files import Taken
 from ramp.study.row_names import FLOAT, GGML, RELEASED, Row
 
 BARE = (FLOAT, RELEASED)
@@ -68,18 +69,14 @@ class RuleFiles:
         files = {str(catalog.files[name].relative_to(self.root)) for name in names if name not in catalog.broken}
         return [*self.sources(*sorted(files)), *map(self.local, broken)]
 
-    def checked_environments(self) -> list[str]:
-        """Return the environments of the checked packages that are there; the check makes none."""
+    def checked_environments(self) -> list[Taken]:
+        """Return the environments of the checked packages that are there, as they are; the check makes none."""
         names, methods = self.study.baseline, discover(self.root / "baselines").methods
         found = [each for name, each in methods.items() if isinstance(each, Package) and names in (None, name)]
         files = dict.fromkeys(f"{self.environments}/{package.env_name}/environment.json" for package in found)
-        return [file for file in files if Path(file).is_file()]
+        return [(file, True) for file in files if Path(file).is_file()]
 
     # --- calibration, banks, searches --------------------------------------------------------------------------
-
-    def assets(self, names: Iterable[str]) -> list[str]:
-        """Return ``asset.json`` of fetched assets."""
-        return [f"{self.results}/assets/{name}/asset.json" for name in names]
 
     def folds(self, model: str) -> list[str]:
         """Return all folds of a model that the study's methods use."""

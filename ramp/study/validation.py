@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
 from pydantic import ValidationError
 
 from ramp.core.errors import RampError
 from ramp.core.nearest_name import nearest
 from ramp.methods.kinds import FoldRef
+from ramp.methods.loader import fields_at
 from ramp.quantizers.widths import bits_of, make_menu
 from ramp.study.config import Study
 from ramp.study.config_sections import FoldAblation, Grid, Optimum, Search
@@ -85,20 +86,6 @@ def _dotted(path: Iterable[int | str]) -> str:
     return re.sub(r"\.(\[)", r"\1", ".".join(f"[{part}]" if isinstance(part, int) else str(part) for part in path))
 
 
-def _fields_at(path: Iterable[int | str]) -> dict[str, Any]:
-    """Return the keys that the section at ``path`` may have."""
-    section: Any = Study
-    for part in path:
-        field = getattr(section, "model_fields", {}).get(part)
-        if field is not None:
-            section = field.annotation
-        elif (arguments := getattr(section, "__args__", None)) is not None:  # dict[name, Section]
-            section = arguments[-1]
-        if get_origin(section) is not dict:  # Section | None
-            section = next((one for one in get_args(section) if hasattr(one, "model_fields")), section)
-    return getattr(section, "model_fields", {})
-
-
 _LIKE = {
     NAME_PATTERN: "lower-case letters, digits, '.', '-' and '_', because it becomes a file name",
     METHOD_PATTERN: "lower-case letters, digits and '_', because it names a file in baselines/",
@@ -112,7 +99,7 @@ def _sentence(path: tuple[int | str, ...], fault: Any) -> str:
     where = _dotted(path)
     if fault["type"] == "extra_forbidden":
         above = f"in '{_dotted(path[:-1])}'" if len(path) > 1 else "at top level"
-        return f"unknown key '{path[-1]}' {above}{near(str(path[-1]), _fields_at(path[:-1]))}"
+        return f"unknown key '{path[-1]}' {above}{near(str(path[-1]), fields_at(Study, path[:-1]))}"
     if fault["type"] == "missing":
         return f"{where}: missing; it has no default"
     if fault["type"] == "string_pattern_mismatch":

@@ -57,8 +57,8 @@ def test_laying_over_leaves_its_input_alone() -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"shapping": False}, r"variant 'v': unknown key 'shapping' .did you mean 'shaping'"),
-        ({"reward": {"k_d": 1}}, r"variant 'v': unknown key 'reward.k_d' .did you mean 'k_"),
+        ({"shapping": False}, r"variant 'v': .*unknown key 'shapping' .did you mean 'shaping'"),
+        ({"reward": {"k_d": 1}}, r"variant 'v': .*unknown key 'reward.k_d' .did you mean 'k_"),
         ({"follow": 3}, r"variant 'v': parameters of method 'ramp': 'follow'"),
         ({"reward": {"k_b": 99}}, "quality first"),
     ],

@@ -80,7 +80,7 @@ rule texts:
     """Documents of every role, and the proof that no role shares one with another."""
     input:
         registry=ancient(REGISTRY),
-        assets=FILES.assets(PLAN.text_assets),
+        assets=expand("<results>/assets/{asset}/asset.json", asset=PLAN.text_assets),
         code=sources("ramp/assets/text_roles.py"),
     output:
         roles=expand("<results>/texts/{role}.jsonl", role=ROLES),
@@ -103,7 +103,7 @@ rule tasks:
     """Rows of the commonsense tasks, as lm-eval reads them."""
     input:
         registry=ancient(REGISTRY),
-        assets=FILES.assets(PLAN.task_assets),
+        assets=expand("<results>/assets/{asset}/asset.json", asset=PLAN.task_assets),
         code=sources("ramp/assets/__main__.py"),
     output:
         rows=expand("<results>/tasks/{task}.jsonl", task=STUDY.tasks.names),

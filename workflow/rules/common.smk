@@ -132,24 +132,9 @@ def option(flag, name):
     return call
 
 
-def taken(files):
-    """Return input files, each made again where needed or taken as it is."""
-    return [before_update(file) if as_it_is else file for file, as_it_is in files]
-
-
-def record_tables():
-    """Return the tables that everything a reader sees is drawn from."""
-    return taken(RECORDS.tables())
-
-
-def claims_file():
-    """Return the verdicts on the claims."""
-    return taken([RECORDS.table("claims.json")])
-
-
-def checked_environments():
-    """Return the environments of the packages that ``baseline_check`` runs."""
-    return taken((file, True) for file in FILES.checked_environments())
+def taken(function):
+    """Return an input function: the files of ``function``, each made again where needed or taken as it is."""
+    return lambda wildcards: [before_update(file) if as_it_is else file for file, as_it_is in function()]
 
 
 def check_machine():

@@ -62,7 +62,7 @@ rule fold_run:
 rule fold_collect:
     """The rows of the ablation as tables."""
     input:
-        runs=taken((PLAN.folds.file(run), PLAN.folds.section.partial) for run in PLAN.folds.collected),
+        runs=taken(PLAN.folds.files),
         code=sources("ramp/records/collect_folding.py"),
     output:
         tables=expand("<results>/records/{record}.csv", record=FOLD_RECORDS),

@@ -79,7 +79,7 @@ rule league_run:
 rule league_collect:
     """The runs of the league as tables; missing runs have no row."""
     input:
-        runs=taken((PLAN.league.file(run), PLAN.league.section.partial) for run in PLAN.league.collected),
+        runs=taken(PLAN.league.files),
         code=sources("ramp/records/collect_league.py"),
     output:
         tables=expand("<results>/records/{record}.csv", record=LEAGUE_RECORDS),

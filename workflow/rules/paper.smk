@@ -37,7 +37,7 @@ rule collect:
 rule claims:
     """A verdict for every claim of the paper that can be tested at this scale."""
     input:
-        records=by(record_tables),
+        records=taken(RECORDS.tables),
         claims=local("paper/claims.yaml"),
         code=sources("paper/claims.py"),
     output:
@@ -54,8 +54,8 @@ rule claims:
 rule tables:
     """Tables in LaTeX (booktabs), typst and Markdown, from one table model."""
     input:
-        records=by(record_tables),
-        verdicts=by(claims_file),
+        records=taken(RECORDS.tables),
+        verdicts=taken(RECORDS.claims),
         published=RECORDS.published(),
         code=sources("paper/tables"),
     output:
@@ -76,7 +76,7 @@ rule tables:
 rule figure:
     """One figure as PDF and PNG."""
     input:
-        records=by(record_tables),
+        records=taken(RECORDS.tables),
         code=sources("paper/figures"),
     output:
         pdf="<paper>/figures/{figure}.pdf",
@@ -100,8 +100,8 @@ rule figure:
 rule paper:
     """The paper; every number in its text comes from the records."""
     input:
-        records=by(record_tables),
-        verdicts=by(claims_file),
+        records=taken(RECORDS.tables),
+        verdicts=taken(RECORDS.claims),
         tables="<paper>/tables",
         figures=expand("<paper>/figures/{figure}.png", figure=FIGURES),
         sources=FILES.project("paper/*.typ", "paper/*.yaml", "paper/*.bib", "paper/*.md"),
@@ -120,7 +120,7 @@ rule paper:
 rule smoke_check:
     """Check the files of a finished study against each other: sizes equal to stat, checks passed, no gaps."""
     input:
-        records=by(record_tables),
+        records=taken(RECORDS.tables),
         metrics=FILES.of_rows("metrics/{model}/{row}.json", PLAN.recorded_rows),
         code=sources("workflow/scripts/check_results.py"),
     output:
@@ -143,7 +143,7 @@ rule baseline_check:
     """
     input:
         code=by(FILES.checked),
-        environments=by(checked_environments),
+        environments=taken(FILES.checked_environments),
         tests=FILES.project("tests/contract/test_*.py"),
     output:
         passed=f"<results>/baseline_check/{STUDY.baseline or 'all'}.txt",
