@@ -78,7 +78,7 @@ class LeaguePlan:
             grids = [grid for grid in self.section.grids.values() if model in grid.models]
             if len({self.heldout(grid) for grid in grids}) > 1:
                 raise PlanError(f"league: grids name different held-out windows of {model}: give it one 'heldout'")
-            sharing = [*grids, *(problem for problem in optimum if model in problem.models)]
+            sharing: list[Grid | Optimum] = [*grids, *(problem for problem in optimum if model in problem.models)]
             banks = {self.plan.bank_of(name) for each in sharing for name in each.methods}
             if len(banks) > 1:
                 raise PlanError(

@@ -160,9 +160,9 @@ class RuleValues:
         words = ["--budgets", *map(bits, optimum.budgets), "--checkpoints", *map(str, optimum.checkpoints)]
         return [*words, "--seeds", *map(str, self.plan.seeds(method, optimum.seeds))]
 
-    def fold_text(self) -> list[str]:
-        """Return windows and length of the held-out text of the folds' ablation."""
-        return options("", self.plan.folds.section.heldout)
+    def fold_text(self, key: str) -> int:
+        """Return ``windows`` or ``length`` of the held-out text of the folds' ablation."""
+        return int(getattr(self.plan.folds.section.heldout, key))
 
     def fold_run(self, method: str) -> list[str]:
         """Return the method of a row of the folds' ablation, its name, title and parameters, as options."""

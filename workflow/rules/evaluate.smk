@@ -17,6 +17,7 @@ rule reference:
     resources:
         **MODEL_JOB,
     params:
+        text="{text}",
         length=STUDY.evaluation.length,
         windows=by(VALUES.of_model, source=LIMITS.windows or 0, target=LIMITS.target_windows or 0),
         arithmetic=ARITHMETIC,
@@ -24,7 +25,7 @@ rule reference:
         "float reference of {wildcards.model} on {wildcards.text}"
     shell:
         'lease python -m ramp.evaluation reference --model-dir "$(dirname {input.model:q})"'
-        " --text {wildcards.text:q}={input.text:q} --length {params.length:q} --windows {params.windows:q}"
+        " --text {params.text:q}={input.text:q} --length {params.length:q} --windows {params.windows:q}"
         " --out {output.states:q} --threads {threads} {params.arithmetic:q} > {log:q} 2>&1"
 
 

@@ -1,8 +1,8 @@
 # Scale Folding varied and nothing else: uniform rows of every quantizer on every fold, apart from the study's rows.
 
 
-rule fold_reference:
-    """The float model on the ablation's held-out windows, in float32: bfloat16 would hide what a fold alone changes."""
+# The float model on the ablation's held-out windows, in float32: bfloat16 would hide what a fold alone changes.
+use rule reference as fold_reference with:
     input:
         model="<results>/models/{model}/asset.json",
         text="<results>/texts/heldout.jsonl",
@@ -11,18 +11,15 @@ rule fold_reference:
         states="<results>/fold_ablation/{model}/reference.safetensors",
     log:
         "<logs>/fold_reference/{model}.log",
-    threads: STUDY.threads
-    resources:
-        **MODEL_JOB,
+    benchmark:
+        "<benchmarks>/fold_reference/{model}.tsv"
     params:
-        places=by(VALUES.fold_text),
-        device=STUDY.device,
+        text="heldout",
+        length=by(VALUES.fold_text, key="length"),
+        windows=by(VALUES.fold_text, key="windows"),
+        arithmetic=["--device", STUDY.device, "--dtype", "float32"],
     message:
         "float reference of {wildcards.model} for the folds' ablation"
-    shell:
-        'lease python -m ramp.evaluation reference --model-dir "$(dirname {input.model:q})" --text heldout={input.text:q}'
-        " {params.places:q} --out {output.states:q} --threads {threads} --device {params.device:q} --dtype float32"
-        " > {log:q} 2>&1"
 
 
 rule fold_run:

@@ -48,6 +48,7 @@ rule search:
         " --threads {threads} {params.arithmetic:q} > {log:q} 2>&1"
 
 
+# A search that leaves a policy, too.
 use rule search as learn with:
     output:
         allocation="<results>/allocations/{model}/{method}/{budget}/{seed}.json",

@@ -20,19 +20,22 @@ rule sensitivity:
     resources:
         **(MODEL_JOB | {"mem_mb": 2 * STUDY.memory_mb}),
     params:
+        module=SENSITIVITIES["fisher"].module,
+        kind=SENSITIVITIES["fisher"].options,
         windows=by(VALUES.of_model, source=STUDY.sensitivity.windows, target=STUDY.sensitivity.target_windows),
         length=STUDY.sensitivity.length,
         device=STUDY.device,
     message:
         "Fisher sensitivities of {wildcards.model}"
     shell:
-        'lease python -m ramp.sensitivity --model-dir "$(dirname {input.model:q})" --bank "$(dirname {input.weights:q})"'
+        'lease python -m {params.module:q} {params.kind:q} --model-dir "$(dirname {input.model:q})"'
+        ' --bank "$(dirname {input.weights:q})"'
         " --fold {input.fold:q} --text {input.text:q} --windows {params.windows:q} --length {params.length:q}"
         " --out {output.proxy:q} --threads {threads} --device {params.device:q} > {log:q} 2>&1"
 
 
-rule proxy:
-    """Additive sensitivities of another kind (ramp/sensitivity/kinds.py), on calibration text."""
+# Additive sensitivities of another kind (ramp/sensitivity/kinds.py), on calibration text.
+use rule sensitivity as proxy with:
     input:
         model="<results>/models/{model}/asset.json",
         weights="<results>/bank/{model}/{fold}-{quantizer}/bank.safetensors",
@@ -48,17 +51,8 @@ rule proxy:
         "<benchmarks>/sensitivity/{model}/{fold}-{quantizer}-{proxy}.tsv"
     wildcard_constraints:
         proxy=any_of(PROXIES[1:]),
-    threads: STUDY.threads
-    resources:
-        **(MODEL_JOB | {"mem_mb": 2 * STUDY.memory_mb}),
     params:
         module=lambda wildcards: SENSITIVITIES[wildcards.proxy].module,
-        windows=by(VALUES.of_model, source=STUDY.sensitivity.windows, target=STUDY.sensitivity.target_windows),
-        length=STUDY.sensitivity.length,
-        device=STUDY.device,
+        kind=lambda wildcards: SENSITIVITIES[wildcards.proxy].options,
     message:
         "sensitivities of {wildcards.model}: {wildcards.proxy}"
-    shell:
-        'lease python -m {params.module:q} --kind {wildcards.proxy:q} --model-dir "$(dirname {input.model:q})"'
-        ' --bank "$(dirname {input.weights:q})" --fold {input.fold:q} --text {input.text:q} --windows {params.windows:q}'
-        " --length {params.length:q} --out {output.proxy:q} --threads {threads} --device {params.device:q} > {log:q} 2>&1"
