@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ramp.methods.kinds import FoldRef, Quantizer
-from ramp.study.config import Study
 from ramp.study.config_sections import FoldAblation
 from ramp.study.record_files import Taken
 from ramp.study.row_names import FLOAT, PlanError
@@ -39,27 +38,22 @@ class FoldPlan:
     plan: Plan
 
     @property
-    def study(self) -> Study:
-        """The configuration."""
-        return self.plan.study
-
-    @property
     def section(self) -> FoldAblation:
         """The ablation's section of the configuration; ``PlanError`` where the study has none."""
-        if self.study.fold_ablation is None:
+        if self.plan.study.fold_ablation is None:
             raise PlanError("the configuration has no section 'fold_ablation': config/league.yaml has an example")
-        return self.study.fold_ablation
+        return self.plan.study.fold_ablation
 
     def check(self) -> None:
         """Raise ``PlanError`` for methods that give no uniform rows of ours."""
-        for name in self.study.fold_ablation.methods if self.study.fold_ablation else []:
+        for name in self.plan.study.fold_ablation.methods if self.plan.study.fold_ablation else []:
             if not isinstance(self.plan.method(name), Quantizer):
                 raise PlanError(f"fold_ablation.methods: '{name}' is no quantizer of ours: name rtn or gptq")
 
     @property
     def models(self) -> list[str]:
         """Models of the ablation."""
-        return list(self.study.fold_ablation.models) if self.study.fold_ablation else []
+        return list(self.plan.study.fold_ablation.models) if self.plan.study.fold_ablation else []
 
     @cached_property
     def runs(self) -> list[FoldRun]:
@@ -69,7 +63,7 @@ class FoldPlan:
         for model in self.models:
             for fold in self.section.folds:
                 for bits in self.section.bits:
-                    file = str(self.study.fold_ref(fold, bits))
+                    file = str(self.plan.study.fold_ref(fold, bits))
                     if fold != "none":
                         found[FoldRun(model, fold, file, FLOAT, 16)] = None
                     found |= dict.fromkeys(FoldRun(model, fold, file, method, bits) for method in able)
@@ -77,12 +71,12 @@ class FoldPlan:
 
     def files(self) -> list[Taken]:
         """Return the rows' files; with ``partial`` those that are there, as they are."""
-        folder = f"{self.study.results}/fold_ablation"
+        folder = f"{self.plan.study.results}/fold_ablation"
         files = [f"{folder}/{run.model}/{run.file}/{run.method}-b{run.bits}.json" for run in self.runs]
-        partial = self.study.fold_ablation is not None and self.study.fold_ablation.partial
+        partial = self.plan.study.fold_ablation is not None and self.plan.study.fold_ablation.partial
         return [(file, partial) for file in files if not partial or Path(file).is_file()]
 
     def fold_of(self, file: str) -> str:
         """Return what the configuration calls the fold in a file."""
         name = FoldRef.parse(file).name
-        return name if name in self.study.folds else file
+        return name if name in self.plan.study.folds else file

@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ramp.study.config import Study
 from ramp.study.config_sections import Grid, League, Optimum, Places, Search
 from ramp.study.record_files import Taken
 from ramp.study.row_names import PlanError, bits
@@ -63,17 +62,12 @@ class LeaguePlan:
 
     plan: Plan
 
-    @property
-    def study(self) -> Study:
-        """The configuration."""
-        return self.plan.study
-
     def check(self) -> None:
         """Raise ``PlanError`` or ``MethodError`` for faults that only loaded methods show."""
-        for name in self.study.variants:
+        for name in self.plan.study.variants:
             self.plan.params(name)
         _ = self.named
-        optimum = [self.study.optimum] if self.study.optimum else []
+        optimum = [self.plan.study.optimum] if self.plan.study.optimum else []
         for model in self.models:
             grids = [grid for grid in self.section.grids.values() if model in grid.models]
             if len({self.heldout(grid) for grid in grids}) > 1:
@@ -88,7 +82,7 @@ class LeaguePlan:
     @property
     def section(self) -> League:
         """The league's section; without blocks where the study has none."""
-        return self.study.league or League.model_construct(grids={})
+        return self.plan.study.league or League.model_construct(grids={})
 
     @cached_property
     def named(self) -> dict[LeagueRun, str]:
@@ -116,7 +110,7 @@ class LeaguePlan:
 
     def file(self, run: LeagueRun) -> str:
         """Return the file of a run."""
-        folder = f"{self.study.results}/league"
+        folder = f"{self.plan.study.results}/league"
         return f"{folder}/{run.model}/{run.allocator}/{run.budget}/{run.evals}/{run.seed}.json"
 
     def files(self) -> list[Taken]:
@@ -136,7 +130,7 @@ class LeaguePlan:
     def models(self) -> list[str]:
         """Models of the league and of the optimum."""
         named = [model for grid in self.section.grids.values() for model in grid.models]
-        return list(dict.fromkeys([*named, *(self.study.optimum.models if self.study.optimum else [])]))
+        return list(dict.fromkeys([*named, *(self.plan.study.optimum.models if self.plan.study.optimum else [])]))
 
     def heldout(self, grid: Grid) -> Places:
         """Return the held-out windows of the runs of a block."""
@@ -144,14 +138,14 @@ class LeaguePlan:
 
     def search(self, grid: Grid | None = None) -> Search:
         """Return the search and selection text of runs: their block's own, the league's, or the study's."""
-        return (grid.search if grid else None) or self.section.search or self.study.search
+        return (grid.search if grid else None) or self.section.search or self.plan.study.search
 
     @property
     def optimum(self) -> Optimum:
         """The exact optimum's section; ``PlanError`` where the study has none."""
-        if self.study.optimum is None:
+        if self.plan.study.optimum is None:
             raise PlanError("the configuration has no section 'optimum': config/league.yaml has an example")
-        return self.study.optimum.model_copy(update={"methods": self.plan.able(self.study.optimum.methods)})
+        return self.plan.study.optimum.model_copy(update={"methods": self.plan.able(self.plan.study.optimum.methods)})
 
     @property
     def problem_name(self) -> str:

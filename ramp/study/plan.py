@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ramp.assets.install import is_local
 from ramp.assets.registry import Registry
 from ramp.core.nearest_name import nearest
 from ramp.methods.kinds import Allocator, FoldRef, Method, Mix, Package, Quantizer, reason_not_to_run
@@ -96,8 +97,6 @@ class Plan:
     @cached_property
     def local_texts(self) -> list[str]:
         """Optional texts that lie on this machine; no network is used."""
-        from ramp.assets.install import is_local
-
         return [name for name in self.study.evaluation.texts_if_local if is_local(self.registry, name)]
 
     @property

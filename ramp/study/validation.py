@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
@@ -37,7 +38,7 @@ def validate(
     run shows all that is wrong.
     """
     faults: list[str] = []
-    kept = _plain(values)
+    kept = copy.deepcopy(dict(values))
     study = None
     for _ in range(2):
         try:
@@ -59,15 +60,6 @@ def validate(
 
 
 _UNKNOWN = "unknown-source"
-
-
-def _plain(values: Any) -> Any:
-    """Return nested plain dicts and lists (Snakemake's own types copied), safe to edit."""
-    if isinstance(values, Mapping):
-        return {key: _plain(value) for key, value in values.items()}
-    if isinstance(values, list | tuple):
-        return [_plain(value) for value in values]
-    return values
 
 
 def _drop(values: Any, path: tuple[int | str, ...]) -> None:

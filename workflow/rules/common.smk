@@ -20,8 +20,7 @@ from ramp.core.errors import RampError
 from ramp.methods.kinds import PROXIES, Allocator, Mix, Package
 from ramp.study.load import make_plan
 from ramp.study.preflight import preflight
-from ramp.study.record_files import COMPARED_TABLES, FOLD_RECORDS, LEAGUE_RECORDS, OPTIMUM_RECORDS, RECORD_TABLES
-from ramp.study.record_files import RecordFiles
+from ramp.study.record_files import COMPARED_TABLES, RECORD_TABLES, SECTION_TABLES, RecordFiles
 from ramp.sensitivity.kinds import SENSITIVITIES
 from ramp.study.rule_inputs import RuleFiles
 from ramp.study.rule_params import RuleValues

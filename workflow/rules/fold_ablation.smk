@@ -62,7 +62,7 @@ rule fold_collect:
         runs=taken(PLAN.folds.files),
         code=sources("ramp/records/collect_folding.py"),
     output:
-        tables=expand("<results>/records/{record}.csv", record=FOLD_RECORDS),
+        tables=expand("<results>/records/{record}.csv", record=SECTION_TABLES["fold_ablation"]),
     log:
         "<logs>/fold_collect.log",
     localrule: True
@@ -75,6 +75,6 @@ rule fold_collect:
 rule fold_ablation:
     """Scale Folding's ablation: folding.csv with its windows."""
     input:
-        expand("<results>/records/{record}.csv", record=FOLD_RECORDS),
+        expand("<results>/records/{record}.csv", record=SECTION_TABLES["fold_ablation"]),
         "<results>/config.json",
     localrule: True

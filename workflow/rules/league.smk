@@ -82,7 +82,7 @@ rule league_collect:
         runs=taken(PLAN.league.files),
         code=sources("ramp/records/collect_league.py"),
     output:
-        tables=expand("<results>/records/{record}.csv", record=LEAGUE_RECORDS),
+        tables=expand("<results>/records/{record}.csv", record=SECTION_TABLES["league"]),
     log:
         "<logs>/league_collect.log",
     localrule: True
@@ -100,6 +100,6 @@ rule league_collect:
 rule league:
     """The league: league.csv with its windows and curves."""
     input:
-        expand("<results>/records/{record}.csv", record=LEAGUE_RECORDS),
+        expand("<results>/records/{record}.csv", record=SECTION_TABLES["league"]),
         "<results>/config.json",
     localrule: True

@@ -65,7 +65,7 @@ rule optimum_collect:
         enumerations=by(FILES.enumerated),
         code=sources("ramp/records/collect_league.py"),
     output:
-        tables=expand("<results>/records/{record}.csv", record=OPTIMUM_RECORDS),
+        tables=expand("<results>/records/{record}.csv", record=SECTION_TABLES["optimum"]),
     log:
         "<logs>/optimum_collect.log",
     localrule: True
@@ -79,6 +79,6 @@ rule optimum_collect:
 rule optimum:
     """Allocators against the exact optimum: optimum.csv and additivity.csv."""
     input:
-        expand("<results>/records/{record}.csv", record=OPTIMUM_RECORDS),
+        expand("<results>/records/{record}.csv", record=SECTION_TABLES["optimum"]),
         "<results>/config.json",
     localrule: True
