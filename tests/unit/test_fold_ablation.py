@@ -207,8 +207,7 @@ def test_the_plan_pairs_every_quantizer_with_every_fold() -> None:
     """AWQ searches at each row's own width; the float model stands once for every fold file."""
     plan = plan_of("league.yaml").folds
     plan.check()
-    here = plan.study.fold_ablation
-    assert here is not None
+    here = plan.section
     one = [run for run in plan.runs if run.model == "smollm2-135m"]
     rows = [run for run in one if run.method != "float"]
     assert len(rows) == len(here.folds) * len(here.methods) * len(here.bits) == 24
