@@ -216,7 +216,7 @@ def test_the_plan_pairs_every_quantizer_with_every_fold() -> None:
         "awq_norms_w3", "awq_norms_w4", "awq_w3", "awq_w4", "sq25", "sq50", "sq75",
     ]  # fmt: skip
     assert plan.fold_of("awq_norms_w3") == "awq_norms"
-    alphas = {settings.alpha for settings in plan.study.folds.values() if settings.kind == "smoothquant"}
+    alphas = {settings.alpha for settings in plan.plan.study.folds.values() if settings.kind == "smoothquant"}
     assert alphas == {0.25, 0.5, 0.75}
     settings = plan_of("league.yaml").fold_settings("awq_norms_w3")
     assert settings is not None
