@@ -92,7 +92,7 @@ def any_of(names):
 def by(function, **given):
     """Return an input function that calls ``function`` with the wildcards that its arguments are named after.
 
-    ``given`` are other arguments: ``method="{method}"`` takes another wildcard, what is no text is taken as it is.
+    ``given`` are other arguments: ``asset="{model}"`` takes another wildcard, what is no text is taken as it is.
     """
     names = inspect.signature(function).parameters
 
@@ -105,8 +105,10 @@ def by(function, **given):
 
 
 def below(pattern, **names):
-    """Return an input function: a file of the results. A name in ``pattern`` is a wildcard, or what its function in
-    ``names`` makes of the wildcards."""
+    """Return an input function: a file of the results.
+
+    A name in ``pattern`` is a wildcard, or what the function of that name in ``names`` makes of the wildcards.
+    """
     found = {name: by(function) for name, function in names.items()}
 
     def call(wildcards):
