@@ -34,7 +34,6 @@ wildcard_constraints:
     fold="[a-z][a-z0-9_]*",
     quantizer="[a-z][a-z0-9_]*",
     method="[a-z][a-z0-9_]*",
-    allocator="[a-z][a-z0-9_]*",
     environment="[a-z][a-z0-9_]*",
     budget="[0-9]+([.][0-9]+)?",
     seed="[0-9]+",
@@ -91,6 +90,12 @@ rule all:
         rules.tables.output,
         FILES.products(),
     localrule: True
+
+
+# One environment for all jobs, where Snakemake brings it (--sdm conda).
+for each in workflow.rules:
+    if not each.norun:
+        each.conda_env = str(BASE / "workflow" / "envs" / "main.yml")
 
 
 onstart:

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from paper.figures import FIGURES
 from paper.study import Study
 from paper.values import document
 from ramp.core import cli
@@ -23,8 +24,6 @@ from ramp.core.files import atomic_path, require_file, write_json
 
 SOURCE = Path(__file__).with_name("paper.typ")
 BIBLIOGRAPHY = Path(__file__).with_name("refs.bib")
-FIGURES = ("pareto", "allocation", "learning", "outliers", "transfer", "anytime", "optimum")
-"""Figures of the text, as ``paper.figures`` draws them."""
 
 
 class PaperError(RampError):

@@ -23,8 +23,7 @@ from paper.study import Study
 from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.files import read_json, require_file, write_json
-from ramp.records.schema import TABLES
-from ramp.records.schema_league import RUN_NAMES
+from ramp.records.schema import RUN_NAMES, TABLES
 from ramp.records.table import read_all, read_table, write_claims, write_table
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from paper.intervals import exponential, paired_difference, paired_ratio
 from paper.naming import method_rank, method_title, model_title
 from paper.study import Study
 from ramp.evaluation.bootstrap import Estimate
-from ramp.records.schema_league import FOLD_NAMES
+from ramp.records.schema import FOLD_NAMES
 
 if TYPE_CHECKING:
     import pandas as pd

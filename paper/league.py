@@ -13,7 +13,7 @@ from paper.intervals import mean_interval, paired_difference, paired_ratio
 from paper.naming import BAR, method_rank, method_title, model_title, variant_title
 from paper.study import Study
 from ramp.evaluation.bootstrap import Estimate
-from ramp.records.schema_league import RUN_NAMES
+from ramp.records.schema import RUN_NAMES
 
 if TYPE_CHECKING:
     import pandas as pd

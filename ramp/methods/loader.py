@@ -11,9 +11,9 @@ import dataclasses
 import importlib.util
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -179,6 +179,20 @@ def find_method(folder: str | Path, name: str) -> Path:
     return file if file.is_file() else discover(folder).reference(name)
 
 
+def fields_at(model: type[BaseModel], path: Iterable[int | str]) -> dict[str, Any]:
+    """Return the fields that the section at ``path`` below a model may have."""
+    section: Any = model
+    for part in path:
+        field = getattr(section, "model_fields", {}).get(part)
+        if field is not None:
+            section = field.annotation
+        elif (arguments := getattr(section, "__args__", None)) is not None:  # dict[name, Section]
+            section = arguments[-1]
+        if get_origin(section) is not dict:  # Section | None
+            section = next((one for one in get_args(section) if hasattr(one, "model_fields")), section)
+    return getattr(section, "model_fields", {})
+
+
 def parse_params(method: Method, values: dict[str, Any]) -> BaseModel:
     """Return ``values`` as the method's parameter model; ``MethodError`` holds every fault in one sentence."""
     try:
@@ -188,7 +202,8 @@ def parse_params(method: Method, values: dict[str, Any]) -> BaseModel:
         for fault in error.errors():
             key = ".".join(str(part) for part in fault["loc"])
             if fault["type"] == "extra_forbidden":
-                faults.append(f"unknown key '{key}'{nearest(key, method.params.model_fields)}")
+                *above, last = fault["loc"]
+                faults.append(f"unknown key '{key}'{nearest(str(last), fields_at(method.params, above))}")
             else:
                 faults.append(f"'{key}': {fault['msg']}")
         raise MethodError(f"parameters of method '{method.name}': {'; '.join(faults)}") from None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ramp.core.files import atomic_path, sha256_file
+from ramp.core.progress import Progress
 from ramp.core.source_closure import closure
 from ramp.optimum.units import Unit, averaged
 from ramp.problem.banked_model import BankedModel
@@ -27,9 +28,6 @@ log = logging.getLogger("ramp.optimum.enumerate")
 SAVE_EVERY_S = 20.0
 """Seconds of work that a kill may lose."""
 
-LINES = 20
-"""Log lines over a whole enumeration."""
-
 
 def enumerate_all(chain: HalfBlocks, n: int, widths: int, kept: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return (KL, NLL) of every allocation, each float64 [w] * n; ``kept`` is a file that outlives a kill."""
@@ -37,20 +35,19 @@ def enumerate_all(chain: HalfBlocks, n: int, widths: int, kept: Path) -> tuple[n
     if kept.is_file():
         scores = np.load(kept, allow_pickle=False)
         log.info("going on with %d of %d allocations", int(np.isfinite(scores[0]).sum()), scores[0].size)
-    total, saved, began = scores[0].size, time.monotonic(), time.monotonic()
-    done = earlier = int((~np.isnan(scores[0])).sum())
+    done, best = int((~np.isnan(scores[0])).sum()), float(np.nanmin(scores[0], initial=np.inf))
+    saved = time.monotonic()
+    progress = Progress("allocations", scores[0].size)
 
     def keep(choice: tuple[int, ...], kl: float, nll: float) -> None:
-        nonlocal done, saved
+        nonlocal done, best, saved
         scores[(0, *choice)] = kl if np.isfinite(kl) else np.inf
         scores[(1, *choice)] = nll if np.isfinite(nll) else np.inf
-        done += 1
+        done, best = done + 1, min(best, scores[(0, *choice)])
+        progress.show({"evals": done, "best": best})
         if time.monotonic() - saved > SAVE_EVERY_S:
             save()
             saved = time.monotonic()
-        if done % max(1, total // LINES) == 0:
-            rate = (done - earlier) / (time.monotonic() - began)
-            log.info("%d of %d allocations, %.0f a second, %.0f s left", done, total, rate, (total - done) / rate)
 
     def save() -> None:
         with atomic_path(kept) as partial, open(partial, "wb") as stream:
@@ -60,6 +57,7 @@ def enumerate_all(chain: HalfBlocks, n: int, widths: int, kept: Path) -> tuple[n
         return not np.isnan(scores[(0, *prefix)]).any()
 
     chain.each(keep, skip)
+    progress.close()
     return scores[0], scores[1]
 
 

@@ -4,7 +4,7 @@
         --method-file baselines/ramp.py --budgets 3.5 4 --checkpoints 100 300 --seeds 0 1 2 --out F.json
 
 The file: ``model, units, allocator, method, params`` and ``rows``: ``budget_bits, allocator, title, seed, evals, spent,
-kl, kl_optimum, gap, gap_share, better, allocations, note, command`` (``ramp.records.schema_league``). Search and
+kl, kl_optimum, gap, gap_share, better, allocations, note, command`` (``ramp.records.schema``). Search and
 selection text are both the enumerated text: the question is how well a method searches, not how well it generalises.
 A run is read as in the league, but the incumbent is the best feasible allocation so far, the start included.
 """

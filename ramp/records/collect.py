@@ -4,12 +4,13 @@
 
 Reads exactly the files named on the command line, so that a stale file of an earlier configuration cannot
 leak in, and measures nothing. Always writes records, windows, items, allocations, episodes, activations,
-transfer and halo (header only where there was nothing to collect); league, optimum, benchmarks, parity and
-accidents come from their own stages. Rows are joined by the record key; a file without its row is an error.
+transfer and halo (header only where there was nothing to collect); league, optimum, folding,
+benchmarks and parity come from their own stages. Rows are joined by the record key; a file without its row is an error.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -150,7 +151,7 @@ def collect(
     *,
     metrics: Sequence[Path],
     out: Path,
-    scores: Sequence[Path] = (),
+    tasks_scored: Sequence[Path] = (),
     rows: Sequence[Path] = (),
     allocations: Sequence[Path] = (),
     episodes: Sequence[Path] = (),
@@ -167,7 +168,7 @@ def collect(
 
     measured = [read_json(path) for path in metrics]
     keys = {identity(key): key for key in (key_of(found, path) for found, path in zip(measured, metrics, strict=True))}
-    scored, metas = read_keyed(scores, keys), read_keyed(rows, keys)
+    scored, metas = read_keyed(tasks_scored, keys), read_keyed(rows, keys)
     short = by_short_name(keys.values())
     linears = linears_by_model(models)
     records = []
@@ -199,7 +200,9 @@ def _pair(value: str) -> tuple[Path, Path | None]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = cli.parser("Collect named measurement files into the records (CSV tables with a schema).")
+    parser = argparse.ArgumentParser(
+        description="Collect named measurement files into the records (CSV tables with a schema)."
+    )
 
     def files(option: str, help_: str, type_: Any = Path, metavar: str = "FILE") -> None:
         parser.add_argument(option, nargs="*", default=[], type=type_, metavar=metavar, help=help_)
@@ -215,20 +218,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--source", default="", help="model that trained the transferred policies")
     parser.add_argument("--config-hash", default="", help="of the study's configuration, for the records")
     parser.add_argument("--out", type=Path, required=True, help="folder of the records")
-    args = parser.parse_args(argv)
-    collect(
-        metrics=args.metrics,
-        out=args.out,
-        scores=args.tasks_scored,
-        rows=args.rows,
-        allocations=args.allocations,
-        episodes=args.episodes,
-        activations=args.activations,
-        halo=args.halo,
-        models=args.models,
-        source=args.source,
-        config_hash=args.config_hash,
-    )
+    collect(**vars(parser.parse_args(argv)))
     return 0
 
 

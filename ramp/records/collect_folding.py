@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ramp.core import cli
 from ramp.records.runs import check_alike, named, read_runs
-from ramp.records.schema_league import FOLD_NAMES
+from ramp.records.schema import FOLD_NAMES
 from ramp.records.table import write_tables
 
 KEPT = (

@@ -21,7 +21,7 @@ from ramp.core import cli
 from ramp.core.files import finite, require_file
 from ramp.evaluation.bootstrap import interval
 from ramp.records.runs import Run, check_alike, named, read_runs
-from ramp.records.schema_league import RUN_NAMES
+from ramp.records.schema import RUN_NAMES
 from ramp.records.table import write_tables
 
 KEPT = ("evals", "spent", "tokens", "kl_search", "kl_selection", "kl_held", "bytes_linear", "wall_s", "note")

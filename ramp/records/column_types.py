@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 Dtype = Literal["str", "int", "float", "bool"]
 
@@ -41,18 +41,28 @@ class Table:
         return f"{self.name}.csv"
 
 
-INTERVAL = (
-    Column("ci_low", "float", "2.5 % end of the block bootstrap"),
-    Column("ci_high", "float", "97.5 % end"),
-)
-"""The interval of a table's main number."""
+_HEAD = re.compile(r"(\w+) \((.+)\): (.+)")
+_LINE = re.compile(r"(\S+) (str|int|float|bool)(!?)(?: \[(.+)\])?: (.+)")
 
-MODEL = Column("model", "str", "short name of the model, e.g. smollm2-135m", required=True)
 
-SUMS = (
-    Column("window", "int", "index of the window; the same tokens for all rows of a model", required=True),
-    Column("tokens", "int", "predicted tokens: window length - 1", "tokens", True),
-    Column("nll", "float", "sum of negative log-likelihoods", "nats"),
-    Column("kl", "float", "sum of KL(float || row)", "nats"),
-)
-"""One evaluated window: the sums that intervals are bootstrapped from."""
+def read_schema(text: str) -> tuple[dict[str, tuple[Column, ...]], dict[str, Table]]:
+    """Read groups of columns and tables by name from blocks of lines, as ``ramp.records.schema`` writes them."""
+    groups: dict[str, tuple[Column, ...]] = {}
+    tables: dict[str, Table] = {}
+    for block in text.strip().split("\n\n"):
+        head, *lines = block.splitlines()
+        columns: list[Column] = []
+        for line in lines:
+            if match := _LINE.fullmatch(line.strip()):
+                name, dtype, required, unit, meaning = match.groups()
+                columns.append(Column(name, cast(Dtype, dtype), meaning, unit or "", bool(required)))
+            else:
+                columns += groups[line.strip().removeprefix("*")]
+        if match := _HEAD.fullmatch(head):
+            unique: list[str] = []
+            for word in match[2].split():
+                unique += [column.name for column in groups[word[1:]]] if word.startswith("*") else [word]
+            tables[match[1]] = Table(match[1], match[3], tuple(columns), tuple(unique))
+        else:
+            groups[head.removeprefix("*")] = tuple(columns)
+    return groups, tables

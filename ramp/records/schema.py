@@ -1,253 +1,304 @@
 """Schema of the records: each table with its columns, their dtype, unit and meaning. Data only.
 
 The record key is (study, model, method, grid, stage, budget_bits, group_size, fold, seed). ``ramp.records.table``
-reads, writes and checks the tables; those of the league are in ``ramp.records.schema_league``.
+reads, writes and checks the tables.
 """
 
 from __future__ import annotations
 
-from ramp.records.column_types import INTERVAL, MODEL, SUMS, Column, Table
-from ramp.records.column_types import Column as _c  # short, in tables of columns
-from ramp.records.schema_league import LEAGUE_TABLES
+from ramp.records.column_types import read_schema
 
 VERDICTS = ("replicated", "partly", "not replicated", "inconclusive", "not tested")
 """Verdicts on a claim: "inconclusive" where the interval holds the limit, "not tested" where the records lack what the
 claim needs."""
 
-KEY = (
-    Column("study", "str", "study of the configuration: embedded, smoke, paper ...", required=True),
-    MODEL,
-    Column("method", "str", "float, released, rtn, gptq, awq, knapsack, ramp ...", required=True),
-    Column("grid", "str", "float, released, affine, ggml or package (a package's own)", required=True),
-    Column(
-        "stage",
-        "str",
-        "float, bank (assembled from the bank), final, or final_{track}: the same in another track",
-        required=True,
-    ),
-    Column("budget_bits", "float", "budget, as the uniform width of the same bytes_linear", "bits per weight", True),
-    Column("group_size", "int", "group size asked for; 0 where there is none", "weights", True),
-    Column("fold", "str", "fold of the row: none, awq, smoothquant", required=True),
-    Column("seed", "int", "seed of the row", required=True),
+# A table: its name, the columns that name a row (unique, and the sort order), its meaning; then one line per column,
+# ``name dtype [unit]: meaning``, with ``!`` after the dtype of a column that is never empty. ``{text}`` and ``{task}``
+# stand for one column per evaluated text or task. ``*group`` is a group of columns, given above the tables.
+_GROUPS, TABLES = read_schema("""
+*model
+    model str!: short name of the model, e.g. smollm2-135m
+
+*key
+    study str!: study of the configuration: embedded, smoke, paper ...
+    *model
+    method str!: float, released, rtn, gptq, awq, knapsack, ramp ...
+    grid str!: float, released, affine, ggml or package (a package's own)
+    stage str!: float, bank (assembled from the bank), final, or final_{track}: the same in another track
+    budget_bits float! [bits per weight]: budget, as the uniform width of the same bytes_linear
+    group_size int! [weights]: group size asked for; 0 where there is none
+    fold str!: fold of the row: none, awq, smoothquant
+    seed int!: seed of the row
+
+*interval
+    ci_low float: 2.5 % end of the block bootstrap
+    ci_high float: 97.5 % end
+
+*sums
+    window int!: index of the window; the same tokens for all rows of a model
+    tokens int! [tokens]: predicted tokens: window length - 1
+    nll float [nats]: sum of negative log-likelihoods
+    kl float [nats]: sum of KL(float || row)
+
+*linear
+    linear str!: module path
+    layer int!: decoder block, from 0
+    role str!: q k v o gate up down
+
+*run
+    *model
+    bank str!: digest of bank and held-out text, or a name: another's rows compare with none
+    grid str!: affine or ggml
+    budget_bits float! [bits per weight]: budget
+    run_evals int! [evaluations]: evaluations that the whole run was allowed; a row is read from it
+    allocator str!: method, or a named variant of one
+    seed int!: seed
+
+*problem
+    *model
+    units str!: what is allocated: halves-8 (attention or MLP of a block), linears-8
+
+*fold_row
+    *model
+    method str!: quantizer or a variant of one; float is the folded float model
+    bits int! [bits]: width of every linear; 16 for float
+    group_size int! [weights]: group size asked for; 0 for float
+    file str!: the fold file: awq_w3 where it was searched at the row's own width
+
+records (*key): one row of results per method, model, budget and seed
+    *key
+    kind str: float, released, uniform, package (another's), proxy (no search), best, policy, not run
+    track str: how embedding and head are stored: q8_0, fp16, or the released file's own
+    bytes_file int [bytes]: stat of the file of this row: the only size compared between methods
+    bytes_linear int [bytes]: packed linears: codes, scales, zeros
+    bytes_embedding int [bytes]: token embedding
+    bytes_head int [bytes]: output head; 0 where it is tied to the embedding
+    bytes_other int [bytes]: norms, biases, file header
+    bytes_native int [bytes]: file of the method's own package, where it has one
+    bits_nominal float [bits per weight]: mean payload width of the linears, weighted by parameters
+    bits_nominal_unweighted float [bits per weight]: mean payload width over linears
+    bpw_linear float [bits per weight]: 8 bytes_linear / weights of the linears: overhead inside
+    bpw_file float [bits per weight]: 8 bytes_file / all parameters
+    ppl_{text} float: perplexity, exp(sum nll / sum tokens)
+    ppl_low_{text} float: its interval over windows, 2.5 % end of the bootstrap
+    ppl_high_{text} float: 97.5 % end
+    kl_{text} float [nats per token]: mean KL(float model || this row)
+    kl_low_{text} float [nats per token]: 2.5 % end of the bootstrap
+    kl_high_{text} float [nats per token]: 97.5 % end
+    n_windows_{text} int [windows]: evaluated windows: the limit of these columns
+    length_{text} int [tokens]: window length; 2048 or the model's context
+    acc_{task} float [share]: accuracy by lm-eval, zero-shot
+    acc_norm_{task} float [share]: length-normalised accuracy by lm-eval; empty where the task has none
+    acc_se_{task} float [share]: lm-eval's standard error of acc
+    n_items_{task} int [rows]: scored rows: the limit of these columns
+    search_evals int [evaluations]: true evaluations on search text; 0 for uniform rows
+    search_tokens int [tokens]: forward tokens (backward = 2), sensitivities included
+    search_wall_s float [s]: wall time of the search
+    kl_start float [nats per token]: KL of the warm start on search text
+    kl_search float [nats per token]: KL of the reported allocation on search text
+    kl_policy float [nats per token]: KL of the policy's greedy allocation on search text
+    kl_start_selection float [nats per token]: KL of the warm start on selection text
+    kl_selection float [nats per token]: KL of the reported allocation on selection text
+    projected bool: the budget was enforced after the search
+    quantize_wall_s float [s]: wall time of the final quantization
+    peak_rss_bytes int [bytes]: peak resident memory of the quantization
+    peak_gpu_bytes int [bytes]: peak GPU memory of the quantization; empty without a GPU
+    produced str: simulated (de-quantized weights in torch), exported (a runtime's file), not run (see note)
+    note str: text of the footnote below the table
+    commit str: commit of this repository when the row was evaluated
+    versions str: name=version of what scored the row, package:name=version of another's package and its own
+    hardware str: processor and GPU
+    config_hash str: sha256 of the study's configuration, 12 digits
+
+windows (*key text window): per-window sums: every interval between methods is paired on these
+    *key
+    text str!: heldout, wikitext2 ...
+    *sums
+
+items (*key task doc_id): answers of the commonsense tasks, item by item
+    *key
+    task str!: task by lm-eval's name
+    doc_id int!: row of the task's file
+    correct bool!: the likeliest choice is the right one
+    correct_norm bool: the same, length-normalised; empty where the task has none
+
+allocations (*key which linear): width and bytes of every linear
+    *key
+    which str!: reported, policy (greedy policy) or start (warm start)
+    *linear
+    bits int [bits]: payload width; the nominal one of the ggml type
+    type str!: affine, the ggml type, or package (a grid of its own)
+    bytes int [bytes]: packed size with scales and zeros
+
+episodes (*key episode): allocations that a search evaluated, in order
+    *key
+    episode int!: from 0; the warm start is the first where there is one
+    evals int [evaluations]: evaluations on search text so far
+    tokens int [tokens]: forward tokens so far
+    proposer str: origin of the allocation: start, actor, critic, random ...
+    kl float [nats per token]: search KL of the episode's allocation; empty where not finite
+    ppl float: perplexity on search text
+    bytes int [bytes]: bytes_linear of the episode's allocation
+    feasible bool: whether it meets the budget
+    best float [nats per token]: search loss of the best feasible allocation so far
+    reward_quality float: -k_q max(0, quality loss)
+    reward_saving float: k_b max(0, 1 - bytes / budget)
+    reward_overshoot float: -k_o max(0, bytes / budget - 1)
+    reward_cliff float: -k_c where bytes exceed the budget
+    reward_total float: return of the episode: the sum of the four
+    alpha float: temperature of the soft actor-critic
+    entropy float [nats]: mean entropy of the policy
+    critic_loss float: loss of the critics after the episode's updates
+    actor_loss float: loss of the actor
+
+activations (model fold linear channel_quantile): quantiles over channels of the activations that a linear reads
+    *model
+    fold str!: none is before folding, the others after
+    *linear
+    channel_quantile float!: quantile over input channels, 0 to 1
+    absmax float: that quantile of the channels' max|x|
+    absmean float: that quantile of the channels' mean|x|
+
+benchmarks (benchmark): ours and a reference in one run: ratios, never absolute times
+    benchmark str!: what is measured, and against what
+    ours float: our measure, in unit
+    reference float: the reference's measure, in unit, of the same run
+    ratio float: ours / reference
+    unit str: processor s, bytes, entries/min ...
+    note str: text of the footnote below the table, e.g. that a time is extrapolated
+    command str: how to measure it again
+
+parity (method reference model bits group_size symmetric settings): our quantizers against the original packages
+    method str!: gptq, awq ...
+    reference str!: package and version
+    *model
+    bits int! [bits]: width
+    group_size int! [weights]: group size asked for
+    symmetric bool!: a grid with its zero-point in the middle
+    settings str!: equal, or what was set otherwise to find a cause
+    kl_ours float [nats per token]: KL of our row, held-out windows
+    kl_reference float [nats per token]: KL of the package's row
+    ratio float: kl_ours / kl_reference
+    error_measure str: linears (sum of tr(dW H dW^T)) or blocks (sum of squared output errors)
+    error_ours float [squared output per token]: reconstruction error, of float inputs
+    error_reference float [squared output per token]: that of the package
+    error_ratio float: error_ours / error_reference
+    note str: why the package's row is missing, or what of it a reader must know
+    command str: how to measure it again
+
+league (*run evals): allocators at equal cost on one error bank: the incumbent of every run at its checkpoints
+    *run
+    evals int! [evaluations]: checkpoint: evaluations allowed up to here
+    method str!: the method behind the allocator: another name where it is a variant
+    title str: what tables call a variant
+    eval_tokens int [tokens]: search text of one evaluation
+    spent int [evaluations]: evaluations on search text up to here; fewer where the method had finished
+    tokens int [tokens]: forward tokens up to here (backward = 2), sensitivities and selection included
+    kl_start float [nats per token]: KL of the warm start on search text; empty where there is none
+    kl_start_held float [nats per token]: KL of the warm start on held-out text
+    kl_search float [nats per token]: KL of the incumbent on search text
+    kl_selection float [nats per token]: KL of the incumbent on selection text
+    kl_held float [nats per token]: KL of the incumbent on held-out text; empty where there is none
+    *interval
+    bytes_linear int [bytes]: packed linears of the incumbent
+    wall_s float [s]: wall time of the search up to here
+    rtn_cost float: cost of uniform RTN to a model trained for the league, exp(KL) - 1: it accepts the model
+    rtn_cost_text float: the same on selection text, ppl / ppl_float - 1: for information
+    planned int [runs]: runs that the league's grids have in all; the table may hold fewer
+    note str: why there is no incumbent, or what it is
+
+league_windows (*run evals window): per-window sums of the league's incumbents: allocators are paired on these
+    *run
+    evals int! [evaluations]: checkpoint
+    *sums
+
+league_curves (*run evals): anytime curves: the best feasible allocation so far, whenever it changes, thinned
+    *run
+    evals int! [evaluations]: evaluations on search text so far
+    tokens int [tokens]: forward tokens so far, sensitivities included
+    is_start bool!: this is the run's warm start
+    kl_search float [nats per token]: its KL on search text
+    kl_held float [nats per token]: its KL on held-out text
+
+optimum (model units budget_bits allocator evals seed): distance from the exact optimum
+    *problem
+    budget_bits float! [bits per weight]: budget over the units
+    allocator str!: method
+    evals int! [evaluations]: evaluations allowed
+    seed int!: seed
+    title str: what tables call the allocator
+    spent int [evaluations]: evaluations spent
+    kl float [nats per token]: KL reached; empty where nothing within the budget was found
+    kl_optimum float [nats per token]: KL of the optimum
+    gap float [nats per token]: kl - kl_optimum
+    gap_share float: gap / kl_optimum
+    better int [allocations]: allocations within the budget that are better than this one
+    allocations int [allocations]: allocations within the budget, all enumerated
+    note str: what a reader must know
+    command str: how the enumeration was made
+
+additivity (model units bits): how additive the loss is: units quantized one at a time against all at once
+    *problem
+    bits int! [bits]: width of every unit
+    kl_sum float [nats per token]: sum over units of the KL with that unit alone quantized
+    kl_joint float [nats per token]: KL with all units at this width
+    ratio float: kl_joint / kl_sum: above 1 errors reinforce each other
+    tokens int [tokens]: scored tokens of the enumerated text
+
+folding (*fold_row): the ablation of Scale Folding: uniform rows of every quantizer on every fold
+    *fold_row
+    fold str!: the fold as the configuration calls it
+    kind str!: none, smoothquant or awq
+    alpha float: SmoothQuant's migration strength
+    sites str: inputs that are folded: attn_in o_in mlp_in down_in
+    title str: what tables call a variant of a quantizer
+    error_ratio float: output error with the fold over without, calibration text, geometric mean
+    ppl float: perplexity on held-out text
+    ppl_low float: 2.5 % end of the block bootstrap
+    ppl_high float: 97.5 % end
+    kl float [nats per token]: KL(float || row) on held-out text
+    *interval
+    n_windows int [windows]: held-out windows
+    length int [tokens]: window length
+    bytes_linear int [bytes]: packed linears
+    bpw_linear float [bits per weight]: 8 bytes_linear / weights of the linears
+    dtype str: arithmetic of the evaluation
+    wall_s float [s]: wall time of quantizing and scoring
+    commit str: commit of this repository
+    hardware str: processor and GPU
+
+folding_windows (*fold_row window): per-window sums of the ablation's rows: folds are compared on these, paired
+    *fold_row
+    *sums
+
+transfer (source target budget_bits policy seed text): a policy trained on one model and used, untouched, on another
+    source str!: model that trained the policy
+    target str!: model that it allocates
+    budget_bits float! [bits per weight]: budget on the target
+    policy str!: method that trained the policy
+    seed int!: seed of the policy
+    text str!: evaluated text
+    gap_closed float: (kl_random - kl_transfer) / (kl_random - kl_knapsack), paired over windows
+    *interval
+    kl_transfer float [nats per token]: KL of the transferred row
+    kl_random float [nats per token]: KL of the target's own random search: 0 of the gap
+    kl_knapsack float [nats per token]: KL of the target's own Fisher knapsack: 1 of the gap
+    kl_native float [nats per token]: KL of the same method searched on the target
+    n_windows int [windows]: paired windows
+    note str: why a number is missing
+
+halo (file check): checks of exported GGUF files
+    file str!: file under R/halo
+    check str!: what was checked
+    value float: what was measured
+    limit float: what it may be at most
+    ok bool!: whether it held
+""")
+
+KEY_NAMES, RUN_NAMES, FOLD_NAMES = (
+    tuple(column.name for column in _GROUPS[group]) for group in ("key", "run", "fold_row")
 )
-"""The record key: what names one row of results."""
-
-KEY_NAMES = tuple(column.name for column in KEY)
-
-
-_RECORDS = (
-    *KEY,
-    _c(
-        "kind",
-        "str",
-        "float, released, uniform, package (another's), proxy (no search), best, policy, not run",
-    ),
-    _c("track", "str", "how embedding and head are stored: q8_0, fp16, or the released file's own"),
-    _c("bytes_file", "int", "stat of the file of this row: the only size compared between methods", "bytes"),
-    _c("bytes_linear", "int", "packed linears: codes, scales, zeros", "bytes"),
-    _c("bytes_embedding", "int", "token embedding", "bytes"),
-    _c("bytes_head", "int", "output head; 0 where it is tied to the embedding", "bytes"),
-    _c("bytes_other", "int", "norms, biases, file header", "bytes"),
-    _c("bytes_native", "int", "file of the method's own package, where it has one", "bytes"),
-    _c("bits_nominal", "float", "mean payload width of the linears, weighted by parameters", "bits per weight"),
-    _c("bits_nominal_unweighted", "float", "mean payload width over linears", "bits per weight"),
-    _c("bpw_linear", "float", "8 bytes_linear / weights of the linears: overhead inside", "bits per weight"),
-    _c("bpw_file", "float", "8 bytes_file / all parameters", "bits per weight"),
-    _c("ppl_{text}", "float", "perplexity, exp(sum nll / sum tokens)"),
-    _c("ppl_low_{text}", "float", "its interval over windows, 2.5 % end of the bootstrap"),
-    _c("ppl_high_{text}", "float", "97.5 % end"),
-    _c("kl_{text}", "float", "mean KL(float model || this row)", "nats per token"),
-    _c("kl_low_{text}", "float", "2.5 % end of the bootstrap", "nats per token"),
-    _c("kl_high_{text}", "float", "97.5 % end", "nats per token"),
-    _c("n_windows_{text}", "int", "evaluated windows: the limit of these columns", "windows"),
-    _c("length_{text}", "int", "window length; 2048 or the model's context", "tokens"),
-    _c("acc_{task}", "float", "accuracy by lm-eval, zero-shot", "share"),
-    _c("acc_norm_{task}", "float", "length-normalised accuracy by lm-eval; empty where the task has none", "share"),
-    _c("acc_se_{task}", "float", "lm-eval's standard error of acc", "share"),
-    _c("n_items_{task}", "int", "scored rows: the limit of these columns", "rows"),
-    _c("search_evals", "int", "true evaluations on search text; 0 for uniform rows", "evaluations"),
-    _c("search_tokens", "int", "forward tokens (backward = 2), sensitivities included", "tokens"),
-    _c("search_wall_s", "float", "wall time of the search", "s"),
-    _c("kl_start", "float", "KL of the warm start on search text", "nats per token"),
-    _c("kl_search", "float", "KL of the reported allocation on search text", "nats per token"),
-    _c("kl_policy", "float", "KL of the policy's greedy allocation on search text", "nats per token"),
-    _c("kl_start_selection", "float", "KL of the warm start on selection text", "nats per token"),
-    _c("kl_selection", "float", "KL of the reported allocation on selection text", "nats per token"),
-    _c("projected", "bool", "the budget was enforced after the search"),
-    _c("quantize_wall_s", "float", "wall time of the final quantization", "s"),
-    _c("peak_rss_bytes", "int", "peak resident memory of the quantization", "bytes"),
-    _c("peak_gpu_bytes", "int", "peak GPU memory of the quantization; empty without a GPU", "bytes"),
-    _c("produced", "str", "simulated (de-quantized weights in torch), exported (a runtime's file), not run (see note)"),
-    _c("note", "str", "text of the footnote below the table"),
-    _c("commit", "str", "commit of this repository when the row was evaluated"),
-    _c("versions", "str", "name=version of what scored the row, package:name=version of another's package and its own"),
-    _c("hardware", "str", "processor and GPU"),
-    _c("config_hash", "str", "sha256 of the study's configuration, 12 digits"),
-)
-
-TABLES: dict[str, Table] = {
-    table.name: table
-    for table in (
-        Table("records", "one row of results per method, model, budget and seed", _RECORDS, KEY_NAMES),
-        Table(
-            "windows",
-            "per-window sums: every interval between methods is paired on these",
-            (*KEY, _c("text", "str", "heldout, wikitext2 ...", required=True), *SUMS),
-            (*KEY_NAMES, "text", "window"),
-        ),
-        Table(
-            "items",
-            "answers of the commonsense tasks, item by item",
-            (
-                *KEY,
-                _c("task", "str", "task by lm-eval's name", required=True),
-                _c("doc_id", "int", "row of the task's file", required=True),
-                _c("correct", "bool", "the likeliest choice is the right one", required=True),
-                _c("correct_norm", "bool", "the same, length-normalised; empty where the task has none"),
-            ),
-            (*KEY_NAMES, "task", "doc_id"),
-        ),
-        Table(
-            "allocations",
-            "width and bytes of every linear",
-            (
-                *KEY,
-                _c("which", "str", "reported, policy (greedy policy) or start (warm start)", required=True),
-                _c("linear", "str", "module path", required=True),
-                _c("layer", "int", "decoder block, from 0", required=True),
-                _c("role", "str", "q k v o gate up down", required=True),
-                _c("bits", "int", "payload width; the nominal one of the ggml type", "bits"),
-                _c("type", "str", "affine, the ggml type, or package (a grid of its own)", required=True),
-                _c("bytes", "int", "packed size with scales and zeros", "bytes"),
-            ),
-            (*KEY_NAMES, "which", "linear"),
-        ),
-        Table(
-            "episodes",
-            "allocations that a search evaluated, in order",
-            (
-                *KEY,
-                _c("episode", "int", "from 0; the warm start is the first where there is one", required=True),
-                _c("evals", "int", "evaluations on search text so far", "evaluations"),
-                _c("tokens", "int", "forward tokens so far", "tokens"),
-                _c("proposer", "str", "origin of the allocation: start, actor, critic, random ..."),
-                _c("kl", "float", "search KL of the episode's allocation; empty where not finite", "nats per token"),
-                _c("ppl", "float", "perplexity on search text"),
-                _c("bytes", "int", "bytes_linear of the episode's allocation", "bytes"),
-                _c("feasible", "bool", "whether it meets the budget"),
-                _c("best", "float", "search loss of the best feasible allocation so far", "nats per token"),
-                _c("reward_quality", "float", "-k_q max(0, quality loss)"),
-                _c("reward_saving", "float", "k_b max(0, 1 - bytes / budget)"),
-                _c("reward_overshoot", "float", "-k_o max(0, bytes / budget - 1)"),
-                _c("reward_cliff", "float", "-k_c where bytes exceed the budget"),
-                _c("reward_total", "float", "return of the episode: the sum of the four"),
-                _c("alpha", "float", "temperature of the soft actor-critic"),
-                _c("entropy", "float", "mean entropy of the policy", "nats"),
-                _c("critic_loss", "float", "loss of the critics after the episode's updates"),
-                _c("actor_loss", "float", "loss of the actor"),
-            ),
-            (*KEY_NAMES, "episode"),
-        ),
-        Table(
-            "activations",
-            "quantiles over channels of the activations that a linear reads",
-            (
-                MODEL,
-                _c("fold", "str", "none is before folding, the others after", required=True),
-                _c("linear", "str", "module path", required=True),
-                _c("layer", "int", "decoder block, from 0", required=True),
-                _c("role", "str", "q k v o gate up down", required=True),
-                _c("channel_quantile", "float", "quantile over input channels, 0 to 1", required=True),
-                _c("absmax", "float", "that quantile of the channels' max|x|"),
-                _c("absmean", "float", "that quantile of the channels' mean|x|"),
-            ),
-            ("model", "fold", "linear", "channel_quantile"),
-        ),
-        Table(
-            "benchmarks",
-            "ours and a reference in one run: ratios, never absolute times",
-            (
-                _c("benchmark", "str", "what is measured, and against what", required=True),
-                _c("ours", "float", "our measure, in unit"),
-                _c("reference", "float", "the reference's measure, in unit, of the same run"),
-                _c("ratio", "float", "ours / reference"),
-                _c("unit", "str", "processor s, bytes, entries/min ..."),
-                _c("note", "str", "text of the footnote below the table, e.g. that a time is extrapolated"),
-                _c("command", "str", "how to measure it again"),
-            ),
-            ("benchmark",),
-        ),
-        Table(
-            "parity",
-            "our quantizers against the original packages",
-            (
-                _c("method", "str", "gptq, awq ...", required=True),
-                _c("reference", "str", "package and version", required=True),
-                MODEL,
-                _c("bits", "int", "width", "bits", True),
-                _c("group_size", "int", "group size asked for", "weights", True),
-                _c("symmetric", "bool", "a grid with its zero-point in the middle", required=True),
-                _c("settings", "str", "equal, or what was set otherwise to find a cause", required=True),
-                _c("kl_ours", "float", "KL of our row, held-out windows", "nats per token"),
-                _c("kl_reference", "float", "KL of the package's row", "nats per token"),
-                _c("ratio", "float", "kl_ours / kl_reference"),
-                _c("error_measure", "str", "linears (sum of tr(dW H dW^T)) or blocks (sum of squared output errors)"),
-                _c("error_ours", "float", "reconstruction error, of float inputs", "squared output per token"),
-                _c("error_reference", "float", "that of the package", "squared output per token"),
-                _c("error_ratio", "float", "error_ours / error_reference"),
-                _c("note", "str", "why the package's row is missing, or what of it a reader must know"),
-                _c("command", "str", "how to measure it again"),
-            ),
-            ("method", "reference", "model", "bits", "group_size", "symmetric", "settings"),
-        ),
-        *LEAGUE_TABLES,
-        Table(
-            "transfer",
-            "a policy trained on one model and used, untouched, on another",
-            (
-                _c("source", "str", "model that trained the policy", required=True),
-                _c("target", "str", "model that it allocates", required=True),
-                _c("budget_bits", "float", "budget on the target", "bits per weight", True),
-                _c("policy", "str", "method that trained the policy", required=True),
-                _c("seed", "int", "seed of the policy", required=True),
-                _c("text", "str", "evaluated text", required=True),
-                _c("gap_closed", "float", "(kl_random - kl_transfer) / (kl_random - kl_knapsack), paired over windows"),
-                *INTERVAL,
-                _c("kl_transfer", "float", "KL of the transferred row", "nats per token"),
-                _c("kl_random", "float", "KL of the target's own random search: 0 of the gap", "nats per token"),
-                _c("kl_knapsack", "float", "KL of the target's own Fisher knapsack: 1 of the gap", "nats per token"),
-                _c("kl_native", "float", "KL of the same method searched on the target", "nats per token"),
-                _c("n_windows", "int", "paired windows", "windows"),
-                _c("note", "str", "why a number is missing"),
-            ),
-            ("source", "target", "budget_bits", "policy", "seed", "text"),
-        ),
-        Table(
-            "halo",
-            "checks of exported GGUF files",
-            (
-                _c("file", "str", "file under R/halo", required=True),
-                _c("check", "str", "what was checked", required=True),
-                _c("value", "float", "what was measured"),
-                _c("limit", "float", "what it may be at most"),
-                _c("ok", "bool", "whether it held", required=True),
-            ),
-            ("file", "check"),
-        ),
-        Table(
-            "accidents",
-            "faults injected on purpose, and what was lost",
-            (
-                _c("stage", "str", "stage that was hit", required=True),
-                _c("fault", "str", "what was done to it", required=True),
-                _c("injected", "int", "how often", required=True),
-                _c("survived", "int", "how often the run finished right", required=True),
-                _c("lost", "str", "what had to be done again"),
-            ),
-            ("stage", "fault"),
-        ),
-    )
-}
+"""Columns that name a row of the records, a run of the league, a row of the folds' ablation."""
 
 CLAIM_FIELDS: dict[str, str] = {
     "id": "C1 ... C11, and C10b",

@@ -14,7 +14,18 @@ from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints
 
 from ramp.methods.kinds import FoldRef
 from ramp.study.config_sections import FoldAblation, League, Optimum, Search, Section, Variant
-from ramp.study.config_types import Count, DepthName, MenuWidth, MethodName, Name, RelativePath, RowName, Track, Width
+from ramp.study.config_types import (
+    Count,
+    DepthName,
+    MenuWidth,
+    MethodName,
+    Name,
+    Once,
+    RelativePath,
+    RowName,
+    Track,
+    Width,
+)
 
 
 class Calibration(Section):
@@ -98,18 +109,18 @@ class Evaluation(Section):
 class Tasks(Section):
     """Commonsense tasks, scored by lm-evaluation-harness."""
 
-    names: list[Name] = ["piqa", "hellaswag", "winogrande", "arc_easy", "arc_challenge"]
+    names: Once[Name] = ["piqa", "hellaswag", "winogrande", "arc_easy", "arc_challenge"]
     """Task names as lm-eval knows them; an empty list turns tasks off."""
 
 
 class Transfer(Section):
     """The source's policies on other models, without change, and the rows that they are compared with."""
 
-    methods: list[MethodName] = ["ramp", "role_depth"]
+    methods: Once[MethodName] = ["ramp", "role_depth"]
     """Learned methods whose policies are transferred: a network, and a table that knows roles and depth alone."""
     uniform: list[RowName] = ["awq_gptq-b4"]
     """Uniform rows on the targets."""
-    rivals: list[MethodName] = ["knapsack", "random_search"]
+    rivals: Once[MethodName] = ["knapsack", "random_search"]
     """Allocators on the targets at the same budgets: what closes all of the gap, and none of it."""
 
 
@@ -191,14 +202,14 @@ class Study(Section):
 
     source: Name
     """The model that is searched on."""
-    targets: list[Name] = []
+    targets: Once[Name] = []
     """Models that policies are transferred to."""
     train_steps: PositiveInt | None = None
     """Optimizer steps of models of kind ``trained``; null: what the registry says."""
 
-    methods: list[MethodName] = Field(default=["rtn", "gptq", "awq", "knapsack", "ramp"], min_length=1)
+    methods: Once[MethodName] = Field(default=["rtn", "gptq", "awq", "knapsack", "ramp"], min_length=1)
     """Files in ``baselines/``: quantizers give uniform rows, allocators mixed ones."""
-    external: list[MethodName] = []
+    external: Once[MethodName] = []
     """Methods in ``baselines/`` that go through a package of another project: uniform rows on the source model, in
     every depth but ``quick``, or by ``snakemake baselines_external`` (all packages of ``baselines/`` if none is
     named)."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from ramp.study.config_types import MethodName, Name, Width
+from ramp.study.config_types import MethodName, Name, Once, Rising, Width
 
 Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 
@@ -53,13 +53,13 @@ class Grid(Section):
 
     models: list[Name] = Field(min_length=1)
     """Models, by name in the registry."""
-    methods: list[MethodName] = Field(min_length=1)
+    methods: Once[MethodName] = Field(min_length=1)
     """Allocators and variants; all of one fold and one quantizer, so that they share the model's bank."""
     budgets: list[PositiveFloat] = Field(min_length=1)
     """Bits, as in ``budgets``."""
     seeds: Seeds = [0]
     """Seeds of every search; methods in ``deterministic`` take the first."""
-    checkpoints: list[PositiveInt] = Field(default=[100], min_length=1)
+    checkpoints: Rising[PositiveInt] = Field(default=[100], min_length=1)
     """Evaluations at which a run is read, rising; the last is what the run may spend."""
     search: Search | None = None
     """Search and selection text; null: the league's. One model has one."""
@@ -101,19 +101,19 @@ class Optimum(Section):
 
     models: list[Name] = Field(min_length=1)
     """Models of the tiny family, by name in the registry."""
-    methods: list[MethodName] = Field(min_length=1)
+    methods: Once[MethodName] = Field(min_length=1)
     """Allocators and variants, as in the league."""
     units: Literal["halves", "linears"] = "halves"
     """The unit that gets one width: the attention or the MLP of a block, or one linear."""
     count: Annotated[int, Field(ge=2, le=8)] = 8
     """The last so many units in forward order; everything before them stays float. 4 widths ^ 8 = 65,536."""
-    widths: list[Width] = Field(default=[3, 4, 5, 6], min_length=2, max_length=4)
+    widths: Rising[Width] = Field(default=[3, 4, 5, 6], min_length=2, max_length=4)
     """Widths of a unit, from the study's menu."""
     budgets: list[PositiveFloat] = Field(min_length=1)
     """Bits over the units."""
     seeds: Seeds = [0]
     """Seeds of every search."""
-    checkpoints: list[PositiveInt] = Field(default=[100, 300], min_length=1)
+    checkpoints: Rising[PositiveInt] = Field(default=[100, 300], min_length=1)
     """Evaluations at which a run is read; every evaluation is looked up in the enumeration."""
     text: Places = Places(windows=8, length=64)
     """Search text that every allocation is scored on."""
@@ -122,14 +122,14 @@ class Optimum(Section):
 class FoldAblation(Section):
     """Scale Folding varied and nothing else: every quantizer on the weights of every fold, uniform widths."""
 
-    models: list[Name] = Field(min_length=1)
+    models: Once[Name] = Field(min_length=1)
     """Models, by name in the registry."""
-    folds: list[MethodName] = Field(min_length=2)
+    folds: Once[MethodName] = Field(min_length=2)
     """Names in ``folds``, and ``none``, with which the others are compared. AWQ folds are searched at each row's own
     width where the fold says so (``own_width``)."""
-    methods: list[MethodName] = Field(default=["rtn", "gptq"], min_length=1)
+    methods: Once[MethodName] = Field(default=["rtn", "gptq"], min_length=1)
     """Quantizers, or variants of them; the fold that their files name plays no part."""
-    bits: list[Width] = Field(default=[3, 4], min_length=1)
+    bits: Once[Width] = Field(default=[3, 4], min_length=1)
     """Widths of the rows."""
     heldout: Places = Places(windows=32, length=256)
     """Held-out windows that rows are compared on; they choose nothing."""

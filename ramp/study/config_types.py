@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, PlainValidator, StringConstraints, WithJsonSchema
+from pydantic import AfterValidator, Field, PlainValidator, StringConstraints, WithJsonSchema
 
 from ramp.quantizers import widths
 
@@ -22,6 +22,28 @@ RelativePath = Annotated[str, StringConstraints(pattern=PATH_PATTERN)]
 """A path without blanks, shell characters or ``..``."""
 RowName = Annotated[str, StringConstraints(pattern=ROW_PATTERN)]
 """A row without its seed: ``{method}-b{bits}``, for instance ``ramp-b3.65``; the float model is ``float-b16``."""
+Item = TypeVar("Item", str, int)
+
+
+def _once(items: list[Item]) -> list[Item]:
+    """Refuse a list that repeats something."""
+    for item in items:
+        if items.count(item) > 1:
+            raise ValueError(f"'{item}' is listed twice")
+    return items
+
+
+def _rising(numbers: list[int]) -> list[int]:
+    """Refuse numbers that do not rise."""
+    if sorted(set(numbers)) != numbers:
+        raise ValueError(f"{numbers} should rise and repeat nothing")
+    return numbers
+
+
+Once = Annotated[list[Item], AfterValidator(_once)]
+"""A list that repeats nothing."""
+Rising = Annotated[list[Item], AfterValidator(_rising)]
+"""Numbers that rise."""
 DepthName = Literal["quick", "wide", "full", "exhaustive"]
 Width = Annotated[int, Field(ge=2, le=8)]
 """Bits per weight of the affine grid."""

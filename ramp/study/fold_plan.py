@@ -6,14 +6,18 @@ model is one more row of every fold file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ramp.methods.kinds import FoldRef, Method, Quantizer
-from ramp.study.config import Study
+from ramp.methods.kinds import FoldRef, Quantizer
 from ramp.study.config_sections import FoldAblation
+from ramp.study.record_files import Taken
 from ramp.study.row_names import FLOAT, PlanError
+
+if TYPE_CHECKING:
+    from ramp.study.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -31,53 +35,48 @@ class FoldRun:
 class FoldPlan:
     """All names that the ablation's rules need."""
 
-    study: Study
-    methods: Mapping[str, Method]
-    unable: frozenset[str] = frozenset()  # methods that cannot run on this machine: the ablation leaves them out
+    plan: Plan
 
     @property
     def section(self) -> FoldAblation:
         """The ablation's section of the configuration; ``PlanError`` where the study has none."""
-        if self.study.fold_ablation is None:
+        if self.plan.study.fold_ablation is None:
             raise PlanError("the configuration has no section 'fold_ablation': config/league.yaml has an example")
-        return self.study.fold_ablation
+        return self.plan.study.fold_ablation
 
     def check(self) -> None:
         """Raise ``PlanError`` for methods that give no uniform rows of ours."""
-        for name in self.study.fold_ablation.methods if self.study.fold_ablation else []:
-            if not isinstance(self.methods[self.study.base_of(name)], Quantizer):
+        for name in self.plan.study.fold_ablation.methods if self.plan.study.fold_ablation else []:
+            if not isinstance(self.plan.method(name), Quantizer):
                 raise PlanError(f"fold_ablation.methods: '{name}' is no quantizer of ours: name rtn or gptq")
-
-    @property
-    def partial(self) -> bool:
-        """Whether rows are collected as they are and none is started."""
-        return self.study.fold_ablation is not None and self.study.fold_ablation.partial
 
     @property
     def models(self) -> list[str]:
         """Models of the ablation."""
-        return list(self.study.fold_ablation.models) if self.study.fold_ablation else []
+        return list(self.plan.study.fold_ablation.models) if self.plan.study.fold_ablation else []
 
     @cached_property
     def runs(self) -> list[FoldRun]:
         """Every row, the folded float models among them; a float model without a fold is the reference itself."""
         found: dict[FoldRun, None] = {}
+        able = self.plan.able(self.section.methods) if self.models else []
         for model in self.models:
-            able = [name for name in self.section.methods if self.study.base_of(name) not in self.unable]
             for fold in self.section.folds:
                 for bits in self.section.bits:
-                    file = str(self.study.fold_ref(fold, bits))
+                    file = str(self.plan.study.fold_ref(fold, bits))
                     if fold != "none":
                         found[FoldRun(model, fold, file, FLOAT, 16)] = None
                     found |= dict.fromkeys(FoldRun(model, fold, file, method, bits) for method in able)
         return list(found)
 
-    @property
-    def rows(self) -> list[str]:
-        """Names of the rows of one model and fold: ``gptq-b3``."""
-        return sorted({f"{run.method}-b{run.bits}" for run in self.runs})
+    def files(self) -> list[Taken]:
+        """Return the rows' files; with ``partial`` those that are there, as they are."""
+        folder = f"{self.plan.study.results}/fold_ablation"
+        files = [f"{folder}/{run.model}/{run.file}/{run.method}-b{run.bits}.json" for run in self.runs]
+        partial = self.plan.study.fold_ablation is not None and self.plan.study.fold_ablation.partial
+        return [(file, partial) for file in files if not partial or Path(file).is_file()]
 
     def fold_of(self, file: str) -> str:
         """Return what the configuration calls the fold in a file."""
         name = FoldRef.parse(file).name
-        return name if name in self.study.folds else file
+        return name if name in self.plan.study.folds else file

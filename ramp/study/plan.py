@@ -8,11 +8,11 @@ stored once more in another track is ``ramp-b4-s0-fp16``. On the targets there a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ramp.assets.registry import Registry
 from ramp.core.nearest_name import nearest
@@ -21,6 +21,7 @@ from ramp.study.config import Fold, Study
 from ramp.study.fold_plan import FoldPlan
 from ramp.study.league_plan import LeaguePlan
 from ramp.study.row_names import FLOAT, GGML, RELEASED, PlanError, Row, bits
+from ramp.study.variants import variant_params
 
 Kind = TypeVar("Kind", Quantizer, Allocator, Package, Mix)
 
@@ -62,12 +63,12 @@ class Plan:
     @cached_property
     def league(self) -> LeaguePlan:
         """The league's runs, and the models and methods that only it has."""
-        return LeaguePlan(self.study, self.methods, frozenset(self.unable))
+        return LeaguePlan(self)
 
     @cached_property
     def folds(self) -> FoldPlan:
         """The rows of the folds' ablation."""
-        return FoldPlan(self.study, self.methods, frozenset(self.unable))
+        return FoldPlan(self)
 
     # --- models and texts ------------------------------------------------------------------------------------
 
@@ -121,9 +122,9 @@ class Plan:
         """Method name of a transferred policy's rows -> the method that left it on the source model."""
         return {f"{name}_transfer": name for name in self.study.transfer.methods} if self.study.targets else {}
 
-    def base_of(self, name: str) -> str:
+    def base_of(self, method: str) -> str:
         """Return the registered method behind a transferred policy, a variant of the configuration, or itself."""
-        return self.study.base_of(self.transferred.get(name, name))
+        return self.study.base_of(self.transferred.get(method, method))
 
     def method(self, name: str) -> Method:
         """Return the loaded method behind a name."""
@@ -172,18 +173,35 @@ class Plan:
         found = self.study.folds.get(fold.name)
         return found if found is None or fold.width is None else found.at_width(fold.width)
 
+    def allocator(self, method: str) -> Allocator:
+        """Return the allocator behind a name; ``PlanError`` where there is none or no bank has its quantizer."""
+        chosen = self.method(method)
+        if not isinstance(chosen, Allocator):
+            raise PlanError(f"'{method}' is no allocator: it gives every linear one width")
+        if not isinstance(chosen.quantizer, str):
+            raise PlanError(f"allocator '{method}' brings a quantizer of its own; the bank knows rtn and gptq")
+        return chosen
+
     def bank_of(self, method: str) -> str:
         """Return the bank that an allocator searches on: ``{fold}-{quantizer}``."""
-        chosen = self.method(method)
-        if not isinstance(chosen, Quantizer | Allocator) or not isinstance(chosen.quantizer, str):
-            raise PlanError(f"allocator '{method}' brings a quantizer of its own; the bank knows rtn and gptq")
+        chosen = self.allocator(method)
         return f"{chosen.fold}-{chosen.quantizer}"
 
     def sensitivities_of(self, method: str) -> str:
         """Return the name of the file of additive sensitivities that an allocator reads."""
-        chosen = self.method(method)
-        assert isinstance(chosen, Allocator)  # asked of allocators only
-        return chosen.sensitivities(self.bank_of(method))
+        return self.allocator(method).sensitivities(self.bank_of(method))
+
+    def params(self, name: str) -> dict[str, Any]:
+        """Return the parameters of a method or variant that are not its file's defaults."""
+        base = self.study.base_of(name)
+        known = self.study.params.get(base, {})
+        if name not in self.study.variants:
+            return known
+        return variant_params(name, self.methods[base], known, self.study.variants[name].params)
+
+    def able(self, names: Iterable[str]) -> list[str]:
+        """Return those among ``names`` that can run on this machine."""
+        return [name for name in names if self.base_of(name) not in self.unable]
 
     def environment_of(self, method: str, budget: str) -> str | None:
         """Return the environment of a package's row; None where its reason not to run is known without one."""
@@ -202,11 +220,11 @@ class Plan:
 
     # --- rows ------------------------------------------------------------------------------------------------
 
-    def seeds(self, method: str) -> list[int]:
-        """Return the seeds of a method: one where nothing is drawn at random."""
-        seeds = self.study.limits.seeds
-        drawn = isinstance(self.methods.get(method), Allocator) and method not in self.study.deterministic
-        return list(seeds) if drawn else list(seeds[:1])
+    def seeds(self, method: str, seeds: Sequence[int] | None = None) -> list[int]:
+        """Return those among ``seeds`` (the depth's) that a method runs with: one where nothing is drawn at random."""
+        given, base = self.study.limits.seeds if seeds is None else seeds, self.base_of(method)
+        drawn = isinstance(self.methods[base], Allocator) and base not in self.study.deterministic
+        return list(given if drawn else given[:1])
 
     def budgets(self, method: str) -> list[float]:
         """Return the widths of a uniform method, or the budgets of an allocator, on the source model."""
@@ -246,8 +264,8 @@ class Plan:
             rows += self.reference_rows(model)
             rows += [Row.parse(row, model, self.study.limits.seeds[0]) for row in self.study.transfer.uniform]
             for method in [*self.study.transfer.rivals, *self.transferred]:
-                seeds = self.seeds(self.base_of(method))
-                rows += [Row(model, method, bits(b), s) for b in self.study.target_budgets for s in seeds]
+                budgets = self.study.target_budgets
+                rows += [Row(model, method, bits(b), s) for b in budgets for s in self.seeds(method)]
         return rows
 
     @property

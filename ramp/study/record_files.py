@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from ramp.study.config import Study
@@ -16,9 +17,12 @@ RECORD_TABLES = ("records", "windows", "items", "allocations", "episodes", "acti
 """Tables that every study collects (ramp/records/table.py)."""
 COMPARED_TABLES = ("benchmarks", "parity")
 """Tables that no study makes, only `snakemake benchmarks` and `snakemake parity` (benchmarks/plan.py)."""
-LEAGUE_RECORDS = ("league", "league_windows", "league_curves")
-OPTIMUM_RECORDS = ("optimum", "additivity")
-FOLD_RECORDS = ("folding", "folding_windows")
+SECTION_TABLES = {
+    "league": ("league", "league_windows", "league_curves"),
+    "optimum": ("optimum", "additivity"),
+    "fold_ablation": ("folding", "folding_windows"),
+}
+"""Tables of a study that has a section, by the section."""
 DRAWINGS = ("figures", "tables", "paper")
 """Targets that are drawn from the records."""
 
@@ -45,13 +49,8 @@ class RecordFiles:
     @property
     def own(self) -> list[str]:
         """Names of the tables that this study makes: its rows', and those of the sections that it has."""
-        study = self.study
-        sections = (
-            (study.league, LEAGUE_RECORDS),
-            (study.optimum, OPTIMUM_RECORDS),
-            (study.fold_ablation, FOLD_RECORDS),
-        )
-        more = [name for section, names in sections for name in names if section and study.records is None]
+        named = [] if self.study.records else SECTION_TABLES
+        more = [name for section in named if getattr(self.study, section) for name in SECTION_TABLES[section]]
         return [*RECORD_TABLES, *more]
 
     @property
@@ -63,11 +62,15 @@ class RecordFiles:
         """Return one file of the records of the study's rows: a table, or ``claims.json``."""
         return f"{self.folder}/{name}", self.draws_only
 
+    def claims(self) -> list[Taken]:
+        """Return the verdicts on the claims."""
+        return [self.table("claims.json")]
+
     def tables(self) -> list[Taken]:
         """Return all tables that a reader's tables, figures and paper are drawn from."""
         found = [self.table(f"{name}.csv") for name in RECORD_TABLES]
         made = {*([] if self.draws_only else self.own), *(set(COMPARED_TABLES) & set(self.asked()))}
-        for name in (*COMPARED_TABLES, *LEAGUE_RECORDS, *OPTIMUM_RECORDS, *FOLD_RECORDS):
+        for name in (*COMPARED_TABLES, *chain.from_iterable(SECTION_TABLES.values())):
             file = f"{self.folder}/{name}.csv"
             if name in made or Path(file).is_file():
                 found.append((file, name not in made))

@@ -10,16 +10,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ramp.core.files import read_json
 from ramp.core.source_closure import closure
 from ramp.methods.kinds import Mix, Package
 from ramp.methods.loader import discover, split_reference
 from ramp.sensitivity.kinds import DEFAULT, SENSITIVITIES
 from ramp.study.config import Study
 from ramp.study.plan import Plan
+from ramp.study.record_files import Taken
 from ramp.study.row_names import FLOAT, GGML, RELEASED, Row
 
 BARE = (FLOAT, RELEASED)
-_PAPER = (".typ", ".yaml", ".bib", ".md")
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,6 @@ class RuleFiles:
     def results(self) -> str:
         """Folder of all outputs."""
         return self.study.results
-
-    def folder(self, name: str = "") -> str:
-        """Return a folder of the results. ``.state`` holds checkpoints: Snakemake deletes outputs of a killed job."""
-        return f"{self.results}/{name}" if name else self.results
 
     # --- sources -----------------------------------------------------------------------------------------------
 
@@ -76,26 +73,14 @@ class RuleFiles:
         files = {str(catalog.files[name].relative_to(self.root)) for name in names if name not in catalog.broken}
         return [*self.sources(*sorted(files)), *map(self.local, broken)]
 
-    def checked_environments(self) -> list[str]:
-        """Return the environments of the checked packages that are there; the check makes none."""
+    def checked_environments(self) -> list[Taken]:
+        """Return the environments of the checked packages that are there, as they are; the check makes none."""
         names, methods = self.study.baseline, discover(self.root / "baselines").methods
         found = [each for name, each in methods.items() if isinstance(each, Package) and names in (None, name)]
         files = dict.fromkeys(f"{self.environments}/{package.env_name}/environment.json" for package in found)
-        return [file for file in files if Path(file).is_file()]
+        return [(file, True) for file in files if Path(file).is_file()]
 
     # --- calibration, banks, searches --------------------------------------------------------------------------
-
-    def assets(self, names: Iterable[str]) -> list[str]:
-        """Return ``asset.json`` of fetched assets."""
-        return [f"{self.results}/assets/{name}/asset.json" for name in names]
-
-    def fold(self, model: str, method: str, budget: str | None = None) -> str:
-        """Return the fold of a method's rows; of a uniform row, that of its own width ``budget``, if it has one."""
-        return f"{self.results}/folds/{model}/{self.plan.fold_of(method, budget)}.safetensors"
-
-    def shared_fold(self, model: str, method: str) -> str:
-        """Return the fold that all widths of a method share: that of its bank."""
-        return self.fold(model, method)
 
     def folds(self, model: str) -> list[str]:
         """Return all folds of a model that the study's methods use."""
@@ -106,27 +91,6 @@ class RuleFiles:
         names = sorted(fold.name for fold in found if fold.name != "none")
         return [f"{self.results}/folds/{model}/{name}.safetensors" for name in names]
 
-    def bank(self, model: str, method: str) -> str:
-        """Return the bank that a method's search assembles candidates from."""
-        return f"{self.results}/bank/{model}/{self.plan.bank_of(method)}/bank.safetensors"
-
-    def bank_index(self, model: str, method: str) -> str:
-        """Return the index of that bank."""
-        return f"{self.results}/bank/{model}/{self.plan.bank_of(method)}/bank.json"
-
-    def sensitivity(self, model: str, method: str) -> str:
-        """Return the additive sensitivities that a method names."""
-        return f"{self.results}/sensitivity/{model}/{self.plan.sensitivities_of(method)}"
-
-    def policy(self, method: str, budget: str, seed: str) -> str:
-        """Return the policy that a transferred method's base left on the source model."""
-        base = self.plan.transferred[method]
-        return f"{self.results}/search/{self.study.source}/{base}/{budget}/{seed}/policy.safetensors"
-
-    def policy_index(self, method: str, budget: str, seed: str) -> str:
-        """Return the description of that policy."""
-        return str(Path(self.policy(method, budget, seed)).with_name("policy.json"))
-
     def accepted(self, model: str) -> list[str]:
         """Return the record that a model trained by the workflow is worth quantizing; others need none."""
         return [f"{self.results}/league/{model}/accepted.json"] if model in self.plan.trained else []
@@ -135,11 +99,6 @@ class RuleFiles:
         """Return the record of a package's environment; none where the method cannot run or lacks the width."""
         environment = self.plan.environment_of(method, budget)
         return [f"{self.environments}/{environment}/environment.json"] if environment else []
-
-    def constraints(self, environment: str) -> list[Path]:
-        """Return the committed versions of an environment; none before they are frozen."""
-        file = self.root / "workflow" / "envs" / f"{environment}.constraints.txt"
-        return [file] if file.is_file() else []
 
     # --- rows ----------------------------------------------------------------------------------------------------
 
@@ -190,36 +149,23 @@ class RuleFiles:
         gguf = self.of_rows("halo/{model}/{row}.gguf", self.plan.gguf_rows)
         return [*(path for file in files for path in self.of_rows(file, packed)), *gguf]
 
-    def paper_sources(self) -> list[str]:
-        """Return the paper's text, references and claims."""
-        files = sorted((self.root / "paper").iterdir())
-        return [self.local(file.relative_to(self.root)) for file in files if file.suffix in _PAPER]
+    def lost_tables(self) -> list[str]:
+        """Return files of tables that the last index names and somebody deleted: the rule promises them again."""
+        index = Path(self.results, "paper", "tables", "index.json")
+        names = read_json(index) if index.is_file() else {}
+        files = [index.with_name(f"{name}.{ending}") for name in names for ending in ("tex", "typ", "md")]
+        return [str(file) for file in files if not file.is_file()]
 
-    def contract_tests(self) -> list[str]:
-        """Return the tests that every file in baselines/ has to pass."""
-        files = sorted((self.root / "tests" / "contract").glob("test_*.py"))
-        return [self.local(file.relative_to(self.root)) for file in files]
+    def project(self, *patterns: str) -> list[str]:
+        """Return the project's files that match one of the patterns."""
+        found = sorted(file for pattern in patterns for file in self.root.glob(pattern))
+        return [self.local(file.relative_to(self.root)) for file in found]
 
-    # --- league, optimum, folds' ablation ------------------------------------------------------------------------
-
-    def league_runs(self) -> list[str]:
-        """Return the files of the league's runs; with ``partial``, of those that are there."""
-        return [self.plan.league.file(run) for run in self.plan.league.collected]
-
-    def optimum_enumerations(self) -> list[str]:
-        """Return the enumerated problem of every model of the optimum."""
-        name = self.plan.league.problem_name
-        return [f"{self.results}/optimum/{model}/{name}.json" for model in self.plan.league.optimum.models]
+    def enumerated(self, ending: str = "") -> list[str]:
+        """Return the enumerated problem of every model of the optimum, or what lies below its name."""
+        league = self.plan.league
+        return [f"{self.results}/optimum/{model}/{league.problem_name}{ending}.json" for model in league.optimum.models]
 
     def optimum_runs(self) -> list[str]:
         """Return the runs of every allocator on every enumerated problem."""
-        optimum, name = self.plan.league.optimum, self.plan.league.problem_name
-        return [
-            f"{self.results}/optimum/{model}/{name}/{each}.json" for model in optimum.models for each in optimum.methods
-        ]
-
-    def fold_runs(self) -> list[str]:
-        """Return every row of the folds' ablation; with ``partial``, those that are there."""
-        folder, plan = f"{self.results}/fold_ablation", self.plan.folds
-        files = [f"{folder}/{run.model}/{run.file}/{run.method}-b{run.bits}.json" for run in plan.runs]
-        return [file for file in files if not plan.partial or Path(file).is_file()]
+        return [file for method in self.plan.league.optimum.methods for file in self.enumerated(f"/{method}")]

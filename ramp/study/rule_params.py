@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ramp.study.config import Study
@@ -58,37 +58,39 @@ class RuleValues:
         settings = self.plan.fold_settings(fold)
         return ["--kind", "none"] if settings is None else settings.options()
 
+    def calibration(self, model: str) -> list[str]:
+        """Return how much text calibrates a model, as options."""
+        section = self.study.calibration
+        tokens = self.of_model(model, section.tokens, section.target_tokens)
+        return ["--tokens", str(tokens), "--length", str(section.length)]
+
     def reference(self, method: str) -> str:
         """Return what a command line calls a method: its file, for a variant with its name."""
         return self.files.local(self.plan.reference(method))
 
     def params(self, method: str) -> str:
         """Return the parameters of a method or variant, as JSON."""
-        return json.dumps(self.plan.league.params(method), sort_keys=True)
+        return json.dumps(self.plan.params(method), sort_keys=True)
 
-    def title(self, method: str) -> str:
-        """Return what tables call a variant of the configuration, quoted: Snakemake's ``:q`` drops an empty word."""
-        return shlex.quote(self.plan.league.title(method))
+    def method(self, method: str) -> list[str]:
+        """Return a method and its parameters, as options."""
+        return ["--method-file", self.reference(method), "--params", self.params(method)]
+
+    def title(self, method: str) -> list[str]:
+        """Return what tables call a variant, as an option; of a plain method the paper knows the title."""
+        variant = self.study.variants.get(method)
+        return ["--title", variant.title or method] if variant else []
 
     def widths(self, method: str, budget: str) -> list[str]:
         """Return width and parameters of a uniform row; a mixed row has its allocation instead."""
         return [] if method in self.plan.mixed else ["--bits", budget, "--params", self.params(method)]
 
-    def reason(self, method: str) -> str:
-        """Return why a method has no numbers on this machine."""
-        return self.plan.unable[method]
-
-    def fold_name(self, method: str, budget: str) -> str:
-        """Return the fold of a row, as its file is called."""
-        return str(self.plan.fold_of(method, budget))
-
-    def group_size(self, method: str) -> int:
-        """Return the group size of a uniform row: its method's own, where it has one."""
-        return getattr(self.plan.method(method), "group_size", None) or self.study.group_size
-
-    def kind(self, method: str) -> str:
-        """Return the kind in the records of a row that cannot be made: a mixed one was never allocated."""
-        return "not run" if method in self.plan.allocating else "uniform"
+    def skipped(self, method: str, budget: str) -> list[str]:
+        """Return what the records say of a row that cannot be made, as options: a mixed one was never allocated."""
+        group_size = getattr(self.plan.method(method), "group_size", None) or self.study.group_size
+        kind = "not run" if method in self.plan.allocating else "uniform"
+        words = ["--fold", str(self.plan.fold_of(method, budget)), "--group-size", str(group_size)]
+        return [*words, "--track", self.study.track, "--kind", kind, "--reason", self.plan.unable[method]]
 
     def agreement(self, row: str) -> float:
         """Return how far perplexities of llama.cpp and transformers may differ: the float32 file has its own limit."""
@@ -108,22 +110,20 @@ class RuleValues:
         statistics = f"{self.study.results}/calibration/{source}.safetensors"
         return [statistics, *(f"{statistics}={fold}" for fold in self.files.folds(source))]
 
-    def model_folders(self) -> list[str]:
-        """Return the checkpoint folders of the source and the targets."""
-        return [self.files.folder(f"models/{model}") for model in self.plan.models]
-
-    def requirements(self, environment: str) -> tuple[str, ...]:
-        """Return what an environment of a package is made of."""
-        return self.plan.environments[environment]
+    def _frozen(self, environment: str) -> Path | None:
+        """Return the committed versions of everything in a package's environment; None before they are frozen."""
+        file = self.files.root / "workflow" / "envs" / f"{environment}.constraints.txt"
+        return file if file.is_file() else None
 
     def constraints(self, environment: str) -> list[str]:
-        """Return the committed versions of everything in an environment, as an option."""
-        files = [self.files.local(file.relative_to(self.files.root)) for file in self.files.constraints(environment)]
-        return ["--constraints", *files] if files else []
+        """Return the committed versions of an environment, as an option."""
+        file = self._frozen(environment)
+        return ["--constraints", self.files.local(file.relative_to(self.files.root))] if file else []
 
     def pinned(self, environment: str) -> str:
         """Return a digest of these versions: a venv that holds them is kept, whatever the file's date."""
-        return "".join(hashlib.sha256(f.read_bytes()).hexdigest()[:12] for f in self.files.constraints(environment))
+        file = self._frozen(environment)
+        return hashlib.sha256(file.read_bytes()).hexdigest()[:12] if file else ""
 
     def config_hash(self) -> str:
         """Return twelve digits that name the whole configuration, defaults included."""
@@ -135,50 +135,37 @@ class RuleValues:
 
     # --- league, optimum, folds' ablation ------------------------------------------------------------------------
 
-    def league_search(self, model: str, allocator: str, budget: str, evals: str, seed: str) -> list[str]:
-        """Return windows and length of the search text, and windows of the selection text."""
-        text = self.plan.league.search_on(LeagueRun(model, allocator, budget, int(evals), int(seed)))
-        places = Places(windows=text.windows, length=text.length)
-        return [*options("search-", places), "--selection-windows", str(text.selection_windows or 0)]
-
-    def league_reading(self, model: str, allocator: str, budget: str, evals: str, seed: str) -> list[str]:
-        """Return where a run's incumbents are compared, and the points of its curve."""
-        run, league = LeagueRun(model, allocator, budget, int(evals), int(seed)), self.plan.league
-        return [*options("heldout-", league.heldout(run)), "--curve-points", str(league.curve_points(run))]
-
-    def checkpoints(self, model: str, allocator: str, budget: str, evals: str, seed: str) -> list[int]:
-        """Return the evaluations at which a run is read."""
+    def league_run(self, model: str, method: str, budget: str, evals: str, seed: str) -> list[str]:
+        """Return where a run of the league is scored and read, as options."""
         league = self.plan.league
-        return list(league.grid_of(LeagueRun(model, allocator, budget, int(evals), int(seed))).checkpoints)
+        grid = league.section.grids[league.named[LeagueRun(model, method, budget, int(evals), int(seed))]]
+        text = league.search(grid)
+        words = options("search-", Places(windows=text.windows, length=text.length))
+        words += ["--selection-windows", str(text.selection_windows or 0)]
+        words += ["--checkpoints", *map(str, grid.checkpoints), *options("heldout-", league.heldout(grid))]
+        return [*words, "--curve-points", str(grid.curve_points or league.section.curve_points)]
 
     def league_words(self) -> str:
         """Return the files of the league's runs in words that bash expands."""
         return run_words(f"{self.study.results}/league", self.plan.league.collected)
 
-    def optimum(self, key: str) -> Any:
-        """Return one key of the optimum's section."""
-        return getattr(self.plan.league.optimum, key)
+    def enumeration(self) -> list[str]:
+        """Return text and widths of the enumerated problems, as options."""
+        optimum = self.plan.league.optimum
+        return [*options("", optimum.text), "--widths", *map(str, optimum.widths)]
 
-    def optimum_text(self) -> list[str]:
-        """Return windows and length of the enumerated text."""
-        return options("", self.plan.league.optimum.text)
+    def optimum_run(self, method: str) -> list[str]:
+        """Return budgets, checkpoints and seeds of an allocator on the enumerated problems, as options."""
+        optimum = self.plan.league.optimum
+        words = ["--budgets", *map(bits, optimum.budgets), "--checkpoints", *map(str, optimum.checkpoints)]
+        return [*words, "--seeds", *map(str, self.plan.seeds(method, optimum.seeds))]
 
-    def optimum_budgets(self) -> list[str]:
-        """Return the budgets on an enumerated problem, in bits."""
-        return [bits(budget) for budget in self.plan.league.optimum.budgets]
+    def fold_text(self, key: str) -> int:
+        """Return ``windows`` or ``length`` of the held-out text of the folds' ablation."""
+        return int(getattr(self.plan.folds.section.heldout, key))
 
-    def fold_text(self) -> list[str]:
-        """Return windows and length of the held-out text of the folds' ablation."""
-        return options("", self.plan.folds.section.heldout)
-
-    def optimum_seeds(self, allocator: str) -> list[int]:
-        """Return the seeds of an allocator on an enumerated problem."""
-        return self.plan.league.seeds(allocator, self.plan.league.optimum.seeds)
-
-    def fold_run(self, method: str) -> str:
-        """Return the method of a row of the folds' ablation, its name, title and parameters, as quoted options."""
+    def fold_run(self, method: str) -> list[str]:
+        """Return the method of a row of the folds' ablation, its name, title and parameters, as options."""
         if method == FLOAT:
-            return f"--method-file {FLOAT}"
-        words = ["--method-file", self.reference(method), "--method-name", method]
-        words += ["--title", self.plan.league.title(method), "--params", self.params(method)]
-        return shlex.join(words)
+            return ["--method-file", FLOAT]
+        return [*self.method(method), "--method-name", method, *self.title(method)]

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
 from pydantic import ValidationError
 
 from ramp.core.errors import RampError
+from ramp.core.nearest_name import nearest
 from ramp.methods.kinds import FoldRef
+from ramp.methods.loader import fields_at
 from ramp.quantizers.widths import bits_of, make_menu
 from ramp.study.config import Study
+from ramp.study.config_sections import FoldAblation, Grid, Optimum, Search
 from ramp.study.config_types import METHOD_PATTERN, NAME_PATTERN, PATH_PATTERN, ROW_PATTERN
 from ramp.study.row_names import FLOAT, RELEASED, Row
-from ramp.study.validation_league import (
-    league_faults,
-    league_methods_faults,
-    league_models,
-    near,
-    number_faults,
-    repeated,
-)
 
 
 class ConfigError(RampError):
@@ -42,7 +38,7 @@ def validate(
     run shows all that is wrong.
     """
     faults: list[str] = []
-    kept = _plain(values)
+    kept = copy.deepcopy(dict(values))
     study = None
     for _ in range(2):
         try:
@@ -66,15 +62,6 @@ def validate(
 _UNKNOWN = "unknown-source"
 
 
-def _plain(values: Any) -> Any:
-    """Return nested plain dicts and lists (Snakemake's own types copied), safe to edit."""
-    if isinstance(values, Mapping):
-        return {key: _plain(value) for key, value in values.items()}
-    if isinstance(values, list | tuple):
-        return [_plain(value) for value in values]
-    return values
-
-
 def _drop(values: Any, path: tuple[int | str, ...]) -> None:
     """Remove the key at ``path``; a fault inside a list removes the whole list's key."""
     for depth, part in enumerate(path):
@@ -91,20 +78,6 @@ def _dotted(path: Iterable[int | str]) -> str:
     return re.sub(r"\.(\[)", r"\1", ".".join(f"[{part}]" if isinstance(part, int) else str(part) for part in path))
 
 
-def _fields_at(path: Iterable[int | str]) -> dict[str, Any]:
-    """Return the keys that the section at ``path`` may have."""
-    section: Any = Study
-    for part in path:
-        field = getattr(section, "model_fields", {}).get(part)
-        if field is not None:
-            section = field.annotation
-        elif (arguments := getattr(section, "__args__", None)) is not None:  # dict[name, Section]
-            section = arguments[-1]
-        if get_origin(section) is not dict:  # Section | None
-            section = next((one for one in get_args(section) if hasattr(one, "model_fields")), section)
-    return getattr(section, "model_fields", {})
-
-
 _LIKE = {
     NAME_PATTERN: "lower-case letters, digits, '.', '-' and '_', because it becomes a file name",
     METHOD_PATTERN: "lower-case letters, digits and '_', because it names a file in baselines/",
@@ -118,7 +91,7 @@ def _sentence(path: tuple[int | str, ...], fault: Any) -> str:
     where = _dotted(path)
     if fault["type"] == "extra_forbidden":
         above = f"in '{_dotted(path[:-1])}'" if len(path) > 1 else "at top level"
-        return f"unknown key '{path[-1]}' {above}{near(str(path[-1]), _fields_at(path[:-1]))}"
+        return f"unknown key '{path[-1]}' {above}{near(str(path[-1]), fields_at(Study, path[:-1]))}"
     if fault["type"] == "missing":
         return f"{where}: missing; it has no default"
     if fault["type"] == "string_pattern_mismatch":
@@ -134,73 +107,136 @@ def _sentence(path: tuple[int | str, ...], fault: Any) -> str:
     return f"{where}: {fault['input']!r} {message}"
 
 
-def _cross_faults(study: Study, methods: Iterable[str] | None, models: Iterable[str] | None) -> list[str]:
-    """Return faults between keys: unknown names, budgets outside the menu, repeated entries."""
-    faults = []
+def near(name: str, known: Iterable[str]) -> str:
+    """Return `` (did you mean 'x'?)``, or the valid names where none is near."""
+    known = sorted(known)
+    return nearest(name, known) or f" (known: {', '.join(known) or 'none'})"
+
+
+def _cross_faults(study: Study, methods: Iterable[str] | None, models: Iterable[str] | None) -> Iterator[str]:
+    """Yield faults between keys: unknown names, budgets outside the menu, entries of two lists at once."""
     if methods is not None:
-        known = set(methods)
-        listed = {
-            "methods": study.methods,
-            "external": study.external,
-            "baseline": [study.baseline] if study.baseline else [],
-            f"depths.{study.depth}.extra_methods": study.limits.extra_methods,
-            "params": [*study.params],
-            "transfer.methods": study.transfer.methods if study.targets else [],
-            "transfer.rivals": study.transfer.rivals if study.targets else [],
-            "transfer.uniform": [Row.parse(row).method for row in study.transfer.uniform] if study.targets else [],
-            "halo.methods": study.halo.methods,
-            **{
-                f"depths.{study.depth}.tracks.{track}": [Row.parse(row).method for row in rows]
-                for track, rows in study.limits.tracks.items()
-            },
-            f"depths.{study.depth}.more_budgets": [*study.limits.more_budgets],
-            f"depths.{study.depth}.task_rows": [Row.parse(row).method for row in study.limits.task_rows or []],
-        }
-        for where, names in listed.items():
-            for name in names:
-                if name not in known and name not in (FLOAT, RELEASED):
-                    faults.append(f"{where}: unknown method '{name}'{near(name, known)}")
-        faults += league_methods_faults(study, known)
+        yield from _method_faults(study, set(methods))
     if models is not None:
-        known = set(models)
-        for where, names in {"source": [study.source], "targets": study.targets, **league_models(study)}.items():
-            for name in names:
-                if name not in known and name != _UNKNOWN:
-                    faults.append(f"{where}: unknown model '{name}'{near(name, known)}")
-    once = {"methods": study.methods, "external": study.external, "targets": study.targets}
-    once |= {"transfer.methods": study.transfer.methods, "transfer.rivals": study.transfer.rivals}
-    for where, names in {**once, "tasks.names": study.tasks.names}.items():
-        faults += repeated(where, names)
+        yield from _unknown("model", _named_models(study), {*models, _UNKNOWN})
     for name in sorted(set(study.methods) & set(study.external)):
-        faults.append(f"external: '{name}' is in methods already")
+        yield f"external: '{name}' is in methods already"
     if study.track in study.limits.tracks:
-        faults.append(f"depths.{study.depth}.tracks: '{study.track}' is the study's own track")
+        yield f"depths.{study.depth}.tracks: '{study.track}' is the study's own track"
     if study.source in study.targets:
-        faults.append(f"targets: '{study.source}' is the source already")
+        yield f"targets: '{study.source}' is the source already"
     if study.depth not in study.depths:
-        faults.append(f"depth: '{study.depth}' has no entry in depths{near(study.depth, study.depths)}")
-    budgets = {"budgets": study.budgets}
-    for depth, limits in study.depths.items():
-        budgets[f"depths.{depth}.budgets"] = limits.budgets or []
-        budgets[f"depths.{depth}.control_budgets"] = limits.control_budgets
-        budgets[f"depths.{depth}.transfer_budgets"] = limits.transfer_budgets or []
-        budgets |= {f"depths.{depth}.more_budgets.{name}": more for name, more in limits.more_budgets.items()}
-    menu = [bits_of(width) for width in study.widths]
-    for where, numbers in budgets.items():
-        faults += number_faults(where, numbers, menu)
+        yield f"depth: '{study.depth}' has no entry in depths{near(study.depth, study.depths)}"
     ordered = make_menu(study.widths, study.group_size)
     if ordered != study.widths:
-        faults.append(f"widths: {study.widths} should rise and repeat nothing: {ordered}")
-    faults += league_faults(study)
+        yield f"widths: {study.widths} should rise and repeat nothing: {ordered}"
+    yield from _budget_faults(study)
     for name in study.folds:
         if FoldRef.parse(name).width:
-            faults.append(f"folds.{name}: names that end in _w and a width belong to uniform rows: rename it")
+            yield f"folds.{name}: names that end in _w and a width belong to uniform rows: rename it"
+    texts = study.evaluation.texts
     for text in study.evaluation.target_texts:
-        if text not in study.evaluation.texts:
-            faults.append(
-                f"evaluation.target_texts: '{text}' is not in evaluation.texts{near(text, study.evaluation.texts)}"
-            )
-    return faults
+        if text not in texts:
+            yield f"evaluation.target_texts: '{text}' is not in evaluation.texts{near(text, texts)}"
+    yield from _league_faults(study)
+
+
+def _unknown(kind: str, named: Mapping[str, Iterable[str]], known: Set[str]) -> Iterator[str]:
+    """Yield the names, by key, that are not among ``known``."""
+    for where, names in named.items():
+        for name in names:
+            if name not in known:
+                yield f"{where}: unknown {kind} '{name}'{near(name, known - {_UNKNOWN})}"
+
+
+def _grids(study: Study) -> dict[str, Grid]:
+    """Return the league's blocks by key."""
+    return {f"league.grids.{name}": grid for name, grid in (study.league.grids if study.league else {}).items()}
+
+
+def _sections(study: Study) -> dict[str, Grid | Optimum | FoldAblation]:
+    """Return by key the sections that name models and methods or variants of their own."""
+    sections: dict[str, Any] = {"optimum": study.optimum, "fold_ablation": study.fold_ablation}
+    return {**_grids(study), **{where: section for where, section in sections.items() if section is not None}}
+
+
+def _named_models(study: Study) -> dict[str, list[str]]:
+    """Return the models that a study names, by key."""
+    others = {f"{where}.models": section.models for where, section in _sections(study).items()}
+    return {"source": [study.source], "targets": study.targets, **others}
+
+
+def _method_faults(study: Study, known: Set[str]) -> Iterator[str]:
+    """Yield names that neither a file in ``baselines/`` registers (``known``) nor, where they may, a variant has."""
+    limits, depth = study.limits, f"depths.{study.depth}"
+    named: dict[str, Iterable[str]] = {
+        "methods": study.methods,
+        "external": study.external,
+        "baseline": [study.baseline] if study.baseline else [],
+        f"{depth}.extra_methods": limits.extra_methods,
+        "params": study.params,
+        "halo.methods": study.halo.methods,
+        **{f"{depth}.tracks.{track}": _methods_of(rows) for track, rows in limits.tracks.items()},
+        f"{depth}.more_budgets": limits.more_budgets,
+        f"{depth}.task_rows": _methods_of(limits.task_rows or []),
+        **{f"variants.{name}.method": [variant.method] for name, variant in study.variants.items()},
+    }
+    if study.targets:
+        transfer = study.transfer
+        named |= {"transfer.methods": transfer.methods, "transfer.rivals": transfer.rivals}
+        named["transfer.uniform"] = _methods_of(transfer.uniform)
+    yield from _unknown("method", named, known)
+    for name in study.variants:
+        if name in known:
+            yield f"variants: '{name}' is registered in baselines/ already: give the variant another name"
+    varied = {f"{where}.methods": section.methods for where, section in _sections(study).items()}
+    yield from _unknown("method", varied, {*known, *study.variants})
+
+
+def _methods_of(rows: Iterable[str]) -> list[str]:
+    """Return the methods of rows, without the two that no file makes."""
+    return [method for row in rows if (method := Row.parse(row).method) not in (FLOAT, RELEASED)]
+
+
+def _budget_faults(study: Study) -> Iterator[str]:
+    """Yield budgets outside the bits of their menu."""
+    named = {"budgets": study.budgets}
+    for depth, limits in study.depths.items():
+        for key in ("budgets", "control_budgets", "transfer_budgets"):
+            named[f"depths.{depth}.{key}"] = getattr(limits, key) or []
+        named |= {f"depths.{depth}.more_budgets.{name}": more for name, more in limits.more_budgets.items()}
+    named |= {f"{where}.budgets": grid.budgets for where, grid in _grids(study).items()}
+    menu = [bits_of(width) for width in study.widths]
+    menus = {where: (numbers, menu) for where, numbers in named.items()}
+    if study.optimum:
+        menus["optimum.budgets"] = study.optimum.budgets, study.optimum.widths
+    for where, (numbers, bits) in menus.items():
+        for index, number in enumerate(numbers):
+            if number < min(bits):
+                yield f"{where}[{index}]: {number:g} bits is below the cheapest width of the menu, {min(bits)}"
+            if number > max(bits):
+                yield f"{where}[{index}]: {number:g} bits is above the dearest width of the menu, {max(bits)}"
+
+
+def _league_faults(study: Study) -> Iterator[str]:
+    """Yield search texts that make rows incomparable, widths that no bank has, unknown folds."""
+    first: dict[str, tuple[str, Search | None]] = {}
+    for where, grid in _grids(study).items():
+        for model in grid.models:
+            before, text = first.setdefault(model, (where.rpartition(".")[2], grid.search))
+            if text != grid.search:
+                yield (
+                    f"{where}.search: {model} has another search text in grid '{before}', and their rows "
+                    "cannot be compared: give both the same"
+                )
+    for index, width in enumerate(study.optimum.widths if study.optimum else []):
+        if width not in study.widths:
+            yield f"optimum.widths[{index}]: {width} is not in the study's widths {study.widths}, which its bank holds"
+    if study.fold_ablation:
+        folds = study.fold_ablation.folds
+        yield from _unknown("fold", {"fold_ablation.folds": folds}, {*study.folds, "none"})
+        if "none" not in folds:
+            yield "fold_ablation.folds: 'none' is missing: it is what the others are compared with"
 
 
 def read(path: str | Path) -> dict[str, Any]:

@@ -10,9 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel
-
-from ramp.core.nearest_name import nearest
 from ramp.methods.kinds import Method, MethodError
 from ramp.methods.loader import parse_params
 
@@ -26,18 +23,6 @@ def overlaid(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     return merged
 
 
-def check_keys(name: str, params: BaseModel, changes: Mapping[str, Any], above: str = "") -> None:
-    """Raise ``MethodError`` for a key that ``params`` lacks, naming the nearest one at its own level."""
-    fields = type(params).model_fields
-    for key, new in changes.items():
-        if key not in fields:
-            hint = nearest(str(key), fields) or f" (known: {', '.join(fields)})"
-            raise MethodError(f"variant '{name}': unknown key '{above}{key}'{hint}")
-        own = getattr(params, key)
-        if isinstance(new, Mapping) and isinstance(own, BaseModel):
-            check_keys(name, own, new, f"{above}{key}.")
-
-
 def variant_params(name: str, method: Method, base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return all parameters of a variant, as ``params:`` of its method would have to hold them.
 
@@ -48,9 +33,7 @@ def variant_params(name: str, method: Method, base: Mapping[str, Any], changes: 
     Raises:
         MethodError: an unknown key, with the nearest valid one, or a value that the method refuses.
     """
-    own = parse_params(method, dict(base))
-    check_keys(name, own, changes)
-    merged = overlaid(own.model_dump(mode="json"), changes)
+    merged = overlaid(parse_params(method, dict(base)).model_dump(mode="json"), changes)
     try:
         parse_params(method, merged)
     except MethodError as error:

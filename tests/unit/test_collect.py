@@ -72,7 +72,7 @@ def test_rows_windows_and_items(tmp_path):
             metrics_file(tmp_path, "ramp", 0.1, search),
             metrics_file(tmp_path, "float", 0.0, grid="float", stage="float", budget_bits=16.0),
         ],
-        scores=[scores_file(tmp_path, "gptq")],
+        tasks_scored=[scores_file(tmp_path, "gptq")],
         out=tmp_path / "records",
         config_hash="abc",
     )

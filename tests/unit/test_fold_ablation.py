@@ -207,8 +207,7 @@ def test_the_plan_pairs_every_quantizer_with_every_fold() -> None:
     """AWQ searches at each row's own width; the float model stands once for every fold file."""
     plan = plan_of("league.yaml").folds
     plan.check()
-    here = plan.study.fold_ablation
-    assert here is not None
+    here = plan.section
     one = [run for run in plan.runs if run.model == "smollm2-135m"]
     rows = [run for run in one if run.method != "float"]
     assert len(rows) == len(here.folds) * len(here.methods) * len(here.bits) == 24
@@ -217,7 +216,7 @@ def test_the_plan_pairs_every_quantizer_with_every_fold() -> None:
         "awq_norms_w3", "awq_norms_w4", "awq_w3", "awq_w4", "sq25", "sq50", "sq75",
     ]  # fmt: skip
     assert plan.fold_of("awq_norms_w3") == "awq_norms"
-    alphas = {settings.alpha for settings in plan.study.folds.values() if settings.kind == "smoothquant"}
+    alphas = {settings.alpha for settings in plan.plan.study.folds.values() if settings.kind == "smoothquant"}
     assert alphas == {0.25, 0.5, 0.75}
     settings = plan_of("league.yaml").fold_settings("awq_norms_w3")
     assert settings is not None

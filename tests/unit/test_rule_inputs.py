@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import shlex
 from pathlib import Path
 
 import pytest
 
-from benchmarks.plan import PIECES
-from ramp.study.comparison_files import ComparisonFiles
+from benchmarks.comparison_files import ComparisonFiles
 from ramp.study.record_files import RecordFiles
 from ramp.study.row_names import Row
 from tests.plans import REPO, files_of, plan_of, values_of
@@ -17,28 +15,18 @@ from tests.plans import REPO, files_of, plan_of, values_of
 S = "tiny-llama-s"
 
 
-def test_files_behind_a_method_a_variant_and_a_policy() -> None:
+def test_files_behind_a_method_and_a_variant() -> None:
     plan = plan_of("league.yaml")
-    files, model = files_of(plan), "smollm2-135m"
-    assert files.bank(model, "ramp") == files.bank(model, "ramp_paper_no_cliff")
-    assert files.bank(model, "ramp").endswith("/bank/smollm2-135m/awq-gptq/bank.safetensors")
-    assert files.bank_index(model, "ramp").endswith("/bank/smollm2-135m/awq-gptq/bank.json")
-    assert files.sensitivity(model, "knapsack_kl").endswith("/sensitivity/smollm2-135m/awq-gptq-kl.json")
-    assert files.fold(model, "awq_gptq", "4").endswith("/awq_w4.safetensors")
-    assert files.fold(model, "ramp", "4").endswith("/awq.safetensors")
+    files = files_of(plan)
+    assert plan.bank_of("ramp") == plan.bank_of("ramp_paper_no_cliff") == plan.league.bank() == "awq-gptq"
+    assert plan.sensitivities_of("knapsack_kl") == "awq-gptq-kl.json"
+    assert plan.league.fold() == "awq"
     assert files.method("knapsack_kl") == ["baselines/knapsack.py"]
     assert files.method("ramp_paper_no_cliff") == ["baselines/ramp_paper.py"]
     assert files.method("float") == []
     stage = files.stage("ramp/search/__main__.py", "knapsack_kl")
     assert {"ramp/search/__main__.py", "baselines/knapsack.py", "ramp/allocators/knapsack.py"} <= set(stage)
     assert "ramp/rl/sac.py" not in stage
-
-
-def test_a_policy_comes_from_the_source() -> None:
-    files = files_of(plan_of("smoke.yaml"))
-    policy = "results/smoke/search/tiny-llama-s/ramp/3.65/0/policy"
-    assert files.policy("ramp_transfer", "3.65", "0") == f"{policy}.safetensors"
-    assert files.policy_index("ramp_transfer", "3.65", "0") == f"{policy}.json"
 
 
 @pytest.mark.parametrize(
@@ -91,22 +79,21 @@ def test_options_of_rows() -> None:
     assert values.measured_on(S, "rtn-b4-s0") == ["--reference", f"heldout={heldout}"]
     assert values.measured_on(S, "released-b16-s0") == ["--same-as", f"results/smoke/metrics/{S}/float-b16-s0.json"]
     assert values.agreement("float-b16-s0") < values.agreement("ramp-b3.65-s0")
-    assert (values.kind("ramp_transfer"), values.kind("rtn")) == ("not run", "uniform")
+    vars(values.plan)["unable"] = {"ramp_transfer": "no GPU", "rtn": "no GPU"}
+    for method, kind in (("ramp_transfer", "not run"), ("rtn", "uniform")):
+        assert ["--kind", kind, "--reason", "no GPU"] == values.skipped(method, "4")[-4:]
     assert json.loads(values.whole())["study"] == "smoke"
 
 
 def test_options_of_the_league_and_of_the_folds_ablation() -> None:
     values = values_of(plan_of("smoke.yaml", variants={"cold": {"method": "ramp", "title": "RAMP, it's cold"}}))
-    run = (S, "ramp", "3.65", "12", "0")
-    search = ["--search-windows", "8", "--search-length", "64", "--selection-windows", "12"]
-    assert values.league_search(*run) == search
-    assert values.league_reading(*run) == "--heldout-windows 4 --heldout-length 128 --curve-points 4".split()
-    assert values.checkpoints(*run) == [6, 12]
-    assert values.title("ramp") == "''"
-    assert shlex.split(values.title("cold")) == ["RAMP, it's cold"]
-    assert values.fold_run("float") == "--method-file float"
-    words = ["--method-file", "baselines/rtn.py", "--method-name", "rtn", "--title", "", "--params", "{}"]
-    assert shlex.split(values.fold_run("rtn")) == words
+    search = "--search-windows 8 --search-length 64 --selection-windows 12 --checkpoints 6 12"
+    reading = "--heldout-windows 4 --heldout-length 128 --curve-points 4"
+    assert " ".join(values.league_run(S, "ramp", "3.65", "12", "0")) == f"{search} {reading}"
+    assert (values.title("ramp"), values.title("cold")) == ([], ["--title", "RAMP, it's cold"])
+    assert values.fold_run("float") == ["--method-file", "float"]
+    words = ["--method-file", "baselines/rtn.py", "--params", "{}", "--method-name", "rtn"]
+    assert values.fold_run("rtn") == words
     assert values_of(plan_of("config.yaml", depth="full")).reference("gptq_g32") == "baselines/gptq.py:gptq_g32"
 
 
@@ -138,7 +125,7 @@ def test_tables_of_sections_are_made_and_others_taken_where_they_are(tmp_path: P
 
 
 def test_a_comparison_names_its_inputs_and_its_command() -> None:
-    compared = ComparisonFiles(files_of(plan_of("config.yaml")), PIECES)
+    compared = ComparisonFiles(files_of(plan_of("config.yaml")))
     assert compared.texts("parity_gptq") == ["results/texts/calibration.jsonl", "results/texts/heldout.jsonl"]
     assert compared.environment("parity_gptq") == [".envs/gptqmodel/environment.json"]
     assert compared.package("memory") == compared.environment("memory") == compared.model("memory") == []
@@ -151,7 +138,7 @@ def test_no_rule_leaves_a_value_unquoted() -> None:
     """Whatever a user or a file supplies is quoted; what is quoted already is listed here."""
     import re
 
-    quoted = {"params.title", "params.method", "params.runs", "params.command"}
+    quoted = {"params.runs", "params.command"}
     found = []
     for file in sorted((REPO / "workflow" / "rules").glob("*.smk")):
         for block in re.findall(r"^    shell:\n((?:        .*\n)+)", file.read_text(), re.MULTILINE):

@@ -57,8 +57,8 @@ def test_laying_over_leaves_its_input_alone() -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"shapping": False}, r"variant 'v': unknown key 'shapping' .did you mean 'shaping'"),
-        ({"reward": {"k_d": 1}}, r"variant 'v': unknown key 'reward.k_d' .did you mean 'k_"),
+        ({"shapping": False}, r"variant 'v': .*unknown key 'shapping' .did you mean 'shaping'"),
+        ({"reward": {"k_d": 1}}, r"variant 'v': .*unknown key 'reward.k_d' .did you mean 'k_"),
         ({"follow": 3}, r"variant 'v': parameters of method 'ramp': 'follow'"),
         ({"reward": {"k_b": 99}}, "quality first"),
     ],
@@ -122,7 +122,7 @@ def test_the_shipped_league_is_whole() -> None:
     assert {run.evals for run in tiny} == {1000}
     assert len([run for run in league.runs if run.allocator == "knapsack" and run.model == "tiny-llama-m"]) == 5
     assert {run.evals for run in league.runs if run.model == "smollm2-135m"} == {100, 300}
-    assert league.params("ramp_paper_no_cliff")["reward"]["k_c"] == 0
+    assert plan.params("ramp_paper_no_cliff")["reward"]["k_c"] == 0
     assert "tiny-mistral" in plan.trained
     assert "smollm2-135m" not in plan.trained
 

@@ -236,7 +236,7 @@ def finished(bare: Path) -> Path:
     for file in sorted(files, reverse=True):  # a file in a folder that is an output, too, comes first
         file.parent.mkdir(parents=True, exist_ok=True)
         if not file.exists():
-            file.touch()
+            file.write_text("{}")
     for path in (bare / "results" / "smoke").rglob("*"):
         os.utime(path, (FINISHED, FINISHED))
     return bare / "results" / "smoke"
@@ -264,6 +264,23 @@ def test_what_was_deleted_is_made_again_by_the_same_command(bare: Path) -> None:
     assert planned.keys() >= set(deleted.values())
     assert planned["quantize"] == planned["halo_export"] == planned["halo_float"] == 1
     assert not {"train", "bank", "search", "learn", "league_run", "reference"} & planned.keys()
+
+
+def test_one_deleted_table_is_made_again(bare: Path) -> None:
+    """The folder and its index are still there: the index says what is missing."""
+    smoke, plan = finished(bare), ("-n", "--configfile", "config/smoke.yaml")
+    tables = smoke / "paper" / "tables"
+    for name in ("cost.tex", "cost.typ", "cost.md", "index.json"):
+        (tables / name).write_text('{"cost": {}}')
+
+    def planned() -> dict[str, int]:
+        for path in (*tables.iterdir(), tables):  # what is there is as old as all else
+            os.utime(path, (FINISHED, FINISHED))
+        return snakemake(bare, *plan).plan
+
+    assert planned() == {}
+    (tables / "cost.md").unlink()
+    assert planned().keys() >= {"tables", "paper"}
 
 
 def test_a_new_method_needs_its_file_and_its_name_alone(plan: Plan, bare: Path) -> None:

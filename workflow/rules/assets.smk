@@ -10,8 +10,6 @@ rule fetch:
         record="<results>/assets/{asset}/asset.json",
     log:
         "<logs>/fetch/{asset}.log",
-    conda:
-        "../envs/main.yml"
     resources:
         downloads=1,
     params:
@@ -36,14 +34,12 @@ rule model:
         "<logs>/model/{model}.log",
     wildcard_constraints:
         model=any_of([name for name in PLAN.all_models if name not in PLAN.trained]),
-    conda:
-        "../envs/main.yml"
     threads: STUDY.threads
     resources:
         mem_mb=STUDY.memory_mb,
     params:
         entry=by(VALUES.entry, asset="{model}"),
-        assets=by(FILES.folder, name="assets"),
+        assets=folder("assets"),
     message:
         "making a checkpoint of {wildcards.model}"
     shell:
@@ -64,12 +60,9 @@ rule train:
         "<logs>/train/{model}.log",
     wildcard_constraints:
         model=any_of(PLAN.trained),
-    conda:
-        "../envs/main.yml"
     threads: STUDY.threads
     resources:
-        mem_mb=STUDY.memory_mb,
-        gpu=GPUS,
+        **MODEL_JOB,
     params:
         preset=by(VALUES.trained, key="preset"),
         steps=by(VALUES.trained, key="steps"),
@@ -85,7 +78,7 @@ rule texts:
     """Documents of every role, and the proof that no role shares one with another."""
     input:
         registry=ancient(REGISTRY),
-        assets=FILES.assets(PLAN.text_assets),
+        assets=expand("<results>/assets/{asset}/asset.json", asset=PLAN.text_assets),
         code=sources("ramp/assets/text_roles.py"),
     output:
         roles=expand("<results>/texts/{role}.jsonl", role=ROLES),
@@ -93,11 +86,9 @@ rule texts:
         guard="<results>/texts/guard.json",
     log:
         "<logs>/texts.log",
-    conda:
-        "../envs/main.yml"
     params:
         extra=PLAN.extra_texts,
-        assets=by(FILES.folder, name="assets"),
+        assets=folder("assets"),
         entries=[VALUES.entry(name) for name in PLAN.text_assets],
     message:
         "assigning documents to roles"
@@ -110,18 +101,16 @@ rule tasks:
     """Rows of the commonsense tasks, as lm-eval reads them."""
     input:
         registry=ancient(REGISTRY),
-        assets=FILES.assets(PLAN.task_assets),
+        assets=expand("<results>/assets/{asset}/asset.json", asset=PLAN.task_assets),
         code=sources("ramp/assets/task_rows.py"),
     output:
         rows=expand("<results>/tasks/{task}.jsonl", task=STUDY.tasks.names),
     log:
         "<logs>/tasks.log",
-    conda:
-        "../envs/main.yml"
     params:
         names=STUDY.tasks.names,
-        assets=by(FILES.folder, name="assets"),
-        folder=by(FILES.folder, name="tasks"),
+        assets=folder("assets"),
+        folder=folder("tasks"),
         entries=[VALUES.entry(name) for name in PLAN.task_assets],
     message:
         "reading the rows of {params.names}"

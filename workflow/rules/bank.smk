@@ -13,15 +13,11 @@ rule bank:
         index="<results>/bank/{model}/{fold}-{quantizer}/bank.json",
     log:
         "<logs>/bank/{model}/{fold}-{quantizer}.log",
-    conda:
-        "../envs/main.yml"
     threads: STUDY.threads
     resources:
-        mem_mb=STUDY.memory_mb,
-        gpu=GPUS,
+        **MODEL_JOB,
     params:
-        tokens=by(VALUES.of_model, source=STUDY.calibration.tokens, target=STUDY.calibration.target_tokens),
-        length=STUDY.calibration.length,
+        calibration=by(VALUES.calibration),
         widths=STUDY.widths,
         group_size=STUDY.group_size,
         device=STUDY.device,
@@ -29,6 +25,6 @@ rule bank:
         "bank of {wildcards.model}: {wildcards.fold} fold, {wildcards.quantizer}, widths {params.widths}"
     shell:
         'lease python -m ramp.bank --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
-        " --tokens {params.tokens:q} --length {params.length:q} --fold {input.fold:q} --quantizer {wildcards.quantizer:q}"
+        " {params.calibration:q} --fold {input.fold:q} --quantizer {wildcards.quantizer:q}"
         ' --widths {params.widths:q} --group-size {params.group_size:q} --out "$(dirname {output.weights:q})"'
         " --threads {threads} --device {params.device:q} > {log:q} 2>&1"

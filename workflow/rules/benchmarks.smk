@@ -16,8 +16,6 @@ rule comparison:
         "<logs>/compared/{comparison}.log",
     wildcard_constraints:
         comparison=any_of(PIECES),
-    conda:
-        "../envs/main.yml"
     threads: by(COMPARED.threads)
     params:
         command=by(COMPARED.command),
@@ -39,11 +37,9 @@ rule compared:
     wildcard_constraints:
         table=any_of(COMPARED_TABLES),
     localrule: True
-    conda:
-        "../envs/main.yml"
     params:
         configfiles=["--configfiles", *CONFIGFILES] if CONFIGFILES else [],
-        results=by(FILES.folder),
+        results=folder(),
     message:
         "merging the pieces of {wildcards.table}"
     shell:

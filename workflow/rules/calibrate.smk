@@ -11,21 +11,17 @@ rule calibration:
         statistics="<results>/calibration/{model}.safetensors",
     log:
         "<logs>/calibration/{model}.log",
-    conda:
-        "../envs/main.yml"
     threads: STUDY.threads
     resources:
-        mem_mb=STUDY.memory_mb,
-        gpu=GPUS,
+        **MODEL_JOB,
     params:
-        tokens=by(VALUES.of_model, source=STUDY.calibration.tokens, target=STUDY.calibration.target_tokens),
-        length=STUDY.calibration.length,
+        calibration=by(VALUES.calibration),
         device=STUDY.device,
     message:
-        "calibrating {wildcards.model} on {params.tokens} tokens"
+        "calibrating {wildcards.model}: {params.calibration}"
     shell:
         'lease python -m ramp.calibration --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
-        " --tokens {params.tokens:q} --length {params.length:q} --out {output.statistics:q}"
+        " {params.calibration:q} --out {output.statistics:q}"
         " --threads {threads} --device {params.device:q} > {log:q} 2>&1"
 
 
@@ -39,15 +35,11 @@ rule fold:
         fold="<results>/folds/{model}/{fold}.safetensors",
     log:
         "<logs>/fold/{model}/{fold}.log",
-    conda:
-        "../envs/main.yml"
     threads: STUDY.threads
     resources:
-        mem_mb=STUDY.memory_mb,
-        gpu=GPUS,
+        **MODEL_JOB,
     params:
-        tokens=by(VALUES.of_model, source=STUDY.calibration.tokens, target=STUDY.calibration.target_tokens),
-        length=STUDY.calibration.length,
+        calibration=by(VALUES.calibration),
         options=by(VALUES.fold_options),
         group_size=STUDY.group_size,
         device=STUDY.device,
@@ -55,6 +47,6 @@ rule fold:
         "folding {wildcards.model}: {wildcards.fold}"
     shell:
         'lease python -m ramp.calibration.fold_search --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
-        " --tokens {params.tokens:q} --length {params.length:q} {params.options:q}"
+        " {params.calibration:q} {params.options:q}"
         " --group-size {params.group_size:q} --out {output.fold:q}"
         " --threads {threads} --device {params.device:q} > {log:q} 2>&1"

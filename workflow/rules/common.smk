@@ -14,14 +14,14 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(BASE))
 
+from benchmarks.comparison_files import ComparisonFiles
 from benchmarks.plan import PIECES
+from paper.figures import FIGURES
 from ramp.core.errors import RampError
 from ramp.methods.kinds import PROXIES, Allocator, Mix, Package
-from ramp.study.comparison_files import ComparisonFiles
 from ramp.study.load import make_plan
 from ramp.study.preflight import preflight
-from ramp.study.record_files import COMPARED_TABLES, FOLD_RECORDS, LEAGUE_RECORDS, OPTIMUM_RECORDS, RECORD_TABLES
-from ramp.study.record_files import RecordFiles
+from ramp.study.record_files import COMPARED_TABLES, RECORD_TABLES, SECTION_TABLES, RecordFiles
 from ramp.study.rule_inputs import RuleFiles
 from ramp.study.rule_params import RuleValues
 from ramp.study.validation import ConfigError
@@ -53,7 +53,6 @@ ENVS = local(".envs")
 PUBLISHED = "results/published"
 CONFIGFILES = [local(file) if file.is_relative_to(BASE) else str(file) for file in workflow.overwrite_configfiles]
 ROLES = ("calibration", "train", "search", "selection", "heldout")
-FIGURES = ("pareto", "allocation", "learning", "outliers", "transfer", "anytime", "optimum")  # paper/figures
 
 # ``records=published`` draws from the published records, which no rule makes.
 RECORDS = RecordFiles(
@@ -64,12 +63,16 @@ RECORDS = RecordFiles(
 )
 FILES = RuleFiles(PLAN, BASE, ENVS, local)
 VALUES = RuleValues(FILES)
-COMPARED = ComparisonFiles(FILES, PIECES)
+COMPARED = ComparisonFiles(FILES)
 sources = FILES.sources
 
 # GPUs that a model job asks the scheduler for; whether there is one is asked without importing torch.
 HAS_GPU = STUDY.device.startswith("cuda") or (STUDY.device == "auto" and shutil.which("nvidia-smi") is not None)
 GPUS = int(HAS_GPU) if STUDY.gpus is None else STUDY.gpus
+
+# What a job that runs a model asks for and is told.
+MODEL_JOB = {"mem_mb": STUDY.memory_mb, "gpu": GPUS}
+ARITHMETIC = ["--device", STUDY.device, "--dtype", STUDY.dtype]
 
 # Jobs run the interpreter that runs Snakemake, unless Snakemake brings an environment of its own (--sdm conda).
 OWN_ENVIRONMENT = {str(method) for method in workflow.deployment_settings.deployment_method or ()}
@@ -115,7 +118,7 @@ def any_of(names):
 def by(function, **given):
     """Return an input function that calls ``function`` with the wildcards that its arguments are named after.
 
-    ``given`` are other arguments: ``method="{allocator}"`` takes another wildcard, what is no text is taken as it is.
+    ``given`` are other arguments: ``asset="{model}"`` takes another wildcard, what is no text is taken as it is.
     """
     names = inspect.signature(function).parameters
 
@@ -125,6 +128,25 @@ def by(function, **given):
         return function(**{name: value for name, value in values.items() if name in names} | more)
 
     return call
+
+
+def below(pattern, **names):
+    """Return an input function: a file of the results.
+
+    A name in ``pattern`` is a wildcard, or what the function of that name in ``names`` makes of the wildcards.
+    """
+    found = {name: by(function) for name, function in names.items()}
+
+    def call(wildcards):
+        values = dict(wildcards.items()) | {name: make(wildcards) for name, make in found.items()}
+        return f"{R}/{pattern}".format(**values)
+
+    return call
+
+
+def folder(name="."):
+    """Return a parameter function: a folder of the results. The linter takes a plain text for a forgotten input."""
+    return lambda wildcards: os.path.normpath(f"{R}/{name}")
 
 
 def option(flag, name):
@@ -137,24 +159,9 @@ def option(flag, name):
     return call
 
 
-def taken(files):
-    """Return input files, each made again where needed or taken as it is."""
-    return [before_update(file) if as_it_is else file for file, as_it_is in files]
-
-
-def record_tables():
-    """Return the tables that everything a reader sees is drawn from."""
-    return taken(RECORDS.tables())
-
-
-def claims_file():
-    """Return the verdicts on the claims."""
-    return taken([RECORDS.table("claims.json")])
-
-
-def checked_environments():
-    """Return the environments of the packages that ``baseline_check`` runs."""
-    return taken((file, True) for file in FILES.checked_environments())
+def taken(function):
+    """Return an input function: the files of ``function``, each made again where needed or taken as it is."""
+    return lambda wildcards: [before_update(file) if as_it_is else file for file, as_it_is in function()]
 
 
 def check_machine():

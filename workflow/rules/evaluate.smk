@@ -11,23 +11,20 @@ rule reference:
         states="<results>/reference/{model}/{text}.safetensors",
     log:
         "<logs>/reference/{model}/{text}.log",
-    conda:
-        "../envs/main.yml"
     threads: STUDY.threads
     resources:
-        mem_mb=STUDY.memory_mb,
-        gpu=GPUS,
+        **MODEL_JOB,
     params:
+        text="{text}",
         length=STUDY.evaluation.length,
         windows=by(VALUES.of_model, source=LIMITS.windows or 0, target=LIMITS.target_windows or 0),
-        device=STUDY.device,
-        dtype=STUDY.dtype,
+        arithmetic=ARITHMETIC,
     message:
         "float reference of {wildcards.model} on {wildcards.text}"
     shell:
         'lease python -m ramp.evaluation reference --model-dir "$(dirname {input.model:q})"'
-        " --text {wildcards.text:q}={input.text:q} --length {params.length:q} --windows {params.windows:q}"
-        " --out {output.states:q} --threads {threads} --device {params.device:q} --dtype {params.dtype:q} > {log:q} 2>&1"
+        " --text {params.text:q}={input.text:q} --length {params.length:q} --windows {params.windows:q}"
+        " --out {output.states:q} --threads {threads} {params.arithmetic:q} > {log:q} 2>&1"
 
 
 rule evaluate:
@@ -44,23 +41,19 @@ rule evaluate:
         metrics="<results>/metrics/{model}/{row}.json",
     log:
         "<logs>/evaluate/{model}/{row}.log",
-    conda:
-        "../envs/main.yml"
     threads: STUDY.threads
     resources:
-        mem_mb=STUDY.memory_mb,
-        gpu=GPUS,
+        **MODEL_JOB,
     params:
         measured=by(VALUES.measured_on),
         allocation=option("--allocation", "allocation"),
-        device=STUDY.device,
-        dtype=STUDY.dtype,
+        arithmetic=ARITHMETIC,
     message:
         "evaluating {wildcards.model}: {wildcards.row}"
     shell:
         'lease python -m ramp.evaluation row --row-dir "$(dirname {input.meta:q})"'
         ' --model-dir "$(dirname {input.model:q})" {params.measured:q} {params.allocation:q}'
-        " --out {output.metrics:q} --threads {threads} --device {params.device:q} --dtype {params.dtype:q} > {log:q} 2>&1"
+        " --out {output.metrics:q} --threads {threads} {params.arithmetic:q} > {log:q} 2>&1"
 
 
 rule tasks_scored:
@@ -75,24 +68,20 @@ rule tasks_scored:
         scores="<results>/tasks_scored/{model}/{row}.json",
     log:
         "<logs>/tasks_scored/{model}/{row}.log",
-    conda:
-        "../envs/main.yml"
     threads: STUDY.threads
     resources:
-        mem_mb=STUDY.memory_mb,
-        gpu=GPUS,
+        **MODEL_JOB,
     params:
         names=STUDY.tasks.names,
-        folder=by(FILES.folder, name="tasks"),
+        folder=folder("tasks"),
         limit=LIMITS.task_limit or 0,
-        device=STUDY.device,
-        dtype=STUDY.dtype,
+        arithmetic=ARITHMETIC,
     message:
         "tasks on {wildcards.model}: {wildcards.row}"
     shell:
         'lease python -m ramp.evaluation.lm_eval_tasks --row-dir "$(dirname {input.meta:q})" --model-dir "$(dirname {input.model:q})"'
         " --tasks-dir {params.folder:q} --tasks {params.names:q} --limit {params.limit:q} --out {output.scores:q}"
-        " --threads {threads} --device {params.device:q} --dtype {params.dtype:q} > {log:q} 2>&1"
+        " --threads {threads} {params.arithmetic:q} > {log:q} 2>&1"
 
 
 # Rows of a method that cannot run on this machine record the reason; all other rows are made.
@@ -112,19 +101,13 @@ rule skipped:
     wildcard_constraints:
         method=any_of(PLAN.unable),
     localrule: True
-    conda:
-        "../envs/main.yml"
     params:
         study=STUDY.study,
-        reason=by(VALUES.reason),
-        kind=by(VALUES.kind),
-        fold=by(VALUES.fold_name),
-        group_size=by(VALUES.group_size),
-        track=STUDY.track,
+        reason=lambda wildcards: PLAN.unable[wildcards.method],
+        row=by(VALUES.skipped),
     message:
         "{wildcards.method} cannot run here: {params.reason}"
     shell:
         "python -m ramp.evaluation.skipped_row --study {params.study:q} --model {wildcards.model:q} --method {wildcards.method:q}"
-        " --budget {wildcards.budget:q} --seed {wildcards.seed:q} --fold {params.fold:q} --group-size {params.group_size:q}"
-        " --track {params.track:q} --kind {params.kind:q} --reason {params.reason:q} --out {output.meta:q}"
-        " --metrics {output.metrics:q} > {log:q} 2>&1"
+        " --budget {wildcards.budget:q} --seed {wildcards.seed:q} {params.row:q}"
+        " --out {output.meta:q} --metrics {output.metrics:q} > {log:q} 2>&1"

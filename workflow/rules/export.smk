@@ -5,7 +5,7 @@ rule halo_export:
     """An allocation on the ggml grid, from the folded float weights."""
     input:
         model="<results>/models/{model}/asset.json",
-        fold=by(FILES.fold),
+        fold=below("folds/{model}/{fold}.safetensors", fold=PLAN.fold_of),
         allocation="<results>/allocations/{model}/{method}/{budget}/{seed}.json",
         calibration="<results>/calibration/{model}.safetensors",
         code=sources("ramp/export/halo.py"),
@@ -17,8 +17,6 @@ rule halo_export:
         "<logs>/halo_export/{model}/{method}-b{budget}-s{seed}.log",
     wildcard_constraints:
         method=any_of(PLAN.of_kind(Allocator)),
-    conda:
-        "../envs/main.yml"
     threads: STUDY.threads
     resources:
         mem_mb=STUDY.memory_mb,
@@ -42,8 +40,6 @@ rule halo_float:
         plan="<results>/halo/{model}/float-b16-s{seed}.plan.json",
     log:
         "<logs>/halo_float/{model}-s{seed}.log",
-    conda:
-        "../envs/main.yml"
     threads: STUDY.threads
     resources:
         mem_mb=STUDY.memory_mb,
@@ -66,8 +62,6 @@ rule halo_check:
         checks="<results>/halo/{model}/{row}.check.json",
     log:
         "<logs>/halo_check/{model}/{row}.log",
-    conda:
-        "../envs/main.yml"
     threads: STUDY.threads
     resources:
         mem_mb=STUDY.memory_mb,
@@ -97,8 +91,6 @@ rule halo_row:
         "<logs>/halo_row/{model}/{row}.log",
     wildcard_constraints:
         row=any_of(sorted({row.name for row in PLAN.halo_rows})),
-    conda:
-        "../envs/main.yml"
     params:
         study=STUDY.study,
     message:
@@ -122,8 +114,6 @@ rule static_mix:
         "<logs>/static_mix/{model}/{method}-b{budget}-s{seed}.log",
     wildcard_constraints:
         method=any_of(PLAN.of_kind(Mix)),
-    conda:
-        "../envs/main.yml"
     threads: STUDY.threads
     resources:
         mem_mb=STUDY.memory_mb,

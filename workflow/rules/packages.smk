@@ -13,12 +13,10 @@ rule environment:
         "<logs>/environment/{environment}.log",
     wildcard_constraints:
         environment=any_of(PLAN.environments),
-    conda:
-        "../envs/main.yml"
     resources:
         downloads=1,
     params:
-        requirements=by(VALUES.requirements),
+        requirements=lambda wildcards: PLAN.environments[wildcards.environment],
         constraints=by(VALUES.constraints),
         # by their content: a venv that holds them is kept, whatever the date of the file
         pinned=by(VALUES.pinned),
@@ -43,26 +41,21 @@ rule package:
         "<logs>/package/{model}/{method}-b{budget}-s{seed}.log",
     wildcard_constraints:
         method=any_of(PLAN.of_kind(Package)),
-    conda:
-        "../envs/main.yml"
     threads: STUDY.threads
     resources:
-        mem_mb=STUDY.memory_mb,
-        gpu=GPUS,
+        **MODEL_JOB,
     params:
-        tokens=by(VALUES.of_model, source=STUDY.calibration.tokens, target=STUDY.calibration.target_tokens),
-        length=STUDY.calibration.length,
+        calibration=by(VALUES.calibration),
         environment=option("--environment", "environment"),
-        file=by(VALUES.reference),
-        method=by(VALUES.params),
+        method=by(VALUES.method),
         group_size=STUDY.group_size,
         device=STUDY.device,
     message:
         "running {wildcards.method} on {wildcards.model}, {wildcards.budget} bits"
     shell:
         'lease python -m ramp.packages.prepare_job --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
-        " --tokens {params.tokens:q} --length {params.length:q} --method-file {params.file:q} {params.environment:q}"
-        " --params {params.method:q} --bits {wildcards.budget:q} --group-size {params.group_size:q}"
+        " {params.calibration:q} {params.method:q} {params.environment:q}"
+        " --bits {wildcards.budget:q} --group-size {params.group_size:q}"
         ' --seed {wildcards.seed:q} --out "$(dirname {output.outcome:q})" --threads {threads}'
         " --device {params.device:q} > {log:q} 2>&1"
 
@@ -79,8 +72,6 @@ rule package_row:
         "<logs>/package_row/{model}/{method}-b{budget}-s{seed}.log",
     wildcard_constraints:
         method=any_of(PLAN.of_kind(Package)),
-    conda:
-        "../envs/main.yml"
     resources:
         mem_mb=STUDY.memory_mb,
     params:
@@ -104,8 +95,6 @@ rule collect_external:
         tables=expand("<results>/external/{record}.csv", record=RECORD_TABLES),
     log:
         "<logs>/collect_external.log",
-    conda:
-        "../envs/main.yml"
     params:
         source=STUDY.source,
         config_hash=VALUES.config_hash(),

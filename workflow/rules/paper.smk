@@ -19,14 +19,12 @@ rule collect:
         tables=expand("<results>/records/{record}.csv", record=RECORD_TABLES),
     log:
         "<logs>/collect.log",
-    conda:
-        "../envs/main.yml"
     params:
         study=STUDY.study,
         source=STUDY.source,
         config_hash=VALUES.config_hash(),
         activations=by(VALUES.activations),
-        models=by(VALUES.model_folders),
+        models=[f"{R}/models/{model}" for model in PLAN.models],
     message:
         "collecting the records of {params.study}"
     shell:
@@ -39,15 +37,13 @@ rule collect:
 rule claims:
     """A verdict for every claim of the paper that can be tested at this scale."""
     input:
-        records=by(record_tables),
+        records=taken(RECORDS.tables),
         claims=local("paper/claims.yaml"),
         code=sources("paper/claims.py"),
     output:
         verdicts="<results>/records/claims.json",
     log:
         "<logs>/claims.log",
-    conda:
-        "../envs/main.yml"
     message:
         "checking the claims"
     shell:
@@ -58,17 +54,16 @@ rule claims:
 rule tables:
     """Tables in LaTeX (booktabs), typst and Markdown, from one table model."""
     input:
-        records=by(record_tables),
-        verdicts=by(claims_file),
+        records=taken(RECORDS.tables),
+        verdicts=taken(RECORDS.claims),
         published=RECORDS.published(),
         code=sources("paper/tables"),
     output:
         tables=directory("<paper>/tables"),
         index="<paper>/tables/index.json",
+        lost=FILES.lost_tables(),
     log:
         "<logs>/tables.log",
-    conda:
-        "../envs/main.yml"
     params:
         published=["--published", local(PUBLISHED)] if RECORDS.published() else [],
     message:
@@ -81,7 +76,7 @@ rule tables:
 rule figure:
     """One figure as PDF and PNG."""
     input:
-        records=by(record_tables),
+        records=taken(RECORDS.tables),
         code=sources("paper/figures"),
     output:
         pdf="<paper>/figures/{figure}.pdf",
@@ -95,8 +90,6 @@ rule figure:
         "<logs>/figure/{figure}.log",
     wildcard_constraints:
         figure=any_of(FIGURES),
-    conda:
-        "../envs/main.yml"
     message:
         "drawing {wildcards.figure}"
     shell:
@@ -107,18 +100,16 @@ rule figure:
 rule paper:
     """The paper; every number in its text comes from the records."""
     input:
-        records=by(record_tables),
-        verdicts=by(claims_file),
+        records=taken(RECORDS.tables),
+        verdicts=taken(RECORDS.claims),
         tables="<paper>/tables",
         figures=expand("<paper>/figures/{figure}.png", figure=FIGURES),
-        sources=FILES.paper_sources(),
+        sources=FILES.project("paper/*.typ", "paper/*.yaml", "paper/*.bib", "paper/*.md"),
         code=sources("paper/build.py"),
     output:
         pdf=report("<paper>/paper.pdf", caption="../report/paper.rst", category="Paper"),
     log:
         "<logs>/paper.log",
-    conda:
-        "../envs/main.yml"
     message:
         "typesetting {output.pdf}"
     shell:
@@ -129,7 +120,7 @@ rule paper:
 rule smoke_check:
     """Check the files of a finished study against each other: sizes equal to stat, checks passed, no gaps."""
     input:
-        records=by(record_tables),
+        records=taken(RECORDS.tables),
         metrics=FILES.of_rows("metrics/{model}/{row}.json", PLAN.recorded_rows),
         code=sources("workflow/scripts/check_results.py"),
     output:
@@ -137,10 +128,8 @@ rule smoke_check:
     log:
         "<logs>/smoke_check.log",
     localrule: True
-    conda:
-        "../envs/main.yml"
     params:
-        results=by(FILES.folder),
+        results=folder(),
     message:
         "checking the files of the study against each other"
     shell:
@@ -154,15 +143,13 @@ rule baseline_check:
     """
     input:
         code=by(FILES.checked),
-        environments=by(checked_environments),
-        tests=FILES.contract_tests(),
+        environments=taken(FILES.checked_environments),
+        tests=FILES.project("tests/contract/test_*.py"),
     output:
         passed=f"<results>/baseline_check/{STUDY.baseline or 'all'}.txt",
     log:
         f"<logs>/baseline_check/{STUDY.baseline or 'all'}.log",
     localrule: True
-    conda:
-        "../envs/main.yml"
     params:
         rootdir=local("."),
         names=["-k", f"[{STUDY.baseline}] or [{STUDY.baseline}-"] if STUDY.baseline else [],
@@ -180,8 +167,6 @@ rule settings:
     log:
         "<logs>/settings.log",
     localrule: True
-    conda:
-        "../envs/main.yml"
     params:
         config=by(VALUES.whole),
     message:
@@ -202,8 +187,6 @@ rule html:
     log:
         "<logs>/html.log",
     localrule: True
-    conda:
-        "../envs/main.yml"
     message:
         "writing {output.html}"
     shell:

@@ -13,8 +13,6 @@ rule float_row:
         "<logs>/quantize/{model}/{method}-b16-s{seed}.log",
     wildcard_constraints:
         method="float|released",
-    conda:
-        "../envs/main.yml"
     params:
         study=STUDY.study,
         group_size=STUDY.group_size,
@@ -32,7 +30,7 @@ rule quantize:
     input:
         model="<results>/models/{model}/asset.json",
         text="<results>/texts/calibration.jsonl",
-        fold=by(FILES.fold),
+        fold=below("folds/{model}/{fold}.safetensors", fold=PLAN.fold_of),
         method=by(FILES.method),
         allocation=by(FILES.allocation),
         code=by(FILES.stage, stage="ramp/rows/quantize.py"),
@@ -43,16 +41,12 @@ rule quantize:
         "<logs>/quantize/{model}/{method}-b{budget}-s{seed}.log",
     wildcard_constraints:
         method=any_of(sorted({*PLAN.methods, *PLAN.transferred} - {*PLAN.of_kind(Package)})),
-    conda:
-        "../envs/main.yml"
     threads: STUDY.threads
     resources:
-        mem_mb=STUDY.memory_mb,
-        gpu=GPUS,
+        **MODEL_JOB,
     params:
         study=STUDY.study,
-        tokens=by(VALUES.of_model, source=STUDY.calibration.tokens, target=STUDY.calibration.target_tokens),
-        length=STUDY.calibration.length,
+        calibration=by(VALUES.calibration),
         file=by(VALUES.reference),
         allocation=option("--allocation", "allocation"),
         widths=by(VALUES.widths),
@@ -63,7 +57,7 @@ rule quantize:
         "quantizing {wildcards.model}: {wildcards.method}, {wildcards.budget} bits"
     shell:
         'lease python -m ramp.rows.quantize --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
-        " --tokens {params.tokens:q} --length {params.length:q} --fold {input.fold:q} --method-file {params.file:q}"
+        " {params.calibration:q} --fold {input.fold:q} --method-file {params.file:q}"
         " {params.allocation:q} {params.widths:q} --group-size {params.group_size:q} --track {params.track:q}"
         ' --seed {wildcards.seed:q} --study {params.study:q} --out "$(dirname {output.meta:q})" --threads {threads}'
         " --device {params.device:q} > {log:q} 2>&1"
@@ -84,8 +78,6 @@ rule track:
     wildcard_constraints:
         row=any_of(sorted({row.base for row in PLAN.track_rows})),
         track=any_of(sorted({row.ending for row in PLAN.track_rows})),
-    conda:
-        "../envs/main.yml"
     threads: STUDY.threads
     resources:
         mem_mb=STUDY.memory_mb,

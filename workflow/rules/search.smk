@@ -5,11 +5,11 @@ rule search:
     """An allocation. The state lies in R/.state, undeclared, so that a killed search resumes where it stopped."""
     input:
         model="<results>/models/{model}/asset.json",
-        bank=by(FILES.bank),
-        bank_index=by(FILES.bank_index),
-        fold=by(FILES.fold),
+        bank=below("bank/{model}/{bank}/bank.safetensors", bank=PLAN.bank_of),
+        bank_index=below("bank/{model}/{bank}/bank.json", bank=PLAN.bank_of),
+        fold=below("folds/{model}/{fold}.safetensors", fold=PLAN.fold_of),
         calibration="<results>/calibration/{model}.safetensors",
-        sensitivity=by(FILES.sensitivity),
+        sensitivity=below("sensitivity/{model}/{file}", file=PLAN.sensitivities_of),
         search_text="<results>/texts/search.jsonl",
         selection_text="<results>/texts/selection.jsonl",
         method=by(FILES.method),
@@ -21,23 +21,18 @@ rule search:
         "<logs>/search/{model}/{method}-b{budget}-s{seed}.log",
     wildcard_constraints:
         method=any_of(sorted({*PLAN.of_kind(Allocator)} - {*PLAN.learned})),
-    conda:
-        "../envs/main.yml"
     threads: STUDY.threads
     resources:
-        mem_mb=STUDY.memory_mb,
-        gpu=GPUS,
+        **MODEL_JOB,
     params:
         study=STUDY.study,
         windows=STUDY.search.windows,
         length=STUDY.search.length,
         selection=STUDY.search.selection_windows or 0,
-        file=by(VALUES.reference),
-        method=by(VALUES.params),
+        method=by(VALUES.method),
         evals=by(VALUES.of_model, source=LIMITS.evals, target=LIMITS.target_evals),
-        state=by(FILES.folder, name=".state"),
-        device=STUDY.device,
-        dtype=STUDY.dtype,
+        state=folder(".state"),
+        arithmetic=ARITHMETIC,
     message:
         "searching {wildcards.model}: {wildcards.method}, {wildcards.budget} bits, seed {wildcards.seed}"
     shell:
@@ -45,12 +40,13 @@ rule search:
         ' --bank "$(dirname {input.bank:q})" --fold {input.fold:q} --calibration {input.calibration:q}'
         " --sensitivity {input.sensitivity:q} --search-text {input.search_text:q}"
         " --selection-text {input.selection_text:q} --search-windows {params.windows:q}"
-        " --search-length {params.length:q} --selection-windows {params.selection:q} --method-file {params.file:q} --params {params.method:q}"
+        " --search-length {params.length:q} --selection-windows {params.selection:q} {params.method:q}"
         " --budget {wildcards.budget:q} --evals {params.evals:q} --seed {wildcards.seed:q} --study {params.study:q}"
         ' --out {output.allocation:q} --artifacts "$(dirname {output.episodes:q})" --state-dir {params.state:q}'
-        " --threads {threads} --device {params.device:q} --dtype {params.dtype:q} > {log:q} 2>&1"
+        " --threads {threads} {params.arithmetic:q} > {log:q} 2>&1"
 
 
+# A search that leaves a policy, too.
 use rule search as learn with:
     output:
         allocation="<results>/allocations/{model}/{method}/{budget}/{seed}.json",

@@ -14,12 +14,9 @@ rule sensitivity:
         proxy="<results>/sensitivity/{model}/{fold}-{quantizer}.json",
     log:
         "<logs>/sensitivity/{model}/{fold}-{quantizer}.log",
-    conda:
-        "../envs/main.yml"
     threads: STUDY.threads
     resources:
-        mem_mb=2 * STUDY.memory_mb,
-        gpu=GPUS,
+        **(MODEL_JOB | {"mem_mb": 2 * STUDY.memory_mb}),
     params:
         kind=lambda wildcards: wildcards.get("proxy", PROXIES[0]),
         windows=by(VALUES.of_model, source=STUDY.sensitivity.windows, target=STUDY.sensitivity.target_windows),
@@ -33,6 +30,7 @@ rule sensitivity:
         " --length {params.length:q} --out {output.proxy:q} --threads {threads} --device {params.device:q} > {log:q} 2>&1"
 
 
+# Additive sensitivities of another kind (ramp/sensitivity/kinds.py), on calibration text.
 use rule sensitivity as proxy with:
     output:
         proxy="<results>/sensitivity/{model}/{fold}-{quantizer}-{proxy}.json",

@@ -1,14 +1,17 @@
 # Policies that were learned on the source model, applied to another model without change.
 
 
+POLICY = f"search/{STUDY.source}/{{base}}/{{budget}}/{{seed}}/policy"
+
+
 rule transfer:
     """An allocation for a target model from the source's policy, without one evaluation."""
     input:
         model="<results>/models/{model}/asset.json",
-        policy=by(FILES.policy),
-        policy_index=by(FILES.policy_index),
-        bank=by(FILES.bank),
-        fold=by(FILES.fold),
+        policy=below(f"{POLICY}.safetensors", base=PLAN.base_of),
+        policy_index=below(f"{POLICY}.json", base=PLAN.base_of),
+        bank=below("bank/{model}/{bank}/bank.safetensors", bank=PLAN.bank_of),
+        fold=below("folds/{model}/{fold}.safetensors", fold=PLAN.fold_of),
         calibration="<results>/calibration/{model}.safetensors",
         code=sources("ramp/search/transfer.py"),
     output:
@@ -18,8 +21,6 @@ rule transfer:
     wildcard_constraints:
         model=any_of(STUDY.targets),
         method=any_of(PLAN.transferred),
-    conda:
-        "../envs/main.yml"
     threads: STUDY.threads
     resources:
         mem_mb=STUDY.memory_mb,

@@ -1,30 +1,14 @@
-"""Inputs and commands of the comparisons with other implementations (benchmarks/plan.py)."""
+"""Inputs and commands of the comparisons of ``benchmarks.plan``, as the rule ``comparison`` takes them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
+from benchmarks.plan import PIECES, pieces_of
 from ramp.methods.kinds import Package
 from ramp.methods.loader import load_method
 from ramp.study.rule_inputs import RuleFiles
-
-
-class Piece(Protocol):
-    """One comparison: a module of benchmarks/ and what it needs of a study."""
-
-    module: str
-    table: str
-    package: str
-    model: bool
-    heldout: bool
-
-    @property
-    def timed(self) -> bool: ...
-
-    def command(self, files: Mapping[str, str]) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -32,16 +16,14 @@ class ComparisonFiles:
     """Inputs of the comparisons, by their names."""
 
     files: RuleFiles
-    pieces: Mapping[str, Piece]
 
     def of_table(self, table: str) -> list[str]:
         """Return the pieces of one table."""
-        names = [name for name, piece in self.pieces.items() if piece.table == table]
-        return [f"{self.files.results}/compared/{name}.json" for name in names]
+        return [f"{self.files.results}/compared/{name}.json" for name in pieces_of(table)]
 
     def model(self, comparison: str) -> list[str]:
         """Return the study's source model, where a comparison needs it."""
-        return [self._model] if self.pieces[comparison].model else []
+        return [self._model] if PIECES[comparison].model else []
 
     @property
     def _model(self) -> str:
@@ -49,18 +31,18 @@ class ComparisonFiles:
 
     def texts(self, comparison: str) -> list[str]:
         """Return the texts that a comparison reads: calibration text, then held-out text."""
-        piece = self.pieces[comparison]
+        piece = PIECES[comparison]
         roles = ["calibration"] * piece.model + ["heldout"] * piece.heldout
         return [f"{self.files.results}/texts/{role}.jsonl" for role in roles]
 
     def package(self, comparison: str) -> list[str]:
         """Return the file in baselines/ of the package that ours is compared with."""
-        package = self.pieces[comparison].package
+        package = PIECES[comparison].package
         return [self.files.local(f"baselines/{package}.py")] if package else []
 
     def environment(self, comparison: str) -> list[str]:
         """Return that package's environment; ``MethodError`` where its file does not load."""
-        package = self.pieces[comparison].package
+        package = PIECES[comparison].package
         if not package:
             return []
         method = load_method(self.files.root / "baselines" / f"{package}.py")
@@ -69,13 +51,13 @@ class ComparisonFiles:
 
     def stage(self, comparison: str) -> list[str]:
         """Return the sources of both sides."""
-        piece = self.pieces[comparison]
+        piece = PIECES[comparison]
         package = [f"baselines/{piece.package}.py"] if piece.package else []
         return self.files.sources(f"benchmarks/{piece.module}.py", *package)
 
     def threads(self, comparison: str) -> int:
         """Return all threads where time is measured: such a piece has the machine to itself."""
-        return 1024 if self.pieces[comparison].timed else 1
+        return 1024 if PIECES[comparison].timed else 1
 
     def command(self, comparison: str) -> str:
         """Return the command line of a comparison, quoted, without its output."""
@@ -83,4 +65,4 @@ class ComparisonFiles:
         files["model"] = str(Path(self._model).parent)
         for package, environment in zip(self.package(comparison), self.environment(comparison), strict=True):
             files |= {"package": package, "python": str(Path(environment).parent / "bin" / "python")}
-        return self.pieces[comparison].command(files)
+        return PIECES[comparison].command(files)
