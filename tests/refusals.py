@@ -13,5 +13,6 @@ def refused(kind: type[Exception], calls: Mapping[str, Callable[[], Any]]) -> No
     for words, call in calls.items():
         with pytest.raises(kind) as caught:
             call()
-        assert words in str(caught.value)
-        assert "\n" not in str(caught.value), words
+        message = str(caught.value)
+        assert words in message, message
+        assert "\n" not in message, message
