@@ -15,13 +15,10 @@ from ramp.core import cli
 from ramp.core.files import read_json
 from ramp.evaluation.__main__ import main as evaluation_main
 from ramp.evaluation.heldout import Reference, evaluate, float_head, make_reference
-from ramp.models.architecture import list_linears
-from ramp.models.folder import load_float, read_config
-from ramp.quantizers.affine import quantize_rtn
+from ramp.models.folder import load_float
 from ramp.scoring.kl_divergence import EvaluationError
-
-KEY = {"study": "test", "method": "rtn", "grid": "affine", "stage": "final", "budget_bits": 3.0, "group_size": 32}
-KEY |= {"fold": "none", "seed": 0}
+from tests.gguf_inputs import allocation_of
+from tests.rows import row_key, write_row
 
 
 def write_text(path) -> None:
@@ -32,23 +29,10 @@ def write_text(path) -> None:
     write_documents(path, [Document(f"t-{i}", " ".join(rng.choices(words, k=120))) for i in range(8)])
 
 
-def write_row(folder, model_dir, bits: int):
-    """A packed row of the real writer: every linear by RTN."""
-    from ramp.rows.checkpoint import save_packed
-
-    state = load_float(model_dir).state_dict()
-    linears = list_linears(read_config(model_dir))
-    quantized = {x.name: quantize_rtn(state[f"{x.name}.weight"], bits, 32) for x in linears}
-    others = {name: tensor for name, tensor in state.items() if name.removesuffix(".weight") not in quantized}
-    meta = KEY | {"model": model_dir.name, "budget_bits": float(bits), "wall_s": 1.5, "simulated": True}
-    save_packed(folder, model_dir=model_dir, quantized=quantized, others=others, track="fp16", meta=meta)
-    return folder
-
-
 def write_float_row(folder, model_dir, stage: str = "float"):
     folder.mkdir()
     own = {"method": stage, "grid": stage, "stage": stage, "budget_bits": 16.0, "group_size": 0}
-    meta = KEY | own | {"model": model_dir.name, "bytes_file": 123 if stage == "released" else 456, "note": stage}
+    meta = row_key(**own) | {"model": model_dir.name, "bytes_file": 123 if stage == "released" else 456, "note": stage}
     (folder / "meta.json").write_text(json.dumps(meta))
     return folder
 
@@ -65,7 +49,8 @@ def study(tiny_llama_dir, tmp_path_factory):
     reference = folder / "heldout.safetensors"
     options = ["--text", f"heldout={folder / 'heldout.jsonl'}", "--length", 64, "--windows", 6, "--out", reference]
     assert run("reference", "--model-dir", tiny_llama_dir, "--dtype", "float32", "--device", "cpu", *options) == 0
-    row = write_row(folder / "rtn-b3-s0", tiny_llama_dir, 3)
+    row = folder / "rtn-b3-s0"
+    write_row(row, tiny_llama_dir, "fp16", 3, wall_s=1.5, simulated=True)
     out = folder / "rtn.json"
     common = ["--model-dir", tiny_llama_dir, "--device", "cpu", "--reference", f"heldout={reference}"]
     assert run("row", "--row-dir", row, *common, "--out", out) == 0
@@ -150,16 +135,14 @@ def test_float_and_released_rows_are_one_network(study, tiny_llama_dir, tmp_path
     assert run("row", *same, rtn, "--out", tmp_path / "no.json") == 2  # a quantized row is not
 
 
-def test_search_costs_come_from_the_allocation(study, tmp_path):
+def test_search_costs_come_from_the_allocation(study, tiny_llama_dir, tmp_path):
     _, _, row, _, common = study
-    allocation = {"model": "tiny", "method": "m", "seed": 0, "group_size": 32, "fold": "none", "quantizer": "gptq"}
-    allocation |= {"budget_bits": 4.0, "budget_bytes": 9, "bytes_linear": 9, "kind": "best", "bits": {}}
-    allocation |= {"kl_start": 0.5, "kl_search": None, "search_evals": 7, "notes": "warm"}
+    kept = {"kl_start": 0.5, "kl_search": None, "search_evals": 7, "notes": "warm"}
+    allocation = allocation_of(tiny_llama_dir, **kept).model_dump()
     (tmp_path / "a.json").write_text(json.dumps(allocation))
     assert run("row", "--row-dir", row, *common, "--allocation", tmp_path / "a.json", "--out", tmp_path / "m.json") == 0
     found = read_json(tmp_path / "m.json")
-    expected = {"kind": "best", "kl_start": 0.5, "kl_search": None, "search_evals": 7, "notes": "warm"}
-    assert found["search"].items() >= expected.items()
+    assert found["search"].items() >= {"kind": "best", **kept}.items()
     assert "warm" in found["note"]
 
 
@@ -168,7 +151,7 @@ def test_what_is_not_finite_is_null_and_said(tmp_path):
 
     windows = [{"window": i, "tokens": 9, "nll": 9.0, "kl": math.nan if i else 1.0} for i in range(3)]
     windows[0]["nll"] = 1e6
-    made = metrics(KEY | {"model": "m"}, {"heldout": text_metrics(windows, 10)}, None)
+    made = metrics(row_key(), {"heldout": text_metrics(windows, 10)}, None)
     assert made["texts"]["heldout"]["kl"] is None
     assert made["texts"]["heldout"]["windows"][1]["kl"] is None
     assert made["texts"]["heldout"]["ppl"] is None
