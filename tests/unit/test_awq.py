@@ -35,13 +35,6 @@ def test_scale_is_normalised() -> None:
     assert bool((awq.awq_scale(absmean, 0.5) > 0).all())
 
 
-def test_rows_are_spread_evenly() -> None:
-    weights = layer()[0]
-    rows = awq.spread_rows(weights[0], 4)
-    assert torch.equal(rows, weights[0][[0, 5, 10, 15]])
-    assert awq.spread_rows(weights[0], 16) is weights[0]
-
-
 def test_finalists_of_some_rows_are_scored_on_all() -> None:
     weights, _, hessian, absmean = layer()
     exact = awq.search_scale(weights, hessian, absmean, [3], 16)

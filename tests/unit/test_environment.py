@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 from ramp.problem.features import PREVIOUS_BITS, REMAINING_BUDGET, normalise
 from ramp.problem.problem import Evaluator
@@ -69,11 +68,6 @@ def test_reward_terms_by_hand() -> None:
     perplexity = RewardParams(quality="log_ppl", k_q=10)
     assert reward_terms(score, 100, 100, perplexity, nll_float=3.0)["quality"] == pytest.approx(-4.0)
     assert reward_terms(score, 100, 100, perplexity, nll_float=9.0)["quality"] == 0  # better than float is no gain
-
-
-def test_quality_comes_before_savings() -> None:
-    with pytest.raises(ValidationError, match="quality first"):
-        RewardParams(k_q=1, k_b=1)
 
 
 def test_an_evaluation_that_is_not_finite_is_the_worst_and_stays_finite() -> None:

@@ -139,7 +139,3 @@ def test_the_interval_holds_its_value() -> None:
     assert found.value == pytest.approx((3 * 3 + 1) / 12)
     assert found.low <= found.value <= found.high
     assert sooner_interval(np.array([1.0, 2.0]), np.array([3.0, 4.0, 5.0])).low is None
-
-
-def test_without_a_league_there_is_no_table() -> None:
-    assert not equal_quality_table(synthetic_study()).rows

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import random
 
 import numpy as np
 import pytest
@@ -19,14 +18,7 @@ from ramp.models.folder import load_float
 from ramp.scoring.kl_divergence import EvaluationError
 from tests.gguf_inputs import allocation_of
 from tests.rows import row_key, write_row
-
-
-def write_text(path) -> None:
-    from ramp.models.token_windows import Document, write_documents
-
-    rng = random.Random(0)
-    words = "river stone green house light under paper sound plant north cloud money seven time".split()
-    write_documents(path, [Document(f"t-{i}", " ".join(rng.choices(words, k=120))) for i in range(8)])
+from tests.tiny_models import write_text
 
 
 def write_float_row(folder, model_dir, stage: str = "float"):
@@ -45,7 +37,7 @@ def run(*options) -> int:
 def study(tiny_llama_dir, tmp_path_factory):
     """One text, its reference on six windows, and a 3-bit row, all through the command line."""
     folder = tmp_path_factory.mktemp("evaluation")
-    write_text(folder / "heldout.jsonl")
+    write_text(folder / "heldout.jsonl", "River stone, green house; light under paper and 7 plants. ", 100)
     reference = folder / "heldout.safetensors"
     options = ["--text", f"heldout={folder / 'heldout.jsonl'}", "--length", 64, "--windows", 6, "--out", reference]
     assert run("reference", "--model-dir", tiny_llama_dir, "--dtype", "float32", "--device", "cpu", *options) == 0
@@ -159,22 +151,19 @@ def test_what_is_not_finite_is_null_and_said(tmp_path):
     json.dumps(made, allow_nan=False)
 
 
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        (lambda options, study: options[:-2], "nothing to evaluate on"),
-        (lambda options, study: [*options[:-1], f"other={study[1]}"], "the name given is other"),
-        (lambda options, study: [*options[:-1], f"heldout={study[2] / 'meta.json'}"], "is no reference"),
-        (lambda options, study: [*options[:-1], "heldout"], "write NAME=FILE"),
-        (lambda options, study: [*options, "--dtype", "bfloat16"], "like with like"),
-        (lambda options, study: [*options[:-1], "heldout=nowhere.safetensors"], "no reference of the float model at"),
-    ],
-)
-def test_refusals(change, says, study, tmp_path, capsys):
-    _, _, row, _, common = study
-    options = change(["--row-dir", row, "--out", tmp_path / "out.json", *common], study)
-    assert run("row", *options) == 2
-    assert says in capsys.readouterr().err
+def test_refusals(study, tmp_path, capsys):
+    _, reference, row, _, common = study
+    cases = {
+        "nothing to evaluate on": common[:-2],
+        "the name given is other": [*common[:-1], f"other={reference}"],
+        "is no reference": [*common[:-1], f"heldout={row / 'meta.json'}"],
+        "write NAME=FILE": [*common[:-1], "heldout"],
+        "like with like": [*common, "--dtype", "bfloat16"],
+        "no reference of the float model": [*common[:-1], "heldout=nowhere.safetensors"],
+    }
+    for words, options in cases.items():
+        assert run("row", "--row-dir", row, "--out", tmp_path / "out.json", *options) == 2
+        assert words in capsys.readouterr().err
     assert not (tmp_path / "out.json").exists()
 
 

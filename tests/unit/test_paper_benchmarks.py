@@ -45,13 +45,6 @@ def test_the_text_counts_pairs_at_equal_settings_alone(study: Study) -> None:
     assert "parity.others" not in values(synthetic_study({"parity": [parity_row()]}))
 
 
-def test_without_records_the_tables_are_empty_and_the_text_is_silent() -> None:
-    study = synthetic_study()
-    assert not benchmarks_table(study).rows
-    assert not parity_table(study).rows
-    assert not [key for key in values(study) if key.startswith("parity.")]
-
-
 def test_a_note_has_one_mark() -> None:
     marks = Marks()
     assert [marks.of(note) for note in ("a", "", None, float("nan"), "b", "a")] == [" †1", "", "", "", " †2", " †1"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -11,25 +11,28 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from paper import intervals
-from paper.claims import main as claims_main
+from paper.figures.anytime import anytime
+from paper.figures.optimum import optimum
 from paper.measures import tasks_kept
 from paper.study import Study
-from paper.tables.__main__ import main
+from paper.tables.benchmarks import benchmarks_table, parity_table
 from paper.tables.cost import cost_table
+from paper.tables.equal_quality import equal_quality_table
+from paper.tables.foldings import foldings_table
 from paper.tables.halo import halo_table
+from paper.tables.league import ablations_table, league_summary_table, league_table
 from paper.tables.ledger import ledger_table
 from paper.tables.main import main_table
 from paper.tables.model import Column, Row, Table, number, parts
+from paper.tables.optimum import additivity_table, optimum_table
 from paper.tables.paired import controls_table, paired_table
 from paper.tables.render import to_latex, to_markdown, to_typst
 from paper.tables.sizes import LABEL_BITS, PARAMETERS, label_mixture_bits, readings, sizes_table
 from paper.tables.tasks import tasks_table
 from paper.tables.tracks import tracks_table
 from paper.values import values
-from ramp.core.errors import RampError
 from ramp.evaluation.bootstrap import Estimate
-from tests.synthetic_records import SOURCE, TARGET, TASKS, cells, synthetic_study, write_records
+from tests.synthetic_records import SOURCE, TARGET, TASKS, cells, synthetic_study
 
 TABLE = Table(
     name="one",
@@ -139,35 +142,6 @@ def test_paired_table_holds_ramp_against_every_rival(study: Study) -> None:
     for rival in ("RTN, 4", "GPTQ, 4", "AWQ, 4", "AWQ + GPTQ, 4", "Fisher knapsack, 3.65", "RAMP (paper), 3.65"):
         assert ("RAMP (ours), 3.65 bits", f"{rival} bits") in pairs
     assert not any("ggml" in entry for entry, _ in pairs)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"seeds": (0, 1), "texts": ("heldout", "wikitext2")},
-        {"scored": False, "without": ("transfer", "halo", "items", "episodes", "activations", "windows")},
-    ],
-)
-def test_command_line(tmp_path: Path, options: dict, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intervals, "DRAWS", 40)
-    records = write_records(tmp_path / "records", **options)
-    assert claims_main(["--records", str(records), "--out", str(records / "claims.json")]) == 0
-    assert main(["--records", str(records), "--out", str(tmp_path / "tables")]) == 0
-    index = json.loads((tmp_path / "tables" / "index.json").read_text())
-    assert {f"main_{SOURCE}", f"main_{TARGET}", "claims", "transfer", "sizes", "choices"} <= set(index)
-    for name in index:
-        for suffix in ("tex", "typ", "md"):
-            assert (tmp_path / "tables" / f"{name}.{suffix}").stat().st_size > 0
-    assert index["claims"]["rows"] == 12
-    again = tmp_path / "again"
-    main(["--records", str(records), "--out", str(again)])
-    for file in (tmp_path / "tables").iterdir():
-        assert file.read_bytes() == (again / file.name).read_bytes()
-
-
-def test_missing_records_are_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(RampError, match="no records at"):
-        Study.read(tmp_path / "nothing")
 
 
 def test_cost_compares_start_and_end_on_the_same_text(study: Study) -> None:
@@ -294,3 +268,24 @@ def test_a_second_track_stands_beside_the_first_and_nowhere_else(study: Study, c
     rows = [entry.row for entry in controlled.entries]
     assert f"{SOURCE}/ramp-b4-fp16-s0" in rows
     assert len(set(rows)) == len(rows)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(league_table, league_summary_table, ablations_table, equal_quality_table, optimum_table, additivity_table),
+        *(foldings_table, benchmarks_table, parity_table),
+    ],
+)
+def test_a_table_without_records_names_the_command_that_makes_them(
+    make: Callable[[Study], Table], study: Study
+) -> None:
+    table = make(study)
+    assert not table.rows
+    assert "snakemake" in to_markdown(table)
+
+
+def test_text_and_figures_without_records_are_silent(study: Study, text: dict[str, str]) -> None:
+    assert not [key for key in text if key.startswith(("league.", "optimum.", "parity."))]
+    for draw in (anytime, optimum):
+        assert draw(study).axes[0].texts  # one sentence

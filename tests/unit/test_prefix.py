@@ -136,26 +136,6 @@ def test_a_candidate_starts_at_its_first_new_block(study: Any) -> None:
     assert blocks_run(scorer, own, base) == 1  # what leaves the last block is not kept
 
 
-def test_a_scan_in_forward_order_shares_the_float_prefix(study: Any) -> None:
-    own, state = study
-    own.model.load_state_dict(state)
-    scorer = fresh_scorer(study)
-    total = 0.0
-    for i, x in enumerate(own.linears):
-        before = scorer.computed_blocks
-        weight = own.model.get_submodule(x.name).weight
-        kept = weight.clone()
-        for option in range(OPTIONS):
-            weight.copy_(own.weights[x.name, option])
-            names: list[Any] = ["float"] * LAYERS
-            names[x.layer] = (i, option)
-            assert scorer.score(own.model, names) == own.plain.score(own.model)
-        weight.copy_(kept)
-        total += (scorer.computed_blocks - before) / 3
-    # each candidate runs from its block on; the first one of a block once more runs the float block before it
-    assert total == OPTIONS * PER_LAYER * sum(range(1, LAYERS + 1)) + LAYERS - 1
-
-
 def test_another_model_starts_anew(study: Any) -> None:
     own, _ = study
     scorer = fresh_scorer(study)

@@ -73,14 +73,6 @@ def executed(rows: list[dict[str, Any]]) -> list[tuple[int, float]]:
     return [(row["bytes"], row["kl"]) for row in rows]
 
 
-def test_the_small_problem_shows_both_sides_of_the_budget() -> None:
-    feasible = [row["feasible"] for row in searched("ramp_paper", {})]
-    assert 2 < sum(feasible) < len(feasible)
-    assert {"ramp_paper_no_cliff", "ramp_paper_no_overshoot", "ramp_paper_no_saving", "ramp_paper_symmetric"} < set(
-        REWARDS
-    )
-
-
 @pytest.mark.parametrize("name", REWARDS)
 def test_every_term_of_the_reward_changes_the_unmasked_search(name: str) -> None:
     """Other pay for the same first episodes, and then other episodes."""

@@ -23,7 +23,9 @@ def test_files_behind_a_method_a_variant_and_a_policy() -> None:
     assert files.bank(model, "ramp") == files.bank(model, "ramp_paper_no_cliff")
     assert files.bank(model, "ramp").endswith("/bank/smollm2-135m/awq-gptq/bank.safetensors")
     assert files.bank_index(model, "ramp").endswith("/bank/smollm2-135m/awq-gptq/bank.json")
-    assert files.sensitivity(model, "knapsack_kl").endswith("/sensitivity/smollm2-135m/awq-gptq-kl.json")
+    kinds = {"knapsack": "", "ramp": "", "ramp_transfer": "", "knapsack_error": "-error", "knapsack_kl": "-kl"}
+    for method, kind in {**kinds, "greedy_kl": "-kl_cheapest"}.items():
+        assert files.sensitivity(model, method).endswith(f"/sensitivity/smollm2-135m/awq-gptq{kind}.json")
     assert files.fold(model, "awq_gptq", "4").endswith("/awq_w4.safetensors")
     assert files.fold(model, "ramp", "4").endswith("/awq.safetensors")
     assert files.method("knapsack_kl") == ["baselines/knapsack.py"]

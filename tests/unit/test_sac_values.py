@@ -9,7 +9,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -155,22 +154,3 @@ def test_continuous_temperature_steers_the_entropy_to_its_target() -> None:
     stats = [agent.update() for _ in range(1000)]
     assert np.mean([each["entropy"] for each in stats[-200:]]) == pytest.approx(-0.5, abs=0.15)
     assert stats[-1]["alpha"] < stats[0]["alpha"]
-
-
-def test_continuous_resume_is_bit_identical() -> None:
-    def go_on(agent: ContinuousSAC, rounds: int) -> None:
-        for _ in range(rounds):
-            state = np.array([0.5, -0.5], dtype=np.float32)
-            action = agent.act(state)
-            assert Box(-1, 1, (1,)).contains(action)
-            agent.replay.add_episode(state[None], action[None], action)
-            agent.update()
-
-    straight, first, second = continuous(), continuous(), continuous()
-    go_on(straight, 20)
-    go_on(first, 8)
-    second.load_state_dict(first.state_dict())
-    go_on(second, 12)
-    for one, two in zip(straight.actor.parameters(), second.actor.parameters(), strict=True):
-        assert torch.equal(one, two)
-    assert straight.alpha == second.alpha

@@ -115,16 +115,9 @@ def test_predicts_the_measured_kl_in_nats_per_token(
         ratio = np.log(proxy / true)
         assert abs(ratio.mean()) < np.log(1.4), np.exp(ratio.mean())
         assert np.corrcoef(np.log(proxy.ravel()), np.log(true.ravel()))[0, 1] > 0.95
-
-
-def test_positions_see_what_gptq_cancels_and_the_diagonal_does_not(
-    tiny_qwen2_dir: Path, fold: dict[str, torch.Tensor], banks: dict[str, Bank]
-) -> None:
-    model, windows = folded_float_model(tiny_qwen2_dir, fold), some_windows(tiny_qwen2_dir, 8, seed=7)
-    true = measured(model, banks["gptq"], windows)
-    positions = fisher_proxy(model, banks["gptq"], windows)
-    diagonal = fisher_proxy(model, banks["gptq"], windows, estimator="diagonal")
-    assert np.abs(np.log(positions / true)).mean() < np.abs(np.log(diagonal / true)).mean()
+    # positions see what GPTQ cancels, the diagonal does not
+    diagonal = fisher_proxy(model, banks["gptq"], some_windows(tiny_qwen2_dir, 16), estimator="diagonal")
+    assert np.abs(ratio).mean() < np.abs(np.log(diagonal / true)).mean()
 
 
 @pytest.mark.parametrize("estimator", ["positions", "diagonal"])
@@ -146,7 +139,7 @@ def test_seeded_and_leaves_the_model_alone(
 
 def test_faults_are_named(tiny_qwen2_dir: Path, fold: dict[str, torch.Tensor], banks: dict[str, Bank]) -> None:
     model = folded_float_model(tiny_qwen2_dir, fold)
-    with pytest.raises(SensitivityError, match="unknown labels 'words'"):
+    with pytest.raises(SensitivityError, match="'words'"):
         fisher_proxy(model, banks["rtn"], some_windows(tiny_qwen2_dir, 1), labels="words")
     with pytest.raises(SensitivityError, match="at least two"):
         fisher_proxy(model, banks["rtn"], some_windows(tiny_qwen2_dir, 1, 1))
@@ -172,5 +165,5 @@ def test_command_line(
     assert all(set(row) == {"4", "6"} for row in record["linears"].values())
     assert sensitivity.main([*argv, str(fold_file), "--estimator", "diagonal"]) == 0
     assert json.loads((tmp_path / "s.json").read_text())["tokens"] == 2 * 64 * 3
-    with pytest.raises(ProxyError, match="built with the fold 'random'"):
+    with pytest.raises(ProxyError, match="'random'"):
         sensitivity.main([*argv, str(tmp_path / "none.safetensors")])

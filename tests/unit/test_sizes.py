@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -50,11 +49,6 @@ def test_linear_bytes_are_those_of_the_packed_tensors(d_out: int, d_in: int, bit
     assert sum(t.nbytes for t in packed.values()) == sizes.linear_bytes(d_out, d_in, bits, requested)
 
 
-def test_llama_2_7b_overhead() -> None:
-    """paper.md's arithmetic: a float16 scale and a 4-bit zero per 128 is (16 + 4) / 128 bits a weight."""
-    assert sizes.linear_bytes(4096, 4096, 4, 128) * 8 / 4096**2 == 4 + 20 / 128
-
-
 def test_budget() -> None:
     at = {bits: sizes.uniform_bytes(LINEARS, bits, 128) for bits in range(2, 9)}
     for bits, expected in at.items():
@@ -70,12 +64,6 @@ def test_budget() -> None:
 def test_budget_is_monotone_and_between_its_neighbours(hundredths: int) -> None:
     low, high = (budget_bytes(LINEARS, x / 100, 128) for x in (hundredths, hundredths + 1))
     assert sizes.uniform_bytes(LINEARS, hundredths // 100, 128) <= low <= high
-
-
-def test_bytes_matrix() -> None:
-    matrix = sizes.bytes_matrix(LINEARS, (3, 4), 64)
-    assert matrix.dtype == np.int64
-    assert matrix.sum(0).tolist() == [sizes.uniform_bytes(LINEARS, b, 64) for b in (3, 4)]
 
 
 def test_bits_nominal() -> None:

@@ -46,8 +46,3 @@ def test_a_menu_keeps_every_entry_and_rises_in_bytes(widths: list, group_size: i
     assert len({(bits_of(w), group_of(w, group_size)) for w in menu}) == len(menu)
     sizes = [linear_bytes(64, 1152, width, group_size) for width in menu]  # 1,152 is a multiple of every group here
     assert sizes == sorted(sizes)
-
-
-@given(WIDTHS, st.integers(1, 9))
-def test_bytes_are_those_of_the_uniform_row_in_such_groups(width: int | str, d_out: int) -> None:
-    assert linear_bytes(d_out, 1152, width, 128) == linear_bytes(d_out, 1152, bits_of(width), group_of(width, 128))
