@@ -88,14 +88,6 @@ def test_the_7b_has_its_published_size() -> None:
     assert [round(b / a, 2) for a, b in pairwise(sizes)] == [4, 4, 4]
 
 
-def test_a_checkpoint_can_hold_more_blocks_than_are_read(tmp_path: Path) -> None:
-    size = write_checkpoint(tmp_path / "m", TINY, seed=0, read_layers=1)
-    assert size == (tmp_path / "m" / "model.safetensors").stat().st_size
-    assert len(list_linears(read_config(tmp_path / "m"))) == 7
-    assert "model.layers.1.mlp.down_proj.weight" in CheckpointReader(tmp_path / "m")
-    assert load_float(tmp_path / "m")(input_ids=windows()).logits.isfinite().all()
-
-
 # --- distances -------------------------------------------------------------------------------------------------------
 
 

@@ -47,11 +47,11 @@ def test_dead_channels_stay_finite() -> None:
 def test_missing_and_broken_statistics_are_named() -> None:
     linears = [spec("a", "q", 8, 6, "attn", 0)]
     one = np.ones(3)
-    with pytest.raises(EmbeddingError, match="no activation statistics for attn"):
+    with pytest.raises(EmbeddingError, match="for attn"):
         static_features(linears, {}, {"a": (0.1, 0.1)})
-    with pytest.raises(EmbeddingError, match="no weight moments for a"):
+    with pytest.raises(EmbeddingError, match="moments for a"):
         static_features(linears, {"attn": (one, one)}, {})
-    with pytest.raises(EmbeddingError, match="weight_std of a is not finite"):
+    with pytest.raises(EmbeddingError, match="weight_std of a"):
         static_features(linears, {"attn": (one, one)}, {"a": (0.1, float("nan"))})
 
 

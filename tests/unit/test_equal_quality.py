@@ -13,7 +13,7 @@ from scipy.stats import mannwhitneyu
 from paper.claims import CLAIMS_FILE, judge, read_claims_file
 from paper.equal_quality import EqualQuality, sooner, sooner_interval
 from paper.study import Study
-from paper.tables.equal_quality import equal_quality_table, spread
+from paper.tables.equal_quality import equal_quality_table
 from tests.synthetic_records import SOURCE, cells, synthetic_study
 
 ALLOWED = 100
@@ -81,20 +81,6 @@ def test_the_table_says_never(study: Study) -> None:
         row = cells(table, of=of, allocator=allocator)
         assert (row["level"], row["reached"]) == (level, reached)
         assert (row["evaluations"], row["tokens"]) == (evals, tokens)
-
-
-@pytest.mark.parametrize(
-    ("values", "said"),
-    [
-        ([5.0], "5"),
-        ([5.0, 7.0], "6 [5, 7]"),
-        ([5.0, np.inf], "never [5, > 9]"),
-        ([np.inf, np.inf], "never"),
-        ([1.0, 2.0, np.inf], "2 [1, > 9]"),
-    ],
-)
-def test_a_median_with_a_never(values: list[float], said: str) -> None:
-    assert spread(np.array(values), "never", "> 9") == said
 
 
 def judged(study: Study) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The fast GPTQ against its one-column-at-a-time reference, and what GPTQ is for: less output error than RTN."""
+"""The fast GPTQ against its one-column-at-a-time reference; dead channels, damping, faults."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ramp.quantizers.affine import QuantizedLinear, QuantizeError, quantize_rtn
+from ramp.quantizers.affine import QuantizedLinear, QuantizeError
 from ramp.quantizers.gptq import output_error, prepare, quantize_gptq, quantize_gptq_site, upper_factor
 from tests.reference_quantizers import quantize_gptq_reference
 from tests.refusals import refused
@@ -69,24 +69,6 @@ def test_blocks_and_sweeps_change_nothing(act_order: bool, group_size: int) -> N
             {"a": weight, "b": weight[:5]}, prepared, [3, 4], group_size, block_size=block_size, sweep_bytes=sweep_bytes
         )
         assert all(same(cut[key], whole[key]) for key in whole)
-
-
-@pytest.mark.parametrize("act_order", [True, False])
-@pytest.mark.parametrize("bits", [2, 3, 4])
-def test_output_error_is_at_most_rtns(bits: int, act_order: bool) -> None:
-    """tr(dW H dW^T): greedy, so no theorem; summed over ten Linear(8, 6), and clearly on a wide one."""
-    ours, rtns = [], []
-    for seed in range(10):
-        weight, hessian = layer(seed)
-        gptq = quantize_gptq(weight, hessian, bits, 6, act_order=act_order)
-        ours.append(output_error(gptq.dequantize(torch.float64) - weight, hessian))
-        rtns.append(output_error(quantize_rtn(weight, bits, 6).dequantize(torch.float64) - weight, hessian))
-    assert sum(ours) < sum(rtns)
-    weight, hessian = layer(0, d_out=32, d_in=64, tokens=200)
-    gptq = quantize_gptq(weight, hessian, bits, 32, act_order=act_order)
-    rtn = quantize_rtn(weight, bits, 32)
-    errors = [output_error(q.dequantize(torch.float64) - weight, hessian) for q in (gptq, rtn)]
-    assert errors[0] < 0.8 * errors[1]
 
 
 def test_output_error_is_the_mean_squared_output() -> None:

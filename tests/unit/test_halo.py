@@ -1,4 +1,4 @@
-"""The plan, the writer and the reader of GGUF files, without llama.cpp (see test_llamacpp.py for that)."""
+"""The plan, the writer and the reader of GGUF files, tokenizers in them; llama.cpp itself is in test_llamacpp.py."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -23,7 +24,7 @@ from ramp.export.row import row_note, write_row
 from ramp.export.write import export, read_importance
 from ramp.gguf.names import GgufError, from_gguf_rows, gguf_tensors, to_gguf_rows
 from ramp.gguf.reader import GgufFile, load_gguf_float
-from ramp.gguf.vocabulary import UNREACHABLE_MERGE
+from ramp.gguf.vocabulary import UNREACHABLE_MERGE, pre_tokenizer_name
 from ramp.models.architecture import architecture, list_linears
 from ramp.models.folder import CheckpointReader, ModelFolder, load_float, read_config
 from ramp.problem.allocation import write_allocation
@@ -273,3 +274,35 @@ def test_command_line(tiny_llama_dir: Path, tmp_path: Path, capsys: pytest.Captu
     assert "is not a valid allocation (model: Field required" in capsys.readouterr().err
     assert cli.run(halo.main, ["float", *model, "--out", str(tmp_path / "float.bin")]) == 2
     assert "not named *.gguf" in capsys.readouterr().err
+
+
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+DIGITS = {"type": "Digits", "individual_digits": True}
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        (None, None),
+        ({"type": "Metaspace", "replacement": "▁"}, None),
+        (BYTE_LEVEL, "gpt-2"),
+        ({"type": "Sequence", "pretokenizers": [BYTE_LEVEL]}, "gpt-2"),
+        ({"type": "Sequence", "pretokenizers": [DIGITS, BYTE_LEVEL]}, "smollm"),
+    ],
+)
+def test_pre_tokenizer_names(spec: dict[str, Any] | None, name: str | None) -> None:
+    assert pre_tokenizer_name(spec) == name
+
+
+def test_unknown_tokenizers_end_in_one_sentence(tiny_llama_dir: Path, tmp_path: Path) -> None:
+    split = {"type": "Split", "pattern": {"Regex": r"\w+"}, "behavior": "Isolated", "invert": False}
+    unknown = {"type": "Sequence", "pretokenizers": [split, {**BYTE_LEVEL, "use_regex": False}]}
+    folder = altered(tiny_llama_dir, tmp_path / "model")
+    spec = json.loads((folder / "tokenizer.json").read_text())
+    spec["model"] = {"type": "WordLevel", "vocab": spec["model"]["vocab"], "unk_token": "<s>"}
+    (folder / "tokenizer.json").write_text(json.dumps(spec))
+    calls = {
+        "Split + ByteLevel": lambda: pre_tokenizer_name(unknown),
+        "'WordLevel'": lambda: export(folder, tmp_path / "float.gguf"),
+    }
+    refused(GgufError, calls)

@@ -23,16 +23,11 @@ from ramp.models.folder import read_config
 from ramp.models.token_windows import Document, write_documents
 from ramp.problem.allocation import read_allocation, record_allocation, write_allocation
 from ramp.problem.budget import AllocationError, budget_bytes
-from ramp.problem.features import PREVIOUS_BITS, normalise
 from ramp.problem.problem import Problem
 from ramp.problem.proxy import read_proxy
-from ramp.quantizers.affine import quantize_rtn
-from ramp.quantizers.gptq import output_error, prepare, quantize_gptq
-from ramp.quantizers.site import quantize_site
 from ramp.quantizers.sizes import bits_nominal, linear_bytes
 from ramp.quantizers.widths import bits_of, group_of
 from ramp.records.collect_layers import allocation_rows, reported_rows
-from ramp.rl.environment import AllocationEnv
 from ramp.rl.policy import Policy, PolicyError, load_policy
 from ramp.rows import quantize as quantize_stage
 from ramp.rows.checkpoint import load_dequantized, read_meta
@@ -62,31 +57,6 @@ def study(tiny_llama_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     argv += ["--length", "64", "--fold", str(folder / "none.safetensors"), "--group-size", str(GROUP)]
     assert bank_main([*argv, "--widths", "4g16", "4", "3g16", "3g-1", "3g32", "--out", str(folder / "bank")]) == 0
     return folder
-
-
-def quantized_in(weight: torch.Tensor, hessian: torch.Tensor, width: int | str) -> Any:
-    return quantize_gptq(weight, hessian, bits_of(width), group_of(width, GROUP))
-
-
-def test_a_site_shares_one_hessian_between_all_group_sizes() -> None:
-    generator = torch.Generator().manual_seed(0)
-    weights = {name: torch.randn(rows, 64, generator=generator) for name, rows in (("a", 8), ("b", 5))}
-    x = torch.randn(256, 64, generator=generator) * torch.linspace(0.2, 2, 64)
-    hessian = x.T @ x / len(x)
-    widths = {"a": list(MENU), "b": ["4g16", 3, "3g32"]}  # 3g32 is 3 here, and is made once
-    found = quantize_site(weights, hessian, widths, GROUP, "gptq")
-    assert set(found) == {(name, width) for name in weights for width in widths[name]}
-    for (name, width), q in found.items():
-        direct = quantized_in(weights[name], hessian, width)
-        assert (q.bits, q.group_size) == (direct.bits, direct.group_size)
-        assert torch.equal(q.codes, direct.codes)
-        assert torch.equal(q.scales, direct.scales)
-    assert found["b", 3] is found["b", "3g32"]
-    rounded = quantize_site(weights, None, {"a": ["3g16"], "b": []}, GROUP, "rtn")
-    assert torch.equal(rounded["a", "3g16"].dequantize(), quantize_rtn(weights["a"], 3, 16).dequantize())
-    errors = {width: output_error(found["a", width].dequantize() - weights["a"], hessian) for width in MENU}
-    assert errors["3g16"] < errors["3g-1"]
-    assert prepare(hessian).order.shape == (64,)
 
 
 def test_entries_without_groups_of_their_own_are_the_plain_bank_s(
@@ -176,19 +146,6 @@ def test_from_sensitivities_to_a_packed_row_and_its_records(study: Path, tiny_ll
     (tmp_path / "a.json").write_text(json.dumps(damaged))
     with pytest.raises(AllocationError, match="its widths take"):
         quantize_stage.main([*row, "--out", str(tmp_path / "no")])
-
-
-def test_the_observation_counts_scales_where_groups_differ() -> None:
-    plain, menu = synthetic_problem(), synthetic_problem(widths=(3, "3g16", 4, "4g16"))
-    assert plain.rates.tolist() == [3, 4, 5, 6]
-    params = sum(x.params for x in menu.linears)
-    expected = [8 * sum(linear_bytes(x.d_out, x.d_in, w, 32) for x in menu.linears) / params for w in menu.widths]
-    assert menu.rates.tolist() == pytest.approx(expected)
-    for problem in (plain, menu):
-        env = AllocationEnv(problem)
-        env.reset()
-        seen = env.step(1)[0]
-        assert seen[PREVIOUS_BITS] == pytest.approx(normalise(PREVIOUS_BITS, problem.rates[1] / problem.rates[-1]))
 
 
 def test_a_policy_keeps_its_menu(tmp_path: Path) -> None:

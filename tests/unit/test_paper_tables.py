@@ -32,6 +32,7 @@ from paper.tables.tasks import tasks_table
 from paper.tables.tracks import tracks_table
 from paper.values import values
 from ramp.evaluation.bootstrap import Estimate
+from tests.synthetic_league import BENCHMARKS, PARITY, parity_row
 from tests.synthetic_records import SOURCE, TARGET, TASKS, cells, synthetic_study
 
 TABLE = Table(
@@ -289,3 +290,37 @@ def test_text_and_figures_without_records_are_silent(study: Study, text: dict[st
     assert not [key for key in text if key.startswith(("league.", "optimum.", "parity."))]
     for draw in (anytime, optimum):
         assert draw(study).axes[0].texts  # one sentence
+
+
+@pytest.fixture(scope="module")
+def compared() -> Study:
+    return synthetic_study({"benchmarks": BENCHMARKS, "parity": PARITY})
+
+
+def test_the_benchmark_table_holds_ratios_notes_and_commands(compared: Study) -> None:
+    table = benchmarks_table(compared)
+    block, memory, time = (list(row.cells.values()) for row in table.rows)
+    assert block == ["GPTQ of a block: time", "2", "8", 0.25, "processor s"]
+    assert memory == ["7B: peak memory †1", "5,500.0", "13,500.0", pytest.approx(0.407, abs=1e-3), "MB"]
+    assert time[:3] == ["7B: time †2", "40,000", "3750"]
+    assert table.footnotes[:2] == ("†1 mapped pages included", "†2 extrapolated")
+    assert table.footnotes[2] == "Made by: python -m benchmarks.gptq_block; python -m benchmarks.memory."
+
+
+def test_the_parity_table_keeps_rows_that_failed_with_their_reason(compared: Study) -> None:
+    table = parity_table(compared)
+    assert len(table.rows) == 5
+    assert cells(table, bits="2")["reference"] == "gptqmodel 7.6.0 †1"
+    assert "†1 it has no width of 2 bits" in table.footnotes
+    first = cells(table, bits="3")
+    assert (first["grid"], first["error"], first["ours"], first["ratio"]) == ("asymmetric", 1.0, 0.1, 0.5)
+
+
+def test_the_text_counts_pairs_at_equal_settings_alone(compared: Study) -> None:
+    found = values(compared)
+    assert found["parity.pairs"] == "3 pairs"
+    assert [found[f"parity.within{key}"] for key in ("", ".kl", ".error")] == ["1", "2", "2"]
+    assert (found["parity.kl.best"], found["parity.kl.worst"]) == ("0.500", "1.030")
+    assert (found["parity.error.best"], found["parity.error.worst"]) == ("1.000", "1.040")
+    assert found["parity.others"] == "1"
+    assert "parity.others" not in values(synthetic_study({"parity": [parity_row()]}))

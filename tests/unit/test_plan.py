@@ -17,17 +17,6 @@ from ramp.study.validation import read
 from tests.plans import REPO, files_of, plan_of
 
 
-def test_rows_of_the_embedded_study_are_those_that_the_readme_shows() -> None:
-    plan = plan_of("config.yaml")
-    names = {row.short for row in plan.source_rows}
-    uniform = {f"{method}-b{width}" for method in ("rtn", "gptq", "awq") for width in (3, 4)}
-    mixed = {f"{method}-b{budget}" for method in ("knapsack", "ramp_paper", "ramp") for budget in ("3.65", "4")}
-    assert {"float-b16", "released-b16"} | uniform | mixed <= names
-    assert {row.seed for row in plan.rows} == {0}
-    assert {row.method for row in plan.target_rows} >= {"float", "knapsack", "ramp_transfer", "role_depth_transfer"}
-    assert {row.short for row in plan.task_rows} == {"float-b16", "gptq-b4", "awq-b4", "ramp-b3.65"}
-
-
 def test_uniform_rows_take_folds_of_their_own_width_and_mixed_rows_the_shared_one() -> None:
     plan = plan_of("config.yaml")
     assert [str(plan.fold_of("awq", budget)) for budget in ("3", "4")] == ["awq_w3", "awq_w4"]

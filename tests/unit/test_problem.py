@@ -77,7 +77,7 @@ def test_an_allocation_file_is_read_as_it_was_written_and_damage_is_one_sentence
         ({"kind": "luck"}, "kind"),
     ):
         path.write_text(json.dumps(written | change))
-        with pytest.raises(AllocationError, match=rf"a\.json is not a valid allocation \({fault}"):
+        with pytest.raises(AllocationError, match=rf"a\.json .*\({fault}"):
             read_allocation(path)
     with pytest.raises(AllocationError, match="surprise"):
         record_allocation(problem, np.zeros(problem.n, dtype=int), **fields, surprise=1)
