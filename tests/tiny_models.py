@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from conftest import SHAPE, save_random_model, save_tokenizer
 
 from ramp.models.folder import ModelFolder
 from ramp.models.token_windows import Document, write_documents
+from tests.conftest import SHAPE, save_random_model, save_tokenizer
 
 
 def windows_of(model_dir: Path, count: int, length: int, seed: int) -> torch.Tensor:
@@ -44,8 +45,6 @@ def random_llama(folder: Path, *, tied: bool = True, **changes: Any) -> Path:
 
 def altered(source: Path, target: Path, **config: Any) -> Path:
     """A copy of a model folder with some keys of its configuration changed."""
-    import json
-
     target.mkdir(exist_ok=True)
     for file in source.iterdir():
         (target / file.name).write_bytes(file.read_bytes())

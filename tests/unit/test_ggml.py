@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ramp.export.llamacpp_quantize import quantize_apart
+from ramp.export.llamacpp_quantize import quantize_gguf
 from ramp.export.write import export
 from ramp.models.folder import CheckpointReader
 from ramp.quantizers import ggml
@@ -55,7 +55,7 @@ def test_types_and_bytes_of_the_pinned_llama_cpp(tmp_path: Path, hidden: int, in
     export(folder, tmp_path / "float.gguf")
     names = {"attn_v": "self_attn.v_proj", "ffn_gate": "mlp.gate_proj", "ffn_down": "mlp.down_proj"}
     for asked, mix in MIXES.items():
-        quantize_apart(tmp_path / "float.gguf", tmp_path / "mix.gguf", mix, table_type="Q8_0")
+        quantize_gguf(tmp_path / "float.gguf", tmp_path / "mix.gguf", mix, table_type="Q8_0")
         tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(tmp_path / "mix.gguf").tensors}
         for name, source in names.items():
             rows = CheckpointReader(folder).get(f"model.layers.0.{source}.weight").numpy()

@@ -19,7 +19,8 @@ from ramp.gguf.reader import GgufFile, load_gguf_float
 from ramp.models.folder import load_float, load_tokenizer
 from tests.conftest import SHAPE as SMALL
 from tests.conftest import save_random_model
-from tests.gguf_inputs import allocation_of, statistics
+from tests.gguf_inputs import allocation_of, llama_nll, statistics, tokens_that_differ
+from tests.tiny_models import altered
 
 pytest.importorskip("cyllama")
 
@@ -106,11 +107,11 @@ def test_float_file_computes_what_transformers_computes(model_dir: Path, tmp_pat
     export(model_dir, path)
     windows = some_windows(model_dir)
     ours = halo_check.transformers_nll(load_float(model_dir), windows)
-    llama = LlamaCpp(path, context=windows.shape[1], threads=1)
-    theirs = np.stack([window_nll(llama, window.tolist()) for window in windows])
+    theirs = llama_nll(path, windows)
     np.testing.assert_allclose(theirs, ours, atol=0.02)  # llama.cpp keeps keys and values in float16
     assert abs(np.exp(theirs.mean() - ours.mean()) - 1) < halo_check.FLOAT_LIMIT
     prompt = windows[0, :8].tolist()
+    llama = LlamaCpp(path, context=windows.shape[1], threads=1)
     made = generate(llama, prompt, 8)
     llama.close()
     with torch.inference_mode():
@@ -148,10 +149,7 @@ def test_byte_level_tokenizers_agree(pre: str, tmp_path: Path) -> None:
     folder = random_model(tmp_path / pre, "llama", pre=pre, num_hidden_layers=1)
     export(folder, tmp_path / "float.gguf")
     assert GgufFile(tmp_path / "float.gguf").metadata("tokenizer.ggml.pre") == pre
-    llama = LlamaCpp(tmp_path / "float.gguf", context=16, threads=1)
-    texts = [*halo_check.PROBES, *PROSE.splitlines()]
-    assert halo_check.tokenizer_differences(llama, load_tokenizer(folder), texts) == 0
-    llama.close()
+    assert tokens_that_differ(tmp_path / "float.gguf", folder, [*halo_check.PROBES, *PROSE.splitlines()]) == 0
 
 
 def test_the_check_notices_another_pre_tokenizer(
@@ -160,9 +158,7 @@ def test_the_check_notices_another_pre_tokenizer(
     # "smollm" splits digits; this tokenizer does not
     monkeypatch.setattr("ramp.gguf.vocabulary.pre_tokenizer_name", lambda spec: "smollm")
     export(llama_dir, tmp_path / "float.gguf")
-    llama = LlamaCpp(tmp_path / "float.gguf", context=16, threads=1)
-    assert halo_check.tokenizer_differences(llama, load_tokenizer(llama_dir), list(PROSE.splitlines())) > 0
-    llama.close()
+    assert tokens_that_differ(tmp_path / "float.gguf", llama_dir, PROSE.splitlines()) > 0
 
 
 def sentencepiece_like(folder: Path) -> None:
@@ -187,10 +183,7 @@ def sentencepiece_like(folder: Path) -> None:
 
 
 def test_sentencepiece_like_tokenizer_agrees(llama_dir: Path, tmp_path: Path) -> None:
-    import shutil
-
-    folder = tmp_path / "model"
-    shutil.copytree(llama_dir, folder)
+    folder = altered(llama_dir, tmp_path / "model")
     sentencepiece_like(folder)
     config = json.loads((folder / "config.json").read_text())
     assert len(load_tokenizer(folder)) <= config["vocab_size"]
@@ -198,9 +191,8 @@ def test_sentencepiece_like_tokenizer_agrees(llama_dir: Path, tmp_path: Path) ->
     file = GgufFile(tmp_path / "float.gguf")
     assert file.metadata("tokenizer.ggml.model") == "llama"
     assert file.metadata("tokenizer.ggml.add_bos_token") is True
+    assert tokens_that_differ(tmp_path / "float.gguf", folder, [*halo_check.PROBES, *PROSE.splitlines()]) == 0
     llama = LlamaCpp(tmp_path / "float.gguf", context=16, threads=1)
-    texts = [*halo_check.PROBES, *PROSE.splitlines()]
-    assert halo_check.tokenizer_differences(llama, load_tokenizer(folder), texts) == 0
     assert llama.tokenize("The fox", special=True)[0] == 1
     llama.close()
 
@@ -215,9 +207,7 @@ def test_llama_cpps_quantized_file_loads_as_a_model(llama_dir: Path, float_gguf:
     llama_cpp.model_quantize(str(float_gguf), str(tmp_path / "theirs.gguf"), options)
     windows = some_windows(llama_dir)
     ours = halo_check.transformers_nll(load_gguf_float(llama_dir, tmp_path / "theirs.gguf"), windows)
-    llama = LlamaCpp(tmp_path / "theirs.gguf", context=windows.shape[1], threads=1)
-    theirs = np.stack([window_nll(llama, window.tolist()) for window in windows])
-    llama.close()
+    theirs = llama_nll(tmp_path / "theirs.gguf", windows)
     assert abs(np.exp(theirs.mean() - ours.mean()) - 1) < halo_check.QUANTIZED_LIMIT
     assert np.abs(theirs - ours).max() < 0.3  # llama.cpp rounds activations to 8 bits
 

@@ -189,10 +189,14 @@ def test_command_lines_count_their_tokens(
         stage.main([*other, "--kind", kind, "--out", str(out)])
 
 
-def test_a_search_takes_the_kind_that_its_method_names(tmp_path: Path) -> None:
+def test_a_search_takes_the_kind_that_its_method_names_and_an_unknown_one_is_refused(tmp_path: Path) -> None:
     folder = REPO / "baselines"
     file = tmp_path / "kl.json"
     file.write_text(json.dumps({"proxy": "kl"}))
     check_proxy(file, load_method(folder / "knapsack.py:knapsack_kl"))
     with pytest.raises(MethodError, match=r"'fisher', .*kl\.json"):
         check_proxy(file, load_method(folder / "knapsack.py"))
+    text = (folder / "knapsack.py").read_text().replace('"proxy": "kl"', '"proxy": "kl_cheap"')
+    (tmp_path / "knapsack.py").write_text(text)
+    with pytest.raises(MethodError, match="'kl_cheapest'"):
+        load_method(tmp_path / "knapsack.py")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ramp.core.files import read_json
 from ramp.evaluation.__main__ import main as evaluation_main
 from ramp.export import llamacpp_quantize, static_mix
 from ramp.export.check import transformers_nll
-from ramp.export.llamacpp import LlamaCpp, LlamaCppError, window_nll
+from ramp.export.llamacpp import LlamaCppError
 from ramp.export.llamacpp_quantize import quantize_apart, quantize_gguf, read_importance_file, write_importance
 from ramp.export.static_mix import MixError, MixRow, make_row, type_notes
 from ramp.export.write import encode, export, read_importance
@@ -28,8 +29,9 @@ from ramp.models.folder import CheckpointReader, read_config
 from ramp.records.collect import collect
 from ramp.records.table import read_all
 from ramp.rows.checkpoint import CheckpointError, load_dequantized
-from tests.gguf_inputs import statistics
-from tests.tiny_models import random_llama
+from tests.gguf_inputs import llama_nll, statistics
+from tests.refusals import refused
+from tests.tiny_models import altered, random_llama
 
 pytest.importorskip("cyllama")
 
@@ -94,9 +96,7 @@ def test_the_row_loads_and_llama_cpp_agrees_on_it(wide_dir: Path, inputs: Path, 
     assert GgufFile(tmp_path / "row" / "model.gguf").type("token_embd.weight") == "F16"
     windows = torch.randint(2, 250, (2, 48), generator=torch.Generator().manual_seed(1))
     ours = transformers_nll(load_dequantized(tmp_path / "row", wide_dir), windows)
-    llama = LlamaCpp(tmp_path / "row" / "model.gguf", context=48, threads=1)
-    theirs = np.stack([window_nll(llama, window.tolist()) for window in windows])
-    llama.close()
+    theirs = llama_nll(tmp_path / "row" / "model.gguf", windows)
     assert abs(theirs.mean() / ours.mean() - 1) < 0.03  # llama.cpp rounds activations to 8 bits
 
 
@@ -109,14 +109,9 @@ def test_short_rows_fall_back_and_the_note_says_so(tiny_llama_dir: Path, tmp_pat
 
 
 def test_types_that_the_released_grid_distorts_are_named(wide_dir: Path, inputs: Path, tmp_path: Path) -> None:
-    model = tmp_path / "wide"
-    model.mkdir()
-    for file in wide_dir.iterdir():
-        (model / file.name).symlink_to(file)
+    model = altered(wide_dir, tmp_path / "wide")
     (model / "asset.json").write_text(json.dumps({"released_format": "Q4_1"}))
-    assert (
-        "Q4_K distorted: the checkpoint was released in Q4_1" in make("q4_k_m", model, inputs, tmp_path / "r")["note"]
-    )
+    assert "Q4_K distorted" in make("q4_k_m", model, inputs, tmp_path / "r")["note"]
 
 
 def test_a_table_off_the_track_is_named(wide_dir: Path, inputs: Path) -> None:
@@ -162,14 +157,15 @@ def test_another_layout_of_the_parameters_is_refused(
 
 def test_bad_importance_and_unknown_mixes_are_refused(inputs: Path, tmp_path: Path) -> None:
     source = inputs / "float.gguf"
-    values = {"blk.0.ffn_up.weight": np.full(256, np.nan, np.float32)}
-    with pytest.raises(LlamaCppError, match=r"ffn_up\.weight"):
-        quantize_gguf(source, tmp_path / "x.gguf", "Q4_K_M", table_type="Q8_0", importance=values)
-    with pytest.raises(LlamaCppError, match="'Q4_K_XXL'"):
-        quantize_gguf(source, tmp_path / "x.gguf", "Q4_K_XXL", table_type="Q8_0")
+    quantize = partial(quantize_gguf, source, tmp_path / "x.gguf", table_type="Q8_0")
+    broken = {"blk.0.ffn_up.weight": np.full(256, np.nan, np.float32)}
     short = {tensor.name: np.ones(3, np.float32) for tensor in gguf.GGUFReader(source).tensors}
-    with pytest.raises(LlamaCppError, match="cannot quantize"):
-        quantize_gguf(source, tmp_path / "x.gguf", "Q4_K_M", table_type="Q8_0", importance=short)
+    calls = {
+        "ffn_up.weight": lambda: quantize("Q4_K_M", importance=broken),
+        "'Q4_K_XXL'": lambda: quantize("Q4_K_XXL"),
+        "cannot quantize": lambda: quantize("Q4_K_M", importance=short),
+    }
+    refused(LlamaCppError, calls)
 
 
 def abort(*_: Any, **__: Any) -> None:
