@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -45,8 +46,16 @@ def build(folder: Path, name: str = "paper.pdf") -> Path:
     return folder / name
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_draws() -> Iterator[None]:
+    """The intervals themselves are tested in test_paper_claims.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(intervals, "DRAWS", 40)
+        yield
+
+
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory, few_draws: None) -> Path:
     """Everything that records can hold."""
     tables = {**league_records(), **optimum_records(), "benchmarks": BENCHMARKS, "parity": PARITY}
     return make(tmp_path_factory.mktemp("paper"), tables, controls=True, packages=True, skipped=True)
@@ -72,8 +81,7 @@ def test_twice_gives_the_same_bytes(made: Path, tmp_path: Path) -> None:
         {"scored": False, "without": "transfer halo items episodes activations windows allocations".split()},
     ],
 )
-def test_the_paper_reads_on_with_less(tmp_path: Path, options: dict, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intervals, "DRAWS", 40)
+def test_the_paper_reads_on_with_less(tmp_path: Path, options: dict) -> None:
     assert build(make(tmp_path, **options)).stat().st_size > 50_000
     index = json.loads((tmp_path / "tables" / "index.json").read_text())
     assert {f"main_{SOURCE}", f"main_{TARGET}", "claims", "transfer", "sizes", "choices"} <= set(index)

@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import LlamaConfig
 
 from ramp.methods.kinds import FoldRef, Package
 from ramp.methods.loader import load_method
+from ramp.models.architecture import LinearSpec, list_linears
+from ramp.problem.budget import budget_bytes
+from ramp.quantizers.sizes import uniform_bytes
 from ramp.study.plan import Plan
 from ramp.study.row_names import PlanError, Row, bits
 from ramp.study.validation import read
@@ -110,32 +114,22 @@ SHAPES = {
 """Of SmolLM2-135M and Llama-2-7B, from their published configurations."""
 
 
+def shaped_linears(file: str) -> list[LinearSpec]:
+    """Linears of two blocks of a study's source."""
+    return list_linears(LlamaConfig(num_hidden_layers=2, **SHAPES[file]))
+
+
 @pytest.mark.parametrize("file", SHAPES)
 def test_the_control_budgets_weigh_what_smaller_groups_weigh(file: str) -> None:
     """The numbers of the configuration, on the source's shapes: within 0.2 % of uniform rows in groups of 32."""
-    from transformers import LlamaConfig
-
-    from ramp.models.architecture import list_linears
-    from ramp.problem.budget import budget_bytes
-    from ramp.quantizers.sizes import uniform_bytes
-
-    linears = list_linears(LlamaConfig(num_hidden_layers=2, **SHAPES[file]))
-    study = plan_of(file, depth="full").study
-    assert len(study.limits.control_budgets) == len(study.uniform_bits)
+    linears, study = shaped_linears(file), plan_of(file, depth="full").study
     for budget, width in zip(study.limits.control_budgets, study.uniform_bits, strict=True):
         mixed, control = budget_bytes(linears, budget, study.group_size), uniform_bytes(linears, width, 32)
         assert abs(mixed / control - 1) < 0.002
 
 
 def test_ramp_and_the_knapsack_stand_at_six_per_cent_fewer_bytes_than_uniform_4_bits() -> None:
-    from transformers import LlamaConfig
-
-    from ramp.models.architecture import list_linears
-    from ramp.problem.budget import budget_bytes
-    from ramp.quantizers.sizes import uniform_bytes
-
-    linears = list_linears(LlamaConfig(num_hidden_layers=2, **SHAPES["config.yaml"]))
-    plan = plan_of("config.yaml", depth="full")
+    linears, plan = shaped_linears("config.yaml"), plan_of("config.yaml", depth="full")
     for method in ("knapsack", "ramp"):
         (budget,) = plan.study.limits.more_budgets[method]
         assert budget in plan.budgets(method)
