@@ -189,14 +189,14 @@ def continuous(alpha: float = 0.2, seed: int = 0, **changed: float) -> Continuou
 def test_continuous_bandit_finds_the_best_action_and_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
     """r = -2 (a - best)^2 in two states: the critics learn r, the greedy action is the best one."""
     best = np.array([0.4, -0.6])
-    agent = continuous(alpha=0.02)
+    agent = continuous(alpha=0.02, learning_rate=1e-2)
     monkeypatch.setattr(agent, "_update_temperature", lambda *_: None)
     rng = np.random.default_rng(0)
     for _ in range(300):
         state, action = int(rng.integers(2)), rng.uniform(-1, 1, (1, 1)).astype(np.float32)
         reward = np.array([-2 * (action[0, 0] - best[state]) ** 2], dtype=np.float32)
         agent.replay.add_episode(np.eye(2, dtype=np.float32)[[state]], action, reward)
-    for _ in range(700):
+    for _ in range(400):
         agent.update()
     found = [float(agent.act(state, greedy=True)[0]) for state in np.eye(2, dtype=np.float32)]
     assert np.abs(np.array(found) - best).max() < 0.12
@@ -207,13 +207,13 @@ def test_continuous_bandit_finds_the_best_action_and_its_value(monkeypatch: pyte
 
 def test_continuous_target_adds_the_entropy_of_what_follows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two steps without any reward: the first is worth gamma * alpha * entropy of a nearly uniform policy, log 2."""
-    agent = continuous(alpha=0.5, gamma=0.9)
+    agent = continuous(alpha=0.5, gamma=0.9, learning_rate=1e-2)
     monkeypatch.setattr(agent, "_update_temperature", lambda *_: None)
     rng = np.random.default_rng(0)
     states = np.eye(2, dtype=np.float32)
     for _ in range(200):
         agent.replay.add_episode(states, rng.uniform(-1, 1, (2, 1)).astype(np.float32), np.zeros(2, np.float32))
-    for _ in range(600):
+    for _ in range(300):
         agent.update()
     pair = torch.tensor([[1.0, 0.0, 0.3], [0.0, 1.0, 0.3]])
     first, second = agent.critic(pair).mean(dim=0)[:, 0].tolist()
