@@ -25,7 +25,6 @@ pathvars:
     results=R,
     paper=f"{R}/paper",
     logs=f"{R}/logs",
-    benchmarks=f"{R}/benchmarks",
     envs=ENVS,
 
 
@@ -96,3 +95,4 @@ rule all:
 
 onstart:
     check_machine()
+    start_fork_server()

@@ -1,4 +1,4 @@
-"""Copy to baselines/mine.py, give it your name below, add it to ``methods:`` in the configuration, and run.
+"""Copy to baselines/mine.py, add ``mine`` to ``methods:`` in the configuration, and run.
 
 The first line says what the method is. Everything that it may use is in ``ramp.problem.problem.Problem``:
 ``problem.bytes`` [n, w], ``problem.budget_bytes``, ``problem.features`` [n, 9], ``problem.use_proxy()`` [n, w],
@@ -46,7 +46,6 @@ def allocate(problem: Problem, params: TemplateParams, run: Run) -> Allocation:
 
 
 METHOD = Allocator(
-    name="_template",  # your file's stem
     title="Template",  # for logs; tables take it from paper/naming.py, or the file's name
     source="where the method comes from",
     fold="awq",  # none, or one of the configuration's folds (awq, smoothquant): the weights that are quantized

@@ -1,15 +1,16 @@
-"""Copy to baselines/mine.py, give it your name below, add it to ``external:`` in the configuration.
+"""Copy to baselines/mine.py, add ``mine`` to ``external:`` in the configuration.
 
 This docstring describes the package in one line. It runs in an environment of its own, which pip makes from
 ``requirements``: import the package inside ``quantize``, and of ours only ``ramp.methods.kinds``,
-``ramp.methods.package_job`` (``PackageJob`` describes a job) and ``ramp.packages.packed_files``.
+``ramp.methods.package_job`` (``PackageJob`` describes a job) ``ramp.models.folder.CheckpointReader`` and
+``ramp.packages.packed_files``.
 """
 
 from pydantic import Field
 
 from ramp.methods.kinds import Package, Params
 from ramp.methods.package_job import PackageJob
-from ramp.packages.packed_files import Checkpoint
+from ramp.models.folder import CheckpointReader
 
 
 class TemplateParams(Params):
@@ -27,10 +28,10 @@ def quantize(job: PackageJob, params: TemplateParams) -> None:
     """Round to nearest by numpy, where your package would do its work, on ``job.tokens`` if it calibrates."""
     import numpy as np
 
-    checkpoint, top = Checkpoint(job.model_dir), 2**job.bits - 1
+    checkpoint, top = CheckpointReader(job.model_dir), 2**job.bits - 1
     for name, (d_out, d_in) in job.linears.items():
         size = job.group_sizes[name]
-        groups = checkpoint.get(f"{name}.weight").reshape(d_out, -1, size)
+        groups = checkpoint.get(f"{name}.weight").float().numpy().reshape(d_out, -1, size)
         low, high = (params.shrink * each for each in (groups.min(-1).clip(max=0), groups.max(-1).clip(min=0)))
         scales = np.maximum((high - low) / top, 2.0**-14).astype(np.float16)
         wide = scales.astype(np.float32)
@@ -40,12 +41,11 @@ def quantize(job: PackageJob, params: TemplateParams) -> None:
 
 
 METHOD = Package(
-    name="_template_package",  # your file's stem
     title="Template of a package",  # for logs; tables take it from paper/naming.py, or the file's name
     source="where the method comes from",
     quantize=quantize,
     params=TemplateParams,
-    requirements=("numpy==2.4.6",),  # a literal tuple, pinned, the package itself first
+    requirements=("torch==2.13.0", "numpy==2.4.6"),  # a literal tuple, pinned, the package itself first
     bits=(2, 3, 4, 8),  # widths that it can give
     environment="",  # the same name in several files: they share one environment
     skip=skip,

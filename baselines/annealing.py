@@ -13,11 +13,11 @@ from pydantic import Field
 from ramp.allocators import knapsack
 from ramp.allocators.archive import Archive
 from ramp.allocators.moves import mutate, random_start
-from ramp.methods.kinds import Allocator, Params
+from ramp.methods.kinds import Allocator, SearchParams
 from ramp.problem.problem import Allocation, Problem, Run
 
 
-class AnnealingParams(Params):
+class AnnealingParams(SearchParams):
     """Start and schedule."""
 
     start: Literal["random", "knapsack"] = Field(
@@ -29,7 +29,6 @@ class AnnealingParams(Params):
     )
     end: float = Field(default=0.01, gt=0, le=1, description="last temperature as a share of the first")
     switches: int = Field(default=2, gt=0, description="most linears that one move raises by a level")
-    finalists: int = Field(default=5, gt=0, description="best allocations that are scored on selection text")
 
 
 class Schedule:
@@ -76,12 +75,8 @@ def allocate(problem: Problem, params: AnnealingParams, run: Run) -> Allocation:
 
 
 METHOD = Allocator(
-    name="annealing",
     title="Annealing",
     source="Kirkpatrick, Gelatt and Vecchi 1983",
-    fold="awq",
-    quantizer="gptq",
-    learned=False,
     allocate=allocate,
     params=AnnealingParams,
 )

@@ -99,7 +99,6 @@ def quantize(job: PackageJob, params: AutoAwqParams) -> None:
 
 
 METHOD = Package(
-    name="autoawq_awq",
     title="AWQ (autoawq)",
     source="casper-hansen/AutoAWQ 0.2.9; Lin et al. 2023, arXiv:2306.00978",
     quantize=quantize,

@@ -77,7 +77,6 @@ def quantize(job: PackageJob, params: AutoGptqParams) -> None:
 
 
 METHOD = Package(
-    name="autogptq_gptq",
     title="GPTQ (auto-gptq)",
     source="AutoGPTQ/AutoGPTQ 0.7.1; Frantar et al. 2022, arXiv:2210.17323",
     quantize=quantize,

@@ -55,7 +55,6 @@ def quantize(job: PackageJob, params: AutoRoundParams) -> None:
 
 
 METHOD = Package(
-    name="autoround",
     title="AutoRound",
     source="intel/auto-round 0.15.1; Cheng et al. 2023, arXiv:2309.05516",
     quantize=quantize,

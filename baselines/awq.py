@@ -16,7 +16,6 @@ class Params(RtnParams):
 
 
 METHOD = Quantizer(
-    name="awq",
     title="AWQ",
     source="Lin et al. 2023, arXiv:2306.00978",
     fold="awq",

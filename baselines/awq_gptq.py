@@ -6,7 +6,6 @@ Its variants spend bytes on smaller groups, as controls at equal bytes.
 from ramp.methods.kinds import GptqParams, Quantizer
 
 METHOD = Quantizer(
-    name="awq_gptq",
     title="AWQ + GPTQ",
     source="scales of arXiv:2306.00978, rounding of arXiv:2210.17323",
     fold="awq",

@@ -13,11 +13,11 @@ from pydantic import Field
 from ramp.allocators import knapsack
 from ramp.allocators.archive import Archive
 from ramp.allocators.moves import mutate, random_start
-from ramp.methods.kinds import Allocator, Params
+from ramp.methods.kinds import Allocator, SearchParams
 from ramp.problem.problem import Allocation, Problem, Run
 
 
-class EvolutionParams(Params):
+class EvolutionParams(SearchParams):
     """Population and start."""
 
     start: Literal["random", "knapsack"] = Field(
@@ -26,7 +26,6 @@ class EvolutionParams(Params):
     initial: int = Field(default=8, gt=0, description="random allocations at the start; at most a quarter of all")
     offspring: int = Field(default=4, gt=0, description="mutants of one parent before the next selection")
     switches: int = Field(default=3, gt=0, description="most linears that one mutation raises by a level")
-    finalists: int = Field(default=5, gt=0, description="best allocations that are scored on selection text")
 
 
 def first_parent(archive: Archive, params: EvolutionParams, rng: np.random.Generator) -> np.ndarray:
@@ -61,12 +60,8 @@ def allocate(problem: Problem, params: EvolutionParams, run: Run) -> Allocation:
 
 
 METHOD = Allocator(
-    name="evolution",
     title="Evolution",
     source="after EvoPress, Sieberling et al. 2024, arXiv:2410.14649",
-    fold="awq",
-    quantizer="gptq",
-    learned=False,
     allocate=allocate,
     params=EvolutionParams,
 )

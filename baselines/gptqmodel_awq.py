@@ -48,7 +48,6 @@ def quantize(job: PackageJob, params: GptqmodelAwqParams) -> None:
 
 
 METHOD = Package(
-    name="gptqmodel_awq",
     title="AWQ (gptqmodel)",
     source="Lin et al. 2023, arXiv:2306.00978, as in gptqmodel",
     quantize=quantize,

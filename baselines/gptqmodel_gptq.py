@@ -65,7 +65,6 @@ def quantize(job: PackageJob, params: GptqmodelParams) -> None:
 
 
 METHOD = Package(
-    name="gptqmodel_gptq",
     title="GPTQ (gptqmodel)",
     source="Frantar et al. 2022, arXiv:2210.17323, as in gptqmodel",
     quantize=quantize,

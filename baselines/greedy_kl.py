@@ -11,24 +11,16 @@ from ramp.methods.kinds import Allocator, Params
 from ramp.problem.problem import Allocation, Problem, Run
 
 
-class GreedyKlParams(Params):
-    """None."""
-
-
-def allocate(problem: Problem, params: GreedyKlParams, run: Run) -> Allocation:
+def allocate(problem: Problem, params: Params, run: Run) -> Allocation:
     """Steps until no change that gains fits."""
     choice = greedy.solve(problem.use_proxy(), problem.bytes, problem.budget_bytes)
     return reported(problem, run, choice, "greedy_kl")
 
 
 METHOD = Allocator(
-    name="greedy_kl",
     title="greedy by measured KL",
     source="after the optimizer of turboderp-org/exllamav3",
-    fold="awq",
-    quantizer="gptq",
-    learned=False,
     allocate=allocate,
-    params=GreedyKlParams,
+    params=Params,
     proxy="kl_cheapest",
 )

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ramp.methods.kinds import Package, Params
 from ramp.methods.package_job import PackageJob
-from ramp.packages.packed_files import Checkpoint
+from ramp.models.folder import CheckpointReader
 
 
 class HqqParams(Params):
@@ -24,10 +24,10 @@ def quantize(job: PackageJob, params: HqqParams) -> None:
     from safetensors.torch import save_file
 
     torch.manual_seed(job.seed)
-    checkpoint, native = Checkpoint(job.model_dir), {}
+    checkpoint, native = CheckpointReader(job.model_dir), {}
     for name, (d_out, d_in) in job.linears.items():
         packed, meta = Quantizer.quantize(
-            torch.from_numpy(checkpoint.get(f"{name}.weight")).float().to(job.device),
+            checkpoint.get(f"{name}.weight").float().to(job.device),
             nbits=job.bits,
             group_size=job.group_sizes[name],
             optimize=params.optimize,
@@ -46,7 +46,6 @@ def quantize(job: PackageJob, params: HqqParams) -> None:
 
 
 METHOD = Package(
-    name="hqq_proximal",
     title="HQQ",
     source="Badri and Shaji 2023, mobiusml/hqq 0.2.8.post1",
     quantize=quantize,

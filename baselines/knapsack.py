@@ -6,29 +6,21 @@ from ramp.methods.kinds import Allocator, Params
 from ramp.problem.problem import Allocation, Problem, Run
 
 
-class KnapsackParams(Params):
-    """None; the noise of ``error`` is set where the sensitivities are made (ramp/sensitivity/weight_error.py)."""
-
-
-def allocate(problem: Problem, params: KnapsackParams, run: Run) -> Allocation:
+def allocate(problem: Problem, params: Params, run: Run) -> Allocation:
     """The least sum of sensitivities under the budget; its one score is logged and decides nothing."""
     choice = knapsack.solve(problem.use_proxy(), problem.bytes, problem.budget_bytes)
     return reported(problem, run, choice, run.method)
 
 
 METHOD = Allocator(
-    name="knapsack",
     title="Fisher knapsack",
     source="additive Fisher error sum (ramp/sensitivity/__main__.py), multiple-choice knapsack",
-    fold="awq",
-    quantizer="gptq",
-    learned=False,
     allocate=allocate,
-    params=KnapsackParams,
+    params=Params,
 )
 
 VARIANTS = {
-    "knapsack_error": {  # the linearity theorem of HIGGS, whose own solver is a knapsack too
+    "knapsack_error": {  # the linearity theorem of HIGGS; its noise is set in ramp/sensitivity/weight_error.py
         "title": "HIGGS knapsack",
         "source": "Malinovskii et al. 2024, arXiv:2411.17525",
         "proxy": "error",

@@ -61,7 +61,6 @@ def quantize(job: PackageJob, params: LlmCompressorParams) -> None:
 
 
 METHOD = Package(
-    name="llmcompressor_gptq",
     title="GPTQ (llmcompressor)",
     source="vllm-project/llm-compressor 0.14.0.1; Frantar et al. 2022, arXiv:2210.17323",
     quantize=quantize,

@@ -10,14 +10,14 @@ from typing import Any
 import gymnasium
 from pydantic import Field
 
-from ramp.methods.kinds import Allocator, Params
+from ramp.methods.kinds import Allocator, SearchParams
 from ramp.problem.problem import Allocation, Problem, Run
 from ramp.rl.environment import AllocationEnv
 from ramp.rl.history import History
 from ramp.rl.reward import RewardParams
 
 
-class PpoParams(Params):
+class PpoParams(SearchParams):
     """Parameters with the names of stable-baselines3 where they mean the same; networks as in our own learners."""
 
     episodes_per_update: int = Field(default=4, gt=0, description="whole episodes that every update of PPO sees")
@@ -30,9 +30,6 @@ class PpoParams(Params):
     )
     clip_range: float = Field(default=0.2, gt=0, lt=1, description="bound on the change of an action's probability")
     entropy_weight: float = Field(default=0.01, ge=0, description="weight of the entropy bonus in the loss")
-    finalists: int = Field(
-        default=5, gt=0, description="best allocations on search text that are scored on selection text"
-    )
     reward: RewardParams = RewardParams()
 
 
@@ -111,11 +108,8 @@ def actor_layers(model) -> list:
 
 
 METHOD = Allocator(
-    name="ppo",
     title="PPO",
     source="Schulman et al. 2017, arXiv:1707.06347, by stable-baselines3",
-    fold="awq",
-    quantizer="gptq",
     learned=True,
     allocate=allocate,
     params=PpoParams,

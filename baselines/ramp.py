@@ -5,11 +5,8 @@ from ramp.agent.search_loop import search
 from ramp.methods.kinds import Allocator
 
 METHOD = Allocator(
-    name="ramp",
     title="RAMP (ours)",
     source="after arXiv:2603.17891, warm-started and masked",
-    fold="awq",
-    quantizer="gptq",
     learned=True,
     allocate=search,
     params=RampParams,

@@ -21,11 +21,8 @@ class RampPaperParams(ScratchParams):
 
 
 METHOD = Allocator(
-    name="ramp_paper",
     title="RAMP (paper)",
     source="arXiv:2603.17891, as far as known",
-    fold="awq",
-    quantizer="gptq",
     learned=True,
     allocate=search,
     params=RampPaperParams,

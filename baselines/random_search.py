@@ -4,19 +4,10 @@ The name random.py would hide Python's own module.
 """
 
 import numpy as np
-from pydantic import Field
 
 from ramp.allocators.greedy import repair
-from ramp.methods.kinds import Allocator, Params
+from ramp.methods.kinds import Allocator, SearchParams
 from ramp.problem.problem import Allocation, Problem, Run, choose
-
-
-class RandomParams(Params):
-    """Parameters of random search."""
-
-    finalists: int = Field(
-        default=5, gt=0, description="best allocations on search text that are scored on selection text"
-    )
 
 
 def draw(problem: Problem, rng: np.random.Generator) -> np.ndarray:
@@ -26,7 +17,7 @@ def draw(problem: Problem, rng: np.random.Generator) -> np.ndarray:
     return repair(choice, prices, problem.bytes, problem.budget_bytes, always=True)
 
 
-def allocate(problem: Problem, params: RandomParams, run: Run) -> Allocation:
+def allocate(problem: Problem, params: SearchParams, run: Run) -> Allocation:
     """Evaluate ``run.evals`` draws."""
     problem.check_budget()
     rng = np.random.default_rng(run.seed)
@@ -45,12 +36,8 @@ def allocate(problem: Problem, params: RandomParams, run: Run) -> Allocation:
 
 
 METHOD = Allocator(
-    name="random_search",
     title="Random search",
     source="uniform draws, repaired to the budget",
-    fold="awq",
-    quantizer="gptq",
-    learned=False,
     allocate=allocate,
-    params=RandomParams,
+    params=SearchParams,
 )

@@ -9,18 +9,17 @@ import numpy as np
 from pydantic import Field
 
 from ramp.allocators.archive import Archive
-from ramp.methods.kinds import Allocator, Params
+from ramp.methods.kinds import Allocator, SearchParams
 from ramp.problem.problem import Allocation, Problem, Run
 from ramp.rl.role_depth import NAMES, TablePolicy, table_choice
 
 
-class RoleDepthParams(Params):
+class RoleDepthParams(SearchParams):
     """Coordinate search over the ten numbers."""
 
     step: float = Field(default=0.5, gt=0, description="first change of a number, in bits")
     finest: float = Field(default=0.1, gt=0, description="no smaller changes than this, in bits; then a random kick")
     kick: float = Field(default=0.3, gt=0, description="standard deviation of a kick, in bits")
-    finalists: int = Field(default=5, gt=0, description="best allocations that are scored on selection text")
 
 
 class Table:
@@ -91,11 +90,8 @@ def allocate(problem: Problem, params: RoleDepthParams, run: Run) -> Allocation:
 
 
 METHOD = Allocator(
-    name="role_depth",
     title="Role and depth",
     source="a table of ten numbers, coordinate search",
-    fold="awq",
-    quantizer="gptq",
     learned=True,  # the table is what a transfer carries over
     allocate=allocate,
     params=RoleDepthParams,

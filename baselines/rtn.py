@@ -3,7 +3,6 @@
 from ramp.methods.kinds import Quantizer, RtnParams
 
 METHOD = Quantizer(
-    name="rtn",
     title="RTN",
     source="round to nearest, min-max range",
     fold="none",

@@ -8,7 +8,7 @@ holds what was executed. The critics' target is that of baselines/sac_discrete.p
 import numpy as np
 from pydantic import Field
 
-from ramp.methods.kinds import Allocator, Params
+from ramp.methods.kinds import Allocator, SearchParams
 from ramp.problem.problem import Allocation, Problem, Run
 from ramp.rl.environment import AllocationEnv, ContinuousAllocationEnv
 from ramp.rl.history import History
@@ -16,14 +16,11 @@ from ramp.rl.reward import RewardParams
 from ramp.rl.sac_params import ContinuousSacParams
 
 
-class SacContinuousParams(Params):
+class SacContinuousParams(SearchParams):
     """As of ``ramp.agent.params.RampParams`` where a name is the same."""
 
     warmup_episodes: int = Field(default=10, ge=2, description="episodes of uniform actions before updates begin")
     updates_per_episode: int = Field(default=32, ge=0, description="gradient steps per episode")
-    finalists: int = Field(
-        default=5, gt=0, description="best allocations on search text that are scored on selection text"
-    )
     reward: RewardParams = RewardParams()
     sac: ContinuousSacParams = ContinuousSacParams(return_weight=0.5, entropy_in_target=False)
 
@@ -74,11 +71,8 @@ def _play(env: ContinuousAllocationEnv, learner, rng: np.random.Generator | None
 
 
 METHOD = Allocator(
-    name="sac_continuous",
     title="SAC, continuous",
     source="Haarnoja et al. 2018, arXiv:1812.05905, on HAQ's action, arXiv:1811.08886",
-    fold="awq",
-    quantizer="gptq",
     learned=True,
     allocate=allocate,
     params=SacContinuousParams,

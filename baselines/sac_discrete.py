@@ -18,11 +18,8 @@ class SacDiscreteParams(ScratchParams):
 
 
 METHOD = Allocator(
-    name="sac_discrete",
     title="SAC, discrete",
     source="after Christodoulou 2019, arXiv:1910.07207: masks, half Monte-Carlo targets",
-    fold="awq",
-    quantizer="gptq",
     learned=True,
     allocate=search,
     params=SacDiscreteParams,

@@ -7,11 +7,7 @@ from ramp.methods.kinds import Allocator, Params
 from ramp.problem.problem import Allocation, Problem, Run
 
 
-class UniformParams(Params):
-    """None."""
-
-
-def allocate(problem: Problem, params: UniformParams, run: Run) -> Allocation:
+def allocate(problem: Problem, params: Params, run: Run) -> Allocation:
     """The last width, in order of bytes, whose total fits."""
     problem.check_budget()
     totals = problem.bytes.sum(axis=0)  # [w]
@@ -21,12 +17,8 @@ def allocate(problem: Problem, params: UniformParams, run: Run) -> Allocation:
 
 
 METHOD = Allocator(
-    name="uniform",
     title="Uniform",
     source="one width for all linears",
-    fold="awq",
-    quantizer="gptq",
-    learned=False,
     allocate=allocate,
-    params=UniformParams,
+    params=Params,
 )

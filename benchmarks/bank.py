@@ -94,7 +94,6 @@ def arguments() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
     args = arguments().parse_args(argv)
-    cli.set_threads(args.threads)
     measure(args).write(args.out)
     return 0
 

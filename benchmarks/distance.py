@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ramp.evaluation.heldout import evaluate, float_head, make_reference
 from ramp.models.architecture import architecture, list_linears
-from ramp.models.folder import load_float
+from ramp.models.folder import ModelFolder
 
 State = Mapping[str, Tensor]
 """Tensors of a model by checkpoint name; those that are absent are the float model's."""
@@ -28,7 +28,7 @@ State = Mapping[str, Tensor]
 
 def with_state(model_dir: str | Path, state: State) -> Any:
     """Return the float model with ``state`` in place of its own tensors, float32; KeyError for an unknown name."""
-    model = load_float(model_dir)
+    model = ModelFolder(model_dir).load_float()
     own = model.state_dict()
     with torch.no_grad():
         for name, tensor in state.items():
@@ -39,7 +39,7 @@ def with_state(model_dir: str | Path, state: State) -> Any:
 @torch.inference_mode()
 def linear_errors(model_dir: str | Path, windows: Tensor, state: State) -> dict[str, float]:
     """Return linear -> mean over tokens of |dW x|^2 on the float model's inputs; windows int64 [count, length]."""
-    model = load_float(model_dir)
+    model = ModelFolder(model_dir).load_float()
     totals = {linear.name: 0.0 for linear in list_linears(model.config)}
 
     def record(name: str) -> Callable[..., None]:
@@ -61,7 +61,7 @@ def linear_errors(model_dir: str | Path, windows: Tensor, state: State) -> dict[
 @torch.inference_mode()
 def block_errors(model_dir: str | Path, windows: Tensor, state: State) -> list[float]:
     """Return per decoder block: mean over tokens of |difference of outputs|^2, of the float model's hidden states."""
-    model, other = load_float(model_dir), with_state(model_dir, state)
+    model, other = ModelFolder(model_dir).load_float(), with_state(model_dir, state)
     path = architecture(model.config).blocks
     totals = [0.0] * model.config.num_hidden_layers
 
@@ -84,7 +84,7 @@ def block_errors(model_dir: str | Path, windows: Tensor, state: State) -> list[f
 
 def kl_of(model_dir: str | Path, windows: Tensor, states: Mapping[str, State]) -> dict[str, float]:
     """Return the mean KL(float || state) per predicted token, float32, for each state on the same windows."""
-    reference = make_reference(load_float(model_dir), windows, {})
+    reference = make_reference(ModelFolder(model_dir).load_float(), windows, {})
     head = float_head(model_dir, torch.float32, torch.device("cpu"))
     found = {}
     for name, state in states.items():

@@ -35,7 +35,7 @@ from ramp.bank.build import build_bank
 from ramp.calibration.folding import Fold, folded_float_model, load_fold
 from ramp.core import cli
 from ramp.models.device import pick_device, pick_dtype
-from ramp.models.folder import load_tokenizer, read_config
+from ramp.models.folder import ModelFolder
 from ramp.scoring.prefix_cache import PrefixScorer, block_names
 
 SHAPES = {**SIZES, "7B": LLAMA_7B}
@@ -203,8 +203,8 @@ def subject_of(args: argparse.Namespace, scratch: Path) -> Subject:
         windows = torch.randint(0, SHAPES[args.shape].vocab, (count, args.length), generator=generator)
     else:
         model_dir, name = args.model_dir, args.model_dir.name
-        windows = token_windows(load_tokenizer(model_dir), args.text, length=args.length, count=count)
-    fold = load_fold(args.fold, read_config(model_dir)) if args.fold else {}
+        windows = token_windows(ModelFolder(model_dir).tokenizer(), args.text, length=args.length, count=count)
+    fold = load_fold(args.fold, ModelFolder(model_dir).config) if args.fold else {}
     if args.bank is None:
         build_bank(
             model_dir, None, scratch / "bank", fold=fold, fold_name="own", quantizer="rtn", widths=args.widths,
@@ -239,7 +239,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.error("give --model-dir and --text, or --shape")
     if args.tokens < args.length or args.evals < 1:
         raise BenchmarkError(f"{args.tokens} tokens hold no window of {args.length}, or nothing is to be evaluated")
-    cli.set_threads(args.threads)
     with tempfile.TemporaryDirectory(dir=args.folder) as temporary:
         measure(args, subject_of(args, Path(temporary))).write(args.out)
     return 0

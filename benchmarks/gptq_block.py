@@ -165,7 +165,6 @@ def arguments() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
     args = arguments().parse_args(argv)
-    cli.set_threads(args.threads)
     with Reference(args.reference_python, args.threads, args.out.with_suffix(".log")) as reference:
         measure(args, reference).write(args.out, reference.versions)
     return 0

@@ -68,7 +68,7 @@ def quantize(
     """Quantize what config.json names, keep it packed in ``out``, and say what it took (in a process of its own)."""
     import torch
 
-    from ramp.core.memory import peak_gpu_bytes
+    from ramp.core.provenance import peak_gpu_bytes
     from ramp.models.device import pick_device
     from ramp.models.folder import ModelFolder
     from ramp.quantizers.store import PackedWriter
@@ -165,7 +165,6 @@ def arguments() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
     args = arguments().parse_args(argv)
-    cli.set_threads(args.threads)
     if args.inner:
         found = quantize(
             args.inner, windows=args.windows, length=args.length, bits=args.bits, group_size=args.group_size,

@@ -97,7 +97,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = options.parse_args(argv)
     if not args.block_of and (args.model_dir is None or args.text is None):
         options.error("give --model-dir and --text, or --block-of")
-    cli.set_threads(args.threads)
     package = Package.read(args.package, args.reference_python)
     if not args.block_of:
         measure(args, package, args.model_dir, args.model_dir.name).write(args.out)

@@ -19,8 +19,7 @@ from benchmarks.ours import Quantized, processor_s
 from ramp.methods.kinds import Package as PackageMethod
 from ramp.methods.loader import load_method, parse_params
 from ramp.methods.package_job import AFFINE, OTHERS, JobSettings, read_linear
-from ramp.models.architecture import list_linears
-from ramp.models.folder import read_config
+from ramp.models.folder import ModelFolder
 from ramp.packages.prepare_job import run, write_job
 
 
@@ -101,7 +100,7 @@ def quantize_package(
             raise BenchmarkError(f"the package could not do it: {found.reason}")
         state = {
             f"{linear.name}.weight": dense(*read_linear(folder, linear.name))
-            for linear in list_linears(read_config(model_dir))
+            for linear in ModelFolder(model_dir).linears
         }
         if (folder / OTHERS).is_file():
             state |= load_file(folder / OTHERS)

@@ -92,15 +92,13 @@ def compare(
 
 def read_windows(args: argparse.Namespace) -> tuple[Tensor, Tensor]:
     """Return (calibration windows, held-out windows), int64 [count, length]; lengths cut to the model's context."""
-    from ramp.models.folder import load_tokenizer, read_config
-    from ramp.models.token_windows import token_windows
+    from ramp.models.folder import ModelFolder
 
-    context = int(read_config(args.model_dir).max_position_embeddings)
-    tokenizer, length = load_tokenizer(args.model_dir), min(args.length, context)
-    heldout_length = min(args.heldout_length, context)
+    folder = ModelFolder(args.model_dir)
+    length = min(args.length, int(folder.config.max_position_embeddings))
     return (
-        token_windows(tokenizer, args.text, length=length, count=args.tokens // length),
-        token_windows(tokenizer, args.heldout, length=heldout_length, count=args.heldout_windows),
+        folder.windows(args.text, length=length, count=args.tokens // length),
+        folder.windows(args.heldout, length=args.heldout_length, count=args.heldout_windows),
     )
 
 
@@ -173,7 +171,6 @@ def arguments() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
     args = arguments().parse_args(argv)
-    cli.set_threads(args.threads)
     package = Package.read(args.package, args.reference_python)
     args.our_params, args.package_params = parameters(args.our_params), parameters(args.package_params)
     piece = measure(args, package)

@@ -89,7 +89,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--judge-length", type=int, default=256, help="tokens per window")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write, after every search")
     args = parser.parse_args(argv)
-    cli.set_threads(args.threads)
     for name in (*(each.name for each in fields(SearchInputs)), "state_dir", "method_file"):
         setattr(args, name, None)
     args.params, args.seed = "{}", args.first_seed

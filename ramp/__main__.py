@@ -6,7 +6,7 @@ listing imports none of the commands (and no torch).
 
 from __future__ import annotations
 
-import importlib
+import runpy
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -26,7 +26,9 @@ class Command(NamedTuple):
 
 COMMANDS = (
     Command("schema", "ramp.study", "print the JSON schema of the configuration"),
-    Command("assets", "ramp.assets", "fetch what the registry names; make model folders and task rows of it"),
+    Command("fetch", "ramp.assets.fetch", "fetch one asset that the registry names, and check it"),
+    Command("import-model", "ramp.assets.import_model", "make a checkpoint folder of a fetched model"),
+    Command("task-rows", "ramp.assets.task_rows", "write the rows of commonsense tasks from a fetched asset"),
     Command("texts", "ramp.assets.text_roles", "assign every document to one role and check that roles are disjoint"),
     Command("train", "ramp.assets.train_tiny", "train a tiny model of the suite's own family"),
     Command("calibration", "ramp.calibration", "measure activation statistics of every linear's input"),
@@ -85,17 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     modules = {command.name: command.module for command in COMMANDS}
     if given[0] not in modules:
         raise RampError(f"unknown command '{given[0]}'{nearest(given[0], modules)}: python -m ramp lists them all")
-    sys.argv[0] = f"ramp {given[0]}"  # what argparse calls the program
-    return run_command(modules[given[0]], given[1:])
-
-
-def run_command(module: str, argv: Sequence[str]) -> int:
-    """Import ``module`` (of a package: its ``__main__``), call its ``main`` with ``argv`` and return the status."""
-    loaded = importlib.import_module(module)
-    if hasattr(loaded, "__path__"):
-        loaded = importlib.import_module(f"{module}.__main__")
-    status: int | None = loaded.main(argv)
-    return status or 0
+    sys.argv = [f"ramp {given[0]}", *given[1:]]  # what argparse calls the program, and reads
+    runpy.run_module(modules[given[0]], run_name="__main__")
+    return 0
 
 
 if __name__ == "__main__":

@@ -24,10 +24,11 @@ REPO = Path(__file__).resolve().parent.parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the workflow tests in one process: they share one smoke run and Snakemake's lock."""
+    """Keep in one process what shares one smoke run and Snakemake's lock, and in one what shares dry runs."""
     for item in items:
         if item.path.is_relative_to(REPO / "tests" / "workflow"):
-            item.add_marker(pytest.mark.xdist_group("workflow"))
+            shared = "smoke" if "smoke" in getattr(item, "fixturenames", ()) else "plan"
+            item.add_marker(pytest.mark.xdist_group(shared))
 
 
 SHAPE = {

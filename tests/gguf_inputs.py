@@ -13,8 +13,9 @@ from safetensors.torch import save_file
 from ramp.export.check import tokenizer_differences
 from ramp.export.llamacpp import LlamaCpp, window_nll
 from ramp.models.architecture import list_linears
-from ramp.models.folder import ModelFolder, read_config
+from ramp.models.folder import ModelFolder
 from ramp.problem.allocation import AllocationRecord
+from tests.model_folders import read_config
 
 
 def statistics(model_dir: Path, path: Path, power: int = 1) -> Path:

@@ -15,11 +15,11 @@ from ramp.bank.build import build_bank
 from ramp.methods.kinds import Allocator
 from ramp.methods.loader import load_method
 from ramp.models.architecture import list_linears
-from ramp.models.folder import read_config
 from ramp.models.token_windows import Document, write_documents
 from ramp.problem.problem import Allocation, Problem, Run
 from ramp.scoring.score_type import Score
 from ramp.search.resume import ROOT, SearchState
+from tests.model_folders import read_config
 from tests.synthetic import evaluator, linears, losses, synthetic_problem
 
 WORDS = {"search": "alpha beta gamma ", "selection": "gamma delta ", "heldout": "epsilon zeta "}

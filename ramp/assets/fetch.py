@@ -1,23 +1,66 @@
-"""Fetch one source of an asset, by its kind: wheel, hub or path.
+"""Fetch one asset of the registry: ``python -m ramp.assets.fetch --asset NAME --out R/assets/NAME``.
 
-A fetcher returns a checked file or folder; ``ramp.assets.install`` writes ``asset.json``. Downloads are kept in a cache
-and need no network a second time.
+Writes the file (a hub or local checkpoint stays where it is) and ``asset.json``: ``name``, ``kind`` (wheel, hub, path,
+or absent), ``source``, ``revision``, ``sha256``, ``bytes``, ``licence``, ``path`` (relative to the folder, or absolute
+where it stays elsewhere), ``note``. An optional asset that is not available is ``kind: absent`` with a ``reason``.
+Downloads are kept in a cache and need no network a second time.
 """
 
 from __future__ import annotations
 
-import os
 import re
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from ramp.assets.fetch_hub import fetch_hub
 from ramp.assets.fetch_wheel import fetch_wheel
-from ramp.assets.fetched import Fetched, FetchError, SourceAbsent, take
-from ramp.assets.lock import Lock
-from ramp.assets.registry import HubSource, PathSource, Registry, Source, WheelSource
+from ramp.assets.fetched import ABSENT, Fetched, FetchError, SourceAbsent
+from ramp.assets.lock import Lock, take
+from ramp.assets.registry import HubSource, PathSource, Registry, Source, WheelSource, load_registry
+from ramp.core import cli
+from ramp.core.cli import log
+from ramp.core.files import remove_partials, write_json
 
 
-def fetch(name: str, source: Source, registry: Registry, out_dir: Path) -> Fetched:
+def fetch_asset(registry: Registry, name: str, out_dir: Path) -> dict[str, Any]:
+    """Fetch from the first available source; write and return ``asset.json``.
+
+    Where a source is not available (no such path, no network) the next one is tried; a wrong checksum, a gated
+    repository or a full disk raises ``FetchError`` at once.
+    """
+    asset = registry.get(name)
+    reasons = []
+    remove_partials(out_dir)
+    for source in asset.sources:
+        try:
+            out_dir.mkdir(parents=True, exist_ok=True)
+            got = fetch_source(name, source, registry, out_dir)
+        except SourceAbsent as absent:
+            reasons.append(str(absent))
+            continue
+        except OSError as error:
+            raise FetchError(f"cannot write to {out_dir} ({error.strerror or error})") from None
+        path = got.path.relative_to(out_dir) if got.path.is_relative_to(out_dir) else got.path
+        record = {**asdict(got), "name": name, "licence": asset.licence, "note": asset.note, "path": str(path)}
+        write_json(out_dir / "asset.json", record)
+        return record
+    raise FetchError(f"asset '{name}' is not available: " + "; ".join(reasons))
+
+
+def fetch_optional(registry: Registry, name: str, out_dir: Path) -> dict[str, Any]:
+    """Run ``fetch_asset``; where it fails, write and return an ``asset.json`` of kind absent with the reason."""
+    try:
+        return fetch_asset(registry, name, out_dir)
+    except FetchError as error:
+        log.info("going on without the optional asset '%s': %s", name, error)
+        record = {"name": name, "kind": ABSENT, "reason": str(error)}
+        write_json(out_dir / "asset.json", record)
+        return record
+
+
+def fetch_source(name: str, source: Source, registry: Registry, out_dir: Path) -> Fetched:
     """Fetch one source of asset ``name``; single files are put into ``out_dir``, folders stay where they are."""
     lock = Lock(registry)
     if isinstance(source, WheelSource):
@@ -25,22 +68,27 @@ def fetch(name: str, source: Source, registry: Registry, out_dir: Path) -> Fetch
     if isinstance(source, HubSource):
         return fetch_hub(name, source, lock, out_dir)
     if isinstance(source, PathSource):
-        return fetch_path(name, source, lock, out_dir, registry.root)
+        path = source.below(registry.root)
+        if missing := re.findall(r"\$\{?(\w+)\}?", str(path)):
+            raise SourceAbsent(f"asset '{name}': environment variable {missing[0]} in '{source.path}' is not set")
+        if not path.exists():
+            raise SourceAbsent(f"asset '{name}': no file or folder at {path}")
+        return take(name, lock, path, out_dir, kind="path", source=source.path, declared=source.sha256)
     raise FetchError(
         f"asset '{name}' is trained, not fetched: run python -m ramp.assets.train_tiny --preset {source.preset}"
     )
 
 
-def local_path(source: PathSource, root: Path) -> Path:
-    """Return the path of a source, environment variables expanded, relative to the project root."""
-    return (root / os.path.expandvars(os.path.expanduser(source.path))).resolve()
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line; see the module's docstring."""
+    parser = cli.parser("fetch one asset of the registry", "--registry --out")
+    parser.add_argument("--asset", required=True, help="name in the registry")
+    parser.add_argument("--optional", action="store_true", help="an asset that is not available is no error: write why")
+    args = parser.parse_args(argv)
+    record = (fetch_optional if args.optional else fetch_asset)(load_registry(args.registry), args.asset, args.out)
+    found = record.get("reason") or f"{record['bytes']} bytes, {record['sha256'][:12]}"
+    log.info("asset %s: %s", args.asset, found)
 
 
-def fetch_path(name: str, source: PathSource, lock: Lock, out_dir: Path, root: Path) -> Fetched:
-    """Copy a local file into ``out_dir``, or check a local folder and leave it in place."""
-    path = local_path(source, root)
-    if missing := re.findall(r"\$\{?(\w+)\}?", str(path)):
-        raise SourceAbsent(f"asset '{name}': environment variable {missing[0]} in '{source.path}' is not set")
-    if not path.exists():
-        raise SourceAbsent(f"asset '{name}': no file or folder at {path}")
-    return take(name, lock, path, out_dir, kind="path", source=source.path, declared=source.sha256)
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main))

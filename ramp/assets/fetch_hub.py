@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ramp.assets.asset_record import tree_files
-from ramp.assets.fetched import Fetched, FetchError, SourceAbsent, require_room, take
-from ramp.assets.lock import Lock
+from ramp.assets.fetched import Fetched, FetchError, SourceAbsent, require_room, tree_files
+from ramp.assets.lock import Lock, take
 from ramp.assets.registry import RESOLVE, HubSource
 
 

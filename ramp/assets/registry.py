@@ -13,6 +13,7 @@ registry (``ramp.assets.lock``), later ones are checked against it.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -72,6 +73,10 @@ class PathSource(_Strict):
     kind: Literal["path"]
     path: str = Field(min_length=1)
     sha256: Checksum = RESOLVE
+
+    def below(self, root: Path) -> Path:
+        """Return the path, environment variables expanded, relative to the project's ``root``."""
+        return (root / os.path.expandvars(os.path.expanduser(self.path))).resolve()
 
 
 class TrainedSource(_Strict):
@@ -147,6 +152,11 @@ class Registry(_Strict):
             hint = nearest(name, self.assets) or f" (known: {', '.join(sorted(self.assets))})"
             raise RegistryError(f"unknown asset '{name}' in {self.file}{hint}")
         return self.assets[name]
+
+    def is_local(self, name: str) -> bool:
+        """Return whether one of the asset's ``path`` sources exists, without a network: asked when a run is planned."""
+        sources = self.get(name).sources
+        return any(source.below(self.root).exists() for source in sources if isinstance(source, PathSource))
 
     def of_type(self, kind: str) -> dict[str, Asset]:
         """Return the assets of type ``model``, ``text`` or ``tasks``, sorted by name."""

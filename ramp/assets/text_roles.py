@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ramp.assets.asset_record import ABSENT, asset_path, asset_record
+from ramp.assets.fetched import ABSENT, asset_path, asset_record
 from ramp.assets.registry import Registry, TextRole, load_registry
 from ramp.core import cli
 from ramp.core.cli import log
@@ -187,11 +187,8 @@ def write_texts(registry: Registry, assets: Path, extra: Sequence[str], out_dir:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; see the module's docstring."""
-    parser = cli.parser("assign every document to one role and prove that roles are disjoint")
-    parser.add_argument("--registry", type=Path, default=Path("config/assets.yaml"))
-    parser.add_argument("--assets", type=Path, required=True, help="folder of all fetched assets")
+    parser = cli.parser("assign documents to roles and prove that these are disjoint", "--registry --assets --out")
     parser.add_argument("--extra", nargs="*", default=[], help="test texts by name in the registry")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the .jsonl files and guard.json")
     args = parser.parse_args(argv)
     report = write_texts(load_registry(args.registry), args.assets, args.extra, args.out)
     for role, count in report["roles"].items():

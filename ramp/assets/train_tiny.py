@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch.nn import functional
+
 from ramp.core import cli
 from ramp.core.cli import log
 from ramp.core.errors import RampError
@@ -26,7 +29,6 @@ from ramp.models.save_folder import save_model, save_tokenizer
 from ramp.models.token_windows import Document, read_documents
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel
 
 END = "<|endoftext|>"
@@ -34,7 +36,7 @@ END = "<|endoftext|>"
 
 
 class TrainError(RampError):
-    """An unknown preset, or a text too short to train on."""
+    """A text too short to train on, no step at all, or losses that are not finite."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,6 @@ PRESETS = {
 }
 
 
-def get_preset(name: str) -> Preset:
-    """Return the preset; ``TrainError`` names the known ones."""
-    if name not in PRESETS:
-        raise TrainError(f"unknown preset '{name}' (known: {', '.join(PRESETS)})")
-    return PRESETS[name]
-
-
 def train_tokenizer(documents: Sequence[Document], vocab: int) -> Any:
     """Return a byte-level BPE ``PreTrainedTokenizerFast`` with GPT-2's pre-tokenizer and ``vocab`` tokens."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -100,7 +95,6 @@ def train_tokenizer(documents: Sequence[Document], vocab: int) -> Any:
 
 def build_model(preset: Preset, end_id: int, seed: int) -> PreTrainedModel:
     """Return the untrained model, float32, weights drawn from ``seed``."""
-    import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     window = {"sliding_window": 2 * preset.context} if preset.family == "mistral" else {}
@@ -129,8 +123,6 @@ def build_model(preset: Preset, end_id: int, seed: int) -> PreTrainedModel:
 
 def token_stream(tokenizer: Any, documents: Sequence[Document]) -> torch.Tensor:
     """Return all documents as one row of token ids, int64 [tokens], ``END`` behind each."""
-    import torch
-
     encoded = tokenizer([document.text for document in documents], add_special_tokens=False, verbose=False)["input_ids"]
     return torch.tensor([token for ids in encoded for token in [*ids, tokenizer.eos_token_id]], dtype=torch.long)
 
@@ -146,9 +138,6 @@ def learning_rate(step: int, steps: int, preset: Preset) -> float:
 
 def train(model: PreTrainedModel, stream: torch.Tensor, preset: Preset, steps: int, seed: int) -> list[float]:
     """Train in place on random windows of ``stream`` (int64 [tokens]); return every step's loss, in nats per token."""
-    import torch
-    from torch.nn import functional
-
     if len(stream) <= preset.context + 1:
         raise TrainError(
             f"the training text has {len(stream)} tokens, one window needs {preset.context + 1}: give more text"
@@ -190,9 +179,7 @@ def train(model: PreTrainedModel, stream: torch.Tensor, preset: Preset, steps: i
 
 def make_model(name: str, text: Path, steps: int, seed: int, out_dir: Path) -> dict[str, Any]:
     """Train preset ``name`` and write its folder; return the content of asset.json."""
-    import torch
-
-    preset = get_preset(name)
+    preset = PRESETS[name]
     if steps < 1:
         raise TrainError(f"{steps} steps train nothing: ask for one at least")
     documents = read_documents(text)
@@ -234,14 +221,11 @@ def make_model(name: str, text: Path, steps: int, seed: int, out_dir: Path) -> d
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; see the module's docstring."""
-    parser = cli.parser("train a tiny model of the suite's own family")
-    parser.add_argument("--preset", required=True, help=", ".join(PRESETS))
+    parser = cli.parser("train a tiny model of the suite's own family", "--seed --out")
+    parser.add_argument("--preset", required=True, choices=PRESETS, help="model of the family")
     parser.add_argument("--text", type=Path, required=True, help="documents of the role train")
     parser.add_argument("--steps", type=int, required=True, help="optimizer steps")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights and of the order of windows")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the model")
     args = parser.parse_args(argv)
-    cli.set_threads(args.threads)
     record = make_model(args.preset, args.text, args.steps, args.seed, args.out)
     log.info("%s: final loss %.3f nats over %d tokens", args.preset, record["final_loss"], record["train_tokens"])
 

@@ -27,7 +27,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--group-size", type=int, default=128, help="weights that share one scale")
     parser.add_argument("--out", required=True, help="folder to write")
     args = parser.parse_args(argv)
-    cli.set_threads(args.threads)
     fold = load_fold(args.fold, ModelFolder(args.model_dir).config)
     windows = None
     if needs_hessian(args.quantizer):

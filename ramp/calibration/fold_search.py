@@ -146,7 +146,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--duo", action="store_true", help="AWQ: candidates that weigh the weights' size too")
     parser.add_argument("--out", required=True, help="safetensors file to write")
     args = parser.parse_args(argv)
-    cli.set_threads(args.threads)
     search = FoldSearch(
         kind=args.kind, bits=args.bits, group_size=args.group_size, sites=args.sites, alpha=args.alpha,
         powers_of_two=args.powers_of_two, max_rows=args.max_rows or None, sym=args.sym, duo=args.duo,

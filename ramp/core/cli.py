@@ -3,46 +3,97 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 from ramp.core.errors import RampError
+from ramp.core.provenance import peak_rss_bytes
 
 log = logging.getLogger("ramp")
 
+TRACKS = ("q8_0", "fp16")
+"""Types of embedding and head, alike for every method of a study."""
 
-def parser(description: str) -> argparse.ArgumentParser:
-    """Return an argument parser with the options that every stage takes."""
+
+def json_object(text: str) -> dict[str, Any]:
+    """Return the JSON object that an option holds."""
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise argparse.ArgumentTypeError(f"{text} is not a JSON object ({error})") from None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f"{text} is not a JSON object")
+    return found
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "--model-dir": {"type": Path, "required": True, "help": "Hugging Face checkpoint folder of the float model"},
+    "--row-dir": {"type": Path, "required": True, "help": "folder of the row, with its meta.json"},
+    "--method-file": {"required": True, "help": "file that registers the method"},
+    "--params": {"type": json_object, "default": {}, "help": "JSON object: the method's parameters"},
+    "--group-size": {"type": int, "default": 128, "help": "weights that share one scale"},
+    "--track": {"choices": TRACKS, "default": TRACKS[0], "help": "how embedding and head are stored"},
+    "--seed": {"type": int, "default": 0, "help": "seed in the row's key, and of every random draw"},
+    "--study": {"default": "", "help": "name of the study"},
+    "--registry": {"type": Path, "default": Path("config/assets.yaml"), "help": "registry of assets"},
+    "--assets": {"type": Path, "required": True, "help": "folder of all fetched assets"},
+    "--out": {"type": Path, "required": True, "help": "file or folder to write; an old one is replaced"},
+}
+"""Options that several stages take, alike in all of them."""
+
+
+class Threads(argparse.Action):
+    """``--threads``, which limits torch and OpenMP as soon as it is read."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        """Keep the number and limit the threads to it; 0 leaves them as they are."""
+        setattr(namespace, self.dest, values)
+        if values > 0:
+            os.environ["OMP_NUM_THREADS"] = str(values)
+            import torch
+
+            torch.set_num_threads(values)
+
+
+def parser(description: str, options: str = "") -> argparse.ArgumentParser:
+    """Return an argument parser with the options that every stage takes, and those of ``OPTIONS`` that are named.
+
+    ``options``: their names, separated by blanks.
+    """
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    add_common(made)
+    add_common(made, options)
     return made
 
 
-def add_common(to: argparse.ArgumentParser) -> None:
-    """Add ``--threads``, ``--device`` and ``--dtype`` (for subcommands, which do not inherit them)."""
-    to.add_argument("--threads", type=int, default=0, help="processor threads; 0 leaves the library's own choice")
+def add_common(to: argparse.ArgumentParser, options: str = "") -> None:
+    """Add ``--threads``, ``--device``, ``--dtype`` and the named ``OPTIONS`` (subcommands do not inherit them)."""
+    threads = "processor threads; 0 leaves the library's own choice"
+    to.add_argument("--threads", type=int, action=Threads, default=0, help=threads)
     to.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     to.add_argument("--dtype", default="auto", help="auto, float32 or bfloat16, where the stage has a choice")
-
-
-def set_threads(threads: int) -> None:
-    """Limit torch and OpenMP to ``threads`` (0: leave as is). Call it before the heavy work."""
-    if threads > 0:
-        os.environ["OMP_NUM_THREADS"] = str(threads)
-        import torch
-
-        torch.set_num_threads(threads)
+    for option in options.split():
+        to.add_argument(option, **OPTIONS[option])
 
 
 def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> int:
     """Run a stage's ``main``; a ``RampError`` becomes one sentence on stderr and exit status 2."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
-    for noisy in ("httpx", "urllib3", "datasets", "lm_eval", "matplotlib", "fontTools"):
+    for noisy in ("httpx", "urllib3", "datasets", "lm_eval", "matplotlib", "fontTools", "gguf"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    began = time.perf_counter()
     try:
-        return main(argv) or 0
+        status = main(argv) or 0
     except RampError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    log.info(
+        "done in %.1f s, with %.1f s of processor time and %.0f MiB of memory at peak",
+        time.perf_counter() - began, sum(os.times()[:4]), peak_rss_bytes() / 2**20,
+    )  # fmt: skip
+    return status

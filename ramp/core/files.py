@@ -43,6 +43,12 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def remove_partials(folder: Path) -> None:
+    """Delete partial files that a killed job left in ``folder``."""
+    for left in folder.glob("*.partial"):
+        remove(left)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic_path(path) as partial:
@@ -66,12 +72,9 @@ def read_json(path: str | Path) -> Any:
 
 
 def sha256_file(path: str | Path) -> str:
-    """Return the hexadecimal sha256 of a file's bytes, read in pieces of 1 MiB."""
-    digest = hashlib.sha256()
+    """Return the hexadecimal sha256 of a file's bytes."""
     with open(path, "rb") as stream:
-        while piece := stream.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def require_file(path: str | Path, what: str) -> Path:

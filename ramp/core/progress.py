@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 from typing import Any
 
-log = logging.getLogger("ramp.search.run")
+from ramp.core.cli import log
 
 LINES = 10
 """Log lines over a whole search."""

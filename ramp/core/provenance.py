@@ -1,20 +1,27 @@
-"""Origin of a number: versions of the software that computed it, and the machine, as plain strings."""
+"""Origin of a number: versions of the software that computed it, the machine, the memory that it took."""
 
 from __future__ import annotations
 
 import platform
+import resource
 import subprocess
+import sys
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "lm_eval", "gguf", "libgguf")
 """Packages whose version can change a measured number."""
 
 
-def versions() -> dict[str, str]:
-    """Return name -> version of Python and of the packages that are installed."""
+def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Return name -> version of Python and of those of ``packages`` that are installed."""
     found = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for name in packages:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -56,3 +63,16 @@ def commit() -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def peak_rss_bytes() -> int:
+    """Return the largest resident set of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak  # Linux counts KiB
+
+
+def peak_gpu_bytes(device: torch.device) -> int | None:
+    """Return the most memory that torch held on the GPU so far; None without one."""
+    import torch
+
+    return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else None

@@ -42,24 +42,27 @@ def imported(root: Path, file: str) -> tuple[str, ...]:
     return tuple(sorted({source for module in modules for source in _files_of(root, module)}))
 
 
-def _statements(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield all nodes below ``node`` that can run: code under ``if TYPE_CHECKING`` changes no result."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and ast.unparse(child.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
-            for other in child.orelse:
-                yield other
-                yield from _statements(other)
-            continue
-        yield child
-        yield from _statements(child)
+def _imports(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Yield the imports below ``node`` that can run: code under ``if TYPE_CHECKING`` changes no result.
+
+    Imports are statements, which lie in lists of statements alone: expressions, most of a tree, are not visited.
+    """
+    for field in ("body", "handlers", "cases", "orelse", "finalbody"):
+        for child in getattr(node, field, ()):
+            if isinstance(child, ast.Import | ast.ImportFrom):
+                yield child
+            elif isinstance(child, ast.If) and ast.unparse(child.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+                yield from _imports(ast.Module(child.orelse, []))
+            else:
+                yield from _imports(child)
 
 
 def _modules(tree: ast.Module, own: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     """Yield every module that may be imported, as parts; ``from a import b`` gives ``a`` and ``a.b``."""
-    for node in _statements(tree):
+    for node in _imports(tree):
         if isinstance(node, ast.Import):
             yield from (tuple(alias.name.split(".")) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             base = own[: -node.level] if node.level else ()
             base += tuple((node.module or "").split(".")) if node.module else ()
             yield base

@@ -17,7 +17,6 @@ The metrics file is described in ``ramp.evaluation.metrics``; what is not finite
 from __future__ import annotations
 
 import argparse
-import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from pathlib import Path
 import torch
 
 from ramp.core import cli
+from ramp.core.cli import log
 from ramp.core.files import read_json, sha256_file, write_json
 from ramp.core.provenance import hardware
 from ramp.evaluation.heldout import Reference, evaluate, float_head, make_reference
@@ -32,9 +32,8 @@ from ramp.evaluation.metrics import metrics, same_network, text_metrics
 from ramp.models.device import pick_device, pick_dtype
 from ramp.models.folder import ModelFolder
 from ramp.problem.allocation import read_allocation
+from ramp.rows.checkpoint import load_dequantized, read_meta
 from ramp.scoring.kl_divergence import EvaluationError
-
-log = logging.getLogger("ramp.evaluation.heldout")
 
 
 def _named_files(values: Sequence[str], option: str) -> dict[str, Path]:
@@ -49,23 +48,12 @@ def _named_files(values: Sequence[str], option: str) -> dict[str, Path]:
 
 def reference_command(args: argparse.Namespace) -> None:
     """Write the reference of the float model on one text."""
-    from ramp.models.token_windows import token_windows
-
     [(name, path)] = _named_files([args.text], "--text").items()
     folder = ModelFolder(args.model_dir)
-    length = min(args.length, int(folder.config.max_position_embeddings))
-    if length < args.length:
-        log.info("windows of %d tokens: the model's context, not the %d asked for", length, args.length)
-    count = args.windows or None
-    windows = token_windows(folder.tokenizer(), path, length=length, count=count, spread=count is not None)
+    windows = folder.windows(path, length=args.length, count=args.windows or None)
     device = pick_device(args.device)
     model = folder.load_float(pick_dtype(args.dtype, device), device)
-    about = {
-        "model": folder.name,
-        "text": name,
-        "text_sha256": sha256_file(path),
-        "requested_length": args.length,
-    }
+    about = {"model": folder.name, "text": name, "text_sha256": sha256_file(path), "requested_length": args.length}
     made = make_reference(model, windows, about)
     if not torch.isfinite(made.nll).all():
         raise EvaluationError(f"{args.model_dir} gives logits that are not finite on {path}: use --dtype float32")
@@ -75,8 +63,6 @@ def reference_command(args: argparse.Namespace) -> None:
 
 def row_command(args: argparse.Namespace) -> None:
     """Write the metrics file of one row."""
-    from ramp.rows.checkpoint import load_dequantized, read_meta
-
     began = time.monotonic()
     meta = read_meta(args.row_dir)
     allocation = read_allocation(args.allocation).model_dump() if args.allocation else None
@@ -127,24 +113,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     top = argparse.ArgumentParser(description="Perplexity, and KL from the float model, with intervals.")
     commands = top.add_subparsers(required=True, metavar="reference|row")
     reference = commands.add_parser("reference", help="the float model on the windows of one text")
-    cli.add_common(reference)
-    reference.add_argument("--model-dir", type=Path, required=True, help="float checkpoint folder")
+    cli.add_common(reference, "--model-dir --out")
     reference.add_argument("--text", required=True, metavar="NAME=FILE", help="text and its column name")
     reference.add_argument("--length", type=int, default=2048, help="tokens per window; cut to the model's context")
     reference.add_argument("--windows", type=int, default=0, help="windows, evenly spread; 0 takes all")
-    reference.add_argument("--out", type=Path, required=True, help="safetensors file to write")
     reference.set_defaults(command=reference_command)
     row = commands.add_parser("row", help="one quantized, float or released row on all texts")
-    cli.add_common(row)
-    row.add_argument("--row-dir", type=Path, required=True, help="folder with meta.json and, if packed, its weights")
-    row.add_argument("--model-dir", type=Path, required=True, help="float checkpoint folder")
+    cli.add_common(row, "--row-dir --model-dir --out")
     row.add_argument("--reference", nargs="*", default=[], metavar="NAME=FILE", help="float references, by text")
     row.add_argument("--allocation", type=Path, default=None, help="allocation file, for the cost of its search")
     row.add_argument("--same-as", type=Path, default=None, help="metrics of the same network: copied, not measured")
-    row.add_argument("--out", type=Path, required=True, help="metrics file to write")
     row.set_defaults(command=row_command)
     args = top.parse_args(argv)
-    cli.set_threads(args.threads)
     args.command(args)
     return 0
 

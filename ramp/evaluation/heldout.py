@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-import logging
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
-from ramp.core.files import atomic_path, require_file
+from ramp.core.cli import log
+from ramp.core.files import require_file
+from ramp.core.tensor_file import save_tensors
 from ramp.models.folder import ModelFolder
 from ramp.scoring.kl_divergence import (
     EvaluationError,
@@ -26,11 +28,7 @@ from ramp.scoring.kl_divergence import (
 )
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import PreTrainedModel
-
-
-log = logging.getLogger("ramp.evaluation.heldout")
 
 
 @dataclass
@@ -44,21 +42,11 @@ class Reference:
 
     def save(self, path: str | Path) -> None:
         """Write the safetensors file; metadata key ``ramp`` is ``about`` as JSON."""
-        from safetensors.torch import save_file
-
-        tensors = {"hidden": self.hidden, "nll": self.nll, "windows": self.windows}
-        with atomic_path(path) as partial:
-            save_file(
-                {name: tensor.cpu().contiguous() for name, tensor in tensors.items()},
-                partial,
-                metadata={"ramp": json.dumps(self.about, sort_keys=True)},
-            )
+        save_tensors(path, {"hidden": self.hidden, "nll": self.nll, "windows": self.windows}, self.about)
 
     @classmethod
     def load(cls, path: str | Path) -> Reference:
         """Read a reference; one sentence if the file is not one."""
-        from safetensors import SafetensorError, safe_open
-
         require_file(path, "reference of the float model")
         try:
             with safe_open(str(path), framework="pt") as handle:
@@ -117,7 +105,7 @@ def evaluate(model: PreTrainedModel, reference: Reference, head: Tensor) -> list
             nll_sum += float(nll.double().sum())
             kl_sum += float(kl.double().sum())
         found.append({"window": index, "tokens": len(targets), "nll": nll_sum, "kl": kl_sum})
-        log.info("window %d of %d: perplexity %.3f", index + 1, len(reference.windows), _exp(nll_sum / len(targets)))
+        log.info("window %d of %d: %.3f nats per token", index + 1, len(reference.windows), nll_sum / len(targets))
     return found
 
 
@@ -125,9 +113,4 @@ def float_head(model_dir: str | Path, dtype: torch.dtype, device: torch.device) 
     """The float model's output weight (vocab, hidden); the embedding where the checkpoint ties them."""
     model = ModelFolder(model_dir)
     arch = model.architecture
-    tied = model.tied or f"{arch.head}.weight" not in model.reader
-    return model.reader.get(f"{arch.embed if tied else arch.head}.weight").to(device, dtype)
-
-
-def _exp(value: float) -> float:
-    return math.exp(value) if value < 700 else math.inf
+    return model.reader.get(f"{arch.embed if model.tied else arch.head}.weight").to(device, dtype)

@@ -16,7 +16,6 @@ Writes ``{"key": record key, "tasks": {task: {"acc", "acc_norm", "acc_se", "acc_
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import tempfile
@@ -29,23 +28,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ramp.core import cli
+from ramp.core.cli import log
 from ramp.core.errors import RampError
-from ramp.core.files import finite, write_json
+from ramp.core.files import finite, require_file, write_json
 from ramp.core.nearest_name import nearest
 from ramp.core.provenance import hardware, versions
 from ramp.evaluation.metrics import KEY
 from ramp.models.device import pick_device, pick_dtype
 from ramp.models.folder import ModelFolder
+from ramp.rows.checkpoint import load_dequantized, read_meta
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-log = logging.getLogger("ramp.evaluation.lm_eval_tasks")
-
 TASK_LINE = re.compile(r"""^["']?task["']?:[ \t]*["']?([^"'\s]+)["']?[ \t]*(?:#.*)?$""", re.M)
 """The line of a YAML file that names its task."""
-
-SEED = 1234  # lm-eval's own default; nothing is drawn in zero-shot multiple choice
 
 
 class HarnessError(RampError):
@@ -105,13 +102,9 @@ def offline() -> None:
 
 
 def rows_file(tasks_dir: str | Path, task: str) -> Path:
-    """Return the file with a task's rows: ``{task}.jsonl``, or ``{task}/{split}.jsonl``, either also ``.gz``."""
-    folder = Path(tasks_dir)
-    stems = (f"{task}.jsonl", f"{task}/{definition(task).split}.jsonl")
-    for name in (each + suffix for each in stems for suffix in ("", ".gz")):
-        if (folder / name).is_file():
-            return folder / name
-    raise HarnessError(f"no rows of task '{task}' at {folder / stems[0]}: fetch them with ramp.assets tasks")
+    """Return the file with a task's rows, after a look whether lm-eval knows the task."""
+    definition(task)
+    return require_file(Path(tasks_dir) / f"{task}.jsonl", f"file of the rows of task '{task}'")
 
 
 def task_config(task: str, rows: Path, cache_dir: Path) -> dict[str, Any]:
@@ -160,9 +153,6 @@ def score_tasks(
             limit=limit,
             log_samples=True,
             task_manager=TaskManager(include_path=overrides, include_defaults=False),
-            random_seed=SEED,
-            numpy_random_seed=SEED,
-            torch_random_seed=SEED,
         )
     if found is None:
         raise HarnessError("lm-eval gave no result in this process: run the row in a single process")
@@ -197,22 +187,16 @@ def task_result(task: str, found: Any, limit: int | None) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = cli.parser("Commonsense tasks of one row, zero-shot, through lm-evaluation-harness.")
-    parser.add_argument("--row-dir", type=Path, required=True, help="folder with the row's meta.json")
-    parser.add_argument("--model-dir", type=Path, required=True, help="float checkpoint folder (tokenizer)")
+    parser = cli.parser("Score commonsense tasks of one row, zero-shot, by lm-eval.", "--row-dir --model-dir --out")
     parser.add_argument("--tasks-dir", type=Path, required=True, help="folder of {task}.jsonl")
     parser.add_argument("--tasks", nargs="+", required=True, metavar="NAME", help="by lm-eval's name")
     parser.add_argument("--limit", type=int, default=0, help="score the first rows of each task only; 0 scores all")
     parser.add_argument("--batch-size", type=int, default=8, help="answers per forward pass")
-    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     args = parser.parse_args(argv)
     if args.limit < 0:
         raise HarnessError(f"--limit {args.limit}: give a number of rows, or 0 for all")
-    cli.set_threads(args.threads)
     files = {task: rows_file(args.tasks_dir, task) for task in args.tasks}
     began = time.monotonic()
-    from ramp.rows.checkpoint import load_dequantized, read_meta
-
     meta = read_meta(args.row_dir)
     device = pick_device(args.device)
     dtype = pick_dtype(args.dtype, device)

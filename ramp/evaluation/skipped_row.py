@@ -10,17 +10,15 @@ The reason comes from the method's ``skip`` or from missing ``requirements``
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ramp.core import cli
+from ramp.core.cli import log
 from ramp.core.files import write_json
 from ramp.core.provenance import hardware
 from ramp.evaluation.metrics import metrics
-
-log = logging.getLogger("ramp.evaluation.skipped_row")
 
 KINDS = ("uniform", "not run")
 """``kind`` of the record: a uniform row, or a mixed one whose allocator did not run."""
@@ -35,14 +33,11 @@ def skipped_meta(reason: str, track: str, **key: Any) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = cli.parser("Write the row of a method that cannot run here.")
-    for option, what in (("--study", "name of the study"), ("--model", "its short name"), ("--method", "its name")):
+    parser = cli.parser("Write the row of a method that cannot run here.", "--study --seed --group-size --track")
+    for option, what in (("--model", "its short name"), ("--method", "its name")):
         parser.add_argument(option, required=True, help=what)
     parser.add_argument("--budget", type=float, required=True, help="bits per weight of the row")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the row's key")
     parser.add_argument("--fold", default="none", help="the fold that the row would use")
-    parser.add_argument("--group-size", type=int, default=128, help="weights that share one scale")
-    parser.add_argument("--track", choices=("q8_0", "fp16"), default="q8_0", help="of embedding and head")
     parser.add_argument("--kind", choices=KINDS, default="uniform", help="kind of the record")
     parser.add_argument("--reason", required=True, help="why it cannot run")
     parser.add_argument("--out", type=Path, required=True, help="meta.json to write")

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ramp.core.cli import log
 from ramp.core.files import require_file
 from ramp.export.llamacpp import BACKENDS, LlamaCpp, LlamaCppError, LoadError, generate, window_nll
 from ramp.export.plan import GgufPlan
 from ramp.gguf.names import GgufError
 from ramp.gguf.reader import GgufFile, load_gguf_float
-from ramp.models.folder import ModelFolder, load_tokenizer
+from ramp.models.folder import ModelFolder
+from ramp.models.token_windows import read_documents
 
 if TYPE_CHECKING:
     import torch
-
-log = logging.getLogger("ramp.export.halo")
 
 FLOAT_LIMIT = 0.001
 """Relative difference in perplexity between llama.cpp and transformers allowed for a float32 file."""
@@ -43,26 +42,25 @@ PROBES = (
 
 SAMPLE_LINES = 40
 
+AT_LEAST = ("loads", "generated_tokens")
+"""Checks that pass at or above their limit, the others at or below it."""
+
 
 @dataclass(frozen=True)
 class Check:
     """One entry of ``.check.json``: a measured value and its limit."""
 
     file: str
-    check: str  # name; ``loads`` and ``generated_tokens`` pass at or above their limit, the others at or below it
+    check: str
     value: float
     limit: float
     ok: bool
 
 
-def at_most(file: str, check: str, value: float, limit: float = 0) -> Check:
-    """Return a check that passes at or below ``limit``."""
-    return Check(file, check, float(value), float(limit), bool(value <= limit))
-
-
-def at_least(file: str, check: str, value: float, limit: float) -> Check:
-    """Return a check that passes at or above ``limit``."""
-    return Check(file, check, float(value), float(limit), bool(value >= limit))
+def judge(file: str, check: str, value: float, limit: float = 0) -> Check:
+    """Return a check that passes at or below ``limit``, those of ``AT_LEAST`` at or above it."""
+    ok = value >= limit if check in AT_LEAST else value <= limit
+    return Check(file, check, float(value), float(limit), bool(ok))
 
 
 def check_layout(path: Path, plan: GgufPlan) -> list[Check]:
@@ -79,10 +77,10 @@ def check_layout(path: Path, plan: GgufPlan) -> list[Check]:
             counts["contents_differ"] += hashlib.sha256(raw.data).hexdigest() != tensor.sha256
     size = path.stat().st_size
     return [
-        at_most(path.name, "tensors_missing", len(planned - found)),
-        at_most(path.name, "tensors_unplanned", len(found - planned)),
-        *(at_most(path.name, check, value) for check, value in counts.items()),
-        at_most(path.name, "file_bytes_differ", abs(size - plan.sizes["bytes_file"])),
+        judge(path.name, "tensors_missing", len(planned - found)),
+        judge(path.name, "tensors_unplanned", len(found - planned)),
+        *(judge(path.name, check, value) for check, value in counts.items()),
+        judge(path.name, "file_bytes_differ", abs(size - plan.sizes["bytes_file"])),
     ]
 
 
@@ -103,7 +101,9 @@ def check_file(
     limit: relative difference in perplexity; None: ``FLOAT_LIMIT`` or ``QUANTIZED_LIMIT``, by the plan.
     """
     path = require_file(gguf, "GGUF file")
-    tokens = token_windows_of(model_dir, text, length, windows)
+    tokens = ModelFolder(model_dir).windows(text, length=length, count=windows)
+    if tokens.shape[1] < PROMPT_TOKENS + GENERATED_TOKENS:
+        raise GgufError(f"windows of {tokens.shape[1]} tokens are too short to generate in: use at least 16")
     checks = check_layout(path, plan)
     if not all(one.ok for one in checks):
         log.error("%s differs from its plan: llama.cpp is not run", path.name)
@@ -115,8 +115,6 @@ def check_file(
 
 def sample_texts(text_path: str | Path) -> list[str]:
     """Return the probes and the first lines of a role's documents."""
-    from ramp.models.token_windows import read_documents
-
     lines = [line for document in read_documents(text_path) for line in document.text.splitlines() if line.strip()]
     return [*PROBES, *lines[:SAMPLE_LINES]]
 
@@ -172,13 +170,13 @@ def check_llama(
         llama = BACKENDS[backend](path, context=length, threads=threads)
     except LoadError as error:
         log.error("%s", error)
-        return [at_least(name, "loads", 0, 1)]
-    checks = [at_least(name, "loads", 1, 1)]
+        return [judge(name, "loads", 0, 1)]
+    checks = [judge(name, "loads", 1, 1)]
     try:
         prompt = windows[0, :PROMPT_TOKENS].tolist()
-        checks.append(at_least(name, "generated_tokens", _generated(llama, prompt), GENERATED_TOKENS))
-        tokenizer = load_tokenizer(model_dir)
-        checks.append(at_most(name, "tokenizer_differs", tokenizer_differences(llama, tokenizer, texts)))
+        checks.append(judge(name, "generated_tokens", _generated(llama, prompt), GENERATED_TOKENS))
+        tokenizer = ModelFolder(model_dir).tokenizer()
+        checks.append(judge(name, "tokenizer_differs", tokenizer_differences(llama, tokenizer, texts)))
         theirs = np.stack([window_nll(llama, window.tolist()) for window in windows])
         version = llama.version
     finally:
@@ -189,7 +187,7 @@ def check_llama(
         "%s: perplexity %.4f in llama.cpp (%s), %.4f in transformers, %d windows of %d tokens, every position",
         *(name, perplexity[0], version, perplexity[1], *windows.shape),
     )
-    checks.append(at_most(name, "perplexity_difference", abs(perplexity[0] / perplexity[1] - 1), limit))
+    checks.append(judge(name, "perplexity_difference", abs(perplexity[0] / perplexity[1] - 1), limit))
     return checks
 
 
@@ -200,16 +198,3 @@ def _generated(llama: LlamaCpp, prompt: list[int]) -> int:
     except LlamaCppError as error:
         log.error("%s", error)
         return 0
-
-
-def token_windows_of(model_dir: str | Path, text_path: str | Path, length: int, count: int) -> torch.Tensor:
-    """Return ``count`` windows of a role's text, int64 [count, length], no longer than the model's context."""
-    from ramp.models.token_windows import token_windows
-
-    model = ModelFolder(model_dir)
-    context = model.config.max_position_embeddings
-    if length > context:
-        log.info("windows of %d tokens: the model's context is %d", length, context)
-    if min(length, context) < PROMPT_TOKENS + GENERATED_TOKENS:
-        raise GgufError(f"windows of {length} tokens are too short to generate in: use at least 16")
-    return token_windows(load_tokenizer(model_dir), text_path, length=min(length, context), count=count)

@@ -15,26 +15,22 @@ folder that evaluation reads.
 from __future__ import annotations
 
 import argparse
-import logging
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from ramp.core import cli
+from ramp.core.cli import log
 from ramp.core.files import write_json
-from ramp.export.plan import TRACK_TYPES, read_plan
+from ramp.export.check import check_file
+from ramp.export.plan import read_plan
 from ramp.export.row import write_row
 from ramp.export.write import export
 from ramp.problem.allocation import read_allocation
 
-log = logging.getLogger("ramp.export.halo")
-
 
 def check(args: argparse.Namespace) -> int:
     """Run the checks of one file, write them and log the failed ones; 0 if none failed, or with ``--keep-going``."""
-    from ramp.export.check import check_file
-
     checks = check_file(
         args.gguf,
         read_plan(args.plan),
@@ -55,10 +51,33 @@ def check(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; see the module's docstring."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before OpenMP is loaded
-    logging.getLogger("gguf").setLevel(logging.WARNING)
-    args = _parser().parse_args(argv)
-    cli.set_threads(args.threads)
+    top = argparse.ArgumentParser(description="Write an allocation as GGUF and check it in stock llama.cpp.")
+    commands = top.add_subparsers(dest="command", required=True)
+
+    def command(name: str, text: str, options: str = "") -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text)
+        cli.add_common(made, f"--model-dir --out {options}")
+        return made
+
+    one = command("export", "write the GGUF file of an allocation, its plan and its type file", "--track")
+    one.add_argument("--fold", type=Path, default=None, help="scales by site; none: unfolded weights")
+    one.add_argument("--allocation", type=Path, required=True, help="allocation file with bits by linear")
+    one.add_argument("--calibration", type=Path, required=True, help="statistics of the unfolded model")
+    command("float", "write the unfolded model as a float32 GGUF file")
+    one = command("check", "compare a GGUF file with its plan, with llama.cpp and with transformers")
+    one.add_argument("--gguf", type=Path, required=True)
+    one.add_argument("--plan", type=Path, required=True)
+    one.add_argument("--text", type=Path, required=True, help="a role's documents (JSON lines)")
+    one.add_argument("--length", type=int, default=512, help="tokens per window, at most the model's context")
+    one.add_argument("--windows", type=int, default=2, help="number of windows")
+    one.add_argument("--limit", type=float, default=None, help="relative difference in perplexity; None: by file kind")
+    one.add_argument("--backend", default="cyllama", choices=("cyllama", "llama-cpp-python"), help="llama.cpp from")
+    one.add_argument("--keep-going", action="store_true", help="exit 0 although a check failed")
+    one = command("row", "write the row folder of a GGUF file", "--study")
+    one.add_argument("--gguf", type=Path, required=True)
+    one.add_argument("--plan", type=Path, required=True)
+    one.add_argument("--allocation", type=Path, required=True)
+    args = top.parse_args(argv)
     if args.command == "check":
         return check(args)
     if args.command == "float":
@@ -70,40 +89,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         plan, allocation = read_plan(args.plan), read_allocation(args.allocation)
         write_row(args.gguf, plan, args.model_dir, allocation.model_dump(), args.study, args.out)
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    top = cli.parser("Write an allocation as GGUF and check it in stock llama.cpp.")
-    commands = top.add_subparsers(dest="command", required=True)
-
-    def command(name: str, text: str) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=text, description=text)
-        cli.add_common(made)
-        made.add_argument("--model-dir", type=Path, required=True, help="Hugging Face checkpoint folder")
-        made.add_argument("--out", type=Path, required=True, help="file or folder to write")
-        return made
-
-    one = command("export", "write the GGUF file of an allocation, its plan and its type file")
-    one.add_argument("--fold", type=Path, default=None, help="scales by site; none: unfolded weights")
-    one.add_argument("--allocation", type=Path, required=True, help="allocation file with bits by linear")
-    one.add_argument("--calibration", type=Path, required=True, help="statistics of the unfolded model")
-    one.add_argument("--track", default="q8_0", choices=tuple(TRACK_TYPES), help="embedding and head")
-    command("float", "write the unfolded model as a float32 GGUF file")
-    one = command("check", "compare a GGUF file with its plan, with llama.cpp and with transformers")
-    one.add_argument("--gguf", type=Path, required=True)
-    one.add_argument("--plan", type=Path, required=True)
-    one.add_argument("--text", type=Path, required=True, help="a role's documents (JSON lines)")
-    one.add_argument("--length", type=int, default=512, help="tokens per window, at most the model's context")
-    one.add_argument("--windows", type=int, default=2, help="number of windows")
-    one.add_argument("--limit", type=float, default=None, help="relative difference in perplexity; None: by file kind")
-    one.add_argument("--backend", default="cyllama", choices=("cyllama", "llama-cpp-python"), help="llama.cpp from")
-    one.add_argument("--keep-going", action="store_true", help="exit 0 although a check failed")
-    one = command("row", "write the row folder of a GGUF file")
-    one.add_argument("--gguf", type=Path, required=True)
-    one.add_argument("--plan", type=Path, required=True)
-    one.add_argument("--study", required=True)
-    one.add_argument("--allocation", type=Path, required=True)
-    return top
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from ramp.core.errors import RampError
 from ramp.core.files import require_file
 
 # Two OpenMP threads that spin while they wait starve each other on a busy two-core machine; libgomp reads this once,
-# when it is loaded.
+# when it is loaded: with torch, so this module is imported before it.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 

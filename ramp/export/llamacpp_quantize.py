@@ -13,11 +13,11 @@ import multiprocessing
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 
 from ramp.core.files import atomic_path, require_file
@@ -69,8 +69,6 @@ def quantize_gguf(
     ``table_type`` is the ggml type of embedding and head (``Q8_0``, ``F16``); ``importance`` maps a tensor's name in
     the file to float32 [d_in]. Raises ``LlamaCppError`` where llama.cpp is missing, knows no such mix, or refuses.
     """
-    import gguf
-
     if reason := missing():
         raise LlamaCppError(reason)
     require_file(source, "float GGUF file")
@@ -128,8 +126,6 @@ def write_importance(out: str | Path, importance: Mapping[str, np.ndarray], *, t
 
     tokens: calibration tokens behind every mean; length: tokens per window.
     """
-    import gguf
-
     writer = gguf.GGUFWriter(None, "imatrix")
     writer.add_type("imatrix")
     writer.add_array("imatrix.datasets", ["calibration"])
@@ -152,9 +148,7 @@ def read_importance_file(path: str | Path) -> dict[str, np.ndarray]:
 
     Raises ``LlamaCppError`` where sums or counts are missing.
     """
-    from gguf import GGUFReader
-
-    tensors = {t.name: np.array(t.data) for t in GGUFReader(str(require_file(path, "importance matrix"))).tensors}
+    tensors = {t.name: np.array(t.data) for t in gguf.GGUFReader(str(require_file(path, "importance matrix"))).tensors}
     names = [name.removesuffix(SUM) for name in tensors if name.endswith(SUM)]
     lacking = [name for name in names if name + COUNTS not in tensors]
     if lacking or not names:
@@ -164,22 +158,15 @@ def read_importance_file(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def quantize_apart(
-    source: str | Path,
-    out: str | Path,
-    file_type: str,
-    *,
-    table_type: str,
-    imatrix: str | Path | None = None,
-    threads: int = 1,
+    source: str | Path, out: str | Path, file_type: str, *, imatrix: str | Path | None = None, **options: Any
 ) -> None:
     """Run ``quantize_gguf`` in a process of its own, with the importance matrix from a file.
 
     llama.cpp may abort the process: that too raises ``LlamaCppError``, and llama.cpp's message is in the log.
     """
-    importance = read_importance_file(imatrix) if imatrix else None
-    work = partial(quantize_gguf, table_type=table_type, importance=importance, threads=threads)
+    options["importance"] = read_importance_file(imatrix) if imatrix else None
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
-            pool.submit(work, source, out, file_type).result()
+            pool.submit(quantize_gguf, source, out, file_type, **options).result()
         except BrokenProcessPool:
             raise LlamaCppError(f"llama.cpp aborted while quantizing {source} to {file_type}") from None

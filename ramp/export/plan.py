@@ -9,18 +9,20 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ramp.core.files import read_json
+from ramp.core.provenance import peak_rss_bytes
 from ramp.gguf.names import GgufError, GgufTensor, gguf_tensors, sliding_window_note
+from ramp.quantizers.ggml import BLOCKS, TYPE_FOR_BITS, fallback_type, row_bytes
 from ramp.quantizers.widths import Width, bits_of, grouped
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-TRACK_TYPES = {"q8_0": "Q8_0", "fp16": "F16", "f16": "F16"}
+TRACK_TYPES = {"q8_0": "Q8_0", "fp16": "F16"}
 """Type of the embedding and the head by track; a row that Q8_0's blocks of 32 do not divide stays F16."""
 
 TABLES = ("embedding", "head")
@@ -51,13 +53,13 @@ class GgufPlan:
     architecture: str  # GGUF architecture
     track: str  # of embedding and head
     fold: str
-    allocation: dict[str, Any] | None  # what names its row; None without one
     tensors: list[PlannedTensor]
     sizes: dict[str, int]  # by ``sizes_of``
     notes: list[str]  # fallbacks and limits, for a reader of the row
-    versions: dict[str, str]  # of the packages that wrote it
     wall_s: float  # seconds
-    peak_rss_bytes: int
+    allocation: dict[str, Any] | None = None  # what names its row; None without one
+    versions: dict[str, str] = field(default_factory=dict)  # of the packages that wrote it
+    peak_rss_bytes: int = field(default_factory=peak_rss_bytes)
     format: int = 1
 
 
@@ -77,10 +79,6 @@ def plan_tensors(config: PretrainedConfig, widths: Mapping[str, Width] | None, t
     A width's bits choose the type. A group size of its own has no effect, since ggml's blocks have their own. Raises
     ``GgufError`` unless ``widths`` names every linear of the model, nothing else, at widths that ggml has.
     """
-    from ramp.quantizers.ggml import TYPE_FOR_BITS
-
-    if track not in TRACK_TYPES:
-        raise GgufError(f"unknown track '{track}': use {', '.join(TRACK_TYPES)}")
     tensors = gguf_tensors(config)
     if widths is None:
         return [_planned(tensor, "F32") for tensor in tensors]
@@ -98,8 +96,6 @@ def plan_tensors(config: PretrainedConfig, widths: Mapping[str, Width] | None, t
 
 
 def _planned(tensor: GgufTensor, wanted: str) -> PlannedTensor:
-    from ramp.quantizers.ggml import BLOCKS, fallback_type, row_bytes
-
     *rows, columns = tensor.shape
     kind = fallback_type(wanted, columns)
     size = math.prod(rows) * row_bytes(kind, columns)

@@ -13,7 +13,6 @@ row has no scores, and the study continues.
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -21,10 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import safe_open
+
 from ramp.core import cli
+from ramp.core.cli import log
 from ramp.core.errors import RampError
-from ramp.core.files import atomic_path, require_file, write_json
-from ramp.core.memory import peak_rss_bytes
+from ramp.core.files import atomic_path, write_json
 from ramp.export.llamacpp import LlamaCppError
 from ramp.export.llamacpp_quantize import missing, quantize_apart, quantizer_version, write_importance
 from ramp.export.plan import TABLES, TRACK_TYPES, GgufPlan, PlannedTensor, sizes_of
@@ -38,10 +39,7 @@ from ramp.models.architecture import architecture
 from ramp.models.folder import ModelFolder
 
 if TYPE_CHECKING:
-    import numpy as np
     from transformers import PretrainedConfig
-
-log = logging.getLogger("ramp.export.static_mix")
 
 WEIGHTS, IMPORTANCE = "model.gguf", "imatrix.gguf"
 K_BLOCK = 256
@@ -76,25 +74,6 @@ def type_notes(tensors: Sequence[PlannedTensor], track: str) -> list[str]:
 
 def _counted(tensors: Sequence[PlannedTensor]) -> str:
     return ", ".join(f"{kind} x {count}" for kind, count in sorted(Counter(x.type for x in tensors).items()))
-
-
-def importance_of(calibration: str | Path, config: PretrainedConfig) -> tuple[dict[str, np.ndarray], int, int]:
-    """Return mean squares by GGUF tensor, float32 [d_in], the number of calibration tokens and a window's length."""
-    from safetensors import safe_open
-
-    sites = read_importance(calibration, {})
-    with safe_open(str(calibration), framework="np") as handle:
-        about = json.loads((handle.metadata() or {}).get("ramp", "{}"))
-    found = {}
-    for tensor in gguf_tensors(config):
-        if tensor.linear is None:
-            continue
-        values = sites.get(tensor.linear.site)
-        if values is None or values.shape != (tensor.linear.d_in,):
-            what = "nothing" if values is None else f"{values.shape[0]} channels"
-            raise MixError(f"{calibration} holds {what} of {tensor.linear.site}: it is of another model")
-        found[tensor.name] = values
-    return found, int(about.get("tokens", 1)), int(about.get("length", 1))
 
 
 @dataclass(frozen=True)
@@ -135,8 +114,10 @@ def _quantized(method: Mix, row: MixRow, key: dict[str, Any], folder: Path) -> d
     if imatrix:
         if row.calibration is None:
             raise MixError(f"method '{method.name}' needs calibration statistics: pass --calibration")
-        values, tokens, length = importance_of(require_file(row.calibration, "calibration statistics"), config)
-        write_importance(imatrix, values, tokens=tokens, length=length)
+        importance = read_importance(row.calibration, {}, config)
+        with safe_open(str(row.calibration), framework="np") as handle:
+            about = json.loads(handle.metadata()["ramp"])
+        write_importance(imatrix, importance, tokens=about["tokens"], length=about["length"])
     path, table_type = folder / WEIGHTS, TRACK_TYPES[row.track]
     quantize_apart(row.gguf, path, method.file_type, table_type=table_type, imatrix=imatrix, threads=row.threads)
     tensors = tensors_of(path, config)
@@ -147,13 +128,10 @@ def _quantized(method: Mix, row: MixRow, key: dict[str, Any], folder: Path) -> d
         architecture=architecture(config).gguf_arch,
         track=row.track,
         fold="none",
-        allocation=None,
         tensors=tensors,
         sizes=sizes_of(tensors, path.stat().st_size),
         notes=type_notes(tensors, row.track),
-        versions={},
         wall_s=round(time.monotonic() - started, 3),
-        peak_rss_bytes=peak_rss_bytes(),
     )
     lead = f"static mix {method.file_type}" + (" with an importance matrix" if method.importance else "")
     meta = row_meta(path, plan, row.model_dir, key, row.study, lead=lead)
@@ -168,17 +146,10 @@ def failed_meta(row: MixRow, key: dict[str, Any], reason: str) -> dict[str, Any]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Make one row of a static mix."""
-    parser = cli.parser("Quantize a float GGUF file to a static mix of llama.cpp and write it as a row.")
-    parser.add_argument("--model-dir", type=Path, required=True, help="Hugging Face checkpoint folder")
+    parser = cli.parser("Make a row of a static mix.", "--model-dir --method-file --track --seed --study --out")
     parser.add_argument("--gguf", type=Path, required=True, help="float32 GGUF file, by ramp.export.halo float")
-    parser.add_argument("--method-file", type=Path, required=True, help="file that registers the mix")
     parser.add_argument("--calibration", type=Path, default=None, help="statistics, for the importance matrix")
-    parser.add_argument("--track", default="q8_0", choices=("q8_0", "fp16"), help="how embedding and head are stored")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the row's key; nothing is drawn here")
-    parser.add_argument("--study", default="", help="name of the study")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the row; an old one is replaced")
     args = parser.parse_args(argv)
-    logging.getLogger("gguf").setLevel(logging.WARNING)
     row = MixRow(args.model_dir, args.gguf, args.calibration, args.track, args.study, args.seed, args.threads)
     meta = make_row(args.method_file, row, args.out)
     log.info("%s: %s bytes; %s", args.out, meta.get("bytes_file"), meta["note"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,23 +12,24 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import gguf
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
+from ramp.core.cli import log
 from ramp.core.files import atomic_path, require_file, write_json, write_text
-from ramp.core.memory import peak_rss_bytes
 from ramp.export.plan import GgufPlan, PlannedTensor, plan_notes, plan_tensors, sizes_of, type_lines
 from ramp.gguf.names import GgufError, GgufTensor, add_hyperparameters, gguf_tensors, to_gguf_rows
 from ramp.gguf.vocabulary import add_tokenizer
 from ramp.models.architecture import architecture
 from ramp.models.folder import CheckpointReader, ModelFolder
 from ramp.problem.allocation import AllocationRecord
+from ramp.quantizers.ggml import quantize_ggml, row_bytes
 
 if TYPE_CHECKING:
     import torch
-    from gguf import GGUFWriter
     from transformers import PretrainedConfig
-
-log = logging.getLogger("ramp.export.halo")
 
 FILE_TYPES = {"F32": "ALL_F32", "Q3_K": "MOSTLY_Q3_K_S", "Q4_K": "MOSTLY_Q4_K_S", "Q5_K": "MOSTLY_Q5_K_S"}
 """``gguf.LlamaFileType`` of a file whose most frequent linear type is the key, where it is not ``MOSTLY_`` + type. The
@@ -66,7 +66,7 @@ def export(
     widths = None if allocation is None else allocation.bits
     planned = plan_tensors(config, widths, track)
     name = model_dir.name if allocation is None else allocation.model
-    importance = {} if calibration is None else read_importance(calibration, scales)
+    importance = {} if calibration is None else read_importance(calibration, scales, config)
     tensors = write_gguf(out, model_dir, planned, name=name, fold=scales, importance=importance)
     plan = GgufPlan(
         gguf=out.name,
@@ -81,7 +81,6 @@ def export(
         notes=plan_notes(tensors, widths, config),
         versions={package: version(package) for package in ("gguf", "libgguf")},
         wall_s=round(time.monotonic() - started, 3),
-        peak_rss_bytes=peak_rss_bytes(),
     )
     if allocation is not None:
         write_text(out.with_suffix(".types.txt"), type_lines(tensors))
@@ -92,24 +91,28 @@ def export(
     return plan
 
 
-def read_importance(path: str | Path, fold: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    """Return the mean squared activation per input channel of every site in the folded model, float32 [d_in].
+def read_importance(
+    path: str | Path, fold: Mapping[str, torch.Tensor], config: PretrainedConfig
+) -> dict[str, np.ndarray]:
+    """Return GGUF tensor -> mean squared activation per input channel in the folded model, float32 [d_in].
 
-    A fold divides the activations by s, so their mean squares by s^2 (``ramp.calibration.folding``).
+    A fold divides the activations by s, so their mean squares by s^2 (``ramp.calibration.folding``). Raises
+    ``GgufError`` for statistics of another model.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     try:
         statistics = load_file(require_file(path, "calibration statistics"))
     except SafetensorError as error:
         raise GgufError(f"{path} is not a readable calibration file ({error}): run ramp.calibration again") from None
     found = {}
-    for key, values in statistics.items():
-        site, _, statistic = key.rpartition("/")
-        if statistic == "sqmean":
-            scale = fold[site].double().numpy() if site in fold else 1.0
-            found[site] = (values.astype(np.float64) / np.square(scale)).astype(np.float32)
+    for tensor in gguf_tensors(config):
+        if (linear := tensor.linear) is None:
+            continue
+        values = statistics.get(f"{linear.site}/sqmean")
+        if values is None or values.shape != (linear.d_in,):
+            what = "nothing" if values is None else f"{values.shape[0]} channels"
+            raise GgufError(f"{path} holds {what} of {linear.site}: it is of another model")
+        scale = fold[linear.site].double().numpy() if linear.site in fold else 1.0
+        found[tensor.name] = (values.astype(np.float64) / np.square(scale)).astype(np.float32)
     return found
 
 
@@ -132,8 +135,6 @@ def encode(values: np.ndarray, type_name: str, importance: np.ndarray | None = N
     """Return ``values`` (float32, any shape) as the file stores them: float32, or bytes uint8 [rows, row_bytes]."""
     if type_name == "F32":
         return values
-    from ramp.quantizers.ggml import quantize_ggml
-
     return quantize_ggml(values, type_name, importance, name=name)
 
 
@@ -148,11 +149,9 @@ def write_gguf(
 ) -> list[PlannedTensor]:
     """Write the file of the ``planned`` tensors; return them with the sha256 of their bytes.
 
-    ``importance`` maps a site to float32 [d_in]; a float file needs none. Raises ``GgufError`` if a tensor takes other
-    bytes than planned.
+    ``importance`` maps a linear's tensor to float32 [d_in]; a float file needs none. Raises ``GgufError`` if a tensor
+    takes other bytes than planned.
     """
-    import gguf
-
     model = ModelFolder(model_dir)
     model.check_linears()
     config, reader = model.config, model.reader
@@ -164,8 +163,11 @@ def write_gguf(
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     add_hyperparameters(writer, config)
     add_tokenizer(writer, model_dir, config.vocab_size)
-    for plan in planned:
-        _announce(writer, plan)
+    for plan in planned:  # into the file's index before any data is written, so that the data can be streamed
+        shape = plan.shape if plan.type == "F32" else (*plan.shape[:-1], row_bytes(plan.type, plan.shape[-1]))
+        dtype = np.dtype(np.float32 if plan.type == "F32" else np.uint8)
+        kind = gguf.GGMLQuantizationType[plan.type]
+        writer.add_tensor_info(plan.name, shape, dtype, plan.bytes, raw_dtype=kind)
     written = []
     with atomic_path(out) as partial:
         try:
@@ -173,7 +175,8 @@ def write_gguf(
             writer.write_kv_data_to_file()
             writer.write_ti_data_to_file()
             for plan, (tensor, values) in zip(planned, _folded_states(reader, config, fold), strict=True):
-                weights = _importance_of(tensor, plan, importance)
+                weighted = tensor.linear is not None and plan.type not in ("F32", "F16")  # no tables, as in llama.cpp
+                weights = importance[plan.name] if weighted else None
                 data = encode(to_gguf_rows(values, tensor.heads), plan.type, weights, tensor.source)
                 if data.nbytes != plan.bytes:
                     raise GgufError(f"{plan.name} takes {data.nbytes} bytes as {plan.type}, not {plan.bytes}")
@@ -183,29 +186,3 @@ def write_gguf(
         finally:
             writer.close()
     return written
-
-
-def _announce(writer: GGUFWriter, tensor: PlannedTensor) -> None:
-    """Enter a tensor into the file's index before any data is written, so that the data can be streamed."""
-    import gguf
-
-    if tensor.type == "F32":
-        writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(np.float32), tensor.bytes)
-        return
-    from ramp.quantizers.ggml import row_bytes
-
-    shape = (*tensor.shape[:-1], row_bytes(tensor.type, tensor.shape[-1]))
-    kind = gguf.GGMLQuantizationType[tensor.type]
-    writer.add_tensor_info(tensor.name, shape, np.dtype(np.uint8), tensor.bytes, raw_dtype=kind)
-
-
-def _importance_of(tensor: GgufTensor, plan: PlannedTensor, importance: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """Return the importance of a linear's input channels; None for the tables, as in llama.cpp."""
-    if tensor.linear is None or plan.type in ("F32", "F16"):
-        return None
-    site, d_in = tensor.linear.site, tensor.linear.d_in
-    if site not in importance:
-        raise GgufError(f"no importance of {site} for {tensor.name}: the calibration file is of another model")
-    if importance[site].shape != (d_in,):
-        raise GgufError(f"importance of {site} is {list(importance[site].shape)}, not [{d_in}]")
-    return importance[site]

@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import gguf
 import numpy as np
 
 from ramp.core.errors import RampError
 from ramp.models.architecture import LinearSpec, architecture, head_dim, list_linears
 
 if TYPE_CHECKING:
-    from gguf import GGUFWriter
     from transformers import PretrainedConfig
 
 ROPE_TYPES = ("default", "linear")
@@ -44,8 +44,6 @@ def gguf_tensors(config: PretrainedConfig) -> list[GgufTensor]:
 
     Raises ``GgufError`` where the ``gguf`` package has no name for a tensor of the family.
     """
-    import gguf
-
     arch = architecture(config)
     hidden, vocab = config.hidden_size, config.vocab_size
     keys = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}
@@ -104,7 +102,7 @@ def from_gguf_rows(values: np.ndarray, heads: int) -> np.ndarray:
     return np.ascontiguousarray(split.swapaxes(1, 2).reshape(values.shape))
 
 
-def add_hyperparameters(writer: GGUFWriter, config: PretrainedConfig) -> None:
+def add_hyperparameters(writer: gguf.GGUFWriter, config: PretrainedConfig) -> None:
     """Write the model's shape and constants, under its architecture's prefix.
 
     Raises ``GgufError`` for a rotary embedding that needs more than metadata.
@@ -128,9 +126,7 @@ def add_hyperparameters(writer: GGUFWriter, config: PretrainedConfig) -> None:
         raise GgufError(f"rotary embedding of type '{kind}' is not exported to GGUF: only {', '.join(ROPE_TYPES)} are")
     writer.add_rope_freq_base(float(rope.get("rope_theta", 10000.0)))
     if kind == "linear":
-        from gguf import RopeScalingType
-
-        writer.add_rope_scaling_type(RopeScalingType.LINEAR)
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(float(rope["factor"]))
 
 

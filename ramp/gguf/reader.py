@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from gguf import GGUFReader
+from gguf.quants import dequantize
 
 from ramp.core.files import require_file
 from ramp.gguf.names import GgufError, from_gguf_rows, gguf_tensors
 from ramp.models.architecture import architecture
+from ramp.models.empty_model import filled_model
 from ramp.models.folder import ModelFolder
 
 if TYPE_CHECKING:
@@ -25,8 +28,6 @@ class GgufFile:
     """Tensors of a GGUF file, memory-mapped."""
 
     def __init__(self, path: str | Path) -> None:
-        from gguf import GGUFReader
-
         self.path = require_file(path, "GGUF file")
         try:
             self._reader = GGUFReader(str(self.path))
@@ -58,8 +59,6 @@ class GgufFile:
 
     def values(self, name: str) -> np.ndarray:
         """Return the tensor's values, float32, in the checkpoint's shape and llama.cpp's row order."""
-        from gguf.quants import dequantize
-
         tensor = self._tensor(name)
         values = dequantize(tensor.data, tensor.tensor_type)
         return np.asarray(values, dtype=np.float32).reshape(self.shape(name))
@@ -80,29 +79,20 @@ def load_gguf_float(
     by SDPA. Raises ``GgufError`` where the file lacks a tensor or holds another shape.
     """
     import torch
-    from transformers import AutoModelForCausalLM, initialization
 
-    config = ModelFolder(model_dir).config
-    dtype = dtype or torch.float32
-    file = GgufFile(gguf_path)
-    with initialization.no_init_weights():  # every parameter is overwritten below
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
-    model.tie_weights()
-    parameters = dict(model.named_parameters())
-    filled = set()
-    with torch.no_grad():
-        for tensor in gguf_tensors(config):
-            if file.shape(tensor.name) != tensor.shape:
-                raise GgufError(
-                    f"{file.path}: {tensor.name} is {list(file.shape(tensor.name))}, "
-                    f"the model's is {list(tensor.shape)}: this file belongs to another model"
-                )
-            values = from_gguf_rows(file.values(tensor.name), tensor.heads)
-            parameters[tensor.source].copy_(torch.from_numpy(np.require(values, requirements="W")))
-            filled.add(tensor.source)
-    left = sorted(set(parameters) - filled)
-    if left:
-        raise GgufError(
-            f"the {architecture(config).gguf_arch} layout has no tensor for {left[0]} (and {len(left) - 1} more)"
-        )
-    return model.to(device).eval().requires_grad_(False)
+    config, file = ModelFolder(model_dir).config, GgufFile(gguf_path)
+    tensors = {tensor.source: tensor for tensor in gguf_tensors(config)}
+
+    def read(name: str) -> torch.Tensor:
+        if name not in tensors:
+            raise GgufError(f"the {architecture(config).gguf_arch} layout has no tensor for {name}")
+        tensor = tensors[name]
+        if file.shape(tensor.name) != tensor.shape:
+            raise GgufError(
+                f"{file.path}: {tensor.name} is {list(file.shape(tensor.name))}, "
+                f"the model's is {list(tensor.shape)}: this file belongs to another model"
+            )
+        values = from_gguf_rows(file.values(tensor.name), tensor.heads)
+        return torch.from_numpy(np.require(values, requirements="W"))
+
+    return filled_model(config, dtype or torch.float32, torch.device(device), read)

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from gguf import GGUFWriter, TokenType
 
 from ramp.gguf.names import GgufError
 from ramp.models.folder import ModelFolder
-
-if TYPE_CHECKING:
-    from gguf import GGUFWriter, TokenType
 
 SPACE = "▁"  # sentencepiece's mark of a space
 UNREACHABLE_MERGE = f"{SPACE} {SPACE}"
@@ -92,8 +91,6 @@ def add_tokenizer(writer: GGUFWriter, model_dir: str | Path, vocab_size: int) ->
 
 def _tokens(spec: dict[str, Any], vocab_size: int, path: Path) -> tuple[list[str], list[TokenType]]:
     """Return text and type of every token id from 0 to ``vocab_size`` - 1."""
-    from gguf import TokenType
-
     vocab: dict[str, int] = spec["model"]["vocab"]
     tokens = [f"[PAD{index}]" for index in range(vocab_size)]
     types = [TokenType.UNUSED] * vocab_size

@@ -63,7 +63,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     args = parser.parse_args(argv)
-    cli.set_threads(args.threads)
     if args.checkpoints != sorted(set(args.checkpoints)) or args.checkpoints[-1] != args.evals:
         raise LeagueError(f"--checkpoints {args.checkpoints} should rise and end at --evals, {args.evals}")
     if args.name and not NAME.fullmatch(args.name):

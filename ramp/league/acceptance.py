@@ -37,15 +37,16 @@ def measure(
 
     from ramp.models.architecture import list_linears
     from ramp.models.device import pick_device, pick_dtype
-    from ramp.models.folder import load_float, load_tokenizer
+    from ramp.models.folder import ModelFolder
     from ramp.models.token_windows import token_windows
     from ramp.quantizers.affine import quantize_rtn
     from ramp.quantizers.sizes import group_size_for
     from ramp.scoring.kl_divergence import Scorer
 
     where = pick_device(device)
-    model = load_float(model_dir, pick_dtype(dtype, where), where)
-    places = token_windows(load_tokenizer(model_dir), text, length=length, count=windows)
+    folder = ModelFolder(model_dir)
+    model = folder.load_float(pick_dtype(dtype, where), where)
+    places = token_windows(folder.tokenizer(), text, length=length, count=windows)
     scorer = Scorer(model, places)
     with torch.no_grad():
         for linear in list_linears(model.config):
@@ -97,7 +98,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     args = parser.parse_args(argv)
-    cli.set_threads(args.threads)
     own, rtn, kl = measure(
         args.model_dir, args.text, bits=args.bits, group_size=args.group_size,
         windows=args.windows, length=args.length, device=args.device, dtype=args.dtype,

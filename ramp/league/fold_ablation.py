@@ -32,6 +32,7 @@ from safetensors import safe_open
 from ramp.calibration.folding import Fold, folded_float_model, load_fold
 from ramp.calibration.windows import add_text_arguments
 from ramp.core import cli
+from ramp.core.cli import TRACKS
 from ramp.core.errors import RampError
 from ramp.core.files import require_file, write_json
 from ramp.core.provenance import commit, hardware, versions
@@ -42,7 +43,7 @@ from ramp.methods.loader import load_method
 from ramp.models.device import pick_device, pick_dtype
 from ramp.models.folder import ModelFolder
 from ramp.rows.build import build_row
-from ramp.rows.checkpoint import TRACKS, load_dequantized
+from ramp.rows.checkpoint import load_dequantized
 
 if TYPE_CHECKING:
     import torch
@@ -151,7 +152,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--reference", type=Path, required=True, help="float reference of ramp.evaluation")
     parser.add_argument("--out", required=True, help="JSON file to write")
     args = parser.parse_args(argv)
-    cli.set_threads(args.threads)
     args.model_dir, args.out = Path(args.model_dir), Path(args.out)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     found = run(args)

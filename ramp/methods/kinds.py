@@ -53,6 +53,14 @@ class Params(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class SearchParams(Params):
+    """Base of the parameters of a search that ends with a choice on selection text."""
+
+    finalists: int = Field(
+        default=5, gt=0, description="best allocations on search text that are scored on selection text"
+    )
+
+
 class RtnParams(Params):
     """Round-to-nearest on the affine grid."""
 
@@ -95,12 +103,12 @@ CustomQuantizer = Callable[..., "QuantizedLinear"]
 class Quantizer:
     """A uniform method: rows at the integer widths of the study's ``uniform_bits``."""
 
-    name: str  # the file's stem, or a key of its VARIANTS
     title: str  # for tables
     source: str  # paper or project, with its identifier
     fold: str  # file stem in R/folds/{model}: none, awq, smoothquant
     quantizer: str | CustomQuantizer  # "rtn", "gptq", or a function of one linear
     params: type[BaseModel]
+    name: str = ""  # the file's stem, or a key of its VARIANTS; the loader fills it in
     requirements: tuple[str, ...] = ()  # name==version beyond the study's own environment; imported inside the function
     skip: Callable[[], str | None] = never_skip  # a reason not to run on this machine, or None
     group_size: int | None = None  # a control's own group size; None: the study's
@@ -111,14 +119,14 @@ class Quantizer:
 class Allocator:
     """A mixed method: rows at the study's ``budgets``, one search per budget and seed."""
 
-    name: str
     title: str
     source: str
-    fold: str
-    quantizer: str | CustomQuantizer
-    learned: bool  # leaves a policy that can be transferred
     allocate: Callable[[Problem, Any, Run], Allocation]
     params: type[BaseModel]
+    name: str = ""
+    fold: str = "awq"  # with the quantizer it names the bank
+    quantizer: str | CustomQuantizer = "gptq"
+    learned: bool = False  # leaves a policy that can be transferred
     requirements: tuple[str, ...] = ()  # as a Quantizer's
     skip: Callable[[], str | None] = never_skip
     proxy: str = "fisher"  # what problem.use_proxy() gives: one of PROXIES
@@ -136,12 +144,12 @@ class Package:
     inside ``quantize``.
     """
 
-    name: str
     title: str
     source: str
     quantize: Callable[[PackageJob, Any], None]  # runs in the package's own environment
     params: type[BaseModel]
     requirements: tuple[str, ...]  # pip requirements, each pinned to one version
+    name: str = ""
     bits: tuple[int, ...] = (2, 3, 4, 8)  # widths that the package can give
     environment: str = ""  # folder below .envs, for packages that share one; empty: the name
     skip: Callable[[], str | None] = never_skip  # called in the study's environment, before the job
@@ -161,12 +169,12 @@ class Mix:
     ``ramp.export.static_mix`` quantizes the float model with it; embedding and head follow the study's track.
     """
 
-    name: str
     title: str
     source: str
     file_type: str  # llama.cpp's name of the mix: Q4_K_M
     bits: int  # in that name; the row is called {name}-b{bits}
-    importance: bool  # with an importance matrix from the calibration text
+    name: str = ""
+    importance: bool = False  # with an importance matrix from the calibration text
     params: type[BaseModel] = Params
     requirements: tuple[str, ...] = ()  # as a Quantizer's
     skip: Callable[[], str | None] = never_skip

@@ -60,6 +60,8 @@ def load_file(path: Path) -> dict[str, Method]:
         raise MethodError(
             f"{path} registers no METHOD: end it with METHOD = Quantizer(...), Allocator(...), Package(...) or Mix(...)"
         )
+    if isinstance(base, Method) and not base.name:
+        base = dataclasses.replace(base, name=path.stem)
     check_method(base, path, path.stem)
     return {base.name: base} | dict(_variants(base, getattr(module, "VARIANTS", {}), path))
 

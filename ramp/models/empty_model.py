@@ -1,8 +1,11 @@
-"""A model without weights: shapes from the configuration, memory for nothing but buffers."""
+"""A model without weights: shapes from the configuration, memory for nothing but buffers; and one filled by name."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+from ramp.models.architecture import ModelError
 
 if TYPE_CHECKING:
     import torch
@@ -25,9 +28,22 @@ def empty_model(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel
     return model.eval().requires_grad_(False)
 
 
-def set_parameter(model: PreTrainedModel, name: str, value: Tensor) -> None:
-    """Put ``value`` in the place of the parameter ``name`` (``model.norm.weight``), without gradients."""
+def filled_model(
+    config: PretrainedConfig, dtype: torch.dtype, device: torch.device, read: Callable[[str], Tensor]
+) -> PreTrainedModel:
+    """Return ``empty_model`` on ``device`` with ``read(name)`` in the place of every parameter, of ``dtype``.
+
+    A tied head is not read. Raises ``ModelError`` where a tensor has another shape than its parameter.
+    """
     from torch import nn
 
-    owner, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(owner), leaf, nn.Parameter(value, requires_grad=False))
+    model = empty_model(config, dtype)
+    for name, parameter in list(model.named_parameters()):
+        value = read(name)
+        if value.shape != parameter.shape:
+            raise ModelError(f"{name} is {list(value.shape)}, the model's configuration says {list(parameter.shape)}")
+        owner, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(owner), leaf, nn.Parameter(value.to(device, dtype), requires_grad=False))
+    model.tie_weights()
+    nn.Module.to(model, device)  # the buffers
+    return model.eval().requires_grad_(False)

@@ -7,7 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ramp.core.cli import log
 from ramp.models.architecture import Architecture, LinearSpec, ModelError, architecture, list_linears
+from ramp.models.token_windows import token_windows
 
 if TYPE_CHECKING:
     import torch
@@ -83,6 +85,16 @@ class ModelFolder:
         model.to(torch.device(device))  # type: ignore[arg-type]  # transformers wraps `to` without its types
         return model.eval().requires_grad_(False)
 
+    def windows(self, text: str | Path, *, length: int, count: int | None) -> torch.LongTensor:
+        """Return ``count`` windows spread over a text, or (None) all of them, int64 [count, length].
+
+        They are no longer than the model's context, which a line of the log says.
+        """
+        context = int(self.config.max_position_embeddings)
+        if length > context:
+            log.info("windows of %d tokens: the model's context, not the %d asked for", context, length)
+        return token_windows(self.tokenizer(), text, length=min(length, context), count=count, spread=count is not None)
+
     def tokenizer(self) -> Any:
         """Return the model's tokenizer."""
         from transformers import AutoTokenizer
@@ -100,8 +112,10 @@ class CheckpointReader:
         index = self.model_dir / "model.safetensors.index.json"
         if index.is_file():
             files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        else:
+        elif (self.model_dir / "model.safetensors").is_file():
             files = ["model.safetensors"]
+        else:  # packages name the files that they save as they like
+            files = sorted(path.name for path in self.model_dir.glob("*.safetensors")) or ["model.safetensors"]
         self._where: dict[str, Any] = {}
         for file in files:
             path = self.model_dir / file
@@ -120,9 +134,6 @@ class CheckpointReader:
         """Return the names of all tensors, sorted."""
         return sorted(self._where)
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._where
-
     def _handle(self, name: str) -> Any:
         try:
             return self._where[name]
@@ -138,20 +149,3 @@ class CheckpointReader:
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the tensor's shape without reading it."""
         return tuple(self._handle(name).get_slice(name).get_shape())
-
-
-def read_config(model_dir: str | Path) -> PretrainedConfig:
-    """Return ``ModelFolder(model_dir).config``."""
-    return ModelFolder(model_dir).config
-
-
-def load_float(
-    model_dir: str | Path, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
-) -> PreTrainedModel:
-    """Return ``ModelFolder(model_dir).load_float(dtype, device)``."""
-    return ModelFolder(model_dir).load_float(dtype, device)
-
-
-def load_tokenizer(model_dir: str | Path) -> Any:
-    """Return ``ModelFolder(model_dir).tokenizer()``."""
-    return ModelFolder(model_dir).tokenizer()

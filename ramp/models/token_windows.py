@@ -69,25 +69,23 @@ def read_documents(path: str | Path) -> list[Document]:
 
 
 def token_windows(
-    tokenizer: Any, path: str | Path, *, length: int, count: int | None, spread: bool = True, bos: int | None = None
+    tokenizer: Any, path: str | Path, *, length: int, count: int | None, spread: bool = True
 ) -> torch.LongTensor:
     """Return windows of token ids, int64 [count, length], that do not overlap.
 
     The documents are joined by two newlines and tokenized once, without special tokens. ``spread`` takes
     windows at even distances over the whole text, from its first to its last token; otherwise they are its
-    beginning, side by side. ``count`` None takes all that fit. ``bos`` (a token id) is put in front of each
-    window, which then holds ``length - 1`` tokens of text. Raises ``TextError`` with how many were available.
+    beginning, side by side. ``count`` None takes all that fit. Raises ``TextError`` with how many were available.
     """
     import numpy as np
     import torch
 
-    own = length if bos is None else length - 1
-    if own < 1 or (count is not None and count < 1):
+    if length < 1 or (count is not None and count < 1):
         raise TextError(f"windows of {length} tokens, {count} of them, hold nothing: ask for at least one of each")
     documents = read_documents(path)
     text = JOIN.join(document.text for document in documents)
     tokens = np.asarray(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], dtype=np.int64)
-    available = len(tokens) // own
+    available = len(tokens) // length
     wanted = available if count is None else count
     if wanted > available or wanted == 0:
         raise TextError(
@@ -95,10 +93,8 @@ def token_windows(
             "wanted: ask for fewer or shorter windows"
         )
     if spread and wanted > 1:
-        starts = [i * (len(tokens) - own) // (wanted - 1) for i in range(wanted)]  # at least `own` apart
+        starts = [i * (len(tokens) - length) // (wanted - 1) for i in range(wanted)]  # at least `length` apart
     else:
-        starts = [i * own for i in range(wanted)]
-    windows = np.stack([tokens[start : start + own] for start in starts])  # (count, own)
-    if bos is not None:
-        windows = np.concatenate([np.full((wanted, 1), bos, dtype=np.int64), windows], axis=1)
+        starts = [i * length for i in range(wanted)]
+    windows = np.stack([tokens[start : start + length] for start in starts])  # (count, length)
     return torch.from_numpy(windows)  # type: ignore[return-value]  # int64, which torch does not type

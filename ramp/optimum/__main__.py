@@ -53,7 +53,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--state-dir", type=Path, required=True, help="folder for scores so far, kept across kills")
     parser.add_argument("--out", type=Path, required=True, help="index to write; the scores lie beside it")
     args = parser.parse_args(argv)
-    cli.set_threads(args.threads)
     if not 2 <= len(set(args.widths)) == len(args.widths) <= 4:
         raise OptimumError(f"--widths {args.widths}: give two to four distinct widths")
     began, widths = time.monotonic(), sorted(args.widths)

@@ -169,7 +169,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds of every random draw")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     args = parser.parse_args(argv)
-    cli.set_threads(args.threads)
     if args.checkpoints != sorted(set(args.checkpoints)):
         raise OptimumError(f"--checkpoints {args.checkpoints} should rise and repeat nothing")
     method, params = load_allocator(args.method_file, args.params)

@@ -13,7 +13,6 @@ missing. Delete the folder to try again.
 from __future__ import annotations
 
 import argparse
-import logging
 import re
 import shutil
 import subprocess
@@ -23,10 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from ramp.core import cli
+from ramp.core.cli import log
 from ramp.core.files import require_file, write_json
 from ramp.methods.package_job import one_sentence
-
-log = logging.getLogger("ramp.packages.package_environment")
 
 RUNNER = ("numpy", "pydantic>=2", "safetensors")
 """Requirements of ``ramp.packages.run_job``."""

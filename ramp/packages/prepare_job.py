@@ -11,8 +11,6 @@ writes ``job.json``, ``tokens.safetensors`` (the calibration windows of our own 
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 import shutil
 import signal
@@ -20,10 +18,13 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.numpy import save_file
 
 from ramp.calibration.windows import add_text_arguments, calibration_windows
 from ramp.core import cli
+from ramp.core.cli import log
 from ramp.core.files import read_json, write_json
 from ramp.methods.kinds import Package
 from ramp.methods.loader import load_method, parse_params
@@ -32,18 +33,11 @@ from ramp.models.device import pick_device
 from ramp.models.folder import ModelFolder
 from ramp.quantizers.sizes import group_size_for
 
-if TYPE_CHECKING:
-    import torch
-
-log = logging.getLogger("ramp.packages.prepare_job")
-
 PROJECT = Path(__file__).resolve().parents[2]
 
 
 def write_job(out: Path, model_dir: Path, tokens: torch.Tensor, settings: JobSettings) -> None:
     """Write ``job.json`` and ``tokens.safetensors``; ``tokens``: int64 [count, length]."""
-    from safetensors.numpy import save_file
-
     linears = ModelFolder(model_dir).linears
     model = {
         "model_dir": str(model_dir.resolve()),
@@ -75,13 +69,13 @@ def ended(status: int) -> str:
     return f"its process was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
 
 
-def run(python: str, method_file: Path, out: Path, threads: int) -> Outcome:
+def run(python: str, method_file: str | Path, out: Path, threads: int) -> Outcome:
     """Run ``ramp.packages.run_job`` by the package's interpreter; return its outcome, or how the process ended."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environment |= {"PYTHONPATH": str(PROJECT), "PYTHONHASHSEED": "0", "HF_HUB_OFFLINE": "1"}
     if threads:
         environment["OMP_NUM_THREADS"] = str(threads)
-    line = [python, "-m", "ramp.packages.run_job", "--method-file", str(method_file.resolve())]
+    line = [python, "-m", "ramp.packages.run_job", "--method-file", str(Path(method_file).resolve())]
     line += ["--job", str(out.resolve()), "--out", str(out.resolve())]
     done = subprocess.run(line, env=environment, cwd=out, check=False)  # packages leave logs where they are started
     outcome = out / OUTCOME
@@ -90,26 +84,17 @@ def run(python: str, method_file: Path, out: Path, threads: int) -> Outcome:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; see the module's docstring."""
-    parser = cli.parser("Quantize one row by a package, in its own environment.")
+    parser = cli.parser("Quantize one row by a package.", "--method-file --params --group-size --seed --out")
     add_text_arguments(parser)
-    parser.add_argument("--method-file", type=Path, required=True, help="file that registers the Package")
-    parser.add_argument("--params", default="{}", help="JSON object: the method's parameters")
     parser.add_argument("--environment", type=Path, default=None, help="the package's environment.json")
     parser.add_argument("--bits", type=int, required=True, help="width of the row")
-    parser.add_argument("--group-size", type=int, default=128, help="weights that share one scale")
-    parser.add_argument("--seed", type=int, default=0, help="seed that the package is given")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write; an old one is replaced")
     args = parser.parse_args(argv)
-    cli.set_threads(args.threads)
     method = load_method(args.method_file)
     if not isinstance(method, Package):
         raise PackageError(
             f"{args.method_file} registers a {type(method).__name__}, no Package: use ramp.rows.sequential"
         )
-    try:
-        params: dict[str, Any] = parse_params(method, json.loads(args.params)).model_dump(mode="json")
-    except json.JSONDecodeError as error:
-        raise PackageError(f"--params is not a JSON object ({error})") from None
+    params = parse_params(method, args.params).model_dump(mode="json")
     shutil.rmtree(args.out, ignore_errors=True)
     reason = obstacle(method, args.environment, args.bits)
     if not reason:

@@ -11,34 +11,31 @@ that did not run gives a ``meta.json`` with the reason as ``failed`` and ``note`
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
 
 from ramp.core import cli
+from ramp.core.cli import log
 from ramp.core.errors import RampError
 from ramp.core.files import read_json, remove, write_json
 from ramp.methods.package_job import AFFINE, DENSE, NATIVE, OTHERS, OUTCOME, PackageError, read_linear
 from ramp.models.architecture import LinearSpec
 from ramp.models.empty_model import empty_model
 from ramp.models.folder import ModelFolder
+from ramp.quantizers.affine import QuantizedLinear
 from ramp.quantizers.sizes import group_size_for
 from ramp.rows.checkpoint import CheckpointError, save_packed
-from ramp.rows.size_ledger import DenseLinear, counted_bytes
-
-if TYPE_CHECKING:
-    import torch
-
-    from ramp.rows.size_ledger import Stored
-
-log = logging.getLogger("ramp.packages.record_row")
+from ramp.rows.size_ledger import DenseLinear, Stored, counted_bytes
 
 GRID = "package"
 """``grid`` of rows with linears that the affine grid cannot hold."""
 
 
-class KeptLinears(Mapping[str, "Stored"]):
+class KeptLinears(Mapping[str, Stored]):
     """A package's linears, read one by one."""
 
     def __init__(self, folder: Path, linears: Sequence[LinearSpec]) -> None:
@@ -47,10 +44,6 @@ class KeptLinears(Mapping[str, "Stored"]):
         self.about = {name: read_linear(folder, name)[1] for name in self._linears}
 
     def __getitem__(self, name: str) -> Stored:
-        import torch
-
-        from ramp.quantizers.affine import QuantizedLinear
-
         arrays, about = read_linear(self._folder, name)
         parts = {part: torch.from_numpy(array) for part, array in arrays.items()}
         if about["kind"] == DENSE:
@@ -86,22 +79,11 @@ class KeptLinears(Mapping[str, "Stored"]):
 
 def other_tensors(model_dir: Path, folder: Path, linears: Sequence[LinearSpec]) -> dict[str, torch.Tensor]:
     """Return every parameter that is no linear's weight: as the package changed it, else from the float checkpoint."""
-    import torch
-    from safetensors.torch import load_file
-
     model = ModelFolder(model_dir)
     weights = {f"{linear.name}.weight" for linear in linears}
     names = [name for name, _ in empty_model(model.config, torch.float32).named_parameters() if name not in weights]
     changed = load_file(folder / OTHERS) if (folder / OTHERS).is_file() else {}
-    head = f"{model.architecture.head}.weight"
-    if unknown := sorted(set(changed) - set(names) - {head}):
-        raise PackageError(f"the package changed {unknown[0]}, which is no parameter of the model")
     return {name: changed[name] if name in changed else model.reader.get(name) for name in {*names, *changed}}
-
-
-def native_bytes(folder: Path, files: Sequence[str]) -> int | None:
-    """Return the size of the package's own files; None where it wrote none."""
-    return sum((folder / NATIVE / name).stat().st_size for name in files) if files else None
 
 
 def notes(outcome: Mapping[str, Any]) -> str:
@@ -127,14 +109,14 @@ def package_row(model_dir: Path, job: Path, out: Path, *, track: str, study: str
     try:
         kept = KeptLinears(job, linears)
         others = other_tensors(model_dir, job, linears)
-        meta |= {
+        made = meta | {
             "grid": "affine" if kept.is_affine else GRID,
             "group_size": kept.group_size(outcome["group_size"]) if kept.is_affine else outcome["group_size"],
-            "bytes_native": native_bytes(job, outcome["native_files"]),
+            "bytes_native": sum((job / NATIVE / name).stat().st_size for name in outcome["native_files"]) or None,
             "linears": kept.described(),
             "note": notes(outcome),
         }
-        return save_packed(out, model_dir=model_dir, quantized=kept, others=others, track=track, meta=meta)
+        return save_packed(out, model_dir=model_dir, quantized=kept, others=others, track=track, meta=made)
     except (PackageError, CheckpointError) as error:  # the result is no model: its row gives the reason
         return _failed(out, meta, str(error), track)
 
@@ -148,12 +130,8 @@ def _failed(out: Path, meta: Mapping[str, Any], reason: str, track: str) -> dict
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; see the module's docstring."""
-    parser = cli.parser("Make a row of a package's result.")
-    parser.add_argument("--model-dir", type=Path, required=True, help="Hugging Face checkpoint folder")
+    parser = cli.parser("Make a row of a package's result.", "--model-dir --track --study --out")
     parser.add_argument("--job", type=Path, required=True, help="folder of ramp.packages.prepare_job")
-    parser.add_argument("--track", choices=("q8_0", "fp16"), default="q8_0", help="how embedding and head are stored")
-    parser.add_argument("--study", default="", help="name of the study")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parser.parse_args(argv)
     if not (args.job / OUTCOME).is_file():
         raise RampError(f"no {OUTCOME} in {args.job}: run ramp.packages.prepare_job first")

@@ -9,20 +9,16 @@ pydantic, numpy and safetensors only.
 
 from __future__ import annotations
 
-import argparse
-import logging
-import platform
-import sys
 import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from ramp.core import cli
 from ramp.core.files import read_json, write_json
-from ramp.core.memory import peak_rss_bytes
+from ramp.core.provenance import peak_rss_bytes, versions
 from ramp.methods.kinds import Package
 from ramp.methods.loader import load_method, parse_params
 from ramp.methods.package_job import JOB, NATIVE, OUTCOME, TOKENS, Outcome, PackageError, PackageJob, one_sentence
@@ -41,18 +37,6 @@ def read_job(folder: Path, out: Path) -> tuple[PackageJob, dict[str, Any]]:
     return PackageJob(**asked, tokens=tokens, work_dir=work.resolve(), out_dir=out.resolve()), params
 
 
-def versions(requirements: Sequence[str]) -> dict[str, str]:
-    """Return the versions of Python and of the required distributions that are installed."""
-    found = {"python": platform.python_version()}
-    for requirement in requirements:
-        name = requirement.partition("==")[0].partition("[")[0]
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
 def message(error: BaseException) -> str:
     """Return an exception's message; for one without (a bare assertion), the line of code that raised it."""
     if str(error):
@@ -61,7 +45,7 @@ def message(error: BaseException) -> str:
     return frames[-1].line or "" if frames else ""
 
 
-def quantize(method_file: Path, folder: Path, out: Path) -> Outcome:
+def quantize(method_file: str | Path, folder: Path, out: Path) -> Outcome:
     """Load the method, run it, write what it keeps; return how it ended."""
     began = time.monotonic()
     job, method = None, None
@@ -76,6 +60,7 @@ def quantize(method_file: Path, folder: Path, out: Path) -> Outcome:
     except (Exception, SystemExit) as error:  # a package may fail in any way: its row gives the reason
         traceback.print_exc()
         ok, reason = False, one_sentence(f"{type(error).__name__}: {message(error)}")
+    required = method.requirements if isinstance(method, Package) else ()
     return Outcome(
         ok=ok,
         reason=reason,
@@ -84,18 +69,15 @@ def quantize(method_file: Path, folder: Path, out: Path) -> Outcome:
         linears=job.kept if job else {},
         wall_s=round(time.monotonic() - began, 3),
         peak_rss_bytes=peak_rss_bytes(),
-        versions=versions(method.requirements if isinstance(method, Package) else ()),
+        versions=versions(each.partition("==")[0].partition("[")[0] for each in required),
     )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Run one package on one job, in its own environment.")
-    parser.add_argument("--method-file", type=Path, required=True, help="file that registers the Package")
+    parser = cli.parser("Run one package on one job, in its own environment.", "--method-file --out")
     parser.add_argument("--job", type=Path, required=True, help="folder with job.json and tokens.safetensors")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write (the job's own)")
     args = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     found = quantize(args.method_file, args.job, args.out)
     write_json(args.out / OUTCOME, asdict(found))
     print(f"{'done' if found.ok else found.reason}, {found.wall_s} s; {found.note}")
@@ -103,4 +85,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(cli.run(main))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ramp.models.architecture import list_linears
-from ramp.models.folder import load_tokenizer, read_config
+from ramp.models.folder import ModelFolder
 from ramp.problem.budget import AllocationError, budget_bytes
 from ramp.problem.features import read_stats, static_features, weight_moments
 from ramp.problem.problem import Problem
@@ -33,7 +33,7 @@ class BankedModel:
         from ramp.calibration.folding import load_fold
 
         self.model_dir, self.name = model_dir, model_dir.name
-        self.config = read_config(model_dir)
+        self.config = ModelFolder(model_dir).config
         self.linears = list_linears(self.config)
         self.bank = Bank(bank)
         if [linear.name for linear in self.bank.linears] != [linear.name for linear in self.linears]:
@@ -43,7 +43,7 @@ class BankedModel:
     @cached_property
     def tokenizer(self) -> Any:
         """The model's tokenizer."""
-        return load_tokenizer(self.model_dir)
+        return ModelFolder(self.model_dir).tokenizer()
 
     def float_model(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> PreTrainedModel:
         """Load the float model with the fold in its weights."""

@@ -28,7 +28,7 @@ import numpy as np
 
 from ramp.core.errors import RampError
 from ramp.models.architecture import ATTENTION_ROLES, LinearSpec
-from ramp.models.folder import CheckpointReader, read_config
+from ramp.models.folder import CheckpointReader, ModelFolder
 
 if TYPE_CHECKING:
     import torch
@@ -156,7 +156,7 @@ def weight_moments(
             # "model.layers.3.": norms and biases are folded too and must be there
             prefix = block[0].site.rpartition(".")[0] + "."
             state = {name: reader.get(name).float() for name in reader.names() if name.startswith(prefix)}
-            apply_fold(state, fold, read_config(model_dir))
+            apply_fold(state, fold, ModelFolder(model_dir).config)
         else:
             state = {name: reader.get(name) for name in names}
         for linear, name in zip(block, names, strict=True):

@@ -6,11 +6,13 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from ramp.calibration.folding import load_fold
 from ramp.calibration.windows import calibration_windows
-from ramp.core.memory import peak_gpu_bytes, peak_rss_bytes
+from ramp.core.provenance import peak_gpu_bytes, peak_rss_bytes
 from ramp.methods.kinds import FoldRef, Mix, Package, Quantizer, reason_not_to_run
 from ramp.methods.loader import load_method, parse_params
 from ramp.models.folder import ModelFolder
@@ -20,9 +22,6 @@ from ramp.quantizers.store import PackedWriter
 from ramp.quantizers.widths import Width
 from ramp.rows.checkpoint import save_packed
 from ramp.rows.sequential import QuantizationError, quantize_model, uniform
-
-if TYPE_CHECKING:
-    import torch
 
 
 def build_row(

@@ -27,28 +27,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
 from ramp.core.errors import RampError
 from ramp.core.files import atomic_path, read_json, require_file, sha256_file, write_json
+from ramp.gguf.reader import load_gguf_float
 from ramp.models.architecture import Architecture
-from ramp.models.empty_model import empty_model, set_parameter
+from ramp.models.empty_model import empty_model, filled_model
 from ramp.models.folder import ModelFolder
+from ramp.quantizers.ggml import q8_0_decode, q8_0_encode
 from ramp.quantizers.sizes import q8_0_row_bytes
-from ramp.rows.size_ledger import ledger, linear_header, linear_tensors
+from ramp.quantizers.store import Packed, PackedLinears
+from ramp.rows.size_ledger import Stored, ledger, linear_header, linear_tensors
 
 if TYPE_CHECKING:
-    import torch
-    from transformers import PretrainedConfig, PreTrainedModel
-
-    from ramp.quantizers.store import PackedLinears
-    from ramp.rows.size_ledger import Stored
+    from transformers import PreTrainedModel
 
 FORMAT_VERSION = 1
 WEIGHTS, META = "model.safetensors", "meta.json"
 KEY = ("study", "model", "method", "grid", "stage", "budget_bits", "group_size", "fold", "seed")
 """The record key: which row of the records this checkpoint is."""
-
-TRACKS = ("q8_0", "fp16")
-"""Types of embedding and head, alike for every method of a study."""
 
 
 class CheckpointError(RampError):
@@ -71,13 +71,6 @@ def save_packed(
     was measured (``wall_s``, ``peak_rss_bytes``...). Raises ``CheckpointError`` for a missing, surplus or
     misshapen tensor, and for values that float16 cannot hold.
     """
-    from safetensors.torch import save_file
-
-    missing = [key for key in KEY if key not in meta]
-    if missing:
-        raise CheckpointError(f"the row's meta lacks {', '.join(missing)}: give all of {', '.join(KEY)}")
-    if track not in TRACKS:
-        raise CheckpointError(f"unknown track '{track}' (known: {', '.join(TRACKS)})")
     model = ModelFolder(model_dir)
     arch, linears = model.architecture, model.linears
     rest = _check_parts(model, quantized, others)
@@ -128,8 +121,6 @@ def _check_parts(
     model: ModelFolder, quantized: Mapping[str, Stored], others: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
     """Compare the given tensors with the model's parameters; return the others to store (no tied head)."""
-    import torch
-
     wanted = {name: tuple(p.shape) for name, p in empty_model(model.config, torch.float32).named_parameters()}
     rest = dict(others)
     arch = model.architecture
@@ -147,18 +138,10 @@ def _check_parts(
             raise CheckpointError(f"{name} is no parameter of this {model.config.model_type} model")
         if given[name] != wanted[name]:
             raise CheckpointError(f"{name} is {list(given[name])}, the model's configuration says {list(wanted[name])}")
-    names = {x.name for x in model.linears}
-    if names != quantized.keys():
-        unknown = sorted(names ^ quantized.keys())[0]
-        raise CheckpointError(f"{unknown}: exactly the {len(names)} linears of the blocks are quantized")
     return rest
 
 
 def _other_tensors(rest: Mapping[str, torch.Tensor], arch: Architecture, track: str) -> dict[str, torch.Tensor]:
-    import torch
-
-    from ramp.quantizers.ggml import q8_0_encode
-
     tables = (f"{arch.embed}.weight", f"{arch.head}.weight")
     stored = {}
     for name, tensor in rest.items():
@@ -191,8 +174,6 @@ def load_dequantized(
     Each linear is unpacked and de-quantized on ``device`` by itself, so the peak is the model in ``dtype`` and one
     linear. ``model_dir`` is read for float, released and ggml rows only: a packed file carries its configuration.
     """
-    import torch
-
     row_dir, dtype, device = Path(row_dir), dtype or torch.float32, torch.device(device)
     meta = read_meta(row_dir)
     if meta.get("failed"):
@@ -200,10 +181,6 @@ def load_dequantized(
     if meta["stage"] in ("float", "released"):
         return ModelFolder(model_dir).load_float(dtype, device)
     if meta["grid"] == "ggml":
-        from ramp.gguf.reader import load_gguf_float
-
-        if not isinstance(meta.get("gguf"), str):
-            raise CheckpointError(f"{row_dir / META} names no GGUF file: export the row again")
         path = require_file(row_dir / meta["gguf"], "GGUF file of the row")
         return load_gguf_float(model_dir, path, dtype, device)
     return _load_packed(row_dir, meta, dtype, device)
@@ -212,15 +189,10 @@ def load_dequantized(
 def open_packed(row_dir: str | Path, meta: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Open a row's packed file: return its safetensors handle and its ``ramp`` metadata.
 
-    Raises ``CheckpointError`` where the file's size or sha256 is not that in ``meta``, or its format is another one.
+    Raises ``CheckpointError`` where the file's sha256 is not that in ``meta``, or its format is another one.
     """
-    from safetensors import SafetensorError, safe_open
-
     path = require_file(Path(row_dir) / WEIGHTS, "packed checkpoint")
     again = "delete the row and quantize it again"
-    size, recorded = path.stat().st_size, meta.get("bytes_stored", meta.get("bytes_file"))
-    if size != recorded:
-        raise CheckpointError(f"{path} has {size} bytes, its meta.json says {recorded}: {again}")
     if sha256_file(path) != meta.get("sha256"):
         raise CheckpointError(f"{path} is damaged, its sha256 is not the one in meta.json: {again}")
     try:
@@ -236,52 +208,30 @@ def open_packed(row_dir: str | Path, meta: Mapping[str, Any]) -> tuple[Any, dict
 
 def packed_linears(handle: Any, header: Mapping[str, Any]) -> PackedLinears[str]:
     """Return the linears of an open packed file that are on the affine grid, by name."""
-    from ramp.quantizers.store import Packed, PackedLinears
-
     affine = {name: spec for name, spec in header["linears"].items() if "bits" in spec}
     return PackedLinears(
         handle, {n: Packed(f"{n}.", spec["bits"], spec["group_size"], spec["d_in"]) for n, spec in affine.items()}
     )
 
 
-def _config_of(path: Path, header: Mapping[str, Any]) -> PretrainedConfig:
-    from transformers import CONFIG_MAPPING
-
-    values = header["config"]
-    try:
-        return CONFIG_MAPPING[values["model_type"]].from_dict(values)
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} holds a model configuration that transformers cannot read: {error}") from None
-
-
 def _load_packed(row_dir: Path, meta: Mapping[str, Any], dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
-    from safetensors import SafetensorError
-    from torch import nn
-
-    from ramp.quantizers.ggml import q8_0_decode
+    from transformers import CONFIG_MAPPING
 
     path = row_dir / WEIGHTS
     handle, header = open_packed(row_dir, meta)
-    model, linears = empty_model(_config_of(path, header), dtype), packed_linears(handle, header)
-    names = set(handle.keys())
+    config = CONFIG_MAPPING[header["config"]["model_type"]].from_dict(header["config"])
+    linears, names = packed_linears(handle, header), set(handle.keys())
 
     def read(name: str) -> torch.Tensor:
         """Return one parameter: de-quantized, from Q8_0 blocks, or as it is stored."""
         linear = name.removesuffix(".weight")
-        if linear in linears and name.endswith(".weight"):
-            return linears.unpack(linear, linears.parts(linear, device)).dequantize(dtype)
-        if f"{name}.q8_0" in names:
-            return q8_0_decode(handle.get_tensor(f"{name}.q8_0").to(device), dtype)
-        return handle.get_tensor(name).to(device, dtype)
-
-    for name, parameter in list(model.named_parameters()):
         try:
-            value = read(name)
+            if linear in linears and name.endswith(".weight"):
+                return linears.unpack(linear, linears.parts(linear, device)).dequantize(dtype)
+            if f"{name}.q8_0" in names:
+                return q8_0_decode(handle.get_tensor(f"{name}.q8_0").to(device), dtype)
+            return handle.get_tensor(name)
         except SafetensorError as error:
             raise CheckpointError(f"{path} lacks a part of {name} ({error}): quantize the row again") from None
-        if value.shape != parameter.shape:
-            raise CheckpointError(f"{path}: {name} is {list(value.shape)}, its model wants {list(parameter.shape)}")
-        set_parameter(model, name, value)
-    model.tie_weights()
-    nn.Module.to(model, device)  # the buffers
-    return model.eval().requires_grad_(False)
+
+    return filled_model(config, dtype, device, read)

@@ -10,7 +10,6 @@ final rows never mix tracks.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,11 +18,10 @@ from typing import Any
 from safetensors import SafetensorError
 
 from ramp.core import cli
+from ramp.core.cli import TRACKS, log
 from ramp.models.folder import ModelFolder
 from ramp.quantizers.store import PARTS
-from ramp.rows.checkpoint import TRACKS, CheckpointError, open_packed, packed_linears, read_meta, save_packed
-
-log = logging.getLogger("ramp.rows.retrack")
+from ramp.rows.checkpoint import CheckpointError, open_packed, packed_linears, read_meta, save_packed
 
 STAGE = "final"
 """The stage of rows that can be stored again; theirs is this with the track behind it."""
@@ -71,13 +69,9 @@ def _own_note(meta: Mapping[str, Any]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Store one row in another track."""
-    parser = cli.parser("Store a final row with its embedding and head in another track; linears stay as they are.")
-    parser.add_argument("--row-dir", type=Path, required=True, help="folder of the final row")
-    parser.add_argument("--model-dir", type=Path, required=True, help="float checkpoint folder")
+    parser = cli.parser("Store a final row, its embedding and head in another track.", "--row-dir --model-dir --out")
     parser.add_argument("--track", choices=TRACKS, required=True, help="how embedding and head are stored")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parser.parse_args(argv)
-    cli.set_threads(args.threads)
     meta = store_again(args.row_dir, args.model_dir, args.track, args.out)
     log.info("%s: %d bytes, %d of them linears", args.out, meta["bytes_file"], meta["bytes_linear"])
     return 0

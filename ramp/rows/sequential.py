@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +20,9 @@ from ramp.calibration.stream import each_block, stream
 from ramp.core.errors import RampError
 from ramp.models.architecture import LinearSpec
 from ramp.models.folder import ModelFolder
+from ramp.quantizers.affine import QuantizedLinear
 from ramp.quantizers.site import needs_hessian, quantize_site
 from ramp.quantizers.widths import Width, check_bits
-
-if TYPE_CHECKING:
-    from ramp.quantizers.affine import QuantizedLinear
 
 
 class QuantizationError(RampError):

@@ -9,19 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from ramp.core.errors import RampError
 from ramp.models.architecture import Architecture, LinearSpec
+from ramp.quantizers.affine import QuantizedLinear
+from ramp.quantizers.packing import to_tensors
 from ramp.quantizers.sizes import bits_nominal, linear_bytes
-
-if TYPE_CHECKING:
-    import torch
-
-    from ramp.quantizers.affine import QuantizedLinear
-
-LEDGER = ("bytes_linear", "bytes_embedding", "bytes_head", "bytes_other")
-"""The parts that sum to ``bytes_file``; ``bytes_other`` is norms, biases and the safetensors header."""
 
 
 class LedgerError(RampError):
@@ -41,14 +37,11 @@ class DenseLinear:
         return int(self.weight.shape[0]), int(self.weight.shape[1])
 
 
-if TYPE_CHECKING:
-    Stored = QuantizedLinear | DenseLinear
+Stored = QuantizedLinear | DenseLinear
 
 
 def linear_tensors(name: str, linear: Stored) -> dict[str, torch.Tensor]:
     """Return the file's tensors of one linear, by name."""
-    from ramp.quantizers.packing import to_tensors
-
     parts = {"weight": linear.weight} if isinstance(linear, DenseLinear) else to_tensors(linear)
     return {f"{name}.{part}": tensor.cpu().contiguous() for part, tensor in parts.items()}
 
@@ -76,9 +69,10 @@ def ledger(
     arch: Architecture,
     rest: Mapping[str, torch.Tensor],
 ) -> dict[str, Any]:
-    """Return the sizes of a row: the parts of ``LEDGER``, which sum to ``bytes_file``, and four bits per weight.
+    """Return the sizes of a row: parts that sum to ``bytes_file``, and four bits per weight.
 
     tensors: what the file of ``bytes_stored`` bytes holds; headers: ``linear_header`` of every linear.
+    ``bytes_other``: norms, biases and the safetensors header.
     ``bits_nominal``: payload width, weighted by parameters (and its unweighted mean over linears), None where a linear
     is dense; ``bpw_linear``: scales and zeros counted too; ``bpw_file``: the whole file over all parameters of the
     model, a tied head counted once.

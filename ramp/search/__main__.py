@@ -44,7 +44,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=None, help="allocation file to write")
     parser.add_argument("--artifacts", type=Path, default=None, help="folder for episodes.jsonl and the policy")
     args = parser.parse_args(argv)
-    cli.set_threads(args.threads)
     search, paths = prepare(args, "out", "artifacts")
     state, banked = search.open_state(), search.open_model()
     found = search.run(banked, state, paths["artifacts"])

@@ -78,7 +78,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--study", default="", help="name of the study")
     parser.add_argument("--out", type=Path, required=True, help="allocation file to write")
     args = parser.parse_args(argv)
-    cli.set_threads(args.threads)
     began = time.monotonic()
     policy = read_policy(args.policy)
     if policy.about["model"] != args.source:

@@ -142,7 +142,6 @@ class Setting:
         """Open what the command line names; raise ``ProxyError`` where bank, fold and model do not belong together."""
         from ramp.models.token_windows import token_windows
 
-        cli.set_threads(args.threads)
         folder, bank = ModelFolder(args.model_dir), Bank(args.bank)
         if bank.linears != folder.linears:
             raise ProxyError(f"the bank {args.bank} belongs to another model than {args.model_dir}: pass its own")

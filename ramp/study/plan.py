@@ -95,9 +95,7 @@ class Plan:
     @cached_property
     def local_texts(self) -> list[str]:
         """Optional texts that lie on this machine; no network is used."""
-        from ramp.assets.install import is_local
-
-        return [name for name in self.study.evaluation.texts_if_local if is_local(self.registry, name)]
+        return [name for name in self.study.evaluation.texts_if_local if self.registry.is_local(name)]
 
     @property
     def extra_texts(self) -> list[str]:

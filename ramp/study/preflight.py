@@ -41,13 +41,6 @@ def hub_refusal(repo: str, repo_type: str) -> str | None:
     return None
 
 
-def has_local_path(registry: Registry, name: str) -> bool:
-    """Whether a file or folder of the asset lies on this machine."""
-    from ramp.assets.install import is_local
-
-    return is_local(registry, name)
-
-
 def preflight(
     study: Study,
     registry: Registry,
@@ -70,7 +63,7 @@ def preflight(
     for name in (study.source, *study.targets):
         asset = registry.get(name)
         fetched = Path(study.results, "assets", name, "asset.json").is_file()
-        reason = None if fetched or has_local_path(registry, name) else _refused(asset, refusal)
+        reason = None if fetched or registry.is_local(name) else _refused(asset, refusal)
         if reason and name == study.source:
             raise PreflightError(f"the source model '{name}' cannot be fetched: {reason}")
         if reason:

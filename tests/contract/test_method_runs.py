@@ -14,10 +14,10 @@ from ramp.core.files import read_json
 from ramp.methods.kinds import Package
 from ramp.methods.loader import discover
 from ramp.models.architecture import list_linears
-from ramp.models.folder import load_float, read_config
 from ramp.packages import prepare_job as package_job
 from ramp.packages import record_row as package_row
 from ramp.rows.checkpoint import load_dequantized
+from tests.model_folders import load_float, read_config
 from tests.tiny_models import random_llama, write_letters
 
 REPO = Path(__file__).resolve().parents[2]

@@ -50,8 +50,8 @@ def make_inputs(model_dir: Path, text: Path) -> dict[str, np.ndarray]:
     """``{linear}/weight`` float16 [64, 128], ``{linear}/x`` float16 [228, 128]; needs the project's environment."""
     import torch
 
-    from ramp.models.folder import load_float, load_tokenizer
     from ramp.models.token_windows import token_windows
+    from tests.model_folders import load_float, load_tokenizer
 
     model, seen = load_float(model_dir), {name: [] for name in LINEARS}
     for name, inputs in seen.items():

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ramp.assets.asset_record import asset_path, tree_sha256
-from ramp.assets.install import fetch_asset, fetch_optional, is_local, make_model
+from ramp.assets.fetch import fetch_asset, fetch_optional
+from ramp.assets.fetched import asset_path, tree_sha256
+from ramp.assets.import_model import make_model
 from ramp.assets.registry import Registry
 from ramp.core.errors import RampError
 from tests.local_sources import fetched, make_wheel, one, sha256, wheel_source, write_registry
@@ -118,7 +119,7 @@ def test_path_is_relative_to_the_project_root_and_takes_variables(
     registry = write_registry(tmp_path, {"t": one({"kind": "path", "path": "${MY_DATA}/text.txt"})})
     fetched(registry, "t", tmp_path)
     assert asset_path(tmp_path / "R", "t").read_text() == "hello"
-    assert is_local(registry, "t")
+    assert registry.is_local("t")
     (tmp_path / "R" / "t" / "text.txt").write_text("hullo")
     with pytest.raises(RampError, match="sha256"):
         asset_path(tmp_path / "R", "t")
@@ -149,7 +150,8 @@ def test_later_sources_are_tried_where_the_first_is_absent_but_not_where_it_is_w
 
 def test_local_checkpoint_is_linked_and_measured(tmp_path: Path, tiny_llama_dir: Path) -> None:
     from ramp.models.architecture import list_linears
-    from ramp.models.folder import CheckpointReader, read_config
+    from ramp.models.folder import CheckpointReader
+    from tests.model_folders import read_config
 
     registry = write_registry(tmp_path, {"mine": one({"kind": "path", "path": str(tiny_llama_dir)})})
     fetched(registry, "mine", tmp_path)

@@ -18,11 +18,11 @@ from ramp.bank.build import build_bank
 from ramp.calibration.folding import folded_float_model
 from ramp.core.tensor_file import TensorFile, TensorFileError, save_tensors
 from ramp.models.architecture import list_linears
-from ramp.models.folder import load_float, read_config
 from ramp.quantizers.affine import QuantizedLinear, quantize_rtn
 from ramp.quantizers.gptq import output_error, quantize_gptq
 from ramp.quantizers.sizes import bytes_matrix
 from ramp.quantizers.widths import bits_of, group_of
+from tests.model_folders import load_float, read_config
 from tests.refusals import refused
 from tests.tiny_models import windows_of, write_text
 

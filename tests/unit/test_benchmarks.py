@@ -20,8 +20,9 @@ from benchmarks.parity import compare
 from benchmarks.reference import Reference
 from benchmarks.shapes import LLAMA_7B, SIZES, BlockShape, write_checkpoint
 from ramp.models.architecture import list_linears
-from ramp.models.folder import CheckpointReader, load_float, read_config
+from ramp.models.folder import CheckpointReader
 from ramp.quantizers.sizes import linear_bytes
+from tests.model_folders import load_float, read_config
 
 TINY = BlockShape(hidden=64, intermediate=128, heads=2, kv_heads=2, layers=2, vocab=48)
 

@@ -16,7 +16,7 @@ from ramp.calibration.block import BlockVisit, CalibrationError
 from ramp.calibration.stream import stream
 from ramp.calibration.windows import calibration_windows
 from ramp.models.architecture import ModelError
-from ramp.models.folder import load_float
+from tests.model_folders import load_float
 from tests.tiny_models import windows_of, write_text
 
 

@@ -9,12 +9,12 @@ import pytest
 
 from ramp.core import cli
 from ramp.models.architecture import list_linears
-from ramp.models.folder import read_config
 from ramp.quantizers.sizes import uniform_bytes
 from ramp.records.collect import collect, main
 from ramp.records.collect_layers import QUANTILES, ggml_bits, ggml_bytes
 from ramp.records.schema import KEY_NAMES
 from ramp.records.table import RecordsError, read_all
+from tests.model_folders import read_config
 from tests.rows import row_key
 
 TOKENS = 63

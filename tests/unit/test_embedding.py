@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ramp.models.architecture import LinearSpec, list_linears
-from ramp.models.folder import read_config
 from ramp.problem.features import FEATURES, SIZE, STATIC, EmbeddingError, read_stats, static_features, weight_moments
+from tests.model_folders import read_config
 from tests.refusals import refused
 
 

@@ -14,9 +14,9 @@ from ramp.core import cli
 from ramp.core.files import read_json
 from ramp.evaluation.__main__ import main as evaluation_main
 from ramp.evaluation.heldout import Reference, evaluate, float_head, make_reference
-from ramp.models.folder import load_float
 from ramp.scoring.kl_divergence import EvaluationError
 from tests.gguf_inputs import allocation_of
+from tests.model_folders import load_float
 from tests.rows import row_key, write_row
 from tests.tiny_models import write_text
 
@@ -96,8 +96,8 @@ def test_the_float_row_has_no_divergence(fixture, dtype, request):
 
 
 def test_length_is_the_models_context_and_no_limit_takes_the_text_from_its_beginning(study, tiny_llama_dir, tmp_path):
-    from ramp.models.folder import load_tokenizer
     from ramp.models.token_windows import JOIN, read_documents
+    from tests.model_folders import load_tokenizer
 
     text = study[0] / "heldout.jsonl"
     out = tmp_path / "reference.safetensors"

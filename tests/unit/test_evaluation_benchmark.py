@@ -17,7 +17,7 @@ from benchmarks.measure import BenchmarkError
 from benchmarks.shapes import BlockShape, write_checkpoint
 from ramp.bank.bank import Bank
 from ramp.bank.build import build_bank
-from ramp.models.folder import load_float
+from tests.model_folders import load_float
 from tests.tiny_models import exact_scores
 
 TINY = BlockShape(hidden=64, intermediate=128, heads=2, kv_heads=2, layers=2, vocab=48)

@@ -23,11 +23,11 @@ from ramp.evaluation.__main__ import main as evaluation_main
 from ramp.evaluation.heldout import Reference
 from ramp.league import fold_ablation as fold_run
 from ramp.models.architecture import list_linears
-from ramp.models.folder import load_float, read_config
 from ramp.quantizers.affine import quantize_rtn
 from ramp.records.collect_folding import main as collect_main
 from ramp.records.table import write_table
 from ramp.search.resume import ROOT
+from tests.model_folders import load_float, read_config
 from tests.plans import plan_of
 from tests.synthetic_records import SOURCE, write_records
 from tests.tiny_models import write_text

@@ -18,7 +18,7 @@ from ramp.calibration import fold_search as stage
 from ramp.calibration.fold_search import FoldSearch, search_folds
 from ramp.calibration.folding import FoldingError, apply_fold, folded_float_model, load_fold
 from ramp.models.architecture import list_linears
-from ramp.models.folder import load_float, read_config
+from tests.model_folders import load_float, read_config
 from tests.refusals import refused
 from tests.tiny_models import windows_of, write_text
 

@@ -9,17 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ramp.assets.install import make_model
+from ramp.assets.import_model import make_model
 from ramp.assets.train_tiny import PRESETS, build_model, train_tokenizer
 from ramp.core.errors import RampError
 from ramp.export.write import export
 from ramp.gguf.reader import load_gguf_float
 from ramp.models.architecture import list_linears
-from ramp.models.folder import CheckpointReader, load_float, load_tokenizer, read_config
+from ramp.models.folder import CheckpointReader
 from ramp.models.save_folder import save_model, save_tokenizer
 from ramp.models.token_windows import Document
 from tests.gguf_inputs import allocation_of, statistics
 from tests.local_sources import fetched, one, write_registry
+from tests.model_folders import load_float, load_tokenizer, read_config
 
 pytestmark = pytest.mark.usefixtures("offline_pip")
 

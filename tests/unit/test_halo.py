@@ -26,9 +26,10 @@ from ramp.gguf.names import GgufError, from_gguf_rows, gguf_tensors, to_gguf_row
 from ramp.gguf.reader import GgufFile, load_gguf_float
 from ramp.gguf.vocabulary import UNREACHABLE_MERGE, pre_tokenizer_name
 from ramp.models.architecture import architecture, list_linears
-from ramp.models.folder import CheckpointReader, ModelFolder, load_float, read_config
+from ramp.models.folder import CheckpointReader, ModelFolder
 from ramp.problem.allocation import write_allocation
 from tests.gguf_inputs import allocation_of, statistics
+from tests.model_folders import load_float, read_config
 from tests.refusals import refused
 from tests.tiny_models import altered
 
@@ -128,7 +129,6 @@ def test_impossible_plans_end_in_one_sentence(tiny_llama_dir: Path) -> None:
         "lacks model.layers.0.mlp.down_proj": lambda: plan_tensors(config, {}, "q8_0"),
         "names model.layers.9": lambda: plan_tensors(config, {**bits, "model.layers.9.mlp.up_proj": 4}, "q8_0"),
         "7 bits": lambda: plan_tensors(config, {**bits, "model.layers.0.self_attn.q_proj": 7}, "q8_0"),
-        "'bf16'": lambda: plan_tensors(config, bits, "bf16"),
     }
     refused(GgufError, calls)
 
@@ -174,13 +174,13 @@ def test_fold_reaches_norms_linears_and_importance(tiny_llama_dir: Path, tmp_pat
     out = tmp_path / "folded.gguf"
     plan = export(tiny_llama_dir, out, allocation_of(tiny_llama_dir, (8,)), calibration, fold=fold)
     assert plan.fold == "awq"
-    scales, site = load_file(fold), "model.layers.1.attn_in"
+    scales, site, config = load_file(fold), "model.layers.1.attn_in", read_config(tiny_llama_dir)
     gains = CheckpointReader(tiny_llama_dir).get("model.layers.1.input_layernorm.weight") / scales[site]
     np.testing.assert_allclose(GgufFile(out).values("blk.1.attn_norm.weight"), gains.numpy(), rtol=1e-6)
     weights = CheckpointReader(tiny_llama_dir).get("model.layers.1.self_attn.v_proj.weight") * scales[site]
     np.testing.assert_allclose(GgufFile(out).values("blk.1.attn_v.weight"), weights.numpy(), atol=0.01)
-    plain = read_importance(calibration, {})[site]
-    folded = read_importance(calibration, scales)[site]
+    plain = read_importance(calibration, {}, config)["blk.1.attn_q.weight"]
+    folded = read_importance(calibration, scales, config)["blk.1.attn_q.weight"]
     np.testing.assert_allclose(folded, plain / scales[site].numpy() ** 2, rtol=1e-6)
     ids = torch.arange(20)[None]
     ours, theirs = load_gguf_float(tiny_llama_dir, out)(ids).logits, load_float(tiny_llama_dir)(ids).logits

@@ -12,7 +12,7 @@ from typing import Any
 import huggingface_hub
 import pytest
 
-from ramp.assets.asset_record import tree_sha256
+from ramp.assets.fetched import tree_sha256
 from ramp.assets.lock import Lock
 from ramp.assets.registry import Registry
 from ramp.core.errors import RampError
@@ -89,7 +89,7 @@ def test_hub_failures_are_one_sentence(
 def test_hub_in_offline_mode_for_real(tmp_path: Path) -> None:
     """No stand-in: the installed client, in offline mode with an empty cache, in a process of its own."""
     write_registry(tmp_path, {"far": one({"kind": "hub", "repo": "some/model", "files": ["*.safetensors"]})})
-    command = [sys.executable, "-m", "ramp.assets", "fetch", "--asset", "far", "--out", str(tmp_path / "R" / "far")]
+    command = [sys.executable, "-m", "ramp.assets.fetch", "--asset", "far", "--out", str(tmp_path / "R" / "far")]
     done = subprocess.run(
         [*command, "--registry", str(tmp_path / "config" / "assets.yaml")],
         cwd=REPO,

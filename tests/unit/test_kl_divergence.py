@@ -10,8 +10,8 @@ import torch
 from scipy.special import log_softmax, rel_entr
 
 import ramp.scoring.kl_divergence as kl_divergence
-from ramp.models.folder import load_float
 from ramp.scoring.kl_divergence import EvaluationError, Scorer, nll_and_kl
+from tests.model_folders import load_float
 
 
 def logits(tokens: int, vocab: int, seed: int, scale: float = 4.0) -> torch.Tensor:

@@ -16,12 +16,12 @@ from ramp.league.__main__ import LeagueError, main
 from ramp.league.acceptance import judgement
 from ramp.league.acceptance import main as acceptance_main
 from ramp.league.heldout_scorer import HeldoutScorer
-from ramp.models.folder import load_float, load_tokenizer
 from ramp.models.token_windows import token_windows
 from ramp.problem.problem import decode
 from ramp.records.collect_league import main as collect_main
 from ramp.records.table import RecordsError, read_table
 from ramp.search.resume import ROOT
+from tests.model_folders import load_float, load_tokenizer
 from tests.refusals import refused
 from tests.searchable import make_searchable, run_stage
 from tests.tiny_models import exact_scores

@@ -19,7 +19,6 @@ from ramp.calibration.windows import calibration_windows
 from ramp.export.plan import plan_tensors
 from ramp.export.write import export
 from ramp.models.architecture import list_linears
-from ramp.models.folder import read_config
 from ramp.models.token_windows import Document, write_documents
 from ramp.problem.allocation import read_allocation, record_allocation, write_allocation
 from ramp.problem.budget import AllocationError, budget_bytes
@@ -35,6 +34,7 @@ from ramp.search.results import summary
 from ramp.search.transfer import transfer
 from ramp.sensitivity import __main__ as sensitivity
 from tests.gguf_inputs import allocation_of, statistics
+from tests.model_folders import read_config
 from tests.synthetic import synthetic_problem
 
 GROUP = 32

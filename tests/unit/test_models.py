@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from ramp.calibration.folding import folded_float_model
 from ramp.models.architecture import ARCHITECTURES, Architecture, ModelError
-from ramp.models.empty_model import empty_model, set_parameter
+from ramp.models.empty_model import empty_model, filled_model
 from ramp.models.folder import ModelFolder
 from tests.refusals import refused
 from tests.tiny_models import altered, windows_of
@@ -70,9 +70,7 @@ def test_an_empty_model_lacks_parameters_and_nothing_else(model: str, request: p
     made = empty_model(folder.config, torch.float32)
     assert all(parameter.is_meta for parameter in made.parameters())
     assert not any(buffer.is_meta for buffer in made.buffers())
-    for name in folder.reader.names():
-        set_parameter(made, name, folder.reader.get(name))
-    made.tie_weights()
+    made = filled_model(folder.config, torch.float32, torch.device("cpu"), folder.reader.get)
     windows = windows_of(folder.path, 2, 24, seed=0)
     assert torch.equal(made(windows).logits, folder.load_float()(windows).logits)
 

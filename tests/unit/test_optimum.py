@@ -14,7 +14,6 @@ import torch
 from ramp.bank.bank import Bank
 from ramp.methods.loader import load_method
 from ramp.models.architecture import list_linears
-from ramp.models.folder import load_float, load_tokenizer, read_config
 from ramp.models.token_windows import token_windows
 from ramp.optimum.__main__ import main as optimum_main
 from ramp.optimum.enumerate import enumerate_all
@@ -23,6 +22,7 @@ from ramp.optimum.run import Enumeration, rows_of
 from ramp.optimum.run import main as run_main
 from ramp.optimum.units import OptimumError, averaged, make_units, parse
 from ramp.search.resume import ROOT
+from tests.model_folders import load_float, load_tokenizer, read_config
 from tests.refusals import refused
 from tests.searchable import make_searchable
 from tests.tiny_models import exact_scores

@@ -27,11 +27,11 @@ from ramp.quantizers.sizes import linear_bytes, uniform_bytes
 from ramp.rows import quantize as quantize_stage
 from ramp.rows.checkpoint import load_dequantized, read_meta
 from ramp.rows.sequential import QuantizationError, quantize_model, uniform
-from ramp.rows.size_ledger import LEDGER
 from tests.refusals import refused
 from tests.tiny_models import altered, write_text
 
 GROUP = 32
+LEDGER = ("bytes_linear", "bytes_embedding", "bytes_head", "bytes_other")
 UNIFORM = "METHOD = Quantizer(name='{}', title='', source='', fold='{}', quantizer='{}', params={}, group_size={})"
 METHODS = {
     "plain": UNIFORM.format("plain", "none", "rtn", "RtnParams", None),
@@ -253,11 +253,12 @@ def test_faults_on_the_command_line(make: Make, tmp_path: Path) -> None:
         "--bits or --allocation": second,
         "'some'": lambda: second("--bits", 4, fold="none"),
         "--text": lambda: quantize_stage.main(["--model-dir", "m", "--method-file", "x.py", "--out", "o"]),
-        "JSON object": lambda: second("--bits", 4, "--params", "{"),
     }
     refused(QuantizationError, calls)
     calls = {"9 bits": lambda: second("--bits", 9), "0.self_attn.q_proj": lambda: second("--bits", 4, group_size=24)}
     refused(ValueError, calls)
+    with pytest.raises(SystemExit):
+        second("--bits", 4, "--params", "{")
     assert list(tmp_path.iterdir()) == []
 
 

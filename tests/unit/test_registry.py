@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ramp.assets.install import make_model
+from ramp.assets.import_model import make_model
 from ramp.assets.registry import RegistryError, load_registry
 from ramp.assets.train_tiny import PRESETS
 from ramp.core.errors import RampError
@@ -68,7 +68,7 @@ def test_trained_is_not_fetched(tmp_path: Path) -> None:
 
 def test_command_line_ends_in_one_sentence(tmp_path: Path) -> None:
     write_registry(tmp_path, {"a": one({"kind": "path", "path": "nowhere"})})
-    command = [sys.executable, "-m", "ramp.assets", "fetch", "--asset", "a", "--out", str(tmp_path / "R")]
+    command = [sys.executable, "-m", "ramp.assets.fetch", "--asset", "a", "--out", str(tmp_path / "R")]
     done = subprocess.run(
         [*command, "--registry", str(tmp_path / "config" / "assets.yaml")], cwd=REPO, capture_output=True, text=True
     )

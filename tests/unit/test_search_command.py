@@ -9,11 +9,11 @@ import pytest
 
 from ramp.bank.bank import Bank
 from ramp.methods.kinds import MethodError
-from ramp.models.folder import load_float, load_tokenizer
 from ramp.models.token_windows import token_windows
 from ramp.problem.problem import AllocationError, decode
 from ramp.search.__main__ import main
 from ramp.search.resume import ROOT
+from tests.model_folders import load_float, load_tokenizer
 from tests.refusals import refused
 from tests.searchable import make_searchable, run_stage
 from tests.tiny_models import exact_scores

@@ -84,6 +84,22 @@ def test_a_new_kind_of_asset_reruns_no_calibration_bank_or_search() -> None:
         assert not below(stage_closure(f"ramp/{stage}.py"), "assets"), stage
 
 
+def test_fetching_importing_and_task_rows_stand_on_nothing_of_each_other() -> None:
+    """Else an edit to the import of GGUF files would fetch every text again and rerun all below it."""
+    fetch, imported_model, tasks, texts = (
+        stage_closure(f"ramp/assets/{stage}.py") for stage in ("fetch", "import_model", "task_rows", "text_roles")
+    )
+    own = {f"ramp/assets/{name}.py" for name in ("fetch", "fetch_hub", "fetch_wheel", "lock", "import_model")}
+    assert fetch & own == own - {"ramp/assets/import_model.py"}
+    assert imported_model & own == {"ramp/assets/import_model.py"}
+    assert not (tasks | texts) & own
+    assert below(imported_model, "gguf")
+    for files in (fetch, tasks, texts):
+        assert not below(files, "gguf", "quantizers", "calibration", "scoring")
+    for files in (fetch, tasks):
+        assert not below(files, "models")
+
+
 def test_a_new_column_of_the_records_reruns_no_model_work() -> None:
     for stage in STAGES:
         if stage.parent.name not in ("records", "study"):

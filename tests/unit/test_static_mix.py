@@ -21,15 +21,16 @@ from ramp.export.llamacpp import LlamaCppError
 from ramp.export.llamacpp_quantize import quantize_apart, quantize_gguf, read_importance_file, write_importance
 from ramp.export.static_mix import MixError, MixRow, make_row, type_notes
 from ramp.export.write import encode, export, read_importance
-from ramp.gguf.names import gguf_tensors, to_gguf_rows
+from ramp.gguf.names import GgufError, gguf_tensors, to_gguf_rows
 from ramp.gguf.reader import GgufFile
 from ramp.methods.kinds import MethodError, Mix
 from ramp.methods.loader import discover, load_method
-from ramp.models.folder import CheckpointReader, read_config
+from ramp.models.folder import CheckpointReader
 from ramp.records.collect import collect
 from ramp.records.table import read_all
 from ramp.rows.checkpoint import CheckpointError, load_dequantized
 from tests.gguf_inputs import llama_nll, statistics
+from tests.model_folders import read_config
 from tests.refusals import refused
 from tests.tiny_models import altered, random_llama
 
@@ -70,7 +71,7 @@ def test_its_bytes_are_those_of_libgguf(name: str, wide_dir: Path, inputs: Path,
     file, reader = GgufFile(tmp_path / "row" / "model.gguf"), CheckpointReader(wide_dir)
     method = CATALOG[name]
     assert isinstance(method, Mix)
-    importance = read_importance(inputs / "c.safetensors", {})
+    importance = read_importance(inputs / "c.safetensors", {}, config)
     types = set()
     for tensor in gguf_tensors(config):
         if tensor.linear is None:
@@ -78,7 +79,7 @@ def test_its_bytes_are_those_of_libgguf(name: str, wide_dir: Path, inputs: Path,
         values = to_gguf_rows(reader.get(tensor.source).numpy(), tensor.heads)
         kind, raw = file.type(tensor.name), file.raw(tensor.name)
         types.add(kind)
-        with_matrix = encode(values, kind, importance[tensor.linear.site]).reshape(-1)
+        with_matrix = encode(values, kind, importance[tensor.name]).reshape(-1)
         without = encode(values, kind).reshape(-1)
         assert not np.array_equal(with_matrix, without)
         np.testing.assert_array_equal(raw, with_matrix if method.importance else without)
@@ -183,8 +184,8 @@ def test_an_abort_of_llama_cpp_is_a_sentence(inputs: Path, tmp_path: Path, monke
 
 
 def test_statistics_of_another_model_are_refused(wide_dir: Path, tiny_llama_dir: Path, inputs: Path) -> None:
-    with pytest.raises(MixError, match="another model"):
-        static_mix.importance_of(inputs / "c.safetensors", read_config(tiny_llama_dir))
+    with pytest.raises(GgufError, match="another model"):
+        read_importance(inputs / "c.safetensors", {}, read_config(tiny_llama_dir))
 
 
 def test_without_llama_cpp_the_row_says_why_and_the_rest_goes_on(

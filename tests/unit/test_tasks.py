@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from ramp.assets.asset_record import asset_path
-from ramp.assets.install import make_tasks
+from ramp.assets.fetched import asset_path
 from ramp.assets.registry import Registry
-from ramp.assets.task_rows import task_rows
+from ramp.assets.task_rows import make_tasks, task_rows
 from ramp.core.errors import RampError
 from tests.local_sources import fetched, make_wheel, one, sha256, write_registry
 

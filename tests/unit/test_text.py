@@ -13,7 +13,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ramp.assets.install import fetch_optional
+from ramp.assets.fetch import fetch_optional
 from ramp.assets.registry import load_registry
 from ramp.assets.text_roles import assign, drop_shared, guard, paragraphs, parse, role_of, write_texts
 from ramp.core.errors import RampError
@@ -211,13 +211,6 @@ def test_windows_are_slices_of_the_joined_text(text_file: tuple[Path, str]) -> N
     assert "".join(map(chr, side_by_side.flatten().tolist())) == text[:35]
     everything = token_windows(Letters(), path, length=7, count=None, spread=False)
     assert "".join(map(chr, everything.flatten().tolist())) == text[: len(text) // 7 * 7]
-
-
-def test_a_beginning_of_text_takes_one_place(text_file: tuple[Path, str]) -> None:
-    path, text = text_file
-    windows = token_windows(Letters(), path, length=8, count=4, spread=False, bos=1)
-    assert windows[:, 0].tolist() == [1, 1, 1, 1]
-    assert "".join(map(chr, windows[:, 1:].flatten().tolist())) == text[:28]
 
 
 def test_too_few_tokens_say_how_many_there_are(text_file: tuple[Path, str]) -> None:

@@ -15,7 +15,6 @@ from ramp.assets import train_tiny as training
 from ramp.assets.train_tiny import (
     PRESETS,
     build_model,
-    get_preset,
     learning_rate,
     make_model,
     token_stream,
@@ -23,8 +22,9 @@ from ramp.assets.train_tiny import (
 )
 from ramp.core.errors import RampError
 from ramp.models.architecture import list_linears
-from ramp.models.folder import CheckpointReader, ModelFolder, load_float, load_tokenizer, read_config
+from ramp.models.folder import CheckpointReader, ModelFolder
 from ramp.models.token_windows import Document, write_documents
+from tests.model_folders import load_float, load_tokenizer, read_config
 from tests.refusals import refused
 
 ANIMALS = ["cat", "dog", "horse", "raven", "salmon", "beetle", "otter", "lizard"]
@@ -78,7 +78,7 @@ def test_a_trained_folder_loads_and_has_learned(tmp_path: Path, text: Path, name
     assert record["train_tokens"] == 120 * 256
     config = read_config(out)
     ModelFolder(out).check_linears()
-    assert ("lm_head.weight" in CheckpointReader(out)) == (not config.tie_word_embeddings)
+    assert ("lm_head.weight" in CheckpointReader(out).names()) == (not config.tie_word_embeddings)
     tokenizer = load_tokenizer(out)
     ids = torch.tensor(tokenizer("The raven sees the otter. The cat follows the salmon.")["input_ids"])[None]
     with torch.no_grad():
@@ -133,7 +133,6 @@ def test_errors_are_one_sentence(tmp_path: Path, text: Path) -> None:
     write_documents(short, [Document("a", "hardly a word")])
     make = partial(make_model, "tiny-llama-s", seed=0, out_dir=tmp_path / "m")
     calls = {
-        "'tiny-gpt'": lambda: get_preset("tiny-gpt"),
         "0 steps": lambda: make(text, steps=0),
         "too short": lambda: make(short, steps=1),
         "no text": lambda: make(tmp_path / "none.jsonl", steps=1),

@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import save_file
 
 from ramp.models.architecture import list_linears
-from ramp.models.folder import read_config
 from ramp.problem.budget import AllocationError, budget_bytes
 from ramp.problem.features import SIZE
 from ramp.rl.environment import AllocationEnv
@@ -18,6 +17,7 @@ from ramp.rl.role_depth import NAMES, TablePolicy
 from ramp.rl.sac import DiscreteSAC
 from ramp.rl.sac_params import SacParams
 from ramp.search.transfer import main, read_policy, transfer
+from tests.model_folders import read_config
 from tests.refusals import refused
 from tests.searchable import make_searchable, run_stage
 from tests.synthetic import synthetic_problem

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
-from calls import REPO, SMOKE, smoke_plan, snakemake
+from calls import REPO, SMOKE, Done, smoke_plan, snakemake
 
 NOT_COPIED = {".git", ".venv", ".envs", "results", ".snakemake", "__pycache__", ".pytest_cache", ".hypothesis"}
 PUBLISHED = "results/published"
@@ -43,6 +44,18 @@ def copy_project(target: Path) -> Path:
 def bare(tmp_path: Path) -> Path:
     """A checkout without results."""
     return copy_project(tmp_path / "bare")
+
+
+@pytest.fixture(scope="session")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Done]:
+    """Dry runs in a checkout without results that nobody changes: the same arguments are planned once."""
+    clone = copy_project(tmp_path_factory.mktemp("plan") / "clone")
+
+    @cache
+    def call(*arguments: str) -> Done:
+        return snakemake(clone, "-n", *arguments)
+
+    return call
 
 
 @pytest.fixture

@@ -6,13 +6,15 @@ import csv
 import os
 import shlex
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from calls import snakemake
+from calls import REPO, Done, snakemake
 
 from tests.plans import plan_of
 
+Plan = Callable[..., Done]  # a dry run in a checkout without results that nobody changes
 MODEL_RULES = {
     "train",
     "model",
@@ -27,17 +29,17 @@ MODEL_RULES = {
 }
 
 
-@pytest.mark.parametrize("file", ["config", "smoke", "paper", "league"])
-def test_every_study_plans_from_nothing(bare: Path, file: str) -> None:
+@pytest.mark.parametrize("file", ["smoke", "paper", "league"])
+def test_every_study_plans_from_nothing(plan: Plan, file: str) -> None:
     """From a bare checkout, with the hub switched off."""
-    done = snakemake(bare, "-n", "--configfile", f"config/{file}.yaml")
+    done = plan("--configfile", f"config/{file}.yaml")
     assert done.status == 0, done.text
     assert done.plan["learn"] > 0
     assert done.plan["paper"] == done.plan["html"] == done.plan["collect"] == 1
 
 
-def test_the_default_study_needs_no_argument_and_takes_single_keys(bare: Path) -> None:
-    quick, full = snakemake(bare, "-n"), snakemake(bare, "-n", "--config", "depth=full")
+def test_the_default_study_needs_no_argument_and_takes_single_keys(plan: Plan) -> None:
+    quick, full = plan(), plan("--config", "depth=full")
     assert quick.status == full.status == 0, quick.text + full.text
     assert full.plan["quantize"] > quick.plan["quantize"]
     assert full.plan["fetch"] == quick.plan["fetch"]
@@ -46,77 +48,77 @@ def test_the_default_study_needs_no_argument_and_takes_single_keys(bare: Path) -
     assert full.plan["environment"] >= 1
 
 
-def test_controls_are_planned_in_full_depth_alone(bare: Path) -> None:
+def test_controls_are_planned_in_full_depth_alone(plan: Plan) -> None:
     """Six mixes from one float file, three rows in a second track, without a bank or a search for them."""
-    quick, full = snakemake(bare, "-n").plan, snakemake(bare, "-n", "--config", "depth=full").plan
+    quick, full = plan().plan, plan("--config", "depth=full").plan
     assert not {"static_mix", "track"} & set(quick)
     assert (full["static_mix"], full["track"]) == (6, 3)
     assert full["bank"] == quick["bank"]
     assert full["halo_float"] == 1
-    one = snakemake(bare, "-n", "--config", "halo={methods: []}", "depths={quick: {extra_methods: [q4_k_s]}}").plan
+    one = plan("--config", "halo={methods: []}", "depths={quick: {extra_methods: [q4_k_s]}}").plan
     assert (one["static_mix"], one["halo_float"]) == (1, 1)
     assert "calibration" in one
     assert "halo_check" not in one
 
 
-def test_other_sensitivities_are_planned_where_a_method_names_them(bare: Path) -> None:
+def test_other_sensitivities_are_planned_where_a_method_names_them(plan: Plan) -> None:
     """One per kind and bank, and Fisher's beside them only for those who want it."""
-    smoke = ("-n", "--configfile", "config/smoke.yaml", "--config", "targets=[]")
-    assert "proxy" not in snakemake(bare, *smoke).plan
+    smoke = ("--configfile", "config/smoke.yaml", "--config", "targets=[]")
+    assert "proxy" not in plan(*smoke).plan
     methods = "methods=[rtn,awq_gptq,knapsack_kl,knapsack_error,knapsack_error_plain,greedy_kl,uniform,ramp]"
-    done = snakemake(bare, *smoke, methods)
+    done = plan(*smoke, methods)
     assert done.status == 0, done.text
     assert (done.plan["proxy"], done.plan["sensitivity"]) == (4, 1)
     assert "awq-gptq-kl_cheapest.json" in done.text
 
 
-def test_comparisons_are_planned_where_they_are_asked_for_alone(bare: Path) -> None:
+def test_comparisons_are_planned_where_they_are_asked_for_alone(plan: Plan) -> None:
     """``snakemake parity`` makes environments and one table; a study makes neither."""
-    done = snakemake(bare, "-n", "parity")
+    done = plan("parity")
     assert done.status == 0, done.text
     assert done.plan["comparison"] == 3
     assert done.plan["environment"] == 2
     assert done.plan["compared"] == 1
     assert "collect" not in done.plan
-    assert "comparison" not in snakemake(bare, "-n").plan
+    assert "comparison" not in plan().plan
 
 
-def test_published_comparisons_are_planned_by_their_own_commands(bare: Path) -> None:
+def test_published_comparisons_are_planned_by_their_own_commands(plan: Plan) -> None:
     """What the tables print under "made by" is what a stranger types: all at once, one job for each."""
-    files = [bare / "results" / "published" / f"{name}.csv" for name in ("benchmarks", "parity")]
+    files = [REPO / "results" / "published" / f"{name}.csv" for name in ("benchmarks", "parity")]
     commands = sorted({row["command"] for file in files for row in csv.DictReader(file.open(newline=""))})
     assert commands
     words = [shlex.split(command) for command in commands]
     assert {tuple(each[:3]) for each in words} == {("snakemake", "--cores", "all")}
     targets = [target for each in words for target in each[3:]]
-    done = snakemake(bare, "-n", "--cores", "all", *targets)
+    done = plan("--cores", "all", *targets)
     assert done.status == 0, done.text
     assert done.plan["comparison"] == len(targets) == len(commands)
 
 
-def test_another_studys_table_of_comparisons_names_its_configuration(bare: Path) -> None:
+def test_another_studys_table_of_comparisons_names_its_configuration(plan: Plan) -> None:
     """So that its commands start that study; ``local`` names the file as seen from the working directory."""
     table = "results/smoke/records/parity.csv"
-    done = snakemake(bare, "-n", "-p", table, "--configfile", "config/smoke.yaml")
+    done = plan("-p", table, "--configfile", "config/smoke.yaml")
     assert done.status == 0, done.text
     assert "--results results/smoke --configfiles config/smoke.yaml --out" in done.text
 
 
-def test_a_league_is_planned_run_by_run_and_without_the_study(bare: Path) -> None:
+def test_a_league_is_planned_run_by_run_and_without_the_study(plan: Plan) -> None:
     """One search per run, however many checkpoints; nothing of the study's own rows."""
-    done = snakemake(bare, "-n", "league", "--configfile", "config/league.yaml")
+    done = plan("league", "--configfile", "config/league.yaml")
     assert done.status == 0, done.text
     assert done.plan["league_run"] > 100
     assert done.plan["acceptance"] == 3
     assert done.plan["league_collect"] == 1
     assert not {"quantize", "evaluate", "search", "learn", "collect", "paper"} & set(done.plan)
-    gaps = snakemake(bare, "-n", "optimum", "--configfile", "config/league.yaml").plan
+    gaps = plan("optimum", "--configfile", "config/league.yaml").plan
     wanted = plan_of("league.yaml").study.optimum
     assert wanted is not None
     assert gaps["enumeration"] == len(wanted.models)
     assert gaps["optimum_run"] == len(wanted.models) * len(wanted.methods) >= 8
     assert not {"league_run", "quantize"} & set(gaps)
-    assert not {"league_run", "enumeration"} & set(snakemake(bare, "-n").plan)
+    assert not {"league_run", "enumeration"} & set(plan().plan)
 
 
 def test_a_partial_league_takes_what_is_there_and_starts_nothing(bare: Path) -> None:
@@ -147,26 +149,26 @@ def test_a_partial_ablation_of_the_folds_takes_what_is_there(bare: Path) -> None
     assert "none/rtn" not in some.text
 
 
-def test_the_folds_are_ablated_without_the_study(bare: Path) -> None:
+def test_the_folds_are_ablated_without_the_study(plan: Plan) -> None:
     """Rows of two quantizers on six folds at two widths on four models; of the study no more than texts and models."""
-    done = snakemake(bare, "-n", "fold_ablation", "--configfile", "config/league.yaml")
+    done = plan("fold_ablation", "--configfile", "config/league.yaml")
     assert done.status == 0, done.text
     assert done.plan["fold_run"] == 4 * (6 * 2 * 2 + 7)
     assert (done.plan["fold"], done.plan["fold_reference"], done.plan["fold_collect"]) == (4 * 8, 4, 1)
     assert not {"quantize", "evaluate", "bank", "search", "league_run", "collect", "paper"} & set(done.plan)
 
 
-def test_a_configfile_with_a_study_replaces_the_default(bare: Path) -> None:
+def test_a_configfile_with_a_study_replaces_the_default(plan: Plan) -> None:
     """Merged, the smoke study would fetch the tasks of both."""
-    done = snakemake(bare, "-n", "--configfile", "config/smoke.yaml")
+    done = plan("--configfile", "config/smoke.yaml")
     assert "smollm2" not in done.text
     assert "hellaswag" not in done.text
 
 
-def test_it_plans_from_another_working_directory(bare: Path, tmp_path: Path) -> None:
+def test_it_plans_from_another_working_directory(plan: Plan, bare: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    here = snakemake(bare, "-n", "--configfile", "config/smoke.yaml")
+    here = plan("--configfile", "config/smoke.yaml")
     smoke = str(bare / "config" / "smoke.yaml")
     for snakefile, default in (("Snakefile", "all"), ("workflow/Snakefile", "study")):
         there = snakemake(tmp_path, "-s", str(bare / snakefile), "-d", str(elsewhere), "-n", "--configfile", smoke)
@@ -174,37 +176,40 @@ def test_it_plans_from_another_working_directory(bare: Path, tmp_path: Path) -> 
         assert there.plan == {default if rule == "all" else rule: count for rule, count in here.plan.items()}
 
 
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["modles=[rtn]"], "unknown key 'modles' at top level (did you mean"),
-        (["methods=[rtn,gtpq]"], "methods: unknown method 'gtpq' (did you mean 'gptq'?)"),
-        (["source=smolm2-135m"], "source: unknown model 'smolm2-135m' (did you mean 'smollm2-135m'?)"),
-        (["budgets=[2.5]"], "budgets[0]: 2.5 bits is below the cheapest width of the menu, 3"),
-        (["depth=fast"], "depth: 'fast' is not known (known: exhaustive, full, quick, wide)"),
-        (["results=../x"], "results: '../x' is not allowed"),
-        (["params={ramp: {gama: 1}}"], "parameters of method 'ramp': unknown key 'gama'"),
-        (["registry=config/none.yaml"], "no asset registry at"),
-        (["external=[gptqmodel_gtpq]"], "external: unknown method 'gptqmodel_gtpq' (did you mean 'gptqmodel_gptq'?)"),
-        (["external=[rtn]"], "external: 'rtn' is in methods already"),
-        (["external=[smoothed]"], "external: unknown method 'smoothed'"),
-        (["methods=[gptq,awq]", "external=[rtn]"], "external: 'rtn' goes through no package"),
-        (["variants={v: {method: rampp}}"], "variants.v.method: unknown method 'rampp' (did you mean 'ramp'?)"),
-        (["variants={v: {method: ramp, params: {shapping: 1}}}"], "unknown key 'shapping' (did you mean 'shaping'?)"),
-    ],
-    ids=lambda value: value[0] if isinstance(value, list) else "",
-)
-def test_a_fault_ends_in_a_sentence_and_a_status(bare: Path, arguments: list[str], sentence: str) -> None:
-    done = snakemake(bare, "-n", "--config", *arguments)
+FAULTS = {  # every key of one configuration is at fault
+    "modles=[rtn]": "unknown key 'modles' at top level (did you mean",
+    "methods=[rtn,gtpq]": "methods: unknown method 'gtpq' (did you mean 'gptq'?)",
+    "source=smolm2-135m": "source: unknown model 'smolm2-135m' (did you mean 'smollm2-135m'?)",
+    "budgets=[2.5]": "budgets[0]: 2.5 bits is below the cheapest width of the menu, 3",
+    "depth=fast": "depth: 'fast' is not known (known: exhaustive, full, quick, wide)",
+    "results=../x": "results: '../x' is not allowed",
+    "external=[gptqmodel_gtpq]": "external: unknown method 'gptqmodel_gtpq' (did you mean 'gptqmodel_gptq'?)",
+    "variants={v: {method: rampp}}": "variants.v.method: unknown method 'rampp' (did you mean 'ramp'?)",
+}
+
+
+def test_every_fault_is_told_in_one_run(plan: Plan) -> None:
+    """A sentence each; tests/unit/test_config.py has the other faults."""
+    done = plan("--config", *FAULTS)
     assert done.status != 0
-    assert sentence in done.text
+    for sentence in FAULTS.values():
+        assert sentence in done.text
     assert "Traceback" not in done.text
 
 
-def test_two_faults_are_told_in_one_run(bare: Path) -> None:
-    done = snakemake(bare, "-n", "--config", "modles=[rtn]", "methods=[gtpq]")
-    assert "'modles'" in done.text
-    assert "'gtpq'" in done.text
+@pytest.mark.parametrize(
+    ("argument", "sentence"),
+    [
+        ("params={ramp: {gama: 1}}", "parameters of method 'ramp': unknown key 'gama'"),
+        ("registry=config/none.yaml", "no asset registry at"),
+    ],
+)
+def test_a_fault_that_needs_files_ends_in_a_sentence(plan: Plan, argument: str, sentence: str) -> None:
+    """Parameters are known once a method's file is loaded."""
+    done = plan("--config", argument)
+    assert done.status != 0
+    assert sentence in done.text
+    assert "Traceback" not in done.text
 
 
 def test_a_broken_method_file_is_named(bare: Path) -> None:
@@ -261,9 +266,9 @@ def test_what_was_deleted_is_made_again_by_the_same_command(bare: Path) -> None:
     assert not {"train", "bank", "search", "learn", "league_run", "reference"} & planned.keys()
 
 
-def test_a_new_method_needs_its_file_and_its_name_alone(bare: Path) -> None:
+def test_a_new_method_needs_its_file_and_its_name_alone(plan: Plan, bare: Path) -> None:
     """As the README says: copy the template, add the name, run."""
-    before = snakemake(bare, "-n").plan
+    before = plan().plan
     text = (bare / "baselines" / "rtn.py").read_text().replace('name="rtn"', 'name="mine"')
     (bare / "baselines" / "mine.py").write_text(text)
     methods = "methods=[rtn,gptq,awq,awq_gptq,knapsack,random_search,ramp_paper,ramp,mine]"
@@ -291,9 +296,10 @@ def test_published_records_are_drawn_from_in_a_bare_checkout(bare: Path) -> None
     for name in ("records", "windows", "items", "allocations", "episodes", "activations", "transfer", "halo"):
         (published / f"{name}.csv").write_text("x\n")
     (published / "claims.json").write_text("[]")
-    for target in ("figures", "tables", "paper", "all"):
-        done = snakemake(bare, target, "-n", "--config", "records=published")
-        assert done.status == 0, done.text
-        assert not MODEL_RULES & set(done.plan), done.plan
-        assert "collect" not in done.plan
-    assert snakemake(bare, "figures", "-n", "--config", "records=published").plan.keys() == {"figure", "figures"}
+    figures, tables, paper, whole = (
+        snakemake(bare, target, "-n", "--config", "records=published").plan
+        for target in ("figures", "tables", "paper", "all")
+    )
+    assert figures.keys() == {"figure", "figures"}
+    assert tables.keys() | paper.keys() <= whole.keys()
+    assert not {*MODEL_RULES, "collect"} & whole.keys()

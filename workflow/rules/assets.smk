@@ -5,7 +5,7 @@ rule fetch:
     """One asset of the registry, checked by its sha256."""
     input:
         registry=ancient(REGISTRY),
-        code=sources("ramp/assets/__main__.py"),
+        code=sources("ramp/assets/fetch.py"),
     output:
         record="<results>/assets/{asset}/asset.json",
     log:
@@ -19,7 +19,7 @@ rule fetch:
     message:
         "fetching {wildcards.asset}"
     shell:
-        "python -m ramp.assets fetch --asset {wildcards.asset:q} --registry {input.registry:q}"
+        "python -m ramp.assets.fetch --asset {wildcards.asset:q} --registry {input.registry:q}"
         ' --out "$(dirname {output.record:q})" > {log:q} 2>&1'
 
 
@@ -28,7 +28,7 @@ rule model:
     input:
         registry=ancient(REGISTRY),
         asset="<results>/assets/{model}/asset.json",
-        code=sources("ramp/assets/__main__.py"),
+        code=sources("ramp/assets/import_model.py"),
     output:
         record="<results>/models/{model}/asset.json",
         config="<results>/models/{model}/config.json",
@@ -47,7 +47,7 @@ rule model:
     message:
         "making a checkpoint of {wildcards.model}"
     shell:
-        "python -m ramp.assets model --model {wildcards.model:q} --registry {input.registry:q}"
+        "python -m ramp.assets.import_model --model {wildcards.model:q} --registry {input.registry:q}"
         ' --assets {params.assets:q} --out "$(dirname {output.record:q})" --threads {threads}'
         " > {log:q} 2>&1"
 
@@ -62,8 +62,6 @@ rule train:
         config="<results>/models/{model}/config.json",
     log:
         "<logs>/train/{model}.log",
-    benchmark:
-        "<benchmarks>/train/{model}.tsv"
     wildcard_constraints:
         model=any_of(PLAN.trained),
     conda:
@@ -113,7 +111,7 @@ rule tasks:
     input:
         registry=ancient(REGISTRY),
         assets=FILES.assets(PLAN.task_assets),
-        code=sources("ramp/assets/__main__.py"),
+        code=sources("ramp/assets/task_rows.py"),
     output:
         rows=expand("<results>/tasks/{task}.jsonl", task=STUDY.tasks.names),
     log:
@@ -128,5 +126,5 @@ rule tasks:
     message:
         "reading the rows of {params.names}"
     shell:
-        "python -m ramp.assets tasks --registry {input.registry:q} --tasks {params.names:q} --assets {params.assets:q}"
+        "python -m ramp.assets.task_rows --registry {input.registry:q} --tasks {params.names:q} --assets {params.assets:q}"
         " --out {params.folder:q} > {log:q} 2>&1"

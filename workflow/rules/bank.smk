@@ -13,8 +13,6 @@ rule bank:
         index="<results>/bank/{model}/{fold}-{quantizer}/bank.json",
     log:
         "<logs>/bank/{model}/{fold}-{quantizer}.log",
-    benchmark:
-        "<benchmarks>/bank/{model}/{fold}-{quantizer}.tsv"
     conda:
         "../envs/main.yml"
     threads: STUDY.threads

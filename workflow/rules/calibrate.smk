@@ -11,8 +11,6 @@ rule calibration:
         statistics="<results>/calibration/{model}.safetensors",
     log:
         "<logs>/calibration/{model}.log",
-    benchmark:
-        "<benchmarks>/calibration/{model}.tsv"
     conda:
         "../envs/main.yml"
     threads: STUDY.threads
@@ -41,8 +39,6 @@ rule fold:
         fold="<results>/folds/{model}/{fold}.safetensors",
     log:
         "<logs>/fold/{model}/{fold}.log",
-    benchmark:
-        "<benchmarks>/fold/{model}/{fold}.tsv"
     conda:
         "../envs/main.yml"
     threads: STUDY.threads

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -74,11 +75,37 @@ GPUS = int(HAS_GPU) if STUDY.gpus is None else STUDY.gpus
 # Jobs run the interpreter that runs Snakemake, unless Snakemake brings an environment of its own (--sdm conda).
 OWN_ENVIRONMENT = {str(method) for method in workflow.deployment_settings.deployment_method or ()}
 PATHS = [str(BASE / "workflow" / "scripts")] + ([] if OWN_ENVIRONMENT else [str(Path(sys.executable).parent)])
-shell.prefix(
+JOB_ENVIRONMENT = {
+    "PYTHONPATH": str(BASE),
+    "PYTHONHASHSEED": "0",
+    "PYTHONUNBUFFERED": "1",
+    "OMP_WAIT_POLICY": "passive",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+# Jobs on this machine's processor are copies of one process that has imported torch (workflow/scripts/fork_server.py). One
+# that finds no server, as on a cluster, starts an interpreter. A GPU is used by whole processes alone.
+FORK_SERVER = "" if HAS_GPU or OWN_ENVIRONMENT else f".snakemake/fork-{os.getpid()}.socket"
+FORKED = f'lease() {{ "$@"; }}; python() {{ command python -m workflow.scripts.fork_server {FORK_SERVER} "$@"; }}; '
+PREFIX = (
     "set -euo pipefail; "
-    f"export PATH={shlex.quote(os.pathsep.join(PATHS))}:$PATH PYTHONPATH={shlex.quote(str(BASE))} "
-    "PYTHONHASHSEED=0 PYTHONUNBUFFERED=1 OMP_WAIT_POLICY=passive TOKENIZERS_PARALLELISM=false; "
+    f"export PATH={shlex.quote(os.pathsep.join(PATHS))}:$PATH "
+    f"{' '.join(f'{name}={shlex.quote(value)}' for name, value in JOB_ENVIRONMENT.items())}; "
+    f"{FORKED if FORK_SERVER else ''}"
 )
+shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))  # Snakemake formats it
+
+
+def start_fork_server():
+    """Start the server of this run's jobs; it ends when its standard input does, with this process."""
+    if FORK_SERVER and workflow.local_exec:
+        single = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+        subprocess.Popen(
+            [sys.executable, "-m", "workflow.scripts.fork_server", FORK_SERVER],
+            stdin=subprocess.PIPE,
+            start_new_session=True,  # an interrupt at the keyboard is Snakemake's
+            env={**os.environ, **JOB_ENVIRONMENT, **single},
+        )
 
 
 def any_of(names):

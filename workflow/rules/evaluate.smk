@@ -11,8 +11,6 @@ rule reference:
         states="<results>/reference/{model}/{text}.safetensors",
     log:
         "<logs>/reference/{model}/{text}.log",
-    benchmark:
-        "<benchmarks>/reference/{model}/{text}.tsv"
     conda:
         "../envs/main.yml"
     threads: STUDY.threads
@@ -46,8 +44,6 @@ rule evaluate:
         metrics="<results>/metrics/{model}/{row}.json",
     log:
         "<logs>/evaluate/{model}/{row}.log",
-    benchmark:
-        "<benchmarks>/evaluate/{model}/{row}.tsv"
     conda:
         "../envs/main.yml"
     threads: STUDY.threads
@@ -79,8 +75,6 @@ rule tasks_scored:
         scores="<results>/tasks_scored/{model}/{row}.json",
     log:
         "<logs>/tasks_scored/{model}/{row}.log",
-    benchmark:
-        "<benchmarks>/tasks_scored/{model}/{row}.tsv"
     conda:
         "../envs/main.yml"
     threads: STUDY.threads

@@ -15,8 +15,6 @@ rule halo_export:
         types="<results>/halo/{model}/{method}-b{budget}-s{seed}.types.txt",
     log:
         "<logs>/halo_export/{model}/{method}-b{budget}-s{seed}.log",
-    benchmark:
-        "<benchmarks>/halo_export/{model}/{method}-b{budget}-s{seed}.tsv"
     wildcard_constraints:
         method=any_of(PLAN.of_kind(Allocator)),
     conda:
@@ -122,8 +120,6 @@ rule static_mix:
         meta="<results>/quantized/{model}/{method}-b{budget}-s{seed}-ggml/meta.json",
     log:
         "<logs>/static_mix/{model}/{method}-b{budget}-s{seed}.log",
-    benchmark:
-        "<benchmarks>/static_mix/{model}/{method}-b{budget}-s{seed}.tsv"
     wildcard_constraints:
         method=any_of(PLAN.of_kind(Mix)),
     conda:

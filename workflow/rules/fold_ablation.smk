@@ -41,8 +41,6 @@ rule fold_run:
         row="<results>/fold_ablation/{model}/{file}/{method}-b{bits}.json",
     log:
         "<logs>/fold_run/{model}/{file}-{method}-b{bits}.log",
-    benchmark:
-        "<benchmarks>/fold_run/{model}/{file}-{method}-b{bits}.tsv"
     conda:
         "../envs/main.yml"
     threads: STUDY.threads

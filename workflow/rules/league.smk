@@ -54,8 +54,6 @@ rule league_run:
         run="<results>/league/{model}/{allocator}/{budget}/{evals}/{seed}.json",
     log:
         "<logs>/league/{model}/{allocator}-b{budget}-e{evals}-s{seed}.log",
-    benchmark:
-        "<benchmarks>/league/{model}/{allocator}-b{budget}-e{evals}-s{seed}.tsv"
     conda:
         "../envs/main.yml"
     threads: STUDY.threads

@@ -17,8 +17,6 @@ rule enumeration:
         scores="<results>/optimum/{model}/{units}.safetensors",
     log:
         "<logs>/optimum/{model}-{units}.log",
-    benchmark:
-        "<benchmarks>/optimum/{model}-{units}.tsv"
     conda:
         "../envs/main.yml"
     threads: STUDY.threads

@@ -41,8 +41,6 @@ rule package:
         outcome="<results>/packages/{model}/{method}-b{budget}-s{seed}/outcome.json",
     log:
         "<logs>/package/{model}/{method}-b{budget}-s{seed}.log",
-    benchmark:
-        "<benchmarks>/package/{model}/{method}-b{budget}-s{seed}.tsv"
     wildcard_constraints:
         method=any_of(PLAN.of_kind(Package)),
     conda:

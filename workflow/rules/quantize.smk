@@ -41,8 +41,6 @@ rule quantize:
         weights="<results>/quantized/{model}/{method}-b{budget}-s{seed}/model.safetensors",
     log:
         "<logs>/quantize/{model}/{method}-b{budget}-s{seed}.log",
-    benchmark:
-        "<benchmarks>/quantize/{model}/{method}-b{budget}-s{seed}.tsv"
     wildcard_constraints:
         method=any_of(sorted({*PLAN.methods, *PLAN.transferred} - {*PLAN.of_kind(Package)})),
     conda:

@@ -19,8 +19,6 @@ rule search:
         episodes="<results>/search/{model}/{method}/{budget}/{seed}/episodes.jsonl",
     log:
         "<logs>/search/{model}/{method}-b{budget}-s{seed}.log",
-    benchmark:
-        "<benchmarks>/search/{model}/{method}-b{budget}-s{seed}.tsv"
     wildcard_constraints:
         method=any_of(sorted({*PLAN.of_kind(Allocator)} - {*PLAN.learned})),
     conda:
@@ -61,8 +59,6 @@ use rule search as learn with:
         policy_index="<results>/search/{model}/{method}/{budget}/{seed}/policy.json",
     log:
         "<logs>/learn/{model}/{method}-b{budget}-s{seed}.log",
-    benchmark:
-        "<benchmarks>/learn/{model}/{method}-b{budget}-s{seed}.tsv"
     wildcard_constraints:
         method=any_of(PLAN.learned),
     message:

@@ -14,8 +14,6 @@ rule sensitivity:
         proxy="<results>/sensitivity/{model}/{fold}-{quantizer}.json",
     log:
         "<logs>/sensitivity/{model}/{fold}-{quantizer}.log",
-    benchmark:
-        "<benchmarks>/sensitivity/{model}/{fold}-{quantizer}.tsv"
     conda:
         "../envs/main.yml"
     threads: STUDY.threads
@@ -47,8 +45,6 @@ rule proxy:
         proxy="<results>/sensitivity/{model}/{fold}-{quantizer}-{proxy}.json",
     log:
         "<logs>/sensitivity/{model}/{fold}-{quantizer}-{proxy}.log",
-    benchmark:
-        "<benchmarks>/sensitivity/{model}/{fold}-{quantizer}-{proxy}.tsv"
     wildcard_constraints:
         proxy=any_of(PROXIES[1:]),
     conda:

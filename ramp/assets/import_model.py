@@ -1,6 +1,8 @@
-"""From a released GGUF file to a Hugging Face checkpoint folder in float32.
+"""Make a Hugging Face checkpoint folder of a fetched model: ``python -m ramp.assets.import_model --model NAME``.
 
-The weights are the file's de-quantized blocks, not those of the float model that the file was made from.
+Writes R/models/NAME: links to the files of a checkpoint, or a released GGUF file in float32 (the weights are the file's
+de-quantized blocks, not those of the float model that the file was made from); and ``asset.json``, that of the fetched
+asset with ``released_bytes``, ``released_format`` and ``linears_released_bytes`` besides.
 """
 
 from __future__ import annotations
@@ -8,15 +10,58 @@ from __future__ import annotations
 import math
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ramp.assets.fetched import require_room
+from ramp.assets.fetched import AssetError, asset_path, asset_record, require_room, tree_files
+from ramp.assets.registry import Registry, load_registry
+from ramp.core import cli
 from ramp.core.cli import log
+from ramp.core.files import atomic_path, write_json
 from ramp.gguf.names import GgufError, gguf_tensors
 from ramp.gguf.reader import GgufFile
 from ramp.models.folder import ModelFolder
 from ramp.models.save_folder import save_model, save_tokenizer
+
+
+def make_model(registry: Registry, name: str, assets: Path, out_dir: Path) -> dict[str, Any]:
+    """Make a checkpoint folder of a fetched model: de-quantize a GGUF file, link to a checkpoint's files.
+
+    Returns ``asset.json`` with ``released_bytes`` (the released file or shards), ``released_format`` (types of the
+    linears) and ``linears_released_bytes``.
+    """
+    asset = registry.get(name)
+    if asset.type != "model" or asset.kind == "trained":
+        made = "trained by python -m ramp.assets.train_tiny" if asset.kind == "trained" else f"of type {asset.type}"
+        raise AssetError(f"asset '{name}' is {made}, not a checkpoint to fetch")
+    path = asset_path(assets, name)
+    with atomic_path(out_dir) as partial:
+        partial.mkdir()
+        released = import_gguf(path, partial, name) if path.suffix == ".gguf" else link_checkpoint(path, partial)
+        record = {**asset_record(assets, name), **released, "path": "."}
+        write_json(partial / "asset.json", record)
+    return record
+
+
+def link_checkpoint(path: Path, out_dir: Path) -> dict[str, Any]:
+    """Link to the files of a Hugging Face folder, safetensors weights only (never pickles); return released sizes."""
+    if not path.is_dir():
+        raise AssetError(f"{path} is neither a .gguf file nor a Hugging Face checkpoint folder")
+    for file in tree_files(path):
+        if file.suffix in (".bin", ".pt", ".pth", ".gguf") or file.name == "asset.json":
+            continue
+        link = out_dir / file.relative_to(path)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(file.resolve())
+    model = ModelFolder(out_dir)
+    model.check_linears()
+    linears, first = model.linears, model.reader.get(f"{model.linears[0].name}.weight")
+    return {
+        "released_bytes": sum(file.stat().st_size for file in out_dir.glob("*.safetensors")),
+        "released_format": str(first.dtype).removeprefix("torch."),
+        "linears_released_bytes": sum(linear.params for linear in linears) * first.element_size(),
+    }
 
 
 def import_gguf(path: Path, out_dir: Path, name: str) -> dict[str, Any]:
@@ -75,3 +120,16 @@ def read_tokenizer(path: Path, file: GgufFile) -> Any:
         words = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
         tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, words])
     return tokenizer
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line; see the module's docstring."""
+    parser = cli.parser("make a checkpoint folder of a fetched model", "--registry --assets --out")
+    parser.add_argument("--model", required=True, help="name in the registry")
+    args = parser.parse_args(argv)
+    record = make_model(load_registry(args.registry), args.model, args.assets, args.out)
+    log.info("model %s: released %s, %d bytes", args.model, record["released_format"], record["released_bytes"])
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main))

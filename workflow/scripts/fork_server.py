@@ -1,0 +1,214 @@
+"""A server that runs stages in forked copies of one process that has imported the large libraries.
+
+Importing torch and transformers costs a stage some eight seconds of processor time: on a tiny model, more than its
+work. Snakemake starts one server with a run (``Snakefile``), and the shell of its jobs calls the client instead of
+``python``. The server imports libraries only, never this project, so that a job always runs the code as it is now.
+A job dies with its client, and every job dies with the server, which ends with the process that started it.
+
+Server: ``python -m workflow.scripts.fork_server SOCKET``, its standard input a pipe whose end is the end of the server.
+Client: ``python -m workflow.scripts.fork_server SOCKET -m ramp.bank --model-dir ...``: as ``python -m ramp.bank ...``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib
+import json
+import os
+import runpy
+import selectors
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+LIBRARIES = (
+    "torch",
+    "transformers.models.llama.modeling_llama",
+    "transformers.models.mistral.modeling_mistral",
+    "transformers.models.qwen2.modeling_qwen2",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
+    "accelerate",
+    "safetensors.torch",
+    "gguf",
+    "gymnasium",
+    "pydantic",
+)  # none that starts a thread: a forked copy has one thread (pandas loads pyarrow, which starts one)
+SERVED = ("ramp.", "paper.")  # benchmarks measure whole processes; other modules start other programs
+STREAMS = (0, 1, 2)
+PR_SET_PDEATHSIG = 1  # Linux: the signal that a process gets when its parent dies, even by kill -9
+
+
+@dataclass(frozen=True)
+class Request:
+    """A command to run: the module and its arguments, working directory, file mode mask and environment."""
+
+    module: str
+    arguments: list[str]
+    folder: str
+    umask: int
+    environment: dict[str, str]
+
+    def send(self, connection: socket.socket) -> None:
+        """Send the request with the standard streams of this process."""
+        socket.send_fds(connection, [b"\0"], STREAMS)
+        connection.sendall(json.dumps(vars(self)).encode() + b"\n")
+
+    @classmethod
+    def receive(cls, connection: socket.socket) -> tuple[Request, list[int]]:
+        """Return the request and the descriptors of the client's streams; raise ``OSError`` where it is cut short."""
+        _, streams, _, _ = socket.recv_fds(connection, 1, len(STREAMS))
+        with connection.makefile("rb") as lines:
+            line = lines.readline()
+        if len(streams) != len(STREAMS) or not line.endswith(b"\n"):
+            for stream in streams:
+                os.close(stream)
+            raise OSError("the client ended before its request did")
+        return cls(**json.loads(line)), streams
+
+
+@dataclass(frozen=True)
+class Job:
+    """A forked process, which leads a process group of its own, and the client that waits for it."""
+
+    process: int
+    descriptor: int  # of the process: readable when it has ended
+    client: socket.socket
+
+    def kill(self) -> None:
+        """Kill the process and all that it started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process, signal.SIGKILL)
+
+    def finish(self) -> None:
+        """Collect the ended process, and give its status to the client: negative for the number of a signal."""
+        _, status = os.waitpid(self.process, 0)
+        with suppress(OSError):  # the client may be gone
+            self.client.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+        self.client.close()
+        os.close(self.descriptor)
+
+
+def serve(address: str) -> Request | None:
+    """Serve at a socket until standard input ends; return the request in a forked process, None in the server."""
+    with socket.socket(socket.AF_UNIX) as listener, selectors.DefaultSelector() as selector:
+        with suppress(FileNotFoundError):
+            os.unlink(address)  # of a killed server
+        os.umask(0o177)  # nobody else may connect
+        listener.bind(address)
+        listener.listen()
+        for library in LIBRARIES:
+            importlib.import_module(library)
+        gc.freeze()  # pages of the libraries stay shared
+        selector.register(listener, selectors.EVENT_READ)
+        selector.register(0, selectors.EVENT_READ)
+        jobs: set[Job] = set()
+        while True:
+            for key, _ in selector.select():
+                job = key.data
+                if key.fileobj == 0:
+                    for running in jobs:
+                        running.kill()
+                    os.unlink(address)
+                    return None
+                if job is None:
+                    request = accept(listener, selector, jobs)
+                    if request is not None:
+                        return request
+                elif job not in jobs:  # its other event was in the same list
+                    continue
+                elif key.fileobj is job.client:
+                    job.kill()
+                    selector.unregister(job.client)
+                else:
+                    jobs.remove(job)
+                    selector.unregister(job.descriptor)
+                    with suppress(KeyError):
+                        selector.unregister(job.client)
+                    job.finish()
+
+
+def accept(listener: socket.socket, selector: selectors.BaseSelector, jobs: set[Job]) -> Request | None:
+    """Fork a process for the next client; return its request in that process, None in the server."""
+    client, _ = listener.accept()
+    try:
+        request, streams = Request.receive(client)
+    except OSError:
+        client.close()
+        return None
+    process = os.fork()
+    if process == 0:
+        os.setsid()
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        for own, stream in zip(STREAMS, streams, strict=True):
+            os.dup2(stream, own)
+            os.close(stream)
+        for job in jobs:
+            job.client.close()
+            os.close(job.descriptor)
+        client.close()
+        return request
+    for stream in streams:
+        os.close(stream)
+    job = Job(process, os.pidfd_open(process), client)
+    jobs.add(job)
+    selector.register(job.descriptor, selectors.EVENT_READ, job)
+    selector.register(client, selectors.EVENT_READ, job)
+    return None
+
+
+def become(request: Request) -> None:
+    """Run a request in this process as ``python -m`` does; ends with its ``SystemExit``, if it raises one.
+
+    torch read ``OMP_NUM_THREADS`` when the server started, so that its value for this job is set anew.
+    """
+    os.chdir(request.folder)
+    os.umask(request.umask)
+    os.environ.clear()
+    os.environ.update(request.environment)
+    threads, torch = os.environ.get("OMP_NUM_THREADS"), sys.modules.get("torch")
+    if torch and threads:
+        torch.set_num_threads(int(threads))
+    sys.path[0] = request.folder
+    sys.argv = ["", *request.arguments]
+    runpy.run_module(request.module, run_name="__main__", alter_sys=True)
+
+
+def call(address: str, command: Sequence[str]) -> int:
+    """Run ``python`` with the arguments ``command`` in the server, where it can, else in this process's place.
+
+    Returns the exit status; 128 and the number of a signal as a shell does.
+    """
+    served = len(command) > 1 and command[0] == "-m" and command[1].startswith(SERVED)
+    with socket.socket(socket.AF_UNIX) as connection:
+        if not served or connection.connect_ex(address) != 0:
+            os.execv(sys.executable, [sys.executable, *command])
+        umask = os.umask(0o077)  # read by setting it; nothing is written before it is set back
+        os.umask(umask)
+        Request(command[1], list(command[2:]), os.getcwd(), umask, dict(os.environ)).send(connection)
+        with connection.makefile() as answer:
+            line = answer.readline()
+    if not line:
+        print("error: the fork server ended before its job did", file=sys.stderr)
+        return 1
+    status = int(line)
+    return status if status >= 0 else 128 - status
+
+
+def main(argv: Sequence[str]) -> int:
+    """Be a server or a client (see the module)."""
+    address, *command = argv
+    if command:
+        return call(address, command)
+    request = serve(address)
+    if request is not None:
+        become(request)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
