@@ -170,7 +170,7 @@ def test_parts_of_text_count_by_their_tokens_and_rank_by_the_method_s_own_estima
         problem.evaluate(high)
         return Allocation(low, "best", start_choice=None)
 
-    method = Allocator("parts", "t", "s", "awq", "gptq", False, allocate, Params)
+    method = Allocator("t", "s", allocate, Params, "parts")
     run = run_search(method, Params(), problem, state, seed=0, evals=EVALS)
     assert [each.evals for each in run.evaluations] == [1, 1, 2, 2, 3]
     assert run.upto(1) == 2

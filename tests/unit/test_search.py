@@ -177,7 +177,7 @@ def test_a_method_that_breaks_the_budget_is_caught(tmp_path: Path) -> None:
     def widest(problem: Problem, params: Params, run: Run) -> Allocation:
         return Allocation(np.full(problem.n, 3), "best")
 
-    greedy = Allocator("greedy", "t", "s", "awq", "gptq", False, widest, Params)
+    greedy = Allocator("t", "s", widest, Params, "greedy")
     state = SearchState.open(tmp_path / "state", {})
     evaluate, select = (state.evaluator(text, true_loss(0)) for text in ("search", "selection"))
     problem = synthetic_problem(evaluate=evaluate, select=select)
