@@ -6,10 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from ramp.export.check import tokenizer_differences
+from ramp.export.llamacpp import LlamaCpp, window_nll
 from ramp.models.architecture import list_linears
+from ramp.models.folder import ModelFolder
 from ramp.problem.allocation import AllocationRecord
 from tests.model_folders import read_config
 
@@ -30,3 +34,19 @@ def allocation_of(model_dir: Path, widths: tuple[int, ...] = (3, 4, 5, 6), **cha
     made = {"model": "tiny", "method": "ramp", "budget_bits": 4.5, "group_size": 64, "seed": 0, "bits": bits}
     made |= {"budget_bytes": 1, "bytes_linear": 1, "fold": "none", "quantizer": "gptq", "kind": "best"}
     return AllocationRecord(**{**made, **changes})
+
+
+def llama_nll(path: Path, windows: torch.Tensor) -> np.ndarray:
+    """Every token's negative log-likelihood by llama.cpp, [windows, length - 1]."""
+    llama = LlamaCpp(path, context=windows.shape[1], threads=1)
+    found = np.stack([window_nll(llama, window.tolist()) for window in windows])
+    llama.close()
+    return found
+
+
+def tokens_that_differ(path: Path, model_dir: Path, texts: list[str]) -> int:
+    """Texts that llama.cpp's tokenizer of a file and the model's own split differently."""
+    llama = LlamaCpp(path, context=16, threads=1)
+    found = tokenizer_differences(llama, ModelFolder(model_dir).tokenizer(), texts)
+    llama.close()
+    return found

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from ramp.assets.fetch import fetch_asset
 from ramp.assets.registry import Registry, load_registry
 
 REPO = Path(__file__).resolve().parents[1]
@@ -33,6 +34,11 @@ def make_wheel(folder: Path, package: str, members: dict[str, bytes]) -> Path:
         )
         archive.writestr(f"{info}/RECORD", "")
     return wheel
+
+
+def fetched(registry: Registry, name: str, folder: Path) -> dict[str, Any]:
+    """Fetch an asset into ``folder``/R; return its record."""
+    return fetch_asset(registry, name, folder / "R" / name)
 
 
 def write_registry(tmp_path: Path, assets: dict[str, Any]) -> Registry:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,15 @@ import torch
 from safetensors.torch import save_file
 
 from ramp.bank.build import build_bank
+from ramp.methods.kinds import Allocator
+from ramp.methods.loader import load_method
 from ramp.models.architecture import list_linears
 from ramp.models.token_windows import Document, write_documents
+from ramp.problem.problem import Allocation, Problem, Run
 from ramp.scoring.score_type import Score
+from ramp.search.resume import ROOT, SearchState
 from tests.model_folders import read_config
-from tests.synthetic import evaluator, linears, losses
+from tests.synthetic import evaluator, linears, losses, synthetic_problem
 
 WORDS = {"search": "alpha beta gamma ", "selection": "gamma delta ", "heldout": "epsilon zeta "}
 
@@ -73,3 +77,41 @@ def true_loss(noise: float) -> Callable[[np.ndarray], Score]:
     """Return the loss of ``tests.synthetic`` on two blocks."""
     _, truth, pairs = losses(linears(2), (3, 4, 5, 6), 0)
     return evaluator(truth, pairs, noise)
+
+
+FAST: dict[str, Any] = {
+    "clone_steps": 20, "updates_per_episode": 2, "warmup_episodes": 4, "refresh": 3, "sac": {"hidden": 16},
+}  # fmt: skip
+"""Parameters of a short search of RAMP."""
+
+
+def allocator(name: str) -> Allocator:
+    """The method of ``baselines/NAME.py``."""
+    method = load_method(ROOT / "baselines" / f"{name}.py")
+    assert isinstance(method, Allocator)
+    return method
+
+
+def allocate(
+    name: str, problem: Problem, folder: Path, evals: int, seed: int = 0, **params: Any
+) -> tuple[Allocation, list[dict[str, Any]]]:
+    """Run a method of baselines/ on a problem; return its allocation and the rows that it logged."""
+    rows: list[dict[str, Any]] = []
+    method = allocator(name)
+    return method.allocate(problem, method.params(**params), Run(seed, evals, folder, rows.append, name)), rows
+
+
+def journalled(
+    state: SearchState, evals: int, budget: float = 3.65, die_at: int | None = None, loss: Any = None
+) -> Problem:
+    """A problem on two blocks whose scores ``state`` keeps; ``die_at`` raises in that many-th true evaluation."""
+    evaluate = state.evaluator("search", Mortal(die_at)(loss or true_loss(0.0)), limit=evals)
+    return synthetic_problem(budget=budget, evaluate=evaluate, select=state.evaluator("selection", true_loss(0.05)))
+
+
+def run_stage(main: Callable[[list[str]], int], options: Mapping[str, Any], *more: object, **changed: Any) -> Any:
+    """Run a command line; ``changed`` by option name without dashes. Return the JSON that it writes to --out."""
+    options = {**options, **{f"--{name.replace('_', '-')}": value for name, value in changed.items()}}
+    words = [part for pair in options.items() for part in pair]
+    assert main([str(word) for word in (*words, *more)]) == 0
+    return json.loads(Path(options["--out"]).read_text())

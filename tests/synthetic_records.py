@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from paper.study import Study
+from ramp.core.files import write_json
 from ramp.records.table import read_all, read_table, write_table
 
 LAYERS, WINDOWS, LENGTH, ITEMS = 6, 8, 256, 40
@@ -228,6 +229,14 @@ def write_tables(folder: Path, tables: Mapping[str, Sequence[Mapping[str, Any]]]
     for name, rows in tables.items():
         write_table(folder / f"{name}.csv", rows)
     return folder
+
+
+def write_study(results: Path) -> Path:
+    """Write the results folder of a finished study; return it."""
+    write_records(results / "records")
+    write_json(results / "records" / "claims.json", [])
+    write_json(results / "config.json", {"study": "synthetic"})
+    return results
 
 
 @cache

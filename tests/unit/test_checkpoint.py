@@ -1,54 +1,31 @@
-"""Packed checkpoints: the ledger against the file's own header, the way back, and damaged files."""
+"""Packed checkpoints: the ledger against the file's own header, the way back, damaged files, a second storage track."""
 
 from __future__ import annotations
 
 import json
 import os
 import struct
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from ramp.core.errors import RampError
+from ramp.core.files import read_json
 from ramp.models.architecture import list_linears
-from ramp.models.folder import CheckpointReader
-from ramp.quantizers.affine import QuantizedLinear, quantize_rtn
-from ramp.quantizers.sizes import group_size_for, uniform_bytes
+from ramp.quantizers.sizes import uniform_bytes
 from ramp.rows import checkpoint
+from ramp.rows.checkpoint import CheckpointError, load_dequantized, save_packed
+from ramp.rows.retrack import main, store_again
 from tests.model_folders import load_float, read_config
+from tests.refusals import refused
+from tests.rows import row_key, rtn_parts, write_row
+from tests.tiny_models import random_llama
 
 LEDGER = ("bytes_linear", "bytes_embedding", "bytes_head", "bytes_other")
-KEY = {
-    "study": "test",
-    "model": "tiny",
-    "method": "rtn",
-    "grid": "affine",
-    "stage": "final",
-    "budget_bits": 4,
-    "group_size": 32,
-    "fold": "none",
-    "seed": 0,
-}
-
-
-def parts(model_dir: Path, bits: int = 4) -> tuple[dict[str, QuantizedLinear], dict[str, torch.Tensor]]:
-    """Every linear by RTN (one of them at 3 bits, so that the row is mixed), and every other tensor."""
-    reader = CheckpointReader(model_dir)
-    names = [x.name for x in list_linears(read_config(model_dir))]
-    quantized = {}
-    for i, name in enumerate(names):
-        weight = reader.get(f"{name}.weight")
-        quantized[name] = quantize_rtn(weight, 3 if i == 1 else bits, group_size_for(weight.shape[1], 32))
-    return quantized, {n: reader.get(n) for n in reader.names() if n.removesuffix(".weight") not in names}
-
-
-def save(out: Path, model_dir: Path, track: str = "q8_0", **changes: Any) -> dict[str, Any]:
-    quantized, others = parts(model_dir)
-    return checkpoint.save_packed(
-        out, model_dir=model_dir, quantized=quantized, others=others, track=track, meta={**KEY, **changes}
-    )
 
 
 def header_of(path: Path) -> tuple[int, dict[str, Any]]:
@@ -65,7 +42,7 @@ def model_dir(request: pytest.FixtureRequest) -> Path:
 
 @pytest.mark.parametrize("track", ["q8_0", "fp16"])
 def test_ledger_to_the_byte(model_dir: Path, tmp_path: Path, track: str) -> None:
-    meta = save(tmp_path / "row", model_dir, track)
+    meta = write_row(tmp_path / "row", model_dir, track)
     path = tmp_path / "row" / "model.safetensors"
     assert meta["bytes_file"] == os.stat(path).st_size
     assert sum(meta[part] for part in LEDGER) == meta["bytes_file"]
@@ -98,8 +75,8 @@ def test_loads_what_was_saved(model_dir: Path, tmp_path: Path, track: str, dtype
     """Against the float model with its weights replaced by hand; Q8_0 tables through gguf's own quantizer."""
     from gguf import GGMLQuantizationType, quants
 
-    quantized, others = parts(model_dir)
-    save(tmp_path / "row", model_dir, track)
+    quantized, others = rtn_parts(model_dir, 4)
+    write_row(tmp_path / "row", model_dir, track)
     expected = load_float(model_dir, dtype)
     tied = expected.config.tie_word_embeddings
     with torch.no_grad():
@@ -128,53 +105,29 @@ def test_loads_what_was_saved(model_dir: Path, tmp_path: Path, track: str, dtype
 
 
 def test_needs_no_other_file(tiny_qwen2_dir: Path, tmp_path: Path) -> None:
-    save(tmp_path / "row", tiny_qwen2_dir)
+    write_row(tmp_path / "row", tiny_qwen2_dir)
     loaded = checkpoint.load_dequantized(tmp_path / "row", tmp_path / "nowhere", torch.float32)
     assert loaded.config.model_type == "qwen2"
     assert loaded.config.rope_parameters == read_config(tiny_qwen2_dir).rope_parameters
 
 
 def test_same_bytes_twice(tiny_llama_dir: Path, tmp_path: Path) -> None:
-    first, second = (save(tmp_path / name, tiny_llama_dir) for name in "ab")
+    first, second = (write_row(tmp_path / name, tiny_llama_dir) for name in "ab")
     assert first == second
 
 
 def test_embedding_rows_that_blocks_do_not_divide(tmp_path: Path) -> None:
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        vocab_size=40,
-        hidden_size=48,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=16,
-        tie_word_embeddings=True,
-    )
-    torch.manual_seed(0)
-    LlamaForCausalLM(config).save_pretrained(tmp_path / "model")
-    reader = CheckpointReader(tmp_path / "model")
-    names = [x.name for x in list_linears(config)]
-    quantized = {n: quantize_rtn(reader.get(f"{n}.weight"), 4, 16) for n in names}
-    others = {n: reader.get(n) for n in reader.names() if n.removesuffix(".weight") not in names}
-    meta = checkpoint.save_packed(
-        tmp_path / "row",
-        model_dir=tmp_path / "model",
-        quantized=quantized,
-        others=others,
-        track="q8_0",
-        meta={**KEY, "note": "tiny"},
-    )
+    model = random_llama(tmp_path / "model", hidden_size=48, head_dim=16)
+    meta = write_row(tmp_path / "row", model, group_size=16, note="tiny")
     assert meta["embedding_type"] == "fp16"
-    assert meta["bytes_embedding"] == 40 * 48 * 2
+    assert meta["bytes_embedding"] == read_config(model).vocab_size * 48 * 2
     assert meta["note"].startswith("tiny; model.embed_tokens stored in fp16")
-    checkpoint.load_dequantized(tmp_path / "row", tmp_path / "model", torch.float32)
+    checkpoint.load_dequantized(tmp_path / "row", model, torch.float32)
 
 
 @pytest.mark.parametrize("stage", ["float", "released"])
 def test_float_rows(tiny_llama_dir: Path, tmp_path: Path, stage: str) -> None:
-    (tmp_path / "meta.json").write_text(json.dumps({**KEY, "stage": stage}))
+    (tmp_path / "meta.json").write_text(json.dumps(row_key(stage=stage)))
     loaded = checkpoint.load_dequantized(tmp_path, tiny_llama_dir, torch.float32)
     expected = load_float(tiny_llama_dir)
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), expected.parameters(), strict=True))
@@ -185,11 +138,14 @@ def test_ggml_rows_are_read_from_their_file(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("ramp.rows.checkpoint.load_gguf_float", lambda *args: calls.append(args) or "model")
     row = tmp_path / "row"
     row.mkdir()
-    (row / "meta.json").write_text(json.dumps({**KEY, "grid": "ggml", "gguf": "../model.gguf"}))
-    with pytest.raises(RampError, match="no GGUF file of the row"):
-        checkpoint.load_dequantized(row, "model-dir", torch.float32)
+
+    def load() -> Any:
+        return checkpoint.load_dequantized(row, "model-dir", torch.float32)
+
+    (row / "meta.json").write_text(json.dumps(row_key(grid="ggml", gguf="../model.gguf")))
+    refused(RampError, {"no GGUF file": load})
     (tmp_path / "model.gguf").touch()
-    assert checkpoint.load_dequantized(row, "model-dir", torch.float32) == "model"
+    assert load() == "model"
     assert calls == [("model-dir", row / "../model.gguf", torch.float32, torch.device("cpu"))]
 
 
@@ -197,70 +153,117 @@ def test_damaged_files_are_one_sentence(tiny_llama_dir: Path, tmp_path: Path) ->
     row = tmp_path / "row"
     path = row / "model.safetensors"
 
-    def load() -> None:
-        checkpoint.load_dequantized(row, tiny_llama_dir, torch.float32)
+    def refused_as(words: str, kind: type[Exception] = checkpoint.CheckpointError) -> None:
+        refused(kind, {words: lambda: checkpoint.load_dequantized(row, tiny_llama_dir, torch.float32)})
 
-    with pytest.raises(RampError, match=r"no row's meta\.json at"):
-        load()
-    meta = save(row, tiny_llama_dir)
+    refused_as("meta.json", RampError)
+    meta = write_row(row, tiny_llama_dir)
     whole = path.read_bytes()
-
     path.write_bytes(whole[:-100])
-    with pytest.raises(checkpoint.CheckpointError, match="is damaged"):
-        load()
+    refused_as("damaged")
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))  # one bit
-    with pytest.raises(checkpoint.CheckpointError, match="is damaged"):
-        load()
+    refused_as("damaged")
     path.unlink()
-    with pytest.raises(RampError, match="no packed checkpoint"):
-        load()
+    refused_as("no packed checkpoint", RampError)
 
-    def rewrite(data: bytes) -> None:
+    for data, words in (
+        (b"no safetensors file at all", "no packed checkpoint"),
+        (whole.replace(b'format_version\\": 1', b'format_version\\": 7'), "version 7"),
+        (whole.replace(b"layers.1.self_attn.k_proj.zeros", b"layers.1.self_attn.k_proj.heros"), "1.self_attn.k_proj"),
+    ):
         path.write_bytes(data)
         changed = {**meta, "bytes_file": len(data), "sha256": checkpoint.sha256_file(path)}
         (row / "meta.json").write_text(json.dumps(changed))
-
-    rewrite(b"no safetensors file at all")
-    with pytest.raises(checkpoint.CheckpointError, match="no packed checkpoint of this suite"):
-        load()
-    rewrite(whole.replace(b'format_version\\": 1', b'format_version\\": 7'))
-    with pytest.raises(checkpoint.CheckpointError, match="format version 7, this code reads 1"):
-        load()
-    rewrite(whole.replace(b"layers.1.self_attn.k_proj.zeros", b"layers.1.self_attn.k_proj.heros"))
-    with pytest.raises(
-        checkpoint.CheckpointError, match=r"lacks a part of model\.layers\.1\.self_attn\.k_proj\.weight"
-    ):
-        load()
+        refused_as(words)
     (row / "meta.json").write_text("{}")
-    with pytest.raises(checkpoint.CheckpointError, match="lacks study, model"):
-        load()
+    refused_as("lacks study")
 
 
 def test_wrong_parts_are_named(tiny_llama_dir: Path, tiny_qwen2_dir: Path, tmp_path: Path) -> None:
-    quantized, others = parts(tiny_llama_dir)
+    quantized, others = rtn_parts(tiny_llama_dir, 4)
     name = "model.layers.1.mlp.up_proj"
     less = {k: v for k, v in quantized.items() if k != name}
     half = others["model.norm.weight"].clone()
     half[0] = float("inf")
-    cases: list[tuple[dict, dict, str]] = [
-        (less, others, f"no tensor for {name}.weight"),
-        (quantized, {**others, "model.extra": half}, "model.extra is no parameter"),
-        (quantized, {**others, "model.norm.weight": half[:5]}, r"model.norm.weight is \[5\]"),
-        (quantized, {**others, "model.norm.weight": half}, "model.norm.weight has values"),
-    ]
-    for q, o, sentence in cases:
-        arguments = {"model_dir": tiny_llama_dir, "track": "fp16", "meta": KEY}
-        with pytest.raises(checkpoint.CheckpointError, match=sentence):
-            checkpoint.save_packed(tmp_path / "row", quantized=q, others=o, **arguments)
-        assert not (tmp_path / "row").exists()
 
-    quantized, others = parts(tiny_qwen2_dir)  # tied: an equal head is dropped, another one refused
-    embedding = others["model.embed_tokens.weight"]
-    for head, fine in ((embedding.clone(), True), (embedding + 1, False)):
-        arguments = {"model_dir": tiny_qwen2_dir, "quantized": quantized, "track": "q8_0", "meta": KEY}
-        if fine:
-            meta = checkpoint.save_packed(tmp_path / "tied", others={**others, "lm_head.weight": head}, **arguments)
-            assert meta["bytes_head"] == 0
+    def packed(q: Any = quantized, model_dir: Path = tiny_llama_dir, o: Any = others, **changes: Any) -> dict[str, Any]:
+        options = {"track": "fp16", "meta": row_key(), **changes}
+        return checkpoint.save_packed(tmp_path / "row", model_dir=model_dir, quantized=q, others=o, **options)
+
+    calls = {
+        f"no tensor for {name}": lambda: packed(less),
+        "model.extra is no parameter": lambda: packed(o={**others, "model.extra": half}),
+        "model.norm.weight is [5]": lambda: packed(o={**others, "model.norm.weight": half[:5]}),
+        "model.norm.weight has values": lambda: packed(o={**others, "model.norm.weight": half}),
+    }
+    quantized_tied, others_tied = rtn_parts(tiny_qwen2_dir, 4)  # tied: an equal head is dropped, another one refused
+    embedding = others_tied["model.embed_tokens.weight"]
+
+    def tied(head: torch.Tensor) -> dict[str, Any]:
+        return packed(quantized_tied, tiny_qwen2_dir, {**others_tied, "lm_head.weight": head})
+
+    refused(checkpoint.CheckpointError, {**calls, "lm_head.weight differs": lambda: tied(embedding + 1)})
+    assert not (tmp_path / "row").exists()
+    assert tied(embedding.clone())["bytes_head"] == 0
+
+
+def folded_row(folder: Path, model_dir: Path, track: str = "q8_0") -> Path:
+    """A row whose norms are not those of the float checkpoint, as a fold leaves them."""
+    quantized, others = rtn_parts(model_dir, 3)
+    others = {name: 2 * tensor if "norm" in name else tensor for name, tensor in others.items()}
+    meta = row_key(wall_s=9.0, simulated=True, note="own")
+    save_packed(folder, model_dir=model_dir, quantized=quantized, others=others, track=track, meta=meta)
+    return folder
+
+
+@pytest.mark.parametrize("model", ["tiny_llama_dir", "tiny_qwen2_dir"])
+def test_only_the_tables_change(model: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Untied head (Llama), tied head and biases (Qwen2)."""
+    model_dir = request.getfixturevalue(model)
+    row = folded_row(tmp_path / "rtn-b3-s0", model_dir)
+    meta = store_again(row, model_dir, "fp16", tmp_path / "rtn-b3-s0-fp16")
+    old, new = (load_file(folder / "model.safetensors") for folder in (row, tmp_path / "rtn-b3-s0-fp16"))
+    tables = {"model.embed_tokens.weight"} | ({"lm_head.weight"} if "llama" in model else set())
+    assert {name.removesuffix(".q8_0") for name in old} == set(new)
+    state = load_float(model_dir).state_dict()
+    for name, tensor in new.items():
+        if name in tables:
+            assert torch.equal(tensor, state[name].to(torch.float16))
         else:
-            with pytest.raises(checkpoint.CheckpointError, match=r"lm_head\.weight differs"):
-                checkpoint.save_packed(tmp_path / "tied", others={**others, "lm_head.weight": head}, **arguments)
+            assert torch.equal(tensor, old[name]), name
+    before = read_json(row / "meta.json")
+    assert (meta["stage"], meta["track"], meta["embedding_type"]) == ("final_fp16", "fp16", "fp16")
+    assert meta["bytes_linear"] == before["bytes_linear"]
+    assert meta["bytes_embedding"] > before["bytes_embedding"]
+    assert meta["bytes_file"] == (tmp_path / "rtn-b3-s0-fp16" / "model.safetensors").stat().st_size
+    assert meta["wall_s"] != 9.0  # not the quantization's
+    assert meta["note"] == "own"
+    loaded = load_dequantized(tmp_path / "rtn-b3-s0-fp16", model_dir)
+    direct = folded_row(tmp_path / "direct", model_dir, "fp16")
+    for (name, a), b in zip(loaded.named_parameters(), load_dequantized(direct, model_dir).parameters(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_and_back_again(tiny_llama_dir: Path, tmp_path: Path) -> None:
+    """From float16 to Q8_0 the tables come from the float checkpoint too, not from the rounded ones."""
+    row = folded_row(tmp_path / "row", tiny_llama_dir, "fp16")
+    arguments = ["--row-dir", str(row), "--model-dir", str(tiny_llama_dir), "--track", "q8_0"]
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    direct = folded_row(tmp_path / "direct", tiny_llama_dir)
+    a, b = (load_file(folder / "model.safetensors") for folder in (tmp_path / "out", direct))
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_refused_tracks(tiny_llama_dir: Path, tmp_path: Path) -> None:
+    row, bank = folded_row(tmp_path / "row", tiny_llama_dir), tmp_path / "bank"
+    write_row(bank, tiny_llama_dir, stage="bank")
+    again = partial(store_again, model_dir=tiny_llama_dir, out=tmp_path / "out")
+    refused(
+        CheckpointError,
+        {"'q8_0' already": lambda: again(row, track="q8_0"), "final": lambda: again(bank, track="fp16")},
+    )
+    weights = row / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    refused(CheckpointError, {"damaged": lambda: again(row, track="fp16")})
+    assert not (tmp_path / "out").exists()

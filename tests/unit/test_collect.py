@@ -15,13 +15,9 @@ from ramp.records.collect_layers import QUANTILES, ggml_bits, ggml_bytes
 from ramp.records.schema import KEY_NAMES
 from ramp.records.table import RecordsError, read_all
 from tests.model_folders import read_config
+from tests.rows import row_key
 
 TOKENS = 63
-
-
-def key(method: str, **changes) -> dict:
-    made = {"study": "t", "model": "tiny", "method": method, "grid": "affine", "stage": "final"}
-    return made | {"budget_bits": 4.0, "group_size": 32, "fold": "none", "seed": 0} | changes
 
 
 def write(path, value):
@@ -32,7 +28,7 @@ def write(path, value):
 
 def metrics_file(folder, method: str, kl: float, search: dict | None = None, **changes):
     """Six windows whose KL varies around ``kl`` by the same pattern for every method."""
-    own = key(method, **changes)
+    own = row_key(method=method, **changes)
     windows = [{"window": i, "tokens": TOKENS, "nll": 180.0 + i, "kl": TOKENS * kl * (1 + i / 10)} for i in range(6)]
     text = {"length": 64, "windows": windows, "ppl": 20.0, "ppl_low": 19.0, "ppl_high": 21.0}
     value = {
@@ -52,7 +48,7 @@ def metrics_file(folder, method: str, kl: float, search: dict | None = None, **c
 def scores_file(folder, method: str):
     items = [{"doc_id": i, "correct": i % 2 == 0, "correct_norm": None} for i in range(4)]
     task = {"acc": 0.5, "acc_norm": None, "acc_se": 0.28, "limit": 4, "items": items}
-    value = {"key": key(method), "tasks": {"boolq": task}, "lm_eval_version": "0.4.13"}
+    value = {"key": row_key(method=method), "tasks": {"boolq": task}, "lm_eval_version": "0.4.13"}
     return write(folder / "tasks_scored" / f"{method}.json", value)
 
 
@@ -100,7 +96,7 @@ def test_rows_windows_and_items(tmp_path):
 def test_a_packages_row_names_what_the_package_ran_with_beside_what_scored_it(tmp_path):
     """The package's environment is another: its torch and transformers are not the evaluator's."""
     files = [metrics_file(tmp_path, name, 0.2) for name in ("autogptq_gptq", "gptq")]
-    own = key("autogptq_gptq") | {"failed": "no linears here"}  # so that no widths are looked for
+    own = row_key(method="autogptq_gptq") | {"failed": "no linears here"}  # so that no widths are looked for
     meta = write(tmp_path / "meta.json", own | {"package_versions": {"torch": "1", "auto-gptq": "0.7.1"}})
     collect(metrics=files, rows=[meta], out=tmp_path / "records")
     rows = read_all(tmp_path / "records")["records"].set_index("method")
@@ -111,14 +107,14 @@ def test_a_packages_row_names_what_the_package_ran_with_beside_what_scored_it(tm
 def test_widths_of_what_was_written_and_of_what_was_not_chosen(model, tmp_path):
     linears = list_linears(read_config(model))
     bits = {linear.name: 4 for linear in linears}
-    meta = key("ramp") | {"bits": bits, "bytes_linear": uniform_bytes(linears, 4, 32)}
+    meta = row_key(method="ramp") | {"bits": bits, "bytes_linear": uniform_bytes(linears, 4, 32)}
     row = write(tmp_path / "quantized" / "tiny" / "ramp-b4-s0" / "meta.json", meta)
     types = {linear.name: "Q8_0" if linear.role == "down" else "Q4_0" for linear in linears}
     total = sum(ggml_bytes(linear, types[linear.name]) for linear in linears)
-    ggml_meta = key("ramp", grid="ggml") | {"types": types, "bytes_linear": total}
+    ggml_meta = row_key(method="ramp", grid="ggml") | {"types": types, "bytes_linear": total}
     ggml = write(tmp_path / "quantized" / "tiny" / "ramp-b4-s0.gguf" / "meta.json", ggml_meta)
     three = {linear.name: 3 for linear in linears}
-    allocation = key("ramp") | {"bits": bits, "policy_bits": three, "quantizer": "gptq", "kind": "best"}
+    allocation = row_key(method="ramp") | {"bits": bits, "policy_bits": three, "quantizer": "gptq", "kind": "best"}
     allocation |= {"budget_bytes": meta["bytes_linear"], "bytes_linear": meta["bytes_linear"]}
     del allocation["stage"]
     common = {
@@ -137,7 +133,7 @@ def test_widths_of_what_was_written_and_of_what_was_not_chosen(model, tmp_path):
     write(row, meta | {"bytes_linear": meta["bytes_linear"] + 1})
     with pytest.raises(RecordsError, match="its ledger"):
         collect(**common, rows=[row])
-    with pytest.raises(RecordsError, match="add it to --models"):
+    with pytest.raises(RecordsError, match="--models"):
         collect(**(common | {"models": []}), rows=[row])
 
 
@@ -183,7 +179,7 @@ def test_episodes_take_the_key_of_their_row(tmp_path):
     found = read_all(tmp_path / "records")["episodes"]
     assert found["fold"].tolist() == ["awq"] * 3
     assert found["evals"].tolist() == [1, 2, 3]
-    with pytest.raises(RecordsError, match="belongs to none of the collected rows"):
+    with pytest.raises(RecordsError, match="none of"):
         collect(metrics=[], out=tmp_path / "records", episodes=[folder / "episodes.jsonl"])
 
 
@@ -217,7 +213,7 @@ def test_transfer_without_a_gap_or_a_rival_says_so(tmp_path):
     [row] = read_all(tmp_path / "records")["transfer"].to_dict("records")
     assert np.isnan(row["gap_closed"])
     assert row["note"] == "no random_search and no knapsack row of tiny at this budget"
-    with pytest.raises(RecordsError, match="name its --source"):
+    with pytest.raises(RecordsError, match="--source"):
         collect(metrics=transfer_study(tmp_path), out=tmp_path / "records")
 
 
@@ -235,7 +231,7 @@ def test_the_command_line_reads_only_what_it_is_given(tmp_path, capsys):
     assert {path.name: path.read_bytes() for path in out.iterdir()} == first
     twice = write(tmp_path / "copy.json", json.loads(fresh.read_text()))
     assert cli.run(main, ["--metrics", str(fresh), str(twice), "--out", str(out)]) == 2
-    assert "two rows named study=t, model=tiny, method=gptq" in capsys.readouterr().err
+    assert "two rows named study=test, model=tiny, method=gptq" in capsys.readouterr().err
     orphan = scores_file(tmp_path, "stale")
     assert cli.run(main, ["--metrics", str(fresh), "--tasks-scored", str(orphan), "--out", str(out)]) == 2
     assert "belongs to none" in capsys.readouterr().err
@@ -243,4 +239,4 @@ def test_the_command_line_reads_only_what_it_is_given(tmp_path, capsys):
     del broken["key"]["seed"]
     assert cli.run(main, ["--metrics", str(write(stale, broken)), "--out", str(out)]) == 2
     assert "lacks seed" in capsys.readouterr().err
-    assert set(key("x")) == set(KEY_NAMES)
+    assert set(row_key()) == set(KEY_NAMES)

@@ -19,20 +19,40 @@ REPO = Path(__file__).resolve().parents[2]
 FILES = sorted(file for file in (REPO / "config").glob("*.yaml") if not file.name.startswith("assets"))
 METHODS = ["rtn", "gptq", "awq", "awq_gptq", "knapsack", "random_search", "role_depth", "ramp_paper", "ramp"]
 MODELS = ["smollm2-135m", "qwen2.5-coder-0.5b", "tiny-llama-s"]
+GRID = {"models": ["tiny-llama-s"], "methods": ["knapsack", "ramp_unshaped"], "budgets": [3.65]}
 GOOD: dict[str, Any] = {"study": "test", "source": "smollm2-135m", "targets": ["qwen2.5-coder-0.5b"]}
+VARIANT = {"ramp_unshaped": {"method": "ramp", "params": {"shaping": False}}}
+
+
+def variant(name: str, **fields: Any) -> dict[str, Any]:
+    return {"variants": {name: fields}}
+
+
+def grid(**change: Any) -> dict[str, Any]:
+    """A league of one grid with some keys changed, and the variant in it."""
+    return {"variants": VARIANT, "league": {"grids": {"a": GRID | change}}}
+
+
+def optimum(**change: Any) -> dict[str, Any]:
+    return {"optimum": {"models": ["tiny-llama-s"], "methods": ["ramp"], "budgets": [3.5]} | change}
+
+
+def ablation(**change: Any) -> dict[str, Any]:
+    folds = {"awq": {"kind": "awq"}, "sq50": {"kind": "smoothquant"}}
+    made = {"models": ["tiny-llama-s"], "folds": ["none", "sq50"], "methods": ["rtn"]}
+    return {"folds": folds, "fold_ablation": made | change}
+
+
+def test_sections_without_a_fault_are_valid() -> None:
+    study = validate({**GOOD, **grid(), **optimum(), **ablation()}, methods=METHODS, models=MODELS)
+    assert study.league is not None
+    assert study.fold_ablation is not None
 
 
 def faults(change: dict[str, Any]) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         validate({**copy.deepcopy(GOOD), **change}, methods=METHODS, models=MODELS)
     return str(caught.value).splitlines()
-
-
-def test_a_small_configuration_has_all_defaults() -> None:
-    study = validate(GOOD, methods=METHODS, models=MODELS)
-    assert study.widths == [3, 4, 5, 6]
-    assert study.limits.evals == 100
-    assert study.target_budgets == study.source_budgets == study.budgets
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -49,7 +69,6 @@ def test_every_shipped_configuration_is_valid(file: Path) -> None:
     ("change", "words"),
     [
         ({"modles": 1}, ["unknown key 'modles' at top level", "did you mean"]),
-        ({"budget": [4.0]}, ["unknown key 'budget'", "did you mean 'budgets'?"]),
         ({"depths": {"quick": {"eval": 3}}}, ["unknown key 'eval' in 'depths.quick'", "did you mean 'evals'?"]),
         ({"folds": {"awq": {"kidn": "awq"}}}, ["unknown key 'kidn' in 'folds.awq'", "did you mean 'kind'?"]),
         ({"methods": ["gtpq"]}, ["methods: unknown method 'gtpq'", "did you mean 'gptq'?"]),
@@ -63,19 +82,15 @@ def test_every_shipped_configuration_is_valid(file: Path) -> None:
         ({"budgets": [4, 6.5]}, ["budgets[1]: 6.5 bits is above the dearest width of the menu, 6"]),
         ({"depths": {"quick": {"transfer_budgets": [1]}}}, ["depths.quick.transfer_budgets[0]", "below the cheapest"]),
         ({"depths": {"quick": {"evals": 0}}}, ["depths.quick.evals: 0 should be greater than 0"]),
-        ({"depths": {"quick": {"windows": -2}}}, ["depths.quick.windows: -2"]),
         ({"calibration": {"tokens": 0}}, ["calibration.tokens: 0"]),
         ({"widths": [4, 3]}, ["widths: [4, 3] should rise"]),
         ({"widths": [3, 9]}, ["widths[1]: 9"]),
         ({"widths": [3, "4g"]}, ["widths[1]: '4g' is not a width", "4g32"]),
-        ({"widths": [3, None]}, ["widths[1]: None should be bits"]),
         ({"widths": [3, "3g64", "3g256", 4]}, ["should rise and repeat nothing: ['3g256', 3, '3g64', 4]"]),
         ({"widths": [3, "3g128", 4]}, ["should rise and repeat nothing: [3, 4]"]),
         ({"widths": ["3g32", "5g32"], "budgets": [5.5]}, ["above the dearest width of the menu, 5"]),
         ({"study": "../up"}, ["study: '../up' is not allowed"]),
-        ({"study": "a b"}, ["study: 'a b' is not allowed"]),
         ({"results": "../elsewhere"}, ["results: '../elsewhere' is not allowed"]),
-        ({"results": "a; rm"}, ["results: 'a; rm' is not allowed"]),
         ({"methods": ["../ramp"]}, ["methods[0]: '../ramp' is not allowed"]),
         ({"params": {"../x": {}}}, ["'../x' is not allowed"]),
         ({"device": "gpu"}, ["device: 'gpu' is not allowed"]),
@@ -85,12 +100,36 @@ def test_every_shipped_configuration_is_valid(file: Path) -> None:
             ["depths.quick.extra_methods: unknown method 'knapsak'", "did you mean 'knapsack'?"],
         ),
         ({"depths": {"quick": {"more_budgets": {"ramp": [9]}}}}, ["depths.quick.more_budgets.ramp[0]: 9 bits"]),
-        ({"depths": {"quick": {"more_budgets": {"rmap": [4]}}}}, ["depths.quick.more_budgets: unknown method 'rmap'"]),
         ({"depths": {"quick": {"control_budgets": [9]}}}, ["depths.quick.control_budgets[0]: 9 bits is above"]),
         ({"depths": {"quick": {"tracks": {"q8_0": ["rtn-b4"]}}}}, ["'q8_0' is the study's own track"]),
         ({"depths": {"quick": {"tracks": {"fp16": ["rtm-b4"]}}}}, ["unknown method 'rtm'", "did you mean 'rtn'?"]),
         ({"depths": {"quick": {"tracks": {"fp8": []}}}}, ["fp8"]),
         ({"methods": ["rtn", "rtn"]}, ["methods: 'rtn' is listed twice"]),
+        (variant("v", method="rampp"), ["variants.v.method: unknown method 'rampp'"]),
+        (variant("ramp", method="ramp"), ["variants: 'ramp' is registered"]),
+        (variant("v", method="ramp", methd="ramp"), ["unknown key 'methd' in 'variants.v'"]),
+        (grid(methods=["ramp_unshapd"]), ["league.grids.a.methods: unknown method", "'ramp_unshaped'"]),
+        (grid(methods=["ramp", "ramp"]), ["'ramp' is listed twice"]),
+        (grid(models=["tiny-lama-s"]), ["unknown model 'tiny-lama-s'", "'tiny-llama-s'"]),
+        (grid(budgets=[2.5]), ["league.grids.a.budgets[0]: 2.5 bits is below"]),
+        (grid(budgets=[9]), ["league.grids.a.budgets[0]: 9 bits is above"]),
+        (grid(checkpoints=[9, 3]), ["checkpoints: [9, 3] should rise"]),
+        (
+            {**grid(), "league": {"grids": {"a": GRID, "b": {**GRID, "budgets": [4.0], "search": {"windows": 64}}}}},
+            ["league.grids.b.search: tiny-llama-s has another search text in grid 'a'"],
+        ),
+        (
+            {"league": {**grid()["league"], "grid": {}}, "variants": VARIANT},
+            ["unknown key 'grid' in 'league'", "'grids'"],
+        ),
+        (optimum(widths=[2, 4]), ["optimum.widths[0]: 2 is not in the study's widths"]),
+        (optimum(budgets=[6.5]), ["optimum.budgets[0]: 6.5 bits is above"]),
+        (optimum(count=9), ["optimum.count: 9"]),
+        (ablation(folds=["none", "sq5"]), ["fold_ablation.folds: unknown fold 'sq5'", "'sq50'"]),
+        (ablation(folds=["sq50", "awq"]), ["fold_ablation.folds: 'none' is missing"]),
+        (ablation(methods=["rtm"]), ["fold_ablation.methods: unknown method 'rtm'", "'rtn'"]),
+        (ablation(models=["tiny-lama-s"]), ["fold_ablation.models: unknown model 'tiny-lama-s'"]),
+        (ablation(bits=[3, 3]), ["fold_ablation.bits: '3' is listed twice"]),
     ],
     ids=lambda value: json.dumps(value)[:40] if isinstance(value, dict) else "",
 )
@@ -106,37 +145,16 @@ def test_a_menu_of_bits_and_groups() -> None:
     assert validate({"study": "s", "source": "m", "widths": menu, "budgets": [3.5]}).widths == menu
 
 
-def test_missing_keys_are_named() -> None:
-    with pytest.raises(ConfigError) as caught:
-        validate({})
-    assert {line.split(":")[0] for line in str(caught.value).splitlines()} == {"study", "source"}
-
-
 def test_all_faults_are_told_at_once() -> None:
     """Misspelt keys, values out of range and names that nothing bears: one run shows every one of them."""
-    lines = faults(
-        {
-            "modles": 1,
-            "study": "a b",
-            "source": "smolm2-135m",
-            "methods": ["gtpq", "ramp"],
-            "budgets": [2.0],
-            "depths": {"quick": {"evals": -1}},
-            "folds": {"awq": {"kidn": 1}},
-        }
-    )
-    starts = [
-        "study:",
-        "source:",
-        "methods:",
-        "budgets[0]:",
-        "depths.quick.evals:",
-        "unknown key 'kidn'",
-        "unknown key 'modles'",
-    ]
-    for start in starts:
-        assert sum(line.startswith(start) for line in lines) == 1, (start, lines)
-    assert len(lines) == len(starts)
+    change = {"modles": 1, "study": "a b", "source": "smolm2-135m", "methods": ["gtpq", "ramp"], "budgets": [2.0]}
+    lines = faults({**change, "depths": {"quick": {"evals": -1}}, "folds": {"awq": {"kidn": 1}}})
+    starts = ["study:", "source:", "methods:", "budgets[0]:", "depths.quick.evals:"]
+    starts += ["unknown key 'kidn'", "unknown key 'modles'"]
+    assert [sum(line.startswith(start) for line in lines) for start in starts] == [1] * len(lines)
+    with pytest.raises(ConfigError) as caught:
+        validate({})
+    assert {line.split(":")[0] for line in str(caught.value).splitlines()} == {"study", "source"}  # what has no default
 
 
 @given(st.sampled_from(sorted(Study.model_fields)), st.data())

@@ -95,7 +95,7 @@ def test_constraints_are_what_the_environment_holds() -> None:
     text = constraints_text("mine", record())
     assert text.splitlines()[-2:] == ["A==2", "b==1"]
     assert "pip install -c workflow/envs/mine.constraints.txt b==1" in text
-    with pytest.raises(FreezeError, match="holds 'b @ file:///x', which no index has"):
+    with pytest.raises(FreezeError, match="b @ file"):
         constraints_text("mine", record(freeze=["b @ file:///x"]))
     with pytest.raises(FreezeError, match="was not made"):
         constraints_text("mine", record(ok=False, reason="no wheel"))

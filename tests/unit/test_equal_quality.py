@@ -13,7 +13,7 @@ from scipy.stats import mannwhitneyu
 from paper.claims import CLAIMS_FILE, judge, read_claims_file
 from paper.equal_quality import EqualQuality, sooner, sooner_interval
 from paper.study import Study
-from paper.tables.equal_quality import equal_quality_table, spread
+from paper.tables.equal_quality import equal_quality_table
 from tests.synthetic_records import SOURCE, cells, synthetic_study
 
 ALLOWED = 100
@@ -83,20 +83,6 @@ def test_the_table_says_never(study: Study) -> None:
         assert (row["evaluations"], row["tokens"]) == (evals, tokens)
 
 
-@pytest.mark.parametrize(
-    ("values", "said"),
-    [
-        ([5.0], "5"),
-        ([5.0, 7.0], "6 [5, 7]"),
-        ([5.0, np.inf], "never [5, > 9]"),
-        ([np.inf, np.inf], "never"),
-        ([1.0, 2.0, np.inf], "2 [1, > 9]"),
-    ],
-)
-def test_a_median_with_a_never(values: list[float], said: str) -> None:
-    assert spread(np.array(values), "never", "> 9") == said
-
-
 def judged(study: Study) -> dict[str, Any]:
     return judge(study, next(one for one in read_claims_file(CLAIMS_FILE) if one["id"] == "C10b"))
 
@@ -139,7 +125,3 @@ def test_the_interval_holds_its_value() -> None:
     assert found.value == pytest.approx((3 * 3 + 1) / 12)
     assert found.low <= found.value <= found.high
     assert sooner_interval(np.array([1.0, 2.0]), np.array([3.0, 4.0, 5.0])).low is None
-
-
-def test_without_a_league_there_is_no_table() -> None:
-    assert not equal_quality_table(synthetic_study()).rows

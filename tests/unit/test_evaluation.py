@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import random
 
 import numpy as np
 import pytest
@@ -15,40 +14,17 @@ from ramp.core import cli
 from ramp.core.files import read_json
 from ramp.evaluation.__main__ import main as evaluation_main
 from ramp.evaluation.heldout import Reference, evaluate, float_head, make_reference
-from ramp.models.architecture import list_linears
-from ramp.quantizers.affine import quantize_rtn
 from ramp.scoring.kl_divergence import EvaluationError
-from tests.model_folders import load_float, read_config
-
-KEY = {"study": "test", "method": "rtn", "grid": "affine", "stage": "final", "budget_bits": 3.0, "group_size": 32}
-KEY |= {"fold": "none", "seed": 0}
-
-
-def write_text(path) -> None:
-    from ramp.models.token_windows import Document, write_documents
-
-    rng = random.Random(0)
-    words = "river stone green house light under paper sound plant north cloud money seven time".split()
-    write_documents(path, [Document(f"t-{i}", " ".join(rng.choices(words, k=120))) for i in range(8)])
-
-
-def write_row(folder, model_dir, bits: int):
-    """A packed row of the real writer: every linear by RTN."""
-    from ramp.rows.checkpoint import save_packed
-
-    state = load_float(model_dir).state_dict()
-    linears = list_linears(read_config(model_dir))
-    quantized = {x.name: quantize_rtn(state[f"{x.name}.weight"], bits, 32) for x in linears}
-    others = {name: tensor for name, tensor in state.items() if name.removesuffix(".weight") not in quantized}
-    meta = KEY | {"model": model_dir.name, "budget_bits": float(bits), "wall_s": 1.5, "simulated": True}
-    save_packed(folder, model_dir=model_dir, quantized=quantized, others=others, track="fp16", meta=meta)
-    return folder
+from tests.gguf_inputs import allocation_of
+from tests.model_folders import load_float
+from tests.rows import row_key, write_row
+from tests.tiny_models import write_text
 
 
 def write_float_row(folder, model_dir, stage: str = "float"):
     folder.mkdir()
     own = {"method": stage, "grid": stage, "stage": stage, "budget_bits": 16.0, "group_size": 0}
-    meta = KEY | own | {"model": model_dir.name, "bytes_file": 123 if stage == "released" else 456, "note": stage}
+    meta = row_key(**own) | {"model": model_dir.name, "bytes_file": 123 if stage == "released" else 456, "note": stage}
     (folder / "meta.json").write_text(json.dumps(meta))
     return folder
 
@@ -61,11 +37,12 @@ def run(*options) -> int:
 def study(tiny_llama_dir, tmp_path_factory):
     """One text, its reference on six windows, and a 3-bit row, all through the command line."""
     folder = tmp_path_factory.mktemp("evaluation")
-    write_text(folder / "heldout.jsonl")
+    write_text(folder / "heldout.jsonl", "River stone, green house; light under paper and 7 plants. ", 100)
     reference = folder / "heldout.safetensors"
     options = ["--text", f"heldout={folder / 'heldout.jsonl'}", "--length", 64, "--windows", 6, "--out", reference]
     assert run("reference", "--model-dir", tiny_llama_dir, "--dtype", "float32", "--device", "cpu", *options) == 0
-    row = write_row(folder / "rtn-b3-s0", tiny_llama_dir, 3)
+    row = folder / "rtn-b3-s0"
+    write_row(row, tiny_llama_dir, "fp16", 3, wall_s=1.5, simulated=True)
     out = folder / "rtn.json"
     common = ["--model-dir", tiny_llama_dir, "--device", "cpu", "--reference", f"heldout={reference}"]
     assert run("row", "--row-dir", row, *common, "--out", out) == 0
@@ -150,16 +127,14 @@ def test_float_and_released_rows_are_one_network(study, tiny_llama_dir, tmp_path
     assert run("row", *same, rtn, "--out", tmp_path / "no.json") == 2  # a quantized row is not
 
 
-def test_search_costs_come_from_the_allocation(study, tmp_path):
+def test_search_costs_come_from_the_allocation(study, tiny_llama_dir, tmp_path):
     _, _, row, _, common = study
-    allocation = {"model": "tiny", "method": "m", "seed": 0, "group_size": 32, "fold": "none", "quantizer": "gptq"}
-    allocation |= {"budget_bits": 4.0, "budget_bytes": 9, "bytes_linear": 9, "kind": "best", "bits": {}}
-    allocation |= {"kl_start": 0.5, "kl_search": None, "search_evals": 7, "notes": "warm"}
+    kept = {"kl_start": 0.5, "kl_search": None, "search_evals": 7, "notes": "warm"}
+    allocation = allocation_of(tiny_llama_dir, **kept).model_dump()
     (tmp_path / "a.json").write_text(json.dumps(allocation))
     assert run("row", "--row-dir", row, *common, "--allocation", tmp_path / "a.json", "--out", tmp_path / "m.json") == 0
     found = read_json(tmp_path / "m.json")
-    expected = {"kind": "best", "kl_start": 0.5, "kl_search": None, "search_evals": 7, "notes": "warm"}
-    assert found["search"].items() >= expected.items()
+    assert found["search"].items() >= {"kind": "best", **kept}.items()
     assert "warm" in found["note"]
 
 
@@ -168,7 +143,7 @@ def test_what_is_not_finite_is_null_and_said(tmp_path):
 
     windows = [{"window": i, "tokens": 9, "nll": 9.0, "kl": math.nan if i else 1.0} for i in range(3)]
     windows[0]["nll"] = 1e6
-    made = metrics(KEY | {"model": "m"}, {"heldout": text_metrics(windows, 10)}, None)
+    made = metrics(row_key(), {"heldout": text_metrics(windows, 10)}, None)
     assert made["texts"]["heldout"]["kl"] is None
     assert made["texts"]["heldout"]["windows"][1]["kl"] is None
     assert made["texts"]["heldout"]["ppl"] is None
@@ -176,22 +151,19 @@ def test_what_is_not_finite_is_null_and_said(tmp_path):
     json.dumps(made, allow_nan=False)
 
 
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        (lambda options, study: options[:-2], "nothing to evaluate on"),
-        (lambda options, study: [*options[:-1], f"other={study[1]}"], "the name given is other"),
-        (lambda options, study: [*options[:-1], f"heldout={study[2] / 'meta.json'}"], "is no reference"),
-        (lambda options, study: [*options[:-1], "heldout"], "write NAME=FILE"),
-        (lambda options, study: [*options, "--dtype", "bfloat16"], "like with like"),
-        (lambda options, study: [*options[:-1], "heldout=nowhere.safetensors"], "no reference of the float model at"),
-    ],
-)
-def test_refusals(change, says, study, tmp_path, capsys):
-    _, _, row, _, common = study
-    options = change(["--row-dir", row, "--out", tmp_path / "out.json", *common], study)
-    assert run("row", *options) == 2
-    assert says in capsys.readouterr().err
+def test_refusals(study, tmp_path, capsys):
+    _, reference, row, _, common = study
+    cases = {
+        "nothing to evaluate on": common[:-2],
+        "the name given is other": [*common[:-1], f"other={reference}"],
+        "is no reference": [*common[:-1], f"heldout={row / 'meta.json'}"],
+        "write NAME=FILE": [*common[:-1], "heldout"],
+        "like with like": [*common, "--dtype", "bfloat16"],
+        "no reference of the float model": [*common[:-1], "heldout=nowhere.safetensors"],
+    }
+    for words, options in cases.items():
+        assert run("row", "--row-dir", row, "--out", tmp_path / "out.json", *options) == 2
+        assert words in capsys.readouterr().err
     assert not (tmp_path / "out.json").exists()
 
 

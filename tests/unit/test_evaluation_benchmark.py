@@ -18,6 +18,7 @@ from benchmarks.shapes import BlockShape, write_checkpoint
 from ramp.bank.bank import Bank
 from ramp.bank.build import build_bank
 from tests.model_folders import load_float
+from tests.tiny_models import exact_scores
 
 TINY = BlockShape(hidden=64, intermediate=128, heads=2, kv_heads=2, layers=2, vocab=48)
 
@@ -42,13 +43,9 @@ def arguments(**changed: Any) -> Any:
 
 def test_the_naive_loop_is_the_textbook_divergence(subject: Subject) -> None:
     choice = next(allocations(subject.bank, 1, seed=3))
-    model = load_float(subject.model_dir, torch.float64)
-    log_p = model(subject.windows).logits[:, :-1].log_softmax(-1)
-    for x, index in zip(subject.bank.linears, choice, strict=True):
-        bits = subject.bank.widths[index]
-        model.get_submodule(x.name).weight.copy_(subject.bank.quantized(x.name, bits).dequantize())
-    log_q = model(subject.windows).logits[:, :-1].log_softmax(-1)
-    expected = float((log_p.exp() * (log_p - log_q)).sum(-1).mean())
+    picked = zip(subject.bank.linears, choice, strict=True)
+    weights = {x.name: subject.bank.dequantize(x.name, subject.bank.widths[index]) for x, index in picked}
+    expected = float(exact_scores(load_float(subject.model_dir), subject.windows, weights)[0].mean())
     assert Naive(subject, torch.device("cpu"), batch=2)(choice) == pytest.approx(expected, rel=1e-4)
 
 

@@ -1,4 +1,4 @@
-"""Published leagues grow by runs of the same model and bank, and by nothing else."""
+"""Published records: whole copies with a manifest, nothing unfinished; leagues grow by runs of the same bank alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ramp.core.errors import RampError
 from ramp.core.files import read_json, sha256_file, write_json
 from ramp.records.table import read_table
 from tests.synthetic_league import league_records, optimum_records
-from tests.synthetic_records import SOURCE, write_records, write_tables
+from tests.synthetic_records import SOURCE, write_records, write_study, write_tables
 
 Tables = dict[str, list[dict[str, Any]]]
 
@@ -38,10 +38,7 @@ def only(tables: Tables, *runs: tuple[str, int]) -> Tables:
 @pytest.fixture
 def published(tmp_path: Path) -> Path:
     """A study with a league of the knapsack and one seed of ramp."""
-    results = tmp_path / "study"
-    write_records(results / "records")
-    write_json(results / "records" / "claims.json", [])
-    write_json(results / "config.json", {"study": "synthetic"})
+    results = write_study(tmp_path / "study")
     first = league(tmp_path / "first", only(league_records(), ("knapsack", 0), ("ramp", 0)), "a")
     publish(results, tmp_path / "out", "snakemake", also=[Also(first, "snakemake league", "in part")])
     return tmp_path / "out"
@@ -53,12 +50,8 @@ def test_runs_are_added_and_published_ones_stay(published: Path, tmp_path: Path)
         if row["allocator"] == "ramp":
             row["kl_held"] *= 1.2  # a search may end elsewhere: the published seed 0 must not become this one
     before = read_table(published / "league.csv")
-    counts = extend(
-        published,
-        league(tmp_path / "more", {**more, **optimum_records()}, "b"),
-        "two seeds",
-        "snakemake league optimum",
-    )
+    results = league(tmp_path / "more", {**more, **optimum_records()}, "b")
+    counts = extend(published, results, "two seeds", "snakemake league optimum")
     assert counts["league"] == 6  # three budgets, two checkpoints
     after = read_table(published / "league.csv")
     assert len(after) == len(before) + 6
@@ -102,7 +95,7 @@ def test_an_optimum_of_another_bank_is_refused_and_nothing_is_written(
         row["kl_optimum"] *= factor
         row["budget_bits"] = budget
     before = {path.name: path.read_bytes() for path in published.iterdir()}
-    with pytest.raises(RampError, match="published from another bank, or nothing shows"):
+    with pytest.raises(RampError, match="another bank"):
         extend(published, league(tmp_path / "again", tables, "c"))
     assert {path.name: path.read_bytes() for path in published.iterdir()} == before
 
@@ -110,5 +103,67 @@ def test_an_optimum_of_another_bank_is_refused_and_nothing_is_written(
 def test_a_study_of_which_nothing_is_published_is_refused(published: Path, tmp_path: Path) -> None:
     other = league(tmp_path / "more", league_records(), "b")
     write_json(other / "config.json", {"study": "mine"})
-    with pytest.raises(RampError, match="nothing of the study 'mine' yet"):
+    with pytest.raises(RampError, match="'mine'"):
         extend(published, other)
+
+
+PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
+
+
+def test_manifest_names_every_file_with_its_checksum(tmp_path: Path) -> None:
+    results = write_study(tmp_path / "results")
+    manifest = publish(results, tmp_path / "out", "snakemake")
+    copied = {path.name for path in (tmp_path / "out").iterdir()} - {MANIFEST}
+    assert copied == set(manifest["files"])
+    assert {"records.csv", "claims.json", "config.json"} <= copied
+    for name in copied:
+        assert manifest["files"][name]["sha256"] == sha256_file(
+            results / ("records" if name != "config.json" else "") / name
+        )
+
+
+def test_another_study_adds_the_tables_that_the_first_lacks(tmp_path: Path) -> None:
+    """Its tables, configuration and commits arrive; what both have stays the first one's."""
+    results, league, out = write_study(tmp_path / "results"), tmp_path / "league", tmp_path / "out"
+    (league / "records").mkdir(parents=True)
+    for name in ("episodes.csv", "halo.csv", "records.csv"):
+        (league / "records" / name).write_bytes((results / "records" / name).read_bytes())
+    for name in ("episodes.csv", "halo.csv"):
+        (results / "records" / name).unlink()
+    (league / "league" / "m").mkdir(parents=True)
+    write_json(league / "league" / "m" / "0.json", {"commit": "b"})
+    write_json(league / "league" / "m" / "1.json", {"commit": "a"})
+    write_json(league / "config.json", {"study": "league"})
+    other = Also(league, "snakemake league", "in part")
+    manifest = publish(results, out, "snakemake", also=[other])
+    assert manifest["also"] == [
+        {
+            "study": "league", "command": "snakemake league", "note": "in part", "commits": ["a", "b"],
+            "tables": ["episodes.csv", "halo.csv"],
+        }
+    ]  # fmt: skip
+    assert {path.name for path in out.iterdir()} - {MANIFEST} == set(manifest["files"])
+    assert manifest["files"]["config_league.json"]["sha256"] == sha256_file(league / "config.json")
+    assert (out / "records.csv").read_bytes() == (results / "records" / "records.csv").read_bytes()
+    for name in ("episodes.csv", "halo.csv"):
+        (league / "records" / name).unlink()
+    with pytest.raises(RampError, match="no table"):
+        publish(results, out, "snakemake", also=[other])
+    assert (out / MANIFEST).is_file(), "a refusal leaves what was published"
+
+
+def test_unfinished_study_is_refused(tmp_path: Path) -> None:
+    write_records(tmp_path / "records")
+    (tmp_path / "records" / "claims.json").unlink(missing_ok=True)
+    with pytest.raises(RampError, match="finish the study"):
+        publish(tmp_path, tmp_path / "out", "snakemake")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_published_matches_its_manifest() -> None:
+    if not (PUBLISHED / MANIFEST).is_file():
+        assert not list(PUBLISHED.glob("*.csv")), "records without a manifest: run python -m paper.publish"
+        return
+    files = read_json(PUBLISHED / MANIFEST)["files"]
+    assert {path.name for path in PUBLISHED.iterdir()} - {MANIFEST, "README.md"} == set(files)
+    assert all(sha256_file(PUBLISHED / name) == about["sha256"] for name, about in files.items())

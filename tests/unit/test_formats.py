@@ -1,13 +1,16 @@
-"""docs/formats.md is what the code says: written anew it is the same, and a source that is gone is an error."""
+"""docs/formats.md and docs/search.md are what the code says: formats written anew, every switch with its default."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from paper.formats import FORMATS, FormatError, docstring_parts, page, source_parts
+from ramp.agent.params import RampParams
 from ramp.records.schema import TABLES
+from ramp.rl.additive_critic import SurrogateParams
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,3 +43,32 @@ def test_commands_of_a_docstring_are_left_out() -> None:
 def test_a_source_that_is_gone_is_an_error(source: str) -> None:
     with pytest.raises(FormatError, match="correct paper"):
         source_parts(source)
+
+
+PAGE = (ROOT / "docs" / "search.md").read_text()
+ROWS = [line.split("|")[1:3] for line in PAGE.splitlines() if line.startswith("| `")]
+NAMED = {name for names, _ in ROWS for name in re.findall(r"`([\w.]+)`", names)}
+
+
+def test_every_switch_is_on_the_page_and_nothing_else() -> None:
+    own = set(RampParams.model_fields) - {"reward", "sac", "surrogate"}
+    assert own | {"surrogate.text"} == NAMED
+
+
+def shown(default: object) -> str:
+    """A default as the page writes it."""
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    if isinstance(default, tuple):
+        return {9: "nine budgets"}[len(default)]
+    return "all" if default is None else f"{default:g}" if isinstance(default, int | float) else str(default)
+
+
+def test_the_page_has_the_defaults() -> None:
+    params, surrogate = RampParams(), SurrogateParams()
+    for names, default in ROWS:
+        found = re.findall(r"`([\w.]+)`", names)
+        owners = [surrogate if name.startswith("surrogate.") else params for name in found]
+        pairs = zip(owners, found, strict=True)
+        defaults = [shown(getattr(owner, name.removeprefix("surrogate."))) for owner, name in pairs]
+        assert default.strip() == ", ".join(defaults), names

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ramp.assets.fetch import fetch_asset
 from ramp.assets.import_model import make_model
 from ramp.assets.train_tiny import PRESETS, build_model, train_tokenizer
 from ramp.core.errors import RampError
@@ -20,7 +19,7 @@ from ramp.models.folder import CheckpointReader
 from ramp.models.save_folder import save_model, save_tokenizer
 from ramp.models.token_windows import Document
 from tests.gguf_inputs import allocation_of, statistics
-from tests.local_sources import one, write_registry
+from tests.local_sources import fetched, one, write_registry
 from tests.model_folders import load_float, load_tokenizer, read_config
 
 pytestmark = pytest.mark.usefixtures("offline_pip")
@@ -39,7 +38,7 @@ def test_gguf_becomes_a_float_checkpoint(tmp_path: Path, monkeypatch: pytest.Mon
     plan = export(original, gguf, allocation_of(original, (8,)), statistics(original, tmp_path / "c.safetensors"))
 
     registry = write_registry(tmp_path, {"tiny": one({"kind": "path", "path": gguf.name}, note="de-quantized")})
-    fetch_asset(registry, "tiny", tmp_path / "R" / "tiny")
+    fetched(registry, "tiny", tmp_path)
     record = make_model(registry, "tiny", tmp_path / "R", out)
     assert record["linears_released_bytes"] == sum(x.params // 32 * 34 for x in list_linears(read_config(original)))
     assert record["released_bytes"] == plan.sizes["bytes_file"]
@@ -59,7 +58,7 @@ def test_gguf_becomes_a_float_checkpoint(tmp_path: Path, monkeypatch: pytest.Mon
 def test_damaged_gguf(tmp_path: Path) -> None:
     (tmp_path / "model.gguf").write_bytes(b"GGUF" + b"\0" * 40)
     registry = write_registry(tmp_path, {"bad": one({"kind": "path", "path": "model.gguf"})})
-    fetch_asset(registry, "bad", tmp_path / "R" / "bad")
+    fetched(registry, "bad", tmp_path)
     with pytest.raises(RampError, match=r"model\.gguf"):
         make_model(registry, "bad", tmp_path / "R", tmp_path / "models" / "bad")
     assert not (tmp_path / "models" / "bad").exists()

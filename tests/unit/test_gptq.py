@@ -1,17 +1,19 @@
-"""The fast GPTQ against its one-column-at-a-time reference, and what GPTQ is for: less output error than RTN."""
+"""The fast GPTQ against its one-column-at-a-time reference; dead channels, damping, faults."""
 
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ramp.quantizers.affine import QuantizedLinear, QuantizeError, quantize_rtn
+from ramp.quantizers.affine import QuantizedLinear, QuantizeError
 from ramp.quantizers.gptq import output_error, prepare, quantize_gptq_site, upper_factor
 from tests.reference_quantizers import quantize_gptq, quantize_gptq_reference
+from tests.refusals import refused
 
 
 def layer(seed: int, d_out: int = 8, d_in: int = 6, tokens: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
@@ -55,14 +57,6 @@ def test_float32_equals_the_reference(act_order: bool) -> None:
     assert same(fast, quantize_gptq_reference(weight.float(), hessian, 3, 2, act_order=act_order))
 
 
-def test_factor() -> None:
-    _, hessian = layer(2)
-    upper = upper_factor(hessian.flip(0, 1))
-    assert upper is not None
-    assert torch.equal(upper, upper.triu())
-    torch.testing.assert_close(upper @ upper.T, hessian, rtol=1e-12, atol=1e-12)
-
-
 @pytest.mark.parametrize("act_order", [True, False])
 @pytest.mark.parametrize("group_size", [4, 16, 48])
 def test_blocks_and_sweeps_change_nothing(act_order: bool, group_size: int) -> None:
@@ -77,48 +71,11 @@ def test_blocks_and_sweeps_change_nothing(act_order: bool, group_size: int) -> N
         assert all(same(cut[key], whole[key]) for key in whole)
 
 
-@pytest.mark.parametrize("act_order", [True, False])
-@pytest.mark.parametrize("bits", [2, 3, 4])
-def test_output_error_is_at_most_rtns(bits: int, act_order: bool) -> None:
-    """tr(dW H dW^T): greedy, so no theorem; summed over ten Linear(8, 6), and clearly on a wide one."""
-    ours, rtns = [], []
-    for seed in range(10):
-        weight, hessian = layer(seed)
-        gptq = quantize_gptq(weight, hessian, bits, 6, act_order=act_order)
-        ours.append(output_error(gptq.dequantize(torch.float64) - weight, hessian))
-        rtns.append(output_error(quantize_rtn(weight, bits, 6).dequantize(torch.float64) - weight, hessian))
-    assert sum(ours) < sum(rtns)
-    weight, hessian = layer(0, d_out=32, d_in=64, tokens=200)
-    gptq = quantize_gptq(weight, hessian, bits, 32, act_order=act_order)
-    rtn = quantize_rtn(weight, bits, 32)
-    errors = [output_error(q.dequantize(torch.float64) - weight, hessian) for q in (gptq, rtn)]
-    assert errors[0] < 0.8 * errors[1]
-
-
-@pytest.mark.parametrize("act_order", [True, False])
-def test_diagonal_hessian_gives_rtn(act_order: bool) -> None:
-    """Uncorrelated inputs leave nothing to make up for: H = diag makes GPTQ round to nearest."""
-    weight, hessian = layer(3)
-    assert same(quantize_gptq(weight, hessian.diag().diag(), 3, 3, act_order=act_order), quantize_rtn(weight, 3, 3))
-
-
 def test_output_error_is_the_mean_squared_output() -> None:
     g = torch.Generator().manual_seed(0)
     x, d = torch.randn(50, 6, generator=g), torch.randn(8, 6, generator=g)
     expected = float((x @ d.T).square().sum(1).mean())
     assert output_error(d, x.T @ x / 50) == pytest.approx(expected, rel=1e-5)
-
-
-@pytest.mark.parametrize("act_order", [True, False])
-def test_site_equals_one_by_one(act_order: bool) -> None:
-    (q, hessian), (k, _) = layer(4, d_in=16), layer(5, d_out=3, d_in=16)
-    prepared = prepare(hessian, act_order=act_order)
-    together = quantize_gptq_site({"q": q, "k": k}, prepared, [3, 5], 8)
-    for name, weight in (("q", q), ("k", k)):
-        for bits in (3, 5):
-            alone = quantize_gptq(weight, hessian, bits, 8, act_order=act_order)
-            assert same(together[name, bits], alone)
-            assert together[name, bits].bits == bits
 
 
 def test_dead_columns_become_zero_and_are_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -137,7 +94,7 @@ def test_fewer_tokens_than_channels() -> None:
     weight, _ = layer(7)
     x = torch.ones(1, 6, dtype=torch.float64)
     quantize_gptq(weight, x.T @ x, 4, 3)
-    with pytest.raises(QuantizeError, match=r"^lm: the Hessian is not positive definite at damping 0"):
+    with pytest.raises(QuantizeError, match=r"^lm: .*damping 0"):
         quantize_gptq(weight, x.T @ x, 4, 3, damping=0.0, name="lm")
 
 
@@ -161,16 +118,14 @@ def test_float64_where_float32_fails(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_errors_name_the_layer() -> None:
     weight, hessian = layer(9)
-    cases = [
-        (weight, hessian * float("nan"), "NaN or infinite entries"),
-        (weight, torch.zeros(6, 6), "the Hessian is zero"),
-        (weight, -hessian, "not positive definite"),
-        (weight, hessian[:5], "a Hessian is square"),
-        (weight[:, :4], hessian, r"its Hessian \[6, 6\]"),
-        (weight * float("nan"), hessian, "48 weights that are NaN"),
-    ]
-    for w, h, sentence in cases:
-        with pytest.raises(QuantizeError, match=r"^model\.layers\.0\.q.*" + sentence):
-            quantize_gptq(w, h, 4, 2, name="model.layers.0.q")
-    with pytest.raises(QuantizeError, match="negative"):
-        quantize_gptq(weight, hessian, 4, 2, damping=-1)
+    cases = {
+        "Hessian has NaN": (weight, hessian * float("nan")),
+        "Hessian is zero": (weight, torch.zeros(6, 6)),
+        "not positive definite": (weight, -hessian),
+        "square": (weight, hessian[:5]),
+        "Hessian [6, 6]": (weight[:, :4], hessian),
+        "layers.0.q has 48 weights": (weight * float("nan"), hessian),
+    }
+    calls = {words: partial(quantize_gptq, *case, 4, 2, name="layers.0.q") for words, case in cases.items()}
+    refused(QuantizeError, calls)
+    refused(QuantizeError, {"negative": lambda: quantize_gptq(weight, hessian, 4, 2, damping=-1)})

@@ -1,4 +1,4 @@
-"""The plan, the writer and the reader of GGUF files, without llama.cpp (see test_llamacpp.py for that)."""
+"""The plan, the writer and the reader of GGUF files, tokenizers in them; llama.cpp itself is in test_llamacpp.py."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ from ramp.export import halo
 from ramp.export.check import check_layout
 from ramp.export.plan import plan_tensors, read_plan, type_lines
 from ramp.export.row import row_note, write_row
-from ramp.export.write import encode, export, read_importance
+from ramp.export.write import export, read_importance
 from ramp.gguf.names import GgufError, from_gguf_rows, gguf_tensors, to_gguf_rows
 from ramp.gguf.reader import GgufFile, load_gguf_float
-from ramp.gguf.vocabulary import UNREACHABLE_MERGE
+from ramp.gguf.vocabulary import UNREACHABLE_MERGE, pre_tokenizer_name
 from ramp.models.architecture import architecture, list_linears
 from ramp.models.folder import CheckpointReader, ModelFolder
 from ramp.problem.allocation import write_allocation
 from tests.gguf_inputs import allocation_of, statistics
 from tests.model_folders import load_float, read_config
+from tests.refusals import refused
+from tests.tiny_models import altered
 
 WIDTHS = (3, 4, 5, 6, 8, 2)
 
@@ -64,21 +66,6 @@ def test_row_order_inverts(heads: int, half: int, columns: int, seed: int) -> No
     values = np.random.default_rng(seed).normal(size=shape)
     np.testing.assert_array_equal(from_gguf_rows(to_gguf_rows(values, heads), heads), values)
     np.testing.assert_array_equal(to_gguf_rows(values, 0), values)
-
-
-def test_permuted_rows_rotate_alike() -> None:
-    """Neighbouring pairs of permuted rows, rotated, are the permuted result of rotating the halves (float64)."""
-    heads, width = 3, 8
-    rng = np.random.default_rng(0)
-    x, angles = rng.normal(size=(heads * width,)), rng.normal(size=width // 2)
-    cos, sin = np.cos(angles), np.sin(angles)
-    halves = x.reshape(heads, 2, width // 2)  # checkpoint: channel i with i + width/2
-    first, second = halves[:, 0] * cos - halves[:, 1] * sin, halves[:, 1] * cos + halves[:, 0] * sin
-    expected = np.stack([first, second], 1).reshape(-1)
-    pairs = to_gguf_rows(x, heads).reshape(heads, width // 2, 2)  # llama.cpp: channel 2i with 2i + 1
-    even, odd = pairs[..., 0] * cos - pairs[..., 1] * sin, pairs[..., 1] * cos + pairs[..., 0] * sin
-    rotated = np.stack([even, odd], -1).reshape(-1)
-    np.testing.assert_allclose(from_gguf_rows(rotated, heads), expected, rtol=1e-12)
 
 
 def test_float_file_holds_the_very_weights(model_dir: Path, tmp_path: Path) -> None:
@@ -136,33 +123,14 @@ def test_plan_types_fallbacks_and_bytes(tiny_llama_dir: Path, tmp_path: Path) ->
     assert {tensor.type for tensor in half if tensor.kind in ("embedding", "head")} == {"F16"}
 
 
-def test_wide_rows_get_the_k_quants(tiny_llama_dir: Path) -> None:
-    config = read_config(tiny_llama_dir)
-    config.hidden_size = config.intermediate_size = 256
-    config.head_dim = 64
-    plan = plan_tensors(config, allocation_of(tiny_llama_dir, WIDTHS).bits, "q8_0")
-    found = {tensor.type for tensor in plan if tensor.kind == "linear"}
-    assert found == {"Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_0"}
-    assert not any(tensor.requested for tensor in plan)
-
-
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ({"bits": {}}, "lacks model.layers.0.mlp.down_proj"),
-        ({"extra": 4}, "names model.layers.9.mlp.up_proj, which the model does not have"),
-        ({"width": 7}, "no ggml type for 7 bits"),
-    ],
-)
-def test_impossible_plans_end_in_one_sentence(change: dict[str, Any], sentence: str, tiny_llama_dir: Path) -> None:
-    bits = dict(allocation_of(tiny_llama_dir, WIDTHS).bits)
-    if "extra" in change:
-        bits["model.layers.9.mlp.up_proj"] = change["extra"]
-    if "width" in change:
-        bits["model.layers.0.self_attn.q_proj"] = change["width"]
-    bits = change.get("bits", bits)
-    with pytest.raises(GgufError, match=re.escape(sentence)):
-        plan_tensors(read_config(tiny_llama_dir), bits, change.get("track", "q8_0"))
+def test_impossible_plans_end_in_one_sentence(tiny_llama_dir: Path) -> None:
+    config, bits = read_config(tiny_llama_dir), allocation_of(tiny_llama_dir, WIDTHS).bits
+    calls = {
+        "lacks model.layers.0.mlp.down_proj": lambda: plan_tensors(config, {}, "q8_0"),
+        "names model.layers.9": lambda: plan_tensors(config, {**bits, "model.layers.9.mlp.up_proj": 4}, "q8_0"),
+        "7 bits": lambda: plan_tensors(config, {**bits, "model.layers.0.self_attn.q_proj": 7}, "q8_0"),
+    }
+    refused(GgufError, calls)
 
 
 def test_type_file_names_each_tensor_once(tiny_llama_dir: Path) -> None:
@@ -199,19 +167,6 @@ def test_export_writes_what_it_planned(model_dir: Path, tmp_path: Path) -> None:
     assert [t.sha256 for t in again.tensors] == [t.sha256 for t in plan.tensors]
 
 
-def test_quantized_model_is_close_and_importance_matters(tiny_llama_dir: Path, tmp_path: Path) -> None:
-    calibration = statistics(tiny_llama_dir, tmp_path / "c.safetensors")
-    export(tiny_llama_dir, tmp_path / "a.gguf", allocation_of(tiny_llama_dir, (8,)), calibration)
-    ids = torch.arange(20)[None]
-    ours = load_gguf_float(tiny_llama_dir, tmp_path / "a.gguf")(ids).logits
-    theirs = load_float(tiny_llama_dir)(ids).logits
-    assert 0 < (ours - theirs).norm() / theirs.norm() < 0.02
-    values = np.random.default_rng(0).normal(size=(4, 256)).astype(np.float32)
-    weights = np.linspace(0.01, 10, 256, dtype=np.float32)
-    plain, weighted = encode(values, "Q3_K"), encode(values, "Q3_K", weights)
-    assert not np.array_equal(plain, weighted)
-
-
 def test_fold_reaches_norms_linears_and_importance(tiny_llama_dir: Path, tmp_path: Path) -> None:
     """Norms are divided by s, q's columns multiplied, mean squares divided by s^2; the function stays the same."""
     fold = norm_fold(tiny_llama_dir, tmp_path / "awq.safetensors")
@@ -234,7 +189,7 @@ def test_fold_reaches_norms_linears_and_importance(tiny_llama_dir: Path, tmp_pat
 
 def test_calibration_of_another_model_is_refused(tiny_llama_dir: Path, tmp_path: Path) -> None:
     save_file({"model.layers.0.attn_in/sqmean": torch.ones(64)}, tmp_path / "c.safetensors")
-    with pytest.raises(GgufError, match=r"nothing of model\.layers\.0\.o_in"):
+    with pytest.raises(GgufError, match=r"0\.o_in"):
         export(tiny_llama_dir, tmp_path / "a.gguf", allocation_of(tiny_llama_dir), tmp_path / "c.safetensors")
     assert list(tmp_path.glob("*a.gguf*")) == []  # nothing half-written is left
 
@@ -252,15 +207,13 @@ def test_damage_is_found(tiny_llama_dir: Path, tmp_path: Path) -> None:
     failed = {one.check for one in check_layout(out, lying) if not one.ok}
     assert failed == {"tensors_unplanned", "types_differ", "shapes_differ", "bytes_differ", "contents_differ"}
     out.write_bytes(data[: len(data) // 2])
-    with pytest.raises(GgufError, match="not a readable GGUF file"):
-        GgufFile(out)
-    with pytest.raises(RampError, match="no GGUF file"):
-        GgufFile(tmp_path / "absent.gguf")
+    calls = {"not a readable": lambda: GgufFile(out), "no GGUF file": lambda: GgufFile(tmp_path / "absent.gguf")}
+    refused(RampError, calls)
 
 
 def test_file_of_another_model_is_refused(tiny_llama_dir: Path, tiny_qwen2_dir: Path, tmp_path: Path) -> None:
     export(tiny_llama_dir, tmp_path / "float.gguf")
-    with pytest.raises(GgufError, match=r"has no tensor 'blk.0.attn_q.bias'"):
+    with pytest.raises(GgufError, match="attn_q"):
         load_gguf_float(tiny_qwen2_dir, tmp_path / "float.gguf")
 
 
@@ -294,15 +247,9 @@ def test_row_note_names_distorted_types(tiny_llama_dir: Path, tmp_path: Path) ->
 
 
 def test_unknown_rotary_embedding_ends_in_one_sentence(tiny_llama_dir: Path, tmp_path: Path) -> None:
-    import shutil
-
-    folder = tmp_path / "model"
-    shutil.copytree(tiny_llama_dir, folder)
-    config = json.loads((folder / "config.json").read_text())
-    config["rope_parameters"] = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0}
-    (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(GgufError, match="rotary embedding of type 'yarn' is not exported"):
-        export(folder, tmp_path / "float.gguf")
+    rope = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0}
+    folder = altered(tiny_llama_dir, tmp_path / "model", rope_parameters=rope)
+    refused(GgufError, {"'yarn'": lambda: export(folder, tmp_path / "float.gguf")})
 
 
 def test_command_line(tiny_llama_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -314,11 +261,9 @@ def test_command_line(tiny_llama_dir: Path, tmp_path: Path, capsys: pytest.Captu
     model = ["--model-dir", str(tiny_llama_dir)]
     options = ["--allocation", str(allocation), "--calibration", str(calibration), "--track", "fp16"]
     assert cli.run(halo.main, ["export", *model, *options, "--out", str(out)]) == 0
-    assert sorted(path.name for path in out.parent.iterdir()) == [
-        "row-b3.65-s0.gguf",
-        "row-b3.65-s0.plan.json",
-        "row-b3.65-s0.types.txt",
-    ]
+    assert {path.name for path in out.parent.iterdir()} == {
+        f"{out.stem}{end}" for end in (".gguf", ".plan.json", ".types.txt")
+    }
     plan = out.parent / "row-b3.65-s0.plan.json"
     row = ["--gguf", str(out), "--plan", str(plan), "--study", "s", "--allocation", str(allocation)]
     assert cli.run(halo.main, ["row", *model, *row, "--out", str(tmp_path / "row")]) == 0
@@ -329,3 +274,35 @@ def test_command_line(tiny_llama_dir: Path, tmp_path: Path, capsys: pytest.Captu
     assert "is not a valid allocation (model: Field required" in capsys.readouterr().err
     assert cli.run(halo.main, ["float", *model, "--out", str(tmp_path / "float.bin")]) == 2
     assert "not named *.gguf" in capsys.readouterr().err
+
+
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+DIGITS = {"type": "Digits", "individual_digits": True}
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        (None, None),
+        ({"type": "Metaspace", "replacement": "▁"}, None),
+        (BYTE_LEVEL, "gpt-2"),
+        ({"type": "Sequence", "pretokenizers": [BYTE_LEVEL]}, "gpt-2"),
+        ({"type": "Sequence", "pretokenizers": [DIGITS, BYTE_LEVEL]}, "smollm"),
+    ],
+)
+def test_pre_tokenizer_names(spec: dict[str, Any] | None, name: str | None) -> None:
+    assert pre_tokenizer_name(spec) == name
+
+
+def test_unknown_tokenizers_end_in_one_sentence(tiny_llama_dir: Path, tmp_path: Path) -> None:
+    split = {"type": "Split", "pattern": {"Regex": r"\w+"}, "behavior": "Isolated", "invert": False}
+    unknown = {"type": "Sequence", "pretokenizers": [split, {**BYTE_LEVEL, "use_regex": False}]}
+    folder = altered(tiny_llama_dir, tmp_path / "model")
+    spec = json.loads((folder / "tokenizer.json").read_text())
+    spec["model"] = {"type": "WordLevel", "vocab": spec["model"]["vocab"], "unk_token": "<s>"}
+    (folder / "tokenizer.json").write_text(json.dumps(spec))
+    calls = {
+        "Split + ByteLevel": lambda: pre_tokenizer_name(unknown),
+        "'WordLevel'": lambda: export(folder, tmp_path / "float.gguf"),
+    }
+    refused(GgufError, calls)

@@ -1,4 +1,4 @@
-"""The allocators against brute force, against each other, and against an integer program in another formulation."""
+"""The allocators against brute force and against each other."""
 
 import itertools
 
@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import Bounds, LinearConstraint, milp
 
 from ramp.allocators import greedy, knapsack
 from ramp.problem.problem import AllocationError
 from ramp.quantizers.sizes import linear_bytes
+from tests.refusals import refused
 from tests.synthetic import synthetic_problem
 
 SHAPES = ((48, 48), (16, 48), (128, 48), (48, 128))
@@ -73,19 +73,15 @@ def test_greedy_is_feasible_and_close_to_the_optimum() -> None:
     assert best <= total(problem.proxy, rough) <= 1.02 * best
 
 
-def test_budget_below_the_cheapest_allocation_is_one_sentence() -> None:
+def test_budgets_and_costs_that_do_not_do_are_refused() -> None:
     problem = synthetic_problem(layers=1)
     problem.budget_bytes = problem.bytes.min(axis=1).sum() - 1
-    with pytest.raises(AllocationError, match=r"3\.00 bits"):
-        problem.check_budget()
-    with pytest.raises(AllocationError, match="budget below"):
-        knapsack.solve(problem.proxy, problem.bytes, problem.budget_bytes)
-
-
-def test_costs_that_are_not_finite_are_refused() -> None:
-    costs = np.array([[0.0, np.nan]])
-    with pytest.raises(AllocationError, match="linear 0 at width index 1"):
-        knapsack.solve(costs, np.array([[1, 2]]), 2)
+    calls = {
+        "3.00 bits": problem.check_budget,
+        "budget below": lambda: knapsack.solve(problem.proxy, problem.bytes, problem.budget_bytes),
+        "linear 0 at width index 1": lambda: knapsack.solve(np.array([[0.0, np.nan]]), np.array([[1, 2]]), 2),
+    }
+    refused(AllocationError, calls)
 
 
 def test_multiplier_prices_the_budget() -> None:
@@ -99,30 +95,6 @@ def test_multiplier_prices_the_budget() -> None:
     best = total(problem.proxy, knapsack.solve(problem.proxy, problem.bytes, problem.budget_bytes))
     assert bound <= best + 1e-12
     assert knapsack.multiplier(problem.proxy, problem.bytes, int(problem.bytes.max(axis=1).sum())) == 0.0
-
-
-def optimum(costs: np.ndarray, sizes: np.ndarray, budget: int) -> float:
-    """Return the least cost by HiGHS, with w - 1 increments per linear instead of one choice among w."""
-    n, w = costs.shape
-    extra_cost, extra_size = np.diff(costs, axis=1), np.diff(sizes, axis=1)
-    rows = []
-    for i in range(n):  # increment a needs increment a - 1
-        for a in range(1, w - 1):
-            row = np.zeros((n, w - 1))
-            row[i, a - 1], row[i, a] = 1, -1
-            rows.append(row.ravel())
-    constraints = [LinearConstraint(extra_size.reshape(1, -1), -np.inf, budget - sizes[:, 0].sum())]
-    if rows:
-        constraints.append(LinearConstraint(np.array(rows), 0, np.inf))
-    found = milp(
-        extra_cost.ravel(),
-        integrality=np.ones(n * (w - 1)),
-        bounds=Bounds(0, 1),
-        constraints=constraints,
-        options={"mip_rel_gap": 0.0},
-    )
-    assert found.x is not None
-    return float(costs[:, 0].sum() + extra_cost.ravel() @ np.round(found.x))
 
 
 @st.composite
@@ -140,23 +112,10 @@ def models(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, int]:
 
 @settings(max_examples=40, deadline=None)
 @given(models())
-def test_dynamic_program_reaches_the_integer_optimum(model: tuple[np.ndarray, np.ndarray, int]) -> None:
+def test_both_exact_solvers_agree_on_larger_problems(
+    model: tuple[np.ndarray, np.ndarray, int],
+) -> None:
     costs, sizes, budget = model
-    choice = knapsack.solve_dp(costs, sizes, budget)
-    rows = np.arange(len(costs))
-    assert sizes[rows, choice].sum() <= budget
-    reached = costs[rows, choice].sum()
-    assert reached == pytest.approx(optimum(costs, sizes, budget), rel=1e-6, abs=1e-6)
-    by_milp = knapsack.solve_milp(costs, sizes, budget)
-    assert costs[rows, by_milp].sum() == pytest.approx(reached, rel=1e-6, abs=1e-6)
-
-
-@pytest.mark.parametrize("budget", [3.25, 3.5, 3.65, 3.75, 4.0])
-def test_at_every_budget_of_the_league(budget: float) -> None:
-    problem = synthetic_problem(layers=8, budget=budget)
-    assert problem.proxy is not None
-    costs = problem.proxy / problem.proxy.max()
-    choice = knapsack.solve(costs, problem.bytes, problem.budget_bytes)
-    assert problem.is_feasible(choice)
-    best = optimum(costs, problem.bytes, problem.budget_bytes)
-    assert costs[np.arange(problem.n), choice].sum() == pytest.approx(best, rel=1e-6)
+    found = [solve(costs, sizes, budget) for solve in (knapsack.solve_dp, knapsack.solve_milp)]
+    assert all(total(sizes, choice) <= budget for choice in found)
+    assert total(costs, found[0]) == pytest.approx(total(costs, found[1]), rel=1e-6, abs=1e-6)

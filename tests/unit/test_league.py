@@ -22,15 +22,13 @@ from ramp.league.checkpoints import (
     thinned,
 )
 from ramp.methods.kinds import Allocator, Params
-from ramp.methods.loader import load_method
 from ramp.problem.problem import Allocation, Run, decode, encode
-from ramp.search.resume import ROOT, SearchState
+from ramp.search.resume import SearchState
 from ramp.search.run import Evaluation, SearchRun, run_search
-from tests.searchable import KilledError, Mortal, true_loss
+from tests.searchable import FAST, KilledError, allocator, journalled, true_loss
 from tests.synthetic import synthetic_problem
 
 EVALS = 14
-FAST = {"clone_steps": 20, "updates_per_episode": 2, "warmup_episodes": 4, "refresh": 3, "sac": {"hidden": 16}}
 PARAMS: dict[str, dict[str, Any]] = {"ramp": FAST, "ramp_paper": {**FAST, "clone_steps": 0}}
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault
 TOKENS = 2048  # of one evaluation, and of one score on selection text
@@ -38,11 +36,8 @@ TOKENS = 2048  # of one evaluation, and of one score on selection text
 
 def searched(folder: Path, name: str, *, budget: float = 3.65, die_at: int | None = None) -> SearchRun:
     """One run in ``folder``; ``die_at`` raises in that many-th true evaluation."""
-    method = load_method(ROOT / "baselines" / f"{name}.py")
-    assert isinstance(method, Allocator)
-    state = SearchState.open(folder, {"test": name})
-    evaluate = state.evaluator("search", Mortal(die_at)(true_loss(0.0)), limit=EVALS)
-    problem = synthetic_problem(budget=budget, evaluate=evaluate, select=state.evaluator("selection", true_loss(0.05)))
+    method, state = allocator(name), SearchState.open(folder, {"test": name})
+    problem = journalled(state, EVALS, budget, die_at)
     return run_search(method, method.params(**PARAMS.get(name, {})), problem, state, seed=3, evals=EVALS)
 
 
@@ -175,9 +170,7 @@ def test_parts_of_text_count_by_their_tokens_and_rank_by_the_method_s_own_estima
         problem.evaluate(high)
         return Allocation(low, "best", start_choice=None)
 
-    method = Allocator(
-        name="parts", title="t", source="s", fold="awq", quantizer="gptq", allocate=allocate, params=Params
-    )
+    method = Allocator(title="t", source="s", allocate=allocate, params=Params, name="parts")
     run = run_search(method, Params(), problem, state, seed=0, evals=EVALS)
     assert [each.evals for each in run.evaluations] == [1, 1, 2, 2, 3]
     assert run.upto(1) == 2

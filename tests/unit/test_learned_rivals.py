@@ -7,14 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from ramp.methods.kinds import Allocator
-from ramp.methods.loader import load_method
-from ramp.problem.problem import Allocation, AllocationError, Evaluator, Run
+from ramp.problem.problem import AllocationError, Evaluator, Run
 from ramp.rl.environment import AllocationEnv
 from ramp.rl.history import History
 from ramp.rl.policy import load_policy
 from ramp.scoring.score_type import Score
-from ramp.search.resume import ROOT
+from tests.searchable import allocate
 from tests.synthetic import synthetic_problem
 
 RIVALS = ["ppo", "sac_discrete", "sac_continuous"]
@@ -26,26 +24,11 @@ FAST: dict[str, dict[str, Any]] = {
 }
 
 
-def method_of(name: str) -> Allocator:
-    method = load_method(ROOT / "baselines" / f"{name}.py")
-    assert isinstance(method, Allocator)
-    return method
-
-
-def search(
-    name: str, folder: Path, evals: int, problem: Any = None, **params: Any
-) -> tuple[Allocation, list[dict], Any]:
-    method = method_of(name)
-    problem = problem or synthetic_problem()
-    rows: list[dict] = []
-    run = Run(3, evals, folder, rows.append, name)
-    return method.allocate(problem, method.params(**params), run), rows, problem
-
-
-@pytest.mark.parametrize("evals", [3, 5, 9, 10])
+@pytest.mark.parametrize("evals", [3, 10])
 @pytest.mark.parametrize("name", RIVALS)
 def test_it_spends_exactly_its_evaluations_and_logs_each(name: str, evals: int, tmp_path: Path) -> None:
-    found, rows, problem = search(name, tmp_path, evals)
+    problem = synthetic_problem()
+    found, rows = allocate(name, problem, tmp_path, evals, seed=3)
     assert problem.evaluate.evals == len(rows) == evals
     assert [row["proposer"] for row in rows][-1] == "policy"
     assert all(row["bytes"] <= problem.budget_bytes and row["feasible"] for row in rows)
@@ -53,25 +36,19 @@ def test_it_spends_exactly_its_evaluations_and_logs_each(name: str, evals: int, 
     assert not problem.proxy_used
     assert 1 <= problem.select.evals <= 5
     assert problem.is_feasible(found.choice)
-
-
-@pytest.mark.parametrize("name", RIVALS)
-def test_its_policy_is_a_file_that_gives_its_allocation(name: str, tmp_path: Path) -> None:
-    found, _, problem = search(name, tmp_path, 6)
-    again = load_policy(tmp_path).allocation(AllocationEnv(problem))
-    assert np.array_equal(again, found.policy_choice)
+    assert np.array_equal(load_policy(tmp_path).allocation(AllocationEnv(problem)), found.policy_choice)
 
 
 @pytest.mark.parametrize("name", RIVALS)
 def test_too_few_evaluations_are_refused_in_a_sentence(name: str, tmp_path: Path) -> None:
-    with pytest.raises(AllocationError, match="at least 3 evaluations, 2 were given"):
-        search(name, tmp_path, 2)
+    with pytest.raises(AllocationError, match="at least 3"):
+        allocate(name, synthetic_problem(), tmp_path, 2)
 
 
 @pytest.mark.parametrize("name", RIVALS)
 def test_losses_that_explode_leave_a_feasible_allocation(name: str, tmp_path: Path) -> None:
     problem = synthetic_problem(evaluate=Evaluator(lambda choice: Score(float("nan"), float("nan"), float("nan"), 9)))
-    found, rows, _ = search(name, tmp_path, 6, problem)
+    found, rows = allocate(name, problem, tmp_path, 6, seed=3)
     assert all(row["best"] is None for row in rows)
     assert found.kind == "policy"
     assert problem.is_feasible(found.choice)
@@ -80,7 +57,7 @@ def test_losses_that_explode_leave_a_feasible_allocation(name: str, tmp_path: Pa
 def test_ppo_leaves_the_callers_random_numbers_alone(tmp_path: Path) -> None:
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
-    search("ppo", tmp_path, 5, hidden=16)
+    allocate("ppo", synthetic_problem(), tmp_path, 5, hidden=16)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -111,6 +88,6 @@ def test_it_learns_where_there_is_something_to_learn(name: str, tmp_path: Path) 
 
     problem.features[:, 7] = ~heavy
     problem.evaluate = Evaluator(evaluate)
-    _, rows, _ = search(name, tmp_path, 50, problem, **FAST[name])
+    _, rows = allocate(name, problem, tmp_path, 50, seed=3, **FAST[name])
     kls = np.array([row["kl"] for row in rows])
     assert kls[-16:-1].mean() < kls[:15].mean() - 0.5 * kls[:15].std()

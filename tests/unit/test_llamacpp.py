@@ -1,4 +1,4 @@
-"""Our GGUF files in stock llama.cpp: same tokens, same logits, same bytes as llama.cpp's own quantizer."""
+"""Our GGUF files in stock llama.cpp: same tokens, same logits (bytes: test_ggml.py, test_static_mix.py)."""
 
 from __future__ import annotations
 
@@ -14,15 +14,13 @@ import torch
 from ramp.export import check as halo_check
 from ramp.export import halo, write
 from ramp.export.llamacpp import BACKENDS, LlamaCpp, LlamaCppError, LoadError, generate, window_nll
-from ramp.export.write import encode, export
-from ramp.gguf.names import gguf_tensors, to_gguf_rows
+from ramp.export.write import export
 from ramp.gguf.reader import GgufFile, load_gguf_float
-from ramp.models.architecture import list_linears
-from ramp.models.folder import CheckpointReader
 from tests.conftest import SHAPE as SMALL
 from tests.conftest import save_random_model
-from tests.gguf_inputs import allocation_of, statistics
-from tests.model_folders import load_float, load_tokenizer, read_config
+from tests.gguf_inputs import allocation_of, llama_nll, statistics, tokens_that_differ
+from tests.model_folders import load_float, load_tokenizer
+from tests.tiny_models import altered
 
 pytest.importorskip("cyllama")
 
@@ -109,11 +107,11 @@ def test_float_file_computes_what_transformers_computes(model_dir: Path, tmp_pat
     export(model_dir, path)
     windows = some_windows(model_dir)
     ours = halo_check.transformers_nll(load_float(model_dir), windows)
-    llama = LlamaCpp(path, context=windows.shape[1], threads=1)
-    theirs = np.stack([window_nll(llama, window.tolist()) for window in windows])
+    theirs = llama_nll(path, windows)
     np.testing.assert_allclose(theirs, ours, atol=0.02)  # llama.cpp keeps keys and values in float16
     assert abs(np.exp(theirs.mean() - ours.mean()) - 1) < halo_check.FLOAT_LIMIT
     prompt = windows[0, :8].tolist()
+    llama = LlamaCpp(path, context=windows.shape[1], threads=1)
     made = generate(llama, prompt, 8)
     llama.close()
     with torch.inference_mode():
@@ -151,22 +149,16 @@ def test_byte_level_tokenizers_agree(pre: str, tmp_path: Path) -> None:
     folder = random_model(tmp_path / pre, "llama", pre=pre, num_hidden_layers=1)
     export(folder, tmp_path / "float.gguf")
     assert GgufFile(tmp_path / "float.gguf").metadata("tokenizer.ggml.pre") == pre
-    llama = LlamaCpp(tmp_path / "float.gguf", context=16, threads=1)
-    texts = [*halo_check.PROBES, *PROSE.splitlines()]
-    assert halo_check.tokenizer_differences(llama, load_tokenizer(folder), texts) == 0
-    llama.close()
+    assert tokens_that_differ(tmp_path / "float.gguf", folder, [*halo_check.PROBES, *PROSE.splitlines()]) == 0
 
 
 def test_the_check_notices_another_pre_tokenizer(
     llama_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "ramp.gguf.vocabulary.pre_tokenizer_name", lambda spec: "smollm"
-    )  # splits digits; this one does not
+    # "smollm" splits digits; this tokenizer does not
+    monkeypatch.setattr("ramp.gguf.vocabulary.pre_tokenizer_name", lambda spec: "smollm")
     export(llama_dir, tmp_path / "float.gguf")
-    llama = LlamaCpp(tmp_path / "float.gguf", context=16, threads=1)
-    assert halo_check.tokenizer_differences(llama, load_tokenizer(llama_dir), list(PROSE.splitlines())) > 0
-    llama.close()
+    assert tokens_that_differ(tmp_path / "float.gguf", llama_dir, PROSE.splitlines()) > 0
 
 
 def sentencepiece_like(folder: Path) -> None:
@@ -191,10 +183,7 @@ def sentencepiece_like(folder: Path) -> None:
 
 
 def test_sentencepiece_like_tokenizer_agrees(llama_dir: Path, tmp_path: Path) -> None:
-    import shutil
-
-    folder = tmp_path / "model"
-    shutil.copytree(llama_dir, folder)
+    folder = altered(llama_dir, tmp_path / "model")
     sentencepiece_like(folder)
     config = json.loads((folder / "config.json").read_text())
     assert len(load_tokenizer(folder)) <= config["vocab_size"]
@@ -202,35 +191,10 @@ def test_sentencepiece_like_tokenizer_agrees(llama_dir: Path, tmp_path: Path) ->
     file = GgufFile(tmp_path / "float.gguf")
     assert file.metadata("tokenizer.ggml.model") == "llama"
     assert file.metadata("tokenizer.ggml.add_bos_token") is True
+    assert tokens_that_differ(tmp_path / "float.gguf", folder, [*halo_check.PROBES, *PROSE.splitlines()]) == 0
     llama = LlamaCpp(tmp_path / "float.gguf", context=16, threads=1)
-    texts = [*halo_check.PROBES, *PROSE.splitlines()]
-    assert halo_check.tokenizer_differences(llama, load_tokenizer(folder), texts) == 0
     assert llama.tokenize("The fox", special=True)[0] == 1
     llama.close()
-
-
-@pytest.mark.parametrize(
-    ("type_name", "ftype"),
-    [("Q8_0", 7), ("Q4_0", 2), ("Q5_0", 8), ("Q3_K", 11), ("Q4_K", 14), ("Q5_K", 16), ("Q6_K", 18)],
-)
-def test_same_bytes_as_llama_cpps_own_quantizer(
-    type_name: str, ftype: int, llama_dir: Path, float_gguf: Path, tmp_path: Path
-) -> None:
-    """``llama_model_quantize`` on our float file, one type for all, no importance: our encoder gives its bytes."""
-    from cyllama.llama import llama_cpp
-
-    llama_cpp.disable_logging()
-    options = llama_cpp.LlamaModelQuantizeParams()
-    options.ftype, options.pure, options.nthread = ftype, True, 1
-    llama_cpp.model_quantize(str(float_gguf), str(tmp_path / "theirs.gguf"), options)
-    theirs, reader, compared = GgufFile(tmp_path / "theirs.gguf"), CheckpointReader(llama_dir), 0
-    for tensor in gguf_tensors(read_config(llama_dir)):
-        if tensor.linear is None or theirs.type(tensor.name) != type_name:
-            continue
-        values = to_gguf_rows(reader.get(tensor.source).numpy(), tensor.heads)
-        np.testing.assert_array_equal(encode(values, type_name).reshape(-1), theirs.raw(tensor.name))
-        compared += 1
-    assert compared == len(list_linears(read_config(llama_dir)))
 
 
 def test_llama_cpps_quantized_file_loads_as_a_model(llama_dir: Path, float_gguf: Path, tmp_path: Path) -> None:
@@ -243,9 +207,7 @@ def test_llama_cpps_quantized_file_loads_as_a_model(llama_dir: Path, float_gguf:
     llama_cpp.model_quantize(str(float_gguf), str(tmp_path / "theirs.gguf"), options)
     windows = some_windows(llama_dir)
     ours = halo_check.transformers_nll(load_gguf_float(llama_dir, tmp_path / "theirs.gguf"), windows)
-    llama = LlamaCpp(tmp_path / "theirs.gguf", context=windows.shape[1], threads=1)
-    theirs = np.stack([window_nll(llama, window.tolist()) for window in windows])
-    llama.close()
+    theirs = llama_nll(tmp_path / "theirs.gguf", windows)
     assert abs(np.exp(theirs.mean() - ours.mean()) - 1) < halo_check.QUANTIZED_LIMIT
     assert np.abs(theirs - ours).max() < 0.3  # llama.cpp rounds activations to 8 bits
 
@@ -259,7 +221,7 @@ def test_a_broken_file_is_refused(float_gguf: Path, tmp_path: Path) -> None:
 
 def test_a_window_longer_than_the_context_is_refused(float_gguf: Path) -> None:
     llama = LlamaCpp(float_gguf, context=16, threads=1)
-    with pytest.raises(LlamaCppError, match="17 tokens does not fit"):
+    with pytest.raises(LlamaCppError, match="17 tokens"):
         window_nll(llama, [3] * 17)
     llama.close()
 

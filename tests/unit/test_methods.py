@@ -1,12 +1,14 @@
 """Loading method files: what is refused, and how it is said."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from ramp.methods.kinds import MethodError, Package, Quantizer
 from ramp.methods.loader import discover, find_method, load_method, method_files, parse_params
+from tests.refusals import refused
 
 GOOD = """
 from __future__ import annotations
@@ -42,16 +44,16 @@ def test_files_with_an_underscore_are_no_methods(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("other.py", GOOD, r"METHOD.name is 'mine', the file's name says 'other'"),
+        ("other.py", GOOD, r"'mine', .* 'other'"),
         ("mine.py", "x = 1", "registers no METHOD"),
         ("mine.py", "METHOD = 3", "METHOD is a int"),
-        ("mine.py", "import does_not_exist", "does not load: ModuleNotFoundError"),
-        ("mine.py", "def (", "does not load: SyntaxError"),
-        ("mine.py", GOOD.replace('"rtn"', '"rnt"'), "quantizer 'rnt' is unknown"),
-        ("mine.py", GOOD.replace("params=Mine", "params=dict"), "must be a pydantic model class"),
-        ("mine.py", GOOD.replace('fold="none"', 'fold="../none"'), "fold '../none' may hold"),
-        ("mine.py", GOOD.replace("params=Mine", 'params=Mine, requirements=("a",)'), "requirement 'a' is not pinned"),
-        ("Mine.py", GOOD.replace('name="mine"', 'name="Mine"'), "the name 'Mine' may hold"),
+        ("mine.py", "import does_not_exist", "ModuleNotFoundError"),
+        ("mine.py", "def (", "SyntaxError"),
+        ("mine.py", GOOD.replace('"rtn"', '"rnt"'), "'rnt'"),
+        ("mine.py", GOOD.replace("params=Mine", "params=dict"), "pydantic model"),
+        ("mine.py", GOOD.replace('fold="none"', 'fold="../none"'), "'../none'"),
+        ("mine.py", GOOD.replace("params=Mine", 'params=Mine, requirements=("a",)'), "'a' is not pinned"),
+        ("Mine.py", GOOD.replace('name="mine"', 'name="Mine"'), "'Mine'"),
     ],
 )
 def test_faults_are_one_sentence(tmp_path: Path, name: str, text: str, said: str) -> None:
@@ -76,12 +78,12 @@ def test_a_package_is_a_method_without_a_fold(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('("a==1.0",)', "()", "a package needs requirements"),
-        ('("a==1.0",)', '"a==1.0"', "requirements should be a tuple"),
-        ('("a==1.0",)', '("a>=1.0",)', "requirement 'a>=1.0' is not pinned"),
-        ('("a==1.0",)', '("a",)', "requirement 'a' is not pinned"),
-        ('("a==1.0",)', '("a==1.0",), bits=(1,)', "should be widths from 2 to 8"),
-        ('("a==1.0",)', '("a==1.0",), environment="A b"', "environment 'A b' may hold"),
+        ('("a==1.0",)', "()", "needs requirements"),
+        ('("a==1.0",)', '"a==1.0"', "a tuple"),
+        ('("a==1.0",)', '("a>=1.0",)', "'a>=1.0'"),
+        ('("a==1.0",)', '("a",)', "'a' is not pinned"),
+        ('("a==1.0",)', '("a==1.0",), bits=(1,)', "from 2 to 8"),
+        ('("a==1.0",)', '("a==1.0",), environment="A b"', "'A b'"),
     ],
 )
 def test_a_package_without_pins_is_refused(tmp_path: Path, old: str, new: str, said: str) -> None:
@@ -91,15 +93,13 @@ def test_a_package_without_pins_is_refused(tmp_path: Path, old: str, new: str, s
 
 def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
     write(tmp_path, "knapsack.py", "")
-    with pytest.raises(MethodError, match="did you mean 'knapsack'"):
+    with pytest.raises(MethodError, match="'knapsack'"):
         load_method(tmp_path / "knapsak.py")
 
 
 def test_parameters_tell_all_faults_at_once(tmp_path: Path) -> None:
     method = load_method(write(tmp_path, "mine.py", GOOD))
-    with pytest.raises(
-        MethodError, match=r"'damping': .*greater than 0.*unknown key 'dampnig' .did you mean 'damping'"
-    ):
+    with pytest.raises(MethodError, match=r"'damping': .*'dampnig' .*'damping'"):
         parse_params(method, {"damping": 0, "dampnig": 1})
 
 
@@ -122,18 +122,18 @@ def test_a_file_registers_variants_that_differ_in_the_named_fields(tmp_path: Pat
     assert catalog.files["mine_g32"] == file
     assert [str(catalog.reference(name)) for name in catalog] == [str(file), f"{file}:mine_g32"]
     assert find_method(tmp_path, "mine_g32") == catalog.reference("mine_g32")
-    with pytest.raises(MethodError, match=r"'mine_g23'.*did you mean 'mine_g32'"):
+    with pytest.raises(MethodError, match=r"'mine_g23'.*'mine_g32'"):
         load_method(f"{file}:mine_g23")
 
 
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        ("[]", "VARIANTS should map names to fields"),
-        ('{"mine_g32": {"groupsize": 32}}', "unknown field 'groupsize'.*did you mean 'group_size'"),
-        ('{"mine_g32": {"name": "other"}}', "unknown field 'name'"),
-        ('{"Mine32": {}}', "the name 'Mine32' may hold"),
-        ('{"mine_g32": {"quantizer": "rnt"}}', "quantizer 'rnt' is unknown"),
+        ("[]", "VARIANTS"),
+        ('{"mine_g32": {"groupsize": 32}}', "'groupsize'.*'group_size'"),
+        ('{"mine_g32": {"name": "other"}}', "'name'"),
+        ('{"Mine32": {}}', "'Mine32'"),
+        ('{"mine_g32": {"quantizer": "rnt"}}', "'rnt'"),
     ],
 )
 def test_a_faulty_variant_is_refused(tmp_path: Path, table: str, words: str) -> None:
@@ -148,9 +148,5 @@ def test_a_broken_file_is_kept_with_its_error_and_stops_nobody_else(tmp_path: Pa
     catalog = discover(tmp_path)
     assert list(catalog.methods) == ["mine", "mine_g32"]
     assert list(catalog) == ["broken", "mine", "mine_g32", "other"]
-    with pytest.raises(MethodError, match=r"broken.py does not load: SystemExit"):
-        _ = catalog["broken"]
-    with pytest.raises(MethodError, match=r"'mine_g32' is registered by .*mine.py already"):
-        _ = catalog["other"]
-    with pytest.raises(MethodError, match=r"unknown method 'mien'.*did you mean 'mine'"):
-        _ = catalog["mien"]
+    asked = {"SystemExit": "broken", "mine.py already": "other", "did you mean 'mine'": "mien"}
+    refused(MethodError, {words: partial(catalog.__getitem__, name) for words, name in asked.items()})

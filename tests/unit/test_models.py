@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,13 +15,8 @@ from ramp.calibration.folding import folded_float_model
 from ramp.models.architecture import ARCHITECTURES, Architecture, ModelError
 from ramp.models.empty_model import empty_model, filled_model
 from ramp.models.folder import ModelFolder
-from tests.tiny_models import windows_of
-
-
-def copied(source: Path, target: Path) -> Path:
-    for file in source.iterdir():
-        (target / file.name).write_bytes(file.read_bytes())
-    return target
+from tests.refusals import refused
+from tests.tiny_models import altered, windows_of
 
 
 @pytest.mark.parametrize(("model", "outer"), [("tiny_llama_dir", 3), ("tiny_qwen2_dir", 2)])
@@ -39,7 +35,7 @@ def test_a_folder_is_its_checkpoint(model: str, outer: int, request: pytest.Fixt
 
 
 def test_shards_are_read_as_one_checkpoint(tiny_llama_dir: Path, tmp_path: Path) -> None:
-    folder = ModelFolder(copied(tiny_llama_dir, tmp_path))
+    folder = ModelFolder(altered(tiny_llama_dir, tmp_path))
     whole = load_file(tmp_path / "model.safetensors")
     names = sorted(whole)
     shards = {"one.safetensors": names[::2], "two.safetensors": names[1::2]}
@@ -55,21 +51,17 @@ def test_shards_are_read_as_one_checkpoint(tiny_llama_dir: Path, tmp_path: Path)
 
 
 def test_faults_of_a_folder(tiny_llama_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"no config\.json"):
-        _ = ModelFolder(tmp_path).config
-    folder = copied(tiny_llama_dir, tmp_path)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "intermediate_size": 96}))
-    with pytest.raises(ModelError, match=r"gate_proj is \[128, 64\]"):
-        ModelFolder(folder).load_float()
-    with pytest.raises(ModelError, match="no tensor 'nothing'"):
-        ModelFolder(folder).reader.get("nothing")
-    (folder / "config.json").write_text(json.dumps({**config, "model_type": "gpt2"}))
-    with pytest.raises(ModelError, match=r"'gpt2' .*known: llama, mistral, qwen2"):
-        _ = ModelFolder(folder).linears
-    (folder / "model.safetensors").write_bytes(b"nothing")
-    with pytest.raises(ModelError, match="not a readable safetensors file"):
-        _ = ModelFolder(folder).reader
+    shorter = ModelFolder(altered(tiny_llama_dir, tmp_path / "shorter", intermediate_size=96))
+    unknown = ModelFolder(altered(tiny_llama_dir, tmp_path / "unknown", model_type="gpt2"))
+    calls: dict[str, Any] = {
+        "config.json": lambda: ModelFolder(tmp_path).config,
+        "gate_proj is [128, 64]": shorter.load_float,
+        "'nothing'": lambda: shorter.reader.get("nothing"),
+        "'gpt2'": lambda: unknown.linears,
+    }
+    refused(ModelError, calls)
+    (unknown.path / "model.safetensors").write_bytes(b"nothing")
+    refused(ModelError, {"not a readable": lambda: ModelFolder(unknown.path).reader})
 
 
 @pytest.mark.parametrize("model", ["tiny_llama_dir", "tiny_qwen2_dir"])

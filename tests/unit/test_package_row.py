@@ -17,7 +17,6 @@ from ramp.evaluation import __main__ as evaluation_stage
 from ramp.evaluation.metrics import metrics
 from ramp.methods.package_job import LINEARS, read_linear
 from ramp.models.architecture import list_linears
-from ramp.models.token_windows import Document, write_documents
 from ramp.packages import package_environment as package_env
 from ramp.packages import prepare_job as package_job
 from ramp.packages import record_row as package_row
@@ -26,6 +25,7 @@ from ramp.records.collect import record_row
 from ramp.records.collect_layers import reported_rows
 from ramp.rows.checkpoint import CheckpointError, load_dequantized
 from tests.model_folders import load_float, read_config
+from tests.tiny_models import write_letters
 
 BITS, GROUP, LENGTH, TOKENS = 3, 32, 32, 64
 
@@ -84,10 +84,7 @@ METHOD = Package(name="mine", title="Mine", source="here", quantize=quantize, pa
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Calibration documents of nonsense."""
-    path = tmp_path_factory.mktemp("text") / "calibration.jsonl"
-    words = np.random.default_rng(0).choice(list("abcdefghij "), 4000)
-    write_documents(path, [Document("d", "".join(words))])
-    return path
+    return write_letters(tmp_path_factory.mktemp("text") / "calibration.jsonl", 4000)
 
 
 @pytest.fixture

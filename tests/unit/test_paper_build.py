@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from paper import intervals, style
+from paper import intervals
 from paper.build import SOURCE as PAPER
 from paper.build import PaperError, stage, typeset
 from paper.build import main as build_main
@@ -25,7 +26,7 @@ from paper.study import Study
 from paper.tables.__main__ import main as tables_main
 from paper.values import values
 from tests.synthetic_league import BENCHMARKS, PARITY, league_records, optimum_records
-from tests.synthetic_records import SOURCE, synthetic_study, write_records, write_tables
+from tests.synthetic_records import SOURCE, TARGET, synthetic_study, write_records, write_tables
 
 pytest.importorskip("typst")
 
@@ -45,8 +46,16 @@ def build(folder: Path, name: str = "paper.pdf") -> Path:
     return folder / name
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_draws() -> Iterator[None]:
+    """The intervals themselves are tested in test_paper_claims.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(intervals, "DRAWS", 40)
+        yield
+
+
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory, few_draws: None) -> Path:
     """Everything that records can hold."""
     tables = {**league_records(), **optimum_records(), "benchmarks": BENCHMARKS, "parity": PARITY}
     return make(tmp_path_factory.mktemp("paper"), tables, controls=True, packages=True, skipped=True)
@@ -60,21 +69,24 @@ def test_twice_gives_the_same_bytes(made: Path, tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 4
     for file in tmp_path.iterdir():
         assert file.read_bytes() == (made / "figures" / file.name).read_bytes()
+    tables_main([f"--records={made / 'records'}", f"--out={tmp_path / 'tables'}"])
+    for file in (tmp_path / "tables").iterdir():
+        assert file.read_bytes() == (made / "tables" / file.name).read_bytes()
 
 
 @pytest.mark.parametrize(
     "options",
     [
         {"seeds": (0, 1), "texts": ("heldout", "wikitext2")},
-        {
-            "scored": False,
-            "without": ("transfer", "halo", "items", "episodes", "activations", "windows", "allocations"),
-        },
+        {"scored": False, "without": "transfer halo items episodes activations windows allocations".split()},
     ],
 )
-def test_the_paper_reads_on_with_less(tmp_path: Path, options: dict, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intervals, "DRAWS", 40)
+def test_the_paper_reads_on_with_less(tmp_path: Path, options: dict) -> None:
     assert build(make(tmp_path, **options)).stat().st_size > 50_000
+    index = json.loads((tmp_path / "tables" / "index.json").read_text())
+    assert {f"main_{SOURCE}", f"main_{TARGET}", "claims", "transfer", "sizes", "choices"} <= set(index)
+    assert all((tmp_path / "tables" / f"{name}.{end}").stat().st_size for name in index for end in ("tex", "typ", "md"))
+    assert index["claims"]["rows"] == 12
 
 
 def test_numbers_of_other_papers_stand_beside_the_papers_own_models_alone(
@@ -166,9 +178,3 @@ def test_a_width_with_groups_of_its_own_is_named_in_text_and_figure(groups: dict
         assert named[:2] == ["3", "4"]
         assert "widths.group" not in found
         assert bar.get_ylabel() == "bits per weight"
-
-
-def test_colours_differ_in_luminance_or_marker() -> None:
-    looks = [style.METHOD_LOOKS[m] for m in ("rtn", "gptq", "awq", "awq_gptq", "random_search", "knapsack", "ramp")]
-    assert len(set(looks)) == len(looks)
-    assert len({marker for _, marker in looks}) == len(looks)

@@ -214,15 +214,6 @@ def test_a_rival_from_our_start_is_a_rival_and_the_advice_follows(warm: float, o
     assert advice in dict(league_values(study))["league.advice"]
 
 
-def test_without_records_tables_are_empty_and_the_text_is_silent() -> None:
-    study = synthetic_study()
-    made = (league_table, league_summary_table, ablations_table, optimum_table, additivity_table)
-    assert not any(make(study).rows for make in made)
-    assert not [key for key in dict(league_values(study)) if key.startswith(("league.", "optimum."))]
-    for draw in (anytime, optimum):
-        assert draw(study).axes[0].texts  # one sentence
-
-
 def test_figures_hold_every_allocator_once(study: Study) -> None:
     figure = anytime(study)
     assert len(figure.axes) == 3

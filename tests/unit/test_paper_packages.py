@@ -16,9 +16,9 @@ from paper.tables.main import main_table
 from paper.tables.model import Table
 from paper.tables.render import to_latex, to_markdown
 from paper.values import document
-from ramp.core.files import read_json, write_json
+from ramp.core.files import read_json
 from ramp.records.table import read_table
-from tests.synthetic_records import SOURCE, synthetic_study, write_records
+from tests.synthetic_records import SOURCE, synthetic_study, write_records, write_study
 
 
 @pytest.fixture(scope="module")
@@ -106,11 +106,8 @@ def test_the_command_takes_published_records(tmp_path: Path, monkeypatch: pytest
 
 
 def test_publishing_adds_the_rows_of_packages_once(tmp_path: Path) -> None:
-    results = tmp_path / "results"
-    write_records(results / "records")
+    results = write_study(tmp_path / "results")
     write_records(results / "external", packages=True)
-    write_json(results / "records" / "claims.json", [])
-    write_json(results / "config.json", {"study": "synthetic"})
     for _ in range(2):
         manifest = publish(results, tmp_path / "out", "snakemake")
         assert manifest["rows_of_packages_added"] == 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -11,25 +11,29 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from paper import intervals
-from paper.claims import main as claims_main
+from paper.figures.anytime import anytime
+from paper.figures.optimum import optimum
 from paper.measures import tasks_kept
 from paper.study import Study
-from paper.tables.__main__ import main
+from paper.tables.benchmarks import benchmarks_table, parity_table
 from paper.tables.cost import cost_table
+from paper.tables.equal_quality import equal_quality_table
+from paper.tables.foldings import foldings_table
 from paper.tables.halo import halo_table
+from paper.tables.league import ablations_table, league_summary_table, league_table
 from paper.tables.ledger import ledger_table
 from paper.tables.main import main_table
 from paper.tables.model import Column, Row, Table, number, parts
+from paper.tables.optimum import additivity_table, optimum_table
 from paper.tables.paired import controls_table, paired_table
 from paper.tables.render import to_latex, to_markdown, to_typst
 from paper.tables.sizes import LABEL_BITS, PARAMETERS, label_mixture_bits, readings, sizes_table
 from paper.tables.tasks import tasks_table
 from paper.tables.tracks import tracks_table
 from paper.values import values
-from ramp.core.errors import RampError
 from ramp.evaluation.bootstrap import Estimate
-from tests.synthetic_records import SOURCE, TARGET, TASKS, cells, synthetic_study, write_records
+from tests.synthetic_league import BENCHMARKS, PARITY, parity_row
+from tests.synthetic_records import SOURCE, TARGET, TASKS, cells, synthetic_study
 
 TABLE = Table(
     name="one",
@@ -139,35 +143,6 @@ def test_paired_table_holds_ramp_against_every_rival(study: Study) -> None:
     for rival in ("RTN, 4", "GPTQ, 4", "AWQ, 4", "AWQ + GPTQ, 4", "Fisher knapsack, 3.65", "RAMP (paper), 3.65"):
         assert ("RAMP (ours), 3.65 bits", f"{rival} bits") in pairs
     assert not any("ggml" in entry for entry, _ in pairs)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"seeds": (0, 1), "texts": ("heldout", "wikitext2")},
-        {"scored": False, "without": ("transfer", "halo", "items", "episodes", "activations", "windows")},
-    ],
-)
-def test_command_line(tmp_path: Path, options: dict, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intervals, "DRAWS", 40)
-    records = write_records(tmp_path / "records", **options)
-    assert claims_main(["--records", str(records), "--out", str(records / "claims.json")]) == 0
-    assert main(["--records", str(records), "--out", str(tmp_path / "tables")]) == 0
-    index = json.loads((tmp_path / "tables" / "index.json").read_text())
-    assert {f"main_{SOURCE}", f"main_{TARGET}", "claims", "transfer", "sizes", "choices"} <= set(index)
-    for name in index:
-        for suffix in ("tex", "typ", "md"):
-            assert (tmp_path / "tables" / f"{name}.{suffix}").stat().st_size > 0
-    assert index["claims"]["rows"] == 12
-    again = tmp_path / "again"
-    main(["--records", str(records), "--out", str(again)])
-    for file in (tmp_path / "tables").iterdir():
-        assert file.read_bytes() == (again / file.name).read_bytes()
-
-
-def test_missing_records_are_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(RampError, match="no records at"):
-        Study.read(tmp_path / "nothing")
 
 
 def test_cost_compares_start_and_end_on_the_same_text(study: Study) -> None:
@@ -294,3 +269,58 @@ def test_a_second_track_stands_beside_the_first_and_nowhere_else(study: Study, c
     rows = [entry.row for entry in controlled.entries]
     assert f"{SOURCE}/ramp-b4-fp16-s0" in rows
     assert len(set(rows)) == len(rows)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(league_table, league_summary_table, ablations_table, equal_quality_table, optimum_table, additivity_table),
+        *(foldings_table, benchmarks_table, parity_table),
+    ],
+)
+def test_a_table_without_records_names_the_command_that_makes_them(
+    make: Callable[[Study], Table], study: Study
+) -> None:
+    table = make(study)
+    assert not table.rows
+    assert "snakemake" in to_markdown(table)
+
+
+def test_text_and_figures_without_records_are_silent(study: Study, text: dict[str, str]) -> None:
+    assert not [key for key in text if key.startswith(("league.", "optimum.", "parity."))]
+    for draw in (anytime, optimum):
+        assert draw(study).axes[0].texts  # one sentence
+
+
+@pytest.fixture(scope="module")
+def compared() -> Study:
+    return synthetic_study({"benchmarks": BENCHMARKS, "parity": PARITY})
+
+
+def test_the_benchmark_table_holds_ratios_notes_and_commands(compared: Study) -> None:
+    table = benchmarks_table(compared)
+    block, memory, time = (list(row.cells.values()) for row in table.rows)
+    assert block == ["GPTQ of a block: time", "2", "8", 0.25, "processor s"]
+    assert memory == ["7B: peak memory †1", "5,500.0", "13,500.0", pytest.approx(0.407, abs=1e-3), "MB"]
+    assert time[:3] == ["7B: time †2", "40,000", "3750"]
+    assert table.footnotes[:2] == ("†1 mapped pages included", "†2 extrapolated")
+    assert table.footnotes[2] == "Made by: python -m benchmarks.gptq_block; python -m benchmarks.memory."
+
+
+def test_the_parity_table_keeps_rows_that_failed_with_their_reason(compared: Study) -> None:
+    table = parity_table(compared)
+    assert len(table.rows) == 5
+    assert cells(table, bits="2")["reference"] == "gptqmodel 7.6.0 †1"
+    assert "†1 it has no width of 2 bits" in table.footnotes
+    first = cells(table, bits="3")
+    assert (first["grid"], first["error"], first["ours"], first["ratio"]) == ("asymmetric", 1.0, 0.1, 0.5)
+
+
+def test_the_text_counts_pairs_at_equal_settings_alone(compared: Study) -> None:
+    found = values(compared)
+    assert found["parity.pairs"] == "3 pairs"
+    assert [found[f"parity.within{key}"] for key in ("", ".kl", ".error")] == ["1", "2", "2"]
+    assert (found["parity.kl.best"], found["parity.kl.worst"]) == ("0.500", "1.030")
+    assert (found["parity.error.best"], found["parity.error.worst"]) == ("1.000", "1.040")
+    assert found["parity.others"] == "1"
+    assert "parity.others" not in values(synthetic_study({"parity": [parity_row()]}))

@@ -8,24 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import LlamaConfig
 
 from ramp.methods.kinds import FoldRef, Package
 from ramp.methods.loader import load_method
+from ramp.models.architecture import LinearSpec, list_linears
+from ramp.problem.budget import budget_bytes
+from ramp.quantizers.sizes import uniform_bytes
 from ramp.study.plan import Plan
 from ramp.study.row_names import PlanError, Row, bits
 from ramp.study.validation import read
 from tests.plans import REPO, files_of, plan_of
-
-
-def test_rows_of_the_embedded_study_are_those_that_the_readme_shows() -> None:
-    plan = plan_of("config.yaml")
-    names = {row.short for row in plan.source_rows}
-    uniform = {f"{method}-b{width}" for method in ("rtn", "gptq", "awq") for width in (3, 4)}
-    mixed = {f"{method}-b{budget}" for method in ("knapsack", "ramp_paper", "ramp") for budget in ("3.65", "4")}
-    assert {"float-b16", "released-b16"} | uniform | mixed <= names
-    assert {row.seed for row in plan.rows} == {0}
-    assert {row.method for row in plan.target_rows} >= {"float", "knapsack", "ramp_transfer", "role_depth_transfer"}
-    assert {row.short for row in plan.task_rows} == {"float-b16", "gptq-b4", "awq-b4", "ramp-b3.65"}
 
 
 def test_uniform_rows_take_folds_of_their_own_width_and_mixed_rows_the_shared_one() -> None:
@@ -46,7 +39,7 @@ def test_a_fold_is_shared_where_it_has_that_one_width_or_the_study_says_so() -> 
 
 
 def test_a_method_on_a_fold_that_the_study_does_not_have_is_refused() -> None:
-    with pytest.raises(PlanError, match=r"method 'awq' quantizes weights of fold 'awq' \(did you mean 'awqq'\?\)"):
+    with pytest.raises(PlanError, match="'awqq'"):
         plan_of("config.yaml", folds={"awqq": {"kind": "awq", "bits": [4]}})
 
 
@@ -90,7 +83,7 @@ def test_a_package_may_stand_among_the_methods_and_a_method_not_among_the_packag
     methods = [*read(REPO / "config" / "smoke.yaml")["methods"], "gptqmodel_awq"]
     plan = plan_of("smoke.yaml", methods=methods)
     assert "gptqmodel_awq-b4" in {row.short for row in plan.source_rows}
-    with pytest.raises(PlanError, match="'gptq' goes through no package"):
+    with pytest.raises(PlanError, match="'gptq'"):
         plan_of("smoke.yaml", external=["gptq"])
 
 
@@ -121,32 +114,22 @@ SHAPES = {
 """Of SmolLM2-135M and Llama-2-7B, from their published configurations."""
 
 
+def shaped_linears(file: str) -> list[LinearSpec]:
+    """Linears of two blocks of a study's source."""
+    return list_linears(LlamaConfig(num_hidden_layers=2, **SHAPES[file]))
+
+
 @pytest.mark.parametrize("file", SHAPES)
 def test_the_control_budgets_weigh_what_smaller_groups_weigh(file: str) -> None:
     """The numbers of the configuration, on the source's shapes: within 0.2 % of uniform rows in groups of 32."""
-    from transformers import LlamaConfig
-
-    from ramp.models.architecture import list_linears
-    from ramp.problem.budget import budget_bytes
-    from ramp.quantizers.sizes import uniform_bytes
-
-    linears = list_linears(LlamaConfig(num_hidden_layers=2, **SHAPES[file]))
-    study = plan_of(file, depth="full").study
-    assert len(study.limits.control_budgets) == len(study.uniform_bits)
+    linears, study = shaped_linears(file), plan_of(file, depth="full").study
     for budget, width in zip(study.limits.control_budgets, study.uniform_bits, strict=True):
         mixed, control = budget_bytes(linears, budget, study.group_size), uniform_bytes(linears, width, 32)
         assert abs(mixed / control - 1) < 0.002
 
 
 def test_ramp_and_the_knapsack_stand_at_six_per_cent_fewer_bytes_than_uniform_4_bits() -> None:
-    from transformers import LlamaConfig
-
-    from ramp.models.architecture import list_linears
-    from ramp.problem.budget import budget_bytes
-    from ramp.quantizers.sizes import uniform_bytes
-
-    linears = list_linears(LlamaConfig(num_hidden_layers=2, **SHAPES["config.yaml"]))
-    plan = plan_of("config.yaml", depth="full")
+    linears, plan = shaped_linears("config.yaml"), plan_of("config.yaml", depth="full")
     for method in ("knapsack", "ramp"):
         (budget,) = plan.study.limits.more_budgets[method]
         assert budget in plan.budgets(method)
@@ -155,23 +138,23 @@ def test_ramp_and_the_knapsack_stand_at_six_per_cent_fewer_bytes_than_uniform_4_
     assert 3.75 not in plan.budgets("random_search")
 
 
-def test_an_unknown_row_of_a_track_is_named() -> None:
-    values = read(REPO / "config" / "smoke.yaml")
-    values["depths"]["quick"]["tracks"] = {"fp16": ["rtn-b3"]}
-    with pytest.raises(PlanError, match=r"tracks\.fp16: .*'rtn-b3' .*rtn-b4"):
-        _ = plan_of("smoke.yaml", depths=values["depths"]).track_rows
+@pytest.mark.parametrize(
+    ("change", "rows", "words"),
+    [
+        ({"tracks": {"fp16": ["rtn-b3"]}}, "track_rows", r"tracks\.fp16: .*'rtn-b3' .*rtn-b4"),
+        ({"task_rows": ["ramp-b3.7"]}, "task_rows", r"'ramp-b3\.7'.*ramp-b3\.65"),
+    ],
+)
+def test_an_unknown_row_of_a_section_is_named_with_the_nearest(change: dict[str, Any], rows: str, words: str) -> None:
+    depths = read(REPO / "config" / "smoke.yaml")["depths"]
+    depths["quick"] |= change
+    with pytest.raises(PlanError, match=words):
+        getattr(plan_of("smoke.yaml", depths=depths), rows)
 
 
 def test_only_released_files_have_a_row_of_their_own() -> None:
     assert "released" in {row.method for row in plan_of("config.yaml").source_rows}
     assert "released" not in {row.method for row in plan_of("smoke.yaml").rows}
-
-
-def test_an_unknown_task_row_is_named() -> None:
-    values = read(REPO / "config" / "smoke.yaml")
-    values["depths"]["quick"]["task_rows"] = ["ramp-b3.7"]
-    with pytest.raises(PlanError, match=r"task_rows.*'ramp-b3\.7'.*ramp-b3\.65"):
-        _ = plan_of("smoke.yaml", depths=values["depths"]).task_rows
 
 
 def test_the_allocation_behind_a_row() -> None:
@@ -184,20 +167,16 @@ def test_the_allocation_behind_a_row() -> None:
         files.row_allocation("tiny-llama-s", "ramp")
 
 
-def test_names_of_rows() -> None:
+def test_names_of_rows_and_folds() -> None:
     assert [bits(value) for value in (4.0, 3.65, 3)] == ["4", "3.65", "3"]
     row = Row("m", "ramp", "3.65", 1)
     assert (row.name, row.short) == ("ramp-b3.65-s1", "ramp-b3.65")
     assert Row.parse(row.name, "m") == Row.parse(row.short, "m", 1) == row
+    for fold in (FoldRef("awq"), FoldRef("awq", 4), FoldRef("awq_norms", 3), FoldRef("sq50")):
+        assert FoldRef.parse(str(fold)) == fold
     stored = Row.parse("q4_k_m_imatrix-b4-s0-ggml")
     assert (stored.method, stored.budget, stored.seed, stored.ending) == ("q4_k_m_imatrix", "4", 0, "ggml")
     assert (stored.name, stored.base) == ("q4_k_m_imatrix-b4-s0-ggml", "q4_k_m_imatrix-b4-s0")
-
-
-def test_names_of_folds() -> None:
-    for fold in (FoldRef("awq"), FoldRef("awq", 4), FoldRef("awq_norms", 3), FoldRef("sq50")):
-        assert FoldRef.parse(str(fold)) == fold
-    assert str(FoldRef("awq_norms", 3)) == "awq_norms_w3"
 
 
 def unable_plan(tmp_path: Path, text: str, **change: Any) -> Plan:
@@ -233,7 +212,7 @@ def test_a_method_that_cannot_run_here_keeps_its_rows_and_asks_for_nothing(
 
 def test_a_method_without_a_policy_is_not_transferred() -> None:
     transfer = {"methods": ["ramp", "knapsack"], "uniform": [], "rivals": []}
-    with pytest.raises(PlanError, match=r"transfer.methods: 'knapsack' leaves no policy to transfer"):
+    with pytest.raises(PlanError, match=r"transfer\.methods: 'knapsack'"):
         plan_of("smoke.yaml", transfer=transfer)
 
 

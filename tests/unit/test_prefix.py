@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 import ramp.scoring.kl_divergence as kl_divergence
 from ramp.models.architecture import list_linears
 from ramp.scoring.kl_divergence import EvaluationError, Scorer
-from ramp.scoring.prefix_cache import PASSES, PrefixCache, PrefixScorer, block_names
+from ramp.scoring.prefix_cache import PrefixScorer, block_names
 
 LAYERS, HIDDEN, VOCAB, OPTIONS = 5, 32, 61, 3
 WINDOWS, LENGTH = 7, 24
@@ -136,26 +136,6 @@ def test_a_candidate_starts_at_its_first_new_block(study: Any) -> None:
     assert blocks_run(scorer, own, base) == 1  # what leaves the last block is not kept
 
 
-def test_a_scan_in_forward_order_shares_the_float_prefix(study: Any) -> None:
-    own, state = study
-    own.model.load_state_dict(state)
-    scorer = fresh_scorer(study)
-    total = 0.0
-    for i, x in enumerate(own.linears):
-        before = scorer.computed_blocks
-        weight = own.model.get_submodule(x.name).weight
-        kept = weight.clone()
-        for option in range(OPTIONS):
-            weight.copy_(own.weights[x.name, option])
-            names: list[Any] = ["float"] * LAYERS
-            names[x.layer] = (i, option)
-            assert scorer.score(own.model, names) == own.plain.score(own.model)
-        weight.copy_(kept)
-        total += (scorer.computed_blocks - before) / 3
-    # each candidate runs from its block on; the first one of a block once more runs the float block before it
-    assert total == OPTIONS * PER_LAYER * sum(range(1, LAYERS + 1)) + LAYERS - 1
-
-
 def test_another_model_starts_anew(study: Any) -> None:
     own, _ = study
     scorer = fresh_scorer(study)
@@ -176,28 +156,5 @@ def test_broken_candidates_leave_no_trace(study: Any) -> None:
     assert np.isnan(scorer.score(own.model, broken).kl)
     own.write(choice)
     assert scorer.score(own.model, own.names(choice)) == own.plain.score(own.model)
-    with pytest.raises(EvaluationError, match="4 names of blocks for a model of 5"):
+    with pytest.raises(EvaluationError, match="4 names"):
         scorer.score(own.model, own.names(choice)[:-1])
-
-
-@given(st.integers(1, 40), st.integers(0, 100), st.lists(st.lists(st.integers(0, 2), min_size=40, max_size=40)))
-def test_the_cache_holds_the_longest_known_prefix_within_its_room(n_blocks: int, room: int, walks: Any) -> None:
-    cache = PrefixCache(n_blocks, 8, 8 * room)
-    assert PASSES * len(cache.kept) <= room or not cache.kept
-    assert not cache.kept or n_blocks - cache.kept[-1] <= cache.kept.step  # spread over all blocks
-    for walk in walks:
-        names = tuple(walk[:n_blocks])
-        block, states = cache.longest(names)
-        known = [b for b in cache.kept if names[:b] in cache._states]
-        assert (block, states is None) == (max(known, default=0), not known)
-        for kept in cache.kept:
-            cache.add(names[:kept], {0: torch.zeros(1, dtype=torch.float64)})
-        assert cache.nbytes <= 8 * room
-        assert cache.longest(names)[0] == max(cache.kept, default=0)
-
-
-def test_names_of_blocks() -> None:
-    linears = list_linears(AutoConfig.for_model("llama", num_hidden_layers=2, hidden_size=64, intermediate_size=96))
-    assert block_names(linears, range(14)) == [tuple(range(7)), tuple(range(7, 14))]
-    with pytest.raises(ValueError, match="zip"):
-        block_names(linears, range(13))

@@ -17,7 +17,7 @@ def test_evaluations_and_tokens_are_counted_and_limited() -> None:
     evaluator(np.zeros(3))
     evaluator(np.zeros(3))
     assert (evaluator.evals, evaluator.tokens) == (2, 4096)
-    with pytest.raises(AllocationError, match="more than its 2 evaluations"):
+    with pytest.raises(AllocationError, match="2 evaluations"):
         evaluator(np.zeros(3))
 
 
@@ -42,10 +42,11 @@ def test_shapes_and_widths_are_checked() -> None:
     good = synthetic_problem()
     fields = {name: getattr(good, name) for name in ("model", "linears", "budget_bytes", "budget_bits", "features")}
     fields |= {"bytes_at": good.bytes_at, "evaluate": good.evaluate, "select": good.select}
-    with pytest.raises(AllocationError, match="linears x widths"):
+    with pytest.raises(AllocationError, match="linears x"):
         Problem(widths=(3, 4), bytes=good.bytes, **fields)
-    with pytest.raises(AllocationError, match="ascending"):
-        Problem(widths=(4, 3, 5, 6), bytes=good.bytes, **fields)
+    for widths in ((4, 3, 5, 6), ("3g16", 3, 3, 4), (4, "3g16", 5, 6)):
+        with pytest.raises(AllocationError, match="ascending"):
+            Problem(widths=widths, bytes=good.bytes, **fields)
 
 
 def test_choose_never_leaves_the_start_for_something_worse() -> None:
@@ -76,7 +77,7 @@ def test_an_allocation_file_is_read_as_it_was_written_and_damage_is_one_sentence
         ({"kind": "luck"}, "kind"),
     ):
         path.write_text(json.dumps(written | change))
-        with pytest.raises(AllocationError, match=rf"a\.json is not a valid allocation \({fault}"):
+        with pytest.raises(AllocationError, match=rf"a\.json .*\({fault}"):
             read_allocation(path)
     with pytest.raises(AllocationError, match="surprise"):
         record_allocation(problem, np.zeros(problem.n, dtype=int), **fields, surprise=1)

@@ -22,11 +22,8 @@ from ramp.records.table import (
     write_claims,
     write_table,
 )
-
-
-def key(**changes):
-    made = {"study": "smoke", "model": "tiny-llama-s", "method": "gptq", "grid": "affine", "stage": "final"}
-    return made | {"budget_bits": 4.0, "group_size": 128, "fold": "none", "seed": 0} | changes
+from tests.refusals import refused
+from tests.rows import row_key
 
 
 def test_schema_is_well_formed():
@@ -41,10 +38,10 @@ def test_schema_is_well_formed():
 
 def test_values_come_back_exactly(tmp_path):
     path = tmp_path / "records.csv"
-    row = key(ppl_heldout=0.1 + 0.2, kl_heldout=1e-17, bytes_file=2**53 + 1, projected=True, note='a "b", c\nd')
-    write_table(path, [row, key(method="float", ppl_heldout=math.inf)])
+    row = row_key(ppl_heldout=0.1 + 0.2, kl_heldout=1e-17, bytes_file=2**53 + 1, projected=True, note='a "b", c\nd')
+    write_table(path, [row, row_key(method="float", ppl_heldout=math.inf)])
     frame = read_table(path)
-    assert list(frame["method"]) == ["float", "gptq"]  # sorted
+    assert list(frame["method"]) == ["float", "rtn"]  # sorted
     got = frame.iloc[1]
     for name, value in row.items():
         assert got[name] == value, name
@@ -58,7 +55,7 @@ def test_values_come_back_exactly(tmp_path):
 def test_same_rows_same_bytes_whatever_the_order(tmp_path):
     import pandas
 
-    rows = [key(seed=seed, budget_bits=bits, kl_heldout=seed / 3) for seed in (10, 9, 2) for bits in (3.65, 4.0)]
+    rows = [row_key(seed=seed, budget_bits=bits, kl_heldout=seed / 3) for seed in (10, 9, 2) for bits in (3.65, 4.0)]
     write_table(tmp_path / "a" / "records.csv", rows)
     write_table(tmp_path / "b" / "records.csv", list(reversed([dict(reversed(list(r.items()))) for r in rows])))
     write_table(tmp_path / "c" / "records.csv", pandas.DataFrame(rows))
@@ -73,7 +70,7 @@ def test_same_rows_same_bytes_whatever_the_order(tmp_path):
 @given(values=st.lists(st.floats(allow_nan=False), min_size=1, max_size=20))
 def test_any_float_survives(values, tmp_path_factory):
     path = tmp_path_factory.mktemp("records") / "windows.csv"
-    write_table(path, [key(text="heldout", window=i, tokens=7, nll=value) for i, value in enumerate(values)])
+    write_table(path, [row_key(text="heldout", window=i, tokens=7, nll=value) for i, value in enumerate(values)])
     assert list(read_table(path)["nll"]) == values
 
 
@@ -94,8 +91,8 @@ def test_columns_of_texts_and_tasks():
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"bits_nominl": 3.0}, "did you mean 'bits_nominal'"),
-        ({"bytes_file": 3.5}, "'bytes_file' should be int and holds 3.5"),
+        ({"bits_nominl": 3.0}, "'bits_nominal'"),
+        ({"bytes_file": 3.5}, "int and holds 3.5"),
         ({"bytes_file": True}, "should be int"),
         ({"bpw_file": "4"}, "should be float"),
         ({"projected": 1}, "should be bool"),
@@ -106,13 +103,13 @@ def test_columns_of_texts_and_tasks():
 )
 def test_writing_refuses(change, says, tmp_path):
     with pytest.raises(RecordsError, match=says):
-        write_table(tmp_path / "records.csv", [key(**change)])
+        write_table(tmp_path / "records.csv", [row_key(**change)])
     assert not list(tmp_path.iterdir())
 
 
 def test_two_rows_of_one_name_are_refused(tmp_path):
-    with pytest.raises(RecordsError, match="two rows named study=smoke"):
-        write_table(tmp_path / "records.csv", [key(kl_heldout=0.1), key(kl_heldout=0.2)])
+    with pytest.raises(RecordsError, match="two rows"):
+        write_table(tmp_path / "records.csv", [row_key(kl_heldout=0.1), row_key(kl_heldout=0.2)])
 
 
 def test_an_empty_table_has_its_header(tmp_path):
@@ -126,8 +123,8 @@ def test_an_empty_table_has_its_header(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("kl_optimum", "kl_optimun", "has no column 'kl_optimun' in its schema .did you mean 'kl_optimum'"),
-        ("0.25", "abc", "line 2: column 'kl' should be float and holds 'abc'"),
+        ("kl_optimum", "kl_optimun", "'kl_optimun' .*'kl_optimum'"),
+        ("0.25", "abc", "line 2: column 'kl'.*'abc'"),
         (",100,", ",,", "'evals' is empty"),
         (",100,", ",1.5,", "should be int"),
         (",0.25,", ",0.25,9,", "cells for"),
@@ -150,17 +147,15 @@ def test_reading_refuses(old, new, says, tmp_path):
 def test_reading_refuses_missing_columns_files_and_folders(tmp_path):
     path = tmp_path / "halo.csv"
     path.write_text("file,check,value,ok\n")
-    with pytest.raises(RecordsError, match="lacks the column 'limit'"):
-        read_table(path)
-    with pytest.raises(RecordsError, match=r"no items.csv at"):
-        read_table(tmp_path / "items.csv")
-    with pytest.raises(RecordsError, match="did you mean 'windows'"):
-        read_table(tmp_path / "window.csv")
-    with pytest.raises(RecordsError, match="no records at"):
-        read_all(tmp_path / "nowhere")
+    calls = {
+        "'limit'": lambda: read_table(path),
+        "items.csv": lambda: read_table(tmp_path / "items.csv"),
+        "'windows'": lambda: read_table(tmp_path / "window.csv"),
+        "no records": lambda: read_all(tmp_path / "nowhere"),
+    }
+    refused(RecordsError, calls)
     path.write_text("file,check,value,limit,ok\na,b,1.0,2.0,true\na,b,1.5,2.0,true\n")
-    with pytest.raises(RecordsError, match="repeats the row a, b"):
-        read_table(path)
+    refused(RecordsError, {"row a, b": lambda: read_table(path)})
 
 
 def test_claims(tmp_path):
@@ -171,12 +166,13 @@ def test_claims(tmp_path):
     path = tmp_path / "claims.json"
     write_claims(path, [claim("C10"), claim("C2", verdict="partly", value=0.5, margin=[0.1, 0.9], rows=["a"])])
     assert [each["id"] for each in read_claims(path)] == ["C2", "C10"]
-    with pytest.raises(RecordsError, match="verdict 'maybe'"):
-        write_claims(path, [claim("C1", verdict="maybe")])
-    with pytest.raises(RecordsError, match="did you mean 'verdict'"):
-        write_claims(path, [claim("C1", verdct="partly")])
-    with pytest.raises(RecordsError, match="lacks the field 'rows'"):
-        write_claims(path, [{k: v for k, v in claim("C1").items() if k != "rows"}])
+    lacking = {k: v for k, v in claim("C1").items() if k != "rows"}
+    calls = {
+        "'maybe'": lambda: write_claims(path, [claim("C1", verdict="maybe")]),
+        "'verdict'": lambda: write_claims(path, [claim("C1", verdct="partly")]),
+        "'rows'": lambda: write_claims(path, [lacking]),
+    }
+    refused(RecordsError, calls)
 
 
 def test_published_tables_are_written_again_to_the_byte(tmp_path):
@@ -185,11 +181,3 @@ def test_published_tables_are_written_again_to_the_byte(tmp_path):
     for file in files:
         write_table(tmp_path / file.name, read_table(file))
         assert (tmp_path / file.name).read_bytes() == file.read_bytes(), file.name
-
-
-@settings(max_examples=200)
-@given(st.floats())
-def test_floats_are_written_as_python_writes_them(value):
-    import pandas
-
-    assert pandas.DataFrame({"x": [value]}).to_csv(index=False, header=False).strip('"\n') in (repr(value), "")

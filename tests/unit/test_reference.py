@@ -1,4 +1,4 @@
-"""Each fast algorithm against its plain float64 specification on Linear(6, 8), and what every grid must keep."""
+"""Each fast algorithm against its plain float64 specification on Linear(6, 8); what every grid must keep; clipping."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ramp.methods.kinds import RtnParams
 from ramp.quantizers import packing
 from ramp.quantizers.affine import (
     SCALE_MAX,
     SCALE_MIN,
     QuantizedLinear,
+    QuantizeError,
     encode,
     grid_for_range,
     nearest_codes,
@@ -21,6 +23,7 @@ from ramp.quantizers.affine import (
 )
 from ramp.quantizers.awq import search_scale
 from ramp.quantizers.clip import quantize_clipped
+from ramp.quantizers.site import needs_hessian, quantize_site
 from tests.reference_quantizers import (
     plain_code,
     plain_grid,
@@ -28,6 +31,7 @@ from tests.reference_quantizers import (
     quantize_clipped_reference,
     search_scale_reference,
 )
+from tests.refusals import refused
 
 BITS = st.integers(2, 8)
 GROUPS = st.sampled_from([1, 2, 3, 6, -1])
@@ -114,39 +118,6 @@ def test_every_grid(seed: int, bits: int, sym: bool, log_size: float, shift: flo
     assert same(again, q)
 
 
-@given(seed=SEEDS, bits=BITS)
-def test_symmetric_grid(seed: int, bits: int) -> None:
-    """One zero-point; half a step wider than the range below and narrower above; w and -w differ in nothing else."""
-    weight, _ = layer(seed)
-    q = quantize_rtn(weight, bits, 3, sym=True)
-    assert bool((q.zeros == 2 ** (bits - 1)).all())
-    step = q.scales.double().repeat_interleave(3, 1)
-    top = weight.abs().view(8, 2, 3).amax(-1).repeat_interleave(3, 1)
-    large = step > SCALE_MIN  # the rest are groups too small for a normal float16
-    torch.testing.assert_close((step * (2**bits - 1))[large], (2 * top)[large], rtol=2**-11, atol=0)
-    mirrored = quantize_rtn(-weight, bits, 3, sym=True)
-    inside = (q.codes > 0) & (mirrored.codes > 0)
-    assert torch.equal(-mirrored.dequantize(torch.float64)[inside], q.dequantize(torch.float64)[inside])
-
-
-@given(seed=SEEDS, bits=BITS, sym=st.booleans(), power=st.integers(-3, 3))
-def test_a_power_of_two_moves_scales_alone(seed: int, bits: int, sym: bool, power: int) -> None:
-    weight = layer(seed)[0].sign() * (layer(seed)[0].abs() + 0.5)  # no group near the smallest scale
-    q, moved = (quantize_rtn(w, bits, 3, sym=sym) for w in (weight, weight * 2.0**power))
-    assert torch.equal(q.codes, moved.codes)
-    assert torch.equal(q.zeros, moved.zeros)
-    normal = (moved.scales > SCALE_MIN) & (q.scales > SCALE_MIN)
-    assert torch.equal((q.scales * 2.0**power)[normal], moved.scales[normal])
-
-
-@given(seed=SEEDS, bits=BITS, order=st.permutations(range(6)), sym=st.booleans())
-def test_columns_of_a_group_may_change_places(seed: int, bits: int, order: list[int], sym: bool) -> None:
-    weight, _ = layer(seed)
-    q, moved = quantize_rtn(weight, bits, -1, sym=sym), quantize_rtn(weight[:, order], bits, -1, sym=sym)
-    assert torch.equal(q.codes[:, order], moved.codes)
-    assert torch.equal(q.scales, moved.scales)
-
-
 @given(rows=st.integers(1, 9), groups=st.integers(1, 5), group_size=st.integers(1, 17), bits=BITS, seed=SEEDS)
 def test_anything_on_the_grid_survives_packing(rows: int, groups: int, group_size: int, bits: int, seed: int) -> None:
     """Any codes, zero-points and scales, whatever made them, in any shape."""
@@ -170,3 +141,33 @@ def test_range_of_zeros_is_a_grid_of_zeros() -> None:
         scales, zeros = grid_for_range(torch.zeros(2), torch.zeros(2), 3, sym=sym)
         assert scales.tolist() == [1, 1]
         assert zeros.tolist() == ([4, 4] if sym else [0, 0])
+
+
+def correlated(d_in: int, tokens: int = 200, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    mix = torch.randn(d_in, d_in, generator=generator, dtype=torch.float64)
+    return torch.randn(tokens, d_in, generator=generator, dtype=torch.float64) @ mix + 0.5
+
+
+def test_site_uses_it_for_rounding_with_a_clip_search() -> None:
+    x = correlated(16).float()
+    weight, hessian = torch.randn(6, 16, generator=torch.Generator().manual_seed(2)) ** 3, x.T @ x / len(x)
+    clip, plain = RtnParams(clip="mse"), RtnParams()
+    assert needs_hessian("rtn", clip)
+    assert not needs_hessian("rtn", plain)
+    assert not needs_hessian("rtn")
+    assert needs_hessian("gptq")
+    found = quantize_site({"a": weight}, hessian, {"a": [3]}, 8, "rtn", clip)["a", 3]
+    assert torch.equal(found.dequantize(), quantize_clipped(weight, hessian, 3, 8).dequantize())
+    found = quantize_site({"a": weight}, None, {"a": [3]}, 8, "rtn", plain)["a", 3]
+    assert torch.equal(found.dequantize(), quantize_rtn(weight, 3, 8).dequantize())
+    with pytest.raises(QuantizeError, match="Hessian"):
+        quantize_site({"a": weight}, None, {"a": [3]}, 8, "rtn", clip)
+
+
+def test_faults_name_the_layer() -> None:
+    calls = {
+        "model.x has": lambda: quantize_clipped(torch.full((2, 8), torch.nan), torch.eye(8), 3, 8, name="model.x"),
+        "model.x: the Hessian": lambda: quantize_clipped(torch.ones(2, 8), torch.eye(4), 3, 8, name="model.x"),
+    }
+    refused(QuantizeError, calls)

@@ -64,21 +64,13 @@ def searched(method: str, changes: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @cache
-def unchanged(method: str, masked: bool = False) -> list[tuple[int, float]]:
-    return executed(searched(method, {"masked": True} if masked else {}))
+def unchanged(method: str) -> list[tuple[int, float]]:
+    return executed(searched(method, {}))
 
 
 def executed(rows: list[dict[str, Any]]) -> list[tuple[int, float]]:
     """What was tried: bytes and KL of every episode, whatever was paid for it."""
     return [(row["bytes"], row["kl"]) for row in rows]
-
-
-def test_the_small_problem_shows_both_sides_of_the_budget() -> None:
-    feasible = [row["feasible"] for row in searched("ramp_paper", {})]
-    assert 2 < sum(feasible) < len(feasible)
-    assert {"ramp_paper_no_cliff", "ramp_paper_no_overshoot", "ramp_paper_no_saving", "ramp_paper_symmetric"} < set(
-        REWARDS
-    )
 
 
 @pytest.mark.parametrize("name", REWARDS)
@@ -89,13 +81,6 @@ def test_every_term_of_the_reward_changes_the_unmasked_search(name: str) -> None
     warmup = QUICK["ramp_paper"]["warmup_episodes"]
     assert executed(rows)[:warmup] == before[:warmup]
     assert executed(rows) != before
-
-
-@pytest.mark.parametrize("name", ["ramp_paper_no_cliff", "ramp_paper_no_overshoot"])
-def test_under_a_mask_penalties_change_nothing(name: str) -> None:
-    """Why the reward's ablations are unmasked."""
-    rows = searched("ramp_paper", VARIANTS[name]["params"] | {"masked": True})
-    assert executed(rows) == unchanged("ramp_paper", masked=True)
 
 
 @pytest.mark.parametrize("name", MASKED)

@@ -1,11 +1,11 @@
 """The search's command line on a real (random, two-layer) model: its score against a plain float64 computation."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from ramp.bank.bank import Bank
 from ramp.methods.kinds import MethodError
@@ -14,9 +14,12 @@ from ramp.problem.problem import AllocationError, decode
 from ramp.search.__main__ import main
 from ramp.search.resume import ROOT
 from tests.model_folders import load_float, load_tokenizer
-from tests.searchable import make_searchable
+from tests.refusals import refused
+from tests.searchable import make_searchable, run_stage
+from tests.tiny_models import exact_scores
 
 WINDOWS, LENGTH = 3, 40
+FAST: dict[str, Any] = {"updates_per_episode": 1, "clone_steps": 5, "distil_steps": 5, "sac": {"hidden": 8}}
 
 
 @pytest.fixture(scope="module")
@@ -35,44 +38,29 @@ def study(tmp_path_factory: pytest.TempPathFactory, tiny_llama_dir: Path) -> dic
     }
 
 
-def call(study: dict[str, Any], **changed: Any) -> dict[str, Any]:
-    """Run ``main``; ``changed`` by option name without dashes."""
-    options = study | {f"--{name.replace('_', '-')}": value for name, value in changed.items()}
-    assert main([str(part) for pair in options.items() for part in pair]) == 0
-    return json.loads(Path(options["--out"]).read_text())
+def call_ramp(study: dict[str, Any], folder: Path, evals: int, **params: Any) -> dict[str, Any]:
+    """A short search of RAMP with its files in ``folder``."""
+    places = {"out": folder / "alloc.json", "artifacts": folder / "artifacts"}
+    method = ROOT / "baselines" / "ramp.py"
+    return run_stage(main, study, method_file=method, params=json.dumps(FAST | params), evals=evals, **places)
 
 
 def test_the_score_is_the_kl_of_the_assembled_model(study: dict[str, Any]) -> None:
-    record = call(study)
-    model = load_float(study["--model-dir"]).double()
-    tokenizer = load_tokenizer(study["--model-dir"])
+    record = run_stage(main, study)
+    tokenizer, bank = load_tokenizer(study["--model-dir"]), Bank(study["--bank"])
     windows = token_windows(tokenizer, study["--search-text"], length=LENGTH, count=WINDOWS)
-    with torch.no_grad():
-        log_p = model(windows).logits[:, :-1].log_softmax(-1)
-        bank = Bank(study["--bank"])
-        for name, bits in record["bits"].items():
-            model.get_submodule(name).weight.copy_(bank.quantized(name, bits).dequantize())
-        log_q = model(windows).logits[:, :-1].log_softmax(-1)
-    kl = float((log_p.exp() * (log_p - log_q)).sum(-1).mean())
-    nll = float(-log_q.gather(-1, windows[:, 1:, None]).mean())
+    weights = {name: bank.dequantize(name, bits) for name, bits in record["bits"].items()}
+    kl, nll = (float(x.mean()) for x in exact_scores(load_float(study["--model-dir"]), windows, weights))
     assert kl > 1e-3
     assert record["kl_search"] == pytest.approx(kl, rel=5e-3)
-    assert record["ppl_search"] == pytest.approx(torch.tensor(nll).exp().item(), rel=1e-3)
+    assert record["ppl_search"] == pytest.approx(math.exp(nll), rel=1e-3)
     assert record["search_tokens"] == 300 + WINDOWS * LENGTH
     assert record["quantizer"] == "rtn"
     assert not any(study["--state-dir"].iterdir())  # a finished search leaves no state
 
 
 def test_ramp_runs_and_leaves_its_policy(study: dict[str, Any], tmp_path: Path) -> None:
-    params = {"updates_per_episode": 1, "clone_steps": 5, "distil_steps": 5, "sac": {"hidden": 8}}
-    record = call(
-        study,
-        method_file=ROOT / "baselines" / "ramp.py",
-        params=json.dumps(params),
-        evals=5,
-        out=tmp_path / "alloc.json",
-        artifacts=tmp_path / "artifacts",
-    )
+    record = call_ramp(study, tmp_path, 5)
     assert record["search_evals"] == 5
     assert record["kl_selection"] <= record["kl_start_selection"]
     about = json.loads((tmp_path / "artifacts" / "policy.json").read_text())
@@ -87,8 +75,8 @@ def test_ramp_runs_and_leaves_its_policy(study: dict[str, Any], tmp_path: Path) 
 
 def test_finalists_may_meet_on_more_text_than_is_searched_on(study: dict[str, Any], tmp_path: Path) -> None:
     chance = {"method_file": ROOT / "baselines" / "random_search.py", "evals": 3, "artifacts": tmp_path / "artifacts"}
-    plain = call(study, **chance, out=tmp_path / "plain.json")
-    more = call(study, **chance, selection_windows=2 * WINDOWS, out=tmp_path / "more.json")
+    plain = run_stage(main, study, **chance, out=tmp_path / "plain.json")
+    more = run_stage(main, study, **chance, selection_windows=2 * WINDOWS, out=tmp_path / "more.json")
     spent = plain["selection_evals"] * WINDOWS * LENGTH
     assert spent > 0
     assert more["search_tokens"] == plain["search_tokens"] + spent  # the same finalists on twice the text, charged
@@ -96,16 +84,15 @@ def test_finalists_may_meet_on_more_text_than_is_searched_on(study: dict[str, An
 
 
 def test_faults_are_one_sentence(study: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(AllocationError, match=r"cheapest \d+ \(3\.00 bits\); raise the budget"):
-        call(study, budget=2.5)
-    with pytest.raises(MethodError, match="is a uniform method"):
-        call(study, method_file=ROOT / "baselines" / "rtn.py")
-    with pytest.raises(MethodError, match="--params is not valid JSON"):
-        call(study, params="{")
-    with pytest.raises(MethodError, match=r"unknown key 'upates_per_episode' .did you mean 'updates_per_episode'"):
-        call(study, method_file=ROOT / "baselines" / "ramp.py", params='{"upates_per_episode": 1}')
-    with pytest.raises(ValueError, match="no sensitivity at"):
-        call(study, sensitivity=tmp_path / "absent.json")
+    rtn, ramp = (ROOT / "baselines" / f"{name}.py" for name in ("rtn", "ramp"))
+    calls = {
+        "rtn.py is a uniform method": lambda: run_stage(main, study, method_file=rtn),
+        "--params": lambda: run_stage(main, study, params="{"),
+        "'updates_per_episode'": lambda: run_stage(main, study, method_file=ramp, params='{"upates_per_episode": 1}'),
+    }
+    refused(MethodError, calls)
+    refused(AllocationError, {"(3.00 bits); raise the budget": lambda: run_stage(main, study, budget=2.5)})
+    refused(ValueError, {"no sensitivity": lambda: run_stage(main, study, sensitivity=tmp_path / "absent.json")})
 
 
 def laid_out(study: dict[str, Any], results: Path) -> Path:
@@ -134,8 +121,7 @@ def by_hand(results: Path, *extra: object, model: str = "tiny") -> int:
 
 def test_a_model_and_a_budget_are_enough(study: dict[str, Any], tmp_path: Path) -> None:
     results = laid_out(study, tmp_path / "results")
-    params = json.dumps({"updates_per_episode": 1, "clone_steps": 5, "distil_steps": 5, "sac": {"hidden": 8}})
-    assert by_hand(results, "--evals", 4, "--params", params) == 0
+    assert by_hand(results, "--evals", 4, "--params", json.dumps(FAST)) == 0
     own = results / "by_hand" / "tiny" / "ramp" / "3.65" / "0"
     record = json.loads((own / "allocation.json").read_text())
     assert (record["method"], record["model"], record["search_evals"]) == ("ramp", "tiny", 4)
@@ -151,33 +137,15 @@ def test_a_model_and_a_budget_are_enough(study: dict[str, Any], tmp_path: Path) 
 
 def test_what_is_missing_is_named_with_the_command_that_makes_it(study: dict[str, Any], tmp_path: Path) -> None:
     results = laid_out(study, tmp_path / "results")
-    with pytest.raises(AllocationError, match=r"no model 'tini' .*did you mean 'tiny'.*asset.json"):
-        by_hand(results, model="tini")
+    refused(AllocationError, {"did you mean 'tiny'": lambda: by_hand(results, model="tini")})
     (results / "bank/tiny/awq-gptq").unlink()
     (results / "sensitivity/tiny/awq-gptq.json").unlink()
-    with pytest.raises(AllocationError, match=r"snakemake --cores all \S+/bank/tiny/awq-gptq/bank.json \S+json`"):
-        by_hand(results)
-    with pytest.raises(AllocationError, match="neither --model-dir, --bank, --calibration"):
-        main(["--budget", "3.65"])
+    calls = {"/bank/tiny/awq-gptq/bank.json ": lambda: by_hand(results), "--bank": lambda: main(["--budget", "3.65"])}
+    refused(AllocationError, calls)
 
 
 def test_parts_of_text_are_scored_on_the_very_model(study: dict[str, Any], tmp_path: Path) -> None:
-    params = {
-        "updates_per_episode": 1,
-        "clone_steps": 5,
-        "distil_steps": 5,
-        "sac": {"hidden": 8},
-        "pool_windows": 4,
-        "part_windows": 1,
-    }
-    record = call(
-        study,
-        method_file=ROOT / "baselines" / "ramp.py",
-        params=json.dumps(params),
-        evals=8,
-        out=tmp_path / "alloc.json",
-        artifacts=tmp_path / "artifacts",
-    )
+    record = call_ramp(study, tmp_path, 8, pool_windows=4, part_windows=1)
     rows = [json.loads(line) for line in (tmp_path / "artifacts" / "episodes.jsonl").read_text().splitlines()]
     assert [row["proposer"] for row in rows[:4]] == ["start"] * 4
     assert len(rows) == 15  # (8 - 3 kept) whole evaluations of three windows, one window a part

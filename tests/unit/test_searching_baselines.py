@@ -1,4 +1,4 @@
-"""Evolution, annealing, the table of role and depth, and what they share: budget, count, seed, resume, progress."""
+"""Evolution, annealing, the table of role and depth, and what they share: budget, count, seed, progress."""
 
 from __future__ import annotations
 
@@ -14,13 +14,10 @@ from baselines.annealing import AnnealingParams, Schedule
 from ramp.allocators import knapsack
 from ramp.allocators.archive import Archive
 from ramp.allocators.moves import Ladder, mutate, random_start
-from ramp.methods.kinds import Allocator
-from ramp.methods.loader import load_method
-from ramp.problem.problem import Allocation, AllocationError, Evaluator, Problem, Run
+from ramp.problem.problem import AllocationError, Evaluator, Problem, Run
 from ramp.rl.role_depth import NAMES, design, load_table
-from ramp.search.resume import ROOT, SearchState
 from ramp.search.transfer import transfer
-from tests.searchable import KilledError, Mortal, true_loss
+from tests.searchable import allocate
 from tests.synthetic import evaluator, linears, losses, synthetic_problem
 
 SEARCHES = ("evolution", "annealing", "role_depth")
@@ -32,17 +29,6 @@ def additive(layers: int = 2, budget: float = 3.65) -> tuple[Problem, float]:
     problem = synthetic_problem(layers, budget, evaluate=Evaluator(evaluator(truth, 0 * pairs)))
     best = knapsack.solve(truth, problem.bytes, problem.budget_bytes)
     return problem, float(truth[np.arange(problem.n), best].sum())
-
-
-def run_of(folder: Path, evals: int, seed: int = 0) -> tuple[Run, list[dict[str, Any]]]:
-    rows: list[dict[str, Any]] = []
-    return Run(seed, evals, folder, rows.append), rows
-
-
-def allocate(name: str, problem: Problem, run: Run, **params: Any) -> Allocation:
-    method = load_method(ROOT / "baselines" / f"{name}.py")
-    assert isinstance(method, Allocator)
-    return method.allocate(problem, method.params(**params), run)
 
 
 @settings(max_examples=60, deadline=None)
@@ -82,9 +68,9 @@ def test_ladders_follow_bytes_and_not_the_order_of_widths() -> None:
 
 def test_the_archive_asks_for_nothing_twice_and_for_no_more_than_it_may(tmp_path: Path) -> None:
     problem = synthetic_problem(1)
-    run, rows = run_of(tmp_path, 2)
+    rows: list[dict[str, Any]] = []
     problem.evaluate.limit = 2
-    archive = Archive(problem, run)
+    archive = Archive(problem, Run(0, 2, tmp_path, rows.append))
     cheap, rng = np.zeros(problem.n, dtype=int), np.random.default_rng(0)
     first = archive.score(cheap, "a")
     assert archive.score(cheap.astype(np.int32), "b") == first
@@ -93,16 +79,15 @@ def test_the_archive_asks_for_nothing_twice_and_for_no_more_than_it_may(tmp_path
     assert [row["proposer"] for row in rows] == ["a", "c"]
     assert rows[1]["best"] == min(row["kl"] for row in rows)
     assert archive.fresh(lambda: cheap, tries=3) is None
-    with pytest.raises(AllocationError, match="more than its 2 evaluations"):
+    with pytest.raises(AllocationError, match="2 evaluations"):
         archive.score(cheap + 1, "d")
 
 
-@pytest.mark.parametrize("evals", [1, 3, 12, 100])
+@pytest.mark.parametrize("evals", [1, 12, 100])
 @pytest.mark.parametrize("name", SEARCHES)
 def test_exactly_the_allowed_evaluations_are_spent(name: str, evals: int, tmp_path: Path) -> None:
     problem = synthetic_problem(3)
-    run, rows = run_of(tmp_path, evals)
-    found = allocate(name, problem, run)
+    found, rows = allocate(name, problem, tmp_path, evals)
     assert problem.evaluate.evals == len(rows) == evals
     assert problem.is_feasible(found.choice)
     assert len({row["bytes"] for row in rows}) >= 1
@@ -114,72 +99,29 @@ def test_a_space_that_is_used_up_ends_the_search(name: str, tmp_path: Path) -> N
     """One block at a budget of its cheapest width and one level more: a handful of allocations."""
     problem = synthetic_problem(1, budget=3.0)
     problem.budget_bytes += int((problem.bytes[:, 1] - problem.bytes[:, 0]).min())
-    run, rows = run_of(tmp_path, 500)
-    found = allocate(name, problem, run)
+    found, rows = allocate(name, problem, tmp_path, 500)
     assert problem.is_feasible(found.choice)
     assert 1 <= len(rows) < 30
-
-
-@pytest.mark.parametrize("name", SEARCHES)
-def test_seeds_differ_and_repeat(name: str, tmp_path: Path) -> None:
-    def kls(seed: int) -> list[float]:
-        run, rows = run_of(tmp_path, 30, seed)
-        allocate(name, synthetic_problem(3), run)
-        return [row["kl"] for row in rows]
-
-    assert kls(1) == kls(1)
-    assert kls(1) != kls(2)
-
-
-@pytest.mark.parametrize("name", SEARCHES)
-def test_a_killed_search_ends_as_if_nothing_had_happened(name: str, tmp_path: Path) -> None:
-    def search(folder: Path, die_at: int | None) -> tuple[np.ndarray, list[dict[str, Any]], int]:
-        state, mortal = SearchState.open(folder, {"test": name}), Mortal(die_at)
-        evaluate = state.evaluator("search", mortal(true_loss(0.0)), limit=25)
-        problem = synthetic_problem(2, evaluate=evaluate, select=state.evaluator("selection", true_loss(0.0)))
-        run, rows = run_of(tmp_path, 25, seed=4)
-        return allocate(name, problem, run).choice, rows, mortal.calls
-
-    whole = search(tmp_path / "whole", None)
-    with pytest.raises(KilledError):
-        search(tmp_path / "killed", 11)
-    again = search(tmp_path / "killed", None)
-    assert np.array_equal(again[0], whole[0])
-    assert again[1] == whole[1]
-    assert again[2] == whole[2] - 10  # the first ten were answered from the journal
 
 
 @pytest.mark.parametrize("name", ["evolution", "annealing"])
 def test_from_the_knapsack_it_starts_there_and_keeps_it_in_the_running(name: str, tmp_path: Path) -> None:
     problem = synthetic_problem(3)
-    run, rows = run_of(tmp_path, 60)
-    found = allocate(name, problem, run, start="knapsack")
+    found, rows = allocate(name, problem, tmp_path, 60, start="knapsack")
     start = knapsack.solve(problem.proxy, problem.bytes, problem.budget_bytes)
     assert np.array_equal(found.start_choice, start)
     assert problem.proxy_used
     assert rows[0]["kl"] == problem.evaluate.raw(start).kl
     assert problem.select.raw(found.choice).kl <= problem.select.raw(start).kl
     cold = synthetic_problem(3)
-    assert allocate(name, cold, run_of(tmp_path, 10)[0]).start_choice is None
+    assert allocate(name, cold, tmp_path, 10)[0].start_choice is None
     assert not cold.proxy_used  # from scratch nothing is charged for sensitivities
-
-
-@pytest.mark.parametrize("name", ["evolution", "annealing"])
-def test_from_the_knapsack_it_mostly_improves(name: str, tmp_path: Path) -> None:
-    """Five problems whose losses the proxy misjudges: on four or more of them something better is found."""
-    better = []
-    for seed in range(5):
-        run, rows = run_of(tmp_path, 100, seed)
-        allocate(name, synthetic_problem(6, seed=seed), run, start="knapsack")
-        better.append(rows[-1]["best"] < rows[0]["kl"])
-    assert sum(better) >= 4
 
 
 @pytest.mark.parametrize("name", ["evolution", "annealing"])
 def test_with_many_evaluations_it_comes_near_the_optimum(name: str, tmp_path: Path) -> None:
     problem, best = additive()
-    run, rows = run_of(tmp_path, 600)
-    allocate(name, problem, run)
+    _, rows = allocate(name, problem, tmp_path, 600)
     assert best <= rows[-1]["best"] <= 1.03 * best
     assert rows[-1]["best"] < 0.9 * rows[0]["kl"]
 
@@ -194,8 +136,7 @@ def test_a_table_finds_what_a_table_explains(tmp_path: Path) -> None:
     problem.evaluate = Evaluator(evaluator(truth, np.zeros((problem.n, problem.n))))
     choice = knapsack.solve(truth, problem.bytes, problem.budget_bytes)
     best = float(truth[np.arange(problem.n), choice].sum())
-    run, rows = run_of(tmp_path, 200)
-    found = allocate("role_depth", problem, run)
+    found, rows = allocate("role_depth", problem, tmp_path, 200)
     assert rows[0]["kl"] > 1.1 * best
     assert rows[-1]["best"] <= 1.01 * best
     assert found.start_choice is not None
@@ -214,7 +155,7 @@ def test_a_table_knows_nothing_but_role_and_depth(tmp_path: Path) -> None:
     problem = synthetic_problem(3)
     problem.proxy = None
     problem.features[:] = np.nan
-    assert problem.is_feasible(allocate("role_depth", problem, run_of(tmp_path, 20)[0]).choice)
+    assert problem.is_feasible(allocate("role_depth", problem, tmp_path, 20)[0].choice)
     table = design(problem.linears)
     assert table.shape == (problem.n, len(NAMES))
     assert (table[:, :7].sum(axis=1) == 1).all()
@@ -235,7 +176,7 @@ def test_temperatures_have_the_scale_of_the_first_worsenings() -> None:
 def test_uniform_is_the_widest_that_fits(tmp_path: Path) -> None:
     for budget, width in ((3.0, 3), (3.65, 3), (4.0, 4), (5.99, 5)):
         problem = synthetic_problem(2, budget)
-        found = allocate("uniform", problem, run_of(tmp_path, 5)[0])
+        found = allocate("uniform", problem, tmp_path, 5)[0]
         assert {problem.widths[a] for a in found.choice} == {width}
         assert problem.evaluate.evals == 1
         assert found.kind == "proxy"

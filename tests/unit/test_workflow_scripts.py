@@ -29,7 +29,7 @@ def paper_study() -> tuple[Any, Any]:
 
 def test_the_paper_study_refuses_to_start_without_a_gpu() -> None:
     study, registry = paper_study()
-    with pytest.raises(PreflightError, match="device 'cuda' and this machine has no usable GPU"):
+    with pytest.raises(PreflightError, match="'cuda'"):
         preflight(study, registry, jobs_run_here=True, gpu=lambda: False, refusal=lambda *_: None)
     preflight(study, registry, jobs_run_here=True, gpu=lambda: True, refusal=lambda *_: None)
     preflight(study, registry, jobs_run_here=False, gpu=lambda: False, refusal=lambda *_: None)
@@ -41,7 +41,7 @@ def test_a_gated_source_stops_the_run_and_a_gated_target_does_not(capsys: pytest
     def gated(word: str) -> Any:
         return lambda repo, _: "is gated: accept its licence" if word in repo else None
 
-    with pytest.raises(PreflightError, match=r"source model 'llama-2-7b' cannot be fetched: .*gated"):
+    with pytest.raises(PreflightError, match=r"'llama-2-7b' .*gated"):
         preflight(study, registry, jobs_run_here=True, gpu=lambda: True, refusal=gated("Llama-2-7b"))
     preflight(study, registry, jobs_run_here=True, gpu=lambda: True, refusal=gated("Llama-2-13b"))
     assert "rows of 'llama-2-13b' will be missing" in capsys.readouterr().err
