@@ -41,15 +41,16 @@ def validate(
     kept = copy.deepcopy(dict(values))
     study = None
     faulty: list[tuple[int | str, ...]] = []
-    for _ in range(3):
+    for _ in range(9):  # what holds a key that was set aside may be faulty without it: each pass goes one level up
+        earlier = tuple(faulty)
         try:
             study = Study.model_validate(kept)
             break
         except ValidationError as error:
             for fault in error.errors():
                 path = tuple(part for part in fault["loc"] if part != "[key]")  # pydantic's mark for a bad key
-                if fault["type"] != "missing" or all(each[: len(path)] != path for each in faulty):
-                    faults.append(_sentence(path, fault))  # what was set aside in an earlier pass is not missing
+                if all(each[: len(path)] != path for each in earlier):
+                    faults.append(_sentence(path, fault))
                 faulty.append(path)
                 # a section that lacks a key is set aside whole: without it nothing in it can be checked
                 _drop(kept, path[:-1] if fault["type"] == "missing" and len(path) > 1 else path)
