@@ -72,7 +72,7 @@ def quantize(
     from ramp.models.device import pick_device
     from ramp.models.folder import ModelFolder
     from ramp.quantizers.store import PackedWriter
-    from ramp.rows.sequential import quantize_model, uniform
+    from ramp.rows.sequential_quantization import quantize_model, uniform
 
     model, place = ModelFolder(model_dir), pick_device(device)
     config, linears = model.config, model.linears

@@ -44,7 +44,7 @@ def quantize_ours(
     from ramp.calibration.fold_search import FoldSearch, search_folds
     from ramp.methods.loader import find_method, load_method, parse_params
     from ramp.models.folder import ModelFolder
-    from ramp.rows.sequential import quantize_model, uniform
+    from ramp.rows.sequential_quantization import quantize_model, uniform
 
     registered = load_method(find_method(Path(__file__).parents[1] / "baselines", method))
     given = parse_params(registered, dict(params))

@@ -2,7 +2,7 @@
 
     python -m benchmarks.sac_reference --out FILE.json
 
-- *CartPole-v1* by ``ramp.rl.sac.DiscreteSAC``, the class that the search uses. The largest possible return is 500, and
+- *CartPole-v1* by ``ramp.rl.sac_discrete.DiscreteSAC``, the class that the search uses. The largest return is 500, and
   gymnasium calls the task solved at 475.
 - *Pendulum-v1* by ``ramp.rl.sac_continuous.ContinuousSAC`` and by stable-baselines3's SAC: the same steps, sizes,
   rates, batches and start, one update per step on each side, three seeds each.
@@ -25,8 +25,8 @@ import numpy as np
 
 from benchmarks.measure import Piece, Sample, command_line, compared, parser, row, timed
 from ramp.core import cli
-from ramp.rl.sac import DiscreteSAC
 from ramp.rl.sac_continuous import ContinuousSAC
+from ramp.rl.sac_discrete import DiscreteSAC
 from ramp.rl.sac_params import ContinuousSacParams, SacParams
 
 log = logging.getLogger("benchmarks.sac_reference")

@@ -60,7 +60,7 @@ FORMATS = (
         "Assets",
         "R/assets/ASSET/asset.json",
         "what was fetched: its name, licence, path and note, and the fields of the source",
-        ("ramp/assets/fetched.py:Fetched",),
+        ("ramp/assets/fetched_files.py:Fetched",),
     ),
     Format("Texts", "R/texts/ROLE.jsonl, guard.json", "documents by role", ("ramp/assets/text_roles.py",)),
     Format(

@@ -24,7 +24,7 @@ from ramp.rl.environment import AllocationEnv, Steps
 from ramp.rl.history import History
 from ramp.rl.policy import Policy
 from ramp.rl.reward import shaping_costs
-from ramp.rl.sac import Demonstrations, DiscreteSAC
+from ramp.rl.sac_discrete import Demonstrations, DiscreteSAC
 
 
 class Agent:

@@ -14,10 +14,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ramp.assets.checksum_lock import Lock, take
 from ramp.assets.fetch_hub import fetch_hub
 from ramp.assets.fetch_wheel import fetch_wheel
-from ramp.assets.fetched import ABSENT, Fetched, FetchError, SourceAbsent
-from ramp.assets.lock import Lock, take
+from ramp.assets.fetched_files import ABSENT, Fetched, FetchError, SourceAbsent
 from ramp.assets.registry import HubSource, PathSource, Registry, Source, WheelSource, load_registry
 from ramp.core import cli
 from ramp.core.cli import log

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ramp.assets.fetched import Fetched, FetchError, SourceAbsent, require_room, tree_files
-from ramp.assets.lock import Lock, take
+from ramp.assets.checksum_lock import Lock, take
+from ramp.assets.fetched_files import Fetched, FetchError, SourceAbsent, require_room, tree_files
 from ramp.assets.registry import RESOLVE, HubSource
 
 

@@ -9,8 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ramp.assets.fetched import Fetched, FetchError, read_member, require_room
-from ramp.assets.lock import Lock
+from ramp.assets.checksum_lock import Lock
+from ramp.assets.fetched_files import Fetched, FetchError, read_member, require_room
 from ramp.assets.registry import RESOLVE, WheelPart, WheelSource
 from ramp.core.cli import log
 from ramp.core.files import atomic_path, remove, remove_partials, sha256_file

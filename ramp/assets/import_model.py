@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ramp.assets.fetched import AssetError, asset_path, asset_record, require_room, tree_files
+from ramp.assets.fetched_files import AssetError, asset_path, asset_record, require_room, tree_files
 from ramp.assets.registry import Registry, load_registry
 from ramp.core import cli
 from ramp.core.cli import log

@@ -8,7 +8,7 @@ An asset has one file or one folder and an ordered list of sources of four kinds
 ``trained``  a tiny model that ``ramp.assets.train_tiny`` makes from a preset, a number of steps and a seed
 
 An unknown commit or checksum is written ``resolve``: the first download records it in the lock file beside the
-registry (``ramp.assets.lock``), later ones are checked against it.
+registry (``ramp.assets.checksum_lock``), later ones are checked against it.
 """
 
 from __future__ import annotations

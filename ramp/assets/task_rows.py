@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ramp.assets.fetched import asset_path, read_member
+from ramp.assets.fetched_files import asset_path, read_member
 from ramp.assets.registry import Registry, TaskFile, load_registry
 from ramp.core import cli
 from ramp.core.cli import log

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ramp.assets.fetched import ABSENT, asset_path, asset_record
+from ramp.assets.fetched_files import ABSENT, asset_path, asset_record
 from ramp.assets.registry import Registry, TextRole, load_registry
 from ramp.core import cli
 from ramp.core.cli import log

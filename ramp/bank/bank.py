@@ -1,7 +1,7 @@
 """The bank: every linear at every width of the menu, quantized once, packed on disk, memory-mapped.
 
 A search assembles candidates from it without quantizing again. Its weights come from the folded float model and its
-Hessians from float predecessors (the sequential pass of ``ramp.rows.sequential`` is for reported rows).
+Hessians from float predecessors (the sequential pass of ``ramp.rows.sequential_quantization`` is for reported rows).
 
 ``bank.safetensors`` holds ``{linear}/{width}/codes|scales|zeros`` (``ramp.quantizers.store``). ``bank.json`` holds
 ``format_version``, ``fold`` (the fold file's stem), ``quantizer``, ``group_size`` (requested), ``widths``

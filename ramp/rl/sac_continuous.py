@@ -75,7 +75,7 @@ class ContinuousSAC(ActorCritic):
         return torch.from_numpy(self.rng.standard_normal((rows, self.action_size), dtype=np.float32))
 
     def update(self, *, reward_scale: float = 1.0, return_offset: float = 0.0) -> dict[str, float]:
-        """Take one gradient step; arguments and result as of ``ramp.rl.sac.DiscreteSAC.update``."""
+        """Take one gradient step; arguments and result as of ``ramp.rl.sac_discrete.DiscreteSAC.update``."""
         batch = self._sample(reward_scale, return_offset)
         critic_loss = self._update_critics(batch)
         actor_loss, entropy = self._update_actor(batch)

@@ -21,7 +21,7 @@ from ramp.quantizers.site import needs_hessian
 from ramp.quantizers.store import PackedWriter
 from ramp.quantizers.widths import Width
 from ramp.rows.checkpoint import save_packed
-from ramp.rows.sequential import QuantizationError, quantize_model, uniform
+from ramp.rows.sequential_quantization import QuantizationError, quantize_model, uniform
 
 
 def build_row(

@@ -13,7 +13,7 @@ from ramp.models.folder import ModelFolder
 from ramp.quantizers.sizes import bits_nominal
 from ramp.rows.build import build_row
 from ramp.rows.float_rows import SPECIAL, special_meta
-from ramp.rows.sequential import QuantizationError
+from ramp.rows.sequential_quantization import QuantizationError
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from ramp.assets.fetch import fetch_asset, fetch_optional
-from ramp.assets.fetched import asset_path, tree_sha256
+from ramp.assets.fetched_files import asset_path, tree_sha256
 from ramp.assets.import_model import make_model
 from ramp.assets.registry import Registry
 from ramp.core.errors import RampError

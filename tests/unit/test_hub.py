@@ -12,8 +12,8 @@ from typing import Any
 import huggingface_hub
 import pytest
 
-from ramp.assets.fetched import tree_sha256
-from ramp.assets.lock import Lock
+from ramp.assets.checksum_lock import Lock
+from ramp.assets.fetched_files import tree_sha256
 from ramp.assets.registry import Registry
 from ramp.core.errors import RampError
 from tests.local_sources import REPO, fetched, one, write_registry

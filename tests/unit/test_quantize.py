@@ -26,7 +26,7 @@ from ramp.quantizers.gptq import output_error
 from ramp.quantizers.sizes import linear_bytes, uniform_bytes
 from ramp.rows import quantize as quantize_stage
 from ramp.rows.checkpoint import load_dequantized, read_meta
-from ramp.rows.sequential import QuantizationError, quantize_model, uniform
+from ramp.rows.sequential_quantization import QuantizationError, quantize_model, uniform
 from tests.reference_quantizers import quantize_gptq
 from tests.refusals import refused
 from tests.tiny_models import altered, write_text

@@ -26,7 +26,7 @@ def test_files_behind_a_method_and_a_variant() -> None:
     assert files.method("float") == []
     stage = files.stage("ramp/search/__main__.py", "knapsack_kl")
     assert {"ramp/search/__main__.py", "baselines/knapsack.py", "ramp/allocators/knapsack.py"} <= set(stage)
-    assert "ramp/rl/sac.py" not in stage
+    assert "ramp/rl/sac_discrete.py" not in stage
 
 
 @pytest.mark.parametrize(

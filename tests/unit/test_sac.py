@@ -13,8 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ramp.rl.sac import Demonstrations, DiscreteSAC
 from ramp.rl.sac_continuous import ContinuousSAC, squashed
+from ramp.rl.sac_discrete import Demonstrations, DiscreteSAC
 from ramp.rl.sac_params import ContinuousSacParams, SacParams
 
 SMALL = {"hidden": 32, "batch_size": 64, "learning_rate": 3e-3, "tau": 0.05}

@@ -10,8 +10,8 @@ import pytest
 
 from benchmarks import sac_reference
 from benchmarks.sac_reference import CARTPOLE, PENDULUM, drive, greedy_returns, learn_continuous, measure
-from ramp.rl.sac import DiscreteSAC
 from ramp.rl.sac_continuous import ContinuousSAC
+from ramp.rl.sac_discrete import DiscreteSAC
 
 
 def test_a_piece_has_every_seed_of_every_learner(tmp_path: Path) -> None:

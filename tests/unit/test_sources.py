@@ -63,10 +63,10 @@ def below(files: set[str], *packages: str) -> set[str]:
 
 
 def test_the_searcher_of_ramp_stands_on_sac_and_that_of_the_knapsack_does_not() -> None:
-    assert "ramp/rl/sac.py" in stage_closure("ramp/search/__main__.py", "baselines/ramp.py")
-    assert "ramp/rl/sac.py" not in stage_closure("ramp/search/__main__.py", "baselines/knapsack.py")
+    assert "ramp/rl/sac_discrete.py" in stage_closure("ramp/search/__main__.py", "baselines/ramp.py")
+    assert "ramp/rl/sac_discrete.py" not in stage_closure("ramp/search/__main__.py", "baselines/knapsack.py")
     for stage in ("calibration/__main__", "calibration/fold_search", "bank/__main__", "sensitivity/__main__"):
-        assert "ramp/rl/sac.py" not in stage_closure(f"ramp/{stage}.py")
+        assert "ramp/rl/sac_discrete.py" not in stage_closure(f"ramp/{stage}.py")
 
 
 def test_no_stage_stands_on_the_configuration() -> None:
@@ -89,7 +89,7 @@ def test_fetching_importing_and_task_rows_stand_on_nothing_of_each_other() -> No
     fetch, imported_model, tasks, texts = (
         stage_closure(f"ramp/assets/{stage}.py") for stage in ("fetch", "import_model", "task_rows", "text_roles")
     )
-    own = {f"ramp/assets/{name}.py" for name in ("fetch", "fetch_hub", "fetch_wheel", "lock", "import_model")}
+    own = {f"ramp/assets/{name}.py" for name in ("fetch", "fetch_hub", "fetch_wheel", "checksum_lock", "import_model")}
     assert fetch & own == own - {"ramp/assets/import_model.py"}
     assert imported_model & own == {"ramp/assets/import_model.py"}
     assert not (tasks | texts) & own

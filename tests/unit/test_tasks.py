@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ramp.assets.fetched import asset_path
+from ramp.assets.fetched_files import asset_path
 from ramp.assets.registry import Registry
 from ramp.assets.task_rows import make_tasks, task_rows
 from ramp.core.errors import RampError

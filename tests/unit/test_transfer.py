@@ -14,7 +14,7 @@ from ramp.problem.features import SIZE
 from ramp.rl.environment import AllocationEnv
 from ramp.rl.policy import Policy, PolicyError, load_policy
 from ramp.rl.role_depth import NAMES, TablePolicy
-from ramp.rl.sac import DiscreteSAC
+from ramp.rl.sac_discrete import DiscreteSAC
 from ramp.rl.sac_params import SacParams
 from ramp.search.transfer import main, read_policy, transfer
 from tests.model_folders import read_config

@@ -115,7 +115,7 @@ def test_the_check_of_a_study_fails_by_name_and_leaves_no_report(
 
 # --- the GPU lease -------------------------------------------------------------------------------------------
 
-LEASE = REPO / "workflow" / "scripts" / "lease"
+LEASE = REPO / "workflow" / "scripts" / "gpu_lease"
 
 
 def lease(tmp_path: Path, gpus: str | None, command: str) -> subprocess.Popen[str]:

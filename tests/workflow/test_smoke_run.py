@@ -185,7 +185,7 @@ def test_drawings_never_plan_model_work(study: Path) -> None:
 
 
 def test_an_edit_of_sac_reruns_the_search_and_what_follows(study: Path) -> None:
-    edit(study / "ramp" / "rl" / "sac.py")
+    edit(study / "ramp" / "rl" / "sac_discrete.py")
     done = snakemake(study, "-n", "--configfile", "config/smoke.yaml")
     assert done.status == 0, done.text
     plan = done.plan
@@ -197,7 +197,7 @@ def test_an_edit_of_sac_reruns_the_search_and_what_follows(study: Path) -> None:
 
 
 def test_a_touched_file_without_an_edit_reruns_nothing(study: Path) -> None:
-    (study / "ramp" / "rl" / "sac.py").touch()
+    (study / "ramp" / "rl" / "sac_discrete.py").touch()
     assert smoke_plan(study) == {}
 
 

@@ -70,7 +70,7 @@ rule train:
     message:
         "training {wildcards.model}: {params.steps} steps"
     shell:
-        "lease python -m ramp.assets.train_tiny --preset {params.preset:q} --text {input.text:q} --steps {params.steps:q}"
+        "gpu_lease python -m ramp.assets.train_tiny --preset {params.preset:q} --text {input.text:q} --steps {params.steps:q}"
         ' --seed {params.seed:q} --out "$(dirname {output.record:q})" --threads {threads} > {log:q} 2>&1'
 
 

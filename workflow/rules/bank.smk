@@ -24,7 +24,7 @@ rule bank:
     message:
         "bank of {wildcards.model}: {wildcards.fold} fold, {wildcards.quantizer}, widths {params.widths}"
     shell:
-        'lease python -m ramp.bank --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
+        'gpu_lease python -m ramp.bank --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
         " {params.calibration:q} --fold {input.fold:q} --quantizer {wildcards.quantizer:q}"
         ' --widths {params.widths:q} --group-size {params.group_size:q} --out "$(dirname {output.weights:q})"'
         " --threads {threads} --device {params.device:q} > {log:q} 2>&1"

@@ -20,7 +20,7 @@ rule calibration:
     message:
         "calibrating {wildcards.model}: {params.calibration}"
     shell:
-        'lease python -m ramp.calibration --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
+        'gpu_lease python -m ramp.calibration --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
         " {params.calibration:q} --out {output.statistics:q}"
         " --threads {threads} --device {params.device:q} > {log:q} 2>&1"
 
@@ -46,7 +46,7 @@ rule fold:
     message:
         "folding {wildcards.model}: {wildcards.fold}"
     shell:
-        'lease python -m ramp.calibration.fold_search --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
+        'gpu_lease python -m ramp.calibration.fold_search --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
         " {params.calibration:q} {params.options:q}"
         " --group-size {params.group_size:q} --out {output.fold:q}"
         " --threads {threads} --device {params.device:q} > {log:q} 2>&1"

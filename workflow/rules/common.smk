@@ -88,7 +88,7 @@ JOB_ENVIRONMENT = {
 # Jobs on this machine's processor are copies of one process that has imported torch (workflow/scripts/fork_server.py). One
 # that finds no server, as on a cluster, starts an interpreter. A GPU is used by whole processes alone.
 FORK_SERVER = "" if HAS_GPU or OWN_ENVIRONMENT else f".snakemake/fork-{os.getpid()}.socket"
-FORKED = f'lease() {{ "$@"; }}; python() {{ command python -m workflow.scripts.fork_server {FORK_SERVER} "$@"; }}; '
+FORKED = f'gpu_lease() {{ "$@"; }}; python() {{ command python -m workflow.scripts.fork_server {FORK_SERVER} "$@"; }}; '
 PREFIX = (
     "set -euo pipefail; "
     f"export PATH={shlex.quote(os.pathsep.join(PATHS))}:$PATH "

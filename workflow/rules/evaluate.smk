@@ -22,7 +22,7 @@ rule reference:
     message:
         "float reference of {wildcards.model} on {wildcards.text}"
     shell:
-        'lease python -m ramp.evaluation reference --model-dir "$(dirname {input.model:q})"'
+        'gpu_lease python -m ramp.evaluation reference --model-dir "$(dirname {input.model:q})"'
         " --text {params.text:q}={input.text:q} --length {params.length:q} --windows {params.windows:q}"
         " --out {output.states:q} --threads {threads} {params.arithmetic:q} > {log:q} 2>&1"
 
@@ -51,7 +51,7 @@ rule evaluate:
     message:
         "evaluating {wildcards.model}: {wildcards.row}"
     shell:
-        'lease python -m ramp.evaluation row --row-dir "$(dirname {input.meta:q})"'
+        'gpu_lease python -m ramp.evaluation row --row-dir "$(dirname {input.meta:q})"'
         ' --model-dir "$(dirname {input.model:q})" {params.measured:q} {params.allocation:q}'
         " --out {output.metrics:q} --threads {threads} {params.arithmetic:q} > {log:q} 2>&1"
 
@@ -79,7 +79,7 @@ rule tasks_scored:
     message:
         "tasks on {wildcards.model}: {wildcards.row}"
     shell:
-        'lease python -m ramp.evaluation.lm_eval_tasks --row-dir "$(dirname {input.meta:q})" --model-dir "$(dirname {input.model:q})"'
+        'gpu_lease python -m ramp.evaluation.lm_eval_tasks --row-dir "$(dirname {input.meta:q})" --model-dir "$(dirname {input.model:q})"'
         " --tasks-dir {params.folder:q} --tasks {params.names:q} --limit {params.limit:q} --out {output.scores:q}"
         " --threads {threads} {params.arithmetic:q} > {log:q} 2>&1"
 

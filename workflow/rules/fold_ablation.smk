@@ -46,7 +46,7 @@ rule fold_run:
     message:
         "folds' ablation on {wildcards.model}: {wildcards.file}, {wildcards.method}, {wildcards.bits} bits"
     shell:
-        'lease python -m ramp.league.fold_ablation --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
+        'gpu_lease python -m ramp.league.fold_ablation --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
         " {params.calibration:q} --fold {input.fold:q} --name {params.name:q} {params.method:q}"
         " --bits {wildcards.bits:q} --group-size {params.group_size:q} --track {params.track:q}"
         " --reference {input.reference:q} --out {output.row:q} --threads {threads} --device {params.device:q} > {log:q} 2>&1"

@@ -25,7 +25,7 @@ rule acceptance:
     message:
         "is {wildcards.model} worth quantizing?"
     shell:
-        'lease python -m ramp.league.acceptance --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
+        'gpu_lease python -m ramp.league.acceptance --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
         " --windows {params.windows:q} --length {params.length:q} --bits {params.bits:q} --group-size {params.group_size:q}"
         " --increase {params.increase:q} --out {output.record:q}"
         " --threads {threads} {params.arithmetic:q} > {log:q} 2>&1"
@@ -64,7 +64,7 @@ rule league_run:
         "league on {wildcards.model}: {wildcards.method}, {wildcards.budget} bits, {wildcards.evals} evaluations,"
         " seed {wildcards.seed}"
     shell:
-        'lease python -m ramp.league --model-dir "$(dirname {input.model:q})"'
+        'gpu_lease python -m ramp.league --model-dir "$(dirname {input.model:q})"'
         ' --bank "$(dirname {input.bank:q})" --fold {input.fold:q} --calibration {input.calibration:q}'
         " --sensitivity {input.sensitivity:q} --search-text {input.search_text:q}"
         " --selection-text {input.selection_text:q} --heldout-text {input.heldout_text:q} {params.run:q}"

@@ -53,7 +53,7 @@ rule package:
     message:
         "running {wildcards.method} on {wildcards.model}, {wildcards.budget} bits"
     shell:
-        'lease python -m ramp.packages.prepare_job --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
+        'gpu_lease python -m ramp.packages.prepare_job --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
         " {params.calibration:q} {params.method:q} {params.environment:q}"
         " --bits {wildcards.budget:q} --group-size {params.group_size:q}"
         ' --seed {wildcards.seed:q} --out "$(dirname {output.outcome:q})" --threads {threads}'

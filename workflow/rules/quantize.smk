@@ -56,7 +56,7 @@ rule quantize:
     message:
         "quantizing {wildcards.model}: {wildcards.method}, {wildcards.budget} bits"
     shell:
-        'lease python -m ramp.rows.quantize --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
+        'gpu_lease python -m ramp.rows.quantize --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
         " {params.calibration:q} --fold {input.fold:q} --method-file {params.file:q}"
         " {params.allocation:q} {params.widths:q} --group-size {params.group_size:q} --track {params.track:q}"
         ' --seed {wildcards.seed:q} --study {params.study:q} --out "$(dirname {output.meta:q})" --threads {threads}'

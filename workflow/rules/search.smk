@@ -36,7 +36,7 @@ rule search:
     message:
         "searching {wildcards.model}: {wildcards.method}, {wildcards.budget} bits, seed {wildcards.seed}"
     shell:
-        'lease python -m ramp.search --model-dir "$(dirname {input.model:q})"'
+        'gpu_lease python -m ramp.search --model-dir "$(dirname {input.model:q})"'
         ' --bank "$(dirname {input.bank:q})" --fold {input.fold:q} --calibration {input.calibration:q}'
         " --sensitivity {input.sensitivity:q} --search-text {input.search_text:q}"
         " --selection-text {input.selection_text:q} --search-windows {params.windows:q}"

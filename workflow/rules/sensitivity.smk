@@ -25,7 +25,7 @@ rule sensitivity:
     message:
         "Fisher sensitivities of {wildcards.model}"
     shell:
-        'lease python -m ramp.sensitivity --kind {params.kind:q} --model-dir "$(dirname {input.model:q})"'
+        'gpu_lease python -m ramp.sensitivity --kind {params.kind:q} --model-dir "$(dirname {input.model:q})"'
         ' --bank "$(dirname {input.weights:q})" --fold {input.fold:q} --text {input.text:q} --windows {params.windows:q}'
         " --length {params.length:q} --out {output.proxy:q} --threads {threads} --device {params.device:q} > {log:q} 2>&1"
 

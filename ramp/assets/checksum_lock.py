@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ramp.assets.fetched import Fetched, require_room, tree_files, tree_sha256
+from ramp.assets.fetched_files import Fetched, require_room, tree_files, tree_sha256
 from ramp.assets.registry import RESOLVE, Registry, RegistryError
 from ramp.core.files import atomic_path, write_text
 
