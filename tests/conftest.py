@@ -23,8 +23,13 @@ settings.load_profile("patient")
 REPO = Path(__file__).resolve().parent.parent
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep in one process what shares one smoke run and Snakemake's lock, and in one what shares dry runs."""
+    """Keep in one process what shares one smoke run and Snakemake's lock, and in one what shares dry runs.
+
+    Those two long groups come first, so that no process is left with one of them at the end.
+    """
+    items.sort(key=lambda item: not item.path.is_relative_to(REPO / "tests" / "workflow"))
     for item in items:
         if item.path.is_relative_to(REPO / "tests" / "workflow"):
             shared = "smoke" if "smoke" in getattr(item, "fixturenames", ()) else "plan"
