@@ -20,7 +20,8 @@ SETTINGS = ("--cores", "1", "--configfile", "config/smoke.yaml")
 MODEL = "tiny-llama-s"
 BROKEN = '"""Fails on purpose."""\nfrom ramp.methods.kinds import Package, Params\n\ndef quantize(job, params):\n'
 BROKEN += '    raise RuntimeError("no kernel for this processor")\n\nMETHOD = Package(name="broken", title="Broken", '
-BROKEN += 'source="here", quantize=quantize, params=Params, requirements=("torch==2.13.0", "numpy==2.4.6"), environment="mine")\n'
+BROKEN += 'source="here", quantize=quantize, params=Params, environment="mine", '
+BROKEN += 'requirements=("torch==2.13.0", "numpy==2.4.6"))\n'
 
 
 def main_table(study: Path) -> str:
