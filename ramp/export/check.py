@@ -51,7 +51,7 @@ class Check:
     """One entry of ``.check.json``: a measured value and its limit."""
 
     file: str
-    check: str
+    check: str  # name; ``loads`` and ``generated_tokens`` pass at or above their limit, the others at or below it
     value: float
     limit: float
     ok: bool

@@ -116,7 +116,9 @@ def _quantized(method: Mix, row: MixRow, key: dict[str, Any], folder: Path) -> d
             raise MixError(f"method '{method.name}' needs calibration statistics: pass --calibration")
         importance = read_importance(row.calibration, {}, config)
         with safe_open(str(row.calibration), framework="np") as handle:
-            about = json.loads(handle.metadata()["ramp"])
+            about = json.loads((handle.metadata() or {}).get("ramp", "{}"))
+        if not {"tokens", "length"} <= about.keys():
+            raise MixError(f"{row.calibration} does not say its tokens and their length: run ramp.calibration again")
         write_importance(imatrix, importance, tokens=about["tokens"], length=about["length"])
     path, table_type = folder / WEIGHTS, TRACK_TYPES[row.track]
     quantize_apart(row.gguf, path, method.file_type, table_type=table_type, imatrix=imatrix, threads=row.threads)

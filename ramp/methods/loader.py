@@ -97,6 +97,10 @@ def _faults(method: Method, name: str) -> Iterator[str]:
     """Yield what is wrong with a method's fields."""
     if method.name != name:
         yield f"METHOD.name is '{method.name}', the file's name says '{name}'; make them equal"
+    if isinstance(method, Package | Mix) and method.fold != "none":
+        yield f"fold '{method.fold}' does not apply: a {type(method).__name__.lower()} starts from the float model"
+    if method.learned and not isinstance(method, Allocator):
+        yield "learned is for allocators, which can leave a policy"
     names = {"name": method.name, "fold": method.fold}
     if isinstance(method, Package):
         names["environment"] = method.env_name

@@ -86,7 +86,11 @@ def load_policy(policy_dir: str | Path) -> Policy:
         raise PolicyError(
             f"{policy_dir} was trained on features with other constants than ramp.problem.features has: train again"
         )
-    layers = [(tensors[f"layers.{k}.weight"], tensors[f"layers.{k}.bias"]) for k in range(len(tensors) // 2)]
+    count = max(len(record["sizes"]) - 1, 1)
+    try:
+        layers = [(tensors[f"layers.{k}.weight"], tensors[f"layers.{k}.bias"]) for k in range(count)]
+    except KeyError as error:
+        raise PolicyError(f"{policy_dir} lacks the tensor {error}: train again") from None
     shapes = [layers[0][0].shape[1], *(weight.shape[0] for weight, _ in layers)]
     if shapes != record["sizes"] or shapes[0] != len(FEATURES) or shapes[-1] != len(record["widths"]):
         raise PolicyError(

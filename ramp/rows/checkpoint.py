@@ -34,7 +34,7 @@ from safetensors.torch import save_file
 from ramp.core.errors import RampError
 from ramp.core.files import atomic_path, read_json, require_file, sha256_file, write_json
 from ramp.gguf.reader import load_gguf_float
-from ramp.models.architecture import Architecture
+from ramp.models.architecture import Architecture, ModelError
 from ramp.models.empty_model import empty_model, filled_model
 from ramp.models.folder import ModelFolder
 from ramp.quantizers.ggml import q8_0_decode, q8_0_encode
@@ -181,6 +181,8 @@ def load_dequantized(
     if meta["stage"] in ("float", "released"):
         return ModelFolder(model_dir).load_float(dtype, device)
     if meta["grid"] == "ggml":
+        if not isinstance(meta.get("gguf"), str):
+            raise CheckpointError(f"{row_dir / META} names no GGUF file: export the row again")
         path = require_file(row_dir / meta["gguf"], "GGUF file of the row")
         return load_gguf_float(model_dir, path, dtype, device)
     return _load_packed(row_dir, meta, dtype, device)
@@ -219,7 +221,10 @@ def _load_packed(row_dir: Path, meta: Mapping[str, Any], dtype: torch.dtype, dev
 
     path = row_dir / WEIGHTS
     handle, header = open_packed(row_dir, meta)
-    config = CONFIG_MAPPING[header["config"]["model_type"]].from_dict(header["config"])
+    try:
+        config = CONFIG_MAPPING[header["config"]["model_type"]].from_dict(header["config"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} holds a model configuration that transformers cannot read: {error}") from None
     linears, names = packed_linears(handle, header), set(handle.keys())
 
     def read(name: str) -> torch.Tensor:
@@ -234,4 +239,7 @@ def _load_packed(row_dir: Path, meta: Mapping[str, Any], dtype: torch.dtype, dev
         except SafetensorError as error:
             raise CheckpointError(f"{path} lacks a part of {name} ({error}): quantize the row again") from None
 
-    return filled_model(config, dtype, device, read)
+    try:
+        return filled_model(config, dtype, device, read)
+    except ModelError as error:
+        raise CheckpointError(f"{path}: {error}") from None

@@ -52,13 +52,21 @@ def describe(method_file: Path, inputs: Mapping[str, Path], settings: Mapping[st
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
-    """Read the whole lines of a journal, none where there is no file; cut off a line that a kill left incomplete."""
+    """Read the good lines of a journal, none where there is no file; cut it off at the first that is damaged."""
+    entries: list[dict[str, Any]] = []
     if not path.is_file():
-        return []
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    os.truncate(path, whole)
-    return [json.loads(line) for line in content[:whole].splitlines()]
+        return entries
+    good = 0
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            if not line.endswith(b"\n"):
+                break
+            entries.append(json.loads(line))
+        except ValueError:  # not JSON, or not text
+            break
+        good += len(line)
+    os.truncate(path, good)
+    return entries
 
 
 def append_line(path: Path, entry: Mapping[str, Any]) -> None:

@@ -80,15 +80,17 @@ PATHS = [str(BASE / "workflow" / "scripts")] + ([] if OWN_ENVIRONMENT else [str(
 JOB_ENVIRONMENT = {
     "PYTHONPATH": str(BASE),
     "PYTHONHASHSEED": "0",
+    "OPENBLAS_NUM_THREADS": "1",  # numpy's matrices are small; the same sums in every job
     "PYTHONUNBUFFERED": "1",
     "OMP_WAIT_POLICY": "passive",
     "TOKENIZERS_PARALLELISM": "false",
 }
 
-# Jobs on this machine's processor are copies of one process that has imported torch (workflow/scripts/fork_server.py). One
-# that finds no server, as on a cluster, starts an interpreter. A GPU is used by whole processes alone.
+# Jobs on this machine's processor are copies of one process that has imported torch. One that finds no server, as on a
+# cluster, starts an interpreter. A GPU is used by whole processes alone.
 FORK_SERVER = "" if HAS_GPU or OWN_ENVIRONMENT else f".snakemake/fork-{os.getpid()}.socket"
-FORKED = f'gpu_lease() {{ "$@"; }}; python() {{ command python -m workflow.scripts.fork_server {FORK_SERVER} "$@"; }}; '
+FORK_CODE = BASE / "workflow" / "scripts" / "fork_server.py"
+FORKED = f'gpu_lease() {{ "$@"; }}; python() {{ command python {shlex.quote(str(FORK_CODE))} {FORK_SERVER} "$@"; }}; '
 PREFIX = (
     "set -euo pipefail; "
     f"export PATH={shlex.quote(os.pathsep.join(PATHS))}:$PATH "
@@ -101,9 +103,9 @@ shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))  # Snakemake formats 
 def start_fork_server():
     """Start the server of this run's jobs; it ends when its standard input does, with this process."""
     if FORK_SERVER and workflow.local_exec:
-        single = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-        subprocess.Popen(
-            [sys.executable, "-m", "workflow.scripts.fork_server", FORK_SERVER],
+        single = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+        start_fork_server.process = subprocess.Popen(  # kept: its pipe has to stay open
+            [sys.executable, FORK_CODE, FORK_SERVER],
             stdin=subprocess.PIPE,
             start_new_session=True,  # an interrupt at the keyboard is Snakemake's
             env={**os.environ, **JOB_ENVIRONMENT, **single},

@@ -3,10 +3,10 @@
 Importing torch and transformers costs a stage some eight seconds of processor time: on a tiny model, more than its
 work. Snakemake starts one server with a run (``Snakefile``), and the shell of its jobs calls the client instead of
 ``python``. The server imports libraries only, never this project, so that a job always runs the code as it is now.
-A job dies with its client, and every job dies with the server, which ends with the process that started it.
+A job ends with its client, and every job ends with the server, which ends with the process that started it.
 
-Server: ``python -m workflow.scripts.fork_server SOCKET``, its standard input a pipe whose end is the end of the server.
-Client: ``python -m workflow.scripts.fork_server SOCKET -m ramp.bank --model-dir ...``: as ``python -m ramp.bank ...``.
+Server: ``python fork_server.py SOCKET``, its standard input a pipe whose end is the end of the server.
+Client: ``python fork_server.py SOCKET -m ramp.bank --model-dir ...``: as ``python -m ramp.bank ...``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import selectors
 import signal
 import socket
 import sys
+import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -39,6 +41,8 @@ LIBRARIES = (
     "pydantic",
 )  # none that starts a thread: a forked copy has one thread (pandas loads pyarrow, which starts one)
 SERVED = ("ramp.", "paper.")  # benchmarks measure whole processes; other modules start other programs
+NOT_SERVED = ("ramp.evaluation.lm_eval_tasks",)  # sets HF_HUB_OFFLINE, which a library reads when it is imported
+GRACE_S = 5.0  # a job has this long to clean up after an interrupt
 STREAMS = (0, 1, 2)
 PR_SET_PDEATHSIG = 1  # Linux: the signal that a process gets when its parent dies, even by kill -9
 
@@ -79,10 +83,10 @@ class Job:
     descriptor: int  # of the process: readable when it has ended
     client: socket.socket
 
-    def kill(self) -> None:
-        """Kill the process and all that it started."""
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the process and all that it started."""
         with suppress(ProcessLookupError):
-            os.killpg(self.process, signal.SIGKILL)
+            os.killpg(self.process, number)
 
     def finish(self) -> None:
         """Collect the ended process, and give its status to the client: negative for the number of a signal."""
@@ -94,12 +98,18 @@ class Job:
 
 
 def serve(address: str) -> Request | None:
-    """Serve at a socket until standard input ends; return the request in a forked process, None in the server."""
+    """Serve at a socket until standard input ends; return the request in a forked process, None in the server.
+
+    A job whose client has gone gets an interrupt, and is killed when ``GRACE_S`` are over. Raises ``OSError`` where
+    this machine lacks sockets in its file system or descriptors of processes: jobs then start interpreters.
+    """
+    os.close(os.pidfd_open(os.getpid()))
     with socket.socket(socket.AF_UNIX) as listener, selectors.DefaultSelector() as selector:
         with suppress(FileNotFoundError):
             os.unlink(address)  # of a killed server
-        os.umask(0o177)  # nobody else may connect
+        umask = os.umask(0o177)  # nobody else may connect
         listener.bind(address)
+        os.umask(umask)
         listener.listen()
         for library in LIBRARIES:
             importlib.import_module(library)
@@ -107,43 +117,62 @@ def serve(address: str) -> Request | None:
         selector.register(listener, selectors.EVENT_READ)
         selector.register(0, selectors.EVENT_READ)
         jobs: set[Job] = set()
-        while True:
-            for key, _ in selector.select():
+        ends: dict[Job, float] = {}  # when an interrupted job is killed
+        ending = False
+        while jobs or not ending:
+            for key, _ in selector.select(GRACE_S / 5 if ends else None):
                 job = key.data
                 if key.fileobj == 0:
-                    for running in jobs:
-                        running.kill()
-                    os.unlink(address)
-                    return None
-                if job is None:
+                    ending = True
+                    selector.unregister(0)
+                    selector.unregister(listener)
+                    gone = list(jobs)
+                elif job is None:
                     request = accept(listener, selector, jobs)
                     if request is not None:
                         return request
+                    continue
                 elif job not in jobs:  # its other event was in the same list
                     continue
                 elif key.fileobj is job.client:
-                    job.kill()
                     selector.unregister(job.client)
+                    gone = [job]
                 else:
                     jobs.remove(job)
+                    ends.pop(job, None)
                     selector.unregister(job.descriptor)
                     with suppress(KeyError):
                         selector.unregister(job.client)
                     job.finish()
+                    continue
+                for job in gone:
+                    job.send(signal.SIGINT)
+                    ends.setdefault(job, time.monotonic() + GRACE_S)
+            for job, end in ends.items():
+                if time.monotonic() > end:
+                    job.send(signal.SIGKILL)
+        os.unlink(address)
+        return None
 
 
 def accept(listener: socket.socket, selector: selectors.BaseSelector, jobs: set[Job]) -> Request | None:
     """Fork a process for the next client; return its request in that process, None in the server."""
     client, _ = listener.accept()
+    streams: list[int] = []
+    server = os.getpid()
     try:
         request, streams = Request.receive(client)
-    except OSError:
+        process = os.fork()
+    except OSError:  # the client gets no answer
+        for stream in streams:
+            os.close(stream)
         client.close()
         return None
-    process = os.fork()
     if process == 0:
-        os.setsid()
+        os.setpgid(0, 0)
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != server:
+            os._exit(1)
         for own, stream in zip(STREAMS, streams, strict=True):
             os.dup2(stream, own)
             os.close(stream)
@@ -152,6 +181,8 @@ def accept(listener: socket.socket, selector: selectors.BaseSelector, jobs: set[
             os.close(job.descriptor)
         client.close()
         return request
+    with suppress(OSError):  # the process was faster
+        os.setpgid(process, process)
     for stream in streams:
         os.close(stream)
     job = Job(process, os.pidfd_open(process), client)
@@ -173,7 +204,9 @@ def become(request: Request) -> None:
     threads, torch = os.environ.get("OMP_NUM_THREADS"), sys.modules.get("torch")
     if torch and threads:
         torch.set_num_threads(int(threads))
-    sys.path[0] = request.folder
+    if not sys.flags.safe_path:
+        sys.path[0] = request.folder
+    tempfile.tempdir = None  # TMPDIR may be another one now
     sys.argv = ["", *request.arguments]
     runpy.run_module(request.module, run_name="__main__", alter_sys=True)
 
@@ -183,15 +216,17 @@ def call(address: str, command: Sequence[str]) -> int:
 
     Returns the exit status; 128 and the number of a signal as a shell does.
     """
-    served = len(command) > 1 and command[0] == "-m" and command[1].startswith(SERVED)
+    served = len(command) > 1 and command[0] == "-m" and command[1].startswith(SERVED) and command[1] not in NOT_SERVED
     with socket.socket(socket.AF_UNIX) as connection:
         if not served or connection.connect_ex(address) != 0:
             os.execv(sys.executable, [sys.executable, *command])
         umask = os.umask(0o077)  # read by setting it; nothing is written before it is set back
         os.umask(umask)
-        Request(command[1], list(command[2:]), os.getcwd(), umask, dict(os.environ)).send(connection)
-        with connection.makefile() as answer:
-            line = answer.readline()
+        line = ""
+        with suppress(BrokenPipeError, ConnectionResetError):
+            Request(command[1], list(command[2:]), os.getcwd(), umask, dict(os.environ)).send(connection)
+            with connection.makefile() as answer:
+                line = answer.readline()
     if not line:
         print("error: the fork server ended before its job did", file=sys.stderr)
         return 1
