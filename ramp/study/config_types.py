@@ -26,15 +26,16 @@ Item = TypeVar("Item", str, int)
 
 
 def _once(items: list[Item]) -> list[Item]:
-    """Refuse a list that repeats something."""
-    for item in items:
-        if items.count(item) > 1:
-            raise ValueError(f"'{item}' is listed twice")
+    """Return a list that repeats nothing; raise ``ValueError`` with all that is listed more than once."""
+    repeated = dict.fromkeys(item for item in items if items.count(item) > 1)
+    if repeated:
+        names = ", ".join(f"'{item}'" for item in repeated)
+        raise ValueError(f"{names} {'is' if len(repeated) == 1 else 'are'} listed twice")
     return items
 
 
 def _rising(numbers: list[int]) -> list[int]:
-    """Refuse numbers that do not rise."""
+    """Return numbers that rise; raise ``ValueError`` for others."""
     if sorted(set(numbers)) != numbers:
         raise ValueError(f"{numbers} should rise and repeat nothing")
     return numbers

@@ -51,9 +51,9 @@ def make_plan(values: Mapping[str, Any], root: Path, registry: Path, extra: Iter
     for name, given in study.params.items():
         parse_params(catalog[name], given)
     return Plan(
-        study,
-        {name: catalog[name] for name in names},
-        models,
-        {name: catalog.reference(name).relative_to(root) for name in catalog.methods},
-        tuple(str(error) for name, error in catalog.broken.items() if name not in named),
+        study=study,
+        methods={name: catalog[name] for name in names},
+        registry=models,
+        files={name: catalog.reference(name).relative_to(root) for name in catalog.methods},
+        broken=tuple(str(error) for name, error in catalog.broken.items() if name not in named),
     ).check()

@@ -14,10 +14,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ramp.assets.registry import Registry
 from ramp.core.nearest_name import nearest
 from ramp.methods.kinds import Allocator, FoldRef, Method, Mix, Package, Quantizer, reason_not_to_run
-from ramp.study.config import Fold, Study
+from ramp.study.asset_plan import AssetPlan
+from ramp.study.config import Fold
 from ramp.study.fold_plan import FoldPlan
 from ramp.study.league_plan import LeaguePlan
 from ramp.study.row_names import FLOAT, GGML, RELEASED, PlanError, Row, bits
@@ -26,13 +26,11 @@ from ramp.study.variants import variant_params
 Kind = TypeVar("Kind", Quantizer, Allocator, Package, Mix)
 
 
-@dataclass(frozen=True)
-class Plan:
+@dataclass(frozen=True, kw_only=True)
+class Plan(AssetPlan):
     """All names that the rules need."""
 
-    study: Study
     methods: Mapping[str, Method]  # those of the study and of ``external``, loaded
-    registry: Registry
     files: Mapping[str, Path] = field(default_factory=dict)  # method -> FILE or FILE:NAME, relative to the project
     broken: tuple[str, ...] = ()  # sentences on files in baselines/ that do not load and that this study does not name
 
@@ -70,7 +68,7 @@ class Plan:
         """The rows of the folds' ablation."""
         return FoldPlan(self)
 
-    # --- models and texts ------------------------------------------------------------------------------------
+    # --- models ------------------------------------------------------------------------------------
 
     @property
     def models(self) -> list[str]:
@@ -81,39 +79,6 @@ class Plan:
     def all_models(self) -> list[str]:
         """The models of the study, of its league and of its fold ablation."""
         return list(dict.fromkeys([*self.models, *self.league.models, *self.folds.models]))
-
-    @property
-    def trained(self) -> list[str]:
-        """Models that the workflow trains itself."""
-        return [name for name, asset in self.registry.of_type("model").items() if asset.kind == "trained"]
-
-    def texts(self, model: str) -> list[str]:
-        """Return the texts that a model's rows are scored on."""
-        if model != self.study.source:
-            return list(self.study.evaluation.target_texts)
-        return sorted({*self.study.evaluation.texts, *self.local_texts})
-
-    @cached_property
-    def local_texts(self) -> list[str]:
-        """Optional texts that lie on this machine; no network is used."""
-        return [name for name in self.study.evaluation.texts_if_local if self.registry.is_local(name)]
-
-    @property
-    def extra_texts(self) -> list[str]:
-        """Text assets besides the study's own held-out text."""
-        return [name for name in self.texts(self.study.source) if name != "heldout"]
-
-    @property
-    def text_assets(self) -> list[str]:
-        """Assets that the texts are made of: all with roles, and the extra ones."""
-        shared = [name for name, asset in self.registry.of_type("text").items() if asset.text and asset.text.roles]
-        return sorted({*shared, *self.extra_texts})
-
-    @property
-    def task_assets(self) -> list[str]:
-        """Assets that hold the study's tasks."""
-        wanted = set(self.study.tasks.names)
-        return [name for name, asset in self.registry.of_type("tasks").items() if wanted & set(asset.tasks)]
 
     # --- methods ---------------------------------------------------------------------------------------------
 

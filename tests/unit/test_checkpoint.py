@@ -169,6 +169,7 @@ def test_damaged_files_are_one_sentence(tiny_llama_dir: Path, tmp_path: Path) ->
     for data, words in (
         (b"no safetensors file at all", "no packed checkpoint"),
         (whole.replace(b'format_version\\": 1', b'format_version\\": 7'), "version 7"),
+        (whole.replace(b'model_type\\": \\"llama', b'model_type\\": \\"lllll'), "lllll"),
         (whole.replace(b"layers.1.self_attn.k_proj.zeros", b"layers.1.self_attn.k_proj.heros"), "1.self_attn.k_proj"),
     ):
         path.write_bytes(data)

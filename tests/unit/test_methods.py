@@ -84,9 +84,11 @@ def test_a_package_is_a_method_without_a_fold(tmp_path: Path) -> None:
         ('("a==1.0",)', '("a",)', "'a' is not pinned"),
         ('("a==1.0",)', '("a==1.0",), bits=(1,)', "from 2 to 8"),
         ('("a==1.0",)', '("a==1.0",), environment="A b"', "'A b'"),
+        ('("a==1.0",)', '("a==1.0",), fold="awq"', "'awq' does not apply"),
+        ('("a==1.0",)', '("a==1.0",), learned=True', "learned is for allocators"),
     ],
 )
-def test_a_package_without_pins_is_refused(tmp_path: Path, old: str, new: str, said: str) -> None:
+def test_a_faulty_package_is_refused(tmp_path: Path, old: str, new: str, said: str) -> None:
     with pytest.raises(MethodError, match=said):
         load_method(write(tmp_path, "mine.py", PACKAGE.replace(old, new)))
 

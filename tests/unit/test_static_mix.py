@@ -12,6 +12,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from ramp.core.files import read_json
 from ramp.evaluation.__main__ import main as evaluation_main
@@ -186,6 +187,14 @@ def test_an_abort_of_llama_cpp_is_a_sentence(inputs: Path, tmp_path: Path, monke
 def test_statistics_of_another_model_are_refused(wide_dir: Path, tiny_llama_dir: Path, inputs: Path) -> None:
     with pytest.raises(GgufError, match="another model"):
         read_importance(inputs / "c.safetensors", {}, read_config(tiny_llama_dir))
+
+
+def test_statistics_that_do_not_say_their_tokens_are_refused(wide_dir: Path, inputs: Path, tmp_path: Path) -> None:
+    save_file(load_file(inputs / "c.safetensors"), tmp_path / "c.safetensors")  # without metadata
+    row = MixRow(wide_dir, inputs / "float.gguf", tmp_path / "c.safetensors", "q8_0", study="test", seed=0)
+    refused(
+        MixError, {"run ramp.calibration again": lambda: make_row(CATALOG.reference("q4_k_m_imatrix"), row, tmp_path)}
+    )
 
 
 def test_without_llama_cpp_the_row_says_why_and_the_rest_goes_on(

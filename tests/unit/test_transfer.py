@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from ramp.models.architecture import list_linears
 from ramp.problem.budget import AllocationError, budget_bytes
@@ -61,6 +61,12 @@ def test_policies_that_do_not_fit_are_refused(saved: Path) -> None:
         (saved / "policy.json").write_text(json.dumps({**record, key: value}))
         with pytest.raises(PolicyError, match=said):
             load_policy(saved)
+    (saved / "policy.json").write_text(json.dumps(record))
+    tensors = load_file(saved / "policy.safetensors")
+    save_file(
+        {name: tensor for name, tensor in tensors.items() if name != "layers.1.bias"}, saved / "policy.safetensors"
+    )
+    refused(PolicyError, {"lacks the tensor 'layers.1.bias'": lambda: load_policy(saved)})
 
 
 def test_a_policy_is_read_by_its_kind(saved: Path, tmp_path: Path) -> None:

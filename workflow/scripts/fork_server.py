@@ -26,6 +26,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 LIBRARIES = (
     "torch",
@@ -69,8 +70,7 @@ class Request:
         with connection.makefile("rb") as lines:
             line = lines.readline()
         if len(streams) != len(STREAMS) or not line.endswith(b"\n"):
-            for stream in streams:
-                os.close(stream)
+            close(*streams)
             raise OSError("the client ended before its request did")
         return cls(**json.loads(line)), streams
 
@@ -97,99 +97,125 @@ class Job:
         os.close(self.descriptor)
 
 
-def serve(address: str) -> Request | None:
-    """Serve at a socket until standard input ends; return the request in a forked process, None in the server.
+class Server:
+    """A socket that listens, the jobs that run, and what happens at each event; a job is interrupted, then killed."""
 
-    A job whose client has gone gets an interrupt, and is killed when ``GRACE_S`` are over. Raises ``OSError`` where
-    this machine lacks sockets in its file system or descriptors of processes: jobs then start interpreters.
-    """
-    os.close(os.pidfd_open(os.getpid()))
-    with socket.socket(socket.AF_UNIX) as listener, selectors.DefaultSelector() as selector:
+    def __init__(self, listener: socket.socket) -> None:
+        self.listener = listener
+        self.jobs: set[Job] = set()
+        self.ends: dict[Job, float] = {}  # when an interrupted job is killed
+        self.ending = False
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(listener, selectors.EVENT_READ, self.start)
+        self.selector.register(0, selectors.EVENT_READ, self.end)
+
+    def run(self) -> Request | None:
+        """Serve until standard input ends and no job runs; return the request in a forked process, None in the server.
+
+        The data of each descriptor is the method that handles it.
+        """
+        while self.jobs or not self.ending:
+            for key, _ in self.selector.select(GRACE_S / 5 if self.ends else None):
+                request = key.data()
+                if request is not None:
+                    return request
+            for job in [job for job, end in self.ends.items() if time.monotonic() > end]:
+                job.send(signal.SIGKILL)
+        return None
+
+    def start(self) -> Request | None:
+        """Fork a process for the next client; return its request in that process, None in the server."""
+        client, _ = self.listener.accept()
+        streams: list[int] = []
+        server = os.getpid()
+        try:
+            request, streams = Request.receive(client)
+            process = os.fork()
+        except OSError:  # the client gets no answer
+            close(client, *streams)
+            return None
+        if process == 0:
+            self.leave(server)
+            for own, stream in zip(STREAMS, streams, strict=True):
+                os.dup2(stream, own)
+            close(client, *streams)
+            return request
+        with suppress(OSError):  # the process was faster
+            os.setpgid(process, process)
+        close(*streams)
+        job = Job(process, os.pidfd_open(process), client)
+        self.jobs.add(job)
+        self.selector.register(job.descriptor, selectors.EVENT_READ, partial(self.finish, job))
+        self.selector.register(client, selectors.EVENT_READ, partial(self.abandon, job))
+        return None
+
+    def leave(self, server: int) -> None:
+        """Make this forked process the leader of a group of its own, which dies with the server."""
+        os.setpgid(0, 0)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != server:  # it died before it could be watched
+            os._exit(1)
+        self.selector.close()
+        for job in self.jobs:
+            close(job.client, job.descriptor)
+
+    def finish(self, job: Job) -> None:
+        """Give the status of an ended job to its client."""
+        self.jobs.remove(job)
+        self.ends.pop(job, None)
+        self.selector.unregister(job.descriptor)
+        with suppress(KeyError):  # it was abandoned
+            self.selector.unregister(job.client)
+        job.finish()
+
+    def abandon(self, job: Job) -> None:
+        """Interrupt a job whose client has gone."""
+        if job in self.jobs:  # else it has ended in the same round of events
+            self.selector.unregister(job.client)
+            self.interrupt(job)
+
+    def interrupt(self, job: Job) -> None:
+        """Interrupt a job, and set the time at which it is killed."""
+        job.send(signal.SIGINT)
+        self.ends.setdefault(job, time.monotonic() + GRACE_S)
+
+    def end(self) -> None:
+        """Take no more jobs, and interrupt those that run."""
+        self.ending = True
+        self.selector.unregister(0)
+        self.selector.unregister(self.listener)
+        for job in self.jobs:
+            self.interrupt(job)
+
+
+def close(*files: socket.socket | int) -> None:
+    """Close sockets and descriptors."""
+    for file in files:
+        os.close(file) if isinstance(file, int) else file.close()
+
+
+def serve(address: str) -> Request | None:
+    """Serve at a socket until standard input ends; return the request in a forked process, None in the server."""
+    with socket.socket(socket.AF_UNIX) as listener:
         with suppress(FileNotFoundError):
             os.unlink(address)  # of a killed server
         umask = os.umask(0o177)  # nobody else may connect
-        listener.bind(address)
-        os.umask(umask)
+        try:
+            os.close(os.pidfd_open(os.getpid()))
+            listener.bind(address)
+        except OSError as error:
+            print(f"warning: no fork server ({error}): every job starts an interpreter", file=sys.stderr)
+            return None
+        finally:
+            os.umask(umask)
         listener.listen()
         for library in LIBRARIES:
             importlib.import_module(library)
         gc.freeze()  # pages of the libraries stay shared
-        selector.register(listener, selectors.EVENT_READ)
-        selector.register(0, selectors.EVENT_READ)
-        jobs: set[Job] = set()
-        ends: dict[Job, float] = {}  # when an interrupted job is killed
-        ending = False
-        while jobs or not ending:
-            for key, _ in selector.select(GRACE_S / 5 if ends else None):
-                job = key.data
-                if key.fileobj == 0:
-                    ending = True
-                    selector.unregister(0)
-                    selector.unregister(listener)
-                    gone = list(jobs)
-                elif job is None:
-                    request = accept(listener, selector, jobs)
-                    if request is not None:
-                        return request
-                    continue
-                elif job not in jobs:  # its other event was in the same list
-                    continue
-                elif key.fileobj is job.client:
-                    selector.unregister(job.client)
-                    gone = [job]
-                else:
-                    jobs.remove(job)
-                    ends.pop(job, None)
-                    selector.unregister(job.descriptor)
-                    with suppress(KeyError):
-                        selector.unregister(job.client)
-                    job.finish()
-                    continue
-                for job in gone:
-                    job.send(signal.SIGINT)
-                    ends.setdefault(job, time.monotonic() + GRACE_S)
-            for job, end in ends.items():
-                if time.monotonic() > end:
-                    job.send(signal.SIGKILL)
-        os.unlink(address)
-        return None
-
-
-def accept(listener: socket.socket, selector: selectors.BaseSelector, jobs: set[Job]) -> Request | None:
-    """Fork a process for the next client; return its request in that process, None in the server."""
-    client, _ = listener.accept()
-    streams: list[int] = []
-    server = os.getpid()
-    try:
-        request, streams = Request.receive(client)
-        process = os.fork()
-    except OSError:  # the client gets no answer
-        for stream in streams:
-            os.close(stream)
-        client.close()
-        return None
-    if process == 0:
-        os.setpgid(0, 0)
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != server:
-            os._exit(1)
-        for own, stream in zip(STREAMS, streams, strict=True):
-            os.dup2(stream, own)
-            os.close(stream)
-        for job in jobs:
-            job.client.close()
-            os.close(job.descriptor)
-        client.close()
+        request = Server(listener).run()
+        if request is None:
+            os.unlink(address)
         return request
-    with suppress(OSError):  # the process was faster
-        os.setpgid(process, process)
-    for stream in streams:
-        os.close(stream)
-    job = Job(process, os.pidfd_open(process), client)
-    jobs.add(job)
-    selector.register(job.descriptor, selectors.EVENT_READ, job)
-    selector.register(client, selectors.EVENT_READ, job)
-    return None
 
 
 def become(request: Request) -> None:

@@ -1,0 +1,50 @@
+"""Assets that a study needs: trained models, texts and task rows, by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from ramp.assets.registry import Registry
+from ramp.study.config import Study
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssetPlan:
+    """The assets of a study among those that the registry names."""
+
+    study: Study
+    registry: Registry
+
+    @property
+    def trained(self) -> list[str]:
+        """Models that the workflow trains itself."""
+        return [name for name, asset in self.registry.of_type("model").items() if asset.kind == "trained"]
+
+    def texts(self, model: str) -> list[str]:
+        """Return the texts that a model's rows are scored on."""
+        if model != self.study.source:
+            return list(self.study.evaluation.target_texts)
+        return sorted({*self.study.evaluation.texts, *self.local_texts})
+
+    @cached_property
+    def local_texts(self) -> list[str]:
+        """Optional texts that lie on this machine; no network is used."""
+        return [name for name in self.study.evaluation.texts_if_local if self.registry.is_local(name)]
+
+    @property
+    def extra_texts(self) -> list[str]:
+        """Text assets besides the study's own held-out text."""
+        return [name for name in self.texts(self.study.source) if name != "heldout"]
+
+    @property
+    def text_assets(self) -> list[str]:
+        """Assets that the texts are made of: all with roles, and the extra ones."""
+        shared = [name for name, asset in self.registry.of_type("text").items() if asset.text and asset.text.roles]
+        return sorted({*shared, *self.extra_texts})
+
+    @property
+    def task_assets(self) -> list[str]:
+        """Assets that hold the study's tasks."""
+        wanted = set(self.study.tasks.names)
+        return [name for name, asset in self.registry.of_type("tasks").items() if wanted & set(asset.tasks)]
