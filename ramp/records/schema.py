@@ -207,12 +207,12 @@ league (*run evals): allocators at equal cost on one error bank: the incumbent o
     planned int [runs]: runs that the league's grids have in all; the table may hold fewer
     note str: why there is no incumbent, or what it is
 
-league_windows (*run evals window): per-window sums of the league's incumbents: allocators are paired on these
+league_windows (*run evals window): sums of the league's incumbents per held-out window, which pair them
     *run
     evals int! [evaluations]: checkpoint
     *sums
 
-league_curves (*run evals): anytime curves: the best feasible allocation so far, whenever it changes, thinned
+league_curves (*run evals): anytime curves: the best allocation on search text so far, when it changes
     *run
     evals int! [evaluations]: evaluations on search text so far
     tokens int [tokens]: forward tokens so far, sensitivities included
@@ -220,7 +220,7 @@ league_curves (*run evals): anytime curves: the best feasible allocation so far,
     kl_search float [nats per token]: its KL on search text
     kl_held float [nats per token]: its KL on held-out text
 
-optimum (model units budget_bits allocator evals seed): distance from the exact optimum
+optimum (model units budget_bits allocator evals seed): distance from the optimum; every KL is on the enumerated text
     *problem
     budget_bits float! [bits per weight]: budget over the units
     allocator str!: method
