@@ -12,9 +12,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ramp.core import arithmetic
 from ramp.core.errors import RampError
 from ramp.core.provenance import peak_rss_bytes
 
+DTYPES = ("float32", "bfloat16", "float64")
 log = logging.getLogger("ramp")
 
 TRACKS = ("q8_0", "fp16")
@@ -55,10 +57,7 @@ class Threads(argparse.Action):
         """Keep the number and limit the threads to it; 0 leaves them as they are."""
         setattr(namespace, self.dest, values)
         if values > 0:
-            os.environ["OMP_NUM_THREADS"] = str(values)
-            import torch
-
-            torch.set_num_threads(values)
+            arithmetic.set_threads(values)
 
 
 def parser(description: str, options: str = "") -> argparse.ArgumentParser:
@@ -72,11 +71,13 @@ def parser(description: str, options: str = "") -> argparse.ArgumentParser:
 
 
 def add_common(to: argparse.ArgumentParser, options: str = "") -> None:
-    """Add ``--threads``, ``--device``, ``--dtype`` and the named ``OPTIONS`` (subcommands do not inherit them)."""
+    """Add the options of every stage and the named ``OPTIONS`` (subcommands do not inherit them)."""
     threads = "processor threads; 0 leaves the library's own choice"
     to.add_argument("--threads", type=int, action=Threads, default=0, help=threads)
     to.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    to.add_argument("--dtype", default="auto", help="auto, float32 or bfloat16, where the stage has a choice")
+    to.add_argument("--dtype", default="float32", choices=DTYPES, help="where the stage has a choice")
+    kinds = "reproducible: the same bytes on any x86-64 processor with AVX2; fast: the library's own kernels"
+    to.add_argument("--arithmetic", default=arithmetic.REPRODUCIBLE, choices=arithmetic.KINDS, help=kinds)
     for option in options.split():
         to.add_argument(option, **OPTIONS[option])
 
@@ -88,6 +89,8 @@ def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] 
         logging.getLogger(noisy).setLevel(logging.WARNING)
     began = time.perf_counter()
     try:
+        if argv is None:  # else a caller's process, whose arithmetic is its own
+            arithmetic.prepare(sys.argv[1:])
         status = main(argv) or 0
     except RampError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -52,7 +52,7 @@ def reference_command(args: argparse.Namespace) -> None:
     folder = ModelFolder(args.model_dir)
     windows = folder.windows(path, length=args.length, count=args.windows or None)
     device = pick_device(args.device)
-    model = folder.load_float(pick_dtype(args.dtype, device), device)
+    model = folder.load_float(pick_dtype(args.dtype), device)
     about = {"model": folder.name, "text": name, "text_sha256": sha256_file(path), "requested_length": args.length}
     made = make_reference(model, windows, about)
     if not torch.isfinite(made.nll).all():
@@ -89,9 +89,11 @@ def row_command(args: argparse.Namespace) -> None:
         raise EvaluationError(f"references were computed in {' and '.join(sorted(dtypes))}: make them in one dtype")
     shared = dtypes.pop()
     device = pick_device(args.device)
-    if args.dtype not in ("auto", shared):
-        raise EvaluationError(f"--dtype {args.dtype}, but the references are {shared}: KL compares like with like")
-    dtype = pick_dtype(shared, device)
+    if args.dtype != shared:
+        raise EvaluationError(
+            f"--dtype {args.dtype}, but the references are {shared}: KL compares like with like, pass --dtype {shared}"
+        )
+    dtype = pick_dtype(shared)
     model = load_dequantized(args.row_dir, args.model_dir, dtype, device)
     head = float_head(args.model_dir, dtype, device)
     texts = {name: text_metrics(evaluate(model, each, head), each.about["length"]) for name, each in references.items()}

@@ -199,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     meta = read_meta(args.row_dir)
     device = pick_device(args.device)
-    dtype = pick_dtype(args.dtype, device)
+    dtype = pick_dtype(args.dtype)
     tasks: dict[str, dict[str, Any]] = {}
     if not meta.get("failed"):  # a row that could not run has no model and no scores
         model = load_dequantized(args.row_dir, args.model_dir, dtype, device)

@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         banked.windows(text, length=length, count=count),
         state.folder / f"heldout-{count}x{length}-{sha256_file(text)[:12]}.jsonl",
         device=device,
-        dtype=pick_dtype(args.dtype, device),
+        dtype=pick_dtype(args.dtype),
     )
     record |= add_heldout(found, rows, curve, scorer)
     write_json(args.out, record)
@@ -139,7 +139,7 @@ def describe(args: argparse.Namespace, search: Search, banked: BankedModel, foun
             "length": args.heldout_length,
             "sha256": sha256_file(args.heldout_text),
         },
-        "dtype": str(pick_dtype(args.dtype, device)).removeprefix("torch."),
+        "dtype": str(pick_dtype(args.dtype)).removeprefix("torch."),
         "commit": commit(),
         "versions": versions(),
         "hardware": hardware(str(device)),

@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if reference.about["model"] != args.model_dir.name:
         raise FoldRunError(f"{args.reference} is of {reference.about['model']}: pass the reference of this very model")
     device = pick_device(args.device)
-    dtype = pick_dtype(reference.about["dtype"], device)
+    dtype = pick_dtype(reference.about["dtype"])
     plain = str(args.method_file) == FLOAT
     if plain:
         model = folded_float_model(args.model_dir, fold, dtype, device)

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from ramp.core.arithmetic import in_force
 from ramp.core.files import finite, remove, sha256_file, write_json
 from ramp.core.source_closure import closure
 from ramp.problem.problem import Evaluator, encode
@@ -48,6 +49,7 @@ def describe(method_file: Path, inputs: Mapping[str, Path], settings: Mapping[st
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in VERSIONS_OF},
         "settings": settings,
+        "arithmetic": in_force(),
     }
 
 

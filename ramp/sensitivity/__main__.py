@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--length", type=int, default=256, help="tokens per window")
     args = parser.parse_args(argv)
     device = pick_device(args.device)
-    dtype = pick_dtype("float32" if args.dtype == "auto" else args.dtype, device)
+    dtype = pick_dtype(args.dtype)
     windows = token_windows(ModelFolder(args.model_dir).tokenizer(), args.text, length=args.length, count=args.windows)
     setting = Setting.open(args.model_dir, args.bank, args.fold, dtype, device, windows=windows, seed=args.seed)
     write_json(args.out, import_module(SENSITIVITIES[args.kind]).measure(setting, args.kind))

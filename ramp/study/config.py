@@ -190,8 +190,10 @@ class Study(Section):
     """The file in ``baselines/`` that ``snakemake baseline_check`` tests; null: all of them."""
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")] = "auto"
     """auto, cpu, cuda or cuda:N; with ``cuda`` the run refuses to start where there is no GPU."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of evaluation and search; auto: bfloat16 where the device has it."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Numbers that evaluation and search compute with; the same on every machine."""
+    reproducible: bool = True
+    """The same bytes on every x86-64 processor with AVX2 (ramp/core/arithmetic.py); false: torch's own kernels."""
     threads: PositiveInt = 1
     """Processor threads per model job. One: two OpenMP threads spin on a busy machine, two processes do not."""
     memory_mb: PositiveInt = 4000

@@ -67,11 +67,13 @@ rule train:
         preset=by(VALUES.trained, key="preset"),
         steps=by(VALUES.trained, key="steps"),
         seed=by(VALUES.trained, key="seed"),
+        computing=COMPUTING,
     message:
         "training {wildcards.model}: {params.steps} steps"
     shell:
         "gpu_lease python -m ramp.assets.train_tiny --preset {params.preset:q} --text {input.text:q} --steps {params.steps:q}"
-        ' --seed {params.seed:q} --out "$(dirname {output.record:q})" --threads {threads} > {log:q} 2>&1'
+        ' --seed {params.seed:q} --out "$(dirname {output.record:q})" --threads {threads} {params.computing:q}'
+        " > {log:q} 2>&1"
 
 
 rule texts:

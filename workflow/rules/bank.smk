@@ -20,11 +20,11 @@ rule bank:
         calibration=by(VALUES.calibration),
         widths=STUDY.widths,
         group_size=STUDY.group_size,
-        device=STUDY.device,
+        computing=COMPUTING,
     message:
         "bank of {wildcards.model}: {wildcards.fold} fold, {wildcards.quantizer}, widths {params.widths}"
     shell:
         'gpu_lease python -m ramp.bank --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
         " {params.calibration:q} --fold {input.fold:q} --quantizer {wildcards.quantizer:q}"
         ' --widths {params.widths:q} --group-size {params.group_size:q} --out "$(dirname {output.weights:q})"'
-        " --threads {threads} --device {params.device:q} > {log:q} 2>&1"
+        " --threads {threads} {params.computing:q} > {log:q} 2>&1"

@@ -16,13 +16,13 @@ rule calibration:
         **MODEL_JOB,
     params:
         calibration=by(VALUES.calibration),
-        device=STUDY.device,
+        computing=COMPUTING,
     message:
         "calibrating {wildcards.model}: {params.calibration}"
     shell:
         'gpu_lease python -m ramp.calibration --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
         " {params.calibration:q} --out {output.statistics:q}"
-        " --threads {threads} --device {params.device:q} > {log:q} 2>&1"
+        " --threads {threads} {params.computing:q} > {log:q} 2>&1"
 
 
 rule fold:
@@ -42,11 +42,11 @@ rule fold:
         calibration=by(VALUES.calibration),
         options=by(VALUES.fold_options),
         group_size=STUDY.group_size,
-        device=STUDY.device,
+        computing=COMPUTING,
     message:
         "folding {wildcards.model}: {wildcards.fold}"
     shell:
         'gpu_lease python -m ramp.calibration.fold_search --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
         " {params.calibration:q} {params.options:q}"
         " --group-size {params.group_size:q} --out {output.fold:q}"
-        " --threads {threads} --device {params.device:q} > {log:q} 2>&1"
+        " --threads {threads} {params.computing:q} > {log:q} 2>&1"

@@ -17,6 +17,7 @@ sys.path.insert(0, str(BASE))
 from benchmarks.comparison_files import ComparisonFiles
 from benchmarks.plan import PIECES
 from paper.figures import FIGURES
+from ramp.core.arithmetic import ENVIRONMENT as REPRODUCIBLE
 from ramp.core.errors import RampError
 from ramp.methods.kinds import PROXIES, Allocator, Mix, Package
 from ramp.study.load import make_plan
@@ -72,7 +73,8 @@ GPUS = int(HAS_GPU) if STUDY.gpus is None else STUDY.gpus
 
 # What a job that runs a model asks for and is told.
 MODEL_JOB = {"mem_mb": STUDY.memory_mb, "gpu": GPUS}
-ARITHMETIC = ["--device", STUDY.device, "--dtype", STUDY.dtype]
+COMPUTING = ["--device", STUDY.device, "--arithmetic", "reproducible" if STUDY.reproducible else "fast"]
+ARITHMETIC = [*COMPUTING, "--dtype", STUDY.dtype]
 
 # Jobs run the interpreter that runs Snakemake, unless Snakemake brings an environment of its own (--sdm conda).
 OWN_ENVIRONMENT = {str(method) for method in workflow.deployment_settings.deployment_method or ()}
@@ -80,10 +82,11 @@ PATHS = [str(BASE / "workflow" / "scripts")] + ([] if OWN_ENVIRONMENT else [str(
 JOB_ENVIRONMENT = {
     "PYTHONPATH": str(BASE),
     "PYTHONHASHSEED": "0",
-    "OPENBLAS_NUM_THREADS": "1",  # numpy's matrices are small; the same sums in every job
+    "OPENBLAS_NUM_THREADS": "1",  # the same sums in every job
     "PYTHONUNBUFFERED": "1",
     "OMP_WAIT_POLICY": "passive",
     "TOKENIZERS_PARALLELISM": "false",
+    **(REPRODUCIBLE if STUDY.reproducible else {}),
 }
 
 # Jobs on this machine's processor are copies of one process that has imported torch. One that finds no server, as on a

@@ -15,7 +15,7 @@ use rule reference as fold_reference with:
         text="heldout",
         length=by(VALUES.fold_text, key="length"),
         windows=by(VALUES.fold_text, key="windows"),
-        arithmetic=["--device", STUDY.device, "--dtype", "float32"],
+        arithmetic=[*COMPUTING, "--dtype", "float32"],
     message:
         "float reference of {wildcards.model} for the folds' ablation"
 
@@ -42,14 +42,14 @@ rule fold_run:
         calibration=by(VALUES.calibration),
         group_size=STUDY.group_size,
         track=STUDY.track,
-        device=STUDY.device,
+        computing=COMPUTING,
     message:
         "folds' ablation on {wildcards.model}: {wildcards.file}, {wildcards.method}, {wildcards.bits} bits"
     shell:
         'gpu_lease python -m ramp.league.fold_ablation --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
         " {params.calibration:q} --fold {input.fold:q} --name {params.name:q} {params.method:q}"
         " --bits {wildcards.bits:q} --group-size {params.group_size:q} --track {params.track:q}"
-        " --reference {input.reference:q} --out {output.row:q} --threads {threads} --device {params.device:q} > {log:q} 2>&1"
+        " --reference {input.reference:q} --out {output.row:q} --threads {threads} {params.computing:q} > {log:q} 2>&1"
 
 
 rule fold_collect:

@@ -23,13 +23,14 @@ rule enumeration:
     params:
         problem=by(VALUES.enumeration),
         state=folder(".state"),
+        computing=COMPUTING,
     message:
         "enumerating {wildcards.units} of {wildcards.model}"
     shell:
         'python -m ramp.optimum --model-dir "$(dirname {input.model:q})" --bank "$(dirname {input.bank:q})"'
         " --fold {input.fold:q} --calibration {input.calibration:q} --text {input.text:q} {params.problem:q}"
         " --units {wildcards.units:q} --state-dir {params.state:q}"
-        " --out {output.index:q} --threads {threads} > {log:q} 2>&1"
+        " --out {output.index:q} --threads {threads} {params.computing:q} > {log:q} 2>&1"
 
 
 rule optimum_run:
@@ -49,11 +50,13 @@ rule optimum_run:
         method=by(VALUES.method),
         title=by(VALUES.title),
         runs=by(VALUES.optimum_run),
+        computing=COMPUTING,
     message:
         "{wildcards.method} against the optimum of {wildcards.units} of {wildcards.model}"
     shell:
         "python -m ramp.optimum.run --enumeration {input.index:q} --sensitivity {input.sensitivity:q}"
-        " {params.method:q} --name {wildcards.method:q} {params.title:q} {params.runs:q} --out {output.runs:q} --threads {threads} > {log:q} 2>&1"
+        " {params.method:q} --name {wildcards.method:q} {params.title:q} {params.runs:q} --out {output.runs:q}"
+        " --threads {threads} {params.computing:q} > {log:q} 2>&1"
 
 
 rule optimum_collect:

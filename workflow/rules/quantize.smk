@@ -52,7 +52,7 @@ rule quantize:
         widths=by(VALUES.widths),
         group_size=STUDY.group_size,
         track=STUDY.track,
-        device=STUDY.device,
+        computing=COMPUTING,
     message:
         "quantizing {wildcards.model}: {wildcards.method}, {wildcards.budget} bits"
     shell:
@@ -60,7 +60,7 @@ rule quantize:
         " {params.calibration:q} --fold {input.fold:q} --method-file {params.file:q}"
         " {params.allocation:q} {params.widths:q} --group-size {params.group_size:q} --track {params.track:q}"
         ' --seed {wildcards.seed:q} --study {params.study:q} --out "$(dirname {output.meta:q})" --threads {threads}'
-        " --device {params.device:q} > {log:q} 2>&1"
+        " {params.computing:q} > {log:q} 2>&1"
 
 
 rule track:

@@ -28,7 +28,7 @@ rule transfer:
         study=STUDY.study,
         source=STUDY.source,
         group_size=STUDY.group_size,
-        device=STUDY.device,
+        computing=COMPUTING,
     message:
         "{wildcards.method} from {params.source} to {wildcards.model}: {wildcards.budget} bits, seed {wildcards.seed}"
     shell:
@@ -36,4 +36,4 @@ rule transfer:
         ' --model-dir "$(dirname {input.model:q})" --bank "$(dirname {input.bank:q})" --fold {input.fold:q}'
         " --calibration {input.calibration:q} --budget {wildcards.budget:q} --group-size {params.group_size:q}"
         " --seed {wildcards.seed:q} --study {params.study:q} --out {output.allocation:q} --threads {threads}"
-        " --device {params.device:q} > {log:q} 2>&1"
+        " {params.computing:q} > {log:q} 2>&1"

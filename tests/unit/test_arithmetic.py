@@ -1,0 +1,94 @@
+"""Reproducible arithmetic: the same bytes under the limits of other processors, and results that are right."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ramp.core import arithmetic
+
+REPO = Path(__file__).resolve().parents[2]
+
+STAND_INS: dict[str, tuple[dict[str, str], str]] = {
+    "this machine": ({}, "1"),
+    "two threads": ({"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}, "2"),
+    "SSE2": ({"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE", "ONEDNN_MAX_CPU_ISA": "SSE41"}, "1"),
+    "OpenBLAS for Sandy Bridge": ({"OPENBLAS_CORETYPE": "Sandybridge"}, "3"),
+    "MKL limited to SSE4.2": ({"MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "MKL_VML_MODE": "LA"}, "5"),
+}
+"""Environment and threads that make this machine calculate as another one does."""
+HERE = ("this machine", "SSE2")
+
+
+KINDS = [(kind, name) for name in STAND_INS for kind in arithmetic.KINDS if kind == "reproducible" or name in HERE]
+"""What is run: every stand-in, and two of them without reproducible arithmetic."""
+
+
+def probe(kind: str, limits: dict[str, str], threads: str, *emulator: str) -> tuple[dict[str, Any], str]:
+    """Run the probe of small work; return what it found and all that it printed."""
+    inherited = {name: value for name, value in os.environ.items() if name not in arithmetic.ENVIRONMENT}
+    command = [*emulator, sys.executable, "-m", "tests.arithmetic_probe", "--arithmetic", kind, "--threads", threads]
+    own = arithmetic.ENVIRONMENT if kind == "reproducible" else {}  # where limits differ from it, the probe starts anew
+    environment = {**inherited, **own, **limits, "MKL_VERBOSE": "1"}
+    done = subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1]), done.stdout
+
+
+@pytest.fixture(scope="module")
+def runs() -> dict[tuple[str, str], tuple[dict[str, Any], str]]:
+    """What the probe found and printed, by arithmetic and stand-in."""
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(KINDS, pool.map(lambda each: probe(each[0], *STAND_INS[each[1]]), KINDS), strict=True))
+
+
+@pytest.mark.parametrize("name", list(STAND_INS)[1:])
+def test_the_same_bytes(name, runs):
+    assert runs["reproducible", name][0]["digests"] == runs["reproducible", "this machine"][0]["digests"]
+
+
+def test_stand_ins_differ_without_it(runs):
+    one, other = (runs["fast", name][0]["digests"] for name in HERE)
+    assert {"products", "training"} <= {name for name in one if one[name] != other[name]}
+
+
+def test_errors_are_those_of_rounding(runs):
+    found = runs["reproducible", "this machine"][0]
+    assert found["product_error"] < 1
+    assert found["relative_error"] < 1e-6
+
+
+def test_no_call_of_mkl(runs):
+    calls = {kind: runs[kind, "this machine"][1].count("MKL_VERBOSE SGEMM") for kind in arithmetic.KINDS}
+    assert calls["reproducible"] == 0
+    assert calls["fast"] > 0 or "mkl" not in torch.__config__.show().lower()
+
+
+@pytest.mark.skipif(shutil.which("qemu-x86_64") is None, reason="no qemu-x86_64 (Debian: qemu-user)")
+@pytest.mark.parametrize("processor", ["Haswell", "Skylake-Client"])
+def test_the_same_bytes_on_an_emulated_processor(processor, runs):
+    found, _ = probe("reproducible", {}, "1", "qemu-x86_64", "-cpu", processor)
+    assert found["digests"] == runs["reproducible", "this machine"][0]["digests"]
+
+
+def test_processor_without_avx2(tmp_path):
+    old, unknown = tmp_path / "old", tmp_path / "none"
+    old.write_text("processor : 0\nflags : sse2 avx fma\n")
+    assert not arithmetic.has_avx2(old)
+    assert arithmetic.has_avx2(unknown)
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [([], "reproducible"), (["--arithmetic", "fast"], "fast"), (["--arithmetic=fast", "--threads", "2"], "fast")],
+)
+def test_the_command_line_decides(words, kind):
+    assert arithmetic.demanded(words) == kind
