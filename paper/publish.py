@@ -4,7 +4,9 @@
 
 copies every table of R/records, claims.json and R/config.json, adds the rows of other packages from R/external
 (``snakemake baselines_external``) where they are, and writes manifest.json: the command, a note, the commits that the
-rows were evaluated at, and the sha256 and size of every file. python -m paper.readme then sets the README's table.
+rows were evaluated at, the machine, and the sha256 and size of every file. python -m paper.readme then sets the
+README's table. The digests of the study (R/records/digests.json) take the place of its older ones in digests.json;
+those of other studies stay.
 
     --also results/league "snakemake --cores all league optimum --configfile config/league.yaml" "its note"
 
@@ -25,6 +27,8 @@ from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.files import atomic_path, read_json, require_file, sha256_file, write_json
 from ramp.records.schema import KEY_NAMES
+from ramp.records.study_digests import FILE as DIGESTS
+from ramp.records.study_digests import StudyDigests, read_digests, write_digests
 from ramp.records.table import read_all, read_table, write_table
 
 MANIFEST = "manifest.json"
@@ -76,9 +80,12 @@ def publish(results: Path, out: Path, command: str, note: str = "", also: Sequen
         if not file.is_file():
             raise RampError(f"no file {file}: finish the study first (snakemake --cores all)")
     copies, entries = {file.name: file for file in files}, []
+    study = read_json(results / "config.json")["study"]
+    digests = known_digests(out) | known_digests(records)
     for other in also:
         read_all(other.results / "records")  # against their schemas, before anything is copied
         new = other.files(list(copies.values()))
+        digests |= known_digests(other.results / "records")
         entries.append(other.about(new))
         copies |= new
     for old in [*out.glob("*.csv"), *out.glob("*.json")]:
@@ -86,18 +93,26 @@ def publish(results: Path, out: Path, command: str, note: str = "", also: Sequen
     for name, file in copies.items():
         with atomic_path(out / name) as partial:
             partial.write_bytes(file.read_bytes())
+    if digests:
+        write_digests(out / DIGESTS, digests)
     added = add_external(results / "external", out)
     manifest = {
         "command": command,
-        "study": read_json(results / "config.json")["study"],
+        "study": study,
+        "machines": {name: entry.model_dump(mode="json")["machine"] for name, entry in digests.items()},
         "note": note,
         "rows_of_packages_added": added,
         "commits": sorted(rows["commit"].dropna().unique().tolist()),
         "also": entries,
-        "files": listing(out, copies),
+        "files": listing(out, [*copies, *([DIGESTS] if digests else [])]),
     }
     write_json(out / MANIFEST, manifest)
     return manifest
+
+
+def known_digests(folder: Path) -> dict[str, StudyDigests]:
+    """Return the digests that a folder of records holds, by study; none where it holds no file of them."""
+    return read_digests(folder / DIGESTS) if (folder / DIGESTS).is_file() else {}
 
 
 def add_external(folder: Path, out: Path) -> int:

@@ -130,10 +130,11 @@ def _measured(name: str, measure: str, a: Row, b: Row, banks: pd.DataFrame | Non
     if floor:
         return Measured(name, measure, *values, FLOOR, *floor, floor[0] <= values[0] <= floor[1], note)
     kind = measure.partition("_")[0]
-    low, high = (b.get(f"{kind}_{end}_{text}") for end in ("low", "high"))
-    if _missing(low) or _missing(high):
+    ends = [b.get(f"{kind}_{end}_{text}") for end in ("low", "high")]
+    if any(_missing(end) for end in ends):
         return Measured(name, measure, *values, NONE, None, None, False, note)
-    return Measured(name, measure, *values, WINDOWS, float(low), float(high), low <= values[0] <= high, note)
+    low, high = (float(str(end)) for end in ends)
+    return Measured(name, measure, *values, WINDOWS, low, high, low <= values[0] <= high, note)
 
 
 def compare_rows(a: Recorded, b: Recorded, studies: set[str]) -> Rows:

@@ -1,5 +1,6 @@
-"""The file of digests, ``digests.json``: study -> what it left behind, by stage, and the machine that it ran on.
+"""The file of digests: what the studies left behind, by stage, and the machine that each ran on.
 
+The file is an object of studies by name, each a ``StudyDigests``.
 ``R/records/digests.json`` holds its one study; ``results/published/digests.json`` may hold several.
 """
 
