@@ -93,7 +93,10 @@ class Comparison:
         return "\n\n".join(part for part in parts if part) + "\n"
 
     def _counts(self) -> Iterator[str]:
-        yield f"- A is {self.a}, B is {self.b}; rows of {', '.join(self.studies) or 'no study'} are in both"
+        common = (
+            f"rows of {', '.join(self.studies)} are in both" if self.studies else "no rows in common: digests decide"
+        )
+        yield f"- A is {self.a}, B is {self.b}; {common}"
         for each in self.partings:
             first, total = each.first, sum(len(side.different) for side in each.stages)
             one_sided = sum(len(side.only_a) + len(side.only_b) for side in each.stages)

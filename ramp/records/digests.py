@@ -2,9 +2,8 @@
 
     python -m ramp.records.digests --results R --out R/records/digests.json
 
-The study is named by ``R/config.json``. Other studies that ``--out`` already holds are kept, so that one file can hold
-those of several: ``--results results/smoke --out results/published/digests.json`` renews the published digests of the
-smoke study, which CI compares.
+The study is named by ``R/config.json``. ``python -m ramp publish`` copies the file to results/published, where it may
+stand beside those of other studies; ``python -m ramp compare`` reads it.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from ramp.core.errors import RampError
 from ramp.core.files import read_json, require_file
 from ramp.core.provenance import Machine, versions
 from ramp.records.intermediates import content_digest, stage_files
-from ramp.records.study_digests import StageDigests, StudyDigests, read_digests, write_digests
+from ramp.records.study_digests import StageDigests, StudyDigests, write_digests
 
 log = logging.getLogger("ramp.records")
 
@@ -49,11 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, required=True, help="results folder of the study")
     parser.add_argument("--config-hash", default="", help="of the study's configuration, as in the records")
     parser.add_argument("--threads", type=int, action=cli.Threads, default=0, help="threads of the study's model jobs")
-    parser.add_argument("--out", type=Path, required=True, help="file to write; other studies in it are kept")
+    parser.add_argument("--out", type=Path, required=True, help="file to write")
     args = parser.parse_args(argv)
     study = read_json(require_file(args.results / "config.json", "configuration of a finished study"))["study"]
     found = study_digests(args.results, args.config_hash)
-    write_digests(args.out, {**(read_digests(args.out) if args.out.is_file() else {}), study: found})
+    write_digests(args.out, {study: found})
     counts = [f"{each.stage} {len(each.files)}" for each in found.stages]
     log.info("digests of study %s: %s", study, ", ".join(counts))
     return 0
