@@ -8,6 +8,7 @@ from typing import Any
 
 from ramp.core.errors import RampError
 from ramp.core.files import finite
+from ramp.evaluation.bootstrap import LEVEL
 from ramp.records.agreement import FLOOR, NONE, Measured, Rows, compare_rows
 from ramp.records.parting import Parting, parting
 from ramp.records.recorded import Recorded
@@ -67,7 +68,7 @@ class Comparison:
             counts["rows that are not comparable"] = len(self.rows.unlike)
             counts["claims tested on one side"] = sum(claim.alone for claim in self.claims)
             counts["studies without digests"] = len(self.without_digests)
-        return [f"{count} {what}" for what, count in counts.items() if count]
+        return [f"{what}: {count}" for what, count in counts.items() if count]
 
     @property
     def verdict(self) -> str:
@@ -100,8 +101,9 @@ class Comparison:
         for each in self.partings:
             first, total = each.first, sum(len(side.different) for side in each.stages)
             one_sided = sum(len(side.only_a) + len(side.only_b) for side in each.stages)
-            where = f"the runs part at **{first.stage}**, {total} files differ" if first else "no file differs"
-            yield f"- digests of {each.study}: {where}, {each.equal} are equal, {one_sided} on one side"
+            where = f"the runs part at **{first.stage}**" if first else "no file differs"
+            counts = f"files that differ: {total}, equal: {each.equal}, on one side: {one_sided}"
+            yield f"- digests of {each.study}: {where} ({counts})"
             if each.otherwise:
                 yield f"- made otherwise: {'; '.join(each.otherwise)}"
         yield from (f"- digests: {sentence}" for sentence in self.without_digests)
@@ -109,6 +111,9 @@ class Comparison:
             agreed = ", ".join(f"{count} by {promise}" for promise, count in self.rows.by_promise().items())
             outside = len({each.row for each in self.rows.outside})
             yield f"- rows that agree: {agreed}; rows that disagree: {outside}"
+            if held := sum(each.promise == FLOOR for each in self.rows.measured):
+                chance = f"{(1 - LEVEL) * held:.1f}"
+                yield f"- rows held to the noise floor: {held}, of which about {chance} fall outside by chance"
             alone = f"{len(self.rows.only_a)} in A alone, {len(self.rows.only_b)} in B alone"
             yield f"- rows not compared: {len(self.rows.unlike)} measured otherwise, {self.rows.empty} empty, {alone}"
             changed = sum(claim.changed for claim in self.claims)

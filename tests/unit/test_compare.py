@@ -124,7 +124,9 @@ def test_a_row_outside_the_noise_floor_disagrees_inside_its_windows(
     """0.115 is well inside the interval over windows, and not where a new bank may bring it."""
     a, b = run("a", [row(kl=0.115)]), run("b", [row(kl=0.1)], over_banks=banks())
     assert main([str(a), str(b)]) == 1
-    assert "knapsack-b4-s0" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "knapsack-b4-s0" in said
+    assert "noise floor: 1, of which about 0.1" in said  # a prediction interval of 95 % is missed by one in twenty
     assert main([str(a), str(run("c", [row(kl=0.1)]))]) == 0
 
 
