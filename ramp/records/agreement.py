@@ -93,15 +93,20 @@ def row_name(row: Row) -> str:
 def noise_floor(banks: pd.DataFrame | None, row: Row) -> tuple[float, float] | None:
     """Return where the KL of ``row`` on a new bank is promised to lie; None without two banks of this very row.
 
-    The banks of the row's own search seed, so that the promise is of the same search on another draw of its inputs.
+    Taken are the banks of the row's own search seed, scored on as many windows: the same search on another draw of its
+    inputs, as a run elsewhere is. Where no allocation was searched on its own bank, those of one allocation are taken.
     Columns of the record key that the table has are compared; where it has none, its rows are ``FLOOR_ROW``.
     """
     if banks is None or any(row[name] != value for name, value in FLOOR_ROW.items() if name not in banks.columns):
         return None
     same = banks[(banks["search_seed"] == row["seed"]) & banks["kl"].notna()]
-    for name in KEY_NAMES:
+    alike = {name: name for name in KEY_NAMES} | {"n_windows": "n_windows_heldout", "length": "length_heldout"}
+    for name, own in alike.items():
         if name in same.columns:
-            same = same[same[name] == row[name]]
+            same = same[same[name] == row[own]]
+    if "allocation_bank" in same.columns:
+        searched = same[same["allocation_bank"] == same["bank_seed"]]
+        same = searched if searched["bank_seed"].nunique() > 1 else same[same["allocation_bank"] == 0]
     draws = same.groupby("bank_seed")["kl"].mean().tolist()
     return prediction_interval(draws) if len(draws) > 1 else None
 

@@ -140,6 +140,16 @@ def test_a_floor_is_of_one_row_alone(run: Write) -> None:
     assert noise_floor(None, row(seed=1)) is None
 
 
+def test_a_floor_has_the_search_in_it_where_banks_were_searched() -> None:
+    """The rows of one allocation on every bank stand beside those searched on each, and vary less."""
+    searched = banks().assign(allocation_bank=range(len(KLS)), n_windows=12, length=64)
+    fixed = banks(kls=(0.1, 0.1001, 0.0999, 0.1, 0.1002)).assign(allocation_bank=0, n_windows=12, length=64)
+    table = pandas.concat([searched, fixed[fixed["bank_seed"] > 0]])
+    assert noise_floor(table, row()) == prediction_interval(KLS)
+    assert noise_floor(fixed, row()) == prediction_interval(fixed["kl"].tolist())
+    assert noise_floor(table, row(n_windows_heldout=36)) is None
+
+
 def test_a_row_without_any_interval_agrees_by_its_digits_alone(run: Write) -> None:
     without = {"kl_low_heldout": None, "kl_high_heldout": None}
     found = compared(run("a", [row(kl=0.1001, **without)]), run("b", [row(kl=0.1, **without)]))
