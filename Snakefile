@@ -87,6 +87,7 @@ rule all:
         # listed although all of them are made on the way: Snakemake makes no file again that nothing asks for
         rules.figures.input,
         rules.records.input,
+        RECORDS.comparison,
         rules.tables.output,
         FILES.products(),
     localrule: True
@@ -101,3 +102,7 @@ for each in workflow.rules:
 onstart:
     check_machine()
     start_fork_server()
+
+
+onsuccess:
+    show_comparison()

@@ -2,54 +2,21 @@
 
     python -m benchmarks.same_results BEFORE/results/smoke results/smoke
 
-compares every table of ``records/`` and ``claims.json`` cell by cell (as text, so that no digit is lost), and the
-allocations, episodes, summaries and policies of all searches byte by byte, without the columns and keys in
-``NOT_COMPARED``: times, memory, and what names the commit and the machine. Prints one line per file or table and
-exits with 1 if anything differs or is on one side alone.
+compares every table of ``records/`` cell by cell (as text, so that no digit is lost), and the content of the claims and
+of what every stage left behind, without the columns and keys in ``ramp.records.intermediates.NOT_COMPARED``: times,
+memory, and what names the commit and the machine. Prints one line per file or table and exits with 1 if anything
+differs or is on one side alone.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas
 
-NOT_COMPARED = {
-    "wall_s",
-    "search_wall_s",
-    "quantize_wall_s",
-    "peak_rss_bytes",
-    "peak_gpu_bytes",
-    "commit",
-    "versions",
-    "hardware",
-    "command",
-}
-"""Columns of tables and keys of JSON files that may differ between two runs of one commit."""
-
-FILES = ("allocations/**/*.json", "search/**/*.jsonl", "search/**/policy.*", "halo/**/*.gguf", "halo/**/*.txt")
-"""Files of a study that are compared byte by byte (JSON: without the keys above)."""
-
-
-def without_times(value: Any) -> Any:
-    """Return a JSON value without the keys in ``NOT_COMPARED``, at any depth."""
-    if isinstance(value, dict):
-        return {key: without_times(inner) for key, inner in value.items() if key not in NOT_COMPARED}
-    return [without_times(inner) for inner in value] if isinstance(value, list) else value
-
-
-def digest(path: Path) -> str:
-    """Return the sha256 of a file, of JSON without times."""
-    if path.suffix == ".json":
-        content = json.dumps(without_times(json.loads(path.read_text(encoding="utf-8"))), sort_keys=True).encode()
-    else:
-        content = path.read_bytes()
-    return hashlib.sha256(content).hexdigest()
+from ramp.records.intermediates import NOT_COMPARED, content_digest, stage_files
 
 
 def different_cells(before: pandas.DataFrame, after: pandas.DataFrame) -> list[str]:
@@ -76,13 +43,13 @@ def compare(before: Path, after: Path) -> Iterator[tuple[str, list[str]]]:
         yield f"records/{name}", different_cells(*(pandas.read_csv(p, dtype=str, keep_default_na=False) for p in pair))
     names = {"records/claims.json"}
     for root in (before, after):
-        names |= {str(path.relative_to(root)) for pattern in FILES for path in root.glob(pattern)}
+        names |= {str(path.relative_to(root)) for _, files in stage_files(root) for path in files}
     for name in sorted(names):
         pair = [root / name for root in (before, after)]
         if missing := [str(path) for path in pair if not path.is_file()]:
             yield name, [f"missing: {', '.join(missing)}"]
         else:
-            yield name, [] if digest(pair[0]) == digest(pair[1]) else ["bytes differ"]
+            yield name, [] if content_digest(pair[0]) == content_digest(pair[1]) else ["content differs"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

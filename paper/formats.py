@@ -164,6 +164,18 @@ FORMATS = (
         "one uniform row on one fold",
         ("ramp/league/fold_ablation.py",),
     ),
+    Format(
+        "Digests",
+        "R/records/digests.json, results/published/digests.json",
+        "what every stage left behind, as digests",
+        (
+            "ramp/records/study_digests.py",
+            "ramp/records/study_digests.py:StudyDigests",
+            "ramp/records/study_digests.py:StageDigests",
+            "ramp/core/provenance.py:Machine",
+            "ramp/records/intermediates.py",
+        ),
+    ),
     Format("Comparison", "R/compared/NAME.json", "ours beside another implementation", ("benchmarks/measure.py",)),
 )
 """Every file that a stage writes for another, in the order in which data passes; the records follow."""

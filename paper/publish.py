@@ -4,7 +4,13 @@
 
 copies every table of R/records, claims.json and R/config.json, adds the rows of other packages from R/external
 (``snakemake baselines_external``) where they are, and writes manifest.json: the command, a note, the commits that the
-rows were evaluated at, and the sha256 and size of every file. python -m paper.readme then sets the README's table.
+rows were evaluated at, the machine, and the sha256 and size of every file. python -m paper.readme then sets the
+README's table. The digests of the study (R/records/digests.json) take the place of its older ones in digests.json;
+those of other studies stay.
+
+    --results results/smoke --digests-only
+
+publishes the digests of a study and nothing else of it: those of the smoke study, which CI compares.
 
     --also results/league "snakemake --cores all league optimum --configfile config/league.yaml" "its note"
 
@@ -15,7 +21,7 @@ and an entry in the manifest's ``also``: study, command, note, the commits of it
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +31,8 @@ from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.files import atomic_path, read_json, require_file, sha256_file, write_json
 from ramp.records.schema import KEY_NAMES
+from ramp.records.study_digests import FILE as DIGESTS
+from ramp.records.study_digests import StudyDigests, read_digests, write_digests
 from ramp.records.table import read_all, read_table, write_table
 
 MANIFEST = "manifest.json"
@@ -76,9 +84,12 @@ def publish(results: Path, out: Path, command: str, note: str = "", also: Sequen
         if not file.is_file():
             raise RampError(f"no file {file}: finish the study first (snakemake --cores all)")
     copies, entries = {file.name: file for file in files}, []
+    study = read_json(results / "config.json")["study"]
+    digests = known_digests(out) | known_digests(records)
     for other in also:
         read_all(other.results / "records")  # against their schemas, before anything is copied
         new = other.files(list(copies.values()))
+        digests |= known_digests(other.results / "records")
         entries.append(other.about(new))
         copies |= new
     for old in [*out.glob("*.csv"), *out.glob("*.json")]:
@@ -86,18 +97,45 @@ def publish(results: Path, out: Path, command: str, note: str = "", also: Sequen
     for name, file in copies.items():
         with atomic_path(out / name) as partial:
             partial.write_bytes(file.read_bytes())
+    if digests:
+        write_digests(out / DIGESTS, digests)
     added = add_external(results / "external", out)
     manifest = {
         "command": command,
-        "study": read_json(results / "config.json")["study"],
+        "study": study,
+        "machines": machines(digests),
         "note": note,
         "rows_of_packages_added": added,
         "commits": sorted(rows["commit"].dropna().unique().tolist()),
         "also": entries,
-        "files": listing(out, copies),
+        "files": listing(out, [*copies, *([DIGESTS] if digests else [])]),
     }
     write_json(out / MANIFEST, manifest)
     return manifest
+
+
+def publish_digests(results: Path, out: Path) -> list[str]:
+    """Publish the digests of ``results`` beside those of other studies; return the studies that were renewed."""
+    new = known_digests(results / "records")
+    if not new:
+        raise RampError(f"no {DIGESTS} in {results / 'records'}: finish the study first (snakemake --cores all)")
+    manifest = read_json(require_file(out / MANIFEST, "manifest of what is published"))
+    digests = known_digests(out) | new
+    write_digests(out / DIGESTS, digests)
+    manifest["machines"] = machines(digests)
+    manifest["files"] |= listing(out, [DIGESTS])
+    write_json(out / MANIFEST, manifest)
+    return sorted(new)
+
+
+def machines(digests: Mapping[str, StudyDigests]) -> dict[str, Any]:
+    """Return study -> its machine, for the manifest."""
+    return {name: entry.model_dump(mode="json")["machine"] for name, entry in digests.items()}
+
+
+def known_digests(folder: Path) -> dict[str, StudyDigests]:
+    """Return the digests that a folder of records holds, by study; none where it holds no file of them."""
+    return read_digests(folder / DIGESTS) if (folder / DIGESTS).is_file() else {}
 
 
 def add_external(folder: Path, out: Path) -> int:
@@ -134,13 +172,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Publish a finished study's records.")
     parser.add_argument("--results", type=Path, default=Path("results"), help="results folder of the study")
     parser.add_argument("--out", type=Path, default=Path("results/published"), help="folder to write")
-    parser.add_argument("--command", required=True, help="the command that made the study, as anyone would type it")
+    parser.add_argument("--digests-only", action="store_true", help="publish the digests of the study and nothing else")
+    parser.add_argument("--command", help="the command that made the study, as anyone would type it")
     parser.add_argument("--note", default="", help="what a reader must know of how the study was made")
     parser.add_argument(
         "--also", nargs=3, action="append", default=[], metavar=("RESULTS", "COMMAND", "NOTE"),
         help="tables of another study that the first has not, with its own command and note; repeatable",
     )  # fmt: skip
     args = parser.parse_args(argv)
+    if args.digests_only:
+        print(f"digests of {', '.join(publish_digests(args.results, args.out))}: {args.out / DIGESTS}")
+        return 0
+    if not args.command:
+        raise RampError("--command is missing: name the command that made the study, as anyone would type it")
     also = [Also(Path(folder), command, note) for folder, command, note in args.also]
     publish(args.results, args.out, args.command, args.note, also)
     return 0

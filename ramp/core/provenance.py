@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import resource
 import subprocess
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +18,16 @@ if TYPE_CHECKING:
 
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "lm_eval", "gguf", "libgguf")
 """Packages whose version can change a measured number."""
+
+FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8")
+"""Instruction sets for which the libraries have kernels of their own: their sums are rounded in another order."""
+
+LIMITS = (
+    "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS",
+    "MKL_DEBUG_CPU_TYPE", "OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES", "GLIBC_TUNABLES", "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS",
+)  # fmt: skip
+"""Environment variables that choose the libraries' kernels, or how their sums are divided among threads."""
 
 
 def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
@@ -29,15 +41,61 @@ def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
     return found
 
 
-def processor() -> str:
-    """Return the processor's marketing name from Linux, else its architecture."""
+def _cpuinfo(field: str) -> str:
+    """Return a field of the first processor from Linux; empty where there is none."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
+            if line.startswith(field):
                 return line.partition(":")[2].strip()
     except OSError:
         pass
-    return platform.machine()
+    return ""
+
+
+def processor() -> str:
+    """Return the processor's marketing name from Linux, else its architecture."""
+    return _cpuinfo("model name") or platform.machine()
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What of a machine can change the last digits of a number."""
+
+    processor: str  # marketing name
+    architecture: str  # x86_64, aarch64 ...
+    instruction_set: str  # of torch's kernels in this process: DEFAULT, AVX2, AVX512
+    flags: tuple[str, ...]  # instruction sets of the processor, those in FLAGS
+    limits: dict[str, str]  # environment variables in force, those in LIMITS
+    threads: int  # of torch in this process
+    cores: int  # processors that the system shows
+    libc: str  # C library and its version
+
+    @classmethod
+    def here(cls) -> Machine:
+        """Return this machine, as this process uses it."""
+        import torch
+
+        known = set(_cpuinfo("flags").split())
+        return cls(
+            processor=processor(),
+            architecture=platform.machine(),
+            instruction_set=torch.backends.cpu.get_cpu_capability(),
+            flags=tuple(name for name in FLAGS if name in known),
+            limits={name: os.environ[name] for name in LIMITS if name in os.environ},
+            threads=torch.get_num_threads(),
+            cores=os.cpu_count() or 1,
+            libc=" ".join(platform.libc_ver()).strip(),
+        )
+
+    def __str__(self) -> str:
+        """Return one line."""
+        flags = " ".join(self.flags) or "no vector instructions that matter"
+        limits = ", ".join(f"{name}={value}" for name, value in sorted(self.limits.items())) or "no limits set"
+        threads = f"{self.threads} thread{'s' * (self.threads != 1)} on {self.cores}"
+        return (
+            f"{self.processor} ({self.architecture}: {flags}), instruction set in use {self.instruction_set}, "
+            f"{threads}, {self.libc}, {limits}"
+        )
 
 
 def hardware(device: str = "cpu") -> str:

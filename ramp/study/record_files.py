@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
+from ramp.core.files import read_json
 from ramp.study.config import Study
 
 RECORD_TABLES = ("records", "windows", "items", "allocations", "episodes", "activations", "transfer", "halo")
@@ -54,9 +56,39 @@ class RecordFiles:
         return [*RECORD_TABLES, *more]
 
     @property
+    def collected(self) -> list[str]:
+        """The tables that this study makes, as files."""
+        return [f"{self.folder}/{name}.csv" for name in self.own]
+
+    @property
     def kept(self) -> list[str]:
         """Every file of the records that a finished study has."""
-        return [*(f"{self.folder}/{name}.csv" for name in self.own), f"{self.folder}/claims.json"]
+        digests = f"{self.folder}/digests.json"  # published records may be older than digests are
+        without = self.study.records == "published" and not Path(digests).is_file()
+        return [*self.collected, f"{self.folder}/claims.json", *([] if without else [digests])]
+
+    @cached_property
+    def compared(self) -> list[str]:
+        """Published files that this study is compared with: its records, or its digests alone."""
+        if self.study.records == "published":
+            return []
+        folder = Path(self.published_folder)
+        config, digests = folder / "config.json", folder / "digests.json"
+        if config.is_file() and read_json(config)["study"] == self.study.study:
+            names = ("records.csv", "banks.csv", "claims.json", "digests.json")
+            return [f"{self.published_folder}/{name}" for name in names if (folder / name).is_file()]
+        known = digests.is_file() and self.study.study in read_json(digests)
+        return [f"{self.published_folder}/digests.json"] if known else []
+
+    @property
+    def comparison(self) -> list[str]:
+        """The comparison with published records, where they are of this study."""
+        return [f"{self.study.results}/compare.md"] if self.compared else []
+
+    def comparison_asked(self) -> bool:
+        """Whether the command line asks for the comparison: by itself, or with everything."""
+        asked = set(self.asked())
+        return bool(self.comparison) and (not asked or bool(asked & {"all", "compare", *self.comparison}))
 
     def table(self, name: str) -> Taken:
         """Return one file of the records of the study's rows: a table, or ``claims.json``."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.comparison_files import ComparisonFiles
+from ramp.core.files import write_json
 from ramp.study.record_files import RecordFiles
 from ramp.study.row_names import Row
 from tests.plans import REPO, files_of, plan_of, values_of
@@ -122,6 +123,33 @@ def test_tables_of_sections_are_made_and_others_taken_where_they_are(tmp_path: P
     taken = records(tmp_path, league=None).tables()
     assert {(f"{tmp_path}/league.csv", True), (f"{tmp_path}/parity.csv", True)} <= set(taken)
     assert (f"{tmp_path}/parity.csv", False) in records(tmp_path, "parity").tables()
+
+
+def test_a_study_is_compared_with_what_is_published_of_it(tmp_path: Path) -> None:
+    """Its records where they are published, else its digests alone; never another study's."""
+    published = tmp_path / "published"
+    assert records(tmp_path).comparison == []
+    write_json(published / "config.json", {"study": "embedded"})
+    write_json(published / "digests.json", {"embedded": {}})
+    (published / "records.csv").write_text("x\n")
+    assert records(tmp_path).compared == []
+    write_json(published / "digests.json", {"embedded": {}, "smoke": {}})
+    assert records(tmp_path).compared == [f"{published}/digests.json"]
+    write_json(published / "config.json", {"study": "smoke"})
+    assert records(tmp_path).compared == [f"{published}/records.csv", f"{published}/digests.json"]
+    assert records(tmp_path).comparison == ["results/smoke/compare.md"]
+    assert records(tmp_path, records="published").comparison == []
+    for asked in ((), ("all",), ("compare",)):
+        assert records(tmp_path, *asked).comparison_asked()
+    assert not records(tmp_path, "figures").comparison_asked()
+
+
+def test_published_records_may_be_older_than_digests(tmp_path: Path) -> None:
+    digests = f"{tmp_path}/digests.json"
+    assert digests in records(tmp_path).kept
+    assert digests not in records(tmp_path, records="published").kept
+    write_json(tmp_path / "digests.json", {})
+    assert digests in records(tmp_path, records="published").kept
 
 
 def test_a_comparison_names_its_inputs_and_its_command() -> None:

@@ -43,6 +43,7 @@ def test_the_default_study_needs_no_argument_and_takes_single_keys(plan: Plan) -
     assert quick.status == full.status == 0, quick.text + full.text
     assert full.plan["quantize"] > quick.plan["quantize"]
     assert full.plan["fetch"] == quick.plan["fetch"]
+    assert full.plan["digests"] == full.plan["compare"] == 1
     assert "package" not in quick.plan
     assert full.plan["package"] == full.plan["package_row"] >= 3
     assert full.plan["environment"] >= 1

@@ -110,6 +110,18 @@ def test_the_folds_ablation_has_its_rows(smoke: Path) -> None:
     assert len(read_table(smoke / "records" / "folding_windows.csv")) == 4 * len(rows)
 
 
+def test_the_digests_are_of_the_files_that_are_there(smoke: Path) -> None:
+    """Every stage of a whole study, and each file as it lies on the disk."""
+    from ramp.records.intermediates import STAGES, content_digest
+    from ramp.records.study_digests import read_digests
+
+    found = read_digests(smoke / "records" / "digests.json")["smoke"]
+    assert [each.stage for each in found.stages] == [stage.name for stage in STAGES]
+    for each in found.stages:
+        name, digest = next(iter(each.files.items()))
+        assert content_digest(smoke / name) == digest, name
+
+
 def test_mixed_rows_keep_their_budget(smoke: Path) -> None:
     compared = 0
     for file in sorted((smoke / "allocations").glob("*/*/*/*.json")):
@@ -208,7 +220,7 @@ def test_an_edit_of_the_league_reruns_the_league_alone(study: Path) -> None:
     assert {"league_run", "league_collect", "tables", "figure", "paper"} <= plan
     assert plan <= {
         "league_run", "league_collect", "optimum_run", "optimum_collect",
-        "claims", "tables", "figure", "paper", "html", "all",
+        "digests", "claims", "compare", "tables", "figure", "paper", "html", "all",
     }  # fmt: skip
 
 
@@ -230,7 +242,7 @@ def test_an_edit_of_the_drawing_code_redraws_only(study: Path) -> None:
     edit(file)
     plan = set(smoke_plan(study))
     assert "figure" in plan
-    assert plan <= {"figure", "paper", "html", "all", "tables", "claims"}
+    assert plan <= {"figure", "paper", "html", "all", "tables", "claims", "compare"}
 
 
 # --- broken files --------------------------------------------------------------------------------------------
@@ -239,7 +251,7 @@ def test_an_edit_of_the_drawing_code_redraws_only(study: Path) -> None:
 def test_missing_records_are_collected_again_without_touching_a_model(study: Path) -> None:
     (study / SMOKE / "records" / "records.csv").unlink()
     plan = set(smoke_plan(study))
-    assert plan == {"collect", "claims", "tables", "figure", "paper", "html", "all"}
+    assert plan - {"compare"} == {"collect", "digests", "claims", "tables", "figure", "paper", "html", "all"}
 
 
 def test_a_damaged_weight_file_fails_the_check(study: Path) -> None:

@@ -179,6 +179,14 @@ def check_machine():
         raise WorkflowError(str(error)) from None
 
 
+def show_comparison():
+    """Print what the comparison with the published records counts, where it was asked for."""
+    for file in map(Path, RECORDS.comparison):
+        if RECORDS.comparison_asked() and file.is_file():
+            head, counts = file.read_text(encoding="utf-8").split("\n\n")[:2]
+            print(f"{head.removeprefix('# ')}\n{counts}\n(all of it: {file})", file=sys.stderr)
+
+
 if workflow.is_main_process:
     for sentence in PLAN.broken:
         print(f"warning: {sentence}; this study does not name it", file=sys.stderr)

@@ -34,6 +34,27 @@ rule collect:
         ' --config-hash {params.config_hash:q} --out "$(dirname {output.tables[0]:q})" > {log:q} 2>&1'
 
 
+rule digests:
+    """Digests of what every stage left behind, and the machine: what tells where two runs part."""
+    input:
+        records=RECORDS.collected,
+        config="<results>/config.json",
+        code=sources("ramp/records/digests.py"),
+    output:
+        digests="<results>/records/digests.json",
+    log:
+        "<logs>/digests.log",
+    threads: STUDY.threads
+    params:
+        results=folder(),
+        config_hash=VALUES.config_hash(),
+    message:
+        "writing {output.digests}"
+    shell:
+        "python -m ramp.records.digests --results {params.results:q} --config-hash {params.config_hash:q}"
+        " --threads {threads} --out {output.digests:q} > {log:q} 2>&1"
+
+
 rule claims:
     """A verdict for every claim of the paper that can be tested at this scale."""
     input:
@@ -117,6 +138,27 @@ rule paper:
         ' --figures "$(dirname {input.figures[0]:q})" --out {output.pdf:q} > {log:q} 2>&1'
 
 
+rule compare:
+    """This run beside the published one, row by row and claim by claim; a disagreement is reported and no error."""
+    input:
+        records=RECORDS.kept,
+        published=RECORDS.compared,
+        code=sources("ramp/records/compare.py"),
+    output:
+        report=report("<results>/compare.md", caption="../report/compare.rst", category="Comparison"),
+    log:
+        "<logs>/compare.log",
+    localrule: True
+    params:
+        results=folder(),
+        published=local(PUBLISHED),
+    message:
+        "comparing with the published records"
+    shell:
+        "python -m ramp.records.compare {params.results:q} {params.published:q} --out {output.report:q}"
+        " > {log:q} 2>&1 || test $? -eq 1"
+
+
 rule smoke_check:
     """Check the files of a finished study against each other: sizes equal to stat, checks passed, no gaps."""
     input:
@@ -180,6 +222,7 @@ rule html:
     input:
         pdf="<paper>/paper.pdf",
         figures=expand("<paper>/figures/{figure}.png", figure=FIGURES),
+        compared=RECORDS.comparison,
         config="<results>/config.json",
         snakefile=ancient(local("Snakefile")),
     output:
@@ -190,5 +233,5 @@ rule html:
     message:
         "writing {output.html}"
     shell:
-        "python -m snakemake records paper --snakefile {input.snakefile:q} --configfile {input.config:q} --nolock"
+        "python -m snakemake records paper {input.compared:q} --snakefile {input.snakefile:q} --configfile {input.config:q} --nolock"
         " --report {output.html:q} > {log:q} 2>&1"
