@@ -153,7 +153,7 @@ class Stages:
         """Return the numbers of a stage's file, and its KL."""
         if stage == "bank":
             bank = Bank(out)
-            pairs = [(name, width) for name in bank.linears for width in bank.widths]
+            pairs = [(linear.name, width) for linear in bank.linears for width in bank.widths]
             return {f"{n} {w}": bank.quantized(n, w).codes.numpy() for n, w in pairs}, None
         if stage == "rows":
             handle, header = open_packed(out, read_meta(out))
