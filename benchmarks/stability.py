@@ -77,7 +77,7 @@ class Stages:
         self.values = RuleValues(self.files)
         self.study, self.plan = plan.study, plan
         self.model, self.method, self.budget = model, method, budget
-        self.results = Path(plan.study.results)
+        self.results = Path(plan.study.results).resolve()
 
     @cached_property
     def made(self) -> dict[str, Path]:
@@ -141,7 +141,7 @@ class Stages:
             inherited |= arithmetic.ENVIRONMENT
             options = [*PLAIN[2:], *options]
         command = [sys.executable, "-m", *self.command(stage, given, out), *options]
-        done = subprocess.run(command, cwd=Path.cwd(), env={**inherited, "PYTHONPATH": str(ROOT), **limits},
+        done = subprocess.run(command, cwd=ROOT, env={**inherited, "PYTHONPATH": str(ROOT), **limits},
                               capture_output=True, text=True, check=False)  # fmt: skip
         if done.returncode:
             raise RampError(f"{' '.join(command[2:4])} ended with {done.returncode}: {done.stderr.strip()[-600:]}")
@@ -221,7 +221,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="CSV file; rows are added to what it holds")
     args = parser.parse_args(argv)
     stages = Stages(args.configfile, args.model, args.method, args.budget)
-    work = args.work or Path(tempfile.mkdtemp())
+    work = (args.work or Path(tempfile.mkdtemp())).resolve()
     try:
         for row in measure(stages, args.varied, work, args.chain):
             new = not args.out.is_file()

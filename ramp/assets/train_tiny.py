@@ -1,8 +1,8 @@
 """Train the tiny family: three small models with real weights for smoke runs, leagues and exact optima.
 
 Each preset is a byte-level BPE tokenizer and a decoder, trained on the role ``train`` for a number of optimizer steps:
-the same seed, steps and threads give the same bytes on the same machine. Writes a Hugging Face folder with
-``asset.json``.
+the same seed and steps give the same bytes, in reproducible arithmetic on any machine. Writes a Hugging Face folder
+with ``asset.json``.
 
 Hidden, intermediate and heads * head_dim are multiples of 256, so that llama.cpp's K-quants take every row; the
 tokenizer is GPT-2's kind, so that llama.cpp reads it.

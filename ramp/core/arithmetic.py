@@ -4,8 +4,9 @@ torch takes its matrix products from MKL, and on contiguous tensors exp, log and
 processor's maker and instruction set, so that an AMD and an Intel processor round differently. In ``reproducible``
 arithmetic the products, the Cholesky factor and the triangular solution come from OpenBLAS with its Haswell kernels on
 one thread, through numpy and scipy; a large product is cut into pieces that depend on its shape alone, and the threads
-share the pieces. The elementary functions come from numpy. torch's own kernels are limited to AVX2 and to one
-thread, because they split a sum over a whole tensor by the number of threads. Nothing changes on a GPU.
+share the pieces. The elementary functions come from numpy and scipy. torch's own kernels are limited to AVX2 and to
+one thread, because they split a sum over a whole tensor by the number of threads. Nothing changes on a GPU; on a
+machine that has one, attention on the processor stays torch's too.
 
 ``fast`` arithmetic leaves torch as it is. docs/decisions.md has what each costs; benchmarks/stability.py measures where
 two machines part.
@@ -137,8 +138,9 @@ def enable(threads: int | None = None) -> None:
     torch.set_num_threads(1)
     if _Kernels.library is not None:
         return
-    torch.backends.mkldnn.enabled = False
-    torch.backends.cuda.enable_flash_sdp(False)  # its kernel for processors calls MKL
+    torch.backends.mkldnn.set_flags(False)
+    # One switch for both devices: flash attention on a processor calls MKL, on a GPU it is wanted.
+    torch.backends.cuda.enable_flash_sdp(torch.cuda.is_available())
     library = torch.library.Library("aten", "IMPL")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that kernels are replaced
