@@ -2,7 +2,9 @@
 PYTHON ?= .venv/bin/python
 BIN := $(dir $(PYTHON))
 
-.PHONY: all smoke test lint freeze lock schema
+LINTS := lint-style lint-types lint-workflow
+
+.PHONY: all smoke test lint $(LINTS) freeze lock schema
 
 all: ## the embedded study
 	$(BIN)snakemake --cores all
@@ -13,11 +15,17 @@ smoke: ## the same workflow on tiny models
 test: ## every test; makes a smoke run if there is none
 	$(BIN)pytest
 
-lint: ## what CI checks before it runs anything
+lint: $(LINTS) ## what CI checks before it runs anything
+
+lint-style:
 	$(BIN)ruff check .
 	$(BIN)ruff format --check .
 	$(BIN)snakefmt --check Snakefile workflow
+
+lint-types:
 	$(BIN)mypy
+
+lint-workflow:
 	$(BIN)snakemake --lint
 
 freeze: ## workflow/envs/NAME.constraints.txt, from the packages' environments below .envs
