@@ -35,7 +35,7 @@ SEARCH = (
 )  # fmt: skip
 MADE = (
     "track", "wall_s", "peak_rss_bytes", "peak_gpu_bytes", "simulated", "embedding_type", "head_type", "gguf",
-    "external", "failed",
+    "external", "failed", "draw",
 )  # fmt: skip
 """Fields that the metrics file takes over from the row's meta.json and allocation."""
 
