@@ -54,6 +54,7 @@ COMMANDS = (
     Command("enumerate", "ramp.optimum", "score every allocation of a small problem"),
     Command("optimum", "ramp.optimum.run", "run one allocator on an enumerated problem"),
     Command("collect", "ramp.records.collect", "collect the measurements of a study into the records"),
+    Command("collect-banks", "ramp.records.collect_banks", "collect rows over banks into the records"),
     Command("collect-folding", "ramp.records.collect_folding", "collect the ablation of folds into the records"),
     Command("collect-league", "ramp.records.collect_league", "collect the league or the optimum into the records"),
     Command("claims", "paper.claims", "judge the paper's claims by the records"),

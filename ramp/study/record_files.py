@@ -21,6 +21,7 @@ SECTION_TABLES = {
     "league": ("league", "league_windows", "league_curves"),
     "optimum": ("optimum", "additivity"),
     "fold_ablation": ("folding", "folding_windows"),
+    "banks": ("banks", "banks_windows"),
 }
 """Tables of a study that has a section, by the section."""
 DRAWINGS = ("figures", "tables", "paper")

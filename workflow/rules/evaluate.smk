@@ -32,7 +32,7 @@ rule evaluate:
     input:
         meta="<results>/quantized/{model}/{row}/meta.json",
         weights=by(FILES.weights),
-        model="<results>/models/{model}/asset.json",
+        model=by(FILES.checkpoint),
         references=by(FILES.references),
         same_as=by(FILES.same_network),
         allocation=by(FILES.row_allocation),
