@@ -13,16 +13,14 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ramp.core import cli
+from ramp.records.bank_ratios import compared
 from ramp.records.runs import Run, check_alike, named, read_runs
 from ramp.records.schema import BANK_NAMES
 from ramp.records.table import RecordsError, write_tables
 
 TEXT = "heldout"
-BAR = "knapsack"
-"""The method that rows of the same bank and budget are compared with."""
 
 
 @dataclass(frozen=True)
@@ -62,23 +60,6 @@ def bank_row(row: Named, metrics: Run, titles: Mapping[str, str]) -> Run:
         "bytes_linear": metrics["sizes"].get("bytes_linear"),
         **{name: metrics.get(name, "") for name in ("dtype", "commit", "hardware")},
     }  # fmt: skip
-
-
-def compared(rows: Sequence[Run]) -> list[Run]:
-    """Return the rows with the knapsack's KL on the same bank at the same budget, and the ratio to it."""
-
-    def place(row: Run) -> tuple[Any, ...]:
-        return row["model"], row["bank_seed"], float(row["budget_bits"])
-
-    bars = {
-        place(row): row["kl"] for row in rows if row["method"] == BAR and row["bank_seed"] == row["allocation_bank"]
-    }
-    found = []
-    for row in rows:
-        bar = bars.get(place(row))
-        ratio = row["kl"] / bar if bar and row["kl"] is not None else None
-        found.append(row | {"kl_knapsack": bar, "ratio": ratio})
-    return found
 
 
 def collect(rows: Sequence[Named], out: Path, titles: Mapping[str, str] | None = None) -> dict[str, int]:
