@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from ramp.study.plan import Plan
 
 
+BAR = "knapsack"
+"""The method at which searches start; many end there."""
+
+
 @dataclass(frozen=True)
 class BankRow:
     """One final row on one bank: its metrics lie in ``metrics/{row.model}/{row.name}.json``."""
@@ -102,6 +106,21 @@ class BankPlan:
             if self.plan.able([row.method]):
                 found.append(Row(model, row.method, row.budget, row.seed, SHARED))
         return found
+
+    @cached_property
+    def _own(self) -> frozenset[Row]:
+        """The rows, but for those of the study itself."""
+        return frozenset(each.row for each in self.rows) - frozenset(self.plan.rows)
+
+    def twin(self, row: Row) -> Row | None:
+        """Return the knapsack's row on the same draw at the same budget, whose weights a mixed row may share.
+
+        None for uniform rows, for the knapsack's own, and for the rows of the study itself, which stay as they are.
+        """
+        if row not in self._own or row.method not in self.plan.mixed or BAR not in self.section.methods:
+            return None
+        twin = Row(row.model, BAR, row.budget, self.plan.seeds(BAR, self.section.seeds)[0])
+        return None if twin == row else twin
 
     def file(self, row: BankRow) -> str:
         """Return the metrics of a row."""

@@ -144,6 +144,15 @@ class RuleFiles:
         name = f"{FLOAT}-b{parts.budget}-s{parts.seed}"
         return [f"{self.results}/metrics/{model}/{name}.json"] if parts.method == RELEASED else []
 
+    def twin(self, model: str, row: str) -> list[str]:
+        """Return weights and metrics of the row on a draw whose weights this one may share."""
+        found = self.plan.banks.twin(Row.parse(row, model))
+        if found is None:
+            return []
+        return self.of_rows("quantized/{model}/{row}/model.safetensors", [found]) + self.of_rows(
+            "metrics/{model}/{row}.json", [found]
+        )
+
     def mix_calibration(self, model: str, method: str) -> list[str]:
         """Return the statistics behind a mix's importance matrix, where it has one."""
         mix = self.plan.method(method)

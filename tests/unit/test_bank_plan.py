@@ -69,6 +69,19 @@ def test_a_draw_shares_what_no_calibration_changes() -> None:
     assert values.of_model("tiny-mistral.draw1", 1, 2) == 2
 
 
+def test_rows_of_a_draw_may_share_the_scores_of_its_knapsack() -> None:
+    """Many searches end where they start; the study's own rows stay as they are."""
+    files, draw = files_of(smoke()), f"{S}.draw2"
+    at = "results/smoke/{}/tiny-llama-s.draw2/knapsack-b3.65-s0{}"
+    twin = [at.format("quantized", "/model.safetensors"), at.format("metrics", ".json")]
+    for row in ("random_search-b3.65-s1", "knapsack-b3.65-s0-draw0"):
+        assert files.twin(draw, row) == twin
+    for model, row in ((draw, "knapsack-b3.65-s0"), (draw, "awq_gptq-b4-s0"), (S, "random_search-b3.65-s0")):
+        assert files.twin(model, row) == []
+    assert files.twin(S, "random_search-b3.65-s1") == [file.replace(".draw2", "") for file in twin], "a seed more"
+    assert files_of(smoke(methods=["random_search"], same_allocation=[])).twin(draw, "random_search-b3.65-s1") == []
+
+
 def test_a_variant_is_searched_as_its_method_is() -> None:
     plan = plan_of("banks.yaml")
     assert "evolution_warm" in plan.mixed
