@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from paper.bank_intervals import OverBanks, level_over_banks, ratio_over_banks, spread_over_banks
+from paper.league import League
 from paper.naming import BAR, method_rank, method_title, variant_title
 from paper.study import Study
 from paper.words import listed
@@ -94,6 +95,23 @@ class Banks:
     def _at(frame: pd.DataFrame | None, model: str, budget: float) -> pd.DataFrame:
         assert frame is not None  # asked of models, which there are none of without rows
         return frame[(frame["model"] == model) & ((frame["budget_bits"] - budget).abs() < 1e-9)]
+
+
+def league_over_banks(league: League, model: str, budget: float, evals: int, allocator: str) -> OverBanks | None:
+    """Return an allocator's held-out KL over the knapsack's at a checkpoint, over the draws that have both.
+
+    None of fewer than two draws: the league's own tables have those.
+    """
+    ours, theirs = [], []
+    views = league.over_draws(model)
+    for view in views.values() if len(views) > 1 else ():
+        own, bar = (view.cell(model, budget, evals, name) for name in (allocator, BAR))
+        if own and bar and own.complete and bar.complete and np.array_equal(own.tokens, bar.tokens):
+            ours.append(own.kl)
+            theirs.append(bar.kl)
+    if len(ours) < 2 or len({sums.shape[1] for sums in ours}) > 1:
+        return None
+    return ratio_over_banks(ours, theirs)
 
 
 def noise_floor(study: Study, model: str) -> str:

@@ -55,6 +55,7 @@ GROWING = {
     "league": Growth(RUN_NAMES),
     "league_windows": Growth(RUN_NAMES),
     "league_curves": Growth(RUN_NAMES),
+    "league_banks": Growth(TABLES["league_banks"].unique),
     "optimum": Growth(("model", "units", "budget_bits", "allocator", "seed"), "kl_optimum"),
     "additivity": Growth(("model", "units", "bits"), "kl_joint"),
     "folding": Growth(TABLES["folding"].unique, "kl"),

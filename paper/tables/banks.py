@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from paper.banks import Banks
+from paper.banks import Banks, league_over_banks
 from paper.intervals import reading
+from paper.league import League
 from paper.naming import BAR, method_title, model_title
 from paper.study import Study
 from paper.tables.captions import caption
@@ -58,3 +59,38 @@ def banks_table(study: Study) -> Table:
     notes = [FEW] if alone else []
     words = caption("banks", *notes, bar=method_title(BAR), runs="; or ".join(sorted(runs)) or "no bank")
     return Table("banks", columns=columns, rows=tuple(rows), **words).filled()
+
+
+def league_banks_table(study: Study) -> Table:
+    """Return a line per model, budget and allocator of the league that ran on two draws at least."""
+    league = League(study)
+    rows, runs = [], set()
+    for model in league.models:
+        for budget in league.budgets(model):
+            for evals in league.finals(model):
+                for allocator in league.allocators(model):
+                    found = league_over_banks(league, model, budget, evals, allocator) if allocator != BAR else None
+                    if found is None:
+                        continue
+                    runs |= {found.runs_over}
+                    cells = {
+                        "model": model_title(model),
+                        "budget": f"{budget:g}",
+                        "evals": f"{evals:,}",
+                        "allocator": league.title(allocator),
+                        "banks": str(found.banks),
+                        "ratio": found.estimate,
+                        "reading": reading(found.estimate, 1.0),
+                    }
+                    rows.append(Row(cells, f"{model} {budget:g} {evals}"))
+    columns = (
+        *labels("model"),
+        Column("budget", "budget", "bits"),
+        Column("evals", "evals", "allowed"),
+        Column("allocator", "allocator", align="left", width="1fr"),
+        Column("banks", "banks"),
+        Column("ratio", f"over the {method_title(BAR)}", digits=3),
+        Column("reading", "", align="left"),
+    )
+    words = caption("banks_league", bar=method_title(BAR), runs="; or ".join(sorted(runs)) or "no bank")
+    return Table("banks_league", columns=columns, rows=tuple(rows), **words).filled()

@@ -127,6 +127,12 @@ CAPTIONS = {
         ),
         "No rows over banks are in these records (snakemake banks --configfile config/banks.yaml).",
     ),
+    "banks_league": Caption(
+        "The league over banks: held-out KL of each allocator's incumbent over that of the {bar} on the same bank; "
+        "below 1 the allocator is better. Brackets are 95 % intervals over {runs}.",
+        ("Banks are draws of calibration text; incumbents have the weights of their bank, no row is quantized anew.",),
+        "No league on several draws of a bank is in these records (snakemake league, with draws among its models).",
+    ),
     "league_summary": Caption(
         "Held-out KL of each allocator over that of the {bar}, summed over the budgets, after so many evaluations; "
         "below 1 the allocator is better.",

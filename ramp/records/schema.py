@@ -228,6 +228,11 @@ league_curves (*run evals): anytime curves: the best allocation on search text s
     kl_search float [nats per token]: its KL on search text
     kl_held float [nats per token]: its KL on held-out text
 
+league_banks (model bank): banks of the league by the draw of calibration text that they were made of
+    *model
+    bank str!: digest of bank and held-out text, as in league.csv
+    bank_seed int!: draw of calibration text and of the windows of sensitivities; 0 is the study's own
+
 optimum (model units budget_bits allocator evals seed): distance from the optimum; every KL is on the enumerated text
     *problem
     budget_bits float! [bits per weight]: budget over the units

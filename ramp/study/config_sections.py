@@ -52,7 +52,8 @@ class Grid(Section):
     """One block of the league: every allocator on every model at every budget with every seed."""
 
     models: list[Name] = Field(min_length=1)
-    """Models, by name in the registry."""
+    """Models, by name in the registry, or draws of one: ``smollm2-135m.draw2`` has a bank of calibration text that seed
+    2 draws."""
     methods: Once[MethodName] = Field(min_length=1)
     """Allocators and variants; all of one fold and one quantizer, so that they share the model's bank."""
     budgets: list[PositiveFloat] = Field(min_length=1)

@@ -19,6 +19,7 @@ from ramp.methods.kinds import Allocator, FoldRef, Method, Mix, Package, Quantiz
 from ramp.study.asset_plan import AssetPlan
 from ramp.study.bank_plan import BankPlan
 from ramp.study.config import Fold
+from ramp.study.draws import base_model
 from ramp.study.fold_plan import FoldPlan
 from ramp.study.league_plan import LeaguePlan
 from ramp.study.row_names import FLOAT, GGML, RELEASED, PlanError, Row, bits
@@ -85,12 +86,13 @@ class Plan(AssetPlan):
     @property
     def base_models(self) -> list[str]:
         """The models of the study and of its sections: each has a checkpoint."""
-        return list(dict.fromkeys([*self.models, *self.league.models, *self.folds.models, *self.banks.models]))
+        named = [*self.models, *self.league.models, *self.folds.models, *self.banks.models]
+        return list(dict.fromkeys(map(base_model, named)))
 
     @property
     def all_models(self) -> list[str]:
         """These models, and their draws."""
-        return [*self.base_models, *self.banks.draws]
+        return list(dict.fromkeys([*self.base_models, *self.league.models, *self.banks.draws]))
 
     # --- methods ---------------------------------------------------------------------------------------------
 

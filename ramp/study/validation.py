@@ -18,6 +18,7 @@ from ramp.quantizers.widths import bits_of, make_menu
 from ramp.study.config import Study
 from ramp.study.config_sections import Banks, FoldAblation, Grid, Optimum, Search
 from ramp.study.config_types import METHOD_PATTERN, NAME_PATTERN, PATH_PATTERN, ROW_PATTERN
+from ramp.study.draws import base_model
 from ramp.study.row_names import FLOAT, RELEASED, Row
 
 
@@ -170,6 +171,7 @@ def _sections(study: Study) -> dict[str, Grid | Optimum | FoldAblation | Banks]:
 def _named_models(study: Study) -> dict[str, list[str]]:
     """Return the models that a study names, by key."""
     others = {f"{where}.models": section.models for where, section in _sections(study).items()}
+    others |= {f"{where}.models": list(map(base_model, grid.models)) for where, grid in _grids(study).items()}
     return {"source": [study.source], "targets": study.targets, **others}
 
 

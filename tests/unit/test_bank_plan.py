@@ -13,6 +13,7 @@ from ramp.records.table import RecordsError, read_table
 from ramp.study.draws import drawn, split_draw
 from ramp.study.plan import Plan
 from ramp.study.row_names import PlanError
+from ramp.study.validation import ConfigError
 from tests.plans import files_of, plan_of, values_of
 from tests.refusals import refused
 from tests.rows import row_key
@@ -22,6 +23,9 @@ SECTION = {
     "models": [S], "draws": [0, 2], "methods": ["knapsack", "random_search"], "budgets": [3.65], "seeds": [0, 1],
     "uniform": ["awq_gptq-b4"], "same_allocation": ["knapsack-b3.65"],
 }  # fmt: skip
+
+
+OPTIMUM = {"models": [f"{S}.draw2"], "methods": ["knapsack"], "budgets": [4], "widths": [3, 4], "count": 2}
 
 
 def smoke(**change: Any) -> Plan:
@@ -80,6 +84,19 @@ def test_rows_of_a_draw_may_share_the_scores_of_its_knapsack() -> None:
         assert files.twin(model, row) == []
     assert files.twin(S, "random_search-b3.65-s1") == [file.replace(".draw2", "") for file in twin], "a seed more"
     assert files_of(smoke(methods=["random_search"], same_allocation=[])).twin(draw, "random_search-b3.65-s1") == []
+
+
+def test_a_league_may_run_on_draws_of_a_model() -> None:
+    grid = {"models": [S, f"{S}.draw2"], "methods": ["knapsack"], "budgets": [3.65], "checkpoints": [6]}
+    plan = plan_of("smoke.yaml", league={"grids": {"a": grid}}, banks=None)
+    draw = f"{S}.draw2"
+    assert [run.model for run in plan.league.runs] == [S, draw]
+    assert draw in plan.all_models
+    assert draw not in plan.base_models
+    assert files_of(plan).accepted(draw) == files_of(plan).accepted(S)
+    for change in ({"league": {"grids": {"a": grid | {"models": ["tiny.draw2"]}}}}, {"optimum": {**OPTIMUM}}):
+        with pytest.raises(ConfigError, match="unknown model 'tiny"):
+            plan_of("smoke.yaml", **change)
 
 
 def test_a_variant_is_searched_as_its_method_is() -> None:

@@ -18,12 +18,13 @@ from paper.bank_intervals import (
     tail,
 )
 from paper.banks import Banks
+from paper.league import League
 from paper.study import Study
-from paper.tables.banks import banks_table
+from paper.tables.banks import banks_table, league_banks_table
 from paper.tables.paired import paired_table
 from paper.tables.render import to_markdown
 from ramp.evaluation.bootstrap import Estimate
-from tests.synthetic_league import bank_records
+from tests.synthetic_league import bank_records, league_records
 from tests.synthetic_records import SOURCE, write_records, write_tables
 
 
@@ -166,3 +167,31 @@ def test_the_noise_floor_stands_below_differences_of_rows(tmp_path: Path) -> Non
     assert "7.2 % of the KL (Fisher knapsack, 3.5 bits, 5 banks)" in with_banks.footnotes[-1]
     without = paired_table(study_of(tmp_path / "b", {}), SOURCE)
     assert not any("Noise floor" in note for note in without.footnotes)
+
+
+def test_the_league_is_compared_within_each_draw_and_shown_on_the_studys_own(tmp_path: Path) -> None:
+    """Two draws, of which the second has a run more; a second bank of draw 0 (of another machine) is no draw."""
+    tables = league_records()
+    first = {name: list(rows) for name, rows in tables.items()}
+    for bank, factor in (("drawn", 2.0), ("elsewhere", 1.0)):
+        for name, rows in first.items():
+            for row in rows:
+                if bank == "drawn" or row["allocator"] == "ramp":
+                    better = 0.9 if bank == "drawn" and row["allocator"] == "ramp" else 1.0
+                    scaled = {key: factor * better * row[key] for key in ("kl", "kl_held") if key in row}
+                    tables[name].append({**row, "bank": bank, **scaled})
+    for name in ("league", "league_windows"):
+        tables[name] = [row for row in tables[name] if (row["bank"], row["allocator"]) != ("first", "random_search")]
+    tables["league_banks"] = [{"model": SOURCE, "bank": "drawn", "bank_seed": 3}]
+    study = study_of(tmp_path, tables)
+    league = League(study)
+    assert league.banks == {SOURCE: ["first", "elsewhere", "drawn"]}
+    assert list(league.over_draws(SOURCE)) == [0, 3]
+    table = league_banks_table(study)
+    rows = [row.cells for row in table.rows if row.cells["budget"] == "3.25"]
+    assert {row["allocator"] for row in rows} == {"RAMP (ours)"}, "random search stands on one draw"
+    ratio = rows[-1]["ratio"]
+    assert isinstance(ratio, Estimate)
+    assert ratio.value == pytest.approx((0.8 * 1 + 0.8 * 0.9 * 2) / 3 * 1.005)
+    assert rows[-1]["banks"] == "2"
+    assert "2 banks, 1 or 2 search seeds on each, 6 windows" in table.title
