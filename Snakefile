@@ -41,7 +41,7 @@ wildcard_constraints:
     units="(halves|linears)-[2-8]",
     file="[a-z][a-z0-9_]*",
     bits="[0-9]+",
-    row="[a-z][a-z0-9_]*-b[0-9.]+-s[0-9]+(-ggml|-q8_0|-fp16)?",
+    row="[a-z][a-z0-9_]*-b[0-9.]+-s[0-9]+(-ggml|-q8_0|-fp16|-draw0)?",
 
 
 include: "workflow/rules/assets.smk"
@@ -57,6 +57,7 @@ include: "workflow/rules/export.smk"
 include: "workflow/rules/league.smk"
 include: "workflow/rules/optimum.smk"
 include: "workflow/rules/fold_ablation.smk"
+include: "workflow/rules/banks.smk"
 include: "workflow/rules/benchmarks.smk"
 include: "workflow/rules/paper.smk"
 

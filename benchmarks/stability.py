@@ -132,7 +132,10 @@ class Stages:
         return ["ramp.evaluation", "row", *base, *words, "--allocation", str(given["search"])]
 
     def run(self, stage: str, given: dict[str, Path], folder: Path, limits: Limits, options: Sequence[str]) -> Found:
-        """Run a stage in a process of its own, and read what it gave; its file joins ``given``."""
+        """Run a stage in a process of its own, and read what it gave; its file joins ``given``.
+
+        A row is scored too, in plain arithmetic, so that its KL shows what its codes alone change.
+        """
         out = folder / (stage + self.made.get(stage, Path("a.json")).suffix)
         inherited = {name: value for name, value in os.environ.items() if name not in arithmetic.ENVIRONMENT}
         if "--arithmetic" not in options or "reproducible" not in options:
@@ -147,7 +150,10 @@ class Stages:
             raise RampError(f"{' '.join(command[2:4])} ended with {done.returncode}: {done.stderr.strip()[-600:]}")
         given[stage] = out
         seconds = float(re.findall(r"with ([0-9.]+) s of processor time", done.stderr)[-1])
-        return Found(*self.read(stage, out), seconds)
+        numbers, kl = self.read(stage, out)
+        if stage == "rows":
+            kl = self.run("evaluation", {**given, "reference": self.made["reference"]}, folder, {}, []).kl
+        return Found(numbers, kl, seconds)
 
     def read(self, stage: str, out: Path) -> tuple[dict[str, np.ndarray], float | None]:
         """Return the numbers of a stage's file, and its KL."""

@@ -1,12 +1,17 @@
 """Add runs to a published study: a league grows run by run, over months and machines.
 
     python -m paper.extend --published results/published --results results/league \\
-        [--command "what makes all of it now"] [--note "what a reader must know"]
+        [--command "what makes all of it now"] [--note "what a reader must know"] [--replace]
 
 The results of the first runs need not exist any more. Published rows stay, others are added, and the claims are judged
 again. A run of the league names its bank, and tables compare on one bank alone (``paper.league``), so runs on any bank
 may be added. The other tables name none: rows of a model that is published already must be of the same bank; if not
 they are refused, with nothing written.
+
+Rows over banks (``banks.csv``) are of the study that is published first, and are added as others are: to a bank (a
+model and a draw) that is published already only where a row of both shows that it is the same. ``--replace`` takes the
+banks that ``--results`` has instead of the published ones, each as a whole; rows on other banks that have the
+allocation of a replaced bank 0 are then of an older one.
 """
 
 from __future__ import annotations
@@ -17,13 +22,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from paper.claims import CLAIMS_FILE, judge_all, read_claims_file
 from paper.publish import MANIFEST, Also, listing, missing
 from paper.study import Study
 from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.files import read_json, require_file, write_json
-from ramp.records.schema import RUN_NAMES, TABLES
+from ramp.records.bank_ratios import compared
+from ramp.records.schema import BANK_NAMES, RUN_NAMES, TABLES
 from ramp.records.table import read_all, read_table, write_claims, write_table
 
 if TYPE_CHECKING:
@@ -38,59 +46,93 @@ class Growth:
     """The key of a table's runs, and the column that shows their bank."""
 
     key: tuple[str, ...]  # columns that name a run: all its rows come or stay together
-    witness: str | None = None  # column that says whether two records of a model speak of one bank
+    witness: str | None = None  # column that says whether two records of one bank speak of the same
+    bank: tuple[str, ...] = ("model",)  # columns that name a bank
+    replaceable: bool = False  # whether banks are replaced on demand
 
 
 GROWING = {
     "league": Growth(RUN_NAMES),
     "league_windows": Growth(RUN_NAMES),
     "league_curves": Growth(RUN_NAMES),
+    "league_banks": Growth(TABLES["league_banks"].unique),
     "optimum": Growth(("model", "units", "budget_bits", "allocator", "seed"), "kl_optimum"),
     "additivity": Growth(("model", "units", "bits"), "kl_joint"),
     "folding": Growth(TABLES["folding"].unique, "kl"),
     "folding_windows": Growth(TABLES["folding"].unique, "kl"),
+    "banks": Growth(BANK_NAMES, "kl", ("model", "bank_seed"), replaceable=True),
+    "banks_windows": Growth(BANK_NAMES, "kl", ("model", "bank_seed"), replaceable=True),
 }
 """The tables that have runs."""
 
 
 def same_bank(name: str, old: pd.DataFrame, new: pd.DataFrame) -> None:
-    """Raise ``RampError`` where a model of both has no witness in common, or one that differs."""
-    witness = GROWING[name].witness
-    if witness is None:
+    """Raise ``RampError`` where a bank of both has no witness in common, or one that differs."""
+    growth = GROWING[name]
+    if growth.witness is None:
         return
     both = old.merge(new, on=list(TABLES[name].unique), suffixes=("", "_new"))
-    for model in sorted(set(old["model"]) & set(new["model"])):
-        rows = both[both["model"] == model]
-        was, now = (rows[column].astype("float64") for column in (witness, f"{witness}_new"))
-        if rows.empty or not ((now - was).abs() <= TOLERANCE * was.abs()).all():
+    for bank in sorted(banks_of(old, growth) & banks_of(new, growth)):
+        rows = both[of_banks(both, growth, {bank})]
+        was, now = (rows[column].astype("float64") for column in (growth.witness, f"{growth.witness}_new"))
+        was, now = was[was.notna() | now.notna()], now[was.notna() | now.notna()]
+        if was.empty or not ((now - was).abs() <= TOLERANCE * was.abs()).all():
+            whole = ", or pass --replace" if growth.replaceable else ""
             raise RampError(
-                f"{name}: {model} is published from another bank, or nothing shows that it is the same "
-                f"({witness} of rows in both): publish that model's rows as a whole, from one machine"
+                f"{name}: {' '.join(map(str, bank))} is published from another bank, or nothing shows that it is the "
+                f"same ({growth.witness} of rows in both): publish its rows as a whole, from one machine{whole}"
             )
 
 
-def grown(name: str, old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
-    """Return the published rows, and those of runs that are not published."""
+def banks_of(rows: pd.DataFrame, growth: Growth) -> set[tuple[Any, ...]]:
+    """Return the banks that rows are of."""
+    return set(rows[list(growth.bank)].itertuples(index=False, name=None))
+
+
+def of_banks(rows: pd.DataFrame, growth: Growth, banks: set[tuple[Any, ...]]) -> np.ndarray:
+    """Return which rows are of ``banks``: bool [rows]."""
+    named = rows[list(growth.bank)].itertuples(index=False, name=None)
+    return np.fromiter((each in banks for each in named), dtype=bool, count=len(rows))
+
+
+def grown(name: str, old: pd.DataFrame, new: pd.DataFrame, replace: bool = False) -> pd.DataFrame:
+    """Return the published rows, and those of runs that are not published; with ``replace`` without banks of both."""
     import pandas
 
+    growth = GROWING[name]
+    if replace and growth.replaceable:
+        old = old[~of_banks(old, growth, banks_of(new, growth))]
     added = missing(new, old, GROWING[name].key)
     table = pandas.concat([old, added[list(old.columns)]], ignore_index=True)
+    if name == "banks":  # a row may come without the knapsack of its bank, which is published
+        table = pandas.DataFrame(compared(table.to_dict("records")), columns=table.columns)
     if "planned" in table.columns and len(new):
         table["planned"] = new["planned"].iloc[0]
     return table
 
 
-def extend(published: Path, results: Path, note: str = "", command: str = "") -> dict[str, int]:
-    """Add what ``results`` has to ``published``; the number of rows added to each table.
+def entry_of(manifest: dict[str, Any], more: Also) -> dict[str, Any]:
+    """Return the manifest's entry of a study; the study that was published first gets one when something is added."""
+    found = next((each for each in manifest["also"] if each["study"] == more.study), None)
+    if found is None and more.study == manifest["study"]:
+        found = more.about({}) | {"command": manifest["command"]}
+        manifest["also"].append(found)
+    if found is None:
+        raise RampError(f"nothing of the study '{more.study}' is published yet: python -m paper.publish --also")
+    return found
+
+
+def extend(published: Path, results: Path, note: str = "", command: str = "", replace: bool = False) -> dict[str, int]:
+    """Add what ``results`` has to ``published``; the change of the number of rows of each table.
+
+    ``replace``: banks of both are those of ``results`` afterwards, where a table can have them replaced.
 
     Raises:
         RampError: nothing of this study is published yet, or what is there is of another model, bank or text.
     """
     manifest = read_json(require_file(published / MANIFEST, "manifest of what is published"))
     more = Also(results, "", note)
-    entry = next((each for each in manifest["also"] if each["study"] == more.study), None)
-    if entry is None:
-        raise RampError(f"{published} has nothing of the study '{more.study}' yet: python -m paper.publish --also")
+    entry = entry_of(manifest, more)
     new = {name: rows for name, rows in read_all(results / "records").items() if name in GROWING}
     if not new:
         raise RampError(f"{results / 'records'} has none of {', '.join(GROWING)}: collect the study first")
@@ -99,8 +141,9 @@ def extend(published: Path, results: Path, note: str = "", command: str = "") ->
     for name in (name for name in GROWING if name in new):
         file = published / TABLES[name].file
         old = read_table(file) if file.is_file() else new[name].iloc[:0]
-        same_bank(name, old, new[name])
-        tables[name] = grown(name, old, new[name])
+        if not (replace and GROWING[name].replaceable):
+            same_bank(name, old, new[name])
+        tables[name] = grown(name, old, new[name], replace)
         counts[name] = len(tables[name]) - len(old)
     for name, rows in tables.items():
         write_table(published / TABLES[name].file, rows)
@@ -123,9 +166,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, required=True, help="results folder of the study that was continued")
     parser.add_argument("--command", default="", help="replaces the manifest's command of the study")
     parser.add_argument("--note", default="", help="replaces the manifest's note on the study")
+    parser.add_argument("--replace", action="store_true", help="take banks of banks.csv instead of published ones")
     args = parser.parse_args(argv)
-    for name, count in extend(args.published, args.results, args.note, args.command).items():
-        print(f"{TABLES[name].file}: {count} rows added")
+    for name, count in extend(args.published, args.results, args.note, args.command, args.replace).items():
+        print(f"{TABLES[name].file}: {count:+} rows")
     return 0
 
 

@@ -83,12 +83,16 @@ class League:
         homes = {model: found[0] for model, found in self.banks.items()} if banks is None else banks
         self.rows = None if self.every is None else _on(self.every, homes)
         self._cells: dict[tuple[str, float, int, str], Cell | None] = {}
+        self._views: dict[str, dict[int, League]] = {}
         curves = study.frame("league_curves")
         self.curves = None if curves is None else _on(curves, homes)
 
     @cached_property
     def banks(self) -> dict[str, list[str]]:
-        """Return the banks of every model, that with most runs first; runs of ablations count last."""
+        """Return the banks of every model, that with most runs first; runs of ablations count last.
+
+        Banks of another draw of calibration text come after all others.
+        """
         if self.every is None:
             return {}
         rows = self.every.assign(
@@ -97,8 +101,27 @@ class League:
             ]
         )
         counts = rows.groupby(["model", "bank"])["rival"].agg(["sum", "size"]).reset_index()
-        counts = counts.sort_values(["model", "sum", "size", "bank"], ascending=[True, False, False, True])
+        places = counts[["model", "bank"]].itertuples(index=False, name=None)
+        counts["drawn"] = [self.draws.get(place, 0) > 0 for place in places]
+        order = ["model", "drawn", "sum", "size", "bank"]
+        counts = counts.sort_values(order, ascending=[True, True, False, False, True])
         return {str(model): list(part["bank"]) for model, part in counts.groupby("model")}
+
+    @cached_property
+    def draws(self) -> dict[tuple[str, str], int]:
+        """Return (model, bank) -> draw of the calibration text that a bank was made of; others are of draw 0."""
+        frame = self.study.frame("league_banks")
+        rows = [] if frame is None else frame[["model", "bank", "bank_seed"]].itertuples(index=False, name=None)
+        return {(str(model), str(bank)): int(draw) for model, bank, draw in rows}
+
+    def over_draws(self, model: str) -> dict[int, League]:
+        """Return a view of a model's runs for each draw of its bank: of several banks of one, that with most runs."""
+        if model not in self._views:
+            banks: dict[int, str] = {}
+            for bank in self.banks.get(model, []):
+                banks.setdefault(self.draws.get((model, bank), 0), bank)
+            self._views[model] = {draw: League(self.study, {model: bank}) for draw, bank in sorted(banks.items())}
+        return self._views[model]
 
     def elsewhere(self, model: str) -> list[League]:
         """Return views of a model's runs on its other banks."""

@@ -62,7 +62,8 @@ class Also:
 
     def about(self, files: dict[str, Path]) -> dict[str, Any]:
         """Return its entry in the manifest."""
-        runs = [read_json(path) for stage in ("league", "optimum") for path in (self.results / stage).rglob("*.json")]
+        places = ("league/**/*.json", "optimum/**/*.json", "metrics/*.draw*/*.json")
+        runs = [read_json(path) for place in places for path in self.results.glob(place)]
         return {
             "study": self.study,
             "command": self.command,
@@ -78,7 +79,7 @@ def publish(results: Path, out: Path, command: str, note: str = "", also: Sequen
     tables = sorted(records.glob("*.csv"))
     if not tables:
         raise RampError(f"no records in {records}: finish the study first (snakemake --cores all)")
-    rows = read_all(records)["records"]  # checks every table against its schema before anything is copied
+    read = read_all(records)  # checks every table against its schema before anything is copied
     files = [*tables, records / "claims.json", results / "config.json"]
     for file in files:
         if not file.is_file():
@@ -106,7 +107,7 @@ def publish(results: Path, out: Path, command: str, note: str = "", also: Sequen
         "machines": machines(digests),
         "note": note,
         "rows_of_packages_added": added,
-        "commits": sorted(rows["commit"].dropna().unique().tolist()),
+        "commits": sorted({str(commit) for name in ("records", "banks") for commit in commits_of(read.get(name))}),
         "also": entries,
         "files": listing(out, [*copies, *([DIGESTS] if digests else [])]),
     }
@@ -160,6 +161,11 @@ def missing(rows: Any, known: Any, key: Sequence[str]) -> Any:
     """Return the rows of a data frame whose ``key`` is not among the ``known`` rows."""
     joined = rows.merge(known[list(key)].drop_duplicates(), on=list(key), how="left", indicator=True)
     return joined[joined["_merge"] == "left_only"].drop(columns="_merge")
+
+
+def commits_of(rows: Any) -> list[str]:
+    """Return the commits that a table's rows were evaluated at; none where there is no table."""
+    return [] if rows is None else rows["commit"].replace("", None).dropna().unique().tolist()
 
 
 def listing(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:

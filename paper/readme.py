@@ -66,6 +66,7 @@ SECTIONS = (
     Section("Bytes", "where the bytes of each file lie; what 3.65 bits can weigh on Llama-2-7B", ("ledger_", "sizes")),
     Section("Transfer", "a policy trained on one model, used untouched on another", ("transfer",)),
     Section("Cost", "what each search cost, and its gain over its warm start", ("cost",)),
+    Section("Banks", "allocators repeated over draws of calibration text: intervals over banks", ("banks",)),
     Section(
         "League",
         "allocators on one bank at equal numbers of evaluations, and ablations",

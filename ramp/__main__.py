@@ -54,6 +54,7 @@ COMMANDS = (
     Command("enumerate", "ramp.optimum", "score every allocation of a small problem"),
     Command("optimum", "ramp.optimum.run", "run one allocator on an enumerated problem"),
     Command("collect", "ramp.records.collect", "collect the measurements of a study into the records"),
+    Command("collect-banks", "ramp.records.collect_banks", "collect rows over banks into the records"),
     Command("collect-folding", "ramp.records.collect_folding", "collect the ablation of folds into the records"),
     Command("collect-league", "ramp.records.collect_league", "collect the league or the optimum into the records"),
     Command("digests", "ramp.records.digests", "write digests of everything that a finished study left behind"),
@@ -64,7 +65,7 @@ COMMANDS = (
     Command("values", "paper.values", "write every number that the paper's text names"),
     Command("paper", "paper.build", "typeset the paper"),
     Command("publish", "paper.publish", "copy a finished study's records to results/published"),
-    Command("extend", "paper.extend", "add runs of the league to the published records"),
+    Command("extend", "paper.extend", "add runs of the league, or rows over banks, to the published records"),
     Command("readme", "paper.readme", "write README's claims and docs/results.md from the published records"),
     Command("formats", "paper.formats", "write docs/formats.md from the code that writes the files"),
 )

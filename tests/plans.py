@@ -14,9 +14,15 @@ from ramp.study.validation import read
 REPO = Path(__file__).resolve().parents[1]
 
 
+def study_of(file: str) -> dict[str, Any]:
+    """The content of ``config/file``, which without a study's name is merged over the default."""
+    values = read(REPO / "config" / file)
+    return values if "study" in values else {**read(REPO / "config" / "config.yaml"), **values}
+
+
 def plan_of(file: str, **change: Any) -> Plan:
     """The plan of ``config/file`` with some keys changed."""
-    return make_plan({**read(REPO / "config" / file), **change}, REPO, REPO / "config" / "assets.yaml")
+    return make_plan({**study_of(file), **change}, REPO, REPO / "config" / "assets.yaml")
 
 
 def files_of(plan: Plan) -> RuleFiles:

@@ -82,3 +82,27 @@ PARITY = [
     parity_row(bits=4, settings="damping 0.05", ratio=9.0),
     parity_row(bits=2, ratio=None, kl_ours=None, kl_reference=None, error_ratio=None, note="it has no width of 2 bits"),
 ]
+
+
+def bank_records(banks: int = 5, model: str = SOURCE) -> dict[str, list[dict[str, Any]]]:
+    """The knapsack, a rival 10 % better on every bank, and a uniform row; banks differ by a tenth, windows twofold.
+
+    On banks other than 0 the knapsack's first allocation has rows of its own, which differ half as much.
+    """
+    tables: dict[str, list[dict[str, Any]]] = {"banks": [], "banks_windows": []}
+    hard = np.linspace(1, 2, WINDOWS)
+    shift = np.linspace(-0.1, 0.1, banks) if banks > 1 else np.zeros(1)
+    for bank in range(banks):
+        lines = [("knapsack", bank, 0, 0.2 * (1 + shift[bank])), ("awq_gptq", bank, 0, 0.3)]
+        lines += [("ramp", bank, seed, 0.18 * (1 + shift[bank]) * (1 + 0.01 * seed)) for seed in (0, 1)]
+        if bank:
+            lines.append(("knapsack", 0, 0, 0.2 * (1 + shift[0]) * (1 + 0.05 * bank)))
+        for method, allocation_bank, seed, level in lines:
+            key = {"model": model, "method": method, "budget_bits": 3.5, "bank_seed": bank}
+            key |= {"allocation_bank": allocation_bank, "search_seed": seed}
+            kl, bar = level * hard, 0.2 * (1 + shift[bank]) * hard.mean()
+            about = {"title": "", "kl": float(kl.mean()), "kl_knapsack": float(bar), "ratio": float(kl.mean() / bar)}
+            tables["banks"].append({**key, **about, "n_windows": WINDOWS, "length": TOKENS + 1})
+            for window, value in enumerate(kl):
+                tables["banks_windows"].append({**key, "window": window, "tokens": TOKENS, "kl": float(TOKENS * value)})
+    return tables

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from paper.claims import CLAIMS_FILE, read_claims_file
 from paper.study import Study
+from paper.tables.banks import banks_table, league_banks_table
 from paper.tables.benchmarks import benchmarks_table, parity_table
 from paper.tables.choices import choices_table
 from paper.tables.claims import claims_table
@@ -52,6 +53,8 @@ def all_tables(study: Study, published: Study | None = None) -> list[Table]:
         claims_table(study, read_claims_file(CLAIMS_FILE)),
         transfer_table(study),
         cost_table(study),
+        banks_table(study),
+        league_banks_table(study),
         league_summary_table(study),
         league_table(study),
         ablations_table(study),

@@ -114,6 +114,25 @@ CAPTIONS = {
         ),
         NO_LEAGUE,
     ),
+    "banks": Caption(
+        "Allocators over banks: KL of final rows to the float model on held-out text, and its ratio to the {bar} on "
+        "the same bank at the same budget; below 1 the method is better. Brackets are 95 % intervals over {runs}.",
+        (
+            "A bank is one draw of calibration documents, their order and the windows of sensitivities, with folds, "
+            "allocations and rows of its own. Banks are resampled, search seeds within a bank, and windows, the same "
+            "for all banks and both methods; the interval is the expanded percentile interval, which allows for the "
+            "small number of banks. Within noise: it holds 1.",
+            "Spread over banks: standard deviation of the KL, as a share of its mean, of each bank's own allocation; "
+            "and of one allocation, that of bank 0, quantized on every bank: the noise floor of a final row.",
+        ),
+        "No rows over banks are in these records (snakemake banks --configfile config/banks.yaml).",
+    ),
+    "banks_league": Caption(
+        "The league over banks: held-out KL of each allocator's incumbent over that of the {bar} on the same bank; "
+        "below 1 the allocator is better. Brackets are 95 % intervals over {runs}.",
+        ("Banks are draws of calibration text; incumbents have the weights of their bank, no row is quantized anew.",),
+        "No league on several draws of a bank is in these records (snakemake league, with draws among its models).",
+    ),
     "league_summary": Caption(
         "Held-out KL of each allocator over that of the {bar}, summed over the budgets, after so many evaluations; "
         "below 1 the allocator is better.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from paper.banks import noise_floor
 from paper.comparisons import Pair, pair, saving
 from paper.naming import (
     CONTROL_METHODS,
@@ -116,5 +117,6 @@ def _table(
         Column("ppl", "perplexity ratio", digits=4),
         Column("reading", "reading (KL)", align="left"),
     )
-    words = caption(kind, model=model_title(model), limits=limits, seeds=seeds, **values)
+    floor = noise_floor(study, model)
+    words = caption(kind, *([floor] if floor else []), model=model_title(model), limits=limits, seeds=seeds, **values)
     return Table(f"{kind}_{model}", columns=columns, rows=tuple(map(Row, rows, groups)), **words)

@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     fold = load_fold(args.fold, ModelFolder(args.model_dir).config)
     windows = None
     if needs_hessian(args.quantizer):
-        windows = calibration_windows(args.model_dir, args.text, tokens=args.tokens, length=args.length)
+        windows = calibration_windows(args.model_dir, args.text, tokens=args.tokens, length=args.length, draw=args.draw)
     build_bank(
         args.model_dir,
         windows,

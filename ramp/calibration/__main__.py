@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_text_arguments(parser)
     parser.add_argument("--out", required=True, help="safetensors file to write")
     args = parser.parse_args(argv)
-    windows = calibration_windows(args.model_dir, args.text, tokens=args.tokens, length=args.length)
+    windows = calibration_windows(args.model_dir, args.text, tokens=args.tokens, length=args.length, draw=args.draw)
     found = measure(args.model_dir, windows, device=pick_device(args.device))
     tensors = {f"{site}/{key}": getattr(stats, key) for site, stats in found.items() for key in Stats.__annotations__}
     count, length = windows.shape

@@ -152,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_fold({}, ModelFolder(args.model_dir).config)
         save_tensors(args.out, {}, about)
         return 0
-    windows = calibration_windows(args.model_dir, args.text, tokens=args.tokens, length=args.length)
+    windows = calibration_windows(args.model_dir, args.text, tokens=args.tokens, length=args.length, draw=args.draw)
     fold, errors = search_folds(args.model_dir, windows, search, device=pick_device(args.device))
     about |= {"bits": args.bits, "group_size": args.group_size, "tokens": windows.numel(), "errors": errors}
     if args.kind == "smoothquant":

@@ -63,6 +63,18 @@ class TensorFile:
             )
 
 
+def equal_tensors(a: Path, b: Path) -> bool:
+    """Return whether two safetensors files hold the same tensors: names, types, shapes and every byte."""
+    from safetensors import safe_open
+
+    with safe_open(str(a), framework="pt") as one, safe_open(str(b), framework="pt") as other:
+        names = sorted(one.keys())
+        if names != sorted(other.keys()):
+            return False
+        pairs = ((one.get_tensor(name), other.get_tensor(name)) for name in names)
+        return all(x.dtype == y.dtype and torch.equal(x, y) for x, y in pairs)
+
+
 def save_tensors(path: str | Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
     """Write one safetensors file, atomically; ``about`` as JSON under one metadata key, so that bytes do not vary."""
     from safetensors.torch import save_file

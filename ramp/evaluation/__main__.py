@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,8 +28,9 @@ from ramp.core import cli
 from ramp.core.cli import log
 from ramp.core.files import read_json, sha256_file, write_json
 from ramp.core.provenance import hardware
+from ramp.core.tensor_file import equal_tensors
 from ramp.evaluation.heldout import Reference, evaluate, float_head, make_reference
-from ramp.evaluation.metrics import metrics, same_network, text_metrics
+from ramp.evaluation.metrics import ALIKE, metrics, same_network, text_metrics, twin_network
 from ramp.models.device import pick_device, pick_dtype
 from ramp.models.folder import ModelFolder
 from ramp.problem.allocation import read_allocation
@@ -61,6 +63,12 @@ def reference_command(args: argparse.Namespace) -> None:
     log.info("float model on %s: perplexity %.4f, %d windows of %d tokens", name, made.nll.mean().exp(), *windows.shape)
 
 
+def is_twin(row: Path, meta: Mapping[str, Any], weights: Path) -> bool:
+    """Whether a row is the very network of another, whose packed file is ``weights``: two searches ended alike."""
+    other = read_meta(weights.parent)
+    return all(meta.get(name) == other.get(name) for name in ALIKE) and equal_tensors(row / weights.name, weights)
+
+
 def row_command(args: argparse.Namespace) -> None:
     """Write the metrics file of one row."""
     began = time.monotonic()
@@ -72,6 +80,10 @@ def row_command(args: argparse.Namespace) -> None:
         return
     if args.same_as:
         write_json(args.out, same_network(meta, read_json(args.same_as)))
+        return
+    if args.twin and is_twin(args.row_dir, meta, args.twin[0]):
+        write_json(args.out, twin_network(meta, read_json(args.twin[1]), allocation))
+        log.info("%s has the weights of %s: its scores are copied", args.row_dir, args.twin[0].parent)
         return
     files = _named_files(args.reference, "--reference")
     if not files:
@@ -124,6 +136,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     cli.add_common(row, "--row-dir --model-dir --out")
     row.add_argument("--reference", nargs="*", default=[], metavar="NAME=FILE", help="float references, by text")
     row.add_argument("--allocation", type=Path, default=None, help="allocation file, for the cost of its search")
+    row.add_argument(
+        "--twin", type=Path, nargs=2, default=None, metavar=("WEIGHTS", "METRICS"),
+        help="packed file and metrics of another row, whose scores are copied where all tensors are the same",
+    )  # fmt: skip
     row.add_argument("--same-as", type=Path, default=None, help="metrics of the same network: copied, not measured")
     row.set_defaults(command=row_command)
     args = top.parse_args(argv)

@@ -35,7 +35,7 @@ SEARCH = (
 )  # fmt: skip
 MADE = (
     "track", "wall_s", "peak_rss_bytes", "peak_gpu_bytes", "simulated", "embedding_type", "head_type", "gguf",
-    "external", "failed",
+    "external", "failed", "draw",
 )  # fmt: skip
 """Fields that the metrics file takes over from the row's meta.json and allocation."""
 
@@ -87,6 +87,22 @@ def same_network(meta: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str,
             f"--same-as joins a float and a released row of one model, not {meta['method']} of {meta['model']} and "
             f"{other['key']['method']} of {other['key']['model']}: evaluate the row itself"
         )
+    return _copied(meta, other, None, f"the same network as row {other['key']['method']}, evaluated once")
+
+
+ALIKE = ("model", "grid", "bits", "group_size", "fold", "track", "draw")
+"""Fields of meta.json in which rows of the same packed tensors are one network."""
+
+
+def twin_network(
+    meta: Mapping[str, Any], other: Mapping[str, Any], allocation: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return the metrics of a row whose packed tensors are those of ``other``'s: the cost of its search is its own."""
+    return _copied(meta, other, allocation, f"the same weights as row {other['key']['method']}, evaluated once")
+
+
+def _copied(
+    meta: Mapping[str, Any], other: Mapping[str, Any], allocation: Mapping[str, Any] | None, note: str
+) -> dict[str, Any]:
     kept = {name: other[name] for name in ("commit", "dtype", "hardware", "wall_s") if name in other}
-    note = f"the same network as row {other['key']['method']}, evaluated once"
-    return metrics(meta, other["texts"], None, note=note, **kept)
+    return metrics(meta, other["texts"], allocation, note=note, **kept)

@@ -10,14 +10,14 @@ The search is that of ``ramp.search.run``, which writes every evaluation down; t
 chosen by one rule for all methods (``ramp.league.checkpoints``). Held-out text is opened when the search is over: it
 scores incumbents with the weights of the bank and chooses nothing.
 
-The file: ``model, bank`` (``comparison_digest``), ``grid, group_size, fold, quantizer, widths, budget_bits,
-budget_bytes, allocator, method, title, seed, params, run_evals, spent, proxy_tokens, wall_s``; ``search`` (windows,
-length, selection_windows); ``start`` (null, or ``choice, kl_search, kl_held``); ``rows``, one per checkpoint:
-``evals`` (allowed), ``spent``, ``tokens`` (everything up to here, with the selection that names the incumbent),
-``choice`` (a sign per linear, or null), ``kl_search, kl_selection, kl_held, bytes_linear, wall_s, note`` and
-``windows``; ``curve``: ``evals, tokens, is_start, kl_search, kl_held``; ``heldout`` (windows, length, sha256);
-``accepted`` (``ramp.league.acceptance``); ``dtype, commit, versions, hardware``. A method that ends by itself before
-the first checkpoint has one row, at what it spent.
+The file: ``model, bank`` (``comparison_digest``), ``draw`` (of the bank's calibration text), ``grid, group_size, fold,
+quantizer, widths, budget_bits, budget_bytes, allocator, method, title, seed, params, run_evals, spent, proxy_tokens,
+wall_s``; ``search`` (windows, length, selection_windows); ``start`` (null, or ``choice, kl_search, kl_held``);
+``rows``, one per checkpoint: ``evals`` (allowed), ``spent``, ``tokens`` (everything up to here, with the selection that
+names the incumbent), ``choice`` (a sign per linear, or null), ``kl_search, kl_selection, kl_held, bytes_linear, wall_s,
+note`` and ``windows``; ``curve``: ``evals, tokens, is_start, kl_search, kl_held``; ``heldout`` (windows, length,
+sha256); ``accepted`` (``ramp.league.acceptance``); ``dtype, commit, versions, hardware``. A method that ends by itself
+before the first checkpoint has one row, at what it spent.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--heldout-text", type=Path, required=True, help="text that incumbents are scored on")
     parser.add_argument("--heldout-windows", type=int, default=32, help="windows, spread over it")
     parser.add_argument("--heldout-length", type=int, default=256, help="tokens per window")
+    parser.add_argument("--draw", type=int, default=0, help="draw of calibration text that the bank was made of")
     parser.add_argument("--curve-points", type=int, default=20, help="points of the anytime curve")
     parser.add_argument("--name", default="", help="name of the allocator, for a variant; the method's own if empty")
     parser.add_argument("--title", default="", help="name in tables; the paper's own name if empty")
@@ -118,6 +119,7 @@ def describe(args: argparse.Namespace, search: Search, banked: BankedModel, foun
         **{key: getattr(banked.bank, key) for key in ("group_size", "fold", "quantizer", "widths")},
         "model": banked.name,
         "bank": comparison_digest(search.inputs.bank, args),
+        "draw": args.draw,
         "grid": "affine",
         "budget_bits": args.budget,
         "budget_bytes": found.problem.budget_bytes,

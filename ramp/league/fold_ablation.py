@@ -83,8 +83,8 @@ def quantized(args: argparse.Namespace, dtype: torch.dtype, device: torch.device
         row = Path(scratch) / "row"
         meta = build_row(
             args.model_dir, row, method_file=args.method_file, fold_file=args.fold, text=args.text, tokens=args.tokens,
-            length=args.length, group_size=args.group_size, track=args.track, device=device, bits=args.bits,
-            params=parameters(args.params), any_fold=True,
+            length=args.length, draw=args.draw, group_size=args.group_size, track=args.track, device=device,
+            bits=args.bits, params=parameters(args.params), any_fold=True,
         )  # fmt: skip
         model = load_dequantized(row, args.model_dir, dtype, device)
     return model, {"bits": args.bits, **{key: meta[key] for key in ("group_size", "bytes_linear", "bpw_linear")}}

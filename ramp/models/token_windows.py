@@ -69,20 +69,28 @@ def read_documents(path: str | Path) -> list[Document]:
 
 
 def token_windows(
-    tokenizer: Any, path: str | Path, *, length: int, count: int | None, spread: bool = True
+    tokenizer: Any, path: str | Path, *, length: int, count: int | None, spread: bool = True, draw: int = 0
 ) -> torch.LongTensor:
     """Return windows of token ids, int64 [count, length], that do not overlap.
 
     The documents are joined by two newlines and tokenized once, without special tokens. ``spread`` takes
     windows at even distances over the whole text, from its first to its last token; otherwise they are its
     beginning, side by side. ``count`` None takes all that fit. Raises ``TextError`` with how many were available.
+
+    A ``draw`` above 0 seeds a generator that shuffles the documents, and then takes one window at a random place in
+    each of ``count`` equal stretches of the shuffled text: other documents, in another order.
     """
     import numpy as np
     import torch
 
     if length < 1 or (count is not None and count < 1):
         raise TextError(f"windows of {length} tokens, {count} of them, hold nothing: ask for at least one of each")
+    if draw < 0:
+        raise TextError(f"draw {draw} is no seed: use 0 for the windows as they stand, or a number above it")
     documents = read_documents(path)
+    rng = np.random.default_rng(draw)
+    if draw:
+        documents = [documents[i] for i in rng.permutation(len(documents))]
     text = JOIN.join(document.text for document in documents)
     tokens = np.asarray(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], dtype=np.int64)
     available = len(tokens) // length
@@ -92,7 +100,10 @@ def token_windows(
             f"{path} has {len(tokens)} tokens, enough for {available} windows of {length} where {count or 'some'} are "
             "wanted: ask for fewer or shorter windows"
         )
-    if spread and wanted > 1:
+    if draw:
+        stretch = len(tokens) // wanted  # at least `length`
+        starts = [i * stretch + int(place) for i, place in enumerate(rng.integers(0, stretch - length + 1, wanted))]
+    elif spread and wanted > 1:
         starts = [i * (len(tokens) - length) // (wanted - 1) for i in range(wanted)]  # at least `length` apart
     else:
         starts = [i * length for i in range(wanted)]

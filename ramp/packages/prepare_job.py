@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     shutil.rmtree(args.out, ignore_errors=True)
     reason = obstacle(method, args.environment, args.bits)
     if not reason:
-        windows = calibration_windows(args.model_dir, args.text, tokens=args.tokens, length=args.length)
+        windows = calibration_windows(args.model_dir, args.text, tokens=args.tokens, length=args.length, draw=args.draw)
         device = str(pick_device(args.device))
         settings = JobSettings(args.bits, args.group_size, args.seed, args.threads, device, params)
         write_job(args.out, Path(args.model_dir), windows, settings)

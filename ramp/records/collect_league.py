@@ -4,7 +4,8 @@
     python -m ramp.records.collect_league optimum --runs R/optimum/M/halves-8/ramp.json ... \\
         --tables R/optimum/M/halves-8.json ... --out R/records
 
-``league`` writes league.csv, league_windows.csv and league_curves.csv, ``optimum`` optimum.csv and additivity.csv.
+``league`` writes league.csv, league_windows.csv, league_curves.csv and league_banks.csv, ``optimum`` optimum.csv and
+additivity.csv.
 Reads exactly the files named and measures nothing; a run that is not named has no row. A long list comes in a file or
 from standard input (``--runs-from``): a command line holds some thousand names. Intervals are a block bootstrap over
 windows (``ramp.evaluation.bootstrap``).
@@ -62,6 +63,10 @@ def collect_league(paths: Sequence[Path], out: Path, planned: int | None = None)
     tables = {
         "league": [row for run in runs for row in league_rows(run, planned)],
         "league_windows": windows,
+        "league_banks": [
+            {"model": model, "bank": bank, "bank_seed": draw}
+            for model, bank, draw in sorted({(run["model"], run["bank"], run.get("draw", 0)) for run in runs})
+        ],
         "league_curves": [key | point for key, run in zip(keys, runs, strict=True) for point in run["curve"]],
     }
     return write_tables(out, tables)

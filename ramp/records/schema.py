@@ -65,6 +65,14 @@ _GROUPS, TABLES = read_schema("""
     group_size int! [weights]: group size asked for; 0 for float
     file str!: the fold file: awq_w3 where it was searched at the row's own width
 
+*bank_row
+    *model
+    method str!: allocator, a variant of one, or a uniform method
+    budget_bits float! [bits per weight]: budget, or the width of a uniform row
+    bank_seed int!: the bank: draw of calibration text and of the windows of sensitivities; 0 is the study's own
+    allocation_bank int!: bank on which the widths were searched: bank_seed, or 0 where one allocation is on every bank
+    search_seed int!: seed of the search; the row's own where there is none
+
 records (*key): one row of results per method, model, budget and seed
     *key
     kind str: float, released, uniform, package (another's), proxy (no search), best, policy, not run
@@ -220,6 +228,11 @@ league_curves (*run evals): anytime curves: the best allocation on search text s
     kl_search float [nats per token]: its KL on search text
     kl_held float [nats per token]: its KL on held-out text
 
+league_banks (model bank): banks of the league by the draw of calibration text that they were made of
+    *model
+    bank str!: digest of bank and held-out text, as in league.csv
+    bank_seed int!: draw of calibration text and of the windows of sensitivities; 0 is the study's own
+
 optimum (model units budget_bits allocator evals seed): distance from the optimum; every KL is on the enumerated text
     *problem
     budget_bits float! [bits per weight]: budget over the units
@@ -271,6 +284,25 @@ folding_windows (*fold_row window): per-window sums of the ablation's rows: fold
     *fold_row
     *sums
 
+banks (*bank_row): final rows over banks: methods are compared within a bank, and intervals run over banks
+    *bank_row
+    title str: what tables call a variant
+    kl float [nats per token]: KL(float || row) on held-out text
+    kl_low float [nats per token]: 2.5 % end of the block bootstrap over windows
+    kl_high float [nats per token]: 97.5 % end
+    kl_knapsack float [nats per token]: KL of the knapsack on the same bank at the same budget
+    ratio float: kl / kl_knapsack
+    n_windows int [windows]: held-out windows
+    length int [tokens]: window length
+    bytes_linear int [bytes]: packed linears
+    dtype str: arithmetic of the evaluation
+    commit str: commit of this repository
+    hardware str: processor and GPU
+
+banks_windows (*bank_row window): sums of these rows per held-out window: intervals over banks are resampled from them
+    *bank_row
+    *sums
+
 transfer (source target budget_bits policy seed text): a policy trained on one model and used, untouched, on another
     source str!: model that trained the policy
     target str!: model that it allocates
@@ -295,10 +327,10 @@ halo (file check): checks of exported GGUF files
     ok bool!: whether it held
 """)
 
-KEY_NAMES, RUN_NAMES, FOLD_NAMES = (
-    tuple(column.name for column in _GROUPS[group]) for group in ("key", "run", "fold_row")
+KEY_NAMES, RUN_NAMES, FOLD_NAMES, BANK_NAMES = (
+    tuple(column.name for column in _GROUPS[group]) for group in ("key", "run", "fold_row", "bank_row")
 )
-"""Columns that name a row of the records, a run of the league, a row of the folds' ablation."""
+"""Columns that name a row of the records, a run of the league, a row of the folds' ablation, a row over banks."""
 
 CLAIM_FIELDS: dict[str, str] = {
     "id": "C1 ... C11, and C10b",

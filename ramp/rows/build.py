@@ -41,11 +41,13 @@ def build_row(
     params: Mapping[str, Any] | None = None,
     study: str = "",
     seed: int = 0,
+    draw: int = 0,
     any_fold: bool = False,
 ) -> dict[str, Any]:
     """Write one row, at the uniform width ``bits`` or by an allocation file; return the content of ``meta.json``.
 
-    text, tokens, length: calibration text, read where the quantizer needs it. ``any_fold`` accepts a fold that is not
+    text, tokens, length, draw: calibration text, read where the quantizer needs it; ``meta.json`` names a draw above 0.
+    ``any_fold`` accepts a fold that is not
     the method's own. Raises ``QuantizationError``, ``CheckpointError``, ``CalibrationError``, ``FoldingError``.
     """
     started = time.monotonic()
@@ -75,7 +77,7 @@ def build_row(
         raise QuantizationError("the linears have no widths: pass --bits or --allocation")
     windows = None
     if needs_hessian(method.quantizer, quantizer_params):
-        windows = calibration_windows(model_dir, text, tokens=tokens, length=length)
+        windows = calibration_windows(model_dir, text, tokens=tokens, length=length, draw=draw)
 
     out = Path(out_dir)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +94,7 @@ def build_row(
             "quantizer": method.quantizer if isinstance(method.quantizer, str) else method.name,
             "params": quantizer_params.model_dump() if quantizer_params is not None else {},
             "bits": widths, "calibration_tokens": 0 if windows is None else windows.numel(),
-            "simulated": True, "note": "",
+            **({"draw": draw} if draw else {}), "simulated": True, "note": "",
             "wall_s": round(time.monotonic() - started, 3),
             "peak_rss_bytes": peak_rss_bytes(), "peak_gpu_bytes": peak_gpu_bytes(device),
         }  # fmt: skip

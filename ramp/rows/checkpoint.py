@@ -13,7 +13,8 @@
 
 and, as safetensors metadata ``ramp``, JSON with the format version, the model's configuration, the row key, and bits,
 group size and shape of every linear: it loads without any other file. A tied head is not stored: it is the embedding.
-``meta.json`` beside it holds the row key, the sizes and the caller's measurements.
+``meta.json`` beside it holds the row key, the sizes and the caller's measurements; ``draw`` is the seed that drew the
+calibration text, where one did.
 
 Rows of other kinds have a ``meta.json`` only: ``stage`` ``float`` or ``released`` (the float model itself), ``grid``
 ``ggml`` with ``gguf`` = path of the GGUF file relative to the row's folder, and those of a package that did not run,

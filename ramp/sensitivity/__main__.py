@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
+from ramp.calibration.windows import add_draw
 from ramp.core import cli
 from ramp.core.files import write_json
 from ramp.models.device import pick_device, pick_dtype
@@ -27,10 +28,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--text", type=Path, required=True, help="JSON lines: calibration text; search text for Fisher")
     parser.add_argument("--windows", type=int, default=8, help="windows, spread over it")
     parser.add_argument("--length", type=int, default=256, help="tokens per window")
+    add_draw(parser)
     args = parser.parse_args(argv)
     device = pick_device(args.device)
     dtype = pick_dtype(args.dtype)
-    windows = token_windows(ModelFolder(args.model_dir).tokenizer(), args.text, length=args.length, count=args.windows)
+    windows = token_windows(
+        ModelFolder(args.model_dir).tokenizer(), args.text, length=args.length, count=args.windows, draw=args.draw
+    )
     setting = Setting.open(args.model_dir, args.bank, args.fold, dtype, device, windows=windows, seed=args.seed)
     write_json(args.out, import_module(SENSITIVITIES[args.kind]).measure(setting, args.kind))
     return 0

@@ -7,6 +7,7 @@ from functools import cached_property
 
 from ramp.assets.registry import Registry
 from ramp.study.config import Study
+from ramp.study.draws import split_draw
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,9 @@ class AssetPlan:
         return [name for name, asset in self.registry.of_type("model").items() if asset.kind == "trained"]
 
     def texts(self, model: str) -> list[str]:
-        """Return the texts that a model's rows are scored on."""
+        """Return the texts that a model's rows are scored on; those of a draw on the study's own held-out text."""
+        if split_draw(model)[1]:
+            return ["heldout"]
         if model != self.study.source:
             return list(self.study.evaluation.target_texts)
         return sorted({*self.study.evaluation.texts, *self.local_texts})

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints
 
 from ramp.methods.kinds import FoldRef
-from ramp.study.config_sections import FoldAblation, League, Optimum, Search, Section, Variant
+from ramp.study.config_sections import Banks, FoldAblation, League, Optimum, Search, Section, Variant
 from ramp.study.config_types import (
     Count,
     DepthName,
@@ -249,6 +249,8 @@ class Study(Section):
     """Allocators against the exact optimum of a small problem (``snakemake optimum``); null: none."""
     fold_ablation: FoldAblation | None = None
     """Uniform rows on every fold (``snakemake fold_ablation``); null: none."""
+    banks: Banks | None = None
+    """Final rows over several banks (``snakemake banks``); null: none."""
     depths: dict[DepthName, Depth] = {"quick": Depth(), "full": Depth()}
     """Limits of every depth; packages run in all but ``quick``."""
 

@@ -1,4 +1,4 @@
-"""The configuration's sections of the league, its variants of methods, the exact optimum and the folds' ablation."""
+"""The configuration's sections: the league, variants of methods, exact optimum, folds' ablation, rows over banks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from ramp.study.config_types import MethodName, Name, Once, Rising, Width
+from ramp.study.config_types import MethodName, Name, Once, Rising, RowName, Width
 
 Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 
@@ -52,7 +52,8 @@ class Grid(Section):
     """One block of the league: every allocator on every model at every budget with every seed."""
 
     models: list[Name] = Field(min_length=1)
-    """Models, by name in the registry."""
+    """Models, by name in the registry, or draws of one: ``smollm2-135m.draw2`` has a bank of calibration text that seed
+    2 draws."""
     methods: Once[MethodName] = Field(min_length=1)
     """Allocators and variants; all of one fold and one quantizer, so that they share the model's bank."""
     budgets: list[PositiveFloat] = Field(min_length=1)
@@ -133,5 +134,27 @@ class FoldAblation(Section):
     """Widths of the rows."""
     heldout: Places = Places(windows=32, length=256)
     """Held-out windows that rows are compared on; they choose nothing."""
+    partial: bool = False
+    """Collect the rows that are there and start none."""
+
+
+class Banks(Section):
+    """Final rows over banks: draws of the calibration documents, their order and the windows of sensitivities."""
+
+    models: Once[Name] = Field(min_length=1)
+    """Models, by name in the registry."""
+    draws: Once[Annotated[int, Field(ge=0)]] = Field(default=[0, 1, 2, 3, 4], min_length=1)
+    """Seeds of the draws; 0 is the model with the study's own windows, whose rows are the study's. Intervals over banks
+    need two, and mean little with fewer than five."""
+    methods: Once[MethodName] = Field(min_length=1)
+    """Allocators and variants; with ``knapsack`` among them rows are compared with it."""
+    budgets: list[PositiveFloat] = Field(min_length=1)
+    """Bits, as in ``budgets``."""
+    seeds: Seeds = [0]
+    """Seeds of every search; methods in ``deterministic`` take the first."""
+    uniform: Once[RowName] = []
+    """Uniform rows on every bank, for instance ``awq_gptq-b4``."""
+    same_allocation: Once[RowName] = []
+    """Rows whose allocation on draw 0 (first seed) is quantized on every bank: the noise floor of a final row."""
     partial: bool = False
     """Collect the rows that are there and start none."""

@@ -25,6 +25,8 @@ def used_methods(study: Study) -> list[str]:
     varied = [name for grid in grids for name in grid.methods]
     varied += [*(study.optimum.methods if study.optimum else []), *study.variants]
     varied += study.fold_ablation.methods if study.fold_ablation else []
+    if study.banks:
+        varied += [*study.banks.methods, *(Row.parse(row).method for row in study.banks.uniform)]
     names += [*study.external, *map(study.base_of, varied)]
     return [name for name in dict.fromkeys(names) if name not in (FLOAT, RELEASED)]
 

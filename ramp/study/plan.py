@@ -17,7 +17,9 @@ from typing import Any, TypeVar
 from ramp.core.nearest_name import nearest
 from ramp.methods.kinds import Allocator, FoldRef, Method, Mix, Package, Quantizer, reason_not_to_run
 from ramp.study.asset_plan import AssetPlan
+from ramp.study.bank_plan import BankPlan
 from ramp.study.config import Fold
+from ramp.study.draws import base_model
 from ramp.study.fold_plan import FoldPlan
 from ramp.study.league_plan import LeaguePlan
 from ramp.study.row_names import FLOAT, GGML, RELEASED, PlanError, Row, bits
@@ -56,6 +58,7 @@ class Plan(AssetPlan):
         _ = self.task_rows, self.target_rows, self.track_rows, self.environments
         self.league.check()
         self.folds.check()
+        self.banks.check()
         return self
 
     @cached_property
@@ -68,6 +71,11 @@ class Plan(AssetPlan):
         """The rows of the folds' ablation."""
         return FoldPlan(self)
 
+    @cached_property
+    def banks(self) -> BankPlan:
+        """The rows over banks."""
+        return BankPlan(self)
+
     # --- models ------------------------------------------------------------------------------------
 
     @property
@@ -76,9 +84,15 @@ class Plan(AssetPlan):
         return [self.study.source, *self.study.targets]
 
     @property
+    def base_models(self) -> list[str]:
+        """The models of the study and of its sections: each has a checkpoint."""
+        named = [*self.models, *self.league.models, *self.folds.models, *self.banks.models]
+        return list(dict.fromkeys(map(base_model, named)))
+
+    @property
     def all_models(self) -> list[str]:
-        """The models of the study, of its league and of its fold ablation."""
-        return list(dict.fromkeys([*self.models, *self.league.models, *self.folds.models]))
+        """These models, and their draws."""
+        return list(dict.fromkeys([*self.base_models, *self.league.models, *self.banks.draws]))
 
     # --- methods ---------------------------------------------------------------------------------------------
 
@@ -100,9 +114,14 @@ class Plan(AssetPlan):
         return {name: method for name, method in self.methods.items() if isinstance(method, kind)}
 
     @cached_property
+    def allocators(self) -> dict[str, Allocator]:
+        """Loaded allocators by name, and their variants that have rows."""
+        return self.of_kind(Allocator) | self.banks.variants
+
+    @cached_property
     def allocating(self) -> frozenset[str]:
         """Methods of mixed rows: allocators and transferred policies."""
-        return frozenset([*self.of_kind(Allocator), *self.transferred])
+        return frozenset([*self.allocators, *self.transferred])
 
     @cached_property
     def mixed(self) -> frozenset[str]:
@@ -112,7 +131,7 @@ class Plan(AssetPlan):
     @property
     def learned(self) -> list[str]:
         """Allocators that leave a policy."""
-        return [name for name, method in self.of_kind(Allocator).items() if method.learned]
+        return [name for name, method in self.allocators.items() if method.learned]
 
     @cached_property
     def unable(self) -> dict[str, str]:

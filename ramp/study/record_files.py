@@ -20,9 +20,10 @@ RECORD_TABLES = ("records", "windows", "items", "allocations", "episodes", "acti
 COMPARED_TABLES = ("benchmarks", "parity")
 """Tables that no study makes, only `snakemake benchmarks` and `snakemake parity` (benchmarks/plan.py)."""
 SECTION_TABLES = {
-    "league": ("league", "league_windows", "league_curves"),
+    "league": ("league", "league_windows", "league_curves", "league_banks"),
     "optimum": ("optimum", "additivity"),
     "fold_ablation": ("folding", "folding_windows"),
+    "banks": ("banks", "banks_windows"),
 }
 """Tables of a study that has a section, by the section."""
 DRAWINGS = ("figures", "tables", "paper")

@@ -16,9 +16,10 @@ from ramp.methods.kinds import Mix, Package
 from ramp.methods.loader import discover, split_reference
 from ramp.sensitivity.kinds import DEFAULT, SENSITIVITIES
 from ramp.study.config import Study
+from ramp.study.draws import base_model
 from ramp.study.plan import Plan
 from ramp.study.record_files import Taken
-from ramp.study.row_names import FLOAT, GGML, RELEASED, Row
+from ramp.study.row_names import FLOAT, GGML, RELEASED, SHARED, Row
 
 BARE = (FLOAT, RELEASED)
 
@@ -82,6 +83,10 @@ class RuleFiles:
 
     # --- calibration, banks, searches --------------------------------------------------------------------------
 
+    def checkpoint(self, model: str) -> str:
+        """Return the record of a model's checkpoint, which its draws share."""
+        return f"{self.results}/models/{base_model(model)}/asset.json"
+
     def folds(self, model: str) -> list[str]:
         """Return all folds of a model that the study's methods use."""
         bare = {*BARE, *self.plan.unable}
@@ -93,7 +98,8 @@ class RuleFiles:
 
     def accepted(self, model: str) -> list[str]:
         """Return the record that a model trained by the workflow is worth quantizing; others need none."""
-        return [f"{self.results}/league/{model}/accepted.json"] if model in self.plan.trained else []
+        base = base_model(model)
+        return [f"{self.results}/league/{base}/accepted.json"] if base in self.plan.trained else []
 
     def environment(self, method: str, budget: str) -> list[str]:
         """Return the record of a package's environment; none where the method cannot run or lacks the width."""
@@ -112,9 +118,14 @@ class RuleFiles:
         return [f"{self.results}/allocations/{model}/{method}/{budget}/{seed}.json"] if mixed else []
 
     def row_allocation(self, model: str, row: str) -> list[str]:
-        """Return the allocation of a row by its name, which may end in its grid or track."""
+        """Return the allocation of a row by its name, which may end in its grid, its track or another draw."""
         parts = Row.parse(row)
+        model = base_model(model) if parts.ending == SHARED else model
         return self.allocation(model, parts.method, parts.budget, str(parts.seed))
+
+    def shared_allocation(self, model: str, method: str, budget: str, seed: str) -> list[str]:
+        """Return the allocation of draw 0 for a row of another draw."""
+        return self.allocation(base_model(model), method, budget, seed)
 
     def weights(self, model: str, row: str) -> list[str]:
         """Return a row's packed weights, where a rule promises some; of an exported row, the GGUF file."""
@@ -124,14 +135,23 @@ class RuleFiles:
         return [f"{self.results}/quantized/{model}/{row}/model.safetensors"] if self.plan.has_weights(parts) else []
 
     def references(self, model: str) -> list[str]:
-        """Return the float references on all texts that a model is scored on."""
-        return [f"{self.results}/reference/{model}/{text}.safetensors" for text in self.plan.texts(model)]
+        """Return the float references on all texts that a model is scored on; draws share those of their model."""
+        return [f"{self.results}/reference/{base_model(model)}/{text}.safetensors" for text in self.plan.texts(model)]
 
     def same_network(self, model: str, row: str) -> list[str]:
         """Return the metrics that a row shares: the released file is the float model's network, with another size."""
         parts = Row.parse(row)
         name = f"{FLOAT}-b{parts.budget}-s{parts.seed}"
         return [f"{self.results}/metrics/{model}/{name}.json"] if parts.method == RELEASED else []
+
+    def twin(self, model: str, row: str) -> list[str]:
+        """Return weights and metrics of the row on a draw whose weights this one may share."""
+        found = self.plan.banks.twin(Row.parse(row, model))
+        if found is None:
+            return []
+        return self.of_rows("quantized/{model}/{row}/model.safetensors", [found]) + self.of_rows(
+            "metrics/{model}/{row}.json", [found]
+        )
 
     def mix_calibration(self, model: str, method: str) -> list[str]:
         """Return the statistics behind a mix's importance matrix, where it has one."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from ramp.study.config import Study
 from ramp.study.config_sections import Places
+from ramp.study.draws import base_model, split_draw
 from ramp.study.league_plan import LeagueRun, run_words
 from ramp.study.plan import Plan
 from ramp.study.row_names import FLOAT, Row, bits
@@ -41,8 +42,8 @@ class RuleValues:
         return self.plan.study
 
     def of_model(self, model: str, source: Any, target: Any) -> Any:
-        """Return ``source`` for the source model; for others ``target``, where it is set."""
-        return source if model == self.study.source or target is None else target
+        """Return ``source`` for the source model and its draws; for others ``target``, where it is set."""
+        return source if base_model(model) == self.study.source or target is None else target
 
     def entry(self, asset: str) -> str:
         """Return the registry's entry of an asset or model: a changed entry does not fetch the others again."""
@@ -59,10 +60,15 @@ class RuleValues:
         return ["--kind", "none"] if settings is None else settings.options()
 
     def calibration(self, model: str) -> list[str]:
-        """Return how much text calibrates a model, as options."""
+        """Return how much text calibrates a model, and of another draw its seed, as options."""
         section = self.study.calibration
         tokens = self.of_model(model, section.tokens, section.target_tokens)
-        return ["--tokens", str(tokens), "--length", str(section.length)]
+        return ["--tokens", str(tokens), "--length", str(section.length), *self.draw(model)]
+
+    def draw(self, model: str) -> list[str]:
+        """Return the seed of a draw, as an option; the model itself has none."""
+        _, seed = split_draw(model)
+        return ["--draw", str(seed)] if seed else []
 
     def reference(self, method: str) -> str:
         """Return what a command line calls a method: its file, for a variant with its name."""
@@ -133,7 +139,7 @@ class RuleValues:
         """Return the configuration with all its defaults, as JSON."""
         return json.dumps(self.study.model_dump(mode="json"), indent=1, sort_keys=True)
 
-    # --- league, optimum, folds' ablation ------------------------------------------------------------------------
+    # --- league, optimum, folds' ablation, banks -----------------------------------------------------------------
 
     def league_run(self, model: str, method: str, budget: str, evals: str, seed: str) -> list[str]:
         """Return where a run of the league is scored and read, as options."""
@@ -159,6 +165,15 @@ class RuleValues:
         optimum = self.plan.league.optimum
         words = ["--budgets", *map(bits, optimum.budgets), "--checkpoints", *map(str, optimum.checkpoints)]
         return [*words, "--seeds", *map(str, self.plan.seeds(method, optimum.seeds))]
+
+    def bank_rows(self) -> list[str]:
+        """Return the collected rows over banks as ``METHOD,BANK,ALLOCATION_BANK=FILE``."""
+        banks = self.plan.banks
+        return [f"{r.row.method},{r.bank},{r.allocation_bank}={banks.file(r)}" for r in banks.collected]
+
+    def bank_titles(self) -> list[str]:
+        """Return what tables call the variants among the rows over banks, as ``METHOD=TITLE``."""
+        return [f"{name}={self.study.variants[name].title or name}" for name in self.plan.banks.variants]
 
     def fold_text(self, key: str) -> int:
         """Return ``windows`` or ``length`` of the held-out text of the folds' ablation."""

@@ -16,8 +16,9 @@ from ramp.methods.kinds import FoldRef
 from ramp.methods.loader import fields_at
 from ramp.quantizers.widths import bits_of, make_menu
 from ramp.study.config import Study
-from ramp.study.config_sections import FoldAblation, Grid, Optimum, Search
+from ramp.study.config_sections import Banks, FoldAblation, Grid, Optimum, Search
 from ramp.study.config_types import METHOD_PATTERN, NAME_PATTERN, PATH_PATTERN, ROW_PATTERN
+from ramp.study.draws import base_model
 from ramp.study.row_names import FLOAT, RELEASED, Row
 
 
@@ -142,6 +143,8 @@ def _cross_faults(study: Study, methods: Iterable[str] | None, models: Iterable[
     for text in study.evaluation.target_texts:
         if text not in texts:
             yield f"evaluation.target_texts: '{text}' is not in evaluation.texts{near(text, texts)}"
+    if study.banks and "heldout" not in (set(texts) & set(study.evaluation.target_texts)):
+        yield "banks: its rows are compared on 'heldout', which evaluation.texts and target_texts should hold"
     yield from _league_faults(study)
 
 
@@ -158,15 +161,17 @@ def _grids(study: Study) -> dict[str, Grid]:
     return {f"league.grids.{name}": grid for name, grid in (study.league.grids if study.league else {}).items()}
 
 
-def _sections(study: Study) -> dict[str, Grid | Optimum | FoldAblation]:
+def _sections(study: Study) -> dict[str, Grid | Optimum | FoldAblation | Banks]:
     """Return by key the sections that name models and methods or variants of their own."""
-    sections: dict[str, Any] = {"optimum": study.optimum, "fold_ablation": study.fold_ablation}
+    names = ("optimum", "fold_ablation", "banks")
+    sections: dict[str, Any] = {name: getattr(study, name) for name in names}
     return {**_grids(study), **{where: section for where, section in sections.items() if section is not None}}
 
 
 def _named_models(study: Study) -> dict[str, list[str]]:
     """Return the models that a study names, by key."""
     others = {f"{where}.models": section.models for where, section in _sections(study).items()}
+    others |= {f"{where}.models": list(map(base_model, grid.models)) for where, grid in _grids(study).items()}
     return {"source": [study.source], "targets": study.targets, **others}
 
 
@@ -189,6 +194,8 @@ def _method_faults(study: Study, known: Set[str]) -> Iterator[str]:
         transfer = study.transfer
         named |= {"transfer.methods": transfer.methods, "transfer.rivals": transfer.rivals}
         named["transfer.uniform"] = _methods_of(transfer.uniform)
+    if study.banks:
+        named["banks.uniform"] = _methods_of(study.banks.uniform)
     yield from _unknown("method", named, known)
     for name in study.variants:
         if name in known:
@@ -210,6 +217,7 @@ def _budget_faults(study: Study) -> Iterator[str]:
             named[f"depths.{depth}.{key}"] = getattr(limits, key) or []
         named |= {f"depths.{depth}.more_budgets.{name}": more for name, more in limits.more_budgets.items()}
     named |= {f"{where}.budgets": grid.budgets for where, grid in _grids(study).items()}
+    named["banks.budgets"] = study.banks.budgets if study.banks else []
     menu = [bits_of(width) for width in study.widths]
     menus = {where: (numbers, menu) for where, numbers in named.items()}
     if study.optimum:

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ramp.study.config import Study, schema
-from ramp.study.validation import ConfigError, read, validate
+from ramp.study.validation import ConfigError, validate
+from tests.plans import study_of
 
 REPO = Path(__file__).resolve().parents[2]
 FILES = sorted(file for file in (REPO / "config").glob("*.yaml") if not file.name.startswith("assets"))
@@ -43,10 +44,15 @@ def ablation(**change: Any) -> dict[str, Any]:
     return {"folds": folds, "fold_ablation": made | change}
 
 
+def banks(**change: Any) -> dict[str, Any]:
+    return {"banks": {"models": ["tiny-llama-s"], "methods": ["ramp"], "budgets": [3.65]} | change}
+
+
 def test_sections_without_a_fault_are_valid() -> None:
-    study = validate({**GOOD, **grid(), **optimum(), **ablation()}, methods=METHODS, models=MODELS)
+    study = validate({**GOOD, **grid(), **optimum(), **ablation(), **banks()}, methods=METHODS, models=MODELS)
     assert study.league is not None
     assert study.fold_ablation is not None
+    assert study.banks is not None
 
 
 def faults(change: dict[str, Any]) -> list[str]:
@@ -61,7 +67,7 @@ def test_every_shipped_configuration_is_valid(file: Path) -> None:
     from ramp.methods.loader import discover
 
     models = load_registry(REPO / "config" / "assets.yaml").of_type("model")
-    study = validate(read(file), methods=discover(REPO / "baselines"), models=models)
+    study = validate(study_of(file.name), methods=discover(REPO / "baselines"), models=models)
     assert set(study.depths) - {"wide", "exhaustive"} == {"quick", "full"}
 
 
@@ -129,6 +135,11 @@ def test_every_shipped_configuration_is_valid(file: Path) -> None:
         (ablation(folds=["sq50", "awq"]), ["fold_ablation.folds: 'none' is missing"]),
         (ablation(methods=["rtm"]), ["fold_ablation.methods: unknown method 'rtm'", "'rtn'"]),
         (ablation(models=["tiny-lama-s"]), ["fold_ablation.models: unknown model 'tiny-lama-s'"]),
+        (banks(draws=[1, 1]), ["banks.draws: '1' is listed twice"]),
+        (banks(methods=["rampp"]), ["banks.methods: unknown method 'rampp'", "did you mean 'ramp'?"]),
+        (banks(uniform=["gtpq-b4"]), ["banks.uniform: unknown method 'gtpq'", "did you mean 'gptq'?"]),
+        (banks(budgets=[3.65, 7]), ["banks.budgets[1]: 7 bits is above"]),
+        (banks() | {"evaluation": {"texts": ["wikitext2"], "target_texts": ["wikitext2"]}}, ["banks:", "'heldout'"]),
         (ablation(bits=[3, 3]), ["fold_ablation.bits: '3' is listed twice"]),
     ],
     ids=lambda value: json.dumps(value)[:40] if isinstance(value, dict) else "",

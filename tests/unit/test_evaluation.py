@@ -138,6 +138,30 @@ def test_search_costs_come_from_the_allocation(study, tiny_llama_dir, tmp_path):
     assert "warm" in found["note"]
 
 
+def test_a_row_with_the_weights_of_another_is_not_evaluated_again(study, tiny_llama_dir, tmp_path, monkeypatch):
+    """Two searches that end alike: same scores, own key and cost; rows that differ in one width are evaluated."""
+    _, _, row, scores, common = study
+    twin = ["--twin", row / "model.safetensors", scores]
+    for name, bits, method in (("same", 3, "ramp"), ("other", 4, "ramp")):
+        write_row(tmp_path / name, tiny_llama_dir, "fp16", bits, method=method, budget_bits=3.0, simulated=True)
+    allocation = tmp_path / "a.json"
+    allocation.write_text(json.dumps(allocation_of(tiny_llama_dir, search_evals=7).model_dump()))
+    out = tmp_path / "other.json"
+    assert run("row", "--row-dir", tmp_path / "other", *common, *twin, "--out", out) == 0
+    assert read_json(out)["texts"]["heldout"]["kl"] != read_json(scores)["texts"]["heldout"]["kl"]
+
+    def load(*_):
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("ramp.evaluation.__main__.load_dequantized", load)
+    words = ["--allocation", allocation, *twin, "--out", tmp_path / "same.json"]
+    assert run("row", "--row-dir", tmp_path / "same", *common, *words) == 0
+    found = read_json(tmp_path / "same.json")
+    assert found["texts"] == read_json(scores)["texts"]
+    assert (found["key"]["method"], found["search"]["search_evals"]) == ("ramp", 7)
+    assert "the same weights as row rtn" in found["note"]
+
+
 def test_what_is_not_finite_is_null_and_said(tmp_path):
     from ramp.evaluation.metrics import metrics, text_metrics
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from paper.publish import MANIFEST, Also, publish
 from paper.study import Study
 from ramp.core.errors import RampError
 from ramp.core.files import read_json, sha256_file, write_json
-from ramp.records.table import read_table
-from tests.synthetic_league import league_records, optimum_records
+from ramp.records.table import read_table, write_table
+from tests.synthetic_league import bank_records, league_records, optimum_records
 from tests.synthetic_records import SOURCE, write_records, write_study, write_tables
 
 Tables = dict[str, list[dict[str, Any]]]
@@ -167,3 +168,71 @@ def test_what_is_published_matches_its_manifest() -> None:
     files = read_json(PUBLISHED / MANIFEST)["files"]
     assert {path.name for path in PUBLISHED.iterdir()} - {MANIFEST, "README.md"} == set(files)
     assert all(sha256_file(PUBLISHED / name) == about["sha256"] for name, about in files.items())
+
+
+# --- rows over banks -------------------------------------------------------------------------------------------------
+
+
+def banks(folder: Path, keep: Callable[[dict[str, Any]], bool]) -> Path:
+    """A results folder of the published study with some rows over banks."""
+    write_tables(folder / "records", {name: [r for r in rows if keep(r)] for name, rows in bank_records(3).items()})
+    write_json(folder / "config.json", {"study": "toy"})
+    write_json(folder / "metrics" / "m.draw1" / "a.json", {"commit": "b"})
+    return folder
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Path:
+    """The study alone, published, with the knapsack's rows on two banks."""
+    results = write_study(tmp_path / "study")
+    write_json(results / "config.json", {"study": "toy"})
+    kept = banks(tmp_path / "some", lambda row: row["bank_seed"] < 2 and row["method"] == "knapsack")
+    for file in (kept / "records").glob("banks*.csv"):
+        (results / "records" / file.name).write_bytes(file.read_bytes())
+    publish(results, tmp_path / "out", "snakemake")
+    return tmp_path / "out"
+
+
+def test_rows_are_added_to_a_published_bank_and_new_banks_beside_it(toy: Path, tmp_path: Path) -> None:
+    """Of the study that was published first; a row that comes without its knapsack is compared with the published."""
+    more = banks(tmp_path / "more", lambda row: row["bank_seed"] == 2 or row["allocation_bank"] == row["bank_seed"])
+    new = read_table(more / "records" / "banks.csv")
+    new.loc[new["method"] == "ramp", ["kl_knapsack", "ratio"]] = None
+    write_table(more / "records" / "banks.csv", new)
+    assert extend(toy, more, "three banks", "snakemake banks")["banks"] == 2 * 3 + 5
+    table = read_table(toy / "banks.csv")
+    assert set(table["bank_seed"]) == {0, 1, 2}
+    assert len(table) == 3 * 4 + 2
+    assert table[table["method"] == "ramp"]["ratio"].to_numpy() == pytest.approx([0.9, 0.909] * 3)
+    assert len(read_table(toy / "banks_windows.csv")) == len(table) * 6
+    manifest = read_json(toy / MANIFEST)
+    [entry] = manifest["also"]
+    assert (entry["study"], entry["command"], entry["note"]) == ("toy", "snakemake banks", "three banks")
+    assert entry["tables"] == ["banks.csv", "banks_windows.csv"]
+    assert entry["commits"] == ["b"]
+    assert {path.name for path in toy.iterdir()} - {MANIFEST} == set(manifest["files"])
+    assert extend(toy, more)["banks"] == 0
+    assert len(read_json(toy / MANIFEST)["also"]) == 1
+
+
+def test_rows_of_another_bank_are_refused_or_replace_it_as_a_whole(toy: Path, tmp_path: Path) -> None:
+    more = banks(tmp_path / "more", lambda row: row["bank_seed"] == 1 and row["allocation_bank"] == 1)
+    for name in ("banks", "banks_windows"):
+        rows = read_table(more / "records" / f"{name}.csv")
+        rows["kl"] *= 1.5
+        write_table(more / "records" / f"{name}.csv", rows)
+    before = {path.name: path.read_bytes() for path in toy.iterdir()}
+    with pytest.raises(RampError, match="another bank"):
+        extend(toy, more)
+    assert {path.name: path.read_bytes() for path in toy.iterdir()} == before
+    assert extend(toy, more, replace=True)["banks"] == 4 - 2
+    table = read_table(toy / "banks.csv").set_index(["method", "bank_seed", "allocation_bank", "search_seed"])
+    assert table.loc[("knapsack", 1, 1, 0), "kl"] == pytest.approx(1.5 * 0.2 * 1.5)
+    assert ("knapsack", 1, 0, 0) not in table.index, "the old bank's rows are gone"
+    assert table.loc[("knapsack", 0, 0, 0), "kl"] == pytest.approx(0.2 * 0.9 * 1.5), "the other bank stays"
+
+
+def test_a_bank_without_a_row_in_common_is_not_known_to_be_the_same(toy: Path, tmp_path: Path) -> None:
+    more = banks(tmp_path / "more", lambda row: row["bank_seed"] == 0 and row["method"] == "ramp")
+    with pytest.raises(RampError, match="nothing shows"):
+        extend(toy, more)

@@ -114,6 +114,7 @@ def test_runs_become_tables_with_intervals(study: dict[str, Any], run: dict[str,
         study,
         method_file=ROOT / "baselines" / "knapsack.py", name="sack", title="Sack", out=tmp_path / "sack.json",
     )  # fmt: skip
+    assert (other["draw"], run["draw"]) == (0, 0)
     assert other["start"]["kl_held"] == other["rows"][0]["kl_held"]
     assert (
         collect_main(["league", "--runs", str(study["--out"]), str(tmp_path / "sack.json"), f"--out={tmp_path}"]) == 0
@@ -140,6 +141,18 @@ def test_runs_become_tables_with_intervals(study: dict[str, Any], run: dict[str,
     assert part["kl"].sum() / part["tokens"].sum() == pytest.approx(row["kl_held"])
     curves = read_table(tmp_path / "league_curves.csv")
     assert set(curves["allocator"]) == {"random_search", "sack"}
+    banks = read_table(tmp_path / "league_banks.csv")
+    assert banks.to_dict("records") == [{"model": run["model"], "bank": run["bank"], "bank_seed": 0}]
+
+
+def test_a_bank_of_another_draw_is_named_as_such(study: dict[str, Any], tmp_path: Path) -> None:
+    first = json.loads(Path(study["--out"]).read_text())
+    old = {key: value for key, value in first.items() if key != "draw"}  # of a run before there were draws
+    for name, run in (("a", {**first, "bank": "drawn", "draw": 2}), ("b", old)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(run))
+    collect_main(["league", "--runs", str(tmp_path / "a.json"), str(tmp_path / "b.json"), f"--out={tmp_path}"])
+    banks = read_table(tmp_path / "league_banks.csv")
+    assert dict(zip(banks["bank"], banks["bank_seed"], strict=True)) == {"drawn": 2, first["bank"]: 0}
 
 
 def test_runs_on_other_windows_are_not_put_into_one_table(study: dict[str, Any], tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from paper.figures.anytime import anytime
 from paper.figures.optimum import optimum
 from paper.measures import tasks_kept
 from paper.study import Study
+from paper.tables.banks import banks_table, league_banks_table
 from paper.tables.benchmarks import benchmarks_table, parity_table
 from paper.tables.cost import cost_table
 from paper.tables.equal_quality import equal_quality_table
@@ -275,7 +276,7 @@ def test_a_second_track_stands_beside_the_first_and_nowhere_else(study: Study, c
     "make",
     [
         *(league_table, league_summary_table, ablations_table, equal_quality_table, optimum_table, additivity_table),
-        *(foldings_table, benchmarks_table, parity_table),
+        *(foldings_table, benchmarks_table, parity_table, banks_table, league_banks_table),
     ],
 )
 def test_a_table_without_records_names_the_command_that_makes_them(

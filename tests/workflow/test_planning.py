@@ -159,6 +159,37 @@ def test_the_folds_are_ablated_without_the_study(plan: Plan) -> None:
     assert not {"quantize", "evaluate", "bank", "search", "league_run", "collect", "paper"} & set(done.plan)
 
 
+def test_rows_over_banks_are_planned_on_the_studys_own_files(plan: Plan) -> None:
+    """Five draws of one model: one checkpoint and one reference for all, the rest once for each; no paper."""
+    done = plan("banks", "--configfile", "config/banks.yaml")
+    assert done.status == 0, done.text
+    draws, budgets, seeds = 5, 3, 3
+    once = {"model": 1, "texts": 1, "banks_collect": 1, "settings": 1}
+    assert {name: done.plan.get(name) for name in once} == once
+    for name in ("calibration", "bank", "sensitivity"):
+        assert done.plan[name] == draws, name
+    assert done.plan["fold"] == 2 * draws, "one for mixed rows, one for the uniform row's width"
+    assert done.plan["learn"] == 2 * draws * budgets * seeds, "RAMP, role and depth"
+    assert done.plan["search"] == draws * budgets * (1 + seeds), "the knapsack, evolution from it"
+    assert done.plan["quantize_shared"] == (draws - 1) * budgets
+    assert done.plan["evaluate"] == done.plan["quantize"] + done.plan["quantize_shared"]
+    assert not {"collect", "paper", "league_run", "transfer"} & set(done.plan)
+    full = plan("--config", "depth=full")
+    assert "draw1" not in full.text, "no study has banks unless its configuration says so"
+
+
+def test_partial_rows_over_banks_take_what_is_there(bare: Path) -> None:
+    made = bare / "results" / "smoke" / "metrics" / "tiny-llama-s.draw1" / "knapsack-b3.65-s0.json"
+    made.parent.mkdir(parents=True)
+    made.write_text("{}")
+    some = snakemake(
+        bare, "-n", "-p", "banks", "--configfile", "config/smoke.yaml", "--config", "banks={partial: true}"
+    )
+    assert some.status == 0, some.text
+    assert some.plan == {"banks_collect": 1, "banks": 1, "settings": 1}
+    assert f"knapsack,1,1={made.relative_to(bare)}" in some.text
+
+
 def test_a_configfile_with_a_study_replaces_the_default(plan: Plan) -> None:
     """Merged, the smoke study would fetch the tasks of both."""
     done = plan("--configfile", "config/smoke.yaml")

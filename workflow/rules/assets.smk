@@ -33,7 +33,7 @@ rule model:
     log:
         "<logs>/model/{model}.log",
     wildcard_constraints:
-        model=any_of([name for name in PLAN.all_models if name not in PLAN.trained]),
+        model=any_of([name for name in PLAN.base_models if name not in PLAN.trained]),
     threads: STUDY.threads
     resources:
         mem_mb=STUDY.memory_mb,

@@ -4,7 +4,7 @@
 rule bank:
     """Every linear at every width of the menu, quantized once and packed."""
     input:
-        model="<results>/models/{model}/asset.json",
+        model=by(FILES.checkpoint),
         text="<results>/texts/calibration.jsonl",
         fold="<results>/folds/{model}/{fold}.safetensors",
         code=sources("ramp/bank/__main__.py"),

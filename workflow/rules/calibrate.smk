@@ -4,7 +4,7 @@
 rule calibration:
     """Per-channel statistics of every linear's input, on the float model."""
     input:
-        model="<results>/models/{model}/asset.json",
+        model=by(FILES.checkpoint),
         text="<results>/texts/calibration.jsonl",
         code=sources("ramp/calibration/__main__.py"),
     output:
@@ -28,7 +28,7 @@ rule calibration:
 rule fold:
     """Scale Folding: one s per site, for all widths or (``awq_w4``) for uniform rows of one."""
     input:
-        model="<results>/models/{model}/asset.json",
+        model=by(FILES.checkpoint),
         text="<results>/texts/calibration.jsonl",
         code=sources("ramp/calibration/fold_search.py"),
     output:

@@ -32,9 +32,10 @@ rule evaluate:
     input:
         meta="<results>/quantized/{model}/{row}/meta.json",
         weights=by(FILES.weights),
-        model="<results>/models/{model}/asset.json",
+        model=by(FILES.checkpoint),
         references=by(FILES.references),
         same_as=by(FILES.same_network),
+        twin=by(FILES.twin),
         allocation=by(FILES.row_allocation),
         code=sources("ramp/evaluation/__main__.py"),
     output:
@@ -47,12 +48,13 @@ rule evaluate:
     params:
         measured=by(VALUES.measured_on),
         allocation=option("--allocation", "allocation"),
+        twin=option("--twin", "twin"),
         arithmetic=ARITHMETIC,
     message:
         "evaluating {wildcards.model}: {wildcards.row}"
     shell:
         'gpu_lease python -m ramp.evaluation row --row-dir "$(dirname {input.meta:q})"'
-        ' --model-dir "$(dirname {input.model:q})" {params.measured:q} {params.allocation:q}'
+        ' --model-dir "$(dirname {input.model:q})" {params.measured:q} {params.allocation:q} {params.twin:q}'
         " --out {output.metrics:q} --threads {threads} {params.arithmetic:q} > {log:q} 2>&1"
 
 

@@ -34,7 +34,7 @@ rule acceptance:
 rule league_run:
     """One search of the league, read at its checkpoints; its state lies in R/.state, as that of every search."""
     input:
-        model="<results>/models/{model}/asset.json",
+        model=by(FILES.checkpoint),
         bank=below("bank/{model}/{bank}/bank.safetensors", bank=PLAN.bank_of),
         bank_index=below("bank/{model}/{bank}/bank.json", bank=PLAN.bank_of),
         fold=below("folds/{model}/{fold}.safetensors", fold=PLAN.fold_of),
@@ -58,6 +58,7 @@ rule league_run:
         method=by(VALUES.method),
         title=by(VALUES.title),
         accepted=option("--accepted", "accepted"),
+        draw=by(VALUES.draw),
         state=folder(".state"),
         arithmetic=ARITHMETIC,
     message:
@@ -68,7 +69,7 @@ rule league_run:
         ' --bank "$(dirname {input.bank:q})" --fold {input.fold:q} --calibration {input.calibration:q}'
         " --sensitivity {input.sensitivity:q} --search-text {input.search_text:q}"
         " --selection-text {input.selection_text:q} --heldout-text {input.heldout_text:q} {params.run:q}"
-        " {params.method:q} --name {wildcards.method:q} {params.title:q} --budget {wildcards.budget:q}"
+        " {params.method:q} --name {wildcards.method:q} {params.title:q} {params.draw:q} --budget {wildcards.budget:q}"
         " --evals {wildcards.evals:q} --seed {wildcards.seed:q} {params.accepted:q}"
         " --out {output.run:q} --state-dir {params.state:q}"
         " --threads {threads} {params.arithmetic:q} > {log:q} 2>&1"

@@ -28,7 +28,7 @@ rule float_row:
 rule quantize:
     """One packed checkpoint: a uniform width, or the widths of an allocation."""
     input:
-        model="<results>/models/{model}/asset.json",
+        model=by(FILES.checkpoint),
         text="<results>/texts/calibration.jsonl",
         fold=below("folds/{model}/{fold}.safetensors", fold=PLAN.fold_of),
         method=by(FILES.method),
@@ -40,7 +40,7 @@ rule quantize:
     log:
         "<logs>/quantize/{model}/{method}-b{budget}-s{seed}.log",
     wildcard_constraints:
-        method=any_of(sorted({*PLAN.methods, *PLAN.transferred} - {*PLAN.of_kind(Package)})),
+        method=any_of(sorted({*PLAN.methods, *PLAN.allocators, *PLAN.transferred} - {*PLAN.of_kind(Package)})),
     threads: STUDY.threads
     resources:
         **MODEL_JOB,

@@ -4,7 +4,7 @@
 rule search:
     """An allocation. The state lies in R/.state, undeclared, so that a killed search resumes where it stopped."""
     input:
-        model="<results>/models/{model}/asset.json",
+        model=by(FILES.checkpoint),
         bank=below("bank/{model}/{bank}/bank.safetensors", bank=PLAN.bank_of),
         bank_index=below("bank/{model}/{bank}/bank.json", bank=PLAN.bank_of),
         fold=below("folds/{model}/{fold}.safetensors", fold=PLAN.fold_of),
@@ -20,7 +20,7 @@ rule search:
     log:
         "<logs>/search/{model}/{method}-b{budget}-s{seed}.log",
     wildcard_constraints:
-        method=any_of(sorted({*PLAN.of_kind(Allocator)} - {*PLAN.learned})),
+        method=any_of(sorted({*PLAN.allocators} - {*PLAN.learned})),
     threads: STUDY.threads
     resources:
         **MODEL_JOB,

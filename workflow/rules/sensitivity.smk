@@ -4,7 +4,7 @@
 rule sensitivity:
     """Additive Fisher proxy of every linear at every width."""
     input:
-        model="<results>/models/{model}/asset.json",
+        model=by(FILES.checkpoint),
         weights="<results>/bank/{model}/{fold}-{quantizer}/bank.safetensors",
         index="<results>/bank/{model}/{fold}-{quantizer}/bank.json",
         fold="<results>/folds/{model}/{fold}.safetensors",
@@ -21,13 +21,14 @@ rule sensitivity:
         kind=lambda wildcards: wildcards.get("proxy", PROXIES[0]),
         windows=by(VALUES.of_model, source=STUDY.sensitivity.windows, target=STUDY.sensitivity.target_windows),
         length=STUDY.sensitivity.length,
+        draw=by(VALUES.draw),
         computing=COMPUTING,
     message:
         "Fisher sensitivities of {wildcards.model}"
     shell:
         'gpu_lease python -m ramp.sensitivity --kind {params.kind:q} --model-dir "$(dirname {input.model:q})"'
         ' --bank "$(dirname {input.weights:q})" --fold {input.fold:q} --text {input.text:q} --windows {params.windows:q}'
-        " --length {params.length:q} --out {output.proxy:q} --threads {threads} {params.computing:q} > {log:q} 2>&1"
+        " --length {params.length:q} {params.draw:q} --out {output.proxy:q} --threads {threads} {params.computing:q} > {log:q} 2>&1"
 
 
 # Additive sensitivities of another kind (ramp/sensitivity/kinds.py), on calibration text.

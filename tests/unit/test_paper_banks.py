@@ -1,0 +1,197 @@
+"""Intervals over banks against every resample there is, and the table that is made from them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from paper.bank_intervals import (
+    level_over_banks,
+    ratio_over_banks,
+    resamples,
+    spread_over_banks,
+    tail,
+)
+from paper.banks import Banks
+from paper.league import League
+from paper.study import Study
+from paper.tables.banks import banks_table, league_banks_table
+from paper.tables.paired import paired_table
+from paper.tables.render import to_markdown
+from ramp.evaluation.bootstrap import Estimate
+from tests.synthetic_league import bank_records, league_records
+from tests.synthetic_records import SOURCE, write_records, write_tables
+
+
+def every_resample(a: list[np.ndarray], b: list[np.ndarray]) -> Counter[float]:
+    """The ratio of each equally likely resample of banks, of seeds within each drawn bank, and of shared windows."""
+    found: Counter[float] = Counter()
+    n, windows = len(a), a[0].shape[1]
+    for drawn in product(range(n), repeat=n):
+        seeds_a = product(*(product(range(len(a[bank])), repeat=len(a[bank])) for bank in drawn))
+        for chosen in seeds_a:
+            top = sum(a[bank][list(seeds)].mean(axis=0) for bank, seeds in zip(drawn, chosen, strict=True))
+            bottom = sum(b[bank].mean(axis=0) for bank in drawn)
+            for places in product(range(windows), repeat=windows):
+                value = float(np.take(top, places).sum() / np.take(bottom, places).sum())
+                found[round(value, 9)] += 1
+    return found
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_resamples_have_the_frequencies_of_all_there_are(seeds: int) -> None:
+    """Two banks, one or two seeds, three windows: 108 or 1,728 resamples, each as often as chance has it."""
+    rng = np.random.default_rng(3)
+    a = [rng.uniform(1, 2, (seeds, 3)) for _ in range(2)]
+    b = [rng.uniform(1, 2, (1, 3)) for _ in range(2)]
+    exact = every_resample(a, b)
+    assert exact.total() == 4 * 27 * (seeds**seeds) ** 2
+    drawn = resamples(a, b, draws=40_000)
+    assert set(np.round(drawn, 9)) <= set(exact)
+    values = np.array(sorted(exact))
+    share = np.cumsum([exact[value] for value in values]) / exact.total()
+    ours = np.searchsorted(np.sort(drawn), values + 1e-9) / len(drawn)
+    assert np.abs(ours - share).max() < 0.01
+
+
+def test_two_banks_take_the_whole_range_of_resamples() -> None:
+    rng = np.random.default_rng(4)
+    a, b = ([rng.uniform(1, 2, (1, 3)) for _ in range(2)] for _ in range(2))
+    exact = every_resample(a, b)
+    found = ratio_over_banks(a, b).estimate
+    assert (found.low, found.high) == pytest.approx((min(exact), max(exact)))
+    both = (sum(x.sum() for x in rows) for rows in (a, b))
+    assert found.value == pytest.approx(next(both) / next(both))
+
+
+def test_the_interval_widens_as_banks_get_fewer() -> None:
+    assert tail(2) < 1e-9 < tail(3) < tail(5) < tail(50) < 0.025
+    assert tail(1000) == pytest.approx(0.025, rel=0.02)
+
+
+def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
+    """Five banks whose ratios scatter by 2 %, windows alike: a percentile interval holds it four times in five."""
+    rng, trials, hits, plain = np.random.default_rng(0), 100, 0, 0
+    for trial in range(trials):
+        b = [np.full((1, 4), 1 + shift) for shift in rng.normal(0, 0.05, 5)]
+        a = [0.95 * (1 + noise) * one for one, noise in zip(b, rng.normal(0, 0.02, 5), strict=True)]
+        found = ratio_over_banks(a, b, trial).estimate
+        assert found.low is not None
+        assert found.high is not None
+        hits += found.low <= 0.95 <= found.high
+        low, high = np.quantile(resamples(a, b, trial), [0.025, 0.975])
+        plain += low <= 0.95 <= high
+    assert plain / trials < 0.88 < hits / trials
+
+
+def test_windows_are_the_same_on_every_bank_and_for_both_methods() -> None:
+    """What a window adds to all rows alike moves no ratio; what it adds to one method does, on all banks at once."""
+    hard = np.array([[1.0, 50.0, 3.0]])
+    same = ratio_over_banks([0.9 * hard, 0.9 * hard], [hard, hard]).estimate
+    assert (same.low, same.high) == pytest.approx((0.9, 0.9))
+    level = level_over_banks([hard, hard], np.ones(3)).estimate
+    assert (level.low, level.high) == (1, 50), "three times the same window, on both banks"
+
+
+def test_one_bank_has_no_interval_and_says_so() -> None:
+    found = ratio_over_banks([np.ones((3, 4))], [np.full((1, 4), 2.0)])
+    assert found.estimate == Estimate(0.5)
+    assert "1 bank" in found.runs_over
+    assert spread_over_banks([np.ones((1, 2))]) is None
+    several = ratio_over_banks([np.ones((3, 4))] * 5, [np.ones((1, 4))] * 5)
+    assert several.runs_over == "5 banks, 1 or 3 search seeds on each, 4 windows"
+
+
+# --- the table -------------------------------------------------------------------------------------------------------
+
+
+def study_of(folder: Path, tables: dict[str, list[dict[str, Any]]]) -> Study:
+    write_tables(write_records(folder), tables)
+    return Study.read(folder)
+
+
+def test_methods_are_compared_within_their_bank(tmp_path: Path) -> None:
+    study = study_of(tmp_path, bank_records())
+    rows = {row.cells["method"]: row.cells for row in banks_table(study).rows}
+    ramp = rows["RAMP (ours)"]
+    assert (ramp["banks"], ramp["seeds"], ramp["reading"]) == ("5", "2", "better")
+    assert isinstance(ramp["ratio"], Estimate)
+    assert ramp["ratio"].value == pytest.approx(0.9 * 1.005)
+    assert ramp["ratio"].high is not None
+    assert ramp["ratio"].high < 0.92, "banks differ by a tenth, the ratio does not"
+    assert rows["Fisher knapsack"]["ratio"] is None
+    spread = np.std(np.linspace(0.9, 1.1, 5), ddof=1)
+    assert rows["Fisher knapsack"]["spread"] == pytest.approx(spread)
+    floor = np.array([1, 1.05, 1.1, 1.15, 1.2])
+    assert rows["Fisher knapsack"]["floor"] == pytest.approx(floor.std(ddof=1) / floor.mean())
+    assert ramp["floor"] is None
+    text = to_markdown(banks_table(study))
+    assert "5 banks, 1 or 2 search seeds on each, 6 windows" in text
+    assert "Of one bank" not in text
+
+
+def test_one_bank_is_shown_without_an_interval(tmp_path: Path) -> None:
+    table = banks_table(study_of(tmp_path, bank_records(banks=1)))
+    ratios = [row.cells["ratio"] for row in table.rows if row.cells["ratio"]]
+    assert ratios
+    assert all(isinstance(ratio, Estimate) and ratio.low is None for ratio in ratios)
+    assert "1 bank" in table.title
+    assert any("Of one bank" in note for note in table.footnotes)
+
+
+def test_a_ratio_takes_the_banks_that_both_have_and_finite_rows(tmp_path: Path) -> None:
+    tables = bank_records()
+    for name, rows in tables.items():
+        tables[name] = [row for row in rows if (row["method"], row["bank_seed"]) != ("knapsack", 4)]
+    for row in tables["banks_windows"]:
+        if (row["method"], row["bank_seed"], row["search_seed"]) == ("ramp", 3, 1):
+            row["kl"] = None
+    banks = Banks(study_of(tmp_path, tables))
+    found = banks.ratio(SOURCE, 3.5, "ramp")
+    assert found is not None
+    assert found.banks == 4
+    level = banks.level(SOURCE, 3.5, "ramp")
+    assert level is not None
+    assert (level.banks, level.seeds) == (5, (1, 2))
+    assert banks.ratio(SOURCE, 3.5, "knapsack") is None
+
+
+def test_the_noise_floor_stands_below_differences_of_rows(tmp_path: Path) -> None:
+    with_banks = paired_table(study_of(tmp_path / "a", bank_records()), SOURCE)
+    assert "Noise floor" in with_banks.footnotes[-1]
+    assert "7.2 % of the KL (Fisher knapsack, 3.5 bits, 5 banks)" in with_banks.footnotes[-1]
+    without = paired_table(study_of(tmp_path / "b", {}), SOURCE)
+    assert not any("Noise floor" in note for note in without.footnotes)
+
+
+def test_the_league_is_compared_within_each_draw_and_shown_on_the_studys_own(tmp_path: Path) -> None:
+    """Two draws, of which the second has a run more; a second bank of draw 0 (of another machine) is no draw."""
+    tables = league_records()
+    first = {name: list(rows) for name, rows in tables.items()}
+    for bank, factor in (("drawn", 2.0), ("elsewhere", 1.0)):
+        for name, rows in first.items():
+            for row in rows:
+                if bank == "drawn" or row["allocator"] == "ramp":
+                    better = 0.9 if bank == "drawn" and row["allocator"] == "ramp" else 1.0
+                    scaled = {key: factor * better * row[key] for key in ("kl", "kl_held") if key in row}
+                    tables[name].append({**row, "bank": bank, **scaled})
+    for name in ("league", "league_windows"):
+        tables[name] = [row for row in tables[name] if (row["bank"], row["allocator"]) != ("first", "random_search")]
+    tables["league_banks"] = [{"model": SOURCE, "bank": "drawn", "bank_seed": 3}]
+    study = study_of(tmp_path, tables)
+    league = League(study)
+    assert league.banks == {SOURCE: ["first", "elsewhere", "drawn"]}
+    assert list(league.over_draws(SOURCE)) == [0, 3]
+    table = league_banks_table(study)
+    rows = [row.cells for row in table.rows if row.cells["budget"] == "3.25"]
+    assert {row["allocator"] for row in rows} == {"RAMP (ours)"}, "random search stands on one draw"
+    ratio = rows[-1]["ratio"]
+    assert isinstance(ratio, Estimate)
+    assert ratio.value == pytest.approx((0.8 * 1 + 0.8 * 0.9 * 2) / 3 * 1.005)
+    assert rows[-1]["banks"] == "2"
+    assert "2 banks, 1 or 2 search seeds on each, 6 windows" in table.title
