@@ -1,5 +1,6 @@
 """The README: its result table comes from the published records, its commands are those that CI runs."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,6 @@ def test_ci_runs_the_commands_of_the_readme() -> None:
     ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     for command in ("pip install -r requirements.lock", "snakemake --cores all", "pytest"):
         assert command in README
-    assert "install --quiet -r requirements.lock" in ci
+    assert re.search(r'pip" install (--[a-z-]+ )*-r requirements.lock', ci)
     assert 'snakemake" --cores all --configfile config/smoke.yaml' in ci
     assert '"$venv/bin/pytest"\n' in ci
