@@ -63,13 +63,13 @@ def test_controls_are_planned_in_full_depth_alone(plan: Plan) -> None:
 
 
 def test_other_sensitivities_are_planned_where_a_method_names_them(plan: Plan) -> None:
-    """One per kind and bank, and Fisher's beside them only for those who want it."""
+    """One per kind and bank, and Fisher's beside them only for those who want it; the study has two banks of those."""
     smoke = ("--configfile", "config/smoke.yaml", "--config", "targets=[]")
     assert "proxy" not in plan(*smoke).plan
     methods = "methods=[rtn,awq_gptq,knapsack_kl,knapsack_error,knapsack_error_plain,greedy_kl,uniform,ramp]"
     done = plan(*smoke, methods)
     assert done.status == 0, done.text
-    assert (done.plan["proxy"], done.plan["sensitivity"]) == (4, 1)
+    assert (done.plan["proxy"], done.plan["sensitivity"]) == (4, 2)
     assert "awq-gptq-kl_cheapest.json" in done.text
 
 
