@@ -50,6 +50,8 @@ ENVIRONMENT = {
 }
 """Variables that the libraries read when they are loaded."""
 
+COMMANDS = ("ramp", "paper", "benchmarks", "workflow", "tests")
+"""Packages whose modules are run with ``python -m``."""
 PIECE = 512
 """Rows or columns of a matrix product that one call of BLAS makes."""
 PIECE_LIMIT = 1 << 22
@@ -86,10 +88,13 @@ def in_force() -> str:
 
 
 def prepare(arguments: Sequence[str]) -> None:
-    """Set this process's arithmetic from its command line, before a stage computes anything.
+    """Set the arithmetic of a process that is one of the project's commands, before a stage computes anything.
 
     The process starts itself anew where numpy was loaded without ``ENVIRONMENT``. Raises ``RampError`` as ``enable``.
     """
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    if spec is None or spec.name.partition(".")[0] not in COMMANDS:
+        return  # a test or a notebook that calls a stage: its arithmetic is its own
     _Kernels.kind = demanded(arguments)
     if _Kernels.kind == FAST:
         return
