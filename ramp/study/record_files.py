@@ -75,7 +75,7 @@ class RecordFiles:
             return []
         folder = Path(self.published_folder)
         config, digests = folder / "config.json", folder / "digests.json"
-        if config.is_file() and read_json(config)["study"] == self.study.study:
+        if config.is_file() and read_json(config).get("study") == self.study.study:
             names = ("records.csv", "banks.csv", "claims.json", "digests.json")
             return [f"{self.published_folder}/{name}" for name in names if (folder / name).is_file()]
         known = digests.is_file() and self.study.study in read_json(digests)

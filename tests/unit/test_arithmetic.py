@@ -16,6 +16,7 @@ import torch
 
 from ramp.core import arithmetic
 
+pytestmark = pytest.mark.xdist_group("arithmetic")  # one process runs the probes once
 REPO = Path(__file__).resolve().parents[2]
 
 STAND_INS: dict[str, tuple[dict[str, str], str]] = {
