@@ -151,11 +151,11 @@ rule compare:
     localrule: True
     params:
         results=folder(),
-        published=local(PUBLISHED),
     message:
         "comparing with the published records"
     shell:
-        "python -m ramp.records.compare {params.results:q} {params.published:q} --out {output.report:q}"
+        'python -m ramp.records.compare {params.results:q} "$(dirname {input.published[0]:q})"'
+        " --out {output.report:q}"
         " > {log:q} 2>&1 || test $? -eq 1"
 
 
