@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from benchmarks.measure import BenchmarkError
+from ramp.core.arithmetic import as_it_is
 
 WORKER = Path(__file__).with_name("worker.py")
 
@@ -27,7 +28,7 @@ class Reference:
         if not python.is_file():
             raise BenchmarkError(f"no interpreter at {python}: make the reference's environment first")
         environment = {
-            **os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads),
+            **as_it_is(os.environ), "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads),
             "PYTHONPATH": "", "CUDA_VISIBLE_DEVICES": "",
         }  # fmt: skip
         log.parent.mkdir(parents=True, exist_ok=True)

@@ -3,12 +3,12 @@
     python -m benchmarks.stability --configfile config/smoke.yaml --model tiny-llama-s --out stability.csv
 
 takes a finished study. Every stage reads the study's own files of the stages before it, so that a row shows what this
-stage adds; the stage ``all`` reads the varied files of the stages before it, as another machine would. What is varied
+stage adds; with ``--chain`` it reads the varied files of those stages, as another machine would. What is varied
 stands in ``VARIATIONS``; all but ``reproducible`` run in fast arithmetic, beside a plain run of it.
 
-Columns of stability.csv: model, stage, varied, share (of codes, or of values where a stage gives none, that differ
-from the plain run), change (largest relative difference of a value; for ``search`` and ``rows`` the relative change of
-the KL), processor_s and processor_s_plain.
+Columns of stability.csv: model, inputs, stage, varied; codes_changed: share of codes, or of values where a stage gives
+none, that differ from the plain run; largest_change: largest relative difference of one; kl_change: relative change of
+the KL, of stages that end in one; processor_s and processor_s_plain.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class Stages:
         A row is scored too, in plain arithmetic, so that its KL shows what its codes alone change.
         """
         out = folder / (stage + self.made.get(stage, Path("a.json")).suffix)
-        inherited = {name: value for name, value in os.environ.items() if name not in arithmetic.ENVIRONMENT}
+        inherited = arithmetic.as_it_is(os.environ)
         if "--arithmetic" not in options or "reproducible" not in options:
             options = [*PLAIN, *options]
         else:
@@ -175,15 +175,16 @@ class Stages:
         return {"kl": np.array([each["kl"] for each in windows])}, found["texts"]["heldout"]["kl"]
 
 
-def difference(plain: Found, other: Found) -> tuple[float, float]:
-    """Return (share of numbers that differ, relative change of the KL or largest relative difference)."""
+def difference(plain: Found, other: Found) -> dict[str, float | None]:
+    """Return what differs between two runs of a stage: the columns of that name."""
     pairs = [(plain.numbers[name].ravel(), other.numbers[name].ravel()) for name in sorted(plain.numbers)]
     one, two = (np.concatenate([pair[side] for pair in pairs]).astype(np.float64) for side in (0, 1))
-    share = float((one != two).mean())
-    if plain.kl is not None and other.kl is not None:
-        return share, other.kl / plain.kl - 1
     scale = np.maximum(np.abs(one), np.abs(one).mean())
-    return share, float((np.abs(two - one) / scale).max())
+    return {
+        "codes_changed": float((one != two).mean()),
+        "largest_change": float((np.abs(two - one) / scale).max()),
+        "kl_change": other.kl / plain.kl - 1 if plain.kl and other.kl is not None else None,
+    }
 
 
 ORDER = ("calibration", "fold", "bank", "sensitivity", "search", "rows", "reference", "evaluation")
@@ -206,10 +207,9 @@ def measure(stages: Stages, names: Sequence[str], work: Path, chain: bool) -> It
             if varied == "plain":
                 plain[stage] = found
                 continue
-            share, change = difference(plain[stage], found)
             yield {
-                "model": stages.model, "from": "the start" if chain else "the study's files", "stage": stage,
-                "varied": varied, "share": share, "change": change,
+                "model": stages.model, "inputs": "varied" if chain else "the study's", "stage": stage, "varied": varied,
+                **difference(plain[stage], found),
                 "processor_s": found.processor_s, "processor_s_plain": plain[stage].processor_s,
             }  # fmt: skip
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -23,17 +24,27 @@ settings.load_profile("patient")
 REPO = Path(__file__).resolve().parent.parent
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep in one process what shares one smoke run and Snakemake's lock, and in one what shares dry runs.
+SHARES_A_SMOKE_RUN = ("test_new_baseline.py", "test_resume.py", "test_smoke_run.py")
+"""Files whose tests stand on the smoke study of this checkout, and on Snakemake's lock of it."""
 
-    Those two long groups come first, so that no process is left with one of them at the end.
-    """
+
+class FileScheduling(LoadFileScheduling):
+    """The tests of a file run in one process, and so do the files that share one smoke run."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "smoke" if file.endswith(SHARES_A_SMOKE_RUN) else file
+
+
+@pytest.hookimpl(optionalhook=True)  # without pytest-xdist nobody asks
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileScheduling:
+    """Return what gives tests to processes."""
+    return FileScheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the workflow tests first: they are long, and no process should be left with them at the end."""
     items.sort(key=lambda item: not item.path.is_relative_to(REPO / "tests" / "workflow"))
-    for item in items:
-        if item.path.is_relative_to(REPO / "tests" / "workflow"):
-            shared = "smoke" if "smoke" in getattr(item, "fixturenames", ()) else "plan"
-            item.add_marker(pytest.mark.xdist_group(shared))
 
 
 SHAPE = {

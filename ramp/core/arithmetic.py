@@ -8,8 +8,7 @@ share the pieces. The elementary functions come from numpy and scipy. torch's ow
 one thread, because they split a sum over a whole tensor by the number of threads. Nothing changes on a GPU; on a
 machine that has one, attention on the processor stays torch's too.
 
-``fast`` arithmetic leaves torch as it is. docs/decisions.md has what each costs; benchmarks/stability.py measures where
-two machines part.
+``fast`` arithmetic leaves torch as it is. benchmarks/stability.py measures where two machines part with it.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ import os
 import platform
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ramp.core.errors import RampError
+from ramp.core.provenance import cpuinfo
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,13 +105,15 @@ def prepare(arguments: Sequence[str]) -> None:
         enable()
 
 
-def has_avx2(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Return whether the processor has AVX2; True where the system does not tell."""
-    try:
-        flags = [line for line in cpuinfo.read_text(encoding="utf-8").splitlines() if line.startswith("flags")]
-    except OSError:
-        return True
-    return not flags or {"avx2", "fma"} <= set(flags[0].split())
+def has_avx2() -> bool:
+    """Return whether the processor has AVX2 and FMA; True where the system does not tell."""
+    flags = cpuinfo("flags").split()
+    return not flags or {"avx2", "fma"} <= set(flags)
+
+
+def as_it_is(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment without ``ENVIRONMENT``, for programs of others, which are run as their users run them."""
+    return {name: value for name, value in environment.items() if name not in ENVIRONMENT}
 
 
 def set_threads(count: int) -> None:

@@ -41,7 +41,7 @@ def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
     return found
 
 
-def _cpuinfo(field: str) -> str:
+def cpuinfo(field: str) -> str:
     """Return a field of the first processor from Linux; empty where there is none."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
@@ -54,7 +54,7 @@ def _cpuinfo(field: str) -> str:
 
 def processor() -> str:
     """Return the processor's marketing name from Linux, else its architecture."""
-    return _cpuinfo("model name") or platform.machine()
+    return cpuinfo("model name") or platform.machine()
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Machine:
         """Return this machine, as this process uses it."""
         import torch
 
-        known = set(_cpuinfo("flags").split())
+        known = set(cpuinfo("flags").split())
         return cls(
             processor=processor(),
             architecture=platform.machine(),

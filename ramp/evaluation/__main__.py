@@ -64,7 +64,7 @@ def reference_command(args: argparse.Namespace) -> None:
 
 
 def is_twin(row: Path, meta: Mapping[str, Any], weights: Path) -> bool:
-    """Whether a row is the very network of another, whose packed file is ``weights``: two searches ended alike."""
+    """Return whether a row has the weights of another, whose packed file is ``weights``: two searches ended alike."""
     other = read_meta(weights.parent)
     return all(meta.get(name) == other.get(name) for name in ALIKE) and equal_tensors(row / weights.name, weights)
 

@@ -24,6 +24,7 @@ from safetensors.numpy import save_file
 
 from ramp.calibration.windows import add_text_arguments, calibration_windows
 from ramp.core import cli
+from ramp.core.arithmetic import as_it_is
 from ramp.core.cli import log
 from ramp.core.files import read_json, write_json
 from ramp.methods.kinds import Package
@@ -71,7 +72,7 @@ def ended(status: int) -> str:
 
 def run(python: str, method_file: str | Path, out: Path, threads: int) -> Outcome:
     """Run ``ramp.packages.run_job`` by the package's interpreter; return its outcome, or how the process ended."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    environment = {name: value for name, value in as_it_is(os.environ).items() if not name.startswith("PYTHON")}
     environment |= {"PYTHONPATH": str(PROJECT), "PYTHONHASHSEED": "0", "HF_HUB_OFFLINE": "1"}
     if threads:
         environment["OMP_NUM_THREADS"] = str(threads)

@@ -25,6 +25,11 @@ PROMISES = (EQUAL, FLOOR, WINDOWS, NONE)
 FLOOR_ROW = {"grid": "affine", "stage": "final"}
 FLOOR_MEASURE = "kl_heldout"
 """banks.csv holds final rows of the study's own track and grid, scored on held-out text."""
+FLOOR_COLUMNS = {
+    "model": "model", "method": "method", "budget_bits": "budget_bits", "search_seed": "seed",
+    "n_windows": "n_windows_heldout", "length": "length_heldout",
+}  # fmt: skip
+"""Column of banks.csv -> column of a record that has the same value in the same row."""
 
 Row = Mapping[str, Any]
 
@@ -95,18 +100,14 @@ def noise_floor(banks: pd.DataFrame | None, row: Row) -> tuple[float, float] | N
 
     Taken are the banks of the row's own search seed, scored on as many windows: the same search on another draw of its
     inputs, as a run elsewhere is. Where no allocation was searched on its own bank, those of one allocation are taken.
-    Columns of the record key that the table has are compared; where it has none, its rows are ``FLOOR_ROW``.
     """
-    if banks is None or any(row[name] != value for name, value in FLOOR_ROW.items() if name not in banks.columns):
+    if banks is None or any(row[name] != value for name, value in FLOOR_ROW.items()):
         return None
-    same = banks[(banks["search_seed"] == row["seed"]) & banks["kl"].notna()]
-    alike = {name: name for name in KEY_NAMES} | {"n_windows": "n_windows_heldout", "length": "length_heldout"}
-    for name, own in alike.items():
-        if name in same.columns:
-            same = same[same[name] == row[own]]
-    if "allocation_bank" in same.columns:
-        searched = same[same["allocation_bank"] == same["bank_seed"]]
-        same = searched if searched["bank_seed"].nunique() > 1 else same[same["allocation_bank"] == 0]
+    same = banks[banks["kl"].notna()]
+    for name, own in FLOOR_COLUMNS.items():
+        same = same[same[name] == row[own]]
+    searched = same[same["allocation_bank"] == same["bank_seed"]]
+    same = searched if searched["bank_seed"].nunique() > 1 else same[same["allocation_bank"] == 0]
     draws = same.groupby("bank_seed")["kl"].mean().tolist()
     return prediction_interval(draws) if len(draws) > 1 else None
 

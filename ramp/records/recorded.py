@@ -13,9 +13,6 @@ from ramp.records.table import read_claims, read_table
 if TYPE_CHECKING:
     import pandas as pd
 
-BANK_COLUMNS = ("model", "method", "budget_bits", "bank_seed", "search_seed", "kl")
-"""Columns of banks.csv that the noise floor is read from."""
-
 
 @dataclass(frozen=True)
 class Recorded:
@@ -44,7 +41,7 @@ class Recorded:
         return cls(
             folder,
             read_table(there["records.csv"]) if "records.csv" in there else None,
-            _banks(there["banks.csv"]) if "banks.csv" in there else None,
+            read_table(there["banks.csv"]) if "banks.csv" in there else None,
             read_claims(there["claims.json"]) if "claims.json" in there else None,
             read_digests(there[FILE]) if FILE in there else {},
         )
@@ -62,18 +59,3 @@ class Recorded:
             return "unknown"
         named = self.records.loc[self.records["study"] == study, "hardware"]
         return ", ".join(sorted({str(name) for name in named if name})) or "unknown"
-
-
-def _banks(path: Path) -> pd.DataFrame:
-    """Return banks.csv; ``RampError`` where it is no table of rows over banks."""
-    import pandas
-
-    try:
-        table = pandas.read_csv(path)
-    except (ValueError, OSError) as error:  # pandas' own errors of parsing are ValueErrors
-        raise RampError(f"{path} is no table ({error}): make the records again") from None
-    if missing := [name for name in BANK_COLUMNS if name not in table.columns]:
-        raise RampError(f"{path} lacks the columns {', '.join(missing)}: make the records again")
-    if not pandas.api.types.is_numeric_dtype(table["kl"]):
-        raise RampError(f"{path}: column 'kl' should hold numbers: make the records again")
-    return table

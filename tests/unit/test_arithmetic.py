@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from ramp.core import arithmetic
+from ramp.core.errors import RampError
 
-pytestmark = pytest.mark.xdist_group("arithmetic")  # one process runs the probes once
 REPO = Path(__file__).resolve().parents[2]
 
 STAND_INS: dict[str, tuple[dict[str, str], str]] = {
@@ -36,7 +36,7 @@ KINDS = [(kind, name) for name in STAND_INS for kind in arithmetic.KINDS if kind
 
 def probe(kind: str, limits: dict[str, str], threads: str, *emulator: str) -> tuple[dict[str, Any], str]:
     """Run the probe of small work; return what it found and all that it printed."""
-    inherited = {name: value for name, value in os.environ.items() if name not in arithmetic.ENVIRONMENT}
+    inherited = arithmetic.as_it_is(os.environ)
     command = [*emulator, sys.executable, "-m", "tests.arithmetic_probe", "--arithmetic", kind, "--threads", threads]
     own = arithmetic.ENVIRONMENT if kind == "reproducible" else {}  # where limits differ from it, the probe starts anew
     environment = {**inherited, **own, **limits, "MKL_VERBOSE": "1"}
@@ -80,11 +80,14 @@ def test_the_same_bytes_on_an_emulated_processor(processor, runs):
     assert found["digests"] == runs["reproducible", "this machine"][0]["digests"]
 
 
-def test_processor_without_avx2(tmp_path):
-    old, unknown = tmp_path / "old", tmp_path / "none"
-    old.write_text("processor : 0\nflags : sse2 avx fma\n")
-    assert not arithmetic.has_avx2(old)
-    assert arithmetic.has_avx2(unknown)
+@pytest.mark.parametrize(("flags", "known"), [("sse2 avx fma", False), ("sse2 fma avx2", True), ("", True)])
+def test_processor_without_avx2(flags, known, monkeypatch):
+    monkeypatch.setattr(arithmetic, "cpuinfo", lambda field: flags)
+    assert arithmetic.has_avx2() is known
+    if not known:
+        monkeypatch.setattr(arithmetic, "X86", True)
+        with pytest.raises(RampError, match="AVX2"):
+            arithmetic.enable()
 
 
 @pytest.mark.parametrize(

@@ -46,9 +46,10 @@ def entry(files: Mapping[str, Mapping[str, str]] = FILES, **changes: Any) -> dic
 
 
 def banks(method: str = "knapsack", kls: tuple[float, ...] = KLS, seed: int = 0) -> pandas.DataFrame:
-    return pandas.DataFrame(
-        {"model": "tiny", "method": method, "budget_bits": 4.0, "bank_seed": range(len(kls)), "search_seed": seed}
-    ).assign(kl=kls)
+    """Rows of banks.csv that were searched on their own bank."""
+    own = {"model": "tiny", "method": method, "budget_bits": 4.0, "search_seed": seed, "n_windows": 12, "length": 64}
+    places = range(len(kls))
+    return pandas.DataFrame(own | {"bank_seed": places, "allocation_bank": places}).assign(kl=kls)
 
 
 Write = Callable[..., Path]
@@ -71,7 +72,7 @@ def run(tmp_path: Path) -> Write:
             write_claims(records / "claims.json", claims(**(verdicts or {"C1": "replicated"})))
         write_json(records / "digests.json", {"test": entry()} if digests is None else digests)
         if over_banks is not None:
-            over_banks.to_csv(records / "banks.csv", index=False)
+            write_table(records / "banks.csv", over_banks.to_dict("records"))
         return tmp_path / name
 
     return write
@@ -136,15 +137,13 @@ def test_a_floor_is_of_one_row_alone(run: Write) -> None:
     assert noise_floor(table, row(seed=1)) == prediction_interval(KLS)
     for change in ({"seed": 0}, {"stage": "final_fp16"}, {"grid": "ggml"}, {"budget_bits": 3.0}, {"method": "ramp"}):
         assert noise_floor(table, row(seed=1) | change) is None
-    assert noise_floor(table.assign(stage="final_fp16"), row(seed=1)) is None  # where the table says so itself
     assert noise_floor(None, row(seed=1)) is None
 
 
 def test_a_floor_has_the_search_in_it_where_banks_were_searched() -> None:
     """The rows of one allocation on every bank stand beside those searched on each, and vary less."""
-    searched = banks().assign(allocation_bank=range(len(KLS)), n_windows=12, length=64)
-    fixed = banks(kls=(0.1, 0.1001, 0.0999, 0.1, 0.1002)).assign(allocation_bank=0, n_windows=12, length=64)
-    table = pandas.concat([searched, fixed[fixed["bank_seed"] > 0]])
+    fixed = banks(kls=(0.1, 0.1001, 0.0999, 0.1, 0.1002)).assign(allocation_bank=0)
+    table = pandas.concat([banks(), fixed[fixed["bank_seed"] > 0]])
     assert noise_floor(table, row()) == prediction_interval(KLS)
     assert noise_floor(fixed, row()) == prediction_interval(fixed["kl"].tolist())
     assert noise_floor(table, row(n_windows_heldout=36)) is None
@@ -293,7 +292,7 @@ def test_bad_input_exits_with_two_and_one_sentence(
         "no folder": [str(good), str(tmp_path / "gone")],
         "neither records.csv": [str(tmp_path / "empty"), str(good)],
         "records.csv": [str(broken), str(good)],
-        "lacks the columns": [str(good), str(flawed)],
+        "lacks the column": [str(good), str(flawed)],
         "no study in common": [str(good), str(other)],
         ".md or .json": [str(good), str(good), "--out=report.pdf"],
     }

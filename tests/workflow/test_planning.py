@@ -122,17 +122,24 @@ def test_a_league_is_planned_run_by_run_and_without_the_study(plan: Plan) -> Non
     assert not {"league_run", "enumeration"} & set(plan().plan)
 
 
-def test_a_partial_league_takes_what_is_there_and_starts_nothing(bare: Path) -> None:
-    runs = bare / "results" / "smoke" / "league" / "tiny-llama-s"
-    made = runs / "random_search" / "3.65" / "12" / "0.json"
-    made.parent.mkdir(parents=True)
-    made.write_text("{}")
-    some = snakemake(
-        bare, "-n", "-p", "league", "--configfile", "config/smoke.yaml", "--config", "league={partial: true}"
-    )
+@pytest.mark.parametrize(
+    ("section", "made", "collects", "named"),
+    [
+        ("league", "league/tiny-llama-s/random_search/3.65/12/0.json", "league_collect", "3.65/12/0.json"),
+        ("banks", "metrics/tiny-llama-s.draw1/knapsack-b3.65-s0.json", "banks_collect", "knapsack,1,1="),
+    ],
+)
+def test_a_partial_section_takes_what_is_there_and_starts_nothing(
+    section: str, made: str, collects: str, named: str, bare: Path
+) -> None:
+    file = bare / "results" / "smoke" / made
+    file.parent.mkdir(parents=True)
+    file.write_text("{}")
+    partial = ("--config", f"{section}={{partial: true}}")
+    some = snakemake(bare, "-n", "-p", section, "--configfile", "config/smoke.yaml", *partial)
     assert some.status == 0, some.text
-    assert some.plan == {"league_collect": 1, "league": 1, "settings": 1}
-    assert str(made.relative_to(bare)) in some.text
+    assert some.plan == {collects: 1, section: 1, "settings": 1}
+    assert named in some.text
     assert "ramp/3.65" not in some.text
 
 
@@ -176,18 +183,6 @@ def test_rows_over_banks_are_planned_on_the_studys_own_files(plan: Plan) -> None
     assert not {"collect", "paper", "league_run", "transfer"} & set(done.plan)
     full = plan("--config", "depth=full")
     assert "draw1" not in full.text, "no study has banks unless its configuration says so"
-
-
-def test_partial_rows_over_banks_take_what_is_there(bare: Path) -> None:
-    made = bare / "results" / "smoke" / "metrics" / "tiny-llama-s.draw1" / "knapsack-b3.65-s0.json"
-    made.parent.mkdir(parents=True)
-    made.write_text("{}")
-    some = snakemake(
-        bare, "-n", "-p", "banks", "--configfile", "config/smoke.yaml", "--config", "banks={partial: true}"
-    )
-    assert some.status == 0, some.text
-    assert some.plan == {"banks_collect": 1, "banks": 1, "settings": 1}
-    assert f"knapsack,1,1={made.relative_to(bare)}" in some.text
 
 
 def test_a_configfile_with_a_study_replaces_the_default(plan: Plan) -> None:
