@@ -14,7 +14,7 @@ def fetch_hub(name: str, source: HubSource, lock: Lock, out_dir: Path) -> Fetche
     """Fetch files of one commit; an interrupted download is resumed, a cached commit needs no network."""
     pinned = lock.settle(name, source.repo, "revision", source.revision, None)
     checked = lock.settle(name, source.repo, "sha256", source.sha256, None)
-    folder = _snapshot(name, source, None if pinned == RESOLVE else pinned, known=checked != RESOLVE)
+    folder = hub_snapshot(name, source, None if pinned == RESOLVE else pinned, known=checked != RESOLVE)
     single = len(source.files) == 1 and not set("*?[") & set(source.files[0])
     path = folder / source.files[0] if single else folder
     if not path.exists() or not tree_files(path):
@@ -25,7 +25,7 @@ def fetch_hub(name: str, source: HubSource, lock: Lock, out_dir: Path) -> Fetche
     return take(name, lock, path, out_dir, kind="hub", source=source.repo, declared=source.sha256, revision=folder.name)
 
 
-def _snapshot(name: str, source: HubSource, revision: str | None, known: bool) -> Path:
+def hub_snapshot(name: str, source: HubSource, revision: str | None, known: bool) -> Path:
     """Return the folder of one commit in the Hugging Face cache; every failure becomes one sentence.
 
     ``known``: its checksum is locked. Without a network only such a snapshot is used, since an interrupted first

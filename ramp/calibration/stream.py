@@ -55,6 +55,58 @@ def load_block(
     return block.requires_grad_(False)
 
 
+class BlockRunner:
+    """Decoder blocks of a checkpoint, loaded one at a time, in float32, and run on hidden states.
+
+    Full causal attention inside each window of ``length`` tokens. Raises ``CalibrationError`` for windows beyond the
+    model's sliding attention window, ``ModelError`` for a checkpoint that lacks a linear.
+    """
+
+    def __init__(
+        self, model: ModelFolder, length: int, *, device: torch.device | str, fold: Fold | None = None
+    ) -> None:
+        model.check_linears()
+        self.model, self.device, self._fold = model, device, fold
+        arch = model.architecture
+        sliding = getattr(model.config, "sliding_window", None)
+        if sliding is not None and length > sliding:
+            raise CalibrationError(
+                f"windows of {length} tokens exceed the model's sliding attention window of {sliding}: "
+                "shorten --length"
+            )
+        self.skeleton = empty_model(model.config, torch.float32)
+        self._positions = torch.arange(length, device=device).unsqueeze(0)  # (1, length)
+        rotary: Any = self.skeleton.get_submodule(f"{arch.blocks.rpartition('.')[0]}.rotary_emb").to(device)
+        self._rotary = rotary(torch.empty(0, device=device), self._positions)  # (1, length, head_dim) each
+
+    def embedded(self, windows: Tensor) -> Tensor:
+        """Return the inputs of the first block, float32 [count, length, hidden], on the host."""
+        arch = self.model.architecture
+        embed = self.skeleton.get_submodule(arch.embed)
+        embed.load_state_dict({"weight": self.model.reader.get(f"{arch.embed}.weight")}, assign=True)
+        hidden = embed(windows.cpu()).float()
+        embed.to("meta")
+        return hidden
+
+    def load(self, layer: int) -> tuple[nn.Module, dict[str, Any]]:
+        """Return a block with its weights, and its linears by role; ``free`` it after use."""
+        block = load_block(
+            self.skeleton, self.model.reader, layer, device=self.device, dtype=torch.float32, fold=self._fold
+        )
+        return block, {role: block.get_submodule(path) for role, path in self.model.architecture.linears}
+
+    def run(self, block: nn.Module, x: Tensor) -> Tensor:
+        """Return a block's outputs [count, length, hidden] for its inputs."""
+        # no mask: SDPA's own causal path, which equals the sliding one for windows that fit
+        out = block(x, attention_mask=None, position_ids=self._positions, position_embeddings=self._rotary)
+        return out[0] if isinstance(out, tuple) else out
+
+    @staticmethod
+    def free(block: nn.Module) -> None:
+        """Release a block's weights."""
+        block.to_empty(device="meta")
+
+
 @torch.no_grad()
 def stream(
     model_dir: str | Path,
@@ -73,37 +125,20 @@ def stream(
     [count, length, hidden] (before the final norm). Raises ``CalibrationError`` and ``ModelError``.
     """
     model = ModelFolder(model_dir)
-    model.check_linears()
-    reader, config, arch = model.reader, model.config, model.architecture
-    check_windows(windows, config)
-    sliding = getattr(config, "sliding_window", None)
-    if sliding is not None and windows.shape[1] > sliding:
-        raise CalibrationError(
-            f"windows of {windows.shape[1]} tokens exceed the model's sliding attention window of {sliding}: "
-            "shorten --length"
-        )
-    skeleton = empty_model(config, torch.float32)
-    embed = skeleton.get_submodule(arch.embed)
-    embed.load_state_dict({"weight": reader.get(f"{arch.embed}.weight")}, assign=True)
-    hidden = embed(windows.cpu()).float()  # (count, length, hidden), on the host
-    embed.to("meta")
-    positions = torch.arange(windows.shape[1], device=device).unsqueeze(0)  # (1, length)
-    rotary: Any = skeleton.get_submodule(f"{arch.blocks.rpartition('.')[0]}.rotary_emb").to(device)
-    cos, sin = rotary(torch.empty(0, device=device), positions)  # (1, length, head_dim) each
+    check_windows(windows, model.config)
+    runner = BlockRunner(model, windows.shape[1], device=device, fold=fold)
+    hidden = runner.embedded(windows)
 
-    for layer in progress(config.num_hidden_layers):
-        block = load_block(skeleton, reader, layer, device=device, dtype=torch.float32, fold=fold)
+    for layer in progress(model.config.num_hidden_layers):
+        block, modules = runner.load(layer)
         specs = {linear.role: linear for linear in model.linears if linear.layer == layer}
 
         def run(x: Tensor, block: nn.Module = block) -> Tensor:
-            # no mask: SDPA's own causal path, which equals the sliding one for windows that fit
-            out = block(x, attention_mask=None, position_ids=positions, position_embeddings=(cos, sin))
-            return out[0] if isinstance(out, tuple) else out
+            return runner.run(block, x)
 
         def batches() -> Iterable[Tensor]:
             return (part.to(device) for part in hidden.split(batch))
 
-        modules: dict[str, Any] = {role: block.get_submodule(path) for role, path in arch.linears}
         visited = BlockVisit(block, modules, specs, batches, run, hidden.nbytes)
         visit(visited)
         visited.log_notes()
@@ -115,10 +150,10 @@ def stream(
         del visited  # and the block's statistics with it
         if not bool(torch.isfinite(hidden).all()):
             raise CalibrationError(
-                f"the outputs of {arch.blocks}.{layer} are NaN or infinite on the calibration text: "
+                f"the outputs of {model.architecture.blocks}.{layer} are NaN or infinite on the calibration text: "
                 "check the checkpoint and what replaced its weights"
             )
-        block.to_empty(device="meta")
+        runner.free(block)
     if result is not None:
         result(hidden)
 

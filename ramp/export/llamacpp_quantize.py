@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import multiprocessing
+import re
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -27,8 +28,9 @@ LAYOUT = {"nthread": 0, "ftype": 4, "output_tensor_type": 8, "token_embedding_ty
 """Byte offsets of int32 fields of llama.h's ``llama_model_quantize_params``: known values there prove the layout."""
 
 
-IMATRIX_OFFSET, STRUCT_BYTES = 24, 56
-"""Where that struct holds the pointer to the importance matrix, and its size, on 64-bit machines."""
+IMATRIX_OFFSET, TYPES_OFFSET, STRUCT_BYTES = 24, 40, 56
+"""Where that struct holds the pointers to the importance matrix and to the types of single tensors, and its size, on
+64-bit machines."""
 
 
 SUM, COUNTS = ".in_sum2", ".counts"
@@ -39,6 +41,12 @@ class _Importance(ctypes.Structure):
     """``struct llama_model_imatrix_data`` of llama.h."""
 
     _fields_ = (("name", ctypes.c_char_p), ("data", ctypes.POINTER(ctypes.c_float)), ("size", ctypes.c_size_t))
+
+
+class _TensorType(ctypes.Structure):
+    """``struct llama_model_tensor_override`` of llama.h: a regular expression and a ggml type."""
+
+    _fields_ = (("pattern", ctypes.c_char_p), ("type", ctypes.c_int))
 
 
 def missing() -> str | None:
@@ -60,14 +68,17 @@ def quantize_gguf(
     out: str | Path,
     file_type: str,
     *,
-    table_type: str,
+    table_type: str | None,
     importance: Mapping[str, np.ndarray] | None = None,
+    tensor_types: Mapping[str, str] | None = None,
     threads: int = 1,
 ) -> None:
     """Quantize a float GGUF file to the static mix ``file_type`` (``Q4_K_M``).
 
-    ``table_type`` is the ggml type of embedding and head (``Q8_0``, ``F16``); ``importance`` maps a tensor's name in
-    the file to float32 [d_in]. Raises ``LlamaCppError`` where llama.cpp is missing, knows no such mix, or refuses.
+    ``table_type`` is the ggml type of embedding and head (``Q8_0``, ``F16``), None for the mix's own choice;
+    ``importance`` maps a tensor's name in the file to float32 [d_in], ``tensor_types`` the names of single tensors to
+    types of their own (``--tensor-type``). Raises ``LlamaCppError`` where llama.cpp is missing, knows no such mix, or
+    refuses.
     """
     if reason := missing():
         raise LlamaCppError(reason)
@@ -81,8 +92,12 @@ def quantize_gguf(
     except KeyError:
         raise LlamaCppError(f"llama.cpp has no mix named '{file_type}' (Q3_K_M, Q4_K_S and Q4_K_M are some)") from None
     options.nthread = max(threads, 1)
-    options.output_tensor_type = options.token_embedding_type = int(gguf.GGMLQuantizationType[table_type])
-    kept = _pass_importance(options, importance) if importance else None
+    if table_type is not None:
+        options.output_tensor_type = options.token_embedding_type = int(gguf.GGMLQuantizationType[table_type])
+    kept = [
+        _pass_importance(options, importance) if importance else None,
+        _pass_types(options, tensor_types) if tensor_types else None,
+    ]
     with atomic_path(out) as temporary:
         try:
             library.model_quantize(str(source), str(temporary), options)
@@ -91,22 +106,30 @@ def quantize_gguf(
     del kept  # the arrays that llama.cpp read had to live until here
 
 
-def _pass_importance(options: Any, importance: Mapping[str, np.ndarray]) -> list[Any]:
-    """Write the pointer to an importance matrix into ``options``; return what must outlive the call.
+def _pointer(options: Any, offset: int) -> ctypes.c_void_p:
+    """Return a pointer of the C struct at the end of a parameter object, which cyllama 0.2.18 cannot set.
 
-    cyllama 0.2.18 has ``imatrix`` read-only, so the pointer is written into the C struct at the end of its object.
-    Raises ``LlamaCppError`` unless the fields set from Python are found at their offsets.
+    Raises ``LlamaCppError`` unless the fields that Python sets are found at their offsets and the pointer is empty.
     """
     start = type(options).__basicsize__ - STRUCT_BYTES
     struct = (ctypes.c_ubyte * type(options).__basicsize__).from_address(id(options))
     view = memoryview(struct).cast("B")
-    for field, offset in LAYOUT.items():
-        found = int.from_bytes(view[start + offset : start + offset + 4], "little", signed=True)
+    for field, place in LAYOUT.items():
+        found = int.from_bytes(view[start + place : start + place + 4], "little", signed=True)
         if start < object.__basicsize__ or found != int(getattr(options, field)):
             raise LlamaCppError(
                 f"cyllama {version('cyllama')} has another layout of parameters: an importance matrix cannot be passed "
                 "to it (0.2.18 is known to work)"
             )
+    pointer = ctypes.c_void_p.from_address(id(options) + start + offset)
+    if pointer.value:
+        raise LlamaCppError("llama.cpp's parameters hold an importance matrix already")
+    return pointer
+
+
+def _pass_importance(options: Any, importance: Mapping[str, np.ndarray]) -> list[Any]:
+    """Write the pointer to an importance matrix into ``options``; return what must outlive the call."""
+    pointer = _pointer(options, IMATRIX_OFFSET)
     arrays = {name: np.ascontiguousarray(values, dtype=np.float32) for name, values in importance.items()}
     entries = (_Importance * (len(arrays) + 1))()  # the last one stays empty: the end
     for entry, (name, values) in zip(entries, arrays.items(), strict=False):
@@ -114,11 +137,19 @@ def _pass_importance(options: Any, importance: Mapping[str, np.ndarray]) -> list
             raise LlamaCppError(f"the importance of {name} is negative or not finite: calibrate again")
         entry.name, entry.size = name.encode(), values.size
         entry.data = values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
-    pointer = ctypes.c_void_p.from_address(id(options) + start + IMATRIX_OFFSET)
-    if pointer.value:
-        raise LlamaCppError("llama.cpp's parameters hold an importance matrix already")
     pointer.value = ctypes.addressof(entries)
     return [entries, arrays]
+
+
+def _pass_types(options: Any, tensor_types: Mapping[str, str]) -> list[Any]:
+    """Write the pointer to types of single tensors into ``options``; return what must outlive the call."""
+    pointer = _pointer(options, TYPES_OFFSET)
+    entries = (_TensorType * (len(tensor_types) + 1))()
+    for entry, (name, kind) in zip(entries, tensor_types.items(), strict=False):
+        entry.pattern = f"^{re.escape(name)}$".encode()
+        entry.type = int(gguf.GGMLQuantizationType[kind])
+    pointer.value = ctypes.addressof(entries)
+    return [entries]
 
 
 def write_importance(out: str | Path, importance: Mapping[str, np.ndarray], *, tokens: int, length: int) -> None:

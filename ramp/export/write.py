@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from itertools import groupby
@@ -147,14 +147,26 @@ def write_gguf(
     fold: dict[str, torch.Tensor],
     importance: Mapping[str, np.ndarray],
 ) -> list[PlannedTensor]:
-    """Write the file of the ``planned`` tensors; return them with the sha256 of their bytes.
+    """Quantize and write the file of the ``planned`` tensors; return them with the sha256 of their bytes.
 
     ``importance`` maps a linear's tensor to float32 [d_in]; a float file needs none. Raises ``GgufError`` if a tensor
     takes other bytes than planned.
     """
     model = ModelFolder(model_dir)
     model.check_linears()
-    config, reader = model.config, model.reader
+
+    def data() -> Iterator[np.ndarray]:
+        for plan, (tensor, values) in zip(planned, _folded_states(model.reader, model.config, fold), strict=True):
+            weighted = tensor.linear is not None and plan.type not in ("F32", "F16")  # no tables, as in llama.cpp
+            weights = importance[plan.name] if weighted else None
+            yield encode(to_gguf_rows(values, tensor.heads), plan.type, weights, tensor.source)
+
+    return write_file(out, model, planned, data(), name=name)
+
+
+def header(model: ModelFolder, planned: Sequence[PlannedTensor], name: str) -> gguf.GGUFWriter:
+    """Return a writer that holds everything of a file but its tensors' data."""
+    config = model.config
     writer = gguf.GGUFWriter(None, architecture(config).gguf_arch)
     writer.add_type("model")
     writer.add_name(name)
@@ -162,26 +174,39 @@ def write_gguf(
     writer.add_file_type(gguf.LlamaFileType[FILE_TYPES.get(common, f"MOSTLY_{common}")])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     add_hyperparameters(writer, config)
-    add_tokenizer(writer, model_dir, config.vocab_size)
+    add_tokenizer(writer, model.path, config.vocab_size)
     for plan in planned:  # into the file's index before any data is written, so that the data can be streamed
         shape = plan.shape if plan.type == "F32" else (*plan.shape[:-1], row_bytes(plan.type, plan.shape[-1]))
         dtype = np.dtype(np.float32 if plan.type == "F32" else np.uint8)
         kind = gguf.GGMLQuantizationType[plan.type]
         writer.add_tensor_info(plan.name, shape, dtype, plan.bytes, raw_dtype=kind)
+    return writer
+
+
+def write_header(writer: gguf.GGUFWriter, path: Path) -> None:
+    """Start a file: header, metadata and index."""
+    writer.write_header_to_file(path)
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+
+
+def write_file(
+    out: str | Path, model: ModelFolder, planned: Sequence[PlannedTensor], data: Iterable[np.ndarray], *, name: str
+) -> list[PlannedTensor]:
+    """Write a file of tensors that are coded already; return ``planned`` with the sha256 of their bytes.
+
+    data: one array per tensor, in their order. Raises ``GgufError`` if a tensor takes other bytes than planned.
+    """
+    writer = header(model, planned, name)
     written = []
     with atomic_path(out) as partial:
         try:
-            writer.write_header_to_file(partial)
-            writer.write_kv_data_to_file()
-            writer.write_ti_data_to_file()
-            for plan, (tensor, values) in zip(planned, _folded_states(reader, config, fold), strict=True):
-                weighted = tensor.linear is not None and plan.type not in ("F32", "F16")  # no tables, as in llama.cpp
-                weights = importance[plan.name] if weighted else None
-                data = encode(to_gguf_rows(values, tensor.heads), plan.type, weights, tensor.source)
-                if data.nbytes != plan.bytes:
-                    raise GgufError(f"{plan.name} takes {data.nbytes} bytes as {plan.type}, not {plan.bytes}")
-                writer.write_tensor_data(data)
-                digest = hashlib.sha256(np.ascontiguousarray(data).data).hexdigest()
+            write_header(writer, partial)
+            for plan, coded in zip(planned, data, strict=True):
+                if coded.nbytes != plan.bytes:
+                    raise GgufError(f"{plan.name} takes {coded.nbytes} bytes as {plan.type}, not {plan.bytes}")
+                writer.write_tensor_data(coded)
+                digest = hashlib.sha256(np.ascontiguousarray(coded).data).hexdigest()
                 written.append(replace(plan, sha256=digest))
         finally:
             writer.close()

@@ -102,6 +102,23 @@ def from_gguf_rows(values: np.ndarray, heads: int) -> np.ndarray:
     return np.ascontiguousarray(split.swapaxes(1, 2).reshape(values.shape))
 
 
+def check_exportable(config: PretrainedConfig) -> None:
+    """Raise ``GgufError`` for a model that llama.cpp computes otherwise: activation, rotary embedding."""
+    architecture(config)
+    activation = getattr(config, "hidden_act", "silu")
+    if activation not in ("silu", "swish"):
+        raise GgufError(f"llama.cpp computes SiLU in the MLPs of this family, the model has '{activation}'")
+    rope_type(config)
+
+
+def rope_type(config: PretrainedConfig) -> str:
+    """Return the kind of the rotary embedding; ``GgufError`` for one that needs more than metadata."""
+    kind = str(dict(getattr(config, "rope_parameters", None) or {}).get("rope_type", "default"))
+    if kind not in ROPE_TYPES:
+        raise GgufError(f"rotary embedding of type '{kind}' is not exported to GGUF: only {', '.join(ROPE_TYPES)} are")
+    return kind
+
+
 def add_hyperparameters(writer: gguf.GGUFWriter, config: PretrainedConfig) -> None:
     """Write the model's shape and constants, under its architecture's prefix.
 
@@ -121,9 +138,7 @@ def add_hyperparameters(writer: gguf.GGUFWriter, config: PretrainedConfig) -> No
         writer.add_key_length(width)
         writer.add_value_length(width)
     rope = dict(getattr(config, "rope_parameters", None) or {})
-    kind = rope.get("rope_type", "default")
-    if kind not in ROPE_TYPES:
-        raise GgufError(f"rotary embedding of type '{kind}' is not exported to GGUF: only {', '.join(ROPE_TYPES)} are")
+    kind = rope_type(config)
     writer.add_rope_freq_base(float(rope.get("rope_theta", 10000.0)))
     if kind == "linear":
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)

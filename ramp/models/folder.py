@@ -146,6 +146,10 @@ class CheckpointReader:
         """Return the tensor, as stored."""
         return self._handle(name).get_tensor(name)
 
+    def get_dtype(self, name: str) -> str:
+        """Return the tensor's type without reading it, as safetensors names it (``BF16``)."""
+        return str(self._handle(name).get_slice(name).get_dtype())
+
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the tensor's shape without reading it."""
         return tuple(self._handle(name).get_slice(name).get_shape())

@@ -1,0 +1,124 @@
+"""What a person reads of a finished file: the plan in lines, the comparison, and the model card for a hub."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from typing import Any
+
+from ramp.evaluation.bootstrap import Estimate
+from ramp.ggml.units import TABLES, Unit
+
+GROUPS = ("embedding", "head", "q", "k", "v", "o", "gate", "up", "down")
+"""Order of a plan's lines."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One file on held-out text."""
+
+    name: str
+    bytes: int
+    kl: Estimate  # to the float model, nats per token
+    perplexity_ratio: Estimate  # over the float model's
+    top1: float  # share of positions with the float model's first choice
+
+
+def plan_lines(units: Sequence[Unit], types: Mapping[str, str]) -> list[str]:
+    """Return one line per role: its types by depth, as ranges of blocks."""
+    lines = []
+    for group in GROUPS:
+        members = [unit for unit in units if unit.group == group]
+        if not members:
+            continue
+        if group in TABLES:
+            lines.append(f"  {group:<9}  {types[members[0].name]}")
+            continue
+        runs = []
+        for kind, run in groupby(members, key=lambda unit: types[unit.name]):
+            layers = [unit.tensor.layer for unit in run]
+            runs.append(f"{kind} {layers[0]}" if len(layers) == 1 else f"{kind} {layers[0]}-{layers[-1]}")
+        lines.append(f"  {group:<9}  {', '.join(runs)}")
+    return lines
+
+
+def interval(found: Estimate, digits: int = 4) -> str:
+    """Return a value with its interval as text."""
+    if found.low is None or found.high is None:
+        return f"{found.value:.{digits}f}"
+    return f"{found.value:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+
+
+def comparison(rows: Sequence[Measured]) -> list[str]:
+    """Return the table of files as lines."""
+    width = max(len(row.name) for row in rows)
+    title = (
+        f"  {'':<{width}}  {'bytes':>15}  {'KL to float, nats per token':<28}  {'perplexity / float':<26}  same token"
+    )
+    return [
+        title,
+        *(
+            f"  {row.name:<{width}}  {row.bytes:>15,}  {interval(row.kl):<28}  {interval(row.perplexity_ratio):<26}  "
+            f"{100 * row.top1:.1f} %"
+            for row in rows
+        ),
+    ]
+
+
+def verdict(ratio: Estimate, rival: str) -> str:
+    """Return one sentence on the KL of a file beside that of ``rival``, by the whole interval."""
+    side = ratio.side(1)
+    if side == 0:
+        return f"KL / KL of {rival}: {interval(ratio, 3)}: no difference beyond the windows of the text"
+    return f"KL / KL of {rival}: {interval(ratio, 3)}: {'better' if side < 0 else 'worse'} on this text"
+
+
+def model_card(summary: Mapping[str, Any], lines: Sequence[str]) -> str:
+    """Return a README for a hub: metadata with the KL as an evaluation result, and the terminal's text."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    ours: Measured = summary["measured"][0]
+    name = summary["gguf"].removesuffix(".gguf")
+    result = EvalResult(
+        task_type="text-generation",
+        dataset_type="text",
+        dataset_name=summary["held_out"],
+        metric_type="kl-divergence",
+        metric_value=round(ours.kl.value, 6),
+        metric_name="KL divergence to the float model, nats per token",
+        metric_config=f"{summary['windows']} windows of {summary['length']} tokens",
+    )
+    about: dict[str, Any] = {"base_model": summary["source"]} if "/" in summary["source"] else {}
+    data = ModelCardData(
+        model_name=name,
+        eval_results=[result],
+        pipeline_tag="text-generation",
+        tags=["gguf", "mixed-precision"],
+        **about,
+    )
+    text = "\n".join(lines)
+    return f"""---
+{data.to_yaml()}
+---
+
+# {summary["gguf"]}
+
+{summary["source"]} as a GGUF file of mixed ggml types, for stock llama.cpp.
+
+```text
+{text}
+```
+
+`{name}.plan.json` names every tensor's type and bytes. With `{name}.types.txt` and `{name}.imatrix.gguf` llama-quantize
+makes the same tensors from the float file: `llama-quantize --imatrix {name}.imatrix.gguf --tensor-type-file
+{name}.types.txt float.gguf {summary["gguf"]} Q4_K_M`.
+
+| input | sha256 |
+| --- | --- |
+{"".join(f"| {key} | `{value}` |{chr(10)}" for key, value in summary["sha256"].items())}"""
+
+
+def as_record(measured: Measured) -> dict[str, Any]:
+    """Return a measured file for a JSON file."""
+    return asdict(measured)

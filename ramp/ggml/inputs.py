@@ -1,0 +1,89 @@
+"""The model of a run: a local folder, a repository of the hub, or a name of the registry; and what stops it early."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ramp.assets.fetch import fetch_asset
+from ramp.assets.fetch_hub import hub_snapshot
+from ramp.assets.import_model import make_model
+from ramp.assets.registry import RESOLVE, HubSource, Registry
+from ramp.core.cli import log
+from ramp.core.errors import RampError
+from ramp.gguf.names import check_exportable
+from ramp.models.architecture import ModelError
+from ramp.models.folder import ModelFolder
+
+CHECKPOINT = (
+    "*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "tokenizer*",
+    "special_tokens_map.json",
+)  # fmt: skip
+"""Files of a repository that are needed."""
+
+
+class InputError(RampError):
+    """A model that is nowhere, or that cannot become a GGUF file."""
+
+
+def find_model(name: str, registry: Registry, models: Path) -> Path:
+    """Return the checkpoint folder of MODEL: a folder, ``owner/name[@commit]`` of the hub, or a name in the registry.
+
+    A registry model is made below ``models``. Raises ``InputError`` and ``FetchError``.
+    """
+    path = Path(name)
+    if path.is_dir():
+        return path
+    if path.is_file():
+        raise InputError(f"{name} is a file: give the folder of a Hugging Face checkpoint with float weights")
+    if name in registry.assets and registry.get(name).type == "model" and registry.get(name).kind != "trained":
+        folder = models / name
+        if not (folder / "asset.json").is_file():
+            log.info("fetching %s", name)
+            fetch_asset(registry, name, models / "assets" / name)
+            make_model(registry, name, models / "assets", folder)
+        return folder
+    repo, _, revision = name.partition("@")
+    if name.count("/") != 1 or path.is_absolute() or name.startswith("."):
+        raise InputError(
+            f"there is no folder {name}: give a checkpoint folder, a repository of the Hugging Face hub (owner/name), "
+            "or the name of a model in config/assets.yaml"
+        )
+    source = HubSource(kind="hub", repo=repo, revision=revision or RESOLVE, files=CHECKPOINT)
+    return hub_snapshot(repo, source, revision or None, known=False)
+
+
+def check_model(model: ModelFolder) -> None:
+    """Raise for a model that cannot become a GGUF file: before any work.
+
+    Unknown family, quantized weights, missing linears, another activation or rotary embedding than llama.cpp computes.
+    """
+    config = model.config
+    if getattr(config, "quantization_config", None) is not None:
+        raise InputError(f"{model.path} is quantized already: give the checkpoint with float weights that it came from")
+    check_exportable(config)
+    model.check_linears()
+    for name in [f"{model.linears[0].name}.weight", *model.outer]:
+        dtype = str(model.reader.get_dtype(name))
+        if dtype not in ("F32", "F16", "BF16", "F64"):
+            raise InputError(f"{model.path}: {name} has numbers of type {dtype}, not float: give the float checkpoint")
+    try:
+        model.tokenizer()
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ModelError(
+            f"{model.path} has no tokenizer that transformers can read ({' '.join(str(error).split())[:120]}): add its "
+            "tokenizer files"
+        ) from None
+
+
+def fingerprint(model: ModelFolder, settings: Mapping[str, Any]) -> str:
+    """Return 12 hexadecimal digits that change with the checkpoint's files (name, size, time) or the ``settings``."""
+    files = []
+    for path in sorted(model.path.iterdir()):
+        if path.suffix in (".safetensors", ".json", ".model"):
+            found = path.stat()
+            files.append((path.name, found.st_size, found.st_mtime_ns))
+    return hashlib.sha256(json.dumps([files, settings], sort_keys=True, default=str).encode()).hexdigest()[:12]

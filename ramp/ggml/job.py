@@ -1,0 +1,160 @@
+"""One file to make: its command line, and everything that can be checked before the long work starts."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from ramp.assets.fetched_files import require_room
+from ramp.assets.registry import load_registry
+from ramp.core.cli import log
+from ramp.core.errors import RampError
+from ramp.ggml.allocate import Frame, check_size
+from ramp.ggml.inputs import check_model, find_model, fingerprint
+from ramp.ggml.size import SizeRequestError, memory_beside_weights, parse_size, weights_in
+from ramp.ggml.texts import Texts, open_texts
+from ramp.ggml.units import MENU, Unit, check_menu, list_units
+from ramp.gguf.names import GgufError
+from ramp.models.folder import ModelFolder
+
+REGISTRY = Path(__file__).parents[2] / "config" / "assets.yaml"
+
+FORMAT = 1
+"""Of the work folder; another number makes everything again."""
+
+
+class GgufRunError(RampError):
+    """A run that cannot start: a folder in use, an output that is a folder."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the work folder depends on beside the checkpoint and the calibration text."""
+
+    tokens: int  # of calibration text behind the importance matrix
+    length: int  # of its windows, in tokens
+    windows: int  # of the backward pass
+    window_length: int  # of these, in tokens
+    menu: tuple[str, ...]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to make, with everything that was checked before the work starts."""
+
+    model: ModelFolder
+    source: str  # MODEL as it was given
+    units: list[Unit]
+    frame: Frame
+    size: int  # bytes that the file may have
+    settings: Settings
+    texts: Texts
+    work: Path
+    out: Path
+    workers: int
+
+    @property
+    def imatrix(self) -> Path:
+        """The importance matrix in the work folder."""
+        return self.work / "imatrix.gguf"
+
+    def beside(self, ending: str) -> Path:
+        """Return a file beside the output: ``model.gguf`` and ``plan.json`` give ``model.plan.json``."""
+        return self.out.with_suffix(f".{ending}")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    option = parser.add_argument
+    option("model", help="checkpoint folder, hub repository (owner/name[@commit]), or a model of config/assets.yaml")
+    asked = parser.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--size", default=None, help="largest size of the file: 90MB (10^6 bytes), 1.5GiB, 90000000")
+    asked.add_argument("--bpw", type=float, default=None, help="bits per weight of the whole file, as llama.cpp counts")
+    asked.add_argument("--fits", default=None, help="memory for weights, cache and buffers together: 6GB")
+    option("--context", type=int, default=4096, help="tokens of context for --fits")
+    option("--out", type=Path, required=True, help="file to write, *.gguf; files of its name lie beside it")
+    option("--dry-run", action="store_true", help="print the plan, to the byte, and write no file")
+    option("--text", type=Path, default=None, help="calibration text (UTF-8, or a role's .jsonl); none: packaged C4")
+    option("--heldout-text", type=Path, default=None, help="text to judge on; none: packaged Wikipedia")
+    option("--types", default=",".join(MENU), help="ggml types to choose from")
+    option("--tokens", type=int, default=16384, help="calibration tokens behind the importance matrix")
+    option("--length", type=int, default=512, help="tokens per window of it, and of held-out text")
+    option("--windows", type=int, default=8, help="windows of the backward pass")
+    option("--window-length", type=int, default=256, help="tokens per window of it")
+    option("--heldout-windows", type=int, default=16, help="windows of held-out text")
+    option("--no-rival", action="store_true", help="make no mix of llama.cpp to compare with")
+    option("--work", type=Path, default=None, help="folder of intermediate files; none: .ramp-gguf beside the output")
+    option("--registry", type=Path, default=REGISTRY, help="registry of assets")
+    option("--seed", type=int, default=0, help="seed of the labels that the backward pass draws")
+    option("--backend", default="cyllama", choices=("cyllama", "llama-cpp-python"), help="llama.cpp from")
+
+
+def read_size(args: argparse.Namespace, model: ModelFolder, frame: Frame) -> int:
+    """Return the bytes that --size, --bpw or --fits ask for."""
+    if args.size is not None:
+        return parse_size(args.size)
+    if args.bpw is not None:
+        if not 0 < args.bpw < 32:
+            raise SizeRequestError(f"--bpw {args.bpw} is no number of bits per weight: try 4.5")
+        return int(args.bpw * frame.weights / 8)
+    size = weights_in(model.config, parse_size(args.fits), args.context)
+    beside = memory_beside_weights(model.config, args.context)
+    log.info(
+        "a context of %d tokens takes %d bytes of cache (float16) and about %d of buffers: %d are left for the file",
+        *(args.context, beside.cache, beside.buffers, size),
+    )
+    return size
+
+
+def open_job(args: argparse.Namespace) -> Job:
+    """Check everything that can be checked without the long work; return the job."""
+    out: Path = args.out
+    if out.suffix != ".gguf":
+        raise GgufError(f"{out} is not named *.gguf: llama.cpp's tools expect that ending")
+    if out.is_dir():
+        raise GgufRunError(f"{out} is a folder: name the file to write")
+    if args.size is not None:
+        parse_size(args.size)  # a typing error is told before a model is fetched
+    menu = check_menu(args.types.split(","))
+    registry = load_registry(args.registry)
+    base: Path = args.work or out.parent / ".ramp-gguf"
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise GgufRunError(f"cannot make the folder {base} ({error.strerror}): choose another --out or --work") from None
+    model = ModelFolder(find_model(args.model, registry, base / "models").resolve())
+    check_model(model)
+    units = list_units(model.config, menu)
+    frame = Frame.of(model, units, model.name)
+    size = read_size(args, model, frame)
+    check_size(size, frame, units)
+    texts = open_texts(registry, base / "texts", args.text, args.heldout_text)
+    settings = Settings(args.tokens, args.length, args.windows, args.window_length, menu, args.seed)
+    about = {"format": FORMAT, "text": texts.hashes()["calibration"], "libgguf": version("libgguf")}
+    key = fingerprint(model, asdict(settings) | about | {"arithmetic": args.arithmetic})
+    work = base / f"{model.name}-{key}"
+    if not work.is_dir():
+        bank = sum(unit.room(kind) for unit in units for kind in unit.types)
+        rival = 0 if args.no_rival else 4 * frame.weights + size
+        require_room(base, bank + 2 * size + rival, f"{out.name}, its bank and what it is compared with")
+    work.mkdir(exist_ok=True)
+    return Job(model, args.model, units, frame, size, settings, texts, work, out, args.threads or os.cpu_count() or 1)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a work folder."""
+    with open(folder / ".lock", "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise GgufRunError(f"another run works in {folder}: wait for it, or pass another --work") from None
+        yield

@@ -1,0 +1,193 @@
+"""The stages of one file: bank, plan, file, checks, comparison. Each leaves its result where the next run finds it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ramp.core.cli import log
+from ramp.core.files import atomic_path, sha256_file, write_json, write_text
+from ramp.evaluation.bootstrap import Estimate
+from ramp.export.check import Check, check_file
+from ramp.export.llamacpp_quantize import read_importance_file
+from ramp.export.plan import GgufPlan, sizes_of, type_lines
+from ramp.export.write import write_file
+from ramp.ggml import card
+from ramp.ggml.allocate import Types, file_bytes, plan_types, predicted_kl
+from ramp.ggml.bank import BankPass, GgmlBank
+from ramp.ggml.importance import measure_importance
+from ramp.ggml.job import Job
+from ramp.ggml.quantize_rows import RowQuantizer
+from ramp.ggml.rival import Rival, float_file, nearest_mix
+from ramp.gguf.names import gguf_tensors, sliding_window_note, to_gguf_rows
+from ramp.models.architecture import architecture
+
+CHECK_WINDOWS, CHECK_LENGTH = 2, 512
+"""Held-out windows on which llama.cpp's perplexity is compared with transformers'."""
+
+
+def make_bank(job: Job) -> GgmlBank:
+    """Return the bank, made or completed; a killed run goes on behind its last whole step."""
+    settings, calibration = job.settings, job.texts.calibration
+    with RowQuantizer(job.workers) as quantizer:
+        windows = job.model.windows(calibration, length=settings.window_length, count=settings.windows)
+        if not job.imatrix.is_file():
+            log.info("importance matrix from %d tokens of calibration text", settings.tokens)
+            count = max(settings.tokens // settings.length, 1)
+            tokens = job.model.windows(calibration, length=settings.length, count=count)
+            measure_importance(job.model, tokens, job.imatrix)
+        importance = read_importance_file(job.imatrix)
+        bank = BankPass(job.model, job.units, windows, importance, job.work / "bank", quantizer, seed=settings.seed)
+        bank.run()
+    return GgmlBank(job.work / "bank", job.units)
+
+
+def plan_text(job: Job, bank: GgmlBank, types: Types) -> list[str]:
+    """Return the plan for a reader."""
+    size = file_bytes(job.frame, job.units, types)
+    return [
+        f"{job.out.name}: {size:,} bytes, {8 * size / job.frame.weights:.3f} bits per weight, "
+        f"at most {job.size:,} were asked for",
+        *card.plan_lines(job.units, types),
+        f"  predicted KL to the float model: {predicted_kl(bank, types):.4f} nats per token (summed over tensors)",
+    ]
+
+
+def write_model(job: Job, bank: GgmlBank, types: Types) -> tuple[Path, GgufPlan]:
+    """Write the file into the work folder; return its path and its plan."""
+    started = time.monotonic()
+    units = {unit.name: unit for unit in job.units}
+    planned = plan_types(job.model, types)
+
+    def data() -> Iterator[np.ndarray]:
+        for tensor in gguf_tensors(job.model.config):
+            if tensor.name in units:
+                yield bank.packed(units[tensor.name], types[tensor.name])
+            else:
+                values = job.model.reader.get(tensor.source).float().numpy()
+                yield np.ascontiguousarray(to_gguf_rows(values, tensor.heads))
+
+    path = job.work / "file" / job.out.name
+    path.parent.mkdir(exist_ok=True)
+    written = write_file(path, job.model, planned, data(), name=job.model.name)
+    plan = GgufPlan(
+        gguf=job.out.name,
+        kind="quantized",
+        model=job.model.name,
+        architecture=architecture(job.model.config).gguf_arch,
+        track="in budget",
+        fold="none",
+        tensors=written,
+        sizes=sizes_of(written, file_bytes(job.frame, job.units, types)),
+        notes=[*filter(None, [sliding_window_note(job.model.config)])],
+        versions={package: version(package) for package in ("gguf", "libgguf")},
+        wall_s=round(time.monotonic() - started, 3),
+    )
+    return path, plan
+
+
+def check(job: Job, path: Path, plan: GgufPlan, backend: str) -> list[Check]:
+    """Return the checks of the file: against its plan, then in llama.cpp beside transformers."""
+    context = int(job.model.config.max_position_embeddings)
+    return check_file(
+        path,
+        plan,
+        job.model.path,
+        job.texts.held_out,
+        length=min(CHECK_LENGTH, context),
+        windows=CHECK_WINDOWS,
+        threads=job.workers,
+        backend=backend,
+    )
+
+
+def publish(job: Job, path: Path, plan: GgufPlan) -> None:
+    """Move the file to where it was asked for, with its plan, its type file and its matrix beside it."""
+    units = {unit.name for unit in job.units}
+    write_json(job.beside("plan.json"), asdict(plan))
+    write_text(job.beside("types.txt"), type_lines([x for x in plan.tensors if x.name in units]))
+    with atomic_path(job.beside("imatrix.gguf")) as partial:
+        shutil.copyfile(job.imatrix, partial)
+    with atomic_path(job.out) as partial:
+        try:
+            os.link(path, partial)
+        except OSError:  # another file system
+            shutil.copyfile(path, partial)
+
+
+def compare(job: Job, path: Path, windows: int, rival: bool) -> tuple[list[card.Measured], Estimate | None]:
+    """Return the file, and the nearest mix of llama.cpp, on held-out text, and the ratio of their KLs."""
+    from ramp.ggml import score
+
+    tokens = job.model.windows(job.texts.held_out, length=job.settings.length, count=windows)
+    other: Rival | None = None
+    if rival:
+        source = float_file(job.model, job.work)
+        other = nearest_mix(path.stat().st_size, source, job.imatrix, job.work / "mixes", job.workers)
+    reference, head = score.float_reference(job.model, tokens)
+    base = score.reference_windows(reference)
+    ours = score.score_file(path, job.model, reference, head)
+    found = [(job.out.name, path, ours)]
+    if other is not None:
+        found.append((f"llama.cpp {other.mix}", other.path, score.score_file(other.path, job.model, reference, head)))
+    rows = [
+        card.Measured(
+            name,
+            file.stat().st_size,
+            score.kl_of(each),
+            score.perplexity_ratio(each, base),
+            score.agreement(each),
+        )
+        for name, file, each in found
+    ]
+    return rows, score.kl_ratio(ours, found[1][2]) if other is not None else None
+
+
+def result(
+    job: Job, plan: Sequence[str], checks: Sequence[Check], rows: Sequence[card.Measured], ratio: Estimate | None,
+    windows: int, started: float,
+) -> list[str]:  # fmt: skip
+    """Write ``.result.json`` and ``.card.md``; return the lines for the terminal."""
+    passed = sum(one.ok for one in checks)
+    lines = [*plan, "", *card.comparison(rows)]
+    if ratio is not None:
+        lines.append(f"  {card.verdict(ratio, rows[1].name)}")
+    lines.append(
+        f"  held-out text: {job.texts.held_out_name}, {windows} windows of {job.settings.length} tokens; "
+        f"calibration: {job.texts.calibration_name}"
+    )
+    lines.append(f"  {passed} of {len(checks)} checks passed, in stock llama.cpp too")
+    hashes = job.texts.hashes()
+    summary: dict[str, Any] = {
+        "gguf": job.out.name,
+        "source": job.source,
+        "held_out": job.texts.held_out_name,
+        "windows": windows,
+        "length": job.settings.length,
+        "measured": rows,
+        "sha256": {
+            job.out.name: sha256_file(job.out),
+            "importance matrix": sha256_file(job.imatrix),
+            "calibration text": hashes["calibration"],
+            "held-out text": hashes["held_out"],
+        },
+    }
+    write_text(job.beside("card.md"), card.model_card(summary, lines))
+    record = summary | {
+        "measured": [asdict(row) for row in rows],
+        "kl_ratio": None if ratio is None else asdict(ratio),
+        "checks": [asdict(one) for one in checks],
+        "asked": job.size,
+        "settings": asdict(job.settings),
+        "wall_s": round(time.monotonic() - started, 1),
+    }
+    write_json(job.beside("result.json"), record)
+    return lines

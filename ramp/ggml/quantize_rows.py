@@ -1,0 +1,49 @@
+"""Rows of a tensor quantized in worker processes: libgguf works on one core and holds Python's lock meanwhile."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from types import TracebackType
+
+import numpy as np
+
+from ramp.quantizers.ggml import quantize_ggml
+
+TASK_WEIGHTS = 1 << 20
+"""Weights per task: small enough that workers end together, large enough that passing them on costs nothing."""
+
+Pending = list[Future[np.ndarray]]
+
+
+class RowQuantizer:
+    """A pool of worker processes; use it as a context.
+
+    Workers are forked when it is entered, before the caller's libraries start threads of their own.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._pool = ProcessPoolExecutor(max(workers, 1), mp_context=multiprocessing.get_context("fork"))
+
+    def __enter__(self) -> RowQuantizer:
+        self._pool.submit(int).result()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def submit(self, values: np.ndarray, type_name: str, importance: np.ndarray | None, name: str) -> Pending:
+        """Start quantizing float32 [rows, columns]; ``collect`` returns the bytes."""
+        rows = max(TASK_WEIGHTS // values.shape[1], 1)
+        return [
+            self._pool.submit(quantize_ggml, values[start : start + rows], type_name, importance, name=name)
+            for start in range(0, len(values), rows)
+        ]
+
+    @staticmethod
+    def collect(pending: Sequence[Future[np.ndarray]]) -> np.ndarray:
+        """Return the bytes uint8 [rows, row_bytes] of what ``submit`` started."""
+        return np.concatenate([each.result() for each in pending])

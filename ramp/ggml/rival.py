@@ -1,0 +1,71 @@
+"""The mix of llama.cpp that is nearest in size to a file, from the same float file and importance matrix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ramp.core.cli import log
+from ramp.export.llamacpp import LlamaCppError
+from ramp.export.llamacpp_quantize import quantize_apart
+from ramp.export.write import export
+from ramp.models.folder import ModelFolder
+
+MIXES = (
+    "IQ2_XXS", "IQ2_XS", "Q2_K", "IQ3_XXS", "Q3_K_S", "Q3_K_M", "Q3_K_L", "IQ4_XS", "Q4_K_S", "Q4_K_M", "Q5_K_S",
+    "Q5_K_M", "Q6_K", "Q8_0",
+)  # fmt: skip
+"""llama.cpp's mixes in the order of their sizes on a Llama."""
+
+
+@dataclass(frozen=True)
+class Rival:
+    """One mix as a file."""
+
+    mix: str
+    path: Path
+
+    @property
+    def bytes(self) -> int:
+        """Size of the file."""
+        return self.path.stat().st_size
+
+
+def float_file(model: ModelFolder, folder: Path) -> Path:
+    """Return the float32 GGUF file of a model, written unless it is there."""
+    path = folder / "float.gguf"
+    if not path.is_file():
+        export(model.path, path)
+    return path
+
+
+def make_mix(mix: str, source: Path, imatrix: Path, folder: Path, threads: int) -> Rival:
+    """Return a mix as llama.cpp makes it, with its own choice for embedding and head, unless it is there."""
+    path = folder / f"{mix}.gguf"
+    if not path.is_file():
+        quantize_apart(source, path, mix, table_type=None, imatrix=imatrix, threads=threads)
+    return Rival(mix, path)
+
+
+def nearest_mix(size: int, source: Path, imatrix: Path, folder: Path, threads: int) -> Rival | None:
+    """Return the mix whose file is nearest to ``size`` bytes; None where llama.cpp cannot make one.
+
+    Sizes rise along ``MIXES``, so that a binary search makes four or five of them. A mix that llama.cpp refuses is left
+    out.
+    """
+    mixes, made = list(MIXES), dict[str, Rival]()
+    low, high = 0, len(mixes)
+    while low < high:
+        middle = (low + high) // 2
+        try:
+            rival = made[mixes[middle]] = make_mix(mixes[middle], source, imatrix, folder, threads)
+        except LlamaCppError as error:
+            log.warning("%s", error)
+            del mixes[middle]
+            high = high - 1
+            continue
+        log.info("llama.cpp's %s: %d bytes", rival.mix, rival.bytes)
+        low, high = (middle + 1, high) if rival.bytes < size else (low, middle)
+    if not made:
+        return None
+    return min(made.values(), key=lambda rival: abs(rival.bytes - size))

@@ -1,0 +1,79 @@
+"""Calibration and held-out text of one file: the suite's packaged ones, or the user's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ramp.assets.fetch import fetch_asset
+from ramp.assets.registry import Registry
+from ramp.assets.text_roles import guard, write_texts
+from ramp.core.files import remove, require_file, sha256_file
+from ramp.models.token_windows import Document, TextError, read_documents, write_documents
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Two files of documents (JSON lines) that share no paragraph."""
+
+    calibration: Path
+    held_out: Path
+    calibration_name: str  # for a reader: what it is
+    held_out_name: str
+
+    def hashes(self) -> dict[str, str]:
+        """Return sha256 by role."""
+        return {"calibration": sha256_file(self.calibration), "held_out": sha256_file(self.held_out)}
+
+
+PACKAGED = {"calibration": "C4 sample of exllamav2 0.3.2", "heldout": "Wikipedia sample of exllamav2 0.3.2"}
+"""What the packaged texts are (config/assets.yaml)."""
+
+
+def packaged_texts(registry: Registry, folder: Path) -> Path:
+    """Write the packaged texts by role below ``folder``, unless they are there; return the folder of the roles."""
+    roles = folder / "roles"
+    if not (roles / "guard.json").is_file():
+        assets = folder / "assets"
+        for name, asset in registry.of_type("text").items():
+            if asset.text and asset.text.roles:
+                fetch_asset(registry, name, assets / name)
+        write_texts(registry, assets, [], roles)
+        remove(assets)
+    return roles
+
+
+def own_text(path: Path, out: Path, role: str) -> Path:
+    """Return a user's text as documents: a role's JSON lines as they are, other UTF-8 text as one document in ``out``.
+
+    Raises ``TextError`` for a text that is empty or not UTF-8.
+    """
+    require_file(path, f"{role} text")
+    if path.suffix == ".jsonl":
+        read_documents(path)
+        return path
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise TextError(f"{path} is not UTF-8 text (byte {error.start}): convert it, or give another file") from None
+    if not text:
+        raise TextError(f"{path} is empty: give a text of some thousand words")
+    write_documents(out, [Document(path.name, text)])
+    return out
+
+
+def open_texts(registry: Registry, folder: Path, calibration: Path | None, held_out: Path | None) -> Texts:
+    """Return the texts of a run below ``folder``; a path that is None means the packaged text of that role.
+
+    Raises ``TextError`` where the two share a document or a long paragraph.
+    """
+    roles = packaged_texts(registry, folder) if calibration is None or held_out is None else folder
+    found = Texts(
+        roles / "calibration.jsonl" if calibration is None else own_text(calibration, folder / "own.jsonl", "--text"),
+        roles / "heldout.jsonl" if held_out is None else own_text(held_out, folder / "held.jsonl", "--heldout-text"),
+        PACKAGED["calibration"] if calibration is None else calibration.name,
+        PACKAGED["heldout"] if held_out is None else held_out.name,
+    )
+    if calibration is not None or held_out is not None:
+        guard({"calibration": read_documents(found.calibration), "held-out": read_documents(found.held_out)})
+    return found
