@@ -47,6 +47,9 @@ COMMANDS = (
     Command("halo", "ramp.export.halo", "write an allocation as a GGUF file and check it in llama.cpp"),
     Command("static-mix", "ramp.export.static_mix", "quantize to a static mix of llama.cpp and write it as a row"),
     Command("gguf", "ramp.ggml", "write a model as a GGUF file of the size that you ask for, and prove what it is"),
+    Command(
+        "gguf-mixes", "ramp.ggml.against_mixes", "make GGUF files at the bytes of llama.cpp's mixes, and score both"
+    ),
     Command("evaluation", "ramp.evaluation", "score a row on held-out text: perplexity and KL with intervals"),
     Command("tasks", "ramp.evaluation.lm_eval_tasks", "score a row on commonsense tasks through lm-evaluation-harness"),
     Command("acceptance", "ramp.league.acceptance", "check that rounding costs a trained model enough for the league"),

@@ -8,8 +8,6 @@ asset with ``released_bytes``, ``released_format`` and ``linears_released_bytes`
 from __future__ import annotations
 
 import math
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -72,8 +70,6 @@ def import_gguf(path: Path, out_dir: Path, name: str) -> dict[str, Any]:
     refuses ``save_pretrained``, so ``ramp.models.save_folder`` writes it. Raises ``GgufError`` for a file that is not
     readable or holds values that are not finite, ``FetchError`` where the disk is too small.
     """
-    if not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_DISABLE", "1")  # transformers draws a bar of its own while it de-quantizes
     import torch
     from transformers import AutoModelForCausalLM
 

@@ -71,8 +71,7 @@ class BlockRunner:
         sliding = getattr(model.config, "sliding_window", None)
         if sliding is not None and length > sliding:
             raise CalibrationError(
-                f"windows of {length} tokens exceed the model's sliding attention window of {sliding}: "
-                "shorten --length"
+                f"windows of {length} tokens exceed the model's sliding attention window of {sliding}: shorten --length"
             )
         self.skeleton = empty_model(model.config, torch.float32)
         self._positions = torch.arange(length, device=device).unsqueeze(0)  # (1, length)

@@ -87,6 +87,8 @@ def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     for noisy in ("httpx", "urllib3", "datasets", "lm_eval", "matplotlib", "fontTools", "gguf"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # libraries draw bars of their own; in a log they are noise
     began = time.perf_counter()
     try:
         if argv is None:  # else a caller's process, whose arithmetic is its own

@@ -85,6 +85,18 @@ class LlamaCpp:
         for position in range(len(ids)):
             yield np.asarray(self._context.get_logits_ith(position), dtype=np.float32)
 
+    def decode(self, ids: list[int], *, first: int) -> None:
+        """Evaluate ``ids`` from position ``first`` on, behind what was evaluated before; 0 empties the context."""
+        if not first:
+            self._context.kv_cache_clear()
+        self._batch.clear()
+        for offset, index in enumerate(ids):
+            self._batch.add(index, first + offset, [0], offset == len(ids) - 1)
+        try:
+            self._context.decode(self._batch)
+        except (ValueError, RuntimeError) as error:
+            raise LlamaCppError(f"llama.cpp cannot evaluate {len(ids)} tokens: {error}") from None
+
     def close(self) -> None:
         """Release the model's memory."""
         self._batch.close()

@@ -129,7 +129,9 @@ def open_job(args: argparse.Namespace) -> Job:
         base.mkdir(parents=True, exist_ok=True)
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise GgufRunError(f"cannot make the folder {base} ({error.strerror}): choose another --out or --work") from None
+        raise GgufRunError(
+            f"cannot make the folder {base} ({error.strerror}): choose another --out or --work"
+        ) from None
     model = ModelFolder(find_model(args.model, registry, base / "models").resolve())
     check_model(model)
     units = list_units(model.config, menu)

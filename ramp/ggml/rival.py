@@ -39,9 +39,12 @@ def float_file(model: ModelFolder, folder: Path) -> Path:
     return path
 
 
-def make_mix(mix: str, source: Path, imatrix: Path, folder: Path, threads: int) -> Rival:
-    """Return a mix as llama.cpp makes it, with its own choice for embedding and head, unless it is there."""
-    path = folder / f"{mix}.gguf"
+def make_mix(mix: str, source: Path, imatrix: Path | None, folder: Path, threads: int) -> Rival:
+    """Return a mix as llama.cpp makes it, with its own choice for embedding and head, unless it is there.
+
+    Raises ``LlamaCppError`` where it refuses, as it does low-bit mixes without an importance matrix.
+    """
+    path = folder / f"{mix}{'' if imatrix else '-plain'}.gguf"
     if not path.is_file():
         quantize_apart(source, path, mix, table_type=None, imatrix=imatrix, threads=threads)
     return Rival(mix, path)

@@ -1,0 +1,66 @@
+"""Speed and memory of a GGUF file in stock llama.cpp, measured in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ramp.core.provenance import peak_rss_bytes
+from ramp.export.llamacpp import LlamaCpp, LlamaCppError
+
+PROMPT_TOKENS, GENERATED_TOKENS, REPEATS = 256, 32, 3
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Medians over a few repeats; compare them with those of other files of the same run only."""
+
+    prompt_tokens_per_s: float
+    generation_tokens_per_s: float
+    peak_rss_bytes: int  # of a process that runs this file and nothing else
+
+
+def measure_speed(path: Path, threads: int) -> Speed:
+    """Return the speed of one file: a prompt in one batch, then one token after the other.
+
+    Raises ``LlamaCppError`` where llama.cpp does not run the file.
+    """
+    code = "import sys; from ramp.ggml.speed import report; report(sys.argv[1], int(sys.argv[2]))"
+    command = [sys.executable, "-c", code, str(Path(path).resolve()), str(threads)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise LlamaCppError(f"llama.cpp does not run {path}: {reason[:200]}")
+    return Speed(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def report(path: str, threads: int) -> None:
+    """Print the speed of one file as JSON: in a process that holds nothing else."""
+    print(json.dumps(asdict(_measure(Path(path), threads))))
+
+
+def _measure(path: Path, threads: int) -> Speed:
+    llama = LlamaCpp(path, context=PROMPT_TOKENS + GENERATED_TOKENS, threads=threads)
+    prompt_times, token_times = [], []
+    try:
+        ids = [index % 200 + 5 for index in range(PROMPT_TOKENS)]
+        for _ in range(REPEATS):
+            started = time.perf_counter()
+            llama.decode(ids, first=0)
+            middle = time.perf_counter()
+            for position in range(PROMPT_TOKENS, PROMPT_TOKENS + GENERATED_TOKENS):
+                llama.decode([ids[position % PROMPT_TOKENS]], first=position)
+            prompt_times.append(middle - started)
+            token_times.append(time.perf_counter() - middle)
+    finally:
+        llama.close()
+    return Speed(
+        PROMPT_TOKENS / statistics.median(prompt_times),
+        GENERATED_TOKENS / statistics.median(token_times),
+        peak_rss_bytes(),
+    )
