@@ -23,9 +23,8 @@ from collections.abc import Sequence
 
 from ramp.core import cli
 from ramp.core.cli import log
-from ramp.ggml.allocate import allocate
 from ramp.ggml.job import add_arguments, locked, open_job
-from ramp.ggml.make import check, compare, make_bank, plan_text, publish, result, write_model
+from ramp.ggml.make import check, choose_types, compare, make_bank, plan_text, publish, result, write_model
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     job = open_job(args)
     with locked(job.work):
         bank = make_bank(job)
-        types = allocate(bank, job.frame, job.size)
+        types = choose_types(job, bank)
         plan = plan_text(job, bank, types)
         print("\n".join(plan), flush=True)
         if args.dry_run:

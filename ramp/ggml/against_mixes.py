@@ -126,7 +126,7 @@ def run(job: Job, mixes: Sequence[str], windows: int) -> tuple[list[Row], list[C
             path.unlink()
         ours = done[theirs.bytes_file]
         ratio = score.kl_ratio(by_file[ours.file], by_file[theirs.file])
-        about = {"rival": theirs.file, "rival_bytes_file": theirs.bytes_file, "rival_kl": theirs.kl}
+        about: dict[str, Any] = {"rival": theirs.file, "rival_bytes_file": theirs.bytes_file, "rival_kl": theirs.kl}
         rows.append(replace(ours, kl_ratio=ratio.value, ratio_low=ratio.low, ratio_high=ratio.high, **about))
     return rows, checks, by_file
 
@@ -149,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_model(model)
     units = list_units(model.config)
     settings = Settings(args.tokens, args.length, args.windows, args.window_length, MENU, args.seed)
-    texts = Texts(args.text, args.heldout_text, args.text.stem, args.heldout_text.stem)
+    texts = Texts(args.text, args.heldout_text, args.text, args.text, args.text.stem, args.heldout_text.stem)
     args.work.mkdir(parents=True, exist_ok=True)
     frame = Frame.of(model, units, model.name)
     job = Job(model, model.name, units, frame, 0, settings, texts, args.work, args.out, args.threads or 1)

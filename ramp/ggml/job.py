@@ -25,6 +25,9 @@ from ramp.models.folder import ModelFolder
 
 REGISTRY = Path(__file__).parents[2] / "config" / "assets.yaml"
 
+KNAPSACK = "knapsack"
+"""The method that reads the bank's costs and scores nothing."""
+
 FORMAT = 1
 """Of the work folder; another number makes everything again."""
 
@@ -59,6 +62,8 @@ class Job:
     work: Path
     out: Path
     workers: int
+    method: str = KNAPSACK
+    evals: int = 0
 
     @property
     def imatrix(self) -> Path:
@@ -83,6 +88,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--dry-run", action="store_true", help="print the plan, to the byte, and write no file")
     option("--text", type=Path, default=None, help="calibration text (UTF-8, or a role's .jsonl); none: packaged C4")
     option("--heldout-text", type=Path, default=None, help="text to judge on; none: packaged Wikipedia")
+    option("--method", default=KNAPSACK, help="allocator of baselines/ that chooses the types")
+    option("--evals", type=int, default=100, help="evaluations that a searching method may spend")
     option("--types", default=",".join(MENU), help="ggml types to choose from")
     option("--tokens", type=int, default=16384, help="calibration tokens behind the importance matrix")
     option("--length", type=int, default=512, help="tokens per window of it, and of held-out text")
@@ -123,6 +130,10 @@ def open_job(args: argparse.Namespace) -> Job:
     if args.size is not None:
         parse_size(args.size)  # a typing error is told before a model is fetched
     menu = check_menu(args.types.split(","))
+    if args.method != KNAPSACK:
+        from ramp.search.setup import find_allocator
+
+        find_allocator(args.method)
     registry = load_registry(args.registry)
     base: Path = args.work or out.parent / ".ramp-gguf"
     try:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,14 +21,20 @@ from ramp.export.llamacpp_quantize import read_importance_file
 from ramp.export.plan import GgufPlan, sizes_of, type_lines
 from ramp.export.write import write_file
 from ramp.ggml import card
-from ramp.ggml.allocate import Types, file_bytes, plan_types, predicted_kl
+from ramp.ggml.allocate import Types, allocate, file_bytes, plan_types, predicted_kl
 from ramp.ggml.bank import BankPass, GgmlBank
 from ramp.ggml.importance import measure_importance
-from ramp.ggml.job import Job
+from ramp.ggml.job import KNAPSACK, Job
 from ramp.ggml.quantize_rows import RowQuantizer
 from ramp.ggml.rival import Rival, float_file, nearest_mix
 from ramp.gguf.names import gguf_tensors, sliding_window_note, to_gguf_rows
 from ramp.models.architecture import architecture
+
+if TYPE_CHECKING:
+    import torch
+
+SEARCH_WINDOWS, SEARCH_LENGTH = 16, 128
+"""Windows that candidates of a search are scored on, as in the study."""
 
 CHECK_WINDOWS, CHECK_LENGTH = 2, 512
 """Held-out windows on which llama.cpp's perplexity is compared with transformers'."""
@@ -48,6 +54,31 @@ def make_bank(job: Job) -> GgmlBank:
         bank = BankPass(job.model, job.units, windows, importance, job.work / "bank", quantizer, seed=settings.seed)
         bank.run()
     return GgmlBank(job.work / "bank", job.units)
+
+
+def choose_types(job: Job, bank: GgmlBank) -> Types:
+    """Return the types of every unit by the job's method; a search that was killed goes on."""
+    if job.method == KNAPSACK:
+        return allocate(bank, job.frame, job.size)
+    from ramp.ggml.search import SearchTexts, search_types
+
+    def windows(text: Path, part: int) -> torch.Tensor:
+        """Take every other window: search and selection share none, even of one text."""
+        return job.model.windows(text, length=SEARCH_LENGTH, count=2 * SEARCH_WINDOWS)[part::2]
+
+    texts = SearchTexts(windows(job.texts.search, 0), windows(job.texts.selection, 1))
+    return search_types(
+        job.method,
+        job.model,
+        bank,
+        job.settings.menu,
+        job.size - job.frame.bytes,
+        texts,
+        job.imatrix,
+        job.work / "search",
+        evals=job.evals,
+        seed=job.settings.seed,
+    )
 
 
 def plan_text(job: Job, bank: GgmlBank, types: Types) -> list[str]:

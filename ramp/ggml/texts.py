@@ -14,10 +14,12 @@ from ramp.models.token_windows import Document, TextError, read_documents, write
 
 @dataclass(frozen=True)
 class Texts:
-    """Two files of documents (JSON lines) that share no paragraph."""
+    """Files of documents (JSON lines); the held-out one shares no paragraph with the others."""
 
     calibration: Path
     held_out: Path
+    search: Path  # candidates of a search are scored on it; the calibration text where that is the user's own
+    selection: Path  # its result is chosen on it; likewise
     calibration_name: str  # for a reader: what it is
     held_out_name: str
 
@@ -68,12 +70,18 @@ def open_texts(registry: Registry, folder: Path, calibration: Path | None, held_
     Raises ``TextError`` where the two share a document or a long paragraph.
     """
     roles = packaged_texts(registry, folder) if calibration is None or held_out is None else folder
+    own = None if calibration is None else own_text(calibration, folder / "own.jsonl", "--text")
     found = Texts(
-        roles / "calibration.jsonl" if calibration is None else own_text(calibration, folder / "own.jsonl", "--text"),
+        own or roles / "calibration.jsonl",
         roles / "heldout.jsonl" if held_out is None else own_text(held_out, folder / "held.jsonl", "--heldout-text"),
+        own or roles / "search.jsonl",
+        own or roles / "selection.jsonl",
         PACKAGED["calibration"] if calibration is None else calibration.name,
         PACKAGED["heldout"] if held_out is None else held_out.name,
     )
     if calibration is not None or held_out is not None:
-        guard({"calibration": read_documents(found.calibration), "held-out": read_documents(found.held_out)})
+        others = {path: read_documents(path) for path in (found.calibration, found.search, found.selection)}
+        guard(
+            {**{path.stem: documents for path, documents in others.items()}, "held-out": read_documents(found.held_out)}
+        )
     return found

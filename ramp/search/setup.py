@@ -185,6 +185,12 @@ def load_allocator(method_file: Path, params: str) -> tuple[Allocator, BaseModel
         raise MethodError(f"--params is not valid JSON ({error}): pass an object such as '{{}}'") from None
 
 
+def find_allocator(name: str) -> tuple[Path, Allocator, BaseModel]:
+    """Return file, allocator and default parameters of a method in ``baselines/``; raises ``MethodError``."""
+    source = find_method(ROOT / "baselines", name)
+    return source, *load_allocator(source, "{}")
+
+
 def prepare(args: argparse.Namespace, *outputs: str) -> tuple[Search, dict[str, Path]]:
     """Return the search that the options of ``add_arguments`` describe, and its paths to write, by option.
 

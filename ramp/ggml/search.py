@@ -1,0 +1,199 @@
+"""Any allocator of the suite on a bank of ggml types, embedding and head inside the budget.
+
+An allocator chooses among actions that are alike for all linears, but a unit's types depend on its rows. So an action
+is a rate, the bits per weight of one type of the menu. For each unit it means its best type of at most that rate, or
+its smallest one where none is. Bytes never fall and costs never rise from one action to the next.
+
+Candidates are scored by KL to the float model on search text, with the bank's own weights in the embedding and the head
+too, so that the score of an allocation is that of the file that it becomes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ramp.core.cli import log
+from ramp.evaluation.heldout import make_reference
+from ramp.export.llamacpp_quantize import read_importance_file
+from ramp.ggml.bank import GgmlBank
+from ramp.ggml.score import score
+from ramp.ggml.units import Unit
+from ramp.models.architecture import LinearSpec
+from ramp.models.folder import ModelFolder
+from ramp.problem.budget import check_budget
+from ramp.problem.features import static_features
+from ramp.problem.problem import Problem, encode
+from ramp.quantizers.ggml import BLOCKS
+from ramp.scoring.kl_divergence import head_weight
+from ramp.scoring.score_type import Score
+from ramp.search.resume import SearchState, describe
+from ramp.search.run import run_search
+from ramp.search.setup import find_allocator
+
+
+def rate(type_name: str) -> float:
+    """Return the bits per weight of a type, scales included: Q4_K 4.5."""
+    weights, size = BLOCKS[type_name]
+    return 8 * size / weights
+
+
+@dataclass
+class GgmlProblem(Problem):
+    """An allocation problem whose actions are rates; sizes are those of the tensors in the file."""
+
+    def __post_init__(self) -> None:
+        self.bytes = np.asarray(self.bytes, dtype=np.int64)
+
+    @property
+    def rates(self) -> np.ndarray:
+        """Bits per weight of each action, ascending: float64 [w]."""
+        return np.array([rate(str(width)) for width in self.widths])
+
+    def check_budget(self) -> None:
+        """Raise ``AllocationError`` where even the cheapest types do not fit."""
+        check_budget(self.bytes, self.budget_bytes)
+
+
+def actions(bank: GgmlBank, menu: Sequence[str]) -> tuple[tuple[str, ...], list[list[str]]]:
+    """Return one type for each rate of a menu, ascending, and for each unit the type that every action means."""
+    names = tuple({rate(name): name for name in reversed(menu)}[each] for each in sorted({rate(t) for t in menu}))
+    meant = []
+    for unit in bank.units:
+        kept = bank.kept[unit.name]  # by bytes, each of less cost than the one before
+        meant.append([next((t for t in reversed(kept) if rate(t) <= rate(action)), kept[0]) for action in names])
+    return names, meant
+
+
+def as_linear(unit: Unit, index: int, blocks: int) -> LinearSpec:
+    """Return a unit as allocators see it; the embedding comes before the first block, the head behind the last."""
+    if unit.tensor.linear:
+        found = unit.tensor.linear
+        return LinearSpec(
+            found.name, found.layer, found.role, found.d_out, found.d_in, found.site, index, found.has_bias
+        )
+    rows, columns = unit.tensor.shape
+    layer = 0 if unit.tensor.kind == "embedding" else blocks - 1
+    return LinearSpec(unit.name, layer, unit.tensor.kind, rows, columns, unit.name, index, False)
+
+
+class Candidates:
+    """A model into which allocations are written, and their scores on the texts of a search."""
+
+    def __init__(self, model: ModelFolder, bank: GgmlBank, meant: list[list[str]]) -> None:
+        self._bank, self._meant = bank, meant
+        self.model = model.load_float()
+        self._places: list[Any] = [
+            self.model.get_submodule(unit.tensor.source.removesuffix(".weight")).weight for unit in bank.units
+        ]
+        self._held: list[str | None] = [None] * len(bank.units)
+
+    def scorer(self, windows: torch.Tensor) -> Callable[[np.ndarray], Score]:
+        """Return a function that scores a choice [n]; the model must still be the float one."""
+        if any(self._held):
+            raise ValueError("the model holds an allocation already: make every scorer before the first score")
+        reference = make_reference(self.model, windows, {})
+        head = head_weight(self.model).detach().clone()
+
+        def scored(choice: np.ndarray) -> Score:
+            self._assemble(choice)
+            found = score(self.model, reference, head)
+            tokens, nll, kl = (sum(float(window[key]) for window in found) for key in ("tokens", "nll", "kl"))
+            return Score(kl / tokens, float(np.exp(nll / tokens)), nll / tokens, windows.numel())
+
+        return scored
+
+    @torch.no_grad()
+    def _assemble(self, choice: np.ndarray) -> None:
+        for i, unit in enumerate(self._bank.units):
+            kind = self._meant[i][choice[i]]
+            if self._held[i] != kind:
+                self._held[i] = None  # an interruption in the middle must not leave a wrong memory
+                self._places[i].copy_(self._bank.weights(unit, kind))
+                self._held[i] = kind
+
+
+def unit_features(model: ModelFolder, bank: GgmlBank, imatrix: Path) -> np.ndarray:
+    """Return the static features of every unit, float32 [n, 9].
+
+    Absolute maximum and mean of an input are taken from its mean squares: the importance matrix has no others. An
+    embedding that is looked up only reads one-hot vectors.
+    """
+    importance = read_importance_file(imatrix)
+    linears = [as_linear(unit, i, model.config.num_hidden_layers) for i, unit in enumerate(bank.units)]
+    stats, moments = {}, {}
+    for unit, linear in zip(bank.units, linears, strict=True):
+        root = np.sqrt(importance.get(unit.name, np.ones(1)))
+        stats[linear.site] = (root, root)
+        weight = model.reader.get(unit.tensor.source).double()
+        moments[linear.name] = (float(weight.abs().mean()), float(weight.std(correction=0)))
+    return static_features(linears, stats, moments)
+
+
+@dataclass(frozen=True)
+class SearchTexts:
+    """Windows of search and of selection text, int64 [count, length] each."""
+
+    search: torch.Tensor
+    selection: torch.Tensor
+
+
+def search_types(
+    method_name: str,
+    model: ModelFolder,
+    bank: GgmlBank,
+    menu: Sequence[str],
+    budget_bytes: int,
+    texts: SearchTexts,
+    imatrix: Path,
+    state_dir: Path,
+    *,
+    evals: int,
+    seed: int,
+) -> dict[str, str]:
+    """Return the types that a method of ``baselines/`` finds for units of at most ``budget_bytes`` together.
+
+    A killed search goes on from its journal in ``state_dir``. Raises ``MethodError`` for a method that is no allocator.
+    """
+    source, method, params = find_allocator(method_name)
+    names, meant = actions(bank, menu)
+    candidates = Candidates(model, bank, meant)
+    about = {
+        "method": method.name,
+        "params": params.model_dump(),
+        "menu": list(menu),
+        "budget": budget_bytes,
+        "evals": evals,
+        "seed": seed,
+        "windows": [list(texts.search.shape), list(texts.selection.shape)],
+    }
+    state = SearchState.open(state_dir, describe(source, {"imatrix": imatrix}, about))
+    linears = [as_linear(unit, i, model.config.num_hidden_layers) for i, unit in enumerate(bank.units)]
+    weights = sum(linear.params for linear in linears)
+    problem = GgmlProblem(
+        model=model.name,
+        linears=linears,
+        widths=names,
+        bytes=np.array([[unit.room(t) for t in kinds] for unit, kinds in zip(bank.units, meant, strict=True)]),
+        budget_bytes=budget_bytes,
+        budget_bits=8 * budget_bytes / weights,
+        features=unit_features(model, bank, imatrix),
+        evaluate=state.evaluator("search", candidates.scorer(texts.search), limit=evals),
+        select=state.evaluator("selection", candidates.scorer(texts.selection)),
+        bytes_at=lambda bits: int(bits * weights / 8),
+        proxy=np.array(
+            [[bank.costs[unit.name][t] for t in kinds] for unit, kinds in zip(bank.units, meant, strict=True)]
+        ),
+    )
+    problem.check_budget()
+    found = run_search(method, params, problem, state, seed=seed, evals=evals).found
+    start = None if found.start_choice is None else state.scores.get(("selection", encode(found.start_choice)))
+    end = state.scores.get(("selection", encode(found.choice)))
+    if start and end:
+        log.info("KL on selection text: %.4f at the start, %.4f at the end of the search", start.kl, end.kl)
+    return {unit.name: meant[i][int(found.choice[i])] for i, unit in enumerate(bank.units)}
