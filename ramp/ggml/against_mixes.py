@@ -149,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_model(model)
     units = list_units(model.config)
     settings = Settings(args.tokens, args.length, args.windows, args.window_length, MENU, args.seed)
-    texts = Texts(args.text, args.heldout_text, args.text, args.text, args.text.stem, args.heldout_text.stem)
+    texts = Texts(args.text, args.heldout_text, args.text, args.text, args.text, args.text.stem, args.heldout_text.stem)
     args.work.mkdir(parents=True, exist_ok=True)
     frame = Frame.of(model, units, model.name)
     job = Job(model, model.name, units, frame, 0, settings, texts, args.work, args.out, args.threads or 1)

@@ -64,11 +64,19 @@ class Job:
     workers: int
     method: str = KNAPSACK
     evals: int = 0
+    tune_steps: int = 0
 
     @property
     def imatrix(self) -> Path:
         """The importance matrix in the work folder."""
         return self.work / "imatrix.gguf"
+
+    @property
+    def tuned_note(self) -> str:
+        """What the plan and the card say of tuning; empty without."""
+        return (
+            f"scales and norm gains tuned by KL to the float model, {self.tune_steps} steps" if self.tune_steps else ""
+        )
 
     def beside(self, ending: str) -> Path:
         """Return a file beside the output: ``model.gguf`` and ``plan.json`` give ``model.plan.json``."""
@@ -90,6 +98,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--heldout-text", type=Path, default=None, help="text to judge on; none: packaged Wikipedia")
     option("--method", default=KNAPSACK, help="allocator of baselines/ that chooses the types")
     option("--evals", type=int, default=100, help="evaluations that a searching method may spend")
+    option("--tune", action="store_true", help="tune scales and norm gains by KL to the float model, codes frozen")
+    option("--tune-steps", type=int, default=60, help="steps of it, 1,024 tokens each")
     option("--types", default=",".join(MENU), help="ggml types to choose from")
     option("--tokens", type=int, default=16384, help="calibration tokens behind the importance matrix")
     option("--length", type=int, default=512, help="tokens per window of it, and of held-out text")
@@ -159,7 +169,21 @@ def open_job(args: argparse.Namespace) -> Job:
         rival = 0 if args.no_rival else 4 * frame.weights + size
         require_room(base, bank + 2 * size + rival, f"{out.name}, its bank and what it is compared with")
     work.mkdir(exist_ok=True)
-    return Job(model, args.model, units, frame, size, settings, texts, work, out, args.threads or os.cpu_count() or 1)
+    return Job(
+        model,
+        args.model,
+        units,
+        frame,
+        size,
+        settings,
+        texts,
+        work,
+        out,
+        workers=args.threads or os.cpu_count() or 1,
+        method=args.method,
+        evals=args.evals,
+        tune_steps=args.tune_steps if args.tune else 0,
+    )
 
 
 @contextmanager

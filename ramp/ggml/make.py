@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 
 from ramp.core.cli import log
 from ramp.core.files import atomic_path, sha256_file, write_json, write_text
@@ -27,14 +30,15 @@ from ramp.ggml.importance import measure_importance
 from ramp.ggml.job import KNAPSACK, Job
 from ramp.ggml.quantize_rows import RowQuantizer
 from ramp.ggml.rival import Rival, float_file, nearest_mix
+from ramp.ggml.tune import Schedule, Tuned, tune
 from ramp.gguf.names import gguf_tensors, sliding_window_note, to_gguf_rows
 from ramp.models.architecture import architecture
 
-if TYPE_CHECKING:
-    import torch
-
 SEARCH_WINDOWS, SEARCH_LENGTH = 16, 128
 """Windows that candidates of a search are scored on, as in the study."""
+
+TUNE_WINDOWS, TUNE_LENGTH = 128, 256
+"""Windows of calibration and training text that scales are tuned on."""
 
 CHECK_WINDOWS, CHECK_LENGTH = 2, 512
 """Held-out windows on which llama.cpp's perplexity is compared with transformers'."""
@@ -92,15 +96,44 @@ def plan_text(job: Job, bank: GgmlBank, types: Types) -> list[str]:
     ]
 
 
+def tuned(job: Job, types: Types, packed: Mapping[str, np.ndarray]) -> Tuned:
+    """Return tuned scales and gains of a file; a run that was killed goes on, and what was done once is read.
+
+    packed: the tensors' bytes so far, by name.
+    """
+    schedule = Schedule(steps=job.tune_steps, seed=job.settings.seed)
+    digest = hashlib.sha256(json.dumps([asdict(schedule), TUNE_LENGTH, TUNE_WINDOWS]).encode())
+    for name in sorted(packed):
+        digest.update(f"{name} {types[name]}".encode() + np.ascontiguousarray(packed[name]).data)
+    path = job.work / "tuned" / f"{digest.hexdigest()[:16]}.safetensors"
+    path.parent.mkdir(exist_ok=True)
+    if not path.is_file():
+        texts = list(dict.fromkeys([job.texts.calibration, job.texts.training]))
+        count = TUNE_WINDOWS // len(texts)
+        windows = torch.cat([job.model.windows(text, length=TUNE_LENGTH, count=count) for text in texts])
+        log.info("tuning scales and gains: %d steps on %d windows of training text", schedule.steps, len(windows))
+        checkpoint = path.with_suffix(".pt")
+        tune(job.model, job.units, types, packed, windows, schedule, checkpoint).save(path)
+        checkpoint.unlink(missing_ok=True)
+    return Tuned.load(path)
+
+
 def write_model(job: Job, bank: GgmlBank, types: Types) -> tuple[Path, GgufPlan]:
-    """Write the file into the work folder; return its path and its plan."""
+    """Write the file into the work folder, tuned if the job says so; return its path and its plan."""
     started = time.monotonic()
     units = {unit.name: unit for unit in job.units}
     planned = plan_types(job.model, types)
+    changed = Tuned({}, {}, [])
+    if job.tune_steps:
+        changed = tuned(job, types, {name: bank.packed(unit, types[name]) for name, unit in units.items()})
 
     def data() -> Iterator[np.ndarray]:
         for tensor in gguf_tensors(job.model.config):
-            if tensor.name in units:
+            if tensor.name in changed.packed:
+                yield changed.packed[tensor.name]
+            elif tensor.name in changed.gains:
+                yield changed.gains[tensor.name]
+            elif tensor.name in units:
                 yield bank.packed(units[tensor.name], types[tensor.name])
             else:
                 values = job.model.reader.get(tensor.source).float().numpy()
@@ -118,7 +151,7 @@ def write_model(job: Job, bank: GgmlBank, types: Types) -> tuple[Path, GgufPlan]
         fold="none",
         tensors=written,
         sizes=sizes_of(written, file_bytes(job.frame, job.units, types)),
-        notes=[*filter(None, [sliding_window_note(job.model.config)])],
+        notes=[*filter(None, [job.tuned_note, sliding_window_note(job.model.config)])],
         versions={package: version(package) for package in ("gguf", "libgguf")},
         wall_s=round(time.monotonic() - started, 3),
     )

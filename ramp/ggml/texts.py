@@ -20,8 +20,13 @@ class Texts:
     held_out: Path
     search: Path  # candidates of a search are scored on it; the calibration text where that is the user's own
     selection: Path  # its result is chosen on it; likewise
+    training: Path  # scales are tuned on it and on the calibration text; likewise
     calibration_name: str  # for a reader: what it is
     held_out_name: str
+
+    def used(self) -> list[Path]:
+        """Return the texts that a file is made with."""
+        return list(dict.fromkeys([self.calibration, self.search, self.selection, self.training]))
 
     def hashes(self) -> dict[str, str]:
         """Return sha256 by role."""
@@ -76,11 +81,12 @@ def open_texts(registry: Registry, folder: Path, calibration: Path | None, held_
         roles / "heldout.jsonl" if held_out is None else own_text(held_out, folder / "held.jsonl", "--heldout-text"),
         own or roles / "search.jsonl",
         own or roles / "selection.jsonl",
+        own or roles / "train.jsonl",
         PACKAGED["calibration"] if calibration is None else calibration.name,
         PACKAGED["heldout"] if held_out is None else held_out.name,
     )
     if calibration is not None or held_out is not None:
-        others = {path: read_documents(path) for path in (found.calibration, found.search, found.selection)}
+        others = {path: read_documents(path) for path in found.used()}
         guard(
             {**{path.stem: documents for path, documents in others.items()}, "held-out": read_documents(found.held_out)}
         )
