@@ -2,9 +2,8 @@
 
     python -m paper.readme --records results/published --readme README.md --results docs/results.md
 
-replaces what stands between a pair of marks of README.md: ``outcome`` with three sentences, ``claims`` with the
-verdicts. docs/results.md is written anew, and so is a page for each section in the folder docs/results: together they
-hold every table of the records.
+replaces what stands between a pair of marks of README.md: ``outcome`` with three sentences. docs/results.md is written
+anew, and so is a page for each section in the folder docs/results: together they hold every table of the records.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from paper.claims import CLAIMS_FILE, read_claims_file
 from paper.study import Study
 from paper.tables.__main__ import all_tables
 from paper.tables.main import headline_table
@@ -25,7 +23,6 @@ from paper.values import values
 from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.files import write_text
-from ramp.records.schema import VERDICTS
 
 OUTCOME = (
     "On {source}, the exact knapsack on Fisher sensitivities, which needs no search, has {row.knapsack.4.kl} nats of "
@@ -108,18 +105,7 @@ def outcome(study: Study) -> str:
     return "\n".join(f"- {sentence}" for sentence in sentences)
 
 
-def verdicts(study: Study) -> str:
-    """Return the claims by verdict, one line each."""
-    texts = {claim["id"]: claim["text"] for claim in read_claims_file(CLAIMS_FILE)}
-    lines = []
-    for verdict in VERDICTS:
-        found = [entry["id"] for entry in study.claims or [] if entry["verdict"] == verdict]
-        if found:
-            lines.append(f"- **{verdict}**: " + "; ".join(f"{texts[name]} ({name})" for name in found))
-    return "\n".join(lines)
-
-
-PARTS: dict[str, Callable[[Study], str]] = {"outcome": outcome, "claims": verdicts}
+PARTS: dict[str, Callable[[Study], str]] = {"outcome": outcome}
 """Name of a pair of marks of the README -> what stands between them."""
 
 

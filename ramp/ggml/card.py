@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -44,7 +45,9 @@ def plan_lines(units: Sequence[Unit], types: Mapping[str, str]) -> list[str]:
 
 
 def interval(found: Estimate, digits: int = 4) -> str:
-    """Return a value with its interval as text."""
+    """Return a value with its interval as text: ``digits`` decimals, or three significant digits of a small value."""
+    if 0 < abs(found.value) < 10.0 ** (2 - digits):
+        digits = 2 - math.floor(math.log10(abs(found.value)))
     if found.low is None or found.high is None:
         return f"{found.value:.{digits}f}"
     return f"{found.value:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"

@@ -92,7 +92,7 @@ def plan_text(job: Job, bank: GgmlBank, types: Types) -> list[str]:
         f"{job.out.name}: {size:,} bytes, {8 * size / job.frame.weights:.3f} bits per weight, "
         f"at most {job.size:,} were asked for",
         *card.plan_lines(job.units, types),
-        f"  predicted KL to the float model: {predicted_kl(bank, types):.4f} nats per token (summed over tensors)",
+        f"  predicted KL to the float model: {predicted_kl(bank, types):.3g} nats per token (summed over tensors)",
     ]
 
 
