@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ CHECKPOINT = (
     "special_tokens_map.json",
 )  # fmt: skip
 """Files of a repository that are needed."""
+
+REPOSITORY = r"\w[\w.-]*/\w[\w.-]*"
+"""Expression of a name on the hub."""
 
 FLOATS = ("F32", "F16", "BF16", "F64")
 """Types of a float checkpoint, as safetensors names them."""
@@ -54,7 +58,7 @@ def find_model(name: str, registry: Registry, models: Path) -> Path:
             make_model(registry, name, models / "assets", folder)
         return folder
     repo, _, revision = name.partition("@")
-    if name.count("/") != 1 or path.is_absolute() or name.startswith("."):
+    if not re.fullmatch(REPOSITORY, repo) or ".." in name:
         raise InputError(
             f"there is no folder {name}: give a checkpoint folder, a repository of the Hugging Face hub (owner/name), "
             "or the name of a model in config/assets.yaml"

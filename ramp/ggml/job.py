@@ -18,7 +18,7 @@ from ramp.core.errors import RampError
 from ramp.ggml.allocate import Frame, check_size
 from ramp.ggml.inputs import check_model, find_model, fingerprint
 from ramp.ggml.size import SizeRequestError, memory_beside_weights, parse_size, weights_in
-from ramp.ggml.texts import Texts, open_texts
+from ramp.ggml.texts import Texts, open_texts, require_windows
 from ramp.ggml.units import MENU, Unit, check_menu, list_units
 from ramp.gguf.names import GgufError
 from ramp.models.folder import ModelFolder
@@ -140,6 +140,7 @@ def open_job(args: argparse.Namespace) -> Job:
     check_size(size, frame, units)
     texts = open_texts(registry, base / "texts", args.text, args.heldout_text)
     settings = Settings(args.tokens, args.length, args.windows, args.window_length, menu, args.seed)
+    require_windows(model, texts, [("held_out", args.length, args.heldout_windows)])
     about = {"format": FORMAT, "text": texts.hashes()["calibration"], "libgguf": version("libgguf")}
     key = fingerprint(model, asdict(settings) | about | {"arithmetic": args.arithmetic})
     work = base / f"{model.name}-{key}"
