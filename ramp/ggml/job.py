@@ -157,7 +157,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Keep other runs out of a work folder."""
     with open(folder / ".lock", "w") as handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock: worker processes would inherit it
         except OSError:
             raise GgufRunError(f"another run works in {folder}: wait for it, or pass another --work") from None
         yield

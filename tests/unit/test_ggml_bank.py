@@ -55,7 +55,9 @@ def test_costs_equal_whole_model_autograd_in_float64(made: Made) -> None:
     modules = {x.tensor.source.removesuffix(".weight"): x for x in made.units if x.tensor.kind == "linear"}
     # The labels: one draw per position from the float32 model, window after window.
     single = folder.load_float()
-    labels = [torch.multinomial(single(w[None]).logits[0, :-1].softmax(-1), 1, generator=generator) for w in made.windows]
+    labels = [
+        torch.multinomial(single(w[None]).logits[0, :-1].softmax(-1), 1, generator=generator) for w in made.windows
+    ]
     sums: dict[str, dict[str, float]] = {x.name: dict.fromkeys(x.types, 0.0) for x in made.units}
     errors = {}
     for unit in made.units:
