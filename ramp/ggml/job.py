@@ -140,7 +140,8 @@ def open_job(args: argparse.Namespace) -> Job:
     check_size(size, frame, units)
     texts = open_texts(registry, base / "texts", args.text, args.heldout_text)
     settings = Settings(args.tokens, args.length, args.windows, args.window_length, menu, args.seed)
-    require_windows(model, texts, [("held_out", args.length, args.heldout_windows)])
+    windows = [("held_out", args.length, args.heldout_windows), ("calibration", args.window_length, args.windows)]
+    require_windows(model, texts, windows)
     about = {"format": FORMAT, "text": texts.hashes()["calibration"], "libgguf": version("libgguf")}
     key = fingerprint(model, asdict(settings) | about | {"arithmetic": args.arithmetic})
     work = base / f"{model.name}-{key}"

@@ -95,4 +95,6 @@ def open_texts(registry: Registry, folder: Path, calibration: Path | None, held_
 def require_windows(model: ModelFolder, texts: Texts, wanted: Iterable[tuple[str, int, int]]) -> None:
     """Raise ``TextError`` where a text is too short for its windows; each is (role, length, count)."""
     for role, length, count in wanted:
+        if length < 2:
+            raise TextError(f"windows of {length} tokens predict nothing: ask for at least 2")
         model.windows(getattr(texts, role), length=length, count=count)

@@ -200,6 +200,42 @@ def test_a_second_run_is_refused(place: Place) -> None:
         pass
 
 
+def test_damaged_work_folder(place: Place) -> None:
+    """A sentence that names the file, and no file under the final name."""
+    import shutil
+
+    out = place.folder / "damaged" / "small.gguf"
+    shutil.copytree(place.out.parent / ".ramp-gguf", out.parent / ".ramp-gguf")
+    for path in (step_file(place.work(out) / "bank", 1), place.work(out) / "imatrix.gguf"):
+        whole = path.read_bytes()
+        for part in (whole[: len(whole) // 2], b"", b"junk" * 99):
+            path.write_bytes(part)
+            refused(RampError, {str(path): lambda: main(place.argv(out=out))})
+        path.write_bytes(whole)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("limit", [1000, 100_000, 300_000])
+def test_full_disk(place: Place, limit: int) -> None:
+    """A limit on the size of files stands for it: header, bank and file are reached one after the other."""
+    import resource
+
+    out = place.folder / f"full-{limit}" / "small.gguf"
+
+    def target() -> None:
+        from ramp.core import cli
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        os._exit(cli.run(main, place.argv(out=out)))
+
+    process = multiprocessing.get_context("fork").Process(target=target)
+    process.start()
+    process.join(120)
+    assert process.exitcode == 2
+    assert not out.exists()
+
+
 def refused_main(argv: list[str]) -> None:
     from ramp.core import cli
 
