@@ -27,7 +27,7 @@ from ramp.ggml.importance import measure_importance
 from ramp.ggml.job import Job
 from ramp.ggml.quantize_rows import RowQuantizer
 from ramp.ggml.rival import Rival, float_file, nearest_mix
-from ramp.gguf.names import gguf_tensors, sliding_window_note, to_gguf_rows
+from ramp.gguf.names import checkpoint_values, gguf_tensors, sliding_window_note, to_gguf_rows
 from ramp.models.architecture import architecture
 
 CHECK_WINDOWS, CHECK_LENGTH = 2, 512
@@ -72,7 +72,7 @@ def write_model(job: Job, bank: GgmlBank, types: Types) -> tuple[Path, GgufPlan]
             if tensor.name in units:
                 yield bank.packed(units[tensor.name], types[tensor.name])
             else:
-                values = job.model.reader.get(tensor.source).float().numpy()
+                values = checkpoint_values(job.model.reader, tensor, job.model.config).numpy()
                 yield np.ascontiguousarray(to_gguf_rows(values, tensor.heads))
 
     path = job.work / "file" / job.out.name
