@@ -96,10 +96,16 @@ class ModelFolder:
         return token_windows(self.tokenizer(), text, length=min(length, context), count=count, spread=count is not None)
 
     def tokenizer(self) -> Any:
-        """Return the model's tokenizer."""
+        """Return the model's tokenizer; raises ``ModelError`` where its files are missing or unreadable."""
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(self.path, local_files_only=True)
+        try:
+            return AutoTokenizer.from_pretrained(self.path, local_files_only=True)
+        except Exception as error:  # whatever transformers and tokenizers raise on broken files
+            raise ModelError(
+                f"{self.path} has no tokenizer that transformers can read ({' '.join(str(error).split())[:120]}): add "
+                "its tokenizer files"
+            ) from None
 
 
 class CheckpointReader:
