@@ -63,7 +63,7 @@ def find_model(name: str, registry: Registry, models: Path) -> Path:
             f"there is no folder {name}: give a checkpoint folder, a repository of the Hugging Face hub (owner/name), "
             "or the name of a model in config/assets.yaml"
         )
-    source = HubSource(kind="hub", repo=repo, revision=revision or RESOLVE, files=CHECKPOINT)
+    source = HubSource(kind="hub", repo=repo, revision=revision or RESOLVE, files=CHECKPOINT, sha256=RESOLVE)
     return hub_snapshot(repo, source, revision or None, known=False)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -128,6 +129,7 @@ def open_job(args: argparse.Namespace) -> Job:
     try:
         base.mkdir(parents=True, exist_ok=True)
         out.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out.parent).close()  # a folder that is read-only is told before the work
     except OSError as error:
         raise GgufRunError(
             f"cannot make the folder {base} ({error.strerror}): choose another --out or --work"

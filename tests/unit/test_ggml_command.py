@@ -19,6 +19,7 @@ from ramp.export.write import export
 from ramp.ggml import job
 from ramp.ggml.__main__ import main
 from ramp.ggml.bank import BankPass, step_file
+from ramp.ggml.card import base_model
 from ramp.gguf.reader import GgufFile
 from tests.ggml_models import NARROW, WIDE
 from tests.refusals import refused
@@ -127,6 +128,8 @@ def test_hub_reads_the_model_card(place: Place) -> None:
     assert result.dataset_name == "held.txt"
     assert "gguf" in card.data.tags
     assert card.data.to_dict()["model-index"][0]["name"] == "small"
+    assert str(place.folder) not in place.out.with_suffix(".card.md").read_text()
+    assert base_model("owner/name@abc") == ("owner/name", "abc")
 
 
 def test_llama_quantize_makes_the_same_tensors(place: Place, tmp_path: Path) -> None:
@@ -355,6 +358,7 @@ def test_options_that_cannot_be_used(narrow: Place, tmp_path: Path, monkeypatch:
         "fits a tensor": options("--types", "Q4_K"),
         "not named *.gguf": options(out=tmp_path / "small.bin"),
         "is a folder": options(out=tmp_path / "folder.gguf"),
+        "choose another --out": options("--work", str(tmp_path / "work"), out=Path("/proc/self/small.gguf")),
         "Not a directory": options(out=tmp_path / "file" / "small.gguf"),
         "no text of --text": options("--text", str(tmp_path / "absent")),
         "takes a file": options("--text", str(tmp_path)),
