@@ -132,7 +132,7 @@ def open_job(args: argparse.Namespace) -> Job:
         tempfile.TemporaryFile(dir=out.parent).close()  # a folder that is read-only is told before the work
     except OSError as error:
         raise GgufRunError(
-            f"cannot make the folder {base} ({error.strerror}): choose another --out or --work"
+            f"cannot write in {out.parent} and {base} ({error.strerror}): choose another --out or --work"
         ) from None
     model = ModelFolder(find_model(args.model, registry, base / "models").resolve())
     check_model(model)

@@ -1,4 +1,4 @@
-"""Scaled rotary embeddings and tokenizers: what llama.cpp computes as transformers does, and what is refused."""
+"""Rotary embeddings and tokenizers: what llama.cpp computes as transformers does, and what is refused."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ramp.export.check import transformers_nll
+from ramp.export.check import check_llama, transformers_nll
 from ramp.export.llamacpp import LlamaCpp, window_nll
 from ramp.export.write import export
 from ramp.gguf.names import GgufError, check_exportable, rope_factors
 from ramp.gguf.reader import GgufFile, load_gguf_float
 from ramp.models.folder import ModelFolder
+from tests.conftest import save_random_model
 from tests.ggml_models import random_qwen2
 from tests.model_folders import read_config
 from tests.refusals import refused
@@ -134,3 +135,34 @@ def test_tokenizers_that_are_refused(tiny_llama_dir: Path, tmp_path: Path) -> No
     nfc = altered(tiny_llama_dir, tmp_path / "nfc")
     (nfc / "tokenizer.json").write_text(json.dumps(spec | {"normalizer": {"type": "NFC"}}))
     export(nfc, tmp_path / "float.gguf")
+
+
+def test_sentencepiece_text_with_a_leading_blank_fails_no_check(tmp_path: Path) -> None:
+    """transformers puts no space before it, sentencepiece and llama.cpp do: the file is right."""
+    pytest.importorskip("cyllama")
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, PreTrainedTokenizerFast
+
+    bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
+    letters = ["\u2581", *"abcdefgh"]
+    vocabulary = ["<unk>", "<s>", "</s>", *bytes_, *letters, "\u2581a", "ab", "\u2581ab"]
+    ids = {token: index for index, token in enumerate(vocabulary)}
+    merges = [("\u2581", "a"), ("a", "b"), ("\u2581a", "b")]
+    tokenizer = Tokenizer(models.BPE(vocab=ids, merges=merges, byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace()])
+    special = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+    folder = tmp_path / "model"
+    fast.save_pretrained(folder)
+    shape = SHAPE | {"intermediate_size": 128, "num_hidden_layers": 1}
+    save_random_model(folder, LlamaConfig(vocab_size=len(ids), bos_token_id=1, eos_token_id=2, **shape))
+    export(folder, tmp_path / "float.gguf")
+    windows = windows_of(folder, count=1, length=32, seed=0)
+    texts = ["ab cab", " ab cab", "   abc  d"]
+    checks = check_llama(tmp_path / "float.gguf", folder, windows, texts, limit=1e-3, threads=1)
+    assert all(check.ok for check in checks), checks
+    llama = LlamaCpp(tmp_path / "float.gguf", context=64, threads=1)
+    blank = llama.tokenize(" ab", special=False), fast(" ab", add_special_tokens=False).input_ids
+    llama.close()
+    assert blank[0] != blank[1]  # else the check needs no exception
