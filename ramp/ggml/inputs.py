@@ -74,8 +74,6 @@ def check_model(model: ModelFolder) -> None:
     or rotary embedding than llama.cpp computes. Reads every weight once.
     """
     config = model.config
-    if getattr(config, "quantization_config", None) is not None:
-        raise InputError(f"{model.path} is quantized already: give the checkpoint with float weights that it came from")
     check_exportable(config)
     if not model.linears:
         raise InputError(f"{model.path} has no decoder block: there is nothing to quantize")

@@ -166,3 +166,14 @@ def test_sentencepiece_text_with_a_leading_blank_fails_no_check(tmp_path: Path) 
     blank = llama.tokenize(" ab", special=False), fast(" ab", add_special_tokens=False).input_ids
     llama.close()
     assert blank[0] != blank[1]  # else the check needs no exception
+
+
+def test_models_that_are_refused_by_every_export(tiny_llama_dir: Path, tmp_path: Path) -> None:
+    quantized = altered(tiny_llama_dir, tmp_path / "q", quantization_config={"quant_method": "gptq", "bits": 4})
+    gelu = altered(tiny_llama_dir, tmp_path / "gelu", hidden_act="gelu")
+    calls = {
+        "quantized already": lambda: export(quantized, tmp_path / "float.gguf"),
+        "'gelu'": lambda: export(gelu, tmp_path / "float.gguf"),
+    }
+    refused(GgufError, calls)
+    assert not (tmp_path / "float.gguf").exists()
