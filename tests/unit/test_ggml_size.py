@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ramp.export.write import write_file
@@ -59,6 +59,7 @@ def test_memory_beside_weights(model: ModelFolder) -> None:
     refused(SizeRequestError, calls)
 
 
+@settings(max_examples=15)
 @given(data=st.data())
 def test_every_choice_of_types_has_the_predicted_size(
     model: ModelFolder, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -98,6 +99,7 @@ def bank_of(units: list[Unit], rng: np.random.Generator) -> Any:
     return Costs(units=units, costs=costs, kept={x.name: sorted(x.types, key=x.bytes) for x in units})
 
 
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10**6), share=st.floats(0, 1), count=st.integers(1, 4))
 def test_knapsack_is_exhaustive_searchs_optimum(model: ModelFolder, seed: int, share: float, count: int) -> None:
     rng = np.random.default_rng(seed)
