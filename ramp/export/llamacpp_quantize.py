@@ -177,9 +177,13 @@ def write_importance(out: str | Path, importance: Mapping[str, np.ndarray], *, t
 def read_importance_file(path: str | Path) -> dict[str, np.ndarray]:
     """Return tensor name -> mean squares float32 [d_in] of an imatrix GGUF file: sums over counts, as llama-quantize.
 
-    Raises ``LlamaCppError`` where sums or counts are missing.
+    Raises ``LlamaCppError`` for a damaged file, and where sums or counts are missing.
     """
-    tensors = {t.name: np.array(t.data) for t in gguf.GGUFReader(str(require_file(path, "importance matrix"))).tensors}
+    require_file(path, "importance matrix")
+    try:
+        tensors = {tensor.name: np.array(tensor.data) for tensor in gguf.GGUFReader(str(path)).tensors}
+    except Exception as error:  # the reader raises ValueError, IndexError or UnicodeDecodeError on broken files
+        raise LlamaCppError(f"{path} is not a readable GGUF file ({error}): delete it and run again") from None
     names = [name.removesuffix(SUM) for name in tensors if name.endswith(SUM)]
     lacking = [name for name in names if name + COUNTS not in tensors]
     if lacking or not names:

@@ -20,7 +20,15 @@ from safetensors.numpy import load_file
 from ramp.core.cli import log
 from ramp.core.files import atomic_path, require_file, write_json, write_text
 from ramp.export.plan import GgufPlan, PlannedTensor, plan_notes, plan_tensors, sizes_of, type_lines
-from ramp.gguf.names import GgufError, GgufTensor, add_hyperparameters, gguf_tensors, to_gguf_rows
+from ramp.gguf.names import (
+    GgufError,
+    GgufTensor,
+    add_hyperparameters,
+    check_exportable,
+    checkpoint_values,
+    gguf_tensors,
+    to_gguf_rows,
+)
 from ramp.gguf.vocabulary import add_tokenizer
 from ramp.models.architecture import architecture
 from ramp.models.folder import CheckpointReader, ModelFolder
@@ -122,7 +130,7 @@ def _folded_states(
     """Yield every tensor in file order, folded, float32, with one block in memory at a time."""
     for layer, group in groupby(gguf_tensors(config), key=lambda tensor: tensor.layer):
         tensors = list(group)
-        state = {tensor.source: reader.get(tensor.source).float() for tensor in tensors}
+        state = {tensor.source: checkpoint_values(reader, tensor, config) for tensor in tensors}
         if fold and layer is not None:
             from ramp.calibration.folding import apply_fold
 
@@ -153,6 +161,7 @@ def write_gguf(
     takes other bytes than planned.
     """
     model = ModelFolder(model_dir)
+    check_exportable(model.config)
     model.check_linears()
 
     def data() -> Iterator[np.ndarray]:

@@ -101,7 +101,7 @@ class BankPass:
             return
         done = max((step for step in range(last) if self._is_done(step)), default=-1)
         inputs, outputs = self._forward(self.blocks - 1 if done < 0 else self.blocks - done - 1)
-        delta = self._head(outputs) if done < 0 else load_file(delta_file(self.folder, done))["delta"]
+        delta = self._head(outputs) if done < 0 else read_delta(delta_file(self.folder, done))
         for step in range(max(done, 0) + 1, last):
             delta = self._block(step, inputs.pop(), delta)
             log.info("block %d of %d quantized to every type", step, self.blocks)
@@ -254,6 +254,14 @@ class BankPass:
             delta_file(self.folder, old).unlink(missing_ok=True)
         if delta is None:
             delta_file(self.folder, step - 1).unlink(missing_ok=True)
+
+
+def read_delta(path: Path) -> Tensor:
+    """Return the gradient [count, length, hidden] that a step left; ``GgmlBankError`` for a damaged file."""
+    try:
+        return load_file(path)["delta"]
+    except (SafetensorError, OSError, KeyError) as error:
+        raise GgmlBankError(f"{path} is damaged ({error}): delete its folder and run again") from None
 
 
 def step_file(folder: Path, step: int) -> Path:

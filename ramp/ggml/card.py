@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from ramp.evaluation.bootstrap import Estimate
@@ -77,6 +78,15 @@ def verdict(ratio: Estimate, rival: str) -> str:
     return f"KL / KL of {rival}: {interval(ratio, 3)}: {'better' if side < 0 else 'worse'} on this text"
 
 
+def base_model(source: str) -> tuple[str, str]:
+    """Return MODEL as a reader elsewhere knows it, and its commit: a repository of the hub, or the name of a folder."""
+    path = Path(source)
+    if path.is_dir():
+        return path.resolve().name, ""
+    name, _, commit = source.partition("@")
+    return name, commit
+
+
 def model_card(summary: Mapping[str, Any], lines: Sequence[str]) -> str:
     """Return a README for a hub: metadata with the KL as an evaluation result, and the terminal's text."""
     from huggingface_hub import EvalResult, ModelCardData
@@ -92,7 +102,8 @@ def model_card(summary: Mapping[str, Any], lines: Sequence[str]) -> str:
         metric_name="KL divergence to the float model, nats per token",
         metric_config=f"{summary['windows']} windows of {summary['length']} tokens",
     )
-    about: dict[str, Any] = {"base_model": summary["source"]} if "/" in summary["source"] else {}
+    source, commit = base_model(summary["source"])
+    about: dict[str, Any] = {"base_model": source} if "/" in source else {}
     data = ModelCardData(
         model_name=name,
         eval_results=[result],
@@ -107,7 +118,7 @@ def model_card(summary: Mapping[str, Any], lines: Sequence[str]) -> str:
 
 # {summary["gguf"]}
 
-{summary["source"]} as a GGUF file of mixed ggml types, for stock llama.cpp.
+{source}{f" at {commit}" if commit else ""} as a GGUF file of mixed ggml types, for stock llama.cpp.
 
 ```text
 {text}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from ramp.assets.import_model import make_model
 from ramp.assets.registry import RESOLVE, HubSource, Registry
 from ramp.core.cli import log
 from ramp.core.errors import RampError
-from ramp.gguf.names import check_exportable
+from ramp.gguf.names import GgufTensor, check_exportable, gguf_tensors
 from ramp.models.architecture import ModelError
 from ramp.models.folder import ModelFolder
 
@@ -23,6 +25,15 @@ CHECKPOINT = (
     "special_tokens_map.json",
 )  # fmt: skip
 """Files of a repository that are needed."""
+
+REPOSITORY = r"\w[\w.-]*/\w[\w.-]*"
+"""Expression of a name on the hub."""
+
+FLOATS = ("F32", "F16", "BF16", "F64")
+"""Types of a float checkpoint, as safetensors names them."""
+
+LARGEST = 65504
+"""Of a float16."""
 
 
 class InputError(RampError):
@@ -47,7 +58,7 @@ def find_model(name: str, registry: Registry, models: Path) -> Path:
             make_model(registry, name, models / "assets", folder)
         return folder
     repo, _, revision = name.partition("@")
-    if name.count("/") != 1 or path.is_absolute() or name.startswith("."):
+    if not re.fullmatch(REPOSITORY, repo) or ".." in name:
         raise InputError(
             f"there is no folder {name}: give a checkpoint folder, a repository of the Hugging Face hub (owner/name), "
             "or the name of a model in config/assets.yaml"
@@ -59,24 +70,36 @@ def find_model(name: str, registry: Registry, models: Path) -> Path:
 def check_model(model: ModelFolder) -> None:
     """Raise for a model that cannot become a GGUF file: before any work.
 
-    Unknown family, quantized weights, missing linears, another activation or rotary embedding than llama.cpp computes.
+    Unknown family, quantized weights, missing or misshapen tensors, numbers that no ggml type holds, another activation
+    or rotary embedding than llama.cpp computes. Reads every weight once.
     """
     config = model.config
-    if getattr(config, "quantization_config", None) is not None:
-        raise InputError(f"{model.path} is quantized already: give the checkpoint with float weights that it came from")
     check_exportable(config)
-    model.check_linears()
-    for name in [f"{model.linears[0].name}.weight", *model.outer]:
-        dtype = str(model.reader.get_dtype(name))
-        if dtype not in ("F32", "F16", "BF16", "F64"):
-            raise InputError(f"{model.path}: {name} has numbers of type {dtype}, not float: give the float checkpoint")
-    try:
-        model.tokenizer()
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ModelError(
-            f"{model.path} has no tokenizer that transformers can read ({' '.join(str(error).split())[:120]}): add its "
-            "tokenizer files"
-        ) from None
+    if not model.linears:
+        raise InputError(f"{model.path} has no decoder block: there is nothing to quantize")
+    if not any(model.path.glob("*.safetensors*")) and (others := sorted(model.path.glob("*.bin"))):
+        raise InputError(f"{model.path} holds {others[0].name} and no safetensors: save it again with transformers")
+    for tensor in gguf_tensors(config):
+        if tensor.kind != "rope":
+            _check_tensor(model, tensor)
+    model.tokenizer()
+
+
+def _check_tensor(model: ModelFolder, tensor: GgufTensor) -> None:
+    name, shape = tensor.source, model.reader.shape(tensor.source)
+    dtype = model.reader.get_dtype(name)
+    if dtype not in FLOATS:
+        raise InputError(f"{model.path}: {name} has numbers of type {dtype}, not float: give the float checkpoint")
+    if shape != tensor.shape:
+        raise ModelError(f"{model.path}: {name} is {list(shape)}, its configuration says {list(tensor.shape)}")
+    low, high = (float(edge) for edge in model.reader.get(name).aminmax())
+    if not math.isfinite(low) or not math.isfinite(high):
+        raise InputError(f"{model.path}: {name} has weights that are NaN or infinite: the checkpoint is damaged")
+    if max(-low, high) > LARGEST:
+        raise InputError(
+            f"{model.path}: {name} has a weight of {max(-low, high):g}: ggml's types have float16 scales, and hold "
+            f"none beyond {LARGEST}"
+        )
 
 
 def fingerprint(model: ModelFolder, settings: Mapping[str, Any]) -> str:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import argparse
 import fcntl
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from ramp.assets.fetched_files import require_room
 from ramp.assets.registry import load_registry
 from ramp.core.cli import log
 from ramp.core.errors import RampError
 from ramp.ggml.allocate import Frame, check_size
 from ramp.ggml.inputs import check_model, find_model, fingerprint
 from ramp.ggml.size import SizeRequestError, memory_beside_weights, parse_size, weights_in
-from ramp.ggml.texts import Texts, open_texts
+from ramp.ggml.texts import Texts, open_texts, require_windows
 from ramp.ggml.units import MENU, Unit, check_menu, list_units
 from ramp.gguf.names import GgufError
 from ramp.models.folder import ModelFolder
@@ -27,6 +28,15 @@ REGISTRY = Path(__file__).parents[2] / "config" / "assets.yaml"
 
 KNAPSACK = "knapsack"
 """The method that reads the bank's costs and scores nothing."""
+
+DEFAULT_CONTEXT = 4096
+"""Tokens of context that --fits leaves room for."""
+
+SEARCH_WINDOWS, SEARCH_LENGTH = 16, 128
+"""Windows that candidates of a search are scored on, as in the study."""
+
+TUNE_WINDOWS, TUNE_LENGTH = 64, 256
+"""Windows of each text, calibration and training, that scales are tuned on."""
 
 FORMAT = 1
 """Of the work folder; another number makes everything again."""
@@ -91,7 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     asked.add_argument("--size", default=None, help="largest size of the file: 90MB (10^6 bytes), 1.5GiB, 90000000")
     asked.add_argument("--bpw", type=float, default=None, help="bits per weight of the whole file, as llama.cpp counts")
     asked.add_argument("--fits", default=None, help="memory for weights, cache and buffers together: 6GB")
-    option("--context", type=int, default=4096, help="tokens of context for --fits")
+    option("--context", type=int, default=None, help="tokens of context for --fits; none: 4096, or the model's own")
     option("--out", type=Path, required=True, help="file to write, *.gguf; files of its name lie beside it")
     option("--dry-run", action="store_true", help="print the plan, to the byte, and write no file")
     option("--text", type=Path, default=None, help="calibration text (UTF-8, or a role's .jsonl); none: packaged C4")
@@ -121,13 +131,32 @@ def read_size(args: argparse.Namespace, model: ModelFolder, frame: Frame) -> int
         if not 0 < args.bpw < 32:
             raise SizeRequestError(f"--bpw {args.bpw} is no number of bits per weight: try 4.5")
         return int(args.bpw * frame.weights / 8)
-    size = weights_in(model.config, parse_size(args.fits), args.context)
-    beside = memory_beside_weights(model.config, args.context)
+    context = args.context or min(DEFAULT_CONTEXT, model.config.max_position_embeddings)
+    size = weights_in(model.config, parse_size(args.fits), context)
+    beside = memory_beside_weights(model.config, context)
     log.info(
         "a context of %d tokens takes %d bytes of cache (float16) and about %d of buffers: %d are left for the file",
-        *(args.context, beside.cache, beside.buffers, size),
+        *(context, beside.cache, beside.buffers, size),
     )
     return size
+
+
+def check_room(folder: Path, wanted: int, name: str) -> None:
+    """Raise ``GgufRunError`` where a disk has no room for the bank, the file and what it is compared with."""
+    free = shutil.disk_usage(folder).free
+    if free < wanted:
+        raise GgufRunError(
+            f"{name} needs about {wanted / 1e9:.1f} GB for intermediate files and {folder} has {free / 1e9:.1f} GB "
+            "free: point --work to another disk, choose fewer --types, or add --no-rival"
+        )
+
+
+def check_numbers(args: argparse.Namespace) -> None:
+    """Raise ``GgufRunError`` for numbers that no stage can use."""
+    least = {"tokens": args.length, "length": 2, "windows": 1, "window_length": 2, "heldout_windows": 1, "evals": 1}
+    for name, smallest in {**least, "tune_steps": 1, "seed": 0}.items():
+        if not smallest <= getattr(args, name) < 1 << 62:
+            raise GgufRunError(f"--{name.replace('_', '-')} {getattr(args, name)} is not possible: at least {smallest}")
 
 
 def open_job(args: argparse.Namespace) -> Job:
@@ -137,6 +166,7 @@ def open_job(args: argparse.Namespace) -> Job:
         raise GgufError(f"{out} is not named *.gguf: llama.cpp's tools expect that ending")
     if out.is_dir():
         raise GgufRunError(f"{out} is a folder: name the file to write")
+    check_numbers(args)
     if args.size is not None:
         parse_size(args.size)  # a typing error is told before a model is fetched
     menu = check_menu(args.types.split(","))
@@ -149,9 +179,10 @@ def open_job(args: argparse.Namespace) -> Job:
     try:
         base.mkdir(parents=True, exist_ok=True)
         out.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out.parent).close()  # a folder that is read-only is told before the work
     except OSError as error:
         raise GgufRunError(
-            f"cannot make the folder {base} ({error.strerror}): choose another --out or --work"
+            f"cannot write in {out.parent} and {base} ({error.strerror}): choose another --out or --work"
         ) from None
     model = ModelFolder(find_model(args.model, registry, base / "models").resolve())
     check_model(model)
@@ -161,13 +192,20 @@ def open_job(args: argparse.Namespace) -> Job:
     check_size(size, frame, units)
     texts = open_texts(registry, base / "texts", args.text, args.heldout_text)
     settings = Settings(args.tokens, args.length, args.windows, args.window_length, menu, args.seed)
+    wanted = [("held_out", args.length, args.heldout_windows), ("calibration", args.window_length, args.windows)]
+    wanted.append(("calibration", args.length, args.tokens // args.length))
+    if args.method != KNAPSACK:
+        wanted += [(role, SEARCH_LENGTH, 2 * SEARCH_WINDOWS) for role in ("search", "selection")]
+    if args.tune:
+        wanted += [(role, TUNE_LENGTH, TUNE_WINDOWS) for role in ("calibration", "training")]
+    require_windows(model, texts, wanted)
     about = {"format": FORMAT, "text": texts.hashes()["calibration"], "libgguf": version("libgguf")}
     key = fingerprint(model, asdict(settings) | about | {"arithmetic": args.arithmetic})
     work = base / f"{model.name}-{key}"
     if not work.is_dir():
         bank = sum(unit.room(kind) for unit in units for kind in unit.types)
         rival = 0 if args.no_rival else 4 * frame.weights + size
-        require_room(base, bank + 2 * size + rival, f"{out.name}, its bank and what it is compared with")
+        check_room(base, bank + 2 * size + rival, out.name)
     work.mkdir(exist_ok=True)
     return Job(
         model,
@@ -191,7 +229,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Keep other runs out of a work folder."""
     with open(folder / ".lock", "w") as handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock: worker processes would inherit it
         except OSError:
             raise GgufRunError(f"another run works in {folder}: wait for it, or pass another --work") from None
         yield

@@ -27,18 +27,12 @@ from ramp.ggml import card
 from ramp.ggml.allocate import Types, allocate, file_bytes, plan_types, predicted_kl
 from ramp.ggml.bank import BankPass, GgmlBank
 from ramp.ggml.importance import measure_importance
-from ramp.ggml.job import KNAPSACK, Job
+from ramp.ggml.job import KNAPSACK, SEARCH_LENGTH, SEARCH_WINDOWS, TUNE_LENGTH, TUNE_WINDOWS, Job
 from ramp.ggml.quantize_rows import RowQuantizer
 from ramp.ggml.rival import Rival, float_file, nearest_mix
 from ramp.ggml.tune import Schedule, Tuned, tune
-from ramp.gguf.names import gguf_tensors, sliding_window_note, to_gguf_rows
+from ramp.gguf.names import checkpoint_values, gguf_tensors, sliding_window_note, to_gguf_rows
 from ramp.models.architecture import architecture
-
-SEARCH_WINDOWS, SEARCH_LENGTH = 16, 128
-"""Windows that candidates of a search are scored on, as in the study."""
-
-TUNE_WINDOWS, TUNE_LENGTH = 128, 256
-"""Windows of calibration and training text that scales are tuned on."""
 
 CHECK_WINDOWS, CHECK_LENGTH = 2, 512
 """Held-out windows on which llama.cpp's perplexity is compared with transformers'."""
@@ -109,8 +103,7 @@ def tuned(job: Job, types: Types, packed: Mapping[str, np.ndarray]) -> Tuned:
     path.parent.mkdir(exist_ok=True)
     if not path.is_file():
         texts = list(dict.fromkeys([job.texts.calibration, job.texts.training]))
-        count = TUNE_WINDOWS // len(texts)
-        windows = torch.cat([job.model.windows(text, length=TUNE_LENGTH, count=count) for text in texts])
+        windows = torch.cat([job.model.windows(text, length=TUNE_LENGTH, count=TUNE_WINDOWS) for text in texts])
         log.info("tuning scales and gains: %d steps on %d windows of training text", schedule.steps, len(windows))
         checkpoint = path.with_suffix(".pt")
         tune(job.model, job.units, types, packed, windows, schedule, checkpoint).save(path)
@@ -136,7 +129,7 @@ def write_model(job: Job, bank: GgmlBank, types: Types) -> tuple[Path, GgufPlan]
             elif tensor.name in units:
                 yield bank.packed(units[tensor.name], types[tensor.name])
             else:
-                values = job.model.reader.get(tensor.source).float().numpy()
+                values = checkpoint_values(job.model.reader, tensor, job.model.config).numpy()
                 yield np.ascontiguousarray(to_gguf_rows(values, tensor.heads))
 
     path = job.work / "file" / job.out.name

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from types import TracebackType
@@ -17,6 +20,17 @@ TASK_WEIGHTS = 1 << 20
 Pending = list[Future[np.ndarray]]
 
 
+def _end_with(parent: int) -> None:
+    """End this process soon after ``parent``: the workers of a killed run would wait for work for ever."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 class RowQuantizer:
     """A pool of worker processes; use it as a context.
 
@@ -24,7 +38,10 @@ class RowQuantizer:
     """
 
     def __init__(self, workers: int) -> None:
-        self._pool = ProcessPoolExecutor(max(workers, 1), mp_context=multiprocessing.get_context("fork"))
+        context = multiprocessing.get_context("fork")
+        self._pool = ProcessPoolExecutor(
+            max(workers, 1), mp_context=context, initializer=_end_with, initargs=(os.getpid(),)
+        )
 
     def __enter__(self) -> RowQuantizer:
         self._pool.submit(int).result()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from ramp.core.errors import RampError
@@ -30,7 +31,7 @@ def parse_size(text: str) -> int:
     found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmg]?)(i?)(b?)\s*", text.lower())
     if found is None or (found[3] and not found[2]):
         raise SizeRequestError(f"'{text}' is no size: write it as 90MB (10^6 bytes), 1.5GiB (2^30) or 90000000")
-    size = int(float(found[1]) * (1024 if found[3] else 1000) ** PREFIXES[found[2]])
+    size = int(Fraction(found[1]) * (1024 if found[3] else 1000) ** PREFIXES[found[2]])
     if size < 1:
         raise SizeRequestError(f"a size of '{text}' is nothing: write it as 90MB, 1.5GiB or 90000000")
     return size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from ramp.assets.fetch import fetch_asset
 from ramp.assets.registry import Registry
 from ramp.assets.text_roles import guard, write_texts
 from ramp.core.files import remove, require_file, sha256_file
+from ramp.models.folder import ModelFolder
 from ramp.models.token_windows import Document, TextError, read_documents, write_documents
 
 
@@ -53,14 +55,19 @@ def packaged_texts(registry: Registry, folder: Path) -> Path:
 def own_text(path: Path, out: Path, role: str) -> Path:
     """Return a user's text as documents: a role's JSON lines as they are, other UTF-8 text as one document in ``out``.
 
-    Raises ``TextError`` for a text that is empty or not UTF-8.
+    Raises ``TextError`` for a text that is a folder, empty, not UTF-8, or whose JSON lines are no documents of a role.
     """
-    require_file(path, f"{role} text")
-    if path.suffix == ".jsonl":
-        read_documents(path)
-        return path
+    if require_file(path, f"text of {role}").is_dir():
+        raise TextError(f"{path} is a folder: {role} takes a file of text")
     try:
+        if path.suffix == ".jsonl":
+            read_documents(path)
+            return path
         text = path.read_text(encoding="utf-8").strip()
+    except TextError as error:
+        raise TextError(f"{error}; JSON lines are for texts of roles only: give other text as a .txt file") from None
+    except OSError as error:
+        raise TextError(f"{path} cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise TextError(f"{path} is not UTF-8 text (byte {error.start}): convert it, or give another file") from None
     if not text:
@@ -86,8 +93,20 @@ def open_texts(registry: Registry, folder: Path, calibration: Path | None, held_
         PACKAGED["heldout"] if held_out is None else held_out.name,
     )
     if calibration is not None or held_out is not None:
-        others = {path: read_documents(path) for path in found.used()}
-        guard(
-            {**{path.stem: documents for path, documents in others.items()}, "held-out": read_documents(found.held_out)}
-        )
+        used = {path.stem: read_documents(path) for path in found.used()}
+        try:
+            guard({**used, "held-out": read_documents(found.held_out)})
+        except TextError as error:
+            raise TextError(
+                f"{found.calibration_name} and {found.held_out_name} are not apart, so that a file would be judged on "
+                f"what it was made with ({str(error).split(':')[0]}): give other text to --text or --heldout-text"
+            ) from None
     return found
+
+
+def require_windows(model: ModelFolder, texts: Texts, wanted: Iterable[tuple[str, int, int]]) -> None:
+    """Raise ``TextError`` where a text is too short for its windows; each is (role, length, count)."""
+    for role, length, count in wanted:
+        if length < 2:
+            raise TextError(f"windows of {length} tokens predict nothing: ask for at least 2")
+        model.windows(getattr(texts, role), length=length, count=count)

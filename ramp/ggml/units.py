@@ -98,7 +98,10 @@ def allowed_types(tensor: GgufTensor, menu: Sequence[str], tied: bool) -> tuple[
 
 
 def list_units(config: PretrainedConfig, menu: Sequence[str] = MENU) -> list[Unit]:
-    """Return the units of a model in the order of the file: embedding, blocks, head (unless it is the embedding)."""
+    """Return the units of a model in the order of the file: embedding, blocks, head (unless it is the embedding).
+
+    Raises ``MenuError`` where no type of the menu fits any of them.
+    """
     tied, blocks = bool(config.tie_word_embeddings), config.num_hidden_layers
     found = []
     for tensor in gguf_tensors(config):
@@ -107,4 +110,10 @@ def list_units(config: PretrainedConfig, menu: Sequence[str] = MENU) -> list[Uni
             if tensor.kind == "embedding" and not tied:
                 step = blocks + 1
             found.append(Unit(tensor, allowed_types(tensor, menu, tied), step))
+    if all(unit.types == (LAST_RESORT,) for unit in found):
+        rows = ", ".join(str(width) for width in sorted({unit.tensor.shape[1] for unit in found}))
+        raise MenuError(
+            f"no type of {', '.join(menu)} fits a tensor of this model (rows of {rows} weights): choose types whose "
+            "blocks divide them (32 weights in Q4_0, Q5_0, Q8_0 and IQ4_NL, 256 in the others)"
+        )
     return found

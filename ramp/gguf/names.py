@@ -16,10 +16,19 @@ from ramp.core.errors import RampError
 from ramp.models.architecture import LinearSpec, architecture, head_dim, list_linears
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PretrainedConfig
 
-ROPE_TYPES = ("default", "linear")
-"""Rotary embeddings that are written as metadata alone; the others need tensors or functions of their own."""
+    from ramp.models.folder import CheckpointReader
+
+ROPE_TYPES = ("default", "linear", "llama3", "yarn")
+"""Rotary embeddings that llama.cpp computes as transformers does: a test compares both beyond the original context."""
+
+YARN_DEFAULTS = {"beta_fast": 32, "beta_slow": 1, "truncate": True}
+"""Parameters of YaRN that llama.cpp takes as given; it has no others but the factor and the original context."""
+
+ROPE_FACTORS = "rope_freqs.weight"
+"""Tensor of the Llama class by which llama.cpp divides the frequencies of a llama3 rotary embedding."""
 
 
 class GgufError(RampError):
@@ -32,7 +41,7 @@ class GgufTensor:
 
     name: str  # in the GGUF file, e.g. "blk.3.attn_q.weight"
     source: str  # in the Hugging Face checkpoint, e.g. "model.layers.3.self_attn.q_proj.weight"
-    kind: str  # "linear", "embedding", "head", "norm" or "bias"
+    kind: str  # "linear", "embedding", "head", "norm", "bias", or "rope" (computed, in no checkpoint)
     shape: tuple[int, ...]  # as in the checkpoint, (d_out, d_in) or (d,)
     linear: LinearSpec | None = None  # for weights of kind "linear"
     heads: int = 0  # > 0: rows are permuted, this many heads
@@ -41,6 +50,8 @@ class GgufTensor:
 
 def gguf_tensors(config: PretrainedConfig) -> list[GgufTensor]:
     """Return every tensor of a model's GGUF file, in file order: embedding, blocks, final norm, head (unless tied).
+
+    A llama3 rotary embedding has a tensor of factors after them.
 
     Raises ``GgufError`` where the ``gguf`` package has no name for a tensor of the family.
     """
@@ -70,7 +81,32 @@ def gguf_tensors(config: PretrainedConfig) -> list[GgufTensor]:
     tensors.append(tensor(arch.final_norm, "norm", hidden))
     if not config.tie_word_embeddings:
         tensors.append(tensor(arch.head, "head", vocab, hidden))
+    if rope_parameters(config).get("rope_type") == "llama3":
+        tensors.append(GgufTensor(ROPE_FACTORS, ROPE_FACTORS, "rope", (head_dim(config) // 2,)))
     return tensors
+
+
+def checkpoint_values(reader: CheckpointReader, tensor: GgufTensor, config: PretrainedConfig) -> torch.Tensor:
+    """Return what a tensor of the file is made of, float32: the checkpoint's, or the computed factors."""
+    import torch
+
+    if tensor.kind == "rope":
+        return torch.from_numpy(rope_factors(config))
+    return reader.get(tensor.source).float()
+
+
+def rope_factors(config: PretrainedConfig) -> np.ndarray:
+    """Return what llama.cpp divides each frequency of a llama3 rotary embedding by, float32 [head_dim / 2].
+
+    1 for wavelengths that fit the original context ``high_freq_factor`` times, ``factor`` for those that do not fit it
+    ``low_freq_factor`` times, between them a blend (llama.cpp, convert_hf_to_gguf.py, ``generate_extra_tensors``).
+    """
+    rope, width = rope_parameters(config), head_dim(config)
+    frequencies = float(rope["rope_theta"]) ** -(np.arange(0, width, 2) / width)
+    factor, low, high = (float(rope[key]) for key in ("factor", "low_freq_factor", "high_freq_factor"))
+    turns = rope["original_max_position_embeddings"] * frequencies / (2 * np.pi)  # in the original context
+    blend = np.clip((turns - low) / (high - low), 0, 1)
+    return (1 / ((1 - blend) / factor + blend)).astype(np.float32)
 
 
 def permuted_heads(config: PretrainedConfig, role: str) -> int:
@@ -103,8 +139,13 @@ def from_gguf_rows(values: np.ndarray, heads: int) -> np.ndarray:
 
 
 def check_exportable(config: PretrainedConfig) -> None:
-    """Raise ``GgufError`` for a model that llama.cpp computes otherwise: activation, rotary embedding."""
+    """Raise ``GgufError`` for a model that is quantized already, or that llama.cpp computes otherwise.
+
+    It differs in activations and rotary embeddings.
+    """
     architecture(config)
+    if getattr(config, "quantization_config", None) is not None:
+        raise GgufError("the checkpoint is quantized already: give the float weights that it came from")
     activation = getattr(config, "hidden_act", "silu")
     if activation not in ("silu", "swish"):
         raise GgufError(f"llama.cpp computes SiLU in the MLPs of this family, the model has '{activation}'")
@@ -112,17 +153,30 @@ def check_exportable(config: PretrainedConfig) -> None:
 
 
 def rope_type(config: PretrainedConfig) -> str:
-    """Return the kind of the rotary embedding; ``GgufError`` for one that needs more than metadata."""
-    kind = str(dict(getattr(config, "rope_parameters", None) or {}).get("rope_type", "default"))
+    """Return the kind of the rotary embedding; ``GgufError`` for one that llama.cpp computes otherwise."""
+    rope = rope_parameters(config)
+    kind = str(rope.get("rope_type", "default"))
     if kind not in ROPE_TYPES:
         raise GgufError(f"rotary embedding of type '{kind}' is not exported to GGUF: only {', '.join(ROPE_TYPES)} are")
+    if kind == "llama3" and (arch := architecture(config).gguf_arch) != "llama":
+        raise GgufError(f"rotary embedding of type 'llama3' is not exported to GGUF for {arch}: llama.cpp has it not")
+    if kind == "yarn":
+        for key, value in rope.items():
+            known = key in ("rope_type", "type", "rope_theta", "factor", "original_max_position_embeddings")
+            if not known and value not in (None, YARN_DEFAULTS.get(key)):
+                raise GgufError(f"rotary embedding of type 'yarn' with {key} {value}: llama.cpp computes it otherwise")
     return kind
+
+
+def rope_parameters(config: PretrainedConfig) -> dict[str, Any]:
+    """Return the parameters of the rotary embedding."""
+    return dict(getattr(config, "rope_parameters", None) or {})
 
 
 def add_hyperparameters(writer: gguf.GGUFWriter, config: PretrainedConfig) -> None:
     """Write the model's shape and constants, under its architecture's prefix.
 
-    Raises ``GgufError`` for a rotary embedding that needs more than metadata.
+    Raises ``GgufError`` for a rotary embedding that llama.cpp computes otherwise.
     """
     heads, width = config.num_attention_heads, head_dim(config)
     writer.add_context_length(config.max_position_embeddings)
@@ -137,12 +191,16 @@ def add_hyperparameters(writer: gguf.GGUFWriter, config: PretrainedConfig) -> No
     if heads * width != config.hidden_size:  # else llama.cpp derives both from the embedding length
         writer.add_key_length(width)
         writer.add_value_length(width)
-    rope = dict(getattr(config, "rope_parameters", None) or {})
-    kind = rope_type(config)
+    rope, kind = rope_parameters(config), rope_type(config)
     writer.add_rope_freq_base(float(rope.get("rope_theta", 10000.0)))
     if kind == "linear":
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(float(rope["factor"]))
+    if kind == "yarn":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+        writer.add_rope_scaling_factor(float(rope["factor"]))
+        original = rope.get("original_max_position_embeddings") or config.max_position_embeddings
+        writer.add_rope_scaling_orig_ctx_len(int(original))
 
 
 def sliding_window_note(config: PretrainedConfig) -> str:

@@ -71,6 +71,7 @@ def add_tokenizer(writer: GGUFWriter, model_dir: str | Path, vocab_size: int) ->
     if model.get("type") != "BPE":
         raise GgufError(f"{path}: tokenizers of type '{model.get('type')}' are not exported to GGUF, only BPE is")
     tokens, types = _tokens(spec, vocab_size, path)
+    _check_text_is_read_alike(spec, path)
     merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
     pre = pre_tokenizer_name(spec.get("pre_tokenizer"))
     if pre is not None:
@@ -87,6 +88,26 @@ def add_tokenizer(writer: GGUFWriter, model_dir: str | Path, vocab_size: int) ->
     writer.add_token_types(types)
     _add_special(writer, tokenizer)
     return "gpt2" if pre is not None else "llama"
+
+
+def _check_text_is_read_alike(spec: dict[str, Any], path: Path) -> None:
+    """Raise ``GgufError`` for steps before the merges that llama.cpp does not have: its tokens would be others.
+
+    It has no normalizer but sentencepiece's marks of spaces. NFC, in Qwen2's tokenizer, is passed over as in
+    llama.cpp's own converter: it changes nothing in text that is composed already.
+    """
+    normalizer = spec.get("normalizer") or {}
+    for step in normalizer.get("normalizers", [normalizer] if normalizer else []):
+        if step["type"] in ("NFC", "Prepend") or (step["type"] == "Replace" and step.get("content") == SPACE):
+            continue
+        raise GgufError(f"{path}: llama.cpp has no normalizer '{step['type']}', its tokens would be others")
+    pre = spec.get("pre_tokenizer") or {}
+    for step in pre.get("pretokenizers", [pre]):
+        if step.get("type") == "ByteLevel" and step.get("add_prefix_space"):
+            raise GgufError(f"{path}: llama.cpp puts no space before a byte-level text, as add_prefix_space asks")
+    for key in ("continuing_subword_prefix", "end_of_word_suffix"):
+        if spec["model"].get(key):
+            raise GgufError(f"{path}: llama.cpp's BPE has no {key}, its tokens would be others")
 
 
 def _tokens(spec: dict[str, Any], vocab_size: int, path: Path) -> tuple[list[str], list[TokenType]]:

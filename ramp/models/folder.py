@@ -33,8 +33,8 @@ class ModelFolder:
             raise ModelError(f"no config.json in {self.path}: give a Hugging Face checkpoint folder")
         try:
             return AutoConfig.from_pretrained(self.path, local_files_only=True)
-        except (ValueError, KeyError, json.JSONDecodeError) as error:
-            raise ModelError(f"cannot read {file}: {error}") from None
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+            raise ModelError(f"cannot read {file}: {' '.join(str(error).split())[:300]}") from None
 
     @cached_property
     def architecture(self) -> Architecture:
@@ -96,10 +96,16 @@ class ModelFolder:
         return token_windows(self.tokenizer(), text, length=min(length, context), count=count, spread=count is not None)
 
     def tokenizer(self) -> Any:
-        """Return the model's tokenizer."""
+        """Return the model's tokenizer; raises ``ModelError`` where its files are missing or unreadable."""
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(self.path, local_files_only=True)
+        try:
+            return AutoTokenizer.from_pretrained(self.path, local_files_only=True)
+        except Exception as error:  # whatever transformers and tokenizers raise on broken files
+            raise ModelError(
+                f"{self.path} has no tokenizer that transformers can read ({' '.join(str(error).split())[:120]}): add "
+                "its tokenizer files"
+            ) from None
 
 
 class CheckpointReader:
@@ -111,7 +117,10 @@ class CheckpointReader:
         self.model_dir = Path(model_dir)
         index = self.model_dir / "model.safetensors.index.json"
         if index.is_file():
-            files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+            try:
+                files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise ModelError(f"{index} is no index of shards ({error!r}): fetch the model again") from None
         elif (self.model_dir / "model.safetensors").is_file():
             files = ["model.safetensors"]
         else:  # packages name the files that they save as they like

@@ -247,9 +247,9 @@ def test_row_note_names_distorted_types(tiny_llama_dir: Path, tmp_path: Path) ->
 
 
 def test_unknown_rotary_embedding_ends_in_one_sentence(tiny_llama_dir: Path, tmp_path: Path) -> None:
-    rope = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0}
+    rope = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}
     folder = altered(tiny_llama_dir, tmp_path / "model", rope_parameters=rope)
-    refused(GgufError, {"'yarn'": lambda: export(folder, tmp_path / "float.gguf")})
+    refused(GgufError, {"'dynamic'": lambda: export(folder, tmp_path / "float.gguf")})
 
 
 def test_command_line(tiny_llama_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
