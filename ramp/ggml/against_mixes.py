@@ -3,7 +3,8 @@
 Every mix is made by llama.cpp from the same float file, with and without the importance matrix, and for each there is a
 file of ours that is at most as large. All are scored on the same windows of held-out text, so that differences are
 paired. ``--out`` is a folder: ``rows.json`` holds one row per file (fields of ``Row``), ``checks.json`` the checks of
-every file of ours, ``windows.json`` the sums per window. Files and bank stay in ``--work``.
+every file of ours, ``windows.json`` the sums per window. Files and bank stay in ``--work``, in a folder named by a hash of the checkpoint,
+the calibration text and the settings: a killed run goes on there.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +24,14 @@ from ramp.export.llamacpp import LlamaCppError
 from ramp.ggml import score
 from ramp.ggml.allocate import Frame, allocate, cheapest, file_bytes
 from ramp.ggml.bank import GgmlBank
-from ramp.ggml.inputs import check_model
-from ramp.ggml.job import Job, Settings, locked
+from ramp.ggml.inputs import check_model, fingerprint
+from ramp.ggml.job import FORMAT, Job, Settings, locked
 from ramp.ggml.make import check, make_bank, write_model
-from ramp.ggml.rival import MIXES, Rival, float_file, make_mix
+from ramp.ggml.rival import Rival, float_file, make_mix
 from ramp.ggml.speed import Speed, measure_speed
 from ramp.ggml.texts import Texts
-from ramp.ggml.units import MENU, list_units
+from ramp.ggml.units import check_menu, list_units
+from ramp.gguf.type_names import MENU, MIXES
 from ramp.models.folder import ModelFolder
 
 
@@ -143,17 +146,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     option("--windows", type=int, default=8, help="windows of the backward pass")
     option("--window-length", type=int, default=256, help="tokens per window of it")
     option("--heldout-windows", type=int, default=16, help="windows of held-out text")
+    option("--types", nargs="+", default=list(MENU), help="ggml types to choose from")
     option("--work", type=Path, required=True, help="folder of intermediate files")
     args: argparse.Namespace = parser.parse_args(argv)
     model = ModelFolder(args.model_dir)
     check_model(model)
-    units = list_units(model.config)
-    settings = Settings(args.tokens, args.length, args.windows, args.window_length, MENU, args.seed)
+    menu = check_menu(args.types)
+    units = list_units(model.config, menu)
+    settings = Settings(args.tokens, args.length, args.windows, args.window_length, menu, args.seed)
     texts = Texts(args.text, args.heldout_text, args.text.stem, args.heldout_text.stem)
-    args.work.mkdir(parents=True, exist_ok=True)
+    about = {"format": FORMAT, "text": texts.hashes()["calibration"], "libgguf": version("libgguf")}
+    key = fingerprint(model, asdict(settings) | about | {"arithmetic": args.arithmetic})
+    work: Path = args.work / f"{model.name}-{key}"
+    work.mkdir(parents=True, exist_ok=True)
     frame = Frame.of(model, units, model.name)
-    job = Job(model, model.name, units, frame, 0, settings, texts, args.work, args.out, args.threads or 1)
-    with locked(args.work):
+    job = Job(model, model.name, units, frame, 0, settings, texts, work, args.out, args.threads or 1)
+    with locked(work):
         rows, checks, windows = run(job, args.mix, args.heldout_windows)
     with atomic_path(args.out) as folder:
         folder.mkdir()

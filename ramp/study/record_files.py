@@ -24,6 +24,7 @@ SECTION_TABLES = {
     "optimum": ("optimum", "additivity"),
     "fold_ablation": ("folding", "folding_windows"),
     "banks": ("banks", "banks_windows"),
+    "gguf": ("gguf", "gguf_checks"),
 }
 """Tables of a study that has a section, by the section."""
 DRAWINGS = ("figures", "tables", "paper")
