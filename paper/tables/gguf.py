@@ -22,7 +22,9 @@ def gguf_table(study: Study) -> Table:
             rows += [Row(_cells(line), group) for line in lines]
             for beside in files.ours(model, lines):
                 ratios = {
-                    "ratio_matrix" if matrix else "ratio_plain": estimate_of(line, "kl_ratio", "ratio_low", "ratio_high")
+                    "ratio_matrix" if matrix else "ratio_plain": estimate_of(
+                        line, "kl_ratio", "ratio_low", "ratio_high"
+                    )
                     for matrix, line in beside.items()
                 }
                 rows.append(Row(_cells(next(iter(beside.values()))) | ratios, group))

@@ -3,8 +3,8 @@
 Every mix is made by llama.cpp from the same float file, with and without the importance matrix, and for each there is a
 file of ours that is at most as large. All are scored on the same windows of held-out text, so that differences are
 paired. ``--out`` is a folder: ``rows.json`` holds one row per file (fields of ``Row``), ``checks.json`` the checks of
-every file of ours, ``windows.json`` the sums per window. Files and bank stay in ``--work``, in a folder named by a hash of the checkpoint,
-the calibration text and the settings: a killed run goes on there.
+every file of ours, ``windows.json`` the sums per window. Files and bank stay in ``--work``, in a folder named by a hash
+of the checkpoint, the calibration text and the settings: a killed run goes on there.
 """
 
 from __future__ import annotations
