@@ -9,6 +9,7 @@ from typing import Any
 from paper.naming import method_title
 from paper.study import Study
 from paper.words import plural
+from ramp.records.collect_gguf import WITHOUT_RIVAL
 
 Line = Mapping[str, Any]
 """One row of gguf.csv."""
@@ -32,11 +33,11 @@ class Files:
     @property
     def pairs(self) -> list[Line]:
         """The rows of a file of ours beside a mix."""
-        return [line for line in self.lines if line["rival"]]
+        return [line for line in self.lines if line["rival"] != WITHOUT_RIVAL]
 
     def mixes(self, model: str) -> list[Line]:
         """Return the rows of llama.cpp's mixes by their bytes."""
-        own = [line for line in self.lines if line["model"] == model and not line["rival"]]
+        own = [line for line in self.lines if line["model"] == model and line["rival"] == WITHOUT_RIVAL]
         return sorted(own, key=lambda line: (line["bytes_file"], line["method"], not line["matrix"]))
 
     def by_mix(self, model: str) -> list[tuple[str, list[Line]]]:
@@ -68,7 +69,7 @@ class Files:
 
 def file_title(line: Line) -> str:
     """Return what a file is: ``llama.cpp Q4_K_M, imatrix``, or the allocator of ours."""
-    if not line["rival"]:
+    if line["rival"] == WITHOUT_RIVAL:
         return f"llama.cpp {line['method']}{', imatrix' if line['matrix'] else ''}"
     plain = "" if line["matrix"] else ", no matrix"
     return f"ours, {method_title(line['method'])}{plain}{', tuned' if line['tuned'] else ''}"
@@ -77,7 +78,9 @@ def file_title(line: Line) -> str:
 def gguf_values(study: Study) -> Iterator[tuple[str, str]]:
     """Yield the numbers of the paper's text: how many files of ours are better than the mix beside them."""
     files = Files(study)
-    matrix_of = {(line["model"], line["file"]): bool(line["matrix"]) for line in files.lines if not line["rival"]}
+    matrix_of = {
+        (line["model"], line["file"]): bool(line["matrix"]) for line in files.lines if line["rival"] == WITHOUT_RIVAL
+    }
     for name, matrix in (("matrix", True), ("plain", False)):
         pairs = [line for line in files.pairs if matrix_of.get((line["model"], line["rival"])) == matrix]
         if not pairs:

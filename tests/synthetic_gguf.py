@@ -51,6 +51,6 @@ def gguf_records(*models: str, failed: str | None = None) -> dict[str, list[dict
     """Both tables of the records."""
     names = models or (SOURCE,)
     return {
-        "gguf": [row for model in names for row in gguf_rows(model)],
+        "gguf": [row | {"rival": row["rival"] or "none"} for model in names for row in gguf_rows(model)],
         "gguf_checks": [{"model": model} | check for model in names for check in gguf_checks(failed)],
     }

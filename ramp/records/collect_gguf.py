@@ -19,6 +19,9 @@ from ramp.records.schema import TABLES
 from ramp.records.table import RecordsError, write_tables
 
 CHECKS = "checks.json"
+WITHOUT_RIVAL = "none"
+"""``rival`` in the row of a mix."""
+
 COLUMNS, CHECK_COLUMNS = (tuple(column.name for column in TABLES[name].columns) for name in ("gguf", "gguf_checks"))
 
 
@@ -43,7 +46,7 @@ def collect(paths: Sequence[Path], out: Path) -> dict[str, int]:
         if len(models) != 1:
             raise RecordsError(f"{path} has rows of {len(models)} models instead of one: run its stage again")
         about = {"model": models.pop()}
-        rows += own
+        rows += [row | {"rival": row["rival"] or WITHOUT_RIVAL} for row in own]
         checks += [about | check for check in read_list(path.with_name(CHECKS), CHECK_COLUMNS[1:])]
     return write_tables(out, {"gguf": rows, "gguf_checks": checks})
 

@@ -336,7 +336,7 @@ gguf (model file rival): files of ours at the bytes of llama.cpp's mixes, and th
     kl float! [nats per token]: KL(float model || this file) on held-out text
     kl_low float [nats per token]: 2.5 % end of the bootstrap over windows
     kl_high float [nats per token]: 97.5 % end
-    rival str: file of the mix at whose bytes this one was made; empty in the row of a mix
+    rival str!: file of the mix at whose bytes this one was made; none in the row of a mix
     rival_bytes_file int [bytes]: its bytes
     rival_kl float [nats per token]: its KL on the same windows
     kl_ratio float: kl / rival_kl, paired over windows

@@ -19,7 +19,7 @@ from ramp.core.files import write_json
 from ramp.ggml import against_mixes
 from ramp.gguf.type_names import MENU, MIXES
 from ramp.quantizers.ggml import BLOCKS
-from ramp.records.collect_gguf import COLUMNS
+from ramp.records.collect_gguf import COLUMNS, WITHOUT_RIVAL
 from ramp.records.collect_gguf import main as collect_main
 from ramp.records.digests import study_digests
 from ramp.records.table import RecordsError, read_table
@@ -104,7 +104,7 @@ def test_rows_and_checks_become_tables(tmp_path: Path) -> None:
     assert collect_main(["--rows", *map(str, files), "--out", str(tmp_path)]) == 0
     rows, checks = (read_table(tmp_path / f"{name}.csv") for name in ("gguf", "gguf_checks"))
     assert len(rows) == 2 * 8
-    mixes = rows[rows["rival"] == ""]
+    mixes = rows[rows["rival"] == WITHOUT_RIVAL]
     assert len(mixes) == 2 * 4
     assert mixes["kl_ratio"].isna().all()
     ours = rows[(rows["model"] == S) & (rows["file"] == "knapsack-80000000.gguf")]
