@@ -18,6 +18,9 @@ MIX_LOOKS = {
 }
 """Colour, marker and label by whether the mix had an importance matrix."""
 
+LABEL_ROOM = 0.08
+"""Share of the figure's width that the name of a mix takes."""
+
 OUR_LOOKS = ((style.GREEN, "v"), (style.VERMILION, "X"), (style.PURPLE, "P"), (style.BLACK, "o"))
 
 
@@ -37,7 +40,7 @@ def frontier(study: Study) -> Figure:
         for title, lines in files.frontiers(model).items():
             _points(axis, lines, *looks[title], linestyle="-")
         style.log_axis(axis)
-        _labels(axis, files, model)
+        _labels(axis, files.mixes(model), LABEL_ROOM * columns)
         axis.set_title(model_title(model))
         axis.set_xlabel("file (MB = 1e6 bytes)")
     for axis in axes[len(files.models) :]:
@@ -55,13 +58,29 @@ def _points(axis: Any, lines: list[Line], colour: str, marker: str, linestyle: s
     sizes, kls = [line["bytes_file"] / 1e6 for line in lines], [float(line["kl"]) for line in lines]
     for size, line in zip(sizes, lines, strict=True):
         if line["kl_low"] == line["kl_low"] and line["kl_low"] > 0:  # NaN without an interval
-            axis.vlines(size, line["kl_low"], line["kl_high"], color=colour, linewidth=0.9, alpha=0.6)
-    axis.plot(sizes, kls, color=colour, marker=marker, linestyle=linestyle, linewidth=1)
+            axis.vlines(size, line["kl_low"], line["kl_high"], color=colour, linewidth=1.2, zorder=3)
+    axis.plot(sizes, kls, color=colour, marker=marker, markersize=4, linestyle=linestyle, linewidth=1)
 
 
-def _labels(axis: Any, files: Files, model: str) -> None:
-    """Name every mix once, above the higher of its two points."""
-    for mix, lines in files.by_mix(model):
-        top = max(lines, key=lambda line: float(line["kl"]))
-        place = (top["bytes_file"] / 1e6, top["kl"])
-        axis.annotate(mix, place, xytext=(2, 5), textcoords="offset points", fontsize=6.5, rotation=35)
+def _labels(axis: Any, mixes: list[Line], room: float) -> None:
+    """Name every mix once, above its points; names that would overlap (``room`` of the width) stand on each other."""
+    (left, right), (low, high) = axis.get_xlim(), axis.get_ylim()
+    groups: list[list[Line]] = []
+    for line in mixes:
+        near = groups and (line["bytes_file"] - groups[-1][0]["bytes_file"]) / 1e6 < room * (right - left)
+        if near:
+            groups[-1].append(line)
+        else:
+            groups.append([line])
+    for lines in groups:
+        names = "\n".join(dict.fromkeys(str(line["method"]) for line in lines))
+        tops = [float(line[key]) for line in lines for key in ("kl", "kl_high") if line[key] == line[key]]
+        axis.annotate(
+            names,
+            (lines[0]["bytes_file"] / 1e6, max(tops)),
+            xytext=(0, 4),
+            textcoords="offset points",
+            fontsize=6.5,
+            ha="center",
+        )
+    axis.set_ylim(low, high * (high / low) ** 0.12)  # room for the names

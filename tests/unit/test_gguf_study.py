@@ -180,7 +180,7 @@ def test_every_file_has_a_line_and_ours_both_ratios() -> None:
 def test_mixes_of_equal_bytes_share_our_file_and_keep_their_own_ratios() -> None:
     """On a small model two mixes may be the same types under two names."""
     records = gguf_records()
-    theirs = file_row("Q3_K_L.gguf", "Q3_K_L", True, 80_000_000, 0.1)
+    theirs = file_row("Q3_K_L.gguf", "Q3_K_L", True, 80_000_000, 0.1) | {"rival": WITHOUT_RIVAL}
     ours = next(row for row in records["gguf"] if row["rival"] == "Q3_K_M.gguf")
     records["gguf"] += [theirs, ours | {"rival": "Q3_K_L.gguf", "kl_ratio": 1.6, "ratio_low": 1.5, "ratio_high": 1.7}]
     rows = [row.cells for row in gguf_table(synthetic_study(records)).rows if row.cells["file"].startswith("ours")]
