@@ -68,9 +68,9 @@ class Files:
 
 
 def file_title(line: Line) -> str:
-    """Return what a file is: ``llama.cpp Q4_K_M, imatrix``, or the allocator of ours."""
+    """Return what a file is: ``Q4_K_M, imatrix``, or ours with its allocator."""
     if line["rival"] == WITHOUT_RIVAL:
-        return f"llama.cpp {line['method']}{', imatrix' if line['matrix'] else ''}"
+        return f"{line['method']}, {'imatrix' if line['matrix'] else 'no matrix'}"
     plain = "" if line["matrix"] else ", no matrix"
     return f"ours, {method_title(line['method'])}{plain}{', tuned' if line['tuned'] else ''}"
 

@@ -30,11 +30,11 @@ def gguf_table(study: Study) -> Table:
                 rows.append(Row(_cells(next(iter(beside.values()))) | ratios, group))
     columns = (
         *labels("model"),
-        Column("file", "file", align="left", width="1fr"),
-        Column("size", "file", "MB", digits=2, scale=1e-6),
+        Column("file", "file", align="left"),
+        Column("size", "size", "MB", digits=2, scale=1e-6),
         Column("kl", "KL", "1e-3 nats", digits=3, scale=1e3),
-        Column("ratio_matrix", "KL ratio to the mix", "imatrix", digits=3),
-        Column("ratio_plain", "KL ratio to the mix", "no matrix", digits=3),
+        Column("ratio_matrix", "KL ratio", "to imatrix", digits=3),
+        Column("ratio_plain", "KL ratio", "to no matrix", digits=3),
         Column("ppl", "perplexity", "ratio", digits=4),
         Column("same", "same token", "%", digits=1, scale=100),
         Column("prompt", "prompt", "tokens/s", digits=0),

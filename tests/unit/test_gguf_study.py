@@ -165,8 +165,8 @@ def test_every_file_has_a_line_and_ours_both_ratios() -> None:
     assert len(table.rows) == 2 * 6
     assert len({row.group for row in table.rows}) == 4
     assert [row.cells["file"] for row in table.rows[:3]] == [
-        "llama.cpp Q3_K_M, imatrix",
-        "llama.cpp Q3_K_M",
+        "Q3_K_M, imatrix",
+        "Q3_K_M, no matrix",
         "ours, Fisher knapsack",
     ]
     ours = table.rows[2].cells
