@@ -4,7 +4,7 @@ Every mix is made by llama.cpp from the same float file, with and without the im
 file of ours that is at most as large. All are scored on the same windows of held-out text, so that differences are
 paired. ``--out`` is a folder: ``rows.json`` holds one row per file (fields of ``Row``), ``checks.json`` the checks of
 every file of ours, ``windows.json`` the sums per window. Files and bank stay in ``--work``, in a folder named by a hash
-of the checkpoint, the calibration text and the settings: a killed run goes on there.
+of the checkpoint, the calibration text, the settings and the sources: a killed run goes on there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from typing import Any
 
 from ramp.core import cli
 from ramp.core.cli import log
-from ramp.core.files import atomic_path, write_json
+from ramp.core.files import atomic_path, sha256_file, write_json
+from ramp.core.source_closure import closure
 from ramp.export.check import Check
 from ramp.export.llamacpp import LlamaCppError
 from ramp.ggml import score
@@ -33,6 +34,8 @@ from ramp.ggml.texts import Texts
 from ramp.ggml.units import check_menu, list_units
 from ramp.gguf.type_names import MENU, MIXES
 from ramp.models.folder import ModelFolder
+
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -129,8 +132,8 @@ def run(job: Job, mixes: Sequence[str], windows: int) -> tuple[list[Row], list[C
             path.unlink()
         ours = done[theirs.bytes_file]
         ratio = score.kl_ratio(by_file[ours.file], by_file[theirs.file])
-        about = {"rival": theirs.file, "rival_bytes_file": theirs.bytes_file, "rival_kl": theirs.kl}
-        rows.append(replace(ours, kl_ratio=ratio.value, ratio_low=ratio.low, ratio_high=ratio.high, **about))
+        beside = replace(ours, rival=theirs.file, rival_bytes_file=theirs.bytes_file, rival_kl=theirs.kl)
+        rows.append(replace(beside, kl_ratio=ratio.value, ratio_low=ratio.low, ratio_high=ratio.high))
     return rows, checks, by_file
 
 
@@ -155,7 +158,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     units = list_units(model.config, menu)
     settings = Settings(args.tokens, args.length, args.windows, args.window_length, menu, args.seed)
     texts = Texts(args.text, args.heldout_text, args.text.stem, args.heldout_text.stem)
-    about = {"format": FORMAT, "text": texts.hashes()["calibration"], "libgguf": version("libgguf")}
+    about: dict[str, Any] = {"format": FORMAT, "text": texts.hashes()["calibration"], "libgguf": version("libgguf")}
+    about["sources"] = {name: sha256_file(ROOT / name) for name in closure(ROOT, "ramp/ggml/make.py")}
     key = fingerprint(model, asdict(settings) | about | {"arithmetic": args.arithmetic})
     work: Path = args.work / f"{model.name}-{key}"
     work.mkdir(parents=True, exist_ok=True)

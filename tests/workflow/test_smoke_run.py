@@ -144,7 +144,7 @@ def test_rows_over_banks_are_compared_with_their_own_bank(smoke: Path) -> None:
     assert set(first) == set(other)
 
 
-def test_files_stand_beside_mixes_at_most_as_small(smoke: Path) -> None:
+def test_files_of_ours_are_at_most_as_large_as_the_mixes_beside_them(smoke: Path) -> None:
     """Two mixes with and without a matrix, and a file of ours beside each, whose checks hold."""
     from ramp.records.collect_gguf import WITHOUT_RIVAL
     from ramp.records.table import read_table
