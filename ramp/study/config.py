@@ -251,8 +251,8 @@ class Study(Section):
     """Uniform rows on every fold (``snakemake fold_ablation``); null: none."""
     banks: Banks | None = None
     """Final rows over several banks (``snakemake banks``); null: none."""
-    gguf: Gguf | None = None
-    """GGUF files at the bytes of llama.cpp's mixes (``snakemake gguf``); null: none."""
+    gguf: Gguf = Gguf()
+    """GGUF files at the bytes of llama.cpp's mixes (``snakemake gguf``)."""
     depths: dict[DepthName, Depth] = {"quick": Depth(), "full": Depth()}
     """Limits of every depth; packages run in all but ``quick``."""
 

@@ -166,8 +166,8 @@ class Banks(Section):
 class Gguf(Section):
     """GGUF files of ours at the bytes of llama.cpp's mixes, made of the same float file and scored beside them."""
 
-    models: Once[Name] = Field(min_length=1)
-    """Models, by name in the registry; rows that are multiples of 256 take every type."""
+    models: Once[Name] = []
+    """Models, by name in the registry; rows that are multiples of 256 take every type. An empty list makes none."""
     mixes: Once[str] = Field(default=["Q3_K_M", "Q3_K_L", "IQ4_XS", "Q4_K_S", "Q4_K_M", "Q5_K_M"], min_length=1)
     """llama.cpp's mixes by its own names, each made with and without an importance matrix."""
     types: Once[str] = Field(default=list(MENU), min_length=1)

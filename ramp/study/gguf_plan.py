@@ -8,7 +8,6 @@ from pathlib import Path
 from ramp.study.config import Study
 from ramp.study.config_sections import Gguf
 from ramp.study.record_files import Taken
-from ramp.study.row_names import PlanError
 
 
 @dataclass(frozen=True)
@@ -19,15 +18,13 @@ class GgufPlan:
 
     @property
     def section(self) -> Gguf:
-        """The section of the configuration; ``PlanError`` where the study has none."""
-        if self.study.gguf is None:
-            raise PlanError("the configuration has no section 'gguf': config/smoke.yaml has an example")
+        """The section of the configuration."""
         return self.study.gguf
 
     @property
     def models(self) -> list[str]:
         """Models of the section."""
-        return list(self.study.gguf.models) if self.study.gguf else []
+        return list(self.section.models)
 
     def folder(self, model: str) -> str:
         """Return the folder of a model's rows, checks and windows."""
@@ -35,7 +32,7 @@ class GgufPlan:
 
     def files(self) -> list[Taken]:
         """Return the models' rows; with ``partial`` those that are there, as they are."""
-        partial = self.study.gguf is not None and self.study.gguf.partial
+        partial = self.section.partial
         found = [f"{self.folder(model)}/rows.json" for model in self.models]
         return [(file, partial) for file in found if not partial or Path(file).is_file()]
 

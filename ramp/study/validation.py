@@ -146,9 +146,8 @@ def _cross_faults(study: Study, methods: Iterable[str] | None, models: Iterable[
             yield f"evaluation.target_texts: '{text}' is not in evaluation.texts{near(text, texts)}"
     if study.banks and "heldout" not in (set(texts) & set(study.evaluation.target_texts)):
         yield "banks: its rows are compared on 'heldout', which evaluation.texts and target_texts should hold"
-    if study.gguf:
-        yield from _unknown("mix of llama.cpp", {"gguf.mixes": study.gguf.mixes}, set(MIXES))
-        yield from _unknown("ggml type", {"gguf.types": study.gguf.types}, set(MENU))
+    yield from _unknown("mix of llama.cpp", {"gguf.mixes": study.gguf.mixes}, set(MIXES))
+    yield from _unknown("ggml type", {"gguf.types": study.gguf.types}, set(MENU))
     yield from _league_faults(study)
 
 
@@ -176,8 +175,7 @@ def _named_models(study: Study) -> dict[str, list[str]]:
     """Return the models that a study names, by key."""
     others = {f"{where}.models": section.models for where, section in _sections(study).items()}
     others |= {f"{where}.models": list(map(base_model, grid.models)) for where, grid in _grids(study).items()}
-    others |= {"gguf.models": study.gguf.models} if study.gguf else {}
-    return {"source": [study.source], "targets": study.targets, **others}
+    return {"source": [study.source], "targets": study.targets, "gguf.models": study.gguf.models, **others}
 
 
 def _method_faults(study: Study, known: Set[str]) -> Iterator[str]:

@@ -24,7 +24,7 @@ from ramp.records.collect_gguf import main as collect_main
 from ramp.records.digests import study_digests
 from ramp.records.table import RecordsError, read_table
 from ramp.study.plan import Plan
-from ramp.study.row_names import PlanError
+from ramp.study.record_files import RecordFiles
 from ramp.study.validation import ConfigError
 from tests.plans import REPO, plan_of
 from tests.synthetic_gguf import MIXES as SYNTHETIC
@@ -63,16 +63,16 @@ def test_names_of_types_and_mixes_are_those_of_the_quantizers() -> None:
     assert len(set(MIXES)) == len(MIXES)
 
 
-def test_one_job_for_each_model_and_none_without_the_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_job_for_each_model_and_none_without_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = smoke(models=[S, "tiny-llama-m"])
     files = [f"results/smoke/gguf/{model}/rows.json" for model in (S, "tiny-llama-m")]
     assert plan.gguf.files() == [(file, False) for file in files]
     other = plan_of("smoke.yaml", targets=[], gguf={"models": ["tiny-mistral"]})
     assert "tiny-mistral" in other.base_models  # a model of this section alone is trained, too
-    none = plan_of("smoke.yaml", gguf=None)
-    assert none.gguf.models == none.gguf.files() == []
-    with pytest.raises(PlanError, match="no section 'gguf'"):
-        none.gguf.options()
+    none = smoke(models=[])
+    assert none.gguf.files() == []
+    tables = [RecordFiles(each.study, "r", "p", list).own for each in (plan, none)]
+    assert set(tables[0]) - set(tables[1]) == {"gguf", "gguf_checks"}
     monkeypatch.chdir(tmp_path)  # where there are no results
     assert smoke(partial=True).gguf.files() == []
 
