@@ -58,6 +58,7 @@ include: "workflow/rules/league.smk"
 include: "workflow/rules/optimum.smk"
 include: "workflow/rules/fold_ablation.smk"
 include: "workflow/rules/banks.smk"
+include: "workflow/rules/gguf.smk"
 include: "workflow/rules/benchmarks.smk"
 include: "workflow/rules/paper.smk"
 

@@ -135,6 +135,12 @@ FORMATS = (
         ),
     ),
     Format(
+        "Files beside llama.cpp's mixes",
+        "R/gguf/MODEL/rows.json, checks.json, windows.json",
+        "GGUF files of ours at the bytes of llama.cpp's mixes, and these",
+        ("ramp/ggml/against_mixes.py", "ramp/ggml/against_mixes.py:Row", "ramp/export/check.py:Check"),
+    ),
+    Format(
         "Metrics",
         "R/metrics/MODEL/ROW.json",
         "perplexity and KL of a row on held-out text",

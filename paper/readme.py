@@ -75,7 +75,11 @@ SECTIONS = (
         ("optimum", "additivity"),
     ),
     Section("Folds", "Scale Folding varied and nothing else", ("foldings",)),
-    Section("Exported files", "checks of the GGUF files in stock llama.cpp", ("halo",)),
+    Section(
+        "Exported files",
+        "checks of the GGUF files in stock llama.cpp; files at the bytes of its mixes",
+        ("halo", "gguf"),
+    ),
     Section(
         "Quantizers", "our quantizers beside the field's packages: error, KL, speed, memory", ("parity", "benchmarks")
     ),

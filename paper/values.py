@@ -13,6 +13,7 @@ from typing import Any
 
 from paper.claims import CLAIMS_FILE, read_claims_file
 from paper.comparisons import Pair, pair, saving
+from paper.gguf import gguf_values
 from paper.measures import NotTested, extra_bits
 from paper.naming import (
     CONTROL_METHODS,
@@ -47,7 +48,7 @@ def values(study: Study) -> dict[str, str]:
     """Return all keys with their text."""
     parts = (
         *(_study, _rows, _pairs, _claims, _role_bits, _search, _transfer),
-        *(_halo, _tasks, _outliers, _parity, league_values),
+        *(_halo, gguf_values, _tasks, _outliers, _parity, league_values),
     )
     return {key: text for part in parts for key, text in part(study)}
 

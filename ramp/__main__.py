@@ -60,6 +60,7 @@ COMMANDS = (
     Command("collect", "ramp.records.collect", "collect the measurements of a study into the records"),
     Command("collect-banks", "ramp.records.collect_banks", "collect rows over banks into the records"),
     Command("collect-folding", "ramp.records.collect_folding", "collect the ablation of folds into the records"),
+    Command("collect-gguf", "ramp.records.collect_gguf", "collect files beside llama.cpp's mixes into the records"),
     Command("collect-league", "ramp.records.collect_league", "collect the league or the optimum into the records"),
     Command("digests", "ramp.records.digests", "write digests of everything that a finished study left behind"),
     Command("claims", "paper.claims", "judge the paper's claims by the records"),

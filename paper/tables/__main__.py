@@ -20,6 +20,7 @@ from paper.tables.claims import claims_table
 from paper.tables.cost import cost_table
 from paper.tables.equal_quality import equal_quality_table
 from paper.tables.foldings import foldings_ratios_table, foldings_table
+from paper.tables.gguf import gguf_table
 from paper.tables.halo import halo_table
 from paper.tables.league import ablations_table, league_summary_table, league_table
 from paper.tables.ledger import ledger_table
@@ -63,6 +64,7 @@ def all_tables(study: Study, published: Study | None = None) -> list[Table]:
         additivity_table(study),
         foldings_table(study),
         halo_table(study),
+        gguf_table(study),
         parity_table(study),
         benchmarks_table(study),
         sizes_table(),

@@ -184,6 +184,19 @@ CAPTIONS = {
         ("Checks of a file: {names}. Perplexity in llama.cpp against transformers, on the same tokens.",),
         "No GGUF file was exported in this run.",
     ),
+    "gguf": Caption(
+        "Files at the bytes of llama.cpp's mixes: each mix as llama.cpp makes it from the float file, and files of "
+        "ours that are at most as large. Brackets are 95 % bootstrap intervals over windows of held-out text.",
+        (
+            "KL ratio: KL of our file over that of the mix above it, made with and without the importance matrix "
+            "(imatrix), paired on the same windows; below 1 ours is nearer to the float model. Perplexity: over the "
+            "float model's. Same token: positions at which the most probable token is the float model's. MB = "
+            "1,000,000 bytes.",
+            "Tokens a second and peak memory are of llama.cpp on the processor, from one run, and noisy: what else the "
+            "machine did is in them. They order files of one table at best.",
+        ),
+        "No files at the bytes of llama.cpp's mixes are in these records (snakemake gguf).",
+    ),
     "benchmarks": Caption(
         "Speed, memory and bytes beside a reference, measured by turns in one run each. Ratios are the result; the "
         "measures beside them belong to one machine.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from paper.naming import model_title
 from paper.study import Study
 from paper.tables.captions import caption
 from paper.tables.model import Column, Row, Table, labels
@@ -15,11 +16,13 @@ PERPLEXITY = "perplexity_difference"
 
 def halo_table(study: Study) -> Table:
     """Return, per file, how many checks held, which failed and by how much, and how far the perplexities lie apart."""
-    frame = study.frame("halo")
-    lines = [] if frame is None else frame.to_dict("records")
+    exported, beside_mixes = (study.frame(name) for name in ("halo", "gguf_checks"))
     by_file: dict[str, list[dict[str, Any]]] = {}
-    for line in lines:
+    for line in [] if exported is None else exported.to_dict("records"):
         by_file.setdefault(str(line["file"]).rsplit("/", 1)[-1], []).append(line)
+    for line in [] if beside_mixes is None else beside_mixes.to_dict("records"):
+        by_file.setdefault(f"{line['file']} ({model_title(line['model'])})", []).append(line)
+    lines = [line for checks in by_file.values() for line in checks]
     columns = (
         *labels("file"),
         Column("held", "checks that hold", align="left"),

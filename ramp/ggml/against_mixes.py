@@ -3,7 +3,8 @@
 Every mix is made by llama.cpp from the same float file, with and without the importance matrix, and for each there is a
 file of ours that is at most as large. All are scored on the same windows of held-out text, so that differences are
 paired. ``--out`` is a folder: ``rows.json`` holds one row per file (fields of ``Row``), ``checks.json`` the checks of
-every file of ours, ``windows.json`` the sums per window. Files and bank stay in ``--work``.
+every file of ours, ``windows.json`` the sums per window. Files and bank stay in ``--work``, in a folder named by a hash
+of the checkpoint, the calibration text, the settings and the sources: a killed run goes on there.
 """
 
 from __future__ import annotations
@@ -11,25 +12,34 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from ramp.core import cli
 from ramp.core.cli import log
-from ramp.core.files import atomic_path, write_json
+from ramp.core.files import atomic_path, read_json, sha256_file, write_json
+from ramp.core.source_closure import closure
 from ramp.export.check import Check
 from ramp.export.llamacpp import LlamaCppError
 from ramp.ggml import score
 from ramp.ggml.allocate import Frame, allocate, cheapest, file_bytes
 from ramp.ggml.bank import GgmlBank
-from ramp.ggml.inputs import check_model
-from ramp.ggml.job import Job, Settings, locked
+from ramp.ggml.inputs import check_model, fingerprint
+from ramp.ggml.job import FORMAT, Job, Settings, locked
 from ramp.ggml.make import check, make_bank, write_model
-from ramp.ggml.rival import MIXES, Rival, float_file, make_mix
-from ramp.ggml.speed import Speed, measure_speed
+from ramp.ggml.rival import float_file, make_mix
+from ramp.ggml.speed import measure_speeds
 from ramp.ggml.texts import Texts
-from ramp.ggml.units import MENU, list_units
+from ramp.ggml.units import check_menu, list_units
+from ramp.gguf.type_names import MENU, MIXES
 from ramp.models.folder import ModelFolder
+
+ROOT = Path(__file__).parents[2]
+
+
+OURS = "knapsack"
+"""Method of our files."""
 
 
 @dataclass(frozen=True)
@@ -58,76 +68,105 @@ class Row:
     ratio_high: float | None = None
 
 
-def make_row(job: Job, path: Path, windows: score.Windows, base: score.Windows, speed: Speed, **about: Any) -> Row:
-    """Return the row of one file without a rival."""
-    kl = score.kl_of(windows)
-    return Row(
-        model=job.model.name,
-        file=path.name,
-        bytes_file=path.stat().st_size,
-        kl=kl.value,
-        kl_low=kl.low,
-        kl_high=kl.high,
-        ppl_ratio=score.perplexity_ratio(windows, base).value,
-        top1=score.agreement(windows),
-        tuned=False,
-        **asdict(speed),
-        **about,
-    )
+@dataclass(frozen=True)
+class Made:
+    """One file before it is scored."""
+
+    path: Path
+    method: str
+    matrix: bool
+    tuned: bool = False
+    rival: Path | None = None  # the mix at whose bytes it was made
 
 
-def make_mixes(job: Job, mixes: Sequence[str]) -> list[tuple[Rival, bool]]:
-    """Return every mix that llama.cpp makes, with and without the matrix, and whether it had one."""
+def make_mixes(job: Job, mixes: Sequence[str]) -> list[Made]:
+    """Return every mix that llama.cpp makes, with and without the matrix."""
     source, made = float_file(job.model, job.work), []
     for mix in mixes:
         for matrix in (True, False):
             try:
-                made.append((make_mix(mix, source, job.imatrix if matrix else None, job.work / "mixes", 2), matrix))
+                rival = make_mix(mix, source, job.imatrix if matrix else None, job.work / "mixes", 2)
             except LlamaCppError as error:
                 log.warning("no %s %s a matrix: %s", mix, "with" if matrix else "without", error)
+            else:
+                made.append(Made(rival.path, mix, matrix))
     return made
 
 
-def our_file(job: Job, bank: GgmlBank, size: int, name: str) -> tuple[Path, list[Check]] | None:
-    """Return a file of at most ``size`` bytes with its checks; None below the smallest one."""
-    if size < file_bytes(job.frame, job.units, cheapest(job.units)):
-        return None
-    sized = replace(job, size=size, out=job.work / name)
-    path, plan = write_model(sized, bank, allocate(bank, job.frame, size))
-    return path, check(sized, path, plan, "cyllama")
+def our_files(job: Job, bank: GgmlBank, mixes: Sequence[Made]) -> tuple[list[Made], list[Check]]:
+    """Return a file of ours beside each mix, of at most its bytes, and their checks; none below the smallest file."""
+    made: list[Made] = []
+    checks: list[Check] = []
+    least = file_bytes(job.frame, job.units, cheapest(job.units))
+    for mix in mixes:
+        size = mix.path.stat().st_size
+        if size < least:
+            log.warning("no file of ours beside %s: the smallest has %d bytes", mix.path.name, least)
+            continue
+        path = job.work / "file" / f"{OURS}-{size}.gguf"
+        kept = path.with_suffix(".checks.json")
+        if not kept.is_file():
+            sized = replace(job, size=size, out=path)
+            path, plan = write_model(sized, bank, allocate(bank, job.frame, size))
+            write_json(kept, [asdict(one) for one in check(sized, path, plan, "cyllama")])
+        if all(path != other.path for other in made):
+            checks += [Check(**one) for one in read_json(kept)]
+        made.append(Made(path, OURS, True, rival=mix.path))
+    return made, checks
+
+
+def scored(job: Job, files: Sequence[Made], windows: int) -> tuple[dict[str, score.Windows], score.Windows]:
+    """Return the windows of every file by its name, and the float model's; what was scored once is read."""
+    folder = job.work / f"scores-{windows}"
+    folder.mkdir(exist_ok=True)
+    tokens = job.model.windows(job.texts.held_out, length=job.settings.length, count=windows)
+    reference, head = score.float_reference(job.model, tokens)
+    for file in files:
+        kept = folder / f"{file.path.name}.json"
+        if not kept.is_file():
+            write_json(kept, score.score_file(file.path, job.model, reference, head))
+    found = {file.path.name: read_json(folder / f"{file.path.name}.json") for file in files}
+    return found, score.reference_windows(reference)
 
 
 def run(job: Job, mixes: Sequence[str], windows: int) -> tuple[list[Row], list[Check], dict[str, score.Windows]]:
     """Return rows, checks and windows by file."""
     bank = make_bank(job)
-    tokens = job.model.windows(job.texts.held_out, length=job.settings.length, count=windows)
-    reference, head = score.float_reference(job.model, tokens)
-    base = score.reference_windows(reference)
-    rows: list[Row] = []
-    checks: list[Check] = []
-    by_file: dict[str, score.Windows] = {}
-
-    def add(path: Path, **about: Any) -> Row:
-        by_file[path.name] = score.score_file(path, job.model, reference, head)
-        rows.append(make_row(job, path, by_file[path.name], base, measure_speed(path, 2), **about))
-        return rows[-1]
-
-    done: dict[int, Row] = {}
-    for rival, matrix in make_mixes(job, mixes):
-        theirs = add(rival.path, method=rival.mix, matrix=matrix)
-        if theirs.bytes_file not in done:
-            made = our_file(job, bank, theirs.bytes_file, f"knapsack-{theirs.bytes_file}.gguf")
-            if made is None:
-                continue
-            path, found = made
-            checks += found
-            done[theirs.bytes_file] = add(path, method="knapsack", matrix=True)
-            rows.pop()
-            path.unlink()
-        ours = done[theirs.bytes_file]
-        ratio = score.kl_ratio(by_file[ours.file], by_file[theirs.file])
-        about: dict[str, Any] = {"rival": theirs.file, "rival_bytes_file": theirs.bytes_file, "rival_kl": theirs.kl}
-        rows.append(replace(ours, kl_ratio=ratio.value, ratio_low=ratio.low, ratio_high=ratio.high, **about))
+    rivals = make_mixes(job, mixes)
+    ours, checks = our_files(job, bank, rivals)
+    by_file, base = scored(job, [*rivals, *ours], windows)
+    speeds = measure_speeds(sorted({file.path for file in [*rivals, *ours]}), 2)
+    rows = []
+    for file in [*rivals, *ours]:
+        found = by_file[file.path.name]
+        kl = score.kl_of(found)
+        row = Row(
+            model=job.model.name,
+            file=file.path.name,
+            method=file.method,
+            matrix=file.matrix,
+            tuned=file.tuned,
+            bytes_file=file.path.stat().st_size,
+            kl=kl.value,
+            kl_low=kl.low,
+            kl_high=kl.high,
+            ppl_ratio=score.perplexity_ratio(found, base).value,
+            top1=score.agreement(found),
+            **asdict(speeds[file.path]),
+        )
+        if file.rival is not None:
+            theirs = by_file[file.rival.name]
+            ratio = score.kl_ratio(found, theirs)
+            row = replace(
+                row,
+                rival=file.rival.name,
+                rival_bytes_file=file.rival.stat().st_size,
+                rival_kl=score.kl_of(theirs).value,
+                kl_ratio=ratio.value,
+                ratio_low=ratio.low,
+                ratio_high=ratio.high,
+            )
+        rows.append(row)
     return rows, checks, by_file
 
 
@@ -143,17 +182,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     option("--windows", type=int, default=8, help="windows of the backward pass")
     option("--window-length", type=int, default=256, help="tokens per window of it")
     option("--heldout-windows", type=int, default=16, help="windows of held-out text")
+    option("--types", nargs="+", default=list(MENU), help="ggml types to choose from")
     option("--work", type=Path, required=True, help="folder of intermediate files")
     args: argparse.Namespace = parser.parse_args(argv)
     model = ModelFolder(args.model_dir)
     check_model(model)
-    units = list_units(model.config)
-    settings = Settings(args.tokens, args.length, args.windows, args.window_length, MENU, args.seed)
+    menu = check_menu(args.types)
+    units = list_units(model.config, menu)
+    settings = Settings(args.tokens, args.length, args.windows, args.window_length, menu, args.seed)
     texts = Texts(args.text, args.heldout_text, args.text, args.text, args.text, args.text.stem, args.heldout_text.stem)
-    args.work.mkdir(parents=True, exist_ok=True)
+    about: dict[str, Any] = {"format": FORMAT, "text": texts.hashes()["calibration"], "libgguf": version("libgguf")}
+    about["sources"] = {name: sha256_file(ROOT / name) for name in closure(ROOT, "ramp/ggml/make.py")}
+    key = fingerprint(model, asdict(settings) | about | {"arithmetic": args.arithmetic})
+    work: Path = args.work / f"{model.name}-{key}"
+    work.mkdir(parents=True, exist_ok=True)
     frame = Frame.of(model, units, model.name)
-    job = Job(model, model.name, units, frame, 0, settings, texts, args.work, args.out, args.threads or 1)
-    with locked(args.work):
+    job = Job(model, model.name, units, frame, 0, settings, texts, work, args.out, args.threads or 1)
+    with locked(work):
         rows, checks, windows = run(job, args.mix, args.heldout_windows)
     with atomic_path(args.out) as folder:
         folder.mkdir()

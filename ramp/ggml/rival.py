@@ -9,13 +9,8 @@ from ramp.core.cli import log
 from ramp.export.llamacpp import LlamaCppError
 from ramp.export.llamacpp_quantize import quantize_apart
 from ramp.export.write import export
+from ramp.gguf.type_names import MIXES
 from ramp.models.folder import ModelFolder
-
-MIXES = (
-    "IQ2_XXS", "IQ2_XS", "Q2_K", "IQ3_XXS", "Q3_K_S", "Q3_K_M", "Q3_K_L", "IQ4_XS", "Q4_K_S", "Q4_K_M", "Q5_K_S",
-    "Q5_K_M", "Q6_K", "Q8_0",
-)  # fmt: skip
-"""llama.cpp's mixes in the order of their sizes on a Llama."""
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ramp.core.provenance import peak_rss_bytes
 from ramp.export.llamacpp import LlamaCpp, LlamaCppError
 
-PROMPT_TOKENS, GENERATED_TOKENS, REPEATS = 256, 32, 3
+PROMPT_TOKENS, GENERATED_TOKENS, ROUNDS = 256, 32, 3
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,19 @@ class Speed:
     prompt_tokens_per_s: float
     generation_tokens_per_s: float
     peak_rss_bytes: int  # of a process that runs this file and nothing else
+
+
+def measure_speeds(paths: Sequence[Path], threads: int) -> dict[Path, Speed]:
+    """Return the speed of every file: medians of rounds in which each is measured once, so that noise is shared."""
+    rounds = [{path: measure_speed(path, threads) for path in paths} for _ in range(ROUNDS)]
+    return {
+        path: Speed(
+            statistics.median(each[path].prompt_tokens_per_s for each in rounds),
+            statistics.median(each[path].generation_tokens_per_s for each in rounds),
+            max(each[path].peak_rss_bytes for each in rounds),
+        )
+        for path in paths
+    }
 
 
 def measure_speed(path: Path, threads: int) -> Speed:
@@ -46,21 +61,25 @@ def report(path: str, threads: int) -> None:
 
 def _measure(path: Path, threads: int) -> Speed:
     llama = LlamaCpp(path, context=PROMPT_TOKENS + GENERATED_TOKENS, threads=threads)
-    prompt_times, token_times = [], []
+    ids = [index % 200 + 5 for index in range(PROMPT_TOKENS)]
     try:
-        ids = [index % 200 + 5 for index in range(PROMPT_TOKENS)]
-        for _ in range(REPEATS):
-            started = time.perf_counter()
-            llama.decode(ids, first=0)
-            middle = time.perf_counter()
-            for position in range(PROMPT_TOKENS, PROMPT_TOKENS + GENERATED_TOKENS):
-                llama.decode([ids[position % PROMPT_TOKENS]], first=position)
-            prompt_times.append(middle - started)
-            token_times.append(time.perf_counter() - middle)
+        llama.decode(ids[:8], first=0)  # reads the weights from the disk
+        started = time.perf_counter()
+        llama.decode(ids, first=0)
+        middle = time.perf_counter()
+        for position in range(PROMPT_TOKENS, PROMPT_TOKENS + GENERATED_TOKENS):
+            llama.decode([ids[position % PROMPT_TOKENS]], first=position)
+        ended = time.perf_counter()
     finally:
         llama.close()
-    return Speed(
-        PROMPT_TOKENS / statistics.median(prompt_times),
-        GENERATED_TOKENS / statistics.median(token_times),
-        peak_rss_bytes(),
-    )
+    return Speed(PROMPT_TOKENS / (middle - started), GENERATED_TOKENS / (ended - middle), own_peak_bytes())
+
+
+def own_peak_bytes() -> int:
+    """Return the largest resident set of this process since it started its program.
+
+    ``ru_maxrss`` of a process that another one started is at least that of the other: Linux keeps it over exec.
+    """
+    status = Path("/proc/self/status")
+    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="utf-8")) if status.is_file() else None
+    return 1024 * int(found[1]) if found else peak_rss_bytes()

@@ -15,15 +15,11 @@ import gguf
 from ramp.core.errors import RampError
 from ramp.core.nearest_name import nearest
 from ramp.gguf.names import GgufTensor, gguf_tensors
+from ramp.gguf.type_names import MENU
 from ramp.quantizers.ggml import BLOCKS, NEEDS_IMPORTANCE, row_bytes
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
-
-MENU = (
-    "Q2_K", "IQ3_XXS", "Q3_K", "IQ3_S", "IQ4_XS", "IQ4_NL", "Q4_0", "Q4_K", "Q5_0", "Q5_K", "Q6_K", "Q8_0",
-)  # fmt: skip
-"""Types of the default menu, by bits per weight. Q4_1 and Q5_1 are left out: no mix of llama.cpp asks for them."""
 
 LAST_RESORT = "F16"
 """Type of a unit whose rows no type of the menu divides."""

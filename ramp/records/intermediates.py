@@ -19,6 +19,7 @@ from ramp.core.files import read_json
 
 NOT_COMPARED = {
     "wall_s", "search_wall_s", "quantize_wall_s", "peak_rss_bytes", "peak_gpu_bytes",
+    "prompt_tokens_per_s", "generation_tokens_per_s",
     "commit", "command", "hardware", "threads",
     "versions", "package_versions", "lm_eval_version", "transformers_version",
     "sha256",  # of a file's bytes, which may name a version; what it is of is digested itself
@@ -63,6 +64,7 @@ STAGES = (
     Stage("league", ("league/*/accepted.json", "league/*/*/[0-9]*/[0-9]*/[0-9]*.json")),
     Stage("optimum", ("optimum/**/*",)),
     Stage("fold_ablation", ("fold_ablation/**/*",)),
+    Stage("gguf", ("gguf/**/*",), ("checks.json",)),  # as those of halo
 )
 """Every stage whose files count, in the order in which data passes."""
 

@@ -325,6 +325,36 @@ halo (file check): checks of exported GGUF files
     value float: what was measured
     limit float: what it may be at most
     ok bool!: whether it held
+
+gguf (model file rival): files of ours at the bytes of llama.cpp's mixes, and these mixes; speeds are of one run
+    *model
+    file str!: name of the file; one of ours has a row for each mix that it stands beside
+    method str!: allocator of ours, or the mix's name
+    matrix bool!: made with an importance matrix
+    tuned bool!: scales were tuned after quantizing
+    bytes_file int! [bytes]: stat of the file
+    kl float! [nats per token]: KL(float model || this file) on held-out text
+    kl_low float [nats per token]: 2.5 % end of the bootstrap over windows
+    kl_high float [nats per token]: 97.5 % end
+    rival str!: file of the mix at whose bytes this one was made; none in the row of a mix
+    rival_bytes_file int [bytes]: its bytes
+    rival_kl float [nats per token]: its KL on the same windows
+    kl_ratio float: kl / rival_kl, paired over windows
+    ratio_low float: 2.5 % end of its interval
+    ratio_high float: 97.5 % end
+    ppl_ratio float: perplexity over the float model's
+    top1 float [share]: positions at which the most probable token is the float model's
+    prompt_tokens_per_s float [tokens/s]: a prompt in one batch, in llama.cpp on this processor
+    generation_tokens_per_s float [tokens/s]: one token after the other
+    peak_rss_bytes int [bytes]: peak resident memory of the process that ran this file
+
+gguf_checks (model file check): checks of these files of ours
+    *model
+    file str!: name of the file
+    check str!: what was checked
+    value float: what was measured
+    limit float: what it may be at most
+    ok bool!: whether it held
 """)
 
 KEY_NAMES, RUN_NAMES, FOLD_NAMES, BANK_NAMES = (

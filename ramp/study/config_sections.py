@@ -1,4 +1,6 @@
-"""The configuration's sections: the league, variants of methods, exact optimum, folds' ablation, rows over banks."""
+"""The configuration's sections: the league, variants of methods, exact optimum, folds' ablation, rows over banks,
+GGUF files beside llama.cpp's mixes.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
+from ramp.gguf.type_names import MENU
 from ramp.study.config_types import MethodName, Name, Once, Rising, RowName, Width
 
 Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
@@ -158,3 +161,26 @@ class Banks(Section):
     """Rows whose allocation on draw 0 (first seed) is quantized on every bank: the noise floor of a final row."""
     partial: bool = False
     """Collect the rows that are there and start none."""
+
+
+class Gguf(Section):
+    """GGUF files of ours at the bytes of llama.cpp's mixes, made of the same float file and scored beside them."""
+
+    models: Once[Name] = []
+    """Models, by name in the registry; rows that are multiples of 256 take every type. An empty list makes none."""
+    mixes: Once[str] = Field(default=["Q3_K_M", "Q3_K_L", "IQ4_XS", "Q4_K_S", "Q4_K_M", "Q5_K_M"], min_length=1)
+    """llama.cpp's mixes by its own names, each made with and without an importance matrix."""
+    types: Once[str] = Field(default=list(MENU), min_length=1)
+    """ggml types that our files choose from; IQ3_S, IQ3_XXS and IQ4_XS take most of the time of quantizing."""
+    tokens: PositiveInt = 16384
+    """Tokens of calibration text behind the importance matrix."""
+    length: PositiveInt = 512
+    """Tokens per window of it, and of held-out text; no more than the model's context."""
+    windows: PositiveInt = 8
+    """Windows of calibration text in the backward pass that prices the types."""
+    window_length: PositiveInt = 256
+    """Tokens per window of it."""
+    heldout_windows: PositiveInt = 16
+    """Windows of held-out text that files are compared on; they choose nothing."""
+    partial: bool = False
+    """Collect the models that are there and start none."""

@@ -21,6 +21,7 @@ from ramp.study.bank_plan import BankPlan
 from ramp.study.config import Fold
 from ramp.study.draws import base_model
 from ramp.study.fold_plan import FoldPlan
+from ramp.study.gguf_plan import GgufPlan
 from ramp.study.league_plan import LeaguePlan
 from ramp.study.row_names import FLOAT, GGML, RELEASED, PlanError, Row, bits
 from ramp.study.variants import variant_params
@@ -76,6 +77,11 @@ class Plan(AssetPlan):
         """The rows over banks."""
         return BankPlan(self)
 
+    @cached_property
+    def gguf(self) -> GgufPlan:
+        """The models whose GGUF files stand beside llama.cpp's mixes."""
+        return GgufPlan(self.study)
+
     # --- models ------------------------------------------------------------------------------------
 
     @property
@@ -86,7 +92,7 @@ class Plan(AssetPlan):
     @property
     def base_models(self) -> list[str]:
         """The models of the study and of its sections: each has a checkpoint."""
-        named = [*self.models, *self.league.models, *self.folds.models, *self.banks.models]
+        named = [*self.models, *self.league.models, *self.folds.models, *self.banks.models, *self.gguf.models]
         return list(dict.fromkeys(map(base_model, named)))
 
     @property

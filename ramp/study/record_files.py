@@ -24,6 +24,7 @@ SECTION_TABLES = {
     "optimum": ("optimum", "additivity"),
     "fold_ablation": ("folding", "folding_windows"),
     "banks": ("banks", "banks_windows"),
+    "gguf": ("gguf", "gguf_checks"),
 }
 """Tables of a study that has a section, by the section."""
 DRAWINGS = ("figures", "tables", "paper")
@@ -53,8 +54,13 @@ class RecordFiles:
     def own(self) -> list[str]:
         """Names of the tables that this study makes: its rows', and those of the sections that it has."""
         named = [] if self.study.records else SECTION_TABLES
-        more = [name for section in named if getattr(self.study, section) for name in SECTION_TABLES[section]]
+        more = [name for section in named if self._has(section) for name in SECTION_TABLES[section]]
         return [*RECORD_TABLES, *more]
+
+    def _has(self, section: str) -> bool:
+        """Whether the study has a section, and models in it where the section names them."""
+        found = getattr(self.study, section)
+        return found is not None and bool(getattr(found, "models", True))
 
     @property
     def collected(self) -> list[str]:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from ramp.core.errors import RampError
 from ramp.core.nearest_name import nearest
+from ramp.gguf.type_names import MENU, MIXES
 from ramp.methods.kinds import FoldRef
 from ramp.methods.loader import fields_at
 from ramp.quantizers.widths import bits_of, make_menu
@@ -145,6 +146,8 @@ def _cross_faults(study: Study, methods: Iterable[str] | None, models: Iterable[
             yield f"evaluation.target_texts: '{text}' is not in evaluation.texts{near(text, texts)}"
     if study.banks and "heldout" not in (set(texts) & set(study.evaluation.target_texts)):
         yield "banks: its rows are compared on 'heldout', which evaluation.texts and target_texts should hold"
+    yield from _unknown("mix of llama.cpp", {"gguf.mixes": study.gguf.mixes}, set(MIXES))
+    yield from _unknown("ggml type", {"gguf.types": study.gguf.types}, set(MENU))
     yield from _league_faults(study)
 
 
@@ -172,7 +175,7 @@ def _named_models(study: Study) -> dict[str, list[str]]:
     """Return the models that a study names, by key."""
     others = {f"{where}.models": section.models for where, section in _sections(study).items()}
     others |= {f"{where}.models": list(map(base_model, grid.models)) for where, grid in _grids(study).items()}
-    return {"source": [study.source], "targets": study.targets, **others}
+    return {"source": [study.source], "targets": study.targets, "gguf.models": study.gguf.models, **others}
 
 
 def _method_faults(study: Study, known: Set[str]) -> Iterator[str]:

@@ -25,6 +25,7 @@ from paper.figures.outliers import channel_ratios
 from paper.study import Study
 from paper.tables.__main__ import main as tables_main
 from paper.values import values
+from tests.synthetic_gguf import gguf_records
 from tests.synthetic_league import BENCHMARKS, PARITY, league_records, optimum_records
 from tests.synthetic_records import SOURCE, TARGET, synthetic_study, write_records, write_tables
 
@@ -57,7 +58,7 @@ def few_draws() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, few_draws: None) -> Path:
     """Everything that records can hold."""
-    tables = {**league_records(), **optimum_records(), "benchmarks": BENCHMARKS, "parity": PARITY}
+    tables = {**league_records(), **optimum_records(), **gguf_records(), "benchmarks": BENCHMARKS, "parity": PARITY}
     return make(tmp_path_factory.mktemp("paper"), tables, controls=True, packages=True, skipped=True)
 
 

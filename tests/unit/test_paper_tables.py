@@ -159,7 +159,7 @@ def test_a_failed_export_check_is_named_with_its_value_and_limit() -> None:
         return {"file": "out/a.gguf", "check": name, "value": value, "limit": limit, "ok": value <= limit}
 
     frame = pd.DataFrame([check("types_differ", 0.0, 0.0), check("perplexity_difference", 0.05, 0.03)])
-    table = halo_table(cast("Study", SimpleNamespace(frame=lambda name: frame)))
+    table = halo_table(cast("Study", SimpleNamespace(frame={"halo": frame}.get)))
     assert "2 checks of the exported files, 1 failed" in table.title
     (row,) = table.rows
     assert row.cells["held"] == "1 of 2"

@@ -105,6 +105,18 @@ def test_another_studys_table_of_comparisons_names_its_configuration(plan: Plan)
     assert "--results results/smoke --configfiles config/smoke.yaml --out" in done.text
 
 
+def test_files_beside_mixes_are_planned_by_model_and_without_the_study(plan: Plan) -> None:
+    """One job for each model, from its checkpoint and two texts; a study that has the section makes them too."""
+    done = plan("gguf", "--configfile", "config/smoke.yaml", "--config", "gguf={models: [tiny-llama-s, tiny-mistral]}")
+    assert done.status == 0, done.text
+    assert done.plan["gguf_mixes"] == done.plan["train"] == 2
+    assert done.plan["gguf_collect"] == 1
+    assert not {"calibration", "bank", "search", "collect", "paper"} & set(done.plan)
+    whole = plan("--configfile", "config/smoke.yaml")
+    assert whole.plan["gguf_mixes"] == whole.plan["gguf_collect"] == 1
+    assert "gguf_mixes" not in plan("--configfile", "config/paper.yaml").plan
+
+
 def test_a_league_is_planned_run_by_run_and_without_the_study(plan: Plan) -> None:
     """One search per run, however many checkpoints; nothing of the study's own rows."""
     done = plan("league", "--configfile", "config/league.yaml")

@@ -144,6 +144,22 @@ def test_rows_over_banks_are_compared_with_their_own_bank(smoke: Path) -> None:
     assert set(first) == set(other)
 
 
+def test_files_of_ours_are_at_most_as_large_as_the_mixes_beside_them(smoke: Path) -> None:
+    """Two mixes with and without a matrix, and a file of ours beside each, whose checks hold."""
+    from ramp.records.collect_gguf import WITHOUT_RIVAL
+    from ramp.records.table import read_table
+
+    rows = read_table(smoke / "records" / "gguf.csv")
+    ours = rows[rows["rival"] != WITHOUT_RIVAL]
+    assert len(ours) == len(rows) - len(ours) == 4
+    assert (ours["bytes_file"] <= ours["rival_bytes_file"]).all()
+    assert rows["kl"].gt(0).all()
+    checks = read_table(smoke / "records" / "gguf_checks.csv")
+    assert set(checks["file"]) == set(ours["file"])
+    assert checks["ok"].all()
+    assert (smoke / "paper" / "figures" / "frontier.png").is_file()
+
+
 def test_mixed_rows_keep_their_budget(smoke: Path) -> None:
     compared = 0
     for file in sorted((smoke / "allocations").glob("*/*/*/*.json")):

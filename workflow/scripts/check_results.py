@@ -25,6 +25,8 @@ def check(results: Path) -> list[dict[str, Any]]:
         found += check_metrics(results, metrics)
     for file in sorted(results.glob("halo/*/*.check.json")):
         found += [{**one, "check": f"halo: {one['check']}"} for one in read_json(file)]
+    for file in sorted(results.glob("gguf/*/checks.json")):
+        found += [{**one, "check": f"gguf: {one['check']}"} for one in read_json(file)]
     return found
 
 

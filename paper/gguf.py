@@ -1,0 +1,96 @@
+"""Files of ours beside llama.cpp's mixes, as the table, the figure and the text of the paper read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from paper.naming import method_title
+from paper.study import Study
+from paper.words import plural
+from ramp.records.collect_gguf import WITHOUT_RIVAL
+
+Line = Mapping[str, Any]
+"""One row of gguf.csv."""
+
+
+class Files:
+    """The rows of gguf.csv; none where the records have no such table."""
+
+    def __init__(self, study: Study) -> None:
+        frame = study.frame("gguf")
+        self.lines: list[Line] = [] if frame is None else frame.to_dict("records")
+        self._order = study.models
+
+    @cached_property
+    def models(self) -> list[str]:
+        """The models, those of the study first."""
+        known = {model: place for place, model in enumerate(self._order)}
+        names = {str(line["model"]) for line in self.lines}
+        return sorted(names, key=lambda name: (known.get(name, len(known)), name))
+
+    @property
+    def pairs(self) -> list[Line]:
+        """The rows of a file of ours beside a mix."""
+        return [line for line in self.lines if line["rival"] != WITHOUT_RIVAL]
+
+    def mixes(self, model: str) -> list[Line]:
+        """Return the rows of llama.cpp's mixes by their bytes."""
+        own = [line for line in self.lines if line["model"] == model and line["rival"] == WITHOUT_RIVAL]
+        return sorted(own, key=lambda line: (line["bytes_file"], line["method"], not line["matrix"]))
+
+    def by_mix(self, model: str) -> list[tuple[str, list[Line]]]:
+        """Return every mix by name with its rows, the one with a matrix first."""
+        found: dict[str, list[Line]] = {}
+        for line in self.mixes(model):
+            found.setdefault(str(line["method"]), []).append(line)
+        return list(found.items())
+
+    def ours(self, model: str, mixes: Sequence[Line]) -> list[dict[bool, Line]]:
+        """Return per file of ours its rows beside some ``mixes``, by whether that mix had a matrix."""
+        matrix_of = {str(mix["file"]): bool(mix["matrix"]) for mix in mixes}
+        found: dict[str, dict[bool, Line]] = {}
+        for line in self.pairs:
+            if line["model"] == model and line["rival"] in matrix_of:
+                found.setdefault(str(line["file"]), {})[matrix_of[str(line["rival"])]] = line
+        return list(found.values())
+
+    def frontiers(self, model: str) -> dict[str, list[Line]]:
+        """Return the files of ours by title, each once, by their bytes."""
+        found: dict[str, dict[str, Line]] = {}
+        for line in self.pairs:
+            if line["model"] == model:
+                found.setdefault(file_title(line), {})[str(line["file"])] = line
+        return {
+            title: sorted(files.values(), key=lambda line: int(line["bytes_file"])) for title, files in found.items()
+        }
+
+
+def file_title(line: Line) -> str:
+    """Return what a file is: ``Q4_K_M, imatrix``, or ours with its allocator."""
+    if line["rival"] == WITHOUT_RIVAL:
+        return f"{line['method']}, {'imatrix' if line['matrix'] else 'no matrix'}"
+    plain = "" if line["matrix"] else ", no matrix"
+    return f"ours, {method_title(line['method'])}{plain}{', tuned' if line['tuned'] else ''}"
+
+
+def gguf_values(study: Study) -> Iterator[tuple[str, str]]:
+    """Yield the numbers of the paper's text: how many files of ours are better than the mix beside them."""
+    files = Files(study)
+    matrix_of = {
+        (line["model"], line["file"]): bool(line["matrix"]) for line in files.lines if line["rival"] == WITHOUT_RIVAL
+    }
+    for name, matrix in (("matrix", True), ("plain", False)):
+        pairs = [line for line in files.pairs if matrix_of.get((line["model"], line["rival"])) == matrix]
+        if not pairs:
+            continue
+        better = sum(line["ratio_high"] < 1 for line in pairs)
+        worse = sum(line["ratio_low"] > 1 for line in pairs)
+        yield f"gguf.{name}.pairs", plural(len(pairs), "comparison")
+        yield f"gguf.{name}.better", str(better)
+        yield f"gguf.{name}.worse", str(worse)
+        yield f"gguf.{name}.open", str(len(pairs) - better - worse)
+        ratios = [float(line["kl_ratio"]) for line in pairs]
+        yield f"gguf.{name}.best", f"{min(ratios):.2f}"
+        yield f"gguf.{name}.worst", f"{max(ratios):.2f}"
