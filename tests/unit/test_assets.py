@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ramp.assets.fetch import fetch_asset, fetch_optional
+from ramp.assets.asset import fetch_asset, fetch_optional
+from ramp.assets.checkpoint import make_model
 from ramp.assets.fetched_files import asset_path, tree_sha256
-from ramp.assets.import_model import make_model
 from ramp.assets.registry import Registry
 from ramp.core.errors import RampError
 from tests.local_sources import fetched, make_wheel, one, sha256, wheel_source, write_registry

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ramp.assets.import_model import make_model
+from ramp.assets.checkpoint import make_model
 from ramp.assets.train_tiny import PRESETS, build_model, train_tokenizer
 from ramp.core.errors import RampError
 from ramp.export.write import export

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ramp.assets.import_model import make_model
+from ramp.assets.checkpoint import make_model
 from ramp.assets.registry import RegistryError, load_registry
 from ramp.assets.train_tiny import PRESETS
 from ramp.core.errors import RampError

@@ -13,9 +13,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ramp.assets.fetch import fetch_optional
+from ramp.assets.asset import fetch_optional
 from ramp.assets.registry import load_registry
-from ramp.assets.text_roles import assign, drop_shared, guard, paragraphs, parse, role_of, write_texts
+from ramp.assets.roles import assign, drop_shared, guard, paragraphs, parse, role_of, write_texts
 from ramp.core.errors import RampError
 from ramp.models.token_windows import JOIN, Document, read_documents, token_windows, write_documents
 from tests.local_sources import fetched

@@ -1,0 +1,177 @@
+"""Texts read from fetched files, a role for every document, and the proof that roles are disjoint."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ramp.assets.fetched_files import ABSENT, asset_path, asset_record
+from ramp.assets.registry import Registry, TextRole
+from ramp.core.files import write_json
+from ramp.models.token_windows import JOIN, Document, TextError, read_documents, write_documents
+
+SHARED_PARAGRAPH = 80
+"""Paragraphs of at least this many normalised characters must not occur in two roles; shorter ones are headings."""
+
+
+# --- reading the sources -----------------------------------------------------------------------------------------
+
+
+def parse(path: Path, text: TextRole) -> list[Document]:
+    """Return the documents of a fetched file, in order, without empty ones."""
+    if text.format == "wikitext":
+        return [Document(f"{text.prefix}-0", _wikitext(path))]
+    raw = path.read_text(encoding="utf-8")
+    if text.format == "lines":
+        found = [Document(f"{text.prefix}-{i:05d}", line.strip()) for i, line in enumerate(raw.splitlines())]
+    else:
+        pages = re.findall(r'^<doc id="([^"]*)"[^>]*>\n(.*?)^</doc>', raw, flags=re.DOTALL | re.MULTILINE)
+        found = [Document(f"{text.prefix}-{page}", body.strip()) for page, body in pages]
+        found = [document for document in found if "\n" in document.text]  # a title alone is a redirection
+    documents = [document for document in found if document.text]
+    if not documents:
+        raise TextError(f"{path} holds no document in the format '{text.format}'")
+    return documents
+
+
+def _wikitext(path: Path) -> str:
+    """Return the test set as one text, its rows joined by two newlines, blank rows empty.
+
+    This is the convention of GPTQ's ``datautils.get_wikitext2`` (github.com/IST-DASLab/gptq): perplexities on
+    WikiText-2 are comparable between papers that follow it.
+    """
+    if path.suffix == ".parquet":
+        import pyarrow.parquet
+
+        rows = pyarrow.parquet.read_table(path, columns=["text"]).column("text").to_pylist()
+    else:
+        lines = path.read_text(encoding="utf-8").split("\n")
+        rows = [line + "\n" if line.strip() else "" for line in lines[: -1 if not lines[-1] else None]]
+    return JOIN.join(rows)
+
+
+# --- roles -------------------------------------------------------------------------------------------------------
+
+
+def role_of(document: Document, shares: Mapping[str, float]) -> str:
+    """Return the role of a document: its hash, as a number in [0, 1), against the summed shares in their order."""
+    draw = int(document.sha256[:13], 16) / 16**13  # 52 bits: exact in a float
+    total = 0.0
+    for role, share in shares.items():
+        total += share
+        if draw < total:
+            return role
+    return next(reversed(list(shares)))  # shares that sum to 1 - 1e-17
+
+
+def paragraphs(text: str) -> list[str]:
+    """Return the normalised paragraphs that are long enough to prove a common origin.
+
+    Normalised: Unicode NFKC, case folded, words joined by one blank, so that WikiText's ``@-@`` and
+    detached punctuation compare equal to plain text.
+    """
+    keys = (" ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", line).casefold())) for line in text.split("\n"))
+    return [key for key in keys if len(key) >= SHARED_PARAGRAPH]
+
+
+def assign(corpora: Iterable[tuple[list[Document], Mapping[str, float]]]) -> dict[str, list[Document]]:
+    """Return documents by role; a text that occurs twice is kept once."""
+    roles: dict[str, list[Document]] = {}
+    seen: set[str] = set()
+    for documents, shares in corpora:
+        for role in shares:
+            roles.setdefault(role, [])
+        for document in documents:
+            if document.sha256 not in seen:
+                seen.add(document.sha256)
+                roles[role_of(document, shares)].append(document)
+    return roles
+
+
+def drop_shared(
+    roles: Mapping[str, list[Document]], tests: Mapping[str, list[Document]]
+) -> tuple[dict[str, list[Document]], int]:
+    """Return ``roles`` without paragraphs that occur in another role or a test text, and how many were dropped.
+
+    A shared paragraph leaves every role. Test texts are not changed, so that scores stay comparable.
+    """
+    owners: dict[str, set[str]] = {}
+    for role, documents in [*roles.items(), *tests.items()]:
+        for document in documents:
+            for key in paragraphs(document.text):
+                owners.setdefault(key, set()).add(role)
+    shared = {key for key, found in owners.items() if len(found) > 1}
+    dropped = 0
+    cleaned: dict[str, list[Document]] = {}
+    for role, documents in roles.items():
+        cleaned[role] = []
+        for document in documents:
+            lines = document.text.split("\n")
+            kept = [line for line in lines if not shared.intersection(paragraphs(line))]
+            dropped += len(lines) - len(kept)
+            if text := "\n".join(kept).strip():
+                cleaned[role].append(replace(document, text=text))
+    return cleaned, dropped
+
+
+def guard(roles: Mapping[str, Sequence[Document]]) -> dict[str, Any]:
+    """Prove that no two roles share a document or a long paragraph; raise ``TextError`` with the first that do.
+
+    Returns ``{role: {"documents", "paragraphs", "characters"}}``, paragraphs counted as compared.
+    """
+    owners: dict[str, tuple[str, str]] = {}
+    counts = {}
+    for role, documents in roles.items():
+        compared: set[str] = set()
+        for document in documents:
+            keys = paragraphs(document.text)
+            compared.update(keys)
+            for what, key in [("its text", document.sha256), *(("a paragraph", key) for key in keys)]:
+                owner, other = owners.setdefault(key, (role, document.doc))
+                if owner != role:
+                    raise TextError(
+                        f"document {document.doc} of role '{role}' shares {what} with {other} of '{owner}' "
+                        f"({key[:40]}): write the texts again with python -m ramp.assets.text_roles"
+                    )
+        characters = sum(len(document.text) for document in documents)
+        counts[role] = {"documents": len(documents), "paragraphs": len(compared), "characters": characters}
+    return counts
+
+
+def write_texts(registry: Registry, assets: Path, extra: Sequence[str], out_dir: Path) -> dict[str, Any]:
+    """Write every role of the registry's texts and the ``extra`` test texts; return the content of guard.json.
+
+    An extra text whose asset is absent becomes an empty file, and guard.json says why.
+    """
+    corpora = []
+    for name, asset in registry.of_type("text").items():
+        if asset.text and asset.text.roles:
+            corpora.append((parse(asset_path(assets, name), asset.text), asset.text.roles))
+    tests: dict[str, list[Document]] = {}
+    absent: dict[str, str] = {}
+    for name in extra:
+        text = registry.get(name).text
+        if text is None or text.roles:
+            raise TextError(f"asset '{name}' is not a test text: --extra takes texts without roles")
+        record = asset_record(assets, name)
+        if record["kind"] == ABSENT:
+            absent[name] = record["reason"]
+            tests[name] = []
+        else:
+            tests[name] = parse(asset_path(assets, name), text)
+    roles, dropped = drop_shared(assign(corpora), tests)
+    for role, documents in {**roles, **tests}.items():
+        write_documents(out_dir / f"{role}.jsonl", documents)
+    written = {role: read_documents(out_dir / f"{role}.jsonl") for role in [*roles, *tests]}
+    report = {
+        "roles": guard(written),
+        "paragraphs_dropped": dropped,
+        "absent": absent,
+        "rule": f"no document and no paragraph of {SHARED_PARAGRAPH} or more normalised characters in two roles",
+    }
+    write_json(out_dir / "guard.json", report)
+    return report
