@@ -116,19 +116,21 @@ def stream(
     fold: Fold | None = None,
     batch: int = 4,
     result: Callable[[Tensor], None] | None = None,
+    label: str = "",
 ) -> None:
     """Visit the decoder blocks in order, in float32, each with the outputs of its predecessors as they were left.
 
     windows: int64 [count, length], full causal attention inside each window. ``visit`` may replace weights
     (``BlockVisit.replace`` and nothing else); the block then runs with them. ``result`` gets the last block's outputs
-    [count, length, hidden] (before the final norm). Raises ``CalibrationError`` and ``ModelError``.
+    [count, length, hidden] (before the final norm). ``label`` names the pass in the log. Raises ``CalibrationError``
+    and ``ModelError``.
     """
     model = ModelFolder(model_dir)
     check_windows(windows, model.config)
     runner = BlockRunner(model, windows.shape[1], device=device, fold=fold)
     hidden = runner.embedded(windows)
 
-    for layer in progress(model.config.num_hidden_layers):
+    for layer in progress(model.config.num_hidden_layers, label):
         block, modules = runner.load(layer)
         specs = {linear.role: linear for linear in model.linears if linear.layer == layer}
 
@@ -172,12 +174,12 @@ def each_block(
         block.to_empty(device="meta")
 
 
-def progress(n_blocks: int) -> Iterable[int]:
-    """Yield block numbers, with a bar on a terminal and a few log lines otherwise."""
+def progress(n_blocks: int, label: str = "") -> Iterable[int]:
+    """Yield block numbers, with a bar on a terminal and a few log lines otherwise, under the pass's name."""
     from tqdm import tqdm
 
     watched = sys.stderr.isatty()
-    for layer in tqdm(range(n_blocks), unit="block", disable=not watched):
+    for layer in tqdm(range(n_blocks), desc=label or None, unit="block", disable=not watched):
         yield layer
         if not watched and (layer + 1) * 4 // n_blocks > layer * 4 // n_blocks:
-            log.info("block %d of %d", layer + 1, n_blocks)
+            log.info("%sblock %d of %d", f"{label}: " if label else "", layer + 1, n_blocks)

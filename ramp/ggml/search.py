@@ -35,6 +35,7 @@ from ramp.scoring.score_type import Score
 from ramp.search.resume import SearchState, describe
 from ramp.search.run import run_search
 from ramp.search.setup import find_allocator
+from ramp.search.trained_policy import no_evaluation, read_policy, transfer
 
 
 def rate(type_name: str) -> float:
@@ -143,57 +144,77 @@ class SearchTexts:
     selection: torch.Tensor
 
 
-def search_types(
-    method_name: str,
-    model: ModelFolder,
-    bank: GgmlBank,
-    menu: Sequence[str],
-    budget_bytes: int,
-    texts: SearchTexts,
-    imatrix: Path,
-    state_dir: Path,
-    *,
-    evals: int,
-    seed: int,
-) -> dict[str, str]:
-    """Return the types that a method of ``baselines/`` finds for units of at most ``budget_bytes`` together.
+@dataclass(frozen=True)
+class TypeSearch:
+    """What every way to choose types without the knapsack's own costs starts from."""
 
-    A killed search goes on from its journal in ``state_dir``. Raises ``MethodError`` for a method that is no allocator.
-    """
-    source, method, params = find_allocator(method_name)
-    names, meant = actions(bank, menu)
-    candidates = Candidates(model, bank, meant)
-    about = {
-        "method": method.name,
-        "params": params.model_dump(),
-        "menu": list(menu),
-        "budget": budget_bytes,
-        "evals": evals,
-        "seed": seed,
-        "windows": [list(texts.search.shape), list(texts.selection.shape)],
-    }
-    state = SearchState.open(state_dir, describe(source, {"imatrix": imatrix}, about))
-    linears = [as_linear(unit, i, model.config.num_hidden_layers) for i, unit in enumerate(bank.units)]
-    weights = sum(linear.params for linear in linears)
-    problem = GgmlProblem(
-        model=model.name,
-        linears=linears,
-        widths=names,
-        bytes=np.array([[unit.room(t) for t in kinds] for unit, kinds in zip(bank.units, meant, strict=True)]),
-        budget_bytes=budget_bytes,
-        budget_bits=8 * budget_bytes / weights,
-        features=unit_features(model, bank, imatrix),
-        evaluate=state.evaluator("search", candidates.scorer(texts.search), limit=evals),
-        select=state.evaluator("selection", candidates.scorer(texts.selection)),
-        bytes_at=lambda bits: int(bits * weights / 8),
-        proxy=np.array(
-            [[bank.costs[unit.name][t] for t in kinds] for unit, kinds in zip(bank.units, meant, strict=True)]
-        ),
-    )
-    problem.check_budget()
-    found = run_search(method, params, problem, state, seed=seed, evals=evals).found
-    start = None if found.start_choice is None else state.scores.get(("selection", encode(found.start_choice)))
-    end = state.scores.get(("selection", encode(found.choice)))
-    if start and end:
-        log.info("KL on selection text: %.4f at the start, %.4f at the end of the search", start.kl, end.kl)
-    return {unit.name: meant[i][int(found.choice[i])] for i, unit in enumerate(bank.units)}
+    model: ModelFolder
+    bank: GgmlBank
+    menu: Sequence[str]
+    budget_bytes: int  # of all units together, alignment included
+    imatrix: Path
+
+    def problem(self, evaluate: Callable[[np.ndarray], Score], select: Callable[[np.ndarray], Score]) -> GgmlProblem:
+        """Return the allocation problem; raises ``AllocationError`` where even the cheapest types do not fit."""
+        units, (names, meant) = self.bank.units, actions(self.bank, self.menu)
+        linears = [as_linear(unit, i, self.model.config.num_hidden_layers) for i, unit in enumerate(units)]
+        weights = sum(linear.params for linear in linears)
+        pairs = list(zip(units, meant, strict=True))
+        problem = GgmlProblem(
+            model=self.model.name,
+            linears=linears,
+            widths=names,
+            bytes=np.array([[unit.room(t) for t in kinds] for unit, kinds in pairs]),
+            budget_bytes=self.budget_bytes,
+            budget_bits=8 * self.budget_bytes / weights,
+            features=unit_features(self.model, self.bank, self.imatrix),
+            evaluate=evaluate,
+            select=select,
+            bytes_at=lambda bits: int(bits * weights / 8),
+            proxy=np.array([[self.bank.costs[unit.name][t] for t in kinds] for unit, kinds in pairs]),
+        )
+        problem.check_budget()
+        return problem
+
+    def types(self, choice: np.ndarray) -> dict[str, str]:
+        """Return the types that a choice [n] means."""
+        meant = actions(self.bank, self.menu)[1]
+        return {unit.name: meant[i][int(choice[i])] for i, unit in enumerate(self.bank.units)}
+
+    def by_method(
+        self, name: str, texts: SearchTexts, state_dir: Path, policy_dir: Path, *, evals: int, seed: int
+    ) -> dict[str, str]:
+        """Return the types that a method of ``baselines/`` finds.
+
+        A method that learns leaves its policy in ``policy_dir``. A killed search goes on from its journal in
+        ``state_dir``. Raises ``MethodError`` for a method that is no allocator.
+        """
+        source, method, params = find_allocator(name)
+        candidates = Candidates(self.model, self.bank, actions(self.bank, self.menu)[1])
+        about = {
+            "method": method.name,
+            "params": params.model_dump(),
+            "menu": list(self.menu),
+            "budget": self.budget_bytes,
+            "evals": evals,
+            "seed": seed,
+            "texts": [each.tolist() for each in (texts.search, texts.selection)],
+        }
+        state = SearchState.open(state_dir, describe(source, {"imatrix": self.imatrix}, about))
+        problem = self.problem(
+            state.evaluator("search", candidates.scorer(texts.search), limit=evals),
+            state.evaluator("selection", candidates.scorer(texts.selection)),
+        )
+        found = run_search(method, params, problem, state, seed=seed, evals=evals, artifacts=policy_dir).found
+        start = None if found.start_choice is None else state.scores.get(("selection", encode(found.start_choice)))
+        end = state.scores.get(("selection", encode(found.choice)))
+        if start and end:
+            log.info("KL on selection text: %.4g at the start, %.4g at the end of the search", start.kl, end.kl)
+        return self.types(found.choice)
+
+    def by_policy(self, policy_dir: Path) -> dict[str, str]:
+        """Return the types that a trained policy chooses; nothing of the model is evaluated.
+
+        Raises ``PolicyError`` for a policy of another menu.
+        """
+        return self.types(transfer(read_policy(policy_dir), self.problem(no_evaluation, no_evaluation)))

@@ -14,53 +14,15 @@ writes the allocation file (``ramp.problem.allocation``) with method ``{source m
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from ramp.core import cli
-from ramp.core.files import read_json, require_file
 from ramp.problem.allocation import record_allocation, write_allocation
 from ramp.problem.banked_model import BankedModel
-from ramp.problem.problem import AllocationError, Problem
-from ramp.rl.environment import AllocationEnv
-from ramp.rl.policy import KIND as NETWORK
-from ramp.rl.policy import Policy, PolicyError, load_policy
-from ramp.rl.role_depth import KIND as TABLE
-from ramp.rl.role_depth import TablePolicy, load_table
-from ramp.scoring.score_type import Score
-
-LOADERS: dict[str, Callable[[Path], Policy | TablePolicy]] = {NETWORK: load_policy, TABLE: load_table}
-"""Reader of a policy, by the kind in its policy.json; a policy without a kind is a network."""
-
-
-def read_policy(policy_dir: Path) -> Policy | TablePolicy:
-    """Read a policy of any kind; ``PolicyError`` where the kind is unknown."""
-    kind = read_json(require_file(policy_dir / "policy.json", "trained policy")).get("kind", NETWORK)
-    if kind not in LOADERS:
-        raise PolicyError(f"{policy_dir}/policy.json is of kind '{kind}' (known: {', '.join(LOADERS)}): train it again")
-    return LOADERS[kind](policy_dir)
-
-
-def no_evaluation(choice: np.ndarray) -> Score:
-    """Refuse: transfer never evaluates the target model."""
-    raise AllocationError("transfer never evaluates the target model")
-
-
-def transfer(policy: Policy | TablePolicy, problem: Problem) -> np.ndarray:
-    """Return the policy's allocation [n] of ``problem``, whose widths must be the policy's own.
-
-    Raises:
-        PolicyError: other widths.
-        AllocationError: the budget is below the cheapest allocation.
-    """
-    if tuple(policy.widths) != tuple(problem.widths):
-        raise PolicyError(
-            f"the policy chooses among {list(policy.widths)} bits, the bank of {problem.model} has "
-            f"{list(problem.widths)}: build the bank at the policy's widths"
-        )
-    return policy.allocation(AllocationEnv(problem, masked=True))
+from ramp.problem.problem import AllocationError
+from ramp.rl.policy import PolicyError
+from ramp.search.trained_policy import no_evaluation, read_policy, transfer
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -31,7 +31,7 @@ from ramp.rl.policy import Policy, PolicyError, load_policy
 from ramp.rows import quantize as quantize_stage
 from ramp.rows.checkpoint import load_dequantized, read_meta
 from ramp.search.results import summary
-from ramp.search.transfer import transfer
+from ramp.search.trained_policy import transfer
 from ramp.sensitivity import __main__ as sensitivity
 from tests.gguf_inputs import allocation_of, statistics
 from tests.model_folders import read_config

@@ -16,7 +16,7 @@ from ramp.allocators.archive import Archive
 from ramp.allocators.moves import Ladder, mutate, random_start
 from ramp.problem.problem import AllocationError, Evaluator, Problem, Run
 from ramp.rl.role_depth import NAMES, design, load_table
-from ramp.search.transfer import transfer
+from ramp.search.trained_policy import transfer
 from tests.searchable import allocate
 from tests.synthetic import evaluator, linears, losses, synthetic_problem
 

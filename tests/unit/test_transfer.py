@@ -16,7 +16,8 @@ from ramp.rl.policy import Policy, PolicyError, load_policy
 from ramp.rl.role_depth import NAMES, TablePolicy
 from ramp.rl.sac_discrete import DiscreteSAC
 from ramp.rl.sac_params import SacParams
-from ramp.search.transfer import main, read_policy, transfer
+from ramp.search.trained_policy import read_policy, transfer
+from ramp.search.transfer import main
 from tests.model_folders import read_config
 from tests.refusals import refused
 from tests.searchable import make_searchable, run_stage
