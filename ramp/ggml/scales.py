@@ -66,10 +66,9 @@ class BlockScales:
 
     def packed(self, scales: np.ndarray) -> np.ndarray:
         """Return the tensor's bytes with other ``scales`` [rows, s, blocks], rounded to float16."""
-        half = scales.astype(np.float16)
-        if not np.isfinite(half).all():
+        if not (np.abs(scales) <= np.finfo(np.float16).max).all():
             raise ScaleError(f"scales of a {self.type} tensor are beyond float16")
-        altered = self._bytes.copy()
+        half, altered = scales.astype(np.float16), self._bytes.copy()
         for index, place in enumerate(self._places):
             altered[..., place : place + 2] = half[:, index, :, None].view(np.uint8).reshape(*half[:, index].shape, 2)
         return altered.reshape(len(altered), -1)

@@ -1,0 +1,150 @@
+"""Scales of ggml blocks: taken apart by llama.cpp's de-quantizer, put back to the bit, and tuned towards less KL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from gguf import GGMLQuantizationType
+from gguf.quants import dequantize
+from safetensors.numpy import load_file
+
+from ramp.ggml import tune as tuning
+from ramp.ggml.scales import PLACES, BlockScales, ScaleError
+from ramp.ggml.score import float_reference, kl_of, score
+from ramp.ggml.tune import Schedule, Tuned, tune
+from ramp.ggml.units import list_units
+from ramp.gguf.names import from_gguf_rows, to_gguf_rows
+from ramp.gguf.type_names import MENU
+from ramp.models.folder import ModelFolder
+from ramp.quantizers.ggml import quantize_ggml
+from ramp.scoring.kl_divergence import final_hidden, head_weight
+from tests.tiny_models import random_llama, windows_of
+
+
+def test_every_type_of_the_menu_has_known_scales() -> None:
+    assert set(PLACES) == set(MENU)
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_scales_and_basis_make_the_weights_and_go_back_to_the_same_bytes(kind: str) -> None:
+    rng = np.random.default_rng(1)
+    weight = (rng.standard_normal((4, 512)) * 0.05).astype(np.float32)
+    packed = quantize_ggml(weight, kind, rng.random(512).astype(np.float32) + 0.1)
+    blocks = BlockScales(packed, kind)
+    expected = dequantize(packed, GGMLQuantizationType[kind])
+    np.testing.assert_allclose((blocks.scales[..., None] * blocks.basis).sum(1).reshape(4, 512), expected, rtol=2e-6)
+    assert np.array_equal(blocks.packed(blocks.scales), packed)
+    doubled = dequantize(blocks.packed(2 * blocks.scales), GGMLQuantizationType[kind])
+    np.testing.assert_allclose(doubled, 2 * expected, rtol=2e-6)
+
+
+def test_scales_beyond_float16_and_types_without_scales_are_refused() -> None:
+    packed = quantize_ggml(np.ones((1, 32), dtype=np.float32), "Q8_0")
+    blocks = BlockScales(packed, "Q8_0")
+    with pytest.raises(ScaleError, match="float16"):
+        blocks.packed(np.full_like(blocks.scales, 1e6))
+    with pytest.raises(ScaleError, match="F16"):
+        BlockScales(packed, "F16")
+
+
+@pytest.fixture(params=[True, False], ids=["tied", "untied"])
+def model(request: pytest.FixtureRequest, tmp_path: Path) -> ModelFolder:
+    return ModelFolder(random_llama(tmp_path / "model", tied=request.param))
+
+
+def quantized(model: ModelFolder) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """Every unit at its smallest 32-block type, without importance."""
+    types, packed = {}, {}
+    for unit in list_units(model.config, ("Q4_0", "Q5_0")):
+        types[unit.name] = unit.types[0]
+        weight = model.reader.get(unit.tensor.source).float().numpy()
+        packed[unit.name] = quantize_ggml(to_gguf_rows(weight, unit.tensor.heads), types[unit.name])
+    return types, packed
+
+
+def kl(
+    model: ModelFolder,
+    types: dict[str, str],
+    packed: dict[str, np.ndarray],
+    gains: dict[str, np.ndarray],
+    windows: torch.Tensor,
+) -> float:
+    """The KL of the de-quantized model, with a path of its own to the weights."""
+    reference, head = float_reference(model, windows)
+    loaded = model.load_float()
+    units = {unit.name: unit for unit in list_units(model.config)}
+    for name, data in packed.items():
+        values = from_gguf_rows(dequantize(data, GGMLQuantizationType[types[name]]), units[name].tensor.heads)
+        module = loaded.get_submodule(units[name].tensor.source.removesuffix(".weight"))
+        module.weight.data.copy_(torch.from_numpy(np.ascontiguousarray(values)))
+    places = {"output_norm.weight": "model.norm"}
+    for name, gain in gains.items():
+        _, layer, kind, _ = name.split(".") if name not in places else ("", "", "", "")
+        norm = {"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}.get(kind, "")
+        path = places.get(name, f"model.layers.{layer}.{norm}")
+        loaded.get_submodule(path).weight.data.copy_(torch.from_numpy(gain))
+    return kl_of(score(loaded, reference, head)).value
+
+
+def test_tuning_lowers_the_kl_keeps_the_codes_and_resumes(model: ModelFolder, tmp_path: Path) -> None:
+    types, packed = quantized(model)
+    units = list_units(model.config, ("Q4_0", "Q5_0"))
+    windows = windows_of(model.path, 16, 16, seed=6)
+    schedule = Schedule(steps=30, batch=4, rate=1e-2, warmup=3)
+    whole = tune(model, units, types, packed, windows, schedule, tmp_path / "a.pt")
+    before, after = kl(model, types, packed, {}, windows), kl(model, types, whole.packed, whole.gains, windows)
+    assert after < 0.8 * before  # on what it was trained on: a random model has nothing that carries over
+    for name, data in whole.packed.items():
+        old, new = BlockScales(packed[name], types[name]), BlockScales(data, types[name])
+        assert np.array_equal(old.basis, new.basis)
+        assert data.shape == packed[name].shape
+    # killed behind its last checkpoint: the same bytes
+    tune(model, units, types, packed, windows, Schedule(20, 4, 1e-2, 3), tmp_path / "other.pt")
+    stopped = tmp_path / "b.pt"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ramp.ggml.tune._backward", _killed_at(15))
+        with pytest.raises(KeyboardInterrupt):
+            tune(model, units, types, packed, windows, schedule, stopped)
+    again = tune(model, units, types, packed, windows, schedule, stopped)
+    assert all(np.array_equal(again.packed[name], whole.packed[name]) for name in packed)
+    assert again.losses == whole.losses
+    whole.save(tmp_path / "tuned.safetensors")
+    read = Tuned.load(tmp_path / "tuned.safetensors")
+    assert np.array_equal(read.packed["token_embd.weight"], whole.packed["token_embd.weight"])
+    assert set(load_file(tmp_path / "tuned.safetensors")) >= {"losses", "gain/output_norm.weight"}
+
+
+def test_gradients_are_those_of_autograd(model: ModelFolder) -> None:
+    types, packed = quantized(model)
+    windows, loaded = windows_of(model.path, 3, 12, seed=7), model.load_float()
+    head = head_weight(loaded).detach().clone()
+    targets = final_hidden(loaded, windows)
+    scales, gains = tuning._parametrize(loaded, model, list_units(model.config, ("Q4_0", "Q5_0")), types, packed)
+    changes = [each.change for each in [*scales.values(), *gains.values()]]
+    loss = tuning._backward(loaded, windows, targets, head)
+    found = [change.grad.clone() for change in changes]
+    for change in changes:
+        change.grad = None
+    q = torch.log_softmax(final_hidden(loaded, windows) @ head_weight(loaded).T, -1)
+    p = torch.log_softmax(targets @ head.T, -1)
+    expected = (p.exp() * (p - q)).sum(-1).mean()
+    expected.backward()
+    assert loss == pytest.approx(float(expected.detach()), rel=1e-5)
+    for ours, change in zip(found, changes, strict=True):
+        torch.testing.assert_close(ours, change.grad, rtol=1e-3, atol=1e-8)
+
+
+def _killed_at(step: int):
+    """A step that is interrupted once ``step`` steps are done."""
+    original, calls = tuning._backward, []
+
+    def backward(*given):
+        calls.append(1)
+        if len(calls) > step:
+            raise KeyboardInterrupt
+        return original(*given)
+
+    return backward
