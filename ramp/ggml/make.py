@@ -186,7 +186,7 @@ def compare(job: Job, path: Path, windows: int, rival: bool) -> tuple[list[card.
     reference, head = score.float_reference(job.model, tokens)
     base = score.reference_windows(reference)
     ours = score.score_file(path, job.model, reference, head)
-    found = [(job.out.name, path, ours)]
+    found = [(f"{job.out.name}, tuned" if job.tune_steps else job.out.name, path, ours)]
     if other is not None:
         found.append((f"llama.cpp {other.mix}", other.path, score.score_file(other.path, job.model, reference, head)))
     rows = [
@@ -215,6 +215,8 @@ def result(
         f"  held-out text: {job.texts.held_out_name}, {windows} windows of {job.settings.length} tokens; "
         f"calibration: {job.texts.calibration_name}"
     )
+    if job.tuned_note:
+        lines.append(f"  {job.tuned_note}")
     lines.append(f"  {passed} of {len(checks)} checks passed, in stock llama.cpp too")
     hashes = job.texts.hashes()
     summary: dict[str, Any] = {
