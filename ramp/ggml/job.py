@@ -75,6 +75,7 @@ class Job:
     method: str = KNAPSACK
     policy: Path | None = None  # folder of a trained policy that chooses the types
     evals: int = 0
+    refit: bool = False
     tune_steps: int = 0
 
     @property
@@ -84,10 +85,11 @@ class Job:
 
     @property
     def tuned_note(self) -> str:
-        """What the plan and the card say of tuning; empty without."""
-        return (
-            f"scales and norm gains tuned by KL to the float model, {self.tune_steps} steps" if self.tune_steps else ""
-        )
+        """What the plan and the card say of scales that are not the quantizer's own; empty where they are."""
+        notes = ["scales fitted again by least squares on calibration text"] if self.refit else []
+        if self.tune_steps:
+            notes.append(f"scales and norm gains tuned by KL to the float model, {self.tune_steps} steps")
+        return "; ".join(notes)
 
     def beside(self, ending: str) -> Path:
         """Return a file beside the output: ``model.gguf`` and ``plan.json`` give ``model.plan.json``."""
@@ -110,6 +112,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--method", default=KNAPSACK, help="allocator of baselines/ that chooses the types")
     option("--policy", type=Path, default=None, help="folder of a policy that --method ramp trained on another model")
     option("--evals", type=int, default=100, help="evaluations that a searching method may spend")
+    option("--refit", action="store_true", help="fit the scales again by least squares, codes frozen, block by block")
     option("--tune", action="store_true", help="tune scales and norm gains by KL to the float model, codes frozen")
     option("--tune-steps", type=int, default=60, help="steps of it, 1,024 tokens each")
     option("--types", default=",".join(MENU), help="ggml types to choose from")
@@ -229,6 +232,7 @@ def open_job(args: argparse.Namespace) -> Job:
         method=args.method,
         policy=args.policy,
         evals=args.evals,
+        refit=args.refit,
         tune_steps=args.tune_steps if args.tune else 0,
     )
 

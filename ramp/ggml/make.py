@@ -29,6 +29,7 @@ from ramp.ggml.bank import BankPass, GgmlBank
 from ramp.ggml.importance import measure_importance
 from ramp.ggml.job import KNAPSACK, SEARCH_LENGTH, SEARCH_WINDOWS, TUNE_LENGTH, TUNE_WINDOWS, Job
 from ramp.ggml.quantize_rows import RowQuantizer
+from ramp.ggml.refit import refit_model
 from ramp.ggml.rival import Rival, float_file, nearest_mix
 from ramp.ggml.tune import Schedule, Tuned, tune
 from ramp.gguf.names import checkpoint_values, gguf_tensors, sliding_window_note, to_gguf_rows
@@ -105,14 +106,31 @@ def tuned(job: Job, types: Types, packed: Mapping[str, np.ndarray]) -> Tuned:
     return Tuned.load(path)
 
 
+def refitted(job: Job, bank: GgmlBank, types: Types) -> Tuned:
+    """Return the tensors whose scales are fitted again by least squares; what was done once is read."""
+    digest = hashlib.sha256(json.dumps(dict(sorted(types.items()))).encode()).hexdigest()[:16]
+    path = job.work / "refit" / f"{digest}.safetensors"
+    path.parent.mkdir(exist_ok=True)
+    if not path.is_file():
+        length = job.settings.length
+        count = max(job.settings.tokens // length, 1)
+        windows = job.model.windows(job.texts.calibration, length=length, count=count)
+        packed = {unit.name: bank.packed(unit, types[unit.name]) for unit in job.units}
+        Tuned(refit_model(job.model, job.units, types, packed, windows), {}, []).save(path)
+    return Tuned.load(path)
+
+
 def write_model(job: Job, bank: GgmlBank, types: Types) -> tuple[Path, GgufPlan]:
     """Write the file into the work folder, tuned if the job says so; return its path and its plan."""
     started = time.monotonic()
     units = {unit.name: unit for unit in job.units}
     planned = plan_types(job.model, types)
     changed = Tuned({}, {}, [])
+    if job.refit:
+        changed = refitted(job, bank, types)
     if job.tune_steps:
-        changed = tuned(job, types, {name: bank.packed(unit, types[name]) for name, unit in units.items()})
+        packed = {name: bank.packed(unit, types[name]) for name, unit in units.items()}
+        changed = tuned(job, types, packed | changed.packed)
 
     def data() -> Iterator[np.ndarray]:
         for tensor in gguf_tensors(job.model.config):
@@ -186,7 +204,7 @@ def compare(job: Job, path: Path, windows: int, rival: bool) -> tuple[list[card.
     reference, head = score.float_reference(job.model, tokens)
     base = score.reference_windows(reference)
     ours = score.score_file(path, job.model, reference, head)
-    found = [(f"{job.out.name}, tuned" if job.tune_steps else job.out.name, path, ours)]
+    found = [(f"{job.out.name}, tuned" if job.tuned_note else job.out.name, path, ours)]
     if other is not None:
         found.append((f"llama.cpp {other.mix}", other.path, score.score_file(other.path, job.model, reference, head)))
     rows = [

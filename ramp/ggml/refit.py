@@ -8,9 +8,20 @@ another. The file's size and format stay as they are.
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Mapping, Sequence
 
-from ramp.ggml.scales import BlockScales
+import numpy as np
+import torch
+from torch import Tensor
+
+from ramp.calibration.block import BlockVisit
+from ramp.calibration.stream import stream
+from ramp.ggml.importance import final_norm
+from ramp.ggml.scales import PLACES, BlockScales
+from ramp.ggml.units import Unit
+from ramp.gguf.names import to_gguf_rows
+from ramp.models.architecture import SITES
+from ramp.models.folder import ModelFolder
 
 DAMPING = 0.02
 """Weight of staying at the old scales, as a share of the diagonal of M^T H M: calibration text is finite."""
@@ -45,8 +56,39 @@ def refit(packed: np.ndarray, type_name: str, weight: np.ndarray, second: np.nda
     return blocks.packed(fitted)
 
 
-def output_error(packed: np.ndarray, type_name: str, weight: np.ndarray, second: np.ndarray) -> float:
-    """Return the mean squared output error of a tensor over its rows."""
-    blocks = BlockScales(packed, type_name)
-    error = (blocks.scales[..., None] * blocks.basis).sum(1).reshape(weight.shape) - weight
-    return float(np.einsum("ri,ri->", error @ second, error) / len(weight))
+def refit_model(
+    model: ModelFolder,
+    units: Sequence[Unit],
+    types: Mapping[str, str],
+    packed: Mapping[str, np.ndarray],
+    windows: Tensor,
+) -> dict[str, np.ndarray]:
+    """Return the bytes of every tensor that reads activations, with fitted scales; one block is in memory at a time.
+
+    packed: bytes of every unit's tensor. windows: int64 [count, length] of calibration text. An embedding that is
+    looked up only, and a type without scales (F16), are left out.
+    """
+    chosen = {unit.tensor.source: unit for unit in units if types[unit.name] in PLACES}
+    fitted: dict[str, np.ndarray] = {}
+
+    def fit(source: str, weight: Tensor, second: Tensor) -> None:
+        if (unit := chosen.get(source)) is not None:
+            values = to_gguf_rows(weight.float().numpy(), unit.tensor.heads)
+            fitted[unit.name] = refit(packed[unit.name], types[unit.name], values, second.numpy())
+
+    def visit(block: BlockVisit) -> None:
+        moments = block.hessians()
+        for role, module in block.linears.items():
+            fit(f"{block.specs[role].name}.weight", module.weight, moments[SITES[role]])
+
+    def head(hidden: Tensor) -> None:
+        norm, path = final_norm(model), model.architecture.embed if model.tied else model.architecture.head
+        second = torch.zeros(hidden.shape[-1], hidden.shape[-1])
+        with torch.no_grad():
+            for window in hidden:
+                states = norm(window)
+                second += states.T @ states
+        fit(f"{path}.weight", model.reader.get(f"{path}.weight"), second / (hidden.shape[0] * hidden.shape[1]))
+
+    stream(model.path, windows, visit, device="cpu", result=head, label="scales fitted again")
+    return fitted

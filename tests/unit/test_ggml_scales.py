@@ -12,6 +12,7 @@ from gguf.quants import dequantize
 from safetensors.numpy import load_file
 
 from ramp.ggml import tune as tuning
+from ramp.ggml.refit import DAMPING, refit, refit_model
 from ramp.ggml.scales import PLACES, BlockScales, ScaleError
 from ramp.ggml.score import float_reference, kl_of, score
 from ramp.ggml.tune import Schedule, Tuned, tune
@@ -48,6 +49,43 @@ def test_scales_beyond_float16_and_types_without_scales_are_refused() -> None:
         blocks.packed(np.full_like(blocks.scales, 1e6))
     with pytest.raises(ScaleError, match="F16"):
         BlockScales(packed, "F16")
+
+
+@pytest.mark.parametrize("kind", ["Q4_0", "Q4_K", "Q6_K", "IQ4_NL"])
+def test_fitted_scales_are_the_least_squares_solution(kind: str) -> None:
+    """Against numpy's own solver, one row at a time in float64, on rows that are told apart by their inputs."""
+    rng = np.random.default_rng(2)
+    weight = (rng.standard_normal((3, 512)) * 0.05).astype(np.float32)
+    inputs = rng.standard_normal((2000, 512)) @ (np.eye(512) + 0.2 * rng.standard_normal((512, 512)))
+    second = (inputs.T @ inputs / len(inputs)).astype(np.float32)
+    packed = quantize_ggml(weight, kind, np.diag(second).copy())
+    before, after = BlockScales(packed, kind), BlockScales(refit(packed, kind, weight, second), kind)
+    root = np.linalg.cholesky(second.astype(np.float64)).T  # |root v|^2 = v^T H v
+    for row in range(3):
+        basis = before.basis[row].astype(np.float64)  # [s, blocks, block]
+        columns = np.zeros((512, basis.shape[0] * basis.shape[1]))
+        for s in range(basis.shape[0]):
+            for b in range(basis.shape[1]):
+                part = slice(b * basis.shape[2], (b + 1) * basis.shape[2])
+                columns[part, s * basis.shape[1] + b] = basis[s, b]
+        design, old = root @ columns, before.scales[row].reshape(-1).astype(np.float64)
+        damped = np.sqrt(DAMPING) * np.diag(np.linalg.norm(design, axis=0))
+        target = np.concatenate([root @ weight[row], damped @ old])
+        best = np.linalg.lstsq(np.vstack([design, damped]), target, rcond=None)[0]
+        found = after.scales[row].reshape(-1)
+        np.testing.assert_allclose(found, best, rtol=2e-3, atol=1e-3 * np.abs(best).max())
+        losses = [np.sum((root @ (weight[row] - columns @ x)) ** 2) for x in (old, found)]
+        assert losses[1] < losses[0]
+
+
+def test_a_model_is_fitted_but_for_its_lookup(model: ModelFolder) -> None:
+    types, packed = quantized(model)
+    units = list_units(model.config, ("Q4_0", "Q5_0"))
+    fitted = refit_model(model, units, types, packed, windows_of(model.path, 8, 16, seed=8))
+    assert set(packed) - set(fitted) == (set() if model.tied else {"token_embd.weight"})
+    for name, data in fitted.items():
+        assert np.array_equal(BlockScales(data, types[name]).basis, BlockScales(packed[name], types[name]).basis)
+        assert not np.array_equal(data, packed[name])
 
 
 @pytest.fixture(params=[True, False], ids=["tied", "untied"])
