@@ -12,6 +12,9 @@ Rows over banks (``banks.csv``) are of the study that is published first, and ar
 model and a draw) that is published already only where a row of both shows that it is the same. ``--replace`` takes the
 banks that ``--results`` has instead of the published ones, each as a whole; rows on other banks that have the
 allocation of a replaced bank 0 are then of an older one.
+
+Files beside llama.cpp's mixes (``gguf.csv``) come from one bank and one measurement of speed: those of a model are
+added together, where none of it is published, or replaced together.
 """
 
 from __future__ import annotations
@@ -62,6 +65,8 @@ GROWING = {
     "folding_windows": Growth(TABLES["folding"].unique, "kl"),
     "banks": Growth(BANK_NAMES, "kl", ("model", "bank_seed"), replaceable=True),
     "banks_windows": Growth(BANK_NAMES, "kl", ("model", "bank_seed"), replaceable=True),
+    "gguf": Growth(("model",), replaceable=True),
+    "gguf_checks": Growth(("model",), replaceable=True),
 }
 """The tables that have runs."""
 

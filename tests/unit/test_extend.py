@@ -15,6 +15,7 @@ from paper.study import Study
 from ramp.core.errors import RampError
 from ramp.core.files import read_json, sha256_file, write_json
 from ramp.records.table import read_table, write_table
+from tests.synthetic_gguf import gguf_records
 from tests.synthetic_league import bank_records, league_records, optimum_records
 from tests.synthetic_records import SOURCE, write_records, write_study, write_tables
 
@@ -236,3 +237,24 @@ def test_a_bank_without_a_row_in_common_is_not_known_to_be_the_same(toy: Path, t
     more = banks(tmp_path / "more", lambda row: row["bank_seed"] == 0 and row["method"] == "ramp")
     with pytest.raises(RampError, match="nothing shows"):
         extend(toy, more)
+
+
+def test_files_beside_mixes_are_added_and_replaced_model_by_model(toy: Path, tmp_path: Path) -> None:
+    def files(name: str, *models: str, factor: float = 1) -> Path:
+        folder = tmp_path / name
+        tables = gguf_records(*models)
+        for row in tables["gguf"]:
+            row["kl"] *= factor
+        write_tables(folder / "records", tables)
+        write_json(folder / "config.json", {"study": "toy"})
+        return folder
+
+    assert extend(toy, files("one", "a"))["gguf"] == 8
+    assert extend(toy, files("two", "a", "b", factor=2))["gguf"] == 8, "the model that is published stays"
+    first = read_table(toy / "gguf.csv").set_index(["model", "file", "rival"])["kl"]
+    assert first.loc[("b", "Q4_K_M.gguf", "none")] == pytest.approx(2 * first.loc[("a", "Q4_K_M.gguf", "none")])
+    assert extend(toy, files("three", "a", factor=3), replace=True)["gguf"] == 0
+    second = read_table(toy / "gguf.csv").set_index(["model", "file", "rival"])["kl"]
+    assert second.loc["a"].to_numpy() == pytest.approx(3 * first.loc["a"].to_numpy())
+    assert second.loc["b"].equals(first.loc["b"])
+    assert len(read_table(toy / "gguf_checks.csv")) == 8
