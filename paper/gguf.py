@@ -82,7 +82,11 @@ def gguf_values(study: Study) -> Iterator[tuple[str, str]]:
         (line["model"], line["file"]): bool(line["matrix"]) for line in files.lines if line["rival"] == WITHOUT_RIVAL
     }
     for name, matrix in (("matrix", True), ("plain", False)):
-        pairs = [line for line in files.pairs if matrix_of.get((line["model"], line["rival"])) == matrix]
+        pairs = [
+            line
+            for line in files.pairs
+            if not line["tuned"] and matrix_of.get((line["model"], line["rival"])) == matrix
+        ]
         if not pairs:
             continue
         better = sum(line["ratio_high"] < 1 for line in pairs)

@@ -16,17 +16,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ramp.assets.roles import guard
 from ramp.core import cli
 from ramp.core.cli import log
-from ramp.core.files import atomic_path, read_json, sha256_file, write_json
-from ramp.core.source_closure import closure
+from ramp.core.files import atomic_path, read_json, write_json
 from ramp.export.check import Check
 from ramp.export.llamacpp import LlamaCppError
 from ramp.ggml import score
 from ramp.ggml.allocate import Frame, allocate, cheapest, file_bytes
 from ramp.ggml.bank import GgmlBank
-from ramp.ggml.inputs import check_model, fingerprint
-from ramp.ggml.job import FORMAT, Job, Settings, locked
+from ramp.ggml.full_disk import full_disk_as_one_sentence
+from ramp.ggml.inputs import check_model, fingerprint, sources
+from ramp.ggml.job import Job, Settings, locked
 from ramp.ggml.make import check, make_bank, write_model
 from ramp.ggml.rival import float_file, make_mix
 from ramp.ggml.speed import measure_speeds
@@ -34,6 +35,7 @@ from ramp.ggml.texts import Texts
 from ramp.ggml.units import check_menu, list_units
 from ramp.gguf.type_names import MENU, MIXES
 from ramp.models.folder import ModelFolder
+from ramp.models.token_windows import read_documents
 
 ROOT = Path(__file__).parents[2]
 
@@ -85,7 +87,7 @@ def make_mixes(job: Job, mixes: Sequence[str]) -> list[Made]:
     for mix in mixes:
         for matrix in (True, False):
             try:
-                rival = make_mix(mix, source, job.imatrix if matrix else None, job.work / "mixes", 2)
+                rival = make_mix(mix, source, job.imatrix if matrix else None, job.work / "mixes", job.workers)
             except LlamaCppError as error:
                 log.warning("no %s %s a matrix: %s", mix, "with" if matrix else "without", error)
             else:
@@ -135,7 +137,7 @@ def run(job: Job, mixes: Sequence[str], windows: int) -> tuple[list[Row], list[C
     rivals = make_mixes(job, mixes)
     ours, checks = our_files(job, bank, rivals)
     by_file, base = scored(job, [*rivals, *ours], windows)
-    speeds = measure_speeds(sorted({file.path for file in [*rivals, *ours]}), 2)
+    speeds = measure_speeds(sorted({file.path for file in [*rivals, *ours]}), job.workers)
     rows = []
     for file in [*rivals, *ours]:
         found = by_file[file.path.name]
@@ -170,6 +172,7 @@ def run(job: Job, mixes: Sequence[str], windows: int) -> tuple[list[Row], list[C
     return rows, checks, by_file
 
 
+@full_disk_as_one_sentence()
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
     parser = cli.parser("Make files at the bytes of llama.cpp's mixes, and score both.", "--model-dir --seed --out")
@@ -191,8 +194,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     units = list_units(model.config, menu)
     settings = Settings(args.tokens, args.length, args.windows, args.window_length, menu, args.seed)
     texts = Texts(args.text, args.heldout_text, args.text, args.text, args.text, args.text.stem, args.heldout_text.stem)
-    about: dict[str, Any] = {"format": FORMAT, "text": texts.hashes()["calibration"], "libgguf": version("libgguf")}
-    about["sources"] = {name: sha256_file(ROOT / name) for name in closure(ROOT, "ramp/ggml/make.py")}
+    guard({"calibration": read_documents(args.text), "held-out": read_documents(args.heldout_text)})
+    about: dict[str, Any] = {"sources": sources("ramp/ggml/make.py"), "texts": texts.hashes()}
+    about["versions"] = [version(package) for package in ("libgguf", "cyllama")]
     key = fingerprint(model, asdict(settings) | about | {"arithmetic": args.arithmetic})
     work: Path = args.work / f"{model.name}-{key}"
     work.mkdir(parents=True, exist_ok=True)

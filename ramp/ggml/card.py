@@ -101,6 +101,14 @@ def model_card(summary: Mapping[str, Any], lines: Sequence[str]) -> str:
         metric_config=f"{summary['windows']} windows of {summary['length']} tokens",
     )
     source, commit = base_model(summary["source"])
+    again = (
+        f"`{name}.types.txt` and `{name}.imatrix.gguf` give llama-quantize the same types and matrix; the scales "
+        f"of this file are others: {summary['changed']}."
+        if summary["changed"]
+        else f"With `{name}.types.txt` and `{name}.imatrix.gguf` llama-quantize makes the same tensors from the float "
+        f"file: `llama-quantize --imatrix {name}.imatrix.gguf --tensor-type-file {name}.types.txt float.gguf "
+        f"{summary['gguf']} Q4_K_M`."
+    )
     about: dict[str, Any] = {"base_model": source} if "/" in source else {}
     data = ModelCardData(
         model_name=name,
@@ -122,9 +130,7 @@ def model_card(summary: Mapping[str, Any], lines: Sequence[str]) -> str:
 {text}
 ```
 
-`{name}.plan.json` names every tensor's type and bytes. With `{name}.types.txt` and `{name}.imatrix.gguf` llama-quantize
-makes the same tensors from the float file: `llama-quantize --imatrix {name}.imatrix.gguf --tensor-type-file
-{name}.types.txt float.gguf {summary["gguf"]} Q4_K_M`.
+`{name}.plan.json` names every tensor's type and bytes. {again}
 
 | input | sha256 |
 | --- | --- |

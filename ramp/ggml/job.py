@@ -16,8 +16,9 @@ from pathlib import Path
 from ramp.assets.registry import load_registry
 from ramp.core.cli import log
 from ramp.core.errors import RampError
+from ramp.core.files import remove_partials
 from ramp.ggml.allocate import Frame, check_size
-from ramp.ggml.inputs import check_model, find_model, fingerprint
+from ramp.ggml.inputs import check_model, find_model, fingerprint, sources
 from ramp.ggml.size import SizeRequestError, memory_beside_weights, parse_size, weights_in
 from ramp.ggml.texts import Texts, open_texts, require_windows
 from ramp.ggml.units import MENU, Unit, check_menu, list_units
@@ -38,8 +39,8 @@ SEARCH_WINDOWS, SEARCH_LENGTH = 16, 128
 TUNE_WINDOWS, TUNE_LENGTH = 64, 256
 """Windows of each text, calibration and training, that scales are tuned on."""
 
-FORMAT = 1
-"""Of the work folder; another number makes everything again."""
+CHECK_WINDOWS, CHECK_LENGTH = 2, 512
+"""Held-out windows on which llama.cpp's perplexity is compared with transformers'."""
 
 
 class GgufRunError(RampError):
@@ -136,7 +137,7 @@ def read_size(args: argparse.Namespace, model: ModelFolder, frame: Frame) -> int
         if not 0 < args.bpw < 32:
             raise SizeRequestError(f"--bpw {args.bpw} is no number of bits per weight: try 4.5")
         return int(args.bpw * frame.weights / 8)
-    context = args.context or min(DEFAULT_CONTEXT, model.config.max_position_embeddings)
+    context = args.context if args.context is not None else min(DEFAULT_CONTEXT, model.config.max_position_embeddings)
     size = weights_in(model.config, parse_size(args.fits), context)
     beside = memory_beside_weights(model.config, context)
     log.info(
@@ -204,13 +205,18 @@ def open_job(args: argparse.Namespace) -> Job:
     texts = open_texts(registry, base / "texts", args.text, args.heldout_text)
     settings = Settings(args.tokens, args.length, args.windows, args.window_length, menu, args.seed)
     wanted = [("held_out", args.length, args.heldout_windows), ("calibration", args.window_length, args.windows)]
+    wanted.append(("held_out", CHECK_LENGTH, CHECK_WINDOWS))
     wanted.append(("calibration", args.length, args.tokens // args.length))
     if args.method != KNAPSACK:
         wanted += [(role, SEARCH_LENGTH, 2 * SEARCH_WINDOWS) for role in ("search", "selection")]
     if args.tune:
         wanted += [(role, TUNE_LENGTH, TUNE_WINDOWS) for role in ("calibration", "training")]
     require_windows(model, texts, wanted)
-    about = {"format": FORMAT, "text": texts.hashes()["calibration"], "libgguf": version("libgguf")}
+    about = {
+        "sources": sources("ramp/ggml/bank.py", "ramp/ggml/rival.py"),
+        "text": texts.hashes()["calibration"],
+        "versions": [version(package) for package in ("libgguf", "cyllama")],
+    }
     key = fingerprint(model, asdict(settings) | about | {"arithmetic": args.arithmetic})
     work = base / f"{model.name}-{key}"
     if not work.is_dir():
@@ -245,4 +251,6 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock: worker processes would inherit it
         except OSError:
             raise GgufRunError(f"another run works in {folder}: wait for it, or pass another --work") from None
+        for place in [folder, *(path for path in folder.iterdir() if path.is_dir())]:
+            remove_partials(place)  # of runs that were killed
         yield

@@ -27,7 +27,17 @@ from ramp.ggml import card
 from ramp.ggml.allocate import Types, allocate, file_bytes, plan_types, predicted_kl
 from ramp.ggml.bank import BankPass, GgmlBank
 from ramp.ggml.importance import measure_importance
-from ramp.ggml.job import KNAPSACK, SEARCH_LENGTH, SEARCH_WINDOWS, TUNE_LENGTH, TUNE_WINDOWS, Job
+from ramp.ggml.inputs import sources
+from ramp.ggml.job import (
+    CHECK_LENGTH,
+    CHECK_WINDOWS,
+    KNAPSACK,
+    SEARCH_LENGTH,
+    SEARCH_WINDOWS,
+    TUNE_LENGTH,
+    TUNE_WINDOWS,
+    Job,
+)
 from ramp.ggml.quantize_rows import RowQuantizer
 from ramp.ggml.refit import refit_model
 from ramp.ggml.rival import Rival, float_file, nearest_mix
@@ -35,8 +45,8 @@ from ramp.ggml.tune import Schedule, Tuned, tune
 from ramp.gguf.names import checkpoint_values, gguf_tensors, sliding_window_note, to_gguf_rows
 from ramp.models.architecture import architecture
 
-CHECK_WINDOWS, CHECK_LENGTH = 2, 512
-"""Held-out windows on which llama.cpp's perplexity is compared with transformers'."""
+POLICY = "policy"
+"""Folder of a policy that a search trained."""
 
 
 def make_bank(job: Job) -> GgmlBank:
@@ -70,7 +80,7 @@ def choose_types(job: Job, bank: GgmlBank) -> Types:
         return job.model.windows(text, length=SEARCH_LENGTH, count=2 * SEARCH_WINDOWS)[part::2]
 
     texts = SearchTexts(windows(job.texts.search, 0), windows(job.texts.selection, 1))
-    seed, state, policy = job.settings.seed, job.work / "search", job.beside("policy")
+    seed, state, policy = job.settings.seed, job.work / "search", job.work / POLICY
     return search.by_method(job.method, texts, state, policy, evals=job.evals, seed=seed)
 
 
@@ -91,13 +101,14 @@ def tuned(job: Job, types: Types, packed: Mapping[str, np.ndarray]) -> Tuned:
     packed: the tensors' bytes so far, by name.
     """
     schedule = Schedule(steps=job.tune_steps, seed=job.settings.seed)
-    digest = hashlib.sha256(json.dumps([asdict(schedule), TUNE_LENGTH, TUNE_WINDOWS]).encode())
+    texts = list(dict.fromkeys([job.texts.calibration, job.texts.training]))
+    about = [asdict(schedule), TUNE_LENGTH, TUNE_WINDOWS, sources("ramp/ggml/tune.py"), *map(sha256_file, texts)]
+    digest = hashlib.sha256(json.dumps(about).encode())
     for name in sorted(packed):
         digest.update(f"{name} {types[name]}".encode() + np.ascontiguousarray(packed[name]).data)
     path = job.work / "tuned" / f"{digest.hexdigest()[:16]}.safetensors"
     path.parent.mkdir(exist_ok=True)
     if not path.is_file():
-        texts = list(dict.fromkeys([job.texts.calibration, job.texts.training]))
         windows = torch.cat([job.model.windows(text, length=TUNE_LENGTH, count=TUNE_WINDOWS) for text in texts])
         log.info("tuning scales and gains: %d steps on %d windows of training text", schedule.steps, len(windows))
         checkpoint = path.with_suffix(".pt")
@@ -108,7 +119,8 @@ def tuned(job: Job, types: Types, packed: Mapping[str, np.ndarray]) -> Tuned:
 
 def refitted(job: Job, bank: GgmlBank, types: Types) -> Tuned:
     """Return the tensors whose scales are fitted again by least squares; what was done once is read."""
-    digest = hashlib.sha256(json.dumps(dict(sorted(types.items()))).encode()).hexdigest()[:16]
+    about = [dict(sorted(types.items())), sources("ramp/ggml/refit.py")]
+    digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
     path = job.work / "refit" / f"{digest}.safetensors"
     path.parent.mkdir(exist_ok=True)
     if not path.is_file():
@@ -181,6 +193,10 @@ def check(job: Job, path: Path, plan: GgufPlan, backend: str) -> list[Check]:
 def publish(job: Job, path: Path, plan: GgufPlan) -> None:
     """Move the file to where it was asked for, with its plan, its type file and its matrix beside it."""
     units = {unit.name for unit in job.units}
+    for ending in ("card.md", "result.json"):  # an older file's numbers must not lie beside this one
+        job.beside(ending).unlink(missing_ok=True)
+    if job.method != KNAPSACK and (job.work / POLICY / "policy.json").is_file():
+        shutil.copytree(job.work / POLICY, job.beside(POLICY), dirs_exist_ok=True)
     write_json(job.beside("plan.json"), asdict(plan))
     write_text(job.beside("types.txt"), type_lines([x for x in plan.tensors if x.name in units]))
     with atomic_path(job.beside("imatrix.gguf")) as partial:
@@ -200,7 +216,9 @@ def compare(job: Job, path: Path, windows: int, rival: bool) -> tuple[list[card.
     other: Rival | None = None
     if rival:
         source = float_file(job.model, job.work)
-        other = nearest_mix(path.stat().st_size, source, job.imatrix, job.work / "mixes", job.workers)
+        k_quants = all(unit.tensor.shape[-1] % 256 == 0 for unit in job.units)
+        mixes = job.work / "mixes"
+        other = nearest_mix(path.stat().st_size, source, job.imatrix, mixes, job.workers, ordered=k_quants)
     reference, head = score.float_reference(job.model, tokens)
     base = score.reference_windows(reference)
     ours = score.score_file(path, job.model, reference, head)
@@ -230,7 +248,7 @@ def result(
     if ratio is not None:
         lines.append(f"  {card.verdict(ratio, rows[0], rows[1])}")
     lines.append(
-        f"  held-out text: {job.texts.held_out_name}, {windows} windows of {job.settings.length} tokens; "
+        f"  held-out text: {job.texts.held_out_name}, {windows} windows of at most {job.settings.length} tokens; "
         f"calibration: {job.texts.calibration_name}"
     )
     if job.tuned_note:
@@ -242,7 +260,8 @@ def result(
         "source": job.source,
         "held_out": job.texts.held_out_name,
         "windows": windows,
-        "length": job.settings.length,
+        "length": min(job.settings.length, int(job.model.config.max_position_embeddings)),
+        "changed": job.tuned_note,
         "measured": rows,
         "sha256": {
             job.out.name: sha256_file(job.out),

@@ -34,7 +34,8 @@ def _end_with(parent: int) -> None:
 class RowQuantizer:
     """A pool of worker processes; use it as a context.
 
-    Workers are forked when it is entered, before the caller's libraries start threads of their own.
+    Workers are forked when it is entered. They call libgguf and numpy alone, so that threads of the caller's other
+    libraries, which a fork loses, are not missed.
     """
 
     def __init__(self, workers: int) -> None:

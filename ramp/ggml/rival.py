@@ -45,11 +45,12 @@ def make_mix(mix: str, source: Path, imatrix: Path | None, folder: Path, threads
     return Rival(mix, path)
 
 
-def nearest_mix(size: int, source: Path, imatrix: Path, folder: Path, threads: int) -> Rival | None:
+def nearest_mix(size: int, source: Path, imatrix: Path, folder: Path, threads: int, ordered: bool) -> Rival | None:
     """Return the mix whose file is nearest to ``size`` bytes; None where llama.cpp cannot make one.
 
-    Sizes rise along ``MIXES``, so that a binary search makes four or five of them. A mix that llama.cpp refuses is left
-    out.
+    Sizes rise along ``MIXES`` where all rows take K-quants, so that a binary search makes four or five of them. Where
+    they do not, fallbacks change the order (on SmolLM2 IQ4_XS is smaller than Q3_K_M), and two mixes on either side of
+    the nearest one are made too. A mix that llama.cpp refuses is left out.
     """
     mixes, made = list(MIXES), dict[str, Rival]()
     low, high = 0, len(mixes)
@@ -66,4 +67,11 @@ def nearest_mix(size: int, source: Path, imatrix: Path, folder: Path, threads: i
         low, high = (middle + 1, high) if rival.bytes < size else (low, middle)
     if not made:
         return None
+    if not ordered:
+        place = mixes.index(min(made.values(), key=lambda rival: abs(rival.bytes - size)).mix)
+        for mix in mixes[max(place - 2, 0) : place + 3]:
+            try:
+                made[mix] = make_mix(mix, source, imatrix, folder, threads)
+            except LlamaCppError as error:
+                log.warning("%s", error)
     return min(made.values(), key=lambda rival: abs(rival.bytes - size))

@@ -146,7 +146,7 @@ class SearchTexts:
 
 @dataclass(frozen=True)
 class TypeSearch:
-    """What every way to choose types without the knapsack's own costs starts from."""
+    """What a search, or a trained policy, chooses types from."""
 
     model: ModelFolder
     bank: GgmlBank
@@ -213,7 +213,9 @@ class TypeSearch:
         return self.types(found.choice)
 
     def by_policy(self, policy_dir: Path) -> dict[str, str]:
-        """Return the types that a trained policy chooses; nothing of the model is evaluated.
+        """Return the types that a trained policy chooses; no candidate is scored.
+
+        The bank's costs say which types an action means.
 
         Raises ``PolicyError`` for a policy of another menu.
         """

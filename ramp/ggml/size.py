@@ -39,7 +39,7 @@ def parse_size(text: str) -> int:
 
 @dataclass(frozen=True)
 class Memory:
-    """Memory that llama.cpp needs beside the weights, in bytes: exact for the cache, an upper estimate for buffers."""
+    """Memory that llama.cpp needs beside the weights, in bytes: exact for the cache, an estimate for buffers."""
 
     cache: int  # keys and values of the whole context, float16
     buffers: int  # logits and activations of a micro-batch, float32

@@ -52,8 +52,10 @@ def packaged_texts(registry: Registry, folder: Path) -> Path:
     return roles
 
 
-def own_text(path: Path, out: Path, role: str) -> Path:
-    """Return a user's text as documents: a role's JSON lines as they are, other UTF-8 text as one document in ``out``.
+def own_text(path: Path, folder: Path, role: str) -> Path:
+    """Return a user's text as documents: a role's JSON lines as they are, other UTF-8 text as one document.
+
+    The document's file in ``folder`` is named by its content, so that no other run writes into it.
 
     Raises ``TextError`` for a text that is a folder, empty, not UTF-8, or whose JSON lines are no documents of a role.
     """
@@ -72,7 +74,10 @@ def own_text(path: Path, out: Path, role: str) -> Path:
         raise TextError(f"{path} is not UTF-8 text (byte {error.start}): convert it, or give another file") from None
     if not text:
         raise TextError(f"{path} is empty: give a text of some thousand words")
-    write_documents(out, [Document(path.name, text)])
+    document = Document(path.name, text)
+    out = folder / f"{path.stem}-{document.sha256[:12]}.jsonl"
+    if not out.is_file():
+        write_documents(out, [document])
     return out
 
 
@@ -82,10 +87,10 @@ def open_texts(registry: Registry, folder: Path, calibration: Path | None, held_
     Raises ``TextError`` where the two share a document or a long paragraph.
     """
     roles = packaged_texts(registry, folder) if calibration is None or held_out is None else folder
-    own = None if calibration is None else own_text(calibration, folder / "own.jsonl", "--text")
+    own = None if calibration is None else own_text(calibration, folder, "--text")
     found = Texts(
         own or roles / "calibration.jsonl",
-        roles / "heldout.jsonl" if held_out is None else own_text(held_out, folder / "held.jsonl", "--heldout-text"),
+        roles / "heldout.jsonl" if held_out is None else own_text(held_out, folder, "--heldout-text"),
         own or roles / "search.jsonl",
         own or roles / "selection.jsonl",
         own or roles / "train.jsonl",
@@ -93,7 +98,7 @@ def open_texts(registry: Registry, folder: Path, calibration: Path | None, held_
         PACKAGED["heldout"] if held_out is None else held_out.name,
     )
     if calibration is not None or held_out is not None:
-        used = {path.stem: read_documents(path) for path in found.used()}
+        used = {f"text {index}": read_documents(path) for index, path in enumerate(found.used())}
         try:
             guard({**used, "held-out": read_documents(found.held_out)})
         except TextError as error:
