@@ -77,7 +77,7 @@ SECTIONS = (
     Section("Folds", "Scale Folding varied and nothing else", ("foldings",)),
     Section(
         "Exported files",
-        "checks of the GGUF files in stock llama.cpp; files at the bytes of its mixes",
+        "checks of the GGUF files in stock llama.cpp",
         ("halo", "gguf"),
     ),
     Section(

@@ -13,7 +13,7 @@ from paper.tables.model import Cell, Column, Row, Table, estimate_of, finite_or_
 
 
 def gguf_table(study: Study) -> Table:
-    """Return a line per file, the mixes by their bytes and ours under the mix that each stands beside."""
+    """Return one line per file: the mixes by their bytes, and below each the file of ours that is compared with it."""
     files = Files(study)
     rows: list[Row] = []
     for model in files.models:

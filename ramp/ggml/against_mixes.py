@@ -4,7 +4,7 @@ Every mix is made by llama.cpp from the same float file, with and without the im
 file of ours that is at most as large. All are scored on the same windows of held-out text, so that differences are
 paired. ``--out`` is a folder: ``rows.json`` holds one row per file (fields of ``Row``), ``checks.json`` the checks of
 every file of ours, ``windows.json`` the sums per window. Files and bank stay in ``--work``, in a folder named by a hash
-of the checkpoint, the calibration text, the settings and the sources: a killed run goes on there.
+of the checkpoint, both texts, the settings, the sources and the libraries: a killed run goes on there.
 """
 
 from __future__ import annotations
@@ -36,9 +36,6 @@ from ramp.ggml.units import check_menu, list_units
 from ramp.gguf.type_names import MENU, MIXES
 from ramp.models.folder import ModelFolder
 from ramp.models.token_windows import read_documents
-
-ROOT = Path(__file__).parents[2]
-
 
 OURS = "knapsack"
 """Method of our files."""

@@ -252,8 +252,6 @@ class BankPass:
                 save_file({"delta": delta.contiguous()}, partial)
         for old in range(step):
             delta_file(self.folder, old).unlink(missing_ok=True)
-        if delta is None:
-            delta_file(self.folder, step - 1).unlink(missing_ok=True)
 
 
 def read_delta(path: Path) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -135,8 +135,3 @@ def model_card(summary: Mapping[str, Any], lines: Sequence[str]) -> str:
 | input | sha256 |
 | --- | --- |
 {"".join(f"| {key} | `{value}` |{chr(10)}" for key, value in summary["sha256"].items())}"""
-
-
-def as_record(measured: Measured) -> dict[str, Any]:
-    """Return a measured file for a JSON file."""
-    return asdict(measured)

@@ -85,6 +85,16 @@ class Job:
         return self.work / "imatrix.gguf"
 
     @property
+    def policy_dir(self) -> Path:
+        """Where a search of this method leaves its policy, if it trains one."""
+        return self.work / f"policy-{self.method}"
+
+    @property
+    def change(self) -> str:
+        """What a table appends to the file's name where scales are not the quantizer's own."""
+        return ", tuned" if self.tune_steps else ", refitted" if self.refit else ""
+
+    @property
     def tuned_note(self) -> str:
         """What the plan and the card say of scales that are not the quantizer's own; empty where they are."""
         notes = ["scales fitted again by least squares on calibration text"] if self.refit else []
@@ -165,6 +175,47 @@ def check_numbers(args: argparse.Namespace) -> None:
             raise GgufRunError(f"--{name.replace('_', '-')} {getattr(args, name)} is not possible: at least {smallest}")
 
 
+def check_chooser(args: argparse.Namespace) -> None:
+    """Raise for a method or a policy that cannot choose types: ``MethodError``, ``PolicyError``, ``GgufRunError``."""
+    if args.method != KNAPSACK:
+        from ramp.search.setup import find_allocator
+
+        if args.policy is not None:
+            raise GgufRunError(f"--policy {args.policy} chooses the types alone: leave out --method {args.method}")
+        find_allocator(args.method)
+    if args.policy is not None:
+        from ramp.search.trained_policy import read_policy
+
+        read_policy(args.policy)
+
+
+def make_folders(out: Path, base: Path) -> None:
+    """Make the folders of a run; ``GgufRunError`` where one cannot be written in."""
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out.parent).close()  # a folder that is read-only is told before the work
+    except OSError as error:
+        raise GgufRunError(
+            f"cannot write in {out.parent} and {base} ({error.strerror}): choose another --out or --work"
+        ) from None
+
+
+def wanted_windows(args: argparse.Namespace) -> list[tuple[str, int, int]]:
+    """Return the windows that a run reads: role, length and number."""
+    wanted = [
+        ("held_out", args.length, args.heldout_windows),
+        ("held_out", CHECK_LENGTH, CHECK_WINDOWS),
+        ("calibration", args.window_length, args.windows),
+        ("calibration", args.length, args.tokens // args.length),
+    ]
+    if args.method != KNAPSACK:
+        wanted += [(role, SEARCH_LENGTH, 2 * SEARCH_WINDOWS) for role in ("search", "selection")]
+    if args.tune:
+        wanted += [(role, TUNE_LENGTH, TUNE_WINDOWS) for role in ("calibration", "training")]
+    return wanted
+
+
 def open_job(args: argparse.Namespace) -> Job:
     """Check everything that can be checked without the long work; return the job."""
     out: Path = args.out
@@ -176,26 +227,10 @@ def open_job(args: argparse.Namespace) -> Job:
     if args.size is not None:
         parse_size(args.size)  # a typing error is told before a model is fetched
     menu = check_menu(args.types.split(","))
-    if args.method != KNAPSACK:
-        from ramp.search.setup import find_allocator
-
-        if args.policy is not None:
-            raise GgufRunError(f"--policy {args.policy} chooses the types alone: leave out --method {args.method}")
-        find_allocator(args.method)
-    if args.policy is not None:
-        from ramp.search.trained_policy import read_policy
-
-        read_policy(args.policy)
+    check_chooser(args)
     registry = load_registry(args.registry)
     base: Path = args.work or out.parent / ".ramp-gguf"
-    try:
-        base.mkdir(parents=True, exist_ok=True)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=out.parent).close()  # a folder that is read-only is told before the work
-    except OSError as error:
-        raise GgufRunError(
-            f"cannot write in {out.parent} and {base} ({error.strerror}): choose another --out or --work"
-        ) from None
+    make_folders(out, base)
     model = ModelFolder(find_model(args.model, registry, base / "models").resolve())
     check_model(model)
     units = list_units(model.config, menu)
@@ -203,37 +238,30 @@ def open_job(args: argparse.Namespace) -> Job:
     size = read_size(args, model, frame)
     check_size(size, frame, units)
     texts = open_texts(registry, base / "texts", args.text, args.heldout_text)
+    require_windows(model, texts, wanted_windows(args))
     settings = Settings(args.tokens, args.length, args.windows, args.window_length, menu, args.seed)
-    wanted = [("held_out", args.length, args.heldout_windows), ("calibration", args.window_length, args.windows)]
-    wanted.append(("held_out", CHECK_LENGTH, CHECK_WINDOWS))
-    wanted.append(("calibration", args.length, args.tokens // args.length))
-    if args.method != KNAPSACK:
-        wanted += [(role, SEARCH_LENGTH, 2 * SEARCH_WINDOWS) for role in ("search", "selection")]
-    if args.tune:
-        wanted += [(role, TUNE_LENGTH, TUNE_WINDOWS) for role in ("calibration", "training")]
-    require_windows(model, texts, wanted)
     about = {
         "sources": sources("ramp/ggml/bank.py", "ramp/ggml/rival.py"),
         "text": texts.hashes()["calibration"],
         "versions": [version(package) for package in ("libgguf", "cyllama")],
+        "arithmetic": args.arithmetic,
     }
-    key = fingerprint(model, asdict(settings) | about | {"arithmetic": args.arithmetic})
-    work = base / f"{model.name}-{key}"
+    work = base / f"{model.name}-{fingerprint(model, asdict(settings) | about)}"
     if not work.is_dir():
         bank = sum(unit.room(kind) for unit in units for kind in unit.types)
         rival = 0 if args.no_rival else 4 * frame.weights + size
         check_room(base, bank + 2 * size + rival, out.name)
     work.mkdir(exist_ok=True)
     return Job(
-        model,
-        args.model,
-        units,
-        frame,
-        size,
-        settings,
-        texts,
-        work,
-        out,
+        model=model,
+        source=args.model,
+        units=units,
+        frame=frame,
+        size=size,
+        settings=settings,
+        texts=texts,
+        work=work,
+        out=out,
         workers=args.threads or os.cpu_count() or 1,
         method=args.method,
         policy=args.policy,

@@ -41,24 +41,26 @@ from ramp.ggml.job import (
 from ramp.ggml.quantize_rows import RowQuantizer
 from ramp.ggml.refit import refit_model
 from ramp.ggml.rival import Rival, float_file, nearest_mix
-from ramp.ggml.tune import Schedule, Tuned, tune
+from ramp.ggml.tune import ChangedTensors, Schedule, tune
 from ramp.gguf.names import checkpoint_values, gguf_tensors, sliding_window_note, to_gguf_rows
 from ramp.models.architecture import architecture
 
-POLICY = "policy"
-"""Folder of a policy that a search trained."""
+
+def calibration_windows(job: Job) -> torch.Tensor:
+    """Return the windows behind the importance matrix and fitted scales, int64 [count, length]."""
+    length = job.settings.length
+    count = max(job.settings.tokens // length, 1)
+    return job.model.windows(job.texts.calibration, length=length, count=count)
 
 
 def make_bank(job: Job) -> GgmlBank:
     """Return the bank, made or completed; a killed run goes on behind its last whole step."""
-    settings, calibration = job.settings, job.texts.calibration
+    settings = job.settings
     with RowQuantizer(job.workers) as quantizer:
-        windows = job.model.windows(calibration, length=settings.window_length, count=settings.windows)
+        windows = job.model.windows(job.texts.calibration, length=settings.window_length, count=settings.windows)
         if not job.imatrix.is_file():
             log.info("importance matrix from %d tokens of calibration text", settings.tokens)
-            count = max(settings.tokens // settings.length, 1)
-            tokens = job.model.windows(calibration, length=settings.length, count=count)
-            measure_importance(job.model, tokens, job.imatrix)
+            measure_importance(job.model, calibration_windows(job), job.imatrix)
         importance = read_importance_file(job.imatrix)
         bank = BankPass(job.model, job.units, windows, importance, job.work / "bank", quantizer, seed=settings.seed)
         bank.run()
@@ -80,8 +82,8 @@ def choose_types(job: Job, bank: GgmlBank) -> Types:
         return job.model.windows(text, length=SEARCH_LENGTH, count=2 * SEARCH_WINDOWS)[part::2]
 
     texts = SearchTexts(windows(job.texts.search, 0), windows(job.texts.selection, 1))
-    seed, state, policy = job.settings.seed, job.work / "search", job.work / POLICY
-    return search.by_method(job.method, texts, state, policy, evals=job.evals, seed=seed)
+    state, seed = job.work / "search", job.settings.seed
+    return search.by_method(job.method, texts, state, job.policy_dir, evals=job.evals, seed=seed)
 
 
 def plan_text(job: Job, bank: GgmlBank, types: Types) -> list[str]:
@@ -95,7 +97,7 @@ def plan_text(job: Job, bank: GgmlBank, types: Types) -> list[str]:
     ]
 
 
-def tuned(job: Job, types: Types, packed: Mapping[str, np.ndarray]) -> Tuned:
+def tuned(job: Job, types: Types, packed: Mapping[str, np.ndarray]) -> ChangedTensors:
     """Return tuned scales and gains of a file; a run that was killed goes on, and what was done once is read.
 
     packed: the tensors' bytes so far, by name.
@@ -114,30 +116,28 @@ def tuned(job: Job, types: Types, packed: Mapping[str, np.ndarray]) -> Tuned:
         checkpoint = path.with_suffix(".pt")
         tune(job.model, job.units, types, packed, windows, schedule, checkpoint).save(path)
         checkpoint.unlink(missing_ok=True)
-    return Tuned.load(path)
+    return ChangedTensors.load(path)
 
 
-def refitted(job: Job, bank: GgmlBank, types: Types) -> Tuned:
+def refitted(job: Job, bank: GgmlBank, types: Types) -> ChangedTensors:
     """Return the tensors whose scales are fitted again by least squares; what was done once is read."""
     about = [dict(sorted(types.items())), sources("ramp/ggml/refit.py")]
     digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
     path = job.work / "refit" / f"{digest}.safetensors"
     path.parent.mkdir(exist_ok=True)
     if not path.is_file():
-        length = job.settings.length
-        count = max(job.settings.tokens // length, 1)
-        windows = job.model.windows(job.texts.calibration, length=length, count=count)
         packed = {unit.name: bank.packed(unit, types[unit.name]) for unit in job.units}
-        Tuned(refit_model(job.model, job.units, types, packed, windows), {}, []).save(path)
-    return Tuned.load(path)
+        fitted = refit_model(job.model, job.units, types, packed, calibration_windows(job))
+        ChangedTensors(fitted, {}, []).save(path)
+    return ChangedTensors.load(path)
 
 
 def write_model(job: Job, bank: GgmlBank, types: Types) -> tuple[Path, GgufPlan]:
-    """Write the file into the work folder, tuned if the job says so; return its path and its plan."""
+    """Write the file into the work folder, with the scales that the job asks for; return its path and its plan."""
     started = time.monotonic()
     units = {unit.name: unit for unit in job.units}
     planned = plan_types(job.model, types)
-    changed = Tuned({}, {}, [])
+    changed = ChangedTensors({}, {}, [])
     if job.refit:
         changed = refitted(job, bank, types)
     if job.tune_steps:
@@ -195,8 +195,8 @@ def publish(job: Job, path: Path, plan: GgufPlan) -> None:
     units = {unit.name for unit in job.units}
     for ending in ("card.md", "result.json"):  # an older file's numbers must not lie beside this one
         job.beside(ending).unlink(missing_ok=True)
-    if job.method != KNAPSACK and (job.work / POLICY / "policy.json").is_file():
-        shutil.copytree(job.work / POLICY, job.beside(POLICY), dirs_exist_ok=True)
+    if (job.policy_dir / "policy.json").is_file():
+        shutil.copytree(job.policy_dir, job.beside("policy"), dirs_exist_ok=True)
     write_json(job.beside("plan.json"), asdict(plan))
     write_text(job.beside("types.txt"), type_lines([x for x in plan.tensors if x.name in units]))
     with atomic_path(job.beside("imatrix.gguf")) as partial:
@@ -222,7 +222,7 @@ def compare(job: Job, path: Path, windows: int, rival: bool) -> tuple[list[card.
     reference, head = score.float_reference(job.model, tokens)
     base = score.reference_windows(reference)
     ours = score.score_file(path, job.model, reference, head)
-    found = [(f"{job.out.name}, tuned" if job.tuned_note else job.out.name, path, ours)]
+    found = [(f"{job.out.name}{job.change}", path, ours)]
     if other is not None:
         found.append((f"llama.cpp {other.mix}", other.path, score.score_file(other.path, job.model, reference, head)))
     rows = [

@@ -33,7 +33,7 @@ def parse_size(text: str) -> int:
         raise SizeRequestError(f"'{text}' is no size: write it as 90MB (10^6 bytes), 1.5GiB (2^30) or 90000000")
     size = int(Fraction(found[1]) * (1024 if found[3] else 1000) ** PREFIXES[found[2]])
     if size < 1:
-        raise SizeRequestError(f"a size of '{text}' is nothing: write it as 90MB, 1.5GiB or 90000000")
+        raise SizeRequestError(f"a size of '{text}' is less than a byte: write it as 90MB, 1.5GiB or 90000000")
     return size
 
 

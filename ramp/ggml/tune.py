@@ -4,7 +4,8 @@ As mlx-lm's DWQ does (github.com/ml-explore/mlx-lm, ``quant/dwq.py``): the codes
 file's size and format do too. Every trained number x is kept as x0 (1 + e), e from 0, by Adam with a warm-up and a
 cosine to zero, so that steps of e mean the same for scales of all sizes. The result is rounded to float16 at the end.
 
-Memory: the float weights, the basis of the scales and the weights of a step, each as large as the float32 model.
+Memory: some eight times the float32 model (seen once, on SmolLM2): beside it lie the basis of the scales, twice where a
+type has minima, and the weights and gradients of a step.
 """
 
 from __future__ import annotations
@@ -122,12 +123,12 @@ class TunedGain(nn.Module):
 
 
 @dataclass(frozen=True)
-class Tuned:
-    """What a file takes in the place of the plan's own bytes."""
+class ChangedTensors:
+    """Tensors of a file whose scales or gains are not the quantizer's own: fitted again, or tuned."""
 
     packed: dict[str, np.ndarray]  # tensor -> bytes uint8 [rows, row bytes]
     gains: dict[str, np.ndarray]  # tensor of a norm -> float32 [hidden]
-    losses: list[float]  # KL of each step's batch, nats per token
+    losses: list[float]  # KL of each step's batch, nats per token; empty where nothing was tuned
 
     def save(self, path: Path) -> None:
         """Write it as a safetensors file."""
@@ -137,7 +138,7 @@ class Tuned:
             save_file(arrays | {"losses": np.array(self.losses)}, partial)
 
     @classmethod
-    def load(cls, path: Path) -> Tuned:
+    def load(cls, path: Path) -> ChangedTensors:
         """Read what ``save`` wrote; ``ScaleError`` for a damaged file."""
         try:
             arrays = load_file(path)
@@ -159,7 +160,7 @@ def tune(
     windows: Tensor,
     schedule: Schedule,
     checkpoint: Path,
-) -> Tuned:
+) -> ChangedTensors:
     """Return tuned scales and gains.
 
     packed: bytes of every unit's tensor, which training starts from; a unit whose type has no scales (F16) is held as
@@ -197,7 +198,7 @@ def tune(
         if (step + 1) % max(schedule.steps // 10, 1) == 0:
             recent = losses[-max(schedule.steps // 10, 1) :]
             log.info("step %d of %d: KL %.4f on training text", step + 1, schedule.steps, sum(recent) / len(recent))
-    return Tuned(
+    return ChangedTensors(
         {name: each.packed() for name, each in scales.items()},
         {name: (each.start * (1 + each.change.detach())).numpy() for name, each in gains.items()},
         losses,

@@ -75,7 +75,7 @@ def check_menu(names: Iterable[str]) -> tuple[str, ...]:
     for name in names:
         upper = name.strip().upper()
         if upper not in MENU:
-            raise MenuError(f"'{name}' is no type that is offered{nearest(upper, MENU)}: choose from {', '.join(MENU)}")
+            raise MenuError(f"'{name}' is not offered{nearest(upper, MENU)}: choose from {', '.join(MENU)}")
         chosen.append(upper)
     return tuple(name for name in MENU if name in chosen)
 

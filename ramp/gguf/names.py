@@ -159,7 +159,7 @@ def rope_type(config: PretrainedConfig) -> str:
     if kind not in ROPE_TYPES:
         raise GgufError(f"rotary embedding of type '{kind}' is not exported to GGUF: only {', '.join(ROPE_TYPES)} are")
     if kind == "llama3" and (arch := architecture(config).gguf_arch) != "llama":
-        raise GgufError(f"rotary embedding of type 'llama3' is not exported to GGUF for {arch}: llama.cpp has it not")
+        raise GgufError(f"rotary embedding of type 'llama3' is not exported to GGUF for {arch}: llama.cpp lacks it")
     if kind == "yarn":
         for key, value in rope.items():
             known = key in ("rope_type", "type", "rope_theta", "factor", "original_max_position_embeddings")

@@ -2,7 +2,7 @@
 
     python -m ramp.records.collect_gguf --rows R/gguf/M/rows.json ... --out R/records
 
-A model's checks lie beside its rows. Reads exactly the files named and measures nothing.
+Reads the named files and the ``checks.json`` beside each, and measures nothing.
 """
 
 from __future__ import annotations

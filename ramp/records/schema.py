@@ -328,7 +328,7 @@ halo (file check): checks of exported GGUF files
 
 gguf (model file rival): files of ours at the bytes of llama.cpp's mixes, and these mixes; speeds are of one run
     *model
-    file str!: name of the file; one of ours has a row for each mix that it stands beside
+    file str!: name of the file; a file of ours has one row for each mix that it is compared with
     method str!: allocator of ours, or the mix's name
     matrix bool!: made with an importance matrix
     tuned bool!: scales were tuned after quantizing

@@ -15,7 +15,7 @@ from ramp.ggml import tune as tuning
 from ramp.ggml.refit import DAMPING, refit, refit_model
 from ramp.ggml.scales import PLACES, BlockScales, ScaleError
 from ramp.ggml.score import float_reference, kl_of, score
-from ramp.ggml.tune import Schedule, Tuned, tune
+from ramp.ggml.tune import ChangedTensors, Schedule, tune
 from ramp.ggml.units import list_units
 from ramp.gguf.names import from_gguf_rows, to_gguf_rows
 from ramp.gguf.type_names import MENU
@@ -150,7 +150,7 @@ def test_tuning_lowers_the_kl_keeps_the_codes_and_resumes(model: ModelFolder, tm
     assert all(np.array_equal(again.packed[name], whole.packed[name]) for name in packed)
     assert again.losses == whole.losses
     whole.save(tmp_path / "tuned.safetensors")
-    read = Tuned.load(tmp_path / "tuned.safetensors")
+    read = ChangedTensors.load(tmp_path / "tuned.safetensors")
     assert np.array_equal(read.packed["token_embd.weight"], whole.packed["token_embd.weight"])
     assert set(load_file(tmp_path / "tuned.safetensors")) >= {"losses", "gain/output_norm.weight"}
 
