@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from paper.naming import method_title
+from paper.naming import method_title, model_title
 from paper.study import Study
 from paper.words import plural
 from ramp.records.collect_gguf import WITHOUT_RIVAL
@@ -95,6 +96,9 @@ def gguf_values(study: Study) -> Iterator[tuple[str, str]]:
         yield f"gguf.{name}.better", str(better)
         yield f"gguf.{name}.worse", str(worse)
         yield f"gguf.{name}.open", str(len(pairs) - better - worse)
+        yield f"gguf.{name}.models", ", ".join(dict.fromkeys(model_title(line["model"]) for line in pairs))
+        losing = dict.fromkeys(Path(str(line["rival"])).stem for line in pairs if line["ratio_low"] > 1)
+        yield f"gguf.{name}.worse.mixes", f" ({', '.join(losing)})" if losing else ""
         ratios = [float(line["kl_ratio"]) for line in pairs]
         yield f"gguf.{name}.best", f"{min(ratios):.2f}"
         yield f"gguf.{name}.worst", f"{max(ratios):.2f}"
