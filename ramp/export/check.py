@@ -37,8 +37,10 @@ PROBES = (
     "two  spaces, three   spaces and a trailing one ",
     "line one\nline two\n\nline four\tand a tab",
     "naïve café, Ω ≈ 3.5 kΩ, 東京, 🙂",
+    "  blanks first, then <s>markup</s> <unk> and <|endoftext|><|im_end|> as plain text",
 )
-"""Texts on which tokenizers tend to disagree: digits, contractions, runs of spaces, line breaks, other scripts."""
+"""Texts on which tokenizers tend to disagree: digits, contractions, runs of spaces, line breaks, other scripts, blanks at
+the beginning, the literal strings of special tokens."""
 
 SAMPLE_LINES = 40
 
@@ -119,20 +121,33 @@ def sample_texts(text_path: str | Path) -> list[str]:
     return [*PROBES, *lines[:SAMPLE_LINES]]
 
 
-def tokenizer_differences(llama: LlamaCpp, tokenizer: Any, texts: list[str]) -> int:
+def tokenizer_differences(llama: LlamaCpp, tokenizer: Any, texts: list[str], sentencepiece: bool = False) -> int:
     """Return in how many texts the token ids of llama.cpp and of the tokenizer differ, begin and end tokens included.
 
+    Text is data: the literal string of a special token (``</s>`` in a web page) is split as other text on both sides.
     Characters that the vocabulary cannot express are dropped first: where it has no byte tokens, llama.cpp refuses
     them and the tokenizer returns its unknown token.
+
+    sentencepiece: whether the file's vocabulary is of that kind. Blanks at the beginning of a text are dropped then:
+        sentencepiece and llama.cpp put another before them, transformers 5 does not.
     """
+
+    def split(text: str, **options: Any) -> list[int]:
+        return list(tokenizer(text, split_special_tokens=True, **options).input_ids)
+
     unknown = tokenizer.unk_token_id
     different = []
     for text in texts:
-        if unknown in tokenizer(text).input_ids:
-            text = "".join(x for x in text if unknown not in tokenizer(x, add_special_tokens=False).input_ids)
-        ours, theirs = tokenizer(text).input_ids, llama.tokenize(text, special=True)
+        text = text.lstrip(" ") if sentencepiece else text
+        if unknown in split(text):
+            text = "".join(x for x in text if unknown not in split(x, add_special_tokens=False))
+        ours, theirs = split(text), llama.tokenize(text, special=True)
         if ours != theirs:
             different.append((text[:60], theirs[:12], ours[:12]))
+    log.info(
+        "tokens of llama.cpp and transformers compared on %d texts%s: they differ on %d",
+        *(len(texts), ", without blanks at their beginning" if sentencepiece else "", len(different)),
+    )
     if different:
         log.warning("tokens differ, first on %r: %s in llama.cpp, %s in transformers", *different[0])
     return len(different)
@@ -176,10 +191,9 @@ def check_llama(
         prompt = windows[0, :PROMPT_TOKENS].tolist()
         checks.append(judge(name, "generated_tokens", _generated(llama, prompt), GENERATED_TOKENS))
         tokenizer = ModelFolder(model_dir).tokenizer()
-        if GgufFile(path).metadata("tokenizer.ggml.model") == "llama":
-            # Before a text that begins with a blank, sentencepiece and llama.cpp put another, transformers 5 does not.
-            texts = [text.lstrip(" ") for text in texts]
-        checks.append(judge(name, "tokenizer_differs", tokenizer_differences(llama, tokenizer, texts)))
+        sentencepiece = GgufFile(path).metadata("tokenizer.ggml.model") == "llama"
+        different = tokenizer_differences(llama, tokenizer, texts, sentencepiece)
+        checks.append(judge(name, "tokenizer_differs", different))
         theirs = np.stack([window_nll(llama, window.tolist()) for window in windows])
         version = llama.version
     finally:
