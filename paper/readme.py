@@ -2,8 +2,9 @@
 
     python -m paper.readme --records results/published --readme README.md --results docs/results.md
 
-replaces what stands between a pair of marks of README.md: ``outcome`` with the sentences of the first screen. docs/results.md is written
-anew, and so is a page for each section in the folder docs/results: together they hold every table of the records.
+replaces what stands between a pair of marks of README.md: ``outcome`` with the sentences of the first screen.
+docs/results.md is written anew, and so is a page for each section in the folder docs/results: together they hold every
+table of the records.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ OUTCOME = (
     "RAMP's search, which starts at that knapsack, kept it at 4 bits and gained {gain} % of the KL at 3.65 bits in the "
     "published run ({pair.ramp.knapsack.kl} nats, three of three seeds); **this gain is not settled:** a fresh run of "
     "the same commit on another machine found none (the warm start stood), and an earlier study lost 1.8 %.",
-    "GGUF files of ours beside llama.cpp's mixes of the same bytes and importance matrix ({gguf.matrix.models}; one bank "
-    "each): lower KL in {gguf.matrix.better} of {gguf.matrix.pairs}, higher in {gguf.matrix.worse}"
+    "GGUF files of ours beside llama.cpp's mixes of the same bytes and importance matrix ({gguf.matrix.models}; one "
+    "bank each): lower KL in {gguf.matrix.better} of {gguf.matrix.pairs}, higher in {gguf.matrix.worse}"
     "{gguf.matrix.worse.mixes}; the ratios run from {gguf.matrix.best} to {gguf.matrix.worst}.",
     "Of the paper's {claims} claims, tested by analogues on small models: {claims.summary}.",
 )

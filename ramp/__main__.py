@@ -30,6 +30,7 @@ COMMANDS = (
     Command("import-model", "ramp.assets.import_model", "make a checkpoint folder of a fetched model"),
     Command("task-rows", "ramp.assets.task_rows", "write the rows of commonsense tasks from a fetched asset"),
     Command("texts", "ramp.assets.text_roles", "assign every document to one role and check that roles are disjoint"),
+    Command("count-tokens", "ramp.assets.count_tokens", "count the tokens of texts, before any long job needs them"),
     Command("train", "ramp.assets.train_tiny", "train a tiny model of the suite's own family"),
     Command("calibration", "ramp.calibration", "measure activation statistics of every linear's input"),
     Command("fold", "ramp.calibration.fold_search", "search the scales of a Scale Folding"),

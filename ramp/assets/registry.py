@@ -94,11 +94,13 @@ Source = Annotated[WheelSource | HubSource | PathSource | TrainedSource, Field(d
 class TextRole(_Strict):
     """Format of a text, and the roles of its documents (each belongs to exactly one)."""
 
-    format: Literal["lines", "wikipedia", "wikitext"]
+    format: Literal["lines", "wikipedia", "wikitext", "jsonl"]
     prefix: str = Field(description="documents are named PREFIX-ID")
     roles: dict[str, float] = Field(
-        default_factory=dict, description="share of the documents per role; empty: a test text"
+        default_factory=dict,
+        description="share of the documents per role; empty: a test text, or one that a study names",
     )
+    documents: int | None = Field(None, ge=1, description="read only so many, from the beginning of the file")
 
 
 class TaskFile(_Strict):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,9 @@ from ramp.assets.fetched_files import ABSENT, asset_path, asset_record
 from ramp.assets.registry import Registry, TextRole
 from ramp.core.files import write_json
 from ramp.models.token_windows import JOIN, Document, TextError, read_documents, write_documents
+
+ROLES = ("calibration", "train", "search", "selection", "heldout")
+"""What a document may be for: second moments, training, scoring candidates, choosing among the best, and judging."""
 
 SHARED_PARAGRAPH = 80
 """Paragraphs of at least this many normalised characters must not occur in two roles; shorter ones are headings."""
@@ -22,20 +28,34 @@ SHARED_PARAGRAPH = 80
 
 
 def parse(path: Path, text: TextRole) -> list[Document]:
-    """Return the documents of a fetched file, in order, without empty ones."""
+    """Return the documents of a fetched file, in order, without empty ones; at most ``text.documents``."""
     if text.format == "wikitext":
         return [Document(f"{text.prefix}-0", _wikitext(path))]
-    raw = path.read_text(encoding="utf-8")
-    if text.format == "lines":
-        found = [Document(f"{text.prefix}-{i:05d}", line.strip()) for i, line in enumerate(raw.splitlines())]
+    if text.format == "jsonl":
+        found = _json_lines(path, text.prefix)
+    elif text.format == "lines":
+        lines = path.read_text(encoding="utf-8").splitlines()
+        found = (Document(f"{text.prefix}-{i:05d}", line.strip()) for i, line in enumerate(lines))
     else:
+        raw = path.read_text(encoding="utf-8")
         pages = re.findall(r'^<doc id="([^"]*)"[^>]*>\n(.*?)^</doc>', raw, flags=re.DOTALL | re.MULTILINE)
-        found = [Document(f"{text.prefix}-{page}", body.strip()) for page, body in pages]
-        found = [document for document in found if "\n" in document.text]  # a title alone is a redirection
-    documents = [document for document in found if document.text]
+        pairs = (Document(f"{text.prefix}-{page}", body.strip()) for page, body in pages)
+        found = (document for document in pairs if "\n" in document.text)  # a title alone is a redirection
+    documents = list(islice((document for document in found if document.text), text.documents))
     if not documents:
         raise TextError(f"{path} holds no document in the format '{text.format}'")
     return documents
+
+
+def _json_lines(path: Path, prefix: str) -> Iterator[Document]:
+    """Yield the member ``text`` of every line of a file, which may be compressed by gzip (``.gz``)."""
+    opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rt", encoding="utf-8") as lines:
+            for i, line in enumerate(lines):
+                yield Document(f"{prefix}-{i:05d}", json.loads(line)["text"].strip())
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, gzip.BadGzipFile) as error:
+        raise TextError(f"{path} is no file of JSON lines with a 'text' each ({error!r}): fetch it again") from None
 
 
 def _wikitext(path: Path) -> str:
@@ -142,20 +162,56 @@ def guard(roles: Mapping[str, Sequence[Document]]) -> dict[str, Any]:
     return counts
 
 
-def write_texts(registry: Registry, assets: Path, extra: Sequence[str], out_dir: Path) -> dict[str, Any]:
+def text_of(registry: Registry, name: str) -> TextRole:
+    """Return the entry of a text asset; raise ``TextError`` where the name is of something else."""
+    asset = registry.get(name)
+    if asset.text is None:
+        raise TextError(f"asset '{name}' is of type {asset.type}: name a text")
+    return asset.text
+
+
+def shares_of(registry: Registry, named: Mapping[str, str]) -> dict[str, dict[str, float]]:
+    """Return text asset -> share of each role: those of the registry, and texts that give a role all they have.
+
+    named: role -> text asset; the registry's texts lose their documents of that role.
+
+    Raises:
+        RampError: an asset is named that is no text, or for two roles.
+    """
+    shares = {}
+    for name, asset in registry.of_type("text").items():
+        if asset.text and any(role not in named for role in asset.text.roles):
+            shares[name] = dict(asset.text.roles)
+    for role, name in named.items():
+        text_of(registry, name)
+        if name in shares:
+            raise TextError(
+                f"texts.{role}: asset '{name}' has roles of its own, or another role too: give it its shares as "
+                "`roles:` in the registry"
+            )
+        shares[name] = {role: 1.0}
+    return shares
+
+
+def write_texts(
+    registry: Registry, assets: Path, extra: Sequence[str], out_dir: Path, named: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Write every role of the registry's texts and the ``extra`` test texts; return the content of guard.json.
 
-    An extra text whose asset is absent becomes an empty file, and guard.json says why.
+    An extra text whose asset is absent becomes an empty file, and guard.json says why. ``named``: see ``shares_of``.
     """
-    corpora = []
-    for name, asset in registry.of_type("text").items():
-        if asset.text and asset.text.roles:
-            corpora.append((parse(asset_path(assets, name), asset.text), asset.text.roles))
+    named = named or {}
+    corpora: list[tuple[list[Document], Mapping[str, float]]] = []
+    for name, shares in shares_of(registry, named).items():
+        documents = parse(asset_path(assets, name), text_of(registry, name))
+        if name not in named.values():
+            documents = [document for document in documents if role_of(document, shares) not in named]
+        corpora.append((documents, shares))
     tests: dict[str, list[Document]] = {}
     absent: dict[str, str] = {}
     for name in extra:
-        text = registry.get(name).text
-        if text is None or text.roles:
+        text = text_of(registry, name)
+        if text.roles:
             raise TextError(f"asset '{name}' is not a test text: --extra takes texts without roles")
         record = asset_record(assets, name)
         if record["kind"] == ABSENT:

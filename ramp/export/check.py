@@ -39,8 +39,8 @@ PROBES = (
     "naïve café, Ω ≈ 3.5 kΩ, 東京, 🙂",
     "  blanks first, then <s>markup</s> <unk> and <|endoftext|><|im_end|> as plain text",
 )
-"""Texts on which tokenizers tend to disagree: digits, contractions, runs of spaces, line breaks, other scripts, blanks at
-the beginning, the literal strings of special tokens."""
+"""Texts on which tokenizers tend to disagree: digits, contractions, runs of spaces, line breaks, other scripts, blanks
+at the beginning, the literal strings of special tokens."""
 
 SAMPLE_LINES = 40
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ramp.assets.registry import Registry
+from ramp.assets.roles import shares_of
 from ramp.study.config import Study
 from ramp.study.draws import split_draw
 
@@ -42,9 +43,10 @@ class AssetPlan:
 
     @property
     def text_assets(self) -> list[str]:
-        """Assets that the texts are made of: all with roles, and the extra ones."""
-        shared = [name for name, asset in self.registry.of_type("text").items() if asset.text and asset.text.roles]
-        return sorted({*shared, *self.extra_texts})
+        """Assets that the texts are made of: those with a role, and the extra ones."""
+        return sorted(
+            {*shares_of(self.registry, {str(role): name for role, name in self.study.texts.items()}), *self.extra_texts}
+        )
 
     @property
     def task_assets(self) -> list[str]:

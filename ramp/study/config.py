@@ -23,6 +23,7 @@ from ramp.study.config_types import (
     Once,
     RelativePath,
     RowName,
+    TextRoleName,
     Track,
     Width,
 )
@@ -232,6 +233,9 @@ class Study(Section):
     track: Track = "q8_0"
     """How embedding and head are stored, alike for all methods."""
 
+    texts: dict[TextRoleName, Name] = {}
+    """Text assets that give a role all they have: ``{calibration: my-text}``. Roles that are not named have the
+    documents that the registry gives them."""
     calibration: Calibration = Calibration()
     sensitivity: Sensitivity = Sensitivity()
     search: Search = Search()

@@ -65,6 +65,7 @@ MenuWidth = Annotated[
     ),
 ]
 """A width of mixed rows: bits in groups of ``group_size``, or bits and a group size of its own (``3g32``, ``4g-1``)."""
+TextRoleName = Literal["calibration", "train", "search", "selection", "heldout"]
 Track = Literal["q8_0", "fp16"]
 """How embedding and head are stored: in ggml's Q8_0, or in float16."""
 Count = Annotated[int, Field(gt=0)] | None

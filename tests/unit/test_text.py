@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from functools import partial
 from pathlib import Path
@@ -14,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ramp.assets.asset import fetch_optional
-from ramp.assets.registry import load_registry
-from ramp.assets.roles import assign, drop_shared, guard, paragraphs, parse, role_of, write_texts
+from ramp.assets.registry import Asset, PathSource, TextRole, load_registry
+from ramp.assets.roles import assign, drop_shared, guard, paragraphs, parse, role_of, shares_of, write_texts
 from ramp.core.errors import RampError
 from ramp.models.token_windows import JOIN, Document, read_documents, token_windows, write_documents
 from tests.local_sources import fetched
@@ -173,6 +174,28 @@ def test_extra_must_be_a_test_text(project: Path) -> None:
     registry = load_registry(project / "assets.yaml")
     write = partial(write_texts, registry, project / "R", out_dir=project / "texts")
     refused(RampError, {f"'{name}'": partial(write, [name]) for name in ("c4", "wikitext3")})
+
+
+def test_a_study_gives_a_role_another_text(project: Path) -> None:
+    registry = load_registry(project / "assets.yaml")
+    rows = "".join(json.dumps({"text": words(2000 + i), "url": "u"}) + "\n" for i in range(9))
+    (project / "own.json.gz").write_bytes(gzip.compress(rows.encode()))
+    entry = TextRole(format="jsonl", prefix="own", documents=6)
+    own = Asset(type="text", licence="x", sources=(PathSource(kind="path", path="own.json.gz"),), text=entry)
+    registry = registry.model_copy(update={"assets": {**registry.assets, "own": own}})
+    fetched(registry, "own", project)
+    write_texts(registry, project / "R", [], project / "texts", {"calibration": "own"})
+    calibration = read_documents(project / "texts" / "calibration.jsonl")
+    assert [d.doc for d in calibration] == [f"own-{i:05d}" for i in range(6)]  # no document of c4
+    write_texts(registry, project / "R", [], project / "texts", {"search": "own"})
+    assert {d.doc.split("-")[0] for d in read_documents(project / "texts" / "search.jsonl")} == {"own"}
+    wiki = [d for role in SHARES if role != "search" for d in read_documents(project / "texts" / f"{role}.jsonl")]
+    assert 0 < len(wiki) < 60  # those that were for the search are in no role
+    assert "c4" not in shares_of(registry, {"calibration": "own"})  # nothing of it is read
+    twice = partial(shares_of, registry, {"calibration": "own", "search": "own"})
+    refused(RampError, {"another role": twice, "roles of its own": partial(shares_of, registry, {"search": "wiki"})})
+    (project / "own.json.gz").write_bytes(gzip.compress(rows.encode())[:-20])
+    refused(RampError, {"own.json.gz": partial(parse, project / "own.json.gz", TextRole(format="jsonl", prefix="o"))})
 
 
 def test_changed_or_broken_documents_are_refused(tmp_path: Path) -> None:

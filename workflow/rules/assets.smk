@@ -92,11 +92,32 @@ rule texts:
         extra=PLAN.extra_texts,
         assets=folder("assets"),
         entries=[VALUES.entry(name) for name in PLAN.text_assets],
+        named=[f"{role}={name}" for role, name in STUDY.texts.items()],
     message:
         "assigning documents to roles"
     shell:
         "python -m ramp.assets.text_roles --registry {input.registry:q} --assets {params.assets:q} --extra {params.extra:q}"
-        ' --out "$(dirname {output.guard:q})" > {log:q} 2>&1'
+        ' --role {params.named:q} --out "$(dirname {output.guard:q})" > {log:q} 2>&1'
+
+
+rule token_counts:
+    """The tokens of every text by a model's tokenizer, enough for all that the study asks of it."""
+    input:
+        model="<results>/models/{model}/config.json",
+        texts=expand("<results>/texts/{text}.jsonl", text=[*ROLES, *PLAN.extra_texts]),
+        code=sources("ramp/assets/count_tokens.py"),
+    output:
+        counts="<results>/texts/counts/{model}.json",
+    log:
+        "<logs>/token_counts/{model}.log",
+    params:
+        needs=lambda wildcards: text_needs(PLAN, wildcards.model),
+        texts=folder("texts"),
+    message:
+        "counting tokens for {wildcards.model}"
+    shell:
+        'python -m ramp.assets.count_tokens --model-dir "$(dirname {input.model:q})" --texts {params.texts:q}'
+        " --need {params.needs:q} --out {output.counts:q} > {log:q} 2>&1"
 
 
 rule tasks:

@@ -19,12 +19,14 @@ from benchmarks.plan import PIECES
 from paper.figures import FIGURES
 from ramp.core.arithmetic import ENVIRONMENT as REPRODUCIBLE
 from ramp.core.errors import RampError
+from ramp.assets.roles import ROLES
 from ramp.methods.kinds import PROXIES, Allocator, Mix, Package
 from ramp.study.load import make_plan
 from ramp.study.preflight import preflight
 from ramp.study.record_files import COMPARED_TABLES, RECORD_TABLES, SECTION_TABLES, RecordFiles
 from ramp.study.rule_inputs import RuleFiles
 from ramp.study.rule_params import RuleValues
+from ramp.study.text_needs import counted_models, text_needs
 from ramp.study.validation import ConfigError
 
 
@@ -53,7 +55,6 @@ R = STUDY.results
 ENVS = local(".envs")
 PUBLISHED = "results/published"
 CONFIGFILES = [local(file) if file.is_relative_to(BASE) else str(file) for file in workflow.overwrite_configfiles]
-ROLES = ("calibration", "train", "search", "selection", "heldout")
 
 # ``records=published`` draws from the published records, which no rule makes.
 RECORDS = RecordFiles(
@@ -66,6 +67,9 @@ FILES = RuleFiles(PLAN, BASE, ENVS, local)
 VALUES = RuleValues(FILES)
 COMPARED = ComparisonFiles(FILES)
 sources = FILES.sources
+
+# No long job starts before the texts are known to be long enough; counting again for another model runs nothing again.
+TOKEN_COUNTS = ancient(expand("<results>/texts/counts/{model}.json", model=counted_models(PLAN)))
 
 # GPUs that a model job asks the scheduler for; whether there is one is asked without importing torch.
 HAS_GPU = STUDY.device.startswith("cuda") or (STUDY.device == "auto" and shutil.which("nvidia-smi") is not None)

@@ -32,6 +32,7 @@ rule package:
     input:
         model="<results>/models/{model}/asset.json",
         text="<results>/texts/calibration.jsonl",
+        counts=TOKEN_COUNTS,
         method=by(FILES.method),
         environment=by(FILES.environment),
         code=by(FILES.stage, stage="ramp/packages/prepare_job.py ramp/packages/run_job.py"),

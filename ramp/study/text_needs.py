@@ -1,0 +1,26 @@
+"""Windows that a study cuts from its texts, by model: what is counted before any long job starts."""
+
+from __future__ import annotations
+
+from ramp.study.plan import Plan
+
+
+def text_needs(plan: Plan, model: str) -> list[str]:
+    """Return what the stages of one model of the study ask of its texts: ``TEXT:WINDOWSxLENGTH`` each."""
+    study, limits, target = plan.study, plan.study.limits, model != plan.study.source
+    tokens = (study.calibration.target_tokens if target else None) or study.calibration.tokens
+    windows = (study.sensitivity.target_windows if target else None) or study.sensitivity.windows
+    scored = (limits.target_windows if target else limits.windows) or 1
+    needs = {
+        f"calibration:{max(1, tokens // study.calibration.length)}x{study.calibration.length}",
+        f"search:{windows}x{study.sensitivity.length}",
+        f"search:{study.search.windows}x{study.search.length}",
+        f"selection:{study.search.selection_windows or study.search.windows}x{study.search.length}",
+        *(f"{text}:{scored}x{study.evaluation.length}" for text in plan.texts(model)),
+    }
+    return sorted(needs)
+
+
+def counted_models(plan: Plan) -> list[str]:
+    """Return the models of the study whose tokenizer comes from outside; others are trained on its own text."""
+    return [model for model in plan.models if model not in plan.trained]
