@@ -3,8 +3,9 @@
     python -m paper.claims --records results/records --claims paper/claims.yaml --out results/records/claims.json
 
 writes claims.json: a list of {id, verdict, scale, measure, value, margin, rows} (``ramp.records.schema.CLAIM_FIELDS``).
-Every verdict has a number and its interval; where the records lack what a claim needs it is "not tested", and
-``scale`` says what is missing.
+Every verdict has a number and its interval. Where the records lack what a claim needs it is "not tested"; where they
+hold too little text or one seed the number stands without a verdict, as "not evidence" (``paper.evidence``). ``scale``
+says what is missing.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from paper.evidence import lacking
 from paper.foldings import FOLD_MARK
 from paper.league import LEAGUE_MARK
 from paper.measures import MEASURES, Comparison, NotTested
@@ -26,6 +28,7 @@ from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.nearest_name import nearest
 from ramp.evaluation.bootstrap import Estimate
+from ramp.records.schema import NO_EVIDENCE, NOT_TESTED
 from ramp.records.table import write_claims
 
 CLAIMS_FILE = Path(__file__).with_name("claims.yaml")
@@ -87,7 +90,7 @@ def judge(study: Study, claim: dict[str, Any]) -> dict[str, Any]:
         found = MEASURES[claim["measure"]](study, **claim.get("params", {}))
     except NotTested as reason:
         scale = f"not testable in this study: {reason}"
-        return entry | {"verdict": "not tested", "scale": scale, "measure": claim["measure"].replace("_", " ")}
+        return entry | {"verdict": NOT_TESTED, "scale": scale, "measure": claim["measure"].replace("_", " ")}
     outcomes = [holds(comparison.estimate, claim["rule"]) for comparison in found]
     deciding = _deciding(found, outcomes, claim["rule"])
     held = outcomes.count(True)
@@ -95,13 +98,16 @@ def judge(study: Study, claim: dict[str, Any]) -> dict[str, Any]:
     more = more if len(found) > 1 else ""
     estimate = deciding.estimate
     margin = None if estimate.low is None or estimate.high is None else [estimate.low, estimate.high]
+    rows = sorted({row for comparison in found for row in comparison.rows})
+    missing = lacking(study, rows)
+    scale = claim.get("scale") or _scale(study, found)
     return entry | {
-        "verdict": verdict(outcomes),
-        "scale": claim.get("scale") or _scale(study, found),
+        "verdict": NO_EVIDENCE if missing else verdict(outcomes),
+        "scale": f"{NO_EVIDENCE}: {'; '.join(missing)}" if missing else scale,
         "measure": deciding.label + more,
         "value": estimate.value,
         "margin": margin,
-        "rows": sorted({row for comparison in found for row in comparison.rows}),
+        "rows": rows,
     }
 
 

@@ -84,6 +84,11 @@ class Entry:
         return "package" in self._values("kind")
 
     @property
+    def searched(self) -> bool:
+        """Whether the allocation is what a search that draws random numbers ended with."""
+        return bool(self._values("kind") & {"best", "policy"})
+
+    @property
     def not_run(self) -> bool:
         """Whether the row's package could not run: it has no sizes and no scores, and its note says why."""
         return "not run" in self._values("produced")

@@ -138,6 +138,33 @@ def log_axis(axis: Axes) -> None:
     axis.minorticks_off()
 
 
+def direct_labels(axis: Axes, ends: Sequence[tuple[float, float, str, str]], gap: float = 0.055) -> None:
+    """Write each line's name beside the axis, joined with its end, no two on each other.
+
+    ends: (x, y, name, colour) of each line's end, in data units; gap: least distance of two names as a share of the
+        axis's height.
+    """
+    to_axis = axis.transData + axis.transAxes.inverted()
+    placed = sorted(ends, key=lambda end: end[1])
+    heights: list[float] = []
+    for x, y, *_ in placed:
+        height = float(to_axis.transform((x, y))[1])
+        heights.append(max(height, heights[-1] + gap) if heights else height)
+    excess = max(0.0, heights[-1] - 1) if heights else 0.0
+    for height, (x, y, name, colour) in zip(heights, placed, strict=True):
+        axis.annotate(
+            name,
+            (x, y),
+            xytext=(1.04, height - excess),
+            textcoords="axes fraction",
+            fontsize=7,
+            va="center",
+            color=colour,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.4, "alpha": 0.6, "relpos": (0, 0.5)},
+            annotation_clip=False,
+        )
+
+
 def handle(label: str, color: str, **drawn: Any) -> Any:
     """Return a legend entry: a line or marker without data."""
     from matplotlib.lines import Line2D

@@ -13,6 +13,7 @@ from typing import Any
 
 from paper.claims import CLAIMS_FILE, read_claims_file
 from paper.comparisons import Pair, pair, saving
+from paper.evidence import shortages
 from paper.gguf import gguf_values
 from paper.measures import NotTested, extra_bits
 from paper.naming import (
@@ -21,6 +22,7 @@ from paper.naming import (
     STATIC_MIXES,
     UNIFORM_METHODS,
     bits_title,
+    method_title,
     model_title,
     task_title,
     text_title,
@@ -85,6 +87,13 @@ def _study(study: Study) -> Items:
     yield "limits", study.limits([e for e in source if e.method != "released"], study.primary_text)
     yield "seeds", study.seeds(source)
     yield "float.title", study.float_title(study.source)
+    if missing := shortages(study):
+        yield "evidence.missing", "; ".join(missing)
+    own = [entry for entry in study.find(study.source) if entry.is_quantized and not entry.is_external]
+    ran = list(dict.fromkeys(method_title(e.method) for e in own if e.method not in (*RAMP_METHODS, *CONTROL_METHODS)))
+    yield "methods", listed(ran) if ran else "nothing"
+    if any(entry.method in RAMP_METHODS for entry in own):
+        yield "ramp", "yes"
     yield "rows", f"{len(study.frames['records']):,}"
     targets = [model_title(model) for model in study.models if model != study.source]
     if targets:

@@ -15,7 +15,7 @@ from paper.study import Study
 from ramp.core.files import write_json
 from ramp.records.table import read_all, read_table, write_table
 
-LAYERS, WINDOWS, LENGTH, ITEMS = 6, 8, 256, 40
+LAYERS, WINDOWS, LENGTH, ITEMS = 6, 12, 512, 40
 ROLES = {
     "q": (64, 64),
     "k": (32, 64),
@@ -78,7 +78,8 @@ class Maker:
         named = key(model, method, bits, seed, **other)
         plain = method in ("float", "released")
         kl = 0.0 if plain else KL.get(method, 0.7) * 0.35 ** (bits - 3)
-        kind = method if plain else "uniform" if method in UNIFORM else "best"
+        plain_kind = "uniform" if method in UNIFORM else "proxy" if method == "knapsack" else "best"
+        kind = method if plain else plain_kind
         record = named | {"track": "q8_0", "produced": "simulated", "kind": kind}
         if not plain:
             linears = allocation(bits, rng, method in UNIFORM)

@@ -1,4 +1,4 @@
 """Figures from the records: one file per figure, each a function of the study that returns a matplotlib figure."""
 
-FIGURES = ("pareto", "allocation", "learning", "outliers", "transfer", "anytime", "optimum", "frontier")
+FIGURES = ("pareto", "claims", "allocation", "learning", "outliers", "transfer", "anytime", "optimum", "frontier")
 """Names of the figures; each is a function in a module of its name."""

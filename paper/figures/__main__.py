@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from paper import style
 from paper.figures.allocation import allocation
 from paper.figures.anytime import anytime
+from paper.figures.claims import claims
 from paper.figures.frontier import frontier
 from paper.figures.learning import learning
 from paper.figures.optimum import optimum
@@ -24,7 +25,8 @@ from paper.study import Study
 from ramp.core import cli
 
 FIGURES: dict[str, Callable[[Study], Figure]] = {
-    draw.__name__: draw for draw in (pareto, allocation, learning, outliers, transfer, anytime, optimum, frontier)
+    draw.__name__: draw
+    for draw in (pareto, claims, allocation, learning, outliers, transfer, anytime, optimum, frontier)
 }
 
 

@@ -1,86 +1,87 @@
-"""Perplexity against the bytes of the file, one panel per model."""
+"""KL at equal bytes: each row's KL over that of uniform 4 bits, against the bytes of its linears; a panel per model."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from paper import style
-from paper.naming import UNIFORM_METHODS, method_rank, method_title, model_title, text_title
+from paper.comparisons import pair
+from paper.naming import UNIFORM_METHODS, method_rank, method_title, model_title
 from paper.study import Entry, Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from ramp.evaluation.bootstrap import Estimate
 
-LONG_TITLE = 22
-"""Letters of a method's title above which four columns do not fit the page."""
+REFERENCES = ("awq_gptq", "awq", "gptq", "rtn", "uniform")
+"""Uniform methods whose 4-bit row is what others are divided by: the first that the study has."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One row of a panel."""
+
+    entry: Entry
+    size: float  # bytes of the packed linears over those of the reference
+    ratio: Estimate  # of the KL, paired on the same windows
 
 
 def pareto(study: Study) -> Figure:
-    """Draw final affine rows (filled) and exported ggml rows (hollow); the float model is the dashed line.
+    """Draw final affine rows by method; a line joins the budgets of one method, bars are paired intervals.
 
-    Rows of other packages are left to the table: most lie on top of our own row of the same method.
+    Rows of other packages and of controls with smaller groups are left to the tables.
     """
-    text = study.primary_text
-    panels = {model: _points(study, model, text) for model in study.models}
+    panels = {model: _points(study, model) for model in study.models}
     panels = {model: points for model, points in panels.items() if points}
     if not panels:
-        return style.sentence(f"The records hold no row with both a file size and a perplexity on {text_title(text)}.")
-    rows = -(-len(panels) // 2)
-    entries = [entry for points in panels.values() for entry, *_ in points]
-    seen = sorted({entry.method for entry in entries}, key=method_rank)
-    exported = any(entry.grid == "ggml" for entry in entries)
-    ncols = 3 if any(len(method_title(method)) > LONG_TITLE for method in seen) else 4
-    legend_rows = -(-(len(seen) + 1 + exported) // ncols)
-    figure, axes = style.canvas(2.9 * rows + 0.5 + 0.16 * max(legend_rows - 4, 0), rows, min(2, len(panels)))
+        return style.sentence("The records hold no rows beside a uniform one of 4 bits on the same windows.")
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // columns)
+    figure, axes = style.canvas(2.9 * rows, rows, columns)
     for axis, (model, points) in zip(axes, panels.items(), strict=False):
-        _panel(axis, study, model, points, text)
+        _panel(axis, points)
+        axis.set_title(model_title(model))
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
-    filled = {entry.method for entry in entries if entry.grid != "ggml"}
-    handles: list[Any] = [style.method_handle(method, hollow=method not in filled) for method in seen]
-    handles += _more_handles(exported)  # after the canvas set its style
-    figure.legend(handles=handles, loc="outside lower center", ncols=ncols)
+    axes[0].set_ylabel(f"KL over that of {_reference(study, next(iter(panels))).title}")
     return figure
 
 
-Point = tuple[Entry, float, Any]
+def _reference(study: Study, model: str) -> Entry:
+    return next(entry for name in REFERENCES if (entry := study.one(model, name, 4.0)))
 
 
-def _points(study: Study, model: str, text: str) -> list[Point]:
-    found = []
-    for entry in study.find(model, grid=None):
-        size, ppl = entry.mean("bytes_file"), study.measured(entry, text, "ppl")
-        if size and ppl and not entry.is_external:
-            found.append((entry, size / 1e6, ppl))
+def _points(study: Study, model: str) -> list[Point]:
+    if not any(study.one(model, name, 4.0) for name in REFERENCES):
+        return []
+    reference, found = _reference(study, model), []
+    for entry in study.find(model):
+        compared = pair(study, entry, reference, study.primary_text)
+        size, whole = entry.mean("bytes_linear"), reference.mean("bytes_linear")
+        alike = entry.group_size == reference.group_size and not entry.is_external
+        if alike and compared and compared.kl_ratio and size and whole:
+            found.append(Point(entry, size / whole, compared.kl_ratio))
     return found
 
 
-def _panel(axis: Any, study: Study, model: str, points: list[Point], text: str) -> None:
-    for entry, size, ppl in points:
-        colour, marker = style.look(entry.method)
-        if ppl.low is not None:
-            axis.vlines(size, ppl.low, ppl.high, color=colour, linewidth=0.8, alpha=0.35, zorder=1)
-        hollow = {"markerfacecolor": "none"} if entry.grid == "ggml" else {}
-        axis.plot(size, ppl.value, marker=marker, color=colour, linestyle="none", **hollow)
-    for method in UNIFORM_METHODS:
-        line = sorted(
-            (size, ppl.value) for entry, size, ppl in points if entry.method == method and entry.grid == "affine"
-        )
-        axis.plot(*zip(*line, strict=True), color=style.look(method)[0], linewidth=0.8, zorder=1) if line else None
-    reference = study.float_entry(model)
-    ppl = study.measured(reference, text, "ppl") if reference else None
-    if ppl:
-        axis.axhline(ppl.value, color=style.BLACK, linestyle="--", linewidth=0.8)
+def _panel(axis: Any, points: Sequence[Point]) -> None:
+    methods = sorted({point.entry.method for point in points}, key=method_rank)
+    looks = style.distinct(methods)
+    ends = []
+    for method in methods:
+        line = sorted((point for point in points if point.entry.method == method), key=lambda point: point.size)
+        colour, marker = looks[method]
+        uniform = method in UNIFORM_METHODS
+        xs, ys = [100 * point.size for point in line], [point.ratio.value for point in line]
+        axis.plot(xs, ys, color=colour, marker=marker, linewidth=0.8, linestyle="--" if uniform else "-")
+        for x, point in zip(xs, line, strict=True):
+            if point.ratio.low is not None and point.ratio.low > 0:
+                axis.vlines(x, point.ratio.low, point.ratio.high, color=colour, linewidth=1.6, alpha=0.5)
+        ends.append((xs[-1], ys[-1], method_title(method), colour))
+    axis.axhline(1, color=style.BLACK, linewidth=0.6)
     style.log_axis(axis)
-    axis.set_title(model_title(model))
-    axis.set_xlabel("file (MB = 1e6 bytes)")
-    axis.set_ylabel(f"perplexity, {text_title(text)}")
-
-
-def _more_handles(exported: bool) -> list[Any]:
-    handles = [style.handle("float model", style.BLACK, linestyle="--", linewidth=0.8)]
-    if exported:
-        dot = {"marker": "o", "markerfacecolor": "none", "linestyle": "none"}
-        handles.append(style.handle("hollow: exported, ggml grid", style.GREY, **dot))
-    return handles
+    axis.set_xlabel("linears (% of the bytes at uniform 4 bits)")
+    style.direct_labels(axis, ends)

@@ -24,7 +24,7 @@ from paper.tables.gguf import gguf_table
 from paper.tables.halo import halo_table
 from paper.tables.league import ablations_table, league_summary_table, league_table
 from paper.tables.ledger import ledger_table
-from paper.tables.main import main_table
+from paper.tables.main import headline_table, main_table
 from paper.tables.model import Table
 from paper.tables.optimum import additivity_table, optimum_table
 from paper.tables.paired import controls_table, paired_table
@@ -75,7 +75,7 @@ def all_tables(study: Study, published: Study | None = None) -> list[Table]:
 
 def printed_tables(study: Study) -> list[Table]:
     """Return the tables that only the printed page needs: narrower ones of a table among the others."""
-    return [foldings_ratios_table(study)]
+    return [foldings_ratios_table(study), headline_table(study, study.source)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from paper.naming import model_title
@@ -9,6 +10,7 @@ from paper.study import Study
 from paper.tables.captions import caption
 from paper.tables.model import Column, Row, Table, labels
 from ramp.evaluation.bootstrap import Estimate
+from ramp.records.schema import NO_EVIDENCE, NOT_TESTED
 
 
 def claims_table(study: Study, claims: list[dict[str, Any]]) -> Table:
@@ -41,8 +43,8 @@ def _cells(claim: dict[str, Any], entry: dict[str, Any]) -> dict:
         "id": claim["id"],
         "text": claim["text"],
         "paper": claim["paper_value"],
-        "measure": None if entry["verdict"] == "not tested" else entry["measure"],
+        "measure": None if entry["verdict"] == NOT_TESTED else entry["measure"],
         "value": Estimate(entry["value"], low, high) if entry["value"] is not None else None,
         "verdict": entry["verdict"],
-        "scale": entry["scale"].removeprefix("not testable in this study: "),  # the verdict column has it already
+        "scale": re.sub(f"^(not testable in this study|{NO_EVIDENCE}): ", "", entry["scale"]),  # the verdict says so
     }

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from paper.comparisons import saving
 from paper.naming import (
-    BAR,
     CONTROL_METHODS,
     SEARCH_METHODS,
     STATIC_MIXES,
@@ -62,16 +61,26 @@ def main_table(study: Study, model: str, published: Study | None = None) -> Tabl
     return _table(study, model, entries, published)
 
 
-def headline_table(study: Study, model: str) -> Table:
-    """Return the study's own methods on one grid at its budgets, in few columns.
+SHORT = 12
+"""Rows of the headline table."""
 
-    The main table alone has packages, controls with smaller groups, budgets of controls, other grids and tracks.
+LEFT_OUT = ("rtn", "role_depth", "evolution", "annealing")
+"""Methods whose rows the headline table leaves to the main one."""
+
+
+def headline_table(study: Study, model: str) -> Table:
+    """Return at most ``SHORT`` rows: uniform 4 bits, mixed rows at those bytes and at the smallest budget.
+
+    The main table alone has packages, controls, other budgets, grids and tracks.
     """
-    rows = study.find(model)
-    budgets = {entry.budget_bits for entry in rows if entry.method in SEARCH_METHODS}
-    chosen = [entry for entry in rows if entry.method in UNIFORM_METHODS or entry.budget_bits in budgets]
-    chosen = [entry for entry in chosen if entry.method in (*UNIFORM_METHODS, *SEARCH_METHODS, BAR)]
-    chosen += study.find(model, "float", grid=None, stage=None)
+    rows = [entry for entry in study.find(model) if not entry.is_external and entry.method not in CONTROL_METHODS]
+    mixed = [entry for entry in rows if entry.method not in UNIFORM_METHODS]
+    searched = [entry.budget_bits for entry in mixed if entry.method in SEARCH_METHODS] or [
+        e.budget_bits for e in mixed
+    ]
+    budgets = {REFERENCE_BITS, *([min(searched)] if searched else [])}
+    chosen = [entry for entry in rows if entry.budget_bits in budgets and entry.method not in LEFT_OUT]
+    chosen = [*study.find(model, "float", grid=None, stage=None), *chosen[: SHORT - 1]]
     text = study.primary_text
     table = _table(study, model, in_order(chosen))
     title = table.title.replace("of every row", "of the study's own methods")

@@ -12,8 +12,8 @@ from ramp.evaluation.bootstrap import LEVEL
 from ramp.records.agreement import FLOOR, NONE, Measured, Rows, compare_rows
 from ramp.records.parting import Parting, parting
 from ramp.records.recorded import Recorded
+from ramp.records.schema import NO_EVIDENCE, NOT_TESTED
 
-UNTESTED = "not tested"
 SHOWN = 5
 """Names of files that a stage shows without ``--all``."""
 
@@ -159,7 +159,7 @@ class Comparison:
         if listed:
             yield "## Claims" if everything else "## Claims that changed"
             cells = [
-                (claim.id, claim.a or UNTESTED, claim.b or UNTESTED, "changed" if claim.changed else "")
+                (claim.id, claim.a or NOT_TESTED, claim.b or NOT_TESTED, "changed" if claim.changed else "")
                 for claim in listed
             ]
             yield table(("claim", "A", "B", ""), cells)
@@ -218,7 +218,8 @@ def compare(a: Recorded, b: Recorded, strict: bool = False) -> Comparison:
 
 
 def _compare_claims(a: Recorded, b: Recorded) -> list[Claim]:
-    """Return the claims of two runs; what a run did not test is no verdict of it."""
+    """Return the claims of two runs; what a run did not test, or on too little, is no verdict of it."""
     sides = [{claim["id"]: claim["verdict"] for claim in side.claims or ()} for side in (a, b)]
-    verdicts = [{name: verdict for name, verdict in side.items() if verdict != UNTESTED} for side in sides]
+    none = (NOT_TESTED, NO_EVIDENCE)
+    verdicts = [{name: verdict for name, verdict in side.items() if verdict not in none} for side in sides]
     return [Claim(name, verdicts[0].get(name), verdicts[1].get(name)) for name in dict.fromkeys([*sides[0], *sides[1]])]

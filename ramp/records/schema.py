@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from ramp.records.column_types import read_schema
 
-VERDICTS = ("replicated", "partly", "not replicated", "inconclusive", "not tested")
-"""Verdicts on a claim: "inconclusive" where the interval holds the limit, "not tested" where the records lack what the
-claim needs."""
+NO_EVIDENCE = "not evidence"
+NOT_TESTED = "not tested"
+VERDICTS = ("replicated", "partly", "not replicated", "inconclusive", NO_EVIDENCE, NOT_TESTED)
+"""Verdicts on a claim: "inconclusive" where the interval holds the limit; no verdict is NO_EVIDENCE, measured on too little
+text or one seed, and NOT_TESTED, where the records lack what the claim needs."""
 
 # A table: its name, the columns that name a row (unique, and the sort order), its meaning; then one line per column,
 # ``name dtype [unit]: meaning``, with ``!`` after the dtype of a column that is never empty. ``{text}`` and ``{task}``
@@ -365,7 +367,7 @@ KEY_NAMES, RUN_NAMES, FOLD_NAMES, BANK_NAMES = (
 CLAIM_FIELDS: dict[str, str] = {
     "id": "C1 ... C11, and C10b",
     "verdict": "one of VERDICTS",
-    "scale": "what it was tested on",
+    "scale": "what it was tested on; without a verdict, why there is none",
     "measure": "what was measured, in words",
     "value": "the measure, a number or null",
     "margin": "[low, high], the interval of the value, or null",

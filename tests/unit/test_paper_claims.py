@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from paper.claims import CLAIMS_FILE, holds, judge_all, main, read_claims_file, verdict
 from paper.comparisons import pair, saving, task_ratio
+from paper.evidence import shortages
 from paper.intervals import exponential, mean_interval, paired_difference, paired_ratio, task_mean_ratio
 from paper.study import Study
 from ramp.core.errors import RampError
@@ -103,7 +104,7 @@ def judged(study: Study) -> dict[str, dict]:
 
 def changed(table: str, methods: list[str], **factors: float) -> Study:
     """The synthetic study with some columns of some methods multiplied."""
-    study = synthetic_study()
+    study = synthetic_study(seeds=(0, 1))
     frame = study.frames[table]
     for column, factor in factors.items():
         frame.loc[frame["method"].isin(methods), column] *= factor
@@ -111,7 +112,7 @@ def changed(table: str, methods: list[str], **factors: float) -> Study:
 
 
 def test_command_line_and_schema(tmp_path: Path) -> None:
-    write_records(tmp_path)
+    write_records(tmp_path, seeds=(0, 1))
     assert main(["--records", str(tmp_path), "--out", str(tmp_path / "claims.json")]) == 0
     claims = read_claims(tmp_path / "claims.json")
     assert [entry["id"] for entry in claims] == [*(f"C{i}" for i in range(1, 11)), "C10b", "C11"]
@@ -126,15 +127,29 @@ def test_command_line_and_schema(tmp_path: Path) -> None:
     assert {by_id[claim]["verdict"] for claim in ("C6", "C8")} == {"replicated"}
 
 
+def test_too_little_is_no_evidence() -> None:
+    """A number stands, and no verdict: one seed of a search, or a text of two windows."""
+    single = judged(synthetic_study())
+    assert {single[claim]["verdict"] for claim in ("C2", "C4", "C11")} == {"not evidence"}
+    assert single["C2"]["value"] is not None
+    assert "one seed" in single["C2"]["scale"]
+    assert single["C8"]["verdict"] == "replicated"  # checks of a file need no second seed
+    study = synthetic_study(seeds=(0, 1))
+    study.frames["records"]["n_windows_heldout"] = 2
+    assert {entry["verdict"] for entry in judged(study).values()} == {"not evidence", "not tested"}
+    assert shortages(study)[0].startswith("2 windows of 512 tokens")
+    assert not shortages(synthetic_study(seeds=(0, 1)))
+
+
 def test_one_failed_check_of_an_export_turns_the_verdict() -> None:
-    study = synthetic_study()
+    study = synthetic_study(seeds=(0, 1))
     study.frames["halo"].loc[0, "ok"] = False
     assert judged(study)["C8"]["verdict"] == "not replicated"
 
 
 @pytest.mark.parametrize(("factor", "expected"), [(0.2, "replicated"), (4.0, "not replicated")])
 def test_quality_decides_c2(factor: float, expected: str) -> None:
-    study = synthetic_study()
+    study = synthetic_study(seeds=(0, 1))
     frame = study.frames["windows"]
     learned = frame["method"].isin(["ramp", "ramp_paper"])
     frame.loc[learned, "nll"] += (factor - 1) * frame.loc[learned, "kl"]
@@ -146,7 +161,7 @@ def test_quality_decides_c2(factor: float, expected: str) -> None:
 @pytest.mark.parametrize(("factor", "expected"), [(0.8, "replicated"), (1.0, "not replicated")])
 def test_the_transferred_table_decides_c5_and_leaves_c4(factor: float, expected: str) -> None:
     """C5 compares ten numbers for role and depth with the policy; C4 is of the policy alone."""
-    before = judged(synthetic_study())["C4"]
+    before = judged(synthetic_study(seeds=(0, 1)))["C4"]
     assert before["rows"]
     assert not any("role_depth" in str(row) for row in before["rows"])
     study = changed("windows", ["role_depth_transfer"], kl=factor)
@@ -160,7 +175,7 @@ def test_the_transferred_table_decides_c5_and_leaves_c4(factor: float, expected:
 
 def test_c2_needs_the_saving() -> None:
     """Rows that are not 6 % smaller are no test of a claim about 6 % fewer bytes."""
-    study = synthetic_study()
+    study = synthetic_study(seeds=(0, 1))
     frame = study.frames["records"]
     frame.loc[frame["method"].isin(["ramp", "ramp_paper"]), "bytes_linear"] = 124_416
     assert judged(study)["C2"]["verdict"] == "not tested"
@@ -172,9 +187,9 @@ def test_saving_and_pair_by_hand() -> None:
     assert saving(ours, rival, "bytes_linear") == pytest.approx(1 - int(27_648 * 4.15) / 124_416)
     rows = study.frames["windows"]
     rows = rows[(rows["model"] == SOURCE) & (rows["grid"] == "affine")]
-    mean = rows.groupby(["method", "budget_bits"])["kl"].sum() / (8 * 255)
+    mean = rows.groupby(["method", "budget_bits"])["kl"].sum() / (12 * 511)
     found = pair(study, ours, rival, "heldout")
-    assert found.n_windows == 8
+    assert found.n_windows == 12
     assert found.kl_difference.value == pytest.approx(mean["ramp", 3.65] - mean["awq", 4.0])
     assert task_ratio(study, ours, study.float_entry(SOURCE))[1] == 80
 

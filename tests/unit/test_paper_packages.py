@@ -91,11 +91,11 @@ def test_rows_that_did_not_or_did_run_elsewhere_move_nothing_else(
         assert {key for key in numbers if numbers[key] != text.get(key)} == {"rows"}
         new = [key for key in text if key not in numbers]
         assert all(name in key for key in new for name in ["gptqmodel"] * (other is packages))
-        assert legend(other) == legend(plain)
+        assert labels(other) == labels(plain)
 
 
-def legend(study: Study) -> list[str]:
-    return [text.get_text() for text in pareto(study).legends[0].get_texts()]
+def labels(study: Study) -> list[str]:
+    return [text.get_text() for axis in pareto(study).axes for text in axis.texts]
 
 
 def test_the_command_takes_published_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,7 +122,7 @@ def test_mixtures_by_brute_force() -> None:
 def test_main_table_states_limits_and_never_fp16(study: Study) -> None:
     table = main_table(study, SOURCE)
     text = to_markdown(table)
-    assert "8 windows of 256 tokens of held-out text" in table.title
+    assert "12 windows of 512 tokens of held-out text" in table.title
     assert "1 seed" in table.title
     assert "released Q4_1 checkpoint, de-quantized" in text
     assert "FP16" not in text

@@ -185,7 +185,8 @@ def test_both_policies_are_transferred(smoke: Path) -> None:
         [file] = (smoke / "search").glob(f"*/{policy}/3.65/0/policy.json")
         assert json.loads(file.read_text())["method"] == policy
     by_id = {claim["id"]: claim for claim in read_claims(smoke / "records" / "claims.json")}
-    assert by_id["C5"]["verdict"] != "not tested"
+    assert {claim["verdict"] for claim in by_id.values()} == {"not evidence", "not tested"}  # two windows, one seed
+    assert by_id["C5"]["value"] is not None
     assert any("role_depth_transfer" in str(row) for row in by_id["C5"]["rows"])
 
 

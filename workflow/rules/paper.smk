@@ -98,6 +98,7 @@ rule figure:
     """One figure as PDF and PNG."""
     input:
         records=taken(RECORDS.tables),
+        verdicts=taken(RECORDS.claims),
         code=sources("paper/figures"),
     output:
         pdf="<paper>/figures/{figure}.pdf",

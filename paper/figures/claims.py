@@ -1,0 +1,62 @@
+"""The paper's claims as a forest plot: where each interval lies beside the limit of its rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from paper import style
+from paper.claims import CLAIMS_FILE, read_claims_file
+from paper.study import Study
+from paper.words import shown
+from ramp.evaluation.bootstrap import Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = {"replicated": style.GREEN, "not replicated": style.VERMILION, "partly": style.PURPLE}
+"""Colour of a verdict; every other is grey."""
+
+
+def claims(study: Study) -> Figure:
+    """Draw a line per claim that was measured; each is scaled by itself, so that only the side of its limit is read.
+
+    The side on which a claim holds is the left. What was not tested is named below.
+    """
+    rules = {claim["id"]: claim for claim in read_claims_file(CLAIMS_FILE)}
+    judged = [entry for entry in study.claims or [] if entry["id"] in rules]
+    measured = [entry for entry in judged if entry["value"] is not None]
+    if not measured:
+        return style.sentence("None of the paper's claims was measured in this study.")
+    figure, (axis,) = style.canvas(0.27 * len(measured) + 1.0)
+    for height, entry in enumerate(reversed(measured)):
+        _line(axis, height, entry, rules[entry["id"]])
+    axis.axvline(0, color=style.BLACK, linewidth=0.8)
+    axis.set(xlim=(-1.1, 1.1), ylim=(-0.7, len(measured) - 0.3), xticks=[-0.55, 0, 0.55])
+    axis.set_xticklabels(["holds", "limit", "fails"])
+    axis.set_yticks(range(len(measured)), [_shortened(rules[entry["id"]]) for entry in reversed(measured)])
+    axis.grid(visible=False)
+    others = [entry["id"] for entry in judged if entry["value"] is None]
+    if others:
+        axis.set_title(f"not tested: {', '.join(others)}", fontsize=7, loc="right")
+    return figure
+
+
+def _line(axis: Any, height: int, entry: Mapping[str, Any], claim: Mapping[str, Any]) -> None:
+    direction, limit = next(iter(claim["rule"].items()))
+    low, high = entry["margin"] or (entry["value"], entry["value"])
+    sign = 1 if direction == "below" else -1
+    ends = [sign * (end - limit) for end in (low, entry["value"], high)]
+    scale = max(map(abs, ends)) or 1.0
+    colour = COLOURS.get(entry["verdict"], style.GREY)
+    left, middle, right = (end / scale for end in ends)
+    axis.hlines(height, min(left, right), max(left, right), color=colour, linewidth=1.8)
+    axis.plot(middle, height, marker="o", color=colour, markersize=4)
+    value = shown(Estimate(entry["value"], *(entry["margin"] or (None, None))), digits=3)
+    text = f"{value}, limit {limit:g}: {entry['verdict']}"
+    axis.annotate(text, (1.02, height), xycoords=("axes fraction", "data"), va="center", fontsize=6.5, color=colour)
+
+
+def _shortened(claim: Mapping[str, Any], letters: int = 46) -> str:
+    text = f"{claim['id']}  {claim['text']}"
+    return text if len(text) <= letters else text[: letters - 1].rsplit(" ", 1)[0] + " ..."
