@@ -108,3 +108,8 @@ onstart:
 
 onsuccess:
     show_comparison()
+    show_outcome()
+
+
+onerror:
+    show_failures(log)

@@ -75,6 +75,9 @@ SEARCH_METHODS = ("random_search", "role_depth", "evolution", "annealing", *LEAR
 UNIFORM_METHODS = ("rtn", "gptq", "awq", "awq_gptq", "uniform")
 """Methods that give every linear the same width."""
 
+REFERENCE_BITS = 4.0
+"""Budget of the uniform rows that others are measured by."""
+
 CONTROL_METHODS = ("gptq_g64", "gptq_g32", "awq_gptq_g64", "awq_gptq_g32")
 """Uniform methods with groups smaller than the study's: controls at equal bytes, without a claim."""
 

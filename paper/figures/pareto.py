@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from paper import style
 from paper.comparisons import pair
-from paper.naming import UNIFORM_METHODS, method_rank, method_title, model_title
+from paper.naming import REFERENCE_BITS, UNIFORM_METHODS, method_rank, method_title, model_title
 from paper.study import Entry, Study
 
 if TYPE_CHECKING:
@@ -51,11 +51,11 @@ def pareto(study: Study) -> Figure:
 
 
 def _reference(study: Study, model: str) -> Entry:
-    return next(entry for name in REFERENCES if (entry := study.one(model, name, 4.0)))
+    return next(entry for name in REFERENCES if (entry := study.one(model, name, REFERENCE_BITS)))
 
 
 def _points(study: Study, model: str) -> list[Point]:
-    if not any(study.one(model, name, 4.0) for name in REFERENCES):
+    if not any(study.one(model, name, REFERENCE_BITS) for name in REFERENCES):
         return []
     reference, found = _reference(study, model), []
     for entry in study.find(model):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from paper.comparisons import saving
 from paper.naming import (
     CONTROL_METHODS,
+    REFERENCE_BITS,
     SEARCH_METHODS,
     STATIC_MIXES,
     UNIFORM_METHODS,
@@ -18,8 +19,6 @@ from paper.naming import (
 from paper.study import Entry, Study
 from paper.tables.captions import caption
 from paper.tables.model import Column, Row, Table
-
-REFERENCE_BITS = 4.0
 
 
 def uniform_reference(study: Study, model: str) -> Entry | None:

@@ -11,7 +11,7 @@ from ramp.records.column_types import read_schema
 NO_EVIDENCE = "not evidence"
 NOT_TESTED = "not tested"
 VERDICTS = ("replicated", "partly", "not replicated", "inconclusive", NO_EVIDENCE, NOT_TESTED)
-"""Verdicts on a claim: "inconclusive" where the interval holds the limit; no verdict is NO_EVIDENCE, measured on too little
+"""Verdicts on a claim: "inconclusive" where the interval holds the limit. Two are none: NO_EVIDENCE, from too little
 text or one seed, and NOT_TESTED, where the records lack what the claim needs."""
 
 # A table: its name, the columns that name a row (unique, and the sort order), its meaning; then one line per column,

@@ -16,6 +16,7 @@ from paper.claims import CLAIMS_FILE, holds, judge_all, main, read_claims_file, 
 from paper.comparisons import pair, saving, task_ratio
 from paper.evidence import shortages
 from paper.intervals import exponential, mean_interval, paired_difference, paired_ratio, task_mean_ratio
+from paper.outcome import outcome_lines
 from paper.study import Study
 from ramp.core.errors import RampError
 from ramp.evaluation.bootstrap import Estimate, interval, mean_kl, paired
@@ -139,6 +140,16 @@ def test_too_little_is_no_evidence() -> None:
     assert {entry["verdict"] for entry in judged(study).values()} == {"not evidence", "not tested"}
     assert shortages(study)[0].startswith("2 windows of 512 tokens")
     assert not shortages(synthetic_study(seeds=(0, 1)))
+
+
+def test_a_run_ends_with_rows_checks_claims_and_what_it_lacks() -> None:
+    study = synthetic_study()
+    study.claims = judge_all(study, read_claims_file(CLAIMS_FILE))
+    lines = list(outcome_lines(study))
+    best = min((e for e in study.find(SOURCE) if e.budget_bits == 4), key=lambda e: e.mean("kl_heldout") or 9)
+    assert f"bits: {best.title} " in lines[0]
+    assert any(line.startswith("checks of exported files: ") for line in lines)
+    assert "one seed" in lines[-1]
 
 
 def test_one_failed_check_of_an_export_turns_the_verdict() -> None:

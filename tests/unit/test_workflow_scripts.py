@@ -15,6 +15,7 @@ from ramp.study.preflight import PreflightError, preflight
 from tests.plans import plan_of
 from workflow.scripts.check_results import check
 from workflow.scripts.check_results import main as check_study
+from workflow.scripts.failures import failed_jobs
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -160,3 +161,16 @@ def test_the_exit_status_is_the_commands_own(tmp_path: Path) -> None:
     done = lease(tmp_path, "0,1", "exit 5")
     done.communicate(timeout=20)
     assert done.returncode == 5
+
+
+def test_failed_jobs_are_told_with_their_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.log").write_text("12:00 begins\nerror: no room on the disk: free 3 GB\n\n")
+    log = "x\nError in rule bank:\n    jobid: 1\n    log: a.log (check log file(s) for error details)\n    shell:\n"
+    again = "Error in rule bank:\n    log: a.log (check log file(s) for error details)\n"
+    Path("s.log").write_text(f"{log}{again}Error in rule figure:\n    jobid: 2\n    log: b.log\n")
+    bank, figure = failed_jobs(Path("s.log"))
+    assert bank == "bank: error: no room on the disk: free 3 GB (a.log)"
+    assert figure == "figure: it left no message (b.log)"
+    Path("s.log").write_text("nothing failed\n")
+    assert failed_jobs(Path("s.log")) == []

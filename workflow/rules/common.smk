@@ -28,6 +28,7 @@ from ramp.study.rule_inputs import RuleFiles
 from ramp.study.rule_params import RuleValues
 from ramp.study.text_needs import counted_models, text_needs
 from ramp.study.validation import ConfigError
+from workflow.scripts.failures import failed_jobs
 
 
 def planned():
@@ -181,6 +182,21 @@ def check_machine():
         preflight(STUDY, PLAN.registry, jobs_run_here=workflow.local_exec)
     except RampError as error:
         raise WorkflowError(str(error)) from None
+
+
+def show_outcome():
+    """Print what the run made and ended with, where it made a paper."""
+    made = [file for file in (f"{R}/paper/paper.pdf", f"{R}/report.html", f"{R}/records") if Path(file).exists()]
+    if RECORDS.comparison_asked() and len(made) == 3:
+        told = [sys.executable, "-m", "paper.outcome", "--records", f"{R}/records"]
+        done = subprocess.run(told, env={**os.environ, **JOB_ENVIRONMENT}, capture_output=True, text=True, check=False)
+        print(f"made {', '.join(made)}\n{done.stdout.strip()}", file=sys.stderr)
+
+
+def show_failures(log):
+    """Print the failed jobs, each with the last line of its log, and how to go on."""
+    if failed := failed_jobs(Path(log)):
+        print("\n".join(["failed:", *failed, "what is done stays: the same command goes on from here"]), file=sys.stderr)
 
 
 def show_comparison():

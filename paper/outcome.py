@@ -1,0 +1,54 @@
+"""What a run ended with, in a few lines: the files, the rows with the least KL, the checks, the claims.
+
+    python -m paper.outcome --records results/records
+
+is what `snakemake` prints at the end of a run.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from paper.evidence import shortages
+from paper.naming import CONTROL_METHODS, REFERENCE_BITS, model_title
+from paper.study import Study
+from paper.values import values
+from paper.words import shown
+from ramp.core import cli
+
+
+def outcome_lines(study: Study) -> Iterator[str]:
+    """Yield the lines."""
+    text = study.primary_text
+    for model in study.models:
+        own = [e for e in study.find(model) if not e.is_external and e.method not in CONTROL_METHODS]
+        rows = [(entry, kl) for entry in own if (kl := study.measured(entry, text, "kl"))]
+        same = [(entry, kl) for entry, kl in rows if entry.budget_bits == REFERENCE_BITS]
+        if found := sorted(same or rows, key=lambda row: row[1].value)[:3]:
+            named = "; ".join(f"{entry.title} {shown(kl, 4)}" for entry, kl in found)
+            at = f" at the bytes of uniform {REFERENCE_BITS:g} bits" if same else ""
+            yield f"{model_title(model)}, least KL to the float model{at}: {named}"
+    checks = [frame["ok"].astype(bool) for name in ("halo", "gguf_checks") if (frame := study.frame(name)) is not None]
+    if total := sum(len(each) for each in checks):
+        yield f"checks of exported files: {sum(int(each.sum()) for each in checks)} of {total} hold"
+    known = values(study)
+    if "claims.summary" in known and "ramp" in known:
+        yield f"the paper's claims: {known['claims.summary']}"
+    if missing := shortages(study):
+        yield f"not evidence: {'; '.join(missing)}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring."""
+    parser = argparse.ArgumentParser(description="Print in a few lines what a study ended with.")
+    parser.add_argument("--records", type=Path, required=True, help="folder of the records, with claims.json")
+    args = parser.parse_args(argv)
+    for line in outcome_lines(Study.read(args.records, args.records / "claims.json")):
+        print(line)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main))
