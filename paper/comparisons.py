@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from paper.intervals import exponential, paired_difference, paired_ratio, reading, task_mean_ratio
+from paper.intervals import exponential, p_value, paired_difference, paired_ratio, reading, task_mean_ratio
 from paper.study import Entry, Study
 from ramp.evaluation.bootstrap import Estimate
 
@@ -22,6 +22,7 @@ class Pair:
     kl_difference: Estimate | None  # nats per token
     kl_ratio: Estimate | None
     ppl_ratio: Estimate
+    kl_p: float  # of the KL difference (the nll's where there is no KL); see ``paper.intervals.p_value``
 
     @property
     def reading(self) -> str:
@@ -44,13 +45,15 @@ def pair(study: Study, entry: Entry, rival: Entry, text: str) -> Pair | None:
     if n_windows == 0:
         return None
     difference = ratio = None
+    p = p_value(*nll, tokens)
     kl = [study.sums(each, text, "kl") for each in (entry, rival)]
     if kl[0] is not None and kl[1] is not None:
         (a, b), kl_tokens, shared = _aligned(kl[0], kl[1])
         if shared:
             difference = paired_difference(a, b, kl_tokens)
             ratio = paired_ratio(a, b, kl_tokens) if b.sum() > 0 else None
-    return Pair(entry, rival, text, n_windows, difference, ratio, exponential(paired_difference(*nll, tokens)))
+            p = p_value(a, b, kl_tokens)
+    return Pair(entry, rival, text, n_windows, difference, ratio, exponential(paired_difference(*nll, tokens)), p)
 
 
 Sums = tuple[np.ndarray, np.ndarray, np.ndarray]

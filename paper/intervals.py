@@ -7,7 +7,8 @@ resampled windows, so that what makes a window hard for both cancels out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -29,13 +30,16 @@ def with_ends(value: float, draws: np.ndarray | list[float]) -> Estimate:
 def _over_windows(
     value: float, n_windows: int, seed: int, statistic: Callable[[np.ndarray, Draw], np.ndarray]
 ) -> Estimate:
-    """Return ``value`` with its interval.
+    """Return ``value`` with its interval; ``statistic`` as in ``_drawn``."""
+    return with_ends(value, _drawn(n_windows, seed, statistic)) if n_windows > 1 else Estimate(value)
+
+
+def _drawn(n_windows: int, seed: int, statistic: Callable[[np.ndarray, Draw], np.ndarray]) -> np.ndarray:
+    """Return the statistic of every draw, [DRAWS].
 
     statistic: of the windows' weights [DRAWS, windows] and of a function that resamples the seeds of sums [seeds,
         windows], to [DRAWS, windows]; one seed is no source of spread.
     """
-    if n_windows < 2:
-        return Estimate(value)
     rng = np.random.default_rng(seed)
     places = resample(n_windows, DRAWS, seed) + n_windows * np.arange(DRAWS)[:, None]
     weights = np.bincount(places.ravel(), minlength=places.size).reshape(places.shape).astype(float)
@@ -45,7 +49,7 @@ def _over_windows(
         drawn = rng.multinomial(n, np.full(n, 1 / n), size=DRAWS) if n > 1 else np.ones((DRAWS, 1))
         return drawn @ sums / n
 
-    return with_ends(value, statistic(weights, seed_means))
+    return statistic(weights, seed_means)
 
 
 def per_token(sums: np.ndarray, tokens: np.ndarray) -> float:
@@ -62,7 +66,34 @@ def mean_interval(sums: np.ndarray, tokens: np.ndarray, seed: int = 0) -> Estima
 def paired_difference(a: np.ndarray, b: np.ndarray, tokens: np.ndarray, seed: int = 0) -> Estimate:
     """Return the per-token mean of ``a`` [seeds_a, windows] minus that of ``b`` [seeds_b, windows], paired."""
     value = per_token(a, tokens) - per_token(b, tokens)
-    return _over_windows(value, len(tokens), seed, lambda w, mean: (w * (mean(a) - mean(b))).sum(axis=1) / (w @ tokens))
+    return _over_windows(value, len(tokens), seed, _difference(a, b, tokens))
+
+
+def _difference(a: np.ndarray, b: np.ndarray, tokens: np.ndarray) -> Callable[[np.ndarray, Draw], np.ndarray]:
+    return lambda w, mean: (w * (mean(a) - mean(b))).sum(axis=1) / (w @ tokens)
+
+
+def p_value(a: np.ndarray, b: np.ndarray, tokens: np.ndarray, seed: int = 0) -> float:
+    """Return how likely so large a paired difference is if there is none: two-sided, of a normal.
+
+    Its standard error is the bootstrap's. Shares of draws beyond 0 would end at 1 / DRAWS, too coarse to correct for
+    many comparisons. NaN with a single window; 0 differences are certain (1).
+    """
+    value = per_token(a, tokens) - per_token(b, tokens)
+    if value == 0:
+        return 1.0
+    error = float(np.std(_drawn(len(tokens), seed, _difference(a, b, tokens)))) if len(tokens) > 1 else 0.0
+    return math.erfc(abs(value) / error / math.sqrt(2)) if error else float("nan")
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p values corrected for their number (S. Holm, Scandinavian Journal of Statistics 6, 1979); NaN stays."""
+    known = sorted((p, i) for i, p in enumerate(p_values) if p == p)
+    corrected, largest = [float("nan")] * len(p_values), 0.0
+    for rank, (p, i) in enumerate(known):
+        largest = max(largest, min(1.0, p * (len(known) - rank)))
+        corrected[i] = largest
+    return corrected
 
 
 def paired_ratio(a: np.ndarray, b: np.ndarray, tokens: np.ndarray, seed: int = 0) -> Estimate:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from paper.banks import noise_floor
 from paper.comparisons import Pair, pair, saving
+from paper.intervals import holm
 from paper.naming import (
     CONTROL_METHODS,
     MOVED_TABLE,
@@ -105,9 +106,10 @@ def _table(
             "file": saving(found.entry, found.rival, "bytes_file"),
             "kl": found.kl_difference,
             "ppl": found.ppl_ratio,
+            "p": p,
             "reading": found.reading,
         }
-        for found in pairs
+        for found, p in zip(pairs, holm([found.kl_p for found in pairs]), strict=True)
     ]
     columns = (
         Column("entry", "row", align="left"),
@@ -116,6 +118,7 @@ def _table(
         Column("kl", "KL difference", "nats per token", digits=4, signed=True),
         Column("ppl", "perplexity ratio", digits=4),
         Column("reading", "reading (KL)", align="left"),
+        Column("p", "p", "Holm", digits=3),
     )
     floor = noise_floor(study, model)
     words = caption(kind, *([floor] if floor else []), model=model_title(model), limits=limits, seeds=seeds, **values)

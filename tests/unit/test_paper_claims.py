@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from paper.claims import CLAIMS_FILE, holds, judge_all, main, read_claims_file, verdict
 from paper.comparisons import pair, saving, task_ratio
 from paper.evidence import shortages
-from paper.intervals import exponential, mean_interval, paired_difference, paired_ratio, task_mean_ratio
+from paper.intervals import exponential, holm, mean_interval, p_value, paired_difference, paired_ratio, task_mean_ratio
 from paper.outcome import outcome_lines
 from paper.study import Study
 from ramp.core.errors import RampError
@@ -63,6 +63,32 @@ def test_pairing_narrows_and_seeds_widen() -> None:
     assert spread.low == pytest.approx(0.1)
     assert spread.high == pytest.approx(0.3)
     assert paired_ratio(2 * a, a, tokens).low == pytest.approx(2.0)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_against_its_definition(p_values: list[float]) -> None:
+    """The smallest level at which the step-down procedure rejects each, by trying levels."""
+    corrected = holm(p_values)
+    for level in (0.01, 0.05, 0.3):
+        rejected, left = set(), sorted(range(len(p_values)), key=lambda i: p_values[i])
+        for rank, i in enumerate(left):
+            if p_values[i] * (len(left) - rank) > level:
+                break
+            rejected.add(i)
+        assert {i for i, p in enumerate(corrected) if p <= level} == rejected
+
+
+def test_p_values_follow_the_intervals() -> None:
+    a, tokens, _ = windows(5, 40)
+    b = a + np.random.default_rng(0).normal(0, 5, a.shape)
+    for shift in (0.0, 0.02, 0.05, 0.2, 1.0):
+        estimate = paired_difference(a + shift * tokens, b, tokens)
+        p = p_value(a + shift * tokens, b, tokens)
+        if abs(estimate.low) > 0.02 and abs(estimate.high) > 0.02:  # not at the edge
+            assert (p < 0.05) == (estimate.side(0.0) != 0)
+    assert p_value(a, a, tokens) == 1.0
+    assert np.isnan(p_value(a[:, :1], b[:, :1], tokens[:1]))
+    assert np.isnan(holm([float("nan"), 0.01])[0])
 
 
 def test_one_window_has_no_interval_and_no_verdict() -> None:
