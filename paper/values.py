@@ -90,6 +90,7 @@ def _study(study: Study) -> Items:
     if missing := shortages(study):
         yield "evidence.missing", "; ".join(missing)
     own = [entry for entry in study.find(study.source) if entry.is_quantized and not entry.is_external]
+    own = [entry for entry in own if entry.mean("bytes_linear") and not entry.not_run]
     ran = list(dict.fromkeys(method_title(e.method) for e in own if e.method not in (*RAMP_METHODS, *CONTROL_METHODS)))
     yield "methods", listed(ran) if ran else "nothing"
     if any(entry.method in RAMP_METHODS for entry in own):

@@ -61,7 +61,7 @@ def test_published_rows_are_marked_and_only_fill_gaps(studies: tuple[Study, Stud
     assert {key: value for key, value in shown.items() if "§" not in key[0]} == lines(plain)
     [note] = [note for note in main_table(plain, SOURCE, packages).footnotes if note.startswith("§")]
     assert "not run here" in note
-    assert "8 windows of 256 tokens" in note
+    assert "12 windows of 512 tokens" in note
     assert lines(packages, packages) == lines(packages)  # what was run here needs no published row
 
 
