@@ -11,7 +11,7 @@ from typing import Any
 
 from ramp.assets.fetched_files import ABSENT, asset_path, asset_record
 from ramp.assets.registry import Registry, TextRole
-from ramp.core.files import write_json
+from ramp.core.files import read_text, write_json
 from ramp.models.token_windows import JOIN, Document, TextError, read_documents, write_documents
 
 SHARED_PARAGRAPH = 80
@@ -25,7 +25,7 @@ def parse(path: Path, text: TextRole) -> list[Document]:
     """Return the documents of a fetched file, in order, without empty ones."""
     if text.format == "wikitext":
         return [Document(f"{text.prefix}-0", _wikitext(path))]
-    raw = path.read_text(encoding="utf-8")
+    raw = read_text(path)
     if text.format == "lines":
         found = [Document(f"{text.prefix}-{i:05d}", line.strip()) for i, line in enumerate(raw.splitlines())]
     else:
@@ -49,7 +49,7 @@ def _wikitext(path: Path) -> str:
 
         rows = pyarrow.parquet.read_table(path, columns=["text"]).column("text").to_pylist()
     else:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = read_text(path).split("\n")
         rows = [line + "\n" if line.strip() else "" for line in lines[: -1 if not lines[-1] else None]]
     return JOIN.join(rows)
 

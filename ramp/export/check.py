@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,15 +123,18 @@ def sample_texts(text_path: str | Path) -> list[str]:
 def tokenizer_differences(llama: LlamaCpp, tokenizer: Any, texts: list[str]) -> int:
     """Return in how many texts the token ids of llama.cpp and of the tokenizer differ, begin and end tokens included.
 
-    Characters that the vocabulary cannot express are dropped first: where it has no byte tokens, llama.cpp refuses
-    them and the tokenizer returns its unknown token.
+    The name of a special token is text on both sides. A text is composed (NFC) where the tokenizer composes it:
+    llama.cpp does not. Characters that the vocabulary cannot express are dropped: where it has no byte tokens,
+    llama.cpp refuses them and the tokenizer returns its unknown token.
     """
-    unknown = tokenizer.unk_token_id
+    unknown, composes = tokenizer.unk_token_id, "NFC" in str(tokenizer.backend_tokenizer.normalizer)
+    plain = {"split_special_tokens": True}
     different = []
-    for text in texts:
-        if unknown in tokenizer(text).input_ids:
-            text = "".join(x for x in text if unknown not in tokenizer(x, add_special_tokens=False).input_ids)
-        ours, theirs = tokenizer(text).input_ids, llama.tokenize(text, special=True)
+    for text in (unicodedata.normalize("NFC", text) for text in texts) if composes else texts:
+        if unknown in tokenizer(text, **plain).input_ids:
+            dropped = {x for x in set(text) if unknown in tokenizer(x, add_special_tokens=False, **plain).input_ids}
+            text = "".join(x for x in text if x not in dropped)
+        ours, theirs = tokenizer(text, **plain).input_ids, llama.tokenize(text, special=True)
         if ours != theirs:
             different.append((text[:60], theirs[:12], ours[:12]))
     if different:
@@ -176,9 +180,6 @@ def check_llama(
         prompt = windows[0, :PROMPT_TOKENS].tolist()
         checks.append(judge(name, "generated_tokens", _generated(llama, prompt), GENERATED_TOKENS))
         tokenizer = ModelFolder(model_dir).tokenizer()
-        if GgufFile(path).metadata("tokenizer.ggml.model") == "llama":
-            # Before a text that begins with a blank, sentencepiece and llama.cpp put another, transformers 5 does not.
-            texts = [text.lstrip(" ") for text in texts]
         checks.append(judge(name, "tokenizer_differs", tokenizer_differences(llama, tokenizer, texts)))
         theirs = np.stack([window_nll(llama, window.tolist()) for window in windows])
         version = llama.version

@@ -306,6 +306,7 @@ def broken_models(source: Path, folder: Path) -> dict[str, Path]:
     whole = (made["fetch the model again"] / "model.safetensors").read_bytes()
     (made["fetch the model again"] / "model.safetensors").write_bytes(whole[: len(whole) // 2])
     made["no index of shards"] = copy("index")
+    (made["no index of shards"] / "model.safetensors").unlink()
     (made["no index of shards"] / "model.safetensors.index.json").write_text("{")
     made["cannot read"] = copy("config")
     (made["cannot read"] / "config.json").write_text("{")
