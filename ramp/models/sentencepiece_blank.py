@@ -12,6 +12,9 @@ from typing import Any
 MARK = "\u2581"
 """What sentencepiece writes for a blank."""
 
+FIRST_BLANK = r"\A "
+"""Expression of a blank that a text begins with; ``^`` would also match after a line end."""
+
 
 def with_first_blank(tokenizer: Any) -> Any:
     """Return a tokenizer as it is; a sentencepiece-like one reads a first blank as two, of which one is the added."""
@@ -20,7 +23,7 @@ def with_first_blank(tokenizer: Any) -> Any:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     step = getattr(backend, "pre_tokenizer", None)
     if isinstance(step, pre_tokenizers.Metaspace) and step.replacement == MARK and step.prepend_scheme != "never":
-        double = normalizers.Replace(Regex("^ "), "  ")
+        double = normalizers.Replace(Regex(FIRST_BLANK), "  ")
         known = [] if backend.normalizer is None else [backend.normalizer]
         backend.normalizer = normalizers.Sequence([double, *known])
     return tokenizer

@@ -23,7 +23,7 @@ from ramp.ggml.card import base_model
 from ramp.gguf.reader import GgufFile
 from tests.ggml_models import NARROW, WIDE
 from tests.refusals import refused
-from tests.tiny_models import altered, random_llama
+from tests.tiny_models import altered, edited, random_llama
 
 pytest.importorskip("cyllama")
 
@@ -248,19 +248,6 @@ def refused_main(argv: list[str]) -> None:
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> Place:
     return Place(tmp_path_factory.mktemp("refusals"), tied=False, **NARROW)
-
-
-def edited(source: Path, target: Path, change: Any) -> Path:
-    """A copy of a model folder with other tensors."""
-    from safetensors.torch import load_file, save_file
-
-    target.mkdir()
-    for path in source.iterdir():
-        (target / path.name).write_bytes(path.read_bytes())
-    state = load_file(target / "model.safetensors")
-    change(state)
-    save_file(state, target / "model.safetensors", metadata={"format": "pt"})
-    return target
 
 
 Q = "model.layers.1.self_attn.q_proj.weight"

@@ -160,12 +160,14 @@ def test_sentencepiece_tokens_agree_on_first_blanks_and_names_of_special_tokens(
     save_random_model(folder, LlamaConfig(vocab_size=len(ids), bos_token_id=1, eos_token_id=2, **shape))
     export(folder, tmp_path / "float.gguf")
     windows = windows_of(folder, count=1, length=32, seed=0)
-    texts = ["ab cab", " ab cab", "   abc  d", "ab</s> a", "<s>a", "<unk> "]
+    texts = ["ab cab", " ab cab", "   abc  d", "ab</s> a", "<s>a", "<unk> ", "a\n ab\n\n  b"]
     checks = check_llama(tmp_path / "float.gguf", folder, windows, texts, limit=1e-3, threads=1)
     assert all(check.ok for check in checks), checks
     known = ModelFolder(folder).tokenizer()
     found = [tokens(" ab", add_special_tokens=False).tokens() for tokens in (fast, known)]
     assert found == [["\u2581ab"], ["\u2581", "\u2581ab"]]
+    lines = [tokens("a\n ab", add_special_tokens=False).tokens() for tokens in (fast, known)]
+    assert lines[0] == lines[1] == ["\u2581a", "<0x0A>", "\u2581ab"]
 
 
 def test_models_that_are_refused_by_every_export(tiny_llama_dir: Path, tmp_path: Path) -> None:

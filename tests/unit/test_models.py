@@ -57,7 +57,7 @@ def test_faults_of_a_folder(tiny_llama_dir: Path, tmp_path: Path) -> None:
     calls: dict[str, Any] = {
         "config.json": lambda: ModelFolder(tmp_path).config,
         "gate_proj.weight is [128, 64]": shorter.load_float,
-        "'nothing'": lambda: shorter.reader.get("nothing"),
+        "'nothing'": lambda: ModelFolder(tiny_llama_dir).reader.get("nothing"),
         "'gpt2'": lambda: unknown.linears,
     }
     refused(ModelError, calls)
