@@ -10,7 +10,7 @@ from ramp.assets.fetched_files import AssetError, asset_path, asset_record, requ
 from ramp.assets.registry import Registry
 from ramp.core.cli import log
 from ramp.core.files import atomic_path, write_json
-from ramp.gguf.configuration import read_configuration
+from ramp.gguf.configuration import CHECKPOINT, read_configuration
 from ramp.gguf.names import GgufError, gguf_tensors
 from ramp.gguf.reader import GgufFile, gguf_float
 from ramp.models.folder import ModelFolder
@@ -92,12 +92,16 @@ def read_tokenizer(path: Path, file: GgufFile) -> Any:
 
     For ``tokenizer.ggml.pre = smollm`` transformers builds GPT-2's pre-tokenizer; llama.cpp and the released model
     split digits first. On 400,000 characters of Wikipedia that gave 107,109 tokens against llama.cpp's 107,107; with
-    ``Digits`` in front the two agree exactly. Qwen2's needs no correction.
+    ``Digits`` in front the two agree exactly. Qwen2's needs no correction. Raises ``GgufError``.
     """
     from tokenizers import pre_tokenizers
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name, local_files_only=True)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name, local_files_only=True)
+    except Exception as error:  # whatever transformers and tokenizers raise
+        reason = " ".join(str(error).split())[:200]
+        raise GgufError(f"{path} has no tokenizer that transformers can read ({reason}): {CHECKPOINT}") from None
     if file.metadata("tokenizer.ggml.pre") == "smollm":
         digits = pre_tokenizers.Digits(individual_digits=True)
         words = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)

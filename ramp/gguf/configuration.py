@@ -37,7 +37,7 @@ def read_configuration(file: GgufFile) -> PretrainedConfig:
     except (ValueError, KeyError, OSError, NotImplementedError, TypeError, IndexError) as error:
         raise GgufError(f"transformers cannot load {file.path} ({' '.join(str(error).split())[:200]})") from None
     family = architecture(config)
-    config.rope_parameters = {**(getattr(config, "rope_parameters", None) or {}), **_rope_scaling(file, config)}
+    config.rope_parameters = {**(getattr(config, "rope_parameters", None) or {}), **rope_scaling(file, config)}
     names = set(file.names())
     for key, parts in ((family.attention_bias_key, ATTENTION_BIASES), (family.mlp_bias_key, MLP_BIASES)):
         if key is not None and any(f"blk.0.{part}.bias" in names for part in parts):
@@ -45,7 +45,7 @@ def read_configuration(file: GgufFile) -> PretrainedConfig:
     return config
 
 
-def _rope_scaling(file: GgufFile, config: PretrainedConfig) -> dict[str, Any]:
+def rope_scaling(file: GgufFile, config: PretrainedConfig) -> dict[str, Any]:
     """Return what a file says of its rotary embedding beyond its base, as ``rope_parameters``."""
     prefix = f"{file.metadata('general.architecture')}.rope."
     found = {key.removeprefix(prefix): file.metadata(key) for key in file.metadata_keys() if key.startswith(prefix)}
