@@ -20,7 +20,7 @@ def with_first_blank(tokenizer: Any) -> Any:
     """Return a tokenizer as it is; a sentencepiece-like one reads a first blank as two, of which one is the added."""
     from tokenizers import Regex, normalizers, pre_tokenizers
 
-    backend = getattr(tokenizer, "backend_tokenizer", None)
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     step = getattr(backend, "pre_tokenizer", None)
     if isinstance(step, pre_tokenizers.Metaspace) and step.replacement == MARK and step.prepend_scheme != "never":
         double = normalizers.Replace(Regex(FIRST_BLANK), "  ")
