@@ -12,7 +12,6 @@ from safetensors.torch import save_file
 
 from ramp.export.check import tokenizer_differences
 from ramp.export.llamacpp import LlamaCpp, window_nll
-from ramp.gguf.reader import GgufFile
 from ramp.models.architecture import list_linears
 from ramp.models.folder import ModelFolder
 from ramp.problem.allocation import AllocationRecord
@@ -48,7 +47,6 @@ def llama_nll(path: Path, windows: torch.Tensor) -> np.ndarray:
 def tokens_that_differ(path: Path, model_dir: Path, texts: list[str]) -> int:
     """Texts that llama.cpp's tokenizer of a file and the model's own split differently."""
     llama = LlamaCpp(path, context=16, threads=1)
-    sentencepiece = GgufFile(path).metadata("tokenizer.ggml.model") == "llama"
-    found = tokenizer_differences(llama, ModelFolder(model_dir).tokenizer(), texts, sentencepiece)
+    found = tokenizer_differences(llama, ModelFolder(model_dir).tokenizer(), texts)
     llama.close()
     return found

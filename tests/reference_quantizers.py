@@ -27,7 +27,7 @@ def plain_grid(low: float, high: float, bits: int, sym: bool) -> Grid:
     if sym:
         low, high = -max(-low, high), max(-low, high)
     step = (high - low) / (2**bits - 1) if high > low else 1.0
-    step = min(max(step, 2.0**-14), 65504.0)
+    step = min(max(step, 2.0**-24), 65504.0)
     scale = float(np.float16(np.float32(step)))  # by way of float32, as torch converts float64
     if sym:
         return scale, 2 ** (bits - 1)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 
 from ramp.models.folder import ModelFolder
 from ramp.models.token_windows import Document, write_documents
@@ -51,6 +52,30 @@ def altered(source: Path, target: Path, **config: Any) -> Path:
     known = json.loads((target / "config.json").read_text())
     (target / "config.json").write_text(json.dumps({**known, **config}))
     return target
+
+
+def edited(source: Path, target: Path, change: Callable[[dict[str, torch.Tensor]], Any], **config: Any) -> Path:
+    """A copy of a model folder with other tensors, and some keys of its configuration changed."""
+    altered(source, target, **config)
+    state = load_file(target / "model.safetensors")
+    change(state)
+    apart = {name: tensor.contiguous().clone() for name, tensor in state.items()}
+    save_file(apart, target / "model.safetensors", metadata={"format": "pt"})
+    return target
+
+
+def sharded(folder: Path, parts: int = 2) -> Path:
+    """The same folder, its tensors in ``parts`` files with an index."""
+    whole = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    index = {}
+    for part in range(parts):
+        file = f"model-{part + 1:05d}-of-{parts:05d}.safetensors"
+        names = sorted(whole)[part::parts]
+        save_file({name: whole[name] for name in names}, folder / file, metadata={"format": "pt"})
+        index |= dict.fromkeys(names, file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    return folder
 
 
 @torch.no_grad()

@@ -10,8 +10,9 @@ from ramp.assets.fetched_files import AssetError, asset_path, asset_record, requ
 from ramp.assets.registry import Registry
 from ramp.core.cli import log
 from ramp.core.files import atomic_path, write_json
+from ramp.gguf.configuration import CHECKPOINT, read_configuration
 from ramp.gguf.names import GgufError, gguf_tensors
-from ramp.gguf.reader import GgufFile
+from ramp.gguf.reader import GgufFile, gguf_float
 from ramp.models.folder import ModelFolder
 from ramp.models.save_folder import save_model, save_tokenizer
 
@@ -39,17 +40,17 @@ def link_checkpoint(path: Path, out_dir: Path) -> dict[str, Any]:
     """Link to the files of a Hugging Face folder, safetensors weights only (never pickles); return released sizes."""
     if not path.is_dir():
         raise AssetError(f"{path} is neither a .gguf file nor a Hugging Face checkpoint folder")
+    model = ModelFolder(path)
+    model.check()
     for file in tree_files(path):
         if file.suffix in (".bin", ".pt", ".pth", ".gguf") or file.name == "asset.json":
             continue
         link = out_dir / file.relative_to(path)
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(file.resolve())
-    model = ModelFolder(out_dir)
-    model.check_linears()
     linears, first = model.linears, model.reader.get(f"{model.linears[0].name}.weight")
     return {
-        "released_bytes": sum(file.stat().st_size for file in out_dir.glob("*.safetensors")),
+        "released_bytes": sum(file.stat().st_size for file in model.reader.files),
         "released_format": str(first.dtype).removeprefix("torch."),
         "linears_released_bytes": sum(linear.params for linear in linears) * first.element_size(),
     }
@@ -59,26 +60,19 @@ def import_gguf(path: Path, out_dir: Path, name: str) -> dict[str, Any]:
     """Write config.json, model.safetensors (float32) and the tokenizer's files into the existing ``out_dir``.
 
     Returns ``released_bytes`` (the file), ``linears_released_bytes`` and ``released_format``: types of the linears,
-    most bytes first, joined by "/". transformers reads the file and undoes llama.cpp's row order of q and k. Its model
-    refuses ``save_pretrained``, so ``ramp.models.save_folder`` writes it. Raises ``GgufError`` for a file that is not
-    readable or holds values that are not finite, ``FetchError`` where the disk is too small.
+    most bytes first, joined by "/". Raises ``GgufError`` for a file that is not readable, holds values that are not
+    finite or computes what its configuration cannot say, ``FetchError`` where the disk is too small.
     """
     import torch
-    from transformers import AutoModelForCausalLM
 
     file = GgufFile(path)
+    config = read_configuration(file)
     require_room(out_dir, 4 * sum(math.prod(file.shape(tensor)) for tensor in file.names()), name)
     log.info("de-quantizing %s to float32", path.name)
-    where = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
-    try:
-        model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32, local_files_only=True)
-    except (ValueError, KeyError, OSError, NotImplementedError) as error:
-        raise GgufError(f"transformers cannot load {path} ({' '.join(str(error).split())[:200]})") from None
+    model = gguf_float(file, config)
     save_model(model, out_dir)
     save_tokenizer(read_tokenizer(path, file), out_dir)
-    written = ModelFolder(out_dir)
-    written.check_linears()
-    config, reader = written.config, written.reader
+    reader = ModelFolder(out_dir).reader
     if not all(bool(torch.isfinite(reader.get(tensor)).all()) for tensor in reader.names()):
         raise GgufError(f"{path} de-quantizes to values that are not finite: delete it and fetch it again")
     linears = {tensor.name for tensor in gguf_tensors(config) if tensor.linear}
@@ -98,12 +92,16 @@ def read_tokenizer(path: Path, file: GgufFile) -> Any:
 
     For ``tokenizer.ggml.pre = smollm`` transformers builds GPT-2's pre-tokenizer; llama.cpp and the released model
     split digits first. On 400,000 characters of Wikipedia that gave 107,109 tokens against llama.cpp's 107,107; with
-    ``Digits`` in front the two agree exactly. Qwen2's needs no correction.
+    ``Digits`` in front the two agree exactly. Qwen2's needs no correction. Raises ``GgufError``.
     """
     from tokenizers import pre_tokenizers
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name, local_files_only=True)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name, local_files_only=True)
+    except Exception as error:  # whatever transformers and tokenizers raise
+        reason = " ".join(str(error).split())[:200]
+        raise GgufError(f"{path} has no tokenizer that transformers can read ({reason}): {CHECKPOINT}") from None
     if file.metadata("tokenizer.ggml.pre") == "smollm":
         digits = pre_tokenizers.Digits(individual_digits=True)
         words = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)

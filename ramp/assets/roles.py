@@ -14,7 +14,7 @@ from typing import Any
 
 from ramp.assets.fetched_files import ABSENT, asset_path, asset_record
 from ramp.assets.registry import Registry, TextRole
-from ramp.core.files import write_json
+from ramp.core.files import read_text, write_json
 from ramp.models.token_windows import JOIN, Document, TextError, read_documents, write_documents
 
 ROLES = ("calibration", "train", "search", "selection", "heldout")
@@ -34,11 +34,10 @@ def parse(path: Path, text: TextRole) -> list[Document]:
     if text.format == "jsonl":
         found = _json_lines(path, text.prefix)
     elif text.format == "lines":
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text(path).splitlines()
         found = (Document(f"{text.prefix}-{i:05d}", line.strip()) for i, line in enumerate(lines))
     else:
-        raw = path.read_text(encoding="utf-8")
-        pages = re.findall(r'^<doc id="([^"]*)"[^>]*>\n(.*?)^</doc>', raw, flags=re.DOTALL | re.MULTILINE)
+        pages = re.findall(r'^<doc id="([^"]*)"[^>]*>\n(.*?)^</doc>', read_text(path), flags=re.DOTALL | re.MULTILINE)
         pairs = (Document(f"{text.prefix}-{page}", body.strip()) for page, body in pages)
         found = (document for document in pairs if "\n" in document.text)  # a title alone is a redirection
     documents = list(islice((document for document in found if document.text), text.documents))
@@ -69,7 +68,7 @@ def _wikitext(path: Path) -> str:
 
         rows = pyarrow.parquet.read_table(path, columns=["text"]).column("text").to_pylist()
     else:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = read_text(path).split("\n")
         rows = [line + "\n" if line.strip() else "" for line in lines[: -1 if not lines[-1] else None]]
     return JOIN.join(rows)
 

@@ -39,8 +39,8 @@ KINDS = {"none": (), "awq": ("attn_in", "o_in", "mlp_in", "down_in"), "smoothqua
 
 LIMITS = {"attn_in": 2.0**8, "o_in": 2.0**4, "mlp_in": 2.0**8, "down_in": 2.0**4}
 """Searched scales are kept within 1/limit .. limit. Rows of v and up are divided by theirs, and a 6-bit grid step of
-1e-3 divided by more than 16 would fall under 2^-14, the smallest normal float16 (``ramp.quantizers.affine.SCALE_MIN``);
-norm gains are stored in float32 and have more room."""
+1e-3 divided by more than 16 would fall under 2^-14, below which a float16 scale has fewer bits; norm gains are stored
+in float32 and have more room."""
 
 
 def tie_over_group(x: Tensor, config: PretrainedConfig) -> Tensor:

@@ -65,7 +65,7 @@ class BlockRunner:
     def __init__(
         self, model: ModelFolder, length: int, *, device: torch.device | str, fold: Fold | None = None
     ) -> None:
-        model.check_linears()
+        model.check()
         self.model, self.device, self._fold = model, device, fold
         arch = model.architecture
         sliding = getattr(model.config, "sliding_window", None)
@@ -165,7 +165,7 @@ def each_block(
 ) -> Iterator[tuple[nn.Module, dict[LinearSpec, nn.Linear]]]:
     """Yield the decoder blocks in order, in float32, each with its linears, one in memory at a time: no activations."""
     model = ModelFolder(model_dir)
-    model.check_linears()
+    model.check()
     skeleton = empty_model(model.config, torch.float32)
     for layer in range(model.config.num_hidden_layers):
         block = load_block(skeleton, model.reader, layer, device=device, dtype=torch.float32, fold=fold)

@@ -55,6 +55,20 @@ def write_text(path: str | Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
+def read_text(path: str | Path, what: str = "file") -> str:
+    """Return a UTF-8 text without its byte order mark; a file that is none becomes one sentence that names ``what``."""
+    path = require_file(path, what)
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RampError(
+            f"{path} is not UTF-8 (byte {error.start} is 0x{error.object[error.start]:02x}): convert it, for example "
+            f"with iconv -f LATIN1 -t UTF-8"
+        ) from None
+    except IsADirectoryError:
+        raise RampError(f"{path} is a folder: give the {what} itself") from None
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Write JSON atomically, sorted and indented, so that a diff means a change."""
     write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
@@ -67,7 +81,7 @@ def read_json(path: str | Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RampError(f"no file {path}: run the stage that writes it first") from None
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise RampError(f"{path} is not valid JSON ({error}): delete it and run its stage again") from None
 
 

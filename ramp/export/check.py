@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,33 +122,24 @@ def sample_texts(text_path: str | Path) -> list[str]:
     return [*PROBES, *lines[:SAMPLE_LINES]]
 
 
-def tokenizer_differences(llama: LlamaCpp, tokenizer: Any, texts: list[str], sentencepiece: bool = False) -> int:
+def tokenizer_differences(llama: LlamaCpp, tokenizer: Any, texts: list[str]) -> int:
     """Return in how many texts the token ids of llama.cpp and of the tokenizer differ, begin and end tokens included.
 
-    Text is data: the literal string of a special token (``</s>`` in a web page) is split as other text on both sides.
-    Characters that the vocabulary cannot express are dropped first: where it has no byte tokens, llama.cpp refuses
-    them and the tokenizer returns its unknown token.
-
-    sentencepiece: whether the file's vocabulary is of that kind. Blanks at the beginning of a text are dropped then:
-        sentencepiece and llama.cpp put another before them, transformers 5 does not.
+    The name of a special token is text on both sides. A text is composed (NFC) where the tokenizer composes it:
+    llama.cpp does not. Characters that the vocabulary cannot express are dropped: where it has no byte tokens,
+    llama.cpp refuses them and the tokenizer returns its unknown token.
     """
-
-    def split(text: str, **options: Any) -> list[int]:
-        return list(tokenizer(text, split_special_tokens=True, **options).input_ids)
-
-    unknown = tokenizer.unk_token_id
+    unknown, composes = tokenizer.unk_token_id, "NFC" in str(tokenizer.backend_tokenizer.normalizer)
+    plain = {"split_special_tokens": True}
     different = []
-    for text in texts:
-        text = text.lstrip(" ") if sentencepiece else text
-        if unknown in split(text):
-            text = "".join(x for x in text if unknown not in split(x, add_special_tokens=False))
-        ours, theirs = split(text), llama.tokenize(text, special=True)
+    for text in (unicodedata.normalize("NFC", text) for text in texts) if composes else texts:
+        if unknown in tokenizer(text, **plain).input_ids:
+            dropped = {x for x in set(text) if unknown in tokenizer(x, add_special_tokens=False, **plain).input_ids}
+            text = "".join(x for x in text if x not in dropped)
+        ours, theirs = tokenizer(text, **plain).input_ids, llama.tokenize(text, special=True)
         if ours != theirs:
             different.append((text[:60], theirs[:12], ours[:12]))
-    log.info(
-        "tokens of llama.cpp and transformers compared on %d texts%s: they differ on %d",
-        *(len(texts), ", without blanks at their beginning" if sentencepiece else "", len(different)),
-    )
+    log.info("tokens of llama.cpp and transformers compared on %d texts: they differ on %d", len(texts), len(different))
     if different:
         log.warning("tokens differ, first on %r: %s in llama.cpp, %s in transformers", *different[0])
     return len(different)
@@ -191,9 +183,7 @@ def check_llama(
         prompt = windows[0, :PROMPT_TOKENS].tolist()
         checks.append(judge(name, "generated_tokens", _generated(llama, prompt), GENERATED_TOKENS))
         tokenizer = ModelFolder(model_dir).tokenizer()
-        sentencepiece = GgufFile(path).metadata("tokenizer.ggml.model") == "llama"
-        different = tokenizer_differences(llama, tokenizer, texts, sentencepiece)
-        checks.append(judge(name, "tokenizer_differs", different))
+        checks.append(judge(name, "tokenizer_differs", tokenizer_differences(llama, tokenizer, texts)))
         theirs = np.stack([window_nll(llama, window.tolist()) for window in windows])
         version = llama.version
     finally:

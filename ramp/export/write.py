@@ -162,7 +162,7 @@ def write_gguf(
     """
     model = ModelFolder(model_dir)
     check_exportable(model.config)
-    model.check_linears()
+    model.check()
 
     def data() -> Iterator[np.ndarray]:
         for plan, (tensor, values) in zip(planned, _folded_states(model.reader, model.config, fold), strict=True):

@@ -18,8 +18,7 @@ from ramp.core.cli import log
 from ramp.core.errors import RampError
 from ramp.core.files import sha256_file
 from ramp.core.source_closure import closure
-from ramp.gguf.names import GgufTensor, check_exportable, gguf_tensors
-from ramp.models.architecture import ModelError
+from ramp.gguf.names import check_exportable, gguf_tensors
 from ramp.models.folder import ModelFolder
 
 CHECKPOINT = (
@@ -30,9 +29,6 @@ CHECKPOINT = (
 
 REPOSITORY = r"\w[\w.-]*/\w[\w.-]*"
 """Expression of a name on the hub."""
-
-FLOATS = ("F32", "F16", "BF16", "F64")
-"""Types of a float checkpoint, as safetensors names them."""
 
 LARGEST = 65504
 """Of a float16."""
@@ -72,28 +68,21 @@ def find_model(name: str, registry: Registry, models: Path) -> Path:
 def check_model(model: ModelFolder) -> None:
     """Raise for a model that cannot become a GGUF file: before any work.
 
-    Unknown family, quantized weights, missing or misshapen tensors, numbers that no ggml type holds, another activation
-    or rotary embedding than llama.cpp computes. Reads every weight once.
+    A checkpoint that disagrees with its configuration, numbers that no ggml type holds, another activation or rotary
+    embedding than llama.cpp computes. Reads every weight once.
     """
     config = model.config
     check_exportable(config)
     if not model.linears:
         raise InputError(f"{model.path} has no decoder block: there is nothing to quantize")
-    if not any(model.path.glob("*.safetensors*")) and (others := sorted(model.path.glob("*.bin"))):
-        raise InputError(f"{model.path} holds {others[0].name} and no safetensors: save it again with transformers")
+    model.check()
     for tensor in gguf_tensors(config):
         if tensor.kind != "rope":
-            _check_tensor(model, tensor)
+            _check_numbers(model, tensor.source)
     model.tokenizer()
 
 
-def _check_tensor(model: ModelFolder, tensor: GgufTensor) -> None:
-    name, shape = tensor.source, model.reader.shape(tensor.source)
-    dtype = model.reader.get_dtype(name)
-    if dtype not in FLOATS:
-        raise InputError(f"{model.path}: {name} has numbers of type {dtype}, not float: give the float checkpoint")
-    if shape != tensor.shape:
-        raise ModelError(f"{model.path}: {name} is {list(shape)}, its configuration says {list(tensor.shape)}")
+def _check_numbers(model: ModelFolder, name: str) -> None:
     low, high = (float(edge) for edge in model.reader.get(name).aminmax())
     if not math.isfinite(low) or not math.isfinite(high):
         raise InputError(f"{model.path}: {name} has weights that are NaN or infinite: the checkpoint is damaged")

@@ -9,7 +9,7 @@ from pathlib import Path
 from ramp.assets.asset import fetch_asset
 from ramp.assets.registry import Registry
 from ramp.assets.roles import guard, write_texts
-from ramp.core.files import remove, require_file, sha256_file
+from ramp.core.files import read_text, remove, require_file, sha256_file
 from ramp.models.folder import ModelFolder
 from ramp.models.token_windows import Document, TextError, read_documents, write_documents
 
@@ -65,13 +65,11 @@ def own_text(path: Path, folder: Path, role: str) -> Path:
         if path.suffix == ".jsonl":
             read_documents(path)
             return path
-        text = path.read_text(encoding="utf-8").strip()
+        text = read_text(path, f"text of {role}").strip()
     except TextError as error:
         raise TextError(f"{error}; JSON lines are for texts of roles only: give other text as a .txt file") from None
     except OSError as error:
         raise TextError(f"{path} cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise TextError(f"{path} is not UTF-8 text (byte {error.start}): convert it, or give another file") from None
     if not text:
         raise TextError(f"{path} is empty: give a text of some thousand words")
     document = Document(path.name, text)

@@ -139,13 +139,8 @@ def from_gguf_rows(values: np.ndarray, heads: int) -> np.ndarray:
 
 
 def check_exportable(config: PretrainedConfig) -> None:
-    """Raise ``GgufError`` for a model that is quantized already, or that llama.cpp computes otherwise.
-
-    It differs in activations and rotary embeddings.
-    """
+    """Raise ``GgufError`` for a model that llama.cpp computes otherwise: in activations or rotary embeddings."""
     architecture(config)
-    if getattr(config, "quantization_config", None) is not None:
-        raise GgufError("the checkpoint is quantized already: give the float weights that it came from")
     activation = getattr(config, "hidden_act", "silu")
     if activation not in ("silu", "swish"):
         raise GgufError(f"llama.cpp computes SiLU in the MLPs of this family, the model has '{activation}'")

@@ -21,7 +21,7 @@ from ramp.models.folder import ModelFolder
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 class GgufFile:
@@ -63,6 +63,10 @@ class GgufFile:
         values = dequantize(tensor.data, tensor.tensor_type)
         return np.asarray(values, dtype=np.float32).reshape(self.shape(name))
 
+    def metadata_keys(self) -> list[str]:
+        """Return the keys of all metadata, in file order."""
+        return list(self._reader.fields)
+
     def metadata(self, key: str) -> Any:
         """Return the value of a metadata key, None if it is absent."""
         field = self._reader.get_field(key)
@@ -78,10 +82,21 @@ def load_gguf_float(
     (``from_gguf_rows``). ``dtype`` None keeps float32. The model is in evaluation mode, without gradients, attention
     by SDPA. Raises ``GgufError`` where the file lacks a tensor or holds another shape.
     """
+    return gguf_float(GgufFile(gguf_path), ModelFolder(model_dir).config, dtype, device)
+
+
+def gguf_float(
+    file: GgufFile, config: PretrainedConfig, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
+) -> PreTrainedModel:
+    """Return the model of a configuration with a file's tensors; see ``load_gguf_float``.
+
+    Raises ``GgufError`` also where the file holds a tensor that the configuration has no place for.
+    """
     import torch
 
-    config, file = ModelFolder(model_dir).config, GgufFile(gguf_path)
     tensors = {tensor.source: tensor for tensor in gguf_tensors(config)}
+    if surplus := sorted({*file.names()} - {tensor.name for tensor in tensors.values()}):
+        raise GgufError(f"{file.path}: no module of this {config.model_type} model takes the tensor {surplus[0]}")
 
     def read(name: str) -> torch.Tensor:
         if name not in tensors:

@@ -15,8 +15,9 @@ from gguf import GGUFWriter, TokenType
 
 from ramp.gguf.names import GgufError
 from ramp.models.folder import ModelFolder
+from ramp.models.sentencepiece_blank import FIRST_BLANK
+from ramp.models.sentencepiece_blank import MARK as SPACE
 
-SPACE = "▁"  # sentencepiece's mark of a space
 UNREACHABLE_MERGE = f"{SPACE} {SPACE}"
 """Stands in for an empty list of merges, which GGUF cannot hold and llama.cpp requires: byte-encoded text never
 contains this character, so the merge never fires."""
@@ -98,7 +99,8 @@ def _check_text_is_read_alike(spec: dict[str, Any], path: Path) -> None:
     """
     normalizer = spec.get("normalizer") or {}
     for step in normalizer.get("normalizers", [normalizer] if normalizer else []):
-        if step["type"] in ("NFC", "Prepend") or (step["type"] == "Replace" and step.get("content") == SPACE):
+        marks = step.get("content") == SPACE or step.get("pattern") == {"Regex": FIRST_BLANK}
+        if step["type"] in ("NFC", "Prepend") or (step["type"] == "Replace" and marks):
             continue
         raise GgufError(f"{path}: llama.cpp has no normalizer '{step['type']}', its tokens would be others")
     pre = spec.get("pre_tokenizer") or {}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ramp.core.cli import log
+from ramp.models.agreement import check_checkpoint
 from ramp.models.architecture import Architecture, LinearSpec, ModelError, architecture, list_linears
+from ramp.models.sentencepiece_blank import with_first_blank
 from ramp.models.token_windows import token_windows
 
 if TYPE_CHECKING:
@@ -33,7 +36,7 @@ class ModelFolder:
             raise ModelError(f"no config.json in {self.path}: give a Hugging Face checkpoint folder")
         try:
             return AutoConfig.from_pretrained(self.path, local_files_only=True)
-        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        except Exception as error:  # whatever transformers raises on broken values, in classes of its own
             raise ModelError(f"cannot read {file}: {' '.join(str(error).split())[:300]}") from None
 
     @cached_property
@@ -48,8 +51,10 @@ class ModelFolder:
 
     @cached_property
     def reader(self) -> CheckpointReader:
-        """The checkpoint's tensors by name, memory-mapped."""
-        return CheckpointReader(self.path)
+        """The checkpoint's tensors by name, memory-mapped: those that ``config.json`` describes, or ``ModelError``."""
+        reader = CheckpointReader(self.path)
+        check_checkpoint(reader, self.config)
+        return reader
 
     @property
     def tied(self) -> bool:
@@ -63,27 +68,32 @@ class ModelFolder:
         paths = (arch.embed, arch.final_norm) if self.tied else (arch.embed, arch.final_norm, arch.head)
         return [f"{path}.weight" for path in paths]
 
-    def check_linears(self) -> None:
-        """Raise ``ModelError`` unless every linear is in the checkpoint with the expected shape."""
-        for linear in self.linears:
-            shape = self.reader.shape(f"{linear.name}.weight")
-            if shape != (linear.d_out, linear.d_in):
-                raise ModelError(
-                    f"{self.path}: {linear.name} is {list(shape)}, its configuration says "
-                    f"[{linear.d_out}, {linear.d_in}]"
-                )
+    def check(self) -> None:
+        """Raise ``ModelError`` where the checkpoint is not what ``config.json`` describes: now, not at its first use."""
+        _ = self.reader
 
     def load_float(self, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> PreTrainedModel:
         """Return the float model as ``dtype`` (None: float32): evaluation mode, no gradients, attention by SDPA."""
         import torch
         from transformers import AutoModelForCausalLM
 
-        self.check_linears()
+        self.check()
+        self._note_rounding(dtype or torch.float32)
         model = AutoModelForCausalLM.from_pretrained(
             self.path, dtype=dtype or torch.float32, attn_implementation="sdpa", local_files_only=True
         )
         model.to(torch.device(device))  # type: ignore[arg-type]  # transformers wraps `to` without its types
         return model.eval().requires_grad_(False)
+
+    def _note_rounding(self, dtype: torch.dtype) -> None:
+        """Log where weights are computed in a dtype of fewer bits than they are stored in."""
+        import torch
+
+        stored = {"F32": torch.float32, "F16": torch.float16}.get(
+            self.reader.get_dtype(f"{self.linears[0].name}.weight")
+        )
+        if stored is not None and torch.finfo(dtype).eps > torch.finfo(stored).eps:
+            log.info("%s: weights are stored as %s and rounded to %s", self.name, stored, dtype)
 
     def windows(self, text: str | Path, *, length: int, count: int | None) -> torch.LongTensor:
         """Return ``count`` windows spread over a text, or (None) all of them, int64 [count, length].
@@ -100,7 +110,7 @@ class ModelFolder:
         from transformers import AutoTokenizer
 
         try:
-            return AutoTokenizer.from_pretrained(self.path, local_files_only=True)
+            return with_first_blank(AutoTokenizer.from_pretrained(self.path, local_files_only=True))
         except Exception as error:  # whatever transformers and tokenizers raise on broken files
             raise ModelError(
                 f"{self.path} has no tokenizer that transformers can read ({' '.join(str(error).split())[:120]}): add "
@@ -108,28 +118,50 @@ class ModelFolder:
             ) from None
 
 
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+def checkpoint_files(model_dir: Path) -> list[Path]:
+    """Return the files of a checkpoint: one, or the shards that its index names.
+
+    Other safetensors beside them (``consolidated``, a variant's) are not read, nor are pickles. Raises ``ModelError``
+    where there is neither, both, or an index that names a file outside the folder.
+    """
+    index, single = model_dir / INDEX, model_dir / SINGLE
+    if index.is_file() and single.is_file():
+        raise ModelError(f"{model_dir} has both {SINGLE} and {INDEX}: delete the one that is not the checkpoint")
+    if single.is_file():
+        return [single]
+    if not index.is_file():
+        others = sorted(path.name for end in ("*.safetensors", "*.bin", "*.pt*") for path in model_dir.glob(end))
+        raise ModelError(
+            f"{model_dir} holds {others[0]} and no {SINGLE}: save it again as safetensors with transformers"
+            if others
+            else f"no {SINGLE} in {model_dir}: the checkpoint is incomplete, fetch the model again"
+        )
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        outside = [name for name in names if Path(name).name != name]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{index} is no index of shards ({error!r}): fetch the model again") from None
+    if outside or not names:
+        raise ModelError(f"{index} names {outside[0] if outside else 'no shard'}: shards lie beside it, fetch it again")
+    return [model_dir / name for name in names]
+
+
 class CheckpointReader:
     """Tensors of a checkpoint by name, memory-mapped, from one file or many shards."""
 
-    def __init__(self, model_dir: str | Path) -> None:
+    def __init__(self, model_dir: str | Path, files: Sequence[Path] | None = None) -> None:
+        """files: where they are not named as those of a checkpoint; packages name what they save as they like."""
         from safetensors import safe_open
 
         self.model_dir = Path(model_dir)
-        index = self.model_dir / "model.safetensors.index.json"
-        if index.is_file():
-            try:
-                files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise ModelError(f"{index} is no index of shards ({error!r}): fetch the model again") from None
-        elif (self.model_dir / "model.safetensors").is_file():
-            files = ["model.safetensors"]
-        else:  # packages name the files that they save as they like
-            files = sorted(path.name for path in self.model_dir.glob("*.safetensors")) or ["model.safetensors"]
-        self._where: dict[str, Any] = {}
-        for file in files:
-            path = self.model_dir / file
+        self.files = list(files or checkpoint_files(self.model_dir))
+        self._where: dict[str, tuple[Path, Any]] = {}
+        for path in self.files:
             if not path.is_file():
-                raise ModelError(f"no {file} in {model_dir}: the checkpoint is incomplete, fetch the model again")
+                raise ModelError(f"no {path.name} in {model_dir}: the checkpoint is incomplete, fetch the model again")
             try:
                 handle = safe_open(str(path), framework="pt")
             except Exception as error:  # safetensors raises its own undocumented classes
@@ -137,15 +169,21 @@ class CheckpointReader:
                     f"{path} is not a readable safetensors file ({error}): fetch the model again"
                 ) from None
             for name in handle.keys():  # noqa: SIM118 - safe_open is no dict
-                self._where[name] = handle
+                if name in self._where:
+                    raise ModelError(f"{path} and {self.file(name)} both hold {name}: fetch the model again")
+                self._where[name] = path, handle
 
     def names(self) -> list[str]:
         """Return the names of all tensors, sorted."""
         return sorted(self._where)
 
+    def file(self, name: str) -> Path:
+        """Return the file that holds a tensor."""
+        return self._where[name][0]
+
     def _handle(self, name: str) -> Any:
         try:
-            return self._where[name]
+            return self._where[name][1]
         except KeyError:
             raise ModelError(
                 f"{self.model_dir} has no tensor '{name}': the checkpoint lacks a tensor that its family should have"
@@ -154,6 +192,10 @@ class CheckpointReader:
     def get(self, name: str) -> torch.Tensor:
         """Return the tensor, as stored."""
         return self._handle(name).get_tensor(name)
+
+    def rows(self, name: str, at: slice) -> torch.Tensor:
+        """Return some rows of the tensor, as stored."""
+        return self._handle(name).get_slice(name)[at]
 
     def get_dtype(self, name: str) -> str:
         """Return the tensor's type without reading it, as safetensors names it (``BF16``)."""

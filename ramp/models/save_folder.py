@@ -49,11 +49,11 @@ def save_config(config: PretrainedConfig, out_dir: Path) -> None:
         del config.quantization_config
     config.save_pretrained(out_dir)
     file = out_dir / "config.json"
-    written = json.loads(file.read_text())
+    written = json.loads(file.read_text(encoding="utf-8"))
     theta = (written.get("rope_parameters") or {}).get("rope_theta")
     if theta is not None:
         written["rope_theta"] = theta
-    file.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n")
+    file.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def save_tokenizer(tokenizer: Any, out_dir: Path) -> None:
@@ -62,10 +62,10 @@ def save_tokenizer(tokenizer: Any, out_dir: Path) -> None:
 
     tokenizer.save_pretrained(out_dir)
     file = out_dir / "tokenizer_config.json"
-    settings = {key: value for key, value in json.loads(file.read_text()).items() if "local" not in key}
+    settings = {key: value for key, value in json.loads(file.read_text(encoding="utf-8")).items() if "local" not in key}
     if settings.get("tokenizer_class") == "TokenizersBackend":
         settings["tokenizer_class"] = "PreTrainedTokenizerFast"
-    file.write_text(json.dumps(settings, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    file.write_text(json.dumps(settings, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
     again = AutoTokenizer.from_pretrained(out_dir, local_files_only=True)
     if again(PROBE)["input_ids"] != tokenizer(PROBE)["input_ids"]:
         raise FolderError(f"the tokenizer in {out_dir} does not survive saving: its class is not supported")

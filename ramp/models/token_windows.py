@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ramp.core.errors import RampError
-from ramp.core.files import require_file, write_text
+from ramp.core.files import read_text, write_text
 
 if TYPE_CHECKING:
     import torch
@@ -48,8 +48,7 @@ def write_documents(path: Path, documents: Iterable[Document]) -> None:
 
 def read_documents(path: str | Path) -> list[Document]:
     """Return the documents of one role, each checked against its own sha256."""
-    path = require_file(path, "text")
-    *lines, rest = path.read_text(encoding="utf-8").split("\n")  # not splitlines: texts hold other separators
+    *lines, rest = read_text(path, "text").split("\n")  # not splitlines: texts hold other separators
     if rest:
         raise TextError(f"{path} ends in the middle of a line: write the texts again with ramp.assets.text_roles")
     documents = []
@@ -57,9 +56,12 @@ def read_documents(path: str | Path) -> list[Document]:
         try:
             row = json.loads(line)
             document = Document(row["doc"], row["text"])
-        except (json.JSONDecodeError, KeyError, TypeError):
+            digest = document.sha256
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
             raise TextError(f"{path} line {number} is not a document: write the texts again") from None
-        if row.get("sha256") != document.sha256:
+        except UnicodeEncodeError:
+            raise TextError(f"{path} line {number} holds half a surrogate pair, which is no character") from None
+        if row.get("sha256") != digest:
             raise TextError(f"{path} line {number} was changed after it was written: write the texts again")
         documents.append(document)
     return documents

@@ -37,11 +37,12 @@ def keep_saved(
 
     parts: names of a linear's tensors, which ``unpack`` takes and returns as (codes, scales, zeros) for ``job.keep``.
     """
-    saved, original = CheckpointReader(folder), CheckpointReader(job.model_dir)
+    files = sorted(folder.glob("*.safetensors"))
+    saved, original = CheckpointReader(folder, files), CheckpointReader(job.model_dir)
     for name in job.linears:
         words = {part: as_array(saved.get(f"{name}.{part}")) for part in parts}
         job.keep(name, *unpack(**words), group_size=group_sizes[name])
     for name in sorted({*original.names()} & {*saved.names()}):
         if changed(saved.get(name), original.get(name)):
             job.keep_other(name, saved.get(name))
-    job.native(*sorted(folder.glob("*.safetensors")))
+    job.native(*files)

@@ -39,7 +39,9 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 def write_job(out: Path, model_dir: Path, tokens: torch.Tensor, settings: JobSettings) -> None:
     """Write ``job.json`` and ``tokens.safetensors``; ``tokens``: int64 [count, length]."""
-    linears = ModelFolder(model_dir).linears
+    folder = ModelFolder(model_dir)
+    folder.check()  # the package reads it with code of its own
+    linears = folder.linears
     model = {
         "model_dir": str(model_dir.resolve()),
         "linears": [[x.name, x.d_out, x.d_in] for x in linears],

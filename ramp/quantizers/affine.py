@@ -25,8 +25,9 @@ from torch import Tensor
 from ramp.core.errors import RampError
 from ramp.quantizers.widths import MAX_BITS, MIN_BITS, WHOLE_ROW
 
-SCALE_MIN = 2.0**-14
-"""Smallest normal float16. Smaller scales would be subnormal, which some kernels flush to zero."""
+SCALE_MIN = 2.0**-24
+"""Smallest positive float16. Below 2^-14 they are subnormal, multiples of this one, with fewer bits: codes are computed
+for the scale that is stored, so a small weight loses little by it, and everything by a scale that is far too large."""
 
 SCALE_MAX = 65504.0
 """Largest finite float16."""
@@ -46,7 +47,7 @@ class QuantizedLinear:
     """A weight matrix on the affine grid; the group of column j is j // group_size."""
 
     codes: Tensor  # uint8 [d_out, d_in], 0 .. 2^bits - 1
-    scales: Tensor  # float16 [d_out, n_groups], normal and positive
+    scales: Tensor  # float16 [d_out, n_groups], positive
     zeros: Tensor  # uint8 [d_out, n_groups], 0 .. 2^bits - 1
     bits: int
     group_size: int

@@ -38,6 +38,7 @@ from ramp.gguf.reader import load_gguf_float
 from ramp.models.architecture import Architecture, ModelError
 from ramp.models.empty_model import empty_model, filled_model
 from ramp.models.folder import ModelFolder
+from ramp.quantizers.affine import SCALE_MIN, QuantizedLinear
 from ramp.quantizers.ggml import q8_0_decode, q8_0_encode
 from ramp.quantizers.sizes import q8_0_row_bytes
 from ramp.quantizers.store import Packed, PackedLinears
@@ -77,8 +78,10 @@ def save_packed(
     rest = _check_parts(model, quantized, others)
     tensors: dict[str, torch.Tensor] = {}
     headers: dict[str, dict[str, Any]] = {}
+    least = 0  # groups
     for spec in linears:
         linear = quantized[spec.name]  # read once: the mapping may unpack it from disk
+        least += int((linear.scales <= SCALE_MIN).sum()) if isinstance(linear, QuantizedLinear) else 0
         tensors |= linear_tensors(spec.name, linear)
         headers[spec.name] = linear_header(spec, linear)
     tensors.update(_other_tensors(rest, arch, track))
@@ -97,7 +100,9 @@ def save_packed(
             **meta,
             "format_version": FORMAT_VERSION,
             "track": track,
-            "note": "; ".join(filter(None, [meta.get("note", ""), _table_note(tensors, arch, track)])),
+            "note": "; ".join(
+                filter(None, [meta.get("note", ""), _table_note(tensors, arch, track), _scale_note(least)])
+            ),
             "tied_embeddings": model.tied,
             "embedding_type": _stored_type(tensors, arch.embed),
             "head_type": "tied" if model.tied else _stored_type(tensors, arch.head),
@@ -116,6 +121,11 @@ def _table_note(tensors: Mapping[str, torch.Tensor], arch: Architecture, track: 
     """Return a note for readers where embedding or head is not stored as the track says, else an empty string."""
     kept = [name for name in (arch.embed, arch.head) if f"{name}.weight" in tensors] if track == "q8_0" else []
     return f"{' and '.join(kept)} stored in fp16: rows are not whole Q8_0 blocks of 32" if kept else ""
+
+
+def _scale_note(groups: int) -> str:
+    """Return a note for readers where groups span less than the least scale can resolve, else an empty string."""
+    return f"{groups} groups have the least float16 scale, 2^-24: their weights may have become zeros" if groups else ""
 
 
 def _check_parts(

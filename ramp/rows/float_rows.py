@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ramp.core.files import read_json, require_file
+from ramp.models.agreement import parameter_shapes
 from ramp.models.folder import ModelFolder
 
 SPECIAL = ("float", "released")
@@ -18,8 +19,8 @@ def special_meta(method: str, model_dir: str | Path, study: str, seed: int) -> d
     model = ModelFolder(model_dir)
     asset = read_json(require_file(model.path / "asset.json", "the model's asset.json"))
     embed, head = f"{model.architecture.embed}.weight", f"{model.architecture.head}.weight"
-    names = [name for name in model.reader.names() if not (model.tied and name == head)]
-    sizes = {name: math.prod(model.reader.shape(name)) for name in names}
+    model.check()
+    sizes = {name: math.prod(shape) for name, shape in parameter_shapes(model.config).items()}
     params, linear_params = sum(sizes.values()), sum(linear.params for linear in model.linears)
     bits: float | None
     if method == "float":

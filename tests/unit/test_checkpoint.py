@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from ramp.core.errors import RampError
 from ramp.core.files import read_json
 from ramp.models.architecture import list_linears
+from ramp.quantizers.affine import quantize_rtn
 from ramp.quantizers.sizes import uniform_bytes
 from ramp.rows import checkpoint
 from ramp.rows.checkpoint import CheckpointError, load_dequantized, save_packed
@@ -102,6 +103,16 @@ def test_loads_what_was_saved(model_dir: Path, tmp_path: Path, track: str, dtype
     tokens = torch.arange(24).view(2, 12)
     assert torch.equal(loaded(tokens).logits, expected(tokens).logits)  # buffers (rotary) too
     assert not any(p.requires_grad or p.is_meta for p in loaded.parameters())
+
+
+def test_a_row_says_where_scales_are_too_small(tiny_llama_dir: Path, tmp_path: Path) -> None:
+    quantized, others = rtn_parts(tiny_llama_dir, 4)
+    name = "model.layers.0.mlp.up_proj"
+    faint = quantize_rtn(1e-10 * quantized[name].dequantize(), 4, 32)
+    save = partial(save_packed, model_dir=tiny_llama_dir, others=others, track="fp16", meta=row_key())
+    assert save(tmp_path / "whole", quantized=quantized)["note"] == ""
+    note = save(tmp_path / "faint", quantized=quantized | {name: faint})["note"]
+    assert note.startswith(f"{faint.scales.numel()} groups")
 
 
 def test_needs_no_other_file(tiny_qwen2_dir: Path, tmp_path: Path) -> None:

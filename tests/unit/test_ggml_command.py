@@ -23,7 +23,7 @@ from ramp.ggml.card import base_model
 from ramp.gguf.reader import GgufFile
 from tests.ggml_models import NARROW, WIDE
 from tests.refusals import refused
-from tests.tiny_models import altered, random_llama
+from tests.tiny_models import altered, edited, random_llama
 
 pytest.importorskip("cyllama")
 
@@ -250,19 +250,6 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Place:
     return Place(tmp_path_factory.mktemp("refusals"), tied=False, **NARROW)
 
 
-def edited(source: Path, target: Path, change: Any) -> Path:
-    """A copy of a model folder with other tensors."""
-    from safetensors.torch import load_file, save_file
-
-    target.mkdir()
-    for path in source.iterdir():
-        (target / path.name).write_bytes(path.read_bytes())
-    state = load_file(target / "model.safetensors")
-    change(state)
-    save_file(state, target / "model.safetensors", metadata={"format": "pt"})
-    return target
-
-
 Q = "model.layers.1.self_attn.q_proj.weight"
 
 
@@ -306,6 +293,7 @@ def broken_models(source: Path, folder: Path) -> dict[str, Path]:
     whole = (made["fetch the model again"] / "model.safetensors").read_bytes()
     (made["fetch the model again"] / "model.safetensors").write_bytes(whole[: len(whole) // 2])
     made["no index of shards"] = copy("index")
+    (made["no index of shards"] / "model.safetensors").unlink()
     (made["no index of shards"] / "model.safetensors.index.json").write_text("{")
     made["cannot read"] = copy("config")
     (made["cannot read"] / "config.json").write_text("{")

@@ -129,12 +129,13 @@ def test_a_weight_on_its_grid_is_kept_as_codes(tmp_path: Path) -> None:
 def test_a_folder_of_files_is_read_tensor_by_tensor(tmp_path: Path) -> None:
     values = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
     save_file({"a": values, "b": values.to(torch.bfloat16)}, tmp_path / "own-name.safetensors")
-    checkpoint = CheckpointReader(tmp_path)
+    checkpoint = CheckpointReader(tmp_path, [tmp_path / "own-name.safetensors"])
     assert checkpoint.names() == ["a", "b"]
     assert torch.equal(checkpoint.get("a"), values)
     assert torch.equal(checkpoint.get("b"), values.to(torch.bfloat16))
     calls = {
         "no tensor 'c'": lambda: checkpoint.get("c"),
+        "holds own-name.safetensors": lambda: CheckpointReader(tmp_path),
         "no model.safetensors": lambda: CheckpointReader(tmp_path / "none"),
     }
     refused(ModelError, calls)

@@ -105,7 +105,7 @@ def test_scale_search(seed: int, bits: list[int], group_size: int, sym: bool, ti
 
 @given(seed=SEEDS, bits=BITS, sym=st.booleans(), log_size=st.floats(-6, 4), shift=st.floats(-2, 2))
 def test_every_grid(seed: int, bits: int, sym: bool, log_size: float, shift: float) -> None:
-    """Scales are normal float16, 0 is on the grid, codes fit, and a code stands for what rounds to it."""
+    """Scales are positive float16, 0 is on the grid, codes fit, and a code stands for what rounds to it."""
     weight = ((torch.randn(5, 12, generator=torch.Generator().manual_seed(seed)) + shift) * 10**log_size).double()
     q = quantize_rtn(weight, bits, 4, sym=sym)
     assert bool(((q.scales >= SCALE_MIN) & (q.scales <= SCALE_MAX)).all())

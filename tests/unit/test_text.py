@@ -211,6 +211,29 @@ def test_changed_or_broken_documents_are_refused(tmp_path: Path) -> None:
     refused(RampError, calls)
 
 
+def test_texts_of_other_encodings(tmp_path: Path) -> None:
+    """Not UTF-8, half a surrogate pair, a folder: one sentence with the file; a byte order mark is not text."""
+    document, file = Document("a", "naïve\nFüße"), tmp_path / "a.jsonl"
+    write_documents(file, [document])
+    whole = file.read_text(encoding="utf-8")
+    file.write_text(whole, encoding="utf-8-sig")
+    assert read_documents(file) == [document]
+    plain = TextRole(format="lines", prefix="t")
+    (tmp_path / "marked.txt").write_text("Füße", encoding="utf-8-sig")
+    assert [found.text for found in parse(tmp_path / "marked.txt", plain)] == ["Füße"]
+    (tmp_path / "latin.jsonl").write_text(whole, encoding="latin-1")
+    (tmp_path / "latin.txt").write_text("Füße", encoding="latin-1")
+    half = {"doc": "a", "sha256": "0" * 64, "text": "half \ud83d"}
+    (tmp_path / "half.jsonl").write_text(json.dumps(half) + "\n")
+    calls = {
+        "latin.jsonl is not UTF-8": lambda: read_documents(tmp_path / "latin.jsonl"),
+        "latin.txt is not UTF-8 (byte 1 is 0xfc)": lambda: parse(tmp_path / "latin.txt", plain),
+        "half.jsonl line 1": lambda: read_documents(tmp_path / "half.jsonl"),
+        "is a folder": lambda: read_documents(tmp_path),
+    }
+    refused(RampError, calls)
+
+
 # --- windows ---------------------------------------------------------------------------------------------------------
 
 

@@ -77,7 +77,7 @@ def test_a_trained_folder_loads_and_has_learned(tmp_path: Path, text: Path, name
     assert record["final_loss"] < 0.5 * math.log(SMALL["vocab"])
     assert record["train_tokens"] == 120 * 256
     config = read_config(out)
-    ModelFolder(out).check_linears()
+    ModelFolder(out).check()
     assert ("lm_head.weight" in CheckpointReader(out).names()) == (not config.tie_word_embeddings)
     tokenizer = load_tokenizer(out)
     ids = torch.tensor(tokenizer("The raven sees the otter. The cat follows the salmon.")["input_ids"])[None]
