@@ -18,7 +18,7 @@ import re
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -104,16 +104,16 @@ class Hub(ThreadingHTTPServer):
         self.repositories[f"{kind}s", name] = repository
         return repository
 
+    def allow(self, name: str, token: str) -> None:
+        """Let another token read a gated model."""
+        found = self.repositories["models", name]
+        self.repositories["models", name] = replace(found, tokens=(found.tokens or frozenset()) | {token})
+
     def environment(self, cache_folder: Path, token: str = "") -> dict[str, str]:
-        """Environment of a process that uses this hub."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING_FACE_"))}
-        more = {"HF_TOKEN": token} if token else {}
-        quiet = {
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-            "HF_HUB_DISABLE_IMPLICIT_TOKEN": "",
-        }
-        return {**kept, **quiet, **more, "HF_ENDPOINT": self.url, "HF_HOME": str(cache_folder), "NO_PROXY": "*"}
+        """Environment variables of a process that uses this hub; an empty one is to be unset."""
+        found = {name: "" for name in os.environ if name.startswith(("HF_", "HUGGING_FACE_"))}
+        found |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "NO_PROXY": "*"}
+        return {**found, "HF_ENDPOINT": self.url, "HF_HOME": str(cache_folder), "HF_TOKEN": token}
 
     def asked(self, name: str) -> list[Request]:
         """The requests for the content of a file, by its name."""

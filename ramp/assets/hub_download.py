@@ -114,12 +114,14 @@ class RepositoryCache:
         from huggingface_hub.utils import WeakFileLock, build_hf_headers
 
         blob, partial = self._blob(file), self._partial(file)
+        if blob.exists():
+            return
         blob.parent.mkdir(parents=True, exist_ok=True)
         self.locks.mkdir(parents=True, exist_ok=True)
         with WeakFileLock(self.locks / f"{blob.name}.lock"):
             for left in blob.parent.glob(f"{blob.name}.*.incomplete"):  # of killed downloads by the client itself
                 remove(left)
-            if blob.exists():
+            if blob.exists():  # another process was quicker
                 return
             if partial.is_file() and partial.stat().st_size > file.size:
                 remove(partial)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -38,13 +39,14 @@ class Fetching:
 
     def start(self, token: str = "", **environment: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "ramp.assets.fetch", "--asset", "far", "--out", str(self.folder / "R" / "far")]
+        merged = {**os.environ, **self.hub.environment(self.folder / "hf", token), **environment}
         return subprocess.Popen(
             [*command, "--registry", str(self.folder / "config" / "assets.yaml")],
             cwd=REPO,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**self.hub.environment(self.folder / "hf", token), **environment},
+            env={name: value for name, value in merged.items() if value},
         )
 
     def run(self, token: str = "", **environment: str) -> tuple[int, str]:
