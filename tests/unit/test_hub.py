@@ -70,9 +70,11 @@ class Fetching:
         self.patch.setattr(constants, "HF_HUB_OFFLINE", offline)
         try:
             fetch(self.command())
+            said = ""
         except RampError as error:
-            return str(error)
-        return ""
+            said = str(error)
+        assert "\n" not in said
+        return said
 
     def succeeds(self, **how: Any) -> None:
         assert self.refusal(**how) == ""

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from snakemake.utils import update_config
-
-from ramp.study.validation import read, validate
-from tests.plans import REPO, study_of
+from ramp.study.validation import validate
+from tests.plans import study_of
 
 PLACES = {"device", "results"}
 
@@ -29,15 +27,9 @@ def grown(before: Any, after: Any, path: str = "") -> Iterator[str]:
         yield f"{path}: {before} -> {after}"
 
 
-def rehearsed() -> dict[str, Any]:
-    merged = study_of("paper.yaml")
-    update_config(merged, read(REPO / "config" / "rehearsal.yaml"))
-    return merged
-
-
 def test_only_device_results_and_sizes_change() -> None:
     """Of the whole configuration with its defaults; every model, method and budget stays."""
-    paper, rehearsal = (validate(values).model_dump() for values in (study_of("paper.yaml"), rehearsed()))
+    paper, rehearsal = (validate(values).model_dump() for values in map(study_of, ("paper.yaml", "rehearsal.yaml")))
     assert list(grown(paper, rehearsal)) == []
     kept = ["source", "targets", "methods", "uniform_bits", "budgets", "widths", "folds", "transfer", "track", "dtype"]
     assert {key: rehearsal[key] for key in kept} == {key: paper[key] for key in kept}
