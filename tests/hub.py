@@ -112,7 +112,8 @@ class Hub(ThreadingHTTPServer):
     def environment(self, cache_folder: Path, token: str = "") -> dict[str, str]:
         """Environment variables of a process that uses this hub; an empty one is to be unset."""
         found = {name: "" for name in os.environ if name.startswith(("HF_", "HUGGING_FACE_"))}
-        found |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "NO_PROXY": "*"}
+        found |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+        found["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1", "localhost"]))
         return {**found, "HF_ENDPOINT": self.url, "HF_HOME": str(cache_folder), "HF_TOKEN": token}
 
     def asked(self, name: str) -> list[Request]:

@@ -65,6 +65,12 @@ def cached_snapshot(source: HubSource) -> Path:
     """Return the folder of a commit in the Hugging Face cache, without a network, or raise the client's error."""
     import huggingface_hub
 
-    revision = None if source.revision == RESOLVE else source.revision
-    wanted = {"repo_type": source.repo_type, "allow_patterns": list(source.files), "local_files_only": True}
-    return Path(huggingface_hub.snapshot_download(source.repo, revision=revision, **wanted))
+    return Path(
+        huggingface_hub.snapshot_download(
+            source.repo,
+            repo_type=source.repo_type,
+            revision=None if source.revision == RESOLVE else source.revision,
+            allow_patterns=list(source.files),
+            local_files_only=True,
+        )
+    )

@@ -1,8 +1,8 @@
 """Files of one commit of the Hugging Face hub, brought into its client's cache and checked against the hub's checksums.
 
 A killed download of ``huggingface_hub`` 2.4 starts again from the first byte and leaves a file that nobody removes (its
-temporary names are unique). Here a file has one temporary name, and the next download asks for the bytes that lack. The
-client then finds whole files and makes its own snapshot of them.
+temporary names are unique). Here a file has one temporary name, and the next download asks by HTTP for the bytes that
+lack. The client then finds whole files and makes its own snapshot of them.
 """
 
 from __future__ import annotations
@@ -108,13 +108,16 @@ class RepositoryCache:
         return max(0, file.size - (partial.stat().st_size if partial.is_file() else 0))
 
     def download(self, file: RepoFile) -> None:
-        """Download a file that is not there, from where an earlier download stopped."""
-        from huggingface_hub import hf_hub_url
+        """Download a file that is not there, from where an earlier download stopped.
+
+        The hub serves no file above 50 GB by HTTP: those are left to the client, which has another way.
+        """
+        from huggingface_hub import constants, hf_hub_url
         from huggingface_hub.file_download import http_get
         from huggingface_hub.utils import WeakFileLock, build_hf_headers
 
         blob, partial = self._blob(file), self._partial(file)
-        if blob.exists():
+        if blob.exists() or file.size > constants.MAX_HTTP_DOWNLOAD_SIZE:
             return
         blob.parent.mkdir(parents=True, exist_ok=True)
         self.locks.mkdir(parents=True, exist_ok=True)

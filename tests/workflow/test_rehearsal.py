@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +54,7 @@ class Rehearsal:
     folder: Path
     hub: Hub
 
-    def run(self, *arguments: str, token: str = TOKEN, timeout: float = 120) -> Done:
+    def run(self, *arguments: str, token: str = TOKEN, timeout: float = 300) -> Done:
         files = ["config/paper.yaml", "config/rehearsal.yaml", *([] if WHOLE else ["config/small.yaml"])]
         hub = self.hub.environment(self.folder / "hub-cache", token)
         return snakemake(self.folder, "--configfile", *files, *arguments, timeout=timeout, hub=hub)
@@ -74,7 +73,6 @@ def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
         serve(hub, registry, folder.parent / "repositories", ["llama-2-7b", *TARGETS])
         hub.allow(registry.get("llama-2-7b").sources[0].repo, ONE_LICENCE)
         yield Rehearsal(folder, hub)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
