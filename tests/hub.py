@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, unquote, urlsplit
 
-LARGE = (".safetensors", ".bin", ".pth", ".model", ".parquet")
+LARGE = (".safetensors", ".bin", ".pth", ".model", ".parquet", ".gz")
 PIECE = 1 << 20
 INVALID = "Invalid credentials in Authorization header"
 

@@ -1,4 +1,4 @@
-"""Shrunken replicas of the four models of the paper and of WikiText-2, in the files that the hub has of them.
+"""Shrunken replicas of the four models of the paper and of its texts, in the files that the hub has of them.
 
 Keys of config.json, names and dtype of tensors, number of shards, kind of tokenizer and the files beside them are the
 originals'; sizes are not, and weights are random. ``serve`` puts them on a stand-in hub (tests/hub.py).
@@ -6,13 +6,15 @@ originals'; sizes are not, and weights are random. ``serve`` puts them on a stan
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gzip
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from ramp.assets.registry import HubSource, Registry
+from ramp.assets.registry import RESOLVE, HubSource, Registry
 from tests.hub import Hub
 from tests.replica_tokenizers import llama_3_files, llama_3_special_tokens, sentencepiece_files, write
 
@@ -216,10 +218,24 @@ def make_wikitext(folder: Path, rows: int = 200) -> Path:
     return folder
 
 
+def make_c4(folder: Path) -> Path:
+    """A data set repository with documents as C4 has them: a line of JSON each, compressed."""
+    paragraphs = [line for line in corpus().split("\n") if len(line) > 100]
+    target = folder / "en" / "c4-train.00000-of-01024.json.gz"
+    target.parent.mkdir(parents=True)
+    with gzip.open(target, "wt", encoding="utf-8") as lines:
+        lines.writelines(json.dumps({"text": text}) + "\n" for text in paragraphs)
+    return folder
+
+
+TEXTS: dict[str, Callable[[Path], Path]] = {"wikitext2": make_wikitext, "c4-train": make_c4}
+
+
 def serve(hub: Hub, registry: Registry, folder: Path, models: Sequence[str]) -> None:
-    """Put replicas of some models and of WikiText-2 on a hub, at the commits that the registry pins, Meta's gated."""
-    for name in (*models, "wikitext2"):
+    """Put replicas of some models and of the texts on a hub, at the commits that the registry pins, Meta's gated."""
+    made = {name: partial(make_replica, name) for name in models} | TEXTS
+    for name in [name for name in made if name in registry.assets]:
         [source] = [each for each in registry.get(name).sources if isinstance(each, HubSource)]
-        made = make_wikitext(folder / name) if name == "wikitext2" else make_replica(name, folder / name)
+        commit = "" if source.revision == RESOLVE else source.revision
         tokens = [TOKEN] if source.repo.startswith(GATED) else None
-        hub.add(source.repo, made, kind=source.repo_type, commit=source.revision, tokens=tokens)
+        hub.add(source.repo, made[name](folder / name), kind=source.repo_type, commit=commit, tokens=tokens)

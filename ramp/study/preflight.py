@@ -14,6 +14,7 @@ from ramp.assets.fetch_hub import pinned_source
 from ramp.assets.hub_access import refusal
 from ramp.assets.registry import HubSource, PathSource, Registry
 from ramp.core.errors import RampError
+from ramp.study.asset_plan import AssetPlan
 from ramp.study.config import Study
 
 
@@ -47,10 +48,10 @@ def preflight(
             f"study '{study.study}' asks for device '{study.device}' and this machine has no usable GPU: "
             "run it on one, through a scheduler (--workflow-profile profiles/slurm), or with --config device=cpu"
         )
-    texts = [name for name in study.evaluation.texts if name in registry.assets]
+    assets = AssetPlan(study=study, registry=registry)
     refused = {
         name: why
-        for name in (study.source, *study.targets, *texts)
+        for name in (study.source, *study.targets, *assets.text_assets, *assets.task_assets)
         if not Path(study.results, "assets", name, "asset.json").is_file() and not registry.is_local(name)
         if (why := _refused(name, registry, refusal))
     }

@@ -117,12 +117,14 @@ def test_every_check_holds(finished: Path) -> None:
 
 
 def test_the_claims_on_perplexity_and_size_are_judged(finished: Path) -> None:
-    """On replicas a verdict means nothing, but it has to come from rows: perplexity at a size, against AWQ and GPTQ."""
+    """A number from rows for each: perplexity at a size, against AWQ and GPTQ, transfer, export. It means nothing."""
     from ramp.records.table import read_claims
 
-    verdicts = {claim["id"]: claim["verdict"] for claim in read_claims(finished / "records" / "claims.json")}
-    for claim in ("C1", "C2", "C3", "C4", "C8"):
-        assert verdicts[claim] in {"replicated", "partly", "not replicated", "inconclusive"}, (claim, verdicts[claim])
+    claims = {claim["id"]: claim for claim in read_claims(finished / "records" / "claims.json")}
+    for name in ("C1", "C2", "C3", "C4", "C8"):
+        assert claims[name]["verdict"] != "not tested", claims[name]
+        assert claims[name]["value"] > 0, claims[name]
+        assert claims[name]["rows"], claims[name]
 
 
 def test_models_came_from_the_hub_as_they_are_there(rehearsal: Rehearsal, finished: Path) -> None:
