@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from snakemake.utils import update_config
+
 from ramp.study.load import make_plan
 from ramp.study.plan import Plan
 from ramp.study.rule_inputs import RuleFiles
@@ -14,10 +16,18 @@ from ramp.study.validation import read
 REPO = Path(__file__).resolve().parents[1]
 
 
+BELOW = {"rehearsal.yaml": "paper.yaml"}
+"""File -> the study that it is laid over; one without a study's name is laid over config.yaml."""
+
+
 def study_of(file: str) -> dict[str, Any]:
-    """The content of ``config/file``, which without a study's name is merged over the default."""
+    """The content of ``config/file``, merged over another where it is a layer, as Snakemake merges."""
     values = read(REPO / "config" / file)
-    return values if "study" in values else {**read(REPO / "config" / "config.yaml"), **values}
+    if "study" in values:
+        return values
+    merged = study_of(BELOW.get(file, "config.yaml"))
+    update_config(merged, values)
+    return merged
 
 
 def plan_of(file: str, **change: Any) -> Plan:

@@ -6,17 +6,20 @@ be planned on a laptop without a network.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ramp.assets.registry import Asset, HubSource, Registry
+from ramp.assets.checksum_lock import Lock
+from ramp.assets.fetch_hub import pinned_source
+from ramp.assets.hub_access import refusal
+from ramp.assets.registry import HubSource, PathSource, Registry
 from ramp.core.errors import RampError
+from ramp.study.asset_plan import AssetPlan
 from ramp.study.config import Study
 
 
 class PreflightError(RampError):
-    """The run cannot succeed here: one sentence."""
+    """The run cannot succeed here."""
 
 
 def gpu_present() -> bool:
@@ -26,30 +29,15 @@ def gpu_present() -> bool:
     return torch.cuda.is_available()
 
 
-def hub_refusal(repo: str, repo_type: str) -> str | None:
-    """Return why this account cannot read a repository of the hub, or None."""
-    from huggingface_hub import HfApi, errors
-
-    try:
-        HfApi().auth_check(repo, repo_type=repo_type)
-    except errors.GatedRepoError:
-        return "is gated: accept its licence on huggingface.co and set HF_TOKEN"
-    except errors.RepositoryNotFoundError:
-        return "is not visible with this token: set HF_TOKEN to one of an account that may read it"
-    except Exception as error:  # without a network one of many classes is raised
-        return f"could not be checked ({type(error).__name__}): connect to huggingface.co, or fetch it beforehand"
-    return None
-
-
 def preflight(
     study: Study,
     registry: Registry,
     *,
     jobs_run_here: bool,
     gpu: Callable[[], bool] = gpu_present,
-    refusal: Callable[[str, str], str | None] = hub_refusal,
+    refusal: Callable[[HubSource, bool], str | None] = refusal,
 ) -> None:
-    """Raise ``PreflightError`` where the study cannot be run; only warn where a target model cannot be fetched.
+    """Raise ``PreflightError`` where the study cannot be run: no GPU, or assets that the hub does not give.
 
     Jobs that a scheduler sends elsewhere (``jobs_run_here`` false) find their GPU there.
     """
@@ -60,22 +48,32 @@ def preflight(
             f"study '{study.study}' asks for device '{study.device}' and this machine has no usable GPU: "
             "run it on one, through a scheduler (--workflow-profile profiles/slurm), or with --config device=cpu"
         )
-    for name in (study.source, *study.targets):
-        asset = registry.get(name)
-        fetched = Path(study.results, "assets", name, "asset.json").is_file()
-        reason = None if fetched or registry.is_local(name) else _refused(asset, refusal)
-        if reason and name == study.source:
-            raise PreflightError(f"the source model '{name}' cannot be fetched: {reason}")
-        if reason:
-            print(f"warning: rows of '{name}' will be missing: {reason}", file=sys.stderr)
+    assets = AssetPlan(study=study, registry=registry)
+    refused = {
+        name: why
+        for name in (study.source, *study.targets, *assets.text_assets, *assets.task_assets)
+        if not Path(study.results, "assets", name, "asset.json").is_file() and not registry.is_local(name)
+        if (why := _refused(name, registry, refusal))
+    }
+    if refused:
+        raise PreflightError(_sentence(study, refused))
 
 
-def _refused(asset: Asset, refusal: Callable[[str, str], str | None]) -> str | None:
+def _refused(name: str, registry: Registry, refusal: Callable[[HubSource, bool], str | None]) -> str | None:
     """Return why an asset of the hub cannot be fetched, or None; other kinds need no account."""
+    asset, lock = registry.get(name), Lock(registry)
     hubs = [source for source in asset.sources if isinstance(source, HubSource)]
-    if len(hubs) < len(asset.sources):
+    if len(hubs) + sum(isinstance(source, PathSource) for source in asset.sources) < len(asset.sources):
         return None
-    reasons = [(hub.repo, refusal(hub.repo, hub.repo_type)) for hub in hubs]
-    if any(reason is None for _, reason in reasons):
-        return None
-    return "; ".join(f"{repo} {reason}" for repo, reason in reasons)
+    reasons = [refusal(*pinned_source(name, hub, lock)) for hub in hubs]
+    return "; ".join(filter(None, reasons)) if reasons and None not in reasons else None
+
+
+def _sentence(study: Study, refused: Mapping[str, str]) -> str:
+    """Return what cannot be fetched, a line each, and which targets the study can be run with."""
+    lines = [f"study '{study.study}' needs what the hub does not give to this account:"]
+    lines += [f"  {name}: {why}" for name, why in refused.items()]
+    if set(refused) <= set(study.targets):
+        kept = [name for name in study.targets if name not in refused]
+        lines.append(f"or leave those models out of tables and claims: --config 'targets=[{','.join(kept)}]'")
+    return "\n".join(lines)

@@ -36,16 +36,26 @@ def test_the_paper_study_refuses_to_start_without_a_gpu() -> None:
     preflight(study, registry, jobs_run_here=False, gpu=lambda: False, refusal=lambda *_: None)
 
 
-def test_a_gated_source_stops_the_run_and_a_gated_target_does_not(capsys: pytest.CaptureFixture[str]) -> None:
+def test_access_to_every_model_is_asked_for_and_what_lacks_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token for one of several gated models: the run does not start, and the sentence says how it would."""
     study, registry = paper_study()
+    monkeypatch.setattr(type(registry), "is_local", lambda *_: False)
 
-    def gated(word: str) -> Any:
-        return lambda repo, _: "is gated: accept its licence" if word in repo else None
+    def gated(*words: str) -> Any:
+        return lambda source, _: f"{source.repo} is gated" if any(word in source.repo for word in words) else None
 
-    with pytest.raises(PreflightError, match=r"'llama-2-7b' .*gated"):
-        preflight(study, registry, jobs_run_here=True, gpu=lambda: True, refusal=gated("Llama-2-7b"))
-    preflight(study, registry, jobs_run_here=True, gpu=lambda: True, refusal=gated("Llama-2-13b"))
-    assert "rows of 'llama-2-13b' will be missing" in capsys.readouterr().err
+    def start(*words: str, config: Any = study) -> None:
+        preflight(config, registry, jobs_run_here=True, gpu=lambda: True, refusal=gated(*words))
+
+    with pytest.raises(PreflightError, match="llama-2-7b: meta-llama/Llama-2-7b-hf is gated") as source:
+        start("Llama-2-7b")
+    assert "targets=" not in str(source.value)
+    with pytest.raises(PreflightError, match="llama-3-8b: meta-llama") as targets:
+        start("Llama-2-13b", "Llama-3")
+    assert str(targets.value).endswith("'targets=[mistral-7b-v0.1]'")
+    start("Llama-2-13b", "Llama-3", config=study.model_copy(update={"targets": ["mistral-7b-v0.1"]}))
+    with pytest.raises(PreflightError, match="wikitext2: "):
+        start("wikitext", config=study)
 
 
 def test_the_embedded_study_asks_nobody() -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,13 +29,16 @@ class Done:
         return {line.split()[0]: int(line.split()[1]) for line in table.group(1).splitlines()} if table else {}
 
 
-def snakemake(folder: Path, *arguments: str, timeout: float = 120) -> Done:
-    """Call Snakemake in ``folder``, without colours and without a network for the Hugging Face hub."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
+OFFLINE = {"HF_HUB_OFFLINE": "1"}
+
+
+def snakemake(folder: Path, *arguments: str, timeout: float = 120, hub: Mapping[str, str] = OFFLINE) -> Done:
+    """Call Snakemake in ``folder``, without colours; ``hub`` tells the Hugging Face client where its hub is."""
+    environment = {**os.environ, **hub, "NO_COLOR": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "snakemake", *arguments],
         cwd=folder,
-        env=environment,
+        env={name: value for name, value in environment.items() if value},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
