@@ -15,7 +15,7 @@ some have a sliding window) are recorded from the family's own forward pass over
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 from ramp.models.architecture import LinearSpec, architecture
-from ramp.scoring.kl_divergence import EvaluationError, Scorer
+from ramp.models.streamed_model import StreamedModel
+from ramp.scoring.kl_divergence import EvaluationError, Scorer, batches, final_hidden
 from ramp.scoring.score_type import Score
 
 if TYPE_CHECKING:
@@ -153,6 +154,11 @@ class PrefixScorer(Scorer):
             self._start, self._fresh = (0, self._embedded), {}
         return found
 
+    def _hidden_batches(self, model: PreTrainedModel | StreamedModel) -> Iterator[tuple[slice, Tensor]]:
+        if isinstance(model, StreamedModel):
+            raise EvaluationError("a prefix needs the whole model: score a streamed one with Scorer")
+        return ((part, self._final_hidden(model, part)) for part in batches(self.windows, self.device))
+
     def _final_hidden(self, model: PreTrainedModel, part: slice) -> Tensor:
         if self._observing:
             return self._observe(model, part)
@@ -181,7 +187,7 @@ class PrefixScorer(Scorer):
 
         handles = [block.register_forward_pre_hook(hook, with_kwargs=True) for block in self._blocks(model)]
         try:
-            hidden = super()._final_hidden(model, part)
+            hidden = final_hidden(model, self.windows[part])
         finally:
             for handle in handles:
                 handle.remove()
