@@ -24,7 +24,8 @@ with the reason as ``failed``.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,17 +35,21 @@ from safetensors.torch import save_file
 
 from ramp.core.errors import RampError
 from ramp.core.files import atomic_path, read_json, require_file, sha256_file, write_json
-from ramp.gguf.reader import load_gguf_float
+from ramp.gguf.reader import gguf_parameters
 from ramp.models.architecture import Architecture, ModelError
 from ramp.models.empty_model import empty_model, filled_model
 from ramp.models.folder import ModelFolder
+from ramp.models.memory import free_bytes
+from ramp.models.streamed_model import StreamedModel, fits, model_bytes, open_model
 from ramp.quantizers.ggml import q8_0_decode, q8_0_encode
 from ramp.quantizers.sizes import q8_0_row_bytes
 from ramp.quantizers.store import Packed, PackedLinears
 from ramp.rows.size_ledger import Stored, ledger, linear_header, linear_tensors
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
+
+    from ramp.models.block_runner import Read
 
 FORMAT_VERSION = 1
 WEIGHTS, META = "model.safetensors", "meta.json"
@@ -173,20 +178,56 @@ def load_dequantized(
     """Load the model of a row, weights de-quantized to ``dtype`` (None: float32), without gradients.
 
     Each linear is unpacked and de-quantized on ``device`` by itself, so the peak is the model in ``dtype`` and one
-    linear. ``model_dir`` is read for float, released and ggml rows only: a packed file carries its configuration.
+    linear. Raises ``CheckpointError`` where that does not fit on a GPU.
     """
-    row_dir, dtype, device = Path(row_dir), dtype or torch.float32, torch.device(device)
+    dtype, device = dtype or torch.float32, torch.device(device)
+    config, read = row_parameters(row_dir, model_dir, dtype, device)
+    if device.type != "cpu" and not fits(config, dtype, device):
+        raise CheckpointError(
+            f"the model of {row_dir} takes {model_bytes(config, dtype) / 1e9:.1f} GB in {dtype} and {device} has "
+            f"{free_bytes(device) / 1e9:.1f} GB free: use a larger GPU or a narrower --dtype"
+        )
+    with _of_this_row(row_dir):
+        return filled_model(config, dtype, device, read)
+
+
+def open_dequantized(
+    row_dir: str | Path, model_dir: str | Path, dtype: torch.dtype, device: torch.device
+) -> PreTrainedModel | StreamedModel:
+    """Load the model of a row as ``load_dequantized`` does; where it does not fit, streamed by block."""
+    config, read = row_parameters(row_dir, model_dir, dtype, device)
+    with _of_this_row(row_dir):
+        return open_model(config, dtype, device, read)
+
+
+@contextmanager
+def _of_this_row(row_dir: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except ModelError as error:
+        raise CheckpointError(f"{row_dir}: {error}") from None
+
+
+def row_parameters(
+    row_dir: str | Path, model_dir: str | Path, dtype: torch.dtype, device: torch.device
+) -> tuple[PretrainedConfig, Read]:
+    """Return the configuration of a row's model and a reader of its parameters, de-quantized to ``dtype``.
+
+    ``model_dir`` is read for float, released and ggml rows only: a packed file carries its configuration.
+    """
+    row_dir = Path(row_dir)
     meta = read_meta(row_dir)
     if meta.get("failed"):
         raise CheckpointError(f"{row_dir} holds no model: {meta['method']} did not run ({meta['failed']})")
     if meta["stage"] in ("float", "released"):
-        return ModelFolder(model_dir).load_float(dtype, device)
+        model = ModelFolder(model_dir)
+        model.check_linears()
+        return model.config, model.reader.get
     if meta["grid"] == "ggml":
         if not isinstance(meta.get("gguf"), str):
             raise CheckpointError(f"{row_dir / META} names no GGUF file: export the row again")
-        path = require_file(row_dir / meta["gguf"], "GGUF file of the row")
-        return load_gguf_float(model_dir, path, dtype, device)
-    return _load_packed(row_dir, meta, dtype, device)
+        return gguf_parameters(model_dir, require_file(row_dir / meta["gguf"], "GGUF file of the row"))
+    return _packed_parameters(row_dir, meta, dtype, device)
 
 
 def open_packed(row_dir: str | Path, meta: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -217,7 +258,9 @@ def packed_linears(handle: Any, header: Mapping[str, Any]) -> PackedLinears[str]
     )
 
 
-def _load_packed(row_dir: Path, meta: Mapping[str, Any], dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+def _packed_parameters(
+    row_dir: Path, meta: Mapping[str, Any], dtype: torch.dtype, device: torch.device
+) -> tuple[PretrainedConfig, Read]:
     from transformers import CONFIG_MAPPING
 
     path = row_dir / WEIGHTS
@@ -240,7 +283,4 @@ def _load_packed(row_dir: Path, meta: Mapping[str, Any], dtype: torch.dtype, dev
         except SafetensorError as error:
             raise CheckpointError(f"{path} lacks a part of {name} ({error}): quantize the row again") from None
 
-    try:
-        return filled_model(config, dtype, device, read)
-    except ModelError as error:
-        raise CheckpointError(f"{path}: {error}") from None
+    return config, read
