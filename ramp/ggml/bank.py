@@ -36,7 +36,7 @@ from ramp.calibration.block import BlockVisit
 from ramp.calibration.stream import block_runner, stream
 from ramp.core.errors import RampError
 from ramp.core.files import atomic_path
-from ramp.ggml.quantize_rows import Pending, RowQuantizer
+from ramp.quantizers.quantize_rows import Pending, RowQuantizer
 from ramp.ggml.units import Unit
 from ramp.gguf.names import from_gguf_rows, to_gguf_rows
 from ramp.models.block_backward import block_backward

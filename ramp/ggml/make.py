@@ -38,7 +38,7 @@ from ramp.ggml.job import (
     TUNE_WINDOWS,
     Job,
 )
-from ramp.ggml.quantize_rows import RowQuantizer
+from ramp.quantizers.quantize_rows import RowQuantizer
 from ramp.ggml.refit import refit_model
 from ramp.ggml.rival import Rival, float_file, nearest_mix
 from ramp.ggml.tune import ChangedTensors, Schedule, tune
