@@ -184,9 +184,9 @@ def check_llama(
 ) -> list[Check]:
     """Load the file in llama.cpp, generate, tokenize, and compare perplexity on ``windows`` (int64 [n, length]).
 
-    Both sides read the same token ids, every position is scored, and transformers computes in float32 with the
-    file's de-quantized tensors, block by block, after llama.cpp has let go of the file. A file that llama.cpp refuses is a failed check; a missing llama.cpp raises
-    ``LlamaCppError``.
+    Both sides read the same token ids, every position is scored, and transformers computes in float32 with the file's
+    de-quantized tensors, block by block, after llama.cpp has let go of the file. A file that llama.cpp refuses is a
+    failed check; a missing llama.cpp raises ``LlamaCppError``.
     """
     name, length = path.name, windows.shape[1]
     try:

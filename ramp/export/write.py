@@ -62,7 +62,8 @@ def export(
 
     allocation: None writes the unfolded model in float32. The weights are the float
     checkpoint's with the scales of the file ``fold`` applied, their importance the mean squares of the file
-    ``calibration`` divided by s^2; ``workers`` processes quantize. Raises ``GgufError`` for what GGUF cannot hold, before anything is written.
+    ``calibration`` divided by s^2; ``workers`` processes quantize. Raises ``GgufError`` for what GGUF cannot hold,
+    before anything is written.
     """
     started, model_dir, out = time.monotonic(), Path(model_dir), Path(out)
     if out.suffix != ".gguf":

@@ -68,9 +68,7 @@ class StreamedModel:
 
     def runner(self, length: int) -> BlockRunner:
         """Return the model's blocks for windows of ``length`` tokens."""
-        return BlockRunner(
-            self.config, self._read, length, device=self.device, dtype=self.dtype, change=self._change
-        )
+        return BlockRunner(self.config, self._read, length, device=self.device, dtype=self.dtype, change=self._change)
 
     @property
     def head(self) -> nn.Parameter:

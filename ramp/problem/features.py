@@ -154,4 +154,3 @@ def read_stats(
             pair = (tensors[f"{site}/absmax"].double() / scale, tensors[f"{site}/absmean"].double() / scale)
             found[site] = (pair[0].numpy(), pair[1].numpy())
     return found
-

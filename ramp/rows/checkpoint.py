@@ -31,10 +31,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from ramp.core.errors import RampError
 from ramp.core.files import atomic_path, read_json, require_file, sha256_file, write_json
+from ramp.core.tensor_file import Layout, TensorFile, layout_bytes, layout_of
 from ramp.gguf.reader import gguf_parameters
 from ramp.models.architecture import Architecture, ModelError
 from ramp.models.empty_model import empty_model, filled_model
@@ -44,7 +44,7 @@ from ramp.models.streamed_model import StreamedModel, fits, model_bytes, open_mo
 from ramp.quantizers.ggml import q8_0_decode, q8_0_encode
 from ramp.quantizers.sizes import q8_0_row_bytes
 from ramp.quantizers.store import Packed, PackedLinears
-from ramp.rows.size_ledger import Stored, ledger, linear_header, linear_tensors
+from ramp.rows.size_ledger import Stored, ledger, linear_header, linear_layout, linear_tensors
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -70,7 +70,7 @@ def save_packed(
     track: str,
     meta: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write a row's folder whole or not at all; return what ``meta.json`` holds.
+    """Write a row's folder whole or not at all, linear by linear; return what ``meta.json`` holds.
 
     quantized: every linear of the model by name. others: every other tensor of the (folded) model by its
     checkpoint name: embedding, head (unless tied), norms, ``{linear}.bias``. meta: the record key and whatever
@@ -79,15 +79,18 @@ def save_packed(
     """
     model = ModelFolder(model_dir)
     arch, linears = model.architecture, model.linears
-    rest = _check_parts(model, quantized, others)
-    tensors: dict[str, torch.Tensor] = {}
+    specs = {spec.name: spec for spec in linears}
+    shapes: dict[str, tuple[int, ...]] = {}
     headers: dict[str, dict[str, Any]] = {}
-    for spec in linears:
-        linear = quantized[spec.name]  # read once: the mapping may unpack it from disk
-        tensors |= linear_tensors(spec.name, linear)
-        headers[spec.name] = linear_header(spec, linear)
-    tensors.update(_other_tensors(rest, arch, track))
-
+    layout: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for name, linear in quantized.items():  # the mapping may unpack them from disk: one at a time is in memory
+        shapes[name] = linear.shape
+        if name in specs:
+            headers[name] = linear_header(specs[name], linear)
+            layout |= linear_layout(name, linear)
+    rest = _check_parts(model, shapes, others)
+    stored = _other_tensors(rest, arch, track)
+    layout |= layout_of(stored)
     header = {
         "format_version": FORMAT_VERSION,
         "key": {key: meta[key] for key in KEY},
@@ -97,34 +100,40 @@ def save_packed(
     with atomic_path(out_dir) as partial:
         partial.mkdir()
         path = partial / WEIGHTS
-        save_file(tensors, path, metadata={"ramp": json.dumps(header, sort_keys=True)})
+        file = TensorFile(path, layout, header)
+        for name, tensor in stored.items():
+            file.write(name, tensor)
+        for name in specs:
+            for part, tensor in linear_tensors(name, quantized[name]).items():
+                file.write(part, tensor)
+        file.close(complete=True)
         written: dict[str, Any] = {
             **meta,
             "format_version": FORMAT_VERSION,
             "track": track,
-            "note": "; ".join(filter(None, [meta.get("note", ""), _table_note(tensors, arch, track)])),
+            "note": "; ".join(filter(None, [meta.get("note", ""), _table_note(layout, arch, track)])),
             "tied_embeddings": model.tied,
-            "embedding_type": _stored_type(tensors, arch.embed),
-            "head_type": "tied" if model.tied else _stored_type(tensors, arch.head),
+            "embedding_type": _stored_type(layout, arch.embed),
+            "head_type": "tied" if model.tied else _stored_type(layout, arch.head),
             "sha256": sha256_file(path),
-            **ledger(tensors, path.stat().st_size, linears, headers, arch, rest),
+            **ledger(layout_bytes(layout), path.stat().st_size, linears, headers, arch, rest),
         }
         write_json(partial / META, written)
     return written
 
 
-def _stored_type(tensors: Mapping[str, torch.Tensor], module: str) -> str:
+def _stored_type(tensors: Layout, module: str) -> str:
     return "q8_0" if f"{module}.weight.q8_0" in tensors else "fp16"
 
 
-def _table_note(tensors: Mapping[str, torch.Tensor], arch: Architecture, track: str) -> str:
+def _table_note(tensors: Layout, arch: Architecture, track: str) -> str:
     """Return a note for readers where embedding or head is not stored as the track says, else an empty string."""
     kept = [name for name in (arch.embed, arch.head) if f"{name}.weight" in tensors] if track == "q8_0" else []
     return f"{' and '.join(kept)} stored in fp16: rows are not whole Q8_0 blocks of 32" if kept else ""
 
 
 def _check_parts(
-    model: ModelFolder, quantized: Mapping[str, Stored], others: Mapping[str, torch.Tensor]
+    model: ModelFolder, shapes: Mapping[str, tuple[int, ...]], others: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
     """Compare the given tensors with the model's parameters; return the others to store (no tied head)."""
     wanted = {name: tuple(p.shape) for name, p in empty_model(model.config, torch.float32).named_parameters()}
@@ -136,7 +145,7 @@ def _check_parts(
             f"{arch.head}.weight differs from {arch.embed}.weight in a model whose configuration ties them: "
             "set tie_word_embeddings to false, or keep them equal"
         )
-    given = {f"{name}.weight": q.shape for name, q in quantized.items()} | {n: tuple(t.shape) for n, t in rest.items()}
+    given = {f"{name}.weight": shape for name, shape in shapes.items()} | {n: tuple(t.shape) for n, t in rest.items()}
     for name in sorted(wanted.keys() | given.keys()):
         if name not in given:
             raise CheckpointError(f"no tensor for {name}: a row must hold every parameter of its model")
@@ -158,7 +167,7 @@ def _other_tensors(rest: Mapping[str, torch.Tensor], arch: Architecture, track: 
         kept = tensor.detach().to("cpu", torch.float16 if half else torch.float32).contiguous()
         if not bool(torch.isfinite(kept).all()):
             raise CheckpointError(f"{name} has values that are NaN, infinite or beyond {kept.dtype}")
-        stored[name] = kept.clone()  # safetensors refuses tensors that share memory
+        stored[name] = kept
     return stored
 
 

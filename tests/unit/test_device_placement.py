@@ -6,73 +6,96 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from ramp.models.token_windows import Document, write_documents
 from tests.conftest import REPO
 
-WORDS = {"calibration": "An otter crossed the weir. ", "search": "alpha beta ", "selection": "gamma ", "held": "eta "}
-Line = Callable[..., list[str]]
+WORDS = {
+    "calibration": "An otter crossed the weir. ",
+    "search": "alpha beta ",
+    "selection": "gamma ",
+    "heldout": "eta ",
+}
+
+
+def words_of(options: dict[str, Any]) -> list[Any]:
+    return [part for pair in options.items() for part in pair]
+
+
+class Stages:
+    """Command lines of the stages, on a model and the texts of a folder."""
+
+    def __init__(self, folder: Path, model: Path, device: str) -> None:
+        self.folder, self.out = folder, folder / "made"
+        self.common = ["--device", device, "--model-dir", model, "--threads", 1]
+        self.tokens = ["--text", folder / "calibration.jsonl", "--tokens", 96, "--length", 48]
+        self.lines: dict[str, list[str]] = {}
+
+    def add(self, name: str, module: str, *words: Any, to: str, free: int | None = None) -> None:
+        """Add a line by its name; ``free``: bytes of memory that the device says it has."""
+        command = words[:1] if module == "evaluation" else ()
+        line = [f"ramp.{module}", *command, *self.common, *words[len(command) :], "--out", self.out / to]
+        self.lines[name] = [str(word) for word in ([] if free is None else [f"free={free}"]) + line]
+
+    def of_a_bank(self) -> None:
+        """Add all stages up to the allocation."""
+        out, method = self.out, REPO / "baselines"
+        stats, fold, bank, tight = "calibration.safetensors", out / "awq.safetensors", out / "awq-gptq", {"free": 0}
+        grid = ["--group-size", 32]
+        self.add("calibration", "calibration", *self.tokens, to=stats)
+        self.add("tight calibration", "calibration", *self.tokens, to="tight.safetensors", **tight)
+        fold_search = ["calibration.fold_search", *self.tokens, *grid, "--bits", 3, "--kind"]
+        for kind in ("awq", "smoothquant", "none"):
+            self.add(f"fold {kind}", *fold_search, kind, to=f"{kind}.safetensors")
+        self.add("bank", "bank", *self.tokens, *grid, "--fold", fold, "--widths", 3, 4, to="awq-gptq")
+        asked = ["--bank", bank, "--fold", fold, "--windows", 2, "--length", 32]
+        for kind, role in (("fisher", "search"), ("error", "calibration"), ("kl_cheapest", "calibration")):
+            text = ["--kind", kind, "--text", self.folder / f"{role}.jsonl"]
+            self.add(kind, "sensitivity", *text, *asked, to=f"{kind}.json")
+            if kind == "fisher":
+                self.add("tight fisher", "sensitivity", *text, *asked, to="tight-fisher.json", **tight)
+        options = {
+            "--bank": bank, "--fold": fold, "--calibration": out / stats, "--sensitivity": out / "fisher.json",
+            "--search-text": self.folder / "search.jsonl", "--selection-text": self.folder / "selection.jsonl",
+            "--search-windows": 3, "--search-length": 32, "--budget": 3.5, "--evals": 4, "--state-dir": out / "state",
+            "--method-file": method / "random_search.py", "--artifacts": out / "artifacts",
+        }  # fmt: skip
+        self.add("search", "search", *words_of(options), to="found.json")
+        self.add("tight search", "search", *words_of(options), to="tight-found.json", **tight)
+        league = {name: value for name, value in options.items() if name != "--artifacts"}
+        league |= {"--checkpoints": 4, "--heldout-text": self.folder / "heldout.jsonl"}
+        league |= {"--heldout-windows": 2, "--heldout-length": 32}
+        self.add("league", "league", *words_of(league), to="league.json")
+        text = ["--text", self.folder / "selection.jsonl", "--windows", 2, "--length", 32]
+        self.add("acceptance", "league.acceptance", *text, *grid, to="accepted.json")
+
+    def of_a_row(self) -> None:
+        """Add quantizing and evaluating; on a device without free memory the row is streamed."""
+        plain, method = self.out / "none.safetensors", {name: f"baselines/{name}.py" for name in ("rtn", "gptq")}
+        held, reference = f"heldout={self.folder / 'heldout.jsonl'}", self.out / "heldout.safetensors"
+        grid = [*self.tokens, "--group-size", 32, "--bits", 3]
+        for name, file in method.items():
+            self.add(name, "rows.quantize", *grid, "--fold", plain, "--method-file", file, to=name)
+        shape = ["--length", 48, "--windows", 2, "--dtype", "bfloat16"]
+        self.add("reference", "evaluation", "reference", "--text", held, *shape, to="heldout.safetensors")
+        row = ["row", "--row-dir", self.out / "gptq", "--reference", f"heldout={reference}", "--dtype", "bfloat16"]
+        self.add("evaluate", "evaluation", *row, to="metrics.json")
+        self.add("evaluate streamed", "evaluation", *row, to="streamed.json", free=0)
+        for name in ("float", method["rtn"]):
+            ablation = ["--fold", self.out / "smoothquant.safetensors", "--reference", reference, "--method-file", name]
+            self.add(f"ablation {name}", "league.fold_ablation", *grid, *ablation, to=f"{Path(name).stem}.json")
 
 
 def stages(folder: Path, model: Path, device: str) -> dict[str, list[str]]:
     """The command line of every stage by a name, in an order in which each finds its inputs."""
-    out = folder / device.partition(":")[0]
-    out.mkdir()
-    text = {role: folder / f"{role}.jsonl" for role in WORDS}
-    tokens = ["--text", text["calibration"], "--tokens", 192, "--length", 48]
-    fold, bank, held = out / "awq.safetensors", out / "awq-gptq", out / "held.safetensors"
-    row = out / "gptq-b4-s0"
-    search = {
-        "--bank": bank, "--fold": fold, "--calibration": out / "calibration.safetensors",
-        "--sensitivity": out / "fisher.json", "--search-text": text["search"], "--selection-text": text["selection"],
-        "--search-windows": 3, "--search-length": 32, "--budget": 4, "--evals": 5, "--state-dir": out / "state",
-        "--method-file": REPO / "baselines" / "random_search.py",
-    }  # fmt: skip
-    searched = [part for pair in search.items() for part in pair]
-
-    def line(module: str, *words: Any, first: str = "") -> list[str]:
-        asked = [f"ramp.{module}", *words, "--device", device, "--model-dir", model]
-        if module == "evaluation":  # its commands come first
-            asked = [f"ramp.{module}", words[0], "--device", device, "--model-dir", model, *words[1:]]
-        return [str(word) for word in ([first] if first else []) + asked]
-
-    def kind(name: str, role: str = "calibration") -> list[str]:
-        given = ["--kind", name, "--bank", bank, "--fold", fold, "--text", text[role], "--windows", 2, "--length", 32]
-        return line("sensitivity", *given, "--out", out / f"{name}.json")
-
-    quantize = [*tokens, "--bits", 4, "--group-size", 32]
-    evaluate = ["row", "--row-dir", row, "--reference", f"held={held}", "--dtype", "bfloat16"]
-    ablation = [*quantize[:-4], "--bits", 3, "--group-size", 32, "--reference", held, "--fold", out / "sq.safetensors"]
-    return {
-        "calibration": line("calibration", *tokens, "--out", out / "calibration.safetensors"),
-        "fold awq": line("calibration.fold_search", *tokens, "--kind", "awq", "--group-size", 32, "--out", fold),
-        "fold smoothquant": line("calibration.fold_search", *tokens, "--kind", "smoothquant", "--out", out / "sq.safetensors"),
-        "fold none": line("calibration.fold_search", *tokens, "--kind", "none", "--out", out / "none.safetensors"),
-        "bank": line("bank", *tokens, "--fold", fold, "--widths", 3, 4, 6, "--group-size", 32, "--out", bank),
-        "fisher": kind("fisher", "search"),
-        "error": kind("error"),
-        "kl": kind("kl"),
-        "kl_cheapest": kind("kl_cheapest"),
-        "search": line("search", *searched, "--out", out / "found.json", "--artifacts", out / "artifacts"),
-        "rtn": line("rows.quantize", *quantize, "--fold", out / "none.safetensors", "--method-file", "baselines/rtn.py", "--out", out / "rtn"),
-        "gptq": line("rows.quantize", *quantize, "--fold", out / "none.safetensors", "--method-file", "baselines/gptq.py", "--out", row),
-        "reference": line("evaluation", "reference", "--text", f"held={text['held']}", "--length", 48, "--windows", 3, "--dtype", "bfloat16", "--out", held),
-        "evaluate": line("evaluation", *evaluate, "--out", out / "metrics.json"),
-        "evaluate streamed": line("evaluation", *evaluate, "--out", out / "streamed.json", first="free=0"),
-        "league": line("league", *searched, "--checkpoints", 5, "--heldout-text", text["held"], "--heldout-windows", 2, "--heldout-length", 32, "--out", out / "league.json"),
-        "acceptance": line("league.acceptance", "--text", text["selection"], "--windows", 2, "--length", 32, "--group-size", 32, "--out", out / "accepted.json"),
-        "fold ablation": line("league.fold_ablation", *ablation, "--method-file", "baselines/gptq.py", "--out", out / "ablation.json"),
-        "fold ablation float": line("league.fold_ablation", *ablation, "--method-file", "float", "--out", out / "float.json"),
-        "tight calibration": line("calibration", *tokens, "--out", out / "tight.safetensors", first="free=0"),
-        "tight fisher": ["free=0", *kind("fisher", "search")],
-        "tight search": line("search", *searched, "--out", out / "tight.json", "--artifacts", out / "artifacts", first="free=0"),
-    }  # fmt: skip
+    found = Stages(folder, model, device)
+    found.of_a_bank()
+    found.of_a_row()
+    return found.lines
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +109,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def outcomes(folder: Path, tiny_qwen2_dir: Path) -> dict[str, str]:
     """What became of every stage on the pretended device, all in one process."""
+    (folder / "made").mkdir()
     lines = stages(folder, tiny_qwen2_dir, "pgpu:0")
     commands, results = folder / "commands.json", folder / "results.json"
     commands.write_text(json.dumps(list(lines.values())))
@@ -102,7 +126,9 @@ def test_no_stage_mixes_devices(outcomes: dict[str, str]) -> None:
 
 def test_every_stage_that_asks_for_a_device_is_here(folder: Path) -> None:
     """A stage that packages or lm-eval carry out hands the device on."""
-    tried = {words[0] if words[0].startswith("ramp.") else words[1] for words in stages(folder, folder, "none").values()}
+    tried = {
+        words[0] if words[0].startswith("ramp.") else words[1] for words in stages(folder, folder, "none").values()
+    }
     own = {"ramp.evaluation.lm_eval_tasks", "ramp.packages.prepare_job"}
     asking = set()
     for path in sorted((REPO / "ramp").rglob("*.py")):
@@ -115,11 +141,16 @@ def test_every_stage_that_asks_for_a_device_is_here(folder: Path) -> None:
 
 
 def test_what_does_not_fit_gives_the_same_numbers(folder: Path, outcomes: dict[str, str]) -> None:
-    out = folder / "pgpu"
-    whole, streamed = (json.loads((out / name).read_text())["texts"] for name in ("metrics.json", "streamed.json"))
-    assert whole == streamed
-    assert (out / "tight.safetensors").read_bytes() == (out / "calibration.safetensors").read_bytes()
-    assert json.loads((out / "tight.json").read_text())["bits"] == json.loads((out / "found.json").read_text())["bits"]
+    made = folder / "made"
+
+    def read(name: str, *keys: str) -> list[Any]:
+        record = json.loads((made / name).read_text())
+        return [record[key] for key in keys]
+
+    assert read("metrics.json", "texts") == read("streamed.json", "texts")
+    assert read("found.json", "bits", "kl_search") == read("tight-found.json", "bits", "kl_search")
+    assert read("fisher.json", "linears") == read("tight-fisher.json", "linears")
+    assert (made / "tight.safetensors").read_bytes() == (made / "calibration.safetensors").read_bytes()
 
 
 def test_the_device_refuses_what_a_gpu_refuses() -> None:
