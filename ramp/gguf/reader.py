@@ -68,7 +68,7 @@ class GgufFile:
 
     def drop_pages(self) -> None:
         """Give back the memory of what was read so far; it is read from disk again where it is needed."""
-        self._reader.data._mmap.madvise(mmap.MADV_DONTNEED)
+        self._reader.data._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]  # of numpy.memmap
 
     def metadata(self, key: str) -> Any:
         """Return the value of a metadata key, None if it is absent."""
