@@ -37,7 +37,7 @@ def test_shares_are_within_what_is_free_and_wanted(free: int, wanted: tuple[int,
 
 def test_what_one_leaves_goes_to_the_others() -> None:
     assert share_out(800, {"search": 900, "selection": 10, "bank": 900}, SHARES) == {
-        "selection": 10, "search": 790 * 3 // 7, "bank": 790 - 790 * 3 // 7,
+        "selection": 10, "bank": 790 * 4 // 7, "search": 790 - 790 * 4 // 7,
     }  # fmt: skip
 
 
