@@ -106,16 +106,17 @@ class BlockVisit:
         specs: dict[str, LinearSpec],
         batches: Callable[[], Iterable[Tensor]],
         run: Callable[[Tensor], Tensor],
-        input_bytes: int,
+        inputs: Tensor,
     ) -> None:
         self.block = block
         self.linears = linears  # role -> module, forward order
         self.specs = specs  # role -> LinearSpec
         self.layer = next(iter(specs.values())).layer
         self.inputs = batches  # the block's input: batches (batch, tokens, hidden), afresh at each call
-        self.outputs: Tensor | None = None  # (windows, tokens, hidden), on the host
+        self.outputs: Tensor | None = None  # (windows, tokens, hidden), where the inputs lie
         self._run = run
-        self._input_bytes = input_bytes  # of all batches together
+        self._place = inputs.device  # of all batches together, between two blocks
+        self._input_bytes = inputs.nbytes  # of all batches together
         self._hessians: dict[str, Tensor] = {}
         self._stats: dict[str, Stats] = {}
         self._current: str | None = None  # the site that ``each_site`` is at
@@ -185,7 +186,7 @@ class BlockVisit:
         for kind in SITE_LEADERS:
             if kind not in seen:
                 self._finish(kind, None)
-        self.outputs = None if self._disturbed else outputs.to("cpu")
+        self.outputs = None if self._disturbed else outputs.to(self._place)
 
     def _pass_bytes(self) -> int:
         """Estimate the bytes of activations in one pass over all windows: in the MLP, three of its width are alive."""
@@ -225,7 +226,7 @@ class BlockVisit:
                 with suppress(_Enough):
                     y = self._run(x)
                     if whole:
-                        outputs.append(y.to("cpu"))
+                        outputs.append(y.to(self._place))
         for kind in kinds:
             self._finish(kind, moments.get(kind))
         self.outputs = torch.cat(outputs) if outputs else None

@@ -22,6 +22,7 @@ duo of AWQ, alpha of SmoothQuant.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ from torch import Tensor
 from ramp.core.errors import RampError
 from ramp.core.files import require_file
 from ramp.models.architecture import SITES, architecture, head_dim, list_linears
+from ramp.models.block_runner import Change, load_block
 from ramp.models.empty_model import empty_model
 from ramp.models.folder import ModelFolder
 
@@ -123,6 +125,11 @@ def apply_fold(state: dict[str, Tensor], fold: Fold, config: PretrainedConfig) -
             change(f"{producer}.bias", torch.div, rows)
 
 
+def folding(fold: Fold | None, config: PretrainedConfig) -> Change | None:
+    """Return ``apply_fold`` as a change of a block's tensors; None where there is nothing to fold."""
+    return partial(apply_fold, fold=fold, config=config) if fold else None
+
+
 def load_fold(path: str | Path, config: PretrainedConfig) -> dict[str, Tensor]:
     """Read and check a fold file: site -> float32 [d_in]; empty for ``none``."""
     from safetensors import SafetensorError
@@ -148,12 +155,11 @@ def folded_float_model(
     Folded block by block in float32 (or wider) and then stored as ``dtype``, so that the peak is the model in
     ``dtype`` and one block. Evaluation mode, SDPA attention, no gradients. Raises ``ModelError``, ``FoldingError``.
     """
-    from ramp.calibration.stream import load_block  # which folds what it loads
-
     source = ModelFolder(model_dir)
     model = empty_model(source.config, dtype)
     for layer in range(source.config.num_hidden_layers):
-        load_block(model, source.reader, layer, device=device, dtype=dtype, fold=fold)
+        change = folding(fold, source.config)
+        load_block(model, source.reader.get, layer, device=device, dtype=dtype, change=change)
     for name in source.outer:
         weight = source.reader.get(name).to(device=device, dtype=dtype, copy=True)
         model.get_submodule(name.removesuffix(".weight")).load_state_dict({"weight": weight}, assign=True)

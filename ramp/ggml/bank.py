@@ -22,7 +22,6 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,14 +32,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ramp.calibration.block import BlockVisit
-from ramp.calibration.stream import BlockRunner, stream
+from ramp.calibration.stream import block_runner, stream
 from ramp.core.errors import RampError
 from ramp.core.files import atomic_path
-from ramp.ggml.importance import final_norm
-from ramp.ggml.quantize_rows import Pending, RowQuantizer
 from ramp.ggml.units import Unit
 from ramp.gguf.names import from_gguf_rows, to_gguf_rows
+from ramp.models.block_backward import block_backward
 from ramp.models.folder import ModelFolder
+from ramp.quantizers.quantize_rows import Pending, RowQuantizer
 
 log = logging.getLogger("ramp.ggml.bank")
 
@@ -91,7 +90,7 @@ class BankPass:
             self.steps.setdefault(unit.step, []).append(unit)
         self.blocks = model.config.num_hidden_layers
         self.scored = windows.shape[0] * (windows.shape[1] - 1)
-        self.runner = BlockRunner(model, windows.shape[1], device="cpu")
+        self.runner = block_runner(model, windows.shape[1], device="cpu")
 
     def run(self) -> None:
         """Make every step that is not there."""
@@ -132,9 +131,8 @@ class BankPass:
 
     def _head(self, outputs: Tensor) -> Tensor:
         """Do step 0: return the gradient at the last block's outputs [count, length, hidden]."""
-        model, norm = self.model, final_norm(self.model)
-        arch = model.architecture
-        weight = model.reader.get(f"{arch.embed if model.tied else arch.head}.weight").float()  # (vocab, hidden)
+        model, norm = self.model, self.runner.final_norm()
+        weight = self.runner.head().detach()  # (vocab, hidden)
         (unit,) = self.steps[0]
         pending = self._submit(unit, weight)
         generator = torch.Generator().manual_seed(self.seed)
@@ -168,40 +166,24 @@ class BankPass:
 
     def _block(self, step: int, inputs: Tensor, delta: Tensor) -> Tensor:
         """Do the step of one block: return the gradient at its inputs [count, length, hidden]."""
-        block, modules = self.runner.load(self.blocks - step)
-        roles = {unit.tensor.linear.role: unit for unit in self.steps[step] if unit.tensor.linear}
-        pending = {unit: self._submit(unit, modules[role].weight) for role, unit in roles.items()}
-        reads: dict[str, tuple[Tensor, Tensor]] = {}
-        handles = []
-        for role, module in modules.items():
-
-            def hook(module: Any, args: tuple[Tensor, ...], output: Tensor, role: str = role) -> None:
-                def at_gradient(slopes: Tensor) -> None:
-                    reads[role] = (args[0].detach().flatten(0, 1), slopes.flatten(0, 1))
-
-                output.register_hook(at_gradient)
-
-            handles.append(module.register_forward_hook(hook))
-        states = inputs.requires_grad_(True)
-        with torch.enable_grad():
-            self.runner.run(block, states).backward(delta)
-        for handle in handles:
-            handle.remove()
-        assert states.grad is not None
-        self._check(states.grad, f"block {self.blocks - step}")
-        found: dict[Unit, dict[str, np.ndarray]] = {}
-        costs: dict[Unit, dict[str, float]] = {}
-        for role, unit in roles.items():
-            rows, slopes = reads.pop(role)
-            found[unit], costs[unit] = {}, {}
-            for kind, futures in pending[unit].items():
-                found[unit][kind] = self.quantizer.collect(futures)
-                error = weights_of(found[unit][kind], kind, unit.tensor.heads) - modules[role].weight
-                squares = float((rows @ error.T).mul_(slopes).sum(-1).square_().sum())
-                costs[unit][kind] = self._cost(squares)
-        self.runner.free(block)
-        self._save(step, found, costs, states.grad)
-        return states.grad
+        with self.runner.block(self.blocks - step) as block:
+            modules = self.runner.linears(block)
+            roles = {unit.tensor.linear.role: unit for unit in self.steps[step] if unit.tensor.linear}
+            pending = {unit: self._submit(unit, modules[role].weight) for role, unit in roles.items()}
+            gradient, seen = block_backward(self.runner, block, inputs, delta)
+            self._check(gradient, f"block {self.blocks - step}")
+            found: dict[Unit, dict[str, np.ndarray]] = {}
+            costs: dict[Unit, dict[str, float]] = {}
+            for role, unit in roles.items():
+                rows, slopes = seen.pop(role)
+                found[unit], costs[unit] = {}, {}
+                for kind, futures in pending[unit].items():
+                    found[unit][kind] = self.quantizer.collect(futures)
+                    error = weights_of(found[unit][kind], kind, unit.tensor.heads) - modules[role].weight
+                    squares = float((rows @ error.T).mul_(slopes).sum(-1).square_().sum())
+                    costs[unit][kind] = self._cost(squares)
+        self._save(step, found, costs, gradient)
+        return gradient
 
     def _embedding(self, delta: Tensor) -> None:
         """Do the last step: the error of the rows that the windows look up."""

@@ -13,20 +13,10 @@ import torch
 from torch import Tensor
 
 from ramp.calibration.block import BlockVisit
-from ramp.calibration.stream import stream
+from ramp.calibration.stream import block_runner, stream
 from ramp.export.llamacpp_quantize import write_importance
 from ramp.gguf.names import gguf_tensors
 from ramp.models.folder import ModelFolder
-
-
-def final_norm(model: ModelFolder) -> torch.nn.Module:
-    """Return the norm before the head, float32, on the host."""
-    from ramp.models.empty_model import empty_model
-
-    path = model.architecture.final_norm
-    norm = empty_model(model.config, torch.float32).get_submodule(path)
-    norm.load_state_dict({"weight": model.reader.get(f"{path}.weight").float()}, assign=True)
-    return norm
 
 
 def measure_importance(model: ModelFolder, windows: Tensor, out: Path) -> None:
@@ -43,7 +33,10 @@ def measure_importance(model: ModelFolder, windows: Tensor, out: Path) -> None:
 
     @torch.no_grad()
     def head_input(hidden: Tensor) -> None:
-        norm, total = final_norm(model), torch.zeros(hidden.shape[-1], dtype=torch.float64)
+        norm, total = (
+            block_runner(model, 1, device="cpu").final_norm(),
+            torch.zeros(hidden.shape[-1], dtype=torch.float64),
+        )
         for window in hidden:
             total += norm(window).square().sum(0, dtype=torch.float64)
         last.append((total / (hidden.shape[0] * hidden.shape[1])).float().numpy())

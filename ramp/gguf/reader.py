@@ -6,6 +6,7 @@ no error of the writer is undone by its own inverse.
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ from ramp.models.folder import ModelFolder
 if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel
+
+    from ramp.models.block_runner import Read
 
 
 class GgufFile:
@@ -67,30 +70,27 @@ class GgufFile:
         """Return the keys of all metadata, in file order."""
         return list(self._reader.fields)
 
+    def drop_pages(self) -> None:
+        """Give back the memory of what was read so far; it is read from disk again where it is needed."""
+        self._reader.data._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]  # of numpy.memmap
+
     def metadata(self, key: str) -> Any:
         """Return the value of a metadata key, None if it is absent."""
         field = self._reader.get_field(key)
         return None if field is None else field.contents()
 
 
-def load_gguf_float(
-    model_dir: str | Path, gguf_path: str | Path, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
-) -> PreTrainedModel:
-    """Return the Hugging Face model whose parameters are the GGUF file's de-quantized tensors.
-
-    The configuration comes from ``model_dir``. q and k rows return to the checkpoint's order
-    (``from_gguf_rows``). ``dtype`` None keeps float32. The model is in evaluation mode, without gradients, attention
-    by SDPA. Raises ``GgufError`` where the file lacks a tensor or holds another shape.
-    """
-    return gguf_float(GgufFile(gguf_path), ModelFolder(model_dir).config, dtype, device)
+def gguf_parameters(model_dir: str | Path, gguf_path: str | Path) -> tuple[PretrainedConfig, Read]:
+    """Return a model's configuration, from ``model_dir``, and a reader of its parameters from a GGUF file."""
+    config = ModelFolder(model_dir).config
+    return config, parameter_reader(GgufFile(gguf_path), config)
 
 
-def gguf_float(
-    file: GgufFile, config: PretrainedConfig, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
-) -> PreTrainedModel:
-    """Return the model of a configuration with a file's tensors; see ``load_gguf_float``.
+def parameter_reader(file: GgufFile, config: PretrainedConfig) -> Read:
+    """Return a function from a parameter's name to its values in a file: de-quantized, float32, in checkpoint order.
 
-    Raises ``GgufError`` also where the file holds a tensor that the configuration has no place for.
+    q and k rows return to that order (``from_gguf_rows``). Raises ``GgufError`` where the file holds a tensor that the
+    configuration has no place for; the function, where it lacks one or holds another shape.
     """
     import torch
 
@@ -107,7 +107,28 @@ def gguf_float(
                 f"{file.path}: {tensor.name} is {list(file.shape(tensor.name))}, "
                 f"the model's is {list(tensor.shape)}: this file belongs to another model"
             )
-        values = from_gguf_rows(file.values(tensor.name), tensor.heads)
-        return torch.from_numpy(np.require(values, requirements="W"))
+        values = torch.from_numpy(np.require(from_gguf_rows(file.values(tensor.name), tensor.heads), requirements="W"))
+        file.drop_pages()  # a float file is as large as the model
+        return values
 
-    return filled_model(config, dtype or torch.float32, torch.device(device), read)
+    return read
+
+
+def load_gguf_float(
+    model_dir: str | Path, gguf_path: str | Path, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
+) -> PreTrainedModel:
+    """Return the Hugging Face model whose parameters are the GGUF file's de-quantized tensors.
+
+    ``dtype`` None keeps float32. The model is in evaluation mode, without gradients, attention by SDPA. Raises
+    ``GgufError`` as ``parameter_reader`` does.
+    """
+    return gguf_float(GgufFile(gguf_path), ModelFolder(model_dir).config, dtype, device)
+
+
+def gguf_float(
+    file: GgufFile, config: PretrainedConfig, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
+) -> PreTrainedModel:
+    """Return the model of a configuration with a file's tensors; see ``load_gguf_float``."""
+    import torch
+
+    return filled_model(config, dtype or torch.float32, torch.device(device), parameter_reader(file, config))

@@ -11,7 +11,7 @@ hidden size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from ramp.core.errors import RampError
+from ramp.models.streamed_model import StreamedModel
 from ramp.models.token_windows import check_windows
 from ramp.scoring.score_type import Score
 
@@ -37,6 +38,9 @@ GPU_SLICE = 1 << 28
 
 BATCH_TOKENS = 2048
 """Forward tokens per batch on a processor; a batch of this size already fills its matrix units."""
+
+GPU_BATCHES = 8
+"""Such batches that a GPU takes at once."""
 
 
 class EvaluationError(RampError):
@@ -82,13 +86,27 @@ def final_hidden(model: PreTrainedModel, windows: Tensor) -> Tensor:
 
 
 def batches(windows: Tensor, device: torch.device) -> Iterator[slice]:
-    """Return slices of windows of about BATCH_TOKENS forward tokens on a processor, eight times that on a GPU."""
-    tokens = BATCH_TOKENS if device.type == "cpu" else 8 * BATCH_TOKENS
+    """Return slices of windows of about BATCH_TOKENS forward tokens on a processor, GPU_BATCHES times that on a GPU."""
+    tokens = BATCH_TOKENS if device.type == "cpu" else GPU_BATCHES * BATCH_TOKENS
     return _steps(len(windows), tokens // windows.shape[1])
 
 
-def head_weight(model: PreTrainedModel) -> Tensor:
+def hidden_batches(
+    model: PreTrainedModel | StreamedModel, windows: Tensor, device: torch.device
+) -> Iterator[tuple[slice, Tensor]]:
+    """Yield the hidden states after the final norm (batch, length, hidden) of each batch of windows."""
+    parts = batches(windows, device)
+    if isinstance(model, StreamedModel):
+        yield from model.hidden_batches(windows, parts)
+        return
+    for part in parts:
+        yield part, final_hidden(model, windows[part].to(device))
+
+
+def head_weight(model: PreTrainedModel | StreamedModel) -> Tensor:
     """Return the output head (vocab, hidden), which has no bias and nothing after it in the supported families."""
+    if isinstance(model, StreamedModel):
+        return model.head
     head = cast("nn.Linear", model.get_output_embeddings())
     if head.bias is not None:
         raise EvaluationError(
@@ -120,11 +138,11 @@ class Scorer:
     """The float model's own mean negative log-likelihood on the windows, nats per token."""
 
     @torch.inference_mode()
-    def __init__(self, float_model: PreTrainedModel, windows: Tensor) -> None:
+    def __init__(self, float_model: PreTrainedModel | StreamedModel, windows: Tensor) -> None:
         """Run the float model once over ``windows``, int64 (windows, length)."""
-        self.device = next(float_model.parameters()).device
-        self.windows = check_windows(windows, float_model.config, least=2).to(self.device)
         self.head = head_weight(float_model)
+        self.device = self.head.device
+        self.windows = check_windows(windows, float_model.config, least=2).to(self.device)
         self.wide = torch.promote_types(self.head.dtype, torch.float32)  # what sums and references are held in
         self.by_difference = self.head.dtype != self.wide
         size = self.head.shape[1]
@@ -134,7 +152,7 @@ class Scorer:
         self.log_sum = torch.empty(scored, dtype=self.wide, device=self.device)  # logsumexp of the float logits
         self.nll = torch.empty_like(self.log_sum)
         self.targets = self.windows[:, 1:].reshape(-1)  # (tokens,)
-        for rows, hidden in self._hidden_states(float_model):
+        for rows, hidden in self._scored_tokens(self._hidden_batches(float_model)):
             self.hidden[rows] = hidden
         if self.by_difference:
             self.p = torch.empty(scored, len(self.head), dtype=torch.bfloat16, device=self.device)
@@ -162,15 +180,15 @@ class Scorer:
         self.mass[part] = p.sum(-1)
         return p.div_(self.mass[part, None])
 
-    def _final_hidden(self, model: PreTrainedModel, part: slice) -> Tensor:
-        """Return the hidden states after the final norm of one batch of windows, (batch, length, hidden)."""
-        return final_hidden(model, self.windows[part])
+    def _hidden_batches(self, model: PreTrainedModel | StreamedModel) -> Iterator[tuple[slice, Tensor]]:
+        """Yield the hidden states after the final norm of each batch of windows, (batch, length, hidden)."""
+        return hidden_batches(model, self.windows, self.device)
 
-    def _hidden_states(self, model: PreTrainedModel) -> Iterator[tuple[slice, Tensor]]:
+    def _scored_tokens(self, found: Iterable[tuple[slice, Tensor]]) -> Iterator[tuple[slice, Tensor]]:
         """Yield scored tokens (a slice) and their final hidden states (tokens, hidden), batch by batch."""
         per_window = self.windows.shape[1] - 1
-        for part in batches(self.windows, self.device):
-            hidden = self._final_hidden(model, part)[:, :-1]  # the last position predicts nothing
+        for part, states in found:
+            hidden = states[:, :-1]  # the last position predicts nothing
             yield slice(part.start * per_window, part.stop * per_window), hidden.reshape(-1, hidden.shape[-1])
 
     def _growth(self, hidden: Tensor, first: int) -> Tensor:
@@ -221,9 +239,14 @@ class Scorer:
         ``EvaluationError`` for a model whose output head is not the float model's.
         """
         self._check_head(model)
+        return self.compare(self._hidden_batches(model))
+
+    @torch.inference_mode()
+    def compare(self, found: Iterable[tuple[slice, Tensor]]) -> Score:
+        """Return the score of a candidate from its hidden states after the final norm, by batches of windows."""
         kl = torch.empty_like(self.log_sum)
         nll = torch.empty_like(self.log_sum)
-        for rows, hidden in self._hidden_states(model):
+        for rows, hidden in self._scored_tokens(found):
             grown = self._growth(hidden, rows.start)
             moved = hidden.to(self.wide) - self.hidden[rows].to(self.wide)  # (tokens, hidden)
             kl[rows] = grown - torch.linalg.vecdot(self.mean_row[rows], moved)

@@ -30,12 +30,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--length", type=int, default=256, help="tokens per window")
     add_draw(parser)
     args = parser.parse_args(argv)
-    device = pick_device(args.device)
-    dtype = pick_dtype(args.dtype)
     windows = token_windows(
         ModelFolder(args.model_dir).tokenizer(), args.text, length=args.length, count=args.windows, draw=args.draw
     )
-    setting = Setting.open(args.model_dir, args.bank, args.fold, dtype, device, windows=windows, seed=args.seed)
+    setting = Setting.open(
+        args.model_dir, args.bank, args.fold, windows,
+        device=pick_device(args.device), dtype=pick_dtype(args.dtype), seed=args.seed,
+    )  # fmt: skip
     write_json(args.out, import_module(SENSITIVITIES[args.kind]).measure(setting, args.kind))
     return 0
 

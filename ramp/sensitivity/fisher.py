@@ -18,101 +18,121 @@ which F's diagonal does not; K-FAC (Martens and Grosse 2015, arXiv:1503.05671) a
 together. Measurements: docs/decisions.md.
 
 The cost in forward tokens is 3 per token, a backward pass counting as two, and one more per width, since every d is
-multiplied with every input.
+multiplied with every input. Both passes go block by block: the forward pass keeps what enters each block, the backward
+pass loads it again, runs it once more and goes back through it. Memory: one block, the head, and those states.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ramp.bank.bank import Bank
-from ramp.models.token_windows import check_windows
+from ramp.models.block_backward import Seen, block_backward
+from ramp.models.block_runner import BlockRunner
+from ramp.models.memory import StateRoom
 from ramp.sensitivity.setting import SensitivityError, Setting
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
 
 log = logging.getLogger("ramp.sensitivity.fisher")
 
+SEEN_BYTES = 2 << 30
+"""Inputs and gradients of one block's linears that are kept until its bank entries are de-quantized: of windows of 512
+tokens of a 7B, sixteen."""
 
-def summed_nll(model: PreTrainedModel, window: Tensor, generator: torch.Generator) -> Tensor:
-    """Return the sum of -log p(label) over length - 1 tokens, labels drawn from p; window int64 [length].
 
-    The scalar has a graph.
+def summed_nll(logits: Tensor, generator: torch.Generator) -> Tensor:
+    """Return the sum of -log p(label) over tokens, labels drawn from p; logits float32 (tokens, vocabulary).
+
+    The scalar has the logits' graph.
     """
-    logits = model(window.unsqueeze(0), use_cache=False).logits[0, :-1].float()  # (length - 1, vocabulary)
     if not bool(torch.isfinite(logits).all()):
         raise SensitivityError("the float model's logits are NaN or infinite on this text: use --dtype float32")
     chances = logits.detach().softmax(-1).cpu()  # on the host, so that a seed means the same labels on every device
-    targets = torch.multinomial(chances, 1, generator=generator)[:, 0].to(window.device)
+    targets = torch.multinomial(chances, 1, generator=generator)[:, 0].to(logits.device)
     return torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
 
 
-Add = Callable[[int, int, float], None]
-"""(index of the linear, index of the width, sum of squares over one window)"""
+@torch.no_grad()
+def block_inputs(runner: BlockRunner, windows: Tensor, room: StateRoom) -> tuple[list[Tensor], Tensor]:
+    """Return what enters each block and what leaves the last one, [count, length, hidden] each."""
+    entering: list[Tensor] = []
+    states = room.keep(runner.embedded(windows))
+    for layer in runner.layers:
+        entering.append(states)
+        states = room.empty(states.shape, states.dtype)
+        with runner.block(layer) as block:
+            for before, after in zip(entering[-1].split(1), states.split(1), strict=True):
+                after.copy_(runner.run(block, before.to(runner.device)))
+    return entering, states
 
 
-@contextmanager
-def hooked(model: PreTrainedModel, bank: Bank, add: Add) -> Iterator[None]:
-    """Let every backward pass add sum_t (delta_t . (d x_t))^2 of each linear and width, until the block ends.
-
-    No weight needs a gradient: the graph starts at the embedding's output.
-    """
-    modules: list[Any] = [model.get_submodule(x.name) for x in bank.linears]
-
-    def after_forward(i: int) -> Callable[..., None]:
-        def hook(module: nn.Linear, args: tuple[Tensor, ...], output: Tensor) -> None:
-            x, weight = args[0].detach(), module.weight.detach()  # (1, length, d_in), (d_out, d_in)
-
-            def at_gradient(delta: Tensor) -> None:  # (1, length, d_out)
-                with torch.no_grad():
-                    rows, slopes = x[0].float(), delta[0].float()
-                    for a, width in enumerate(bank.widths):
-                        d = bank.dequantize(bank.linears[i].name, width, device=weight.device) - weight
-                        add(i, a, float((rows @ d.T).mul_(slopes).sum(-1).square_().sum()))
-
-            output.register_hook(at_gradient)
-
-        return hook
-
-    def start_graph(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        output.requires_grad_(True)
-
-    with ExitStack() as hooks:
-        for i, module in enumerate(modules):
-            hooks.callback(module.register_forward_hook(after_forward(i)).remove)
-        hooks.callback(model.get_input_embeddings().register_forward_hook(start_graph).remove)
-        yield
+def through_the_head(runner: BlockRunner, states: Tensor, generator: torch.Generator) -> None:
+    """Put the gradient of each window's summed NLL in the place of its last states [count, length, hidden]."""
+    norm, head = runner.final_norm(), runner.head()
+    for window in states.split(1):
+        leaf = window.to(runner.device, copy=True).requires_grad_(True)
+        with torch.enable_grad():
+            logits = nn.functional.linear(norm(leaf), head)[0, :-1].float()  # (length - 1, vocabulary)
+            summed_nll(logits, generator).backward()
+        window.copy_(leaf.grad)
 
 
-def fisher_proxy(model: PreTrainedModel, bank: Bank, windows: Tensor, *, seed: int = 0) -> np.ndarray:
+class Squares:
+    """Sums of (delta_t . (d x_t))^2 over the positions of all windows, float64 [n, w]."""
+
+    def __init__(self, bank: Bank, scored: int) -> None:
+        self.bank, self._scored = bank, scored
+        self.proxy = np.zeros((len(bank.linears), len(bank.widths)))
+
+    @torch.no_grad()
+    def add(self, layer: int, modules: dict[str, Any], windows: list[Seen]) -> None:
+        """Add what the linears of one block saw in some windows, in their order."""
+        for linear in self.bank.linears:
+            if linear.layer != layer:
+                continue
+            weight = modules[linear.role].weight.detach()
+            for a, width in enumerate(self.bank.widths):
+                d = self.bank.dequantize(linear.name, width, device=weight.device) - weight
+                for seen in windows:
+                    rows, slopes = (each.float() for each in seen[linear.role])
+                    squares = float((rows @ d.T).mul_(slopes).sum(-1).square_().sum())
+                    self.proxy[linear.index, a] += 0.5 * squares / self._scored
+
+
+def fisher_proxy(runner: BlockRunner, bank: Bank, windows: Tensor, *, seed: int = 0) -> np.ndarray:
     """Return the sensitivity of every linear and width: float64 [n, w], nats per token.
 
-    model: the *folded* float model of the bank, without gradients, float32 (a bfloat16 weight is itself off by about a
-    6-bit step). windows: int64 [count, length]. Leaves the model as it was. Raises ``SensitivityError`` and
-    ``TextError``.
+    runner: the *folded* float model of the bank, float32 (a bfloat16 weight is itself off by about a 6-bit step).
+    windows: int64 [count, length]. Raises ``SensitivityError``.
     """
-    check_windows(windows, model.config, least=2)
-    proxy = np.zeros((len(bank.linears), len(bank.widths)))
-    scored = len(windows) * (windows.shape[1] - 1)
-    generator = torch.Generator().manual_seed(seed)
+    room = StateRoom(runner.device)
+    entering, gradient = block_inputs(runner, windows, room)
+    through_the_head(runner, gradient, torch.Generator().manual_seed(seed))
+    found = Squares(bank, len(windows) * (windows.shape[1] - 1))
+    for layer in reversed(runner.layers):
+        inputs = entering.pop()
+        with runner.block(layer) as block:
+            modules, group = runner.linears(block), list[Seen]()
+            for before, delta in zip(inputs.split(1), gradient.split(1), strict=True):
+                upstream = delta.to(runner.device, copy=True)  # ``seen`` may hold it: down's output is the block's
+                back, seen = block_backward(runner, block, before.to(runner.device), upstream)
+                delta.copy_(back)
+                group.append(seen)
+                if len(group) * sum(x.nbytes for pair in seen.values() for x in pair) >= SEEN_BYTES:
+                    found.add(layer, modules, group)
+                    group.clear()
+            found.add(layer, modules, group)
+        log.info("backward pass: block %d of %d", len(runner.layers) - layer, len(runner.layers))
+    check(found.proxy, bank)
+    return found.proxy
 
-    def add(i: int, a: int, squares: float) -> None:
-        proxy[i, a] += 0.5 * squares / scored
 
-    device = model.get_input_embeddings().weight.device
-    with hooked(model, bank, add), torch.enable_grad():
-        for done, window in enumerate(windows, start=1):
-            summed_nll(model, window.to(device), generator).backward()
-            log.info("backward pass %d of %d", done, len(windows))
+def check(proxy: np.ndarray, bank: Bank) -> None:
+    """Raise ``SensitivityError`` for a sensitivity that is not finite; warn of a linear that no gradient reached."""
     bad = np.flatnonzero(~np.isfinite(proxy).all(axis=1))
     if len(bad):
         name = bank.linears[bad[0]].name
@@ -120,11 +140,10 @@ def fisher_proxy(model: PreTrainedModel, bank: Bank, windows: Tensor, *, seed: i
     unreached = np.flatnonzero((proxy == 0).all(axis=1))
     if len(unreached):
         log.warning("%s: no gradient reached it, its sensitivity is 0", bank.linears[unreached[0]].name)
-    return proxy
 
 
 def measure(setting: Setting, kind: str) -> dict[str, Any]:
     """Return the file of Fisher sensitivities."""
-    proxy = fisher_proxy(setting.model, setting.bank, setting.windows, seed=setting.seed)
+    proxy = fisher_proxy(setting.runner(), setting.bank, setting.windows, seed=setting.seed)
     tokens = setting.windows.numel() * (3 + len(setting.bank.widths))
     return setting.report(kind, proxy, tokens, estimator="positions", labels="model", seed=setting.seed)

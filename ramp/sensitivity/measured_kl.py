@@ -16,55 +16,59 @@ They cost n * w + 1 evaluations, ``kl_cheapest`` n * (w - 1) + 1.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+from torch import Tensor
 
-from ramp.bank.bank import Bank
-from ramp.scoring.prefix_cache import PrefixScorer
-from ramp.sensitivity.one_linear import ModelScore, from_the_change_on, kl_with, log_progress, restored, weight_of
-from ramp.sensitivity.setting import SensitivityError, Setting
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from ramp.models.architecture import LinearSpec
+from ramp.sensitivity.one_linear import OneAtATime
+from ramp.sensitivity.setting import Setting
 
 
-def one_at_a_time(model: PreTrainedModel, bank: Bank, score: ModelScore, held: np.ndarray | None) -> np.ndarray:
-    """Return the KL with linear i at width a and all others as in ``model``, less the KL of ``model`` itself: [n, w].
-
-    held: int [n], the width index that ``model`` already has, which is not measured; None: it has none.
-    """
-    base = score(model, None).kl
-    if not np.isfinite(base):
-        raise SensitivityError(f"the KL of {bank.path} before any change is {base}: use --dtype float32")
-    values = np.zeros((len(bank.linears), len(bank.widths)))
-    for i, linear in enumerate(bank.linears):
-        weight = weight_of(model, linear.name)
-        with restored(weight):
-            for a, width in enumerate(bank.widths):
-                if held is None or a != held[i]:
-                    entry = bank.dequantize(linear.name, width, weight.dtype, weight.device)
-                    values[i, a] = kl_with(model, score, linear, entry, f"at {width} bits") - base
-        log_progress(i + 1, len(bank.linears))
-    return values
+def cheapest_widths(setting: Setting) -> np.ndarray:
+    """Return the index of every linear's cheapest width, int [n]."""
+    return setting.bank.bytes().argmin(axis=1)
 
 
-def kl_proxy(model: PreTrainedModel, bank: Bank, score: ModelScore, kind: str = "kl") -> np.ndarray:
+def in_the_cheapest(setting: Setting) -> OneAtATime:
+    """Return candidates that differ in one linear from the cheapest allocation."""
+    chosen = dict(zip((x.name for x in setting.bank.linears), cheapest_widths(setting), strict=True))
+
+    def change(state: dict[str, Tensor]) -> None:
+        for name, old in state.items():
+            if (linear := name.removesuffix(".weight")) in chosen:
+                width = setting.bank.widths[chosen[linear]]
+                state[name] = setting.bank.dequantize(linear, width, old.dtype, old.device)
+
+    return OneAtATime(setting, setting.runner(change))
+
+
+def kl_proxy(setting: Setting, kind: str = "kl") -> np.ndarray:
     """Return the measured sensitivities: float64 [n, w], nats per token.
 
-    model: the folded float model of the bank; ``score`` measures against it. ``kl`` leaves it as it was,
-    ``kl_cheapest`` leaves the cheapest allocation in it. Raises ``SensitivityError`` for a KL that is not finite.
+    Raises ``SensitivityError`` for a KL that is not finite.
     """
+    bank = setting.bank
+    held = cheapest_widths(setting) if kind == "kl_cheapest" else np.full(len(bank.linears), -1)
+
+    def entries(linear: LinearSpec, weight: Tensor) -> Iterator[tuple[int, str, Tensor]]:
+        for a, width in enumerate(bank.widths):
+            if a != held[linear.index]:  # which the base has: nothing to measure
+                yield a, f"at {width} bits", bank.dequantize(linear.name, width, weight.dtype, weight.device)
+
+    candidates = in_the_cheapest(setting) if kind == "kl_cheapest" else OneAtATime(setting)
+    values, base = candidates.kl(entries, len(bank.widths))
+    values -= base
     if kind == "kl":  # a KL below zero is rounding
-        return one_at_a_time(model, bank, score, None).clip(min=0)
-    cheapest = bank.bytes().argmin(axis=1)
-    bank.assemble(model, cheapest)
-    return one_at_a_time(model, bank, score, cheapest)
+        return values.clip(min=0)
+    values[np.arange(len(values)), held] = 0
+    return values
 
 
 def measure(setting: Setting, kind: str) -> dict[str, Any]:
     """Return the file of one kind."""
-    score = from_the_change_on(PrefixScorer(setting.model, setting.windows))  # against the model while it is float
-    values = kl_proxy(setting.model, setting.bank, score, kind)
+    values = kl_proxy(setting, kind)
     evaluations = len(values) * (values.shape[1] - (kind == "kl_cheapest")) + 1
     return setting.report(kind, values, setting.passes(evaluations), evaluations=evaluations)

@@ -1,7 +1,7 @@
 """What every kind of sensitivity is measured on, and the content of its file.
 
 Arithmetic is float32 unless asked otherwise: bfloat16 alone moves the KL by about 1e-3 nats, more than most single
-linears do.
+linears do. The model is streamed: one decoder block is in memory at a time.
 
 A file is JSON: ``proxy`` (the kind), ``tokens`` (cost in forward tokens), ``windows`` (0 where no text was read),
 ``length``, fields of single kinds (below), and ``linears`` {name: {width: value}}, nats per token.
@@ -15,21 +15,21 @@ A file is JSON: ``proxy`` (the kind), ``tokens`` (cost in forward tokens), ``win
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ramp.bank.bank import RESIDENT_BYTES, Bank
-from ramp.calibration.folding import folded_float_model, load_fold
+from ramp.bank.bank import Bank
+from ramp.calibration.folding import Fold, load_fold
+from ramp.calibration.stream import block_runner
 from ramp.core.errors import RampError
+from ramp.models.block_runner import BlockRunner, Change
 from ramp.models.folder import ModelFolder
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from ramp.models.token_windows import check_windows
 
 
 class SensitivityError(RampError):
@@ -41,25 +41,31 @@ class Setting:
     """A bank, the folded float model that it was built from, and the windows of text."""
 
     bank: Bank
-    model: PreTrainedModel
+    model: ModelFolder
+    fold: Fold
     windows: Tensor  # int64 [count, length]
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype = torch.float32
     seed: int = 0  # of every random draw
 
     @classmethod
-    def open(
-        cls, model_dir: Path, bank_dir: Path, fold: Path, dtype: torch.dtype, device: torch.device, **about: Any
-    ) -> Setting:
-        """Load the float model and its bank, which keeps de-quantized weights in memory; ``about``: the other fields.
+    def open(cls, model_dir: Path, bank_dir: Path, fold: Path, windows: Tensor, **about: Any) -> Setting:
+        """Open the bank and its float model; ``about``: the other fields.
 
-        Raises ``SensitivityError`` where bank, fold and model do not belong together.
+        Raises ``SensitivityError`` where bank, fold and model do not belong together, ``TextError``.
         """
-        folder, bank = ModelFolder(model_dir), Bank(bank_dir)
-        if bank.linears != folder.linears:
+        model, bank = ModelFolder(model_dir), Bank(bank_dir)
+        if bank.linears != model.linears:
             raise SensitivityError(f"the bank {bank_dir} belongs to another model than {model_dir}: pass its own")
         if bank.fold != fold.stem:
             raise SensitivityError(f"the bank {bank_dir} was built with the fold '{bank.fold}', --fold is {fold}")
-        bank.keep_resident(RESIDENT_BYTES)
-        return cls(bank, folded_float_model(model_dir, load_fold(fold, folder.config), dtype, device), **about)
+        return cls(bank, model, load_fold(fold, model.config), windows, **about)
+
+    def runner(self, change: Change | None = None) -> BlockRunner:
+        """Return the blocks of the folded float model; ``change`` changes a block's tensors after the fold."""
+        check_windows(self.windows, self.model.config, least=2)
+        found = block_runner(self.model, self.windows.shape[1], device=self.device, dtype=self.dtype, fold=self.fold)
+        return found if change is None else found.changed(change)
 
     def report(self, kind: str, values: np.ndarray, tokens: int, **about: Any) -> dict[str, Any]:
         """Return the file's content from values [n, w], nats per token, and their cost in forward tokens."""

@@ -19,58 +19,57 @@ GPTQ are chosen to cancel on it, and are larger in this norm than those of round
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ramp.bank.bank import Bank
-from ramp.scoring.prefix_cache import PrefixScorer
-from ramp.sensitivity.one_linear import ModelScore, from_the_change_on, kl_with, log_progress, restored, weight_of
+from ramp.models.architecture import LinearSpec
+from ramp.models.block_runner import BlockRunner
+from ramp.sensitivity.one_linear import OneAtATime
 from ramp.sensitivity.setting import SensitivityError, Setting
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 NOISE = 0.1
 """Relative size of the noise."""
 
 
-def relative_errors(model: PreTrainedModel, bank: Bank) -> np.ndarray:
+@torch.no_grad()
+def relative_errors(runner: BlockRunner, bank: Bank) -> np.ndarray:
     """Return t^2 [n, w]: squared Frobenius norm of the bank's error over that of the folded float weight, no unit."""
     squares = np.empty((len(bank.linears), len(bank.widths)))
-    for i, linear in enumerate(bank.linears):
-        weight = weight_of(model, linear.name).detach().float()
-        whole = float(weight.double().square().sum())
-        if whole == 0:
-            raise SensitivityError(f"{linear.name} is all zeros: a relative error has no meaning there")
-        for a, width in enumerate(bank.widths):
-            rounded = bank.dequantize(linear.name, width, device=weight.device)
-            squares[i, a] = float((rounded - weight).double().square().sum()) / whole
+    for layer in runner.layers:
+        with runner.block(layer) as block:
+            modules = runner.linears(block)
+            for linear in (x for x in bank.linears if x.layer == layer):
+                weight = modules[linear.role].weight.detach().float()
+                whole = float(weight.double().square().sum())
+                if whole == 0:
+                    raise SensitivityError(f"{linear.name} is all zeros: a relative error has no meaning there")
+                for a, width in enumerate(bank.widths):
+                    rounded = bank.dequantize(linear.name, width, device=weight.device)
+                    squares[linear.index, a] = float((rounded - weight).double().square().sum()) / whole
     return squares
 
 
-def coefficients(
-    model: PreTrainedModel, bank: Bank, score: ModelScore, noise: float = NOISE, *, seed: int = 0
-) -> np.ndarray:
+def coefficients(setting: Setting, noise: float = NOISE) -> np.ndarray:
     """Return a [n], nats per token: KL / t^2 for noise of relative size t.
 
-    Every draw is scaled to have exactly its size. Leaves the model as it was. One generator per linear, so that a
-    linear's noise depends on no other.
+    Every draw is scaled to have exactly its size. One generator per linear, so that a linear's noise depends on no
+    other.
     """
-    base = score(model, None).kl
-    slopes = np.empty(len(bank.linears))
-    for i, linear in enumerate(bank.linears):
-        weight = weight_of(model, linear.name)
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + i)
+
+    def moved(linear: LinearSpec, weight: Tensor) -> Iterator[tuple[int, str, Tensor]]:
+        generator = torch.Generator().manual_seed(setting.seed * 1_000_003 + linear.index)
         old = weight.detach().float().clone()
         draw = torch.randn(old.shape, generator=generator).to(old.device)
-        moved = old + draw * (noise * old.norm() / draw.norm())
-        with restored(weight):
-            loss = kl_with(model, score, linear, moved, f"with noise of size {noise:g} and seed {seed}") - base
-        slopes[i] = max(0.0, loss * noise**2 / noise**4)  # least squares of the KL on t^2, at one size
-        log_progress(i + 1, len(bank.linears))
-    return slopes
+        yield 0, f"with noise of size {noise:g}", old + draw * (noise * old.norm() / draw.norm())
+
+    values, base = OneAtATime(setting).kl(moved, 1)
+    # least squares of the KL on t^2, at one size
+    return np.array([max(0.0, loss * noise**2 / noise**4) for loss in values[:, 0] - base])
 
 
 def plain(squares: np.ndarray, bank: Bank) -> np.ndarray:
@@ -81,12 +80,11 @@ def plain(squares: np.ndarray, bank: Bank) -> np.ndarray:
 
 def measure(setting: Setting, kind: str) -> dict[str, Any]:
     """Return the file of one kind."""
-    model, bank = setting.model, setting.bank
-    squares = relative_errors(model, bank)
+    bank = setting.bank
+    squares = relative_errors(setting.runner(), bank)
     if kind == "error_plain":
         return setting.report(kind, plain(squares, bank), 0, evaluations=0)
-    score = from_the_change_on(PrefixScorer(model, setting.windows))
-    slopes = coefficients(model, bank, score, seed=setting.seed)
+    slopes = coefficients(setting)
     named = {x.name: float(slope) for x, slope in zip(bank.linears, slopes, strict=True)}
     about = {"evaluations": len(slopes) + 1, "noise": [NOISE], "seed": setting.seed, "coefficients": named}
     return setting.report(kind, slopes[:, None] * squares, setting.passes(len(slopes) + 1), **about)
