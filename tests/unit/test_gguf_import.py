@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from ramp.assets.checkpoint import make_model
-from ramp.assets.train_tiny import PRESETS, build_model, train_tokenizer
+from ramp.assets.tiny_family import PRESETS
+from ramp.assets.train_tiny import build_model, train_tokenizer
 from ramp.core.errors import RampError
 from ramp.export.write import export
 from ramp.gguf.reader import load_gguf_float

@@ -12,6 +12,7 @@ rule fetch:
         "<logs>/fetch/{asset}.log",
     resources:
         downloads=1,
+        **planned_for("fetch"),
     params:
         entry=by(VALUES.entry),
     message:
@@ -36,7 +37,7 @@ rule model:
         model=any_of([name for name in PLAN.base_models if name not in PLAN.trained]),
     threads: STUDY.threads
     resources:
-        mem_mb=STUDY.memory_mb,
+        **planned_for("model"),
     params:
         entry=by(VALUES.entry, asset="{model}"),
         assets=folder("assets"),
@@ -62,7 +63,7 @@ rule train:
         model=any_of(PLAN.trained),
     threads: STUDY.threads
     resources:
-        **MODEL_JOB,
+        **planned_for("train"),
     params:
         preset=by(VALUES.trained, key="preset"),
         steps=by(VALUES.trained, key="steps"),

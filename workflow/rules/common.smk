@@ -5,7 +5,6 @@ import inspect
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +19,12 @@ from paper.figures import FIGURES
 from ramp.core.arithmetic import ENVIRONMENT as REPRODUCIBLE
 from ramp.core.errors import RampError
 from ramp.methods.kinds import PROXIES, Allocator, Mix, Package
+from ramp.plan.devices import device_at_hand, machine_memory
+from ramp.plan.facts import Facts
+from ramp.plan.job_costs import JobCosts
+from ramp.plan.resources import RuleResources
 from ramp.study.load import make_plan
+from ramp.study.passing_files import passes
 from ramp.study.preflight import preflight
 from ramp.study.record_files import COMPARED_TABLES, RECORD_TABLES, SECTION_TABLES, RecordFiles
 from ramp.study.rule_inputs import RuleFiles
@@ -67,12 +71,12 @@ VALUES = RuleValues(FILES)
 COMPARED = ComparisonFiles(FILES)
 sources = FILES.sources
 
-# GPUs that a model job asks the scheduler for; whether there is one is asked without importing torch.
-HAS_GPU = STUDY.device.startswith("cuda") or (STUDY.device == "auto" and shutil.which("nvidia-smi") is not None)
-GPUS = int(HAS_GPU) if STUDY.gpus is None else STUDY.gpus
-
-# What a job that runs a model asks for and is told.
-MODEL_JOB = {"mem_mb": STUDY.memory_mb, "gpu": GPUS}
+# The device of jobs that run a model, and what every job asks a scheduler for; no torch is imported for it.
+DEVICE = device_at_hand(STUDY.device)
+HAS_GPU = DEVICE.is_gpu
+COSTS = JobCosts.on(Facts(PLAN), DEVICE)
+RESOURCES = RuleResources(COSTS, int(HAS_GPU) if STUDY.gpus is None else STUDY.gpus)
+planned_for = RESOURCES.of_rule
 COMPUTING = ["--device", STUDY.device, "--arithmetic", "reproducible" if STUDY.reproducible else "fast"]
 ARITHMETIC = [*COMPUTING, "--dtype", STUDY.dtype]
 
@@ -147,6 +151,13 @@ def below(pattern, **names):
         return f"{R}/{pattern}".format(**values)
 
     return call
+
+
+def passing(path):
+    """Return an output that goes when its last reader is done, unless the study keeps all (ramp/study/passing_files.py)."""
+    if not passes(path.removeprefix("<results>/")):
+        raise WorkflowError(f"{path} is not in ramp/study/passing_files.py, which the plan reads")
+    return path if STUDY.keep == "all" else temp(path)
 
 
 def folder(name="."):

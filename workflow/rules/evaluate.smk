@@ -13,7 +13,7 @@ rule reference:
         "<logs>/reference/{model}/{text}.log",
     threads: STUDY.threads
     resources:
-        **MODEL_JOB,
+        **planned_for("reference"),
     params:
         text="{text}",
         length=STUDY.evaluation.length,
@@ -44,7 +44,7 @@ rule evaluate:
         "<logs>/evaluate/{model}/{row}.log",
     threads: STUDY.threads
     resources:
-        **MODEL_JOB,
+        **planned_for("evaluate"),
     params:
         measured=by(VALUES.measured_on),
         allocation=option("--allocation", "allocation"),
@@ -72,18 +72,19 @@ rule tasks_scored:
         "<logs>/tasks_scored/{model}/{row}.log",
     threads: STUDY.threads
     resources:
-        **MODEL_JOB,
+        **planned_for("tasks_scored"),
     params:
         names=STUDY.tasks.names,
         folder=folder("tasks"),
         limit=LIMITS.task_limit or 0,
+        batch=STUDY.tasks.batch,
         arithmetic=ARITHMETIC,
     message:
         "tasks on {wildcards.model}: {wildcards.row}"
     shell:
         'gpu_lease python -m ramp.evaluation.lm_eval_tasks --row-dir "$(dirname {input.meta:q})" --model-dir "$(dirname {input.model:q})"'
-        " --tasks-dir {params.folder:q} --tasks {params.names:q} --limit {params.limit:q} --out {output.scores:q}"
-        " --threads {threads} {params.arithmetic:q} > {log:q} 2>&1"
+        " --tasks-dir {params.folder:q} --tasks {params.names:q} --limit {params.limit:q} --batch-size {params.batch:q}"
+        " --out {output.scores:q} --threads {threads} {params.arithmetic:q} > {log:q} 2>&1"
 
 
 # Rows of a method that cannot run on this machine record the reason; all other rows are made.

@@ -15,6 +15,7 @@ rule environment:
         environment=any_of(PLAN.environments),
     resources:
         downloads=1,
+        **planned_for("environment"),
     params:
         requirements=lambda wildcards: PLAN.environments[wildcards.environment],
         constraints=by(VALUES.constraints),
@@ -37,13 +38,15 @@ rule package:
         code=by(FILES.stage, stage="ramp/packages/prepare_job.py ramp/packages/run_job.py"),
     output:
         outcome="<results>/packages/{model}/{method}-b{budget}-s{seed}/outcome.json",
+        linears=directory(passing("<results>/packages/{model}/{method}-b{budget}-s{seed}/linears")),
+        native=directory(passing("<results>/packages/{model}/{method}-b{budget}-s{seed}/native")),
     log:
         "<logs>/package/{model}/{method}-b{budget}-s{seed}.log",
     wildcard_constraints:
         method=any_of(PLAN.of_kind(Package)),
     threads: STUDY.threads
     resources:
-        **MODEL_JOB,
+        **planned_for("package"),
     params:
         calibration=by(VALUES.calibration),
         environment=option("--environment", "environment"),
@@ -65,6 +68,8 @@ rule package_row:
     input:
         model="<results>/models/{model}/asset.json",
         outcome="<results>/packages/{model}/{method}-b{budget}-s{seed}/outcome.json",
+        linears="<results>/packages/{model}/{method}-b{budget}-s{seed}/linears",
+        native="<results>/packages/{model}/{method}-b{budget}-s{seed}/native",
         code=sources("ramp/packages/record_row.py"),
     output:
         meta="<results>/quantized/{model}/{method}-b{budget}-s{seed}/meta.json",
@@ -73,7 +78,7 @@ rule package_row:
     wildcard_constraints:
         method=any_of(PLAN.of_kind(Package)),
     resources:
-        mem_mb=STUDY.memory_mb,
+        **planned_for("package_row"),
     params:
         study=STUDY.study,
         track=STUDY.track,
