@@ -1,1 +1,1 @@
-"""What a study will cost, before it runs: jobs, hours, memory, disk, downloads; and what the rules ask a scheduler for."""
+"""What a study will cost, before it runs, and what its rules ask a scheduler for."""

@@ -9,7 +9,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ramp.plan.facts import Facts
-from ramp.plan.products import KERNELS, block_products, gptq, gptq_steps, head_products, moments, site_errors, site_share
+from ramp.plan.products import (
+    KERNELS,
+    block_products,
+    gptq,
+    gptq_steps,
+    head_products,
+    moments,
+    site_errors,
+    site_share,
+)
 from ramp.plan.shape import ModelShape
 from ramp.plan.work import Work
 from ramp.study.row_names import Row
@@ -52,6 +61,7 @@ def streamed(facts: Facts, model: str, passes: float, *, hessians: bool) -> Work
         disk=shape.params * shape.float_bytes,
         uses_gpu=True,
         device_bytes=block_bytes(shape, min(tokens, BATCH * length), hessians=hessians),
+        core_bytes=block_bytes(shape, min(tokens, BATCH * length), hessians=hessians),
         wanted_bytes=states,
         host_bytes=states + 4 * shape.vocab_size * shape.hidden_size,
     )
@@ -103,9 +113,7 @@ def fold(facts: Facts, model: str, fold: str) -> Work:
         searched = (candidates + 1) * site_errors(shape)
     work = streamed(facts, model, whole_pass(facts, model), hessians=widths > 0)
     rounded = ROUNDING * 4 * shape.linear_params * widths * (FINALISTS + 1)
-    return replace(
-        work, float32=work.float32 + widths * searched, moved=work.moved + rounded, output_bytes=SMALL_BYTES
-    )
+    return replace(work, float32=work.float32 + widths * searched, moved=work.moved + rounded, output_bytes=SMALL_BYTES)
 
 
 def bank(facts: Facts, model: str, fold: str, quantizer: str) -> Work:
@@ -127,6 +135,7 @@ def bank(facts: Facts, model: str, fold: str, quantizer: str) -> Work:
         steps=work.steps + gptq_steps(shape, count),
         disk=work.disk + size,
         device_bytes=work.device_bytes + codes + 2 * SWEEP_BYTES,
+        core_bytes=work.core_bytes + codes + SWEEP_BYTES,
         output_bytes=size,
         passing_bytes=size,
     )
@@ -151,7 +160,8 @@ def sensitivity(facts: Facts, model: str, fold: str, quantizer: str) -> Work:
         uses_gpu=True,
         device_bytes=2 * block_bytes(shape, length, hessians=False) + logits + 4 * shape.vocab_size * shape.hidden_size,
         wanted_bytes=inputs,
-        host_bytes=inputs + 4 * shape.params,
+        host_bytes=inputs + 4 * shape.vocab_size * shape.hidden_size,
+        core_bytes=4 * shape.params + logits,
         output_bytes=SMALL_BYTES,
     )
 
@@ -187,6 +197,7 @@ def quantize(facts: Facts, model: str, method: str, budget: str) -> Work:
         steps=work.steps + gptq_steps(shape, 1),
         disk=work.disk + 4 * size,
         device_bytes=work.device_bytes + max(rows * d_in for d_in, rows in shape.sites.values()) + SWEEP_BYTES,
+        core_bytes=work.core_bytes + SWEEP_BYTES,
         host_bytes=work.host_bytes + size + 2 * shape.stored_tables("fp16"),
         output_bytes=size,
         passing_bytes=size,

@@ -13,6 +13,7 @@ import subprocess
 import time
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 
 from ramp.core.errors import RampError
 from ramp.core.nearest_name import nearest
@@ -26,6 +27,10 @@ AMD: calibration, folds, sensitivities, references and rows within 10 % of it.""
 
 CORE_BANDWIDTH = 8e9
 """Bytes a second that one core reads and writes."""
+
+CORE_STEP_S, CORE_START_S = 12e-6, 0.8
+"""Seconds of one small operation of torch from Python, and of a forked job before its first: measured on the smoke
+study."""
 
 DISK_BANDWIDTH = 1e9
 """Bytes a second of a disk; an ordinary NVMe disk gives two to seven times as much."""
@@ -62,9 +67,10 @@ def card(name: str, gib: float, float32: float, half: float, terabytes: float) -
 
     A small operation costs 8 microseconds: a kernel's launch from Python.
     """
-    peaks = {"float32": float32 * 1e12, "half": half * 1e12, "bandwidth": terabytes * 1e12}
-    shares = {key: SUSTAINED * peak for key, peak in peaks.items()}
-    return Device(name=name, memory=int(gib * 2**30), **shares, step_s=8e-6, start_s=12.0)
+    return Device(
+        name=name, memory=int(gib * 2**30), float32=SUSTAINED * float32 * 1e12, half=SUSTAINED * half * 1e12,
+        bandwidth=SUSTAINED * terabytes * 1e12, step_s=8e-6, start_s=12.0,
+    )  # fmt: skip
 
 
 CARDS = {
@@ -87,18 +93,24 @@ PLACED = "a100-80"
 """The card that jobs on a cluster are planned for, where none is at hand."""
 
 
+CGROUP = Path("/sys/fs/cgroup/memory.max")
+"""What a container may use; ``max`` where it has no limit."""
+
+
 def machine_memory() -> int:
-    """Return the bytes of this machine's memory."""
+    """Return the bytes of memory that this machine has, or that the container allows."""
     import psutil
 
-    return int(psutil.virtual_memory().total)
+    limit = CGROUP.read_text().strip() if CGROUP.is_file() else "max"
+    total = int(psutil.virtual_memory().total)
+    return min(total, int(limit)) if limit.isdigit() else total
 
 
 def processor(flops: float = CORE_FLOPS, basis: str = "arithmetic") -> Device:
     """Return one core of this machine's processor."""
     return Device(
         name="cpu", memory=machine_memory(), float32=flops, half=flops, bandwidth=CORE_BANDWIDTH,
-        step_s=4e-6, start_s=0.4, basis=basis,
+        step_s=CORE_STEP_S, start_s=CORE_START_S, basis=basis,
     )  # fmt: skip
 
 

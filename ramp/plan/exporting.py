@@ -98,7 +98,7 @@ def gguf_mixes(facts: Facts, model: str) -> Work:
 
 
 def package(facts: Facts, model: str, method: str, budget: str) -> Work:
-    """A package's row: GPTQ of one width over the same text, three times our time; its codes unpacked beside its file."""
+    """A package's row: GPTQ of one width, three times our time; its codes unpacked beside its file."""
     shape = facts.shape(model)
     if facts.plan.environment_of(method, budget) is None:
         return Work(output_bytes=1e4)  # its reason
@@ -125,5 +125,5 @@ def package_row(facts: Facts, model: str, method: str, budget: str) -> Work:
         return Work(output_bytes=1e4)
     return Work(
         core_s=shape.linear_params / 1e8 + size / HASH_BANDWIDTH, disk=shape.linear_params + 2 * size,
-        host_bytes=size + 2 * shape.stored_tables("fp16"), output_bytes=size, passing_bytes=size,
+        host_bytes=size + 2 * shape.stored_tables("fp16"), output_bytes=size,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the costs of a study's jobs are computed from: sizes of models, tokens of texts, numbers of the configuration."""
+"""What the costs of a study's jobs are computed from: sizes of models, tokens of texts, the configuration."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ramp.study.draws import base_model
 from ramp.study.plan import Plan
 
 BYTES_PER_TOKEN = 4.1
-"""Of the study's English texts, measured with SmolLM2's tokenizer: 4.0 to 4.2. Llama-2's makes some 12 % more tokens."""
+"""Of the study's English texts, measured with SmolLM2's tokenizer: 4.0 to 4.2. Llama-2's makes some 12 % more."""
 
 TEXT_TOKENS = {"calibration": 76_562, "train": 219_108, "search": 68_747, "selection": 38_011, "heldout": 120_700,
                "wikitext2": 303_415}  # fmt: skip
@@ -70,7 +70,11 @@ class Facts:
     def search(self) -> tuple[int, int, int]:
         """Return (search tokens, selection tokens, length) of one evaluation of the study's searches."""
         section = self.plan.study.search
-        return section.windows * section.length, (section.selection_windows or section.windows) * section.length, section.length
+        return (
+            section.windows * section.length,
+            (section.selection_windows or section.windows) * section.length,
+            section.length,
+        )
 
     def evals(self, model: str, method: str) -> int:
         """Return the evaluations of a search: one of a method that draws nothing, else what the depth allows."""

@@ -40,7 +40,7 @@ def site_errors(shape: ModelShape, rows: int | None = None) -> float:
 
 
 def gptq(shape: ModelShape, widths: int) -> float:
-    """Return the operations of GPTQ at so many widths: a factor of each Hessian, and errors carried to later columns."""
+    """Return the operations of GPTQ at so many widths: factors of Hessians, errors carried to later columns."""
     carried = sum(rows * d_in**2 for d_in, rows in shape.sites.values())
     factors = sum(d_in**3 for d_in, _ in shape.sites.values())
     return shape.num_hidden_layers * (widths * carried + factors)

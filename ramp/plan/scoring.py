@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ramp.plan.calibrating import block_bytes, quantize
 from ramp.plan.facts import Facts
 from ramp.plan.products import KERNELS, block_products, head_products
@@ -18,7 +20,7 @@ SOFTMAX = 8
 BATCH_TOKENS = 2048
 """Tokens of a batch in a forward pass without gradients."""
 
-REQUEST_S = 0.004
+REQUEST_S = 0.001
 """Seconds of one core for a request of lm-eval, beside the model. Arithmetic."""
 
 TASK_START_S = 10.0
@@ -43,7 +45,7 @@ def scored(facts: Facts, shape: ModelShape, tokens: float, length: int, heads: i
         uses_gpu=True,
         device_bytes=least,
         wanted_bytes=half * shape.params,
-        host_bytes=half * shape.params if half == 4 else 0.0,
+        core_bytes=half * shape.params + table + 30 * batch * shape.intermediate_size,
     )
 
 
@@ -60,8 +62,6 @@ def fold_reference(facts: Facts, model: str) -> Work:
 
 
 def _reference(facts: Facts, shape: ModelShape, tokens: int, length: int) -> Work:
-    from dataclasses import replace
-
     kept = tokens * shape.hidden_size * facts.half_bytes
     work = scored(facts, shape, tokens, length, heads=1)
     return replace(
@@ -80,8 +80,6 @@ def row_file(facts: Facts, model: str, row: str) -> int:
 def evaluate(facts: Facts, model: str, row: str) -> Work:
     """A row on all texts of its model: one pass through its own head and one of the reference's states through the
     float one. The file of a row is read twice, for its checksum and its weights."""
-    from dataclasses import replace
-
     parts, shape = Row.parse(row), facts.shape(model)
     if parts.method == RELEASED or parts.method in facts.plan.unable:
         return Work(output_bytes=1e4)  # the float row's scores, or a reason
@@ -96,7 +94,7 @@ def evaluate(facts: Facts, model: str, row: str) -> Work:
 def tasks_scored(facts: Facts, model: str, row: str) -> Work:
     """Every answer of every task through the whole model, in batches; logits of all its tokens in float32.
 
-    products = 2 * (weights + head) per token; 30 small operations per block and batch; 4 ms of a core per request.
+    products = 2 * (weights + head) per token; 30 small operations per block and batch; 1 ms of a core per request.
     """
     shape, half = facts.shape(model), facts.half_bytes
     requests, tokens = facts.tasks()
@@ -110,8 +108,8 @@ def tasks_scored(facts: Facts, model: str, row: str) -> Work:
         disk=2 * row_file(facts, model, row),
         uses_gpu=True,
         device_bytes=half * shape.params + batch * 4 * length * (2 * shape.intermediate_size + 3 * shape.vocab_size),
-        wanted_bytes=0,
-        host_bytes=2 << 30,
+        host_bytes=1 << 30,
+        core_bytes=half * shape.params,
         output_bytes=1e6,
     )
 
@@ -124,8 +122,6 @@ def acceptance(facts: Facts, model: str) -> Work:
 
 def fold_run(facts: Facts, model: str, file: str, method: str, bits: str) -> Work:
     """A uniform row on one fold, quantized and scored on the ablation's windows."""
-    from dataclasses import replace
-
     places = facts.plan.folds.section.heldout
     tokens = places.windows * places.length
     work = scored(facts, facts.shape(model), tokens, places.length, heads=2)
@@ -135,5 +131,5 @@ def fold_run(facts: Facts, model: str, file: str, method: str, bits: str) -> Wor
     return replace(
         made, half=work.half, moved=made.moved + work.moved, steps=made.steps + work.steps, output_bytes=1e5,
         passing_bytes=0,
-        device_bytes=max(made.device_bytes, work.device_bytes), host_bytes=max(made.host_bytes, work.host_bytes),
+        device_bytes=max(made.device_bytes, work.device_bytes), core_bytes=max(made.core_bytes, work.core_bytes),
     )  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ramp.agent.params import RampParams
 from ramp.methods.loader import parse_params
 from ramp.plan.facts import Facts
@@ -26,6 +28,9 @@ DECISION_S = 0.0006
 
 MOMENTS_PER_S = 94e6
 """Weights whose moments one core takes in a second, in float64, at the start of a search: 69 s for a 7B. Arithmetic."""
+
+RESIDENT_BYTES = 3 << 30
+"""De-quantized entries of the bank and hidden states that a search on a processor keeps, at most."""
 
 PREFIX_BYTES = 4 << 30
 """Hidden states kept by each of the two scorers on a card, at most."""
@@ -65,7 +70,7 @@ def searched(
              (evaluation(facts, shape, search_tokens, length), evals),
              (evaluation(facts, shape, selection_tokens, length), finalists + 1)]  # fmt: skip
     bank = shape.menu_bytes(widths, facts.plan.study.group_size)
-    probabilities = half * (search_tokens + selection_tokens) * shape.vocab_size
+    kept = (search_tokens + selection_tokens) * (8 * shape.hidden_size + (2 * shape.vocab_size if half == 2 else 0))
     states = half * max(search_tokens, selection_tokens) * shape.hidden_size * shape.num_hidden_layers
     logits = min(SLICE_BYTES, 12 * search_tokens * shape.vocab_size)
     return Work(
@@ -75,9 +80,10 @@ def searched(
         core_s=learning(facts, method, evals, len(shape.linears)) + shape.linear_params / MOMENTS_PER_S,
         disk=2 * shape.params * shape.float_bytes + bank,
         uses_gpu=True,
-        device_bytes=half * shape.params + probabilities + logits,
+        device_bytes=half * shape.params + kept + logits,
         wanted_bytes=bank + 2 * min(PREFIX_BYTES, 2 * states),
-        host_bytes=4 * sum(x.params for x in shape.block) + (bank if half == 4 else 0),
+        host_bytes=4 * sum(x.params for x in shape.block),
+        core_bytes=half * shape.params + kept + RESIDENT_BYTES,
         output_bytes=1e6,
     )
 
@@ -117,8 +123,6 @@ def transfer(facts: Facts, model: str, method: str) -> Work:
 
 def league_run(facts: Facts, model: str, method: str, budget: str, evals: str, seed: str) -> Work:
     """A search of the league, and its incumbents at every checkpoint on held-out text."""
-    from dataclasses import replace
-
     league = facts.plan.league
     grid = league.section.grids[league.named[LeagueRun(model, method, budget, int(evals), int(seed))]]
     text, heldout = league.search(grid), league.heldout(grid)

@@ -20,8 +20,10 @@ from ramp.core.arithmetic import ENVIRONMENT as REPRODUCIBLE
 from ramp.core.errors import RampError
 from ramp.methods.kinds import PROXIES, Allocator, Mix, Package
 from ramp.plan.devices import device_at_hand, machine_memory
+from ramp.plan.dry_run import jobs_of
 from ramp.plan.facts import Facts
 from ramp.plan.job_costs import JobCosts
+from ramp.plan.refusal import check_room
 from ramp.plan.resources import RuleResources
 from ramp.study.load import make_plan
 from ramp.study.passing_files import passes
@@ -77,6 +79,9 @@ HAS_GPU = DEVICE.is_gpu
 COSTS = JobCosts.on(Facts(PLAN), DEVICE)
 RESOURCES = RuleResources(COSTS, int(HAS_GPU) if STUDY.gpus is None else STUDY.gpus)
 planned_for = RESOURCES.of_rule
+
+# Jobs that read a row, a float file or what a package left go before those that make another: few lie on the disk.
+READS_ROWS = 10
 COMPUTING = ["--device", STUDY.device, "--arithmetic", "reproducible" if STUDY.reproducible else "fast"]
 ARITHMETIC = [*COMPUTING, "--dtype", STUDY.dtype]
 
@@ -186,6 +191,8 @@ def check_machine():
         print(f"warning: method '{name}' cannot run here: {reason}; its rows say so (‡)", file=sys.stderr)
     try:
         preflight(STUDY, PLAN.registry, jobs_run_here=workflow.local_exec)
+        for sentence in check_room(COSTS, jobs_of(workflow.dag), jobs_run_here=workflow.local_exec):
+            print(f"warning: {sentence}", file=sys.stderr)
     except RampError as error:
         raise WorkflowError(str(error)) from None
 
@@ -197,6 +204,12 @@ def show_comparison():
             head, counts = file.read_text(encoding="utf-8").split("\n\n")[:2]
             print(f"{head.removeprefix('# ')}\n{counts}\n(all of it: {file})", file=sys.stderr)
 
+
+# Local jobs share this machine's memory, unless the command line says how much of it.
+if workflow.is_main_process and workflow.local_exec:
+    for name, size in (("mem_mb", machine_memory()), ("gpu_mem_mb", RESOURCES.gpus * DEVICE.memory)):
+        if name not in workflow.resource_settings.resources:
+            workflow.register_resource(name, size // 10**6)
 
 if workflow.is_main_process:
     for sentence in PLAN.broken:

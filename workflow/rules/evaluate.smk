@@ -43,6 +43,7 @@ rule evaluate:
     log:
         "<logs>/evaluate/{model}/{row}.log",
     threads: STUDY.threads
+    priority: READS_ROWS
     resources:
         **planned_for("evaluate"),
     params:
@@ -71,6 +72,7 @@ rule tasks_scored:
     log:
         "<logs>/tasks_scored/{model}/{row}.log",
     threads: STUDY.threads
+    priority: READS_ROWS
     resources:
         **planned_for("tasks_scored"),
     params:

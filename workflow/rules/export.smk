@@ -63,6 +63,7 @@ rule halo_check:
     log:
         "<logs>/halo_check/{model}/{row}.log",
     threads: STUDY.threads
+    priority: READS_ROWS
     resources:
         **planned_for("halo_check"),
     params:
@@ -115,6 +116,7 @@ rule static_mix:
     wildcard_constraints:
         method=any_of(PLAN.of_kind(Mix)),
     threads: STUDY.threads
+    priority: READS_ROWS
     resources:
         **planned_for("static_mix"),
     params:

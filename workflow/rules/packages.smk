@@ -77,6 +77,7 @@ rule package_row:
         "<logs>/package_row/{model}/{method}-b{budget}-s{seed}.log",
     wildcard_constraints:
         method=any_of(PLAN.of_kind(Package)),
+    priority: READS_ROWS
     resources:
         **planned_for("package_row"),
     params:

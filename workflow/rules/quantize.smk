@@ -79,6 +79,7 @@ rule track:
         row=any_of(sorted({row.base for row in PLAN.track_rows})),
         track=any_of(sorted({row.ending for row in PLAN.track_rows})),
     threads: STUDY.threads
+    priority: READS_ROWS
     resources:
         **planned_for("track"),
     message:
