@@ -11,8 +11,8 @@ rule fetch:
     log:
         "<logs>/fetch/{asset}.log",
     resources:
-        downloads=1,
         **planned_for("fetch"),
+        downloads=1,
     params:
         entry=by(VALUES.entry),
     message:

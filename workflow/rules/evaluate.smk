@@ -42,8 +42,8 @@ rule evaluate:
         metrics="<results>/metrics/{model}/{row}.json",
     log:
         "<logs>/evaluate/{model}/{row}.log",
-    threads: STUDY.threads
     priority: READS_ROWS
+    threads: STUDY.threads
     resources:
         **planned_for("evaluate"),
     params:
@@ -71,8 +71,8 @@ rule tasks_scored:
         scores="<results>/tasks_scored/{model}/{row}.json",
     log:
         "<logs>/tasks_scored/{model}/{row}.log",
-    threads: STUDY.threads
     priority: READS_ROWS
+    threads: STUDY.threads
     resources:
         **planned_for("tasks_scored"),
     params:

@@ -62,8 +62,8 @@ rule halo_check:
         checks="<results>/halo/{model}/{row}.check.json",
     log:
         "<logs>/halo_check/{model}/{row}.log",
-    threads: STUDY.threads
     priority: READS_ROWS
+    threads: STUDY.threads
     resources:
         **planned_for("halo_check"),
     params:
@@ -115,8 +115,8 @@ rule static_mix:
         "<logs>/static_mix/{model}/{method}-b{budget}-s{seed}.log",
     wildcard_constraints:
         method=any_of(PLAN.of_kind(Mix)),
-    threads: STUDY.threads
     priority: READS_ROWS
+    threads: STUDY.threads
     resources:
         **planned_for("static_mix"),
     params:

@@ -14,8 +14,8 @@ rule environment:
     wildcard_constraints:
         environment=any_of(PLAN.environments),
     resources:
-        downloads=1,
         **planned_for("environment"),
+        downloads=1,
     params:
         requirements=lambda wildcards: PLAN.environments[wildcards.environment],
         constraints=by(VALUES.constraints),

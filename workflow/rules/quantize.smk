@@ -78,8 +78,8 @@ rule track:
     wildcard_constraints:
         row=any_of(sorted({row.base for row in PLAN.track_rows})),
         track=any_of(sorted({row.ending for row in PLAN.track_rows})),
-    threads: STUDY.threads
     priority: READS_ROWS
+    threads: STUDY.threads
     resources:
         **planned_for("track"),
     message:
