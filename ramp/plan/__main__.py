@@ -15,15 +15,16 @@ from pathlib import Path
 from ramp.core import cli
 from ramp.core.cli import log
 from ramp.core.errors import RampError
+from ramp.core.files import require_file, write_text
 from ramp.plan.check import check
 from ramp.plan.devices import Device, core_flops, device_at_hand, find_device, processor
 from ramp.plan.dry_run import Job, planned_jobs
 from ramp.plan.facts import Facts
 from ramp.plan.job_costs import JobCosts
-from ramp.plan.render import as_text, check_rows, check_text, markdown, plan_rows, told
+from ramp.plan.render import as_text, check_rows, check_text, on_page, plan_rows
 from ramp.plan.study_file import PROJECT, configuration, single_keys, study_plan
 from ramp.plan.table import StudyPlan, plan_study
-from ramp.records.table import write_table
+from ramp.records.table import table, write_table
 
 NAMED_CORES = 16
 """Cores beside a card that is named and not at hand."""
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     option("--results", help="another results folder: what is there already, and with --check its logs")
     option("--cores", type=int, help="cores of the machine; default: this one's, 16 beside a card that is named")
     option("--csv", type=Path, help="CSV file to write")
-    option("--markdown", action="store_true", help="print a Markdown table")
+    option("--page", type=Path, help="Markdown file with marks for this device, between which the plan is written")
     option("--check", action="store_true", help="compare the plan with the logs of a run of the study")
     args = parser.parse_args(argv)
     if args.cores is not None and args.cores < 1:
@@ -70,10 +71,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         checked = check(costs, jobs)
         print(check_text(checked))
     else:
-        print(f"{markdown(plan)}\n\n{told(plan)}" if args.markdown else as_text(plan))
+        print(as_text(plan))
+    if args.page:
+        write_text(args.page, on_page(require_file(args.page, "page").read_text(encoding="utf-8"), plan))
     if args.csv:
         name, rows = ("plan_check", check_rows(checked)) if args.check else ("plan_paper", plan_rows(plan))
-        write_table(name, rows, args.csv)
+        write_table(args.csv, rows, table(name))
         log.info("written to %s", args.csv)
     return 0
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ramp.core.errors import RampError
 from ramp.plan.check import Checked
 from ramp.plan.table import GB, Line, StudyPlan
 
 HEAD = ("stage", "jobs", "done", "hours", "GPU GB", "host GB", "disk GB", "download GB", "smallest card", "basis")
+
+
+ALIGNED = ("left", *["right"] * 7, "left", "left")
 
 
 def cells(line: Line) -> list[str]:
@@ -22,13 +26,28 @@ def _size(gigabytes: float) -> str:
 
 
 def markdown(plan: StudyPlan) -> str:
-    """Return the plan as a Markdown table."""
+    """Return the plan as a Markdown table, without what is done already."""
     from tabulate import tabulate
 
-    rows = [cells(line) for line in (*plan.lines, plan.total)]
-    return tabulate(
-        rows, HEAD, tablefmt="github", disable_numparse=True, colalign=("left", *["right"] * 7, "left", "left")
-    )
+    done = HEAD.index("done")
+    rows = [[cell for place, cell in enumerate(cells(line)) if place != done] for line in (*plan.lines, plan.total)]
+    head = [name for name in HEAD if name != "done"]
+    return str(tabulate(rows, head, tablefmt="pipe", disable_numparse=True, colalign=[*ALIGNED[:1], *ALIGNED[2:]]))
+
+
+def marks(device: str) -> tuple[str, str]:
+    """Return the comments before and behind a device's plan on a page."""
+    return f"<!-- plan on {device}: begin (written by python -m ramp plan) -->", f"<!-- plan on {device}: end -->"
+
+
+def on_page(page: str, plan: StudyPlan) -> str:
+    """Return a page with the plan between the marks of its device; ``RampError`` where it has none."""
+    first, last = marks(plan.device.name)
+    head, begin, rest = page.partition(first)
+    _, end, tail = rest.partition(last)
+    if not (begin and end):
+        raise RampError(f"the page has no marks '{first}' and '{last}': add them where the plan belongs")
+    return f"{head}{first}\n\n{markdown(plan)}\n\n{told(plan)}\n\n{last}{tail}"
 
 
 def told(plan: StudyPlan) -> str:
@@ -53,7 +72,7 @@ def as_text(plan: StudyPlan) -> str:
     from tabulate import tabulate
 
     rows = [cells(line) for line in (*plan.lines, plan.total)]
-    table = tabulate(rows, HEAD, disable_numparse=True, colalign=("left", *["right"] * 7, "left", "left"))
+    table = tabulate(rows, HEAD, disable_numparse=True, colalign=ALIGNED)
     return f"{table}\n\n{told(plan)}"
 
 

@@ -208,7 +208,7 @@ def show_comparison():
 # Local jobs share this machine's memory, unless the command line says how much of it.
 if workflow.is_main_process and workflow.local_exec:
     for name, size in (("mem_mb", machine_memory()), ("gpu_mem_mb", RESOURCES.gpus * DEVICE.memory)):
-        if name not in workflow.resource_settings.resources:
+        if size and name not in workflow.resource_settings.resources:
             workflow.register_resource(name, size // 10**6)
 
 if workflow.is_main_process:
