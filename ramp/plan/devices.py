@@ -84,7 +84,6 @@ CARDS = {
         card("rtx-4090", 23.5, 82.6, 165.2, 1.008),  # Ada architecture whitepaper, float32 accumulation
         card("rtx-3090", 23.5, 35.6, 71.0, 0.936),  # GA102 whitepaper, float32 accumulation
         card("rtx-4080", 15.6, 48.7, 97.5, 0.717),  # Ada architecture whitepaper
-        card("t4", 14.6, 8.1, 65.0, 0.32),  # NVIDIA T4 data sheet; bfloat16 runs at the speed of float32 there
     )
 }
 """Cards by name; memory is what the driver leaves of it."""
