@@ -115,7 +115,7 @@ def processor(flops: float = CORE_FLOPS, basis: str = "arithmetic") -> Device:
 
 @cache
 def core_flops() -> float:
-    """Measure a core: float32 operations a second of a product of 1,024 x 1,024, the best of five.
+    """Measure a core: float32 operations a second of a product of 1,024 x 1,024, the best of fifteen.
 
     The product is numpy's, as in reproducible arithmetic; whole stages reach 0.55 of it (43 of 79 GFLOP/s, measured
     together with ``CORE_FLOPS``).
@@ -125,7 +125,7 @@ def core_flops() -> float:
     size = 1024
     a = np.ones((size, size), dtype=np.float32)
     times = []
-    for _ in range(5):
+    for _ in range(15):
         began = time.thread_time()
         a @ a
         times.append(time.thread_time() - began)
