@@ -128,14 +128,15 @@ def bank(facts: Facts, model: str, fold: str, quantizer: str) -> Work:
         )  # fmt: skip
     work = streamed(facts, model, whole_pass(facts, model), hessians=True)
     codes = count * max(rows * d_in for d_in, rows in shape.sites.values())
+    sweep = min(SWEEP_BYTES, 8 * codes)
     return replace(
         work,
         float32=work.float32 + gptq(shape, count),
         moved=work.moved + rounded,
         steps=work.steps + gptq_steps(shape, count),
         disk=work.disk + size,
-        device_bytes=work.device_bytes + codes + 2 * SWEEP_BYTES,
-        core_bytes=work.core_bytes + codes + SWEEP_BYTES,
+        device_bytes=work.device_bytes + codes + 2 * sweep,
+        core_bytes=work.core_bytes + codes + sweep,
         output_bytes=size,
         passing_bytes=size,
     )
@@ -190,14 +191,16 @@ def quantize(facts: Facts, model: str, method: str, budget: str) -> Work:
             output_bytes=size, passing_bytes=size, scratch_bytes=size,
         )  # fmt: skip
     work = streamed(facts, model, sequential_passes(facts, model), hessians=True)
+    codes = max(rows * d_in for d_in, rows in shape.sites.values())
+    sweep = min(SWEEP_BYTES, 8 * codes)
     return replace(
         work,
         float32=work.float32 + gptq(shape, 1),
         moved=work.moved + rounded,
         steps=work.steps + gptq_steps(shape, 1),
         disk=work.disk + 4 * size,
-        device_bytes=work.device_bytes + max(rows * d_in for d_in, rows in shape.sites.values()) + SWEEP_BYTES,
-        core_bytes=work.core_bytes + SWEEP_BYTES,
+        device_bytes=work.device_bytes + codes + sweep,
+        core_bytes=work.core_bytes + codes + sweep,
         host_bytes=work.host_bytes + size + 2 * shape.stored_tables("fp16"),
         output_bytes=size,
         passing_bytes=size,

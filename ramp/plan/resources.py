@@ -48,7 +48,7 @@ class RuleResources:
         """Return one resource of a job: MB, minutes, or cards."""
         cost = self.cost(rule, wildcards)
         if name == "gpu":
-            return self.gpus if cost is None or cost.gpu else 0
+            return self.gpus if cost is None or cost.on_device else 0
         if name == "mem_mb" and (asked := self.costs.facts.plan.study.memory_mb) is not None:
             return asked
         if cost is None:

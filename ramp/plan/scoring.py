@@ -108,7 +108,7 @@ def tasks_scored(facts: Facts, model: str, row: str) -> Work:
         disk=2 * row_file(facts, model, row),
         uses_gpu=True,
         device_bytes=half * shape.params + batch * 4 * length * (2 * shape.intermediate_size + 3 * shape.vocab_size),
-        host_bytes=1 << 30,
+        host_bytes=256 << 20,
         core_bytes=half * shape.params,
         output_bytes=1e6,
     )

@@ -83,7 +83,7 @@ def searched(
         device_bytes=half * shape.params + kept + logits,
         wanted_bytes=bank + 2 * min(PREFIX_BYTES, 2 * states),
         host_bytes=4 * sum(x.params for x in shape.block),
-        core_bytes=half * shape.params + kept + RESIDENT_BYTES,
+        core_bytes=half * shape.params + kept + min(RESIDENT_BYTES, half * shape.linear_params * len(widths) + states),
         output_bytes=1e6,
     )
 

@@ -8,7 +8,7 @@ from ramp.plan.devices import CORE_FLOPS, DISK_BANDWIDTH, NETWORK_BANDWIDTH, Dev
 
 GIB = 2**30
 
-PROCESS_BYTES = 450 << 20
+PROCESS_BYTES = 400 << 20
 """Host memory of a stage on a processor before its work: imports. Measured on the smoke study."""
 
 GPU_PROCESS_BYTES = 3 * GIB
@@ -50,7 +50,8 @@ class Cost:
     """What a job takes on a device."""
 
     seconds: float
-    gpu: bool  # whether it occupies a card
+    on_device: bool  # whether it runs on the study's device
+    gpu: bool  # whether that is a card, which it occupies
     device_bytes: float  # peak on the card; 0 on a processor
     least_bytes: float  # the least card memory that it runs with
     host_bytes: float
@@ -77,6 +78,7 @@ def cost(work: Work, device: Device, core: Device, threads: int = 1) -> Cost:
     least = work.device_bytes + CONTEXT_BYTES if on_gpu else 0.0
     return Cost(
         seconds=seconds,
+        on_device=work.uses_gpu,
         gpu=on_gpu,
         device_bytes=min(least + work.wanted_bytes, max(least, FILLED * device.memory)) if on_gpu else 0.0,
         least_bytes=least,

@@ -220,7 +220,7 @@ def test_what_passes_is_named_once() -> None:
 
 
 def needing(**sizes: float) -> Cost:
-    empty = Cost(1, True, 0, 0, 0, 0, 0, 0, 0, "arithmetic")
+    empty = Cost(1, True, True, 0, 0, 0, 0, 0, 0, 0, "arithmetic")
     return replace(empty, **sizes)
 
 
