@@ -26,6 +26,7 @@ class Command(NamedTuple):
 
 COMMANDS = (
     Command("schema", "ramp.study", "print the JSON schema of the configuration"),
+    Command("plan", "ramp.plan", "plan a study: jobs, hours, memory, disk and downloads by stage, before it runs"),
     Command("fetch", "ramp.assets.fetch", "fetch one asset that the registry names, and check it"),
     Command("import-model", "ramp.assets.import_model", "make a checkpoint folder of a fetched model"),
     Command("task-rows", "ramp.assets.task_rows", "write the rows of commonsense tasks from a fetched asset"),

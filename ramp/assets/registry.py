@@ -119,6 +119,9 @@ class Asset(_Strict):
     note: str = ""
     text: TextRole | None = None
     tasks: dict[str, TaskFile] = Field(default_factory=dict)
+    sizes: dict[str, int | bool | str] = Field(
+        default_factory=dict, description="what config.json of a model says, for plans before it is fetched"
+    )
 
     @property
     def kind(self) -> str:

@@ -29,7 +29,7 @@ from ramp.core.cli import log
 from ramp.core.files import read_json, write_json
 from ramp.methods.kinds import Package
 from ramp.methods.loader import load_method, parse_params
-from ramp.methods.package_job import JOB, OUTCOME, TOKENS, JobSettings, Outcome, PackageError
+from ramp.methods.package_job import JOB, LINEARS, NATIVE, OUTCOME, TOKENS, JobSettings, Outcome, PackageError
 from ramp.models.device import pick_device
 from ramp.models.folder import ModelFolder
 from ramp.quantizers.sizes import group_size_for
@@ -108,6 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = run(read_json(args.environment)["python"], args.method_file, args.out, args.threads)
     else:
         found = Outcome(ok=False, reason=reason)
+    for name in (LINEARS, NATIVE):  # of a package that did not run, too: the rule promises both
+        (args.out / name).mkdir(parents=True, exist_ok=True)
     about = {"method": method.name, "bits": args.bits, "group_size": args.group_size, "seed": args.seed}
     about |= {"params": params, "package": method.requirements[0].partition("==")[0]}
     write_json(args.out / OUTCOME, {**asdict(found), **about, "model": Path(args.model_dir).name})

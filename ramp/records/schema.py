@@ -350,6 +350,22 @@ gguf (model file rival): files of ours at the bytes of llama.cpp's mixes, and th
     generation_tokens_per_s float [tokens/s]: one token after the other
     peak_rss_bytes int [bytes]: peak resident memory of the process that ran this file
 
+plan_paper (stage): plan of the paper's study, by stage; memory is the largest job's
+    stage str!: stage, or total
+    jobs int! [jobs]: planned jobs
+    hours float! [hours]: of all jobs of the stage together; of the total from start to end on one machine
+    gpu_gb float! [GB]: peak memory of a card; 0 where none is used
+    host_gb float! [GB]: peak memory of the host, mapped files aside
+    disk_gb float! [GB]: what the stage writes; of the total the most that lies on the disk at once
+    download_gb float! [GB]: what is fetched
+    basis str!: measured, or arithmetic
+
+plan_check (stage): plan of a study beside a run of it, over the jobs that left a log
+    stage str!: stage, or total
+    hours_planned float! [hours]: planned
+    hours_run float! [hours]: processor time of the jobs, on a card seconds of the clock
+    ratio float: planned / run
+
 gguf_checks (model file check): checks of these files of ours
     *model
     file str!: name of the file

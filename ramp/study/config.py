@@ -112,6 +112,8 @@ class Tasks(Section):
 
     names: Once[Name] = ["piqa", "hellaswag", "winogrande", "arc_easy", "arc_challenge"]
     """Task names as lm-eval knows them; an empty list turns tasks off."""
+    batch: PositiveInt = 8
+    """Answers per forward pass; larger ones fill a card."""
 
 
 class Transfer(Section):
@@ -197,8 +199,11 @@ class Study(Section):
     """The same bytes on every x86-64 processor with AVX2 (ramp/core/arithmetic.py); false: torch's own kernels."""
     threads: PositiveInt = 1
     """Processor threads per model job. One: two OpenMP threads spin on a busy machine, two processes do not."""
-    memory_mb: PositiveInt = 4000
-    """Host memory that a model job may take, in MB; schedulers reserve it."""
+    memory_mb: PositiveInt | None = None
+    """Host memory that a model job may take, in MB; null: as planned for each job (``python -m ramp plan``)."""
+    keep: Literal["all", "results"] = "results"
+    """``results``: banks, packed rows, float GGUF files and what packages leave go when their last reader is done;
+    ``all``: they stay. A deleted file is made again where a new row needs it."""
     gpus: Annotated[int, Field(ge=0)] | None = None
     """GPUs that a model job occupies; null: one where ``device`` is or finds a GPU. ``--resources gpu=N`` says how
     many there are; each job then gets one of its own."""

@@ -160,9 +160,13 @@ class RuleFiles:
         return [f"{self.results}/calibration/{model}.safetensors"] if has_one else []
 
     def products(self) -> list[str]:
-        """Return what a user keeps of a study besides its records and paper: packed rows and GGUF files."""
+        """Return what a user keeps of a study besides its records and paper: packed rows and GGUF files.
+
+        A study that keeps its results alone has the exported GGUF files."""
         if self.study.records is not None:
             return []
+        if self.study.keep != "all":
+            return self.of_rows("halo/{model}/{row}.gguf", self.plan.halo_rows)
         rows = [*self.plan.rows, *self.plan.track_rows]
         packed = [row for row in rows if self.plan.has_weights(row)]
         files = [f"quantized/{{model}}/{{row}}/{name}" for name in ("meta.json", "model.safetensors")]

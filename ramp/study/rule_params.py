@@ -46,8 +46,10 @@ class RuleValues:
         return source if base_model(model) == self.study.source or target is None else target
 
     def entry(self, asset: str) -> str:
-        """Return the registry's entry of an asset or model: a changed entry does not fetch the others again."""
-        return self.plan.registry.get(asset).model_dump_json()
+        """Return the registry's entry of an asset or model: a changed entry does not fetch the others again.
+
+        Sizes are for plans: they change nothing of what is fetched."""
+        return self.plan.registry.get(asset).model_dump_json(exclude={"sizes"})
 
     def trained(self, model: str, key: str) -> Any:
         """Return what the registry says of a model that is trained: ``preset``, ``steps`` or ``seed``."""

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from ramp.assets.checkpoint import import_gguf, make_model
-from ramp.assets.train_tiny import PRESETS, build_model, train_tokenizer
+from ramp.assets.tiny_family import PRESETS
+from ramp.assets.train_tiny import build_model, train_tokenizer
 from ramp.core.errors import RampError
 from ramp.export.write import export
 from ramp.gguf.configuration import rope_scaling

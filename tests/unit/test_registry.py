@@ -10,7 +10,7 @@ import pytest
 
 from ramp.assets.checkpoint import make_model
 from ramp.assets.registry import RegistryError, load_registry
-from ramp.assets.train_tiny import PRESETS
+from ramp.assets.tiny_family import PRESETS
 from ramp.core.errors import RampError
 from tests.local_sources import REPO, fetched, one, write_registry
 from tests.refusals import refused

@@ -12,6 +12,7 @@ from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[2]
 SMOKE = Path("results/smoke")
+PUBLISHED = "results/published"
 
 
 @dataclass
@@ -39,6 +40,21 @@ def snakemake(folder: Path, *arguments: str, timeout: float = 120, hub: Mapping[
         [sys.executable, "-m", "snakemake", *arguments],
         cwd=folder,
         env={name: value for name, value in environment.items() if value},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    return Done(done.returncode, done.stdout)
+
+
+def module(folder: Path, name: str, *arguments: str, timeout: float = 300) -> Done:
+    """Run a module of the checkout in ``folder``, without a network for the Hugging Face hub."""
+    done = subprocess.run(
+        [sys.executable, "-m", name, *arguments],
+        cwd=folder,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "NO_COLOR": "1", "PYTHONPATH": str(folder)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -9,10 +9,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from calls import REPO, SMOKE, Done, smoke_plan, snakemake
+from calls import PUBLISHED, REPO, SMOKE, Done, smoke_plan, snakemake
 
 NOT_COPIED = {".git", ".venv", ".envs", "results", ".snakemake", "__pycache__", ".pytest_cache", ".hypothesis"}
-PUBLISHED = "results/published"
 LINKED_FROM_BYTES = 4_000_000  # larger files are never written again in place: a link does
 
 

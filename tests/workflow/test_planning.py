@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from calls import REPO, Done, snakemake
+from calls import PUBLISHED, REPO, Done, module, snakemake
 
+from ramp.plan.table import stage_of
 from tests.plans import plan_of
 
 Plan = Callable[..., Done]  # a dry run in a checkout without results that nobody changes
@@ -60,6 +62,47 @@ def test_controls_are_planned_in_full_depth_alone(plan: Plan) -> None:
     assert (one["static_mix"], one["halo_float"]) == (1, 1)
     assert "calibration" in one
     assert "halo_check" not in one
+
+
+def test_the_plan_has_the_jobs_of_a_dry_run(bare: Path, plan: Plan) -> None:
+    """`python -m ramp plan`, stage by stage, before anything is there."""
+    smoke = ("--configfile", "config/smoke.yaml")
+    done = module(bare, "ramp", "plan", *smoke, "--device", "cpu", "--csv", "plan.csv")
+    assert done.status == 0, done.text
+    counted: dict[str, int] = {}
+    for rule, jobs in plan(*smoke).plan.items():
+        if rule != "all":
+            counted[stage_of(rule)] = counted.get(stage_of(rule), 0) + jobs
+    with (bare / "plan.csv").open(newline="") as file:
+        found = {row["stage"]: int(row["jobs"]) for row in csv.DictReader(file)}
+    assert found.pop("total") == sum(counted.values())
+    assert found == counted
+    refused = module(bare, "ramp", "plan", *smoke, "--device", "h2000")
+    assert refused.status == 2
+    assert refused.text.startswith("error: no device 'h2000'")
+
+
+def test_the_published_plan_of_the_paper_is_up_to_date(bare: Path) -> None:
+    """Else run the two commands of docs/paper-scale.md."""
+    page = bare / "docs" / "paper-scale.md"
+    before = page.read_text(encoding="utf-8")
+    published = bare / PUBLISHED / "plan_paper.csv"
+    command = ("ramp", "plan", "--configfile", "config/paper.yaml", "--device", "h200", "--page", str(page))
+    done = module(bare, *command, "--csv", "plan.csv")
+    assert done.status == 0, done.text
+    assert (bare / "plan.csv").read_bytes() == published.read_bytes()
+    assert page.read_text(encoding="utf-8") == before
+
+
+def test_files_that_pass_are_deleted_where_a_study_keeps_its_results_alone(plan: Plan) -> None:
+    """Banks, rows, float files, what packages leave; nothing where it keeps all."""
+    smoke = ("--configfile", "config/smoke.yaml")
+    assert "temporary output" not in plan(*smoke).text
+    text = plan(*smoke, "--config", "keep=results").text
+    gone = {Path(name.rstrip(".")) for name in re.findall(r"temporary output (\S+)", text)}
+    assert {path.name for path in gone} == {"bank.safetensors", "model.safetensors", "float-b16-s0.gguf"}
+    rows = {path.parent.name for path in gone if path.name == "model.safetensors"}
+    assert {"rtn-b4-s0", "ramp-b3.65-s0", "knapsack-b3.65-s0-draw0"} <= rows
 
 
 def test_other_sensitivities_are_planned_where_a_method_names_them(plan: Plan) -> None:

@@ -11,6 +11,7 @@ rule fetch:
     log:
         "<logs>/fetch/{asset}.log",
     resources:
+        **planned_for("fetch"),
         downloads=1,
     params:
         entry=by(VALUES.entry),
@@ -36,7 +37,7 @@ rule model:
         model=any_of([name for name in PLAN.base_models if name not in PLAN.trained]),
     threads: STUDY.threads
     resources:
-        mem_mb=STUDY.memory_mb,
+        **planned_for("model"),
     params:
         entry=by(VALUES.entry, asset="{model}"),
         assets=folder("assets"),
@@ -62,7 +63,7 @@ rule train:
         model=any_of(PLAN.trained),
     threads: STUDY.threads
     resources:
-        **MODEL_JOB,
+        **planned_for("train"),
     params:
         preset=by(VALUES.trained, key="preset"),
         steps=by(VALUES.trained, key="steps"),

@@ -9,13 +9,13 @@ rule bank:
         fold="<results>/folds/{model}/{fold}.safetensors",
         code=sources("ramp/bank/__main__.py"),
     output:
-        weights="<results>/bank/{model}/{fold}-{quantizer}/bank.safetensors",
+        weights=passing("<results>/bank/{model}/{fold}-{quantizer}/bank.safetensors"),
         index="<results>/bank/{model}/{fold}-{quantizer}/bank.json",
     log:
         "<logs>/bank/{model}/{fold}-{quantizer}.log",
     threads: STUDY.threads
     resources:
-        **MODEL_JOB,
+        **planned_for("bank"),
     params:
         calibration=by(VALUES.calibration),
         widths=STUDY.widths,

@@ -14,7 +14,7 @@ use rule quantize as quantize_shared with:
         code=by(FILES.stage, stage="ramp/rows/quantize.py"),
     output:
         meta="<results>/quantized/{model}/{method}-b{budget}-s{seed}-draw0/meta.json",
-        weights="<results>/quantized/{model}/{method}-b{budget}-s{seed}-draw0/model.safetensors",
+        weights=passing("<results>/quantized/{model}/{method}-b{budget}-s{seed}-draw0/model.safetensors"),
     log:
         "<logs>/quantize/{model}/{method}-b{budget}-s{seed}-draw0.log",
     wildcard_constraints:

@@ -14,7 +14,7 @@ rule calibration:
         "<logs>/calibration/{model}.log",
     threads: STUDY.threads
     resources:
-        **MODEL_JOB,
+        **planned_for("calibration"),
     params:
         calibration=by(VALUES.calibration),
         computing=COMPUTING,
@@ -39,7 +39,7 @@ rule fold:
         "<logs>/fold/{model}/{fold}.log",
     threads: STUDY.threads
     resources:
-        **MODEL_JOB,
+        **planned_for("fold"),
     params:
         calibration=by(VALUES.calibration),
         options=by(VALUES.fold_options),

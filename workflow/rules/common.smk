@@ -5,7 +5,6 @@ import inspect
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +20,14 @@ from ramp.core.arithmetic import ENVIRONMENT as REPRODUCIBLE
 from ramp.core.errors import RampError
 from ramp.assets.roles import ROLES
 from ramp.methods.kinds import PROXIES, Allocator, Mix, Package
+from ramp.plan.devices import device_at_hand, machine_memory
+from ramp.plan.dry_run import jobs_of
+from ramp.plan.facts import Facts
+from ramp.plan.job_costs import JobCosts
+from ramp.plan.refusal import check_room
+from ramp.plan.resources import RuleResources
 from ramp.study.load import make_plan
+from ramp.study.passing_files import passes
 from ramp.study.preflight import preflight
 from ramp.study.record_files import COMPARED_TABLES, RECORD_TABLES, SECTION_TABLES, RecordFiles
 from ramp.study.rule_inputs import RuleFiles
@@ -72,12 +78,15 @@ sources = FILES.sources
 # No long job starts before the texts are known to be long enough; counting again for another model runs nothing again.
 TOKEN_COUNTS = ancient(expand("<results>/texts/counts/{model}.json", model=counted_models(PLAN)))
 
-# GPUs that a model job asks the scheduler for; whether there is one is asked without importing torch.
-HAS_GPU = STUDY.device.startswith("cuda") or (STUDY.device == "auto" and shutil.which("nvidia-smi") is not None)
-GPUS = int(HAS_GPU) if STUDY.gpus is None else STUDY.gpus
+# The device of jobs that run a model, and what every job asks a scheduler for; no torch is imported for it.
+DEVICE = device_at_hand(STUDY.device)
+HAS_GPU = DEVICE.is_gpu
+COSTS = JobCosts.on(Facts(PLAN), DEVICE)
+RESOURCES = RuleResources(COSTS, int(HAS_GPU) if STUDY.gpus is None else STUDY.gpus)
+planned_for = RESOURCES.of_rule
 
-# What a job that runs a model asks for and is told.
-MODEL_JOB = {"mem_mb": STUDY.memory_mb, "gpu": GPUS}
+# Jobs that read a row, a float file or what a package left go before those that make another: few lie on the disk.
+READS_ROWS = 10
 COMPUTING = ["--device", STUDY.device, "--arithmetic", "reproducible" if STUDY.reproducible else "fast"]
 ARITHMETIC = [*COMPUTING, "--dtype", STUDY.dtype]
 
@@ -154,6 +163,13 @@ def below(pattern, **names):
     return call
 
 
+def passing(path):
+    """Return an output that goes when its last reader is done, unless the study keeps all (ramp/study/passing_files.py)."""
+    if not passes(path.removeprefix("<results>/")):
+        raise WorkflowError(f"{path} is not in ramp/study/passing_files.py, which the plan reads")
+    return path if STUDY.keep == "all" else temp(path)
+
+
 def folder(name="."):
     """Return a parameter function: a folder of the results. The linter takes a plain text for a forgotten input."""
     return lambda wildcards: os.path.normpath(f"{R}/{name}")
@@ -180,6 +196,8 @@ def check_machine():
         print(f"warning: method '{name}' cannot run here: {reason}; its rows say so (‡)", file=sys.stderr)
     try:
         preflight(STUDY, PLAN.registry, jobs_run_here=workflow.local_exec)
+        for sentence in check_room(COSTS, jobs_of(workflow.dag), jobs_run_here=workflow.local_exec):
+            print(f"warning: {sentence}", file=sys.stderr)
     except RampError as error:
         raise WorkflowError(str(error)) from None
 
@@ -206,6 +224,12 @@ def show_comparison():
             head, counts = file.read_text(encoding="utf-8").split("\n\n")[:2]
             print(f"{head.removeprefix('# ')}\n{counts}\n(all of it: {file})", file=sys.stderr)
 
+
+# Local jobs share this machine's memory, unless the command line says how much of it.
+if workflow.is_main_process and workflow.local_exec:
+    for name, size in (("mem_mb", machine_memory()), ("gpu_mem_mb", RESOURCES.gpus * DEVICE.memory)):
+        if size and name not in workflow.resource_settings.resources:
+            workflow.register_resource(name, size // 10**6)
 
 if workflow.is_main_process:
     for sentence in PLAN.broken:

@@ -14,7 +14,7 @@ rule reference:
         "<logs>/reference/{model}/{text}.log",
     threads: STUDY.threads
     resources:
-        **MODEL_JOB,
+        **planned_for("reference"),
     params:
         text="{text}",
         length=STUDY.evaluation.length,
@@ -43,9 +43,10 @@ rule evaluate:
         metrics="<results>/metrics/{model}/{row}.json",
     log:
         "<logs>/evaluate/{model}/{row}.log",
+    priority: READS_ROWS
     threads: STUDY.threads
     resources:
-        **MODEL_JOB,
+        **planned_for("evaluate"),
     params:
         measured=by(VALUES.measured_on),
         allocation=option("--allocation", "allocation"),
@@ -71,20 +72,22 @@ rule tasks_scored:
         scores="<results>/tasks_scored/{model}/{row}.json",
     log:
         "<logs>/tasks_scored/{model}/{row}.log",
+    priority: READS_ROWS
     threads: STUDY.threads
     resources:
-        **MODEL_JOB,
+        **planned_for("tasks_scored"),
     params:
         names=STUDY.tasks.names,
         folder=folder("tasks"),
         limit=LIMITS.task_limit or 0,
+        batch=STUDY.tasks.batch,
         arithmetic=ARITHMETIC,
     message:
         "tasks on {wildcards.model}: {wildcards.row}"
     shell:
         'gpu_lease python -m ramp.evaluation.lm_eval_tasks --row-dir "$(dirname {input.meta:q})" --model-dir "$(dirname {input.model:q})"'
-        " --tasks-dir {params.folder:q} --tasks {params.names:q} --limit {params.limit:q} --out {output.scores:q}"
-        " --threads {threads} {params.arithmetic:q} > {log:q} 2>&1"
+        " --tasks-dir {params.folder:q} --tasks {params.names:q} --limit {params.limit:q} --batch-size {params.batch:q}"
+        " --out {output.scores:q} --threads {threads} {params.arithmetic:q} > {log:q} 2>&1"
 
 
 # Rows of a method that cannot run on this machine record the reason; all other rows are made.

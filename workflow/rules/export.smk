@@ -19,7 +19,7 @@ rule halo_export:
         method=any_of(PLAN.of_kind(Allocator)),
     threads: STUDY.threads
     resources:
-        mem_mb=STUDY.memory_mb,
+        **planned_for("halo_export"),
     params:
         track=STUDY.track,
     message:
@@ -36,13 +36,13 @@ rule halo_float:
         model="<results>/models/{model}/asset.json",
         code=sources("ramp/export/halo.py"),
     output:
-        gguf="<results>/halo/{model}/float-b16-s{seed}.gguf",
+        gguf=passing("<results>/halo/{model}/float-b16-s{seed}.gguf"),
         plan="<results>/halo/{model}/float-b16-s{seed}.plan.json",
     log:
         "<logs>/halo_float/{model}-s{seed}.log",
     threads: STUDY.threads
     resources:
-        mem_mb=STUDY.memory_mb,
+        **planned_for("halo_float"),
     message:
         "exporting {wildcards.model} to GGUF: float32"
     shell:
@@ -62,9 +62,10 @@ rule halo_check:
         checks="<results>/halo/{model}/{row}.check.json",
     log:
         "<logs>/halo_check/{model}/{row}.log",
+    priority: READS_ROWS
     threads: STUDY.threads
     resources:
-        mem_mb=STUDY.memory_mb,
+        **planned_for("halo_check"),
     params:
         length=STUDY.halo.length,
         windows=STUDY.halo.windows,
@@ -114,9 +115,10 @@ rule static_mix:
         "<logs>/static_mix/{model}/{method}-b{budget}-s{seed}.log",
     wildcard_constraints:
         method=any_of(PLAN.of_kind(Mix)),
+    priority: READS_ROWS
     threads: STUDY.threads
     resources:
-        mem_mb=STUDY.memory_mb,
+        **planned_for("static_mix"),
     params:
         study=STUDY.study,
         track=STUDY.track,

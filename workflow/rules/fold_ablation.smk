@@ -11,6 +11,8 @@ use rule reference as fold_reference with:
         states="<results>/fold_ablation/{model}/reference.safetensors",
     log:
         "<logs>/fold_reference/{model}.log",
+    resources:
+        **planned_for("fold_reference"),
     params:
         text="heldout",
         length=by(VALUES.fold_text, key="length"),
@@ -35,7 +37,7 @@ rule fold_run:
         "<logs>/fold_run/{model}/{file}-{method}-b{bits}.log",
     threads: STUDY.threads
     resources:
-        **MODEL_JOB,
+        **planned_for("fold_run"),
     params:
         name=by(PLAN.folds.fold_of),
         method=by(VALUES.fold_run),

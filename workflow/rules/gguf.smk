@@ -19,7 +19,7 @@ rule gguf_mixes:
         model=any_of(PLAN.gguf.models),
     threads: STUDY.threads
     resources:
-        mem_mb=STUDY.memory_mb,
+        **planned_for("gguf_mixes"),
     params:
         options=by(PLAN.gguf.options),
         work=folder(".state/gguf"),

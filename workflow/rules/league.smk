@@ -14,7 +14,7 @@ rule acceptance:
         "<logs>/acceptance/{model}.log",
     threads: STUDY.threads
     resources:
-        **MODEL_JOB,
+        **planned_for("acceptance"),
     params:
         windows=PLAN.league.search().windows,
         length=PLAN.league.search().length,
@@ -52,7 +52,7 @@ rule league_run:
         "<logs>/league/{model}/{method}-b{budget}-e{evals}-s{seed}.log",
     threads: STUDY.threads
     resources:
-        **MODEL_JOB,
+        **planned_for("league_run"),
     params:
         run=by(VALUES.league_run),
         method=by(VALUES.method),

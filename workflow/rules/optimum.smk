@@ -19,7 +19,7 @@ rule enumeration:
         "<logs>/optimum/{model}-{units}.log",
     threads: STUDY.threads
     resources:
-        mem_mb=STUDY.memory_mb,
+        **planned_for("enumeration"),
     params:
         problem=by(VALUES.enumeration),
         state=folder(".state"),

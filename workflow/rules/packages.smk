@@ -14,6 +14,7 @@ rule environment:
     wildcard_constraints:
         environment=any_of(PLAN.environments),
     resources:
+        **planned_for("environment"),
         downloads=1,
     params:
         requirements=lambda wildcards: PLAN.environments[wildcards.environment],
@@ -38,13 +39,15 @@ rule package:
         code=by(FILES.stage, stage="ramp/packages/prepare_job.py ramp/packages/run_job.py"),
     output:
         outcome="<results>/packages/{model}/{method}-b{budget}-s{seed}/outcome.json",
+        linears=directory(passing("<results>/packages/{model}/{method}-b{budget}-s{seed}/linears")),
+        native=directory(passing("<results>/packages/{model}/{method}-b{budget}-s{seed}/native")),
     log:
         "<logs>/package/{model}/{method}-b{budget}-s{seed}.log",
     wildcard_constraints:
         method=any_of(PLAN.of_kind(Package)),
     threads: STUDY.threads
     resources:
-        **MODEL_JOB,
+        **planned_for("package"),
     params:
         calibration=by(VALUES.calibration),
         environment=option("--environment", "environment"),
@@ -66,6 +69,8 @@ rule package_row:
     input:
         model="<results>/models/{model}/asset.json",
         outcome="<results>/packages/{model}/{method}-b{budget}-s{seed}/outcome.json",
+        linears="<results>/packages/{model}/{method}-b{budget}-s{seed}/linears",
+        native="<results>/packages/{model}/{method}-b{budget}-s{seed}/native",
         code=sources("ramp/packages/record_row.py"),
     output:
         meta="<results>/quantized/{model}/{method}-b{budget}-s{seed}/meta.json",
@@ -73,8 +78,9 @@ rule package_row:
         "<logs>/package_row/{model}/{method}-b{budget}-s{seed}.log",
     wildcard_constraints:
         method=any_of(PLAN.of_kind(Package)),
+    priority: READS_ROWS
     resources:
-        mem_mb=STUDY.memory_mb,
+        **planned_for("package_row"),
     params:
         study=STUDY.study,
         track=STUDY.track,

@@ -36,14 +36,14 @@ rule quantize:
         code=by(FILES.stage, stage="ramp/rows/quantize.py"),
     output:
         meta="<results>/quantized/{model}/{method}-b{budget}-s{seed}/meta.json",
-        weights="<results>/quantized/{model}/{method}-b{budget}-s{seed}/model.safetensors",
+        weights=passing("<results>/quantized/{model}/{method}-b{budget}-s{seed}/model.safetensors"),
     log:
         "<logs>/quantize/{model}/{method}-b{budget}-s{seed}.log",
     wildcard_constraints:
         method=any_of(sorted({*PLAN.methods, *PLAN.allocators, *PLAN.transferred} - {*PLAN.of_kind(Package)})),
     threads: STUDY.threads
     resources:
-        **MODEL_JOB,
+        **planned_for("quantize"),
     params:
         study=STUDY.study,
         calibration=by(VALUES.calibration),
@@ -72,15 +72,16 @@ rule track:
         code=sources("ramp/rows/retrack.py"),
     output:
         meta="<results>/quantized/{model}/{row}-{track}/meta.json",
-        weights="<results>/quantized/{model}/{row}-{track}/model.safetensors",
+        weights=passing("<results>/quantized/{model}/{row}-{track}/model.safetensors"),
     log:
         "<logs>/track/{model}/{row}-{track}.log",
     wildcard_constraints:
         row=any_of(sorted({row.base for row in PLAN.track_rows})),
         track=any_of(sorted({row.ending for row in PLAN.track_rows})),
+    priority: READS_ROWS
     threads: STUDY.threads
     resources:
-        mem_mb=STUDY.memory_mb,
+        **planned_for("track"),
     message:
         "storing {wildcards.model} {wildcards.row} in track {wildcards.track}"
     shell:

@@ -23,7 +23,7 @@ rule search:
         method=any_of(sorted({*PLAN.allocators} - {*PLAN.learned})),
     threads: STUDY.threads
     resources:
-        **MODEL_JOB,
+        **planned_for("search"),
     params:
         study=STUDY.study,
         windows=STUDY.search.windows,

@@ -16,7 +16,7 @@ rule sensitivity:
         "<logs>/sensitivity/{model}/{fold}-{quantizer}.log",
     threads: STUDY.threads
     resources:
-        **(MODEL_JOB | {"mem_mb": 2 * STUDY.memory_mb}),
+        **planned_for("sensitivity"),
     params:
         kind=lambda wildcards: wildcards.get("proxy", PROXIES[0]),
         windows=by(VALUES.of_model, source=STUDY.sensitivity.windows, target=STUDY.sensitivity.target_windows),
@@ -39,5 +39,7 @@ use rule sensitivity as proxy with:
         "<logs>/sensitivity/{model}/{fold}-{quantizer}-{proxy}.log",
     wildcard_constraints:
         proxy=any_of(PROXIES[1:]),
+    resources:
+        **planned_for("proxy"),
     message:
         "sensitivities of {wildcards.model}: {wildcards.proxy}"

@@ -23,7 +23,7 @@ rule transfer:
         method=any_of(PLAN.transferred),
     threads: STUDY.threads
     resources:
-        mem_mb=STUDY.memory_mb,
+        **planned_for("transfer"),
     params:
         study=STUDY.study,
         source=STUDY.source,

@@ -1,0 +1,129 @@
+"""Costs of GGUF files, of llama.cpp's mixes and of other people's packages."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ramp.methods.kinds import Mix
+from ramp.plan.calibrating import streamed
+from ramp.plan.facts import Facts
+from ramp.plan.products import block_products, gptq, gptq_steps, head_products
+from ramp.plan.work import Work
+from ramp.study.row_names import Row
+
+GGML_PER_S = 5e6
+"""Weights that one core rounds to a type of ggml in a second: 23 minutes for a 7B. Arithmetic."""
+
+SEARCHED_PER_S = 0.8e6
+"""The same over all types of the section gguf, IQ types among them. Measured on SmolLM2-135M."""
+
+HASH_BANDWIDTH = 0.5e9
+"""Bytes a second of a checksum, with the reading."""
+
+FALLBACK_BITS = {3: 3.9, 4: 4.85, 5: 5.7, 6: 6.6}
+"""Bits per weight of llama.cpp's mixes by the number in their name (K_M)."""
+
+PACKAGE_FACTOR = 3.0
+"""Time of a package beside ours for the same rows: benchmarks.csv has 2.5 to 3.4 for GPTQ on a processor."""
+
+
+def halo_export(facts: Facts, model: str, method: str, budget: str) -> Work:
+    """Folded float weights rounded to ggml's types, by one thread."""
+    shape = facts.shape(model)
+    size = facts.row_bytes(model, method, budget) * 1.05
+    return Work(
+        core_s=shape.params / GGML_PER_S + size / HASH_BANDWIDTH, disk=shape.params * shape.float_bytes + size,
+        host_bytes=4 * max(x.params for x in shape.block) * 4 + 4 * shape.table_params, output_bytes=size,
+    )  # fmt: skip
+
+
+def halo_float(facts: Facts, model: str) -> Work:
+    """The float model as a float32 file."""
+    shape = facts.shape(model)
+    return Work(
+        core_s=4 * shape.params / HASH_BANDWIDTH, disk=shape.params * (4 + shape.float_bytes),
+        host_bytes=8 * max(shape.vocab_size * shape.hidden_size, *(x.params for x in shape.block)),
+        output_bytes=4 * shape.params, passing_bytes=4 * shape.params,
+    )  # fmt: skip
+
+
+def halo_check(facts: Facts, model: str, row: str) -> Work:
+    """The windows of the check, once in llama.cpp and once in transformers in float32, on the processor; a checksum.
+
+    products = 2 * 2 * weights per token. Blocks are streamed on our side; llama.cpp maps the file.
+    """
+    shape, halo = facts.shape(model), facts.plan.study.halo
+    tokens = halo.windows * halo.length
+    size = 4 * shape.params if Row.parse(row).method == "float" else shape.params * 0.6
+    return Work(
+        float32=2 * (block_products(shape, tokens, halo.length) + head_products(shape, tokens)),
+        core_s=size / HASH_BANDWIDTH + 2, disk=3 * size,
+        host_bytes=4 * 3 * sum(x.params for x in shape.block) + 8 * shape.vocab_size * shape.hidden_size,
+        output_bytes=1e4,
+    )  # fmt: skip
+
+
+def halo_row(facts: Facts, model: str, row: str) -> Work:
+    """Sizes and checksum of an exported file."""
+    parts = Row.parse(row)
+    return Work(core_s=facts.row_bytes(model, parts.method, parts.budget) / HASH_BANDWIDTH, output_bytes=1e4)
+
+
+def static_mix(facts: Facts, model: str, method: str) -> Work:
+    """llama.cpp's own quantizer on the float32 file, on the job's threads."""
+    shape, mix = facts.shape(model), facts.plan.method(method)
+    bits = FALLBACK_BITS.get(mix.bits if isinstance(mix, Mix) else 4, 8.5)
+    size = shape.linear_params * bits / 8 + shape.stored_tables(facts.plan.study.track)
+    return Work(
+        core_s=shape.params / GGML_PER_S + size / HASH_BANDWIDTH, spread=True, disk=4 * shape.params + size,
+        host_bytes=8 * shape.vocab_size * shape.hidden_size, output_bytes=size,
+    )  # fmt: skip
+
+
+def gguf_mixes(facts: Facts, model: str) -> Work:
+    """Every linear at every type of the menu, every mix with and without a matrix, and a file of ours beside each.
+
+    Rounding takes most of it: 135 million weights at twelve types in some 2,000 s of one core.
+    """
+    shape, section = facts.shape(model), facts.plan.gguf.section
+    files = 4 * len(section.mixes)
+    heldout = section.heldout_windows * section.length
+    products = block_products(shape, section.tokens, section.length)
+    products += (4 + len(section.types)) * block_products(shape, section.windows * section.window_length, 256)
+    products += (files + 1) * (block_products(shape, heldout, section.length) + 2 * head_products(shape, heldout))
+    return Work(
+        float32=products, core_s=len(section.types) * shape.params / SEARCHED_PER_S / 12 + 3 * files,
+        disk=10 * shape.params, host_bytes=12 * shape.params, output_bytes=(4 + 0.6 * files) * shape.params,
+    )  # fmt: skip
+
+
+def package(facts: Facts, model: str, method: str, budget: str) -> Work:
+    """A package's row: GPTQ of one width, three times our time; its codes unpacked beside its file."""
+    shape = facts.shape(model)
+    if facts.plan.environment_of(method, budget) is None:
+        return Work(output_bytes=1e4)  # its reason
+    work = streamed(facts, model, 2.0, hessians=True)
+    own = facts.row_bytes(model, method, budget)
+    size = own + shape.linear_params * (1 + 2 / facts.plan.study.group_size)
+    return replace(
+        work,
+        float32=PACKAGE_FACTOR * (work.float32 + gptq(shape, 1)),
+        steps=PACKAGE_FACTOR * (work.steps + gptq_steps(shape, 1)),
+        disk=2 * size + shape.params * shape.float_bytes,
+        device_bytes=2 * shape.params + work.device_bytes,
+        host_bytes=work.host_bytes + 2 * shape.params,
+        output_bytes=size,
+        passing_bytes=size,
+    )
+
+
+def package_row(facts: Facts, model: str, method: str, budget: str) -> Work:
+    """A package's linears packed as ours; a row of its own."""
+    shape = facts.shape(model)
+    size = facts.row_bytes(model, method, budget)
+    if facts.plan.environment_of(method, budget) is None:
+        return Work(output_bytes=1e4)
+    return Work(
+        core_s=shape.linear_params / 1e8 + size / HASH_BANDWIDTH, disk=shape.linear_params + 2 * size,
+        host_bytes=size + 2 * shape.stored_tables("fp16"), output_bytes=size,
+    )  # fmt: skip

@@ -1,0 +1,50 @@
+"""The cost of a job by its rule and wildcards."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ramp.plan import calibrating, exporting, fetching, scoring, searching
+from ramp.plan.devices import Device, processor
+from ramp.plan.facts import Facts
+from ramp.plan.work import Cost, Work, cost
+
+_NAMED = {
+    fetching: "fetch model train environment",
+    calibrating: "calibration fold bank sensitivity proxy quantize quantize_shared track",
+    searching: "search learn transfer league_run enumeration optimum_run",
+    scoring: "reference fold_reference evaluate tasks_scored acceptance fold_run",
+    exporting: "halo_export halo_float halo_check halo_row static_mix gguf_mixes package package_row",
+}
+FORMULAS: dict[str, Callable[..., Work]] = {
+    name: getattr(module, name) for module, names in _NAMED.items() for name in names.split()
+}
+"""The formula of every rule that works with a model or fetches: (facts, the rule's wildcards by name) -> Work."""
+
+
+@dataclass(frozen=True)
+class JobCosts:
+    """Costs of a study's jobs on one device."""
+
+    facts: Facts
+    device: Device
+    core: Device
+
+    @classmethod
+    def on(cls, facts: Facts, device: Device) -> JobCosts:
+        """Return the costs on a device; the cores beside a card are those of this machine."""
+        return cls(facts, device, device if not device.is_gpu else processor())
+
+    def work(self, rule: str, wildcards: Mapping[str, str]) -> Work:
+        """Return a job's work; a rule without a formula runs no model. Raises ``SizeUnknown``."""
+        formula = FORMULAS.get(rule)
+        if formula is None:
+            return fetching.small(rule)
+        names = list(inspect.signature(formula).parameters)[1:]
+        return formula(self.facts, **{name: wildcards[name] for name in names})
+
+    def cost(self, rule: str, wildcards: Mapping[str, str]) -> Cost:
+        """Return what a job takes."""
+        return cost(self.work(rule, wildcards), self.device, self.core, self.facts.plan.study.threads)

@@ -1,0 +1,108 @@
+"""Whether a study fits the machine: one sentence before the first job, where it does not."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ramp.core.errors import RampError
+from ramp.plan.devices import Device, machine_memory
+from ramp.plan.dry_run import Job
+from ramp.plan.job_costs import JobCosts
+from ramp.plan.shape import SizeUnknown
+from ramp.plan.table import GB
+from ramp.plan.timeline import run
+from ramp.plan.work import FILLED, Cost
+
+CLOSE = 2.0
+"""Plans hold within a factor of two: what has less room than twice the plan is warned of."""
+
+
+class DoesNotFit(RampError):
+    """A study that cannot run on this machine: its largest job, what it needs and what is there."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a machine has, in bytes: memory of one card (0: none), of the host, free on the disk of the results."""
+
+    card: float
+    host: float
+    disk: float
+
+    @classmethod
+    def of(cls, device: Device, results: str | Path, *, jobs_run_here: bool) -> Room:
+        """Return what this machine has; of another, where a scheduler sends the jobs, the disk alone is known."""
+        disk = float(free_disk(results))
+        if not jobs_run_here:
+            return cls(0.0, float("inf"), disk)
+        return cls(float(device.memory) if device.is_gpu else 0.0, float(machine_memory()), disk)
+
+
+def free_disk(results: str | Path) -> int:
+    """Return the bytes free on the disk of a results folder, which need not be there yet."""
+    place = Path(results).absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def refuse(jobs: Iterable[tuple[str, Cost]], disk_bytes: float, room: Room, *, study: str) -> list[str]:
+    """Return warnings of what comes close; raise ``DoesNotFit`` for what cannot fit.
+
+    jobs: (name, cost) of those that are to run. disk_bytes: the most that lies on the disk at once.
+    """
+    found = list(jobs)
+    warnings = []
+    for what, needs, there, cure in (
+        (
+            "of GPU memory",
+            _largest(found, "least_bytes"),
+            FILLED * room.card,
+            "take a larger card or fewer models",
+        ),
+        ("of host memory", _largest(found, "host_bytes"), room.host, "run it on a machine with more"),
+        ("of disk", (f"study '{study}'", disk_bytes), room.disk, "free some, or set results to another disk"),
+    ):
+        name, wanted = needs
+        if what == "of GPU memory" and not room.card:
+            continue
+        if wanted > there:
+            raise DoesNotFit(
+                f"{name} needs {wanted / GB:.1f} GB {what} by the plan, and {there / GB:.1f} GB are there: {cure} "
+                "(python -m ramp plan has the table)"
+            )
+        if CLOSE * wanted > there and what != "of GPU memory":
+            warnings.append(f"{name} needs some {wanted / GB:.1f} GB {what}, and {there / GB:.1f} GB are there")
+    return warnings
+
+
+def check_room(costs: JobCosts, jobs: Sequence[Job], *, jobs_run_here: bool) -> list[str]:
+    """Return warnings on the jobs that are to run; raise ``DoesNotFit`` before the first of them where one cannot.
+
+    Jobs of a model whose sizes are not known yet are left out.
+    """
+    study = costs.facts.plan.study
+    known: list[tuple[Job, Cost]] = []
+    for job in jobs:
+        with contextlib.suppress(SizeUnknown):
+            known.append((job, costs.cost(job.rule, job.wildcards)))
+    time = run(
+        [job for job, _ in known], [cost for _, cost in known], results=study.results, held=study.keep == "all",
+        cores=os.cpu_count() or 1, threads=study.threads, gpus=study.gpus or 1,
+    )  # fmt: skip
+    named = [(job.name, cost) for job, cost in known]
+    room = Room.of(costs.device, study.results, jobs_run_here=jobs_run_here)
+    return refuse(named, time.peak_bytes, room, study=study.study)
+
+
+def _largest(jobs: Sequence[tuple[str, Cost]], kind: str) -> tuple[str, float]:
+    """Return name and bytes of the job that needs most of one kind of memory."""
+    if not jobs:
+        return "nothing", 0.0
+    name, cost = max(jobs, key=lambda pair: getattr(pair[1], kind))
+    return name, float(getattr(cost, kind))

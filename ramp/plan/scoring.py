@@ -1,0 +1,135 @@
+"""Costs of the stages that score a model on text: references, rows, tasks, and the short checks of the league."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ramp.plan.calibrating import block_bytes, quantize
+from ramp.plan.facts import Facts
+from ramp.plan.products import KERNELS, block_products, head_products
+from ramp.plan.shape import ModelShape
+from ramp.plan.work import Work
+from ramp.study.row_names import FLOAT, RELEASED, Row
+
+SLICE_BYTES = 4 << 30
+"""Logits of a slice of tokens on a card, twice in the dtype and twice in float32 (``ramp.scoring.kl_divergence``)."""
+
+SOFTMAX = 8
+"""Times that a logit is read or written in float32."""
+
+BATCH_TOKENS = 2048
+"""Tokens of a batch in a forward pass without gradients."""
+
+REQUEST_S = 0.001
+"""Seconds of one core for a request of lm-eval, beside the model. Arithmetic."""
+
+TASK_START_S = 10.0
+"""Seconds for lm-eval's imports and for reading tasks. Measured on the smoke study: 12 to 16 s with 24 requests."""
+
+
+def scored(facts: Facts, shape: ModelShape, tokens: float, length: int, heads: int) -> Work:
+    """Return a forward pass of a model in the study's dtype with so many passes through a head.
+
+    products = 2 * weights + attention + heads * 2 * vocabulary * hidden, per token. Where the model does not fit, its
+    blocks are streamed, so that the least memory is that of a block, the head and a slice of logits.
+    """
+    half = facts.half_bytes
+    batch = min(tokens, BATCH_TOKENS)
+    table = shape.vocab_size * shape.hidden_size * half
+    logits = min(SLICE_BYTES, 12 * tokens * shape.vocab_size)
+    least = block_bytes(shape, batch, hessians=False) * half / 4 + 2 * table + logits
+    return Work(
+        half=block_products(shape, tokens, length) + heads * head_products(shape, tokens),
+        moved=SOFTMAX * 4 * heads * tokens * shape.vocab_size + 6 * half * shape.params,
+        steps=KERNELS * shape.num_hidden_layers * max(1, tokens / BATCH_TOKENS),
+        uses_gpu=True,
+        device_bytes=least,
+        wanted_bytes=half * shape.params,
+        core_bytes=half * shape.params + table + 30 * batch * shape.intermediate_size,
+    )
+
+
+def reference(facts: Facts, model: str, text: str) -> Work:
+    """The float model on the windows of a text: one pass through the head; its last hidden states are kept."""
+    tokens, length = facts.evaluated(model, [text])
+    return _reference(facts, facts.shape(model), tokens, length)
+
+
+def fold_reference(facts: Facts, model: str) -> Work:
+    """The same on the windows of the folds' ablation, in float32."""
+    places = facts.plan.folds.section.heldout
+    return _reference(facts, facts.shape(model), places.windows * places.length, places.length)
+
+
+def _reference(facts: Facts, shape: ModelShape, tokens: int, length: int) -> Work:
+    kept = tokens * shape.hidden_size * facts.half_bytes
+    work = scored(facts, shape, tokens, length, heads=1)
+    return replace(
+        work, disk=shape.params * shape.float_bytes + kept, host_bytes=work.host_bytes + 2 * kept, output_bytes=kept
+    )
+
+
+def row_file(facts: Facts, model: str, row: str) -> int:
+    """Return the bytes that are read to load a row: its own, or the float checkpoint's."""
+    parts, shape = Row.parse(row), facts.shape(model)
+    if parts.method in (FLOAT, RELEASED):
+        return shape.params * shape.float_bytes
+    return facts.row_bytes(model, parts.method, parts.budget)
+
+
+def evaluate(facts: Facts, model: str, row: str) -> Work:
+    """A row on all texts of its model: one pass through its own head and one of the reference's states through the
+    float one. The file of a row is read twice, for its checksum and its weights."""
+    parts, shape = Row.parse(row), facts.shape(model)
+    if parts.method == RELEASED or parts.method in facts.plan.unable:
+        return Work(output_bytes=1e4)  # the float row's scores, or a reason
+    tokens, length = facts.evaluated(model)
+    work = scored(facts, shape, tokens, length, heads=2)
+    states = tokens * shape.hidden_size * facts.half_bytes
+    return replace(
+        work, disk=2 * row_file(facts, model, row) + states, host_bytes=work.host_bytes + states, output_bytes=1e5
+    )
+
+
+def tasks_scored(facts: Facts, model: str, row: str) -> Work:
+    """Every answer of every task through the whole model, in batches; logits of all its tokens in float32.
+
+    products = 2 * (weights + head) per token; 30 small operations per block and batch; 1 ms of a core per request.
+    """
+    shape, half = facts.shape(model), facts.half_bytes
+    requests, tokens = facts.tasks()
+    batch = facts.plan.study.tasks.batch
+    length = tokens / max(1, requests)
+    return Work(
+        half=block_products(shape, tokens, int(length)) + head_products(shape, tokens),
+        moved=SOFTMAX * 4 * tokens * shape.vocab_size + 6 * half * shape.params,
+        steps=KERNELS * shape.num_hidden_layers * requests / batch,
+        core_s=TASK_START_S + REQUEST_S * requests,
+        disk=2 * row_file(facts, model, row),
+        uses_gpu=True,
+        device_bytes=half * shape.params + batch * 4 * length * (2 * shape.intermediate_size + 3 * shape.vocab_size),
+        host_bytes=256 << 20,
+        core_bytes=half * shape.params,
+        output_bytes=1e6,
+    )
+
+
+def acceptance(facts: Facts, model: str) -> Work:
+    """A model rounded to one width and scored once on selection text."""
+    text = facts.plan.league.search()
+    return scored(facts, facts.shape(model), 2 * text.windows * text.length, text.length, heads=2)
+
+
+def fold_run(facts: Facts, model: str, file: str, method: str, bits: str) -> Work:
+    """A uniform row on one fold, quantized and scored on the ablation's windows."""
+    places = facts.plan.folds.section.heldout
+    tokens = places.windows * places.length
+    work = scored(facts, facts.shape(model), tokens, places.length, heads=2)
+    if method == FLOAT:
+        return replace(work, output_bytes=1e5)
+    made = quantize(facts, model, method, bits)
+    return replace(
+        made, half=work.half, moved=made.moved + work.moved, steps=made.steps + work.steps, output_bytes=1e5,
+        passing_bytes=0,
+        device_bytes=max(made.device_bytes, work.device_bytes), core_bytes=max(made.core_bytes, work.core_bytes),
+    )  # fmt: skip

@@ -1,0 +1,157 @@
+"""Costs of searches: evaluations of assembled candidates, and what a method learns between them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ramp.agent.params import RampParams
+from ramp.methods.loader import parse_params
+from ramp.plan.facts import Facts
+from ramp.plan.products import KERNELS, block_products, head_products
+from ramp.plan.scoring import SLICE_BYTES, SOFTMAX
+from ramp.plan.shape import ModelShape
+from ramp.plan.work import Work
+from ramp.quantizers.widths import Width
+from ramp.study.league_plan import LeagueRun
+
+FINALISTS = 5
+"""Allocations that are compared on selection text at the end of a search (``SearchParams.finalists``)."""
+
+CHANGED = 0.85
+"""Share of the blocks that a candidate runs: the inputs of those before its first change are kept. Arithmetic."""
+
+UPDATE_S = 0.0065
+"""Seconds of one core for a gradient step of an agent. Measured on the smoke study: 1,000 steps in 6.5 s."""
+
+DECISION_S = 0.0006
+"""Seconds of one core for an agent's decision on one linear."""
+
+MOMENTS_PER_S = 94e6
+"""Weights whose moments one core takes in a second, in float64, at the start of a search: 69 s for a 7B. Arithmetic."""
+
+RESIDENT_BYTES = 3 << 30
+"""De-quantized entries of the bank and hidden states that a search on a processor keeps, at most."""
+
+PREFIX_BYTES = 4 << 30
+"""Hidden states kept by each of the two scorers on a card, at most."""
+
+
+def evaluation(facts: Facts, shape: ModelShape, tokens: int, length: int, *, first: bool = False) -> Work:
+    """Return one candidate: its linears de-quantized, a forward pass in the study's dtype and one through the head.
+
+    products = 2 * weights * share of blocks that changed + 2 * vocabulary * hidden, per token. A float reference
+    (``first``) takes two passes through the head more.
+    """
+    half = facts.half_bytes
+    share = 1.0 if first else CHANGED
+    heads = 3 if first else 1
+    return Work(
+        half=share * block_products(shape, tokens, length) + heads * head_products(shape, tokens),
+        moved=(0 if first else 8 * half * share * shape.linear_params)
+        + heads * SOFTMAX * half * tokens * shape.vocab_size,
+        steps=share * KERNELS * shape.num_hidden_layers * max(1, tokens / 2048) + 10 * len(shape.linears),
+    )
+
+
+def searched(
+    facts: Facts, model: str, method: str, evals: int, text: tuple[int, int, int], widths: list[Width]
+) -> Work:
+    """Return a search: two references, its evaluations, its finalists on selection text, the agent's steps.
+
+    text: tokens of search and of selection text, length of a window. The whole model is on the device in the study's
+    dtype, with the float model's probabilities of both texts, and where there is room the packed bank and hidden
+    states of earlier candidates, up to 4 GiB for each text.
+    """
+    shape, half = facts.shape(model), facts.half_bytes
+    search_tokens, selection_tokens, length = text
+    finalists = min(FINALISTS, evals)
+    parts = [(evaluation(facts, shape, search_tokens, length, first=True), 1),
+             (evaluation(facts, shape, selection_tokens, length, first=True), 1),
+             (evaluation(facts, shape, search_tokens, length), evals),
+             (evaluation(facts, shape, selection_tokens, length), finalists + 1)]  # fmt: skip
+    bank = shape.menu_bytes(widths, facts.plan.study.group_size)
+    kept = (search_tokens + selection_tokens) * (8 * shape.hidden_size + (2 * shape.vocab_size if half == 2 else 0))
+    states = half * max(search_tokens, selection_tokens) * shape.hidden_size * shape.num_hidden_layers
+    logits = min(SLICE_BYTES, 12 * search_tokens * shape.vocab_size)
+    return Work(
+        half=sum(count * each.half for each, count in parts),
+        moved=sum(count * each.moved for each, count in parts),
+        steps=sum(count * each.steps for each, count in parts),
+        core_s=learning(facts, method, evals, len(shape.linears)) + shape.linear_params / MOMENTS_PER_S,
+        disk=2 * shape.params * shape.float_bytes + bank,
+        uses_gpu=True,
+        device_bytes=half * shape.params + kept + logits,
+        wanted_bytes=bank + 2 * min(PREFIX_BYTES, 2 * states),
+        host_bytes=4 * sum(x.params for x in shape.block),
+        core_bytes=half * shape.params + kept + min(RESIDENT_BYTES, half * shape.linear_params * len(widths) + states),
+        output_bytes=1e6,
+    )
+
+
+def learning(facts: Facts, method: str, evals: int, linears: int) -> float:
+    """Return the seconds of one core for the decisions and gradient steps of an agent."""
+    own = facts.plan.method(method)
+    params = parse_params(own, facts.plan.params(method))
+    if not isinstance(params, RampParams):
+        return 0.0
+    episodes = max(0, evals - params.warmup_episodes)
+    steps = params.updates_per_episode * episodes
+    if params.updates_total:
+        steps = min(steps, params.updates_total + episodes)
+    cloned = params.clone_steps + params.distil_steps
+    return UPDATE_S * (steps + cloned) + DECISION_S * evals * linears
+
+
+def search(facts: Facts, model: str, method: str, budget: str, seed: str) -> Work:
+    """One search of the study, a method that draws nothing with one evaluation."""
+    return searched(facts, model, method, facts.evals(model, method), facts.search(), facts.plan.study.widths)
+
+
+def learn(facts: Facts, model: str, method: str, budget: str, seed: str) -> Work:
+    """A search that leaves a policy."""
+    return search(facts, model, method, budget, seed)
+
+
+def transfer(facts: Facts, model: str, method: str) -> Work:
+    """A policy applied once to every linear; no evaluation, but the moments of all weights."""
+    shape = facts.shape(model)
+    return Work(
+        core_s=shape.linear_params / MOMENTS_PER_S + DECISION_S * len(shape.linears),
+        disk=shape.params * shape.float_bytes, host_bytes=4 * sum(x.params for x in shape.block), output_bytes=1e5,
+    )  # fmt: skip
+
+
+def league_run(facts: Facts, model: str, method: str, budget: str, evals: str, seed: str) -> Work:
+    """A search of the league, and its incumbents at every checkpoint on held-out text."""
+    league = facts.plan.league
+    grid = league.section.grids[league.named[LeagueRun(model, method, budget, int(evals), int(seed))]]
+    text, heldout = league.search(grid), league.heldout(grid)
+    lengths = (text.windows * text.length, (text.selection_windows or text.windows) * text.length, text.length)
+    spent = 1 if facts.plan.base_of(method) in facts.plan.study.deterministic else int(evals)
+    work = searched(facts, model, method, spent, lengths, facts.plan.study.widths)
+    points = len(grid.checkpoints) + 2
+    each = evaluation(facts, facts.shape(model), heldout.windows * heldout.length, heldout.length)
+    return replace(work, half=work.half + points * each.half, moved=work.moved + points * each.moved)
+
+
+def enumeration(facts: Facts, model: str, units: str) -> Work:
+    """Every allocation of the last units scored once, from the first of their blocks on."""
+    optimum, shape = facts.plan.league.optimum, facts.shape(model)
+    tokens = optimum.text.windows * optimum.text.length
+    allocations = len(optimum.widths) ** optimum.count
+    per_block = 2 if optimum.units == "halves" else len(shape.block)
+    share = min(1.0, optimum.count / per_block / shape.num_hidden_layers)
+    body = share * block_products(shape, tokens, optimum.text.length) / 2
+    return Work(
+        float32=allocations * (body + head_products(shape, tokens)),
+        moved=allocations * SOFTMAX * 4 * tokens * shape.vocab_size,
+        steps=allocations * KERNELS * shape.num_hidden_layers * share / 2,
+        host_bytes=8 * shape.params, output_bytes=16 * allocations,
+    )  # fmt: skip
+
+
+def optimum_run(facts: Facts, model: str, units: str, method: str) -> Work:
+    """An allocator whose evaluations are looked up: its own steps alone."""
+    optimum = facts.plan.league.optimum
+    runs = len(optimum.budgets) * len(facts.plan.seeds(method, optimum.seeds))
+    return Work(core_s=runs * learning(facts, method, optimum.checkpoints[-1], optimum.count), output_bytes=1e5)

@@ -1,0 +1,306 @@
+"""What a study will cost: operations and bytes of small cases by hand, devices, resources, refusals, the timeline."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ramp.core.errors import RampError
+from ramp.plan import calibrating, scoring, searching
+from ramp.plan.check import check
+from ramp.plan.devices import CARDS, UnknownDevice, find_device, known_as, processor
+from ramp.plan.dry_run import Job
+from ramp.plan.facts import Facts
+from ramp.plan.job_costs import FORMULAS, JobCosts
+from ramp.plan.products import block_products, gptq, gptq_steps, head_products, moments, site_errors, site_share
+from ramp.plan.refusal import DoesNotFit, Room, refuse
+from ramp.plan.resources import RuleResources
+from ramp.plan.shape import ModelShape, SizeUnknown, shape_of
+from ramp.plan.table import plan_study, smallest_card, stage_of
+from ramp.plan.timeline import run
+from ramp.plan.work import CONTEXT_BYTES, FILLED, GPU_PROCESS_BYTES, Cost, Work, cost
+from ramp.problem.budget import budget_bytes
+from ramp.study.passing_files import passes
+from tests.plans import REPO, plan_of
+
+TINY = ModelShape("llama", 8, 16, 2, 2, 1, 10, 64)  # two blocks: q o 8x8, k v 4x8, gate up 16x8, down 8x16
+CORE = replace(processor(), float32=1e9, half=1e9, bandwidth=1e9, step_s=1e-6, start_s=1.0)
+CARD = replace(CARDS["h200"], float32=1e12, half=1e13, bandwidth=1e11, step_s=1e-5, start_s=5.0, memory=100 * 2**30)
+
+
+@pytest.fixture(scope="module")
+def paper() -> Facts:
+    return Facts(plan_of("paper.yaml"))
+
+
+# --- sizes and operations ------------------------------------------------------------------------------------------
+
+
+def test_sizes_in_the_registry_are_those_of_the_papers_models(paper: Facts) -> None:
+    """Weights of Llama-2-7B tensor by tensor, those of the others in billions."""
+    llama = paper.shape("llama-2-7b")
+    assert llama.linear_params == 6_476_005_376
+    assert llama.table_params == 2 * 131_072_000
+    billions = {name: round(paper.shape(name).params / 1e9, 2) for name in paper.plan.models}
+    assert billions == {"llama-2-7b": 6.74, "llama-2-13b": 13.02, "mistral-7b-v0.1": 7.24, "llama-3-8b": 8.03}
+
+
+def test_products_of_a_model_of_two_blocks_by_hand() -> None:
+    block = 2 * 64 + 2 * 32 + 3 * 128  # weights
+    assert TINY.linear_params == 2 * block == 1152
+    assert TINY.sites == {"attn_in": (8, 16), "o_in": (8, 8), "mlp_in": (8, 32), "down_in": (16, 8)}
+    assert block_products(TINY, 100, 6) == 100 * (2 * 1152 + 2 * 6 * 8 * 2)
+    assert head_products(TINY, 100) == 100 * 2 * 80
+    assert moments(TINY, 100) == 100 * 9 / 8 * 2 * (3 * 64 + 256)
+    assert site_errors(TINY) == 2 * 2 * (64 * (8 + 4 + 4 + 8 + 16 + 16) + 256 * 8)
+    assert site_errors(TINY, rows=4) == 2 * 2 * (64 * 6 * 4 + 256 * 4)
+    assert gptq(TINY, 3) == 2 * (3 * (64 * 56 + 256 * 8) + 3 * 512 + 4096)
+    assert gptq_steps(TINY, 2, sweep_bytes=8 * 8 * 16) == 2 * 6 * (8 * 2 + 8 * 1 + 8 * 4 + 16 * 2)
+    assert [site_share(TINY, kind) for kind in TINY.sites] == [0, 128 / 576, 192 / 576, 448 / 576]
+
+
+@pytest.mark.parametrize("bits", [3, 3.65, 4.0])
+def test_bytes_of_a_row_are_those_of_its_budget(bits: float) -> None:
+    llama = ModelShape("llama", 256, 512, 3, 4, 2, 1000, 64)
+    assert abs(llama.packed_bytes(bits, 128) - budget_bytes(llama.linears, bits, 128)) <= 1
+
+
+def test_a_block_runs_again_for_each_site_where_activations_are_large(paper: Facts) -> None:
+    small = Facts(plan_of("smoke.yaml"))
+    assert calibrating.sequential_passes(small, "tiny-llama-s") == calibrating.whole_pass(small, "tiny-llama-s") == 1
+    assert calibrating.sequential_passes(paper, "llama-2-7b") == pytest.approx(1 + 0.249 + 0.332 + 0.777, abs=1e-3)
+
+
+def test_a_reference_has_one_pass_through_the_head_and_a_row_two(paper: Facts) -> None:
+    llama = paper.shape("llama-2-7b")
+    tokens, length = paper.evaluated("llama-2-7b", ["wikitext2"])
+    assert tokens == 303_415 // 2048 * 2048
+    once = scoring.reference(paper, "llama-2-7b", "wikitext2").half
+    assert once == block_products(llama, tokens, length) + head_products(llama, tokens)
+    tokens, length = paper.evaluated("llama-2-7b")
+    row = scoring.evaluate(paper, "llama-2-7b", "gptq-b4-s0")
+    assert row.half == block_products(llama, tokens, length) + 2 * head_products(llama, tokens)
+
+
+def test_a_search_pays_for_every_evaluation_and_a_knapsack_for_one(paper: Facts) -> None:
+    ramp, knapsack = (searching.search(paper, "llama-2-7b", name, "3.65", "0") for name in ("ramp", "knapsack"))
+    tokens, _, length = paper.search()
+    assert tokens == 16 * 512
+    each = searching.evaluation(paper, paper.shape("llama-2-7b"), tokens, length).half
+    assert ramp.half - knapsack.half == pytest.approx((149 + 4) * each)
+    assert ramp.core_s > knapsack.core_s
+    assert ramp.device_bytes > 2 * paper.shape("llama-2-7b").params
+
+
+def test_a_model_of_unknown_sizes_is_named_with_the_cure(tmp_path: Path) -> None:
+    registry = plan_of("paper.yaml").registry
+    bare = registry.model_copy(update={"assets": {"mine": registry.get("llama-2-7b").model_copy(update={"sizes": {}})}})
+    with pytest.raises(SizeUnknown, match=r"'mine'.*'sizes'"):
+        shape_of("mine", bare, tmp_path)
+    folder = tmp_path / "models" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(
+        '{"model_type": "llama", "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 2, "vocab_size": 10, '
+        '"num_attention_heads": 2, "max_position_embeddings": 64, "dtype": "bfloat16", "rope_theta": 1.0}'
+    )
+    found = shape_of("mine", bare, tmp_path)
+    assert (found.num_key_value_heads, found.float_bytes) == (2, 2)
+    (folder / "config.json").write_text('{"model_type": "llama", "hidden_size": 8}')
+    with pytest.raises(SizeUnknown, match="num_hidden_layers"):
+        shape_of("mine", bare, tmp_path)
+
+
+# --- devices -------------------------------------------------------------------------------------------------------
+
+
+def test_work_becomes_seconds_on_a_card_and_on_cores() -> None:
+    work = Work(float32=2e12, half=1e13, moved=1e11, steps=1e5, disk=1e9, uses_gpu=True, device_bytes=1e9, host_bytes=7)
+    there = cost(work, CARD, CORE)
+    assert there.seconds == pytest.approx(2 + 1 + 1 + 1 + 1 + 5)
+    assert (there.gpu, there.host_bytes) == (True, 7 + GPU_PROCESS_BYTES)
+    here = cost(work, CORE, CORE, threads=2)
+    assert here.seconds == pytest.approx(6000 + 100 + 0.1 + 1 + 1)
+    assert (here.gpu, here.device_bytes, here.least_bytes) == (False, 0, 0)
+    beside = cost(replace(work, uses_gpu=False), CARD, CORE)
+    assert not beside.gpu
+    assert beside.seconds > 1e4
+
+
+def test_a_job_takes_what_it_wants_as_far_as_the_card_goes() -> None:
+    small, large = (cost(Work(uses_gpu=True, device_bytes=1e9, wanted_bytes=w), CARD, CORE) for w in (1e9, 1e12))
+    assert small.device_bytes == 2e9 + CONTEXT_BYTES
+    assert large.device_bytes == FILLED * CARD.memory
+    assert small.least_bytes == large.least_bytes == 1e9 + CONTEXT_BYTES
+    assert smallest_card(0) == ""
+    assert smallest_card(20e9) == "rtx-4090"
+    assert smallest_card(1e12) == "none"
+
+
+def test_an_unknown_device_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UnknownDevice, match=r"did you mean 'h200'"):
+        find_device("h20")
+    assert find_device("cpu").name == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("name", "gib", "wanted"),
+    [
+        ("NVIDIA H200", 140, "h200"),
+        ("NVIDIA A100-SXM4-40GB", 40, "a100-40"),
+        ("NVIDIA A100 80GB PCIe", 80, "a100-80"),
+        ("NVIDIA GeForce RTX 4090", 24, "rtx-4090"),
+        ("Some Other Card", 32, "some-other-card"),
+    ],
+)
+def test_a_drivers_name_finds_its_card(name: str, gib: int, wanted: str) -> None:
+    found = known_as(name, gib * 2**30)
+    assert (found.name, found.memory) == (wanted, gib * 2**30)
+
+
+# --- what rules ask for --------------------------------------------------------------------------------------------
+
+
+def resources(file: str, **change: Any) -> RuleResources:
+    return RuleResources(JobCosts.on(Facts(plan_of(file, **change)), CARDS["h200"]), 1)
+
+
+ROW = {"model": "llama-2-7b", "method": "gptq", "budget": "4", "seed": "0"}
+
+
+def test_rules_ask_for_memory_time_and_a_card() -> None:
+    asked = resources("paper.yaml")
+    found = {name: ask(SimpleNamespace(items=ROW.items)) for name, ask in asked.of_rule("quantize").items()}
+    planned = asked.costs.cost("quantize", ROW)
+    assert found["gpu"] == 1
+    assert found["runtime"] >= 2 * planned.seconds / 60
+    assert found["mem_mb"] > planned.host_bytes / 1e6
+    assert 8_000 < found["gpu_mem_mb"] < 24_000
+    assert asked.ask("halo_export", "gpu", ROW) == 0
+    assert resources("paper.yaml", memory_mb=123).ask("quantize", "mem_mb", ROW) == 123
+
+
+def test_jobs_of_a_model_of_unknown_sizes_ask_for_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = resources("paper.yaml")
+
+    def unknown(*given: Any) -> None:
+        raise SizeUnknown("not yet")
+
+    monkeypatch.setattr("ramp.plan.facts.shape_of", unknown)
+    assert asked.ask("bank", "mem_mb", {"model": "llama-2-7b", "fold": "awq", "quantizer": "gptq"}) > 0
+    assert not asked.known
+
+
+def test_every_rule_that_asks_has_a_formula_and_every_formula_a_rule() -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in (REPO / "workflow" / "rules").glob("*.smk"))
+    asked = set(re.findall(r'planned_for\("(\w+)"\)', text))
+    rules = set(re.findall(r"^(?:rule|use rule \w+ as) (\w+)", text, re.M))
+    assert asked <= set(FORMULAS) <= rules
+    assert len(asked) > 25
+
+
+def test_what_passes_is_named_once() -> None:
+    assert passes("bank/m/awq-gptq/bank.safetensors")
+    assert passes("quantized/{model}/{row}-{track}/model.safetensors")
+    assert passes("halo/m/float-b16-s0.gguf")
+    for kept in (
+        "halo/m/ramp-b4-s0.gguf",
+        "quantized/m/r/meta.json",
+        "allocations/m/ramp/4/0.json",
+        "bank/m/b/bank.json",
+    ):
+        assert not passes(kept)
+
+
+# --- refusals ------------------------------------------------------------------------------------------------------
+
+
+def needing(**sizes: float) -> Cost:
+    empty = Cost(1, True, True, 0, 0, 0, 0, 0, 0, 0, "arithmetic")
+    return replace(empty, **sizes)
+
+
+def test_what_cannot_fit_is_refused_in_one_sentence() -> None:
+    jobs = [("search llama-2-13b", needing(least_bytes=30e9, host_bytes=8e9)), ("bank", needing(least_bytes=9e9))]
+    with pytest.raises(DoesNotFit, match=r"search llama-2-13b needs 30\.0 GB of GPU memory"):
+        refuse(jobs, 1e9, Room(24e9, 64e9, 1e12), study="paper")
+    with pytest.raises(DoesNotFit, match="host memory"):
+        refuse(jobs, 1e9, Room(80e9, 6e9, 1e12), study="paper")
+    with pytest.raises(DoesNotFit, match=r"'paper' needs 300\.0 GB of disk"):
+        refuse(jobs, 300e9, Room(80e9, 64e9, 200e9), study="paper")
+    assert refuse(jobs, 300e9, Room(80e9, 64e9, 1e12), study="paper") == []
+    assert refuse(jobs, 1e9, Room(0, float("inf"), 1e12), study="elsewhere") == []
+    (warning,) = refuse(jobs, 300e9, Room(80e9, 64e9, 400e9), study="paper")
+    assert "disk" in warning
+
+
+# --- the timeline --------------------------------------------------------------------------------------------------
+
+
+def made(rule: str, inputs: str, output: str, priority: int = 0) -> Job:
+    return Job(rule, {}, tuple(inputs.split()), (output,), "", priority)
+
+
+def rows(count: int, priority: int) -> list[Job]:
+    """A model, rows of it, and a reader of each row."""
+    files = [f"R/quantized/m/r{k}/model.safetensors" for k in range(count)]
+    jobs = [made("model", "", "R/models/m")]
+    jobs += [made("quantize", "R/models/m", file) for file in files]
+    return jobs + [made("evaluate", file, f"R/metrics/{k}", priority) for k, file in enumerate(files)]
+
+
+def test_a_row_goes_when_its_reader_is_done_and_readers_go_first() -> None:
+    costs = [needing(seconds=1.0)]
+    costs += [needing(seconds=2.0, output_bytes=10.0, passing_bytes=10.0)] * 4 + [needing(seconds=3.0)] * 4
+    late, early = (run(rows(4, priority), costs, results="R", held=False, cores=8, threads=1) for priority in (0, 10))
+    assert late.seconds == early.seconds == 1 + 4 * 5  # one card
+    assert (late.peak_bytes, early.peak_bytes, early.left_bytes) == (40, 10, 0)
+    held = run(rows(4, 10), costs, results="R", held=True, cores=8, threads=1)
+    assert (held.peak_bytes, held.left_bytes) == (40, 40)
+    assert run(rows(4, 10), costs, results="R", held=False, cores=8, threads=1, gpus=4).seconds == 6
+
+
+def test_jobs_beside_the_card_run_with_it_and_scratch_counts_while_they_run() -> None:
+    jobs = [made("quantize", "", "R/a"), made("halo_check", "", "R/b"), made("collect", "R/a R/b", "R/c")]
+    costs = [needing(seconds=5.0), needing(seconds=4.0, gpu=False, scratch_bytes=7.0), needing(seconds=1.0, gpu=False)]
+    found = run(jobs, costs, results="R", held=False, cores=2, threads=1)
+    assert (found.seconds, found.gpu_seconds, found.core_seconds) == (6, 5, 5)
+    assert (found.peak_bytes, found.left_bytes) == (7, 0)
+
+
+# --- the table, the check --------------------------------------------------------------------------------------------
+
+
+def test_the_table_has_a_line_for_every_stage_and_counts_what_is_done() -> None:
+    costs = JobCosts.on(Facts(plan_of("paper.yaml")), CARDS["h200"])
+    jobs = [Job("quantize", {**ROW, "seed": str(seed)}, (), (f"R/{seed}",), "") for seed in range(3)]
+    jobs.append(Job("claims", {}, (), ("R/claims.json",), ""))
+    plan = plan_study(costs, jobs, jobs[1:], cores=4)
+    assert [(line.stage, line.jobs, line.done) for line in plan.lines] == [
+        ("quantizing", 3, 1),
+        ("records and paper", 1, 0),
+    ]
+    assert plan.total.jobs == 4
+    assert plan.total.hours == pytest.approx(plan.timeline.seconds / 3600)
+    assert [line.basis for line in plan.lines] == ["arithmetic", "measured"]
+    assert stage_of("learn") == stage_of("search") == "searches"
+
+
+def test_a_plan_is_compared_with_logs(tmp_path: Path) -> None:
+    costs = JobCosts.on(Facts(plan_of("smoke.yaml")), CORE)
+    jobs = []
+    for number, end in enumerate(
+        ("done in 9.0 s, with 4.0 s of processor time and 300 MiB of memory at peak", "killed")
+    ):
+        log = tmp_path / f"{number}.log"
+        log.write_text(f"00:00:01 began\n00:00:02 {end}\n")
+        jobs.append(Job("claims", {}, (), (str(number),), str(log)))
+    (stage, total) = check(costs, jobs)
+    assert (stage.jobs, stage.hours_run) == (1, 4 / 3600)
+    assert total.ratio == pytest.approx(costs.cost("claims", {}).seconds / 4)
+    with pytest.raises(RampError, match="run the study"):
+        check(costs, jobs[1:])
