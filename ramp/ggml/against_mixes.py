@@ -20,13 +20,14 @@ from ramp.assets.roles import guard
 from ramp.core import cli
 from ramp.core.cli import log
 from ramp.core.files import atomic_path, read_json, write_json
+from ramp.core.source_closure import sources_digest
 from ramp.export.check import Check
 from ramp.export.llamacpp import LlamaCppError
 from ramp.ggml import score
 from ramp.ggml.allocate import Frame, allocate, cheapest, file_bytes
 from ramp.ggml.bank import GgmlBank
 from ramp.ggml.full_disk import full_disk_as_one_sentence
-from ramp.ggml.inputs import check_model, fingerprint, sources
+from ramp.ggml.inputs import check_model, fingerprint
 from ramp.ggml.job import Job, Settings, locked
 from ramp.ggml.make import check, make_bank, write_model
 from ramp.ggml.rival import float_file, make_mix
@@ -192,7 +193,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = Settings(args.tokens, args.length, args.windows, args.window_length, menu, args.seed)
     texts = Texts(args.text, args.heldout_text, args.text, args.text, args.text, args.text.stem, args.heldout_text.stem)
     guard({"calibration": read_documents(args.text), "held-out": read_documents(args.heldout_text)})
-    about: dict[str, Any] = {"sources": sources("ramp/ggml/make.py"), "texts": texts.hashes()}
+    about: dict[str, Any] = {"sources": sources_digest("ramp/ggml/make.py"), "texts": texts.hashes()}
     about["versions"] = [version(package) for package in ("libgguf", "cyllama")]
     key = fingerprint(model, asdict(settings) | about | {"arithmetic": args.arithmetic})
     work: Path = args.work / f"{model.name}-{key}"

@@ -33,10 +33,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ramp.calibration.block import BlockVisit
+from ramp.calibration.final_states import final_norm
 from ramp.calibration.stream import BlockRunner, stream
 from ramp.core.errors import RampError
 from ramp.core.files import atomic_path
-from ramp.ggml.importance import final_norm
 from ramp.ggml.quantize_rows import Pending, RowQuantizer
 from ramp.ggml.units import Unit
 from ramp.gguf.names import from_gguf_rows, to_gguf_rows

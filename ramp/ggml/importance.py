@@ -13,20 +13,11 @@ import torch
 from torch import Tensor
 
 from ramp.calibration.block import BlockVisit
+from ramp.calibration.final_states import final_norm
 from ramp.calibration.stream import stream
 from ramp.export.llamacpp_quantize import write_importance
 from ramp.gguf.names import gguf_tensors
 from ramp.models.folder import ModelFolder
-
-
-def final_norm(model: ModelFolder) -> torch.nn.Module:
-    """Return the norm before the head, float32, on the host."""
-    from ramp.models.empty_model import empty_model
-
-    path = model.architecture.final_norm
-    norm = empty_model(model.config, torch.float32).get_submodule(path)
-    norm.load_state_dict({"weight": model.reader.get(f"{path}.weight").float()}, assign=True)
-    return norm
 
 
 def measure_importance(model: ModelFolder, windows: Tensor, out: Path) -> None:

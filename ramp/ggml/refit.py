@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ramp.calibration.block import BlockVisit
+from ramp.calibration.final_states import final_norm
 from ramp.calibration.stream import stream
-from ramp.ggml.importance import final_norm
 from ramp.ggml.scales import PLACES, BlockScales
 from ramp.ggml.units import Unit
 from ramp.gguf.names import to_gguf_rows
@@ -82,13 +82,14 @@ def refit_model(
             fit(f"{block.specs[role].name}.weight", module.weight, moments[SITES[role]])
 
     def head(hidden: Tensor) -> None:
-        norm, path = final_norm(model), model.architecture.embed if model.tied else model.architecture.head
+        norm = final_norm(model)
         second = torch.zeros(hidden.shape[-1], hidden.shape[-1])
         with torch.no_grad():
             for window in hidden:
                 states = norm(window)
                 second += states.T @ states
-        fit(f"{path}.weight", model.reader.get(f"{path}.weight"), second / (hidden.shape[0] * hidden.shape[1]))
+        second /= hidden.shape[0] * hidden.shape[1]
+        fit(model.head_tensor, model.reader.get(model.head_tensor), second)
 
     stream(model.path, windows, visit, device="cpu", result=head, label="scales fitted again")
     return fitted

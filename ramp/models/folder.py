@@ -63,6 +63,11 @@ class ModelFolder:
         paths = (arch.embed, arch.final_norm) if self.tied else (arch.embed, arch.final_norm, arch.head)
         return [f"{path}.weight" for path in paths]
 
+    @property
+    def head_tensor(self) -> str:
+        """Name of the head's weight: the embedding's, where they are tied."""
+        return f"{self.architecture.embed if self.tied else self.architecture.head}.weight"
+
     def check_linears(self) -> None:
         """Raise ``ModelError`` unless every linear is in the checkpoint with the expected shape."""
         for linear in self.linears:

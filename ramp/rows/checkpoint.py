@@ -217,6 +217,13 @@ def packed_linears(handle: Any, header: Mapping[str, Any]) -> PackedLinears[str]
     )
 
 
+def stored_value(handle: Any, name: str, *, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Return a parameter outside the packed linears: from Q8_0 blocks, or as it is stored."""
+    if f"{name}.q8_0" in handle.keys():  # noqa: SIM118 - safe_open is no dict
+        return q8_0_decode(handle.get_tensor(f"{name}.q8_0").to(device), dtype)
+    return handle.get_tensor(name)
+
+
 def _load_packed(row_dir: Path, meta: Mapping[str, Any], dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
     from transformers import CONFIG_MAPPING
 
@@ -226,7 +233,7 @@ def _load_packed(row_dir: Path, meta: Mapping[str, Any], dtype: torch.dtype, dev
         config = CONFIG_MAPPING[header["config"]["model_type"]].from_dict(header["config"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} holds a model configuration that transformers cannot read: {error}") from None
-    linears, names = packed_linears(handle, header), set(handle.keys())
+    linears = packed_linears(handle, header)
 
     def read(name: str) -> torch.Tensor:
         """Return one parameter: de-quantized, from Q8_0 blocks, or as it is stored."""
@@ -234,9 +241,7 @@ def _load_packed(row_dir: Path, meta: Mapping[str, Any], dtype: torch.dtype, dev
         try:
             if linear in linears and name.endswith(".weight"):
                 return linears.unpack(linear, linears.parts(linear, device)).dequantize(dtype)
-            if f"{name}.q8_0" in names:
-                return q8_0_decode(handle.get_tensor(f"{name}.q8_0").to(device), dtype)
-            return handle.get_tensor(name)
+            return stored_value(handle, name, dtype=dtype, device=device)
         except SafetensorError as error:
             raise CheckpointError(f"{path} lacks a part of {name} ({error}): quantize the row again") from None
 
