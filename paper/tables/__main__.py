@@ -66,6 +66,7 @@ def all_tables(study: Study, published: Study | None = None) -> list[Table]:
         foldings_table(study),
         halo_table(study),
         gguf_table(study),
+        gguf_table(study, tuned=True),
         tuning_table(study),
         tuning_pairs_table(study),
         parity_table(study),

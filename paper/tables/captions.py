@@ -216,6 +216,15 @@ CAPTIONS = {
         ),
         "No files at the bytes of llama.cpp's mixes are in these records (snakemake gguf).",
     ),
+    "gguf_tuned": Caption(
+        "The same files with tuned scales, mixes of llama.cpp and ours alike: the float16 scales of their blocks and "
+        "the norms' gains trained by KL to the float model on calibration and training text; codes and bytes stay.",
+        (
+            "KL ratio: KL of our tuned file over that of the tuned mix above it. Brackets are 95 % bootstrap intervals "
+            "over windows of held-out text.",
+        ),
+        "No tuned files at the bytes of llama.cpp's mixes are in these records (gguf.tune_steps).",
+    ),
     "benchmarks": Caption(
         "Speed, memory and bytes beside a reference, measured by turns in one run each. Ratios are the result; the "
         "measures beside them belong to one machine.",

@@ -209,5 +209,7 @@ class Gguf(Section):
     """Tokens per window of it."""
     heldout_windows: PositiveInt = 16
     """Windows of held-out text that files are compared on; they choose nothing."""
+    tune_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps for which every file, mixes and ours alike, is tuned and stands beside the untuned one; 0: none."""
     partial: bool = False
     """Collect the models that are there and start none."""
