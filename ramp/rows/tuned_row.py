@@ -81,7 +81,7 @@ class Student:
     @property
     def changes(self) -> list[nn.Parameter]:
         """What is trained."""
-        return [each.change for each in [*self.scales.values(), *self.gains.values()]]
+        return [each.change for each in self.scales.values()] + [each.change for each in self.gains.values()]
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors of the packed file that training changed, rounded as they are stored.
