@@ -41,7 +41,7 @@ wildcard_constraints:
     units="(halves|linears)-[2-8]",
     file="[a-z][a-z0-9_]*",
     bits="[0-9]+",
-    row="[a-z][a-z0-9_]*-b[0-9.]+-s[0-9]+(-ggml|-q8_0|-fp16|-draw0)?",
+    row="[a-z][a-z0-9_]*-b[0-9.]+-s[0-9]+(-ggml|-q8_0|-fp16|-draw0|-tuned)?",
 
 
 include: "workflow/rules/assets.smk"
@@ -58,6 +58,7 @@ include: "workflow/rules/league.smk"
 include: "workflow/rules/optimum.smk"
 include: "workflow/rules/fold_ablation.smk"
 include: "workflow/rules/banks.smk"
+include: "workflow/rules/tuning.smk"
 include: "workflow/rules/gguf.smk"
 include: "workflow/rules/benchmarks.smk"
 include: "workflow/rules/paper.smk"

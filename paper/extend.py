@@ -13,6 +13,8 @@ model and a draw) that is published already only where a row of both shows that 
 banks that ``--results`` has instead of the published ones, each as a whole; rows on other banks that have the
 allocation of a replaced bank 0 are then of an older one.
 
+Rows with tuned scales (``tuning.csv``) grow as rows over banks do.
+
 Files beside llama.cpp's mixes (``gguf.csv``) come from one bank and one measurement of speed: those of a model are
 added together, where none of it is published, or replaced together.
 """
@@ -34,7 +36,7 @@ from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.files import read_json, require_file, write_json
 from ramp.records.bank_ratios import compared
-from ramp.records.schema import BANK_NAMES, RUN_NAMES, TABLES
+from ramp.records.schema import BANK_NAMES, RUN_NAMES, TABLES, TUNED_NAMES
 from ramp.records.table import read_all, read_table, write_claims, write_table
 
 if TYPE_CHECKING:
@@ -65,6 +67,8 @@ GROWING = {
     "folding_windows": Growth(TABLES["folding"].unique, "kl"),
     "banks": Growth(BANK_NAMES, "kl", ("model", "bank_seed"), replaceable=True),
     "banks_windows": Growth(BANK_NAMES, "kl", ("model", "bank_seed"), replaceable=True),
+    "tuning": Growth(TUNED_NAMES, "kl_before", ("model", "bank_seed"), replaceable=True),
+    "tuning_windows": Growth(TUNED_NAMES, "kl", ("model", "bank_seed"), replaceable=True),
     "gguf": Growth(("model",), replaceable=True),
     "gguf_checks": Growth(("model",), replaceable=True),
 }

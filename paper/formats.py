@@ -34,8 +34,8 @@ renamed, so a half-written file is never taken for a whole one. JSON is sorted; 
 Names: a *linear* is its module path (`model.layers.3.self_attn.q_proj`); a *site* is an input that several linears
 share (`model.layers.3.attn_in`: q, k and v read it); a *width* is `3` (bits, in the study's groups) or `3g32` (bits and
 a group size of its own); a *row* is `METHOD-bBUDGET-sSEED`, with `-ggml` for an exported file, `-fp16` for another
-storage of embedding and head and `-draw0` for the allocation of draw 0 on another draw; `MODEL.drawN` is a model with
-calibration text drawn by seed N.
+storage of embedding and head, `-draw0` for the allocation of draw 0 on another draw and `-tuned` for tuned scales;
+`MODEL.drawN` is a model with calibration text drawn by seed N.
 """
 
 
@@ -107,6 +107,12 @@ FORMATS = (
         "R/quantized/MODEL/ROW/",
         "a quantized model as one safetensors file, and meta.json",
         ("ramp/rows/checkpoint.py",),
+    ),
+    Format(
+        "Tuned row",
+        "R/quantized/MODEL/ROW-tuned/",
+        "a packed row whose scales were tuned",
+        ("ramp/rows/tuned_row.py",),
     ),
     Format(
         "Job of a package",

@@ -17,11 +17,11 @@ Line = Mapping[str, Any]
 
 
 class Files:
-    """The rows of gguf.csv; none where the records have no such table."""
+    """The rows of gguf.csv with scales as quantized, or those with tuned ones; none where there is no such table."""
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: Study, tuned: bool = False) -> None:
         frame = study.frame("gguf")
-        self.lines: list[Line] = [] if frame is None else frame.to_dict("records")
+        self.lines: list[Line] = [] if frame is None else frame[frame["tuned"] == tuned].to_dict("records")
         self._order = study.models
 
     @cached_property
@@ -73,7 +73,7 @@ def file_title(line: Line) -> str:
     if line["rival"] == WITHOUT_RIVAL:
         return f"{line['method']}, {'imatrix' if line['matrix'] else 'no matrix'}"
     plain = "" if line["matrix"] else ", no matrix"
-    return f"ours, {method_title(line['method'])}{plain}{', tuned' if line['tuned'] else ''}"
+    return f"ours, {method_title(line['method'])}{plain}"
 
 
 def gguf_values(study: Study) -> Iterator[tuple[str, str]]:
@@ -83,11 +83,7 @@ def gguf_values(study: Study) -> Iterator[tuple[str, str]]:
         (line["model"], line["file"]): bool(line["matrix"]) for line in files.lines if line["rival"] == WITHOUT_RIVAL
     }
     for name, matrix in (("matrix", True), ("plain", False)):
-        pairs = [
-            line
-            for line in files.pairs
-            if not line["tuned"] and matrix_of.get((line["model"], line["rival"])) == matrix
-        ]
+        pairs = [line for line in files.pairs if matrix_of.get((line["model"], line["rival"])) == matrix]
         if not pairs:
             continue
         better = sum(line["ratio_high"] < 1 for line in pairs)

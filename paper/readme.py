@@ -80,6 +80,11 @@ SECTIONS = (
     ),
     Section("Folds", "Scale Folding varied and nothing else", ("foldings",)),
     Section(
+        "Tuned scales",
+        "scales tuned by KL after quantizing; mixed rows beside uniform ones, tuned alike",
+        ("tuning",),
+    ),
+    Section(
         "Exported files",
         "checks of the GGUF files in stock llama.cpp",
         ("halo", "gguf"),

@@ -31,6 +31,7 @@ from paper.naming import (
 from paper.study import Entry, Study
 from paper.tables.main import uniform_reference
 from paper.tables.model import estimate_of
+from paper.tuning import tuning_values
 from paper.values_league import league_values
 from paper.words import listed, plural, shown
 from ramp.core import cli
@@ -50,7 +51,7 @@ def values(study: Study) -> dict[str, str]:
     """Return all keys with their text."""
     parts = (
         *(_study, _rows, _pairs, _claims, _role_bits, _search, _transfer),
-        *(_halo, gguf_values, _tasks, _outliers, _parity, league_values),
+        *(_halo, gguf_values, _tasks, _outliers, _parity, league_values, tuning_values),
     )
     return {key: text for part in parts for key, text in part(study)}
 

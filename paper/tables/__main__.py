@@ -34,6 +34,7 @@ from paper.tables.sizes import sizes_table
 from paper.tables.tasks import tasks_table
 from paper.tables.tracks import tracks_table
 from paper.tables.transfer import transfer_table
+from paper.tables.tuning import tuning_pairs_table, tuning_table
 from ramp.core import cli
 from ramp.core.files import atomic_path, write_json
 
@@ -65,6 +66,9 @@ def all_tables(study: Study, published: Study | None = None) -> list[Table]:
         foldings_table(study),
         halo_table(study),
         gguf_table(study),
+        gguf_table(study, tuned=True),
+        tuning_table(study),
+        tuning_pairs_table(study),
         parity_table(study),
         benchmarks_table(study),
         sizes_table(),

@@ -185,6 +185,25 @@ CAPTIONS = {
         ("Checks of a file: {names}. Perplexity in llama.cpp against transformers, on the same tokens.",),
         "No GGUF file was exported in this run.",
     ),
+    "tuning": Caption(
+        "Scales tuned after quantizing: the float16 scales and the norms' gains trained by KL to the float model on "
+        "calibration and training text, codes, zero-points and bytes unchanged. KL on held-out text before and after; "
+        "below 1 tuning helps.",
+        (
+            "Intervals run over {runs}. These rows stand in no other table.",
+            "Time is that of the tuning alone, on a machine that did other work too.",
+        ),
+        "No rows with tuned scales are in these records (snakemake tuning).",
+    ),
+    "tuning_pairs": Caption(
+        "How much of mixed precision's gain is left when both are tuned alike: KL of a mixed row over that of the "
+        "smallest uniform row of a method that is at least as large, before and after tuning, paired.",
+        (
+            "After / before: above 1 the mixed row gains less from tuning than the uniform one. Bytes: of the packed "
+            "linears, mixed over uniform. Intervals run over {runs}.",
+        ),
+        "No mixed and uniform rows with tuned scales are in these records (snakemake tuning).",
+    ),
     "gguf": Caption(
         "Files at the bytes of llama.cpp's mixes: each mix as llama.cpp makes it from the float file, and files of "
         "ours that are at most as large. Brackets are 95 % bootstrap intervals over windows of held-out text.",
@@ -197,6 +216,15 @@ CAPTIONS = {
             "machine did is in them. They order files of one table at best.",
         ),
         "No files at the bytes of llama.cpp's mixes are in these records (snakemake gguf).",
+    ),
+    "gguf_tuned": Caption(
+        "The same files with tuned scales, mixes of llama.cpp and ours alike: the float16 scales of their blocks and "
+        "the norms' gains trained by KL to the float model on calibration and training text; codes and bytes stay.",
+        (
+            "KL ratio: KL of our tuned file over that of the tuned mix above it. Brackets are 95 % bootstrap intervals "
+            "over windows of held-out text.",
+        ),
+        "No tuned files at the bytes of llama.cpp's mixes are in these records (gguf.tune_steps).",
     ),
     "benchmarks": Caption(
         "Speed, memory and bytes beside a reference, measured by turns in one run each. Ratios are the result; the "

@@ -12,9 +12,12 @@ from paper.tables.captions import caption
 from paper.tables.model import Cell, Column, Row, Table, estimate_of, finite_or_none, labels
 
 
-def gguf_table(study: Study) -> Table:
-    """Return one line per file: the mixes by their bytes, and below each the file of ours that is compared with it."""
-    files = Files(study)
+def gguf_table(study: Study, tuned: bool = False) -> Table:
+    """Return one line per file: the mixes by their bytes, and below each the file of ours that is compared with it.
+
+    With ``tuned``, of all files with tuned scales.
+    """
+    files, name = Files(study, tuned), "gguf_tuned" if tuned else "gguf"
     rows: list[Row] = []
     for model in files.models:
         for mix, lines in files.by_mix(model):
@@ -41,7 +44,7 @@ def gguf_table(study: Study) -> Table:
         Column("generation", "generation", "tokens/s", digits=1),
         Column("memory", "memory", "MB", digits=0, scale=1e-6),
     )
-    return Table("gguf", columns=columns, rows=tuple(rows), **caption("gguf")).filled()
+    return Table(name, columns=columns, rows=tuple(rows), **caption(name)).filled()
 
 
 def _cells(line: Mapping[str, Any]) -> dict[str, Cell]:

@@ -7,10 +7,15 @@ imports by reading them, inside functions too, so that an edited line reruns wha
 from __future__ import annotations
 
 import ast
+import hashlib
+import json
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from ramp.core.files import sha256_file
+
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("ramp", "baselines", "benchmarks", "paper", "workflow")
 
 
@@ -30,6 +35,15 @@ def closure(root: Path, *files: str) -> list[str]:
             found.add(file)
             waiting += imported(root, file)
     return sorted(found)
+
+
+def sources_digest(*files: str) -> str:
+    """Return the hash of modules of this project and of all that they import: what was made by other code is not read.
+
+    files: paths such as ``ramp/ggml/bank.py``.
+    """
+    found = {name: sha256_file(ROOT / name) for name in closure(ROOT, *files)}
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 
 @cache

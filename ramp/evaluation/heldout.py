@@ -112,5 +112,4 @@ def evaluate(model: PreTrainedModel | StreamedModel, reference: Reference, head:
 def float_head(model_dir: str | Path, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The float model's output weight (vocab, hidden); the embedding where the checkpoint ties them."""
     model = ModelFolder(model_dir)
-    arch = model.architecture
-    return model.reader.get(f"{arch.embed if model.tied else arch.head}.weight").to(device, dtype)
+    return model.reader.get(model.head_tensor).to(device, dtype)

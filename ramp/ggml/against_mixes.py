@@ -1,7 +1,8 @@
 """Files of ours at the bytes of llama.cpp's mixes: ``python -m ramp gguf-mixes --model-dir D --mix Q4_K_M ...``.
 
 Every mix is made by llama.cpp from the same float file, with and without the importance matrix, and for each there is a
-file of ours that is at most as large. All are scored on the same windows of held-out text, so that differences are
+file of ours that is at most as large. With ``--tune-steps`` all of them stand there once more with tuned scales, ours
+beside the tuned mix. All are scored on the same windows of held-out text, so that differences are
 paired. ``--out`` is a folder: ``rows.json`` holds one row per file (fields of ``Row``), ``checks.json`` the checks of
 every file of ours, ``windows.json`` the sums per window. Files and bank stay in ``--work``, in a folder named by a hash
 of the checkpoint, both texts, the settings, the sources and the libraries: a killed run goes on there.
@@ -19,19 +20,22 @@ from typing import Any
 from ramp.assets.roles import guard
 from ramp.core import cli
 from ramp.core.cli import log
-from ramp.core.files import atomic_path, read_json, write_json
+from ramp.core.files import atomic_path, read_json, sha256_file, write_json
+from ramp.core.source_closure import sources_digest
 from ramp.export.check import Check
 from ramp.export.llamacpp import LlamaCppError
 from ramp.ggml import score
 from ramp.ggml.allocate import Frame, allocate, cheapest, file_bytes
 from ramp.ggml.bank import GgmlBank
 from ramp.ggml.full_disk import full_disk_as_one_sentence
-from ramp.ggml.inputs import check_model, fingerprint, sources
+from ramp.ggml.inputs import check_model, fingerprint
 from ramp.ggml.job import Job, Settings, locked
 from ramp.ggml.make import check, make_bank, write_model
 from ramp.ggml.rival import float_file, make_mix
+from ramp.ggml.scales import ScaleError
 from ramp.ggml.speed import measure_speeds
 from ramp.ggml.texts import Texts
+from ramp.ggml.tuned_file import tuned_copy
 from ramp.ggml.units import check_menu, list_units
 from ramp.gguf.type_names import MENU, MIXES
 from ramp.models.folder import ModelFolder
@@ -74,21 +78,23 @@ class Made:
     path: Path
     method: str
     matrix: bool
-    tuned: bool = False
-    rival: Path | None = None  # the mix at whose bytes it was made
+    tuned_for: int = 0  # steps; 0: scales are the quantizer's own
+    rival: Path | None = None  # the mix at whose bytes it was made, tuned alike
 
 
-def make_mixes(job: Job, mixes: Sequence[str]) -> list[Made]:
-    """Return every mix that llama.cpp makes, with and without the matrix."""
+def make_mixes(job: Job, mixes: Sequence[str], tune_steps: int = 0) -> list[Made]:
+    """Return every mix that llama.cpp makes, with and without the matrix; with ``tune_steps`` each one tuned, too."""
     source, made = float_file(job.model, job.work), []
     for mix in mixes:
         for matrix in (True, False):
             try:
                 rival = make_mix(mix, source, job.imatrix if matrix else None, job.work / "mixes", job.workers)
-            except LlamaCppError as error:
-                log.warning("no %s %s a matrix: %s", mix, "with" if matrix else "without", error)
-            else:
                 made.append(Made(rival.path, mix, matrix))
+                if tune_steps:
+                    path = tuned_copy(replace(job, tune_steps=tune_steps), rival.path)
+                    made.append(Made(path, mix, matrix, tuned_for=tune_steps))
+            except (LlamaCppError, ScaleError) as error:
+                log.warning("no %s %s a matrix: %s", mix, "with" if matrix else "without", error)
     return made
 
 
@@ -102,15 +108,16 @@ def our_files(job: Job, bank: GgmlBank, mixes: Sequence[Made]) -> tuple[list[Mad
         if size < least:
             log.warning("no file of ours beside %s: the smallest has %d bytes", mix.path.name, least)
             continue
-        path = job.work / "file" / f"{OURS}-{size}.gguf"
+        ending = f"-tuned{mix.tuned_for}" if mix.tuned_for else ""
+        path = job.work / "file" / f"{OURS}-{size}{ending}.gguf"
         kept = path.with_suffix(".checks.json")
         if not kept.is_file():
-            sized = replace(job, size=size, out=path)
+            sized = replace(job, size=size, out=path, tune_steps=mix.tuned_for)
             path, plan = write_model(sized, bank, allocate(bank, job.frame, size))
             write_json(kept, [asdict(one) for one in check(sized, path, plan, "cyllama")])
         if all(path != other.path for other in made):
             checks += [Check(**one) for one in read_json(kept)]
-        made.append(Made(path, OURS, True, rival=mix.path))
+        made.append(Made(path, OURS, True, mix.tuned_for, rival=mix.path))
     return made, checks
 
 
@@ -128,10 +135,12 @@ def scored(job: Job, files: Sequence[Made], windows: int) -> tuple[dict[str, sco
     return found, score.reference_windows(reference)
 
 
-def run(job: Job, mixes: Sequence[str], windows: int) -> tuple[list[Row], list[Check], dict[str, score.Windows]]:
+def run(
+    job: Job, mixes: Sequence[str], windows: int, tune_steps: int
+) -> tuple[list[Row], list[Check], dict[str, score.Windows]]:
     """Return rows, checks and windows by file."""
     bank = make_bank(job)
-    rivals = make_mixes(job, mixes)
+    rivals = make_mixes(job, mixes, tune_steps)
     ours, checks = our_files(job, bank, rivals)
     by_file, base = scored(job, [*rivals, *ours], windows)
     speeds = measure_speeds(sorted({file.path for file in [*rivals, *ours]}), job.workers)
@@ -144,7 +153,7 @@ def run(job: Job, mixes: Sequence[str], windows: int) -> tuple[list[Row], list[C
             file=file.path.name,
             method=file.method,
             matrix=file.matrix,
-            tuned=file.tuned,
+            tuned=file.tuned_for > 0,
             bytes_file=file.path.stat().st_size,
             kl=kl.value,
             kl_low=kl.low,
@@ -177,6 +186,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     option("--mix", nargs="+", required=True, choices=MIXES, help="mixes of llama.cpp")
     option("--text", type=Path, required=True, help="calibration documents (JSON lines)")
     option("--heldout-text", type=Path, required=True, help="held-out documents (JSON lines)")
+    option("--train-text", type=Path, default=None, help="documents that scales are tuned on, beside calibration text")
+    option("--tune-steps", type=int, default=0, help="tune every file for so many steps, too; 0: none")
     option("--tokens", type=int, default=16384, help="calibration tokens behind the importance matrix")
     option("--length", type=int, default=512, help="tokens per window of it, and of held-out text")
     option("--windows", type=int, default=8, help="windows of the backward pass")
@@ -190,9 +201,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     menu = check_menu(args.types)
     units = list_units(model.config, menu)
     settings = Settings(args.tokens, args.length, args.windows, args.window_length, menu, args.seed)
-    texts = Texts(args.text, args.heldout_text, args.text, args.text, args.text, args.text.stem, args.heldout_text.stem)
-    guard({"calibration": read_documents(args.text), "held-out": read_documents(args.heldout_text)})
-    about: dict[str, Any] = {"sources": sources("ramp/ggml/make.py"), "texts": texts.hashes()}
+    training, names = args.train_text or args.text, (args.text.stem, args.heldout_text.stem)
+    texts = Texts(args.text, args.heldout_text, args.text, args.text, training, *names)
+    used = {f"text {index}": read_documents(path) for index, path in enumerate(texts.used())}
+    guard(used | {"held-out": read_documents(args.heldout_text)})
+    about: dict[str, Any] = {"sources": sources_digest("ramp/ggml/make.py"), "texts": texts.hashes()}
+    about["training"] = sha256_file(texts.training)
     about["versions"] = [version(package) for package in ("libgguf", "cyllama")]
     key = fingerprint(model, asdict(settings) | about | {"arithmetic": args.arithmetic})
     work: Path = args.work / f"{model.name}-{key}"
@@ -200,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     frame = Frame.of(model, units, model.name)
     job = Job(model, model.name, units, frame, 0, settings, texts, work, args.out, args.threads or 1)
     with locked(work):
-        rows, checks, windows = run(job, args.mix, args.heldout_windows)
+        rows, checks, windows = run(job, args.mix, args.heldout_windows, args.tune_steps)
     with atomic_path(args.out) as folder:
         folder.mkdir()
         write_json(folder / "rows.json", [asdict(row) for row in rows])

@@ -16,8 +16,6 @@ from ramp.assets.fetch_hub import hub_snapshot
 from ramp.assets.registry import RESOLVE, HubSource, Registry
 from ramp.core.cli import log
 from ramp.core.errors import RampError
-from ramp.core.files import sha256_file
-from ramp.core.source_closure import closure
 from ramp.gguf.names import check_exportable, gguf_tensors
 from ramp.models.folder import ModelFolder
 
@@ -91,18 +89,6 @@ def _check_numbers(model: ModelFolder, name: str) -> None:
             f"{model.path}: {name} has a weight of {max(-low, high):g}: ggml's types have float16 scales, and hold "
             f"none beyond {LARGEST}"
         )
-
-
-ROOT = Path(__file__).parents[2]
-
-
-def sources(*files: str) -> str:
-    """Return the hash of modules of this project and of all that they import: what was made by other code is not read.
-
-    files: paths such as ``ramp/ggml/bank.py``.
-    """
-    found = {name: sha256_file(ROOT / name) for name in closure(ROOT, *files)}
-    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 
 def fingerprint(model: ModelFolder, settings: Mapping[str, Any]) -> str:

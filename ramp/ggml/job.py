@@ -17,13 +17,15 @@ from ramp.assets.registry import load_registry
 from ramp.core.cli import log
 from ramp.core.errors import RampError
 from ramp.core.files import remove_partials
+from ramp.core.source_closure import sources_digest
 from ramp.ggml.allocate import Frame, check_size
-from ramp.ggml.inputs import check_model, find_model, fingerprint, sources
+from ramp.ggml.inputs import check_model, find_model, fingerprint
 from ramp.ggml.size import SizeRequestError, memory_beside_weights, parse_size, weights_in
 from ramp.ggml.texts import Texts, open_texts, require_windows
 from ramp.ggml.units import MENU, Unit, check_menu, list_units
 from ramp.gguf.names import GgufError
 from ramp.models.folder import ModelFolder
+from ramp.tuning.schedule import Schedule
 
 REGISTRY = Path(__file__).parents[2] / "config" / "assets.yaml"
 
@@ -35,9 +37,6 @@ DEFAULT_CONTEXT = 4096
 
 SEARCH_WINDOWS, SEARCH_LENGTH = 16, 128
 """Windows that candidates of a search are scored on, as in the study."""
-
-TUNE_WINDOWS, TUNE_LENGTH = 64, 256
-"""Windows of each text, calibration and training, that scales are tuned on."""
 
 CHECK_WINDOWS, CHECK_LENGTH = 2, 512
 """Held-out windows on which llama.cpp's perplexity is compared with transformers'."""
@@ -212,7 +211,7 @@ def wanted_windows(args: argparse.Namespace) -> list[tuple[str, int, int]]:
     if args.method != KNAPSACK:
         wanted += [(role, SEARCH_LENGTH, 2 * SEARCH_WINDOWS) for role in ("search", "selection")]
     if args.tune:
-        wanted += [(role, TUNE_LENGTH, TUNE_WINDOWS) for role in ("calibration", "training")]
+        wanted += [(role, Schedule().length, Schedule().batch) for role in ("calibration", "training")]
     return wanted
 
 
@@ -241,7 +240,7 @@ def open_job(args: argparse.Namespace) -> Job:
     require_windows(model, texts, wanted_windows(args))
     settings = Settings(args.tokens, args.length, args.windows, args.window_length, menu, args.seed)
     about = {
-        "sources": sources("ramp/ggml/bank.py", "ramp/ggml/rival.py"),
+        "sources": sources_digest("ramp/ggml/bank.py", "ramp/ggml/rival.py"),
         "text": texts.hashes()["calibration"],
         "versions": [version(package) for package in ("libgguf", "cyllama")],
         "arithmetic": args.arithmetic,

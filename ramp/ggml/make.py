@@ -18,6 +18,7 @@ import torch
 
 from ramp.core.cli import log
 from ramp.core.files import atomic_path, sha256_file, write_json, write_text
+from ramp.core.source_closure import sources_digest
 from ramp.evaluation.bootstrap import Estimate
 from ramp.export.check import Check, check_file
 from ramp.export.llamacpp_quantize import read_importance_file
@@ -27,23 +28,21 @@ from ramp.ggml import card
 from ramp.ggml.allocate import Types, allocate, file_bytes, plan_types, predicted_kl
 from ramp.ggml.bank import BankPass, GgmlBank
 from ramp.ggml.importance import measure_importance
-from ramp.ggml.inputs import sources
 from ramp.ggml.job import (
     CHECK_LENGTH,
     CHECK_WINDOWS,
     KNAPSACK,
     SEARCH_LENGTH,
     SEARCH_WINDOWS,
-    TUNE_LENGTH,
-    TUNE_WINDOWS,
     Job,
 )
 from ramp.ggml.refit import refit_model
 from ramp.ggml.rival import Rival, float_file, nearest_mix
-from ramp.ggml.tune import ChangedTensors, Schedule, tune
+from ramp.ggml.tune import ChangedTensors, tune
 from ramp.gguf.names import checkpoint_values, gguf_tensors, sliding_window_note, to_gguf_rows
 from ramp.models.architecture import architecture
 from ramp.quantizers.quantize_rows import RowQuantizer
+from ramp.tuning.schedule import Schedule, training_windows
 
 
 def calibration_windows(job: Job) -> torch.Tensor:
@@ -104,15 +103,15 @@ def tuned(job: Job, types: Types, packed: Mapping[str, np.ndarray]) -> ChangedTe
     """
     schedule = Schedule(steps=job.tune_steps, seed=job.settings.seed)
     texts = list(dict.fromkeys([job.texts.calibration, job.texts.training]))
-    about = [asdict(schedule), TUNE_LENGTH, TUNE_WINDOWS, sources("ramp/ggml/tune.py"), *map(sha256_file, texts)]
+    about = [asdict(schedule), sources_digest("ramp/ggml/tune.py"), *map(sha256_file, texts)]
     digest = hashlib.sha256(json.dumps(about).encode())
     for name in sorted(packed):
         digest.update(f"{name} {types[name]}".encode() + np.ascontiguousarray(packed[name]).data)
     path = job.work / "tuned" / f"{digest.hexdigest()[:16]}.safetensors"
     path.parent.mkdir(exist_ok=True)
     if not path.is_file():
-        windows = torch.cat([job.model.windows(text, length=TUNE_LENGTH, count=TUNE_WINDOWS) for text in texts])
-        log.info("tuning scales and gains: %d steps on %d windows of training text", schedule.steps, len(windows))
+        log.info("tuning scales and gains: %d steps on training text", schedule.steps)
+        windows = training_windows(job.model, texts, schedule.length)
         checkpoint = path.with_suffix(".pt")
         tune(job.model, job.units, types, packed, windows, schedule, checkpoint).save(path)
         checkpoint.unlink(missing_ok=True)
@@ -121,7 +120,7 @@ def tuned(job: Job, types: Types, packed: Mapping[str, np.ndarray]) -> ChangedTe
 
 def refitted(job: Job, bank: GgmlBank, types: Types) -> ChangedTensors:
     """Return the tensors whose scales are fitted again by least squares; what was done once is read."""
-    about = [dict(sorted(types.items())), sources("ramp/ggml/refit.py")]
+    about = [dict(sorted(types.items())), sources_digest("ramp/ggml/refit.py")]
     digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
     path = job.work / "refit" / f"{digest}.safetensors"
     path.parent.mkdir(exist_ok=True)

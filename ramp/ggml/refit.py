@@ -81,14 +81,14 @@ def refit_model(
             fit(f"{block.specs[role].name}.weight", module.weight, moments[SITES[role]])
 
     def head(hidden: Tensor) -> None:
-        path = model.architecture.embed if model.tied else model.architecture.head
         norm = block_runner(model, 1, device="cpu").final_norm()
         second = torch.zeros(hidden.shape[-1], hidden.shape[-1])
         with torch.no_grad():
             for window in hidden:
                 states = norm(window)
                 second += states.T @ states
-        fit(f"{path}.weight", model.reader.get(f"{path}.weight"), second / (hidden.shape[0] * hidden.shape[1]))
+        second /= hidden.shape[0] * hidden.shape[1]
+        fit(model.head_tensor, model.reader.get(model.head_tensor), second)
 
     stream(model.path, windows, visit, device="cpu", result=head, label="scales fitted again")
     return fitted

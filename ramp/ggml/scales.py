@@ -1,8 +1,8 @@
 """The float16 scales of ggml blocks: taken out of a tensor's bytes, and put back.
 
-A block's weights are linear in its scales: w = d * a - dmin * b, where a and b hold codes, sub-scales and sub-minima.
-So a and b are what the block de-quantizes to with d = 1, dmin = 0 and with d = 0, dmin = 1. All that has to be known of
-a format is where d and dmin lie (ggml/src/ggml-common.h of llama.cpp).
+A block's weights are linear in its scales: w = d * a - dmin * b (of Q5_1 d * a + m), where a and b hold codes,
+sub-scales and sub-minima. So a and b are what the block de-quantizes to with d = 1, dmin = 0 and with d = 0, dmin = 1.
+All that has to be known of a format is where d and dmin lie (ggml/src/ggml-common.h of llama.cpp).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ramp.quantizers.ggml import BLOCKS
 PLACES: dict[str, tuple[int, int | None]] = {
     "Q4_0": (0, None),
     "Q5_0": (0, None),
+    "Q5_1": (0, 2),
     "Q8_0": (0, None),
     "IQ4_NL": (0, None),
     "Q2_K": (80, 82),

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 
 from ramp.core.cli import log
+from ramp.core.source_closure import sources_digest
 from ramp.evaluation.heldout import make_reference
 from ramp.export.llamacpp_quantize import read_importance_file
 from ramp.ggml.bank import GgmlBank
-from ramp.ggml.inputs import sources
 from ramp.ggml.score import score
 from ramp.ggml.units import Unit
 from ramp.models.architecture import LinearSpec
@@ -200,7 +200,7 @@ class TypeSearch:
             "evals": evals,
             "seed": seed,
             "texts": [each.tolist() for each in (texts.search, texts.selection)],
-            "code": sources("ramp/ggml/search.py"),
+            "code": sources_digest("ramp/ggml/search.py"),
         }
         state = SearchState.open(state_dir, describe(source, {"imatrix": self.imatrix}, about))
         problem = self.problem(

@@ -60,6 +60,10 @@ class GgufFile:
         """Return the tensor's bytes as stored, uint8 [n]."""
         return np.ascontiguousarray(self._tensor(name).data).view(np.uint8).reshape(-1)
 
+    def offset(self, name: str) -> int:
+        """Return where the tensor's bytes begin in the file."""
+        return int(self._tensor(name).data_offset)
+
     def values(self, name: str) -> np.ndarray:
         """Return the tensor's values, float32, in the checkpoint's shape and llama.cpp's row order."""
         tensor = self._tensor(name)

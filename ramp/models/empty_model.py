@@ -35,10 +35,18 @@ def filled_model(
 
     A tied head is not read. Raises ``ModelError`` where a tensor has another shape than its parameter.
     """
+    return fill(empty_model(config, dtype), dtype, device, read)
+
+
+def fill(
+    model: PreTrainedModel, dtype: torch.dtype, device: torch.device, read: Callable[[str], Tensor]
+) -> PreTrainedModel:
+    """Give every parameter of a model that has no memory yet ``read(name)``; return the model, without gradients."""
     from torch import nn
 
-    model = empty_model(config, dtype)
     for name, parameter in list(model.named_parameters()):
+        if not parameter.is_meta:
+            continue
         value = read(name)
         if value.shape != parameter.shape:
             raise ModelError(f"{name} is {list(value.shape)}, the model's configuration says {list(parameter.shape)}")
@@ -46,4 +54,4 @@ def filled_model(
         setattr(model.get_submodule(owner), leaf, nn.Parameter(value.to(device, dtype), requires_grad=False))
     model.tie_weights()
     nn.Module.to(model, device)  # the buffers
-    return model.eval().requires_grad_(False)
+    return model.eval()

@@ -68,6 +68,11 @@ class ModelFolder:
         paths = (arch.embed, arch.final_norm) if self.tied else (arch.embed, arch.final_norm, arch.head)
         return [f"{path}.weight" for path in paths]
 
+    @property
+    def head_tensor(self) -> str:
+        """Name of the head's weight: the embedding's, where they are tied."""
+        return f"{self.architecture.embed if self.tied else self.architecture.head}.weight"
+
     def check(self) -> None:
         """Raise ``ModelError`` where the checkpoint is not what ``config.json`` describes: now, not at its first use."""
         _ = self.reader

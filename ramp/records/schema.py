@@ -75,6 +75,15 @@ _GROUPS, TABLES = read_schema("""
     allocation_bank int!: bank on which the widths were searched: bank_seed, or 0 where one allocation is on every bank
     search_seed int!: seed of the search; the row's own where there is none
 
+*tuned_row
+    *model
+    method str!: uniform method, or allocator
+    budget_bits float! [bits per weight]: budget, or the width of a uniform row
+    grid str!: affine or ggml
+    bank_seed int!: draw of calibration text; 0 is the study's own
+    row_seed int!: seed of the row
+    seed int!: seed of the tuning: the order of its windows
+
 records (*key): one row of results per method, model, budget and seed
     *key
     kind str: float, released, uniform, package (another's), proxy (no search), best, policy, not run
@@ -305,6 +314,30 @@ banks_windows (*bank_row window): sums of these rows per held-out window: interv
     *bank_row
     *sums
 
+tuning (*tuned_row): rows whose scales were tuned by KL, codes frozen, beside the rows that they come from
+    *tuned_row
+    mixed bool!: widths are those of an allocation
+    steps int! [steps]: training steps
+    rate float! [share]: largest step of a scale's relative change
+    tokens int! [tokens]: text that tuning read: steps x windows x length
+    wall_s float [s]: wall time of the tuning, without quantizing and scoring
+    kl_before float [nats per token]: KL(float || row) on held-out text, scales as quantized
+    kl_after float [nats per token]: the same with tuned scales, as stored
+    ratio float: kl_after / kl_before, paired over held-out windows
+    ratio_low float: 2.5 % end of its block bootstrap over windows
+    ratio_high float: 97.5 % end
+    n_windows int [windows]: held-out windows
+    length int [tokens]: window length
+    bytes_linear int [bytes]: packed linears, the same before and after
+    dtype str: arithmetic of the evaluation
+    commit str: commit of this repository
+    hardware str: processor and GPU
+
+tuning_windows (*tuned_row tuned window): sums of these rows per held-out window, before and after tuning
+    *tuned_row
+    tuned bool!: after tuning
+    *sums
+
 transfer (source target budget_bits policy seed text): a policy trained on one model and used, untouched, on another
     source str!: model that trained the policy
     target str!: model that it allocates
@@ -375,10 +408,11 @@ gguf_checks (model file check): checks of these files of ours
     ok bool!: whether it held
 """)
 
-KEY_NAMES, RUN_NAMES, FOLD_NAMES, BANK_NAMES = (
-    tuple(column.name for column in _GROUPS[group]) for group in ("key", "run", "fold_row", "bank_row")
+KEY_NAMES, RUN_NAMES, FOLD_NAMES, BANK_NAMES, TUNED_NAMES = (
+    tuple(column.name for column in _GROUPS[group]) for group in ("key", "run", "fold_row", "bank_row", "tuned_row")
 )
-"""Columns that name a row of the records, a run of the league, a row of the folds' ablation, a row over banks."""
+"""Columns that name a row of the records, a run of the league, a row of the folds' ablation, a row over banks, a tuned
+row."""
 
 CLAIM_FIELDS: dict[str, str] = {
     "id": "C1 ... C11, and C10b",

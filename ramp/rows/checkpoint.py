@@ -277,6 +277,13 @@ def packed_linears(handle: Any, header: Mapping[str, Any]) -> PackedLinears[str]
     )
 
 
+def stored_value(handle: Any, name: str, *, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Return a parameter outside the packed linears: from Q8_0 blocks, or as it is stored."""
+    if f"{name}.q8_0" in handle.keys():  # noqa: SIM118 - safe_open is no dict
+        return q8_0_decode(handle.get_tensor(f"{name}.q8_0").to(device), dtype)
+    return handle.get_tensor(name)
+
+
 def _packed_parameters(
     row_dir: Path, meta: Mapping[str, Any], dtype: torch.dtype, device: torch.device
 ) -> tuple[PretrainedConfig, Read]:
@@ -288,7 +295,7 @@ def _packed_parameters(
         config = CONFIG_MAPPING[header["config"]["model_type"]].from_dict(header["config"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} holds a model configuration that transformers cannot read: {error}") from None
-    linears, names = packed_linears(handle, header), set(handle.keys())
+    linears = packed_linears(handle, header)
 
     def read(name: str) -> torch.Tensor:
         """Return one parameter: de-quantized, from Q8_0 blocks, or as it is stored."""
@@ -296,9 +303,7 @@ def _packed_parameters(
         try:
             if linear in linears and name.endswith(".weight"):
                 return linears.unpack(linear, linears.parts(linear, device)).dequantize(dtype)
-            if f"{name}.q8_0" in names:
-                return q8_0_decode(handle.get_tensor(f"{name}.q8_0").to(device), dtype)
-            return handle.get_tensor(name)
+            return stored_value(handle, name, dtype=dtype, device=device)
         except SafetensorError as error:
             raise CheckpointError(f"{path} lacks a part of {name} ({error}): quantize the row again") from None
 

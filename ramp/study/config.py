@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints
 
 from ramp.methods.kinds import FoldRef
-from ramp.study.config_sections import Banks, FoldAblation, Gguf, League, Optimum, Search, Section, Variant
+from ramp.study.config_sections import Banks, FoldAblation, Gguf, League, Optimum, Search, Section, Tuning, Variant
 from ramp.study.config_types import (
     Count,
     DepthName,
@@ -260,6 +260,8 @@ class Study(Section):
     """Uniform rows on every fold (``snakemake fold_ablation``); null: none."""
     banks: Banks | None = None
     """Final rows over several banks (``snakemake banks``); null: none."""
+    tuning: Tuning = Tuning()
+    """Rows with tuned scales beside the rows that they come from (``snakemake tuning``)."""
     gguf: Gguf = Gguf()
     """GGUF files at the bytes of llama.cpp's mixes (``snakemake gguf``)."""
     depths: dict[DepthName, Depth] = {"quick": Depth(), "full": Depth()}

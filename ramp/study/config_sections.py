@@ -1,5 +1,5 @@
 """The configuration's sections: the league, variants of methods, exact optimum, folds' ablation, rows over banks,
-GGUF files beside llama.cpp's mixes.
+tuned scales, GGUF files beside llama.cpp's mixes.
 """
 
 from __future__ import annotations
@@ -163,6 +163,33 @@ class Banks(Section):
     """Collect the rows that are there and start none."""
 
 
+class Tuning(Section):
+    """Finished rows once more with their scales and norm gains tuned by KL to the float model, codes frozen."""
+
+    models: Once[Name] = []
+    """Models, by name in the registry. An empty list tunes nothing."""
+    draws: Once[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
+    """Draws of calibration text whose rows are tuned, as in ``banks``; 0 is the study's own. Intervals over banks need
+    two."""
+    rows: Once[RowName] = ["awq_gptq-b4", "knapsack-b3.65", "ramp-b3.65"]
+    """Uniform and mixed rows of our quantizers, tuned alike; of the first seed. Mixed ones are compared with the
+    smallest uniform one that is at least as large."""
+    steps: PositiveInt = 60
+    """Training steps of a row."""
+    batch: PositiveInt = 4
+    """Windows per step, of calibration and training text, none twice while there are new ones."""
+    length: PositiveInt = 256
+    """Tokens per window."""
+    rate: Annotated[float, Field(gt=0, lt=1)] = 1e-3
+    """Largest step of a scale's relative change; it rises for a tenth of the steps and then falls to 0 as a cosine."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the order of windows."""
+    on_request: bool = False
+    """Tuned by ``snakemake tuning`` alone, and no part of ``snakemake all``."""
+    partial: bool = False
+    """Collect the rows that are there and start none."""
+
+
 class Gguf(Section):
     """GGUF files of ours at the bytes of llama.cpp's mixes, made of the same float file and scored beside them."""
 
@@ -182,5 +209,7 @@ class Gguf(Section):
     """Tokens per window of it."""
     heldout_windows: PositiveInt = 16
     """Windows of held-out text that files are compared on; they choose nothing."""
+    tune_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps for which every file, mixes and ours alike, is tuned and stands beside the untuned one; 0: none."""
     partial: bool = False
     """Collect the models that are there and start none."""

@@ -40,6 +40,6 @@ class GgufPlan:
         """Return mixes, types and how much text there is, as options of ``ramp.ggml.against_mixes``."""
         section = self.section
         words = ["--mix", *section.mixes, "--types", *section.types]
-        for key in ("tokens", "length", "windows", "window_length", "heldout_windows"):
+        for key in ("tokens", "length", "windows", "window_length", "heldout_windows", "tune_steps"):
             words += [f"--{key.replace('_', '-')}", str(getattr(section, key))]
         return words

@@ -27,6 +27,7 @@ def used_methods(study: Study) -> list[str]:
     varied += study.fold_ablation.methods if study.fold_ablation else []
     if study.banks:
         varied += [*study.banks.methods, *(Row.parse(row).method for row in study.banks.uniform)]
+    varied += [Row.parse(row).method for row in study.tuning.rows if study.tuning.models]
     names += [*study.external, *map(study.base_of, varied)]
     return [name for name in dict.fromkeys(names) if name not in (FLOAT, RELEASED)]
 

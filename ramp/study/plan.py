@@ -24,6 +24,7 @@ from ramp.study.fold_plan import FoldPlan
 from ramp.study.gguf_plan import GgufPlan
 from ramp.study.league_plan import LeaguePlan
 from ramp.study.row_names import FLOAT, GGML, RELEASED, PlanError, Row, bits
+from ramp.study.tuning_plan import TuningPlan
 from ramp.study.variants import variant_params
 
 Kind = TypeVar("Kind", Quantizer, Allocator, Package, Mix)
@@ -60,6 +61,7 @@ class Plan(AssetPlan):
         self.league.check()
         self.folds.check()
         self.banks.check()
+        self.tuning.check()
         return self
 
     @cached_property
@@ -78,6 +80,11 @@ class Plan(AssetPlan):
         return BankPlan(self)
 
     @cached_property
+    def tuning(self) -> TuningPlan:
+        """The rows whose scales are tuned."""
+        return TuningPlan(self)
+
+    @cached_property
     def gguf(self) -> GgufPlan:
         """The models whose GGUF files stand beside llama.cpp's mixes."""
         return GgufPlan(self.study)
@@ -92,13 +99,14 @@ class Plan(AssetPlan):
     @property
     def base_models(self) -> list[str]:
         """The models of the study and of its sections: each has a checkpoint."""
-        named = [*self.models, *self.league.models, *self.folds.models, *self.banks.models, *self.gguf.models]
+        sections = (self.league, self.folds, self.banks, self.tuning, self.gguf)
+        named = [*self.models, *(model for section in sections for model in section.models)]
         return list(dict.fromkeys(map(base_model, named)))
 
     @property
     def all_models(self) -> list[str]:
         """These models, and their draws."""
-        return list(dict.fromkeys([*self.base_models, *self.league.models, *self.banks.draws]))
+        return list(dict.fromkeys([*self.base_models, *self.league.models, *self.banks.draws, *self.tuning.draws]))
 
     # --- methods ---------------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ SECTION_TABLES = {
     "optimum": ("optimum", "additivity"),
     "fold_ablation": ("folding", "folding_windows"),
     "banks": ("banks", "banks_windows"),
+    "tuning": ("tuning", "tuning_windows"),
     "gguf": ("gguf", "gguf_checks"),
 }
 """Tables of a study that has a section, by the section."""
@@ -52,15 +53,20 @@ class RecordFiles:
 
     @property
     def own(self) -> list[str]:
-        """Names of the tables that this study makes: its rows', and those of the sections that it has."""
-        named = [] if self.study.records else SECTION_TABLES
-        more = [name for section in named if self._has(section) for name in SECTION_TABLES[section]]
+        """Names of the tables that this study makes: its rows', and those of the sections that wait for no request."""
+        more = [name for section in self._sections(waiting=False) for name in SECTION_TABLES[section]]
         return [*RECORD_TABLES, *more]
 
-    def _has(self, section: str) -> bool:
-        """Whether the study has a section, and models in it where the section names them."""
-        found = getattr(self.study, section)
-        return found is not None and bool(getattr(found, "models", True))
+    def _sections(self, waiting: bool) -> list[str]:
+        """Return the sections with models, where they name them: those that wait for a request, or the others."""
+        found = {name: getattr(self.study, name) for name in ([] if self.study.records else SECTION_TABLES)}
+        return [
+            name
+            for name, section in found.items()
+            if section is not None
+            and getattr(section, "models", True)
+            and getattr(section, "on_request", False) == waiting
+        ]
 
     @property
     def collected(self) -> list[str]:
@@ -108,7 +114,9 @@ class RecordFiles:
     def tables(self) -> list[Taken]:
         """Return all tables that a reader's tables, figures and paper are drawn from."""
         found = [self.table(f"{name}.csv") for name in RECORD_TABLES]
-        made = {*([] if self.draws_only else self.own), *(set(COMPARED_TABLES) & set(self.asked()))}
+        asked = set(self.asked())
+        requested = [name for each in self._sections(waiting=True) if each in asked for name in SECTION_TABLES[each]]
+        made = {*([] if self.draws_only else self.own), *(set(COMPARED_TABLES) & asked), *requested}
         for name in (*COMPARED_TABLES, *chain.from_iterable(SECTION_TABLES.values())):
             file = f"{self.folder}/{name}.csv"
             if name in made or Path(file).is_file():

@@ -13,6 +13,8 @@ GGML = "ggml"
 """Ending of rows on the ggml grid."""
 SHARED = "draw0"
 """Ending of rows of another draw of a model that have the allocation of draw 0."""
+TUNED = "tuned"
+"""Ending of rows whose scales are tuned."""
 _NAME = re.compile(r"([a-z][a-z0-9_]*)-b([0-9]+(?:\.[0-9]+)?)(?:-s([0-9]+)(?:-([a-z0-9_]+))?)?")
 
 
@@ -28,7 +30,7 @@ class Row:
     method: str
     budget: str  # bits as written in names: "4", "3.65"
     seed: int
-    ending: str = ""  # ggml, draw0, or the track of a row that is stored once more
+    ending: str = ""  # ggml, draw0, tuned, or the track of a row that is stored once more
 
     @classmethod
     def parse(cls, name: str, model: str = "", seed: int = 0) -> Row:

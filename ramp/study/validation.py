@@ -175,7 +175,11 @@ def _named_models(study: Study) -> dict[str, list[str]]:
     """Return the models that a study names, by key."""
     others = {f"{where}.models": section.models for where, section in _sections(study).items()}
     others |= {f"{where}.models": list(map(base_model, grid.models)) for where, grid in _grids(study).items()}
-    return {"source": [study.source], "targets": study.targets, "gguf.models": study.gguf.models, **others}
+    return (
+        {"source": [study.source], "targets": study.targets}
+        | {f"{name}.models": getattr(study, name).models for name in ("tuning", "gguf")}
+        | others
+    )
 
 
 def _method_faults(study: Study, known: Set[str]) -> Iterator[str]:
@@ -199,6 +203,8 @@ def _method_faults(study: Study, known: Set[str]) -> Iterator[str]:
         named["transfer.uniform"] = _methods_of(transfer.uniform)
     if study.banks:
         named["banks.uniform"] = _methods_of(study.banks.uniform)
+    if study.tuning.models:
+        named["tuning.rows"] = _methods_of(study.tuning.rows)
     yield from _unknown("method", named, known)
     for name in study.variants:
         if name in known:

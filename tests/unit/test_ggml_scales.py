@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,22 +12,30 @@ from gguf import GGMLQuantizationType
 from gguf.quants import dequantize
 from safetensors.numpy import load_file
 
-from ramp.ggml import tune as tuning
+from ramp.calibration.final_states import float_states
+from ramp.export.write import write_file
+from ramp.ggml.allocate import Frame, plan_types
+from ramp.ggml.job import Job, Settings
 from ramp.ggml.refit import DAMPING, refit, refit_model
 from ramp.ggml.scales import PLACES, BlockScales, ScaleError
-from ramp.ggml.score import float_reference, kl_of, score
-from ramp.ggml.tune import ChangedTensors, Schedule, tune
+from ramp.ggml.score import float_reference, kl_of, score, score_file
+from ramp.ggml.texts import Texts
+from ramp.ggml.tune import ChangedTensors, make_student, tune
+from ramp.ggml.tuned_file import tuned_copy
 from ramp.ggml.units import list_units
-from ramp.gguf.names import from_gguf_rows, to_gguf_rows
+from ramp.gguf.names import checkpoint_values, from_gguf_rows, gguf_tensors, to_gguf_rows
+from ramp.gguf.reader import GgufFile
 from ramp.gguf.type_names import MENU
 from ramp.models.folder import ModelFolder
 from ramp.quantizers.ggml import quantize_ggml
 from ramp.scoring.kl_divergence import final_hidden, head_weight
+from ramp.tuning.schedule import Schedule
+from ramp.tuning.train import FloatTarget, add_gradients
 from tests.tiny_models import random_llama, windows_of
 
 
 def test_every_type_of_the_menu_has_known_scales() -> None:
-    assert set(PLACES) == set(MENU)
+    assert set(PLACES) == {*MENU, "Q5_1"}  # to which Q5_K falls back in mixes of llama.cpp
 
 
 @pytest.mark.parametrize("kind", PLACES)
@@ -131,7 +140,7 @@ def test_tuning_lowers_the_kl_keeps_the_codes_and_resumes(model: ModelFolder, tm
     types, packed = quantized(model)
     units = list_units(model.config, ("Q4_0", "Q5_0"))
     windows = windows_of(model.path, 16, 16, seed=6)
-    schedule = Schedule(steps=30, batch=4, rate=1e-2, warmup=3)
+    schedule = Schedule(steps=30, batch=4, length=16, rate=1e-2, warmup=3)
     whole = tune(model, units, types, packed, windows, schedule, tmp_path / "a.pt")
     before, after = kl(model, types, packed, {}, windows), kl(model, types, whole.packed, whole.gains, windows)
     assert after < 0.8 * before  # on what it was trained on: a random model has nothing that carries over
@@ -140,10 +149,9 @@ def test_tuning_lowers_the_kl_keeps_the_codes_and_resumes(model: ModelFolder, tm
         assert np.array_equal(old.basis, new.basis)
         assert data.shape == packed[name].shape
     # killed behind its last checkpoint: the same bytes
-    tune(model, units, types, packed, windows, Schedule(20, 4, 1e-2, 3), tmp_path / "other.pt")
     stopped = tmp_path / "b.pt"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ramp.ggml.tune._backward", _killed_at(15))
+        patch.setattr("ramp.tuning.train.add_gradients", _killed_at(15))
         with pytest.raises(KeyboardInterrupt):
             tune(model, units, types, packed, windows, schedule, stopped)
     again = tune(model, units, types, packed, windows, schedule, stopped)
@@ -157,27 +165,26 @@ def test_tuning_lowers_the_kl_keeps_the_codes_and_resumes(model: ModelFolder, tm
 
 def test_gradients_are_those_of_autograd(model: ModelFolder) -> None:
     types, packed = quantized(model)
-    windows, loaded = windows_of(model.path, 3, 12, seed=7), model.load_float()
-    head = head_weight(loaded).detach().clone()
-    targets = final_hidden(loaded, windows)
-    scales, gains = tuning._parametrize(loaded, model, list_units(model.config, ("Q4_0", "Q5_0")), types, packed)
-    changes = [each.change for each in [*scales.values(), *gains.values()]]
-    loss = tuning._backward(loaded, windows, targets, head)
-    found = [change.grad.clone() for change in changes]
-    for change in changes:
+    windows, head = windows_of(model.path, 3, 12, seed=7), head_weight(model.load_float())
+    states = float_states(model, windows)
+    torch.testing.assert_close(states, final_hidden(model.load_float(), windows))
+    student = make_student(model, list_units(model.config, ("Q4_0", "Q5_0")), types, packed)
+    loss = add_gradients(student.model, FloatTarget(windows, states, head), [0, 1, 2])
+    found = [change.grad.clone() for change in student.changes]
+    for change in student.changes:
         change.grad = None
-    q = torch.log_softmax(final_hidden(loaded, windows) @ head_weight(loaded).T, -1)
-    p = torch.log_softmax(targets @ head.T, -1)
+    q = torch.log_softmax(final_hidden(student.model, windows) @ head_weight(student.model).T, -1)
+    p = torch.log_softmax(states @ head.T, -1)
     expected = (p.exp() * (p - q)).sum(-1).mean()
     expected.backward()
     assert loss == pytest.approx(float(expected.detach()), rel=1e-5)
-    for ours, change in zip(found, changes, strict=True):
+    for ours, change in zip(found, student.changes, strict=True):
         torch.testing.assert_close(ours, change.grad, rtol=1e-3, atol=1e-8)
 
 
 def _killed_at(step: int):
     """A step that is interrupted once ``step`` steps are done."""
-    original, calls = tuning._backward, []
+    original, calls = add_gradients, []
 
     def backward(*given):
         calls.append(1)
@@ -186,3 +193,45 @@ def _killed_at(step: int):
         return original(*given)
 
     return backward
+
+
+def test_a_finished_file_is_tuned_in_place_whoever_made_it(model: ModelFolder, tmp_path: Path) -> None:
+    """Everything but scales and gains stays: metadata, types, order, size, and what float tensors there are."""
+    types, packed = quantized(model)
+    units = list_units(model.config, ("Q4_0", "Q5_0"))
+    windows = windows_of(model.path, 16, 16, seed=6)
+    job = Job(
+        model, "", units, Frame.of(model, units, "a"), 0, Settings(0, 0, 0, 0, MENU, 0),
+        Texts(*[tmp_path / "text"] * 5, "", ""), tmp_path, tmp_path / "a.gguf", 1,
+    )  # fmt: skip
+
+    def data():
+        for tensor in gguf_tensors(model.config):
+            values = checkpoint_values(model.reader, tensor, model.config).numpy()
+            yield packed.get(tensor.name, np.ascontiguousarray(to_gguf_rows(values, tensor.heads)))
+
+    write_file(tmp_path / "a.gguf", model, plan_types(model, types), data(), name="a")
+    with pytest.MonkeyPatch.context() as patch:
+        (tmp_path / "text").write_text("")
+        patch.setattr("ramp.ggml.make.training_windows", lambda *given: windows)
+        patch.setattr("ramp.ggml.make.Schedule", lambda **given: Schedule(**given, length=16, rate=1e-2))
+        path = tuned_copy(replace(job, tune_steps=20), tmp_path / "a.gguf")
+    old, new = GgufFile(tmp_path / "a.gguf"), GgufFile(path)
+    assert path.name == "a-tuned20.gguf"
+    assert (path.stat().st_size, new.names()) == ((tmp_path / "a.gguf").stat().st_size, old.names())
+    same = {name for name in old.names() if np.array_equal(old.raw(name), new.raw(name))}
+    assert same == {t.name for t in gguf_tensors(model.config)} - set(packed) - {
+        t.name for t in gguf_tensors(model.config) if t.kind == "norm"
+    }
+    for name in packed:
+        before, after = (BlockScales(f.raw(name).reshape(len(packed[name]), -1), types[name]) for f in (old, new))
+        assert np.array_equal(before.basis, after.basis)
+    reference, head = float_reference(model, windows)
+    kls = [kl_of(score_file(file.path, model, reference, head)).value for file in (old, new)]
+    assert kls[1] < 0.9 * kls[0]
+    before = path.read_bytes()
+    assert tuned_copy(replace(job, tune_steps=20), tmp_path / "a.gguf").read_bytes() == before  # made once
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(GgufFile, "type", lambda self, name: "IQ2_S")
+        with pytest.raises(ScaleError, match="not known"):
+            tuned_copy(replace(job, tune_steps=3), tmp_path / "a.gguf")

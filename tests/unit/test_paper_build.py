@@ -28,6 +28,7 @@ from paper.values import values
 from tests.synthetic_gguf import gguf_records
 from tests.synthetic_league import BENCHMARKS, PARITY, league_records, optimum_records
 from tests.synthetic_records import SOURCE, TARGET, synthetic_study, write_records, write_tables
+from tests.synthetic_tuning import tuning_records
 
 pytest.importorskip("typst")
 
@@ -58,7 +59,8 @@ def few_draws() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, few_draws: None) -> Path:
     """Everything that records can hold."""
-    tables = {**league_records(), **optimum_records(), **gguf_records(), "benchmarks": BENCHMARKS, "parity": PARITY}
+    tables = {**league_records(), **optimum_records(), **gguf_records(), **tuning_records()}
+    tables |= {"benchmarks": BENCHMARKS, "parity": PARITY}
     return make(tmp_path_factory.mktemp("paper"), tables, controls=True, packages=True, skipped=True)
 
 

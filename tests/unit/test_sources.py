@@ -121,8 +121,8 @@ def test_no_module_imports_a_stage() -> None:
 
 
 LAYERS = (
-    "core models quantizers gguf assets scoring calibration bank problem sensitivity methods allocators study rl agent "
-    "rows packages evaluation export search ggml league optimum records plan"
+    "core models quantizers gguf assets scoring calibration tuning bank problem sensitivity methods allocators study "
+    "rl agent rows packages evaluation export search ggml league optimum records plan"
 ).split()
 """The packages of ramp/ from the ground up: an import points to the left."""
 

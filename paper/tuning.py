@@ -1,0 +1,200 @@
+"""Rows with tuned scales as tables and text read them: each beside itself untuned, mixed rows beside uniform ones.
+
+Ratios of KL are paired: over held-out windows, and over banks where rows were tuned on several, which are then
+resampled with their windows (``paper.bank_intervals``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from paper.bank_intervals import OverBanks, Rows, resamples, tail
+from paper.intervals import reading
+from paper.naming import bits_title, method_rank, method_title, model_title
+from paper.study import Study
+from paper.words import plural, shown
+from ramp.evaluation.bootstrap import LEVEL, Estimate, resample
+
+
+@dataclass(frozen=True)
+class TunedRow:
+    """One row of a model on one or more banks."""
+
+    model: str
+    method: str
+    budget_bits: float
+    mixed: bool
+    bytes_linear: int
+    tokens: int  # that tuning read
+    wall_s: float  # mean over banks
+    before: dict[int, np.ndarray]  # bank -> float64 [1, windows], KL summed over a window's tokens, nats
+    after: dict[int, np.ndarray]
+    window_tokens: np.ndarray  # [windows]
+
+    @property
+    def title(self) -> str:
+        """Method and bits in words."""
+        return f"{method_title(self.method)}, {bits_title(self.budget_bits)} bits"
+
+    def kl(self, tuned: bool) -> float:
+        """Return the mean KL per token over its banks, nats."""
+        sums = self.after if tuned else self.before
+        return float(np.mean([each.sum() for each in sums.values()]) / self.window_tokens.sum())
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A mixed row and the smallest uniform row of a method that is at least as large."""
+
+    mixed: TunedRow
+    uniform: TunedRow
+    before: OverBanks  # KL of the mixed row over that of the uniform one
+    after: OverBanks  # the same, both tuned
+    change: Estimate  # after / before; below 1 the mixed row gains more from tuning than the uniform one
+
+    @property
+    def words(self) -> str:
+        """What is left of the gain, in one sentence."""
+        found = {
+            -1: "the mixed row gains more from tuning",
+            0: "no difference beyond noise in what tuning gives them",
+            1: "the mixed row gains less from tuning",
+        }
+        before, after = shown(self.before.estimate, 3), shown(self.after.estimate, 3)
+        return (
+            f"On {model_title(self.mixed.model)} the KL of {self.mixed.title} over that of {self.uniform.title} is "
+            f"{before} before tuning and {after} after it; after over before {shown(self.change, 3)}: "
+            f"{found[self.change.side(1)]}."
+        )
+
+
+class Tuned:
+    """The tuned rows of a study; none where the records have no such table. Rows without a finite KL are left out."""
+
+    def __init__(self, study: Study) -> None:
+        frame, windows = study.frame("tuning"), study.frame("tuning_windows")
+        self._lines, self._windows = (None, None) if frame is None or windows is None else (frame, windows)
+        self._order = study.models
+
+    @cached_property
+    def rows(self) -> list[TunedRow]:
+        """Every row, by model and then in table order."""
+        if self._lines is None or self._windows is None:
+            return []
+        found = []
+        names = ["model", "method", "budget_bits"]
+        for name, lines in self._lines.groupby(names):
+            windows = self._windows[(self._windows[names] == list(name)).all(axis=1)]
+            sums = [self._by_bank(windows[windows["tuned"] == tuned]) for tuned in (False, True)]
+            if not sums[0] or sums[0].keys() != sums[1].keys():
+                continue
+            one = lines.iloc[0]
+            tokens = windows.groupby("window")["tokens"].first().to_numpy("float64")
+            model, method, budget = name
+            found.append(
+                TunedRow(
+                    str(model), str(method), float(budget), bool(one["mixed"]), int(one["bytes_linear"]),
+                    int(one["tokens"]), float(lines["wall_s"].mean()), *sums, tokens,
+                )
+            )  # fmt: skip
+        known = {model: place for place, model in enumerate(self._order)}
+        return sorted(found, key=lambda row: (known.get(row.model, len(known)), row.model, row.mixed,
+                                              method_rank(row.method), row.budget_bits))  # fmt: skip
+
+    @staticmethod
+    def _by_bank(windows: object) -> dict[int, np.ndarray]:
+        import pandas
+
+        assert isinstance(windows, pandas.DataFrame)
+        found = {}
+        for bank, part in windows.groupby("bank_seed"):
+            sums = part.sort_values("window")["kl"].to_numpy("float64")[None]
+            if np.isfinite(sums).all():
+                found[int(str(bank))] = sums
+        return found
+
+    @cached_property
+    def pairs(self) -> list[Pair]:
+        """Every mixed row beside the smallest uniform row of every method that is at least as large."""
+        found = []
+        for mixed in (row for row in self.rows if row.mixed):
+            uniform: dict[str, TunedRow] = {}
+            for row in self.rows:
+                fits = row.model == mixed.model and not row.mixed and row.bytes_linear >= mixed.bytes_linear
+                if fits and (row.method not in uniform or row.bytes_linear < uniform[row.method].bytes_linear):
+                    uniform[row.method] = row
+            found += [pair for row in uniform.values() if (pair := paired(mixed, row))]
+        return found
+
+
+def _draws(top: Rows, bottom: Rows) -> tuple[np.ndarray, float]:
+    """Return resampled ratios of summed KLs, and the share of them below a 95 % interval."""
+    if len(top) > 1:
+        return resamples(top, bottom), tail(len(top))
+    places = resample(top[0].shape[1])
+    return top[0][0][places].sum(1) / bottom[0][0][places].sum(1), (1 - LEVEL) / 2
+
+
+def _value(top: Rows, bottom: Rows) -> float:
+    return float(sum(each.sum() for each in top) / sum(each.sum() for each in bottom))
+
+
+def _estimate(value: float, draws: np.ndarray, below: float, windows: int) -> Estimate:
+    return Estimate(value) if windows < 2 else Estimate(value, *np.quantile(draws, [below, 1 - below]).tolist())
+
+
+def ratio(top: dict[int, np.ndarray], bottom: dict[int, np.ndarray]) -> OverBanks | None:
+    """Return a ratio of KLs on the banks that both have, with its interval; None where they share none."""
+    banks = sorted(top.keys() & bottom.keys())
+    if not banks:
+        return None
+    rows, below = [top[bank] for bank in banks], [bottom[bank] for bank in banks]
+    windows = rows[0].shape[1]
+    return OverBanks(_estimate(_value(rows, below), *_draws(rows, below), windows), len(banks), (1,), windows)
+
+
+def paired(mixed: TunedRow, uniform: TunedRow) -> Pair | None:
+    """Return both rows before and after tuning; None where they share no bank."""
+    before, after = ratio(mixed.before, uniform.before), ratio(mixed.after, uniform.after)
+    if before is None or after is None:
+        return None
+    banks = sorted(mixed.before.keys() & uniform.before.keys())
+    sides = [[[sums[bank] for bank in banks] for sums in pair]
+             for pair in ((mixed.before, uniform.before), (mixed.after, uniform.after))]  # fmt: skip
+    (was, below), (now, _) = (_draws(*side) for side in sides)  # the same banks and windows in every resample of both
+    change = _estimate(after.estimate.value / before.estimate.value, now / was, below, before.windows)
+    return Pair(mixed, uniform, before, after, change)
+
+
+def runs_over(found: OverBanks) -> str:
+    """Return what an interval runs over."""
+    return found.runs_over if found.banks > 1 else f"{plural(found.windows, 'window')} of held-out text on one bank"
+
+
+def tuning_values(study: Study) -> Iterator[tuple[str, str]]:
+    """``tuning.{rows,tokens,best,worst,runs}`` and a sentence ``tuning.pair.N`` for every mixed row.
+
+    Of several uniform methods, the one with the least KL before tuning stands in the sentence.
+    """
+    tuned = Tuned(study)
+    effects = [found for row in tuned.rows if (found := ratio(row.after, row.before))]
+    if not effects:
+        return
+    ordered = sorted(effects, key=lambda each: each.estimate.value)
+    yield "tuning.rows", plural(len(effects), "row")
+    yield "tuning.tokens", " or ".join(f"{count:,}" for count in sorted({row.tokens for row in tuned.rows}))
+    yield "tuning.best", shown(ordered[0].estimate, 3)
+    yield "tuning.worst", shown(ordered[-1].estimate, 3)
+    yield "tuning.better", str(sum(reading(each.estimate, 1.0) == "better" for each in effects))
+    yield "tuning.runs", "; or ".join(sorted({runs_over(each) for each in effects}))
+    strongest: dict[tuple[str, str, float], Pair] = {}
+    for pair in tuned.pairs:
+        key = (pair.mixed.model, pair.mixed.method, pair.mixed.budget_bits)
+        if key not in strongest or pair.uniform.kl(tuned=False) < strongest[key].uniform.kl(tuned=False):
+            strongest[key] = pair
+    for place, pair in enumerate(strongest.values()):
+        yield f"tuning.pair.{place}", pair.words
