@@ -60,7 +60,7 @@ def find_model(name: str, registry: Registry, models: Path) -> Path:
             "or the name of a model in config/assets.yaml"
         )
     source = HubSource(kind="hub", repo=repo, revision=revision or RESOLVE, files=CHECKPOINT, sha256=RESOLVE)
-    return hub_snapshot(repo, source, revision or None, known=False)
+    return hub_snapshot(repo, source, known=False)
 
 
 def check_model(model: ModelFolder) -> None:

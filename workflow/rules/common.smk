@@ -214,7 +214,9 @@ def show_outcome():
 def show_failures(log):
     """Print the failed jobs, each with the last line of its log, and how to go on."""
     if failed := failed_jobs(Path(log)):
-        print("\n".join(["failed:", *failed, "what is done stays: the same command goes on from here"]), file=sys.stderr)
+        print(
+            "\n".join(["failed:", *failed, "what is done stays: the same command goes on from here"]), file=sys.stderr
+        )
 
 
 def show_comparison():
