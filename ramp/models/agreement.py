@@ -46,13 +46,12 @@ def parameter_shapes(config: PretrainedConfig) -> dict[str, tuple[int, ...]]:
 
 def check_checkpoint(reader: CheckpointReader, config: PretrainedConfig) -> None:
     """Raise ``ModelError`` unless the tensors are float, and are exactly those of the configuration, in its shapes."""
-    _check_quantization(reader, config)
-    if config.num_hidden_layers > len(reader.names()):  # before a model of 10^8 blocks is built
+    if config.num_hidden_layers > len(reader.names()):  # before lists of 10^8 blocks are made
         raise ModelError(
             f"{reader.model_dir}: config.json says {config.num_hidden_layers} blocks, the checkpoint has "
             f"{len(reader.names())} tensors: {OTHER_CONFIG}"
         )
-    _check_linear_parts(reader, config)
+    _check_float(reader, config)
     wanted = parameter_shapes(config)
     stored = {name for name in reader.names() if not name.endswith(COMPUTED)}
     if missing := [name for name in wanted if name not in stored]:
@@ -70,33 +69,35 @@ def check_checkpoint(reader: CheckpointReader, config: PretrainedConfig) -> None
         _check_tied_head(reader, config, head)
 
 
-def _check_quantization(reader: CheckpointReader, config: PretrainedConfig) -> None:
-    """Raise for a configuration that names a quantization, and for tensors of numbers that are not float."""
+def _quantization(config: PretrainedConfig) -> str:
+    """Return the quantization that a configuration names, for people; an empty string where it names none."""
     for key in ("quantization_config", "compression_config"):
         if (about := getattr(config, key, None)) is not None:
-            method = about.get("quant_method", "") if isinstance(about, dict) else getattr(about, "quant_method", "")
-            raise ModelError(
-                f"{reader.model_dir}: the checkpoint is quantized already ({key} of config.json: {method or 'unnamed'})"
-                f": {FLOAT_WANTED}"
-            )
-    for name in reader.names():
-        if not name.endswith(COMPUTED) and reader.get_dtype(name) not in FLOATS:
-            raise ModelError(
-                f"{reader.file(name)}: {name} has numbers of type {reader.get_dtype(name)}: the checkpoint is "
-                f"quantized already, {FLOAT_WANTED}"
-            )
+            method = about.get("quant_method") if isinstance(about, dict) else getattr(about, "quant_method", None)
+            return f" ({key} of config.json{f': {method}' if method else ''})"
+    return ""
 
 
-def _check_linear_parts(reader: CheckpointReader, config: PretrainedConfig) -> None:
-    """Raise for tensors of a linear other than weight and bias: scales, zero-points, codes under another name."""
-    linears = {linear.name for linear in list_linears(config)}
+def _check_float(reader: CheckpointReader, config: PretrainedConfig) -> None:
+    """Raise for a checkpoint that is quantized already: by the types of its numbers, by names, by its configuration.
+
+    A linear has a weight and perhaps a bias: any other tensor of it is a scale, a zero-point or an adapter.
+    """
+    named, linears = _quantization(config), {linear.name for linear in list_linears(config)}
     for name in reader.names():
+        if not name.endswith(COMPUTED) and (dtype := reader.get_dtype(name)) not in FLOATS:
+            raise ModelError(
+                f"{reader.file(name)}: {name} has numbers of type {dtype}, the checkpoint is quantized already{named}: "
+                f"{FLOAT_WANTED}"
+            )
         for end in (place for place, character in enumerate(name) if character == "."):
             if name[:end] in linears and name[end + 1 :] not in ("weight", "bias"):
                 raise ModelError(
-                    f"{reader.file(name)}: {name} is neither weight nor bias of its linear: the checkpoint is "
-                    f"quantized already or holds an adapter, {FLOAT_WANTED}"
+                    f"{reader.file(name)}: {name} is neither weight nor bias of its linear, the checkpoint is "
+                    f"quantized already{named} or holds an adapter: {FLOAT_WANTED}"
                 )
+    if named:
+        raise ModelError(f"{reader.model_dir}: the checkpoint is quantized already{named}: {FLOAT_WANTED}")
 
 
 def _missing(reader: CheckpointReader, config: PretrainedConfig, missing: list[str], stored: set[str]) -> ModelError:
