@@ -1,7 +1,7 @@
 """Sizes of a model: those that its ``config.json`` holds, known before any weight is downloaded.
 
-They come from the checkpoint folder where it is there, from the preset of a model that the workflow trains, and else
-from the registry's ``sizes``, which has the keys of ``config.json``.
+They come from the checkpoint folder where it is there, from a local folder or a preset that the registry names, and
+else from the registry's ``sizes``, which has the keys of ``config.json``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-from ramp.assets.registry import Registry, TrainedSource
+from ramp.assets.registry import PathSource, Registry, TrainedSource
 from ramp.assets.tiny_family import PRESETS
 from ramp.core.errors import RampError
 from ramp.core.files import read_json
@@ -120,7 +120,7 @@ def _needed(field: Any) -> bool:
 
 
 def shape_of(model: str, registry: Registry, results: str | Path) -> ModelShape:
-    """Return the sizes of a model: of its folder below ``results``, its preset, or its entry in the registry.
+    """Return the sizes of a model: of its folder below ``results``, its local source, its preset, or its entry.
 
     Raises:
         SizeUnknown: it is not fetched, and the registry does not give its sizes.
@@ -132,6 +132,8 @@ def shape_of(model: str, registry: Registry, results: str | Path) -> ModelShape:
     for source in asset.sources:
         if isinstance(source, TrainedSource) and source.preset in PRESETS:
             return _trained(source.preset)
+        if isinstance(source, PathSource) and (local := source.below(registry.root) / "config.json").is_file():
+            return ModelShape.read(read_json(local), str(local))
     if not asset.sizes:
         raise SizeUnknown(
             f"the sizes of '{model}' are not known before it is fetched: give them as 'sizes' in {registry.file}, or "

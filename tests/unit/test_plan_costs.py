@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ramp.assets.registry import Asset
 from ramp.core.errors import RampError
 from ramp.plan import calibrating, scoring, searching
 from ramp.plan.check import check
@@ -110,6 +111,16 @@ def test_a_model_of_unknown_sizes_is_named_with_the_cure(tmp_path: Path) -> None
     )
     found = shape_of("mine", bare, tmp_path)
     assert (found.num_key_value_heads, found.float_bytes) == (2, 2)
+    local = registry.model_copy(
+        update={
+            "assets": {
+                "mine": Asset.model_validate(
+                    {"type": "model", "licence": "x", "sources": [{"kind": "path", "path": str(folder)}]}
+                )
+            }
+        }
+    )
+    assert shape_of("mine", local, tmp_path / "elsewhere") == found
     (folder / "config.json").write_text('{"model_type": "llama", "hidden_size": 8}')
     with pytest.raises(SizeUnknown, match="num_hidden_layers"):
         shape_of("mine", bare, tmp_path)
