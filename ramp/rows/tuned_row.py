@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from ramp.calibration.final_states import float_states
 from ramp.core.arithmetic import in_force
 from ramp.core.cli import log
-from ramp.core.files import atomic_path, remove_partials, sha256_file, write_json
+from ramp.core.files import atomic_path, remove, remove_partials, sha256_file, write_json
 from ramp.core.provenance import peak_gpu_bytes, peak_rss_bytes
 from ramp.core.source_closure import sources_digest
 from ramp.models.empty_model import empty_model, fill
@@ -130,7 +130,7 @@ def make_student(row: PackedFile, model: ModelFolder, device: torch.device) -> S
 
 
 def identity(row: PackedFile, model: ModelFolder, texts: Mapping[str, str], schedule: Schedule) -> str:
-    """Return the name of a run's checkpoint: another one for other code, libraries, arithmetic or inputs."""
+    """Return the name of a run's state: another one for other code, libraries, arithmetic or inputs."""
     files = sorted(path for path in model.path.iterdir() if path.suffix == ".safetensors")
     about = [row.meta["sha256"], texts, asdict(schedule), in_force(), version("torch"), version("transformers")]
     about += [sources_digest("ramp/rows/tuned_row.py"), {path.name: sha256_file(path) for path in files}]
@@ -156,18 +156,18 @@ def tune_row(
     refuse_judges(texts)
     used, order = schedule.drawn(training_windows(model, texts, schedule.length))
     hashes = {path.stem: sha256_file(path) for path in texts}
-    checkpoint = Path(state_dir) / f"{identity(row, model, hashes, schedule)}.pt"
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    remove_partials(checkpoint.parent)
+    state = Path(state_dir) / identity(row, model, hashes, schedule)  # its own: jobs of other rows write beside it
+    state.mkdir(parents=True, exist_ok=True)
+    remove_partials(state)
     log.info("%d steps on %d windows of %d tokens", schedule.steps, *used.shape)
     head = model.reader.get(model.head_tensor).to(device, torch.float32)
     target = FloatTarget(used, float_states(model, used, device), head)
     student = make_student(row, model, device)
-    done = train(student.model, student.changes, target, order, schedule, checkpoint)
+    done = train(student.model, student.changes, target, order, schedule, state / "checkpoint.pt")
     tokens = order.numel() * used.shape[1]
     meta = row.meta | about_tuning(schedule, tokens, hashes, done, device)
     written = write_tuned(Path(out), row, student.tensors(), meta)
-    checkpoint.unlink(missing_ok=True)
+    remove(state)
     return written
 
 

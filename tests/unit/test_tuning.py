@@ -113,7 +113,7 @@ def test_another_schedule_or_row_starts_afresh(tmp_path: Path, texts: Path, tiny
     write_row(tmp_path / "other", tiny_llama_dir, bits=3)
     found = set()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ramp.rows.tuned_row.train", lambda *given: found.add(given[-1].name) or 1 / 0)
+        patch.setattr("ramp.rows.tuned_row.train", lambda *given: found.add(given[-1].parent.name) or 1 / 0)
         for row, schedule in (("row", FAST), ("row", Schedule(steps=24, batch=4, length=16)), ("other", FAST)):
             with pytest.raises(ZeroDivisionError):
                 tune(tiny_llama_dir, tmp_path / row, texts, tmp_path / "out", schedule)
