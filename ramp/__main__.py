@@ -74,6 +74,7 @@ COMMANDS = (
     Command("values", "paper.values", "write every number that the paper's text names"),
     Command("paper", "paper.build", "typeset the paper"),
     Command("publish", "paper.publish", "copy a finished study's records to results/published"),
+    Command("outcome", "paper.outcome", "print in a few lines what a study ended with"),
     Command("extend", "paper.extend", "add runs of the league, or rows over banks, to the published records"),
     Command("readme", "paper.readme", "write README's claims and docs/results.md from the published records"),
     Command("formats", "paper.formats", "write docs/formats.md from the code that writes the files"),
