@@ -86,7 +86,7 @@ def gguf_mixes(facts: Facts, model: str) -> Work:
     Rounding takes most of it: 135 million weights at twelve types in some 2,000 s of one core.
     """
     shape, section = facts.shape(model), facts.plan.gguf.section
-    files = 4 * len(section.mixes)
+    files = 4 * len(section.mixes) * (1 + bool(section.tune_steps))
     heldout = section.heldout_windows * section.length
     products = block_products(shape, section.tokens, section.length)
     products += (4 + len(section.types)) * block_products(shape, section.windows * section.window_length, 256)

@@ -114,6 +114,31 @@ def tasks_scored(facts: Facts, model: str, row: str) -> Work:
     )
 
 
+def tune(facts: Facts, model: str, row: str) -> Work:
+    """A row's scales trained on windows of text: the float model forward once, the row forward and back, in float32.
+
+    products = 4 * (weights + head) per token: a backward pass to the activations costs what a forward pass does, and the
+    scales' gradients as much again. Two bytes a weight are held, and the activations of one window.
+    """
+    section, shape = facts.plan.tuning.section, facts.shape(model)
+    tokens, length = section.steps * section.batch * section.length, section.length
+    window = 4 * length * (shape.num_hidden_layers * (8 * shape.hidden_size + 4 * shape.intermediate_size))
+    held = 2 * shape.params + window + SOFTMAX * 4 * length * shape.vocab_size
+    size = row_file(facts, model, row)
+    return Work(
+        float32=4 * (block_products(shape, tokens, length) + head_products(shape, tokens)),
+        moved=3 * SOFTMAX * 4 * tokens * shape.vocab_size,
+        steps=3 * KERNELS * shape.num_hidden_layers * section.steps * section.batch,
+        disk=shape.params * shape.float_bytes + 4 * size,
+        uses_gpu=True,
+        device_bytes=held,
+        host_bytes=256 << 20,
+        core_bytes=held,
+        output_bytes=size,
+        passing_bytes=size,
+    )
+
+
 def acceptance(facts: Facts, model: str) -> Work:
     """A model rounded to one width and scored once on selection text."""
     text = facts.plan.league.search()

@@ -13,14 +13,14 @@ rule tune:
         code=sources("ramp/rows/tune.py"),
     output:
         meta="<results>/quantized/{model}/{row}-tuned/meta.json",
-        weights="<results>/quantized/{model}/{row}-tuned/model.safetensors",
+        weights=passing("<results>/quantized/{model}/{row}-tuned/model.safetensors"),
     log:
         "<logs>/tune/{model}/{row}-tuned.log",
     wildcard_constraints:
         row=any_of(PLAN.tuning.bases),
     threads: STUDY.threads
     resources:
-        **MODEL_JOB,
+        **planned_for("tune"),
     params:
         options=by(PLAN.tuning.options),
         state=folder(".state/tuning"),
