@@ -117,8 +117,8 @@ def tasks_scored(facts: Facts, model: str, row: str) -> Work:
 def tune(facts: Facts, model: str, row: str) -> Work:
     """A row's scales trained on windows of text: the float model forward once, the row forward and back, in float32.
 
-    products = 4 * (weights + head) per token: a backward pass to the activations costs what a forward pass does, and the
-    scales' gradients as much again. Two bytes a weight are held, and the activations of one window.
+    products = 4 * (weights + head) per token: a backward pass to the activations costs what a forward pass does, and
+    the scales' gradients as much again. Two bytes a weight are held, and the activations of one window.
     """
     section, shape = facts.plan.tuning.section, facts.shape(model)
     tokens, length = section.steps * section.batch * section.length, section.length
