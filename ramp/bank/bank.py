@@ -6,8 +6,8 @@ Hessians from float predecessors (the sequential pass of ``ramp.rows.sequential_
 ``bank.safetensors`` holds ``{linear}/{width}/codes|scales|zeros`` (``ramp.quantizers.store``). ``bank.json`` holds
 ``format_version``, ``fold`` (the fold file's stem), ``quantizer``, ``group_size`` (requested), ``widths``
 (``ramp.quantizers.widths``), ``tokens`` (calibration tokens, 0 for RTN) and ``linears``, in forward order: every field
-of ``ramp.models.architecture.LinearSpec`` plus ``group_size`` (its own where a width names none) and ``bytes``
-{width: packed}.
+of ``ramp.models.architecture.LinearSpec`` plus ``group_size`` (its own where a width names none), ``bytes``
+{width: packed}, and the moments of the folded float weight, ``weight_absmean`` and ``weight_std``.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch import Tensor
 from ramp.core.errors import RampError
 from ramp.core.files import read_json, require_file
 from ramp.models.architecture import LinearSpec
+from ramp.models.memory import free_bytes
 from ramp.quantizers.affine import QuantizedLinear
 from ramp.quantizers.store import Packed, PackedLinears
 from ramp.quantizers.widths import Width, parse_width
@@ -30,7 +31,7 @@ from ramp.quantizers.widths import Width, parse_width
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 WEIGHTS, INDEX = "bank.safetensors", "bank.json"
 
 RESIDENT_BYTES = 2 << 30
@@ -62,12 +63,14 @@ class Bank:
             self.widths: tuple[Width, ...] = tuple(index["widths"])
             self.linears: list[LinearSpec] = []
             self._sizes: list[list[int]] = []
+            self.moments: dict[str, tuple[float, float]] = {}  # name -> (mean|W|, std W) of the folded float weight
             places: dict[tuple[str, Width], Packed] = {}
             for entry in index["linears"]:
                 linear = LinearSpec(**{key: entry[key] for key in LinearSpec.__dataclass_fields__})
                 sizes = {parse_width(width): int(size) for width, size in entry["bytes"].items()}
                 self.linears.append(linear)
                 self._sizes.append([sizes[width] for width in self.widths])
+                self.moments[linear.name] = entry["weight_absmean"], entry["weight_std"]
                 places |= {(linear.name, w): Packed.of(linear, w, int(entry["group_size"])) for w in self.widths}
             self.fold, self.quantizer, self.group_size = index["fold"], index["quantizer"], int(index["group_size"])
         except (KeyError, TypeError) as error:
@@ -127,9 +130,15 @@ class Bank:
                 f"this one has shape {list(indices.shape)}: {indices.tolist()[:8]}..."
             )
         if self._assembler is None or self._assembler.model is not model:
-            self.keep_resident(RESIDENT_BYTES)
-            self._assembler = Assembler(self, model)
+            self.prepare(model)
+        assert self._assembler is not None
         return self._assembler(indices)
+
+    def prepare(self, model: PreTrainedModel, room: int | None = None) -> None:
+        """Get ready to assemble into ``model``; keep up to ``room`` bytes of packed entries on its GPU (None: half of
+        what is free there)."""
+        self.keep_resident(RESIDENT_BYTES)
+        self._assembler = Assembler(self, model, room)
 
 
 class Assembler:
@@ -145,8 +154,8 @@ class Assembler:
         self._held = np.full(len(self._weights), -1)  # index of the width that each linear holds now; -1: unknown
         self._packed: dict[tuple[str, Width], list[Tensor]] = {}
         device = self._weights[0].device
-        if room is None and device.type == "cuda":
-            room = torch.cuda.mem_get_info(device)[0] // 2
+        if room is None and device.type != "cpu":
+            room = free_bytes(device) // 2
         self._room = room or 0
 
     def unpacked(self, name: str, width: Width, device: torch.device) -> QuantizedLinear:

@@ -52,14 +52,15 @@ def build_bank(
         "group_size": group_size,
         "widths": widths,
         "tokens": 0 if windows is None else windows.numel(),
-        "linears": [describe(x, widths, group_size) for x in linears],
     }
+    moments: dict[str, tuple[float, float]] = {}
     menu = {linear.name: widths for linear in linears}
     with atomic_path(out_dir) as partial:
         partial.mkdir(parents=True)
         with PackedWriter(partial / WEIGHTS, linears, menu, group_size, {"widths": widths}) as file:
 
             def keep(weights: dict[str, Tensor], hessian: Tensor | None) -> None:
+                moments.update({name: weight_moments(weight) for name, weight in weights.items()})
                 for (linear, width), q in quantize_site(weights, hessian, menu, group_size, quantizer).items():
                     file.put(linear, width, q)
 
@@ -73,11 +74,21 @@ def build_bank(
                 for _, modules in each_block(model_dir, device=device, fold=fold):
                     for linear, module in modules.items():
                         keep({linear.name: module.weight}, None)
-        write_json(partial / INDEX, index)
+        described = [describe(x, widths, group_size, moments[x.name]) for x in linears]
+        write_json(partial / INDEX, {**index, "linears": described})
 
 
-def describe(linear: LinearSpec, widths: Sequence[Width], group_size: int) -> dict[str, Any]:
+def weight_moments(weight: Tensor) -> tuple[float, float]:
+    """Return (mean|W|, std W), two of the features that a policy reads."""
+    wide = weight.double()
+    return float(wide.abs().mean()), float(wide.std(correction=0))
+
+
+def describe(
+    linear: LinearSpec, widths: Sequence[Width], group_size: int, moments: tuple[float, float]
+) -> dict[str, Any]:
     """Return a linear's entry in ``bank.json``."""
     own = group_size_for(linear.d_in, group_size, linear.name)
     sizes = {str(width): linear_bytes(linear.d_out, linear.d_in, width, own) for width in widths}
-    return {**asdict(linear), "group_size": own, "bytes": sizes}
+    absmean, std = moments
+    return {**asdict(linear), "group_size": own, "bytes": sizes, "weight_absmean": absmean, "weight_std": std}

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ramp.core.errors import RampError
 from ramp.core.files import atomic_path
 
-DTYPES = {"F16": (torch.float16, 2), "U8": (torch.uint8, 1)}
+DTYPES = {"F32": (torch.float32, 4), "F16": (torch.float16, 2), "U8": (torch.uint8, 1)}
 """safetensors' name -> type, bytes per element; widest first in the file, so that every tensor is aligned."""
+
+Layout = Mapping[str, tuple[str, tuple[int, ...]]]
+"""Name of a tensor -> safetensors' name of its type, and its shape."""
+
+
+def layout_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return the layout of some tensors."""
+    names = {dtype: name for name, (dtype, _) in DTYPES.items()}
+    return {name: (names[tensor.dtype], tuple(tensor.shape)) for name, tensor in tensors.items()}
+
+
+def layout_bytes(layout: Layout) -> dict[str, int]:
+    """Return the bytes of every tensor of a layout."""
+    return {name: DTYPES[dtype][1] * math.prod(shape) for name, (dtype, shape) in layout.items()}
 
 
 class TensorFileError(RampError):
@@ -26,15 +40,16 @@ class TensorFile:
     """A safetensors file of known layout, filled tensor by tensor in any order, so that nothing is held in memory.
 
     The format (https://github.com/huggingface/safetensors): 8 bytes little-endian header length, a JSON header,
-    then the tensors. float16 comes first, so that every tensor is aligned.
+    then the tensors, in the order of safetensors' own writer: the same tensors give the same bytes.
     """
 
-    def __init__(self, path: Path, layout: Mapping[str, tuple[str, tuple[int, ...]]], about: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, layout: Layout, about: Mapping[str, Any]) -> None:
         header: dict[str, Any] = {"__metadata__": {"ramp": json.dumps(about, sort_keys=True)}}
         offset = 0
-        for name in sorted(layout, key=lambda name: (layout[name][0], name)):
+        sizes, order = layout_bytes(layout), list(DTYPES)
+        for name in sorted(layout, key=lambda name: (order.index(layout[name][0]), name)):
             dtype, shape = layout[name]
-            end = offset + DTYPES[dtype][1] * int(np.prod(shape))
+            end = offset + sizes[name]
             header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, end]}
             offset = end
         text = json.dumps(header, separators=(",", ":")).encode()

@@ -33,8 +33,9 @@ from ramp.evaluation.heldout import Reference, evaluate, float_head, make_refere
 from ramp.evaluation.metrics import ALIKE, metrics, same_network, text_metrics, twin_network
 from ramp.models.device import pick_device, pick_dtype
 from ramp.models.folder import ModelFolder
+from ramp.models.streamed_model import open_model
 from ramp.problem.allocation import read_allocation
-from ramp.rows.checkpoint import load_dequantized, read_meta
+from ramp.rows.checkpoint import open_dequantized, read_meta
 from ramp.scoring.kl_divergence import EvaluationError
 
 
@@ -54,7 +55,8 @@ def reference_command(args: argparse.Namespace) -> None:
     folder = ModelFolder(args.model_dir)
     windows = folder.windows(path, length=args.length, count=args.windows or None)
     device = pick_device(args.device)
-    model = folder.load_float(pick_dtype(args.dtype), device)
+    folder.check_linears()
+    model = open_model(folder.config, pick_dtype(args.dtype), device, folder.reader.get)
     about = {"model": folder.name, "text": name, "text_sha256": sha256_file(path), "requested_length": args.length}
     made = make_reference(model, windows, about)
     if not torch.isfinite(made.nll).all():
@@ -106,7 +108,7 @@ def row_command(args: argparse.Namespace) -> None:
             f"--dtype {args.dtype}, but the references are {shared}: KL compares like with like, pass --dtype {shared}"
         )
     dtype = pick_dtype(shared)
-    model = load_dequantized(args.row_dir, args.model_dir, dtype, device)
+    model = open_dequantized(args.row_dir, args.model_dir, dtype, device)
     head = float_head(args.model_dir, dtype, device)
     texts = {name: text_metrics(evaluate(model, each, head), each.about["length"]) for name, each in references.items()}
     found = metrics(

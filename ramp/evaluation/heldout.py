@@ -17,12 +17,12 @@ from ramp.core.cli import log
 from ramp.core.files import require_file
 from ramp.core.tensor_file import save_tensors
 from ramp.models.folder import ModelFolder
+from ramp.models.streamed_model import StreamedModel
 from ramp.models.token_windows import check_windows
 from ramp.scoring.kl_divergence import (
     EvaluationError,
-    batches,
-    final_hidden,
     head_weight,
+    hidden_batches,
     nll_and_kl,
     slices,
 )
@@ -57,15 +57,14 @@ class Reference:
 
 
 @torch.inference_mode()
-def make_reference(model: PreTrainedModel, windows: Tensor, about: Mapping[str, Any]) -> Reference:
+def make_reference(model: PreTrainedModel | StreamedModel, windows: Tensor, about: Mapping[str, Any]) -> Reference:
     """Run the float model over ``windows``, int64 (windows, length)."""
-    device = next(model.parameters()).device
     windows = check_windows(windows, model.config, least=2)
     head = head_weight(model)
-    count, length = windows.shape
+    device, (count, length) = head.device, windows.shape
     hidden = torch.empty(count, length, head.shape[1], dtype=head.dtype)
     nll = torch.empty(count, length - 1, dtype=torch.float32)
-    for index, states in _hidden_by_window(model, windows):
+    for index, states in _hidden_by_window(model, windows, device):
         hidden[index] = states.cpu()
         targets = windows[index, 1:].to(device)
         for part in slices(length - 1, head.shape[0], device):
@@ -75,16 +74,17 @@ def make_reference(model: PreTrainedModel, windows: Tensor, about: Mapping[str, 
     return Reference(hidden, nll, windows, {**about, "dtype": dtype, "length": length, "windows": count})
 
 
-def _hidden_by_window(model: PreTrainedModel, windows: Tensor) -> Iterator[tuple[int, Tensor]]:
+def _hidden_by_window(
+    model: PreTrainedModel | StreamedModel, windows: Tensor, device: torch.device
+) -> Iterator[tuple[int, Tensor]]:
     """(index, final hidden states (length, hidden)) of each window, computed in batches."""
-    device = next(model.parameters()).device
-    for part in batches(windows, device):
-        for offset, states in enumerate(final_hidden(model, windows[part].to(device))):
+    for part, batch in hidden_batches(model, windows, device):
+        for offset, states in enumerate(batch):
             yield part.start + offset, states
 
 
 @torch.inference_mode()
-def evaluate(model: PreTrainedModel, reference: Reference, head: Tensor) -> list[dict[str, Any]]:
+def evaluate(model: PreTrainedModel | StreamedModel, reference: Reference, head: Tensor) -> list[dict[str, Any]]:
     """Per-window sums of a row: ``{"window", "tokens", "nll", "kl"}``, nll and kl in nats.
 
     head: the float model's output weight (vocab, hidden), in the reference's dtype, on the model's device.
@@ -95,7 +95,7 @@ def evaluate(model: PreTrainedModel, reference: Reference, head: Tensor) -> list
     if own.shape[0] != head.shape[0]:
         raise EvaluationError(f"the row predicts {own.shape[0]} tokens, the float model {head.shape[0]}")
     found = []
-    for index, states in _hidden_by_window(model, reference.windows):
+    for index, states in _hidden_by_window(model, reference.windows, device):
         targets = reference.windows[index, 1:].to(device)
         ref_states = reference.hidden[index].to(device)
         nll_sum = kl_sum = 0.0

@@ -36,13 +36,25 @@ from ramp.core.provenance import hardware, versions
 from ramp.evaluation.metrics import KEY
 from ramp.models.device import pick_device, pick_dtype
 from ramp.models.folder import ModelFolder
+from ramp.models.memory import free_bytes
 from ramp.rows.checkpoint import load_dequantized, read_meta
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel
 
 TASK_LINE = re.compile(r"""^["']?task["']?:[ \t]*["']?([^"'\s]+)["']?[ \t]*(?:#.*)?$""", re.M)
 """The line of a YAML file that names its task."""
+
+
+CPU_ANSWERS, GPU_ANSWERS = 8, 64
+"""Answers per forward pass on a processor, and at most on a GPU."""
+
+ANSWER_TOKENS = 1024
+"""Tokens of a question with an answer that room is left for; those of the commonsense tasks rarely take 200."""
+
+LOGIT_BYTES = 10
+"""Bytes per logit: lm-eval takes the logarithm of the softmax of all of them, in float32 at worst."""
 
 
 class HarnessError(RampError):
@@ -123,6 +135,20 @@ def task_config(task: str, rows: Path, cache_dir: Path) -> dict[str, Any]:
     }
 
 
+def answers_at_once(config: PretrainedConfig, device: torch.device) -> int:
+    """Return how many answers a forward pass takes: ``CPU_ANSWERS``, or as many as half of a GPU's free memory holds.
+
+    To be asked when the model is on the device. A power of two, so that a little more or less of free memory does not
+    change a row's last digits; at most ``GPU_ANSWERS``.
+    """
+    if device.type == "cpu":
+        return CPU_ANSWERS
+    tokens = min(ANSWER_TOKENS, int(config.max_position_embeddings))
+    each = tokens * (LOGIT_BYTES * int(config.vocab_size) + 4 * int(config.intermediate_size) * 4)
+    wanted = max(1, min(GPU_ANSWERS, free_bytes(device) // 2 // each))
+    return 1 << (wanted.bit_length() - 1)
+
+
 def score_tasks(
     model: PreTrainedModel,
     tokenizer: Any,
@@ -191,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tasks-dir", type=Path, required=True, help="folder of {task}.jsonl")
     parser.add_argument("--tasks", nargs="+", required=True, metavar="NAME", help="by lm-eval's name")
     parser.add_argument("--limit", type=int, default=0, help="score the first rows of each task only; 0 scores all")
-    parser.add_argument("--batch-size", type=int, default=8, help="answers per forward pass")
+    parser.add_argument("--batch-size", type=int, default=0, help="answers per forward pass; 0: by the device's memory")
     args = parser.parse_args(argv)
     if args.limit < 0:
         raise HarnessError(f"--limit {args.limit}: give a number of rows, or 0 for all")
@@ -204,7 +230,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not meta.get("failed"):  # a row that could not run has no model and no scores
         model = load_dequantized(args.row_dir, args.model_dir, dtype, device)
         tokenizer = ModelFolder(args.model_dir).tokenizer()
-        tasks = score_tasks(model, tokenizer, files, limit=args.limit or None, batch_size=args.batch_size)
+        batch_size = args.batch_size or answers_at_once(model.config, device)
+        log.info("%d answers per forward pass", batch_size)
+        tasks = score_tasks(model, tokenizer, files, limit=args.limit or None, batch_size=batch_size)
     found = versions()
     write_json(
         args.out,

@@ -14,18 +14,24 @@ from ramp.core.files import require_file
 from ramp.export.llamacpp import BACKENDS, LlamaCpp, LlamaCppError, LoadError, generate, window_nll
 from ramp.export.plan import GgufPlan
 from ramp.gguf.names import GgufError
-from ramp.gguf.reader import GgufFile, load_gguf_float
+from ramp.gguf.reader import GgufFile, gguf_parameters
 from ramp.models.folder import ModelFolder
 from ramp.models.token_windows import read_documents
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel
+
+    from ramp.models.streamed_model import StreamedModel
 
 FLOAT_LIMIT = 0.001
 """Relative difference in perplexity between llama.cpp and transformers allowed for a float32 file."""
 
 QUANTIZED_LIMIT = 0.03
 """The same for quantized files: on a CPU llama.cpp rounds the activations to 8 bits before each product."""
+
+LOGITS = 1 << 26
+"""Logits of the float model that exist at once: 0.8 GB in float32 and float64."""
 
 GENERATED_TOKENS = 8
 PROMPT_TOKENS = 8
@@ -138,16 +144,33 @@ def tokenizer_differences(llama: LlamaCpp, tokenizer: Any, texts: list[str]) -> 
     return len(different)
 
 
-def transformers_nll(model: Any, windows: torch.Tensor) -> np.ndarray:
-    """Return the negative log-likelihood of all but each window's first token, nats, float64 [windows, length - 1]."""
+def transformers_nll(model: PreTrainedModel | StreamedModel, windows: torch.Tensor) -> np.ndarray:
+    """Return the negative log-likelihood of all but each window's first token, nats, float64 [windows, length - 1].
+
+    One window goes through the head at a time, in slices of ``LOGITS``.
+    """
     import torch
 
-    rows = []
+    from ramp.models.streamed_model import StreamedModel
+    from ramp.scoring.kl_divergence import final_hidden, head_weight
+
+    head = head_weight(model)
+    count, length = windows.shape
+    nll = torch.empty(count, length - 1, dtype=torch.float64)
+    step = max(1, LOGITS // len(head))
     with torch.inference_mode():
-        for window in windows:  # [length]
-            logits = model(window[None].to(model.device)).logits[0, :-1].double()  # [length - 1, vocab]
-            rows.append(torch.nn.functional.cross_entropy(logits, window[1:].to(logits.device), reduction="none"))
-    return torch.stack(rows).cpu().numpy()
+        parts = [slice(index, index + 1) for index in range(count)]
+        if isinstance(model, StreamedModel):
+            batches = model.hidden_batches(windows, parts)
+        else:
+            batches = ((part, final_hidden(model, windows[part].to(head.device))) for part in parts)
+        for part, hidden in batches:  # [1, length, hidden]
+            for start in range(0, length, step):
+                logits = torch.nn.functional.linear(hidden[0, start : start + step], head).double()
+                targets = windows[part.start, start + 1 : start + step + 1].to(head.device)
+                found = torch.nn.functional.cross_entropy(logits[: len(targets)], targets, reduction="none")
+                nll[part.start, start : start + step] = found.cpu()
+    return nll.numpy()
 
 
 def check_llama(
@@ -161,9 +184,9 @@ def check_llama(
 ) -> list[Check]:
     """Load the file in llama.cpp, generate, tokenize, and compare perplexity on ``windows`` (int64 [n, length]).
 
-    Both sides read the same token ids, every position is scored, and transformers computes in float32 with the
-    file's de-quantized tensors. A file that llama.cpp refuses is a failed check; a missing llama.cpp raises
-    ``LlamaCppError``.
+    Both sides read the same token ids, every position is scored, and transformers computes in float32 with the file's
+    de-quantized tensors, block by block, after llama.cpp has let go of the file. A file that llama.cpp refuses is a
+    failed check; a missing llama.cpp raises ``LlamaCppError``.
     """
     name, length = path.name, windows.shape[1]
     try:
@@ -184,7 +207,7 @@ def check_llama(
         version = llama.version
     finally:
         llama.close()
-    ours = transformers_nll(load_gguf_float(model_dir, path), windows)
+    ours = transformers_nll(streamed_file(model_dir, path), windows)
     perplexity = np.exp(theirs.mean()), np.exp(ours.mean())
     log.info(
         "%s: perplexity %.4f in llama.cpp (%s), %.4f in transformers, %d windows of %d tokens, every position",
@@ -192,6 +215,15 @@ def check_llama(
     )
     checks.append(judge(name, "perplexity_difference", abs(perplexity[0] / perplexity[1] - 1), limit))
     return checks
+
+
+def streamed_file(model_dir: str | Path, path: Path) -> StreamedModel:
+    """Return the model of a GGUF file in float32, one block of it in memory at a time, on the processor."""
+    import torch
+
+    from ramp.models.streamed_model import StreamedModel
+
+    return StreamedModel(*gguf_parameters(model_dir, path), dtype=torch.float32, device=torch.device("cpu"))
 
 
 def _generated(llama: LlamaCpp, prompt: list[int]) -> int:

@@ -84,7 +84,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         export(args.model_dir, args.out)
     elif args.command == "export":
         allocation = read_allocation(args.allocation)
-        export(args.model_dir, args.out, allocation, args.calibration, fold=args.fold, track=args.track)
+        export(
+            args.model_dir, args.out, allocation, args.calibration,
+            fold=args.fold, track=args.track, workers=args.threads,
+        )  # fmt: skip
     else:
         plan, allocation = read_plan(args.plan), read_allocation(args.allocation)
         write_row(args.gguf, plan, args.model_dir, allocation.model_dump(), args.study, args.out)

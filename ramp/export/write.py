@@ -34,6 +34,7 @@ from ramp.models.architecture import architecture
 from ramp.models.folder import CheckpointReader, ModelFolder
 from ramp.problem.allocation import AllocationRecord
 from ramp.quantizers.ggml import quantize_ggml, row_bytes
+from ramp.quantizers.quantize_rows import RowQuantizer
 
 if TYPE_CHECKING:
     import torch
@@ -55,12 +56,14 @@ def export(
     *,
     fold: str | Path | None = None,
     track: str = "q8_0",
+    workers: int = 1,
 ) -> GgufPlan:
     """Write a GGUF file and its ``.plan.json``, with an allocation ``.types.txt`` too; return the plan.
 
     allocation: None writes the unfolded model in float32. The weights are the float
     checkpoint's with the scales of the file ``fold`` applied, their importance the mean squares of the file
-    ``calibration`` divided by s^2. Raises ``GgufError`` for what GGUF cannot hold, before anything is written.
+    ``calibration`` divided by s^2; ``workers`` processes quantize. Raises ``GgufError`` for what GGUF cannot hold,
+    before anything is written.
     """
     started, model_dir, out = time.monotonic(), Path(model_dir), Path(out)
     if out.suffix != ".gguf":
@@ -75,7 +78,7 @@ def export(
     planned = plan_tensors(config, widths, track)
     name = model_dir.name if allocation is None else allocation.model
     importance = {} if calibration is None else read_importance(calibration, scales, config)
-    tensors = write_gguf(out, model_dir, planned, name=name, fold=scales, importance=importance)
+    tensors = write_gguf(out, model_dir, planned, name=name, fold=scales, importance=importance, workers=workers)
     plan = GgufPlan(
         gguf=out.name,
         kind="float" if allocation is None else "quantized",
@@ -139,13 +142,6 @@ def _folded_states(
             yield tensor, np.ascontiguousarray(state.pop(tensor.source).numpy())
 
 
-def encode(values: np.ndarray, type_name: str, importance: np.ndarray | None = None, name: str = "") -> np.ndarray:
-    """Return ``values`` (float32, any shape) as the file stores them: float32, or bytes uint8 [rows, row_bytes]."""
-    if type_name == "F32":
-        return values
-    return quantize_ggml(values, type_name, importance, name=name)
-
-
 def write_gguf(
     out: str | Path,
     model_dir: str | Path,
@@ -154,23 +150,33 @@ def write_gguf(
     name: str,
     fold: dict[str, torch.Tensor],
     importance: Mapping[str, np.ndarray],
+    workers: int = 1,
 ) -> list[PlannedTensor]:
     """Quantize and write the file of the ``planned`` tensors; return them with the sha256 of their bytes.
 
-    ``importance`` maps a linear's tensor to float32 [d_in]; a float file needs none. Raises ``GgufError`` if a tensor
-    takes other bytes than planned.
+    ``importance`` maps a linear's tensor to float32 [d_in]; a float file needs none. ``workers`` processes share the
+    rows of a tensor. Raises ``GgufError`` if a tensor takes other bytes than planned.
     """
     model = ModelFolder(model_dir)
     check_exportable(model.config)
     model.check_linears()
 
-    def data() -> Iterator[np.ndarray]:
+    def data(quantizer: RowQuantizer | None) -> Iterator[np.ndarray]:
         for plan, (tensor, values) in zip(planned, _folded_states(model.reader, model.config, fold), strict=True):
             weighted = tensor.linear is not None and plan.type not in ("F32", "F16")  # no tables, as in llama.cpp
             weights = importance[plan.name] if weighted else None
-            yield encode(to_gguf_rows(values, tensor.heads), plan.type, weights, tensor.source)
+            rows = to_gguf_rows(values, tensor.heads)
+            if plan.type == "F32":
+                yield rows
+            elif quantizer is None:
+                yield quantize_ggml(rows, plan.type, weights, name=tensor.source)
+            else:
+                yield quantizer.quantize(rows, plan.type, weights, tensor.source)
 
-    return write_file(out, model, planned, data(), name=name)
+    if workers <= 1 or all(plan.type == "F32" for plan in planned):
+        return write_file(out, model, planned, data(None), name=name)
+    with RowQuantizer(workers) as quantizer:
+        return write_file(out, model, planned, data(quantizer), name=name)
 
 
 def header(model: ModelFolder, planned: Sequence[PlannedTensor], name: str) -> gguf.GGUFWriter:

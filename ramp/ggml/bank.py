@@ -22,7 +22,6 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -36,11 +35,11 @@ from ramp.calibration.block import BlockVisit
 from ramp.calibration.stream import block_runner, stream
 from ramp.core.errors import RampError
 from ramp.core.files import atomic_path
-from ramp.ggml.quantize_rows import Pending, RowQuantizer
 from ramp.ggml.units import Unit
 from ramp.gguf.names import from_gguf_rows, to_gguf_rows
 from ramp.models.block_backward import block_backward
 from ramp.models.folder import ModelFolder
+from ramp.quantizers.quantize_rows import Pending, RowQuantizer
 
 log = logging.getLogger("ramp.ggml.bank")
 

@@ -33,7 +33,10 @@ def measure_importance(model: ModelFolder, windows: Tensor, out: Path) -> None:
 
     @torch.no_grad()
     def head_input(hidden: Tensor) -> None:
-        norm, total = block_runner(model, 1, device="cpu").final_norm(), torch.zeros(hidden.shape[-1], dtype=torch.float64)
+        norm, total = (
+            block_runner(model, 1, device="cpu").final_norm(),
+            torch.zeros(hidden.shape[-1], dtype=torch.float64),
+        )
         for window in hidden:
             total += norm(window).square().sum(0, dtype=torch.float64)
         last.append((total / (hidden.shape[0] * hidden.shape[1])).float().numpy())

@@ -38,12 +38,12 @@ from ramp.ggml.job import (
     TUNE_WINDOWS,
     Job,
 )
-from ramp.ggml.quantize_rows import RowQuantizer
 from ramp.ggml.refit import refit_model
 from ramp.ggml.rival import Rival, float_file, nearest_mix
 from ramp.ggml.tune import ChangedTensors, Schedule, tune
 from ramp.gguf.names import checkpoint_values, gguf_tensors, sliding_window_note, to_gguf_rows
 from ramp.models.architecture import architecture
+from ramp.quantizers.quantize_rows import RowQuantizer
 
 
 def calibration_windows(job: Job) -> torch.Tensor:

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from ramp.calibration.block import BlockVisit
-from ramp.calibration.stream import stream
-from ramp.ggml.importance import final_norm
+from ramp.calibration.stream import block_runner, stream
 from ramp.ggml.scales import PLACES, BlockScales
 from ramp.ggml.units import Unit
 from ramp.gguf.names import to_gguf_rows
@@ -82,7 +81,8 @@ def refit_model(
             fit(f"{block.specs[role].name}.weight", module.weight, moments[SITES[role]])
 
     def head(hidden: Tensor) -> None:
-        norm, path = final_norm(model), model.architecture.embed if model.tied else model.architecture.head
+        path = model.architecture.embed if model.tied else model.architecture.head
+        norm = block_runner(model, 1, device="cpu").final_norm()
         second = torch.zeros(hidden.shape[-1], hidden.shape[-1])
         with torch.no_grad():
             for window in hidden:

@@ -6,6 +6,7 @@ no error of the writer is undone by its own inverse.
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,9 @@ from ramp.models.folder import ModelFolder
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
+
+    from ramp.models.block_runner import Read
 
 
 class GgufFile:
@@ -63,20 +66,21 @@ class GgufFile:
         values = dequantize(tensor.data, tensor.tensor_type)
         return np.asarray(values, dtype=np.float32).reshape(self.shape(name))
 
+    def drop_pages(self) -> None:
+        """Give back the memory of what was read so far; it is read from disk again where it is needed."""
+        self._reader.data._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]  # of numpy.memmap
+
     def metadata(self, key: str) -> Any:
         """Return the value of a metadata key, None if it is absent."""
         field = self._reader.get_field(key)
         return None if field is None else field.contents()
 
 
-def load_gguf_float(
-    model_dir: str | Path, gguf_path: str | Path, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
-) -> PreTrainedModel:
-    """Return the Hugging Face model whose parameters are the GGUF file's de-quantized tensors.
+def gguf_parameters(model_dir: str | Path, gguf_path: str | Path) -> tuple[PretrainedConfig, Read]:
+    """Return a model's configuration, from ``model_dir``, and a reader of its parameters from a GGUF file.
 
-    The configuration comes from ``model_dir``. q and k rows return to the checkpoint's order
-    (``from_gguf_rows``). ``dtype`` None keeps float32. The model is in evaluation mode, without gradients, attention
-    by SDPA. Raises ``GgufError`` where the file lacks a tensor or holds another shape.
+    They are de-quantized, float32, by checkpoint names; q and k rows return to the checkpoint's order
+    (``from_gguf_rows``). The reader raises ``GgufError`` where the file lacks a tensor or holds another shape.
     """
     import torch
 
@@ -92,7 +96,22 @@ def load_gguf_float(
                 f"{file.path}: {tensor.name} is {list(file.shape(tensor.name))}, "
                 f"the model's is {list(tensor.shape)}: this file belongs to another model"
             )
-        values = from_gguf_rows(file.values(tensor.name), tensor.heads)
-        return torch.from_numpy(np.require(values, requirements="W"))
+        values = torch.from_numpy(np.require(from_gguf_rows(file.values(tensor.name), tensor.heads), requirements="W"))
+        file.drop_pages()  # a float file is as large as the model
+        return values
 
+    return config, read
+
+
+def load_gguf_float(
+    model_dir: str | Path, gguf_path: str | Path, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
+) -> PreTrainedModel:
+    """Return the Hugging Face model whose parameters are the GGUF file's de-quantized tensors.
+
+    ``dtype`` None keeps float32. The model is in evaluation mode, without gradients, attention by SDPA. Raises
+    ``GgufError`` as ``gguf_parameters`` does.
+    """
+    import torch
+
+    config, read = gguf_parameters(model_dir, gguf_path)
     return filled_model(config, dtype or torch.float32, torch.device(device), read)

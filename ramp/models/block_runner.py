@@ -50,9 +50,7 @@ def load_block(
     if change:
         change(state)
     # On a processor a copy in every case: a checkpoint is memory-mapped, and callers write into these weights.
-    own = {
-        name.removeprefix(f"{path}."): state.pop(name).to(dtype, copy=device.type == "cpu") for name in list(state)
-    }
+    own = {name.removeprefix(f"{path}."): state.pop(name).to(dtype, copy=device.type == "cpu") for name in list(state)}
     block.load_state_dict(own, assign=True)
     return block.requires_grad_(False)
 
@@ -96,9 +94,7 @@ class BlockRunner:
                 before(state)
             change(state)
 
-        return BlockRunner(
-            self.config, self.read, self._length, device=self.device, dtype=self.dtype, change=both
-        )
+        return BlockRunner(self.config, self.read, self._length, device=self.device, dtype=self.dtype, change=both)
 
     @property
     def layers(self) -> range:
@@ -129,9 +125,7 @@ class BlockRunner:
     @contextmanager
     def block(self, layer: int) -> Iterator[nn.Module]:
         """Load a block's weights, and free them at the end."""
-        block = load_block(
-            self.skeleton, self.read, layer, device=self.device, dtype=self.dtype, change=self.change
-        )
+        block = load_block(self.skeleton, self.read, layer, device=self.device, dtype=self.dtype, change=self.change)
         try:
             yield block
         finally:

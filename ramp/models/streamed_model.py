@@ -8,11 +8,37 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from ramp.core.cli import log
 from ramp.models.block_runner import BlockRunner, Change, Read
-from ramp.models.memory import StateRoom
+from ramp.models.empty_model import empty_model, filled_model
+from ramp.models.memory import StateRoom, free_bytes
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, PreTrainedModel
+
+
+WORKING_SHARE = 0.8
+"""Share of a device's free memory that a whole model may take; the rest is left to activations and logits."""
+
+
+def model_bytes(config: PretrainedConfig, dtype: torch.dtype) -> int:
+    """Return the bytes of all parameters of a model in ``dtype``; a tied head counts once."""
+    return sum(parameter.numel() for parameter in empty_model(config, dtype).parameters()) * dtype.itemsize
+
+
+def fits(config: PretrainedConfig, dtype: torch.dtype, device: torch.device) -> bool:
+    """Return whether a model in ``dtype`` fits whole on a device beside what it works with."""
+    return model_bytes(config, dtype) <= WORKING_SHARE * free_bytes(device)
+
+
+def open_model(
+    config: PretrainedConfig, dtype: torch.dtype, device: torch.device, read: Read
+) -> PreTrainedModel | StreamedModel:
+    """Return the model of the parameters that ``read`` gives: whole where it fits, else streamed by block."""
+    if fits(config, dtype, device):
+        return filled_model(config, dtype, device, read)
+    log.info("the model takes %.1f GB on %s: it is streamed by block", model_bytes(config, dtype) / 1e9, device)
+    return StreamedModel(config, read, dtype=dtype, device=device)
 
 
 class StreamedModel:
@@ -42,9 +68,7 @@ class StreamedModel:
 
     def runner(self, length: int) -> BlockRunner:
         """Return the model's blocks for windows of ``length`` tokens."""
-        return BlockRunner(
-            self.config, self._read, length, device=self.device, dtype=self.dtype, change=self._change
-        )
+        return BlockRunner(self.config, self._read, length, device=self.device, dtype=self.dtype, change=self._change)
 
     @property
     def head(self) -> nn.Parameter:

@@ -12,7 +12,7 @@ import numpy as np
 from ramp.models.architecture import list_linears
 from ramp.models.folder import ModelFolder
 from ramp.problem.budget import AllocationError, budget_bytes
-from ramp.problem.features import read_stats, static_features, weight_moments
+from ramp.problem.features import read_stats, static_features
 from ramp.problem.problem import Problem
 from ramp.scoring.score_type import Score
 
@@ -59,8 +59,7 @@ class BankedModel:
 
     def features(self, calibration: Path) -> np.ndarray:
         """Return the static features of every linear, float32 [n, 9]; ``calibration``: activation statistics."""
-        moments = weight_moments(self.model_dir, self.fold)
-        return static_features(self.linears, read_stats(calibration, self.fold), moments)
+        return static_features(self.linears, read_stats(calibration, self.fold), self.bank.moments)
 
     def budget_bytes(self, bits: float) -> int:
         """Return the budget in bytes of ``bits`` per weight."""

@@ -154,17 +154,3 @@ def read_stats(
             pair = (tensors[f"{site}/absmax"].double() / scale, tensors[f"{site}/absmean"].double() / scale)
             found[site] = (pair[0].numpy(), pair[1].numpy())
     return found
-
-
-def weight_moments(
-    model_dir: str | Path, fold: Mapping[str, torch.Tensor] | None = None
-) -> dict[str, tuple[float, float]]:
-    """Return (mean|W|, std W) of every linear, after ``fold``; one decoder block is in memory at a time."""
-    from ramp.calibration.stream import each_block
-
-    moments = {}
-    for _, linears in each_block(model_dir, device="cpu", fold=fold):
-        for linear, module in linears.items():
-            weight = module.weight.double()
-            moments[linear.name] = (float(weight.abs().mean()), float(weight.std(correction=0)))
-    return moments

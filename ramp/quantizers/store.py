@@ -22,7 +22,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from ramp.core.tensor_file import TensorFile
+from ramp.core.tensor_file import Layout, TensorFile
 from ramp.models.architecture import LinearSpec
 from ramp.quantizers.affine import QuantizedLinear
 from ramp.quantizers.packing import from_tensors, packed_length, to_tensors
@@ -48,6 +48,16 @@ class Packed:
         """Return a linear at one width; ``group_size`` holds for a width that names none."""
         groups = own_group(linear.d_in, width, group_size, linear.name)
         return Packed(f"{linear.name}/{width}/", bits_of(width), groups, linear.d_in)
+
+
+def packed_layout(prefix: str, d_out: int, d_in: int, bits: int, group_size: int) -> Layout:
+    """Return the layout of one linear's three tensors."""
+    groups = d_in // group_size
+    return {
+        f"{prefix}codes": ("U8", (d_out, packed_length(d_in, bits))),
+        f"{prefix}scales": ("F16", (d_out, groups)),
+        f"{prefix}zeros": ("U8", (packed_length(d_out * groups, bits),)),
+    }
 
 
 class PackedLinears(Mapping[Key, QuantizedLinear], Generic[Key]):
@@ -97,10 +107,7 @@ class PackedWriter:
         for x in linears:
             for width in widths[x.name]:
                 at = self._entries[x.name, width]
-                groups = x.d_in // at.group_size
-                layout[f"{at.prefix}codes"] = ("U8", (x.d_out, packed_length(x.d_in, at.bits)))
-                layout[f"{at.prefix}scales"] = ("F16", (x.d_out, groups))
-                layout[f"{at.prefix}zeros"] = ("U8", (packed_length(x.d_out * groups, at.bits),))
+                layout |= packed_layout(at.prefix, x.d_out, x.d_in, at.bits, at.group_size)
         self._file = TensorFile(path, layout, about or {})
 
     def put(self, name: str, width: Width, q: QuantizedLinear) -> None:

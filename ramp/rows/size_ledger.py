@@ -14,10 +14,12 @@ from typing import Any
 import torch
 
 from ramp.core.errors import RampError
+from ramp.core.tensor_file import Layout, layout_of
 from ramp.models.architecture import Architecture, LinearSpec
 from ramp.quantizers.affine import QuantizedLinear
 from ramp.quantizers.packing import to_tensors
 from ramp.quantizers.sizes import bits_nominal, linear_bytes
+from ramp.quantizers.store import packed_layout
 
 
 class LedgerError(RampError):
@@ -46,6 +48,13 @@ def linear_tensors(name: str, linear: Stored) -> dict[str, torch.Tensor]:
     return {f"{name}.{part}": tensor.cpu().contiguous() for part, tensor in parts.items()}
 
 
+def linear_layout(name: str, linear: Stored) -> Layout:
+    """Return the layout of ``linear_tensors``, without making them."""
+    if isinstance(linear, DenseLinear):
+        return layout_of({f"{name}.weight": linear.weight})
+    return packed_layout(f"{name}.", *linear.shape, linear.bits, linear.group_size)
+
+
 def linear_header(spec: LinearSpec, linear: Stored) -> dict[str, Any]:
     """Return the file's metadata of one linear; a dense one has no ``bits``."""
     shape = {"d_out": spec.d_out, "d_in": spec.d_in}
@@ -62,7 +71,7 @@ def counted_bytes(header: Mapping[str, Any]) -> int:
 
 
 def ledger(
-    tensors: Mapping[str, torch.Tensor],
+    tensors: Mapping[str, int],
     bytes_stored: int,
     linears: Sequence[LinearSpec],
     headers: Mapping[str, Mapping[str, Any]],
@@ -71,7 +80,7 @@ def ledger(
 ) -> dict[str, Any]:
     """Return the sizes of a row: parts that sum to ``bytes_file``, and four bits per weight.
 
-    tensors: what the file of ``bytes_stored`` bytes holds; headers: ``linear_header`` of every linear.
+    tensors: bytes of what the file of ``bytes_stored`` bytes holds; headers: ``linear_header`` of every linear.
     ``bytes_other``: norms, biases and the safetensors header.
     ``bits_nominal``: payload width, weighted by parameters (and its unweighted mean over linears), None where a linear
     is dense; ``bpw_linear``: scales and zeros counted too; ``bpw_file``: the whole file over all parameters of the
@@ -79,7 +88,7 @@ def ledger(
     """
 
     def stored(*names: str) -> int:
-        return sum(tensors[name].nbytes for name in names if name in tensors)
+        return sum(tensors[name] for name in names if name in tensors)
 
     dense = {name: header["packed_bytes"] for name, header in headers.items() if "packed_bytes" in header}
     excess = sum(stored(f"{name}.weight") - packed for name, packed in dense.items())

@@ -39,6 +39,9 @@ GPU_SLICE = 1 << 28
 BATCH_TOKENS = 2048
 """Forward tokens per batch on a processor; a batch of this size already fills its matrix units."""
 
+GPU_BATCHES = 8
+"""Such batches that a GPU takes at once."""
+
 
 class EvaluationError(RampError):
     """References, models and scores that do not belong together."""
@@ -83,8 +86,8 @@ def final_hidden(model: PreTrainedModel, windows: Tensor) -> Tensor:
 
 
 def batches(windows: Tensor, device: torch.device) -> Iterator[slice]:
-    """Return slices of windows of about BATCH_TOKENS forward tokens on a processor, eight times that on a GPU."""
-    tokens = BATCH_TOKENS if device.type == "cpu" else 8 * BATCH_TOKENS
+    """Return slices of windows of about BATCH_TOKENS forward tokens on a processor, GPU_BATCHES times that on a GPU."""
+    tokens = BATCH_TOKENS if device.type == "cpu" else GPU_BATCHES * BATCH_TOKENS
     return _steps(len(windows), tokens // windows.shape[1])
 
 

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from ramp.models.architecture import LinearSpec, architecture
+from ramp.models.memory import free_bytes
 from ramp.models.streamed_model import StreamedModel
 from ramp.scoring.kl_divergence import EvaluationError, Scorer, batches, final_hidden
 from ramp.scoring.score_type import Score
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 CPU_PREFIX_BYTES = 512 << 20
 """Hidden states kept per scorer on a processor: seven allocations' worth for 2,048 tokens of SmolLM2 in bfloat16."""
 
-GPU_PREFIX_BYTES = 4 << 30
-"""The same on a GPU: every other block of three allocations, for 8,192 tokens of a 7B in bfloat16."""
+GPU_PREFIX_SHARE = 8
+"""The same on a GPU whose memory nobody has shared out (``ramp.search.device_budget``): an eighth of what is free."""
 
 PASSES = 2
 """Allocations whose prefixes must fit; where the blocks of so many do not, only every second, third ... is kept."""
@@ -109,11 +110,9 @@ class PrefixScorer(Scorer):
     def __init__(self, float_model: PreTrainedModel, windows: Tensor, limit_bytes: int | None = None) -> None:
         """Start as ``Scorer``; keep up to ``limit_bytes`` of hidden states, None for the device's default."""
         config, parameter = float_model.config, next(float_model.parameters())
-        if limit_bytes is None:
-            limit_bytes = CPU_PREFIX_BYTES if parameter.device.type == "cpu" else GPU_PREFIX_BYTES
         self.n_blocks = int(config.num_hidden_layers)
-        state_bytes = windows.numel() * int(config.hidden_size) * parameter.element_size()
-        self.cache = PrefixCache(self.n_blocks, state_bytes, limit_bytes)
+        self.state_bytes = windows.numel() * int(config.hidden_size) * parameter.element_size()
+        self.cache = PrefixCache(self.n_blocks, self.state_bytes, 0)
         self.computed_blocks = 0
         self._arch = architecture(config)
         self._model = float_model
@@ -123,6 +122,18 @@ class PrefixScorer(Scorer):
         self._observing = True
         super().__init__(float_model, windows)
         self._observing = False
+        if limit_bytes is None:
+            on_gpu = self.device.type != "cpu"
+            limit_bytes = free_bytes(self.device) // GPU_PREFIX_SHARE if on_gpu else CPU_PREFIX_BYTES
+        self.keep(limit_bytes)
+
+    def keep(self, limit_bytes: int) -> None:
+        """Keep up to ``limit_bytes`` of hidden states from now on, none of those before."""
+        self.cache = PrefixCache(self.n_blocks, self.state_bytes, limit_bytes)
+
+    def allocations_bytes(self, count: int) -> int:
+        """Return the bytes of the states that enter every block but the first, for ``count`` allocations."""
+        return count * (self.n_blocks - 1) * self.state_bytes
 
     @torch.inference_mode()
     def score(self, model: PreTrainedModel, blocks: Sequence[Hashable] | None = None) -> Score:

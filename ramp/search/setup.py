@@ -92,6 +92,7 @@ class Search:
             AllocationError: the budget is below the cheapest allocation, or the sensitivities lack a linear or a width.
         """
         from ramp.scoring.prefix_cache import PrefixScorer, block_names
+        from ramp.search.device_budget import share_device
 
         inputs, settings = self.inputs, self.settings
         # search text in equal parts, where the method's parameters ask for it (ramp.agent.params)
@@ -104,12 +105,14 @@ class Search:
             if not count:
                 return []
             windows = banked.windows(text, length=settings.search_length, count=count)
-            limit = None if size == count else 0  # parts take turns: the prefixes of each are not worth their memory
+            # parts take turns and are not worth the memory; on a GPU it is shared out when all else is there
+            limit = None if size == count and device.type == "cpu" else 0
             return [PrefixScorer(model, windows[first : first + size], limit) for first in range(0, count, size)]
 
         (whole,) = scorers(inputs.search_text, settings.search_windows, settings.search_windows)
         (final,) = scorers(inputs.selection_text, settings.final_windows, settings.final_windows)
         pool = scorers(inputs.search_text, parts["pool_windows"], parts["part_windows"])
+        share_device(model, banked.bank, whole, final)
 
         def scored(scorer: PrefixScorer) -> Callable[[np.ndarray], Score]:
             def score(choice: np.ndarray) -> Score:

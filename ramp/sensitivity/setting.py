@@ -64,9 +64,7 @@ class Setting:
     def runner(self, change: Change | None = None) -> BlockRunner:
         """Return the blocks of the folded float model; ``change`` changes a block's tensors after the fold."""
         check_windows(self.windows, self.model.config, least=2)
-        found = block_runner(
-            self.model, self.windows.shape[1], device=self.device, dtype=self.dtype, fold=self.fold
-        )
+        found = block_runner(self.model, self.windows.shape[1], device=self.device, dtype=self.dtype, fold=self.fold)
         return found if change is None else found.changed(change)
 
     def report(self, kind: str, values: np.ndarray, tokens: int, **about: Any) -> dict[str, Any]:

@@ -293,7 +293,7 @@ def test_unusable_windows(tiny_llama_dir: Path, windows: torch.Tensor, sentence:
 
 
 def test_window_beyond_sliding_attention(tiny_mistral_dir: Path) -> None:
-    with pytest.raises(CalibrationError, match="sliding"):
+    with pytest.raises(ModelError, match="sliding"):
         stream(tiny_mistral_dir, random_windows(tiny_mistral_dir, length=65), lambda visit: None, device="cpu")
 
 

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from ramp.core.errors import RampError
 from ramp.core.files import read_json
 from ramp.models.architecture import list_linears
+from ramp.models.folder import ModelFolder
+from ramp.models.streamed_model import StreamedModel
 from ramp.quantizers.sizes import uniform_bytes
 from ramp.rows import checkpoint
 from ramp.rows.checkpoint import CheckpointError, load_dequantized, save_packed
@@ -23,7 +25,7 @@ from ramp.rows.retrack import main, store_again
 from tests.model_folders import load_float, read_config
 from tests.refusals import refused
 from tests.rows import row_key, rtn_parts, write_row
-from tests.tiny_models import random_llama
+from tests.tiny_models import random_llama, windows_of
 
 LEDGER = ("bytes_linear", "bytes_embedding", "bytes_head", "bytes_other")
 
@@ -133,20 +135,57 @@ def test_float_rows(tiny_llama_dir: Path, tmp_path: Path, stage: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), expected.parameters(), strict=True))
 
 
-def test_ggml_rows_are_read_from_their_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-    monkeypatch.setattr("ramp.rows.checkpoint.load_gguf_float", lambda *args: calls.append(args) or "model")
+def test_the_file_is_what_safetensors_writes(model_dir: Path, tmp_path: Path) -> None:
+    """It is written tensor by tensor; all at once gives the same bytes."""
+    write_row(tmp_path / "row", model_dir)
+    path = tmp_path / "row" / "model.safetensors"
+    _, header = header_of(path)
+    save_file(load_file(path), tmp_path / "again", metadata=header["__metadata__"])
+    assert (tmp_path / "again").read_bytes() == path.read_bytes()
+
+
+def test_ggml_rows_are_read_from_their_file(
+    tiny_llama_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def parameters(model_dir: Path, gguf: Path) -> tuple[Any, Any]:
+        asked.append((model_dir, gguf))
+        model = ModelFolder(model_dir)
+        return model.config, model.reader.get
+
+    monkeypatch.setattr("ramp.rows.checkpoint.gguf_parameters", parameters)
     row = tmp_path / "row"
     row.mkdir()
 
     def load() -> Any:
-        return checkpoint.load_dequantized(row, "model-dir", torch.float32)
+        return checkpoint.load_dequantized(row, tiny_llama_dir, torch.float32)
 
     (row / "meta.json").write_text(json.dumps(row_key(grid="ggml", gguf="../model.gguf")))
     refused(RampError, {"no GGUF file": load})
     (tmp_path / "model.gguf").touch()
-    assert load() == "model"
-    assert calls == [("model-dir", row / "../model.gguf", torch.float32, torch.device("cpu"))]
+    load()
+    assert asked == [(tiny_llama_dir, row / "../model.gguf")]
+
+
+def test_a_row_that_does_not_fit_is_streamed_and_scores_the_same(
+    tiny_llama_dir: Path, tiny_qwen2_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit for bit, untied and tied, in both dtypes; nothing but its windows is whole in memory."""
+    from ramp.evaluation.heldout import evaluate, float_head, make_reference
+
+    for index, model in enumerate((tiny_llama_dir, tiny_qwen2_dir)):
+        row, windows = tmp_path / str(index), windows_of(model, 3, 40, seed=1)
+        write_row(row, model)
+        for dtype in (torch.float32, torch.bfloat16):
+            found = []
+            for fitting in (True, False):
+                monkeypatch.setattr("ramp.models.streamed_model.fits", lambda *args, fitting=fitting: fitting)
+                opened = checkpoint.open_dequantized(row, model, dtype, torch.device("cpu"))
+                assert isinstance(opened, StreamedModel) is not fitting
+                reference = make_reference(load_float(model, dtype), windows, {})
+                found.append(evaluate(opened, reference, float_head(model, dtype, torch.device("cpu"))))
+            assert found[0] == found[1]
 
 
 def test_damaged_files_are_one_sentence(tiny_llama_dir: Path, tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from ramp.bank.bank import Bank
+from ramp.bank.build import build_bank
 from ramp.models.architecture import LinearSpec, list_linears
-from ramp.problem.features import FEATURES, SIZE, STATIC, EmbeddingError, read_stats, static_features, weight_moments
+from ramp.problem.features import FEATURES, SIZE, STATIC, EmbeddingError, read_stats, static_features
 from tests.model_folders import read_config
 from tests.refusals import refused
 
@@ -57,7 +59,7 @@ def test_missing_and_broken_statistics_are_named() -> None:
     refused(EmbeddingError, calls)
 
 
-def test_weight_moments_are_those_of_the_folded_model(tiny_llama_dir: Path) -> None:
+def test_weight_moments_are_those_of_the_folded_model(tiny_llama_dir: Path, tmp_path: Path) -> None:
     """Against an independent reading: the whole state dict folded at once, moments by numpy in float64."""
     from ramp.calibration.folding import apply_fold
 
@@ -71,8 +73,12 @@ def test_weight_moments_are_those_of_the_folded_model(tiny_llama_dir: Path) -> N
     plain = load_file(tiny_llama_dir / "model.safetensors")
     folded = dict(plain)
     apply_fold(folded, fold, config)
-    for state, given in ((plain, None), (folded, fold)):
-        moments = weight_moments(tiny_llama_dir, given)
+    for name, state, given in (("none", plain, {}), ("some", folded, fold)):
+        build_bank(
+            tiny_llama_dir, None, tmp_path / name, fold=given, fold_name=name, quantizer="rtn", widths=[4],
+            group_size=32, device="cpu",
+        )  # fmt: skip
+        moments = Bank(tmp_path / name).moments
         for linear in linears:
             weight = state[f"{linear.name}.weight"].numpy().astype(np.float64)
             assert moments[linear.name] == pytest.approx((np.abs(weight).mean(), weight.std()), rel=1e-5)

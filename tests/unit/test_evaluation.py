@@ -153,7 +153,7 @@ def test_a_row_with_the_weights_of_another_is_not_evaluated_again(study, tiny_ll
     def load(*_):
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("ramp.evaluation.__main__.load_dequantized", load)
+    monkeypatch.setattr("ramp.evaluation.__main__.open_dequantized", load)
     words = ["--allocation", allocation, *twin, "--out", tmp_path / "same.json"]
     assert run("row", "--row-dir", tmp_path / "same", *common, *words) == 0
     found = read_json(tmp_path / "same.json")

@@ -165,6 +165,8 @@ def test_export_writes_what_it_planned(model_dir: Path, tmp_path: Path) -> None:
     again = export(model_dir, tmp_path / "again.gguf", allocation, calibration)
     assert (tmp_path / "again.gguf").read_bytes() == out.read_bytes()
     assert [t.sha256 for t in again.tensors] == [t.sha256 for t in plan.tensors]
+    export(model_dir, tmp_path / "shared.gguf", allocation, calibration, workers=2)
+    assert (tmp_path / "shared.gguf").read_bytes() == out.read_bytes()
 
 
 def test_fold_reaches_norms_linears_and_importance(tiny_llama_dir: Path, tmp_path: Path) -> None:

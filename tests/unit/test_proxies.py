@@ -15,14 +15,13 @@ from ramp.calibration.folding import folded_float_model
 from ramp.core.tensor_file import save_tensors
 from ramp.methods.kinds import MethodError
 from ramp.methods.loader import load_method
+from ramp.models.folder import ModelFolder
 from ramp.problem.proxy import read_proxy
 from ramp.scoring.kl_divergence import Scorer
-from ramp.scoring.prefix_cache import PrefixScorer
 from ramp.search.setup import check_proxy
 from ramp.sensitivity.__main__ import main
 from ramp.sensitivity.measured_kl import kl_proxy
-from ramp.sensitivity.one_linear import ModelScore, from_the_change_on
-from ramp.sensitivity.setting import SensitivityError
+from ramp.sensitivity.setting import SensitivityError, Setting
 from ramp.sensitivity.weight_error import coefficients, plain, relative_errors
 from tests.tiny_models import exact_scores, write_text
 
@@ -30,9 +29,8 @@ REPO = Path(__file__).resolve().parents[2]
 FOLD = {"model.layers.1.mlp_in": torch.linspace(0.5, 2.0, 64)}
 
 
-def whole_passes(scorer: Scorer) -> ModelScore:
-    """Score every candidate from its first block."""
-    return lambda model, change: scorer.score(model)
+def setting_of(model_dir: Path, bank: Bank, windows: torch.Tensor, seed: int = 0) -> Setting:
+    return Setting(bank, ModelFolder(model_dir), FOLD, windows, seed=seed)
 
 
 def windows_of(count: int, length: int = 32, seed: int = 6) -> torch.Tensor:
@@ -55,33 +53,45 @@ def kl_by_hand(model_dir: Path, bank: Bank, windows: torch.Tensor, changes: dict
 
 
 def test_single_linear_kl_is_what_it_says(tiny_llama_dir: Path, bank: Bank) -> None:
-    model, windows = folded_float_model(tiny_llama_dir, FOLD), windows_of(4)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    values = kl_proxy(model, bank, whole_passes(Scorer(model, windows)))
+    windows = windows_of(4)
+    values = kl_proxy(setting_of(tiny_llama_dir, bank, windows))
     assert values.shape == (14, 3)
     for i, a in ((0, 0), (6, 1), (8, 2), (13, 0)):
         name, bits = bank.linears[i].name, bank.widths[a]
         expected = kl_by_hand(tiny_llama_dir, bank, windows, {name: bank.dequantize(name, bits)})
         assert values[i, a] == pytest.approx(expected, rel=0.02, abs=2e-6)
     assert (values[:, 0] > values[:, 2]).all()
-    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 @pytest.mark.parametrize("kind", ["kl", "kl_cheapest"])
-def test_starting_at_the_changed_block_gives_the_same_scores(tiny_llama_dir: Path, bank: Bank, kind: str) -> None:
-    """Bit for bit, with fewer blocks run; in the cheapest allocation too, which is not what the scorer was made of."""
-    found = []
-    for prefix in (False, True):
-        model, windows = folded_float_model(tiny_llama_dir, FOLD), windows_of(4)
-        scorer = PrefixScorer(model, windows)
-        found.append(kl_proxy(model, bank, from_the_change_on(scorer) if prefix else whole_passes(scorer), kind))
-    assert np.array_equal(*found)
-    assert scorer.computed_blocks < 2 * (14 * (3 - (kind == "kl_cheapest")) + 1)
+def test_streamed_candidates_score_as_whole_models(
+    tiny_llama_dir: Path, bank: Bank, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit for bit against one whole pass for each, in one round of candidates and in a round for each block."""
+    windows = windows_of(4)
+    model = folded_float_model(tiny_llama_dir, FOLD)
+    scorer = Scorer(model, windows)
+    held = {x.name: 0 for x in bank.linears} if kind == "kl_cheapest" else {}
+    for name, index in held.items():
+        model.get_submodule(name).weight.data.copy_(bank.dequantize(name, bank.widths[index]))
+    base, expected = scorer.score(model).kl, np.zeros((14, 3))
+    for i, linear in enumerate(bank.linears):
+        weight = model.get_submodule(linear.name).weight.data
+        old = weight.clone()
+        for a, bits in enumerate(bank.widths):
+            if held.get(linear.name) != a:
+                weight.copy_(bank.dequantize(linear.name, bits))
+                expected[i, a] = scorer.score(model).kl - base
+        weight.copy_(old)
+    for room in (1 << 30, 0):
+        monkeypatch.setattr("ramp.sensitivity.one_linear.CPU_ROUND_BYTES", room)
+        found = kl_proxy(setting_of(tiny_llama_dir, bank, windows), kind)
+        assert np.array_equal(found, expected if held else expected.clip(min=0))
 
 
 def test_in_the_cheapest_allocation_it_is_the_change(tiny_llama_dir: Path, bank: Bank) -> None:
-    model, windows = folded_float_model(tiny_llama_dir, FOLD), windows_of(4)
-    values = kl_proxy(model, bank, whole_passes(Scorer(model, windows)), "kl_cheapest")
+    windows = windows_of(4)
+    values = kl_proxy(setting_of(tiny_llama_dir, bank, windows), "kl_cheapest")
     cheapest = {x.name: bank.dequantize(x.name, 3) for x in bank.linears}
     base = kl_by_hand(tiny_llama_dir, bank, windows, cheapest)
     assert (values[:, 0] == 0).all()
@@ -91,13 +101,11 @@ def test_in_the_cheapest_allocation_it_is_the_change(tiny_llama_dir: Path, bank:
         expected = kl_by_hand(tiny_llama_dir, bank, windows, raised) - base
         assert values[i, a] == pytest.approx(expected, rel=0.02, abs=1e-4 * base)
     assert values[:, 1:].sum() < 0
-    for x in bank.linears:  # nothing but the cheapest is left behind
-        assert torch.equal(model.get_submodule(x.name).weight, cheapest[x.name])
 
 
 def test_relative_errors_are_frobenius_norms_of_the_folded_weights(tiny_llama_dir: Path, bank: Bank) -> None:
     model = folded_float_model(tiny_llama_dir, FOLD)
-    squares = relative_errors(model, bank)
+    squares = relative_errors(setting_of(tiny_llama_dir, bank, windows_of(1)).runner(), bank)
     for i in (0, 11, 13):  # 11 is a gate, whose columns are folded
         name = bank.linears[i].name
         weight = model.get_submodule(name).weight.double().numpy()
@@ -113,34 +121,27 @@ def test_relative_errors_are_frobenius_norms_of_the_folded_weights(tiny_llama_di
 
 def test_noise_costs_what_its_square_times_the_coefficient_says(tiny_llama_dir: Path, bank: Bank) -> None:
     """The theorem itself: one coefficient per linear holds for another size and another draw."""
-    model, windows = folded_float_model(tiny_llama_dir, FOLD), windows_of(16)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    score = whole_passes(Scorer(model, windows))
-    one = coefficients(model, bank, score)
-    other = coefficients(model, bank, score, 0.05, seed=1)
+    setting, other = (setting_of(tiny_llama_dir, bank, windows_of(16), seed) for seed in (0, 1))
+    one = coefficients(setting)
     assert (one > 0).all()
-    assert np.abs(np.log(other / one)).max() < np.log(1.5)
-    assert np.array_equal(one, coefficients(model, bank, score))
-    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert np.abs(np.log(coefficients(other, 0.05) / one)).max() < np.log(1.5)
+    assert np.array_equal(one, coefficients(setting))
 
 
 def test_on_plain_rounding_the_theorem_predicts_the_measured_kl(tiny_llama_dir: Path, bank: Bank) -> None:
     """RTN's errors know nothing of the data: predicted over measured is near 1 at all widths together."""
-    model, windows = folded_float_model(tiny_llama_dir, FOLD), windows_of(16)
-    score = whole_passes(Scorer(model, windows))
-    predicted = coefficients(model, bank, score)[:, None] * relative_errors(model, bank)
-    ratio = np.log(predicted / kl_proxy(model, bank, score))
+    setting = setting_of(tiny_llama_dir, bank, windows_of(16))
+    predicted = coefficients(setting)[:, None] * relative_errors(setting.runner(), bank)
+    ratio = np.log(predicted / kl_proxy(setting))
     assert abs(ratio.mean()) < np.log(1.3)
     assert ratio.std() < np.log(2)
 
 
-def test_faults_are_one_sentence(tiny_llama_dir: Path, bank: Bank) -> None:
-    model = folded_float_model(tiny_llama_dir, FOLD)
-    score = whole_passes(Scorer(model, windows_of(1)))
-    with torch.no_grad():
-        model.model.layers[1].mlp.down_proj.weight[0, 0] = float("nan")
-    with pytest.raises(SensitivityError, match="--dtype"):
-        kl_proxy(model, bank, score)
+def test_faults_are_one_sentence(tiny_llama_dir: Path, bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Bank.dequantize
+    monkeypatch.setattr(Bank, "dequantize", lambda *args, **more: read(*args, **more) * float("nan"))
+    with pytest.raises(SensitivityError, match=r"q_proj at 3 bits .*--dtype"):
+        kl_proxy(setting_of(tiny_llama_dir, bank, windows_of(1)))
 
 
 @pytest.fixture

@@ -8,16 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from ramp.bank.bank import Bank
 from ramp.bank.build import build_bank
 from ramp.calibration.folding import folded_float_model
 from ramp.core.tensor_file import save_tensors
+from ramp.models.folder import ModelFolder
 from ramp.models.token_windows import TextError
 from ramp.sensitivity import __main__ as sensitivity
 from ramp.sensitivity.fisher import fisher_proxy
-from ramp.sensitivity.setting import SensitivityError
-from tests.tiny_models import windows_of, write_text
+from ramp.sensitivity.setting import SensitivityError, Setting
+from tests.tiny_models import altered, windows_of, write_text
 
 
 def some_windows(model_dir: Path, count: int, length: int = 32, seed: int = 6) -> torch.Tensor:
@@ -45,6 +47,10 @@ def banks(
 ) -> dict[str, Bank]:
     folder = tmp_path_factory.mktemp("banks")
     return {name: make(tiny_qwen2_dir, folder / name, fold, name) for name in ("rtn", "gptq")}
+
+
+def streamed(model_dir: Path, fold: dict, bank: Bank, windows: torch.Tensor, seed: int = 0) -> np.ndarray:
+    return fisher_proxy(Setting(bank, ModelFolder(model_dir), fold, windows).runner(), bank, windows, seed=seed)
 
 
 def explicit(model_dir: Path, fold: dict, bank: Bank, windows: torch.Tensor) -> np.ndarray:
@@ -78,8 +84,7 @@ def explicit(model_dir: Path, fold: dict, bank: Bank, windows: torch.Tensor) -> 
 
 def test_equals_explicit_gradients(tiny_qwen2_dir: Path, fold: dict[str, torch.Tensor], banks: dict[str, Bank]) -> None:
     windows = some_windows(tiny_qwen2_dir, 3, 12)
-    model = folded_float_model(tiny_qwen2_dir, fold)
-    proxy = fisher_proxy(model, banks["gptq"], windows)
+    proxy = streamed(tiny_qwen2_dir, fold, banks["gptq"], windows)
     expected = explicit(tiny_qwen2_dir, fold, banks["gptq"], windows)
     assert proxy.shape == (14, 2)
     np.testing.assert_allclose(proxy, expected, rtol=1e-3)
@@ -108,36 +113,42 @@ def test_predicts_the_measured_kl_in_nats_per_token(
     model = folded_float_model(tiny_qwen2_dir, fold)
     for name in ("rtn", "gptq"):
         true = measured(model, banks[name], some_windows(tiny_qwen2_dir, 16, seed=12))
-        proxy = fisher_proxy(model, banks[name], some_windows(tiny_qwen2_dir, 16))
+        proxy = streamed(tiny_qwen2_dir, fold, banks[name], some_windows(tiny_qwen2_dir, 16))
         ratio = np.log(proxy / true)
         assert abs(ratio.mean()) < np.log(1.4), np.exp(ratio.mean())
         assert np.corrcoef(np.log(proxy.ravel()), np.log(true.ravel()))[0, 1] > 0.95
 
 
-def test_seeded_and_leaves_the_model_alone(
+def test_seeded_and_cheaper_at_more_bits(
     tiny_qwen2_dir: Path, fold: dict[str, torch.Tensor], banks: dict[str, Bank]
 ) -> None:
-    model, windows = folded_float_model(tiny_qwen2_dir, fold), some_windows(tiny_qwen2_dir, 2)
-    before = {name: p.clone() for name, p in model.named_parameters()}
-    runs = [fisher_proxy(model, banks["rtn"], windows, seed=s) for s in (0, 0, 1)]
+    windows = some_windows(tiny_qwen2_dir, 2)
+    runs = [streamed(tiny_qwen2_dir, fold, banks["rtn"], windows, seed) for seed in (0, 0, 1)]
     assert np.array_equal(runs[0], runs[1])
     assert not np.array_equal(runs[0], runs[2])
-    for name, p in model.named_parameters():
-        assert torch.equal(p, before[name])
-        assert p.grad is None
-        assert not p.requires_grad
-    assert not any(m._forward_hooks for m in model.modules())
     assert (runs[0][:, 0] > runs[0][:, 1]).all()  # 4 bits cost more than 6
 
 
-def test_faults_are_named(tiny_qwen2_dir: Path, fold: dict[str, torch.Tensor], banks: dict[str, Bank]) -> None:
-    model = folded_float_model(tiny_qwen2_dir, fold)
+def test_windows_in_groups_give_the_same(
+    tiny_qwen2_dir: Path, fold: dict[str, torch.Tensor], banks: dict[str, Bank], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windows = some_windows(tiny_qwen2_dir, 3)
+    whole = streamed(tiny_qwen2_dir, fold, banks["rtn"], windows)
+    monkeypatch.setattr("ramp.sensitivity.fisher.SEEN_BYTES", 0)
+    assert np.array_equal(whole, streamed(tiny_qwen2_dir, fold, banks["rtn"], windows))
+
+
+def test_faults_are_named(
+    tiny_qwen2_dir: Path, fold: dict[str, torch.Tensor], banks: dict[str, Bank], tmp_path: Path
+) -> None:
     with pytest.raises(TextError, match="at least 2"):
-        fisher_proxy(model, banks["rtn"], some_windows(tiny_qwen2_dir, 1, 1))
-    with torch.no_grad():
-        model.model.layers[1].mlp.down_proj.weight[0, 0] = float("nan")
+        streamed(tiny_qwen2_dir, fold, banks["rtn"], some_windows(tiny_qwen2_dir, 1, 1))
+    broken = altered(tiny_qwen2_dir, tmp_path)
+    tensors = load_file(broken / "model.safetensors")
+    tensors["model.layers.1.mlp.down_proj.weight"][0, 0] = float("nan")
+    save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(SensitivityError, match="NaN or infinite"):
-        fisher_proxy(model, banks["rtn"], some_windows(tiny_qwen2_dir, 1))
+        streamed(broken, fold, banks["rtn"], some_windows(tiny_qwen2_dir, 1))
 
 
 def test_command_line(

@@ -21,12 +21,13 @@ from ramp.export.check import transformers_nll
 from ramp.export.llamacpp import LlamaCppError
 from ramp.export.llamacpp_quantize import quantize_apart, quantize_gguf, read_importance_file, write_importance
 from ramp.export.static_mix import MixError, MixRow, make_row, type_notes
-from ramp.export.write import encode, export, read_importance
+from ramp.export.write import export, read_importance
 from ramp.gguf.names import GgufError, gguf_tensors, to_gguf_rows
 from ramp.gguf.reader import GgufFile
 from ramp.methods.kinds import MethodError, Mix
 from ramp.methods.loader import discover, load_method
 from ramp.models.folder import CheckpointReader
+from ramp.quantizers.ggml import quantize_ggml
 from ramp.records.collect import collect
 from ramp.records.table import read_all
 from ramp.rows.checkpoint import CheckpointError, load_dequantized
@@ -80,8 +81,8 @@ def test_its_bytes_are_those_of_libgguf(name: str, wide_dir: Path, inputs: Path,
         values = to_gguf_rows(reader.get(tensor.source).numpy(), tensor.heads)
         kind, raw = file.type(tensor.name), file.raw(tensor.name)
         types.add(kind)
-        with_matrix = encode(values, kind, importance[tensor.name]).reshape(-1)
-        without = encode(values, kind).reshape(-1)
+        with_matrix = quantize_ggml(values, kind, importance[tensor.name]).reshape(-1)
+        without = quantize_ggml(values, kind).reshape(-1)
         assert not np.array_equal(with_matrix, without)
         np.testing.assert_array_equal(raw, with_matrix if method.importance else without)
     assert types == set(meta["types"].values())

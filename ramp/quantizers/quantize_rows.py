@@ -61,6 +61,10 @@ class RowQuantizer:
             for start in range(0, len(values), rows)
         ]
 
+    def quantize(self, values: np.ndarray, type_name: str, importance: np.ndarray | None, name: str) -> np.ndarray:
+        """Return the bytes of ``quantize_ggml``: rows are quantized one by one, so nothing depends on the workers."""
+        return self.collect(self.submit(values, type_name, importance, name))
+
     @staticmethod
     def collect(pending: Sequence[Future[np.ndarray]]) -> np.ndarray:
         """Return the bytes uint8 [rows, row_bytes] of what ``submit`` started."""
