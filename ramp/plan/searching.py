@@ -26,9 +26,6 @@ UPDATE_S = 0.0065
 DECISION_S = 0.0006
 """Seconds of one core for an agent's decision on one linear."""
 
-MOMENTS_PER_S = 94e6
-"""Weights whose moments one core takes in a second, in float64, at the start of a search: 69 s for a 7B. Arithmetic."""
-
 RESIDENT_BYTES = 3 << 30
 """De-quantized entries of the bank and hidden states that a search on a processor keeps, at most."""
 
@@ -77,7 +74,7 @@ def searched(
         half=sum(count * each.half for each, count in parts),
         moved=sum(count * each.moved for each, count in parts),
         steps=sum(count * each.steps for each, count in parts),
-        core_s=learning(facts, method, evals, len(shape.linears)) + shape.linear_params / MOMENTS_PER_S,
+        core_s=learning(facts, method, evals, len(shape.linears)),
         disk=2 * shape.params * shape.float_bytes + bank,
         uses_gpu=True,
         device_bytes=half * shape.params + kept + logits,
@@ -113,10 +110,10 @@ def learn(facts: Facts, model: str, method: str, budget: str, seed: str) -> Work
 
 
 def transfer(facts: Facts, model: str, method: str) -> Work:
-    """A policy applied once to every linear; no evaluation, but the moments of all weights."""
+    """A policy applied once to every linear; no evaluation."""
     shape = facts.shape(model)
     return Work(
-        core_s=shape.linear_params / MOMENTS_PER_S + DECISION_S * len(shape.linears),
+        core_s=DECISION_S * len(shape.linears),
         disk=shape.params * shape.float_bytes, host_bytes=4 * sum(x.params for x in shape.block), output_bytes=1e5,
     )  # fmt: skip
 
