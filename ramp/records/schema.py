@@ -399,6 +399,15 @@ plan_check (stage): plan of a study beside a run of it, over the jobs that left 
     hours_run float! [hours]: processor time of the jobs, on a card seconds of the clock
     ratio float: planned / run
 
+audit (model bits gb accounting): ways of counting that stated bits and gigabytes of a model may mean; arithmetic
+    *model
+    bits float! [bits per weight]: stated
+    gb float! [GB]: stated
+    accounting str!: what the bits hold, how embedding and head are stored, the unit
+    bits_of_it float! [bits per weight]: what the stated gigabytes come to
+    gb_of_it float! [GB]: what the stated bits come to
+    fits bool!: whether both agree
+
 gguf_checks (model file check): checks of these files of ours
     *model
     file str!: name of the file
