@@ -17,6 +17,9 @@ SLICE_BYTES = 4 << 30
 SOFTMAX = 8
 """Times that a logit is read or written in float32."""
 
+AUTOMATIC_BATCH = 32
+"""Answers per forward pass of tasks where the study leaves them to the device's memory."""
+
 BATCH_TOKENS = 2048
 """Tokens of a batch in a forward pass without gradients."""
 
@@ -98,7 +101,7 @@ def tasks_scored(facts: Facts, model: str, row: str) -> Work:
     """
     shape, half = facts.shape(model), facts.half_bytes
     requests, tokens = facts.tasks()
-    batch = facts.plan.study.tasks.batch
+    batch = facts.plan.study.tasks.batch or AUTOMATIC_BATCH
     length = tokens / max(1, requests)
     return Work(
         half=block_products(shape, tokens, int(length)) + head_products(shape, tokens),

@@ -112,8 +112,9 @@ class Tasks(Section):
 
     names: Once[Name] = ["piqa", "hellaswag", "winogrande", "arc_easy", "arc_challenge"]
     """Task names as lm-eval knows them; an empty list turns tasks off."""
-    batch: PositiveInt = 8
-    """Answers per forward pass; larger ones fill a card."""
+    batch: PositiveInt | None = 8
+    """Answers per forward pass; larger ones fill a card. null: as many as its free memory holds: last digits may then
+    differ between cards."""
 
 
 class Transfer(Section):

@@ -80,7 +80,7 @@ rule tasks_scored:
         names=STUDY.tasks.names,
         folder=folder("tasks"),
         limit=LIMITS.task_limit or 0,
-        batch=STUDY.tasks.batch,
+        batch=STUDY.tasks.batch or 0,
         arithmetic=ARITHMETIC,
     message:
         "tasks on {wildcards.model}: {wildcards.row}"
