@@ -43,10 +43,10 @@ def pareto(study: Study) -> Figure:
     figure, axes = style.canvas(2.9 * rows, rows, columns)
     for axis, (model, points) in zip(axes, panels.items(), strict=False):
         _panel(axis, points)
-        axis.set_title(model_title(model))
+        axis.set_title(f"{model_title(model)}\nover {_reference(study, model).title}", fontsize=8)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
-    axes[0].set_ylabel(f"KL over that of {_reference(study, next(iter(panels))).title}")
+    axes[0].set_ylabel("KL over that of a uniform row of 4 bits")
     return figure
 
 

@@ -106,8 +106,8 @@ def _table(
             "file": saving(found.entry, found.rival, "bytes_file"),
             "kl": found.kl_difference,
             "ppl": found.ppl_ratio,
-            "p": p,
-            "reading": found.reading,
+            "p": "< 0.001" if p < 0.001 else f"{p:.3f}" if p == p else None,
+            "reading": found.reading + (" (alone)" if p >= 0.05 and found.reading in ("better", "worse") else ""),
         }
         for found, p in zip(pairs, holm([found.kl_p for found in pairs]), strict=True)
     ]
@@ -118,7 +118,7 @@ def _table(
         Column("kl", "KL difference", "nats per token", digits=4, signed=True),
         Column("ppl", "perplexity ratio", digits=4),
         Column("reading", "reading (KL)", align="left"),
-        Column("p", "p", "Holm", digits=3),
+        Column("p", "p", "Holm"),
     )
     floor = noise_floor(study, model)
     words = caption(kind, *([floor] if floor else []), model=model_title(model), limits=limits, seeds=seeds, **values)

@@ -16,7 +16,8 @@ SHARE = 0.5
 def free_bytes(device: torch.device | str) -> int:
     """Return the bytes that this process may still take on a device: of a GPU, what its allocator holds unused too.
 
-    Of a processor, what Linux calls available; elsewhere, as much as a process can address.
+    Of a processor, what Linux calls available, or what its container may still take; elsewhere, as much as a process
+    can address.
     """
     device = torch.device(device)
     if device.type == "cpu":
@@ -25,14 +26,21 @@ def free_bytes(device: torch.device | str) -> int:
     return int(torch.cuda.mem_get_info(device)[0] + unused)
 
 
+CGROUP = Path("/sys/fs/cgroup")
+"""Where a container's limits stand."""
+
+
 def _available() -> int:
+    found = [1 << 62]
     try:
         for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
+                found.append(int(line.split()[1]) * 1024)
+        limit, used = ((CGROUP / f"memory.{name}").read_text().strip() for name in ("max", "current"))
+        found.append(max(0, int(limit) - int(used)))
+    except (OSError, ValueError):  # no such file, or a limit of "max"
         pass
-    return 1 << 62
+    return min(found)
 
 
 class StateRoom:

@@ -47,7 +47,7 @@ def plan_files(
     left = planned_jobs(snakefile, files, keys, everything=False) if Path(study.study.results).is_dir() else None
     if cores is None:
         cores = NAMED_CORES if device not in (None, "cpu") else os.cpu_count() or 1
-    return plan_study(costs, jobs, left, cores=cores, gpus=study.study.gpus or 1), costs, jobs
+    return plan_study(costs, jobs, left, cores=cores, gpus=1), costs, jobs
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -116,19 +116,14 @@ def fold(facts: Facts, model: str, fold: str) -> Work:
     return replace(work, float32=work.float32 + widths * searched, moved=work.moved + rounded, output_bytes=SMALL_BYTES)
 
 
-MOMENTS_PER_S = 94e6
-"""Weights whose moments one core takes in a second, in float64, where a bank is made: 69 s for a 7B. Arithmetic."""
-
-
 def bank(facts: Facts, model: str, fold: str, quantizer: str) -> Work:
     """One pass of the folded model, and every linear at every width by GPTQ, or plain rounding without a pass."""
     shape, count = facts.shape(model), facts.bank_widths
     size = shape.menu_bytes(facts.plan.study.widths, facts.plan.study.group_size)
-    rounded = ROUNDING * 4 * shape.linear_params * count
-    moments = shape.linear_params / MOMENTS_PER_S
+    rounded = ROUNDING * 4 * shape.linear_params * count + 4 * 8 * shape.linear_params  # and moments, in float64
     if quantizer == "rtn":
         return Work(
-            core_s=moments, moved=rounded, disk=shape.params * shape.float_bytes + size, uses_gpu=True,
+            moved=rounded, disk=shape.params * shape.float_bytes + size, uses_gpu=True,
             device_bytes=block_bytes(shape, 0, hessians=False), output_bytes=size, passing_bytes=size,
         )  # fmt: skip
     work = streamed(facts, model, whole_pass(facts, model), hessians=True)
@@ -139,13 +134,16 @@ def bank(facts: Facts, model: str, fold: str, quantizer: str) -> Work:
         float32=work.float32 + gptq(shape, count),
         moved=work.moved + rounded,
         steps=work.steps + gptq_steps(shape, count),
-        core_s=work.core_s + moments,
         disk=work.disk + size,
         device_bytes=work.device_bytes + codes + 2 * sweep,
         core_bytes=work.core_bytes + codes + sweep,
         output_bytes=size,
         passing_bytes=size,
     )
+
+
+SEEN_BYTES = 2 << 30
+"""Inputs and gradients of one block's linears that a backward pass keeps (``ramp.sensitivity.fisher``)."""
 
 
 def sensitivity(facts: Facts, model: str, fold: str, quantizer: str) -> Work:
@@ -165,7 +163,10 @@ def sensitivity(facts: Facts, model: str, fold: str, quantizer: str) -> Work:
         steps=4 * KERNELS * shape.num_hidden_layers * max(1, tokens // length),
         disk=shape.params * shape.float_bytes + shape.menu_bytes(facts.plan.study.widths, facts.plan.study.group_size),
         uses_gpu=True,
-        device_bytes=2 * block_bytes(shape, length, hessians=False) + logits + 4 * shape.vocab_size * shape.hidden_size,
+        device_bytes=2 * block_bytes(shape, length, hessians=False)
+        + logits
+        + 4 * shape.vocab_size * shape.hidden_size
+        + min(SEEN_BYTES, 8 * tokens * sum(x.d_in + x.d_out for x in shape.block)),
         wanted_bytes=inputs,
         host_bytes=inputs + 4 * shape.vocab_size * shape.hidden_size,
         core_bytes=4 * shape.params + logits,

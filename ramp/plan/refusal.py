@@ -93,7 +93,7 @@ def check_room(costs: JobCosts, jobs: Sequence[Job], *, jobs_run_here: bool) -> 
             known.append((job, costs.cost(job.rule, job.wildcards)))
     time = run(
         [job for job, _ in known], [cost for _, cost in known], results=study.results, held=study.keep == "all",
-        cores=os.cpu_count() or 1, threads=study.threads, gpus=study.gpus or 1,
+        cores=os.cpu_count() or 1, threads=study.threads, gpus=1,
     )  # fmt: skip
     named = [(job.name, cost) for job, cost in known]
     room = Room.of(costs.device, study.results, jobs_run_here=jobs_run_here)

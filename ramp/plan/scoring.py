@@ -17,11 +17,12 @@ SLICE_BYTES = 4 << 30
 SOFTMAX = 8
 """Times that a logit is read or written in float32."""
 
-AUTOMATIC_BATCH = 32
-"""Answers per forward pass of tasks where the study leaves them to the device's memory."""
+AUTOMATIC_BATCH = 8
+"""Answers per forward pass of tasks, as planned where the study leaves their number to the device: a processor's;
+a card takes more."""
 
-BATCH_TOKENS = 2048
-"""Tokens of a batch in a forward pass without gradients."""
+BATCH_TOKENS, CARD_BATCH = 2048, 16384
+"""Tokens of a batch in a forward pass without gradients, on a processor and on a card (of ``ramp.scoring``)."""
 
 REQUEST_S = 0.001
 """Seconds of one core for a request of lm-eval, beside the model. Arithmetic."""
@@ -40,11 +41,11 @@ def scored(facts: Facts, shape: ModelShape, tokens: float, length: int, heads: i
     batch = min(tokens, BATCH_TOKENS)
     table = shape.vocab_size * shape.hidden_size * half
     logits = min(SLICE_BYTES, 12 * tokens * shape.vocab_size)
-    least = block_bytes(shape, batch, hessians=False) * half / 4 + 2 * table + logits
+    least = block_bytes(shape, min(tokens, CARD_BATCH), hessians=False) * half / 4 + 2 * table + logits
     return Work(
         half=block_products(shape, tokens, length) + heads * head_products(shape, tokens),
         moved=SOFTMAX * 4 * heads * tokens * shape.vocab_size + 6 * half * shape.params,
-        steps=KERNELS * shape.num_hidden_layers * max(1, tokens / BATCH_TOKENS),
+        steps=KERNELS * shape.num_hidden_layers * max(1, tokens / CARD_BATCH),
         uses_gpu=True,
         device_bytes=least,
         wanted_bytes=half * shape.params,

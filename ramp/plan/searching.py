@@ -8,7 +8,7 @@ from ramp.agent.params import RampParams
 from ramp.methods.loader import parse_params
 from ramp.plan.facts import Facts
 from ramp.plan.products import KERNELS, block_products, head_products
-from ramp.plan.scoring import SLICE_BYTES, SOFTMAX
+from ramp.plan.scoring import CARD_BATCH, SLICE_BYTES, SOFTMAX
 from ramp.plan.shape import ModelShape
 from ramp.plan.work import Work
 from ramp.quantizers.widths import Width
@@ -29,8 +29,8 @@ DECISION_S = 0.0006
 RESIDENT_BYTES = 3 << 30
 """De-quantized entries of the bank and hidden states that a search on a processor keeps, at most."""
 
-PREFIX_BYTES = 4 << 30
-"""Hidden states kept by each of the two scorers on a card, at most."""
+KEPT_SEARCH, KEPT_SELECTION = 4, 2
+"""Allocations whose hidden states are of use on a card, of both texts (``ramp.search.device_budget``)."""
 
 
 def evaluation(facts: Facts, shape: ModelShape, tokens: int, length: int, *, first: bool = False) -> Work:
@@ -46,7 +46,7 @@ def evaluation(facts: Facts, shape: ModelShape, tokens: int, length: int, *, fir
         half=share * block_products(shape, tokens, length) + heads * head_products(shape, tokens),
         moved=(0 if first else 8 * half * share * shape.linear_params)
         + heads * SOFTMAX * half * tokens * shape.vocab_size,
-        steps=share * KERNELS * shape.num_hidden_layers * max(1, tokens / 2048) + 10 * len(shape.linears),
+        steps=share * KERNELS * shape.num_hidden_layers * max(1, tokens / CARD_BATCH) + 10 * len(shape.linears),
     )
 
 
@@ -56,8 +56,8 @@ def searched(
     """Return a search: two references, its evaluations, its finalists on selection text, the agent's steps.
 
     text: tokens of search and of selection text, length of a window. The whole model is on the device in the study's
-    dtype, with the float model's probabilities of both texts, and where there is room the packed bank and hidden
-    states of earlier candidates, up to 4 GiB for each text.
+    dtype, with the float model's probabilities of both texts and the activations of a batch, and where there is room
+    the packed bank and the hidden states of some earlier candidates.
     """
     shape, half = facts.shape(model), facts.half_bytes
     search_tokens, selection_tokens, length = text
@@ -68,8 +68,9 @@ def searched(
              (evaluation(facts, shape, selection_tokens, length), finalists + 1)]  # fmt: skip
     bank = shape.menu_bytes(widths, facts.plan.study.group_size)
     kept = (search_tokens + selection_tokens) * (8 * shape.hidden_size + (2 * shape.vocab_size if half == 2 else 0))
-    states = half * max(search_tokens, selection_tokens) * shape.hidden_size * shape.num_hidden_layers
-    logits = min(SLICE_BYTES, 12 * search_tokens * shape.vocab_size)
+    state = half * shape.hidden_size * shape.num_hidden_layers  # of a token
+    states = state * max(search_tokens, selection_tokens)
+    working = CARD_BATCH * (4 * shape.hidden_size + 3 * shape.intermediate_size) * half + SLICE_BYTES * 3 // 4
     return Work(
         half=sum(count * each.half for each, count in parts),
         moved=sum(count * each.moved for each, count in parts),
@@ -77,8 +78,8 @@ def searched(
         core_s=learning(facts, method, evals, len(shape.linears)),
         disk=2 * shape.params * shape.float_bytes + bank,
         uses_gpu=True,
-        device_bytes=half * shape.params + kept + logits,
-        wanted_bytes=bank + 2 * min(PREFIX_BYTES, 2 * states),
+        device_bytes=half * shape.params + kept + working,
+        wanted_bytes=bank + state * (KEPT_SEARCH * search_tokens + KEPT_SELECTION * selection_tokens),
         host_bytes=4 * sum(x.params for x in shape.block),
         core_bytes=half * shape.params + kept + min(RESIDENT_BYTES, half * shape.linear_params * len(widths) + states),
         output_bytes=1e6,

@@ -29,6 +29,7 @@ STAGES = {
     "references": "reference",
     "evaluation": "evaluate",
     "tasks": "tasks_scored",
+    "tuning": "tune",
     "export": "halo_export halo_float halo_row",
     "export checks": "halo_check",
     "static mixes": "static_mix",

@@ -93,7 +93,7 @@ class Student:
 
 
 def stored_scales(scales: Tensor, name: str) -> Tensor:
-    """Return scales [rows, 1, groups] as float16 [rows, groups], no smaller than the least normal one."""
+    """Return scales [rows, 1, groups] as float16 [rows, groups], no smaller than the least positive one."""
     if not bool((scales.abs() <= SCALE_MAX).all()):
         raise TuningError(f"{name} has tuned scales that are NaN or beyond float16: lower --rate")
     return scales[:, 0].clamp(min=SCALE_MIN).to("cpu", torch.float16)

@@ -16,6 +16,7 @@ from tests.conftest import REPO
 
 WORDS = {
     "calibration": "An otter crossed the weir. ",
+    "train": "delta epsilon ",
     "search": "alpha beta ",
     "selection": "gamma ",
     "heldout": "eta ",
@@ -85,6 +86,9 @@ class Stages:
         row = ["row", "--row-dir", self.out / "gptq", "--reference", f"heldout={reference}", "--dtype", "bfloat16"]
         self.add("evaluate", "evaluation", *row, to="metrics.json")
         self.add("evaluate streamed", "evaluation", *row, to="streamed.json", free=0)
+        texts = [self.folder / f"{role}.jsonl" for role in ("calibration", "train")]
+        steps = ["--steps", 1, "--batch", 1, "--length", 16, "--state-dir", self.out / "tuning"]
+        self.add("tune", "rows.tune", "--row-dir", self.out / "gptq", "--text", *texts, *steps, to="tuned")
         for name in ("float", method["rtn"]):
             ablation = ["--fold", self.out / "smoothquant.safetensors", "--reference", reference, "--method-file", name]
             self.add(f"ablation {name}", "league.fold_ablation", *grid, *ablation, to=f"{Path(name).stem}.json")

@@ -22,10 +22,13 @@ from ramp.plan.products import block_products, gptq, gptq_steps, head_products, 
 from ramp.plan.refusal import DoesNotFit, Room, refuse
 from ramp.plan.resources import RuleResources
 from ramp.plan.shape import ModelShape, SizeUnknown, shape_of
-from ramp.plan.table import plan_study, smallest_card, stage_of
+from ramp.plan.table import LAST, plan_study, smallest_card, stage_of
 from ramp.plan.timeline import run
 from ramp.plan.work import CONTEXT_BYTES, FILLED, GPU_PROCESS_BYTES, Cost, Work, cost
 from ramp.problem.budget import budget_bytes
+from ramp.scoring.kl_divergence import BATCH_TOKENS, GPU_BATCHES, GPU_SLICE
+from ramp.search import device_budget
+from ramp.sensitivity import fisher
 from ramp.study.passing_files import passes
 from tests.plans import REPO, plan_of
 
@@ -315,3 +318,12 @@ def test_a_plan_is_compared_with_logs(tmp_path: Path) -> None:
     assert total.ratio == pytest.approx(costs.cost("claims", {}).seconds / 4)
     with pytest.raises(RampError, match="run the study"):
         check(costs, jobs[1:])
+
+
+def test_every_formula_has_a_stage_and_constants_are_the_stages_own() -> None:
+    assert {rule for rule in FORMULAS if stage_of(rule) == LAST} == set()
+    assert (scoring.BATCH_TOKENS, scoring.CARD_BATCH) == (BATCH_TOKENS, GPU_BATCHES * BATCH_TOKENS)
+    kept = (device_budget.SEARCH_ALLOCATIONS, device_budget.SELECTION_ALLOCATIONS)
+    assert kept == (searching.KEPT_SEARCH, searching.KEPT_SELECTION)
+    assert calibrating.SEEN_BYTES == fisher.SEEN_BYTES
+    assert scoring.SLICE_BYTES == 4 * 4 * GPU_SLICE

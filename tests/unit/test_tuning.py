@@ -179,7 +179,7 @@ def test_a_gradient_that_is_not_finite_is_refused(tmp_path: Path, texts: Path, t
             tune(tiny_llama_dir, tmp_path / "row", texts, tmp_path / "out")
 
 
-def test_scales_are_rounded_to_float16_and_stay_normal() -> None:
+def test_scales_are_rounded_to_float16_and_stay_positive() -> None:
     scales = torch.tensor([[[1.0 + 2**-12, 1.0 + 3 * 2**-12, -0.5, 1e-9, SCALE_MAX]]])
     expected = torch.tensor([[1.0, 1.0 + 2**-10, SCALE_MIN, SCALE_MIN, SCALE_MAX]], dtype=torch.float16)
     assert torch.equal(stored_scales(scales, "a"), expected)

@@ -227,9 +227,10 @@ def show_comparison():
             print(f"{head.removeprefix('# ')}\n{counts}\n(all of it: {file})", file=sys.stderr)
 
 
-# Local jobs share this machine's memory, unless the command line says how much of it.
+# Local jobs share this machine's memory, and a job on a card has its own, unless the command line says how much there is.
+CARDS = int(workflow.resource_settings.resources.get("gpu", 1)) if HAS_GPU else 0
 if workflow.is_main_process and workflow.local_exec:
-    for name, size in (("mem_mb", machine_memory()), ("gpu_mem_mb", RESOURCES.gpus * DEVICE.memory)):
+    for name, size in (("mem_mb", machine_memory()), ("gpu_mem_mb", CARDS * DEVICE.memory)):
         if size and name not in workflow.resource_settings.resources:
             workflow.register_resource(name, size // 10**6)
 
