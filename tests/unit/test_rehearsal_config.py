@@ -38,5 +38,5 @@ def test_only_device_results_and_sizes_change() -> None:
 
 def test_an_overlay_that_adds_is_noticed() -> None:
     paper = validate(study_of("paper.yaml")).model_dump()
-    for change in ({"dtype": "float32"}, {"memory_mb": 10**6}, {"methods": ["rtn", "gptq", "ppo"]}):
+    for change in ({"dtype": "float32"}, {"calibration": {"tokens": 10**6}}, {"methods": ["rtn", "gptq", "ppo"]}):
         assert len(list(grown(paper, change))) == 1
