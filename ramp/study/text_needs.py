@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ramp.study.draws import base_model
 from ramp.study.plan import Plan
 
 
@@ -21,6 +22,13 @@ def text_needs(plan: Plan, model: str) -> list[str]:
     return sorted(needs)
 
 
-def counted_models(plan: Plan) -> list[str]:
-    """Return the models of the study whose tokenizer comes from outside; others are trained on its own text."""
-    return [model for model in plan.models if model not in plan.trained]
+def counted_models(plan: Plan, model: str) -> list[str]:
+    """Return the models for which texts are counted before a job of ``model``.
+
+    Its own, where it is one of the study's and comes from outside (others are trained on the study's text), and with a
+    model of the hub every other one of the hub: what lacks text stops before the hours of the first.
+    """
+    known = [name for name in plan.models if name not in plan.trained]
+    own = base_model(model)
+    hub = [name for name in known if plan.registry.get(name).kind == "hub"]
+    return sorted({*(hub if own in hub else ()), *([own] if own in known else ())})

@@ -358,7 +358,7 @@ def test_options_that_cannot_be_used(narrow: Place, tmp_path: Path, monkeypatch:
         "shares a paragraph": options(
             "--text", str(tmp_path / narrow.text.name), "--heldout-text", str(tmp_path / narrow.held.name)
         ),
-        "hub cannot be reached": model("nobody/nothing"),
+        "is not in the cache": model("nobody/nothing"),
         "no folder ../up": model("../up"),
         "no folder owner/": model("owner/"),
         "is a file": model(str(narrow.text)),

@@ -53,9 +53,13 @@ def test_all_texts_that_are_too_short_are_named(tokenizer_alone: Path, texts: Pa
 
 def test_what_a_study_asks_of_its_texts() -> None:
     plan = plan_of("paper.yaml")
-    assert counted_models(plan) == plan.models
+    assert counted_models(plan, "llama-2-7b") == sorted(plan.models)
     assert {"calibration:128x2048", "search:16x512", "selection:16x512"} <= set(text_needs(plan, "llama-2-7b"))
     assert "wikitext2:1x2048" in text_needs(plan, "llama-3-8b")  # all of it: at least one window
-    assert counted_models(plan_of("smoke.yaml")) == []  # models that are trained on the study's own text
+    embedded = plan_of("config.yaml")
+    assert counted_models(embedded, "smollm2-135m.draw1") == ["smollm2-135m"]
+    assert (
+        counted_models(plan_of("smoke.yaml"), "tiny-llama-s") == []
+    )  # models that are trained on the study's own text
     with pytest.raises(RampError, match="weather"):
         str(plan_of("paper.yaml", texts={"calibration": "weather"}).text_assets)

@@ -68,7 +68,12 @@ class Rehearsal:
 def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
     folder = copy_project(tmp_path_factory.mktemp("rehearsal") / "checkout")
     (folder / "config" / "small.yaml").write_text(yaml.safe_dump(SMALL))
-    registry = load_registry(folder / "config" / "assets.yaml")
+    assets = folder / "config" / "assets.yaml"
+    entries = yaml.safe_load(assets.read_text())
+    for name, replica in REPLICAS.items():  # the plan reads sizes before anything is downloaded
+        entries["assets"][name]["sizes"] |= {**replica.sizes, "vocab_size": 2000}
+    assets.write_text(yaml.safe_dump(entries, sort_keys=False))
+    registry = load_registry(assets)
     with Hub() as hub:
         serve(hub, registry, folder.parent / "repositories", ["llama-2-7b", *TARGETS])
         hub.allow(registry.get("llama-2-7b").sources[0].repo, ONE_LICENCE)

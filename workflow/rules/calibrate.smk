@@ -6,7 +6,7 @@ rule calibration:
     input:
         model=by(FILES.checkpoint),
         text="<results>/texts/calibration.jsonl",
-        counts=TOKEN_COUNTS,
+        counts=ancient(token_counts),
         code=sources("ramp/calibration/__main__.py"),
     output:
         statistics="<results>/calibration/{model}.safetensors",
@@ -31,7 +31,7 @@ rule fold:
     input:
         model=by(FILES.checkpoint),
         text="<results>/texts/calibration.jsonl",
-        counts=TOKEN_COUNTS,
+        counts=ancient(token_counts),
         code=sources("ramp/calibration/fold_search.py"),
     output:
         fold="<results>/folds/{model}/{fold}.safetensors",

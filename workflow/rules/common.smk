@@ -75,9 +75,6 @@ VALUES = RuleValues(FILES)
 COMPARED = ComparisonFiles(FILES)
 sources = FILES.sources
 
-# No long job starts before the texts are known to be long enough; counting again for another model runs nothing again.
-TOKEN_COUNTS = ancient(expand("<results>/texts/counts/{model}.json", model=counted_models(PLAN)))
-
 # The device of jobs that run a model, and what every job asks a scheduler for; no torch is imported for it.
 DEVICE = device_at_hand(STUDY.device)
 HAS_GPU = DEVICE.is_gpu
@@ -127,6 +124,12 @@ def start_fork_server():
             start_new_session=True,  # an interrupt at the keyboard is Snakemake's
             env={**os.environ, **JOB_ENVIRONMENT, **single},
         )
+
+
+def token_counts(wildcards):
+    """Return the counts that a job waits for: it starts when its texts are long enough, and counting again runs nothing
+    again."""
+    return [f"{R}/texts/counts/{model}.json" for model in counted_models(PLAN, wildcards.model)]
 
 
 def any_of(names):
@@ -228,10 +231,11 @@ def show_comparison():
 
 
 # Local jobs share this machine's memory, and a job on a card has its own, unless the command line says how much there is.
-CARDS = int(workflow.resource_settings.resources.get("gpu", 1)) if HAS_GPU else 0
+GIVEN = workflow.resource_settings.resources  # of the command line and the profile; Snakemake calls mem_mb mem
+CARDS = int(GIVEN["gpu"].value) if HAS_GPU and "gpu" in GIVEN else int(HAS_GPU)
 if workflow.is_main_process and workflow.local_exec:
     for name, size in (("mem_mb", machine_memory()), ("gpu_mem_mb", CARDS * DEVICE.memory)):
-        if size and name not in workflow.resource_settings.resources:
+        if size and not {name, name.removesuffix("_mb")} & {*GIVEN}:
             workflow.register_resource(name, size // 10**6)
 
 if workflow.is_main_process:

@@ -6,7 +6,7 @@ rule reference:
     input:
         model="<results>/models/{model}/asset.json",
         text="<results>/texts/{text}.jsonl",
-        counts=TOKEN_COUNTS,
+        counts=ancient(token_counts),
         code=sources("ramp/evaluation/__main__.py"),
     output:
         states="<results>/reference/{model}/{text}.safetensors",

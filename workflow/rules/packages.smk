@@ -33,7 +33,7 @@ rule package:
     input:
         model="<results>/models/{model}/asset.json",
         text="<results>/texts/calibration.jsonl",
-        counts=TOKEN_COUNTS,
+        counts=ancient(token_counts),
         method=by(FILES.method),
         environment=by(FILES.environment),
         code=by(FILES.stage, stage="ramp/packages/prepare_job.py ramp/packages/run_job.py"),
