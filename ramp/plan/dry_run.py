@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,8 @@ class Job:
 
 
 def jobs_of(dag: Any) -> list[Job]:
-    """Return the jobs that are to run in a Snakemake run that has been planned (``workflow.dag``)."""
-    return [
+    """Return the jobs that are to run in a Snakemake run that has been planned (``workflow.dag``), by name."""
+    return in_order(
         Job(
             job.rule.name,
             dict(job.wildcards_dict),
@@ -54,7 +54,12 @@ def jobs_of(dag: Any) -> list[Job]:
         )
         for job in dag.needrun_jobs()
         if job.rule.name not in WITHOUT_WORK
-    ]
+    )
+
+
+def in_order(jobs: Iterable[Job]) -> list[Job]:
+    """Return jobs by rule and wildcards: Snakemake lists them otherwise in every process."""
+    return sorted(jobs, key=lambda job: (job.rule, sorted(job.wildcards.items()), job.outputs))
 
 
 class _Jobs(logging.Handler):
@@ -87,7 +92,7 @@ class _Jobs(logging.Handler):
 def planned_jobs(
     snakefile: Path, configfiles: Sequence[Path], config: Mapping[str, Any], *, everything: bool = True
 ) -> list[Job]:
-    """Return the jobs of a study in an order in which they can run.
+    """Return the jobs of a study, by name.
 
     Args:
         snakefile: the project's.
@@ -124,7 +129,7 @@ def planned_jobs(
         raise PlanningError(_sentence(error, jobs.errors)) from None
     finally:
         snakemake_logging.logger.removeHandler(jobs)
-    return list(jobs.found.values())
+    return in_order(jobs.found.values())
 
 
 def _sentence(error: Exception, logged: Sequence[str]) -> str:
