@@ -31,8 +31,8 @@ OUTCOME = (
     "RAMP's search, which starts at that knapsack, kept it at 4 bits and gained {gain} % of the KL at 3.65 bits in the "
     "published run ({pair.ramp.knapsack.kl} nats, three of three seeds); **this gain is not settled:** a fresh run of "
     "the same commit on another machine found none (the warm start stood), and an earlier study lost 1.8 %.",
-    "GGUF files of ours beside llama.cpp's mixes of the same bytes and importance matrix ({gguf.matrix.models}; one "
-    "bank each): lower KL in {gguf.matrix.better} of {gguf.matrix.pairs}, higher in {gguf.matrix.worse}"
+    "GGUF files of ours, at most as large as llama.cpp's mixes with the same importance matrix ({gguf.matrix.models}; "
+    "one bank each): lower KL in {gguf.matrix.better} of {gguf.matrix.pairs}, higher in {gguf.matrix.worse}"
     "{gguf.matrix.worse.mixes}; the ratios run from {gguf.matrix.best} to {gguf.matrix.worst}.",
     "Of the paper's {claims} claims, tested by analogues on small models: {claims.summary}.",
 )

@@ -36,8 +36,8 @@ CAPTIONS = {
         (
             "Below 0 (KL) and below 1 (perplexity) favour the row on the left. Within noise: the interval of the KL "
             "difference holds 0, one comparison at a time. Seeds, where there are several, are resampled too. p: "
-            "two-sided, of a normal with the bootstrap's standard error, corrected for the number of lines (Holm); a "
-            "sign is safe against all of them below 0.05, and stands alone where p is above.",
+            "two-sided, of a normal with the bootstrap's standard error, corrected for the number of lines (Holm). "
+            "(alone): the reading does not hold after this correction, p is 0.05 or more.",
         ),
         "No two rows of this model share evaluated windows in the records.",
     ),
