@@ -21,6 +21,12 @@ class Caption:
     absent: str = "There are no rows for this table in the records."
 
 
+CORRECTED = (
+    "p: two-sided, of a normal with the bootstrap's standard error, corrected for the number of lines (Holm). (alone): "
+    "the reading does not hold after this correction, p is 0.05 or more."
+)
+"""What the last columns of tables of paired differences mean."""
+
 CAPTIONS = {
     "main": Caption(
         "{model}: sizes and quality of every row. {texts}; {seeds}; brackets are 95 % bootstrap intervals over "
@@ -35,9 +41,8 @@ CAPTIONS = {
         "bootstrap.",
         (
             "Below 0 (KL) and below 1 (perplexity) favour the row on the left. Within noise: the interval of the KL "
-            "difference holds 0, one comparison at a time. Seeds, where there are several, are resampled too. p: "
-            "two-sided, of a normal with the bootstrap's standard error, corrected for the number of lines (Holm). "
-            "(alone): the reading does not hold after this correction, p is 0.05 or more.",
+            "difference holds 0, one comparison at a time. Seeds, where there are several, are resampled too.",
+            CORRECTED,
         ),
         "No two rows of this model share evaluated windows in the records.",
     ),
@@ -65,6 +70,7 @@ CAPTIONS = {
             "Rows are paired where their linears differ by {near:g} % of bytes at most. Below 0 (KL) and below "
             "1 (perplexity) favour the mixed row. All share AWQ folds chosen at the study's own group size, but for "
             "plain GPTQ, which has none.",
+            CORRECTED,
         ),
         "No mixed row of this model is as large as a uniform row with smaller groups in this run.",
     ),
