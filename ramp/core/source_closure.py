@@ -53,7 +53,7 @@ def imported(root: Path, file: str) -> tuple[str, ...]:
     if not path.is_file():
         raise FileNotFoundError(f"no source file {path}: a rule names a stage that is not there")
     modules = _modules(ast.parse(path.read_text(encoding="utf-8"), str(path)), Path(file).with_suffix("").parts)
-    return tuple(sorted({source for module in modules for source in _files_of(root, module)}))
+    return tuple(sorted(set().union(*(_files_of(root, module) for module in modules))))
 
 
 def _imports(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
@@ -83,14 +83,10 @@ def _modules(tree: ast.Module, own: tuple[str, ...]) -> Iterator[tuple[str, ...]
             yield from ((*base, alias.name) for alias in node.names)
 
 
-def _files_of(root: Path, module: tuple[str, ...]) -> Iterator[str]:
-    """Yield the module's file and the ``__init__`` files above it, where they belong to the project."""
+@cache
+def _files_of(root: Path, module: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the module's file and the ``__init__`` files above it, where they belong to the project."""
     if not module or module[0] not in PACKAGES:
-        return
-    for depth in range(1, len(module) + 1):
-        package = Path(*module[:depth], "__init__.py")
-        if (root / package).is_file():
-            yield str(package)
-    single = Path(*module).with_suffix(".py")
-    if (root / single).is_file():
-        yield str(single)
+        return ()
+    candidates = ("/".join((*module, "__init__.py")), "/".join(module) + ".py")
+    return (*_files_of(root, module[:-1]), *(file for file in candidates if (root / file).is_file()))
