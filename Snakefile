@@ -60,6 +60,7 @@ include: "workflow/rules/fold_ablation.smk"
 include: "workflow/rules/banks.smk"
 include: "workflow/rules/tuning.smk"
 include: "workflow/rules/gguf.smk"
+include: "workflow/rules/noise.smk"
 include: "workflow/rules/benchmarks.smk"
 include: "workflow/rules/paper.smk"
 

@@ -69,6 +69,7 @@ GROWING = {
     "banks_windows": Growth(BANK_NAMES, "kl", ("model", "bank_seed"), replaceable=True),
     "tuning": Growth(TUNED_NAMES, "kl_before", ("model", "bank_seed"), replaceable=True),
     "tuning_windows": Growth(TUNED_NAMES, "kl", ("model", "bank_seed"), replaceable=True),
+    "noise": Growth(("model",), replaceable=True),
     "gguf": Growth(("model",), replaceable=True),
     "gguf_checks": Growth(("model",), replaceable=True),
 }

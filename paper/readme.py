@@ -84,6 +84,7 @@ SECTIONS = (
         "scales tuned by KL after quantizing; mixed rows beside uniform ones, tuned alike",
         ("tuning",),
     ),
+    Section("Noise floor", "the float model against itself: what rounding alone moves", ("noise",)),
     Section(
         "Exported files",
         "checks of the GGUF files in stock llama.cpp",

@@ -28,6 +28,7 @@ from paper.naming import (
     text_title,
     width_names,
 )
+from paper.noise import noise_values
 from paper.study import Entry, Study
 from paper.tables.main import uniform_reference
 from paper.tables.model import estimate_of
@@ -51,7 +52,7 @@ def values(study: Study) -> dict[str, str]:
     """Return all keys with their text."""
     parts = (
         *(_study, _rows, _pairs, _claims, _role_bits, _search, _transfer),
-        *(_halo, gguf_values, _tasks, _outliers, _parity, league_values, tuning_values),
+        *(_halo, gguf_values, _tasks, _outliers, _parity, league_values, tuning_values, noise_values),
     )
     return {key: text for part in parts for key, text in part(study)}
 

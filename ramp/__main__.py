@@ -54,6 +54,7 @@ COMMANDS = (
         "gguf-mixes", "ramp.ggml.against_mixes", "make GGUF files at the bytes of llama.cpp's mixes, and score both"
     ),
     Command("evaluation", "ramp.evaluation", "score a row on held-out text: perplexity and KL with intervals"),
+    Command("noise", "ramp.evaluation.noise", "evaluate the float model against itself under other conditions"),
     Command("tasks", "ramp.evaluation.lm_eval_tasks", "score a row on commonsense tasks through lm-evaluation-harness"),
     Command("acceptance", "ramp.league.acceptance", "check that rounding costs a trained model enough for the league"),
     Command("league", "ramp.league", "run one search of the league and score it at its checkpoints"),
@@ -65,6 +66,7 @@ COMMANDS = (
     Command("collect-folding", "ramp.records.collect_folding", "collect the ablation of folds into the records"),
     Command("collect-gguf", "ramp.records.collect_gguf", "collect files beside llama.cpp's mixes into the records"),
     Command("collect-league", "ramp.records.collect_league", "collect the league or the optimum into the records"),
+    Command("collect-noise", "ramp.records.collect_noise", "collect the float model against itself into the records"),
     Command("collect-tuning", "ramp.records.collect_tuning", "collect rows with tuned scales into the records"),
     Command("digests", "ramp.records.digests", "write digests of everything that a finished study left behind"),
     Command("claims", "paper.claims", "judge the paper's claims by the records"),

@@ -26,6 +26,7 @@ from paper.tables.league import ablations_table, league_summary_table, league_ta
 from paper.tables.ledger import ledger_table
 from paper.tables.main import headline_table, main_table
 from paper.tables.model import Table
+from paper.tables.noise import noise_table
 from paper.tables.optimum import additivity_table, optimum_table
 from paper.tables.paired import controls_table, paired_table
 from paper.tables.quoted import quoted_tables
@@ -67,6 +68,7 @@ def all_tables(study: Study, published: Study | None = None) -> list[Table]:
         halo_table(study),
         gguf_table(study),
         gguf_table(study, tuned=True),
+        noise_table(study),
         tuning_table(study),
         tuning_pairs_table(study),
         parity_table(study),

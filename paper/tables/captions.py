@@ -210,6 +210,12 @@ CAPTIONS = {
         ),
         "No mixed and uniform rows with tuned scales are in these records (snakemake tuning).",
     ),
+    "noise": Caption(
+        "Noise floor: the float model on held-out text against its own reference, with one condition changed. A KL of "
+        "a quantized row that is no larger says nothing.",
+        ("KL is to the float model's run that all rows are compared with; identical logits give exactly 0.",),
+        "The float model was not evaluated against itself in these records (snakemake noise).",
+    ),
     "gguf": Caption(
         "Files at the bytes of llama.cpp's mixes: each mix as llama.cpp makes it from the float file, and files of "
         "ours that are at most as large. Brackets are 95 % bootstrap intervals over windows of held-out text.",

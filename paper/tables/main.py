@@ -16,6 +16,7 @@ from paper.naming import (
     method_title,
     model_title,
 )
+from paper.noise import floor_of
 from paper.study import Entry, Study
 from paper.tables.captions import caption
 from paper.tables.model import Column, Row, Table
@@ -160,6 +161,8 @@ def _footnotes(study: Study, entries: list[Entry], uniform: Entry | None, publis
     if published and (shown := [entry for entry in entries if entry.published]):
         limits = "; ".join(published.limits(shown, text) for text in published.texts if _has(shown, text))
         notes.append(f"§ published with this suite (results/published), not run here{f': {limits}' if limits else ''}.")
+    if entries and (floor := floor_of(study, entries[0].model)):
+        notes.append(floor)
     return (*notes, *_row_notes(study, entries))
 
 

@@ -75,19 +75,22 @@ def make_reference(model: PreTrainedModel | StreamedModel, windows: Tensor, abou
 
 
 def _hidden_by_window(
-    model: PreTrainedModel | StreamedModel, windows: Tensor, device: torch.device
+    model: PreTrainedModel | StreamedModel, windows: Tensor, device: torch.device, batch_tokens: int | None = None
 ) -> Iterator[tuple[int, Tensor]]:
     """(index, final hidden states (length, hidden)) of each window, computed in batches."""
-    for part, batch in hidden_batches(model, windows, device):
+    for part, batch in hidden_batches(model, windows, device, batch_tokens):
         for offset, states in enumerate(batch):
             yield part.start + offset, states
 
 
 @torch.inference_mode()
-def evaluate(model: PreTrainedModel | StreamedModel, reference: Reference, head: Tensor) -> list[dict[str, Any]]:
+def evaluate(
+    model: PreTrainedModel | StreamedModel, reference: Reference, head: Tensor, batch_tokens: int | None = None
+) -> list[dict[str, Any]]:
     """Per-window sums of a row: ``{"window", "tokens", "nll", "kl"}``, nll and kl in nats.
 
     head: the float model's output weight (vocab, hidden), in the reference's dtype, on the model's device.
+    batch_tokens: forward tokens of a batch, by default the device's.
     """
     device = head.device
     check_windows(reference.windows, model.config, least=2)
@@ -95,7 +98,7 @@ def evaluate(model: PreTrainedModel | StreamedModel, reference: Reference, head:
     if own.shape[0] != head.shape[0]:
         raise EvaluationError(f"the row predicts {own.shape[0]} tokens, the float model {head.shape[0]}")
     found = []
-    for index, states in _hidden_by_window(model, reference.windows, device):
+    for index, states in _hidden_by_window(model, reference.windows, device, batch_tokens):
         targets = reference.windows[index, 1:].to(device)
         ref_states = reference.hidden[index].to(device)
         nll_sum = kl_sum = 0.0

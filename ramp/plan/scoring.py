@@ -95,6 +95,11 @@ def evaluate(facts: Facts, model: str, row: str) -> Work:
     )
 
 
+def noise_run(facts: Facts, model: str, variation: str) -> Work:
+    """The float model on held-out text against its own reference: as a row that is not quantized."""
+    return evaluate(facts, model, f"{FLOAT}-b16-s0")
+
+
 def tasks_scored(facts: Facts, model: str, row: str) -> Work:
     """Every answer of every task through the whole model, in batches; logits of all its tokens in float32.
 

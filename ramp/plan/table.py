@@ -27,7 +27,7 @@ STAGES = {
     "quantizing": "quantize quantize_shared float_row track skipped",
     "packages": "package package_row",
     "references": "reference",
-    "evaluation": "evaluate",
+    "evaluation": "evaluate noise_run",
     "tasks": "tasks_scored",
     "tuning": "tune",
     "export": "halo_export halo_float halo_row",

@@ -361,6 +361,16 @@ halo (file check): checks of exported GGUF files
     limit float: what it may be at most
     ok bool!: whether it held
 
+noise (model what): the float model against its own reference under other conditions
+    *model
+    what str!: what differs from the run that made the reference
+    kl float! [nats per token]: KL(reference || this run), over all windows
+    kl_max float! [nats per token]: the largest of a window
+    unit str!: unit of both
+    ppl_ratio float!: perplexity over the reference's
+    n_windows int! [windows]: windows of held-out text
+    dtype str!: arithmetic of this run
+
 gguf (model file rival): files of ours at the bytes of llama.cpp's mixes, and these mixes; speeds are of one run
     *model
     file str!: name of the file; a file of ours has one row for each mix that it is compared with

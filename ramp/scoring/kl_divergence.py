@@ -85,17 +85,21 @@ def final_hidden(model: PreTrainedModel, windows: Tensor) -> Tensor:
     return model.base_model(input_ids=windows, use_cache=False).last_hidden_state
 
 
-def batches(windows: Tensor, device: torch.device) -> Iterator[slice]:
-    """Return slices of windows of about BATCH_TOKENS forward tokens on a processor, GPU_BATCHES times that on a GPU."""
-    tokens = BATCH_TOKENS if device.type == "cpu" else GPU_BATCHES * BATCH_TOKENS
+def batches(windows: Tensor, device: torch.device, tokens: int | None = None) -> Iterator[slice]:
+    """Return slices of windows of about so many forward tokens.
+
+    tokens: by default BATCH_TOKENS on a processor, GPU_BATCHES times that on a GPU.
+    """
+    if tokens is None:
+        tokens = BATCH_TOKENS if device.type == "cpu" else GPU_BATCHES * BATCH_TOKENS
     return _steps(len(windows), tokens // windows.shape[1])
 
 
 def hidden_batches(
-    model: PreTrainedModel | StreamedModel, windows: Tensor, device: torch.device
+    model: PreTrainedModel | StreamedModel, windows: Tensor, device: torch.device, batch_tokens: int | None = None
 ) -> Iterator[tuple[slice, Tensor]]:
     """Yield the hidden states after the final norm (batch, length, hidden) of each batch of windows."""
-    parts = batches(windows, device)
+    parts = batches(windows, device, batch_tokens)
     if isinstance(model, StreamedModel):
         yield from model.hidden_batches(windows, parts)
         return

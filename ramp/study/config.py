@@ -13,7 +13,18 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints
 
 from ramp.methods.kinds import FoldRef
-from ramp.study.config_sections import Banks, FoldAblation, Gguf, League, Optimum, Search, Section, Tuning, Variant
+from ramp.study.config_sections import (
+    Banks,
+    FoldAblation,
+    Gguf,
+    League,
+    Noise,
+    Optimum,
+    Search,
+    Section,
+    Tuning,
+    Variant,
+)
 from ramp.study.config_types import (
     Count,
     DepthName,
@@ -263,6 +274,8 @@ class Study(Section):
     """Final rows over several banks (``snakemake banks``); null: none."""
     tuning: Tuning = Tuning()
     """Rows with tuned scales beside the rows that they come from (``snakemake tuning``)."""
+    noise: Noise = Noise()
+    """The float model against itself (``snakemake noise``)."""
     gguf: Gguf = Gguf()
     """GGUF files at the bytes of llama.cpp's mixes (``snakemake gguf``)."""
     depths: dict[DepthName, Depth] = {"quick": Depth(), "full": Depth()}

@@ -190,6 +190,15 @@ class Tuning(Section):
     """Collect the rows that are there and start none."""
 
 
+class Noise(Section):
+    """The float model against its own reference under other conditions: what rounding alone moves."""
+
+    models: Once[Name] = []
+    """Models, by name in the registry. An empty list measures nothing."""
+    on_request: bool = False
+    """Measured by ``snakemake noise`` alone, and no part of ``snakemake all``."""
+
+
 class Gguf(Section):
     """GGUF files of ours at the bytes of llama.cpp's mixes, made of the same float file and scored beside them."""
 

@@ -23,6 +23,7 @@ from ramp.study.draws import base_model
 from ramp.study.fold_plan import FoldPlan
 from ramp.study.gguf_plan import GgufPlan
 from ramp.study.league_plan import LeaguePlan
+from ramp.study.noise_plan import NoisePlan
 from ramp.study.row_names import FLOAT, GGML, RELEASED, PlanError, Row, bits
 from ramp.study.tuning_plan import TuningPlan
 from ramp.study.variants import variant_params
@@ -85,6 +86,11 @@ class Plan(AssetPlan):
         return TuningPlan(self)
 
     @cached_property
+    def noise(self) -> NoisePlan:
+        """The models that are evaluated against themselves."""
+        return NoisePlan(self.study)
+
+    @cached_property
     def gguf(self) -> GgufPlan:
         """The models whose GGUF files stand beside llama.cpp's mixes."""
         return GgufPlan(self.study)
@@ -99,7 +105,7 @@ class Plan(AssetPlan):
     @property
     def base_models(self) -> list[str]:
         """The models of the study and of its sections: each has a checkpoint."""
-        sections = (self.league, self.folds, self.banks, self.tuning, self.gguf)
+        sections = (self.league, self.folds, self.banks, self.tuning, self.gguf, self.noise)
         named = [*self.models, *(model for section in sections for model in section.models)]
         return list(dict.fromkeys(map(base_model, named)))
 

@@ -26,6 +26,7 @@ SECTION_TABLES = {
     "banks": ("banks", "banks_windows"),
     "tuning": ("tuning", "tuning_windows"),
     "gguf": ("gguf", "gguf_checks"),
+    "noise": ("noise",),
 }
 """Tables of a study that has a section, by the section."""
 DRAWINGS = ("figures", "tables", "paper")

@@ -177,7 +177,7 @@ def _named_models(study: Study) -> dict[str, list[str]]:
     others |= {f"{where}.models": list(map(base_model, grid.models)) for where, grid in _grids(study).items()}
     return (
         {"source": [study.source], "targets": study.targets}
-        | {f"{name}.models": getattr(study, name).models for name in ("tuning", "gguf")}
+        | {f"{name}.models": getattr(study, name).models for name in ("tuning", "gguf", "noise")}
         | others
     )
 
