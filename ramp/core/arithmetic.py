@@ -5,7 +5,8 @@ processor's maker and instruction set, so that an AMD and an Intel processor rou
 arithmetic the products, the Cholesky factor and the triangular solution come from OpenBLAS with its Haswell kernels on
 one thread, through numpy and scipy; a large product is cut into pieces that depend on its shape alone, and the threads
 share the pieces. The elementary functions come from numpy and scipy. torch's own kernels are limited to AVX2 and to
-one thread, because they split a sum over a whole tensor by the number of threads. Nothing changes on a GPU; on a
+one thread, because they split a sum over a whole tensor by the number of threads. Causal attention works in the
+processor's cache (``ramp.core.attention``). Nothing changes on a GPU; on a
 machine that has one, attention on the processor stays torch's too.
 
 ``fast`` arithmetic leaves torch as it is. benchmarks/stability.py measures where two machines part with it.
@@ -152,6 +153,9 @@ def enable(threads: int | None = None) -> None:
         warnings.simplefilter("ignore", UserWarning)  # that kernels are replaced
         for name, kernel in _kernels().items():
             library.impl(name, kernel, "CPU", allow_override=True)
+        if not torch.cuda.is_available():
+            for key in ("CPU", "AutogradCPU"):  # torch makes it of other operators, which have gradients of their own
+                library.impl("scaled_dot_product_attention", _attention, key, allow_override=True)
     _Kernels.library = library
 
 
@@ -261,6 +265,30 @@ def _plus(added: Tensor, product: Tensor, beta: float, alpha: float) -> Tensor:
     if alpha != 1:
         product.mul_(alpha)
     return product if beta == 0 else product.add_(added, alpha=beta)
+
+
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None = None,
+    dropout: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """Return attention: ``ramp.core.attention`` where it applies, else torch's plain form."""
+    import torch
+
+    from ramp.core import attention
+
+    if attention.applies(query, key, value, mask, dropout, is_causal):
+        return attention.causal(query, key, value, scale, _share)
+    if mask is not None and mask.dtype == torch.bool:
+        mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, -torch.inf)
+    plain = torch.ops.aten._scaled_dot_product_attention_math
+    return plain(query, key, value, mask, dropout, is_causal, scale=scale, enable_gqa=enable_gqa)[0]
 
 
 def _elementary(name: str) -> Callable[[Tensor], Tensor]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ramp.core import arithmetic
+from ramp.core import arithmetic, freed_memory
 from ramp.core.errors import RampError
 from ramp.core.provenance import peak_rss_bytes
 
@@ -91,7 +91,8 @@ def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] 
         os.environ.setdefault("TQDM_DISABLE", "1")  # libraries draw bars of their own; in a log they are noise
     began = time.perf_counter()
     try:
-        if argv is None:  # else a caller's process, whose arithmetic is its own
+        if argv is None:  # else a caller's process, whose memory and arithmetic are its own
+            freed_memory.keep()
             arithmetic.prepare(sys.argv[1:])
         status = main(argv) or 0
     except RampError as error:
