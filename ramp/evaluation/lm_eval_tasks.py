@@ -111,8 +111,14 @@ def definition(task: str) -> Definition:
 
 
 def offline() -> None:
-    """Keep lm-eval's libraries off the network, where a task would wait for the hub; they read this on import."""
+    """Keep lm-eval's libraries off the network, where a task would wait for the hub; they read this on import.
+
+    The hub's own library may have been imported before, by transformers.
+    """
+    from huggingface_hub import constants
+
     os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+    constants.HF_HUB_OFFLINE = True
 
 
 def rows_file(tasks_dir: str | Path, task: str) -> Path:

@@ -15,9 +15,10 @@ import pytest
 REPO = Path(__file__).resolve().parents[2]
 RUN = """
 import sys
-from workflow.scripts import fork_server
-fork_server.SERVED, fork_server.LIBRARIES = ("stage",), ()
-sys.exit(fork_server.main(sys.argv[1:]))
+from workflow.scripts import fork_client, fork_server
+fork_client.SERVED, fork_server.LIBRARIES, fork_server.PROJECT = ("stage",), (), ("part",)
+fork_server.commands = lambda: ["part"]
+sys.exit((fork_client if sys.argv[2:] else fork_server).main(sys.argv[1:]))
 """
 STAGE = """
 import os, subprocess, sys, time
@@ -27,6 +28,10 @@ if kind == "tell":
     print("to stderr", file=sys.stderr)
     open("made", "w").close()
     sys.exit(3)
+if kind == "part":
+    loaded = "part" in sys.modules
+    import part
+    print(loaded, part.VALUE)
 if kind == "die":
     os.kill(os.getpid(), 9)
 if kind == "fail":
@@ -45,6 +50,7 @@ Start = Callable[..., subprocess.Popen[str]]
 def start(tmp_path: Path) -> Start:
     """Start a server or a client in a folder that holds the module ``stage``."""
     (tmp_path / "stage.py").write_text(STAGE)
+    (tmp_path / "part.py").write_text("VALUE = 1")
 
     def call(*arguments: str, **given: str) -> subprocess.Popen[str]:
         environment = {**os.environ, "PYTHONPATH": str(REPO), **given}
@@ -106,6 +112,14 @@ def test_a_job_is_what_python_would_run(
     assert (tmp_path / "made").stat().st_mode & 0o777 == 0o640
 
 
+@pytest.mark.usefixtures("server")
+def test_a_job_runs_the_code_as_it_is_now(start: Start, tmp_path: Path) -> None:
+    """The server has read a module of the project: its jobs take that, until the file is another one."""
+    assert start("-m", "stage", "part").communicate(timeout=30)[0] == "True 1\n"
+    (tmp_path / "part.py").write_text("VALUE = 22")
+    assert start("-m", "stage", "part").communicate(timeout=30)[0] == "False 22\n"
+
+
 def test_faults_and_signals_arrive_at_the_client(server: subprocess.Popen[str], start: Start) -> None:
     for kind, status, text in (("fail", 1, "ValueError: a fault"), ("die", 128 + signal.SIGKILL, "")):
         client = start("-m", "stage", kind)
@@ -142,12 +156,11 @@ def test_no_job_outlives_its_client_or_the_server(
 def test_the_server_has_one_thread() -> None:
     """A copy of a process with threads may wait forever for a lock that one of them held."""
     code = (
-        "import importlib, os; from workflow.scripts.fork_server import LIBRARIES\n"
-        "for library in LIBRARIES: importlib.import_module(library)\n"
-        "print(len(os.listdir('/proc/self/task')))"
+        "import os, sys; from workflow.scripts import fork_server; loaded = fork_server.load()\n"
+        "print(len(os.listdir('/proc/self/task')), len(loaded) > 100, 'ramp.bank.build' in sys.modules)"
     )
     single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=REPO, env=os.environ | single, capture_output=True, text=True, check=True
     )
-    assert done.stdout == "1\n"
+    assert done.stdout == "1 True True\n"
