@@ -26,7 +26,9 @@ kind, *rest = sys.argv[1:]
 if kind == "tell":
     print(os.getcwd(), os.environ["GIVEN"], rest, os.getpid() == os.getpgid(0), __name__)
     print("to stderr", file=sys.stderr)
-    open("made", "w").close()
+    import atexit, threading
+    atexit.register(lambda: open("at_exit", "w").close())
+    threading.Thread(target=lambda: (time.sleep(0.2), open("made", "w").close())).start()
     sys.exit(3)
 if kind == "part":
     loaded = "part" in sys.modules
@@ -109,7 +111,8 @@ def test_a_job_is_what_python_would_run(
     assert arguments == f"""['a b', "'$x'"] {served} __main__\n"""  # only a forked job leads a group of its own
     assert err == "to stderr\n"
     assert client.returncode == 3
-    assert (tmp_path / "made").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "made").stat().st_mode & 0o777 == 0o640  # by a thread that the end waits for
+    assert (tmp_path / "at_exit").exists()
 
 
 @pytest.mark.usefixtures("server")
