@@ -6,6 +6,7 @@
 Reads the last line of every log. A side may be several runs (folders of logs, one after another): the table has their
 means, and the ratio of the totals is printed with the least and the largest over all pairs of runs. ``--before`` takes
 a profile.csv too, whose seconds after the change are those before this one. Rows of other studies in ``--out`` stay.
+``--page docs/speed.md`` writes the table there, between the marks of the study.
 """
 
 from __future__ import annotations
@@ -17,13 +18,20 @@ from typing import Any
 
 from ramp.core import cli
 from ramp.core.errors import RampError
+from ramp.core.files import require_file, write_text
 from ramp.core.job_log import JobCost, job_cost
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from tabulate import tabulate
+
+    from ramp.core.marked_page import with_part
     from ramp.records.table import read_table, table, write_table
 
 NO_MODEL = "none"
 """Stands in the place of a model where a rule works on none."""
+
+SMALL_S = 1.0
+"""Rules that took less for a model, before and after, share the last line of the page's table."""
 
 Key = tuple[str, str]  # rule, model
 Run = dict[Key, list[JobCost]]
@@ -95,6 +103,39 @@ def report(rows: Iterable[Mapping[str, Any]], before: Sequence[float], after: Se
     return "\n".join([*lines, f"{'all':<20} {old:9.1f} {new:9.1f}  {ratio}{spread}"])
 
 
+def markdown(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return rows as a Markdown table, dearest first, with what one job costs and the sums."""
+    head = ("rule", "model", "jobs", "s before", "s after", "s a job", "MiB at peak")
+    shown, small, everything = list[Sequence[Any]](), [0.0] * 3, [0.0] * 3
+    for row in sorted(rows, key=lambda row: -max(_cost(row, "before"), _cost(row, "after"))):
+        costs = (int(row["jobs"]), _cost(row, "before"), _cost(row, "after"))
+        everything = [one + other for one, other in zip(everything, costs, strict=True)]
+        if max(costs[1:]) < SMALL_S:
+            small = [one + other for one, other in zip(small, costs, strict=True)]
+        else:
+            peak = f"{row['peak_rss_bytes'] / 2**20:.0f}" if row["jobs"] else ""
+            shown.append([row["rule"], row["model"], *_cells(*costs), peak])
+    shown += [[f"less than {SMALL_S:g} s each", "", *_cells(*small), ""], ["all", "", *_cells(*everything), ""]]
+    return str(tabulate(shown, head, tablefmt="pipe", disable_numparse=True, colalign=["left"] * 2 + ["right"] * 5))
+
+
+def _cost(row: Mapping[str, Any], side: str) -> float:
+    value = row[f"cpu_s_{side}"]
+    return 0.0 if value is None or value != value else float(value)
+
+
+def _cells(jobs: float, before: float, after: float) -> list[str]:
+    return [f"{jobs:.0f}", f"{before:.1f}", f"{after:.1f}", f"{after / jobs:.1f}" if jobs else ""]
+
+
+def marks(study: str) -> tuple[str, str]:
+    """Return the comments before and behind a study's table on a page."""
+    return (
+        f"<!-- profile of {study}: begin (written by python -m benchmarks.study_profile) -->",
+        f"<!-- profile of {study}: end -->",
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
     parser = cli.Parser(description="Compare the processor time of a study's jobs before and after a change.")
@@ -102,12 +143,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--before", type=Path, nargs="+", required=True, help="folders of logs, or a profile.csv")
     parser.add_argument("--after", type=Path, nargs="+", required=True, help="folders of logs")
     parser.add_argument("--out", type=Path, required=True, help="CSV file to write; rows of other studies stay")
+    parser.add_argument("--page", type=Path, help="Markdown file with marks of the study, to write the table between")
     args = parser.parse_args(argv)
     before = [published(path, args.study) if path.suffix == ".csv" else seconds(read_run(path)) for path in args.before]
     after = [read_run(path) for path in args.after]
     rows = profile_rows(args.study, before, after)
     others = read_table(args.out, table("profile")).to_dict("records") if args.out.is_file() else []
     write_table(args.out, [*(row for row in others if row["study"] != args.study), *rows], table("profile"))
+    if args.page:
+        page = require_file(args.page, "page").read_text(encoding="utf-8")
+        write_text(args.page, with_part(page, *marks(args.study), markdown(rows)))
     print(report(rows, [sum(run.values()) for run in before], [sum(seconds(run).values()) for run in after]))
     return 0
 

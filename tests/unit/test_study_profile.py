@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.study_profile import ProfileError, main, read_run
+from benchmarks.study_profile import ProfileError, main, markdown, marks, read_run
 from ramp.records.table import read_table, table
 
 REPO = Path(__file__).resolve().parents[2]
@@ -60,6 +60,14 @@ def test_a_profile_is_the_state_before_the_next_change(tmp_path: Path, capsys: p
     rows = read_table(out, table("profile")).set_index(["study", "rule", "model"])
     assert rows.loc[("s", "bank", "tiny"), ["cpu_s_before", "cpu_s_after"]].tolist() == [4, 7]
     assert rows.loc[("other", "bank", "tiny"), ["cpu_s_before", "cpu_s_after"]].tolist() == [8, 4]
+
+
+def test_the_page_shows_the_published_profile() -> None:
+    """docs/speed.md, as ``--page`` writes it from results/published/profile.csv."""
+    rows = read_table(REPO / "results" / "published" / "profile.csv", table("profile"))
+    page = (REPO / "docs" / "speed.md").read_text(encoding="utf-8")
+    for study, part in rows.groupby("study"):
+        assert f"{marks(study)[0]}\n\n{markdown(part.to_dict('records'))}\n\n{marks(study)[1]}" in page
 
 
 def test_no_finished_job_is_an_error(tmp_path: Path) -> None:
