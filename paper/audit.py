@@ -9,17 +9,18 @@ come to, the bits that the stated gigabytes come to, and whether the size fits w
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ramp.assets.registry import load_registry
 from ramp.core import cli
 from ramp.core.errors import RampError
-from ramp.plan.shape import ModelShape, shape_of
-from ramp.records.schema import TABLES
-from ramp.records.table import write_table
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.assets.registry import load_registry
+    from ramp.plan.shape import ModelShape, shape_of
+    from ramp.records.schema import TABLES
+    from ramp.records.table import write_table
 
 OVERHEADS = {
     "bits hold everything": 0.0,
@@ -84,7 +85,7 @@ def accountings(model: str, shape: ModelShape, bits: float, gb: float, within: f
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description="List the ways of counting that fit stated bits and gigabytes.")
+    parser = cli.Parser(description="List the ways of counting that fit stated bits and gigabytes.")
     parser.add_argument("--model", required=True, help="name in the registry")
     parser.add_argument("--bits", type=float, nargs="+", required=True, help="stated bits per weight")
     parser.add_argument("--gb", type=float, nargs="+", required=True, help="stated size for each of them")

@@ -15,12 +15,15 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from paper.figures import FIGURES
-from paper.study import Study
-from paper.values import document
+from paper import options
 from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.files import atomic_path, require_file, write_json
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from paper.figures import FIGURES
+    from paper.study import Study
+    from paper.values import document
 
 SOURCE = Path(__file__).with_name("paper.typ")
 BIBLIOGRAPHY = Path(__file__).with_name("refs.bib")
@@ -71,7 +74,7 @@ def typeset(main_file: Path, out: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = Study.parser("Typeset the paper from records, tables and figures.", "paper.pdf to write")
+    parser = options.parser("Typeset the paper from records, tables and figures.", "paper.pdf to write")
     parser.add_argument("--tables", type=Path, required=True, help="folder that paper.tables wrote")
     parser.add_argument("--figures", type=Path, required=True, help="folder that paper.figures wrote")
     args = parser.parse_args(argv)

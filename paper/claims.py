@@ -10,26 +10,27 @@ says what is missing.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from paper.evidence import lacking
-from paper.foldings import FOLD_MARK
-from paper.league import LEAGUE_MARK
-from paper.measures import MEASURES, Comparison, NotTested
-from paper.naming import model_title
-from paper.study import Study
-from paper.words import listed
 from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.nearest_name import nearest
-from ramp.evaluation.bootstrap import Estimate
-from ramp.records.schema import NO_EVIDENCE, NOT_TESTED
-from ramp.records.table import write_claims
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    import yaml
+
+    from paper.evidence import lacking
+    from paper.foldings import FOLD_MARK
+    from paper.league import LEAGUE_MARK
+    from paper.measures import MEASURES, Comparison, NotTested
+    from paper.naming import model_title
+    from paper.study import Study
+    from paper.words import listed
+    from ramp.evaluation.bootstrap import Estimate
+    from ramp.records.schema import NO_EVIDENCE, NOT_TESTED
+    from ramp.records.table import write_claims
 
 CLAIMS_FILE = Path(__file__).with_name("claims.yaml")
 FIELDS = {"id", "text", "paper_value", "scale", "measure", "rule", "params"}
@@ -136,7 +137,7 @@ def judge_all(study: Study, claims: Sequence[dict[str, Any]]) -> list[dict[str, 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Judge the paper's claims from the records.")
+    parser = cli.Parser(description="Judge the paper's claims from the records.")
     parser.add_argument("--records", type=Path, required=True, help="folder of the records")
     parser.add_argument("--claims", type=Path, default=CLAIMS_FILE, help="rules of the claims")
     parser.add_argument("--out", type=Path, required=True, help="claims.json to write")

@@ -21,23 +21,24 @@ added together, where none of it is published, or replaced together.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from paper.claims import CLAIMS_FILE, judge_all, read_claims_file
-from paper.publish import MANIFEST, Also, listing, missing
-from paper.study import Study
 from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.files import read_json, require_file, write_json
-from ramp.records.bank_ratios import compared
 from ramp.records.schema import BANK_NAMES, RUN_NAMES, TABLES, TUNED_NAMES
-from ramp.records.table import read_all, read_table, write_claims, write_table
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    import numpy as np
+
+    from paper.claims import CLAIMS_FILE, judge_all, read_claims_file
+    from paper.publish import MANIFEST, Also, listing, missing
+    from paper.study import Study
+    from ramp.records.bank_ratios import compared
+    from ramp.records.table import read_all, read_table, write_claims, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -171,7 +172,7 @@ def extend(published: Path, results: Path, note: str = "", command: str = "", re
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Add runs to a published study.")
+    parser = cli.Parser(description="Add runs to a published study.")
     parser.add_argument("--published", type=Path, default=Path("results/published"), help="folder that grows")
     parser.add_argument("--results", type=Path, required=True, help="results folder of the study that was continued")
     parser.add_argument("--command", default="", help="replaces the manifest's command of the study")

@@ -9,19 +9,20 @@ no torch, no models.
 
 from __future__ import annotations
 
-import argparse
 import ast
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from paper.tables.render import markdown_text
 from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.files import write_text
-from ramp.records.column_types import Table
-from ramp.records.schema import CLAIM_FIELDS, TABLES
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from paper.tables.render import markdown_text
+    from ramp.records.column_types import Table
+    from ramp.records.schema import CLAIM_FIELDS, TABLES
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -289,7 +290,7 @@ def page() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Write docs/formats.md from the code that writes the files.")
+    parser = cli.Parser(description="Write docs/formats.md from the code that writes the files.")
     parser.add_argument("--out", type=Path, default=Path("docs/formats.md"), help="file to write anew")
     args = parser.parse_args(argv)
     write_text(args.out, page())

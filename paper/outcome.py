@@ -7,16 +7,17 @@ is what `snakemake` prints at the end of a run.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from paper.evidence import shortages
-from paper.naming import CONTROL_METHODS, REFERENCE_BITS, model_title
-from paper.study import Study
-from paper.values import values
-from paper.words import shown
 from ramp.core import cli
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from paper.evidence import shortages
+    from paper.naming import CONTROL_METHODS, REFERENCE_BITS, model_title
+    from paper.study import Study
+    from paper.values import values
+    from paper.words import shown
 
 
 def outcome_lines(study: Study) -> Iterator[str]:
@@ -42,7 +43,7 @@ def outcome_lines(study: Study) -> Iterator[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Print in a few lines what a study ended with.")
+    parser = cli.Parser(description="Print in a few lines what a study ended with.")
     parser.add_argument("--records", type=Path, required=True, help="folder of the records, with claims.json")
     args = parser.parse_args(argv)
     for line in outcome_lines(Study.read(args.records, args.records / "claims.json")):

@@ -20,7 +20,6 @@ and an entry in the manifest's ``also``: study, command, note, the commits of it
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,10 +29,12 @@ from typing import Any
 from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.files import atomic_path, read_json, require_file, sha256_file, write_json
-from ramp.records.schema import KEY_NAMES
-from ramp.records.study_digests import FILE as DIGESTS
-from ramp.records.study_digests import StudyDigests, read_digests, write_digests
-from ramp.records.table import read_all, read_table, write_table
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.records.schema import KEY_NAMES
+    from ramp.records.study_digests import FILE as DIGESTS
+    from ramp.records.study_digests import StudyDigests, read_digests, write_digests
+    from ramp.records.table import read_all, read_table, write_table
 
 MANIFEST = "manifest.json"
 
@@ -175,7 +176,7 @@ def listing(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Publish a finished study's records.")
+    parser = cli.Parser(description="Publish a finished study's records.")
     parser.add_argument("--results", type=Path, default=Path("results"), help="results folder of the study")
     parser.add_argument("--out", type=Path, default=Path("results/published"), help="folder to write")
     parser.add_argument("--digests-only", action="store_true", help="publish the digests of the study and nothing else")

@@ -9,21 +9,22 @@ table of the records.
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from paper.study import Study
-from paper.tables.__main__ import all_tables
-from paper.tables.main import headline_table
-from paper.tables.model import Table
-from paper.tables.render import to_markdown
-from paper.values import values
 from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.files import write_text
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from paper.study import Study
+    from paper.tables.__main__ import all_tables
+    from paper.tables.main import headline_table
+    from paper.tables.model import Table
+    from paper.tables.render import to_markdown
+    from paper.values import values
 
 OUTCOME = (
     "On {source}, the exact knapsack on Fisher sensitivities, which needs no search, has {row.knapsack.4.kl} nats of "
@@ -177,7 +178,7 @@ def results_index(study: Study, pages: dict[str, str]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Write README's outcome and docs/results from the published records.")
+    parser = cli.Parser(description="Write README's outcome and docs/results from the published records.")
     parser.add_argument("--records", type=Path, default=Path("results/published"), help="folder of the records")
     parser.add_argument("--readme", type=Path, default=Path("README.md"), help="file to edit in place")
     parser.add_argument(

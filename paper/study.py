@@ -134,15 +134,6 @@ class Study:
                 "the records hold no rows in records.csv: run the study first, or point --records elsewhere"
             )
 
-    @staticmethod
-    def parser(description: str, out: str) -> argparse.ArgumentParser:
-        """Return a command line with the options that ``of`` reads, and ``--out``."""
-        parser = argparse.ArgumentParser(description=description)
-        parser.add_argument("--records", type=Path, required=True, help="folder of the records, with claims.json")
-        parser.add_argument("--claims", type=Path, default=None, help="claims.json, where it is not among the records")
-        parser.add_argument("--out", type=Path, required=True, help=out)
-        return parser
-
     @classmethod
     def of(cls, args: argparse.Namespace) -> Study:
         """Return the study that a command line names."""

@@ -11,35 +11,38 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from paper.claims import CLAIMS_FILE, read_claims_file
-from paper.comparisons import Pair, pair, saving
-from paper.evidence import shortages
-from paper.gguf import gguf_values
-from paper.measures import NotTested, extra_bits
-from paper.naming import (
-    CONTROL_METHODS,
-    RAMP_METHODS,
-    STATIC_MIXES,
-    UNIFORM_METHODS,
-    bits_title,
-    method_title,
-    model_title,
-    task_title,
-    text_title,
-    width_names,
-)
-from paper.noise import noise_values
-from paper.study import Entry, Study
-from paper.tables.main import uniform_reference
-from paper.tables.model import estimate_of
-from paper.tuning import tuning_values
-from paper.values_league import league_values
-from paper.words import listed, plural, shown
+from paper import options
 from ramp.core import cli
 from ramp.core.files import write_json
-from ramp.evaluation.bootstrap import Estimate
-from ramp.quantizers.widths import WHOLE_ROW, Width, make_menu, split
-from ramp.records.schema import VERDICTS
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from paper.claims import CLAIMS_FILE, read_claims_file
+    from paper.comparisons import Pair, pair, saving
+    from paper.evidence import shortages
+    from paper.gguf import gguf_values
+    from paper.measures import NotTested, extra_bits
+    from paper.naming import (
+        CONTROL_METHODS,
+        RAMP_METHODS,
+        STATIC_MIXES,
+        UNIFORM_METHODS,
+        bits_title,
+        method_title,
+        model_title,
+        task_title,
+        text_title,
+        width_names,
+    )
+    from paper.noise import noise_values
+    from paper.study import Entry, Study
+    from paper.tables.main import uniform_reference
+    from paper.tables.model import estimate_of
+    from paper.tuning import tuning_values
+    from paper.values_league import league_values
+    from paper.words import listed, plural, shown
+    from ramp.evaluation.bootstrap import Estimate
+    from ramp.quantizers.widths import WHOLE_ROW, Width, make_menu, split
+    from ramp.records.schema import VERDICTS
 
 PARITY_LIMIT = 1.02
 """KL or error of ours over the package's, above which a difference needs a named cause."""
@@ -348,7 +351,7 @@ def document(study: Study) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    args = Study.parser("Write the numbers of the paper's text.", "values.json to write").parse_args(argv)
+    args = options.parser("Write the numbers of the paper's text.", "values.json to write").parse_args(argv)
     write_json(args.out, document(Study.of(args)))
     return 0
 

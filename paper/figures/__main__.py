@@ -9,35 +9,41 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from matplotlib.figure import Figure
-
-from paper import style
-from paper.figures.allocation import allocation
-from paper.figures.anytime import anytime
-from paper.figures.claims import claims
-from paper.figures.frontier import frontier
-from paper.figures.learning import learning
-from paper.figures.optimum import optimum
-from paper.figures.outliers import outliers
-from paper.figures.pareto import pareto
-from paper.figures.transfer import transfer
-from paper.study import Study
+from paper import options
+from paper.figures import FIGURES
 from ramp.core import cli
 
-FIGURES: dict[str, Callable[[Study], Figure]] = {
-    draw.__name__: draw
-    for draw in (pareto, claims, allocation, learning, outliers, transfer, anytime, optimum, frontier)
-}
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from matplotlib.figure import Figure
+
+    from paper import style
+    from paper.figures.allocation import allocation
+    from paper.figures.anytime import anytime
+    from paper.figures.claims import claims
+    from paper.figures.frontier import frontier
+    from paper.figures.learning import learning
+    from paper.figures.optimum import optimum
+    from paper.figures.outliers import outliers
+    from paper.figures.pareto import pareto
+    from paper.figures.transfer import transfer
+    from paper.study import Study
+
+
+def drawings() -> dict[str, Callable[[Study], Figure]]:
+    """Return the function that draws each figure, by its name."""
+    drawn = (pareto, claims, allocation, learning, outliers, transfer, anytime, optimum, frontier)
+    return {draw.__name__: draw for draw in drawn}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = Study.parser("Draw the figures of a study from its records.", "folder for {figure}.pdf and {figure}.png")
+    parser = options.parser("Draw the figures of a study from its records.", "folder for {figure}.pdf and {figure}.png")
     parser.add_argument("--only", nargs="+", choices=sorted(FIGURES), default=list(FIGURES), help="figures to draw")
     args = parser.parse_args(argv)
     study = Study.of(args)
+    draw = drawings()
     for name in args.only:
-        style.save(FIGURES[name](study), args.out, name)
+        style.save(draw[name](study), args.out, name)
     return 0
 
 

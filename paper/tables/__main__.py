@@ -11,33 +11,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from paper.claims import CLAIMS_FILE, read_claims_file
-from paper.study import Study
-from paper.tables.banks import banks_table, league_banks_table
-from paper.tables.benchmarks import benchmarks_table, parity_table
-from paper.tables.choices import choices_table
-from paper.tables.claims import claims_table
-from paper.tables.cost import cost_table
-from paper.tables.equal_quality import equal_quality_table
-from paper.tables.foldings import foldings_ratios_table, foldings_table
-from paper.tables.gguf import gguf_table
-from paper.tables.halo import halo_table
-from paper.tables.league import ablations_table, league_summary_table, league_table
-from paper.tables.ledger import ledger_table
-from paper.tables.main import headline_table, main_table
-from paper.tables.model import Table
-from paper.tables.noise import noise_table
-from paper.tables.optimum import additivity_table, optimum_table
-from paper.tables.paired import controls_table, paired_table
-from paper.tables.quoted import quoted_tables
-from paper.tables.render import write
-from paper.tables.sizes import sizes_table
-from paper.tables.tasks import tasks_table
-from paper.tables.tracks import tracks_table
-from paper.tables.transfer import transfer_table
-from paper.tables.tuning import tuning_pairs_table, tuning_table
+from paper import options
 from ramp.core import cli
 from ramp.core.files import atomic_path, write_json
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from paper.claims import CLAIMS_FILE, read_claims_file
+    from paper.study import Study
+    from paper.tables.banks import banks_table, league_banks_table
+    from paper.tables.benchmarks import benchmarks_table, parity_table
+    from paper.tables.choices import choices_table
+    from paper.tables.claims import claims_table
+    from paper.tables.cost import cost_table
+    from paper.tables.equal_quality import equal_quality_table
+    from paper.tables.foldings import foldings_ratios_table, foldings_table
+    from paper.tables.gguf import gguf_table
+    from paper.tables.halo import halo_table
+    from paper.tables.league import ablations_table, league_summary_table, league_table
+    from paper.tables.ledger import ledger_table
+    from paper.tables.main import headline_table, main_table
+    from paper.tables.model import Table
+    from paper.tables.noise import noise_table
+    from paper.tables.optimum import additivity_table, optimum_table
+    from paper.tables.paired import controls_table, paired_table
+    from paper.tables.quoted import quoted_tables
+    from paper.tables.render import write
+    from paper.tables.sizes import sizes_table
+    from paper.tables.tasks import tasks_table
+    from paper.tables.tracks import tracks_table
+    from paper.tables.transfer import transfer_table
+    from paper.tables.tuning import tuning_pairs_table, tuning_table
 
 
 def all_tables(study: Study, published: Study | None = None) -> list[Table]:
@@ -86,7 +89,7 @@ def printed_tables(study: Study) -> list[Table]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = Study.parser("Set every table of a study from its records.", "folder to write; an old one is replaced")
+    parser = options.parser("Set every table of a study from its records.", "folder to write; an old one is replaced")
     parser.add_argument("--published", type=Path, default=None, help="published records, for rows of other packages")
     args = parser.parse_args(argv)
     study, published = Study.of(args), Study.read(args.published) if args.published else None

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ramp.assets.checkpoint import make_model
-from ramp.assets.registry import load_registry
 from ramp.core import cli
 from ramp.core.cli import log
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.assets.checkpoint import make_model
+    from ramp.assets.registry import load_registry
 
 
 def main(argv: Sequence[str] | None = None) -> None:

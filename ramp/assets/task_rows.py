@@ -15,12 +15,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ramp.assets.fetched_files import asset_path, read_member
-from ramp.assets.registry import Registry, TaskFile, load_registry
 from ramp.core import cli
 from ramp.core.cli import log
 from ramp.core.errors import RampError
 from ramp.core.files import write_text
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.assets.fetched_files import asset_path, read_member
+    from ramp.assets.registry import Registry, TaskFile, load_registry
 
 DUPLICATES_FROM = 1_000_000
 """Request files of ARC and OpenBookQA repeat their documents under ids from here on."""

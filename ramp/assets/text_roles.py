@@ -12,10 +12,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from ramp.assets.registry import load_registry
-from ramp.assets.roles import ROLES, write_texts
 from ramp.core import cli
 from ramp.core.cli import log
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.assets.registry import load_registry
+    from ramp.assets.roles import ROLES, write_texts
 
 
 def named_role(text: str) -> tuple[str, str]:

@@ -16,17 +16,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch.nn import functional
-
 from ramp.assets.tiny_family import PRESETS, Preset
 from ramp.core import cli
 from ramp.core.cli import log
 from ramp.core.errors import RampError
 from ramp.core.files import atomic_path, sha256_file, write_json
-from ramp.models.architecture import list_linears
-from ramp.models.save_folder import save_model, save_tokenizer
-from ramp.models.token_windows import Document, read_documents
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    import torch
+    from torch.nn import functional
+
+    from ramp.models.architecture import list_linears
+    from ramp.models.save_folder import save_model, save_tokenizer
+    from ramp.models.token_windows import Document, read_documents
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

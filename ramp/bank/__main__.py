@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ramp.bank.build import build_bank
-from ramp.calibration.folding import load_fold
-from ramp.calibration.windows import add_text_arguments, calibration_windows
+from ramp.calibration.text_options import add_text_arguments
 from ramp.core import cli
-from ramp.models.device import pick_device
-from ramp.models.folder import ModelFolder
-from ramp.quantizers.site import needs_hessian
 from ramp.quantizers.widths import parse_width
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.bank.build import build_bank
+    from ramp.calibration.folding import load_fold
+    from ramp.calibration.windows import calibration_windows
+    from ramp.models.device import pick_device
+    from ramp.models.folder import ModelFolder
+    from ramp.quantizers.site import needs_hessian
 
 
 def main(argv: Sequence[str] | None = None) -> int:

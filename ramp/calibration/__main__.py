@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from ramp.calibration.block import BlockVisit, Stats
-from ramp.calibration.stream import stream
-from ramp.calibration.windows import add_text_arguments, calibration_windows
+from ramp.calibration.text_options import add_text_arguments
 from ramp.core import cli
 from ramp.core.files import sha256_file
-from ramp.core.tensor_file import save_tensors
-from ramp.models.device import pick_device
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    import torch
+    from torch import Tensor
+
+    from ramp.calibration.block import BlockVisit, Stats
+    from ramp.calibration.stream import stream
+    from ramp.calibration.windows import calibration_windows
+    from ramp.core.tensor_file import save_tensors
+    from ramp.models.device import pick_device
 
 
 def measure(model_dir: str | Path, windows: Tensor, *, device: torch.device | str) -> dict[str, Stats]:

@@ -13,20 +13,23 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from ramp.calibration.block import SITE_LEADERS, BlockVisit
-from ramp.calibration.folding import FoldingError, check_fold
-from ramp.calibration.stream import stream
-from ramp.calibration.windows import add_text_arguments, calibration_windows
+from ramp.calibration.text_options import add_text_arguments
 from ramp.core import cli
-from ramp.core.tensor_file import save_tensors
-from ramp.models.architecture import head_dim
-from ramp.models.device import pick_device
-from ramp.models.folder import ModelFolder
-from ramp.quantizers.awq import search_scale, smoothquant_scale
-from ramp.quantizers.sizes import group_size_for
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    import torch
+    from torch import Tensor
+
+    from ramp.calibration.block import SITE_LEADERS, BlockVisit
+    from ramp.calibration.folding import FoldingError, check_fold
+    from ramp.calibration.stream import stream
+    from ramp.calibration.windows import calibration_windows
+    from ramp.core.tensor_file import save_tensors
+    from ramp.models.architecture import head_dim
+    from ramp.models.device import pick_device
+    from ramp.models.folder import ModelFolder
+    from ramp.quantizers.awq import search_scale, smoothquant_scale
+    from ramp.quantizers.sizes import group_size_for
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -138,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--kind", required=True, choices=list(KINDS), help="how scales are found")
     parser.add_argument("--bits", type=int, nargs="+", default=[3, 4], help="widths whose output errors AWQ sums")
     parser.add_argument("--group-size", type=int, default=128, help="group size of the grid that AWQ rounds to")
-    parser.add_argument("--sites", nargs="+", choices=list(SITE_LEADERS), help="fold these sites; default: the kind's")
+    parser.add_argument("--sites", nargs="+", choices=list(LIMITS), help="fold these sites; default: the kind's")
     parser.add_argument("--alpha", type=float, default=0.5, help="SmoothQuant's migration strength")
     parser.add_argument("--powers-of-two", action="store_true", help="round scales so that folding norms is bit-exact")
     parser.add_argument("--max-rows", type=int, default=0, help="AWQ: rows that rank candidates; 0: all")

@@ -14,13 +14,12 @@ machine that has one, attention on the processor stays torch's too.
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import os
 import platform
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,10 @@ from ramp.core.errors import RampError
 from ramp.core.provenance import cpuinfo
 
 if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
     import numpy as np
     import torch
     from torch import Tensor
@@ -73,6 +76,7 @@ class _Kernels:
     kind: str = FAST
     library: Any = None
     pool: ThreadPoolExecutor | None = None
+    threads: int | None = None  # what was asked for before torch was there
 
 
 def demanded(arguments: Sequence[str]) -> str:
@@ -104,6 +108,28 @@ def prepare(arguments: Sequence[str]) -> None:
             os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     if "torch" in sys.modules:
         enable()
+    else:
+        sys.meta_path.insert(0, _WithTorch())  # type: ignore[arg-type] # its base class costs 20 ms
+
+
+class _WithTorch:
+    """A finder of modules that replaces torch's kernels as soon as torch is imported, by whatever imports it."""
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        """Return the spec of torch, whose loader enables our kernels at its end; None for every other module."""
+        if name != "torch":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.loader is not None:
+            load = spec.loader.exec_module
+
+            def load_and_enable(module: ModuleType) -> None:
+                load(module)
+                enable(_Kernels.threads)
+
+            setattr(spec.loader, "exec_module", load_and_enable)  # noqa: B010 - mypy allows no method to be replaced
+        return spec
 
 
 def has_avx2() -> bool:
@@ -118,10 +144,13 @@ def as_it_is(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def set_threads(count: int) -> None:
-    """Let a stage use ``count`` threads of the processor."""
+    """Let a stage use ``count`` threads of the processor; torch need not be there yet."""
+    os.environ["OMP_NUM_THREADS"] = str(count)
+    _Kernels.threads = count
+    if "torch" not in sys.modules:
+        return
     import torch
 
-    os.environ["OMP_NUM_THREADS"] = str(count)
     if _Kernels.kind == REPRODUCIBLE:
         enable(count)
     else:
@@ -133,6 +162,8 @@ def enable(threads: int | None = None) -> None:
 
     Raises ``RampError`` where the processor lacks AVX2.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     import torch
 
     if X86 and not has_avx2():

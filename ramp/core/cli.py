@@ -1,14 +1,21 @@
-"""Shared parts of every stage's command line: common options, logging, errors as one sentence."""
+"""Shared parts of every stage's command line: common options, logging, errors as one sentence.
+
+Importing torch costs seconds, and a wrong option should not wait for it. So a stage stands in two parts: what its
+options need is imported at once, what does its work behind ``if __name__ != "__main__":``. ``run`` lets the module
+that ``python -m`` started read the arguments, then imports the module by its own name, whole, and calls its ``main``.
+"""
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import logging
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -50,22 +57,32 @@ OPTIONS: dict[str, dict[str, Any]] = {
 """Options that several stages take, alike in all of them."""
 
 
-class Threads(argparse.Action):
-    """``--threads``, which limits torch and OpenMP as soon as it is read."""
-
-    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
-        """Keep the number and limit the threads to it; 0 leaves them as they are."""
-        setattr(namespace, self.dest, values)
-        if values > 0:
-            arithmetic.set_threads(values)
+class ArgumentsRead(Exception):
+    """The arguments of a command are right: what does its work may be loaded."""
 
 
-def parser(description: str, options: str = "") -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """A parser that limits torch and OpenMP to ``--threads``, where a stage has that option; 0 leaves them alone."""
+
+    reading = False
+    """Whether ``run`` has the arguments read, and nothing else done."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Return the options; raise ``ArgumentsRead`` in their place while ``run`` only has them read."""
+        found = super().parse_args(args, namespace)
+        if Parser.reading:
+            raise ArgumentsRead
+        if getattr(found, "threads", 0) > 0:
+            arithmetic.set_threads(found.threads)
+        return found
+
+
+def parser(description: str, options: str = "") -> Parser:
     """Return an argument parser with the options that every stage takes, and those of ``OPTIONS`` that are named.
 
     ``options``: their names, separated by blanks.
     """
-    made = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    made = Parser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add_common(made, options)
     return made
 
@@ -73,7 +90,7 @@ def parser(description: str, options: str = "") -> argparse.ArgumentParser:
 def add_common(to: argparse.ArgumentParser, options: str = "") -> None:
     """Add the options of every stage and the named ``OPTIONS`` (subcommands do not inherit them)."""
     threads = "processor threads; 0 leaves the library's own choice"
-    to.add_argument("--threads", type=int, action=Threads, default=0, help=threads)
+    to.add_argument("--threads", type=int, default=0, help=threads)
     to.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     to.add_argument("--dtype", default="float32", choices=DTYPES, help="where the stage has a choice")
     kinds = "reproducible: the same bytes on any x86-64 processor with AVX2; fast: the library's own kernels"
@@ -82,7 +99,26 @@ def add_common(to: argparse.ArgumentParser, options: str = "") -> None:
         to.add_argument(option, **OPTIONS[option])
 
 
-def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> int:
+Main = Callable[[Sequence[str] | None], int | None]
+
+
+def work(main: Main, argv: Sequence[str] | None) -> int | None:
+    """Call ``main`` for its status; one that ``python -m`` started reads its arguments before the work is loaded."""
+    spec = inspect.unwrap(main).__globals__.get("__spec__")
+    if argv is not None or main.__module__ != "__main__" or spec is None:
+        return main(argv)
+    Parser.reading = True
+    try:
+        return main(None)  # of a stage without options, or with a parser of another kind: it has done its work
+    except ArgumentsRead:
+        pass
+    finally:
+        Parser.reading = False
+    whole: Main = getattr(import_module(spec.name), main.__name__)
+    return whole(None)
+
+
+def run(main: Main, argv: Sequence[str] | None = None) -> int:
     """Run a stage's ``main``; a ``RampError`` becomes one sentence on stderr and exit status 2."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     for noisy in ("httpx", "urllib3", "datasets", "lm_eval", "matplotlib", "fontTools", "gguf"):
@@ -94,7 +130,7 @@ def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] 
         if argv is None:  # else a caller's process, whose memory and arithmetic are its own
             freed_memory.keep()
             arithmetic.prepare(sys.argv[1:])
-        status = main(argv) or 0
+        status = work(main, argv) or 0
     except RampError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +31,8 @@ LIMITS = (
 
 def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
     """Return name -> version of Python and of those of ``packages`` that are installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
     found = {"python": platform.python_version()}
     for name in packages:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -29,9 +30,11 @@ def closure(root: Path, *files: str) -> list[str]:
     waiting = [str(Path(file)) for file in files]
     while waiting:
         file = waiting.pop()
-        if (root / file).is_dir():
+        if file in found:
+            continue
+        if not file.endswith(".py") and (root / file).is_dir():
             waiting += [f"{file}/__init__.py", f"{file}/__main__.py"]
-        elif file not in found:
+        else:
             found.add(file)
             waiting += imported(root, file)
     return sorted(found)
@@ -52,8 +55,8 @@ def imported(root: Path, file: str) -> tuple[str, ...]:
     path = root / file
     if not path.is_file():
         raise FileNotFoundError(f"no source file {path}: a rule names a stage that is not there")
-    modules = _modules(ast.parse(path.read_text(encoding="utf-8"), str(path)), Path(file).with_suffix("").parts)
-    return tuple(sorted(set().union(*(_files_of(root, module) for module in modules))))
+    modules = {*_modules(ast.parse(path.read_text(encoding="utf-8"), str(path)), Path(file).with_suffix("").parts)}
+    return tuple(sorted({source for module in modules for source in _files_of(root, module)}))
 
 
 def _imports(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
@@ -88,5 +91,5 @@ def _files_of(root: Path, module: tuple[str, ...]) -> tuple[str, ...]:
     """Return the module's file and the ``__init__`` files above it, where they belong to the project."""
     if not module or module[0] not in PACKAGES:
         return ()
-    candidates = ("/".join((*module, "__init__.py")), "/".join(module) + ".py")
-    return (*_files_of(root, module[:-1]), *(file for file in candidates if (root / file).is_file()))
+    names = ["/".join(module[:depth]) + "/__init__.py" for depth in range(1, len(module) + 1)]
+    return tuple(name for name in [*names, "/".join(module) + ".py"] if os.path.isfile(f"{root}/{name}"))

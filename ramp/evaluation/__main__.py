@@ -22,21 +22,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ramp.core import cli
 from ramp.core.cli import log
 from ramp.core.files import read_json, sha256_file, write_json
 from ramp.core.provenance import hardware
-from ramp.core.tensor_file import equal_tensors
-from ramp.evaluation.heldout import Reference, evaluate, float_head, make_reference
-from ramp.evaluation.metrics import ALIKE, metrics, same_network, text_metrics, twin_network
-from ramp.models.device import pick_device, pick_dtype
-from ramp.models.folder import ModelFolder
-from ramp.models.streamed_model import open_model
-from ramp.problem.allocation import read_allocation
-from ramp.rows.checkpoint import open_dequantized, read_meta
-from ramp.scoring.kl_divergence import EvaluationError
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    import torch
+
+    from ramp.core.tensor_file import equal_tensors
+    from ramp.evaluation.heldout import Reference, evaluate, float_head, make_reference
+    from ramp.evaluation.metrics import ALIKE, metrics, same_network, text_metrics, twin_network
+    from ramp.models.device import pick_device, pick_dtype
+    from ramp.models.folder import ModelFolder
+    from ramp.models.streamed_model import open_model
+    from ramp.problem.allocation import read_allocation
+    from ramp.rows.checkpoint import open_dequantized, read_meta
+    from ramp.scoring.kl_divergence import EvaluationError
 
 
 def _named_files(values: Sequence[str], option: str) -> dict[str, Path]:
@@ -126,7 +128,7 @@ def row_command(args: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    top = argparse.ArgumentParser(description="Perplexity, and KL from the float model, with intervals.")
+    top = cli.Parser(description="Perplexity, and KL from the float model, with intervals.")
     commands = top.add_subparsers(required=True, metavar="reference|row")
     reference = commands.add_parser("reference", help="the float model on the windows of one text")
     cli.add_common(reference, "--model-dir --out")

@@ -33,11 +33,13 @@ from ramp.core.errors import RampError
 from ramp.core.files import finite, require_file, write_json
 from ramp.core.nearest_name import nearest
 from ramp.core.provenance import hardware, versions
-from ramp.evaluation.metrics import KEY
-from ramp.models.device import pick_device, pick_dtype
-from ramp.models.folder import ModelFolder
-from ramp.models.memory import free_bytes
-from ramp.rows.checkpoint import load_dequantized, read_meta
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.evaluation.metrics import KEY
+    from ramp.models.device import pick_device, pick_dtype
+    from ramp.models.folder import ModelFolder
+    from ramp.models.memory import free_bytes
+    from ramp.rows.checkpoint import load_dequantized, read_meta
 
 if TYPE_CHECKING:
     import torch
@@ -109,8 +111,14 @@ def definition(task: str) -> Definition:
 
 
 def offline() -> None:
-    """Keep lm-eval's libraries off the network, where a task would wait for the hub; they read this on import."""
+    """Keep lm-eval's libraries off the network, where a task would wait for the hub; they read this on import.
+
+    The hub's own library may have been imported before, by transformers.
+    """
+    from huggingface_hub import constants
+
     os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+    constants.HF_HUB_OFFLINE = True
 
 
 def rows_file(tasks_dir: str | Path, task: str) -> Path:

@@ -18,7 +18,9 @@ from ramp.core import cli
 from ramp.core.cli import log
 from ramp.core.files import write_json
 from ramp.core.provenance import hardware
-from ramp.evaluation.metrics import metrics
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.evaluation.metrics import metrics
 
 KINDS = ("uniform", "not run")
 """``kind`` of the record: a uniform row, or a mixed one whose allocator did not run."""

@@ -22,11 +22,13 @@ from pathlib import Path
 from ramp.core import cli
 from ramp.core.cli import log
 from ramp.core.files import write_json
-from ramp.export.check import check_file
-from ramp.export.plan import read_plan
-from ramp.export.row import write_row
-from ramp.export.write import export
-from ramp.problem.allocation import read_allocation
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.export.check import check_file
+    from ramp.export.plan import read_plan
+    from ramp.export.row import write_row
+    from ramp.export.write import export
+    from ramp.problem.allocation import read_allocation
 
 
 def check(args: argparse.Namespace) -> int:
@@ -51,7 +53,7 @@ def check(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; see the module's docstring."""
-    top = argparse.ArgumentParser(description="Write an allocation as GGUF and check it in stock llama.cpp.")
+    top = cli.Parser(description="Write an allocation as GGUF and check it in stock llama.cpp.")
     commands = top.add_subparsers(dest="command", required=True)
 
     def command(name: str, text: str, options: str = "") -> argparse.ArgumentParser:

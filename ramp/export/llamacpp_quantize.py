@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
-import multiprocessing
+import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -195,13 +196,34 @@ def read_importance_file(path: str | Path) -> dict[str, np.ndarray]:
 def quantize_apart(
     source: str | Path, out: str | Path, file_type: str, *, imatrix: str | Path | None = None, **options: Any
 ) -> None:
-    """Run ``quantize_gguf`` in a process of its own, with the importance matrix from a file.
+    """Run ``quantize_gguf`` in an interpreter of its own, with the importance matrix from a file.
 
-    llama.cpp may abort the process: that too raises ``LlamaCppError``, and llama.cpp's message is in the log.
+    llama.cpp may abort the process: that too raises ``LlamaCppError``, and llama.cpp's message is in the log. The
+    interpreter imports this module alone, no torch: it is started for every mix.
     """
-    options["importance"] = read_importance_file(imatrix) if imatrix else None
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            pool.submit(quantize_gguf, source, out, file_type, **options).result()
-        except BrokenProcessPool:
-            raise LlamaCppError(f"llama.cpp aborted while quantizing {source} to {file_type}") from None
+    asked = {"source": str(source), "out": str(out), "file_type": file_type, **options}
+    command = [sys.executable, "-c", APART, json.dumps(asked), *([str(imatrix)] if imatrix else [])]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode == REFUSED:
+        raise LlamaCppError(done.stdout.strip())
+    if done.returncode:
+        raise LlamaCppError(f"llama.cpp aborted while quantizing {source} to {file_type}")
+
+
+APART = "import sys; from ramp.export.llamacpp_quantize import answer; sys.exit(answer(*sys.argv[1:]))"
+"""What the other interpreter runs."""
+
+REFUSED = 3
+"""Its status where it prints why llama.cpp refuses."""
+
+
+def answer(asked: str, imatrix: str | None = None) -> int:
+    """Quantize as ``quantize_apart`` asks; print why not, where llama.cpp refuses."""
+    try:
+        importance = read_importance_file(imatrix) if imatrix else None
+        quantize_gguf(**json.loads(asked), importance=importance)
+    except LlamaCppError as error:
+        print(error)
+        return REFUSED
+    return 0

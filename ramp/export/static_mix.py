@@ -20,23 +20,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import safe_open
-
 from ramp.core import cli
 from ramp.core.cli import log
 from ramp.core.errors import RampError
 from ramp.core.files import atomic_path, write_json
-from ramp.export.llamacpp import LlamaCppError
-from ramp.export.llamacpp_quantize import missing, quantize_apart, quantizer_version, write_importance
-from ramp.export.plan import TABLES, TRACK_TYPES, GgufPlan, PlannedTensor, sizes_of
-from ramp.export.row import row_meta
-from ramp.export.write import read_importance
-from ramp.gguf.names import gguf_tensors
-from ramp.gguf.reader import GgufFile
-from ramp.methods.kinds import Mix, reason_not_to_run
-from ramp.methods.loader import load_method
-from ramp.models.architecture import architecture
-from ramp.models.folder import ModelFolder
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from safetensors import safe_open
+
+    from ramp.export.llamacpp import LlamaCppError
+    from ramp.export.llamacpp_quantize import missing, quantize_apart, quantizer_version, write_importance
+    from ramp.export.plan import TABLES, TRACK_TYPES, GgufPlan, PlannedTensor, sizes_of
+    from ramp.export.row import row_meta
+    from ramp.export.write import read_importance
+    from ramp.gguf.names import gguf_tensors
+    from ramp.gguf.reader import GgufFile
+    from ramp.methods.kinds import Mix, reason_not_to_run
+    from ramp.methods.loader import load_method
+    from ramp.models.architecture import architecture
+    from ramp.models.folder import ModelFolder
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

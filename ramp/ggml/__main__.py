@@ -24,8 +24,11 @@ from collections.abc import Sequence
 from ramp.core import cli
 from ramp.core.cli import log
 from ramp.ggml.full_disk import full_disk_as_one_sentence
-from ramp.ggml.job import add_arguments, locked, open_job
-from ramp.ggml.make import check, choose_types, compare, make_bank, plan_text, publish, result, write_model
+from ramp.ggml.options import add_arguments
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.ggml.job import locked, open_job
+    from ramp.ggml.make import check, choose_types, compare, make_bank, plan_text, publish, result, write_model
 
 
 @full_disk_as_one_sentence()

@@ -17,29 +17,31 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ramp.assets.roles import guard
 from ramp.core import cli
 from ramp.core.cli import log
 from ramp.core.files import atomic_path, read_json, sha256_file, write_json
 from ramp.core.source_closure import sources_digest
-from ramp.export.check import Check
-from ramp.export.llamacpp import LlamaCppError
-from ramp.ggml import score
-from ramp.ggml.allocate import Frame, allocate, cheapest, file_bytes
-from ramp.ggml.bank import GgmlBank
 from ramp.ggml.full_disk import full_disk_as_one_sentence
-from ramp.ggml.inputs import check_model, fingerprint
-from ramp.ggml.job import Job, Settings, locked
-from ramp.ggml.make import check, make_bank, write_model
-from ramp.ggml.rival import float_file, make_mix
-from ramp.ggml.scales import ScaleError
-from ramp.ggml.speed import measure_speeds
-from ramp.ggml.texts import Texts
-from ramp.ggml.tuned_file import tuned_copy
-from ramp.ggml.units import check_menu, list_units
 from ramp.gguf.type_names import MENU, MIXES
-from ramp.models.folder import ModelFolder
-from ramp.models.token_windows import read_documents
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.assets.roles import guard
+    from ramp.export.check import Check
+    from ramp.export.llamacpp import LlamaCppError
+    from ramp.ggml import score
+    from ramp.ggml.allocate import Frame, allocate, cheapest, file_bytes
+    from ramp.ggml.bank import GgmlBank
+    from ramp.ggml.inputs import check_model, fingerprint
+    from ramp.ggml.job import Job, Settings, locked
+    from ramp.ggml.make import check, make_bank, write_model
+    from ramp.ggml.rival import float_file, make_mix
+    from ramp.ggml.scales import ScaleError
+    from ramp.ggml.speed import measure_speeds
+    from ramp.ggml.texts import Texts
+    from ramp.ggml.tuned_file import tuned_copy
+    from ramp.ggml.units import check_menu, list_units
+    from ramp.models.folder import ModelFolder
+    from ramp.models.token_windows import read_documents
 
 OURS = "knapsack"
 """Method of our files."""

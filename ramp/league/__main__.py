@@ -32,13 +32,16 @@ from typing import Any
 from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.files import read_json, require_file, sha256_file, write_json
-from ramp.league.checkpoints import add_heldout, read_curve, read_rows, seconds
-from ramp.league.heldout_scorer import HeldoutScorer
-from ramp.methods.kinds import NAME
-from ramp.models.device import pick_device, pick_dtype
-from ramp.problem.banked_model import BankedModel
-from ramp.search.run import SearchRun
-from ramp.search.setup import Search, add_arguments, prepare
+from ramp.search.options import add_arguments
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.league.checkpoints import add_heldout, read_curve, read_rows, seconds
+    from ramp.league.heldout_scorer import HeldoutScorer
+    from ramp.methods.kinds import NAME
+    from ramp.models.device import pick_device, pick_dtype
+    from ramp.problem.banked_model import BankedModel
+    from ramp.search.run import SearchRun
+    from ramp.search.setup import Search, prepare
 
 log = logging.getLogger("ramp.league")
 

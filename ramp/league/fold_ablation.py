@@ -27,23 +27,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import safe_open
-
-from ramp.calibration.folding import Fold, folded_float_model, load_fold
-from ramp.calibration.windows import add_text_arguments
+from ramp.calibration.text_options import add_text_arguments
 from ramp.core import cli
 from ramp.core.cli import TRACKS
 from ramp.core.errors import RampError
 from ramp.core.files import require_file, write_json
 from ramp.core.provenance import commit, hardware, versions
-from ramp.evaluation.heldout import Reference, evaluate, float_head
-from ramp.evaluation.metrics import text_metrics
-from ramp.methods.kinds import Quantizer
-from ramp.methods.loader import load_method
-from ramp.models.device import pick_device, pick_dtype
-from ramp.models.folder import ModelFolder
-from ramp.rows.build import build_row
-from ramp.rows.checkpoint import load_dequantized
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from safetensors import safe_open
+
+    from ramp.calibration.folding import Fold, folded_float_model, load_fold
+    from ramp.evaluation.heldout import Reference, evaluate, float_head
+    from ramp.evaluation.metrics import text_metrics
+    from ramp.methods.kinds import Quantizer
+    from ramp.methods.loader import load_method
+    from ramp.models.device import pick_device, pick_dtype
+    from ramp.models.folder import ModelFolder
+    from ramp.rows.build import build_row
+    from ramp.rows.checkpoint import load_dequantized
 
 if TYPE_CHECKING:
     import torch

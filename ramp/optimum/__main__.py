@@ -24,20 +24,21 @@ from pathlib import Path
 
 from ramp.core import cli
 from ramp.core.files import remove, require_file, write_json
-from ramp.optimum.enumerate import additivity, describe, enumerate_all, state_file, write_scores
-from ramp.optimum.units import OptimumError, make_units
-from ramp.problem.banked_model import BankedModel
+from ramp.core.provenance import commit, hardware, versions
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    import torch
+
+    from ramp.optimum.enumerate import additivity, describe, enumerate_all, state_file, write_scores
+    from ramp.optimum.half_blocks import HalfBlocks
+    from ramp.optimum.units import OptimumError, make_units
+    from ramp.problem.banked_model import BankedModel
 
 log = logging.getLogger("ramp.optimum")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    import torch
-
-    from ramp.core.provenance import commit, hardware, versions
-    from ramp.optimum.half_blocks import HalfBlocks
-
     parser = cli.parser("Score every allocation of a problem that is small enough; resumes after a kill.")
     parser.add_argument("--model-dir", type=Path, required=True, help="Hugging Face checkpoint folder")
     parser.add_argument("--bank", type=Path, required=True, help="bank folder (ramp.bank.bank)")

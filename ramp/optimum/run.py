@@ -18,21 +18,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ramp.core import cli
 from ramp.core.files import read_json, require_file, write_json
-from ramp.league.checkpoints import incumbent, moments
-from ramp.methods.kinds import Allocator
-from ramp.models.architecture import LinearSpec
-from ramp.optimum.units import OptimumError
-from ramp.problem.budget import budget_bytes, check_budget
-from ramp.problem.problem import Problem, decode
-from ramp.problem.proxy import read_proxy
-from ramp.scoring.score_type import Score
-from ramp.search.resume import SearchState
-from ramp.search.run import run_search
-from ramp.search.setup import load_allocator
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    import numpy as np
+
+    from ramp.league.checkpoints import incumbent, moments
+    from ramp.methods.kinds import Allocator
+    from ramp.models.architecture import LinearSpec
+    from ramp.optimum.units import OptimumError
+    from ramp.problem.budget import budget_bytes, check_budget
+    from ramp.problem.problem import Problem, decode
+    from ramp.problem.proxy import read_proxy
+    from ramp.scoring.score_type import Score
+    from ramp.search.resume import SearchState
+    from ramp.search.run import run_search
+    from ramp.search.setup import load_allocator
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

@@ -12,7 +12,6 @@ missing. Delete the folder to try again.
 
 from __future__ import annotations
 
-import argparse
 import re
 import shutil
 import subprocess
@@ -24,7 +23,9 @@ from typing import Any
 from ramp.core import cli
 from ramp.core.cli import log
 from ramp.core.files import require_file, write_json
-from ramp.methods.package_job import one_sentence
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.methods.package_job import one_sentence
 
 RUNNER = ("numpy", "pydantic>=2", "safetensors")
 """Requirements of ``ramp.packages.run_job``."""
@@ -103,7 +104,7 @@ def frozen(python: Path) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Make a package's own environment.")
+    parser = cli.Parser(description="Make a package's own environment.")
     parser.add_argument("--requirements", nargs="+", required=True, metavar="NAME==VERSION", help="pinned")
     parser.add_argument("--constraints", type=Path, default=None, help="versions of indirect requirements")
     parser.add_argument("--out", type=Path, required=True, help="environment.json; the venv is its folder")

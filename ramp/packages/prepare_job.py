@@ -19,20 +19,23 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
-from safetensors.numpy import save_file
-
-from ramp.calibration.windows import add_text_arguments, calibration_windows
+from ramp.calibration.text_options import add_text_arguments
 from ramp.core import cli
-from ramp.core.arithmetic import as_it_is
 from ramp.core.cli import log
 from ramp.core.files import read_json, write_json
-from ramp.methods.kinds import Package
-from ramp.methods.loader import load_method, parse_params
-from ramp.methods.package_job import JOB, LINEARS, NATIVE, OUTCOME, TOKENS, JobSettings, Outcome, PackageError
-from ramp.models.device import pick_device
-from ramp.models.folder import ModelFolder
-from ramp.quantizers.sizes import group_size_for
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    import torch
+    from safetensors.numpy import save_file
+
+    from ramp.calibration.windows import calibration_windows
+    from ramp.core.arithmetic import as_it_is
+    from ramp.methods.kinds import Package
+    from ramp.methods.loader import load_method, parse_params
+    from ramp.methods.package_job import JOB, LINEARS, NATIVE, OUTCOME, TOKENS, JobSettings, Outcome, PackageError
+    from ramp.models.device import pick_device
+    from ramp.models.folder import ModelFolder
+    from ramp.quantizers.sizes import group_size_for
 
 PROJECT = Path(__file__).resolve().parents[2]
 

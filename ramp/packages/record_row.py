@@ -15,27 +15,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file
-
 from ramp.core import cli
 from ramp.core.cli import log
 from ramp.core.errors import RampError
 from ramp.core.files import read_json, remove, write_json
-from ramp.methods.package_job import AFFINE, DENSE, NATIVE, OTHERS, OUTCOME, PackageError, read_linear
-from ramp.models.architecture import LinearSpec
-from ramp.models.empty_model import empty_model
-from ramp.models.folder import ModelFolder
-from ramp.quantizers.affine import QuantizedLinear
-from ramp.quantizers.sizes import group_size_for
-from ramp.rows.checkpoint import CheckpointError, save_packed
-from ramp.rows.size_ledger import DenseLinear, Stored, counted_bytes
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    import torch
+    from safetensors.torch import load_file
+
+    from ramp.methods.package_job import AFFINE, DENSE, NATIVE, OTHERS, OUTCOME, PackageError, read_linear
+    from ramp.models.architecture import LinearSpec
+    from ramp.models.empty_model import empty_model
+    from ramp.models.folder import ModelFolder
+    from ramp.quantizers.affine import QuantizedLinear
+    from ramp.quantizers.sizes import group_size_for
+    from ramp.rows.checkpoint import CheckpointError, save_packed
+    from ramp.rows.size_ledger import DenseLinear, Stored, counted_bytes
 
 GRID = "package"
 """``grid`` of rows with linears that the affine grid cannot hold."""
 
 
-class KeptLinears(Mapping[str, Stored]):
+class KeptLinears(Mapping[str, "Stored"]):
     """A package's linears, read one by one."""
 
     def __init__(self, folder: Path, linears: Sequence[LinearSpec]) -> None:

@@ -19,9 +19,11 @@ from typing import Any
 from ramp.core import cli
 from ramp.core.files import read_json, write_json
 from ramp.core.provenance import peak_rss_bytes, versions
-from ramp.methods.kinds import Package
-from ramp.methods.loader import load_method, parse_params
-from ramp.methods.package_job import JOB, NATIVE, OUTCOME, TOKENS, Outcome, PackageError, PackageJob, one_sentence
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.methods.kinds import Package
+    from ramp.methods.loader import load_method, parse_params
+    from ramp.methods.package_job import JOB, NATIVE, OUTCOME, TOKENS, Outcome, PackageError, PackageJob, one_sentence
 
 
 def read_job(folder: Path, out: Path) -> tuple[PackageJob, dict[str, Any]]:

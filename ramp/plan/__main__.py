@@ -7,7 +7,6 @@ plan_check.csv (``ramp.records.schema``).
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,15 +15,17 @@ from ramp.core import cli
 from ramp.core.cli import log
 from ramp.core.errors import RampError
 from ramp.core.files import require_file, write_text
-from ramp.plan.check import check
-from ramp.plan.devices import Device, core_flops, device_at_hand, find_device, processor
-from ramp.plan.dry_run import Job, planned_jobs
-from ramp.plan.facts import Facts
-from ramp.plan.job_costs import JobCosts
-from ramp.plan.render import as_text, check_rows, check_text, on_page, plan_rows
-from ramp.plan.study_file import PROJECT, configuration, single_keys, study_plan
-from ramp.plan.table import StudyPlan, plan_study
-from ramp.records.table import table, write_table
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.plan.check import check
+    from ramp.plan.devices import Device, core_flops, device_at_hand, find_device, processor
+    from ramp.plan.dry_run import Job, planned_jobs
+    from ramp.plan.facts import Facts
+    from ramp.plan.job_costs import JobCosts
+    from ramp.plan.render import as_text, check_rows, check_text, on_page, plan_rows
+    from ramp.plan.study_file import PROJECT, configuration, single_keys, study_plan
+    from ramp.plan.table import StudyPlan, plan_study
+    from ramp.records.table import table, write_table
 
 NAMED_CORES = 16
 """Cores beside a card that is named and not at hand."""
@@ -52,7 +53,7 @@ def plan_files(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the plan of a study, or its comparison with a run; see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Plan a study: jobs, hours, memory, disk and downloads by stage.")
+    parser = cli.Parser(description="Plan a study: jobs, hours, memory, disk and downloads by stage.")
     option = parser.add_argument
     option("--configfile", type=Path, nargs="+", default=[], help="as Snakemake's; none: the embedded study")
     option("--config", nargs="+", default=[], metavar="KEY=VALUE", help="as Snakemake's: single keys")

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ramp.core.errors import RampError
+from ramp.core.job_log import job_cost
 from ramp.plan.dry_run import Job
 from ramp.plan.job_costs import JobCosts
 from ramp.plan.table import LAST, STAGES, stage_of
-
-DONE = re.compile(r"done in ([\d.]+) s, with ([\d.]+) s of processor time and (\d+) MiB of memory at peak\s*$")
-"""How the log of a finished stage ends (``ramp.core.cli.run``)."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +33,8 @@ def ran(log: Path, *, on_gpu: bool) -> float | None:
 
     On a processor its processor time, which does not grow where others use the machine; on a card the clock's.
     """
-    if not log.is_file():
-        return None
-    lines = log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
-    found = DONE.search(lines[-1]) if lines else None
-    return None if found is None else float(found[1] if on_gpu else found[2])
+    cost = job_cost(log)
+    return None if cost is None else cost.wall_s if on_gpu else cost.cpu_s
 
 
 def check(costs: JobCosts, jobs: Sequence[Job]) -> list[Checked]:

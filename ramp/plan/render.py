@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ramp.core.errors import RampError
+from ramp.core.marked_page import with_part
 from ramp.plan.check import Checked
 from ramp.plan.table import GB, Line, StudyPlan
 
@@ -42,12 +42,7 @@ def marks(device: str) -> tuple[str, str]:
 
 def on_page(page: str, plan: StudyPlan) -> str:
     """Return a page with the plan between the marks of its device; ``RampError`` where it has none."""
-    first, last = marks(plan.device.name)
-    head, begin, rest = page.partition(first)
-    _, end, tail = rest.partition(last)
-    if not (begin and end):
-        raise RampError(f"the page has no marks '{first}' and '{last}': add them where the plan belongs")
-    return f"{head}{first}\n\n{markdown(plan)}\n\n{told(plan)}\n\n{last}{tail}"
+    return with_part(page, *marks(plan.device.name), f"{markdown(plan)}\n\n{told(plan)}")
 
 
 def told(plan: StudyPlan) -> str:

@@ -13,17 +13,18 @@ windows (``ramp.evaluation.bootstrap``).
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from ramp.core import cli
 from ramp.core.files import finite, require_file
-from ramp.evaluation.bootstrap import interval
-from ramp.records.runs import Run, check_alike, named, read_runs
-from ramp.records.schema import RUN_NAMES
-from ramp.records.table import write_tables
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.evaluation.bootstrap import interval
+    from ramp.records.runs import Run, check_alike, named, read_runs
+    from ramp.records.schema import RUN_NAMES
+    from ramp.records.table import write_tables
 
 KEPT = ("evals", "spent", "tokens", "kl_search", "kl_selection", "kl_held", "bytes_linear", "wall_s", "note")
 """Fields of a checkpoint that league.csv takes over."""
@@ -92,7 +93,7 @@ def listed(source: str) -> list[Path]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Collect the league or the exact optimum into the records.")
+    parser = cli.Parser(description="Collect the league or the exact optimum into the records.")
     parser.add_argument("what", choices=("league", "optimum"), help="which tables")
     parser.add_argument("--runs", type=Path, nargs="*", default=[], help="files of ramp.league or ramp.optimum.run")
     parser.add_argument("--runs-from", default=None, help="file with more of them, one a line; - for standard input")

@@ -17,9 +17,11 @@ from typing import Any
 
 from ramp.core import cli
 from ramp.core.files import finite
-from ramp.evaluation.bootstrap import mean_kl, paired
-from ramp.records.runs import Run, check_alike, named, read_runs
-from ramp.records.table import RecordsError, write_tables
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.evaluation.bootstrap import mean_kl, paired
+    from ramp.records.runs import Run, check_alike, named, read_runs
+    from ramp.records.table import RecordsError, write_tables
 
 TEXT = "heldout"
 
@@ -89,7 +91,7 @@ def collect(rows: Sequence[Named], out: Path) -> dict[str, int]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Collect rows with tuned scales into the records.")
+    parser = cli.Parser(description="Collect rows with tuned scales into the records.")
     parser.add_argument(
         "--rows", type=Named.parse, nargs="*", default=[], metavar="META,BEFORE,AFTER",
         help="the tuned row's meta.json, and the metrics before and after",

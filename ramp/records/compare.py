@@ -17,20 +17,21 @@ with ``--strict`` only.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.files import write_json, write_text
-from ramp.records.comparison import compare
-from ramp.records.recorded import Recorded
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.records.comparison import compare
+    from ramp.records.recorded import Recorded
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Compare two runs, or a run with what was published.")
+    parser = cli.Parser(description="Compare two runs, or a run with what was published.")
     parser.add_argument("a", type=Path, help="results folder or folder of records of the run in question")
     parser.add_argument("b", type=Path, help="the same of the run that promises, e.g. results/published")
     parser.add_argument("--all", action="store_true", help="list every row, file and claim, not only what disagrees")

@@ -8,7 +8,6 @@ stand beside those of other studies; ``python -m ramp compare`` reads it.
 
 from __future__ import annotations
 
-import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +16,10 @@ from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.files import read_json, require_file
 from ramp.core.provenance import Machine, versions
-from ramp.records.intermediates import content_digest, stage_files
-from ramp.records.study_digests import StageDigests, StudyDigests, write_digests
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.records.intermediates import content_digest, stage_files
+    from ramp.records.study_digests import StageDigests, StudyDigests, write_digests
 
 log = logging.getLogger("ramp.records")
 
@@ -44,10 +45,10 @@ def study_digests(results: Path, config_hash: str = "") -> StudyDigests:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Write digests of everything that a finished study left behind.")
+    parser = cli.Parser(description="Write digests of everything that a finished study left behind.")
     parser.add_argument("--results", type=Path, required=True, help="results folder of the study")
     parser.add_argument("--config-hash", default="", help="of the study's configuration, as in the records")
-    parser.add_argument("--threads", type=int, action=cli.Threads, default=0, help="threads of the study's model jobs")
+    parser.add_argument("--threads", type=int, default=0, help="threads of the study's model jobs")
     parser.add_argument("--out", type=Path, required=True, help="file to write")
     args = parser.parse_args(argv)
     study = read_json(require_file(args.results / "config.json", "configuration of a finished study"))["study"]

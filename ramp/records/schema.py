@@ -418,6 +418,15 @@ audit (model bits gb accounting): ways of counting that stated bits and gigabyte
     gb_of_it float! [GB]: what the stated bits come to
     fits bool!: whether both agree
 
+profile (study rule model): processor time of a study's jobs before and after a change, by the last lines of their logs
+    study str!: study
+    rule str!: rule of the workflow
+    model str!: model, or none
+    jobs int! [jobs]: finished jobs after the change
+    cpu_s_before float [s]: processor time before the change; empty where there were no such jobs
+    cpu_s_after float [s]: processor time after it
+    peak_rss_bytes int [bytes]: memory of the largest job, after it
+
 gguf_checks (model file check): checks of these files of ours
     *model
     file str!: name of the file

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ramp.calibration.windows import add_draw
+from ramp.calibration.text_options import add_draw
 from ramp.core import cli
 from ramp.core.cli import log
 from ramp.core.files import write_json
-from ramp.models.device import pick_device
-from ramp.models.folder import ModelFolder
-from ramp.quantizers.sizes import bits_nominal
-from ramp.rows.build import build_row
-from ramp.rows.float_rows import SPECIAL, special_meta
-from ramp.rows.sequential_quantization import QuantizationError
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.models.device import pick_device
+    from ramp.models.folder import ModelFolder
+    from ramp.quantizers.sizes import bits_nominal
+    from ramp.rows.build import build_row
+    from ramp.rows.float_rows import SPECIAL, special_meta
+    from ramp.rows.sequential_quantization import QuantizationError
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,13 +15,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from ramp.core import cli
 from ramp.core.cli import TRACKS, log
-from ramp.models.folder import ModelFolder
-from ramp.quantizers.store import PARTS
-from ramp.rows.checkpoint import CheckpointError, open_packed, packed_linears, read_meta, save_packed
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from safetensors import SafetensorError
+
+    from ramp.models.folder import ModelFolder
+    from ramp.quantizers.store import PARTS
+    from ramp.rows.checkpoint import CheckpointError, open_packed, packed_linears, read_meta, save_packed
 
 STAGE = "final"
 """The stage of rows that can be stored again; theirs is this with the track behind it."""

@@ -13,9 +13,11 @@ from pathlib import Path
 
 from ramp.core import cli
 from ramp.core.cli import log
-from ramp.models.device import pick_device
-from ramp.rows.tuned_row import tune_row
 from ramp.tuning.schedule import Schedule
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.models.device import pick_device
+    from ramp.rows.tuned_row import tune_row
 
 HELP = {
     "steps": "training steps",

@@ -30,8 +30,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ramp.core import cli
-from ramp.search.results import summary, write_results
-from ramp.search.setup import add_arguments, prepare
+from ramp.search.options import add_arguments
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.search.results import summary, write_results
+    from ramp.search.setup import prepare
 
 log = logging.getLogger("ramp.search.run")
 

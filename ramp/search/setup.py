@@ -151,30 +151,6 @@ def check_proxy(path: Path, method: Allocator) -> None:
         raise MethodError(f"method '{method.name}' wants sensitivities of kind '{method.proxy}', {path} holds '{kind}'")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that name a problem, a method and what it may spend: those of ``prepare``."""
-    option = parser.add_argument
-    option("--model", default=None, help="model in --results; paths that are not given are found there")
-    option("--results", type=Path, default=Path("results"), help="results folder of a study")
-    option("--model-dir", type=Path, default=None, help="Hugging Face checkpoint folder")
-    option("--bank", type=Path, default=None, help="bank folder (ramp.bank.bank)")
-    option("--fold", type=Path, default=None, help="fold file that the bank was made with")
-    option("--calibration", type=Path, default=None, help="activation statistics (ramp.calibration.stream)")
-    option("--sensitivity", type=Path, default=None, help="additive sensitivities (ramp.sensitivity.fisher)")
-    option("--search-text", type=Path, default=None, help="text that candidates are scored on")
-    option("--selection-text", type=Path, default=None, help="text that the final one is chosen on")
-    option("--search-windows", type=int, default=16, help="windows of search text, spread over it")
-    option("--search-length", type=int, default=128, help="tokens per window")
-    option("--selection-windows", type=int, default=0, help="windows of selection text; 0: as many as of search text")
-    option("--method", default="ramp", help="file in baselines/ that registers an allocator")
-    option("--method-file", type=Path, default=None, help="the same by its path, from anywhere")
-    option("--params", default="{}", help="the method's parameters as JSON")
-    option("--budget", type=float, required=True, help="bits per weight that the budget stands for")
-    option("--evals", type=int, default=100, help="evaluations on search text that the method may spend")
-    option("--seed", type=int, default=0, help="seed of every random draw")
-    option("--state-dir", type=Path, default=None, help="folder for checkpoints, kept across kills")
-
-
 def load_allocator(method_file: Path, params: str) -> tuple[Allocator, BaseModel]:
     """Return the allocator that a file registers, with its parameters from JSON; ``MethodError`` where it is none."""
     method = load_method(method_file)
@@ -195,7 +171,7 @@ def find_allocator(name: str) -> tuple[Path, Allocator, BaseModel]:
 
 
 def prepare(args: argparse.Namespace, *outputs: str) -> tuple[Search, dict[str, Path]]:
-    """Return the search that the options of ``add_arguments`` describe, and its paths to write, by option.
+    """Return the search that the options of ``ramp.search.options`` describe, and its paths to write, by option.
 
     ``outputs`` are the stage's own options that ``ramp.search.layout`` knows a place for, as it does for every path
     that was not given.

@@ -18,11 +18,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ramp.core import cli
-from ramp.problem.allocation import record_allocation, write_allocation
-from ramp.problem.banked_model import BankedModel
-from ramp.problem.problem import AllocationError
-from ramp.rl.policy import PolicyError
-from ramp.search.trained_policy import no_evaluation, read_policy, transfer
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.problem.allocation import record_allocation, write_allocation
+    from ramp.problem.banked_model import BankedModel
+    from ramp.problem.problem import AllocationError
+    from ramp.rl.policy import PolicyError
+    from ramp.search.trained_policy import no_evaluation, read_policy, transfer
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,14 +9,16 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from ramp.calibration.windows import add_draw
+from ramp.calibration.text_options import add_draw
 from ramp.core import cli
 from ramp.core.files import write_json
-from ramp.models.device import pick_device, pick_dtype
-from ramp.models.folder import ModelFolder
-from ramp.models.token_windows import token_windows
 from ramp.sensitivity.kinds import DEFAULT, SENSITIVITIES
-from ramp.sensitivity.setting import Setting
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.models.device import pick_device, pick_dtype
+    from ramp.models.folder import ModelFolder
+    from ramp.models.token_windows import token_windows
+    from ramp.sensitivity.setting import Setting
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 
-from ramp.study.config import schema
+from ramp.core import cli
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.study.config import schema
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the schema."""
-    parser = argparse.ArgumentParser(description="The configuration's JSON schema, on standard output.")
+    parser = cli.Parser(description="The configuration's JSON schema, on standard output.")
     parser.add_argument("what", choices=["schema"])
     parser.parse_args(argv)
     print(json.dumps(schema(), indent=2, sort_keys=True))
@@ -19,4 +21,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(cli.run(main))

@@ -6,13 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from ramp.core.errors import RampError
 from ramp.models.folder import ModelFolder
 from ramp.models.token_windows import TextError, read_documents
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TRAINING_ROLES = ("calibration", "train")
 """Roles of texts that may train scales; all others judge."""
@@ -52,6 +53,8 @@ class Schedule:
 
     def drawn(self, windows: Tensor) -> tuple[Tensor, Tensor]:
         """Return the windows that are read, int64 [n, length], and which of them each step reads, [steps, batch]."""
+        import torch
+
         generator, needed = torch.Generator().manual_seed(self.seed), self.steps * self.batch
         rounds = -(-needed // len(windows))
         order = torch.cat([torch.randperm(len(windows), generator=generator) for _ in range(rounds)])[:needed]
@@ -61,6 +64,8 @@ class Schedule:
 
 def training_windows(model: ModelFolder, texts: Sequence[Path], length: int) -> Tensor:
     """Return all windows of some texts, int64 [count, length], no longer than the model's context."""
+    import torch
+
     return torch.cat([model.windows(text, length=length, count=None) for text in texts])
 
 

@@ -15,9 +15,10 @@ import pytest
 REPO = Path(__file__).resolve().parents[2]
 RUN = """
 import sys
-from workflow.scripts import fork_server
-fork_server.SERVED, fork_server.LIBRARIES = ("stage",), ()
-sys.exit(fork_server.main(sys.argv[1:]))
+from workflow.scripts import fork_client, fork_server
+fork_client.SERVED, fork_server.LIBRARIES, fork_server.PROJECT = ("stage",), (), ("part",)
+fork_server.commands = lambda: ["part"]
+sys.exit((fork_client if sys.argv[2:] else fork_server).main(sys.argv[1:]))
 """
 STAGE = """
 import os, subprocess, sys, time
@@ -25,8 +26,14 @@ kind, *rest = sys.argv[1:]
 if kind == "tell":
     print(os.getcwd(), os.environ["GIVEN"], rest, os.getpid() == os.getpgid(0), __name__)
     print("to stderr", file=sys.stderr)
-    open("made", "w").close()
+    import atexit, threading
+    atexit.register(lambda: open("at_exit", "w").close())
+    threading.Thread(target=lambda: (time.sleep(0.2), open("made", "w").close())).start()
     sys.exit(3)
+if kind == "part":
+    loaded = "part" in sys.modules
+    import part
+    print(loaded, part.VALUE)
 if kind == "die":
     os.kill(os.getpid(), 9)
 if kind == "fail":
@@ -45,6 +52,7 @@ Start = Callable[..., subprocess.Popen[str]]
 def start(tmp_path: Path) -> Start:
     """Start a server or a client in a folder that holds the module ``stage``."""
     (tmp_path / "stage.py").write_text(STAGE)
+    (tmp_path / "part.py").write_text("VALUE = 1")
 
     def call(*arguments: str, **given: str) -> subprocess.Popen[str]:
         environment = {**os.environ, "PYTHONPATH": str(REPO), **given}
@@ -103,7 +111,16 @@ def test_a_job_is_what_python_would_run(
     assert arguments == f"""['a b', "'$x'"] {served} __main__\n"""  # only a forked job leads a group of its own
     assert err == "to stderr\n"
     assert client.returncode == 3
-    assert (tmp_path / "made").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "made").stat().st_mode & 0o777 == 0o640  # by a thread that the end waits for
+    assert (tmp_path / "at_exit").exists()
+
+
+@pytest.mark.usefixtures("server")
+def test_a_job_runs_the_code_as_it_is_now(start: Start, tmp_path: Path) -> None:
+    """The server has read a module of the project: its jobs take that, until the file is another one."""
+    assert start("-m", "stage", "part").communicate(timeout=30)[0] == "True 1\n"
+    (tmp_path / "part.py").write_text("VALUE = 22")
+    assert start("-m", "stage", "part").communicate(timeout=30)[0] == "False 22\n"
 
 
 def test_faults_and_signals_arrive_at_the_client(server: subprocess.Popen[str], start: Start) -> None:
@@ -142,12 +159,11 @@ def test_no_job_outlives_its_client_or_the_server(
 def test_the_server_has_one_thread() -> None:
     """A copy of a process with threads may wait forever for a lock that one of them held."""
     code = (
-        "import importlib, os; from workflow.scripts.fork_server import LIBRARIES\n"
-        "for library in LIBRARIES: importlib.import_module(library)\n"
-        "print(len(os.listdir('/proc/self/task')))"
+        "import os, sys; from workflow.scripts import fork_server; loaded = fork_server.load()\n"
+        "print(len(os.listdir('/proc/self/task')), len(loaded) > 100, 'ramp.bank.build' in sys.modules)"
     )
     single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=REPO, env=os.environ | single, capture_output=True, text=True, check=True
     )
-    assert done.stdout == "1\n"
+    assert done.stdout == "1 True True\n"

@@ -17,7 +17,7 @@ from paper.build import SOURCE as PAPER
 from paper.build import PaperError, stage, typeset
 from paper.build import main as build_main
 from paper.claims import main as claims_main
-from paper.figures.__main__ import FIGURES
+from paper.figures.__main__ import drawings
 from paper.figures.__main__ import main as figures_main
 from paper.figures.allocation import allocation, reported, widths
 from paper.figures.learning import best_so_far
@@ -112,7 +112,7 @@ def test_numbers_of_other_papers_stand_beside_the_papers_own_models_alone(
 def test_absent_tables_draw_a_sentence() -> None:
     study = synthetic_study(without=("episodes", "activations", "allocations"))
     for name in ("learning", "outliers", "allocation"):
-        (axes,) = FIGURES[name](study).axes
+        (axes,) = drawings()[name](study).axes
         assert "hold no" in axes.texts[0].get_text()
         assert not axes.lines
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import gguf
 import numpy as np
@@ -171,16 +169,11 @@ def test_bad_importance_and_unknown_mixes_are_refused(inputs: Path, tmp_path: Pa
     refused(LlamaCppError, calls)
 
 
-def abort(*_: Any, **__: Any) -> None:
-    """A library that ends its process."""
-    os.abort()
-
-
 def test_an_abort_of_llama_cpp_is_a_sentence(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error in the other process comes back as it is; a process that dies becomes an error."""
     with pytest.raises(LlamaCppError, match="'Q4_K_XXL'"):
         quantize_apart(inputs / "float.gguf", tmp_path / "x.gguf", "Q4_K_XXL", table_type="Q8_0")
-    monkeypatch.setattr(llamacpp_quantize, "quantize_gguf", abort)
+    monkeypatch.setattr(llamacpp_quantize, "APART", "import os; os.abort()")
     with pytest.raises(LlamaCppError, match="aborted while quantizing"):
         quantize_apart(inputs / "float.gguf", tmp_path / "x.gguf", "Q4_K_M", table_type="Q8_0")
 

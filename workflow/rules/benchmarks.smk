@@ -47,10 +47,32 @@ rule compared:
         " --results {params.results:q} {params.configfiles:q} --out {output.table:q} > {log:q} 2>&1"
 
 
+rule profile:
+    """Processor time of this study's jobs so far, beside the published: profile.csv. Reads logs, which are no input."""
+    input:
+        measured="<results>/records/benchmarks.csv",
+        published=local(f"{PUBLISHED}/profile.csv"),
+        code=sources("benchmarks/study_profile.py"),
+    output:
+        table="<results>/records/profile.csv",
+    log:
+        "<logs>/compared/profile.log",
+    localrule: True
+    params:
+        study=STUDY.study,
+        logs=folder("logs"),
+    message:
+        "summing the logs of {params.study}"
+    shell:
+        "python -m benchmarks.study_profile --study {params.study:q} --before {input.published:q}"
+        " --after {params.logs:q} --out {output.table:q} > {log:q} 2>&1"
+
+
 rule benchmarks:
-    """Speed, memory and bytes of ours, as ratios: benchmarks.csv."""
+    """Speed, memory and bytes of ours, as ratios: benchmarks.csv; and what the study's jobs took: profile.csv."""
     input:
         "<results>/records/benchmarks.csv",
+        "<results>/records/profile.csv",
     localrule: True
 
 

@@ -105,7 +105,8 @@ JOB_ENVIRONMENT = {
 # cluster, starts an interpreter. A GPU is used by whole processes alone.
 FORK_SERVER = "" if HAS_GPU or OWN_ENVIRONMENT else f".snakemake/fork-{os.getpid()}.socket"
 FORK_CODE = BASE / "workflow" / "scripts" / "fork_server.py"
-FORKED = f'gpu_lease() {{ "$@"; }}; python() {{ command python {shlex.quote(str(FORK_CODE))} {FORK_SERVER} "$@"; }}; '
+FORK_CLIENT = shlex.quote(str(FORK_CODE.with_name("fork_client.py")))
+FORKED = f'gpu_lease() {{ "$@"; }}; python() {{ command python -S {FORK_CLIENT} {FORK_SERVER} "$@"; }}; '
 PREFIX = (
     "set -euo pipefail; "
     f"export PATH={shlex.quote(os.pathsep.join(PATHS))}:$PATH "

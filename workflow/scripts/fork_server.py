@@ -1,16 +1,17 @@
-"""A server that runs stages in forked copies of one process that has imported the large libraries.
+"""A server that runs stages in forked copies of one process that has imported the large libraries and the stages.
 
 Importing torch and transformers costs a stage some eight seconds of processor time: on a tiny model, more than its
-work. Snakemake starts one server with a run (``Snakefile``), and the shell of its jobs calls the client instead of
-``python``. The server imports libraries only, never this project, so that a job always runs the code as it is now.
-A job ends with its client, and every job ends with the server, which ends with the process that started it.
+work. Snakemake starts one server with a run (``Snakefile``), and the shell of its jobs calls the client
+(``fork_client.py``) instead of ``python``. A job whose project has changed since the server read it imports it anew,
+so that a job always runs the code as it is now. A job ends with its client, and every job ends with the server, which
+ends with the process that started it.
 
-Server: ``python fork_server.py SOCKET``, its standard input a pipe whose end is the end of the server.
-Client: ``python fork_server.py SOCKET -m ramp.bank --model-dir ...``: as ``python -m ramp.bank ...``.
+``python fork_server.py SOCKET``, its standard input a pipe whose end is the end of the server.
 """
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import gc
 import importlib
@@ -22,11 +23,15 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
+
+STREAMS = (0, 1, 2)
 
 LIBRARIES = (
     "torch",
@@ -41,10 +46,8 @@ LIBRARIES = (
     "gymnasium",
     "pydantic",
 )  # none that starts a thread: a forked copy has one thread (pandas loads pyarrow, which starts one)
-SERVED = ("ramp.", "paper.")  # benchmarks measure whole processes; other modules start other programs
-NOT_SERVED = ("ramp.evaluation.lm_eval_tasks",)  # sets HF_HUB_OFFLINE, which a library reads when it is imported
+PROJECT = ("ramp", "paper")  # packages whose commands are imported, too
 GRACE_S = 5.0  # a job has this long to clean up after an interrupt
-STREAMS = (0, 1, 2)
 PR_SET_PDEATHSIG = 1  # Linux: the signal that a process gets when its parent dies, even by kill -9
 
 
@@ -57,11 +60,6 @@ class Request:
     folder: str
     umask: int
     environment: dict[str, str]
-
-    def send(self, connection: socket.socket) -> None:
-        """Send the request with the standard streams of this process."""
-        socket.send_fds(connection, [b"\0"], STREAMS)
-        connection.sendall(json.dumps(vars(self)).encode() + b"\n")
 
     @classmethod
     def receive(cls, connection: socket.socket) -> tuple[Request, list[int]]:
@@ -209,13 +207,57 @@ def serve(address: str) -> Request | None:
         finally:
             os.umask(umask)
         listener.listen()
-        for library in LIBRARIES:
-            importlib.import_module(library)
+        loaded = load()
         gc.freeze()  # pages of the libraries stay shared
         request = Server(listener).run()
         if request is None:
             os.unlink(address)
+        elif loaded != state():
+            forget(project_modules())
         return request
+
+
+def load() -> dict[str, tuple[int, int]]:
+    """Import the libraries and every command of the project; return the state of its files (see ``state``)."""
+    for library in LIBRARIES:
+        importlib.import_module(library)
+    began = time.time_ns()
+    try:
+        for module in commands():
+            importlib.import_module(module)
+    except Exception:  # a fault in the project is the fault of its jobs, which import it anew
+        return {}
+    return {file: each for file, each in state().items() if each[0] < began}  # not what was changed meanwhile
+
+
+def commands() -> list[str]:
+    """Return the modules that jobs run: those that ``python -m ramp`` lists."""
+    from ramp.__main__ import COMMANDS
+
+    served = [command.module for command in COMMANDS if command.module.split(".")[0] in PROJECT]
+    packages = {module for module in served if (spec := find_spec(module)) and spec.submodule_search_locations}
+    return [f"{module}.__main__" if module in packages else module for module in served]
+
+
+def project_modules() -> list[str]:
+    """Return the names of the project's modules that are imported."""
+    return [name for name in sys.modules if name.split(".")[0] in PROJECT]
+
+
+def state() -> dict[str, tuple[int, int]]:
+    """Return time of change and size of the file of every imported module of the project that is still there."""
+    found = {}
+    for name in project_modules():
+        if file := getattr(sys.modules[name], "__file__", None):
+            with suppress(FileNotFoundError):
+                found[file] = (os.stat(file).st_mtime_ns, os.stat(file).st_size)
+    return found
+
+
+def forget(modules: Sequence[str]) -> None:
+    """Let modules be imported anew."""
+    for name in modules:
+        del sys.modules[name]
 
 
 def become(request: Request) -> None:
@@ -234,40 +276,34 @@ def become(request: Request) -> None:
         sys.path[0] = request.folder
     tempfile.tempdir = None  # TMPDIR may be another one now
     sys.argv = ["", *request.arguments]
+    stage = f"{request.module}.__main__" if f"{request.module}.__main__" in sys.modules else request.module
+    sys.modules.pop(stage, None)  # else runpy warns
     runpy.run_module(request.module, run_name="__main__", alter_sys=True)
 
 
-def call(address: str, command: Sequence[str]) -> int:
-    """Run ``python`` with the arguments ``command`` in the server, where it can, else in this process's place.
+def end_job(status: int) -> None:
+    """End this process as the interpreter does, but for its last step: taking down torch's modules one by one.
 
-    Returns the exit status; 128 and the number of a signal as a shell does.
+    They lie in pages shared with the server, and half a second goes to copying pages to forget what is in them.
     """
-    served = len(command) > 1 and command[0] == "-m" and command[1].startswith(SERVED) and command[1] not in NOT_SERVED
-    with socket.socket(socket.AF_UNIX) as connection:
-        if not served or connection.connect_ex(address) != 0:
-            os.execv(sys.executable, [sys.executable, *command])
-        umask = os.umask(0o077)  # read by setting it; nothing is written before it is set back
-        os.umask(umask)
-        line = ""
-        with suppress(BrokenPipeError, ConnectionResetError):
-            Request(command[1], list(command[2:]), os.getcwd(), umask, dict(os.environ)).send(connection)
-            with connection.makefile() as answer:
-                line = answer.readline()
-    if not line:
-        print("error: the fork server ended before its job did", file=sys.stderr)
-        return 1
-    status = int(line)
-    return status if status >= 0 else 128 - status
+    threading._shutdown()  # as multiprocessing ends a forked process
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Be a server or a client (see the module)."""
-    address, *command = argv
-    if command:
-        return call(address, command)
-    request = serve(address)
+    """Be a server, and in a forked copy the job."""
+    request = serve(*argv)
     if request is not None:
-        become(request)
+        try:
+            become(request)
+        except SystemExit as end:
+            if end.code is not None and not isinstance(end.code, int):
+                raise  # a sentence, which the interpreter prints
+            end_job(end.code or 0)
+        end_job(0)
     return 0
 
 

@@ -1,0 +1,16 @@
+"""The options of commands that read a study's records; imports no pandas."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ramp.core import cli
+
+
+def parser(description: str, out: str) -> cli.Parser:
+    """Return a command line with the options that ``paper.study.Study.of`` reads, and ``--out``."""
+    made = cli.Parser(description=description)
+    made.add_argument("--records", type=Path, required=True, help="folder of the records, with claims.json")
+    made.add_argument("--claims", type=Path, default=None, help="claims.json, where it is not among the records")
+    made.add_argument("--out", type=Path, required=True, help=out)
+    return made
