@@ -73,6 +73,8 @@ COMMANDS = (
     Command("figures", "paper.figures", "draw every figure as PDF and PNG"),
     Command("values", "paper.values", "write every number that the paper's text names"),
     Command("paper", "paper.build", "typeset the paper"),
+    Command("archive", "ramp.archive", "pack a finished study into one file that checks itself, without weights"),
+    Command("verify", "ramp.archive.verify", "check an archive, and on request make one of its rows again"),
     Command("publish", "paper.publish", "copy a finished study's records to results/published"),
     Command("outcome", "paper.outcome", "print in a few lines what a study ended with"),
     Command("audit", "paper.audit", "list the ways of counting that fit stated bits and gigabytes of a model"),

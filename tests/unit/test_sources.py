@@ -122,7 +122,7 @@ def test_no_module_imports_a_stage() -> None:
 
 LAYERS = (
     "core models quantizers gguf assets scoring calibration tuning bank problem sensitivity methods allocators study "
-    "rl agent rows packages evaluation export search ggml league optimum records plan"
+    "rl agent rows packages evaluation export search ggml league optimum records plan archive"
 ).split()
 """The packages of ramp/ from the ground up: an import points to the left."""
 
