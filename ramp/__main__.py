@@ -76,6 +76,7 @@ COMMANDS = (
     Command("archive", "ramp.archive", "pack a finished study into one file that checks itself, without weights"),
     Command("verify", "ramp.archive.verify", "check an archive, and on request make one of its rows again"),
     Command("merge", "ramp.archive.merge", "merge rows of other people's runs, with who, what machine and which bank"),
+    Command("dataset", "paper.dataset", "write the records as a data set of the Hugging Face hub, with their schema"),
     Command("publish", "paper.publish", "copy a finished study's records to results/published"),
     Command("outcome", "paper.outcome", "print in a few lines what a study ended with"),
     Command("audit", "paper.audit", "list the ways of counting that fit stated bits and gigabytes of a model"),
