@@ -48,6 +48,7 @@ COMMANDS = (
     Command("package-row", "ramp.packages.record_row", "repack what a package left as a row of ours"),
     Command("skipped-row", "ramp.evaluation.skipped_row", "write the row of a method that cannot run on this machine"),
     Command("halo", "ramp.export.halo", "write an allocation as a GGUF file and check it in llama.cpp"),
+    Command("card", "ramp.export.halo_card", "write the model card of an exported allocation, with its scores"),
     Command("static-mix", "ramp.export.static_mix", "quantize to a static mix of llama.cpp and write it as a row"),
     Command("gguf", "ramp.ggml", "write a model as a GGUF file of the size that you ask for, and prove what it is"),
     Command(
