@@ -64,13 +64,12 @@ def archive(folder: Path, out: Path, root: Path = PROJECT, date: str = "") -> st
         for name, path in members.items()
         if isinstance(path, Path)
     }
-    document = metadata(files, about_study(folder, root, date))
-    members[METADATA] = (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
+    about = metadata(files, about_study(folder, root, date))
+    document = (json.dumps(about, indent=1, ensure_ascii=False) + "\n").encode()
     sums = {name: each.sha256 for name, each in files.items()}
-    sums[METADATA] = hashlib.sha256(members[METADATA]).hexdigest()
-    members[SUMS] = sums_text(sums).encode()
-    write_archive(out, members)
-    return hashlib.sha256(members[SUMS]).hexdigest()
+    listed = sums_text(sums | {METADATA: hashlib.sha256(document).hexdigest()}).encode()
+    write_archive(out, members | {METADATA: document, SUMS: listed})
+    return hashlib.sha256(listed).hexdigest()
 
 
 def _day(text: str) -> str:

@@ -102,6 +102,8 @@ class Archive:
             fault = "is encrypted"
         if not fault and info.filename in self._members:
             fault = "is there twice"
+        if not fault and info.header_offset < 0:
+            fault = "begins before the archive"
         if fault:
             raise ArchiveError(f"{self.path}: the file {info.orig_filename!r} {fault}: nothing of the archive is read")
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramp.core.errors import RampError
+from ramp.records.intermediates import STAGES
 
 RESULTS, CODE = "results", "code"
 """Folders of an archive: what a study left behind, and the project that made it."""
@@ -26,6 +27,12 @@ class Part:
     patterns: tuple[str, ...]
 
 
+def _of_stages(*names: str) -> tuple[str, ...]:
+    """Return the patterns by which digests know these stages' files, of JSON alone."""
+    found = [pattern for stage in STAGES if stage.name in names for pattern in stage.patterns]
+    return tuple(f"{pattern}.json" if pattern.endswith("/*") else pattern for pattern in found)
+
+
 PARTS = (
     Part("records", ("records/*.csv", "records/*.json")),
     Part("configuration and comparison", ("config.json", "compare.md", "check.json")),
@@ -39,7 +46,8 @@ PARTS = (
     Part("searches and policies", tuple(f"search/**/{name}" for name in ("policy.*", "episodes.jsonl", "summary.txt"))),
     Part("metrics per window", ("metrics/**/*.json", "tasks_scored/**/*.json")),
     Part("plans and checks of exported files", ("halo/**/*.json", "halo/**/*.txt", "halo/**/*.md", "gguf/*/*.json")),
-    Part("leagues, optimum, folds", ("league/**/*.json", "optimum/**/*.json", "fold_ablation/**/*.json")),
+    # patterns of the digests: a study may lie in a folder of another (results/league)
+    Part("leagues, optimum, folds", _of_stages("league", "optimum", "fold_ablation")),
 )
 """What a results folder gives to an archive, in pipeline order of what a reader opens first."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import random
 import stat
 import subprocess
 import zipfile
@@ -49,6 +51,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_json(results / "allocations" / "m" / "ramp" / "3.65" / "0.json", {})
     write_text(results / "paper" / "paper.pdf", "%PDF")
     write_text(results / "paper" / "figures" / "a {b} é.png", "png")
+    write_json(results / "league" / "m" / "ramp" / "3.65" / "12" / "0.json", {})
+    write_json(results / "league" / "config.json", {})  # a study of its own in the folder of this one
     for name in ("policy.safetensors", "episodes.jsonl"):
         write_text(results / "search" / "m" / "ramp" / "3.65" / "0" / name, "x")
     for weights in (row / "model.safetensors", results / "models" / "m" / "model.safetensors",
@@ -82,7 +86,9 @@ def test_an_archive_holds_study_and_code_without_weights(packed: Path) -> None:
     names = set(members(packed))
     assert {"results/records/records.csv", "results/paper/paper.pdf", "results/search/m/ramp/3.65/0/policy.safetensors",
             "results/quantized/m/rtn-b4-s0/meta.json", "results/allocations/m/ramp/3.65/0.json", "code/Snakefile",
-            "code/results/published/records.csv", METADATA, SUMS} <= names  # fmt: skip
+            "results/league/m/ramp/3.65/12/0.json", "code/results/published/records.csv",
+            METADATA, SUMS} <= names  # fmt: skip
+    assert "results/league/config.json" not in names
     assert not [name for name in names if name.endswith((".gguf", ".pyc", "model.safetensors", "bank.safetensors"))]
     assert not [name for name in names if ".state" in name or "texts/" in name or ".venv" in name or "logs/" in name]
 
@@ -232,6 +238,29 @@ def test_a_size_that_lies_costs_no_more_than_it_says(tmp_path: Path) -> None:
     found.getinfo("a").file_size = 10
     with pytest.raises(ArchiveError, match="damaged"):
         Archive(found, file, Limits()).read("a")
+
+
+def test_no_damage_ends_in_a_traceback(tmp_path: Path) -> None:
+    """Bytes of a small archive are changed, cut and replaced: it does not hold, or is refused in one sentence."""
+    listed = {"results/é.csv": b"a" * 50, METADATA: b"{}"}
+    sums = "".join(f"{hashlib.sha256(text).hexdigest()}  {name}\n" for name, text in sorted(listed.items()))
+    write_archive(tmp_path / "whole.zip", {**listed, SUMS: sums.encode()})
+    whole, file = (tmp_path / "whole.zip").read_bytes(), tmp_path / "damaged.zip"
+    draw, ended = random.Random(0), {0: 0, 1: 0, 2: 0}
+    directory = whole.index(b"PK\x01\x02")
+    for number in range(300):
+        damaged = bytearray(whole)
+        place = draw.randrange(directory if number % 2 else 0, len(whole))
+        if number % 3:
+            damaged[place] = draw.choice([0, 255, draw.randrange(256)])
+        elif number % 9:
+            damaged[place : place + draw.randrange(30)] = draw.randbytes(draw.randrange(30))
+        else:
+            damaged = damaged[:place]
+        file.write_bytes(damaged)
+        ended[cli.run(verify, [str(file)])] += 1
+    assert sum(ended.values()) == 300
+    assert min(ended[1], ended[2]) > 25  # the metadata above describe nothing: no archive holds
 
 
 def test_a_row_is_recomputed_from_its_windows(
