@@ -97,6 +97,24 @@ rule all:
     localrule: True
 
 
+rule archive:
+    """The finished study in one file that checks itself, with the code and without weights (not part of ``all``)."""
+    input:
+        study=rules.all.input,
+        code=sources("ramp/archive/__main__.py"),
+    output:
+        archive="<results>/archive.zip",
+    log:
+        "<logs>/archive.log",
+    localrule: True
+    params:
+        results=folder(),
+    message:
+        "packing {output.archive}"
+    shell:
+        "python -m ramp.archive {params.results:q} --out {output.archive:q} > {log:q} 2>&1"
+
+
 # One environment for all jobs, where Snakemake brings it (--sdm conda).
 for each in workflow.rules:
     if not each.norun:

@@ -132,8 +132,8 @@ FORMATS = (
     ),
     Format(
         "Exported file",
-        "R/halo/MODEL/ROW.gguf, .plan.json, .types.txt, .check.json",
-        "the GGUF file, the plan of its tensors, its check",
+        "R/halo/MODEL/ROW.gguf, .plan.json, .types.txt, .check.json, .card.md",
+        "the GGUF file, the plan of its tensors, its check, its model card",
         (
             "ramp/export/halo.py",
             "ramp/export/plan.py:GgufPlan",

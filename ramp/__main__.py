@@ -48,6 +48,7 @@ COMMANDS = (
     Command("package-row", "ramp.packages.record_row", "repack what a package left as a row of ours"),
     Command("skipped-row", "ramp.evaluation.skipped_row", "write the row of a method that cannot run on this machine"),
     Command("halo", "ramp.export.halo", "write an allocation as a GGUF file and check it in llama.cpp"),
+    Command("card", "ramp.export.halo_card", "write the model card of an exported allocation, with its scores"),
     Command("static-mix", "ramp.export.static_mix", "quantize to a static mix of llama.cpp and write it as a row"),
     Command("gguf", "ramp.ggml", "write a model as a GGUF file of the size that you ask for, and prove what it is"),
     Command(
@@ -75,6 +76,10 @@ COMMANDS = (
     Command("figures", "paper.figures", "draw every figure as PDF and PNG"),
     Command("values", "paper.values", "write every number that the paper's text names"),
     Command("paper", "paper.build", "typeset the paper"),
+    Command("archive", "ramp.archive", "pack a finished study into one file that checks itself, without weights"),
+    Command("verify", "ramp.archive.verify", "check an archive, and on request make one of its rows again"),
+    Command("merge", "ramp.archive.merge", "merge rows of other people's runs, with who, what machine and which bank"),
+    Command("dataset", "paper.dataset", "write the records as a data set of the Hugging Face hub, with their schema"),
     Command("publish", "paper.publish", "copy a finished study's records to results/published"),
     Command("outcome", "paper.outcome", "print in a few lines what a study ended with"),
     Command("audit", "paper.audit", "list the ways of counting that fit stated bits and gigabytes of a model"),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ramp.evaluation.bootstrap import Estimate
+from ramp.export.card import MEASURES, Score, hub_metadata
 from ramp.ggml.units import TABLES, Unit
 
 GROUPS = ("embedding", "head", "q", "k", "v", "o", "gate", "up", "down")
@@ -87,19 +88,10 @@ def base_model(source: str) -> tuple[str, str]:
 
 def model_card(summary: Mapping[str, Any], lines: Sequence[str]) -> str:
     """Return a README for a hub: metadata with the KL as an evaluation result, and the terminal's text."""
-    from huggingface_hub import EvalResult, ModelCardData
-
     ours: Measured = summary["measured"][0]
     name = summary["gguf"].removesuffix(".gguf")
-    result = EvalResult(
-        task_type="text-generation",
-        dataset_type="text",
-        dataset_name=summary["held_out"],
-        metric_type="kl-divergence",
-        metric_value=round(ours.kl.value, 6),
-        metric_name="KL divergence to the float model, nats per token",
-        metric_config=f"{summary['windows']} windows of {summary['length']} tokens",
-    )
+    windows = f"{summary['windows']} windows of {summary['length']} tokens"
+    score = Score(summary["held_out"], *MEASURES["kl"], round(ours.kl.value, 6), windows)
     source, commit = base_model(summary["source"])
     again = (
         f"`{name}.types.txt` and `{name}.imatrix.gguf` give llama-quantize the same types and matrix; the scales "
@@ -109,18 +101,8 @@ def model_card(summary: Mapping[str, Any], lines: Sequence[str]) -> str:
         f"file: `llama-quantize --imatrix {name}.imatrix.gguf --tensor-type-file {name}.types.txt float.gguf "
         f"{summary['gguf']} Q4_K_M`."
     )
-    about: dict[str, Any] = {"base_model": source} if "/" in source else {}
-    data = ModelCardData(
-        model_name=name,
-        eval_results=[result],
-        pipeline_tag="text-generation",
-        tags=["gguf", "mixed-precision"],
-        **about,
-    )
     text = "\n".join(lines)
-    return f"""---
-{data.to_yaml()}
----
+    return f"""{hub_metadata(name, [score], source if "/" in source else "")}
 
 # {summary["gguf"]}
 

@@ -57,7 +57,8 @@ STAGES = (
     Stage("search", ("search/**/*",), ("summary.txt",)),  # the summary says the seconds
     Stage("allocations", ("allocations/**/*",)),
     Stage("quantized", ("quantized/**/*",)),
-    Stage("halo", ("halo/**/*",), ("*.check.json",)),  # llama.cpp's own kernels, chosen by the processor
+    # llama.cpp's own kernels, chosen by the processor; a card repeats the metrics
+    Stage("halo", ("halo/**/*",), ("*.check.json", "*.card.md")),
     Stage("metrics", ("metrics/**/*",)),
     Stage("tasks_scored", ("tasks_scored/**/*",)),
     # a study in a folder of another (results/league) has its own stages below that name: MODEL/ALLOCATOR/BUDGET alone

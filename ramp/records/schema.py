@@ -84,7 +84,13 @@ _GROUPS, TABLES = read_schema("""
     row_seed int!: seed of the row
     seed int!: seed of the tuning: the order of its windows
 
-records (*key): one row of results per method, model, budget and seed
+*origin
+    who str!: name of whoever ran it, as given when the rows were merged
+    machine str!: processor, from the digests of the run, else from its rows
+    instruction_set str: of torch's kernels in the run: DEFAULT, AVX2, AVX512; empty where it was not recorded
+    bank str!: digest of texts, model, calibration, folds and bank, or the run itself: another's rows compare with none
+
+*record
     *key
     kind str: float, released, uniform, package (another's), proxy (no search), best, policy, not run
     track str: how embedding and head are stored: q8_0, fp16, or the released file's own
@@ -128,6 +134,9 @@ records (*key): one row of results per method, model, budget and seed
     versions str: name=version of what scored the row, package:name=version of another's package and its own
     hardware str: processor and GPU
     config_hash str: sha256 of the study's configuration, 12 digits
+
+records (*key): one row of results per method, model, budget and seed
+    *record
 
 windows (*key text window): per-window sums: every interval between methods is paired on these
     *key
@@ -393,6 +402,25 @@ gguf (model file rival): files of ours at the bytes of llama.cpp's mixes, and th
     generation_tokens_per_s float [tokens/s]: one token after the other
     peak_rss_bytes int [bytes]: peak resident memory of the process that ran this file
 
+merged (who machine bank *key): rows of several people's runs: records.csv of each, with its origin
+    *origin
+    *record
+
+merged_windows (who machine bank *key text window): per-window sums of these rows; rows of one bank pair on them
+    *origin
+    *key
+    text str!: heldout, wikitext2 ...
+    *sums
+
+cluster (executor study): one study sent through an executor, beside a run of it on one machine
+    executor str!: Snakemake's executor: slurm, kubernetes ...
+    study str!: study of the configuration
+    jobs int! [jobs]: jobs that were submitted to the executor; others run where Snakemake does
+    wall_s float! [s]: wall time from the first job to the last
+    records_equal bool!: rows, claims and digests equal those of the run on one machine
+    note str: scheduler, machine and load
+    command str: how to run it again
+
 plan_paper (stage): plan of the paper's study, by stage; memory is the largest job's
     stage str!: stage, or total
     jobs int! [jobs]: planned jobs
@@ -436,11 +464,12 @@ gguf_checks (model file check): checks of these files of ours
     ok bool!: whether it held
 """)
 
-KEY_NAMES, RUN_NAMES, FOLD_NAMES, BANK_NAMES, TUNED_NAMES = (
-    tuple(column.name for column in _GROUPS[group]) for group in ("key", "run", "fold_row", "bank_row", "tuned_row")
+KEY_NAMES, RUN_NAMES, FOLD_NAMES, BANK_NAMES, TUNED_NAMES, ORIGIN_NAMES = (
+    tuple(column.name for column in _GROUPS[group])
+    for group in ("key", "run", "fold_row", "bank_row", "tuned_row", "origin")
 )
 """Columns that name a row of the records, a run of the league, a row of the folds' ablation, a row over banks, a tuned
-row."""
+row, and the origin of a merged row."""
 
 CLAIM_FIELDS: dict[str, str] = {
     "id": "C1 ... C11, and C10b",

@@ -162,16 +162,17 @@ class RuleFiles:
     def products(self) -> list[str]:
         """Return what a user keeps of a study besides its records and paper: packed rows and GGUF files.
 
-        A study that keeps its results alone has the exported GGUF files."""
+        A study that keeps its results alone has the exported GGUF files, with their cards."""
         if self.study.records is not None:
             return []
+        cards = self.of_rows("halo/{model}/{row}.card.md", self.plan.halo_rows)
         if self.study.keep != "all":
-            return self.of_rows("halo/{model}/{row}.gguf", self.plan.halo_rows)
+            return [*self.of_rows("halo/{model}/{row}.gguf", self.plan.halo_rows), *cards]
         rows = [*self.plan.rows, *self.plan.track_rows]
         packed = [row for row in rows if self.plan.has_weights(row)]
         files = [f"quantized/{{model}}/{{row}}/{name}" for name in ("meta.json", "model.safetensors")]
         gguf = self.of_rows("halo/{model}/{row}.gguf", self.plan.gguf_rows)
-        return [*(path for file in files for path in self.of_rows(file, packed)), *gguf]
+        return [*(path for file in files for path in self.of_rows(file, packed)), *gguf, *cards]
 
     def lost_tables(self) -> list[str]:
         """Return files of tables that the last index names and somebody deleted: the rule promises them again."""

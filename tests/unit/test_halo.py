@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from ramp.core.errors import RampError
 from ramp.export import halo
 from ramp.export.check import check_layout
+from ramp.export.halo_card import halo_card
 from ramp.export.plan import plan_tensors, read_plan, type_lines
 from ramp.export.row import row_note, write_row
 from ramp.export.write import export, read_importance
@@ -238,6 +239,28 @@ def test_row_folder(tiny_llama_dir: Path, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes() + b"x")
     with pytest.raises(GgufError, match="its plan says"):
         write_row(path, plan, tiny_llama_dir, allocation.model_dump(), "smoke", out)
+
+
+def test_a_hub_reads_the_scores_of_the_card(tiny_llama_dir: Path, tmp_path: Path) -> None:
+    """As evaluation results of the row that the file is; numbers without a value are left out."""
+    from huggingface_hub import ModelCard
+
+    plan = replace(export(tiny_llama_dir, tmp_path / "x.gguf"), model="m")
+    text = {"length": 64, "windows": [{}, {}], "kl": 0.0012345678, "kl_low": 0.001, "kl_high": None, "ppl": None}
+    metrics: dict[str, Any] = {
+        "key": {"grid": "ggml", "model": "m", "method": "ramp", "budget_bits": 3.65},
+        "sizes": {"bytes_file": 1000, "bpw_file": 4.5},
+        "texts": {"heldout": text | {"ppl_low": None, "ppl_high": None}},
+        "commit": "abc",
+    }
+    (tmp_path / "x.card.md").write_text(halo_card(plan, metrics, {"kind": "hub", "source": "owner/name"}))
+    card = ModelCard.load(tmp_path / "x.card.md")
+    (result,) = card.data.eval_results  # type: ignore[misc]
+    assert (result.metric_type, result.metric_value) == ("kl-divergence", 0.00123457)
+    assert result.metric_config == "2 windows of 64 tokens"
+    assert card.data.base_model == "owner/name"
+    other = metrics | {"key": metrics["key"] | {"grid": "affine"}}
+    refused(RampError, {"grid affine": lambda: halo_card(plan, other, {"kind": "path"})})
 
 
 def test_row_note_names_distorted_types(tiny_llama_dir: Path, tmp_path: Path) -> None:

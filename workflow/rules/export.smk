@@ -101,6 +101,27 @@ rule halo_row:
         ' --study {params.study:q} --allocation {input.allocation:q} --out "$(dirname {output.meta:q})" > {log:q} 2>&1'
 
 
+rule halo_card:
+    """A README for a hub beside the exported file, with its scores as evaluation results."""
+    input:
+        plan="<results>/halo/{model}/{row}.plan.json",
+        metrics="<results>/metrics/{model}/{row}-ggml.json",
+        model="<results>/models/{model}/asset.json",
+        code=sources("ramp/export/halo_card.py"),
+    output:
+        card="<results>/halo/{model}/{row}.card.md",
+    log:
+        "<logs>/halo_card/{model}/{row}.log",
+    wildcard_constraints:
+        row=any_of(sorted({row.name for row in PLAN.halo_rows})),
+    localrule: True
+    message:
+        "model card of the exported {wildcards.model} {wildcards.row}"
+    shell:
+        'python -m ramp.export.halo_card --plan {input.plan:q} --metrics {input.metrics:q} --model-dir "$(dirname {input.model:q})"'
+        " --out {output.card:q} > {log:q} 2>&1"
+
+
 rule static_mix:
     """llama.cpp's own mix of types, from the float file; a row without scores where llama.cpp is missing."""
     input:

@@ -1,0 +1,1 @@
+"""What leaves this machine and what comes from others: archives with checksums, and merged rows."""

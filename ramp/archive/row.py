@@ -1,0 +1,208 @@
+"""One row of an archive made again: from its archived values per window, or by evaluating its weights once more."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from ramp.archive.container import Archive
+from ramp.archive.contents import RESULTS
+from ramp.core.errors import RampError
+from ramp.core.files import read_json, require_file, sha256_file
+from ramp.core.nearest_name import nearest
+from ramp.evaluation.bootstrap import interval
+from ramp.records.schema import KEY_NAMES
+from ramp.records.table import instances, read_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TOLERANCE = 1e-9
+"""Largest relative difference of one arithmetic on the same values by other versions of numpy."""
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+Row = Mapping[str, Any]
+
+
+class RowError(RampError):
+    """No such row, more than one, or one that cannot be made again here."""
+
+
+@dataclass(frozen=True)
+class Again:
+    """One number of a row, as recorded and as made again."""
+
+    column: str
+    recorded: float
+    again: float
+    low: float | None = None  # ends of the row's own interval, for a number that was measured again
+    high: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """How both agree, in words; empty where they do not."""
+        if self.recorded == self.again:
+            return "equal digits"
+        if self.recorded != self.recorded and self.again != self.again:
+            return "without a value in both"
+        if abs(self.again - self.recorded) <= TOLERANCE * abs(self.recorded):
+            return "equal but for rounding"
+        if self.low is not None and self.high is not None and self.low <= self.again <= self.high:
+            return "within the row's interval over windows"
+        return ""
+
+    def line(self) -> str:
+        """Return one line of the report."""
+        return f"  {self.column}: {self.recorded:.10g} recorded, {self.again:.10g} now: {self.verdict or 'DISAGREES'}"
+
+
+def short_name(row: Row) -> str:
+    """Return a row's name as its folder has it: METHOD-bBITS-sSEED, with the grid or track that is not the usual."""
+    name = f"{row['method']}-b{row['budget_bits']:g}-s{row['seed']}"
+    ending = "ggml" if row["grid"] == "ggml" else str(row["stage"]).partition("final_")[2]
+    return f"{name}-{ending}" if ending else name
+
+
+def find_row(records: pd.DataFrame, wanted: str) -> dict[str, Any]:
+    """Return the one row that MODEL/METHOD or MODEL/METHOD-bBITS-sSEED names; ``RowError`` where it is not one."""
+    model, slash, name = wanted.partition("/")
+    if not slash or not name:
+        raise RowError(f"--row {wanted}: write MODEL/METHOD, or MODEL/METHOD-bBITS-sSEED")
+    rows = [{str(key): value for key, value in row.items()} for row in records.to_dict("records")]
+    models = {str(row["model"]) for row in rows}
+    if model not in models:
+        raise RowError(f"--row {wanted}: no model '{model}' in the records{nearest(model, models)}")
+    own = [row for row in rows if row["model"] == model]
+    found = [row for row in own if short_name(row) == name] or [row for row in own if row["method"] == name]
+    if len(found) == 1:
+        return found[0]
+    names = sorted(short_name(row) for row in found or own)
+    if found:
+        raise RowError(f"--row {wanted} may be any of {', '.join(names)}: write one of them after {model}/")
+    raise RowError(f"--row {wanted}: no such row of {model}{nearest(name, names)}; it has {', '.join(names)}")
+
+
+def read_tables(archive: Archive, names: Iterable[str]) -> dict[str, pd.DataFrame]:
+    """Return tables of the archived records by name, checked against their schema; absent ones are left out."""
+    found = {}
+    with TemporaryDirectory() as folder:  # the reader of tables takes files; their names here are ours
+        for name in names:
+            member, file = f"{RESULTS}/records/{name}.csv", Path(folder, f"{name}.csv")
+            if member in archive.names:
+                archive.copy(member, file)
+                found[name] = read_table(file)
+    return found
+
+
+def of_row(table: pd.DataFrame, row: Row) -> pd.DataFrame:
+    """Return the lines of a table that belong to a row, by the record key."""
+    for name in KEY_NAMES:
+        table = table[table[name] == row[name]]
+    return table
+
+
+def _numbers(windows: list[dict[str, Any]], text: str) -> dict[str, float]:
+    """Return mean KL and perplexity with their intervals, as columns of the records; what has no value is left out."""
+    found: dict[str, float | None] = {f"n_windows_{text}": len(windows)}
+    for kind in ("kl", "ppl"):
+        one = interval(windows, "kl" if kind == "kl" else "ppl")
+        found |= {f"{kind}_{text}": one.value, f"{kind}_low_{text}": one.low, f"{kind}_high_{text}": one.high}
+    return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def from_windows(tables: Mapping[str, pd.DataFrame], row: Row) -> list[Again]:
+    """Return every number of a row that its archived windows and linears give.
+
+    Raises:
+        RowError: the row has no windows: it was not evaluated.
+    """
+    found: list[Again] = []
+    for text in instances(tables["records"].columns, "text"):
+        windows = of_row(tables["windows"], row)
+        part = windows[windows["text"] == text].to_dict("records")
+        if part:
+            numbers = _numbers([{str(key): value for key, value in each.items()} for each in part], text)
+            found += [Again(name, float(row[name]), value) for name, value in numbers.items() if _known(row[name])]
+    if not found:
+        raise RowError(f"{row['model']}/{short_name(row)} has no values per window: {row['note'] or 'not evaluated'}")
+    if "allocations" in tables and _known(row["bytes_linear"]):
+        linears = of_row(tables["allocations"], row)
+        sizes = linears[linears["which"] == "reported"]["bytes"]
+        if len(sizes) and sizes.notna().all():
+            found.append(Again("bytes_linear", float(row["bytes_linear"]), float(sizes.sum())))
+    return found
+
+
+def _known(value: Any) -> bool:
+    return value is not None and str(value) != "<NA>" and value == value
+
+
+def _float(value: Any) -> float:
+    """Return a number, or NaN where a row has no finite value."""
+    return float(value) if _known(value) else float("nan")
+
+
+def evaluated_again(archive: Archive, row: Row, results: Path) -> list[Again]:
+    """Evaluate a row's weights once more with the weights, model and references in ``results``; a few seconds or hours.
+
+    Raises:
+        RowError: the archive has no metrics of the row, ``results`` lacks its weights or has others, evaluation fails.
+    """
+    place = f"{row['model']}/{short_name(row)}"
+    metrics = _archived(archive, f"metrics/{place}.json", place)
+    config = _archived(archive, "config.json", place)
+    folder = results / "quantized" / place
+    _same_weights(folder, _archived(archive, f"quantized/{place}/meta.json", place))
+    model = require_file(results / "models" / row["model"], "float model")
+    references = {text: results / "reference" / row["model"] / f"{text}.safetensors" for text in metrics["texts"]}
+    given = [f"{text}={require_file(path, 'reference').resolve()}" for text, path in references.items()]
+    with TemporaryDirectory() as made:
+        out = Path(made, "metrics.json")
+        command = [
+            sys.executable, "-m", "ramp.evaluation", "row", "--row-dir", folder.resolve(), "--model-dir",
+            model.resolve(), "--reference", *given, "--dtype", metrics["dtype"], "--threads", config.get("threads", 1),
+            "--device", config.get("device", "auto"), "--out", out, "--arithmetic",
+            "reproducible" if config.get("reproducible", True) else "fast",
+        ]  # fmt: skip
+        done = subprocess.run([str(each) for each in command], cwd=PROJECT, capture_output=True, text=True, check=False)
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise RowError(f"{place} cannot be evaluated again: {last}")
+        texts = read_json(out)["texts"]
+    found = []
+    for text, again in texts.items():
+        for kind in ("kl", "ppl"):
+            recorded, low, high = (row[f"{kind}{end}_{text}"] for end in ("", "_low", "_high"))
+            ends = [float(end) if _known(end) else None for end in (low, high)]
+            found.append(Again(f"{kind}_{text}", _float(recorded), _float(again[kind]), *ends))
+    if not found:
+        raise RowError(f"{place} was not evaluated: {row['note'] or 'it has no texts'}")
+    return found
+
+
+def _archived(archive: Archive, name: str, place: str) -> dict[str, Any]:
+    """Return a JSON object below ``results/``; ``RowError`` where the archive has none."""
+    member = f"{RESULTS}/{name}"
+    if member not in archive.names:
+        raise RowError(f"{archive.path} has no {member}: recompute {place} from its windows, without --results")
+    found = json.loads(archive.read(member))
+    if not isinstance(found, dict):
+        raise RowError(f"{archive.path}: {member} is no JSON object")
+    return found
+
+
+def _same_weights(folder: Path, meta: Mapping[str, Any]) -> None:
+    """Raise ``RowError`` where a row's folder has no weights, or others than the archive names."""
+    require_file(folder / "meta.json", "row")
+    here = read_json(folder / "meta.json")
+    file = folder / "model.safetensors"
+    found = sha256_file(require_file(file, "weights")) if meta.get("sha256") else here.get("sha256")
+    if found != meta.get("sha256"):
+        raise RowError(f"{file} is not the file whose sha256 the archive names: give the study's own results folder")

@@ -1,0 +1,102 @@
+"""The model card of an exported allocation: a README for a hub, with the row's scores as evaluation results.
+
+    python -m ramp.export.halo_card --plan F.plan.json --metrics R/metrics/M/ROW-ggml.json --model-dir R/models/M \\
+        --out F.card.md
+
+The scores are those of the file itself: KL and perplexity of its row (grid ggml) on held-out text.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ramp.core import cli
+from ramp.core.errors import RampError
+from ramp.core.files import read_json, write_text
+from ramp.export.card import MEASURES, Score, hub_metadata
+from ramp.export.plan import GgufPlan, read_plan
+
+DIGITS = 6
+"""Significant digits of a score."""
+
+
+def scores_of(metrics: Mapping[str, Any]) -> list[Score]:
+    """Return KL and perplexity of a metrics file on every text; what is not finite is left out."""
+    found = []
+    for text, each in metrics["texts"].items():
+        config = f"{len(each['windows'])} windows of {each['length']} tokens"
+        for kind, (measure, name) in MEASURES.items():
+            if each[kind] is not None:
+                found.append(Score(text, measure, name, float(f"{each[kind]:.{DIGITS}g}"), config))
+    return found
+
+
+def halo_card(plan: GgufPlan, metrics: Mapping[str, Any], asset: Mapping[str, Any]) -> str:
+    """Return the card of an exported allocation.
+
+    Args:
+        plan: the file's plan.
+        metrics: metrics file of the row that the file is (grid ggml).
+        asset: ``asset.json`` of the float model.
+
+    Raises:
+        RampError: the metrics are of another row.
+    """
+    key = metrics["key"]
+    if key["grid"] != "ggml" or key["model"] != plan.model:
+        raise RampError(f"the metrics are of {key['model']} on the grid {key['grid']}: give those of {plan.gguf}'s row")
+    name = plan.gguf.removesuffix(".gguf")
+    scores = scores_of(metrics)
+    base = str(asset["source"]) if asset["kind"] == "hub" else ""
+    types = Counter(tensor.type for tensor in plan.tensors if tensor.kind == "linear")
+    lines = "\n".join(f"| {each.dataset} | {each.name} | {each.value:g} | {_ends(metrics, each)} |" for each in scores)
+    licence = str(asset.get("licence") or "not recorded")
+    sizes = f"{metrics['sizes']['bytes_file']:,} bytes, {metrics['sizes']['bpw_file']:.3f} bits per weight"
+    return f"""{hub_metadata(name, scores, base)}
+
+# {plan.gguf}
+
+{base or plan.model} as a GGUF file of mixed ggml types, for stock llama.cpp: the allocation of `{key["method"]}` at a
+budget of {key["budget_bits"]:g} bits. The whole file: {sizes}. Licence of the float model: {licence}.
+
+| text | measure | value | 95 % interval, {_config(scores)} |
+| --- | --- | --- | --- |
+{lines}
+
+Linears by type: {", ".join(f"{count} {kind}" for kind, count in sorted(types.items()))}. `{name}.plan.json` names every
+tensor's type and bytes. Measured at commit {metrics["commit"] or "not recorded"}.
+"""
+
+
+def _config(scores: Sequence[Score]) -> str:
+    """Return the windows behind the intervals."""
+    return "; ".join(dict.fromkeys(each.config for each in scores)) or "none"
+
+
+def _ends(metrics: Mapping[str, Any], score: Score) -> str:
+    """Return the interval of a score as text."""
+    kind = next(name for name, (measure, _) in MEASURES.items() if measure == score.type)
+    found = metrics["texts"][score.dataset]
+    low, high = found[f"{kind}_low"], found[f"{kind}_high"]
+    return "none" if low is None or high is None else f"{low:.{DIGITS}g} to {high:.{DIGITS}g}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see the module's docstring."""
+    parser = argparse.ArgumentParser(description="Write the model card of an exported allocation, with its scores.")
+    parser.add_argument("--plan", type=Path, required=True, help="plan of the GGUF file")
+    parser.add_argument("--metrics", type=Path, required=True, help="metrics of the exported file's row")
+    parser.add_argument("--model-dir", type=Path, required=True, help="folder of the float model")
+    parser.add_argument("--out", type=Path, required=True, help="file to write, ending in .card.md")
+    args = parser.parse_args(argv)
+    asset = read_json(args.model_dir / "asset.json")
+    write_text(args.out, halo_card(read_plan(args.plan), read_json(args.metrics), asset))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(main))
