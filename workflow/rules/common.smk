@@ -207,8 +207,9 @@ def check_machine():
 
 def show_outcome():
     """Print what the run made and ended with, where it made a paper."""
-    made = [file for file in (f"{R}/paper/paper.pdf", f"{R}/report.html", f"{R}/records") if Path(file).exists()]
-    if RECORDS.comparison_asked() and len(made) == 3:
+    files = (f"{R}/index.html", f"{R}/paper/paper.pdf", f"{R}/report.html", f"{R}/records")
+    made = [file for file in files if Path(file).exists()]
+    if RECORDS.comparison_asked() and len(made) == len(files):
         told = [sys.executable, "-m", "paper.outcome", "--records", f"{R}/records"]
         done = subprocess.run(told, env={**os.environ, **JOB_ENVIRONMENT}, capture_output=True, text=True, check=False)
         print(f"made {', '.join(made)}\n{done.stdout.strip()}", file=sys.stderr)
