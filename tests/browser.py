@@ -36,7 +36,7 @@ box.body.append(Object.assign(box.createElement("pre"), { id: "report", textCont
 def browse(page: Path, script: str, folder: Path, width: int = 1280) -> dict[str, Any]:
     """Open a copy of ``page`` from ``folder`` as a file, run ``script`` in it and return its ``report``.
 
-    ``report.errors`` lists errors of the page's own scripts, what its security policy blocked, and lines of the console.
+    ``report.errors`` lists errors of the page's scripts, what its security policy blocked, and lines of the console.
     """
     text = page.read_text(encoding="utf-8").replace("<head>", f"<head>{FIRST}", 1)
     text = text.replace("</body>", f"{LAST % script}</body>")

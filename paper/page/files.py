@@ -28,8 +28,8 @@ COLUMNS = (
     Column("ppl", "perplexity / float", "number", 4, "ratio of perplexities on the same text"),
 )
 NOTE = (
-    "KL is to the float model on held-out text. Every file of ours is compared with the mix at whose bytes it was made. "
-    "Of each model there is one bank, and small differences move with it."
+    "KL is to the float model on held-out text. Every file of ours is compared with the mix at whose bytes it was "
+    "made. Of each model there is one bank, and small differences move with it."
 )
 
 

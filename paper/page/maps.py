@@ -24,7 +24,7 @@ def allocation_maps(study: Study, origin: Origin) -> dict[str, Any] | None:
     names: dict[str, float] = {}
     for entry in entries:
         part = reported(study, entry)
-        if part is None or part["bits"].nunique() < 2 and part["type"].nunique() < 2:
+        if part is None or max(part[column].nunique() for column in ("bits", "type")) < 2:
             continue
         labels = _labels(part, entry)
         names |= dict(zip(labels, part["bits"].astype("float64"), strict=True))

@@ -64,7 +64,7 @@ class Origin:
         return [f"--configfile{file}"] if flag else []
 
     def of_row(self, file: str) -> str:
-        """Return the command that makes one file of the results anew, ``metrics/m/r.json``; the study's if published."""
+        """Return the command that makes one file of the results, ``metrics/m/r.json``; the study's if published."""
         if not self.results:
             return self.command
         return f"snakemake --cores all {self.results}/{file} --configfile {self.results}/config.json"

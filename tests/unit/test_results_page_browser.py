@@ -16,7 +16,8 @@ PARTS = """
 const part = (id) => document.getElementById(id);
 const column = (id, place) => [...part(id).querySelectorAll("tbody tr")].map((row) => row.children[place].textContent);
 const header = (id, title) => [...part(id).querySelectorAll("thead button")].find((each) => each.textContent === title);
-const choice = (id, title) => [...part(id).querySelectorAll(".controls label")].find((each) => each.firstChild.textContent === title).querySelector("select, input");
+const choice = (id, title) => [...part(id).querySelectorAll(".controls label")]
+  .find((each) => each.firstChild.textContent === title).querySelector("select, input");
 const set = (input, value, kind) => { input.value = value; input.dispatchEvent(new Event(kind)); };
 const marks = (id) => [...part(id).querySelectorAll("figure [role=img][tabindex]")];
 """
@@ -30,9 +31,11 @@ def test_it_loads_without_errors_and_every_part_is_there(tmp_path: Path) -> None
     script = """
       report.sections = [...document.querySelectorAll("section")].map((each) => each.id);
       report.marks = Object.fromEntries(["records", "gguf", "maps", "league"].map((id) => [id, marks(id).length]));
-      report.forest = [part("claims").querySelectorAll("tbody tr").length, part("claims").querySelectorAll("td.forest svg").length];
-      report.unnamed = [...document.querySelectorAll("table")].filter((each) => !each.caption || !each.querySelector("thead th[scope=col]") || !each.querySelector("tbody th[scope=row]")).length;
-      report.duplicates = document.querySelectorAll("[id]").length - new Set([...document.querySelectorAll("[id]")].map((each) => each.id)).size;
+      report.forest = ["tbody tr", "td.forest svg"].map((each) => part("claims").querySelectorAll(each).length);
+      const wanted = ["caption", "thead th[scope=col]", "tbody th[scope=row]"];
+      const tables = [...document.querySelectorAll("table")], named = [...document.querySelectorAll("[id]")];
+      report.unnamed = tables.filter((table) => !wanted.every((each) => table.querySelector(each))).length;
+      report.duplicates = named.length - new Set(named.map((each) => each.id)).size;
       report.requests = performance.getEntriesByType("resource").length;
       report.banner = !part("banner").hidden;
     """
@@ -92,7 +95,8 @@ def test_marks_are_reached_by_keyboard_and_tell_command_commit_and_file(tmp_path
       report.moved = document.activeElement === marks("records")[1];
       press("Enter");
       report.open = part("behind").open;
-      report.facts = [...part("behind").querySelectorAll("dt")].map((each) => [each.textContent, each.nextElementSibling.textContent]);
+      const facts = [...part("behind").querySelectorAll("dt")];
+      report.facts = facts.map((each) => [each.textContent, each.nextElementSibling.textContent]);
       report.link = part("behind").querySelector("a").getAttribute("href");
     """
     report = browse(PAGE, PARTS + script, tmp_path)
