@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from ramp.assets.registry import load_registry
+from ramp.assets.registry import add_entry_option, registry_of
 from ramp.assets.roles import ROLES, write_texts
 from ramp.core import cli
 from ramp.core.cli import log
@@ -38,8 +38,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         metavar="ROLE=NAME",
         help="texts that have a role to themselves",
     )
+    parser.add_argument("--unread", nargs="*", default=[], choices=ROLES, help="roles that the study does not read")
+    add_entry_option(parser)
     args = parser.parse_args(argv)
-    report = write_texts(load_registry(args.registry), args.assets, args.extra, args.out, dict(args.role))
+    report = write_texts(registry_of(args), args.assets, args.extra, args.out, dict(args.role), args.unread)
     for role, count in report["roles"].items():
         log.info("%s: %d documents, %d characters", role, count["documents"], count["characters"])
     for name, reason in report["absent"].items():
