@@ -8,6 +8,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -131,7 +132,7 @@ def test_snakemake_is_asked_for_rules_and_files_that_exist(page: Path) -> None:
         calls = [index for index, word in enumerate(words) if word.split("/")[-1] == "snakemake"]
         for index in calls:
             rest = words[index + 1 :]
-            for flag, value in zip(rest, rest[1:], strict=False):
+            for flag, value in pairwise(rest):
                 if flag in ("--configfile", "--workflow-profile") and not value.startswith(("my-", "FILE", "results")):
                     assert (REPO / value).exists(), f"{relative(page)}: no {value}"
             plain = asked(rest)
