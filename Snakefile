@@ -87,6 +87,7 @@ rule all:
     default_target: True
     input:
         "<paper>/paper.pdf",
+        "<results>/index.html",
         "<results>/report.html",
         # listed although all of them are made on the way: Snakemake makes no file again that nothing asks for
         rules.figures.input,

@@ -16,7 +16,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from paper.evidence import shortages
     from paper.naming import CONTROL_METHODS, REFERENCE_BITS, model_title
     from paper.study import Study
-    from paper.values import values
+    from paper.values import claims_summary
     from paper.words import shown
 
 
@@ -34,9 +34,8 @@ def outcome_lines(study: Study) -> Iterator[str]:
     checks = [frame["ok"].astype(bool) for name in ("halo", "gguf_checks") if (frame := study.frame(name)) is not None]
     if total := sum(len(each) for each in checks):
         yield f"checks of exported files: {sum(int(each.sum()) for each in checks)} of {total} hold"
-    known = values(study)
-    if "claims.summary" in known and "ramp" in known:
-        yield f"the paper's claims: {known['claims.summary']}"
+    if study.ran_ramp and (summary := claims_summary(study)):
+        yield f"the paper's claims: {summary}"
     if missing := shortages(study):
         yield f"not evidence: {'; '.join(missing)}"
 

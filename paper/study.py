@@ -185,6 +185,12 @@ class Study:
         return str((records if searched.empty else searched)["model"].value_counts().index[0])
 
     @cached_property
+    def ran_ramp(self) -> bool:
+        """Whether the source model was searched by RAMP: only then are the paper's claims spoken of."""
+        entries = [entry for method in RAMP_METHODS for entry in self.find(self.source, method)]
+        return any(entry.mean("bytes_linear") and not entry.not_run for entry in entries)
+
+    @cached_property
     def texts(self) -> list[str]:
         """The evaluated texts, held-out first."""
         return sorted(instances(self.frames["records"].columns, "text"), key=lambda text: (text != "heldout", text))

@@ -98,7 +98,7 @@ def _study(study: Study) -> Items:
     own = [entry for entry in own if entry.mean("bytes_linear") and not entry.not_run]
     ran = list(dict.fromkeys(method_title(e.method) for e in own if e.method not in (*RAMP_METHODS, *CONTROL_METHODS)))
     yield "methods", listed(ran) if ran else "nothing"
-    if any(entry.method in RAMP_METHODS for entry in own):
+    if study.ran_ramp:
         yield "ramp", "yes"
     yield "rows", f"{len(study.frames['records']):,}"
     targets = [model_title(model) for model in study.models if model != study.source]
@@ -221,13 +221,18 @@ def _claims(study: Study) -> Items:
         if entry["value"] is not None:
             estimate = Estimate(entry["value"], *(entry["margin"] or (None, None)))
             yield f"claim.{entry['id']}.value", shown(estimate, digits=3)
+    if summary := claims_summary(study):
+        yield "claims.summary", summary
+    yield "claims", str(len(entries))
+
+
+def claims_summary(study: Study) -> str:
+    """Return how many claims ended with which verdict, and which; nothing without judged claims."""
     endings = []
     for verdict in VERDICTS:
-        ids = [entry["id"] for entry in entries if entry["verdict"] == verdict]
+        ids = [entry["id"] for entry in study.claims or [] if entry["verdict"] == verdict]
         endings += [f"{len(ids)} {verdict} ({', '.join(ids)})"] if ids else []
-    if endings:
-        yield "claims.summary", "; ".join(endings)
-    yield "claims", str(len(entries))
+    return "; ".join(endings)
 
 
 def _role_bits(study: Study) -> Items:

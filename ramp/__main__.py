@@ -74,6 +74,7 @@ COMMANDS = (
     Command("compare", "ramp.records.compare", "compare two runs, or a run with what was published"),
     Command("tables", "paper.tables", "write every table as LaTeX, typst and Markdown"),
     Command("figures", "paper.figures", "draw every figure as PDF and PNG"),
+    Command("page", "paper.page", "draw the results page: one HTML file that sorts, filters and plots the records"),
     Command("values", "paper.values", "write every number that the paper's text names"),
     Command("paper", "paper.build", "typeset the paper"),
     Command("archive", "ramp.archive", "pack a finished study into one file that checks itself, without weights"),

@@ -5,19 +5,14 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from paper import style
-from paper.league import League, curve_at
+from paper.league import League, mean_curve
 from paper.naming import BAR, bits_title, model_title
 from paper.study import Study
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-
-POINTS = 60
-"""Evaluations at which the mean over seeds is drawn, log-spaced."""
 
 BUDGETS = 3
 """Panels per model: its lowest, middle and highest budget."""
@@ -124,16 +119,9 @@ def _draw(axis: Any, curves: pd.DataFrame, look: tuple[str, str]) -> float | Non
     if curves.empty:
         return None
     colour, marker = look
-    curves = curves[curves["run_evals"] == curves["run_evals"].max()]
-    runs = [run for _, run in curves.groupby("seed")]
-    last = int(curves["run_evals"].max())
-    first = max(int(run["evals"].min()) for run in runs)  # from here on every seed has an incumbent
-    at = np.unique(np.round(np.geomspace(first, max(last, first), POINTS)).astype(int))
-    values = np.stack([curve_at(run, at) for run in runs])  # (seeds, points)
-    axis.step(at, values.mean(axis=0), where="post", color=colour, linewidth=1.2)
-    if len(runs) > 1:
-        axis.fill_between(
-            at, values.min(axis=0), values.max(axis=0), step="post", color=colour, alpha=0.15, linewidth=0
-        )
-    axis.plot(at[0], values[:, 0].mean(), marker=marker, color=colour, markersize=5)
-    return float(values[:, -1].mean())
+    at, mean, low, high, seeds = mean_curve(curves)
+    axis.step(at, mean, where="post", color=colour, linewidth=1.2)
+    if seeds > 1:
+        axis.fill_between(at, low, high, step="post", color=colour, alpha=0.15, linewidth=0)
+    axis.plot(at[0], mean[0], marker=marker, color=colour, markersize=5)
+    return float(mean[-1])

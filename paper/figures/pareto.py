@@ -43,25 +43,26 @@ def pareto(study: Study) -> Figure:
     figure, axes = style.canvas(2.9 * rows, rows, columns)
     for axis, (model, points) in zip(axes, panels.items(), strict=False):
         _panel(axis, points)
-        axis.set_title(f"{model_title(model)}\nover {_reference(study, model).title}", fontsize=8)
+        axis.set_title(f"{model_title(model)}\nover {reference(study, model).title}", fontsize=8)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     axes[0].set_ylabel("KL over that of a uniform row of 4 bits")
     return figure
 
 
-def _reference(study: Study, model: str) -> Entry:
-    return next(entry for name in REFERENCES if (entry := study.one(model, name, REFERENCE_BITS)))
+def reference(study: Study, model: str) -> Entry | None:
+    """Return the uniform 4-bit row of a model that others are divided by; None where the study has none."""
+    return next((entry for name in REFERENCES if (entry := study.one(model, name, REFERENCE_BITS))), None)
 
 
 def _points(study: Study, model: str) -> list[Point]:
-    if not any(study.one(model, name, REFERENCE_BITS) for name in REFERENCES):
+    rival, found = reference(study, model), []
+    if rival is None:
         return []
-    reference, found = _reference(study, model), []
     for entry in study.find(model):
-        compared = pair(study, entry, reference, study.primary_text)
-        size, whole = entry.mean("bytes_linear"), reference.mean("bytes_linear")
-        alike = entry.group_size == reference.group_size and not entry.is_external
+        compared = pair(study, entry, rival, study.primary_text)
+        size, whole = entry.mean("bytes_linear"), rival.mean("bytes_linear")
+        alike = entry.group_size == rival.group_size and not entry.is_external
         if alike and compared and compared.kl_ratio and size and whole:
             found.append(Point(entry, size / whole, compared.kl_ratio))
     return found

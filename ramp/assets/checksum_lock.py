@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ramp.assets.fetched_files import Fetched, require_room, tree_files, tree_sha256
-from ramp.assets.registry import RESOLVE, Registry, RegistryError
+from ramp.assets.registry import ANY, RESOLVE, Registry, RegistryError
 from ramp.core.files import atomic_path, write_text
 
 
@@ -42,6 +42,8 @@ class Lock:
         differs from the trusted value.
         """
         trusted = declared
+        if declared == ANY:
+            return found or ANY
         if declared == RESOLVE:
             trusted = self.read().get(asset, {}).get(source, {}).get(key, RESOLVE)
         if found is None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ramp.assets.options import ROLES
 from ramp.core import cli
 from ramp.core.cli import log
 from ramp.core.files import write_json
@@ -48,7 +49,7 @@ def count_tokens(model: ModelFolder, text: Path) -> int:
 def require_tokens(model: ModelFolder, texts: Path, needs: Sequence[Need]) -> dict[str, dict[str, int]]:
     """Return for each text the tokens that it has and the most that one stage wants; ``TextError`` where it has fewer.
 
-    A text without any document (a test text that is absent here) is not counted.
+    A test text without any document (it is absent here) is not counted.
     """
     context = int(model.config.max_position_embeddings)
     wanted: dict[str, Need] = {}
@@ -57,7 +58,8 @@ def require_tokens(model: ModelFolder, texts: Path, needs: Sequence[Need]) -> di
         wanted[need.text] = max(fits, wanted.get(need.text, fits), key=lambda each: each.windows * each.length)
     found, short = {}, []
     for text, need in wanted.items():
-        if not (tokens := count_tokens(model, texts / f"{text}.jsonl")):
+        tokens = count_tokens(model, texts / f"{text}.jsonl")
+        if not tokens and text not in ROLES:
             continue
         found[text] = {"tokens": tokens, "wanted": need.windows * need.length}
         if tokens // need.length < need.windows:

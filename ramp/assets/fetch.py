@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ramp.assets.options import add_entry_option
 from ramp.core import cli
 from ramp.core.cli import log
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.assets.asset import fetch_asset, fetch_optional
-    from ramp.assets.registry import load_registry
+    from ramp.assets.registry import registry_of
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -23,8 +24,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser("fetch one asset of the registry", "--registry --out")
     parser.add_argument("--asset", required=True, help="name in the registry")
     parser.add_argument("--optional", action="store_true", help="an asset that is not available is no error: write why")
+    add_entry_option(parser)
     args = parser.parse_args(argv)
-    record = (fetch_optional if args.optional else fetch_asset)(load_registry(args.registry), args.asset, args.out)
+    record = (fetch_optional if args.optional else fetch_asset)(registry_of(args), args.asset, args.out)
     found = record.get("reason") or f"{record['bytes']} bytes, {record['sha256'][:12]}"
     log.info("asset %s: %s", args.asset, found)
 

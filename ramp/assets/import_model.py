@@ -9,20 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ramp.assets.options import add_entry_option
 from ramp.core import cli
 from ramp.core.cli import log
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.assets.checkpoint import make_model
-    from ramp.assets.registry import load_registry
+    from ramp.assets.registry import registry_of
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; see the module's docstring."""
     parser = cli.parser("make a checkpoint folder of a fetched model", "--registry --assets --out")
     parser.add_argument("--model", required=True, help="name in the registry")
+    add_entry_option(parser)
     args = parser.parse_args(argv)
-    record = make_model(load_registry(args.registry), args.model, args.assets, args.out)
+    record = make_model(registry_of(args), args.model, args.assets, args.out)
     log.info("model %s: released %s, %d bytes", args.model, record["released_format"], record["released_bytes"])
 
 

@@ -7,13 +7,18 @@ An asset has one file or one folder and an ordered list of sources of four kinds
 ``path``     a local file or folder, relative to the project root (environment variables allowed)
 ``trained``  a tiny model that ``ramp.assets.train_tiny`` makes from a preset, a number of steps and a seed
 
+A study may bring entries of its own (``assets:`` of a configuration); stages are told them by ``--entry``.
+
 An unknown commit or checksum is written ``resolve``: the first download records it in the lock file beside the
-registry (``ramp.assets.checksum_lock``), later ones are checked against it.
+registry (``ramp.assets.checksum_lock``), later ones are checked against it. ``any`` is not checked at all: files of
+a user's own, which may change.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -23,10 +28,11 @@ from ramp.core.errors import RampError
 from ramp.core.nearest_name import nearest
 
 RESOLVE = "resolve"
+ANY = "any"
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 """Names become paths."""
 
-Checksum = Annotated[str, Field(pattern=r"^([0-9a-f]{64}|resolve)$")]
+Checksum = Annotated[str, Field(pattern=r"^([0-9a-f]{64}|resolve|any)$")]
 
 
 class RegistryError(RampError):
@@ -94,7 +100,7 @@ Source = Annotated[WheelSource | HubSource | PathSource | TrainedSource, Field(d
 class TextRole(_Strict):
     """Format of a text, and the roles of its documents (each belongs to exactly one)."""
 
-    format: Literal["lines", "wikipedia", "wikitext", "jsonl"]
+    format: Literal["plain", "lines", "wikipedia", "wikitext", "jsonl"]
     prefix: str = Field(description="documents are named PREFIX-ID")
     roles: dict[str, float] = Field(
         default_factory=dict,
@@ -158,6 +164,10 @@ class Registry(_Strict):
             raise RegistryError(f"unknown asset '{name}' in {self.file}{hint}")
         return self.assets[name]
 
+    def with_own(self, assets: Mapping[str, Asset]) -> Registry:
+        """Return the registry with a study's own entries, which come before those of the same name."""
+        return self.model_copy(update={"assets": {**self.assets, **assets}})
+
     def is_local(self, name: str) -> bool:
         """Return whether one of the asset's ``path`` sources exists, without a network: asked when a run is planned."""
         sources = self.get(name).sources
@@ -166,6 +176,17 @@ class Registry(_Strict):
     def of_type(self, kind: str) -> dict[str, Asset]:
         """Return the assets of type ``model``, ``text`` or ``tasks``, sorted by name."""
         return {name: asset for name, asset in sorted(self.assets.items()) if asset.type == kind}
+
+
+def registry_of(args: argparse.Namespace) -> Registry:
+    """Return the registry that ``--registry`` and ``--entry`` name."""
+    own = {}
+    for name, entry in args.entry:
+        try:
+            own[name] = Asset.model_validate(entry)
+        except ValidationError as error:
+            raise RegistryError(f"entry '{name}': {error.errors()[0]['msg']}") from None
+    return load_registry(args.registry).with_own(own)
 
 
 def load_registry(path: str | Path) -> Registry:

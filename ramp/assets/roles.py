@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ramp.assets.fetched_files import ABSENT, asset_path, asset_record
+from ramp.assets.options import ROLES
 from ramp.assets.registry import Registry, TextRole
 from ramp.core.files import read_text, write_json
 from ramp.models.token_windows import JOIN, Document, TextError, read_documents, write_documents
-
-ROLES = ("calibration", "train", "search", "selection", "heldout")
-"""What a document may be for: second moments, training, scoring candidates, choosing among the best, and judging."""
 
 SHARED_PARAGRAPH = 80
 """Paragraphs of at least this many normalised characters must not occur in two roles; shorter ones are headings."""
@@ -33,8 +31,9 @@ def parse(path: Path, text: TextRole) -> list[Document]:
         return [Document(f"{text.prefix}-0", _wikitext(path))]
     if text.format == "jsonl":
         found = _json_lines(path, text.prefix)
-    elif text.format == "lines":
-        lines = read_text(path).splitlines()
+    elif text.format in ("plain", "lines"):
+        whole = read_text(path)
+        lines = re.split(r"\n\s*\n", whole) if text.format == "plain" else whole.splitlines()
         found = (Document(f"{text.prefix}-{i:05d}", line.strip()) for i, line in enumerate(lines))
     else:
         pages = re.findall(r'^<doc id="([^"]*)"[^>]*>\n(.*?)^</doc>', read_text(path), flags=re.DOTALL | re.MULTILINE)
@@ -169,39 +168,46 @@ def text_of(registry: Registry, name: str) -> TextRole:
     return asset.text
 
 
-def shares_of(registry: Registry, named: Mapping[str, str]) -> dict[str, dict[str, float]]:
+def shares_of(registry: Registry, named: Mapping[str, str], unread: Sequence[str] = ()) -> dict[str, dict[str, float]]:
     """Return text asset -> share of each role: those of the registry, and texts that give a role all they have.
 
-    named: role -> text asset; the registry's texts lose their documents of that role.
+    named: role -> text asset; the registry's texts lose their documents of that role. A text that is named for several
+        roles is divided among them, in equal shares of its documents.
+    unread: roles that the study does not read; a text of the registry that has no others is left out.
 
     Raises:
-        RampError: an asset is named that is no text, or for two roles.
+        RampError: an asset is named that is no text, or has roles of its own.
     """
     shares = {}
     for name, asset in registry.of_type("text").items():
-        if asset.text and any(role not in named for role in asset.text.roles):
+        if asset.text and any(role not in (*named, *unread) for role in asset.text.roles):
             shares[name] = dict(asset.text.roles)
     for role, name in named.items():
         text_of(registry, name)
         if name in shares:
-            raise TextError(
-                f"texts.{role}: asset '{name}' has roles of its own, or another role too: give it its shares as "
-                "`roles:` in the registry"
-            )
-        shares[name] = {role: 1.0}
+            raise TextError(f"texts.{role}: asset '{name}' has roles of its own: change its `roles:` in the registry")
+    for name in dict.fromkeys(named.values()):
+        own = [role for role in named if named[role] == name]
+        shares[name] = dict.fromkeys(own, 1 / len(own))
     return shares
 
 
 def write_texts(
-    registry: Registry, assets: Path, extra: Sequence[str], out_dir: Path, named: Mapping[str, str] | None = None
+    registry: Registry,
+    assets: Path,
+    extra: Sequence[str],
+    out_dir: Path,
+    named: Mapping[str, str] | None = None,
+    unread: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Write every role of the registry's texts and the ``extra`` test texts; return the content of guard.json.
 
-    An extra text whose asset is absent becomes an empty file, and guard.json says why. ``named``: see ``shares_of``.
+    An extra text whose asset is absent becomes an empty file, and guard.json says why. ``named`` and ``unread``: see
+    ``shares_of``; a role without any text becomes an empty file.
     """
     named = named or {}
     corpora: list[tuple[list[Document], Mapping[str, float]]] = []
-    for name, shares in shares_of(registry, named).items():
+    for name, shares in shares_of(registry, named, unread).items():
         documents = parse(asset_path(assets, name), text_of(registry, name))
         if name not in named.values():
             documents = [document for document in documents if role_of(document, shares) not in named]
@@ -218,7 +224,8 @@ def write_texts(
             tests[name] = []
         else:
             tests[name] = parse(asset_path(assets, name), text)
-    roles, dropped = drop_shared(assign(corpora), tests)
+    given = assign(corpora)
+    roles, dropped = drop_shared({role: given.get(role, []) for role in ROLES}, tests)
     for role, documents in {**roles, **tests}.items():
         write_documents(out_dir / f"{role}.jsonl", documents)
     written = {role: read_documents(out_dir / f"{role}.jsonl") for role in [*roles, *tests]}

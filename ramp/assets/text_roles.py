@@ -9,23 +9,15 @@ others. Paragraphs that two roles would share are dropped before anything is wri
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
+from ramp.assets.options import ROLES, add_entry_option, named_role
 from ramp.core import cli
 from ramp.core.cli import log
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
-    from ramp.assets.registry import load_registry
-    from ramp.assets.roles import ROLES, write_texts
-
-
-def named_role(text: str) -> tuple[str, str]:
-    """Return role and asset of ``calibration=my-text``; argparse names the fault of another form."""
-    role, equals, name = text.partition("=")
-    if not (equals and role in ROLES and name):
-        raise argparse.ArgumentTypeError(f"'{text}' is no ROLE=NAME with a role of {', '.join(ROLES)}")
-    return role, name
+    from ramp.assets.registry import registry_of
+    from ramp.assets.roles import write_texts
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -40,8 +32,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         metavar="ROLE=NAME",
         help="texts that have a role to themselves",
     )
+    parser.add_argument("--unread", nargs="*", default=[], choices=ROLES, help="roles that the study does not read")
+    add_entry_option(parser)
     args = parser.parse_args(argv)
-    report = write_texts(load_registry(args.registry), args.assets, args.extra, args.out, dict(args.role))
+    report = write_texts(registry_of(args), args.assets, args.extra, args.out, dict(args.role), args.unread)
     for role, count in report["roles"].items():
         log.info("%s: %d documents, %d characters", role, count["documents"], count["characters"])
     for name, reason in report["absent"].items():

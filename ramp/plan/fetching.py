@@ -19,7 +19,8 @@ TEXT_BYTES = 5e6
 
 SMALL_S = {
     "collect": 5.0, "tables": 4.0, "figure": 6.0, "paper": 3.0, "html": 15.0, "claims": 2.0, "digests": 5.0,
-    "compare": 1.5, "texts": 1.5, "tasks": 1.5, "settings": 0.1, "float_row": 0.5, "skipped": 0.5,
+    "compare": 1.5, "page": 5.5, "texts": 1.5, "tasks": 1.5, "settings": 0.1, "float_row": 0.5,
+    "skipped": 0.5,
 }  # fmt: skip
 """Seconds of the stages that run no model. Measured on the smoke study, whose files are smaller than a paper's."""
 

@@ -42,11 +42,17 @@ class AssetPlan:
         return [name for name in self.texts(self.study.source) if name != "heldout"]
 
     @property
+    def unread_roles(self) -> list[str]:
+        """Roles of texts that no stage of the study reads: ``train``, where it neither trains nor tunes a model."""
+        study = self.study
+        reads = {study.source, *study.targets} & {*self.trained} or study.league or study.optimum or study.fold_ablation
+        return [] if reads or study.tuning.models or study.gguf.models else ["train"]
+
+    @property
     def text_assets(self) -> list[str]:
         """Assets that the texts are made of: those with a role, and the extra ones."""
-        return sorted(
-            {*shares_of(self.registry, {str(role): name for role, name in self.study.texts.items()}), *self.extra_texts}
-        )
+        named = {str(role): name for role, name in self.study.texts.items()}
+        return sorted({*shares_of(self.registry, named, self.unread_roles), *self.extra_texts})
 
     @property
     def task_assets(self) -> list[str]:

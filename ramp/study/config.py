@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints
 
+from ramp.assets.registry import Asset
 from ramp.methods.kinds import FoldRef
 from ramp.study.config_sections import (
     Banks,
@@ -110,7 +111,7 @@ class Evaluation(Section):
 
     texts: list[Name] = Field(default=["heldout"], min_length=1)
     """Texts for the source model: ``heldout`` is the study's own, others are text assets (``wikitext2``)."""
-    texts_if_local: list[Name] = ["wikitext2"]
+    texts_if_local: list[Name] = []
     """More texts for the source model, taken where a file named in the registry lies on this machine."""
     target_texts: list[Name] = Field(default=["heldout"], min_length=1)
     """Texts for the target models; a subset of ``texts``."""
@@ -220,10 +221,13 @@ class Study(Section):
     """GPUs that a model job occupies; null: one where ``device`` is or finds a GPU. ``--resources gpu=N`` says how
     many there are; each job then gets one of its own."""
 
+    assets: dict[Name, Asset] = {}
+    """Models and texts of the study's own, written as in the registry. A path at ``source``, ``targets`` or ``texts``
+    becomes an entry here (ramp/study/own_assets.py)."""
     source: Name
-    """The model that is searched on."""
+    """The model that is searched on: a name of the registry, or a path that begins with /, ./, ../ or ~."""
     targets: Once[Name] = []
-    """Models that policies are transferred to."""
+    """Models that policies are transferred to, named likewise."""
     train_steps: PositiveInt | None = None
     """Optimizer steps of models of kind ``trained``; null: what the registry says."""
 
@@ -251,8 +255,9 @@ class Study(Section):
     """How embedding and head are stored, alike for all methods."""
 
     texts: dict[TextRoleName, Name] = {}
-    """Text assets that give a role all they have: ``{calibration: my-text}``. Roles that are not named have the
-    documents that the registry gives them."""
+    """Text assets, or files (.txt, .md, .jsonl), that give a role all they have: ``{calibration: ./my.txt}``. One that
+    is named for several roles is divided among them. Roles that are not named have the documents that the registry
+    gives them."""
     calibration: Calibration = Calibration()
     sensitivity: Sensitivity = Sensitivity()
     search: Search = Search()

@@ -10,6 +10,7 @@ from ramp.assets.registry import load_registry
 from ramp.methods.kinds import Package
 from ramp.methods.loader import discover, parse_params
 from ramp.study.config import Study
+from ramp.study.own_assets import with_own_assets
 from ramp.study.plan import Plan
 from ramp.study.row_names import FLOAT, RELEASED, Row
 from ramp.study.validation import validate
@@ -45,9 +46,12 @@ def make_plan(values: Mapping[str, Any], root: Path, registry: Path, extra: Iter
         ConfigError: the configuration has faults; all of them at once.
         RampError: a method that the study names does not load, or cannot give what the study asks of it.
     """
-    models = load_registry(registry)
+    known = load_registry(registry)
     catalog = discover(root / "baselines")
-    study = validate(values, methods=catalog, models=models.of_type("model"))
+    values = with_own_assets(values)
+    own = values.get("assets")
+    study = validate(values, methods=catalog, models=[*known.of_type("model"), *(own if isinstance(own, dict) else ())])
+    known = known.with_own(study.assets)
     named = used_methods(study)
     packages = [] if study.external else [n for n, method in catalog.methods.items() if isinstance(method, Package)]
     names = dict.fromkeys([*named, *packages, *(name for name in extra if name in catalog.methods)])
@@ -56,7 +60,7 @@ def make_plan(values: Mapping[str, Any], root: Path, registry: Path, extra: Iter
     return Plan(
         study=study,
         methods={name: catalog[name] for name in names},
-        registry=models,
+        registry=known,
         files={name: catalog.reference(name).relative_to(root) for name in catalog.methods},
         broken=tuple(str(error) for name, error in catalog.broken.items() if name not in named),
     ).check()

@@ -29,7 +29,7 @@ SECTION_TABLES = {
     "noise": ("noise",),
 }
 """Tables of a study that has a section, by the section."""
-DRAWINGS = ("figures", "tables", "paper")
+DRAWINGS = ("figures", "tables", "paper", "page")
 """Targets that are drawn from the records."""
 
 Taken = tuple[str, bool]
@@ -49,7 +49,8 @@ class RecordFiles:
     def draws_only(self) -> bool:
         """Whether drawings alone were asked for, and the records that they are drawn from are there."""
         targets = self.asked()
-        drawings = all(each in DRAWINGS or each.startswith(f"{self.study.results}/paper/") for each in targets)
+        own = (f"{self.study.results}/paper/", f"{self.study.results}/index.html")
+        drawings = all(each in DRAWINGS or each.startswith(own) for each in targets)
         return bool(targets) and drawings and Path(self.folder, "claims.json").is_file()
 
     @property

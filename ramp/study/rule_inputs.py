@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ramp.assets.registry import PathSource
 from ramp.core.files import read_json
 from ramp.core.source_closure import closure
 from ramp.methods.kinds import Mix, Package
@@ -180,6 +181,12 @@ class RuleFiles:
         names = read_json(index) if index.is_file() else {}
         files = [index.with_name(f"{name}.{ending}") for name in names for ending in ("tex", "typ", "md")]
         return [str(file) for file in files if not file.is_file()]
+
+    def own_file(self, asset: str) -> list[str]:
+        """Return the file of an asset of the study's own: an edit of it fetches it again; nothing for a folder."""
+        own = self.plan.study.assets.get(asset)
+        paths = [source.path for source in own.sources if isinstance(source, PathSource)] if own else []
+        return [path for path in paths if Path(path).is_file()]
 
     def project(self, *patterns: str) -> list[str]:
         """Return the project's files that match one of the patterns."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,14 @@ class RuleValues:
 
         Sizes are for plans: they change nothing of what is fetched."""
         return self.plan.registry.get(asset).model_dump_json(exclude={"sizes"})
+
+    def own_entries(self, assets: Iterable[str]) -> list[str]:
+        """Return those of some assets that are the study's own, as ``--entry`` takes them."""
+        return [f"{name}={self.entry(name)}" for name in assets if name in self.study.assets]
+
+    def own_entry(self, asset: str) -> list[str]:
+        """Return the same of one asset."""
+        return self.own_entries([asset])
 
     def trained(self, model: str, key: str) -> Any:
         """Return what the registry says of a model that is trained: ``preset``, ``steps`` or ``seed``."""

@@ -66,6 +66,7 @@ def validate(
 
 
 _UNKNOWN = "unknown-source"
+ADD_A_MODEL = "; a model of your own: give the path of its folder, ./my-model, or add it to config/assets.yaml"
 
 
 def _drop(values: Any, path: tuple[int | str, ...]) -> None:
@@ -124,7 +125,7 @@ def _cross_faults(study: Study, methods: Iterable[str] | None, models: Iterable[
     if methods is not None:
         yield from _method_faults(study, set(methods))
     if models is not None:
-        yield from _unknown("model", _named_models(study), {*models, _UNKNOWN})
+        yield from (f"{fault}{ADD_A_MODEL}" for fault in _unknown("model", _named_models(study), {*models, _UNKNOWN}))
     for name in sorted(set(study.methods) & set(study.external)):
         yield f"external: '{name}' is in methods already"
     if study.track in study.limits.tracks:

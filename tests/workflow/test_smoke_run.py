@@ -35,6 +35,18 @@ def test_the_report_holds_the_figures(smoke: Path) -> None:
     text = (smoke / "report.html").read_text(encoding="utf-8")
     for figure in (smoke / "paper" / "figures").glob("*.png"):
         assert figure.name in text
+    assert "index.html" in text, "the report's front page leads to the results page"
+
+
+def test_the_results_page_says_how_to_make_every_row_and_that_it_is_no_evidence(smoke: Path) -> None:
+    found = re.search(r'id="data">(.*?)</script>', (smoke / "index.html").read_text(encoding="utf-8"), re.S)
+    assert found
+    page = json.loads(found[1])
+    assert page["missing"]
+    for _, _, _, behind in page["rows"]["rows"]:
+        file = re.search(r"metrics/\S+", behind["command"])
+        assert file
+        assert (smoke / file[0]).is_file()
 
 
 def test_sizes_metrics_and_exports_are_sound(smoke: Path) -> None:

@@ -5,6 +5,7 @@ rule fetch:
     """One asset of the registry, checked by its sha256."""
     input:
         registry=ancient(REGISTRY),
+        own=by(FILES.own_file),
         code=sources("ramp/assets/fetch.py"),
     output:
         record="<results>/assets/{asset}/asset.json",
@@ -15,10 +16,12 @@ rule fetch:
         downloads=1,
     params:
         entry=by(VALUES.entry),
+        own=by(VALUES.own_entry),
     message:
         "fetching {wildcards.asset}"
     shell:
         "python -m ramp.assets.fetch --asset {wildcards.asset:q} --registry {input.registry:q}"
+        " --entry {params.own:q}"
         ' --out "$(dirname {output.record:q})" > {log:q} 2>&1'
 
 
@@ -40,11 +43,13 @@ rule model:
         **planned_for("model"),
     params:
         entry=by(VALUES.entry, asset="{model}"),
+        own=by(VALUES.own_entry, asset="{model}"),
         assets=folder("assets"),
     message:
         "making a checkpoint of {wildcards.model}"
     shell:
         "python -m ramp.assets.import_model --model {wildcards.model:q} --registry {input.registry:q}"
+        " --entry {params.own:q}"
         ' --assets {params.assets:q} --out "$(dirname {output.record:q})" --threads {threads}'
         " > {log:q} 2>&1"
 
@@ -93,12 +98,14 @@ rule texts:
         extra=PLAN.extra_texts,
         assets=folder("assets"),
         entries=[VALUES.entry(name) for name in PLAN.text_assets],
+        own=VALUES.own_entries(PLAN.text_assets),
+        unread=PLAN.unread_roles,
         named=[f"{role}={name}" for role, name in STUDY.texts.items()],
     message:
         "assigning documents to roles"
     shell:
         "python -m ramp.assets.text_roles --registry {input.registry:q} --assets {params.assets:q} --extra {params.extra:q}"
-        ' --role {params.named:q} --out "$(dirname {output.guard:q})" > {log:q} 2>&1'
+        ' --entry {params.own:q} --role {params.named:q} --unread {params.unread:q} --out "$(dirname {output.guard:q})" > {log:q} 2>&1'
 
 
 rule token_counts:

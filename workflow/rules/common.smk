@@ -18,7 +18,7 @@ from benchmarks.plan import PIECES
 from paper.figures import FIGURES
 from ramp.core.arithmetic import ENVIRONMENT as REPRODUCIBLE
 from ramp.core.errors import RampError
-from ramp.assets.roles import ROLES
+from ramp.assets.options import ROLES
 from ramp.methods.kinds import PROXIES, Allocator, Mix, Package
 from ramp.plan.devices import device_at_hand, machine_memory
 from ramp.plan.dry_run import jobs_of
@@ -209,8 +209,9 @@ def check_machine():
 
 def show_outcome():
     """Print what the run made and ended with, where it made a paper."""
-    made = [file for file in (f"{R}/paper/paper.pdf", f"{R}/report.html", f"{R}/records") if Path(file).exists()]
-    if RECORDS.comparison_asked() and len(made) == 3:
+    files = (f"{R}/index.html", f"{R}/paper/paper.pdf", f"{R}/report.html", f"{R}/records")
+    made = [file for file in files if Path(file).exists()]
+    if RECORDS.comparison_asked() and len(made) == len(files):
         told = [sys.executable, "-m", "paper.outcome", "--records", f"{R}/records"]
         done = subprocess.run(told, env={**os.environ, **JOB_ENVIRONMENT}, capture_output=True, text=True, check=False)
         print(f"made {', '.join(made)}\n{done.stdout.strip()}", file=sys.stderr)

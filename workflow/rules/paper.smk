@@ -140,6 +140,24 @@ rule paper:
         ' --figures "$(dirname {input.figures[0]:q})" --out {output.pdf:q} > {log:q} 2>&1'
 
 
+rule page:
+    """The results page: one HTML file that sorts, filters and plots the records, without a server or a network."""
+    input:
+        records=taken(RECORDS.tables),
+        verdicts=taken(RECORDS.claims),
+        config="<results>/config.json",
+        parts=FILES.project("paper/page/page.*", "paper/page/*.js", "paper/claims.yaml"),
+        code=sources("paper/page"),
+    output:
+        page=report("<results>/index.html", caption="../report/page.rst", category="Results page"),
+    log:
+        "<logs>/page.log",
+    message:
+        "drawing {output.page}"
+    shell:
+        'python -m paper.page --records "$(dirname {input.verdicts:q})" --out {output.page:q} > {log:q} 2>&1'
+
+
 rule compare:
     """This run beside the published one, row by row and claim by claim; a disagreement is reported and no error."""
     input:
@@ -223,6 +241,7 @@ rule html:
     """Snakemake's own report: figures, paper, run times, provenance. A second Snakemake reads what this one recorded."""
     input:
         pdf="<paper>/paper.pdf",
+        page="<results>/index.html",
         figures=expand("<paper>/figures/{figure}.png", figure=FIGURES),
         compared=RECORDS.comparison,
         config="<results>/config.json",
@@ -235,5 +254,5 @@ rule html:
     message:
         "writing {output.html}"
     shell:
-        "python -m snakemake records paper {input.compared:q} --snakefile {input.snakefile:q} --configfile {input.config:q} --nolock"
+        "python -m snakemake records paper page {input.compared:q} --snakefile {input.snakefile:q} --configfile {input.config:q} --nolock"
         " --report {output.html:q} > {log:q} 2>&1"

@@ -1,0 +1,35 @@
+"""Options of the commands on assets: roles of texts, and entries that are not in the registry's file.
+
+Nothing heavy is imported: a command reads its arguments first (``ramp.core.cli``).
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from ramp.core.cli import json_object
+
+ROLES = ("calibration", "train", "search", "selection", "heldout")
+"""What a document may be for: second moments, training, scoring candidates, choosing among the best, and judging."""
+
+
+def named_role(text: str) -> tuple[str, str]:
+    """Return role and asset of ``calibration=my-text``; argparse names the fault of another form."""
+    role, equals, name = text.partition("=")
+    if not (equals and role in ROLES and name):
+        raise argparse.ArgumentTypeError(f"'{text}' is no ROLE=NAME with a role of {', '.join(ROLES)}")
+    return role, name
+
+
+def own_entry(text: str) -> tuple[str, dict[str, object]]:
+    """Return name and entry of ``NAME=JSON``; argparse names the fault of another form."""
+    name, equals, entry = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"'{text}' is no NAME=JSON")
+    return name, json_object(entry)
+
+
+def add_entry_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--entry``: entries that are not in the registry's file."""
+    told = "entries of the study's own, as JSON"
+    parser.add_argument("--entry", nargs="*", type=own_entry, default=[], metavar="NAME=JSON", help=told)

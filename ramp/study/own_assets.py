@@ -1,0 +1,81 @@
+"""Models and texts that a configuration names by path: ``source: ./my-model``, ``texts: {heldout: ./my.txt}``.
+
+A path becomes an entry of the configuration's ``assets``, and its place takes the entry's name; so the rest of the
+suite knows names alone, and ``RESULTS/config.json`` says what each of them was.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ramp.assets.registry import ANY
+from ramp.core.errors import RampError
+from ramp.core.files import read_json
+
+FORMATS = {".txt": "plain", ".md": "plain", ".jsonl": "jsonl", ".jsonl.gz": "jsonl"}
+"""Format of a text by the ending of its file."""
+
+MODEL = "give a checkpoint folder (config.json, tokenizer, *.safetensors) or a .gguf file"
+
+
+def is_path(value: Any) -> bool:
+    """Return whether a value of the configuration is a path and no name: it begins with /, ./, ../ or ~."""
+    return isinstance(value, str) and value.startswith(("/", "./", "../", "~"))
+
+
+def with_own_assets(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration with the paths at ``source``, ``targets`` and ``texts`` as entries of ``assets``.
+
+    Relative paths start from the working directory.
+
+    Raises:
+        RampError: nothing lies there, or it is neither a model nor a text that can be read.
+    """
+    made = dict(values)
+    assets: dict[str, Any] = {}
+
+    def named(value: Any, where: str, entry: Any) -> Any:
+        if not is_path(value):
+            return value
+        path = Path(value).expanduser().absolute()
+        if not path.exists():
+            raise RampError(f"{where}: there is nothing at {path}")
+        name = re.sub(r"[^a-z0-9._-]+", "-", path.name.lower()).strip("-._") or "unnamed"
+        found = {"licence": "not stated", "sources": [{"kind": "path", "path": str(path), "sha256": ANY}]}
+        if assets.get(name, found)["sources"] != found["sources"]:
+            raise RampError(f"{where}: {path} has the same last name as another path: rename one of the two")
+        assets[name] = {**entry(path, where), **found}
+        return name
+
+    if "source" in made:
+        made["source"] = named(made["source"], "source", _model)
+    if isinstance(made.get("targets"), list):
+        made["targets"] = [named(each, "targets", _model) for each in made["targets"]]
+    if isinstance(made.get("texts"), dict):
+        made["texts"] = {role: named(each, f"texts.{role}", _text) for role, each in made["texts"].items()}
+    if assets:
+        known = made.get("assets")
+        made["assets"] = {**(known if isinstance(known, dict) else {}), **assets}
+    return made
+
+
+def _model(path: Path, where: str) -> dict[str, Any]:
+    """Return what an entry says of a model besides its source: of a folder, the sizes that plans are made of."""
+    if path.suffix == ".gguf":
+        return {"type": "model"}
+    if not (path / "config.json").is_file():
+        raise RampError(f"{where}: {path} holds no config.json: {MODEL}")
+    config = read_json(path / "config.json")
+    sizes = {key: value for key, value in config.items() if isinstance(value, int | str)}
+    return {"type": "model", "sizes": sizes}
+
+
+def _text(path: Path, where: str) -> dict[str, Any]:
+    ending = next((each for each in sorted(FORMATS, key=len, reverse=True) if path.name.endswith(each)), None)
+    if ending is None or not path.is_file():
+        raise RampError(f"{where}: {path} is no text file: give one that ends in {', '.join(FORMATS)}")
+    prefix = re.sub(r"[^a-z0-9]+", "-", path.name.removesuffix(ending).lower()).strip("-") or "text"
+    return {"type": "text", "text": {"format": FORMATS[ending], "prefix": prefix}}

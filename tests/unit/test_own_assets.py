@@ -1,0 +1,141 @@
+"""A model and texts that a configuration names by their path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ramp.assets.options import ROLES
+from ramp.assets.registry import Asset, load_registry, own_entry
+from ramp.assets.roles import parse, shares_of, write_texts
+from ramp.assets.text_roles import main as text_roles
+from ramp.core.errors import RampError
+from ramp.study.load import make_plan
+from ramp.study.own_assets import with_own_assets
+from ramp.study.rule_inputs import RuleFiles
+from ramp.study.rule_params import RuleValues
+from ramp.study.validation import ConfigError
+from tests.local_sources import fetched, write_registry
+from tests.tiny_models import random_llama
+
+REPO = Path(__file__).resolve().parents[2]
+REGISTRY = REPO / "config" / "assets.yaml"
+USED = ("calibration", "search", "selection", "heldout")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    random_llama(tmp_path / "My Model")
+    (tmp_path / "notes.txt").write_text("\n\n".join(f"Paragraph {i},\nin two lines." for i in range(400)) + "\n")
+    return tmp_path
+
+
+def study(**more: Any) -> dict[str, Any]:
+    values = {"study": "mine", "source": "./My Model", "methods": ["rtn", "knapsack"], "tasks": {"names": []}}
+    return values | {"halo": {"methods": []}, "texts": dict.fromkeys(USED, "./notes.txt")} | more
+
+
+def test_paths_become_entries_and_their_names_stand_in_the_configuration(folder: Path) -> None:
+    plan = make_plan(study(), REPO, REGISTRY)
+    assert plan.study.source == "my-model"
+    assert set(plan.study.texts.values()) == {"notes.txt"}
+    assert plan.registry.get("my-model").sources[0].path == str(folder / "My Model")
+    assert plan.registry.get("my-model").sizes["num_hidden_layers"] > 0
+    assert plan.text_assets == ["notes.txt"], "no default text is fetched for a role that nobody reads"
+    again = make_plan(plan.study.model_dump(mode="json"), REPO, REGISTRY)
+    assert again.study == plan.study, "the written configuration gives the same study"
+
+
+def test_a_study_that_trains_or_tunes_reads_the_role_train(folder: Path) -> None:
+    tuned = study(tuning={"models": ["my-model"], "rows": ["rtn-b4"]})
+    assert make_plan(study(), REPO, REGISTRY).unread_roles == ["train"]
+    assert make_plan(tuned, REPO, REGISTRY).unread_roles == []
+    assert make_plan(study(source="tiny-llama-s"), REPO, REGISTRY).unread_roles == []
+
+
+def test_rules_hand_the_entries_to_their_stages(folder: Path) -> None:
+    plan = make_plan(study(), REPO, REGISTRY)
+    files = RuleFiles(plan, REPO, ".envs", str)
+    values = RuleValues(files)
+    [entry] = values.own_entry("my-model")
+    assert own_entry(entry) == ("my-model", plan.registry.get("my-model").model_copy(update={"sizes": {}}))
+    assert values.own_entry("smollm2-135m") == []
+    assert files.own_file("notes.txt") == [str(folder / "notes.txt")], "an edit of the text reads it again"
+    assert files.own_file("my-model") == []
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"source": "./nowhere"}, "source: there is nothing at"),
+        ({"source": "."}, r"source: '\.' is not allowed"),
+        ({"source": "./notes.txt"}, r"holds no config\.json"),
+        ({"texts": {"heldout": "./My Model"}}, "no text file"),
+        ({"targets": ["./My Model", "./other/My Model"]}, "same last name"),
+        ({"source": "my-modle"}, "path of its folder"),
+    ],
+)
+def test_what_is_no_model_or_text_is_refused_before_anything_is_planned(
+    folder: Path, change: dict[str, Any], match: str
+) -> None:
+    (folder / "other").mkdir()
+    random_llama(folder / "other" / "My Model")
+    with pytest.raises((RampError, ConfigError), match=match):
+        make_plan(study(**change), REPO, REGISTRY)
+
+
+def test_names_stay_names() -> None:
+    values = {"source": "smollm2-135m", "targets": ["a"], "texts": {"search": "my-text"}}
+    assert with_own_assets(values) == values
+    assert with_own_assets({"source": 3, "targets": "x", "texts": None}) == {"source": 3, "targets": "x", "texts": None}
+
+
+def test_plain_text_is_divided_by_blank_lines(folder: Path) -> None:
+    text = make_plan(study(), REPO, REGISTRY).registry.get("notes.txt").text
+    assert text
+    documents = parse(folder / "notes.txt", text)
+    assert len(documents) == 400
+    assert documents[1].text == "Paragraph 1,\nin two lines."
+
+
+def test_one_text_for_several_roles_is_divided_among_them(folder: Path) -> None:
+    registry = make_plan(study(), REPO, REGISTRY).registry
+    named = dict.fromkeys(USED, "notes.txt")
+    assert shares_of(registry, named, ["train"]) == {"notes.txt": dict.fromkeys(USED, 0.25)}
+    assert "wikipedia-sample" in shares_of(registry, named), "whose documents train"
+    fetched(registry, "notes.txt", folder)
+    report = write_texts(registry, folder / "R", [], folder / "texts", named, ["train"])
+    counts = {role: found["documents"] for role, found in report["roles"].items()}
+    assert set(counts) == set(ROLES)
+    assert counts["train"] == 0
+    assert sum(counts.values()) == 400
+    assert min(counts[role] for role in USED) > 60
+    assert (folder / "texts" / "train.jsonl").read_text() == ""
+
+
+def test_the_stage_takes_entries_that_no_registry_has(folder: Path) -> None:
+    registry = write_registry(folder, {})
+    asset = Asset.model_validate(with_own_assets(study())["assets"]["notes.txt"])
+    fetched(registry.with_own({"notes.txt": asset}), "notes.txt", folder)
+    roles = [f"{role}=notes.txt" for role in USED]
+    options = ["--assets", "R", "--out", "out", "--entry", f"notes.txt={asset.model_dump_json()}", "--role", *roles]
+    text_roles(["--registry", str(registry.file), *options])
+    assert (folder / "out" / "heldout.jsonl").stat().st_size > 1000
+    for entry in ("notes.txt", "notes.txt={}", "=x"):
+        with pytest.raises(SystemExit):
+            text_roles(["--assets", "R", "--out", "out", "--entry", entry])
+
+
+def test_a_file_of_ones_own_may_change_and_is_not_locked(folder: Path) -> None:
+    registry = load_registry(REGISTRY)
+    own = write_registry(folder, {}).with_own(
+        {"notes.txt": Asset.model_validate(with_own_assets(study())["assets"]["notes.txt"])}
+    )
+    first = fetched(own, "notes.txt", folder / "a")
+    (folder / "notes.txt").write_text("Other words.\n")
+    assert fetched(own, "notes.txt", folder / "b")["sha256"] != first["sha256"]
+    assert not own.file.with_name(f"{own.file.stem}.lock.yaml").exists()
+    assert "notes.txt" not in registry.assets
