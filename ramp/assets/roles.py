@@ -14,8 +14,8 @@ from typing import Any
 
 from ramp.assets.fetched_files import ABSENT, asset_path, asset_record
 from ramp.assets.registry import Registry, TextRole
-from ramp.core.files import read_text, write_json
-from ramp.models.token_windows import JOIN, Document, TextError, read_documents, write_documents
+from ramp.core.files import read_text, sha256_file, write_json
+from ramp.models.token_windows import GUARD, JOIN, Document, TextError, read_documents, write_documents
 
 ROLES = ("calibration", "train", "search", "selection", "heldout")
 """What a document may be for: second moments, training, scoring candidates, choosing among the best, and judging."""
@@ -219,6 +219,7 @@ def write_texts(
         else:
             tests[name] = parse(asset_path(assets, name), text)
     roles, dropped = drop_shared(assign(corpora), tests)
+    (out_dir / GUARD).unlink(missing_ok=True)
     for role, documents in {**roles, **tests}.items():
         write_documents(out_dir / f"{role}.jsonl", documents)
     written = {role: read_documents(out_dir / f"{role}.jsonl") for role in [*roles, *tests]}
@@ -226,7 +227,8 @@ def write_texts(
         "roles": guard(written),
         "paragraphs_dropped": dropped,
         "absent": absent,
+        "sha256": {f"{role}.jsonl": sha256_file(out_dir / f"{role}.jsonl") for role in written},
         "rule": f"no document and no paragraph of {SHARED_PARAGRAPH} or more normalised characters in two roles",
     }
-    write_json(out_dir / "guard.json", report)
+    write_json(out_dir / GUARD, report, sealed=True)
     return report

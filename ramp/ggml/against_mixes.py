@@ -116,7 +116,7 @@ def our_files(job: Job, bank: GgmlBank, mixes: Sequence[Made]) -> tuple[list[Mad
             path, plan = write_model(sized, bank, allocate(bank, job.frame, size))
             write_json(kept, [asdict(one) for one in check(sized, path, plan, "cyllama")])
         if all(path != other.path for other in made):
-            checks += [Check(**one) for one in read_json(kept)]
+            checks += read_json(kept, list[Check])
         made.append(Made(path, OURS, True, mix.tuned_for, rival=mix.path))
     return made, checks
 
@@ -131,7 +131,7 @@ def scored(job: Job, files: Sequence[Made], windows: int) -> tuple[dict[str, sco
         kept = folder / f"{file.path.name}.json"
         if not kept.is_file():
             write_json(kept, score.score_file(file.path, job.model, reference, head))
-    found = {file.path.name: read_json(folder / f"{file.path.name}.json") for file in files}
+    found = {file.path.name: read_json(folder / f"{file.path.name}.json", score.Windows) for file in files}
     return found, score.reference_windows(reference)
 
 

@@ -10,7 +10,6 @@ method changed other tensors), ``native/`` (the package's own files) and ``outco
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ramp.core.errors import RampError
+from ramp.core.tensors import open_tensors, save_arrays
 from ramp.quantizers.packed_formats import codes_on_grid
 
 JOB, TOKENS = "job.json", "tokens.safetensors"
@@ -195,9 +195,7 @@ class PackageJob:
         if missing:
             raise PackageError(f"{len(missing)} linears were never handed over, {missing[0]} among them")
         if self.others:
-            from safetensors.numpy import save_file
-
-            save_file(dict(sorted(self.others.items())), str(self.folder / OTHERS))
+            save_arrays(self.folder / OTHERS, self.others)
 
     def _shape(self, name: str) -> tuple[int, int]:
         if name not in self.linears:
@@ -207,26 +205,15 @@ class PackageJob:
         return self.linears[name]
 
     def _write(self, name: str, tensors: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
-        from safetensors.numpy import save_file
-
-        path = self.folder / LINEARS / f"{name}.safetensors"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(dict(tensors), str(path), metadata={"ramp": json.dumps(about, sort_keys=True)})
+        save_arrays(self.folder / LINEARS / f"{name}.safetensors", tensors, about)
         self.kept[name] = str(about["kind"])
 
 
 def read_linear(folder: Path, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Return a linear's tensors and description: ``kind``, then ``group_size`` and ``bits``, or ``packed_bytes``."""
-    from safetensors import SafetensorError, safe_open
-
     path = folder / LINEARS / f"{name}.safetensors"
-    try:
-        with safe_open(str(path), framework="np") as handle:
-            about = json.loads((handle.metadata() or {})["ramp"])
-            names = handle.keys()
-            return {part: handle.get_tensor(part) for part in names}, about
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise PackageError(f"{path} is missing or damaged ({error}): run the package again") from None
+    with open_tensors(path, "linear of a package", framework="np", again="run the package again") as tensors:
+        return dict(tensors), tensors.about
 
 
 def one_sentence(text: str, limit: int = 300) -> str:

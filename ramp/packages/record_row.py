@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from ramp.core import cli
 from ramp.core.cli import log
 from ramp.core.errors import RampError
-from ramp.core.files import read_json, remove, write_json
+from ramp.core.files import DamagedFile, read_json, remove, write_json
+from ramp.core.tensors import load_tensors
 from ramp.methods.package_job import AFFINE, DENSE, NATIVE, OTHERS, OUTCOME, PackageError, read_linear
 from ramp.models.architecture import LinearSpec
 from ramp.models.empty_model import empty_model
@@ -82,7 +82,7 @@ def other_tensors(model_dir: Path, folder: Path, linears: Sequence[LinearSpec]) 
     model = ModelFolder(model_dir)
     weights = {f"{linear.name}.weight" for linear in linears}
     names = [name for name, _ in empty_model(model.config, torch.float32).named_parameters() if name not in weights]
-    changed = load_file(folder / OTHERS) if (folder / OTHERS).is_file() else {}
+    changed = load_tensors(folder / OTHERS, "tensors of a package") if (folder / OTHERS).is_file() else {}
     return {name: changed[name] if name in changed else model.reader.get(name) for name in {*names, *changed}}
 
 
@@ -95,7 +95,7 @@ def notes(outcome: Mapping[str, Any]) -> str:
 
 def package_row(model_dir: Path, job: Path, out: Path, *, track: str, study: str) -> dict[str, Any]:
     """Make one row of a finished job; return the content of ``meta.json``."""
-    outcome = read_json(job / OUTCOME)
+    outcome = read_json(job / OUTCOME, dict[str, Any])
     bits = int(outcome["bits"])
     meta: dict[str, Any] = {
         "study": study, "model": model_dir.name, "method": outcome["method"], "grid": "affine", "stage": "final",
@@ -117,14 +117,14 @@ def package_row(model_dir: Path, job: Path, out: Path, *, track: str, study: str
             "note": notes(outcome),
         }
         return save_packed(out, model_dir=model_dir, quantized=kept, others=others, track=track, meta=made)
-    except (PackageError, CheckpointError) as error:  # the result is no model: its row gives the reason
+    except (PackageError, CheckpointError, DamagedFile) as error:  # the result is no model: its row gives the reason
         return _failed(out, meta, str(error), track)
 
 
 def _failed(out: Path, meta: Mapping[str, Any], reason: str, track: str) -> dict[str, Any]:
     remove(out)
     written = {**meta, "track": track, "simulated": False, "failed": reason, "note": reason}
-    write_json(out / "meta.json", written)
+    write_json(out / "meta.json", written, sealed=True)
     return written
 
 

@@ -11,13 +11,12 @@ benchmarks and parity come from their own stages. Rows are joined by the record 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ramp.core import cli
-from ramp.core.files import read_json, require_file
+from ramp.core.files import DamagedFile, parse_json, read_json, read_text
 from ramp.records.runs import named, orphan
 from ramp.records.schema import KEY_NAMES
 from ramp.records.table import RecordsError, write_tables
@@ -119,13 +118,13 @@ def episode_rows(path: Path, keys: Mapping[tuple[Any, ...], Row]) -> list[Row]:
     except (KeyError, ValueError):
         raise orphan(path) from None
     found = []
-    for number, line in enumerate(require_file(path, "episodes").read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path, "episodes").splitlines(), start=1):
         try:
-            row = json.loads(line)
-            row.pop("choice", None)  # one sign per linear: kept in the search's own log alone
-            found.append({**key, **row})
-        except json.JSONDecodeError as error:
-            raise RecordsError(f"{path}, line {number} is not JSON ({error}): run the search again") from None
+            row = parse_json(line, Row, f"{path}, line {number}")
+        except DamagedFile as error:
+            raise RecordsError(f"{error}: run the search again") from None
+        row.pop("choice", None)  # one sign per linear: kept in the search's own log alone
+        found.append({**key, **row})
     return found
 
 
@@ -137,7 +136,7 @@ def read_keyed(paths: Sequence[Path], known: Mapping[tuple[Any, ...], Row]) -> d
     """
     found: dict[tuple[Any, ...], tuple[Path, Row]] = {}
     for path in paths:
-        value = read_json(path)
+        value = read_json(path, Row)
         key = identity(key_of(value, path))
         if key not in known:
             raise orphan(path)
@@ -166,7 +165,7 @@ def collect(
     from ramp.records.collect_layers import activation_rows, allocation_rows, linears_by_model, reported_rows
     from ramp.records.collect_transfer import transfer_rows
 
-    measured = [read_json(path) for path in metrics]
+    measured = [read_json(path, Row) for path in metrics]
     keys = {identity(key): key for key in (key_of(found, path) for found, path in zip(measured, metrics, strict=True))}
     scored, metas = read_keyed(tasks_scored, keys), read_keyed(rows, keys)
     short = by_short_name(keys.values())
@@ -188,7 +187,7 @@ def collect(
             "episodes": [row for path in episodes for row in episode_rows(path, short)],
             "activations": activation_rows(activations, linears),
             "transfer": transfer_rows(measured, source),
-            "halo": [named(check, CHECK) for path in halo for check in read_json(path)],
+            "halo": [named(check, CHECK) for path in halo for check in read_json(path, list[Row])],
         },
     )
 

@@ -16,9 +16,9 @@ def read_runs(paths: Sequence[Path], fields: Sequence[str]) -> list[Run]:
     """Return the JSON objects at ``paths``; ``RecordsError`` where one lacks one of ``fields``, or without paths."""
     if not paths:
         raise RecordsError("no run to collect: name at least one with --runs (or has none ended yet?)")
-    runs = [read_json(path) for path in paths]
+    runs = [read_json(path, Run) for path in paths]
     for run, path in zip(runs, paths, strict=True):
-        missing = [name for name in fields if not isinstance(run, dict) or name not in run]
+        missing = [name for name in fields if name not in run]
         if missing:
             raise RecordsError(f"{path} lacks {', '.join(missing)}: it is no file of this stage, run it again")
     return runs

@@ -17,7 +17,7 @@ SPECIAL = ("float", "released")
 def special_meta(method: str, model_dir: str | Path, study: str, seed: int) -> dict[str, Any]:
     """Return ``meta.json`` of the float model (a hypothetical 16-bit file) or of the released file."""
     model = ModelFolder(model_dir)
-    asset = read_json(require_file(model.path / "asset.json", "the model's asset.json"))
+    asset = read_json(require_file(model.path / "asset.json", "the model's asset.json"), dict[str, Any])
     embed, head = f"{model.architecture.embed}.weight", f"{model.architecture.head}.weight"
     model.check()
     sizes = {name: math.prod(shape) for name, shape in parameter_shapes(model.config).items()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ramp.core.files import read_json
 from ramp.core.source_closure import closure
@@ -176,7 +177,7 @@ class RuleFiles:
     def lost_tables(self) -> list[str]:
         """Return files of tables that the last index names and somebody deleted: the rule promises them again."""
         index = Path(self.results, "paper", "tables", "index.json")
-        names = read_json(index) if index.is_file() else {}
+        names = read_json(index, dict[str, Any]) if index.is_file() else {}
         files = [index.with_name(f"{name}.{ending}") for name in names for ending in ("tex", "typ", "md")]
         return [str(file) for file in files if not file.is_file()]
 
