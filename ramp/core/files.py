@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -9,7 +10,7 @@ import math
 import os
 import shutil
 from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -20,6 +21,9 @@ from ramp.core.leftovers import owner, sweep
 log = logging.getLogger("ramp")
 
 T = TypeVar("T")
+
+TRIES = 20
+"""Attempts to put a folder in the place of another that other jobs replace at the same time."""
 
 SEAL = "content_sha256"
 """Key under which a file of this project holds the sha256 of its own content."""
@@ -44,12 +48,26 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         yield partial
         _onto_disk(partial)
-        if path.is_dir() and partial.is_dir():
-            shutil.rmtree(path)
-        os.replace(partial, path)
+        _replace(partial, path)
         _sync(path.parent)
     finally:
         remove(partial)
+
+
+def _replace(partial: Path, path: Path) -> None:
+    """Rename a file or folder into place; an old folder steps aside first, also where several jobs do so at once."""
+    for attempt in range(TRIES):
+        if path.is_dir() and partial.is_dir():
+            aside = path.with_name(f".{path.name}.{owner()}.old.partial")
+            with suppress(FileNotFoundError):  # another job was faster
+                os.replace(path, aside)
+            remove(aside)
+        try:
+            os.replace(partial, path)
+            return
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY or attempt == TRIES - 1:
+                raise
 
 
 def _onto_disk(path: Path) -> None:

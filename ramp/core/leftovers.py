@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
-OWNED = re.compile(r"^\..*\.(?P<host>[0-9a-f]{8})-(?P<process>\d+)-(?P<start>\d+)\.(partial|scratch)$")
+OWNED = re.compile(r"^\..*\.(?P<host>[0-9a-f]{8})-(?P<process>\d+)-(?P<start>\d+)(\.old)?\.(partial|scratch)$")
 
 
 @lru_cache

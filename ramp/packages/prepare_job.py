@@ -40,8 +40,8 @@ class Environment:
     """What a package's ``environment.json`` says to its jobs."""
 
     ok: bool
-    reason: str
-    python: str  # interpreter
+    reason: str = ""
+    python: str = ""  # interpreter
 
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -12,6 +12,7 @@ that did not run gives a ``meta.json`` with the reason as ``failed`` and ``note`
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from ramp.core.cli import log
 from ramp.core.errors import RampError
 from ramp.core.files import DamagedFile, read_json, remove, write_json
 from ramp.core.tensors import load_tensors
-from ramp.methods.package_job import AFFINE, DENSE, NATIVE, OTHERS, OUTCOME, PackageError, read_linear
+from ramp.methods.package_job import AFFINE, DENSE, NATIVE, OTHERS, OUTCOME, Outcome, PackageError, read_linear
 from ramp.models.architecture import LinearSpec
 from ramp.models.empty_model import empty_model
 from ramp.models.folder import ModelFolder
@@ -33,6 +34,18 @@ from ramp.rows.size_ledger import DenseLinear, Stored, counted_bytes
 
 GRID = "package"
 """``grid`` of rows with linears that the affine grid cannot hold."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobOutcome(Outcome):
+    """Content of the ``outcome.json`` of a finished job."""
+
+    method: str
+    bits: int
+    group_size: int
+    seed: int
+    params: dict[str, Any]
+    package: str
 
 
 class KeptLinears(Mapping[str, Stored]):
@@ -95,8 +108,8 @@ def notes(outcome: Mapping[str, Any]) -> str:
 
 def package_row(model_dir: Path, job: Path, out: Path, *, track: str, study: str) -> dict[str, Any]:
     """Make one row of a finished job; return the content of ``meta.json``."""
-    outcome = read_json(job / OUTCOME, dict[str, Any])
-    bits = int(outcome["bits"])
+    outcome = asdict(read_json(job / OUTCOME, JobOutcome, sealed=True, again="run the package again"))
+    bits = outcome["bits"]
     meta: dict[str, Any] = {
         "study": study, "model": model_dir.name, "method": outcome["method"], "grid": "affine", "stage": "final",
         "budget_bits": float(bits), "group_size": outcome["group_size"], "fold": "none", "seed": outcome["seed"],

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,32 @@ from ramp.core.provenance import peak_rss_bytes, versions
 from ramp.core.tensors import load_tensors
 from ramp.methods.kinds import Package
 from ramp.methods.loader import load_method, parse_params
-from ramp.methods.package_job import JOB, NATIVE, OUTCOME, TOKENS, Outcome, PackageError, PackageJob, one_sentence
+from ramp.methods.package_job import (
+    JOB,
+    NATIVE,
+    OUTCOME,
+    TOKENS,
+    JobSettings,
+    Outcome,
+    PackageError,
+    PackageJob,
+    one_sentence,
+)
+
+
+@dataclass(frozen=True)
+class WrittenJob(JobSettings):
+    """Content of ``job.json``."""
+
+    model_dir: Path
+    linears: list[tuple[str, int, int]]  # name, d_out, d_in
+    group_sizes: dict[str, int]
 
 
 def read_job(folder: Path, out: Path) -> tuple[PackageJob, dict[str, Any]]:
     """Return the job for the package, and the parameters of its method."""
-    asked = read_json(folder / JOB, dict[str, Any])
+    asked = dict(vars(read_json(folder / JOB, WrittenJob, sealed=True)))
     params = asked.pop("params")
-    asked["model_dir"] = Path(asked["model_dir"])
     asked["linears"] = {name: (d_out, d_in) for name, d_out, d_in in asked["linears"]}
     tokens, work = load_tensors(folder / TOKENS, "tokens of a job", framework="np")["tokens"], out / NATIVE
     work.mkdir(parents=True, exist_ok=True)

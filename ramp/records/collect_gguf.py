@@ -40,6 +40,8 @@ def collect(paths: Sequence[Path], out: Path) -> dict[str, int]:
     rows, checks = [], []
     for path in paths:
         own = read_list(path, COLUMNS)
+        if not all(isinstance(row["model"], str) for row in own):
+            raise RecordsError(f"{path} has a row without the name of its model: run its stage again")
         models = {row["model"] for row in own}
         if len(models) != 1:
             raise RecordsError(f"{path} has rows of {len(models)} models instead of one: run its stage again")

@@ -185,7 +185,7 @@ def _other_tensors(rest: Mapping[str, torch.Tensor], arch: Architecture, track: 
 def read_meta(row_dir: str | Path) -> dict[str, Any]:
     """Return a row's ``meta.json``; raise ``CheckpointError`` where it is missing or lacks a field of the key."""
     path = require_file(Path(row_dir) / META, "row's meta.json")
-    meta = read_json(path, dict[str, Any], again="delete the row and quantize it again")
+    meta = read_json(path, dict[str, Any], sealed=True, again="delete the row and quantize it again")
     missing = [key for key in KEY if key not in meta]
     if missing:
         raise CheckpointError(f"{path} lacks {', '.join(missing)}: delete the row and quantize it again")

@@ -17,6 +17,7 @@ from ramp.bank import __main__ as stage
 from ramp.bank.bank import Assembler, Bank, BankError
 from ramp.bank.build import build_bank
 from ramp.calibration.folding import folded_float_model
+from ramp.core.errors import RampError
 from ramp.core.tensor_file import TensorFile, TensorFileError, save_tensors
 from ramp.models.architecture import list_linears
 from ramp.quantizers.affine import QuantizedLinear, quantize_rtn
@@ -26,6 +27,7 @@ from ramp.quantizers.widths import bits_of, group_of
 from tests.model_folders import load_float, read_config
 from tests.reference_quantizers import quantize_gptq
 from tests.refusals import refused
+from tests.sealed import write_sealed
 from tests.tiny_models import windows_of, write_text
 
 WIDTHS = ("3g-1", 3, "4g16", 6)
@@ -196,11 +198,11 @@ def test_damaged_and_missing_banks(rtn: Bank, tmp_path: Path) -> None:
     broken.mkdir()
     (broken / "bank.safetensors").write_bytes((rtn.path / "bank.safetensors").read_bytes()[:-5])
     index = json.loads((rtn.path / "bank.json").read_text())
-    (broken / "bank.json").write_text(json.dumps(index))
-    refused(BankError, {"damaged": lambda: Bank(broken)})
+    write_sealed(broken / "bank.json", index)
+    refused(RampError, {"damaged": lambda: Bank(broken)})
     del index["linears"][0]["bytes"]
-    (broken / "bank.json").write_text(json.dumps(index))
-    refused(BankError, {"lacks 'bytes'": lambda: Bank(broken)})
+    write_sealed(broken / "bank.json", index)
+    refused(RampError, {"linears.0.bytes": lambda: Bank(broken)})
 
 
 def small_bank(model_dir: Path, out: Path, quantizer: Any, calibrated: bool = True) -> Bank:

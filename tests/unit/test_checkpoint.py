@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ramp.core.errors import RampError
-from ramp.core.files import read_json
 from ramp.models.architecture import list_linears
 from ramp.models.folder import ModelFolder
 from ramp.models.streamed_model import StreamedModel
@@ -26,6 +25,7 @@ from ramp.rows.retrack import main, store_again
 from tests.model_folders import load_float, read_config
 from tests.refusals import refused
 from tests.rows import row_key, rtn_parts, write_row
+from tests.sealed import read_json, write_sealed
 from tests.tiny_models import random_llama, windows_of
 
 LEDGER = ("bytes_linear", "bytes_embedding", "bytes_head", "bytes_other")
@@ -203,7 +203,7 @@ def test_damaged_files_are_one_sentence(tiny_llama_dir: Path, tmp_path: Path) ->
     row = tmp_path / "row"
     path = row / "model.safetensors"
 
-    def refused_as(words: str, kind: type[Exception] = checkpoint.CheckpointError) -> None:
+    def refused_as(words: str, kind: type[Exception] = RampError) -> None:
         refused(kind, {words: lambda: checkpoint.load_dequantized(row, tiny_llama_dir, torch.float32)})
 
     refused_as("meta.json", RampError)
@@ -214,17 +214,17 @@ def test_damaged_files_are_one_sentence(tiny_llama_dir: Path, tmp_path: Path) ->
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))  # one bit
     refused_as("damaged")
     path.unlink()
-    refused_as("no packed checkpoint", RampError)
+    refused_as("no packed checkpoint")
 
     for data, words in (
-        (b"no safetensors file at all", "no packed checkpoint"),
+        (b"no safetensors file at all", "no safetensors file"),
         (whole.replace(b'format_version\\": 1', b'format_version\\": 7'), "version 7"),
         (whole.replace(b'model_type\\": \\"llama', b'model_type\\": \\"lllll'), "lllll"),
         (whole.replace(b"layers.1.self_attn.k_proj.zeros", b"layers.1.self_attn.k_proj.heros"), "1.self_attn.k_proj"),
     ):
         path.write_bytes(data)
         changed = {**meta, "bytes_file": len(data), "sha256": checkpoint.sha256_file(path)}
-        (row / "meta.json").write_text(json.dumps(changed))
+        write_sealed(row / "meta.json", changed)
         refused_as(words)
     (row / "meta.json").write_text("{}")
     refused_as("lacks study")
@@ -316,5 +316,5 @@ def test_refused_tracks(tiny_llama_dir: Path, tmp_path: Path) -> None:
     )
     weights = row / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    refused(CheckpointError, {"damaged": lambda: again(row, track="fp16")})
+    refused(RampError, {"damaged": lambda: again(row, track="fp16")})
     assert not (tmp_path / "out").exists()

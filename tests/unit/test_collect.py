@@ -16,6 +16,7 @@ from ramp.records.schema import KEY_NAMES
 from ramp.records.table import RecordsError, read_all
 from tests.model_folders import read_config
 from tests.rows import row_key
+from tests.sealed import save_sealed
 
 TOKENS = 63
 
@@ -142,7 +143,6 @@ def test_ggml_types():
 
 
 def test_activations_before_and_after_folding(model, tmp_path):
-    from safetensors.numpy import save_file
 
     linears = list_linears(read_config(model))
     rng = np.random.default_rng(0)
@@ -154,8 +154,8 @@ def test_activations_before_and_after_folding(model, tmp_path):
             fold[linear.site] = rng.uniform(0.5, 2.0, linear.d_in).astype(np.float32)
     (tmp_path / "calibration").mkdir()
     (tmp_path / "folds").mkdir()
-    save_file(stats, tmp_path / "calibration" / "tiny.safetensors")
-    save_file(fold, tmp_path / "folds" / "awq.safetensors")
+    save_sealed(stats, tmp_path / "calibration" / "tiny.safetensors")
+    save_sealed(fold, tmp_path / "folds" / "awq.safetensors")
     pair = (tmp_path / "calibration" / "tiny.safetensors", tmp_path / "folds" / "awq.safetensors")
     collect(metrics=[], out=tmp_path / "records", activations=[pair], models=[model])
     found = read_all(tmp_path / "records")["activations"].set_index(["fold", "linear", "channel_quantile"])

@@ -11,13 +11,13 @@ import torch
 from scipy.special import log_softmax, rel_entr
 
 from ramp.core import cli
-from ramp.core.files import read_json
 from ramp.evaluation.__main__ import main as evaluation_main
 from ramp.evaluation.heldout import Reference, evaluate, float_head, make_reference
 from ramp.scoring.kl_divergence import EvaluationError
 from tests.gguf_inputs import allocation_of
 from tests.model_folders import load_float
 from tests.rows import row_key, write_row
+from tests.sealed import read_json
 from tests.tiny_models import write_text
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from ramp.core.errors import RampError
 from ramp.export import halo
@@ -31,6 +31,7 @@ from ramp.problem.allocation import write_allocation
 from tests.gguf_inputs import allocation_of, statistics
 from tests.model_folders import load_float, read_config
 from tests.refusals import refused
+from tests.sealed import save_sealed
 from tests.tiny_models import altered
 
 WIDTHS = (3, 4, 5, 6, 8, 2)
@@ -45,7 +46,7 @@ def norm_fold(model_dir: Path, path: Path) -> Path:
     """Random scales on the two norms of every block."""
     generator = torch.Generator().manual_seed(1)
     sites = {x.site: x.d_in for x in list_linears(read_config(model_dir)) if x.role in ("q", "gate")}
-    save_file({s: torch.exp(torch.rand(n, generator=generator) - 0.5) for s, n in sites.items()}, path)
+    save_sealed({s: torch.exp(torch.rand(n, generator=generator) - 0.5) for s, n in sites.items()}, path)
     return path
 
 
@@ -190,7 +191,7 @@ def test_fold_reaches_norms_linears_and_importance(tiny_llama_dir: Path, tmp_pat
 
 
 def test_calibration_of_another_model_is_refused(tiny_llama_dir: Path, tmp_path: Path) -> None:
-    save_file({"model.layers.0.attn_in/sqmean": torch.ones(64)}, tmp_path / "c.safetensors")
+    save_sealed({"model.layers.0.attn_in/sqmean": torch.ones(64)}, tmp_path / "c.safetensors")
     with pytest.raises(GgufError, match=r"0\.o_in"):
         export(tiny_llama_dir, tmp_path / "a.gguf", allocation_of(tiny_llama_dir), tmp_path / "c.safetensors")
     assert list(tmp_path.glob("*a.gguf*")) == []  # nothing half-written is left

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from ramp.allocators import knapsack
 from ramp.bank.__main__ import main as bank_main
@@ -35,6 +35,7 @@ from ramp.search.trained_policy import transfer
 from ramp.sensitivity import __main__ as sensitivity
 from tests.gguf_inputs import allocation_of, statistics
 from tests.model_folders import read_config
+from tests.sealed import save_sealed
 from tests.synthetic import synthetic_problem
 
 GROUP = 32
@@ -52,7 +53,7 @@ def study(tiny_llama_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """A folder with text, no fold, a method file, and the GPTQ bank of the menu in ``bank``."""
     folder = tmp_path_factory.mktemp("menu")
     write_documents(folder / "text.jsonl", [Document(f"d{i}", f"{i} alpha beta gamma {i * i} " * 20) for i in range(6)])
-    save_file({}, folder / "none.safetensors")
+    save_sealed({}, folder / "none.safetensors")
     (folder / "mixed.py").write_text(METHOD)
     argv = ["--model-dir", str(tiny_llama_dir), "--text", str(folder / "text.jsonl"), "--tokens", "512"]
     argv += ["--length", "64", "--fold", str(folder / "none.safetensors"), "--group-size", str(GROUP)]

@@ -23,6 +23,7 @@ from ramp.sensitivity.__main__ import main
 from ramp.sensitivity.measured_kl import kl_proxy
 from ramp.sensitivity.setting import SensitivityError, Setting
 from ramp.sensitivity.weight_error import coefficients, plain, relative_errors
+from tests.sealed import write_sealed
 from tests.tiny_models import exact_scores, write_text
 
 REPO = Path(__file__).resolve().parents[2]
@@ -179,7 +180,7 @@ def test_command_lines_count_their_tokens(
 def test_a_search_takes_the_kind_that_its_method_names_and_an_unknown_one_is_refused(tmp_path: Path) -> None:
     folder = REPO / "baselines"
     file = tmp_path / "kl.json"
-    file.write_text(json.dumps({"proxy": "kl"}))
+    write_sealed(file, {"proxy": "kl", "tokens": 1, "linears": {}})
     check_proxy(file, load_method(folder / "knapsack.py:knapsack_kl"))
     with pytest.raises(MethodError, match=r"'fisher', .*kl\.json"):
         check_proxy(file, load_method(folder / "knapsack.py"))

@@ -13,7 +13,7 @@ from ramp.methods.kinds import Allocator, Params
 from ramp.problem.problem import Allocation, AllocationError, Problem, Run
 from ramp.scoring.score_type import Score
 from ramp.search.results import write_results
-from ramp.search.resume import SearchState, describe, read_journal
+from ramp.search.resume import Journal, SearchState, describe
 from ramp.search.run import run_search
 from tests.searchable import FAST, KilledError, Mortal, allocator, journalled, true_loss
 from tests.synthetic import synthetic_problem
@@ -166,9 +166,14 @@ def test_a_search_on_parts_is_killed_and_resumed_and_stays_within_its_evaluation
 def test_a_journal_ends_before_its_first_damaged_line(tmp_path: Path, damage: bytes) -> None:
     """Zeros after a loss of power, half a line, bytes that are no text, a line without its end."""
     file = tmp_path / "journal.jsonl"
-    file.write_bytes(b'{"good": 1}\n' + damage + b'{"after": 2}\n' * (damage[-1:] == b"\n"))
-    assert read_journal(file) == [{"good": 1}]
-    assert file.read_bytes() == b'{"good": 1}\n'
+    journal = Journal(file, dict[str, int])
+    journal.append({"good": 1})
+    good = file.read_bytes()
+    journal.append({"after": 2})
+    after = file.read_bytes()[len(good) :]
+    file.write_bytes(good + damage + after * (damage[-1:] == b"\n"))
+    assert Journal(file, dict[str, int]).read() == [{"good": 1}]
+    assert file.read_bytes() == good
 
 
 def test_a_method_that_breaks_the_budget_is_caught(tmp_path: Path) -> None:

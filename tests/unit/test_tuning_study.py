@@ -11,7 +11,7 @@ from paper.tables.main import main_table
 from paper.tables.tuning import tuning_pairs_table, tuning_table
 from paper.tuning import Tuned, tuning_values
 from ramp.core import cli
-from ramp.core.files import read_json, write_json
+from ramp.core.files import write_json
 from ramp.records.collect_tuning import main as collect_main
 from ramp.records.table import RecordsError, read_table
 from ramp.rows import tune
@@ -21,6 +21,7 @@ from ramp.study.row_names import PlanError, Row
 from ramp.study.validation import ConfigError
 from tests.plans import files_of, plan_of
 from tests.rows import row_key
+from tests.sealed import read_json
 from tests.synthetic_records import SOURCE, cells, synthetic_study
 from tests.synthetic_tuning import ROWS, WINDOWS, tuning_records
 
