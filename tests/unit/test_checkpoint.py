@@ -140,7 +140,7 @@ def test_embedding_rows_that_blocks_do_not_divide(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stage", ["float", "released"])
 def test_float_rows(tiny_llama_dir: Path, tmp_path: Path, stage: str) -> None:
-    (tmp_path / "meta.json").write_text(json.dumps(row_key(stage=stage)))
+    write_sealed(tmp_path / "meta.json", row_key(stage=stage))
     loaded = checkpoint.load_dequantized(tmp_path, tiny_llama_dir, torch.float32)
     expected = load_float(tiny_llama_dir)
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), expected.parameters(), strict=True))
@@ -172,7 +172,7 @@ def test_ggml_rows_are_read_from_their_file(
     def load() -> Any:
         return checkpoint.load_dequantized(row, tiny_llama_dir, torch.float32)
 
-    (row / "meta.json").write_text(json.dumps(row_key(grid="ggml", gguf="../model.gguf")))
+    write_sealed(row / "meta.json", row_key(grid="ggml", gguf="../model.gguf"))
     refused(RampError, {"no GGUF file": load})
     (tmp_path / "model.gguf").touch()
     load()

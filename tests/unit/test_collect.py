@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ramp.core import cli
+from ramp.core.files import write_json
 from ramp.models.architecture import list_linears
 from ramp.quantizers.sizes import uniform_bytes
 from ramp.records.collect import collect, main
@@ -22,8 +23,7 @@ TOKENS = 63
 
 
 def write(path, value):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value))
+    write_json(path, value, sealed=isinstance(value, dict))
     return path
 
 

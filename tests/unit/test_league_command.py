@@ -23,6 +23,7 @@ from ramp.records.table import RecordsError, read_table
 from ramp.search.resume import ROOT
 from tests.model_folders import load_float, load_tokenizer
 from tests.refusals import refused
+from tests.sealed import write_sealed
 from tests.searchable import make_searchable, run_stage
 from tests.tiny_models import exact_scores
 
@@ -149,7 +150,7 @@ def test_a_bank_of_another_draw_is_named_as_such(study: dict[str, Any], tmp_path
     first = json.loads(Path(study["--out"]).read_text())
     old = {key: value for key, value in first.items() if key != "draw"}  # of a run before there were draws
     for name, run in (("a", {**first, "bank": "drawn", "draw": 2}), ("b", old)):
-        (tmp_path / f"{name}.json").write_text(json.dumps(run))
+        write_sealed(tmp_path / f"{name}.json", run)
     collect_main(["league", "--runs", str(tmp_path / "a.json"), str(tmp_path / "b.json"), f"--out={tmp_path}"])
     banks = read_table(tmp_path / "league_banks.csv")
     assert dict(zip(banks["bank"], banks["bank_seed"], strict=True)) == {"drawn": 2, first["bank"]: 0}
@@ -157,9 +158,9 @@ def test_a_bank_of_another_draw_is_named_as_such(study: dict[str, Any], tmp_path
 
 def test_runs_on_other_windows_are_not_put_into_one_table(study: dict[str, Any], tmp_path: Path) -> None:
     first = json.loads(Path(study["--out"]).read_text())
-    (tmp_path / "a.json").write_text(json.dumps(first))
-    (tmp_path / "b.json").write_text(json.dumps({**first, "seed": 1, "heldout": {**first["heldout"], "windows": 9}}))
-    (tmp_path / "c.json").write_text("{}")
+    write_sealed(tmp_path / "a.json", first)
+    write_sealed(tmp_path / "b.json", {**first, "seed": 1, "heldout": {**first["heldout"], "windows": 9}})
+    write_sealed(tmp_path / "c.json", {})
     a, b, c = (str(tmp_path / f"{name}.json") for name in "abc")
     calls = {
         "differ in held-out windows": lambda: collect_main(["league", "--runs", a, b, f"--out={tmp_path}"]),

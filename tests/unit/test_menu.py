@@ -35,7 +35,7 @@ from ramp.search.trained_policy import transfer
 from ramp.sensitivity import __main__ as sensitivity
 from tests.gguf_inputs import allocation_of, statistics
 from tests.model_folders import read_config
-from tests.sealed import save_sealed
+from tests.sealed import save_sealed, write_sealed
 from tests.synthetic import synthetic_problem
 
 GROUP = 32
@@ -146,7 +146,7 @@ def test_from_sensitivities_to_a_packed_row_and_its_records(study: Path, tiny_ll
     assert sum(line["bytes"] for line in start) == sum(linear_bytes(x.d_out, x.d_in, 4, 16) for x in linears)
 
     damaged = record.model_dump() | {"bits": record.bits | {first.name: "4g8"}}
-    (tmp_path / "a.json").write_text(json.dumps(damaged))
+    write_sealed(tmp_path / "a.json", damaged)
     with pytest.raises(AllocationError, match="its widths take"):
         quantize_stage.main([*row, "--out", str(tmp_path / "no")])
 

@@ -1,5 +1,7 @@
 """Counting, infeasible scores and the final choice."""
 
+
+from ramp.core.errors import RampError
 import json
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from ramp.problem.allocation import read_allocation, record_allocation, write_allocation
 from ramp.problem.problem import AllocationError, Evaluator, Problem, choose
 from ramp.scoring.score_type import Score
+from tests.sealed import write_sealed
 from tests.synthetic import synthetic_problem
 
 
@@ -76,8 +79,8 @@ def test_an_allocation_file_is_read_as_it_was_written_and_damage_is_one_sentence
         ({"surprise": 1}, "surprise"),
         ({"kind": "luck"}, "kind"),
     ):
-        path.write_text(json.dumps(written | change))
-        with pytest.raises(AllocationError, match=rf"a\.json .*\({fault}"):
+        write_sealed(path, written | change)
+        with pytest.raises(RampError, match=rf"a\.json .*\({fault}"):
             read_allocation(path)
     with pytest.raises(AllocationError, match="surprise"):
         record_allocation(problem, np.zeros(problem.n, dtype=int), **fields, surprise=1)

@@ -29,6 +29,7 @@ from ramp.rows.checkpoint import load_dequantized, read_meta
 from ramp.rows.sequential_quantization import QuantizationError, quantize_model, uniform
 from tests.reference_quantizers import quantize_gptq
 from tests.refusals import refused
+from tests.sealed import write_sealed
 from tests.tiny_models import altered, write_text
 
 GROUP = 32
@@ -211,7 +212,7 @@ def write_allocation(path: Path, linears: list[LinearSpec], widths: dict[str, in
         "quantizer": "gptq", "budget_bits": 4.0, "budget_bytes": uniform_bytes(linears, 4, GROUP), "seed": 0,
         "kind": "best", "bits": widths, "bytes_linear": size, **changes,
     }  # fmt: skip
-    path.write_text(json.dumps(record))
+    write_sealed(path, record)
     return path
 
 

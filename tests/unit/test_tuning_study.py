@@ -117,7 +117,7 @@ def finished(folder: Path, method: str = "rtn", kl: float = 0.2, **about: Any) -
     """The files of one row before and after tuning, as words for the collector; tuned it has half the KL."""
     names = [folder / f"{method}-{name}.json" for name in ("meta", "before", "after")]
     schedule = {"steps": 4, "rate": 1e-3, "seed": 0, "tokens": 1024} | about
-    write_json(names[0], {"tuned": schedule, "wall_s": 2.5})
+    write_json(names[0], {"tuned": schedule, "wall_s": 2.5}, sealed=True)
     for name, stage, factor in ((names[1], "final", 1.0), (names[2], "tuned", 0.5)):
         windows = [{"window": i, "tokens": 63, "nll": 100.0, "kl": 63 * factor * kl * (1 + 0.1 * i)} for i in range(3)]
         write_json(
@@ -127,6 +127,7 @@ def finished(folder: Path, method: str = "rtn", kl: float = 0.2, **about: Any) -
                 "made": {"wall_s": 1.0}, "sizes": {"bytes_linear": 400}, "dtype": "float32", "commit": "c",
                 "search": {"kind": "proxy"} if method == "knapsack" else None,
             },
+            sealed=True,
         )  # fmt: skip
     return ",".join(map(str, names))
 
@@ -157,7 +158,7 @@ def test_rows_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     refused("not one row", ",".join([meta, before, before]))
     refused("lacks tuned", ",".join([before, before, after]))
     damaged = read_json(Path(after))
-    write_json(Path(after), damaged | {"texts": {}})
+    write_json(Path(after), damaged | {"texts": {}}, sealed=True)
     refused("no scores", good)
     with pytest.raises(SystemExit):
         collect_main(["--rows", meta, "--out", str(tmp_path)])
