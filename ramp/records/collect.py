@@ -172,7 +172,10 @@ def collect(
     scored, metas = read_keyed(tasks_scored, keys), read_keyed(rows, keys)
     short = by_short_name(keys.values())
     linears = linears_by_model(models)
-    records, windows, reported, items = [], [], [], []
+    records: list[Row] = []
+    windows: list[Row] = []
+    reported: list[Row] = []
+    items: list[Row] = []
     for path, found in zip(metrics, measured, strict=True):
         with content_of(path):
             name = identity(found["key"])

@@ -166,12 +166,16 @@ class RuleFiles:
         A study that keeps its results alone has the exported GGUF files."""
         if self.study.records is not None:
             return []
+        exported = self.plan.gguf_rows if self.study.keep == "all" else self.plan.halo_rows
+        gguf = [
+            path for end in ("gguf", "plan.json") for path in self.of_rows(f"halo/{{model}}/{{row}}.{end}", exported)
+        ]
+        gguf += self.of_rows("halo/{model}/{row}.types.txt", self.plan.halo_rows)
         if self.study.keep != "all":
-            return self.of_rows("halo/{model}/{row}.gguf", self.plan.halo_rows)
+            return gguf
         rows = [*self.plan.rows, *self.plan.track_rows]
         packed = [row for row in rows if self.plan.has_weights(row)]
         files = [f"quantized/{{model}}/{{row}}/{name}" for name in ("meta.json", "model.safetensors")]
-        gguf = self.of_rows("halo/{model}/{row}.gguf", self.plan.gguf_rows)
         return [*(path for file in files for path in self.of_rows(file, packed)), *gguf]
 
     def lost_tables(self) -> list[str]:

@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -75,10 +75,8 @@ def start(stage: Stage, folder: Path, limit: Limit | None = None, name: str = "l
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)
-    try:
+    with suppress(OSError):  # it was faster
         os.setpgid(number, number)
-    except OSError:  # it was faster
-        pass
     return Process(number, log)
 
 
@@ -89,9 +87,9 @@ def contents(folder: Path, outputs: Sequence[str]) -> dict[str, str]:
         path = folder / output
         files = sorted(path.rglob("*")) if path.is_dir() else [path] if path.exists() else []
         for file in files:
-            if file.is_file() and not any(part.startswith(".") for part in file.relative_to(folder).parts):
-                if file.name != "summary.txt":  # says seconds
-                    found[file.relative_to(folder).as_posix()] = content_digest(file)
+            hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+            if file.is_file() and not hidden and file.name != "summary.txt":  # which says seconds
+                found[file.relative_to(folder).as_posix()] = content_digest(file)
     return found
 
 

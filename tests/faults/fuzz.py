@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tests.faults.readers import READERS, Reader
 
 from ramp.core import tensors
 from ramp.core.errors import RampError
 from ramp.core.faults import sentence
 from tests.faults.counts import Counts
 from tests.faults.mutations import damage
+from tests.faults.readers import Reader
 
 HANG_S = 30.0
 MEMORY_BYTES = 12 << 30
@@ -161,11 +161,3 @@ def _collect(answers: int, child: int, counts: Counts, faults: list[str], name: 
             counts.add(outcome)
             if fault:
                 faults.append(f"{name} {number}: {fault}")
-
-
-def fuzz_all(
-    template: Path, work: Path, count: int, names: tuple[str, ...] = ()
-) -> dict[str, tuple[Counts, list[str]]]:
-    """Return reader -> what happened to ``count`` mutants of its files."""
-    wanted = [reader for reader in READERS if not names or reader.name in names]
-    return {reader.name: fuzz(reader, template, work, count) for reader in wanted}

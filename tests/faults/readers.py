@@ -80,9 +80,7 @@ def _model(root: Path) -> ModelFolder:
 
 
 def _row(root: Path) -> Any:
-    config, parameter = row_parameters(
-        root / "quantized" / "row", _model(root).path, torch.float32, torch.device("cpu")
-    )
+    _, parameter = row_parameters(root / "quantized" / "row", _model(root).path, torch.float32, torch.device("cpu"))
     names = ("model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight", "model.norm.weight")
     return read_meta(root / "quantized" / "row"), [parameter(name) for name in names]
 
@@ -150,7 +148,8 @@ def _parsed(file: str, form: Any) -> Callable[[Path], Any]:
 def _collected(root: Path) -> Any:
     out = root / "out"
     counts = collect(
-        metrics=[root / "metrics" / "row.json"], rows=[root / "quantized" / "row" / "meta.json"], models=[_model(root).path],
+        metrics=[root / "metrics" / "row.json"], rows=[root / "quantized" / "row" / "meta.json"],
+        models=[_model(root).path],
         allocations=[root / "allocations" / "tiny.json"], out=out,
         activations=[(root / "calibration" / "tiny.safetensors", root / "folds" / "awq.safetensors")],
     )  # fmt: skip
@@ -208,21 +207,25 @@ READERS = (
            "assets/fetched_files.py:asset_record"),
     Reader("wheel", ("given/rows.whl",), _member,
            "assets/fetched_files.py:member_bytes assets/fetched_files.py:read_member", own=False),
-    Reader("rows of tasks, arrow", ("given/rows.whl",), _wheel("rows.arrow", "arrow"), "assets/task_rows.py:_arrow_rows",
+    Reader("rows of tasks, arrow", ("given/rows.whl",), _wheel("rows.arrow", "arrow"),
+           "assets/task_rows.py:_arrow_rows",
            own=False),
     Reader("rows of tasks, requests", ("given/rows.whl",), _wheel("rows.jsonl.gz", "arc_requests"),
            "assets/task_rows.py:_documents", own=False),
     Reader("text, lines", ("given/wiki.utf8",), _parsed("wiki.utf8", "lines"),
            "assets/roles.py:parse core/files.py:read_text", own=False),
-    Reader("text, wikipedia", ("given/wiki.utf8",), _parsed("wiki.utf8", "wikipedia"), "assets/roles.py:parse", own=False),
-    Reader("text, jsonl", ("given/text.jsonl",), _parsed("text.jsonl", "jsonl"), "assets/roles.py:_json_lines", own=False),
+    Reader("text, wikipedia", ("given/wiki.utf8",), _parsed("wiki.utf8", "wikipedia"), "assets/roles.py:parse",
+           own=False),
+    Reader("text, jsonl", ("given/text.jsonl",), _parsed("text.jsonl", "jsonl"), "assets/roles.py:_json_lines",
+           own=False),
     Reader("text, jsonl.gz", ("given/text.jsonl.gz",), _parsed("text.jsonl.gz", "jsonl"), "assets/roles.py:_json_lines",
            own=False),
     Reader("text, parquet", ("given/test.parquet",), _parsed("test.parquet", "wikitext"), "assets/roles.py:_wikitext",
            own=False),
     Reader("text, a user's", ("given/wiki.utf8",), lambda r: own_text(r / "given" / "wiki.utf8", r / "given", "x").name,
            "ggml/texts.py:own_text", own=False),
-    Reader("documents", ("texts/search.jsonl", "texts/guard.json"), lambda r: read_documents(r / "texts" / "search.jsonl"),
+    Reader("documents", ("texts/search.jsonl", "texts/guard.json"),
+           lambda r: read_documents(r / "texts" / "search.jsonl"),
            "models/token_windows.py:read_documents models/token_windows.py:_check_listed"),
     Reader("checkpoint", ("models/tiny/model.safetensors", "models/tiny/config.json"), _checkpoint,
            "models/folder.py:CheckpointReader.__init__ models/folder.py:ModelFolder.config", own=False),
@@ -233,7 +236,8 @@ READERS = (
     Reader("sizes of a model", ("models/tiny/config.json",), lambda r: _shape(r), "plan/shape.py:shape_of", own=False),
     Reader("float row", ("models/tiny/asset.json",), lambda r: special_meta("released", _model(r).path, "x", 0),
            "rows/float_rows.py:special_meta", own=False),
-    Reader("calibration", ("calibration/tiny.safetensors",), lambda r: read_stats(r / "calibration" / "tiny.safetensors"),
+    Reader("calibration", ("calibration/tiny.safetensors",),
+           lambda r: read_stats(r / "calibration" / "tiny.safetensors"),
            "problem/features.py:read_stats core/tensors.py:load_tensors core/tensors.py:open_tensors"),
     Reader("importance", ("calibration/tiny.safetensors",),
            lambda r: read_importance(r / "calibration" / "tiny.safetensors", {}, _model(r).config),
@@ -250,28 +254,33 @@ READERS = (
            "problem/allocation.py:read_allocation core/files.py:read_json core/files.py:parse_json"),
     Reader("policy", ("search/tiny/policy.json", "search/tiny/policy.safetensors"), _policy,
            "rl/policy.py:read_files search/trained_policy.py:read_policy"),
-    Reader("journal", ("made/journal.jsonl",), lambda r: len(Journal(r / "made" / "journal.jsonl", Evaluated).read()) <= 5,
+    Reader("journal", ("made/journal.jsonl",),
+           lambda r: len(Journal(r / "made" / "journal.jsonl", Evaluated).read()) <= 5,
            "search/resume.py:Journal.read search/resume.py:Journal._entry"),
     Reader("row", ("quantized/row/meta.json", "quantized/row/model.safetensors"), _row,
            "rows/checkpoint.py:open_packed rows/checkpoint.py:read_meta"),
     Reader("two files of tensors", ("quantized/row/model.safetensors",), lambda r: equal_tensors(
            r / "quantized" / "row" / "model.safetensors", r / "quantized" / "tuned" / "model.safetensors"),
            "core/tensor_file.py:equal_tensors", own=False),
-    Reader("reference", ("reference/heldout.safetensors",), lambda r: Reference.load(r / "reference" / "heldout.safetensors"),
+    Reader("reference", ("reference/heldout.safetensors",),
+           lambda r: Reference.load(r / "reference" / "heldout.safetensors"),
            "evaluation/heldout.py:Reference.load"),
     Reader("records", ("metrics/row.json", "quantized/row/meta.json", "allocations/tiny.json"), _collected,
            "records/collect.py:collect records/collect.py:read_keyed records/collect_layers.py:activation_rows"),
-    Reader("episodes", ("made/search/tiny/x/4.0/0/episodes.jsonl",), _episodes, "records/collect.py:episode_rows", own=False),
+    Reader("episodes", ("made/search/tiny/x/4.0/0/episodes.jsonl",), _episodes, "records/collect.py:episode_rows",
+           own=False),
     Reader("list of runs", ("made/rows.json",), lambda r: listed(str(r / "made" / "rows.json")),
            "records/collect_league.py:listed", own=False),
     Reader("runs", ("made/run.json",), lambda r: read_runs([r / "made" / "run.json"], ["model", "rows"]),
            "records/runs.py:read_runs"),
-    Reader("gguf records", ("made/rows.json", "made/checks.json"), lambda r: collect_gguf([r / "made" / "rows.json"], r / "out"),
+    Reader("gguf records", ("made/rows.json", "made/checks.json"),
+           lambda r: collect_gguf([r / "made" / "rows.json"], r / "out"),
            "records/collect_gguf.py:read_list", own=False),
     Reader("tables", ("records/records.csv", "records/windows.csv"), lambda r: read_all(r / "records"),
            "records/table.py:read_all", own=False),
     Reader("recorded", ("records/claims.json", "records/digests.json", "config.json"),
-           lambda r: (Recorded.read(r), read_study(r)), "records/recorded.py:Recorded.read records/table.py:read_claims "
+           lambda r: (Recorded.read(r), read_study(r)),
+           "records/recorded.py:Recorded.read records/table.py:read_claims "
            "records/study_digests.py:read_digests records/study_digests.py:read_study", own=False),
     Reader("content", ("allocations/tiny.json", "folds/awq.safetensors"),
            lambda r: [content_digest(r / "allocations" / "tiny.json"), content_digest(r / "folds" / "awq.safetensors")],
@@ -294,7 +303,8 @@ READERS = (
            "ggml/bank.py:read_delta"),
     Reader("ggml step", ("made/step-000.safetensors",), lambda r: _Step(r / "made" / "step-000.safetensors").costs,
            "ggml/bank.py:_Step.__init__"),
-    Reader("checkpoint of tuning", ("made/checkpoint.pt",), lambda r: len(_resume(r)), "tuning/train.py:_resumed", own=False),
+    Reader("checkpoint of tuning", ("made/checkpoint.pt",), lambda r: len(_resume(r)), "tuning/train.py:_resumed",
+           own=False),
     Reader("package's linear", JOB[:1], lambda r: read_linear(r / "made" / "job", "model.layers.0.mlp.up_proj"),
            "methods/package_job.py:read_linear"),
     Reader("package's row", JOB, _package,

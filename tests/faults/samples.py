@@ -28,7 +28,7 @@ from ramp.records.schema import TABLES
 from ramp.records.study_digests import write_digests
 from ramp.records.table import write_claims
 from ramp.search.resume import Evaluated, Journal
-from tests.faults.chain import ROOT, make
+from tests.faults.chain import ROOT
 from tests.local_sources import make_wheel
 from tests.tiny_models import random_llama
 
@@ -141,9 +141,7 @@ def _made(folder: Path) -> None:
                made / "checkpoint.pt")  # fmt: skip
 
 
-def study(folder: Path) -> Path:
-    """Run the chain and add the other files; return the folder."""
-    make(folder)
+def add(folder: Path) -> None:
+    """Add the other files to a finished chain."""
     _given(folder)
     _made(folder)
-    return folder

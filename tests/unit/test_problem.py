@@ -1,13 +1,12 @@
 """Counting, infeasible scores and the final choice."""
 
-
-from ramp.core.errors import RampError
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ramp.core.errors import RampError
 from ramp.problem.allocation import read_allocation, record_allocation, write_allocation
 from ramp.problem.problem import AllocationError, Evaluator, Problem, choose
 from ramp.scoring.score_type import Score
