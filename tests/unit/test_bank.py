@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from ramp.quantizers.widths import bits_of, group_of
 from tests.model_folders import load_float, read_config
 from tests.reference_quantizers import quantize_gptq
 from tests.refusals import refused
-from tests.sealed import write_sealed
+from tests.sealed import read_json, write_sealed
 from tests.tiny_models import windows_of, write_text
 
 WIDTHS = ("3g-1", 3, "4g16", 6)
@@ -197,7 +196,7 @@ def test_damaged_and_missing_banks(rtn: Bank, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "bank.safetensors").write_bytes((rtn.path / "bank.safetensors").read_bytes()[:-5])
-    index = json.loads((rtn.path / "bank.json").read_text())
+    index = read_json(rtn.path / "bank.json")
     write_sealed(broken / "bank.json", index)
     refused(RampError, {"damaged": lambda: Bank(broken)})
     del index["linears"][0]["bytes"]

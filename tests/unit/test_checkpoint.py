@@ -67,7 +67,7 @@ def test_ledger_to_the_byte(model_dir: Path, tmp_path: Path, track: str) -> None
     assert meta["tied_embeddings"] is config.tie_word_embeddings
     assert (meta["embedding_type"], meta["head_type"]) == (track, "tied" if config.tie_word_embeddings else track)
     assert meta["bytes_linear"] < uniform_bytes(list_linears(config), 4, 32)  # one linear has 3 bits
-    assert checkpoint.read_meta(tmp_path / "row") == json.loads((tmp_path / "row" / "meta.json").read_text()) == meta
+    assert checkpoint.read_meta(tmp_path / "row") == read_json(tmp_path / "row" / "meta.json") == meta
     params = sum(p.numel() for p in load_float(model_dir).parameters())
     assert meta["bpw_file"] == pytest.approx(8 * meta["bytes_file"] / params)
 

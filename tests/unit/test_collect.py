@@ -17,7 +17,7 @@ from ramp.records.schema import KEY_NAMES
 from ramp.records.table import RecordsError, read_all
 from tests.model_folders import read_config
 from tests.rows import row_key
-from tests.sealed import save_sealed
+from tests.sealed import read_json, save_sealed
 
 TOKENS = 63
 
@@ -229,13 +229,13 @@ def test_the_command_line_reads_only_what_it_is_given(tmp_path, capsys):
     first = {path.name: path.read_bytes() for path in out.iterdir()}
     assert cli.run(main, options) == 0
     assert {path.name: path.read_bytes() for path in out.iterdir()} == first
-    twice = write(tmp_path / "copy.json", json.loads(fresh.read_text()))
+    twice = write(tmp_path / "copy.json", read_json(fresh))
     assert cli.run(main, ["--metrics", str(fresh), str(twice), "--out", str(out)]) == 2
     assert "two rows named study=test, model=tiny, method=gptq" in capsys.readouterr().err
     orphan = scores_file(tmp_path, "stale")
     assert cli.run(main, ["--metrics", str(fresh), "--tasks-scored", str(orphan), "--out", str(out)]) == 2
     assert "belongs to none" in capsys.readouterr().err
-    broken = json.loads(stale.read_text())
+    broken = read_json(stale)
     del broken["key"]["seed"]
     assert cli.run(main, ["--metrics", str(write(stale, broken)), "--out", str(out)]) == 2
     assert "lacks seed" in capsys.readouterr().err

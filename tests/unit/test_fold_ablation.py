@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from ramp.records.table import write_table
 from ramp.search.resume import ROOT
 from tests.model_folders import load_float, read_config
 from tests.plans import plan_of
-from tests.sealed import write_sealed
+from tests.sealed import read_json, write_sealed
 from tests.synthetic_records import SOURCE, write_records
 from tests.tiny_models import write_text
 
@@ -68,7 +67,7 @@ def made(peaked_llama_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def row(folder: Path, fold: str, method: str) -> dict[str, Any]:
-    return json.loads((folder / fold / f"{method}.json").read_text())
+    return read_json(folder / fold / f"{method}.json")
 
 
 @pytest.mark.parametrize("fold", [name for name in FOLDS if name != "none"])

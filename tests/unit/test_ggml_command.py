@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import re
@@ -23,6 +22,7 @@ from ramp.ggml.card import base_model
 from ramp.gguf.reader import GgufFile
 from tests.ggml_models import NARROW, WIDE
 from tests.refusals import refused
+from tests.sealed import read_json
 from tests.tiny_models import altered, edited, random_llama
 
 pytest.importorskip("cyllama")
@@ -70,7 +70,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 
 def record(place: Place) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(place.out.with_suffix(".result.json").read_text())
+    found: dict[str, Any] = read_json(place.out.with_suffix(".result.json"))
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ from ramp.search.trained_policy import transfer
 from ramp.sensitivity import __main__ as sensitivity
 from tests.gguf_inputs import allocation_of, statistics
 from tests.model_folders import read_config
-from tests.sealed import save_sealed, write_sealed
+from tests.sealed import read_json, save_sealed, write_sealed
 from tests.synthetic import synthetic_problem
 
 GROUP = 32
@@ -72,7 +71,7 @@ def test_entries_without_groups_of_their_own_are_the_plain_bank_s(
     plain, menu = (load_file(folder / "bank.safetensors") for folder in (tmp_path / "plain", study / "bank"))
     assert len(plain) == 3 * 2 * 14
     assert all(torch.equal(tensor, menu[name]) for name, tensor in plain.items())
-    index = json.loads((tmp_path / "plain" / "bank.json").read_text())
+    index = read_json(tmp_path / "plain" / "bank.json")
     assert index["widths"] == [3, 4]  # a bank without groups of its own looks as it always did
     assert set(index) == {"format_version", "fold", "quantizer", "group_size", "widths", "tokens", "linears"}
     assert set(index["linears"][0]["bytes"]) == {"3", "4"}

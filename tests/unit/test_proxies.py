@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from ramp.sensitivity.__main__ import main
 from ramp.sensitivity.measured_kl import kl_proxy
 from ramp.sensitivity.setting import SensitivityError, Setting
 from ramp.sensitivity.weight_error import coefficients, plain, relative_errors
-from tests.sealed import write_sealed
+from tests.sealed import read_json, write_sealed
 from tests.tiny_models import exact_scores, write_text
 
 REPO = Path(__file__).resolve().parents[2]
@@ -164,7 +163,7 @@ def test_command_lines_count_their_tokens(
 ) -> None:
     out = tmp_path / f"{kind}.json"
     assert main([*line, "--kind", kind, "--out", str(out)]) == 0
-    record = json.loads(out.read_text())
+    record = read_json(out)
     assert record["proxy"] == kind
     assert record["evaluations"] == evaluations
     assert record["tokens"] == (2 * 64 * (evaluations + 1) if evaluations else 0)

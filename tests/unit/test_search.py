@@ -15,6 +15,7 @@ from ramp.scoring.score_type import Score
 from ramp.search.results import write_results
 from ramp.search.resume import Journal, SearchState, describe
 from ramp.search.run import run_search
+from tests.sealed import read_json
 from tests.searchable import FAST, KilledError, Mortal, allocator, journalled, true_loss
 from tests.synthetic import synthetic_problem
 
@@ -37,7 +38,7 @@ def finished(folder: Path, method: Allocator, params: Any, problem: Problem, sta
     artifacts, fields = folder / "artifacts", {"study": "test", "group_size": 32, "fold": "awq", "quantizer": "gptq"}
     run = run_search(method, params, problem, state, seed=3, evals=EVALS, artifacts=artifacts)
     record = write_results(run, method.name, seed=3, out=folder / "alloc.json", artifacts=artifacts, **fields)
-    assert record.model_dump() == json.loads((folder / "alloc.json").read_text())
+    assert record.model_dump() == read_json(folder / "alloc.json")
     return record.model_dump()
 
 
@@ -63,7 +64,7 @@ def assert_same(straight: Path, broken: Path) -> None:
 
 
 def without_seconds(folder: Path) -> dict[str, Any]:
-    record = json.loads((folder / "alloc.json").read_text())
+    record = read_json(folder / "alloc.json")
     assert record.pop("search_wall_s") >= 0
     return record
 
