@@ -34,6 +34,9 @@ LIMITS = re.compile(r"can't allocate memory|out of memory|[Cc]annot allocate|una
 SYSTEM = re.compile(r"\(os error (\d+)\)")
 """How Rust's libraries (safetensors, tokenizers) name an error of the operating system."""
 
+WRITTEN = re.compile(r"\d+ requested and \d+ written")
+"""How numpy says that a disk is full, without a number."""
+
 LIBRARIES = ("safetensors", "yaml", "pyarrow", "tokenizers")
 """Libraries whose exceptions mean that a file is not what it should be."""
 
@@ -46,6 +49,8 @@ def sentence(error: BaseException) -> str | None:
     if isinstance(error, MemoryError) or LIMITS.search(text):
         return f"the memory is exhausted ({text or type(error).__name__}): {MEMORY}"
     number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, OSError) and WRITTEN.search(text):
+        number = errno.ENOSPC
     if named := SYSTEM.search(text):
         number = int(named[1])
     if number is not None or isinstance(error, OSError):

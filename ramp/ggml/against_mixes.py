@@ -27,7 +27,6 @@ from ramp.export.llamacpp import LlamaCppError
 from ramp.ggml import score
 from ramp.ggml.allocate import Frame, allocate, cheapest, file_bytes
 from ramp.ggml.bank import GgmlBank
-from ramp.ggml.full_disk import full_disk_as_one_sentence
 from ramp.ggml.inputs import check_model, fingerprint
 from ramp.ggml.job import Job, Settings, locked
 from ramp.ggml.make import check, make_bank, write_model
@@ -178,7 +177,6 @@ def run(
     return rows, checks, by_file
 
 
-@full_disk_as_one_sentence()
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
     parser = cli.parser("Make files at the bytes of llama.cpp's mixes, and score both.", "--model-dir --seed --out")

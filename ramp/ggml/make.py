@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from ramp.core.cli import log
+from ramp.core.errors import RampError
 from ramp.core.files import DamagedFile, atomic_path, set_aside, sha256_file, write_json, write_text
 from ramp.core.source_closure import sources_digest
 from ramp.evaluation.bootstrap import Estimate
@@ -39,7 +40,7 @@ from ramp.ggml.job import (
 from ramp.ggml.refit import refit_model
 from ramp.ggml.rival import Rival, float_file, nearest_mix
 from ramp.ggml.tune import ChangedTensors, tune
-from ramp.gguf.names import GgufError, checkpoint_values, gguf_tensors, sliding_window_note, to_gguf_rows
+from ramp.gguf.names import checkpoint_values, gguf_tensors, sliding_window_note, to_gguf_rows
 from ramp.models.architecture import architecture
 from ramp.quantizers.quantize_rows import RowQuantizer
 from ramp.tuning.schedule import Schedule, training_windows
@@ -129,7 +130,7 @@ def kept_importance(job: Job) -> dict[str, np.ndarray]:
     try:
         if job.imatrix.is_file():
             return read_importance_file(job.imatrix)
-    except GgufError as error:
+    except RampError as error:
         set_aside(job.imatrix, error)
     log.info("importance matrix from %d tokens of calibration text", job.settings.tokens)
     measure_importance(job.model, calibration_windows(job), job.imatrix)
