@@ -72,7 +72,7 @@ def gather(
     """
     rows: list[dict[str, Any]] = []
     for path in pieces:
-        piece = read_json(path)
+        piece = read_json(path, dict[str, Any])
         if not isinstance(piece, dict) or piece.get("table") != table or not isinstance(piece.get("rows"), list):
             raise BenchmarkError(f"{path} is no piece of {table}: make it with one of python -m benchmarks.NAME")
         planned = PIECES.get(path.stem)

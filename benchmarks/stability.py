@@ -25,6 +25,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -166,7 +167,7 @@ class Stages:
             return {name: q.codes.numpy() for name, q in packed_linears(handle, header).items()}, None
         if out.suffix == ".safetensors":
             return load_file(out), None
-        found = read_json(out)
+        found = read_json(out, dict[str, Any])
         if stage == "sensitivity":
             return {name: np.array(list(each.values())) for name, each in found["linears"].items()}, None
         if stage == "search":

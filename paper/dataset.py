@@ -10,19 +10,20 @@ or, once the folder is uploaded, from the hub.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paper.formats import record_table
-from ramp.archive.crate import read_citation
 from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.files import atomic_path, write_text
-from ramp.records.recorded import Recorded
-from ramp.records.schema import TABLES
-from ramp.records.table import expand, read_all
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from paper.formats import record_table
+    from ramp.archive.crate import read_citation
+    from ramp.records.recorded import Recorded
+    from ramp.records.schema import TABLES
+    from ramp.records.table import expand, read_all
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -144,7 +145,7 @@ def dataset(folder: Path, out: Path) -> dict[str, int]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Write the records as a data set of the Hugging Face hub.")
+    parser = cli.Parser(description="Write the records as a data set of the Hugging Face hub.")
     parser.add_argument("results", type=Path, help="results folder, folder of records, or a merged folder")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parser.parse_args(argv)

@@ -141,7 +141,7 @@ def extend(published: Path, results: Path, note: str = "", command: str = "", re
     Raises:
         RampError: nothing of this study is published yet, or what is there is of another model, bank or text.
     """
-    manifest = read_json(require_file(published / MANIFEST, "manifest of what is published"))
+    manifest = read_json(require_file(published / MANIFEST, "manifest of what is published"), dict[str, Any])
     more = Also(results, "", note)
     entry = entry_of(manifest, more)
     new = {name: rows for name, rows in read_all(results / "records").items() if name in GROWING}
@@ -159,7 +159,7 @@ def extend(published: Path, results: Path, note: str = "", command: str = "", re
     for name, rows in tables.items():
         write_table(published / TABLES[name].file, rows)
     write_claims(published / "claims.json", judge_all(Study.read(published), read_claims_file(CLAIMS_FILE)))
-    write_json(published / f"config_{more.study}.json", read_json(results / "config.json"))
+    write_json(published / f"config_{more.study}.json", read_json(results / "config.json", dict[str, Any]))
     entry["commits"] = sorted({*entry["commits"], *more.about({})["commits"]})
     entry["tables"] = sorted({*entry["tables"], *(TABLES[name].file for name in tables)})
     entry["note"] = note or entry["note"]

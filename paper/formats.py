@@ -30,7 +30,9 @@ HEAD = """# File formats
 
 `python -m paper.formats` writes this page from the code that writes the files; a test keeps it true. `R` is the results
 folder of the configuration (`results` for the embedded study). Every file is written beside its final name and then
-renamed, so a half-written file is never taken for a whole one. JSON is sorted; what is not finite is null.
+renamed, so a half-written file is never taken for a whole one. JSON is sorted; what is not finite is null. JSON objects
+that a stage reads carry the sha256 of their content (`content_sha256`), safetensors that of their bytes, with zeros in
+its place (`bytes_sha256` in the metadata); readers compare them.
 
 Names: a *linear* is its module path (`model.layers.3.self_attn.q_proj`); a *site* is an input that several linears
 share (`model.layers.3.attn_in`: q, k and v read it); a *width* is `3` (bits, in the study's groups) or `3g32` (bits and

@@ -33,7 +33,7 @@ from ramp.core.files import atomic_path, read_json, require_file, sha256_file, w
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.records.schema import KEY_NAMES
     from ramp.records.study_digests import FILE as DIGESTS
-    from ramp.records.study_digests import StudyDigests, read_digests, write_digests
+    from ramp.records.study_digests import StudyDigests, read_digests, read_study, write_digests
     from ramp.records.table import read_all, read_table, write_table
 
 MANIFEST = "manifest.json"
@@ -50,7 +50,7 @@ class Also:
     @cached_property
     def study(self) -> str:
         """Its name."""
-        return str(read_json(require_file(self.results / "config.json", "configuration of a finished study"))["study"])
+        return read_study(self.results)
 
     def files(self, taken: Sequence[Path]) -> dict[str, Path]:
         """Return published name -> file: its tables that are not among ``taken``, and its configuration."""
@@ -64,7 +64,7 @@ class Also:
     def about(self, files: dict[str, Path]) -> dict[str, Any]:
         """Return its entry in the manifest."""
         places = ("league/**/*.json", "optimum/**/*.json", "metrics/*.draw*/*.json")
-        runs = [read_json(path) for place in places for path in self.results.glob(place)]
+        runs = [read_json(path, dict[str, Any]) for place in places for path in self.results.glob(place)]
         return {
             "study": self.study,
             "command": self.command,
@@ -86,7 +86,7 @@ def publish(results: Path, out: Path, command: str, note: str = "", also: Sequen
         if not file.is_file():
             raise RampError(f"no file {file}: finish the study first (snakemake --cores all)")
     copies, entries = {file.name: file for file in files}, []
-    study = read_json(results / "config.json")["study"]
+    study = read_study(results)
     digests = known_digests(out) | known_digests(records)
     for other in also:
         read_all(other.results / "records")  # against their schemas, before anything is copied
@@ -121,7 +121,7 @@ def publish_digests(results: Path, out: Path) -> list[str]:
     new = known_digests(results / "records")
     if not new:
         raise RampError(f"no {DIGESTS} in {results / 'records'}: finish the study first (snakemake --cores all)")
-    manifest = read_json(require_file(out / MANIFEST, "manifest of what is published"))
+    manifest = read_json(require_file(out / MANIFEST, "manifest of what is published"), dict[str, Any])
     digests = known_digests(out) | new
     write_digests(out / DIGESTS, digests)
     manifest["machines"] = machines(digests)

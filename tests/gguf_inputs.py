@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 
 from ramp.export.check import tokenizer_differences
 from ramp.export.llamacpp import LlamaCpp, window_nll
@@ -16,6 +14,7 @@ from ramp.models.architecture import list_linears
 from ramp.models.folder import ModelFolder
 from ramp.problem.allocation import AllocationRecord
 from tests.model_folders import read_config
+from tests.sealed import save_sealed
 
 
 def statistics(model_dir: Path, path: Path, power: int = 1) -> Path:
@@ -23,7 +22,7 @@ def statistics(model_dir: Path, path: Path, power: int = 1) -> Path:
     generator = torch.Generator().manual_seed(0)
     sites = {linear.site: linear.d_in for linear in list_linears(read_config(model_dir))}
     tensors = {f"{s}/sqmean": torch.rand(n, generator=generator) ** power + 1e-3 for s, n in sites.items()}
-    save_file(tensors, path, metadata={"ramp": json.dumps({"tokens": 2048, "length": 256})})
+    save_sealed(tensors, path, {"tokens": 2048, "length": 256})
     return path
 
 

@@ -24,6 +24,8 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
+from tests.sealed import read_json
+
 aten = torch.ops.aten
 NAME = "pgpu"
 FREE = 20 << 30
@@ -179,7 +181,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
     commands, results = map(Path, sys.argv[1:] if argv is None else argv)
     with pretended():
-        found = [outcome(words) for words in json.loads(commands.read_text())]
+        found = [outcome(words) for words in read_json(commands)]
     results.write_text(json.dumps(found))
     return 0
 

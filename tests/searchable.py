@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 
 from ramp.bank.build import build_bank
 from ramp.methods.kinds import Allocator
@@ -20,6 +18,7 @@ from ramp.problem.problem import Allocation, Problem, Run
 from ramp.scoring.score_type import Score
 from ramp.search.resume import ROOT, SearchState
 from tests.model_folders import read_config
+from tests.sealed import read_json, save_sealed, write_sealed
 from tests.synthetic import evaluator, linears, losses, synthetic_problem
 
 WORDS = {"search": "alpha beta gamma ", "selection": "gamma delta ", "heldout": "epsilon zeta "}
@@ -31,14 +30,14 @@ def make_searchable(folder: Path, model_dir: Path, widths: Sequence[int]) -> dic
         write_documents(folder / f"{role}.jsonl", [Document(f"{role}-{i}", words * 40 + str(i)) for i in range(3)])
     own = list_linears(read_config(model_dir))
     ones = {f"{x.site}/{kind}": torch.ones(x.d_in) for x in own for kind in ("absmax", "absmean", "sqmean")}
-    save_file(ones, folder / "stats.safetensors")
-    save_file({}, folder / "none.safetensors")
+    save_sealed(ones, folder / "stats.safetensors")
+    save_sealed({}, folder / "none.safetensors")
     build_bank(
         model_dir, None, folder / "bank",
         fold={}, fold_name="none", quantizer="rtn", widths=list(widths), group_size=32, device="cpu",
     )  # fmt: skip
     proxy = {x.name: {str(bits): x.params * 4.0**-bits * 1e-5 for bits in widths} for x in own}
-    (folder / "proxy.json").write_text(json.dumps({"proxy": "fisher", "tokens": 300, "linears": proxy}))
+    write_sealed(folder / "proxy.json", {"proxy": "fisher", "tokens": 300, "linears": proxy})
     return {
         "--model-dir": model_dir,
         "--bank": folder / "bank",
@@ -114,4 +113,4 @@ def run_stage(main: Callable[[list[str]], int], options: Mapping[str, Any], *mor
     options = {**options, **{f"--{name.replace('_', '-')}": value for name, value in changed.items()}}
     words = [part for pair in options.items() for part in pair]
     assert main([str(word) for word in (*words, *more)]) == 0
-    return json.loads(Path(options["--out"]).read_text())
+    return read_json(Path(options["--out"]))

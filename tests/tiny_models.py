@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from ramp.models.folder import ModelFolder
 from ramp.models.token_windows import Document, write_documents
 from tests.conftest import SHAPE, save_random_model, save_tokenizer
+from tests.sealed import read_json
 
 
 def windows_of(model_dir: Path, count: int, length: int, seed: int) -> torch.Tensor:
@@ -49,7 +50,7 @@ def altered(source: Path, target: Path, **config: Any) -> Path:
     target.mkdir(exist_ok=True)
     for file in source.iterdir():
         (target / file.name).write_bytes(file.read_bytes())
-    known = json.loads((target / "config.json").read_text())
+    known = read_json(target / "config.json")
     (target / "config.json").write_text(json.dumps({**known, **config}))
     return target
 

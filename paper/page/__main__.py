@@ -7,7 +7,6 @@ Scripts, styles and data stand inside the file. Links lead to the CSV files of t
 
 from __future__ import annotations
 
-import argparse
 import html
 import json
 import os
@@ -15,11 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from paper.page.content import content
-from paper.page.origin import Origin
-from paper.study import Study
 from ramp.core import cli
 from ramp.core.files import read_text, write_text
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from paper.page.content import content
+    from paper.page.origin import Origin
+    from paper.study import Study
 
 HERE = Path(__file__).parent
 
@@ -40,7 +41,7 @@ def rendered(page: dict[str, Any]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Draw the results page from the records.")
+    parser = cli.Parser(description="Draw the results page from the records.")
     parser.add_argument("--records", type=Path, default=Path("results/published"), help="folder of the records")
     parser.add_argument("--out", type=Path, default=None, help="HTML file; default: index.html among the records")
     args = parser.parse_args(argv)

@@ -10,22 +10,23 @@ bytes every time. ``python -m ramp verify FILE.zip`` checks the archive, here or
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ramp.archive.checksums import SUMS, sums_text
-from ramp.archive.container import write_archive
 from ramp.archive.contents import CODE, RESULTS, ContentsError, code_files, study_files
-from ramp.archive.crate import METADATA, About, Described, metadata, read_citation
 from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.files import sha256_file
 from ramp.core.provenance import commit
-from ramp.records.recorded import Recorded
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.archive.checksums import SUMS, sums_text
+    from ramp.archive.container import write_archive
+    from ramp.archive.crate import METADATA, About, Described, metadata, read_citation
+    from ramp.records.recorded import Recorded
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -81,7 +82,7 @@ def _day(text: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Pack a finished study into one file that checks itself.")
+    parser = cli.Parser(description="Pack a finished study into one file that checks itself.")
     parser.add_argument("results", type=Path, help="results folder, or folder of records")
     parser.add_argument("--out", type=Path, required=True, help="file to write, ending in .zip")
     parser.add_argument("--date", default="", help="day of publication; else the day on which the records were written")

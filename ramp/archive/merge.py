@@ -16,7 +16,6 @@ Exit status: 0 where nothing conflicts, 1 where rows conflict, 2 for bad input.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,18 +25,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from ramp.archive.checksums import check
-from ramp.archive.container import ArchiveError, open_archive
-from ramp.archive.contents import RESULTS
 from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.files import sha256_file
-from ramp.records.agreement import row_name
-from ramp.records.recorded import Recorded
-from ramp.records.schema import KEY_NAMES, ORIGIN_NAMES
-from ramp.records.study_digests import FILE as DIGESTS
-from ramp.records.study_digests import StudyDigests
-from ramp.records.table import instances, read_table, write_table
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.archive.checksums import check
+    from ramp.archive.container import ArchiveError, open_archive
+    from ramp.archive.contents import RESULTS
+    from ramp.records.agreement import row_name
+    from ramp.records.recorded import Recorded
+    from ramp.records.schema import KEY_NAMES, ORIGIN_NAMES
+    from ramp.records.study_digests import FILE as DIGESTS
+    from ramp.records.study_digests import StudyDigests
+    from ramp.records.table import instances, read_table, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -208,7 +209,7 @@ def summary(rows: pd.DataFrame) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Merge rows of other people's runs into one table.")
+    parser = cli.Parser(description="Merge rows of other people's runs into one table.")
     parser.add_argument("other", type=Path, help="archive, results folder, folder of records, or a merged folder")
     parser.add_argument("--who", default="", help="name of whoever ran it; in every row")
     parser.add_argument("--into", type=Path, default=Path("results/merged"), help="folder that grows")

@@ -15,16 +15,17 @@ Exit status: 0 where everything holds, 1 where a file or a number does not, 2 fo
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ramp.archive.checksums import check
-from ramp.archive.container import Archive, Limits, open_archive
-from ramp.archive.row import RowError, evaluated_again, find_row, from_windows, read_tables, short_name
 from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.files import atomic_path
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.archive.checksums import check
+    from ramp.archive.container import Archive, Limits, open_archive
+    from ramp.archive.row import RowError, evaluated_again, find_row, from_windows, read_tables, short_name
 
 
 def extract(archive: Archive, folder: Path) -> None:
@@ -56,7 +57,7 @@ def check_row(archive: Archive, wanted: str, results: Path | None) -> bool:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Check an archive of python -m ramp archive.")
+    parser = cli.Parser(description="Check an archive of python -m ramp archive.")
     parser.add_argument("file", type=Path, help="archive")
     parser.add_argument("--id", default="", help="id that the archive must have, from elsewhere than the archive")
     parser.add_argument("--row", help="row to make again: MODEL/METHOD, or MODEL/METHOD-bBITS-sSEED")

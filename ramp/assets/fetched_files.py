@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
+
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from ramp.core.errors import RampError
 from ramp.core.files import read_json, require_file, sha256_file
@@ -41,10 +43,29 @@ class Fetched:
     bytes: int
 
 
+class AssetRecord(BaseModel):
+    """What ``asset.json`` must say; other fields are kept as they are."""
+
+    model_config = ConfigDict(extra="allow")
+
+    kind: str
+    reason: str = ""  # of one that is absent
+    path: str = ""  # file, or folder of a checkpoint
+    sha256: str = ""
+
+    @model_validator(mode="after")
+    def complete(self) -> Self:
+        """Refuse a record of a file that does not name it."""
+        if self.kind != ABSENT and not (self.path and self.sha256):
+            raise ValueError("it names no file with its sha256")
+        return self
+
+
 def asset_record(assets: Path, name: str) -> dict[str, Any]:
     """Return ``asset.json`` of a fetched asset."""
     file = assets / name / "asset.json"
-    return dict(read_json(require_file(file, f"fetched asset '{name}'")))
+    record = read_json(require_file(file, f"fetched asset '{name}'"), AssetRecord, again="fetch it again")
+    return record.model_dump(exclude_unset=True)
 
 
 def asset_path(assets: Path, name: str) -> Path:

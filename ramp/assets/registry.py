@@ -199,7 +199,7 @@ def load_registry(path: str | Path) -> Registry:
         return Registry.model_validate({**raw, "file": path})
     except FileNotFoundError:
         raise RegistryError(f"no asset registry at {path}: give the path of config/assets.yaml") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RegistryError(f"{path} is not valid YAML ({' '.join(str(error).split())}): correct it") from None
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())

@@ -15,8 +15,8 @@ from typing import Any
 from ramp.assets.fetched_files import ABSENT, asset_path, asset_record
 from ramp.assets.options import ROLES
 from ramp.assets.registry import Registry, TextRole
-from ramp.core.files import read_text, write_json
-from ramp.models.token_windows import JOIN, Document, TextError, read_documents, write_documents
+from ramp.core.files import read_text, sha256_file, write_json
+from ramp.models.token_windows import GUARD, JOIN, Document, TextError, read_documents, write_documents
 
 SHARED_PARAGRAPH = 80
 """Paragraphs of at least this many normalised characters must not occur in two roles; shorter ones are headings."""
@@ -226,6 +226,7 @@ def write_texts(
             tests[name] = parse(asset_path(assets, name), text)
     given = assign(corpora)
     roles, dropped = drop_shared({role: given.get(role, []) for role in ROLES}, tests)
+    (out_dir / GUARD).unlink(missing_ok=True)
     for role, documents in {**roles, **tests}.items():
         write_documents(out_dir / f"{role}.jsonl", documents)
     written = {role: read_documents(out_dir / f"{role}.jsonl") for role in [*roles, *tests]}
@@ -233,7 +234,8 @@ def write_texts(
         "roles": guard(written),
         "paragraphs_dropped": dropped,
         "absent": absent,
+        "sha256": {f"{role}.jsonl": sha256_file(out_dir / f"{role}.jsonl") for role in written},
         "rule": f"no document and no paragraph of {SHARED_PARAGRAPH} or more normalised characters in two roles",
     }
-    write_json(out_dir / "guard.json", report)
+    write_json(out_dir / GUARD, report, sealed=True)
     return report

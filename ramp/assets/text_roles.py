@@ -1,6 +1,7 @@
 """Texts and their roles: which documents calibrate, train, search, select, and which are held out.
 
-Writes R/texts/{role}.jsonl (one document per line: ``doc``, ``sha256`` of its text, ``text``) and guard.json.
+Writes R/texts/{role}.jsonl (one document per line: ``doc``, ``sha256`` of its text, ``text``) and guard.json, which
+holds the sha256 of every file besides.
 A document belongs to one role, drawn from the hash of its text by the registry's shares. Extra test texts add columns
 of their own and are never changed. ``--role calibration=NAME`` gives a role all documents of one text and none of the
 others. Paragraphs that two roles would share are dropped before anything is written;

@@ -185,7 +185,7 @@ def make_model(name: str, text: Path, steps: int, seed: int, out_dir: Path) -> d
             "train_tokens": steps * preset.step_tokens,
             "text_tokens": len(stream),
         }
-        write_json(partial / "asset.json", record)
+        write_json(partial / "asset.json", record, sealed=True)
     return record
 
 

@@ -5,23 +5,25 @@ Hessians from float predecessors (the sequential pass of ``ramp.rows.sequential_
 
 ``bank.safetensors`` holds ``{linear}/{width}/codes|scales|zeros`` (``ramp.quantizers.store``). ``bank.json`` holds
 ``format_version``, ``fold`` (the fold file's stem), ``quantizer``, ``group_size`` (requested), ``widths``
-(``ramp.quantizers.widths``), ``tokens`` (calibration tokens, 0 for RTN) and ``linears``, in forward order: every field
-of ``ramp.models.architecture.LinearSpec`` plus ``group_size`` (its own where a width names none), ``bytes``
-{width: packed}, and the moments of the folded float weight, ``weight_absmean`` and ``weight_std``.
+(``ramp.quantizers.widths``), ``tokens`` (calibration tokens, 0 for RTN), ``sha256`` of ``bank.safetensors``, and
+``linears``, in forward order (``BankedLinear``): every field of ``ramp.models.architecture.LinearSpec``, its packed
+bytes by width, and the moments of its folded float weight.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FiniteFloat, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from ramp.core.errors import RampError
-from ramp.core.files import read_json, require_file
+from ramp.core.files import read_json
+from ramp.core.tensors import open_tensors
 from ramp.models.architecture import LinearSpec
 from ramp.models.memory import free_bytes
 from ramp.quantizers.affine import QuantizedLinear
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 2
 WEIGHTS, INDEX = "bank.safetensors", "bank.json"
+AGAIN = "build the bank again"
 
 RESIDENT_BYTES = 2 << 30
 """De-quantized entries kept in memory by default: SmolLM2-135M at four widths takes 0.85 GB in bfloat16."""
@@ -40,6 +43,48 @@ RESIDENT_BYTES = 2 << 30
 
 class BankError(RampError):
     """A bank that cannot be built, or one that is missing, damaged or of another model."""
+
+
+MenuWidth = Annotated[Width, BeforeValidator(parse_width)]
+
+
+class BankedLinear(BaseModel):
+    """A linear's entry in ``bank.json``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    layer: int
+    role: str
+    d_out: PositiveInt
+    d_in: PositiveInt
+    site: str
+    index: int
+    has_bias: bool
+    group_size: PositiveInt  # its own where a width names none
+    bytes: dict[MenuWidth, PositiveInt]  # width -> packed
+    weight_absmean: Annotated[FiniteFloat, NonNegativeFloat]  # of the folded float weight
+    weight_std: Annotated[FiniteFloat, NonNegativeFloat]
+
+    @property
+    def spec(self) -> LinearSpec:
+        """The linear."""
+        return LinearSpec(**{key: getattr(self, key) for key in LinearSpec.__dataclass_fields__})
+
+
+class BankIndex(BaseModel):
+    """The content of ``bank.json``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format_version: int
+    fold: str  # the fold file's stem
+    quantizer: str
+    group_size: PositiveInt  # requested
+    widths: tuple[MenuWidth, ...]
+    tokens: int  # of calibration; 0 for RTN
+    sha256: str  # of ``bank.safetensors``
+    linears: list[BankedLinear]  # in forward order
 
 
 class Bank:
@@ -50,36 +95,29 @@ class Bank:
     """
 
     def __init__(self, bank_dir: str | Path) -> None:
-        from safetensors import SafetensorError, safe_open
-
         self.path = Path(bank_dir)
-        index = read_json(self.path / INDEX)
-        try:
-            if index["format_version"] != FORMAT_VERSION:
-                raise BankError(
-                    f"{self.path / INDEX} has format version {index['format_version']}, this code reads "
-                    f"{FORMAT_VERSION}: build the bank again"
-                )
-            self.widths: tuple[Width, ...] = tuple(index["widths"])
-            self.linears: list[LinearSpec] = []
-            self._sizes: list[list[int]] = []
-            self.moments: dict[str, tuple[float, float]] = {}  # name -> (mean|W|, std W) of the folded float weight
-            places: dict[tuple[str, Width], Packed] = {}
-            for entry in index["linears"]:
-                linear = LinearSpec(**{key: entry[key] for key in LinearSpec.__dataclass_fields__})
-                sizes = {parse_width(width): int(size) for width, size in entry["bytes"].items()}
-                self.linears.append(linear)
-                self._sizes.append([sizes[width] for width in self.widths])
-                self.moments[linear.name] = entry["weight_absmean"], entry["weight_std"]
-                places |= {(linear.name, w): Packed.of(linear, w, int(entry["group_size"])) for w in self.widths}
-            self.fold, self.quantizer, self.group_size = index["fold"], index["quantizer"], int(index["group_size"])
-        except (KeyError, TypeError) as error:
-            raise BankError(f"{self.path / INDEX} lacks {error}: build the bank again") from None
-        weights = require_file(self.path / WEIGHTS, "bank")
-        try:
-            self._packed = PackedLinears(safe_open(str(weights), framework="pt"), places)
-        except SafetensorError as error:
-            raise BankError(f"{weights} is damaged ({error}): build the bank again") from None
+        index = read_json(self.path / INDEX, BankIndex, sealed=True, again=AGAIN)
+        if index.format_version != FORMAT_VERSION:
+            raise BankError(
+                f"{self.path / INDEX} has format version {index.format_version}, this code reads "
+                f"{FORMAT_VERSION}: {AGAIN}"
+            )
+        self.widths = index.widths
+        self.linears: list[LinearSpec] = []
+        self._sizes: list[list[int]] = []
+        self.moments: dict[str, tuple[float, float]] = {}  # name -> (mean|W|, std W) of the folded float weight
+        places: dict[tuple[str, Width], Packed] = {}
+        for entry in index.linears:
+            linear = entry.spec
+            if set(entry.bytes) != set(self.widths):
+                raise BankError(f"{self.path / INDEX} has other widths for {linear.name} than its menu: {AGAIN}")
+            self.linears.append(linear)
+            self._sizes.append([entry.bytes[width] for width in self.widths])
+            self.moments[linear.name] = entry.weight_absmean, entry.weight_std
+            places |= {(linear.name, w): Packed.of(linear, w, entry.group_size) for w in self.widths}
+        self.fold, self.quantizer, self.group_size = index.fold, index.quantizer, index.group_size
+        weights = open_tensors(self.path / WEIGHTS, "bank", sha256=index.sha256, again=AGAIN)
+        self._packed = PackedLinears(weights, places)
         self._resident: dict[tuple[str, Width], Tensor] = {}
         self._room = 0  # bytes that may still become resident
         self._assembler: Assembler | None = None

@@ -14,7 +14,7 @@ from ramp.bank.bank import FORMAT_VERSION, INDEX, WEIGHTS, BankError
 from ramp.calibration.block import BlockVisit
 from ramp.calibration.folding import Fold
 from ramp.calibration.stream import each_block, stream
-from ramp.core.files import atomic_path, write_json
+from ramp.core.files import atomic_path, sha256_file, write_json
 from ramp.models.architecture import LinearSpec
 from ramp.models.folder import ModelFolder
 from ramp.quantizers.site import needs_hessian, quantize_site
@@ -75,7 +75,9 @@ def build_bank(
                     for linear, module in modules.items():
                         keep({linear.name: module.weight}, None)
         described = [describe(x, widths, group_size, moments[x.name]) for x in linears]
-        write_json(partial / INDEX, {**index, "linears": described})
+        write_json(
+            partial / INDEX, {**index, "linears": described, "sha256": sha256_file(partial / WEIGHTS)}, sealed=True
+        )
 
 
 def weight_moments(weight: Tensor) -> tuple[float, float]:

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from ramp.core.errors import RampError
-from ramp.core.files import require_file
+from ramp.core.tensors import load_tensors
 from ramp.models.architecture import SITES, architecture, head_dim, list_linears
 from ramp.models.block_runner import Change, load_block
 from ramp.models.empty_model import empty_model
@@ -132,16 +132,7 @@ def folding(fold: Fold | None, config: PretrainedConfig) -> Change | None:
 
 def load_fold(path: str | Path, config: PretrainedConfig) -> dict[str, Tensor]:
     """Read and check a fold file: site -> float32 [d_in]; empty for ``none``."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    require_file(path, "fold")
-    try:
-        fold = load_file(path)
-    except SafetensorError as error:
-        raise FoldingError(
-            f"{path} is not a readable fold file ({error}): run ramp.calibration.fold_search again"
-        ) from None
+    fold = load_tensors(path, "fold", again="run ramp.calibration.fold_search again")
     check_fold(fold, config)
     return fold
 

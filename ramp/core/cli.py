@@ -14,6 +14,7 @@ import logging
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -21,8 +22,10 @@ from typing import Any
 
 from ramp.core import arithmetic, freed_memory
 from ramp.core.errors import RampError
+from ramp.core.faults import sentence
 from ramp.core.provenance import peak_rss_bytes
 
+DEBUG = "--debug"
 DTYPES = ("float32", "bfloat16", "float64")
 log = logging.getLogger("ramp")
 
@@ -95,6 +98,7 @@ def add_common(to: argparse.ArgumentParser, options: str = "") -> None:
     to.add_argument("--dtype", default="float32", choices=DTYPES, help="where the stage has a choice")
     kinds = "reproducible: the same bytes on any x86-64 processor with AVX2; fast: the library's own kernels"
     to.add_argument("--arithmetic", default=arithmetic.REPRODUCIBLE, choices=arithmetic.KINDS, help=kinds)
+    to.add_argument(DEBUG, action="store_true", help="print the traceback of an error too")
     for option in options.split():
         to.add_argument(option, **OPTIONS[option])
 
@@ -119,21 +123,36 @@ def work(main: Main, argv: Sequence[str] | None) -> int | None:
 
 
 def run(main: Main, argv: Sequence[str] | None = None) -> int:
-    """Run a stage's ``main``; a ``RampError`` becomes one sentence on stderr and exit status 2."""
+    """Run a stage's ``main``; a fault that a user can act on becomes one sentence on stderr and exit status 2.
+
+    That is a ``RampError``, and what ``ramp.core.faults`` knows: a full disk, no memory, a damaged file. An
+    interruption ends with status 130. ``--debug`` adds the traceback.
+    """
+    logging.raiseExceptions = False  # a log on a full disk is no reason to stop, or to say more
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     for noisy in ("httpx", "urllib3", "datasets", "lm_eval", "matplotlib", "fontTools", "gguf"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")  # libraries draw bars of their own; in a log they are noise
+    debug = DEBUG in (sys.argv if argv is None else argv)
+    if argv is None:
+        sys.argv[1:] = [each for each in sys.argv[1:] if each != DEBUG]
     began = time.perf_counter()
     try:
         if argv is None:  # else a caller's process, whose memory and arithmetic are its own
             freed_memory.keep()
             arithmetic.prepare(sys.argv[1:])
         status = work(main, argv) or 0
-    except RampError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    except SystemExit:
+        raise
+    except BaseException as error:  # an interruption and a panic of a library in Rust too
+        told = str(error) if isinstance(error, RampError) else sentence(error)
+        if told is None:
+            raise
+        if debug:
+            traceback.print_exc()
+        print(f"error: {told}", file=sys.stderr)
+        return 130 if isinstance(error, KeyboardInterrupt) else 2
     log.info(
         "done in %.1f s, with %.1f s of processor time and %.0f MiB of memory at peak",
         time.perf_counter() - began, sum(os.times()[:4]), peak_rss_bytes() / 2**20,

@@ -1,18 +1,36 @@
-"""Files that are either whole or absent: written under a temporary name and renamed into place."""
+"""Files that are either whole or absent: written under a temporary name and renamed into place; text and JSON."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import logging
 import math
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from ramp.core.errors import RampError
+from ramp.core.leftovers import owner, sweep
+
+log = logging.getLogger("ramp")
+
+T = TypeVar("T")
+
+TRIES = 20
+"""Attempts to put a folder in the place of another that other jobs replace at the same time."""
+
+SEAL = "content_sha256"
+"""Key under which a file of this project holds the sha256 of its own content."""
+
+
+class DamagedFile(RampError):
+    """A file whose content is not what was written, or not of the kind that its reader expects."""
 
 
 @contextmanager
@@ -20,19 +38,56 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it into place when the block ends without an error.
 
     The block may write a file or make a directory at the temporary path. An existing directory at
-    ``path`` is replaced.
+    ``path`` is replaced. What is renamed is on the disk before (fsync). What killed jobs left beside it is swept.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    sweep(path.parent)
+    partial = path.with_name(f".{path.name}.{owner()}.partial")
     remove(partial)
     try:
         yield partial
-        if path.is_dir() and partial.is_dir():
-            shutil.rmtree(path)
-        os.replace(partial, path)
+        _onto_disk(partial)
+        _replace(partial, path)
+        _sync(path.parent)
     finally:
         remove(partial)
+
+
+def _replace(partial: Path, path: Path) -> None:
+    """Rename a file or folder into place; an old folder steps aside first, also where several jobs do so at once."""
+    for attempt in range(TRIES):
+        if path.is_dir() and partial.is_dir():
+            aside = path.with_name(f".{path.name}.{owner()}.old.partial")
+            with suppress(FileNotFoundError):  # another job was faster
+                os.replace(path, aside)
+            remove(aside)
+        try:
+            os.replace(partial, path)
+            return
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY or attempt == TRIES - 1:
+                raise
+
+
+def _onto_disk(path: Path) -> None:
+    """Wait until a file, or all of a folder, is on the disk."""
+    for inner in sorted(path.rglob("*")) if path.is_dir() else ():
+        if not inner.is_symlink():
+            _sync(inner)
+    if path.exists():
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:  # some shared file systems have none for folders
+        if not path.is_dir():
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def remove(path: Path) -> None:
@@ -44,9 +99,18 @@ def remove(path: Path) -> None:
 
 
 def remove_partials(folder: Path) -> None:
-    """Delete partial files that a killed job left in ``folder``."""
-    for left in folder.glob("*.partial"):
+    """Delete partial files in a folder that a lock keeps every other job out of."""
+    for left in (*folder.glob("*.partial"), *folder.glob("*.scratch")):
         remove(left)
+
+
+def set_aside(path: Path, error: object) -> None:
+    """Rename the damaged file or folder of work in progress, so that it is made again, and say so."""
+    number = 1
+    while (place := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    os.replace(path, place)
+    log.warning("%s is damaged (%s): it is kept as %s, and what it held is made again", path, error, place.name)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -69,20 +133,79 @@ def read_text(path: str | Path, what: str = "file") -> str:
         raise RampError(f"{path} is a folder: give the {what} itself") from None
 
 
-def write_json(path: str | Path, value: Any) -> None:
-    """Write JSON atomically, sorted and indented, so that a diff means a change."""
-    write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+def json_text(value: Any) -> str:
+    """Return JSON sorted and indented, so that a diff means a change."""
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def read_json(path: str | Path) -> Any:
-    """Read JSON; a missing or broken file becomes one sentence."""
-    path = Path(path)
+def write_json(path: str | Path, value: Any, *, sealed: bool = False) -> None:
+    """Write JSON atomically; ``sealed`` adds the sha256 of its content to an object, under ``SEAL``."""
+    write_text(path, json_text({**value, SEAL: _digest(json_text(value))} if sealed else value))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@lru_cache
+def _validator(model: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(model)
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is no finite number")
+    return value
+
+
+def parse_json(text: str | bytes, model: type[T], what: str) -> T:
+    """Return JSON as a pydantic model, or another type that pydantic can check; ``DamagedFile`` names ``what``."""
+    from pydantic import ValidationError
+
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(text, parse_float=_number, parse_constant=_number)
+        if isinstance(value, dict) and SEAL in value:
+            seal = value.pop(SEAL)
+            if seal != _digest(json_text(value)):
+                raise ValueError(f"its content has another sha256 than its {SEAL}")
+        checked: T = _validator(cast(Hashable, model)).validate_python(value)
+        return checked
+    except ValidationError as error:
+        raise DamagedFile(f"{what} does not hold what it should ({faults(error)})") from None
+    except RecursionError:
+        raise DamagedFile(f"{what} is not valid JSON (nested too deeply)") from None
+    except ValueError as error:  # not JSON, not text, a number that is none
+        raise DamagedFile(f"{what} is not valid JSON ({' '.join(str(error).split())[:160]})") from None
+
+
+def faults(error: Any) -> str:
+    """Return the first faults that pydantic found, with their places."""
+    found = error.errors(include_url=False, include_input=False)
+    return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'content'}: {each['msg']}" for each in found[:3])[:300]
+
+
+def read_json(path: str | Path, model: type[T], *, sealed: bool = False, again: str = "") -> T:
+    """Read JSON as a pydantic model, or another type that pydantic can check; every fault becomes one sentence.
+
+    A checksum under ``SEAL`` is compared and taken away, and with ``sealed`` it must be there. ``again``: the remedy.
+    """
+    path = Path(path)
+    again = again or "delete it and run its stage again"
+    try:
+        text = path.read_bytes()
     except FileNotFoundError:
         raise RampError(f"no file {path}: run the stage that writes it first") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RampError(f"{path} is not valid JSON ({error}): delete it and run its stage again") from None
+    except IsADirectoryError:
+        raise RampError(f"{path} is a folder: give the file itself") from None
+    if sealed and f'"{SEAL}":'.encode() not in text:
+        raise DamagedFile(f"{path} has no checksum of its content: {again}")
+    try:
+        return parse_json(text, model, str(path))
+    except DamagedFile as error:
+        raise DamagedFile(f"{error}: {again}") from None
 
 
 def sha256_file(path: str | Path) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ramp.core.errors import RampError
 from ramp.core.files import atomic_path
+from ramp.core.tensors import metadata_of, open_tensors, seal
 
 DTYPES = {"F32": (torch.float32, 4), "F16": (torch.float16, 2), "U8": (torch.uint8, 1)}
 """safetensors' name -> type, bytes per element; widest first in the file, so that every tensor is aligned."""
@@ -80,20 +81,18 @@ class TensorFile:
 
 def equal_tensors(a: Path, b: Path) -> bool:
     """Return whether two safetensors files hold the same tensors: names, types, shapes and every byte."""
-    from safetensors import safe_open
-
-    with safe_open(str(a), framework="pt") as one, safe_open(str(b), framework="pt") as other:
-        names = sorted(one.keys())
-        if names != sorted(other.keys()):
+    with open_tensors(a, "tensors", sealed=False) as one, open_tensors(b, "tensors", sealed=False) as other:
+        if sorted(one) != sorted(other):
             return False
-        pairs = ((one.get_tensor(name), other.get_tensor(name)) for name in names)
+        pairs = ((one[name], other[name]) for name in one)
         return all(x.dtype == y.dtype and torch.equal(x, y) for x, y in pairs)
 
 
 def save_tensors(path: str | Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
-    """Write one safetensors file, atomically; ``about`` as JSON under one metadata key, so that bytes do not vary."""
+    """Write one safetensors file with its checksum, atomically; ``about`` as JSON in its metadata."""
     from safetensors.torch import save_file
 
     with atomic_path(path) as partial:
         tensors = {name: tensors[name].contiguous().cpu() for name in sorted(tensors)}
-        save_file(tensors, partial, metadata={"ramp": json.dumps(about, sort_keys=True)})
+        save_file(tensors, partial, metadata=metadata_of(about))
+        seal(partial)

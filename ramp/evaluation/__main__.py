@@ -79,14 +79,14 @@ def row_command(args: argparse.Namespace) -> None:
     meta = read_meta(args.row_dir)
     allocation = read_allocation(args.allocation).model_dump() if args.allocation else None
     if meta.get("failed"):  # could not be made: key and reason, no scores
-        write_json(args.out, metrics(meta, {}, None, hardware=hardware()))
+        write_json(args.out, metrics(meta, {}, None, hardware=hardware()), sealed=True)
         log.info("%s did not run: %s", meta["method"], meta["failed"])
         return
     if args.same_as:
-        write_json(args.out, same_network(meta, read_json(args.same_as)))
+        write_json(args.out, same_network(meta, read_json(args.same_as, dict[str, Any])), sealed=True)
         return
     if args.twin and is_twin(args.row_dir, meta, args.twin[0]):
-        write_json(args.out, twin_network(meta, read_json(args.twin[1]), allocation))
+        write_json(args.out, twin_network(meta, read_json(args.twin[1], dict[str, Any]), allocation), sealed=True)
         log.info("%s has the weights of %s: its scores are copied", args.row_dir, args.twin[0].parent)
         return
     files = _named_files(args.reference, "--reference")
@@ -121,7 +121,7 @@ def row_command(args: argparse.Namespace) -> None:
         hardware=hardware(str(device)),
         wall_s=round(time.monotonic() - began, 3),
     )
-    write_json(args.out, found)
+    write_json(args.out, found, sealed=True)
     for name, each in texts.items():
         log.info("%s on %s: perplexity %s, KL %s", meta["method"], name, each["ppl"], each["kl"])
 

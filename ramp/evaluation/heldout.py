@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
 from ramp.core.cli import log
-from ramp.core.files import require_file
 from ramp.core.tensor_file import save_tensors
+from ramp.core.tensors import open_tensors
 from ramp.models.folder import ModelFolder
 from ramp.models.streamed_model import StreamedModel
 from ramp.models.token_windows import check_windows
@@ -47,13 +45,14 @@ class Reference:
     @classmethod
     def load(cls, path: str | Path) -> Reference:
         """Read a reference; one sentence if the file is not one."""
-        require_file(path, "reference of the float model")
-        try:
-            with safe_open(str(path), framework="pt") as handle:
-                hidden, nll, windows = (handle.get_tensor(name) for name in ("hidden", "nll", "windows"))
-                return cls(hidden, nll, windows, json.loads(handle.metadata()["ramp"]))
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise EvaluationError(f"{path} is no reference ({error}): run ramp.evaluation reference again") from None
+        again = "run ramp.evaluation reference again"
+        with open_tensors(path, "reference of the float model", again=again) as found:
+            hidden, nll, windows, about = found["hidden"], found["nll"], found["windows"], found.about
+        if not {"model", "text", "dtype", "length"} <= about.keys():
+            raise EvaluationError(f"{path} does not say whose reference it is: {again}")
+        if windows.dim() != 2 or hidden.shape[:-1] != windows.shape or nll.shape != (len(windows), about["length"] - 1):
+            raise EvaluationError(f"{path} holds tensors that do not fit together: {again}")
+        return cls(hidden, nll, windows, about)
 
 
 @torch.inference_mode()

@@ -253,6 +253,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "hardware": hardware(str(device)),
             "wall_s": round(time.monotonic() - began, 3),
         },
+        sealed=True,
     )
     for task, result in tasks.items():
         log.info("%s: acc %.4f on %d rows", task, result["acc"], len(result["items"]))

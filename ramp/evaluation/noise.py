@@ -17,13 +17,15 @@ from pathlib import Path
 from ramp.core import cli
 from ramp.core.cli import log
 from ramp.core.files import write_json
-from ramp.evaluation.bootstrap import interval
-from ramp.evaluation.heldout import Reference, evaluate, float_head
-from ramp.models.device import pick_device, pick_dtype
-from ramp.models.folder import ModelFolder
-from ramp.models.streamed_model import open_model
-from ramp.scoring.kl_divergence import EvaluationError
-from ramp.study.noise_plan import VARIATIONS
+from ramp.study.noise_variations import VARIATIONS
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.evaluation.bootstrap import interval
+    from ramp.evaluation.heldout import Reference, evaluate, float_head
+    from ramp.models.device import pick_device, pick_dtype
+    from ramp.models.folder import ModelFolder
+    from ramp.models.streamed_model import open_model
+    from ramp.scoring.kl_divergence import EvaluationError
 
 
 @dataclass(frozen=True)

@@ -50,8 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         group_size=args.group_size, fold=args.fold, seed=args.seed,
     )  # fmt: skip
     search = None if args.kind == "uniform" else {"kind": args.kind, "search_evals": 0, "search_tokens": 0}
-    write_json(args.out, meta)
-    write_json(args.metrics, metrics(meta, {}, search, hardware=hardware()))
+    write_json(args.out, meta, sealed=True)
+    write_json(args.metrics, metrics(meta, {}, search, hardware=hardware()), sealed=True)
     log.info("%s does not run: %s", args.method, meta["failed"])
     return 0
 

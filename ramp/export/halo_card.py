@@ -8,7 +8,6 @@ The scores are those of the file itself: KL and perplexity of its row (grid ggml
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,8 +16,10 @@ from typing import Any
 from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.files import read_json, write_text
-from ramp.export.card import MEASURES, Score, hub_metadata
-from ramp.export.plan import GgufPlan, read_plan
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.export.card import MEASURES, Score, hub_metadata
+    from ramp.export.plan import GgufPlan, read_plan
 
 DIGITS = 6
 """Significant digits of a score."""
@@ -87,7 +88,7 @@ def _ends(metrics: Mapping[str, Any], score: Score) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Write the model card of an exported allocation, with its scores.")
+    parser = cli.Parser(description="Write the model card of an exported allocation, with its scores.")
     parser.add_argument("--plan", type=Path, required=True, help="plan of the GGUF file")
     parser.add_argument("--metrics", type=Path, required=True, help="metrics of the exported file's row")
     parser.add_argument("--model-dir", type=Path, required=True, help="folder of the float model")

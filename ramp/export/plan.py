@@ -65,12 +65,7 @@ class GgufPlan:
 
 def read_plan(path: str | Path) -> GgufPlan:
     """Read a ``.plan.json``."""
-    content = read_json(path)
-    try:
-        tensors = [PlannedTensor(**{**one, "shape": tuple(one["shape"])}) for one in content["tensors"]]
-        return GgufPlan(**{**content, "tensors": tensors})
-    except (KeyError, TypeError) as error:
-        raise GgufError(f"{path} is not the plan of a GGUF file ({error}): export it again") from None
+    return read_json(path, GgufPlan, again="export it again")
 
 
 def plan_tensors(config: PretrainedConfig, widths: Mapping[str, Width] | None, track: str) -> list[PlannedTensor]:

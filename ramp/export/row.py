@@ -58,7 +58,7 @@ def row_meta(
     bits = [payload_bits(types[linear.name]) for linear in linears]
     weights = [linear.params for linear in linears]
     asset = Path(model_dir) / "asset.json"
-    released = read_json(asset).get("released_format") if asset.is_file() else None
+    released = read_json(asset, dict[str, Any]).get("released_format") if asset.is_file() else None
     return {
         "study": study,
         "model": plan.model,
@@ -97,5 +97,5 @@ def write_row(
     meta = row_meta(gguf, plan, model_dir, row, study)
     meta["gguf"] = Path(os.path.relpath(gguf.resolve(), out.resolve())).as_posix()
     with atomic_path(out) as partial:
-        write_json(partial / "meta.json", meta)
+        write_json(partial / "meta.json", meta, sealed=True)
     return meta

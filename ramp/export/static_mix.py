@@ -12,7 +12,6 @@ row has no scores, and the study continues.
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -26,8 +25,7 @@ from ramp.core.errors import RampError
 from ramp.core.files import atomic_path, write_json
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
-    from safetensors import safe_open
-
+    from ramp.core.tensors import open_tensors
     from ramp.export.llamacpp import LlamaCppError
     from ramp.export.llamacpp_quantize import missing, quantize_apart, quantizer_version, write_importance
     from ramp.export.plan import TABLES, TRACK_TYPES, GgufPlan, PlannedTensor, sizes_of
@@ -106,7 +104,7 @@ def make_row(method_file: str | Path, row: MixRow, out: str | Path) -> dict[str,
         except LlamaCppError as error:
             log.warning("%s: no row: %s", method.name, error)
             meta = failed_meta(row, key, str(error))
-        write_json(folder / "meta.json", meta)
+        write_json(folder / "meta.json", meta, sealed=True)
     return meta
 
 
@@ -117,8 +115,8 @@ def _quantized(method: Mix, row: MixRow, key: dict[str, Any], folder: Path) -> d
         if row.calibration is None:
             raise MixError(f"method '{method.name}' needs calibration statistics: pass --calibration")
         importance = read_importance(row.calibration, {}, config)
-        with safe_open(str(row.calibration), framework="np") as handle:
-            about = json.loads((handle.metadata() or {}).get("ramp", "{}"))
+        with open_tensors(row.calibration, "calibration statistics", framework="np") as statistics:
+            about = statistics.about
         if not {"tokens", "length"} <= about.keys():
             raise MixError(f"{row.calibration} does not say its tokens and their length: run ramp.calibration again")
         write_importance(imatrix, importance, tokens=about["tokens"], length=about["length"])

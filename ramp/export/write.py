@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING
 
 import gguf
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from ramp.core.cli import log
-from ramp.core.files import atomic_path, require_file, write_json, write_text
+from ramp.core.files import atomic_path, write_json, write_text
+from ramp.core.tensors import load_tensors
 from ramp.export.plan import GgufPlan, PlannedTensor, plan_notes, plan_tensors, sizes_of, type_lines
 from ramp.gguf.names import (
     GgufError,
@@ -95,7 +94,7 @@ def export(
     )
     if allocation is not None:
         write_text(out.with_suffix(".types.txt"), type_lines(tensors))
-    write_json(out.with_suffix(".plan.json"), asdict(plan))
+    write_json(out.with_suffix(".plan.json"), asdict(plan), sealed=True)
     log.info("%s: %d bytes, linears %d", out.name, plan.sizes["bytes_file"], plan.sizes["bytes_linear"])
     for note in plan.notes:
         log.info("%s: %s", out.name, note)
@@ -110,10 +109,8 @@ def read_importance(
     A fold divides the activations by s, so their mean squares by s^2 (``ramp.calibration.folding``). Raises
     ``GgufError`` for statistics of another model.
     """
-    try:
-        statistics = load_file(require_file(path, "calibration statistics"))
-    except SafetensorError as error:
-        raise GgufError(f"{path} is not a readable calibration file ({error}): run ramp.calibration again") from None
+    again = "run ramp.calibration again"
+    statistics = load_tensors(path, "calibration statistics", framework="np", again=again)
     found = {}
     for tensor in gguf_tensors(config):
         if (linear := tensor.linear) is None:

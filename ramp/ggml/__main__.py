@@ -23,7 +23,6 @@ from collections.abc import Sequence
 
 from ramp.core import cli
 from ramp.core.cli import log
-from ramp.ggml.full_disk import full_disk_as_one_sentence
 from ramp.ggml.options import add_arguments
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
@@ -31,7 +30,6 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.ggml.make import check, choose_types, compare, make_bank, plan_text, publish, result, write_model
 
 
-@full_disk_as_one_sentence()
 def main(argv: Sequence[str] | None = None) -> int:
     """Make one file; see the module's docstring."""
     started = time.monotonic()

@@ -21,7 +21,6 @@ from ramp.core import cli
 from ramp.core.cli import log
 from ramp.core.files import atomic_path, read_json, sha256_file, write_json
 from ramp.core.source_closure import sources_digest
-from ramp.ggml.full_disk import full_disk_as_one_sentence
 from ramp.gguf.type_names import MENU, MIXES
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
@@ -118,7 +117,7 @@ def our_files(job: Job, bank: GgmlBank, mixes: Sequence[Made]) -> tuple[list[Mad
             path, plan = write_model(sized, bank, allocate(bank, job.frame, size))
             write_json(kept, [asdict(one) for one in check(sized, path, plan, "cyllama")])
         if all(path != other.path for other in made):
-            checks += [Check(**one) for one in read_json(kept)]
+            checks += read_json(kept, list[Check])
         made.append(Made(path, OURS, True, mix.tuned_for, rival=mix.path))
     return made, checks
 
@@ -133,7 +132,7 @@ def scored(job: Job, files: Sequence[Made], windows: int) -> tuple[dict[str, sco
         kept = folder / f"{file.path.name}.json"
         if not kept.is_file():
             write_json(kept, score.score_file(file.path, job.model, reference, head))
-    found = {file.path.name: read_json(folder / f"{file.path.name}.json") for file in files}
+    found = {file.path.name: read_json(folder / f"{file.path.name}.json", score.Windows) for file in files}
     return found, score.reference_windows(reference)
 
 
@@ -180,7 +179,6 @@ def run(
     return rows, checks, by_file
 
 
-@full_disk_as_one_sentence()
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
     parser = cli.parser("Make files at the bytes of llama.cpp's mixes, and score both.", "--model-dir --seed --out")

@@ -18,7 +18,6 @@ gradient that the next step starts from: a killed pass goes on behind its last w
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,14 +26,14 @@ import numpy as np
 import torch
 from gguf import GGMLQuantizationType
 from gguf.quants import dequantize
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ramp.calibration.block import BlockVisit
 from ramp.calibration.stream import block_runner, stream
 from ramp.core.errors import RampError
-from ramp.core.files import atomic_path
+from ramp.core.files import DamagedFile, set_aside
+from ramp.core.tensor_file import save_tensors
+from ramp.core.tensors import load_tensors, open_tensors
 from ramp.ggml.units import Unit
 from ramp.gguf.names import from_gguf_rows, to_gguf_rows
 from ramp.models.block_backward import block_backward
@@ -93,8 +92,14 @@ class BankPass:
         self.runner = block_runner(model, windows.shape[1], device="cpu")
 
     def run(self) -> None:
-        """Make every step that is not there."""
+        """Make every step that is not there; all of them, where one is damaged."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            for path in sorted(self.folder.glob("*.safetensors")):
+                open_tensors(path, "step of a bank")
+        except DamagedFile as error:
+            set_aside(self.folder, error)
+            self.folder.mkdir()
         last = self.blocks + 1
         if step_file(self.folder, last).is_file():
             return
@@ -227,21 +232,16 @@ class BankPass:
             for kind in (unit.types if keep_all else undominated(unit, costs[unit]))
         }
         about = {unit.name: dict(costs[unit]) for unit in costs}
-        with atomic_path(step_file(self.folder, step)) as partial:
-            save_file(tensors, partial, metadata={"ramp": json.dumps(about)})
+        save_tensors(step_file(self.folder, step), tensors, about)
         if delta is not None:
-            with atomic_path(delta_file(self.folder, step)) as partial:
-                save_file({"delta": delta.contiguous()}, partial)
+            save_tensors(delta_file(self.folder, step), {"delta": delta}, {})
         for old in range(step):
             delta_file(self.folder, old).unlink(missing_ok=True)
 
 
 def read_delta(path: Path) -> Tensor:
-    """Return the gradient [count, length, hidden] that a step left; ``GgmlBankError`` for a damaged file."""
-    try:
-        return load_file(path)["delta"]
-    except (SafetensorError, OSError, KeyError) as error:
-        raise GgmlBankError(f"{path} is damaged ({error}): delete its folder and run again") from None
+    """Return the gradient [count, length, hidden] that a step left; raises ``DamagedFile``."""
+    return load_tensors(path, "gradient", again="delete its folder and run again")["delta"]
 
 
 def step_file(folder: Path, step: int) -> Path:
@@ -258,14 +258,11 @@ class _Step:
     """One step's file, memory-mapped."""
 
     def __init__(self, path: Path) -> None:
-        try:
-            self._handle = safe_open(str(path), framework="np")
-            self.costs: dict[str, dict[str, float]] = json.loads(self._handle.metadata()["ramp"])
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise GgmlBankError(f"{path} is damaged ({error}): delete it and run again") from None
+        self._tensors = open_tensors(path, "step of a bank", framework="np", again="delete its folder and run again")
+        self.costs: dict[str, dict[str, float]] = self._tensors.about
 
     def packed(self, name: str, kind: str) -> np.ndarray:
-        return self._handle.get_tensor(f"{name}/{kind}")
+        return self._tensors[f"{name}/{kind}"]
 
 
 class GgmlBank:

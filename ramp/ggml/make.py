@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from ramp.core.cli import log
-from ramp.core.files import atomic_path, sha256_file, write_json, write_text
+from ramp.core.errors import RampError
+from ramp.core.files import DamagedFile, atomic_path, set_aside, sha256_file, write_json, write_text
 from ramp.core.source_closure import sources_digest
 from ramp.evaluation.bootstrap import Estimate
 from ramp.export.check import Check, check_file
@@ -57,10 +58,7 @@ def make_bank(job: Job) -> GgmlBank:
     settings = job.settings
     with RowQuantizer(job.workers) as quantizer:
         windows = job.model.windows(job.texts.calibration, length=settings.window_length, count=settings.windows)
-        if not job.imatrix.is_file():
-            log.info("importance matrix from %d tokens of calibration text", settings.tokens)
-            measure_importance(job.model, calibration_windows(job), job.imatrix)
-        importance = read_importance_file(job.imatrix)
+        importance = kept_importance(job)
         bank = BankPass(job.model, job.units, windows, importance, job.work / "bank", quantizer, seed=settings.seed)
         bank.run()
     return GgmlBank(job.work / "bank", job.units)
@@ -109,13 +107,34 @@ def tuned(job: Job, types: Types, packed: Mapping[str, np.ndarray]) -> ChangedTe
         digest.update(f"{name} {types[name]}".encode() + np.ascontiguousarray(packed[name]).data)
     path = job.work / "tuned" / f"{digest.hexdigest()[:16]}.safetensors"
     path.parent.mkdir(exist_ok=True)
-    if not path.is_file():
+    if (kept := kept_tensors(path)) is None:
         log.info("tuning scales and gains: %d steps on training text", schedule.steps)
         windows = training_windows(job.model, texts, schedule.length)
         checkpoint = path.with_suffix(".pt")
         tune(job.model, job.units, types, packed, windows, schedule, checkpoint).save(path)
         checkpoint.unlink(missing_ok=True)
-    return ChangedTensors.load(path)
+    return kept or ChangedTensors.load(path)
+
+
+def kept_tensors(path: Path) -> ChangedTensors | None:
+    """Return what an earlier run left; None where there is nothing, or it is damaged and set aside."""
+    try:
+        return ChangedTensors.load(path) if path.is_file() else None
+    except DamagedFile as error:
+        set_aside(path, error)
+        return None
+
+
+def kept_importance(job: Job) -> dict[str, np.ndarray]:
+    """Return the importance matrix of the work folder, measured where there is none or it is damaged."""
+    try:
+        if job.imatrix.is_file():
+            return read_importance_file(job.imatrix)
+    except RampError as error:
+        set_aside(job.imatrix, error)
+    log.info("importance matrix from %d tokens of calibration text", job.settings.tokens)
+    measure_importance(job.model, calibration_windows(job), job.imatrix)
+    return read_importance_file(job.imatrix)
 
 
 def refitted(job: Job, bank: GgmlBank, types: Types) -> ChangedTensors:
@@ -124,11 +143,11 @@ def refitted(job: Job, bank: GgmlBank, types: Types) -> ChangedTensors:
     digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
     path = job.work / "refit" / f"{digest}.safetensors"
     path.parent.mkdir(exist_ok=True)
-    if not path.is_file():
+    if (kept := kept_tensors(path)) is None:
         packed = {unit.name: bank.packed(unit, types[unit.name]) for unit in job.units}
         fitted = refit_model(job.model, job.units, types, packed, calibration_windows(job))
         ChangedTensors(fitted, {}, []).save(path)
-    return ChangedTensors.load(path)
+    return kept or ChangedTensors.load(path)
 
 
 def write_model(job: Job, bank: GgmlBank, types: Types) -> tuple[Path, GgufPlan]:

@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from ramp.calibration.final_states import float_states
-from ramp.core.files import atomic_path
-from ramp.ggml.scales import PLACES, BlockScales, ScaleError
+from ramp.core.tensors import load_tensors, save_arrays
+from ramp.ggml.scales import PLACES, BlockScales
 from ramp.ggml.units import TABLES, Unit
 from ramp.gguf.names import from_gguf_rows, gguf_tensors, to_gguf_rows
 from ramp.models.empty_model import empty_model, fill
@@ -67,17 +65,13 @@ class ChangedTensors:
         """Write it as a safetensors file."""
         arrays = {f"packed/{name}": value for name, value in self.packed.items()}
         arrays |= {f"gain/{name}": value for name, value in self.gains.items()}
-        with atomic_path(path) as partial:
-            save_file(arrays | {"losses": np.array(self.losses)}, partial)
+        save_arrays(path, arrays | {"losses": np.array(self.losses)})
 
     @classmethod
     def load(cls, path: Path) -> ChangedTensors:
-        """Read what ``save`` wrote; ``ScaleError`` for a damaged file."""
-        try:
-            arrays = load_file(path)
-            losses = arrays.pop("losses").tolist()
-        except (SafetensorError, KeyError) as error:
-            raise ScaleError(f"{path} is damaged ({error}): delete it and run again") from None
+        """Read what ``save`` wrote; raises ``DamagedFile``."""
+        arrays = load_tensors(path, "tuned scales", framework="np", again="delete it and run again")
+        losses = arrays.pop("losses").tolist()
         kinds: dict[str, dict[str, np.ndarray]] = {"packed": {}, "gain": {}}
         for name, value in arrays.items():
             kind, _, tensor = name.partition("/")

@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         dtype=pick_dtype(args.dtype),
     )
     record |= add_heldout(found, rows, curve, scorer)
-    write_json(args.out, record)
+    write_json(args.out, record, sealed=True)
     texts = ("kl_search", "kl_selection", "kl_held")
     for row in rows:
         log.info(
@@ -103,7 +103,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def read_acceptance(path: Path) -> dict[str, Any]:
     """Return the record of ``ramp.league.acceptance``; ``LeagueError`` where it refuses the model."""
-    record = read_json(require_file(path, "acceptance of the model"))
+    record = read_json(require_file(path, "acceptance of the model"), dict[str, Any], sealed=True)
+    if not {"model", "accepted", "bits", "increase_own", "limit"} <= record.keys():
+        raise LeagueError(f"{path} is no acceptance of a model: run ramp.league.acceptance again")
     if not record["accepted"]:
         raise LeagueError(
             f"{record['model']} is not worth quantizing: uniform {record['bits']}-bit RTN costs it "

@@ -105,11 +105,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     asset = args.model_dir / "asset.json"
     record = {
         "model": args.model_dir.name,
-        "steps": read_json(asset).get("steps") if asset.is_file() else None,
+        "steps": read_json(asset, dict[str, Any]).get("steps") if asset.is_file() else None,
         **{key: getattr(args, key) for key in ("bits", "group_size", "windows", "length")},
         **judgement(own, rtn, kl, args.increase),
     }
-    write_json(args.out, record)
+    write_json(args.out, record, sealed=True)
     log.info(
         "%s: uniform %d-bit RTN costs %s perplexity on its own text and %s on selection text (%.2f before), "
         "%.0f %% of its own are asked for: %s",

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ramp.problem.problem import decode, encode
-from ramp.search.resume import read_journal
 from ramp.search.run import Evaluation, SearchRun, comparable, ranked
 
 if TYPE_CHECKING:
@@ -83,9 +82,9 @@ def selection_tokens(search: SearchRun) -> int:
 def seconds(search: SearchRun) -> list[float]:
     """Return the seconds up to every evaluation, over all processes, from the journal."""
     made: dict[str, float] = {}
-    for entry in read_journal(search.state.journal):
-        if entry["text"].startswith("search"):
-            made.setdefault(encode(entry["choice"]), round(float(entry["wall_s"]), 3))
+    for entry in search.state.journal.read():
+        if entry.text.startswith("search"):
+            made.setdefault(encode(entry.choice), round(entry.wall_s, 3))
     walls = [made.get(each.choice, 0.0) for each in search.evaluations] or [0.0]
     return [float(wall) for wall in np.maximum.accumulate(walls)]
 

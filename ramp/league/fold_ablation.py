@@ -21,7 +21,6 @@ import argparse
 import json
 import logging
 import math
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,12 +31,12 @@ from ramp.core import cli
 from ramp.core.cli import TRACKS
 from ramp.core.errors import RampError
 from ramp.core.files import require_file, write_json
+from ramp.core.leftovers import scratch_folder
 from ramp.core.provenance import commit, hardware, versions
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
-    from safetensors import safe_open
-
     from ramp.calibration.folding import Fold, folded_float_model, load_fold
+    from ramp.core.tensors import open_tensors
     from ramp.evaluation.heldout import Reference, evaluate, float_head
     from ramp.evaluation.metrics import text_metrics
     from ramp.methods.kinds import Quantizer
@@ -65,8 +64,8 @@ class FoldRunError(RampError):
 
 def about_fold(path: Path, fold: Fold) -> dict[str, Any]:
     """Return a fold file's stem, kind, SmoothQuant alpha, folded kinds of sites and mean ratio of errors."""
-    with safe_open(str(path), framework="pt") as handle:
-        about = json.loads((handle.metadata() or {}).get("ramp", "{}"))
+    with open_tensors(path, "fold") as tensors:
+        about = tensors.about
     ratios = [math.log(after / before) for before, after in about.get("errors", {}).values() if before > 0 < after]
     return {
         "file": path.stem,
@@ -81,8 +80,8 @@ def quantized(args: argparse.Namespace, dtype: torch.dtype, device: torch.device
     """Build the uniform row at ``args.bits`` as a study does, and read it back; the packed file is temporary."""
     if not isinstance(method := load_method(args.method_file), Quantizer):
         raise FoldRunError(f"'{method.name}' gives no uniform rows of ours: name a quantizer, such as rtn or gptq")
-    with tempfile.TemporaryDirectory(prefix=f".{args.out.name}.", dir=args.out.parent) as scratch:
-        row = Path(scratch) / "row"
+    with scratch_folder(args.out) as scratch:
+        row = scratch / "row"
         meta = build_row(
             args.model_dir, row, method_file=args.method_file, fold_file=args.fold, text=args.text, tokens=args.tokens,
             length=args.length, draw=args.draw, group_size=args.group_size, track=args.track, device=device,
@@ -157,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.model_dir, args.out = Path(args.model_dir), Path(args.out)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     found = run(args)
-    write_json(args.out, found)
+    write_json(args.out, found, sealed=True)
     log.info(
         "%s, fold %s, %s, %d bits: perplexity %s, KL %s",
         found["model"], found["fold"], found["method"], found["bits"], found["text"]["ppl"], found["text"]["kl"],

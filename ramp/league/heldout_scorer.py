@@ -5,6 +5,7 @@ Scores are kept in a journal with the search's own, so that a killed run scores 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from ramp.core.files import finite
 from ramp.problem.banked_model import BankedModel
 from ramp.problem.problem import decode
-from ramp.search.resume import append_line, read_journal
+from ramp.search.resume import Journal
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
 
 Windows = list[dict[str, Any]]
 """Per window: ``window, tokens, nll, kl``; sums in nats, null where not finite."""
+
+
+@dataclass(frozen=True)
+class ScoredChoice:
+    """A line of the journal."""
+
+    choice: str  # an allocation (``ramp.problem.problem.encode``)
+    windows: Windows
 
 
 class HeldoutScorer:
@@ -35,8 +44,8 @@ class HeldoutScorer:
         self.bank, self.model = banked.bank, banked.float_model(dtype, device)
         self.reference = make_reference(self.model, windows, {"model": banked.name, "text": "heldout"})
         self.head = head_weight(self.model).clone()  # folds and banks leave the head as it is
-        self.journal = journal
-        self.known: dict[str, Windows] = {entry["choice"]: entry["windows"] for entry in read_journal(journal)}
+        self.journal = Journal(journal, ScoredChoice)
+        self.known: dict[str, Windows] = {entry.choice: entry.windows for entry in self.journal.read()}
 
     def windows_of(self, choice: str) -> Windows:
         """Return the sums per window of an allocation (``ramp.problem.problem.encode``)."""
@@ -46,7 +55,7 @@ class HeldoutScorer:
             self.bank.assemble(self.model, decode(choice))
             found = evaluate(self.model, self.reference, self.head)
             self.known[choice] = [{key: finite(value) for key, value in window.items()} for window in found]
-            append_line(self.journal, {"choice": choice, "windows": self.known[choice]})
+            self.journal.append({"choice": choice, "windows": self.known[choice]})
         return self.known[choice]
 
     def kl_of(self, choice: str) -> float | None:

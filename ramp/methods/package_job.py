@@ -10,7 +10,6 @@ method changed other tensors), ``native/`` (the package's own files) and ``outco
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ramp.core.errors import RampError
+from ramp.core.tensors import open_tensors, save_arrays
 from ramp.quantizers.packed_formats import codes_on_grid
 
 JOB, TOKENS = "job.json", "tokens.safetensors"
@@ -44,6 +44,15 @@ class JobSettings:
     threads: int
     device: str
     params: dict[str, Any]  # of the method
+
+
+@dataclass(frozen=True)
+class WrittenJob(JobSettings):
+    """Content of ``job.json``."""
+
+    model_dir: Path
+    linears: list[tuple[str, int, int]]  # name, d_out, d_in
+    group_sizes: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,18 @@ def exact_half(value: Any, what: str) -> np.ndarray:
     if not np.array_equal(half.astype(np.float64), array.astype(np.float64)):
         raise PackageError(f"{what} are not exact in float16: round them in the method file and say so with note()")
     return half
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobOutcome(Outcome):
+    """Content of the ``outcome.json`` of a finished job."""
+
+    method: str
+    bits: int
+    group_size: int
+    seed: int
+    params: dict[str, Any]
+    package: str
 
 
 @dataclass
@@ -195,9 +216,7 @@ class PackageJob:
         if missing:
             raise PackageError(f"{len(missing)} linears were never handed over, {missing[0]} among them")
         if self.others:
-            from safetensors.numpy import save_file
-
-            save_file(dict(sorted(self.others.items())), str(self.folder / OTHERS))
+            save_arrays(self.folder / OTHERS, self.others)
 
     def _shape(self, name: str) -> tuple[int, int]:
         if name not in self.linears:
@@ -207,26 +226,15 @@ class PackageJob:
         return self.linears[name]
 
     def _write(self, name: str, tensors: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
-        from safetensors.numpy import save_file
-
-        path = self.folder / LINEARS / f"{name}.safetensors"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(dict(tensors), str(path), metadata={"ramp": json.dumps(about, sort_keys=True)})
+        save_arrays(self.folder / LINEARS / f"{name}.safetensors", tensors, about)
         self.kept[name] = str(about["kind"])
 
 
 def read_linear(folder: Path, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Return a linear's tensors and description: ``kind``, then ``group_size`` and ``bits``, or ``packed_bytes``."""
-    from safetensors import SafetensorError, safe_open
-
     path = folder / LINEARS / f"{name}.safetensors"
-    try:
-        with safe_open(str(path), framework="np") as handle:
-            about = json.loads((handle.metadata() or {})["ramp"])
-            names = handle.keys()
-            return {part: handle.get_tensor(part) for part in names}, about
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise PackageError(f"{path} is missing or damaged ({error}): run the package again") from None
+    with open_tensors(path, "linear of a package", framework="np", again="run the package again") as tensors:
+        return dict(tensors), tensors.about
 
 
 def one_sentence(text: str, limit: int = 300) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ramp.core.cli import log
+from ramp.core.files import DamagedFile, read_json
+from ramp.core.tensors import Tensors, open_tensors
 from ramp.models.agreement import check_checkpoint
 from ramp.models.architecture import Architecture, LinearSpec, ModelError, architecture, list_linears
 from ramp.models.sentencepiece_blank import with_first_blank
@@ -126,6 +128,13 @@ class ModelFolder:
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
+@dataclass(frozen=True)
+class ShardIndex:
+    """The index of a checkpoint's shards."""
+
+    weight_map: dict[str, str]  # tensor -> file
+
+
 def checkpoint_files(model_dir: Path) -> list[Path]:
     """Return the files of a checkpoint: one, or the shards that its index names.
 
@@ -145,10 +154,10 @@ def checkpoint_files(model_dir: Path) -> list[Path]:
             else f"no {SINGLE} in {model_dir}: the checkpoint is incomplete, fetch the model again"
         )
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        outside = [name for name in names if Path(name).name != name]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{index} is no index of shards ({error!r}): fetch the model again") from None
+        names = sorted(set(read_json(index, ShardIndex).weight_map.values()))
+    except DamagedFile as error:
+        raise ModelError(f"{error}: fetch the model again") from None
+    outside = [name for name in names if Path(name).name != name]
     if outside or not names:
         raise ModelError(f"{index} names {outside[0] if outside else 'no shard'}: shards lie beside it, fetch it again")
     return [model_dir / name for name in names]
@@ -159,21 +168,17 @@ class CheckpointReader:
 
     def __init__(self, model_dir: str | Path, files: Sequence[Path] | None = None) -> None:
         """files: where they are not named as those of a checkpoint; packages name what they save as they like."""
-        from safetensors import safe_open
-
         self.model_dir = Path(model_dir)
         self.files = list(files or checkpoint_files(self.model_dir))
-        self._where: dict[str, tuple[Path, Any]] = {}
+        self._where: dict[str, tuple[Path, Tensors]] = {}
         for path in self.files:
             if not path.is_file():
                 raise ModelError(f"no {path.name} in {model_dir}: the checkpoint is incomplete, fetch the model again")
             try:
-                handle = safe_open(str(path), framework="pt")
-            except Exception as error:  # safetensors raises its own undocumented classes
-                raise ModelError(
-                    f"{path} is not a readable safetensors file ({error}): fetch the model again"
-                ) from None
-            for name in handle.keys():  # noqa: SIM118 - safe_open is no dict
+                handle = open_tensors(path, "checkpoint", sealed=False, again="fetch the model again")
+            except DamagedFile as error:
+                raise ModelError(str(error)) from None
+            for name in handle:
                 if name in self._where:
                     raise ModelError(f"{path} and {self.file(name)} both hold {name}: fetch the model again")
                 self._where[name] = path, handle
@@ -186,7 +191,7 @@ class CheckpointReader:
         """Return the file that holds a tensor."""
         return self._where[name][0]
 
-    def _handle(self, name: str) -> Any:
+    def _handle(self, name: str) -> Tensors:
         try:
             return self._where[name][1]
         except KeyError:
@@ -196,16 +201,16 @@ class CheckpointReader:
 
     def get(self, name: str) -> torch.Tensor:
         """Return the tensor, as stored."""
-        return self._handle(name).get_tensor(name)
+        return self._handle(name)[name]
 
     def rows(self, name: str, at: slice) -> torch.Tensor:
         """Return some rows of the tensor, as stored."""
-        return self._handle(name).get_slice(name)[at]
+        return self._handle(name).part(name)[at]
 
     def get_dtype(self, name: str) -> str:
         """Return the tensor's type without reading it, as safetensors names it (``BF16``)."""
-        return str(self._handle(name).get_slice(name).get_dtype())
+        return str(self._handle(name).part(name).get_dtype())
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the tensor's shape without reading it."""
-        return tuple(self._handle(name).get_slice(name).get_shape())
+        return tuple(self._handle(name).part(name).get_shape())

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ramp.core.errors import RampError
+from ramp.core.files import read_json
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +50,7 @@ def save_config(config: PretrainedConfig, out_dir: Path) -> None:
         del config.quantization_config
     config.save_pretrained(out_dir)
     file = out_dir / "config.json"
-    written = json.loads(file.read_text(encoding="utf-8"))
+    written = read_json(file, dict[str, Any])
     theta = (written.get("rope_parameters") or {}).get("rope_theta")
     if theta is not None:
         written["rope_theta"] = theta
@@ -62,7 +63,7 @@ def save_tokenizer(tokenizer: Any, out_dir: Path) -> None:
 
     tokenizer.save_pretrained(out_dir)
     file = out_dir / "tokenizer_config.json"
-    settings = {key: value for key, value in json.loads(file.read_text(encoding="utf-8")).items() if "local" not in key}
+    settings = {key: value for key, value in read_json(file, dict[str, Any]).items() if "local" not in key}
     if settings.get("tokenizer_class") == "TokenizersBackend":
         settings["tokenizer_class"] = "PreTrainedTokenizerFast"
     file.write_text(json.dumps(settings, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ramp.core.errors import RampError
-from ramp.core.files import read_text, write_text
+from ramp.core.files import DamagedFile, parse_json, read_json, read_text, sha256_file, write_text
 
 if TYPE_CHECKING:
     import torch
 
+
+GUARD = "guard.json"
+"""The file beside the texts with their checksums."""
 
 JOIN = "\n\n"
 """The text between two documents when they are tokenized."""
@@ -46,22 +49,52 @@ def write_documents(path: Path, documents: Iterable[Document]) -> None:
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
+@dataclass(frozen=True)
+class DocumentLine:
+    """A line of a text."""
+
+    doc: str
+    sha256: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What ``guard.json`` beside the texts says of their bytes."""
+
+    sha256: dict[str, str]  # file -> of its bytes
+
+
+def _check_listed(path: Path) -> None:
+    """Raise ``TextError`` where ``guard.json`` beside a text lists another checksum, or does not list it.
+
+    Lines carry checksums of their own; this finds lines that are missing, doubled or in another order.
+    """
+    guard = path.with_name(GUARD)
+    if not guard.is_file() or not path.is_file():
+        return
+    again = "write the texts again with python -m ramp.assets.text_roles"
+    if read_json(guard, Guard, sealed=True, again=again).sha256.get(path.name) != sha256_file(path):
+        raise TextError(f"{path} is not the file that {guard} lists: {again}")
+
+
 def read_documents(path: str | Path) -> list[Document]:
     """Return the documents of one role, each checked against its own sha256."""
+    _check_listed(Path(path))
     *lines, rest = read_text(path, "text").split("\n")  # not splitlines: texts hold other separators
     if rest:
         raise TextError(f"{path} ends in the middle of a line: write the texts again with ramp.assets.text_roles")
     documents = []
     for number, line in enumerate(lines, start=1):
         try:
-            row = json.loads(line)
-            document = Document(row["doc"], row["text"])
+            row = parse_json(line, DocumentLine, "it")
+            document = Document(row.doc, row.text)
             digest = document.sha256
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
-            raise TextError(f"{path} line {number} is not a document: write the texts again") from None
+        except DamagedFile as error:
+            raise TextError(f"{path} line {number} is not a document ({error}): write the texts again") from None
         except UnicodeEncodeError:
             raise TextError(f"{path} line {number} holds half a surrogate pair, which is no character") from None
-        if row.get("sha256") != digest:
+        if row.sha256 != digest:
             raise TextError(f"{path} line {number} was changed after it was written: write the texts again")
         documents.append(document)
     return documents

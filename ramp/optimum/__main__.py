@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "hardware": hardware(),
     }
     write_scores(args.out.with_suffix(".safetensors"), kl, nll)
-    write_json(args.out, record)
+    write_json(args.out, record, sealed=True)
     remove(kept)
     log.info("%d allocations of %s of %s: least KL %.5f", kl.size, args.units, record["model"], float(kl.min()))
     return 0

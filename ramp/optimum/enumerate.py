@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ramp.core.files import atomic_path, sha256_file
+from ramp.core.files import DamagedFile, set_aside, sha256_file
 from ramp.core.progress import Progress
 from ramp.core.source_closure import closure
+from ramp.core.tensors import load_tensors, save_arrays
 from ramp.optimum.units import Unit, averaged
 from ramp.problem.banked_model import BankedModel
 from ramp.search.resume import ROOT
@@ -33,7 +34,11 @@ def enumerate_all(chain: HalfBlocks, n: int, widths: int, kept: Path) -> tuple[n
     """Return (KL, NLL) of every allocation, each float64 [w] * n; ``kept`` is a file that outlives a kill."""
     scores = np.full((2, *[widths] * n), np.nan)
     if kept.is_file():
-        scores = np.load(kept, allow_pickle=False)
+        try:
+            known = load_tensors(kept, "scores so far", framework="np")["scores"]
+            scores = known if known.shape == scores.shape else scores
+        except DamagedFile as error:
+            set_aside(kept, error)
         log.info("going on with %d of %d allocations", int(np.isfinite(scores[0]).sum()), scores[0].size)
     done, best = int((~np.isnan(scores[0])).sum()), float(np.nanmin(scores[0], initial=np.inf))
     saved = time.monotonic()
@@ -50,8 +55,7 @@ def enumerate_all(chain: HalfBlocks, n: int, widths: int, kept: Path) -> tuple[n
             saved = time.monotonic()
 
     def save() -> None:
-        with atomic_path(kept) as partial, open(partial, "wb") as stream:
-            np.save(stream, scores)
+        save_arrays(kept, {"scores": scores})
 
     def skip(prefix: tuple[int, ...]) -> bool:
         return not np.isnan(scores[(0, *prefix)]).any()
@@ -81,7 +85,7 @@ def state_file(folder: Path, inputs: Sequence[Path], settings: dict[str, Any]) -
         "settings": settings,
     }
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    return folder / f"optimum-{digest[:32]}.npy"
+    return folder / f"optimum-{digest[:32]}.safetensors"
 
 
 def describe(banked: BankedModel, calibration: Path, units: Sequence[Unit], widths: Sequence[int]) -> dict[str, Any]:
@@ -101,7 +105,4 @@ def describe(banked: BankedModel, calibration: Path, units: Sequence[Unit], widt
 
 def write_scores(path: Path, kl: np.ndarray, nll: np.ndarray) -> None:
     """Write ``kl`` and ``nll`` as safetensors."""
-    from safetensors.numpy import save_file
-
-    with atomic_path(path) as partial:
-        save_file({"kl": np.ascontiguousarray(kl), "nll": np.ascontiguousarray(nll)}, str(partial))
+    save_arrays(path, {"kl": kl, "nll": nll})

@@ -24,6 +24,7 @@ from ramp.core.files import read_json, require_file, write_json
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     import numpy as np
 
+    from ramp.core.tensors import open_tensors
     from ramp.league.checkpoints import incumbent, moments
     from ramp.methods.kinds import Allocator
     from ramp.models.architecture import LinearSpec
@@ -53,17 +54,12 @@ class Enumeration:
     @classmethod
     def read(cls, index: Path) -> Enumeration:
         """Read an index and its scores; ``OptimumError`` where they are incomplete or do not fit."""
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
-        about = read_json(require_file(index, "enumeration"))
-        path = require_file(index.with_suffix(".safetensors"), "scores of the enumeration")
-        try:
-            tensors = load_file(str(path))
+        again = "run ramp.optimum.enumerate again"
+        about = read_json(require_file(index, "enumeration"), dict[str, Any], sealed=True, again=again)
+        path = index.with_suffix(".safetensors")
+        with open_tensors(path, "scores of the enumeration", framework="np", again=again) as tensors:
             kl, nll = tensors["kl"], tensors["nll"]
-            expected = (len(about["widths"]),) * len(about["linears"])
-        except (SafetensorError, KeyError, TypeError) as error:
-            raise OptimumError(f"{index} is not an enumeration ({error}): run ramp.optimum.enumerate again") from None
+        expected = (len(about["widths"]),) * len(about["linears"])
         if kl.shape != expected or nll.shape != expected or np.isnan(kl).any():
             raise OptimumError(f"{path} does not hold every allocation of {index}: run ramp.optimum.enumerate again")
         return cls(about, kl, nll)
@@ -190,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "params": params.model_dump(mode="json"),
         "rows": [{**row, **shared} for row in rows],
     }
-    write_json(args.out, record)
+    write_json(args.out, record, sealed=True)
     for row in rows:
         log.info(
             "%s at %g bits, seed %d, %d evaluations: KL %s, optimum %.5f, gap %s", shared["allocator"],

@@ -16,7 +16,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ramp.calibration.text_options import add_text_arguments
@@ -26,16 +26,26 @@ from ramp.core.files import read_json, write_json
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     import torch
-    from safetensors.numpy import save_file
 
     from ramp.calibration.windows import calibration_windows
     from ramp.core.arithmetic import as_it_is
+    from ramp.core.tensors import save_arrays
     from ramp.methods.kinds import Package
     from ramp.methods.loader import load_method, parse_params
     from ramp.methods.package_job import JOB, LINEARS, NATIVE, OUTCOME, TOKENS, JobSettings, Outcome, PackageError
     from ramp.models.device import pick_device
     from ramp.models.folder import ModelFolder
     from ramp.quantizers.sizes import group_size_for
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What a package's ``environment.json`` says to its jobs."""
+
+    ok: bool
+    reason: str = ""
+    python: str = ""  # interpreter
+
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -51,8 +61,8 @@ def write_job(out: Path, model_dir: Path, tokens: torch.Tensor, settings: JobSet
         "group_sizes": {x.name: group_size_for(x.d_in, settings.group_size) for x in linears},
     }
     out.mkdir(parents=True, exist_ok=True)
-    save_file({"tokens": tokens.numpy()}, str(out / TOKENS))
-    write_json(out / JOB, {**asdict(settings), **model})
+    save_arrays(out / TOKENS, {"tokens": tokens.numpy()})
+    write_json(out / JOB, {**asdict(settings), **model}, sealed=True)
 
 
 def obstacle(method: Package, environment: Path | None, bits: int) -> str:
@@ -63,8 +73,8 @@ def obstacle(method: Package, environment: Path | None, bits: int) -> str:
         return f"it has no width of {bits} bits"
     if environment is None or not environment.is_file():
         return "its environment was not made"
-    record = read_json(environment)
-    return "" if record["ok"] else str(record["reason"])
+    record = read_json(environment, Environment)
+    return "" if record.ok else record.reason
 
 
 def ended(status: int) -> str:
@@ -85,7 +95,7 @@ def run(python: str, method_file: str | Path, out: Path, threads: int) -> Outcom
     line += ["--job", str(out.resolve()), "--out", str(out.resolve())]
     done = subprocess.run(line, env=environment, cwd=out, check=False)  # packages leave logs where they are started
     outcome = out / OUTCOME
-    return Outcome(**read_json(outcome)) if outcome.is_file() else Outcome(ok=False, reason=ended(done.returncode))
+    return read_json(outcome, Outcome) if outcome.is_file() else Outcome(ok=False, reason=ended(done.returncode))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -108,14 +118,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         device = str(pick_device(args.device))
         settings = JobSettings(args.bits, args.group_size, args.seed, args.threads, device, params)
         write_job(args.out, Path(args.model_dir), windows, settings)
-        found = run(read_json(args.environment)["python"], args.method_file, args.out, args.threads)
+        found = run(read_json(args.environment, Environment).python, args.method_file, args.out, args.threads)
     else:
         found = Outcome(ok=False, reason=reason)
     for name in (LINEARS, NATIVE):  # of a package that did not run, too: the rule promises both
         (args.out / name).mkdir(parents=True, exist_ok=True)
     about = {"method": method.name, "bits": args.bits, "group_size": args.group_size, "seed": args.seed}
     about |= {"params": params, "package": method.requirements[0].partition("==")[0]}
-    write_json(args.out / OUTCOME, {**asdict(found), **about, "model": Path(args.model_dir).name})
+    write_json(args.out / OUTCOME, {**asdict(found), **about, "model": Path(args.model_dir).name}, sealed=True)
     log.info("%s: %s", method.name, "done" if found.ok else f"did not run: {found.reason}")
     return 0
 

@@ -12,19 +12,20 @@ that did not run gives a ``meta.json`` with the reason as ``failed`` and ``note`
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ramp.core import cli
 from ramp.core.cli import log
 from ramp.core.errors import RampError
-from ramp.core.files import read_json, remove, write_json
+from ramp.core.files import DamagedFile, read_json, remove, write_json
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     import torch
-    from safetensors.torch import load_file
 
-    from ramp.methods.package_job import AFFINE, DENSE, NATIVE, OTHERS, OUTCOME, PackageError, read_linear
+    from ramp.core.tensors import load_tensors
+    from ramp.methods.package_job import AFFINE, DENSE, NATIVE, OTHERS, OUTCOME, JobOutcome, PackageError, read_linear
     from ramp.models.architecture import LinearSpec
     from ramp.models.empty_model import empty_model
     from ramp.models.folder import ModelFolder
@@ -84,7 +85,7 @@ def other_tensors(model_dir: Path, folder: Path, linears: Sequence[LinearSpec]) 
     model = ModelFolder(model_dir)
     weights = {f"{linear.name}.weight" for linear in linears}
     names = [name for name, _ in empty_model(model.config, torch.float32).named_parameters() if name not in weights]
-    changed = load_file(folder / OTHERS) if (folder / OTHERS).is_file() else {}
+    changed = load_tensors(folder / OTHERS, "tensors of a package") if (folder / OTHERS).is_file() else {}
     return {name: changed[name] if name in changed else model.reader.get(name) for name in {*names, *changed}}
 
 
@@ -97,8 +98,8 @@ def notes(outcome: Mapping[str, Any]) -> str:
 
 def package_row(model_dir: Path, job: Path, out: Path, *, track: str, study: str) -> dict[str, Any]:
     """Make one row of a finished job; return the content of ``meta.json``."""
-    outcome = read_json(job / OUTCOME)
-    bits = int(outcome["bits"])
+    outcome = asdict(read_json(job / OUTCOME, JobOutcome, sealed=True, again="run the package again"))
+    bits = outcome["bits"]
     meta: dict[str, Any] = {
         "study": study, "model": model_dir.name, "method": outcome["method"], "grid": "affine", "stage": "final",
         "budget_bits": float(bits), "group_size": outcome["group_size"], "fold": "none", "seed": outcome["seed"],
@@ -119,14 +120,14 @@ def package_row(model_dir: Path, job: Path, out: Path, *, track: str, study: str
             "note": notes(outcome),
         }
         return save_packed(out, model_dir=model_dir, quantized=kept, others=others, track=track, meta=made)
-    except (PackageError, CheckpointError) as error:  # the result is no model: its row gives the reason
+    except (PackageError, CheckpointError, DamagedFile) as error:  # the result is no model: its row gives the reason
         return _failed(out, meta, str(error), track)
 
 
 def _failed(out: Path, meta: Mapping[str, Any], reason: str, track: str) -> dict[str, Any]:
     remove(out)
     written = {**meta, "track": track, "simulated": False, "failed": reason, "note": reason}
-    write_json(out / "meta.json", written)
+    write_json(out / "meta.json", written, sealed=True)
     return written
 
 

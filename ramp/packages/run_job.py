@@ -21,20 +21,28 @@ from ramp.core.files import read_json, write_json
 from ramp.core.provenance import peak_rss_bytes, versions
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.core.tensors import load_tensors
     from ramp.methods.kinds import Package
     from ramp.methods.loader import load_method, parse_params
-    from ramp.methods.package_job import JOB, NATIVE, OUTCOME, TOKENS, Outcome, PackageError, PackageJob, one_sentence
+    from ramp.methods.package_job import (
+        JOB,
+        NATIVE,
+        OUTCOME,
+        TOKENS,
+        Outcome,
+        PackageError,
+        PackageJob,
+        WrittenJob,
+        one_sentence,
+    )
 
 
 def read_job(folder: Path, out: Path) -> tuple[PackageJob, dict[str, Any]]:
     """Return the job for the package, and the parameters of its method."""
-    from safetensors.numpy import load_file
-
-    asked = read_json(folder / JOB)
+    asked = dict(vars(read_json(folder / JOB, WrittenJob, sealed=True)))
     params = asked.pop("params")
-    asked["model_dir"] = Path(asked["model_dir"])
     asked["linears"] = {name: (d_out, d_in) for name, d_out, d_in in asked["linears"]}
-    tokens, work = load_file(str(folder / TOKENS))["tokens"], out / NATIVE
+    tokens, work = load_tensors(folder / TOKENS, "tokens of a job", framework="np")["tokens"], out / NATIVE
     work.mkdir(parents=True, exist_ok=True)
     return PackageJob(**asked, tokens=tokens, work_dir=work.resolve(), out_dir=out.resolve()), params
 
@@ -81,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--job", type=Path, required=True, help="folder with job.json and tokens.safetensors")
     args = parser.parse_args(argv)
     found = quantize(args.method_file, args.job, args.out)
-    write_json(args.out / OUTCOME, asdict(found))
+    write_json(args.out / OUTCOME, asdict(found), sealed=True)
     print(f"{'done' if found.ok else found.reason}, {found.wall_s} s; {found.note}")
     return 0
 

@@ -127,13 +127,13 @@ def shape_of(model: str, registry: Registry, results: str | Path) -> ModelShape:
     """
     config = Path(results, "models", model, "config.json")
     if config.is_file():
-        return ModelShape.read(read_json(config), str(config))
+        return ModelShape.read(read_json(config, dict[str, Any]), str(config))
     asset = registry.get(model)
     for source in asset.sources:
         if isinstance(source, TrainedSource) and source.preset in PRESETS:
             return _trained(source.preset)
         if isinstance(source, PathSource) and (local := source.below(registry.root) / "config.json").is_file():
-            return ModelShape.read(read_json(local), str(local))
+            return ModelShape.read(read_json(local, dict[str, Any]), str(local))
     if not asset.sizes:
         raise SizeUnknown(
             f"the sizes of '{model}' are not known before it is fetched: give them as 'sizes' in {registry.file}, or "

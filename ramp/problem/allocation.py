@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from ramp.core.files import finite, read_json, require_file, write_json
+from ramp.core.files import faults, finite, read_json, require_file, write_json
 from ramp.models.architecture import LinearSpec
 from ramp.problem.budget import AllocationError
 from ramp.problem.problem import Problem
@@ -84,12 +84,12 @@ def record_allocation(problem: Problem, choice: np.ndarray, **fields: Any) -> Al
     try:
         return AllocationRecord.model_validate(known | fields)
     except ValidationError as error:
-        raise AllocationError(f"this allocation cannot be written: {_faults(error)}") from None
+        raise AllocationError(f"this allocation cannot be written: {faults(error)}") from None
 
 
 def write_allocation(path: str | Path, record: AllocationRecord) -> None:
     """Write an allocation file."""
-    write_json(path, record.model_dump())
+    write_json(path, record.model_dump(), sealed=True)
 
 
 def read_allocation(path: str | Path, linears: Sequence[LinearSpec] | None = None, **expected: Any) -> AllocationRecord:
@@ -99,11 +99,7 @@ def read_allocation(path: str | Path, linears: Sequence[LinearSpec] | None = Non
         AllocationError: the file is damaged, differs from ``expected``, names other linears than the model's, or its
             widths take other than ``bytes_linear`` bytes or more than its budget.
     """
-    content = read_json(require_file(path, "allocation"))
-    try:
-        record = AllocationRecord.model_validate(content)
-    except ValidationError as error:
-        raise AllocationError(f"{path} is not a valid allocation ({_faults(error)}): search again") from None
+    record = read_json(require_file(path, "allocation"), AllocationRecord, again="search again")
     for name, value in expected.items():
         if value is not None and getattr(record, name) != value:
             raise AllocationError(f"{path} was searched with {name} {getattr(record, name)}, not {value}: search again")
@@ -120,7 +116,3 @@ def read_allocation(path: str | Path, linears: Sequence[LinearSpec] | None = Non
     if size > record.budget_bytes:
         raise AllocationError(f"{path} takes {size} bytes of linears, its budget is {record.budget_bytes}")
     return record
-
-
-def _faults(error: ValidationError) -> str:
-    return "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'content'}: {fault['msg']}" for fault in error.errors()[:3])

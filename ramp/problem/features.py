@@ -141,11 +141,9 @@ def read_stats(
     path: str | Path, fold: Mapping[str, torch.Tensor] | None = None
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Read (absmax, absmean) per site from ``R/calibration/{model}.safetensors``; a fold divides both by its s."""
-    from safetensors.torch import load_file
+    from ramp.core.tensors import load_tensors
 
-    from ramp.core.files import require_file
-
-    tensors = load_file(str(require_file(path, "calibration statistics")))
+    tensors = load_tensors(path, "calibration statistics", again="run ramp.calibration again")
     found = {}
     for name in tensors:
         site, _, kind = name.rpartition("/")

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from ramp.core.tensor_file import Layout, TensorFile
+from ramp.core.tensors import Tensors, open_tensors
 from ramp.models.architecture import LinearSpec
 from ramp.quantizers.affine import QuantizedLinear
 from ramp.quantizers.packing import from_tensors, packed_length, to_tensors
@@ -63,13 +63,13 @@ def packed_layout(prefix: str, d_out: int, d_in: int, bits: int, group_size: int
 class PackedLinears(Mapping[Key, QuantizedLinear], Generic[Key]):
     """Linears of an open safetensors file, memory-mapped and unpacked one at a time."""
 
-    def __init__(self, handle: Any, linears: Mapping[Key, Packed]) -> None:
-        self._handle, self._linears = handle, linears
+    def __init__(self, tensors: Tensors, linears: Mapping[Key, Packed]) -> None:
+        self._tensors, self._linears = tensors, linears
 
     def parts(self, key: Key, device: torch.device | str = "cpu") -> list[Tensor]:
         """Return the packed codes, scales and zeros of one linear on ``device``."""
         prefix = self._linears[key].prefix
-        return [self._handle.get_tensor(f"{prefix}{part}").to(device) for part in PARTS]
+        return [self._tensors[f"{prefix}{part}"].to(device) for part in PARTS]
 
     def unpack(self, key: Key, parts: Sequence[Tensor]) -> QuantizedLinear:
         """Return one linear from its packed parts, on their device."""
@@ -124,5 +124,5 @@ class PackedWriter:
 
     def read(self) -> PackedLinears[str]:
         """Return the closed file's linears by name, for a file of one width per linear."""
-        handle = safe_open(str(self._path), framework="pt")
-        return PackedLinears(handle, {name: at for (name, _), at in self._entries.items()})
+        tensors = open_tensors(self._path, "linears", sealed=False)
+        return PackedLinears(tensors, {name: at for (name, _), at in self._entries.items()})

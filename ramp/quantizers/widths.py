@@ -32,7 +32,7 @@ class SizeError(RampError):
 
 def check_bits(bits: int) -> int:
     """Return ``bits`` if it is a whole number of bits from 2 to 8."""
-    if bits != int(bits) or not MIN_BITS <= bits <= MAX_BITS:
+    if not isinstance(bits, int | float) or not MIN_BITS <= bits <= MAX_BITS or bits != int(bits):
         raise SizeError(f"{bits} bits is not a width of the affine grid: use a whole number, {MIN_BITS} to {MAX_BITS}")
     return int(bits)
 

@@ -11,14 +11,13 @@ benchmarks and parity come from their own stages. Rows are joined by the record 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ramp.core import cli
-from ramp.core.files import read_json, require_file
-from ramp.records.runs import named, orphan
+from ramp.core.files import DamagedFile, parse_json, read_json, read_text
+from ramp.records.runs import content_of, named, orphan
 from ramp.records.schema import KEY_NAMES
 from ramp.records.table import RecordsError, write_tables
 
@@ -40,7 +39,9 @@ CHECK = ("file", "check", "value", "limit", "ok")
 def key_of(record: Mapping[str, Any], where: str | Path) -> Row:
     """Return the record key of a metrics, tasks or meta file; ``RecordsError`` names what is missing."""
     found = record.get("key", record)
-    missing = [name for name in KEY_NAMES if name not in found]
+    missing = [
+        name for name in KEY_NAMES if not isinstance(found, dict) or not isinstance(found.get(name), str | int | float)
+    ]
     if missing:
         raise RecordsError(f"{where} lacks {', '.join(missing)} of the record key: run its stage again")
     return named(found, KEY_NAMES)
@@ -119,13 +120,13 @@ def episode_rows(path: Path, keys: Mapping[tuple[Any, ...], Row]) -> list[Row]:
     except (KeyError, ValueError):
         raise orphan(path) from None
     found = []
-    for number, line in enumerate(require_file(path, "episodes").read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path, "episodes").splitlines(), start=1):
         try:
-            row = json.loads(line)
-            row.pop("choice", None)  # one sign per linear: kept in the search's own log alone
-            found.append({**key, **row})
-        except json.JSONDecodeError as error:
-            raise RecordsError(f"{path}, line {number} is not JSON ({error}): run the search again") from None
+            row = parse_json(line, Row, f"{path}, line {number}")
+        except DamagedFile as error:
+            raise RecordsError(f"{error}: run the search again") from None
+        row.pop("choice", None)  # one sign per linear: kept in the search's own log alone
+        found.append({**key, **row})
     return found
 
 
@@ -137,7 +138,7 @@ def read_keyed(paths: Sequence[Path], known: Mapping[tuple[Any, ...], Row]) -> d
     """
     found: dict[tuple[Any, ...], tuple[Path, Row]] = {}
     for path in paths:
-        value = read_json(path)
+        value = read_json(path, Row, sealed=True)
         key = identity(key_of(value, path))
         if key not in known:
             raise orphan(path)
@@ -166,29 +167,39 @@ def collect(
     from ramp.records.collect_layers import activation_rows, allocation_rows, linears_by_model, reported_rows
     from ramp.records.collect_transfer import transfer_rows
 
-    measured = [read_json(path) for path in metrics]
+    measured = [read_json(path, Row, sealed=True) for path in metrics]
     keys = {identity(key): key for key in (key_of(found, path) for found, path in zip(measured, metrics, strict=True))}
     scored, metas = read_keyed(tasks_scored, keys), read_keyed(rows, keys)
     short = by_short_name(keys.values())
     linears = linears_by_model(models)
-    records = []
-    for found in measured:
-        name = identity(found["key"])
-        (_, tasks), (_, meta) = scored.get(name, (None, None)), metas.get(name, (None, {}))
-        records.append(record_row(found, tasks, {"config_hash": config_hash}, meta.get("package_versions")))
-    reported = [row for path, meta in metas.values() for row in reported_rows(meta, linears, path)]
+    records: list[Row] = []
+    windows: list[Row] = []
+    reported: list[Row] = []
+    items: list[Row] = []
+    for path, found in zip(metrics, measured, strict=True):
+        with content_of(path):
+            name = identity(found["key"])
+            (_, tasks), (_, meta) = scored.get(name, (None, None)), metas.get(name, (None, {}))
+            records.append(record_row(found, tasks, {"config_hash": config_hash}, meta.get("package_versions")))
+            windows += window_rows(found)
+    for path, meta in metas.values():
+        with content_of(path):
+            reported += reported_rows(meta, linears, path)
+    for path, found in scored.values():
+        with content_of(path):
+            items += item_rows(found)
     searched = [row for path in allocations for row in allocation_rows(read_allocation(path), short, linears, path)]
     return write_tables(
         out,
         {
             "records": records,
-            "windows": [row for found in measured for row in window_rows(found)],
-            "items": [row for _, found in scored.values() for row in item_rows(found)],
+            "windows": windows,
+            "items": items,
             "allocations": reported + searched,
             "episodes": [row for path in episodes for row in episode_rows(path, short)],
             "activations": activation_rows(activations, linears),
             "transfer": transfer_rows(measured, source),
-            "halo": [named(check, CHECK) for path in halo for check in read_json(path)],
+            "halo": [named(check, CHECK) for path in halo for check in read_json(path, list[Row])],
         },
     )
 

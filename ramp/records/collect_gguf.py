@@ -27,9 +27,7 @@ COLUMNS, CHECK_COLUMNS = (tuple(column.name for column in TABLES[name].columns) 
 
 def read_list(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
     """Return a JSON list of objects with these ``columns`` alone; ``RecordsError`` where something else lies there."""
-    found = read_json(path)
-    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
-        raise RecordsError(f"{path} is no list of rows: run its stage again")
+    found = read_json(path, list[dict[str, Any]])
     for each in found:
         missing = [name for name in columns if name not in each]
         if missing:
@@ -42,6 +40,8 @@ def collect(paths: Sequence[Path], out: Path) -> dict[str, int]:
     rows, checks = [], []
     for path in paths:
         own = read_list(path, COLUMNS)
+        if not all(isinstance(row["model"], str) for row in own):
+            raise RecordsError(f"{path} has a row without the name of its model: run its stage again")
         models = {row["model"] for row in own}
         if len(models) != 1:
             raise RecordsError(f"{path} has rows of {len(models)} models instead of one: run its stage again")

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from ramp.core.files import require_file
 from ramp.models.architecture import LinearSpec
 from ramp.models.folder import ModelFolder
 from ramp.problem.allocation import AllocationRecord
@@ -118,12 +117,12 @@ def activation_rows(pairs: Sequence[tuple[Path, Path | None]], linears: Mapping[
     A fold divides a site's activations by its s (``ramp.calibration.folding``) and so its statistics, exactly; a site
     without a tensor in the fold file has s = 1.
     """
-    from safetensors.numpy import load_file
+    from ramp.core.tensors import load_tensors
 
     found: dict[tuple[Any, ...], Row] = {}
     for calibration, fold in pairs:
-        stats = load_file(require_file(calibration, "activation statistics"))
-        scales = load_file(require_file(fold, "fold")) if fold else {}
+        stats = load_tensors(calibration, "activation statistics", framework="np")
+        scales = load_tensors(fold, "fold", framework="np") if fold else {}
         model = calibration.stem
         for name, divide in (("none", False), *([(fold.stem, True)] if fold else [])):
             for linear in linears_of(model, linears, calibration):

@@ -11,15 +11,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ramp.core import cli
 from ramp.core.errors import RampError
-from ramp.core.files import read_json, require_file
+from ramp.core.files import read_json
 from ramp.core.provenance import Machine, versions
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.records.intermediates import content_digest, stage_files
-    from ramp.records.study_digests import StageDigests, StudyDigests, write_digests
+    from ramp.records.study_digests import StageDigests, StudyDigests, read_study, write_digests
 
 log = logging.getLogger("ramp.records")
 
@@ -32,7 +33,9 @@ def study_digests(results: Path, config_hash: str = "") -> StudyDigests:
     ]
     if not stages:
         raise RampError(f"{results} holds no file of any stage: run the study first, or name another folder")
-    measured = [read_json(path) for stage, files in stage_files(results) if stage == "metrics" for path in files]
+    measured = [
+        read_json(path, dict[str, Any]) for stage, files in stage_files(results) if stage == "metrics" for path in files
+    ]
     return StudyDigests(
         config_hash=config_hash,
         machine=Machine.here(),
@@ -51,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=0, help="threads of the study's model jobs")
     parser.add_argument("--out", type=Path, required=True, help="file to write")
     args = parser.parse_args(argv)
-    study = read_json(require_file(args.results / "config.json", "configuration of a finished study"))["study"]
+    study = read_study(args.results)
     found = study_digests(args.results, args.config_hash)
     write_digests(args.out, {study: found})
     counts = [f"{each.stage} {len(each.files)}" for each in found.stages]

@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from ramp.core.errors import RampError
-from ramp.core.files import read_json
+from ramp.core.files import SEAL, read_json
+from ramp.core.tensors import SEAL as TENSORS_SEAL
 
 NOT_COMPARED = {
     "wall_s", "search_wall_s", "quantize_wall_s", "peak_rss_bytes", "peak_gpu_bytes",
     "prompt_tokens_per_s", "generation_tokens_per_s",
     "commit", "command", "hardware", "threads",
     "versions", "package_versions", "lm_eval_version", "transformers_version",
-    "sha256",  # of a file's bytes, which may name a version; what it is of is digested itself
+    "sha256", SEAL, TENSORS_SEAL,  # of bytes, which may name a version; what they are of is digested itself
 }  # fmt: skip
 """Columns of tables and keys of JSON files that may differ between two runs of one commit."""
 
@@ -95,7 +96,7 @@ def content_digest(path: Path) -> str:
     """Return the digest of a file's content, ``DIGITS`` hexadecimal digits; ``ContentError`` if it is damaged."""
     digest = hashlib.sha256()
     if path.suffix == ".json":
-        digest.update(_canonical(read_json(path)))
+        digest.update(_canonical(read_json(path, object)))
     elif path.suffix == ".safetensors":
         for part in _tensor_parts(path):
             digest.update(part)
@@ -130,7 +131,7 @@ def _tensor_parts(path: Path) -> Iterator[bytes]:
             if length > size:
                 raise ValueError
             header = json.loads(stream.read(length))
-            metadata = {name: _metadata(text) for name, text in header.pop("__metadata__", {}).items()}
+            metadata = without_times({name: _metadata(text) for name, text in header.pop("__metadata__", {}).items()})
             tensors = {name: (about["dtype"], about["shape"], *about["data_offsets"]) for name, about in header.items()}
         except (ValueError, KeyError, TypeError, AttributeError):
             raise ContentError(f"{path} is no safetensors file: delete it and run its stage again") from None

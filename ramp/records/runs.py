@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ramp.core.errors import RampError
 from ramp.core.files import read_json
 from ramp.records.table import RecordsError
 
 Run = dict[str, Any]
 
 
+@contextmanager
+def content_of(path: object) -> Iterator[None]:
+    """Turn whatever a value of another type or name raises into one sentence on a file."""
+    try:
+        yield
+    except RampError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+        raise RecordsError(f"{path} is no file of its stage ({error!r}): run that again") from None
+
+
 def read_runs(paths: Sequence[Path], fields: Sequence[str]) -> list[Run]:
     """Return the JSON objects at ``paths``; ``RecordsError`` where one lacks one of ``fields``, or without paths."""
     if not paths:
         raise RecordsError("no run to collect: name at least one with --runs (or has none ended yet?)")
-    runs = [read_json(path) for path in paths]
+    runs = [read_json(path, Run, sealed=True) for path in paths]
     for run, path in zip(runs, paths, strict=True):
-        missing = [name for name in fields if not isinstance(run, dict) or name not in run]
+        missing = [name for name in fields if name not in run]
         if missing:
             raise RecordsError(f"{path} lacks {', '.join(missing)}: it is no file of this stage, run it again")
     return runs

@@ -7,12 +7,12 @@ The file is an object of studies by name, each a ``StudyDigests``.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from ramp.core.errors import RampError
-from ramp.core.files import read_json, write_json
+from ramp.core.files import read_json, require_file, write_json
 from ramp.core.provenance import Machine
 
 FILE = "digests.json"
@@ -38,19 +38,21 @@ class StudyDigests(BaseModel):
     stages: list[StageDigests]  # in pipeline order
 
 
-_STUDIES = TypeAdapter(dict[str, StudyDigests])
+@dataclass(frozen=True)
+class _Configured:
+    """What is read of a finished study's configuration."""
+
+    study: str
+
+
+def read_study(results: Path) -> str:
+    """Return the name of the study that finished in a results folder."""
+    return read_json(require_file(results / "config.json", "configuration of a finished study"), _Configured).study
 
 
 def read_digests(path: Path) -> dict[str, StudyDigests]:
     """Return study -> its digests; ``RampError`` where a file does not hold them."""
-    try:
-        return _STUDIES.validate_python(read_json(path))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the whole file"
-        raise RampError(
-            f"{path} holds no digests ({place}: {first['msg']}): run python -m ramp digests again"
-        ) from None
+    return read_json(path, dict[str, StudyDigests], again="run python -m ramp digests again")
 
 
 def write_digests(path: Path, studies: Mapping[str, StudyDigests]) -> None:

@@ -281,4 +281,4 @@ def write_claims(path: str | Path, claims: Sequence[Mapping[str, Any]]) -> None:
 
 def read_claims(path: str | Path) -> list[dict[str, Any]]:
     """Read claims.json and check its fields."""
-    return _check_claims(read_json(path), str(path))
+    return _check_claims(read_json(path, list[dict[str, Any]]), str(path))

@@ -18,7 +18,8 @@ import numpy as np
 
 from ramp.allocators.greedy import repair
 from ramp.core.errors import RampError
-from ramp.core.files import atomic_path, read_json, require_file, write_json
+from ramp.core.files import read_json, require_file, write_json
+from ramp.core.tensors import load_tensors, save_arrays
 from ramp.problem.features import FEATURES
 from ramp.quantizers.widths import Width
 from ramp.rl.environment import AllocationEnv, Steps
@@ -101,26 +102,19 @@ def load_policy(policy_dir: str | Path) -> Policy:
 
 def write_files(out_dir: str | Path, tensors: dict[str, np.ndarray], record: dict[str, Any]) -> None:
     """Write a policy of any kind: its tensors, and its record with the format."""
-    from safetensors.numpy import save_file
-
-    with atomic_path(Path(out_dir) / "policy.safetensors") as partial:
-        save_file(tensors, str(partial))
-    write_json(Path(out_dir) / "policy.json", {"format": FORMAT, **record})
+    save_arrays(Path(out_dir) / "policy.safetensors", tensors)
+    write_json(Path(out_dir) / "policy.json", {"format": FORMAT, **record}, sealed=True)
 
 
 def read_files(policy_dir: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Read the record and the tensors of a policy of any kind; ``PolicyError`` where they are broken."""
-    from safetensors.numpy import load_file
-
-    record = read_json(require_file(Path(policy_dir) / "policy.json", "trained policy"))
+    record = read_json(require_file(Path(policy_dir) / "policy.json", "trained policy"), dict[str, Any], sealed=True)
     if record.get("format") != FORMAT:
         raise PolicyError(
             f"{policy_dir}/policy.json has format {record.get('format')}, this code reads {FORMAT}: train again"
         )
-    try:
-        return record, load_file(str(require_file(Path(policy_dir) / "policy.safetensors", "trained policy")))
-    except Exception as error:  # safetensors raises its own undocumented classes
-        raise PolicyError(f"{policy_dir}/policy.safetensors does not read ({error}): train again") from None
+    path = Path(policy_dir) / "policy.safetensors"
+    return record, load_tensors(path, "trained policy", framework="np", again="train again")
 
 
 def kept_about(record: Mapping[str, Any]) -> dict[str, Any]:

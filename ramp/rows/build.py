@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 
 from ramp.calibration.folding import load_fold
 from ramp.calibration.windows import calibration_windows
+from ramp.core.leftovers import scratch_folder
 from ramp.core.provenance import peak_gpu_bytes, peak_rss_bytes
 from ramp.methods.kinds import FoldRef, Mix, Package, Quantizer, reason_not_to_run
 from ramp.methods.loader import load_method, parse_params
@@ -80,10 +80,9 @@ def build_row(
         windows = calibration_windows(model_dir, text, tokens=tokens, length=length, draw=draw)
 
     out = Path(out_dir)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
+    with scratch_folder(out) as scratch:
         menu = {linear: [width] for linear, width in widths.items()}
-        with PackedWriter(Path(scratch) / "linears.safetensors", linears, menu, group_size) as packed:
+        with PackedWriter(scratch / "linears.safetensors", linears, menu, group_size) as packed:
             others = quantize_model(
                 model_dir, windows, widths, fold=fold, quantizer=method.quantizer, group_size=group_size,
                 keep=packed.put, device=device, params=quantizer_params,

@@ -23,18 +23,17 @@ with the reason as ``failed``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from ramp.core.errors import RampError
 from ramp.core.files import atomic_path, read_json, require_file, sha256_file, write_json
 from ramp.core.tensor_file import Layout, TensorFile, layout_bytes, layout_of
+from ramp.core.tensors import Tensors, open_tensors
 from ramp.gguf.reader import gguf_parameters
 from ramp.models.architecture import Architecture, ModelError
 from ramp.models.empty_model import empty_model, filled_model
@@ -97,7 +96,9 @@ def save_packed(
     header = {
         "format_version": FORMAT_VERSION,
         "key": {key: meta[key] for key in KEY},
-        "config": {k: v for k, v in read_json(Path(model_dir) / "config.json").items() if k != "_name_or_path"},
+        "config": {
+            k: v for k, v in read_json(Path(model_dir) / "config.json", dict[str, Any]).items() if k != "_name_or_path"
+        },
         "linears": headers,
     }
     with atomic_path(out_dir) as partial:
@@ -123,7 +124,7 @@ def save_packed(
             "sha256": sha256_file(path),
             **ledger(layout_bytes(layout), path.stat().st_size, linears, headers, arch, rest),
         }
-        write_json(partial / META, written)
+        write_json(partial / META, written, sealed=True)
     return written
 
 
@@ -184,8 +185,8 @@ def _other_tensors(rest: Mapping[str, torch.Tensor], arch: Architecture, track: 
 def read_meta(row_dir: str | Path) -> dict[str, Any]:
     """Return a row's ``meta.json``; raise ``CheckpointError`` where it is missing or lacks a field of the key."""
     path = require_file(Path(row_dir) / META, "row's meta.json")
-    meta = read_json(path)
-    missing = [key for key in KEY if key not in meta] if isinstance(meta, dict) else list(KEY)
+    meta = read_json(path, dict[str, Any], sealed=True, again="delete the row and quantize it again")
+    missing = [key for key in KEY if key not in meta]
     if missing:
         raise CheckpointError(f"{path} lacks {', '.join(missing)}: delete the row and quantize it again")
     return meta
@@ -249,39 +250,35 @@ def row_parameters(
     return _packed_parameters(row_dir, meta, dtype, device)
 
 
-def open_packed(row_dir: str | Path, meta: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Open a row's packed file: return its safetensors handle and its ``ramp`` metadata.
+def open_packed(row_dir: str | Path, meta: Mapping[str, Any]) -> tuple[Tensors, dict[str, Any]]:
+    """Open a row's packed file: return its tensors and its ``ramp`` metadata.
 
     Raises ``CheckpointError`` where the file's sha256 is not that in ``meta``, or its format is another one.
     """
-    path = require_file(Path(row_dir) / WEIGHTS, "packed checkpoint")
     again = "delete the row and quantize it again"
-    if sha256_file(path) != meta.get("sha256"):
-        raise CheckpointError(f"{path} is damaged, its sha256 is not the one in meta.json: {again}")
-    try:
-        handle = safe_open(str(path), framework="pt")
-        header = json.loads((handle.metadata() or {})["ramp"])
-        version = header["format_version"]
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path} is no packed checkpoint of this suite ({error}): {again}") from None
-    if version != FORMAT_VERSION:
+    path = Path(row_dir) / WEIGHTS
+    tensors = open_tensors(path, "packed checkpoint", sha256=str(meta.get("sha256")), again=again)
+    header = tensors.about
+    if not {"format_version", "config", "linears"} <= header.keys():
+        raise CheckpointError(f"{path} is no packed checkpoint of this suite: {again}")
+    if (version := header["format_version"]) != FORMAT_VERSION:
         raise CheckpointError(f"{path} has format version {version}, this code reads {FORMAT_VERSION}: {again}")
-    return handle, header
+    return tensors, header
 
 
-def packed_linears(handle: Any, header: Mapping[str, Any]) -> PackedLinears[str]:
+def packed_linears(tensors: Tensors, header: Mapping[str, Any]) -> PackedLinears[str]:
     """Return the linears of an open packed file that are on the affine grid, by name."""
     affine = {name: spec for name, spec in header["linears"].items() if "bits" in spec}
     return PackedLinears(
-        handle, {n: Packed(f"{n}.", spec["bits"], spec["group_size"], spec["d_in"]) for n, spec in affine.items()}
+        tensors, {n: Packed(f"{n}.", spec["bits"], spec["group_size"], spec["d_in"]) for n, spec in affine.items()}
     )
 
 
-def stored_value(handle: Any, name: str, *, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+def stored_value(tensors: Tensors, name: str, *, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """Return a parameter outside the packed linears: from Q8_0 blocks, or as it is stored."""
-    if f"{name}.q8_0" in handle.keys():  # noqa: SIM118 - safe_open is no dict
-        return q8_0_decode(handle.get_tensor(f"{name}.q8_0").to(device), dtype)
-    return handle.get_tensor(name)
+    if f"{name}.q8_0" in tensors:
+        return q8_0_decode(tensors[f"{name}.q8_0"].to(device), dtype)
+    return tensors[name]
 
 
 def _packed_parameters(
@@ -290,21 +287,18 @@ def _packed_parameters(
     from transformers import CONFIG_MAPPING
 
     path = row_dir / WEIGHTS
-    handle, header = open_packed(row_dir, meta)
+    tensors, header = open_packed(row_dir, meta)
     try:
         config = CONFIG_MAPPING[header["config"]["model_type"]].from_dict(header["config"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} holds a model configuration that transformers cannot read: {error}") from None
-    linears = packed_linears(handle, header)
+    linears = packed_linears(tensors, header)
 
     def read(name: str) -> torch.Tensor:
         """Return one parameter: de-quantized, from Q8_0 blocks, or as it is stored."""
         linear = name.removesuffix(".weight")
-        try:
-            if linear in linears and name.endswith(".weight"):
-                return linears.unpack(linear, linears.parts(linear, device)).dequantize(dtype)
-            return stored_value(handle, name, dtype=dtype, device=device)
-        except SafetensorError as error:
-            raise CheckpointError(f"{path} lacks a part of {name} ({error}): quantize the row again") from None
+        if linear in linears and name.endswith(".weight"):
+            return linears.unpack(linear, linears.parts(linear, device)).dequantize(dtype)
+        return stored_value(tensors, name, dtype=dtype, device=device)
 
     return config, read

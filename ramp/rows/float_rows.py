@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,19 @@ SPECIAL = ("float", "released")
 """Rows of the float model itself; they differ in the file whose sizes they report."""
 
 
+@dataclass(frozen=True)
+class Released:
+    """What ``asset.json`` of a model says of its released file."""
+
+    released_format: str
+    released_bytes: int
+    linears_released_bytes: int
+
+
 def special_meta(method: str, model_dir: str | Path, study: str, seed: int) -> dict[str, Any]:
     """Return ``meta.json`` of the float model (a hypothetical 16-bit file) or of the released file."""
     model = ModelFolder(model_dir)
-    asset = read_json(require_file(model.path / "asset.json", "the model's asset.json"))
+    asset = read_json(require_file(model.path / "asset.json", "the model's asset.json"), dict[str, Any])
     embed, head = f"{model.architecture.embed}.weight", f"{model.architecture.head}.weight"
     model.check()
     sizes = {name: math.prod(shape) for name, shape in parameter_shapes(model.config).items()}
@@ -29,9 +39,9 @@ def special_meta(method: str, model_dir: str | Path, study: str, seed: int) -> d
         total, rest = 2 * params, 2 * params - sum(parts.values())
         stored: dict[str, int | None] = {**parts, "other": rest, "file": total}
     else:
-        track, bits = str(asset["released_format"]), None
-        note, total = f"released file ({track})", int(asset["released_bytes"])
-        linear = int(asset["linears_released_bytes"])
+        released = read_json(model.path / "asset.json", Released, again="fetch the model again")
+        track, bits = released.released_format, None
+        note, total, linear = f"released file ({track})", released.released_bytes, released.linears_released_bytes
         stored = {"linear": linear, "embedding": None, "head": None, "other": None, "file": total}
     return {
         "study": study, "model": model.name, "method": method, "grid": method, "stage": method,

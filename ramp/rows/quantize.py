@@ -32,7 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     widths.add_argument("--bits", type=int, help="width of a uniform row")
     args = parser.parse_args(argv)
     if args.method_file in SPECIAL:
-        write_json(Path(args.out) / "meta.json", special_meta(args.method_file, args.model_dir, args.study, args.seed))
+        write_json(
+            Path(args.out) / "meta.json",
+            special_meta(args.method_file, args.model_dir, args.study, args.seed),
+            sealed=True,
+        )
         return 0
     for option in ("text", "fold"):
         if getattr(args, option) is None:

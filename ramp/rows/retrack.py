@@ -19,8 +19,6 @@ from ramp.core import cli
 from ramp.core.cli import TRACKS, log
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
-    from safetensors import SafetensorError
-
     from ramp.models.folder import ModelFolder
     from ramp.quantizers.store import PARTS
     from ramp.rows.checkpoint import CheckpointError, open_packed, packed_linears, read_meta, save_packed
@@ -46,21 +44,21 @@ def store_again(row_dir: str | Path, model_dir: str | Path, track: str, out: str
         )
     if track == meta["track"]:
         raise CheckpointError(f"{row_dir} is in track '{track}' already: choose another")
-    handle, header = open_packed(row_dir, meta)
+    tensors, header = open_packed(row_dir, meta)
     model = ModelFolder(model_dir)
     arch = model.architecture
     weights = {f"{arch.embed}.weight", f"{arch.head}.weight"}
     others = {name: model.reader.get(name) for name in model.outer if name in weights}
     tables = {f"{name}{ending}" for name in weights for ending in ("", ".q8_0")}
     parts = {f"{x.name}.{part}" for x in model.linears for part in PARTS}
-    kept = set(handle.keys()) - tables - parts
+    kept = set(tensors) - tables - parts
     try:
-        others |= {name: handle.get_tensor(name) for name in sorted(kept)}
+        others |= {name: tensors[name] for name in sorted(kept)}
         about = {**meta, **dict.fromkeys(MEASURED), "stage": f"{STAGE}_{track}", "note": _own_note(meta)}
         about["wall_s"] = round(time.monotonic() - started, 3)
-        linears = packed_linears(handle, header)
+        linears = packed_linears(tensors, header)
         return save_packed(out, model_dir=model_dir, quantized=linears, others=others, track=track, meta=about)
-    except (KeyError, SafetensorError) as error:
+    except KeyError as error:
         raise CheckpointError(f"{row_dir} lacks a packed linear ({error}): quantize the row again") from None
 
 

@@ -19,16 +19,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ramp.calibration.final_states import float_states
 from ramp.core.arithmetic import in_force
 from ramp.core.cli import log
-from ramp.core.files import atomic_path, remove, remove_partials, sha256_file, write_json
+from ramp.core.files import atomic_path, remove, sha256_file, write_json
 from ramp.core.provenance import peak_gpu_bytes, peak_rss_bytes
 from ramp.core.source_closure import sources_digest
+from ramp.core.tensors import Tensors
 from ramp.models.empty_model import empty_model, fill
 from ramp.models.folder import ModelFolder
 from ramp.quantizers.affine import SCALE_MAX, SCALE_MIN, QuantizedLinear
@@ -48,7 +48,7 @@ STAGE, TUNED = "final", "tuned"
 class PackedFile:
     """An open packed checkpoint."""
 
-    handle: Any
+    tensors: Tensors
     header: dict[str, Any]
     meta: dict[str, Any]
 
@@ -60,14 +60,14 @@ class PackedFile:
             raise CheckpointError(
                 f"{row_dir} is a row of stage {meta['stage']} on grid {meta['grid']}: only final affine rows are tuned"
             )
-        handle, header = open_packed(row_dir, meta)
+        tensors, header = open_packed(row_dir, meta)
         if dense := [name for name, about in header["linears"].items() if "bits" not in about]:
             raise CheckpointError(
                 f"{row_dir} holds {dense[0]} on a grid of its package: it has no scales of ours to tune"
             )
         if set(header["linears"]) != {linear.name for linear in model.linears}:
             raise CheckpointError(f"{row_dir} has other linears than {model.path}: name the row's own model")
-        return cls(handle, header, meta)
+        return cls(tensors, header, meta)
 
 
 @dataclass(frozen=True)
@@ -110,17 +110,14 @@ def scaled(linear: QuantizedLinear, bias: Tensor | None, device: torch.device) -
 
 def make_student(row: PackedFile, model: ModelFolder, device: torch.device) -> Student:
     """Return the row as a model to be tuned; embedding and head are frozen as they are stored."""
-    loaded, linears = empty_model(model.config, torch.float32), packed_linears(row.handle, row.header)
+    loaded, linears = empty_model(model.config, torch.float32), packed_linears(row.tensors, row.header)
     scales: dict[str, ScaledWeight] = {}
-    read = partial(stored_value, row.handle, dtype=torch.float32, device=device)
-    try:
-        for spec in model.linears:
-            bias = read(f"{spec.name}.bias") if spec.has_bias else None
-            scales[f"{spec.name}.scales"] = scaled(linears[spec.name], bias, device)
-            loaded.set_submodule(spec.name, scales[f"{spec.name}.scales"])
-        fill(loaded, torch.float32, device, read)
-    except SafetensorError as error:
-        raise CheckpointError(f"the row lacks a tensor ({error}): quantize it again") from None
+    read = partial(stored_value, row.tensors, dtype=torch.float32, device=device)
+    for spec in model.linears:
+        bias = read(f"{spec.name}.bias") if spec.has_bias else None
+        scales[f"{spec.name}.scales"] = scaled(linears[spec.name], bias, device)
+        loaded.set_submodule(spec.name, scales[f"{spec.name}.scales"])
+    fill(loaded, torch.float32, device, read)
     arch = model.architecture
     norms = [
         f"{arch.blocks}.{i}.{x}" for i in range(model.config.num_hidden_layers) for x in (arch.attn_norm, arch.mlp_norm)
@@ -158,7 +155,6 @@ def tune_row(
     hashes = {path.stem: sha256_file(path) for path in texts}
     state = Path(state_dir) / identity(row, model, hashes, schedule)  # its own: jobs of other rows write beside it
     state.mkdir(parents=True, exist_ok=True)
-    remove_partials(state)
     log.info("%d steps on %d windows of %d tokens", schedule.steps, *used.shape)
     head = model.reader.get(model.head_tensor).to(device, torch.float32)
     target = FloatTarget(used, float_states(model, used, device), head)
@@ -188,7 +184,7 @@ def about_tuning(
 def write_tuned(out: Path, row: PackedFile, changed: Mapping[str, Tensor], meta: dict[str, Any]) -> dict[str, Any]:
     """Write the row's folder with some tensors changed; raise ``TuningError`` where its size would differ."""
     header = row.header | {"key": row.header["key"] | {"stage": TUNED}}
-    tensors = {name: changed.get(name, row.handle.get_tensor(name)) for name in row.handle.keys()}  # noqa: SIM118
+    tensors = {name: changed.get(name, tensor) for name, tensor in row.tensors.items()}
     with atomic_path(out) as folder:
         folder.mkdir()
         path = folder / WEIGHTS
@@ -197,5 +193,5 @@ def write_tuned(out: Path, row: PackedFile, changed: Mapping[str, Tensor], meta:
         if size != before:
             raise TuningError(f"the tuned row has {size} bytes instead of {before}: report this bug")
         written = {**meta, "sha256": sha256_file(path)}
-        write_json(folder / META, written)
+        write_json(folder / META, written, sealed=True)
     return written

@@ -4,9 +4,9 @@ It lies in ``{state_dir}/{hash}/``, undeclared to Snakemake, which deletes the o
 hash covers the sources of every project module that the search imports, the method's file, its parameters, the
 bytes of the input files and the versions of the libraries: after an edit another hash starts afresh. The folder holds
 
-- ``journal.jsonl``: one line per true evaluation (text, allocation, score, forward tokens, seconds). A rerun is
-  answered from it, so any method that is deterministic in its seed resumes without code of its own; what it learns
-  is computed again;
+- ``journal.jsonl``: one line per true evaluation (text, allocation, score, forward tokens, seconds, checksum). A
+  rerun is answered from it, so any method that is deterministic in its seed resumes without code of its own; what it
+  learns is computed again;
 - ``identity.json``: what was hashed, for people.
 """
 
@@ -20,18 +20,24 @@ import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
+from pydantic import BaseModel, NonNegativeFloat, NonNegativeInt
 
 from ramp.core.arithmetic import in_force
-from ramp.core.files import finite, remove, sha256_file, write_json
+from ramp.core.files import DamagedFile, finite, parse_json, remove, set_aside, sha256_file, write_json
 from ramp.core.source_closure import closure
 from ramp.problem.problem import Evaluator, encode
 from ramp.scoring.score_type import Score
 
 ROOT = Path(__file__).resolve().parents[2]
+Entry = TypeVar("Entry")
+LINE_SEAL = "sha256"
+"""Key of a line's checksum: 16 hexadecimal digits of the sha256 of the checksum before it and of the line's JSON."""
+
 VERSIONS_OF = ("torch", "transformers", "numpy", "scipy", "pydantic", "safetensors", "gymnasium", "stable-baselines3")
 
 
@@ -53,28 +59,61 @@ def describe(method_file: Path, inputs: Mapping[str, Path], settings: Mapping[st
     }
 
 
-def read_journal(path: Path) -> list[dict[str, Any]]:
-    """Read the good lines of a journal, none where there is no file; cut it off at the first that is damaged."""
-    entries: list[dict[str, Any]] = []
-    if not path.is_file():
-        return entries
-    good = 0
-    for line in path.read_bytes().splitlines(keepends=True):
+class Journal(Generic[Entry]):
+    """A file of one JSON object per line, each with a checksum of itself and of the lines before it."""
+
+    def __init__(self, path: Path, model: type[Entry]) -> None:
+        """model: what pydantic checks every line against."""
+        self.path, self._model, self._chain = path, model, ""
+
+    def read(self) -> list[Entry]:
+        """Return the entries before the first damaged line; none where there is no file.
+
+        A last line without its end, which a killed process leaves, is cut off. A file with any other damage is set
+        aside, and goes on with its good lines.
+        """
+        self._chain = ""
+        if not self.path.is_file():
+            return []
+        entries, whole, content = [], 0, self.path.read_bytes()
         try:
-            if not line.endswith(b"\n"):
-                break
-            entries.append(json.loads(line))
-        except ValueError:  # not JSON, or not text
-            break
-        good += len(line)
-    os.truncate(path, good)
-    return entries
+            for line in content.splitlines(keepends=True):
+                if line.endswith(b"\n"):
+                    entries.append(self._entry(line))
+                    whole += len(line)
+        except DamagedFile as error:
+            set_aside(self.path, error)
+            self.path.write_bytes(content[:whole])
+        os.truncate(self.path, whole)
+        return entries
+
+    def _entry(self, line: bytes) -> Entry:
+        known = parse_json(line, dict[str, Any], "a line")
+        seal = known.pop(LINE_SEAL, None)
+        if seal != self._next(known):
+            raise DamagedFile("a line has another checksum than when it was written")
+        entry = parse_json(json.dumps(known), self._model, "a line")
+        self._chain = seal
+        return entry
+
+    def _next(self, entry: Mapping[str, Any]) -> str:
+        return hashlib.sha256((self._chain + json.dumps(entry, sort_keys=True)).encode()).hexdigest()[:16]
+
+    def append(self, entry: Mapping[str, Any]) -> None:
+        """Add a line; ``read`` must have been called before."""
+        self._chain = self._next(entry)
+        with open(self.path, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps({**entry, LINE_SEAL: self._chain}) + "\n")
 
 
-def append_line(path: Path, entry: Mapping[str, Any]) -> None:
-    """Add a line to a journal."""
-    with open(path, "a", encoding="utf-8") as stream:
-        stream.write(json.dumps(entry) + "\n")
+class Evaluated(BaseModel):
+    """A line of a search's journal."""
+
+    text: str
+    choice: list[NonNegativeInt]
+    score: tuple[float | None, float | None, float | None]
+    tokens: NonNegativeInt
+    wall_s: NonNegativeFloat
 
 
 @dataclass
@@ -94,16 +133,16 @@ class SearchState:
         state = cls(Path(state_dir) / digest[:32])
         state.folder.mkdir(parents=True, exist_ok=True)
         write_json(state.folder / "identity.json", json.loads(json.dumps(identity, default=str)))
-        for entry in read_journal(state.journal):
-            kl, ppl, nll = (float("nan") if value is None else float(value) for value in entry["score"])
-            state.scores[entry["text"], encode(entry["choice"])] = Score(kl, ppl, nll, int(entry["tokens"]))
-            state.earlier_wall_s = float(entry["wall_s"])
+        for entry in state.journal.read():
+            kl, ppl, nll = (float("nan") if value is None else value for value in entry.score)
+            state.scores[entry.text, encode(entry.choice)] = Score(kl, ppl, nll, entry.tokens)
+            state.earlier_wall_s = entry.wall_s
         return state
 
-    @property
-    def journal(self) -> Path:
-        """The file of true evaluations."""
-        return self.folder / "journal.jsonl"
+    @cached_property
+    def journal(self) -> Journal[Evaluated]:
+        """The journal of true evaluations."""
+        return Journal(self.folder / "journal.jsonl", Evaluated)
 
     @property
     def wall_s(self) -> float:
@@ -124,7 +163,7 @@ class SearchState:
                     "tokens": int(score.tokens),
                     "wall_s": self.wall_s,
                 }
-                append_line(self.journal, entry)
+                self.journal.append(entry)
             return self.scores[key]
 
         self.evaluators[text] = Evaluator(journaled, limit=limit)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ramp.core.files import read_json, require_file
+from ramp.core.files import require_file
 from ramp.methods.kinds import Allocator, MethodError, reason_not_to_run
 from ramp.methods.loader import find_method, load_method, parse_params, split_reference
 from ramp.models.device import pick_device, pick_dtype
 from ramp.problem.banked_model import BankedModel
 from ramp.problem.problem import Problem
-from ramp.problem.proxy import read_proxy
+from ramp.problem.proxy import read_proxy, read_sensitivities
 from ramp.scoring.score_type import Score
 from ramp.search.layout import find_paths
 from ramp.search.resume import ROOT, SearchState, describe
@@ -146,7 +146,7 @@ class Search:
 
 def check_proxy(path: Path, method: Allocator) -> None:
     """Raise ``MethodError`` unless the sensitivities in ``path`` are of the kind that the method names."""
-    kind = read_json(path)["proxy"]
+    kind = read_sensitivities(path).proxy
     if kind != method.proxy:
         raise MethodError(f"method '{method.name}' wants sensitivities of kind '{method.proxy}', {path} holds '{kind}'")
 

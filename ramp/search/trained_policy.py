@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ LOADERS: dict[str, Callable[[Path], Policy | TablePolicy]] = {NETWORK: load_poli
 
 def read_policy(policy_dir: Path) -> Policy | TablePolicy:
     """Read a policy of any kind; ``PolicyError`` where the kind is unknown."""
-    kind = read_json(require_file(policy_dir / "policy.json", "trained policy")).get("kind", NETWORK)
+    kind = read_json(require_file(policy_dir / "policy.json", "trained policy"), dict[str, Any]).get("kind", NETWORK)
     if kind not in LOADERS:
         raise PolicyError(f"{policy_dir}/policy.json is of kind '{kind}' (known: {', '.join(LOADERS)}): train it again")
     return LOADERS[kind](policy_dir)

@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.model_dir, args.bank, args.fold, windows,
         device=pick_device(args.device), dtype=pick_dtype(args.dtype), seed=args.seed,
     )  # fmt: skip
-    write_json(args.out, import_module(SENSITIVITIES[args.kind]).measure(setting, args.kind))
+    write_json(args.out, import_module(SENSITIVITIES[args.kind]).measure(setting, args.kind), sealed=True)
     return 0
 
 

@@ -6,30 +6,7 @@ from dataclasses import dataclass
 
 from ramp.core.arithmetic import FAST, REPRODUCIBLE
 from ramp.study.config import Study
-
-
-@dataclass(frozen=True)
-class Variation:
-    """What differs from the reference's own run; None or False where nothing does."""
-
-    title: str
-    dtype: str | None = None
-    arithmetic: str | None = None
-    threads: int | None = None
-    reverse: bool = False  # windows from the last to the first
-    windows_per_batch: int | None = None
-
-
-VARIATIONS = {
-    "again": Variation("nothing: the same evaluation once more"),
-    "reverse_order": Variation("windows from the last to the first", reverse=True),
-    "other_batch": Variation("two windows in a batch", windows_per_batch=2),
-    "two_threads": Variation("two threads", threads=2),
-    "fast_arithmetic": Variation("the library's own kernels, one thread", arithmetic=FAST, threads=1),
-    "fast_two_threads": Variation("the library's own kernels, two threads", arithmetic=FAST, threads=2),
-    "bfloat16": Variation("bfloat16 instead of float32", dtype="bfloat16"),
-}
-"""Name -> variation, in the order of the table."""
+from ramp.study.noise_variations import VARIATIONS
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from ramp.core.files import read_json
 from ramp.study.config import Study
@@ -89,10 +90,10 @@ class RecordFiles:
             return []
         folder = Path(self.published_folder)
         config, digests = folder / "config.json", folder / "digests.json"
-        if config.is_file() and read_json(config).get("study") == self.study.study:
+        if config.is_file() and read_json(config, dict[str, Any]).get("study") == self.study.study:
             names = ("records.csv", "banks.csv", "claims.json", "digests.json")
             return [f"{self.published_folder}/{name}" for name in names if (folder / name).is_file()]
-        known = digests.is_file() and self.study.study in read_json(digests)
+        known = digests.is_file() and self.study.study in read_json(digests, dict[str, Any])
         return [f"{self.published_folder}/digests.json"] if known else []
 
     @property

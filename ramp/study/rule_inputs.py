@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ramp.assets.registry import PathSource
 from ramp.core.files import read_json
@@ -166,19 +167,23 @@ class RuleFiles:
         A study that keeps its results alone has the exported GGUF files, with their cards."""
         if self.study.records is not None:
             return []
-        cards = self.of_rows("halo/{model}/{row}.card.md", self.plan.halo_rows)
+        exported = self.plan.gguf_rows if self.study.keep == "all" else self.plan.halo_rows
+        gguf = [
+            path for end in ("gguf", "plan.json") for path in self.of_rows(f"halo/{{model}}/{{row}}.{end}", exported)
+        ]
+        gguf += self.of_rows("halo/{model}/{row}.types.txt", self.plan.halo_rows)
+        gguf += self.of_rows("halo/{model}/{row}.card.md", self.plan.halo_rows)
         if self.study.keep != "all":
-            return [*self.of_rows("halo/{model}/{row}.gguf", self.plan.halo_rows), *cards]
+            return gguf
         rows = [*self.plan.rows, *self.plan.track_rows]
         packed = [row for row in rows if self.plan.has_weights(row)]
         files = [f"quantized/{{model}}/{{row}}/{name}" for name in ("meta.json", "model.safetensors")]
-        gguf = self.of_rows("halo/{model}/{row}.gguf", self.plan.gguf_rows)
-        return [*(path for file in files for path in self.of_rows(file, packed)), *gguf, *cards]
+        return [*(path for file in files for path in self.of_rows(file, packed)), *gguf]
 
     def lost_tables(self) -> list[str]:
         """Return files of tables that the last index names and somebody deleted: the rule promises them again."""
         index = Path(self.results, "paper", "tables", "index.json")
-        names = read_json(index) if index.is_file() else {}
+        names = read_json(index, dict[str, Any]) if index.is_file() else {}
         files = [index.with_name(f"{name}.{ending}") for name in names for ending in ("tex", "typ", "md")]
         return [str(file) for file in files if not file.is_file()]
 

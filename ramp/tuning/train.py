@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from torch.nn.functional import linear
 
 from ramp.core.cli import log
 from ramp.core.errors import RampError
-from ramp.core.files import atomic_path
+from ramp.core.files import atomic_path, set_aside
 from ramp.scoring.kl_divergence import final_hidden, head_weight
 from ramp.tuning.schedule import Schedule
 
@@ -110,6 +111,7 @@ def _resumed(path: Path, changes: Sequence[nn.Parameter], optimizer: torch.optim
     """Read a checkpoint into changes and optimizer, where there is one."""
     if not path.is_file():
         return Progress()
+    before, fresh = [change.data.clone() for change in changes], deepcopy(optimizer.state_dict())
     try:
         state = torch.load(path, weights_only=True, map_location=changes[0].device)
         optimizer.load_state_dict(state["optimizer"])
@@ -117,9 +119,11 @@ def _resumed(path: Path, changes: Sequence[nn.Parameter], optimizer: torch.optim
             change.data.copy_(value)
         return Progress(state["losses"], state["wall_s"])
     except Exception as error:  # torch.load has no exception of its own
-        raise TuningError(
-            f"{path} is damaged ({' '.join(str(error).split())[:120]}): delete it and run again"
-        ) from None
+        set_aside(path, error)
+        for change, value in zip(changes, before, strict=True):
+            change.data.copy_(value)
+        optimizer.load_state_dict(fresh)
+        return Progress()
 
 
 def add_gradients(student: PreTrainedModel, target: FloatTarget, batch: Sequence[int]) -> float:

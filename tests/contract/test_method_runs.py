@@ -10,7 +10,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ramp.core.files import read_json
 from ramp.methods.kinds import Package
 from ramp.methods.loader import discover
 from ramp.models.architecture import list_linears
@@ -18,6 +17,7 @@ from ramp.packages import prepare_job as package_job
 from ramp.packages import record_row as package_row
 from ramp.rows.checkpoint import load_dequantized
 from tests.model_folders import load_float, read_config
+from tests.sealed import read_json
 from tests.tiny_models import random_llama, write_letters
 
 REPO = Path(__file__).resolve().parents[2]

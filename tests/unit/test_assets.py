@@ -14,6 +14,7 @@ from ramp.assets.registry import Registry
 from ramp.core.errors import RampError
 from tests.local_sources import fetched, make_wheel, one, sha256, wheel_source, write_registry
 from tests.refusals import refused
+from tests.sealed import owner_of_a_killed_job
 
 pytestmark = pytest.mark.usefixtures("offline_pip")
 
@@ -81,7 +82,7 @@ def test_leavings_of_a_killed_job_are_neither_taken_nor_kept(tmp_path: Path, off
     half_download = tmp_path / "cache" / "wheels" / "thing==1.0" / "tmp123.partial"
     half_download.mkdir(parents=True)
     (half_download / "thing-1.0-py3-none-any.whl").write_bytes(b"half")
-    half_file = tmp_path / "R" / "thing" / ".a.bin.1.partial"
+    half_file = tmp_path / "R" / "thing" / f".a.bin.{owner_of_a_killed_job()}.partial"
     half_file.parent.mkdir(parents=True)
     half_file.write_bytes(b"da")
     fetched(registry, "thing", tmp_path)

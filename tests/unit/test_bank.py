@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from ramp.bank import __main__ as stage
 from ramp.bank.bank import Assembler, Bank, BankError
 from ramp.bank.build import build_bank
 from ramp.calibration.folding import folded_float_model
+from ramp.core.errors import RampError
 from ramp.core.tensor_file import TensorFile, TensorFileError, save_tensors
 from ramp.models.architecture import list_linears
 from ramp.quantizers.affine import QuantizedLinear, quantize_rtn
@@ -26,6 +26,7 @@ from ramp.quantizers.widths import bits_of, group_of
 from tests.model_folders import load_float, read_config
 from tests.reference_quantizers import quantize_gptq
 from tests.refusals import refused
+from tests.sealed import read_json, write_sealed
 from tests.tiny_models import windows_of, write_text
 
 WIDTHS = ("3g-1", 3, "4g16", 6)
@@ -195,12 +196,12 @@ def test_damaged_and_missing_banks(rtn: Bank, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "bank.safetensors").write_bytes((rtn.path / "bank.safetensors").read_bytes()[:-5])
-    index = json.loads((rtn.path / "bank.json").read_text())
-    (broken / "bank.json").write_text(json.dumps(index))
-    refused(BankError, {"damaged": lambda: Bank(broken)})
+    index = read_json(rtn.path / "bank.json")
+    write_sealed(broken / "bank.json", index)
+    refused(RampError, {"damaged": lambda: Bank(broken)})
     del index["linears"][0]["bytes"]
-    (broken / "bank.json").write_text(json.dumps(index))
-    refused(BankError, {"lacks 'bytes'": lambda: Bank(broken)})
+    write_sealed(broken / "bank.json", index)
+    refused(RampError, {"linears.0.bytes": lambda: Bank(broken)})
 
 
 def small_bank(model_dir: Path, out: Path, quantizer: Any, calibrated: bool = True) -> Bank:

@@ -145,7 +145,7 @@ def metrics(folder: Path, method: str, draw: int, kl: float | None, **key: Any) 
     made = {"track": "q8_0"} | ({"draw": draw} if draw else {})
     value = {"key": row_key(method=method, **key), "texts": {"heldout": text}, "made": made, "sizes": {}}
     file = folder / f"{method}-{draw}-{'-'.join(map(str, key.values()))}.json"
-    write_json(file, value | {"dtype": "float32", "commit": "abc", "hardware": "abacus"})
+    write_json(file, value | {"dtype": "float32", "commit": "abc", "hardware": "abacus"}, sealed=True)
     return str(file)
 
 
@@ -178,7 +178,7 @@ def test_a_row_of_another_draw_or_text_is_refused(tmp_path: Path) -> None:
 
     right = f"knapsack,1,1={metrics(tmp_path, 'knapsack', 1, 0.2, seed=0)}"
     other = tmp_path / "other.json"
-    write_json(other, {"key": row_key(method="ramp"), "texts": {}, "made": {"draw": 1}, "sizes": {}})
+    write_json(other, {"key": row_key(method="ramp"), "texts": {}, "made": {"draw": 1}, "sizes": {}}, sealed=True)
     calls = {
         "calibrated on draw 1 and is named as of bank 2": lambda: collected(right.replace("1,1", "2,2")),
         "no scores on 'heldout'": lambda: collected(right, f"ramp,1,1={other}"),

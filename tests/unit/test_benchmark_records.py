@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from benchmarks.records import gather, options_of
 from benchmarks.records import main as records_main
 from paper.values import PARITY_LIMIT
 from ramp.records.table import RecordsError, read_table
+from tests.sealed import read_json
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
 
@@ -49,7 +49,7 @@ def test_pieces_become_a_table(tmp_path: Path) -> None:
     frame = read_table(out)
     assert frame["benchmark"].tolist() == ["a", "b"]
     assert frame["ratio"].tolist() == [0.5, 0.5]
-    versions = json.loads((tmp_path / "a.json").read_text())["detail"]["versions"]
+    versions = read_json(tmp_path / "a.json")["detail"]["versions"]
     assert versions["torch"] == torch.__version__.partition("+")[0] or versions["torch"] == torch.__version__
 
 

@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ramp.core.errors import RampError
-from ramp.core.files import read_json
 from ramp.models.architecture import list_linears
 from ramp.models.folder import ModelFolder
 from ramp.models.streamed_model import StreamedModel
@@ -26,6 +25,7 @@ from ramp.rows.retrack import main, store_again
 from tests.model_folders import load_float, read_config
 from tests.refusals import refused
 from tests.rows import row_key, rtn_parts, write_row
+from tests.sealed import read_json, write_sealed
 from tests.tiny_models import random_llama, windows_of
 
 LEDGER = ("bytes_linear", "bytes_embedding", "bytes_head", "bytes_other")
@@ -67,7 +67,7 @@ def test_ledger_to_the_byte(model_dir: Path, tmp_path: Path, track: str) -> None
     assert meta["tied_embeddings"] is config.tie_word_embeddings
     assert (meta["embedding_type"], meta["head_type"]) == (track, "tied" if config.tie_word_embeddings else track)
     assert meta["bytes_linear"] < uniform_bytes(list_linears(config), 4, 32)  # one linear has 3 bits
-    assert checkpoint.read_meta(tmp_path / "row") == json.loads((tmp_path / "row" / "meta.json").read_text()) == meta
+    assert checkpoint.read_meta(tmp_path / "row") == read_json(tmp_path / "row" / "meta.json") == meta
     params = sum(p.numel() for p in load_float(model_dir).parameters())
     assert meta["bpw_file"] == pytest.approx(8 * meta["bytes_file"] / params)
 
@@ -140,7 +140,7 @@ def test_embedding_rows_that_blocks_do_not_divide(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stage", ["float", "released"])
 def test_float_rows(tiny_llama_dir: Path, tmp_path: Path, stage: str) -> None:
-    (tmp_path / "meta.json").write_text(json.dumps(row_key(stage=stage)))
+    write_sealed(tmp_path / "meta.json", row_key(stage=stage))
     loaded = checkpoint.load_dequantized(tmp_path, tiny_llama_dir, torch.float32)
     expected = load_float(tiny_llama_dir)
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), expected.parameters(), strict=True))
@@ -172,7 +172,7 @@ def test_ggml_rows_are_read_from_their_file(
     def load() -> Any:
         return checkpoint.load_dequantized(row, tiny_llama_dir, torch.float32)
 
-    (row / "meta.json").write_text(json.dumps(row_key(grid="ggml", gguf="../model.gguf")))
+    write_sealed(row / "meta.json", row_key(grid="ggml", gguf="../model.gguf"))
     refused(RampError, {"no GGUF file": load})
     (tmp_path / "model.gguf").touch()
     load()
@@ -203,7 +203,7 @@ def test_damaged_files_are_one_sentence(tiny_llama_dir: Path, tmp_path: Path) ->
     row = tmp_path / "row"
     path = row / "model.safetensors"
 
-    def refused_as(words: str, kind: type[Exception] = checkpoint.CheckpointError) -> None:
+    def refused_as(words: str, kind: type[Exception] = RampError) -> None:
         refused(kind, {words: lambda: checkpoint.load_dequantized(row, tiny_llama_dir, torch.float32)})
 
     refused_as("meta.json", RampError)
@@ -214,17 +214,17 @@ def test_damaged_files_are_one_sentence(tiny_llama_dir: Path, tmp_path: Path) ->
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))  # one bit
     refused_as("damaged")
     path.unlink()
-    refused_as("no packed checkpoint", RampError)
+    refused_as("no packed checkpoint")
 
     for data, words in (
-        (b"no safetensors file at all", "no packed checkpoint"),
+        (b"no safetensors file at all", "no safetensors file"),
         (whole.replace(b'format_version\\": 1', b'format_version\\": 7'), "version 7"),
         (whole.replace(b'model_type\\": \\"llama', b'model_type\\": \\"lllll'), "lllll"),
         (whole.replace(b"layers.1.self_attn.k_proj.zeros", b"layers.1.self_attn.k_proj.heros"), "1.self_attn.k_proj"),
     ):
         path.write_bytes(data)
         changed = {**meta, "bytes_file": len(data), "sha256": checkpoint.sha256_file(path)}
-        (row / "meta.json").write_text(json.dumps(changed))
+        write_sealed(row / "meta.json", changed)
         refused_as(words)
     (row / "meta.json").write_text("{}")
     refused_as("lacks study")
@@ -316,5 +316,5 @@ def test_refused_tracks(tiny_llama_dir: Path, tmp_path: Path) -> None:
     )
     weights = row / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    refused(CheckpointError, {"damaged": lambda: again(row, track="fp16")})
+    refused(RampError, {"damaged": lambda: again(row, track="fp16")})
     assert not (tmp_path / "out").exists()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ramp.core import cli
+from ramp.core.files import write_json
 from ramp.models.architecture import list_linears
 from ramp.quantizers.sizes import uniform_bytes
 from ramp.records.collect import collect, main
@@ -16,13 +17,13 @@ from ramp.records.schema import KEY_NAMES
 from ramp.records.table import RecordsError, read_all
 from tests.model_folders import read_config
 from tests.rows import row_key
+from tests.sealed import read_json, save_sealed
 
 TOKENS = 63
 
 
 def write(path, value):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value))
+    write_json(path, value, sealed=isinstance(value, dict))
     return path
 
 
@@ -142,7 +143,6 @@ def test_ggml_types():
 
 
 def test_activations_before_and_after_folding(model, tmp_path):
-    from safetensors.numpy import save_file
 
     linears = list_linears(read_config(model))
     rng = np.random.default_rng(0)
@@ -154,8 +154,8 @@ def test_activations_before_and_after_folding(model, tmp_path):
             fold[linear.site] = rng.uniform(0.5, 2.0, linear.d_in).astype(np.float32)
     (tmp_path / "calibration").mkdir()
     (tmp_path / "folds").mkdir()
-    save_file(stats, tmp_path / "calibration" / "tiny.safetensors")
-    save_file(fold, tmp_path / "folds" / "awq.safetensors")
+    save_sealed(stats, tmp_path / "calibration" / "tiny.safetensors")
+    save_sealed(fold, tmp_path / "folds" / "awq.safetensors")
     pair = (tmp_path / "calibration" / "tiny.safetensors", tmp_path / "folds" / "awq.safetensors")
     collect(metrics=[], out=tmp_path / "records", activations=[pair], models=[model])
     found = read_all(tmp_path / "records")["activations"].set_index(["fold", "linear", "channel_quantile"])
@@ -229,13 +229,13 @@ def test_the_command_line_reads_only_what_it_is_given(tmp_path, capsys):
     first = {path.name: path.read_bytes() for path in out.iterdir()}
     assert cli.run(main, options) == 0
     assert {path.name: path.read_bytes() for path in out.iterdir()} == first
-    twice = write(tmp_path / "copy.json", json.loads(fresh.read_text()))
+    twice = write(tmp_path / "copy.json", read_json(fresh))
     assert cli.run(main, ["--metrics", str(fresh), str(twice), "--out", str(out)]) == 2
     assert "two rows named study=test, model=tiny, method=gptq" in capsys.readouterr().err
     orphan = scores_file(tmp_path, "stale")
     assert cli.run(main, ["--metrics", str(fresh), "--tasks-scored", str(orphan), "--out", str(out)]) == 2
     assert "belongs to none" in capsys.readouterr().err
-    broken = json.loads(stale.read_text())
+    broken = read_json(stale)
     del broken["key"]["seed"]
     assert cli.run(main, ["--metrics", str(write(stale, broken)), "--out", str(out)]) == 2
     assert "lacks seed" in capsys.readouterr().err

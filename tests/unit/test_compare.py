@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from ramp.core import cli
-from ramp.core.files import read_json, write_json
+from ramp.core.files import write_json
 from ramp.core.provenance import Machine
 from ramp.records.agreement import EQUAL, FLOOR, NONE, WINDOWS, noise_floor, prediction_interval
 from ramp.records.compare import main
@@ -20,6 +20,7 @@ from ramp.records.comparison import Comparison, compare
 from ramp.records.recorded import Recorded
 from ramp.records.table import write_claims, write_table
 from tests.rows import row_key
+from tests.sealed import read_json
 
 FILES = {"texts": {"texts/a": "1"}, "bank": {"bank/m/b": "2", "bank/m/c": "3"}, "metrics": {"metrics/m/r": "4"}}
 KLS = (0.100, 0.104, 0.098, 0.101, 0.103)

@@ -13,6 +13,7 @@ import pytest
 
 from ramp.models.token_windows import Document, write_documents
 from tests.conftest import REPO
+from tests.sealed import read_json
 
 WORDS = {
     "calibration": "An otter crossed the weir. ",
@@ -120,7 +121,7 @@ def outcomes(folder: Path, tiny_qwen2_dir: Path) -> dict[str, str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     words = [sys.executable, "-m", "tests.pretended_gpu", str(commands), str(results)]
     subprocess.run(words, cwd=REPO, env=environment, check=True, capture_output=True, text=True)
-    return dict(zip(lines, json.loads(results.read_text()), strict=True))
+    return dict(zip(lines, read_json(results), strict=True))
 
 
 def test_no_stage_mixes_devices(outcomes: dict[str, str]) -> None:
@@ -148,7 +149,7 @@ def test_what_does_not_fit_gives_the_same_numbers(folder: Path, outcomes: dict[s
     made = folder / "made"
 
     def read(name: str, *keys: str) -> list[Any]:
-        record = json.loads((made / name).read_text())
+        record = read_json(made / name)
         return [record[key] for key in keys]
 
     assert read("metrics.json", "texts") == read("streamed.json", "texts")

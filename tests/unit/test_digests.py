@@ -13,13 +13,14 @@ from safetensors.torch import save_file
 from benchmarks import same_results
 from paper.publish import MANIFEST, publish, publish_digests
 from ramp.core.errors import RampError
-from ramp.core.files import read_json, sha256_file, write_json
+from ramp.core.files import sha256_file, write_json
 from ramp.core.provenance import FLAGS, Machine
 from ramp.records.digests import main, study_digests
 from ramp.records.intermediates import STAGES, content_digest, stage_files
 from ramp.records.study_digests import read_digests
 from tests.refusals import refused
 from tests.rows import row_key
+from tests.sealed import read_json
 from tests.synthetic_records import write_study
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -150,7 +151,7 @@ def test_bad_input_is_refused(tmp_path: Path) -> None:
             "no safetensors file": lambda: damaged(whole[:9]),
             "no file of any stage": lambda: main([f"--results={empty}", f"--out={tmp_path / 'x.json'}"]),
             "no configuration": lambda: main([f"--results={tmp_path / 'gone'}", f"--out={tmp_path / 'x.json'}"]),
-            "holds no digests": lambda: read_digests(tmp_path / "digests.json"),
+            "run python -m ramp digests again": lambda: read_digests(tmp_path / "digests.json"),
         },
     )
 

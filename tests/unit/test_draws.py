@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from ramp.core.errors import RampError
-from ramp.core.files import read_json
 from ramp.core.tensor_file import save_tensors
 from ramp.models.token_windows import Document, TextError, token_windows, write_documents
 from tests.refusals import refused
+from tests.sealed import read_json
 
 FIRST = 0x4E00  # of a range of letters without other meaning
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from ramp.bank.bank import Bank
 from ramp.bank.build import build_bank
@@ -13,6 +13,7 @@ from ramp.models.architecture import LinearSpec, list_linears
 from ramp.problem.features import FEATURES, SIZE, STATIC, EmbeddingError, read_stats, static_features
 from tests.model_folders import read_config
 from tests.refusals import refused
+from tests.sealed import save_sealed
 
 
 def spec(name: str, role: str, d_out: int, d_in: int, site: str, index: int) -> LinearSpec:
@@ -87,7 +88,7 @@ def test_weight_moments_are_those_of_the_folded_model(tiny_llama_dir: Path, tmp_
 def test_read_stats_divides_by_the_fold(tmp_path: Path) -> None:
     path = tmp_path / "stats.safetensors"
     tensors = {"s.attn_in/absmax": torch.tensor([2.0, 8.0]), "s.attn_in/absmean": torch.tensor([1.0, 4.0])}
-    save_file(tensors | {"s.attn_in/sqmean": torch.ones(2)}, path)
+    save_sealed(tensors | {"s.attn_in/sqmean": torch.ones(2)}, path)
     absmax, absmean = read_stats(path, {"s.attn_in": torch.tensor([2.0, 4.0])})["s.attn_in"]
     assert absmax.tolist() == [1.0, 2.0]
     assert absmean.tolist() == [0.5, 1.0]

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
-from ramp.core.files import read_json, write_json
+from ramp.core.files import write_json
 from ramp.methods.kinds import Package
 from ramp.methods.loader import discover
 from ramp.packages import package_environment as package_env
 from ramp.packages.package_environment import fits, pins
+from tests.sealed import read_json
 from workflow.scripts import freeze_environments
 from workflow.scripts.freeze_environments import FreezeError, constraints_text
 

@@ -11,13 +11,13 @@ import torch
 from scipy.special import log_softmax, rel_entr
 
 from ramp.core import cli
-from ramp.core.files import read_json
 from ramp.evaluation.__main__ import main as evaluation_main
 from ramp.evaluation.heldout import Reference, evaluate, float_head, make_reference
 from ramp.scoring.kl_divergence import EvaluationError
 from tests.gguf_inputs import allocation_of
 from tests.model_folders import load_float
 from tests.rows import row_key, write_row
+from tests.sealed import read_json, write_sealed
 from tests.tiny_models import write_text
 
 
@@ -25,7 +25,7 @@ def write_float_row(folder, model_dir, stage: str = "float"):
     folder.mkdir()
     own = {"method": stage, "grid": stage, "stage": stage, "budget_bits": 16.0, "group_size": 0}
     meta = row_key(**own) | {"model": model_dir.name, "bytes_file": 123 if stage == "released" else 456, "note": stage}
-    (folder / "meta.json").write_text(json.dumps(meta))
+    write_sealed(folder / "meta.json", meta)
     return folder
 
 

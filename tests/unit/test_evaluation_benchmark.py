@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +17,7 @@ from benchmarks.shapes import BlockShape, write_checkpoint
 from ramp.bank.bank import Bank
 from ramp.bank.build import build_bank
 from tests.model_folders import load_float
+from tests.sealed import read_json
 from tests.tiny_models import exact_scores
 
 TINY = BlockShape(hidden=64, intermediate=128, heads=2, kv_heads=2, layers=2, vocab=48)
@@ -88,7 +88,7 @@ def test_a_shape_needs_no_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     argv = ["--shape", "tiny", "--device", "cpu", "--tokens", "64", "--length", "16", "--evals", "2"]
     argv += ["--widths", "3", "4", "--group-size", "32", "--folder", str(tmp_path), "--out", str(tmp_path / "e.json")]
     assert evaluation.main(argv) == 0
-    rows = json.loads((tmp_path / "e.json").read_text())["rows"]
+    rows = read_json(tmp_path / "e.json")["rows"]
     assert [(r["ours"] > 0, r["reference"], r["ratio"]) for r in rows] == [(True, None, None)] * 2
     assert [each.name for each in tmp_path.iterdir()] == ["e.json"]
     with pytest.raises(BenchmarkError, match="hold no window"):

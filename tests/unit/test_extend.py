@@ -13,8 +13,9 @@ from paper.league import League
 from paper.publish import MANIFEST, Also, publish
 from paper.study import Study
 from ramp.core.errors import RampError
-from ramp.core.files import read_json, sha256_file, write_json
+from ramp.core.files import sha256_file, write_json
 from ramp.records.table import read_table, write_table
+from tests.sealed import read_json
 from tests.synthetic_gguf import gguf_records
 from tests.synthetic_league import bank_records, league_records, optimum_records
 from tests.synthetic_records import SOURCE, write_records, write_study, write_tables

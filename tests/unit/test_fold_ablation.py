@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from ramp.records.table import write_table
 from ramp.search.resume import ROOT
 from tests.model_folders import load_float, read_config
 from tests.plans import plan_of
+from tests.sealed import read_json, write_sealed
 from tests.synthetic_records import SOURCE, write_records
 from tests.tiny_models import write_text
 
@@ -67,7 +67,7 @@ def made(peaked_llama_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def row(folder: Path, fold: str, method: str) -> dict[str, Any]:
-    return json.loads((folder / fold / f"{method}.json").read_text())
+    return read_json(folder / fold / f"{method}.json")
 
 
 @pytest.mark.parametrize("fold", [name for name in FOLDS if name != "none"])
@@ -185,7 +185,7 @@ def test_the_claim_reads_the_search_and_one_alpha_below_four_bits(tmp_path: Path
 def test_rows_on_unlike_text_and_no_rows_are_refused(made: Path, tmp_path: Path) -> None:
     odd = row(made, "none", "rtn")
     odd["text"]["windows"] = odd["text"]["windows"][:1]
-    (tmp_path / "odd.json").write_text(json.dumps(odd))
+    write_sealed(tmp_path / "odd.json", odd)
     runs = [str(made / "sq25" / "rtn.json"), str(tmp_path / "odd.json")]
     for words, some in (("differ in held-out windows", runs), ("no run to collect", [])):
         with pytest.raises(RampError, match=words):

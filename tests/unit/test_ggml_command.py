@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import re
@@ -23,6 +22,7 @@ from ramp.ggml.card import base_model
 from ramp.gguf.reader import GgufFile
 from tests.ggml_models import NARROW, WIDE
 from tests.refusals import refused
+from tests.sealed import read_json
 from tests.tiny_models import altered, edited, random_llama
 
 pytest.importorskip("cyllama")
@@ -70,7 +70,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 
 def record(place: Place) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(place.out.with_suffix(".result.json").read_text())
+    found: dict[str, Any] = read_json(place.out.with_suffix(".result.json"))
     return found
 
 
@@ -203,19 +203,20 @@ def test_a_second_run_is_refused(place: Place) -> None:
         pass
 
 
-def test_damaged_work_folder(place: Place) -> None:
-    """A sentence that names the file, and no file under the final name."""
+def test_damaged_work_is_set_aside_and_made_again(place: Place) -> None:
     import shutil
 
     out = place.folder / "damaged" / "small.gguf"
     shutil.copytree(place.out.parent / ".ramp-gguf", out.parent / ".ramp-gguf")
-    for path in (step_file(place.work(out) / "bank", 1), place.work(out) / "imatrix.gguf"):
-        whole = path.read_bytes()
-        for part in (whole[: len(whole) // 2], b"", b"junk" * 99):
-            path.write_bytes(part)
-            refused(RampError, {str(path): lambda: main(place.argv(out=out))})
-        path.write_bytes(whole)
-    assert not out.exists()
+    work = place.work(out)
+    for path, aside in (
+        (step_file(work / "bank", 1), "bank.damaged-1"),
+        (work / "imatrix.gguf", "imatrix.gguf.damaged-1"),
+    ):
+        path.write_bytes(path.read_bytes()[:-100])
+        assert main(place.argv(out=out)) == 0
+        assert (work / aside).exists()
+        assert out.read_bytes() == place.out.read_bytes()
 
 
 @pytest.mark.parametrize("limit", [1000, 100_000, 300_000])

@@ -22,6 +22,7 @@ from tests.conftest import save_random_model
 from tests.ggml_models import random_qwen2
 from tests.model_folders import read_config
 from tests.refusals import refused
+from tests.sealed import read_json
 from tests.tiny_models import altered, random_llama, windows_of
 
 LLAMA3 = {
@@ -111,7 +112,7 @@ def test_rotary_embeddings_that_are_refused(tmp_path: Path) -> None:
 
 def test_tokenizers_that_are_refused(tiny_llama_dir: Path, tmp_path: Path) -> None:
     """llama.cpp would make other tokens of a text."""
-    spec = json.loads((tiny_llama_dir / "tokenizer.json").read_text())
+    spec = read_json(tiny_llama_dir / "tokenizer.json")
     prefixed = spec | {"pre_tokenizer": spec["pre_tokenizer"] | {"add_prefix_space": True}}
     suffixed = spec | {"model": spec["model"] | {"end_of_word_suffix": "</w>"}}
     changed = {

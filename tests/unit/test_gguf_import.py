@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from tests.gguf_inputs import allocation_of, statistics
 from tests.local_sources import fetched, one, write_registry
 from tests.model_folders import load_float, load_tokenizer, read_config
 from tests.refusals import refused
+from tests.sealed import read_json
 from tests.tiny_models import altered, random_llama, windows_of
 
 pytestmark = pytest.mark.usefixtures("offline_pip")
@@ -54,7 +54,7 @@ def test_gguf_becomes_a_float_checkpoint(tmp_path: Path, monkeypatch: pytest.Mon
     for name, values in load_gguf_float(original, gguf).state_dict().items():
         np.testing.assert_array_equal(reader.get(name).numpy(), values.numpy(), err_msg=name)
     assert read_config(out).rope_parameters["rope_theta"] == 50000.0
-    assert json.loads((out / "config.json").read_text())["rope_theta"] == 50000.0  # for transformers 4
+    assert read_json(out / "config.json")["rope_theta"] == 50000.0  # for transformers 4
     assert "quantization_config" not in (out / "config.json").read_text()
     before, after = (load_tokenizer(folder) for folder in (original, out))
     assert before.convert_ids_to_tokens(before("ab12")["input_ids"]) == ["ab", "12"]

@@ -14,7 +14,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from ramp.core.errors import RampError
 from ramp.export import halo
@@ -32,6 +32,7 @@ from ramp.problem.allocation import write_allocation
 from tests.gguf_inputs import allocation_of, statistics
 from tests.model_folders import load_float, read_config
 from tests.refusals import refused
+from tests.sealed import read_json, save_sealed
 from tests.tiny_models import altered
 
 WIDTHS = (3, 4, 5, 6, 8, 2)
@@ -46,7 +47,7 @@ def norm_fold(model_dir: Path, path: Path) -> Path:
     """Random scales on the two norms of every block."""
     generator = torch.Generator().manual_seed(1)
     sites = {x.site: x.d_in for x in list_linears(read_config(model_dir)) if x.role in ("q", "gate")}
-    save_file({s: torch.exp(torch.rand(n, generator=generator) - 0.5) for s, n in sites.items()}, path)
+    save_sealed({s: torch.exp(torch.rand(n, generator=generator) - 0.5) for s, n in sites.items()}, path)
     return path
 
 
@@ -191,7 +192,7 @@ def test_fold_reaches_norms_linears_and_importance(tiny_llama_dir: Path, tmp_pat
 
 
 def test_calibration_of_another_model_is_refused(tiny_llama_dir: Path, tmp_path: Path) -> None:
-    save_file({"model.layers.0.attn_in/sqmean": torch.ones(64)}, tmp_path / "c.safetensors")
+    save_sealed({"model.layers.0.attn_in/sqmean": torch.ones(64)}, tmp_path / "c.safetensors")
     with pytest.raises(GgufError, match=r"0\.o_in"):
         export(tiny_llama_dir, tmp_path / "a.gguf", allocation_of(tiny_llama_dir), tmp_path / "c.safetensors")
     assert list(tmp_path.glob("*a.gguf*")) == []  # nothing half-written is left
@@ -226,7 +227,7 @@ def test_row_folder(tiny_llama_dir: Path, tmp_path: Path) -> None:
     plan = export(tiny_llama_dir, path, allocation, calibration)
     out = tmp_path / "quantized" / "tiny" / "row"
     meta = write_row(path, plan, tiny_llama_dir, allocation.model_dump(), "smoke", out)
-    assert json.loads((out / "meta.json").read_text()) == meta
+    assert read_json(out / "meta.json") == meta
     assert (meta["grid"], meta["stage"], meta["study"], meta["budget_bits"]) == ("ggml", "final", "smoke", 4.5)
     assert (out / meta["gguf"]).resolve() == path.resolve()
     assert meta["bytes_file"] == path.stat().st_size
@@ -292,7 +293,7 @@ def test_command_line(tiny_llama_dir: Path, tmp_path: Path, capsys: pytest.Captu
     plan = out.parent / "row-b3.65-s0.plan.json"
     row = ["--gguf", str(out), "--plan", str(plan), "--study", "s", "--allocation", str(allocation)]
     assert cli.run(halo.main, ["row", *model, *row, "--out", str(tmp_path / "row")]) == 0
-    assert json.loads((tmp_path / "row" / "meta.json").read_text())["track"] == "fp16"
+    assert read_json(tmp_path / "row" / "meta.json")["track"] == "fp16"
     capsys.readouterr()
     allocation.write_text("{}")
     assert cli.run(halo.main, ["export", *model, *options, "--out", str(out)]) == 2
@@ -323,7 +324,7 @@ def test_unknown_tokenizers_end_in_one_sentence(tiny_llama_dir: Path, tmp_path: 
     split = {"type": "Split", "pattern": {"Regex": r"\w+"}, "behavior": "Isolated", "invert": False}
     unknown = {"type": "Sequence", "pretokenizers": [split, {**BYTE_LEVEL, "use_regex": False}]}
     folder = altered(tiny_llama_dir, tmp_path / "model")
-    spec = json.loads((folder / "tokenizer.json").read_text())
+    spec = read_json(folder / "tokenizer.json")
     spec["model"] = {"type": "WordLevel", "vocab": spec["model"]["vocab"], "unk_token": "<s>"}
     (folder / "tokenizer.json").write_text(json.dumps(spec))
     calls = {

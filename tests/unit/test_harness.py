@@ -16,6 +16,7 @@ from ramp.evaluation.lm_eval_tasks import HarnessError, definition, rows_file, s
 from tests.model_folders import load_float, load_tokenizer
 from tests.refusals import refused
 from tests.rows import row_key
+from tests.sealed import read_json, write_sealed
 
 SPLITS = {
     "piqa": "validation",
@@ -145,12 +146,12 @@ def test_rows_of_a_known_task_are_found(tasks_dir, tmp_path):
 def test_command_line(tiny_llama_dir, tasks_dir, tmp_path, capsys):
     row = tmp_path / "row"
     row.mkdir()
-    (row / "meta.json").write_text(json.dumps(row_key(method="float", grid="float", stage="float")))
+    write_sealed(row / "meta.json", row_key(method="float", grid="float", stage="float"))
     out = tmp_path / "scores.json"
     options = ["--row-dir", str(row), "--model-dir", str(tiny_llama_dir), "--tasks-dir", str(tasks_dir)]
     options += ["--dtype", "float32", "--device", "cpu", "--out", str(out), "--tasks"]
     assert cli.run(harness.main, [*options, "piqa", "--limit", "1"]) == 0
-    found = json.loads(out.read_text())
+    found = read_json(out)
     assert found["key"]["method"] == "float"
     assert len(found["tasks"]["piqa"]["items"]) == 1
     assert found["tasks"]["piqa"]["acc_se"] is None  # one row has no standard error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from ramp.records.table import RecordsError, read_table
 from ramp.search.resume import ROOT
 from tests.model_folders import load_float, load_tokenizer
 from tests.refusals import refused
+from tests.sealed import read_json, write_sealed
 from tests.searchable import make_searchable, run_stage
 from tests.tiny_models import exact_scores
 
@@ -146,20 +146,20 @@ def test_runs_become_tables_with_intervals(study: dict[str, Any], run: dict[str,
 
 
 def test_a_bank_of_another_draw_is_named_as_such(study: dict[str, Any], tmp_path: Path) -> None:
-    first = json.loads(Path(study["--out"]).read_text())
+    first = read_json(Path(study["--out"]))
     old = {key: value for key, value in first.items() if key != "draw"}  # of a run before there were draws
     for name, run in (("a", {**first, "bank": "drawn", "draw": 2}), ("b", old)):
-        (tmp_path / f"{name}.json").write_text(json.dumps(run))
+        write_sealed(tmp_path / f"{name}.json", run)
     collect_main(["league", "--runs", str(tmp_path / "a.json"), str(tmp_path / "b.json"), f"--out={tmp_path}"])
     banks = read_table(tmp_path / "league_banks.csv")
     assert dict(zip(banks["bank"], banks["bank_seed"], strict=True)) == {"drawn": 2, first["bank"]: 0}
 
 
 def test_runs_on_other_windows_are_not_put_into_one_table(study: dict[str, Any], tmp_path: Path) -> None:
-    first = json.loads(Path(study["--out"]).read_text())
-    (tmp_path / "a.json").write_text(json.dumps(first))
-    (tmp_path / "b.json").write_text(json.dumps({**first, "seed": 1, "heldout": {**first["heldout"], "windows": 9}}))
-    (tmp_path / "c.json").write_text("{}")
+    first = read_json(Path(study["--out"]))
+    write_sealed(tmp_path / "a.json", first)
+    write_sealed(tmp_path / "b.json", {**first, "seed": 1, "heldout": {**first["heldout"], "windows": 9}})
+    write_sealed(tmp_path / "c.json", {})
     a, b, c = (str(tmp_path / f"{name}.json") for name in "abc")
     calls = {
         "differ in held-out windows": lambda: collect_main(["league", "--runs", a, b, f"--out={tmp_path}"]),
@@ -173,7 +173,7 @@ def test_a_model_that_rounding_does_not_hurt_is_refused(study: dict[str, Any], t
     words = ["--model-dir", study["--model-dir"], "--text", study["--selection-text"], "--windows", 2]
     words += ["--length", 32, "--group-size", 32, "--dtype", "float32", "--out", tmp_path / "accepted.json"]
     assert acceptance_main([str(word) for word in [*words, "--increase", 1000]]) == 0
-    record = json.loads((tmp_path / "accepted.json").read_text())
+    record = read_json(tmp_path / "accepted.json")
     assert not record["accepted"]
     assert record["increase"] == pytest.approx(record["perplexity_rtn"] / record["perplexity_float"] - 1)
     assert record["increase_own"] == pytest.approx(math.exp(record["kl_rtn"]) - 1)

@@ -20,6 +20,7 @@ from tests.conftest import SHAPE as SMALL
 from tests.conftest import save_random_model
 from tests.gguf_inputs import allocation_of, llama_nll, statistics, tokens_that_differ
 from tests.model_folders import load_float, load_tokenizer
+from tests.sealed import read_json
 from tests.tiny_models import altered
 
 pytest.importorskip("cyllama")
@@ -185,7 +186,7 @@ def sentencepiece_like(folder: Path) -> None:
 def test_sentencepiece_like_tokenizer_agrees(llama_dir: Path, tmp_path: Path) -> None:
     folder = altered(llama_dir, tmp_path / "model")
     sentencepiece_like(folder)
-    config = json.loads((folder / "config.json").read_text())
+    config = read_json(folder / "config.json")
     assert len(load_tokenizer(folder)) <= config["vocab_size"]
     export(folder, tmp_path / "float.gguf")
     file = GgufFile(tmp_path / "float.gguf")
@@ -233,14 +234,14 @@ def test_command_line_exits_1_on_a_failed_limit(
     common = ["check", "--gguf", str(float_gguf), "--plan", str(plan), "--model-dir", str(llama_dir)]
     common += ["--text", str(text), "--length", "48", "--out", str(out), "--threads", "1"]
     assert halo.main(common) == 0
-    records = json.loads(out.read_text())
+    records = read_json(out)
     assert all(one["ok"] for one in records)
     assert records[-1]["limit"] == halo_check.FLOAT_LIMIT
     for more, status in (([], 1), (["--keep-going"], 0)):  # the workflow keeps going: the paper reports what failed
         caplog.clear()
         out.unlink()
         assert halo.main([*common, "--limit", "-1", *more]) == status
-        assert [one["check"] for one in json.loads(out.read_text()) if not one["ok"]] == ["perplexity_difference"]
+        assert [one["check"] for one in read_json(out) if not one["ok"]] == ["perplexity_difference"]
         assert "check failed: float.gguf: perplexity_difference" in caplog.text
 
 

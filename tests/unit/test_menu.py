@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from ramp.allocators import knapsack
 from ramp.bank.__main__ import main as bank_main
@@ -35,6 +34,7 @@ from ramp.search.trained_policy import transfer
 from ramp.sensitivity import __main__ as sensitivity
 from tests.gguf_inputs import allocation_of, statistics
 from tests.model_folders import read_config
+from tests.sealed import read_json, save_sealed, write_sealed
 from tests.synthetic import synthetic_problem
 
 GROUP = 32
@@ -52,7 +52,7 @@ def study(tiny_llama_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """A folder with text, no fold, a method file, and the GPTQ bank of the menu in ``bank``."""
     folder = tmp_path_factory.mktemp("menu")
     write_documents(folder / "text.jsonl", [Document(f"d{i}", f"{i} alpha beta gamma {i * i} " * 20) for i in range(6)])
-    save_file({}, folder / "none.safetensors")
+    save_sealed({}, folder / "none.safetensors")
     (folder / "mixed.py").write_text(METHOD)
     argv = ["--model-dir", str(tiny_llama_dir), "--text", str(folder / "text.jsonl"), "--tokens", "512"]
     argv += ["--length", "64", "--fold", str(folder / "none.safetensors"), "--group-size", str(GROUP)]
@@ -71,7 +71,7 @@ def test_entries_without_groups_of_their_own_are_the_plain_bank_s(
     plain, menu = (load_file(folder / "bank.safetensors") for folder in (tmp_path / "plain", study / "bank"))
     assert len(plain) == 3 * 2 * 14
     assert all(torch.equal(tensor, menu[name]) for name, tensor in plain.items())
-    index = json.loads((tmp_path / "plain" / "bank.json").read_text())
+    index = read_json(tmp_path / "plain" / "bank.json")
     assert index["widths"] == [3, 4]  # a bank without groups of its own looks as it always did
     assert set(index) == {"format_version", "fold", "quantizer", "group_size", "widths", "tokens", "linears"}
     assert set(index["linears"][0]["bytes"]) == {"3", "4"}
@@ -145,7 +145,7 @@ def test_from_sensitivities_to_a_packed_row_and_its_records(study: Path, tiny_ll
     assert sum(line["bytes"] for line in start) == sum(linear_bytes(x.d_out, x.d_in, 4, 16) for x in linears)
 
     damaged = record.model_dump() | {"bits": record.bits | {first.name: "4g8"}}
-    (tmp_path / "a.json").write_text(json.dumps(damaged))
+    write_sealed(tmp_path / "a.json", damaged)
     with pytest.raises(AllocationError, match="its widths take"):
         quantize_stage.main([*row, "--out", str(tmp_path / "no")])
 

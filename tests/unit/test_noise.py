@@ -15,7 +15,7 @@ from ramp.evaluation.heldout import Reference, make_reference
 from ramp.evaluation.noise import main, measure
 from ramp.records.collect_noise import main as collect
 from ramp.records.table import read_table, write_tables
-from ramp.study.noise_plan import VARIATIONS
+from ramp.study.noise_variations import VARIATIONS
 from tests.model_folders import load_float
 from tests.plans import plan_of
 from tests.synthetic_noise import noise_records

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from ramp.optimum.units import OptimumError, averaged, make_units, parse
 from ramp.search.resume import ROOT
 from tests.model_folders import load_float, load_tokenizer, read_config
 from tests.refusals import refused
+from tests.sealed import read_json, write_sealed
 from tests.searchable import make_searchable
 from tests.tiny_models import exact_scores
 
@@ -160,13 +160,13 @@ def test_the_command_writes_every_budget_and_seed(halves: Enumeration, small: Pa
     index = tmp_path / "index.json"
     from ramp.optimum.enumerate import write_scores
 
-    index.write_text(json.dumps(halves.about))
+    write_sealed(index, halves.about)
     write_scores(index.with_suffix(".safetensors"), halves.kl, halves.nll)
     words = ["--enumeration", index, "--sensitivity", small / "proxy.json", "--out", tmp_path / "runs.json"]
     words += ["--method-file", ROOT / "baselines" / "random_search.py", "--budgets", 3.5, 4, "--seeds", 0, 1]
     words += ["--checkpoints", 3, 9, "--name", "draws", "--title", "Draws"]
     assert run_main([str(word) for word in words]) == 0
-    rows = json.loads((tmp_path / "runs.json").read_text())["rows"]
+    rows = read_json(tmp_path / "runs.json")["rows"]
     assert len(rows) == 2 * 2 * 2
     assert {row["allocator"] for row in rows} == {"draws"}
     for first, second in zip(rows[::2], rows[1::2], strict=True):

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ramp.calibration.windows import calibration_windows
-from ramp.core.files import read_json, write_json
+from ramp.core.files import write_json
 from ramp.evaluation import __main__ as evaluation_stage
 from ramp.evaluation.metrics import metrics
 from ramp.methods.package_job import LINEARS, read_linear
@@ -25,6 +25,7 @@ from ramp.records.collect import record_row
 from ramp.records.collect_layers import reported_rows
 from ramp.rows.checkpoint import CheckpointError, load_dequantized
 from tests.model_folders import load_float, read_config
+from tests.sealed import read_json
 from tests.tiny_models import write_letters
 
 BITS, GROUP, LENGTH, TOKENS = 3, 32, 32, 64

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from paper.figures.outliers import channel_ratios
 from paper.study import Study
 from paper.tables.__main__ import main as tables_main
 from paper.values import values
+from tests.sealed import read_json
 from tests.synthetic_gguf import gguf_records
 from tests.synthetic_league import BENCHMARKS, PARITY, league_records, optimum_records
 from tests.synthetic_noise import noise_records
@@ -88,7 +88,7 @@ def test_twice_gives_the_same_bytes(made: Path, tmp_path: Path) -> None:
 )
 def test_the_paper_reads_on_with_less(tmp_path: Path, options: dict) -> None:
     assert build(make(tmp_path, **options)).stat().st_size > 50_000
-    index = json.loads((tmp_path / "tables" / "index.json").read_text())
+    index = read_json(tmp_path / "tables" / "index.json")
     assert {f"main_{SOURCE}", f"main_{TARGET}", "claims", "transfer", "sizes", "choices"} <= set(index)
     assert all((tmp_path / "tables" / f"{name}.{end}").stat().st_size for name in index for end in ("tex", "typ", "md"))
     assert index["claims"]["rows"] == 12
@@ -99,11 +99,11 @@ def test_numbers_of_other_papers_stand_beside_the_papers_own_models_alone(
 ) -> None:
     """The embedded study prints none; one of Llama-2-7B all of them, QuIP#, SqueezeLLM and OmniQuant among them."""
     quoted = {"quoted", "quoted_quip", "quoted_ggml", "quoted_tasks"}
-    assert not quoted & set(json.loads((made / "tables" / "index.json").read_text()))
+    assert not quoted & set(read_json(made / "tables" / "index.json"))
     monkeypatch.setattr(Study, "is_paper_model", staticmethod(lambda model: True))
     folder = shutil.copytree(made, tmp_path / "paper")
     tables_main(["--records", str(folder / "records"), "--out", str(folder / "tables")])
-    assert quoted <= set(json.loads((folder / "tables" / "index.json").read_text()))
+    assert quoted <= set(read_json(folder / "tables" / "index.json"))
     printed = "".join((folder / "tables" / f"{name}.md").read_text() for name in quoted)
     assert all(name in printed for name in ("QuIP#", "SqueezeLLM", "OmniQuant"))
     assert build(folder).stat().st_size > build(made).stat().st_size
@@ -119,7 +119,7 @@ def test_absent_tables_draw_a_sentence() -> None:
 
 def test_numbers_in_the_text_are_the_records(made: Path) -> None:
     build(made)
-    values = json.loads((made / "values.json").read_text())["values"]
+    values = read_json(made / "values.json")["values"]
     records = pd.read_csv(made / "records" / "records.csv")
     row = records[(records.model == SOURCE) & (records.method == "ramp") & (records.budget_bits == 3.65)].iloc[0]
     assert values["row.ramp.low.ppl"].startswith(f"{row.ppl_heldout:.2f} [")

@@ -16,8 +16,8 @@ from paper.tables.main import main_table
 from paper.tables.model import Table
 from paper.tables.render import to_latex, to_markdown
 from paper.values import document
-from ramp.core.files import read_json
 from ramp.records.table import read_table
+from tests.sealed import read_json
 from tests.synthetic_records import SOURCE, synthetic_study, write_records, write_study
 
 

@@ -1,14 +1,15 @@
 """Counting, infeasible scores and the final choice."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ramp.core.errors import RampError
 from ramp.problem.allocation import read_allocation, record_allocation, write_allocation
 from ramp.problem.problem import AllocationError, Evaluator, Problem, choose
 from ramp.scoring.score_type import Score
+from tests.sealed import read_json, write_sealed
 from tests.synthetic import synthetic_problem
 
 
@@ -69,15 +70,15 @@ def test_an_allocation_file_is_read_as_it_was_written_and_damage_is_one_sentence
     assert read_allocation(path, problem.linears, fold="awq", quantizer=None) == record
     with pytest.raises(AllocationError, match="fold awq, not none"):
         read_allocation(path, problem.linears, fold="none")
-    written = json.loads(path.read_text())
+    written = read_json(path)
     for change, fault in (
         ({"bits": {"a": "3x16"}}, "bits.a"),
         ({"seed": "first"}, "seed"),
         ({"surprise": 1}, "surprise"),
         ({"kind": "luck"}, "kind"),
     ):
-        path.write_text(json.dumps(written | change))
-        with pytest.raises(AllocationError, match=rf"a\.json .*\({fault}"):
+        write_sealed(path, written | change)
+        with pytest.raises(RampError, match=rf"a\.json .*\({fault}"):
             read_allocation(path)
     with pytest.raises(AllocationError, match="surprise"):
         record_allocation(problem, np.zeros(problem.n, dtype=int), **fields, surprise=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from ramp.sensitivity.__main__ import main
 from ramp.sensitivity.measured_kl import kl_proxy
 from ramp.sensitivity.setting import SensitivityError, Setting
 from ramp.sensitivity.weight_error import coefficients, plain, relative_errors
+from tests.sealed import read_json, write_sealed
 from tests.tiny_models import exact_scores, write_text
 
 REPO = Path(__file__).resolve().parents[2]
@@ -163,7 +163,7 @@ def test_command_lines_count_their_tokens(
 ) -> None:
     out = tmp_path / f"{kind}.json"
     assert main([*line, "--kind", kind, "--out", str(out)]) == 0
-    record = json.loads(out.read_text())
+    record = read_json(out)
     assert record["proxy"] == kind
     assert record["evaluations"] == evaluations
     assert record["tokens"] == (2 * 64 * (evaluations + 1) if evaluations else 0)
@@ -179,7 +179,7 @@ def test_command_lines_count_their_tokens(
 def test_a_search_takes_the_kind_that_its_method_names_and_an_unknown_one_is_refused(tmp_path: Path) -> None:
     folder = REPO / "baselines"
     file = tmp_path / "kl.json"
-    file.write_text(json.dumps({"proxy": "kl"}))
+    write_sealed(file, {"proxy": "kl", "tokens": 1, "linears": {}})
     check_proxy(file, load_method(folder / "knapsack.py:knapsack_kl"))
     with pytest.raises(MethodError, match=r"'fisher', .*kl\.json"):
         check_proxy(file, load_method(folder / "knapsack.py"))

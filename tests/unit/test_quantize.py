@@ -29,6 +29,7 @@ from ramp.rows.checkpoint import load_dequantized, read_meta
 from ramp.rows.sequential_quantization import QuantizationError, quantize_model, uniform
 from tests.reference_quantizers import quantize_gptq
 from tests.refusals import refused
+from tests.sealed import read_json, write_sealed
 from tests.tiny_models import altered, write_text
 
 GROUP = 32
@@ -211,7 +212,7 @@ def write_allocation(path: Path, linears: list[LinearSpec], widths: dict[str, in
         "quantizer": "gptq", "budget_bits": 4.0, "budget_bytes": uniform_bytes(linears, 4, GROUP), "seed": 0,
         "kind": "best", "bits": widths, "bytes_linear": size, **changes,
     }  # fmt: skip
-    path.write_text(json.dumps(record))
+    write_sealed(path, record)
     return path
 
 
@@ -223,7 +224,7 @@ def test_mixed_row(
     meta = make("mixed", "row", "--allocation", allocation)
     assert meta["method"] == "mixed_transfer"  # the allocation's own, a transferred policy's row is not the method's
     assert meta["bits"] == bits
-    assert meta["bytes_linear"] == json.loads(allocation.read_text())["bytes_linear"]
+    assert meta["bytes_linear"] == read_json(allocation)["bytes_linear"]
     kept, model = run_model(tiny_qwen2_dir, study, windows, bits), load_dequantized(tmp_path / "row", tiny_qwen2_dir)
     assert torch.equal(model.model.layers[1].mlp.down_proj.weight, kept["model.layers.1.mlp.down_proj"].dequantize())
     # an allocation of one width everywhere is the uniform row, to the bit

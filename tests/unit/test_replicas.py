@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from tests.replica_tokenizers import llama_3_special_tokens
 from tests.replicas import REPLICAS, corpus, make_replica
+from tests.sealed import read_json
 
 
 @pytest.mark.parametrize("name", ["llama-2-7b", "mistral-7b-v0.1"])
@@ -28,7 +28,7 @@ def test_llama_3_has_special_tokens_and_no_sentencepiece(tmp_path: Path) -> None
 
     folder = make_replica("llama-3-8b", tmp_path / "llama-3-8b")
     assert not (folder / "tokenizer.model").exists()
-    config = json.loads((folder / "config.json").read_text())
+    config = read_json(folder / "config.json")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     names = llama_3_special_tokens()
     assert len(set(names)) == 256
@@ -47,7 +47,7 @@ def test_shards_hold_every_weight_in_the_originals_dtype(name: str, tmp_path: Pa
     assert not any(found.values())
     assert model.dtype == getattr(torch, REPLICAS[name].dtype)
     assert len(list(folder.glob("*.safetensors"))) == REPLICAS[name].shards
-    index = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
+    index = read_json(folder / "model.safetensors.index.json")["weight_map"]
     buffers = {key for key in index if key.endswith("rotary_emb.inv_freq")}
     assert set(index) - buffers == set(model.state_dict())
     assert len(buffers) == (len(model.model.layers) if name.startswith("llama-2") else 0)

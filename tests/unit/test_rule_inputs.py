@@ -56,7 +56,9 @@ def test_products_are_what_a_user_keeps() -> None:
     assert not [file for file in products if "float" in file and "quantized" in file]
     assert files_of(plan_of("smoke.yaml", records="published")).products() == []
     kept = files_of(plan_of("smoke.yaml", keep="results")).products()
-    assert kept == [f"results/smoke/halo/tiny-llama-s/ramp-b3.65-s0.{ending}" for ending in ("gguf", "card.md")]
+    assert kept == [
+        f"results/smoke/halo/tiny-llama-s/ramp-b3.65-s0.{end}" for end in ("gguf", "plan.json", "types.txt", "card.md")
+    ]
 
 
 def test_a_pattern_is_filled_for_every_row() -> None:

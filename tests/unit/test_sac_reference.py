@@ -1,6 +1,5 @@
 """The reference run of our SAC in miniature: what it compares, what it writes; no test asserts a return of learning."""
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +11,7 @@ from benchmarks import sac_reference
 from benchmarks.sac_reference import CARTPOLE, PENDULUM, drive, greedy_returns, learn_continuous, measure
 from ramp.rl.sac_continuous import ContinuousSAC
 from ramp.rl.sac_discrete import DiscreteSAC
+from tests.sealed import read_json
 
 
 def test_a_piece_has_every_seed_of_every_learner(tmp_path: Path) -> None:
@@ -20,7 +20,7 @@ def test_a_piece_has_every_seed_of_every_learner(tmp_path: Path) -> None:
         threads=1,
     )  # fmt: skip
     measure(args).write(tmp_path / "piece.json")
-    piece = json.loads((tmp_path / "piece.json").read_text())
+    piece = read_json(tmp_path / "piece.json")
     discrete, continuous, seconds = piece["rows"]
     assert discrete["reference"] == 500
     greedy = [one["greedy"] for one in piece["detail"]["discrete"]]

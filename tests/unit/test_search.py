@@ -13,8 +13,9 @@ from ramp.methods.kinds import Allocator, Params
 from ramp.problem.problem import Allocation, AllocationError, Problem, Run
 from ramp.scoring.score_type import Score
 from ramp.search.results import write_results
-from ramp.search.resume import SearchState, describe, read_journal
+from ramp.search.resume import Journal, SearchState, describe
 from ramp.search.run import run_search
+from tests.sealed import read_json
 from tests.searchable import FAST, KilledError, Mortal, allocator, journalled, true_loss
 from tests.synthetic import synthetic_problem
 
@@ -37,7 +38,7 @@ def finished(folder: Path, method: Allocator, params: Any, problem: Problem, sta
     artifacts, fields = folder / "artifacts", {"study": "test", "group_size": 32, "fold": "awq", "quantizer": "gptq"}
     run = run_search(method, params, problem, state, seed=3, evals=EVALS, artifacts=artifacts)
     record = write_results(run, method.name, seed=3, out=folder / "alloc.json", artifacts=artifacts, **fields)
-    assert record.model_dump() == json.loads((folder / "alloc.json").read_text())
+    assert record.model_dump() == read_json(folder / "alloc.json")
     return record.model_dump()
 
 
@@ -63,7 +64,7 @@ def assert_same(straight: Path, broken: Path) -> None:
 
 
 def without_seconds(folder: Path) -> dict[str, Any]:
-    record = json.loads((folder / "alloc.json").read_text())
+    record = read_json(folder / "alloc.json")
     assert record.pop("search_wall_s") >= 0
     return record
 
@@ -166,9 +167,14 @@ def test_a_search_on_parts_is_killed_and_resumed_and_stays_within_its_evaluation
 def test_a_journal_ends_before_its_first_damaged_line(tmp_path: Path, damage: bytes) -> None:
     """Zeros after a loss of power, half a line, bytes that are no text, a line without its end."""
     file = tmp_path / "journal.jsonl"
-    file.write_bytes(b'{"good": 1}\n' + damage + b'{"after": 2}\n' * (damage[-1:] == b"\n"))
-    assert read_journal(file) == [{"good": 1}]
-    assert file.read_bytes() == b'{"good": 1}\n'
+    journal = Journal(file, dict[str, int])
+    journal.append({"good": 1})
+    good = file.read_bytes()
+    journal.append({"after": 2})
+    after = file.read_bytes()[len(good) :]
+    file.write_bytes(good + damage + after * (damage[-1:] == b"\n"))
+    assert Journal(file, dict[str, int]).read() == [{"good": 1}]
+    assert file.read_bytes() == good
 
 
 def test_a_method_that_breaks_the_budget_is_caught(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from ramp.search.__main__ import main
 from ramp.search.resume import ROOT
 from tests.model_folders import load_float, load_tokenizer
 from tests.refusals import refused
+from tests.sealed import read_json
 from tests.searchable import make_searchable, run_stage
 from tests.tiny_models import exact_scores
 
@@ -63,7 +64,7 @@ def test_ramp_runs_and_leaves_its_policy(study: dict[str, Any], tmp_path: Path) 
     record = call_ramp(study, tmp_path, 5)
     assert record["search_evals"] == 5
     assert record["kl_selection"] <= record["kl_start_selection"]
-    about = json.loads((tmp_path / "artifacts" / "policy.json").read_text())
+    about = read_json(tmp_path / "artifacts" / "policy.json")
     assert about["method"] == "ramp"
     assert about["budgets"] == [3.65]
     episodes = [json.loads(line) for line in (tmp_path / "artifacts" / "episodes.jsonl").read_text().splitlines()]
@@ -123,7 +124,7 @@ def test_a_model_and_a_budget_are_enough(study: dict[str, Any], tmp_path: Path) 
     results = laid_out(study, tmp_path / "results")
     assert by_hand(results, "--evals", 4, "--params", json.dumps(FAST)) == 0
     own = results / "by_hand" / "tiny" / "ramp" / "3.65" / "0"
-    record = json.loads((own / "allocation.json").read_text())
+    record = read_json(own / "allocation.json")
     assert (record["method"], record["model"], record["search_evals"]) == ("ramp", "tiny", 4)
     assert {path.name for path in own.iterdir()} == {
         "allocation.json", "episodes.jsonl", "policy.json", "policy.safetensors", "summary.txt",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from ramp.models.token_windows import TextError
 from ramp.sensitivity import __main__ as sensitivity
 from ramp.sensitivity.fisher import fisher_proxy
 from ramp.sensitivity.setting import SensitivityError, Setting
+from tests.sealed import read_json
 from tests.tiny_models import altered, windows_of, write_text
 
 
@@ -160,7 +160,7 @@ def test_command_line(
     argv = ["--model-dir", str(tiny_qwen2_dir), "--bank", str(banks["gptq"].path), "--text", str(text)]
     argv += ["--windows", "2", "--length", "64", "--out", str(tmp_path / "s.json"), "--fold"]
     assert sensitivity.main([*argv, str(fold_file)]) == 0
-    record = json.loads((tmp_path / "s.json").read_text())
+    record = read_json(tmp_path / "s.json")
     assert record["proxy"] == "fisher"
     assert record["tokens"] == 2 * 64 * (3 + 2)
     assert set(record["linears"]) == {x.name for x in banks["gptq"].linears}

@@ -10,9 +10,8 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from ramp.core.files import read_json
 from ramp.evaluation.__main__ import main as evaluation_main
 from ramp.export import llamacpp_quantize, static_mix
 from ramp.export.check import transformers_nll
@@ -32,6 +31,7 @@ from ramp.rows.checkpoint import CheckpointError, load_dequantized
 from tests.gguf_inputs import llama_nll, statistics
 from tests.model_folders import read_config
 from tests.refusals import refused
+from tests.sealed import read_json, save_sealed
 from tests.tiny_models import altered, random_llama
 
 pytest.importorskip("cyllama")
@@ -184,7 +184,7 @@ def test_statistics_of_another_model_are_refused(wide_dir: Path, tiny_llama_dir:
 
 
 def test_statistics_that_do_not_say_their_tokens_are_refused(wide_dir: Path, inputs: Path, tmp_path: Path) -> None:
-    save_file(load_file(inputs / "c.safetensors"), tmp_path / "c.safetensors")  # without metadata
+    save_sealed(load_file(inputs / "c.safetensors"), tmp_path / "c.safetensors")  # without metadata
     row = MixRow(wide_dir, inputs / "float.gguf", tmp_path / "c.safetensors", "q8_0", study="test", seed=0)
     refused(
         MixError, {"run ramp.calibration again": lambda: make_row(CATALOG.reference("q4_k_m_imatrix"), row, tmp_path)}

@@ -14,6 +14,7 @@ from ramp.assets.registry import Registry
 from ramp.assets.task_rows import make_tasks, task_rows
 from ramp.core.errors import RampError
 from tests.local_sources import fetched, make_wheel, one, sha256, write_registry
+from tests.sealed import read_json
 
 pytestmark = pytest.mark.usefixtures("offline_pip")
 
@@ -46,9 +47,9 @@ def test_request_files_become_rows(tmp_path: Path, offline_pip: Path) -> None:
     registry = tasks_registry(tmp_path, offline_pip, members, tasks)
     make_tasks(registry, tmp_path / "R", ["arc_easy", "boolq"], tmp_path / "tasks")
     row = {"id": "X_1", "question": "Is it?", "choices": {"text": ["p", "q", "r"], "label": ["A", "B", "C"]}}
-    assert json.loads((tmp_path / "tasks" / "arc_easy.jsonl").read_text()) == {**row, "answerKey": "B"}
+    assert read_json(tmp_path / "tasks" / "arc_easy.jsonl") == {**row, "answerKey": "B"}
     row = {"question": "is it", "passage": "A title -- a passage.", "idx": 7, "label": 1}
-    assert json.loads((tmp_path / "tasks" / "boolq.jsonl").read_text()) == row
+    assert read_json(tmp_path / "tasks" / "boolq.jsonl") == row
 
 
 def test_arrow_rows_and_wrong_formats(tmp_path: Path, offline_pip: Path) -> None:

@@ -21,6 +21,7 @@ from ramp.core.errors import RampError
 from ramp.models.token_windows import JOIN, Document, read_documents, token_windows, write_documents
 from tests.local_sources import fetched
 from tests.refusals import refused
+from tests.sealed import read_json
 
 SHARES = {"train": 0.5, "search": 0.1, "selection": 0.1, "heldout": 0.3}
 LONG = "A sentence that is long enough to be recognised when it stands in two documents, word by word, twice."
@@ -144,7 +145,7 @@ def project(tmp_path: Path) -> Path:
 def test_texts_of_a_registry(project: Path) -> None:
     registry = load_registry(project / "assets.yaml")
     report = write_texts(registry, project / "R", ["wikitext2", "gone"], project / "texts")
-    assert json.loads((project / "texts" / "guard.json").read_text()) == report
+    assert read_json(project / "texts" / "guard.json") == report
     assert report["roles"]["calibration"]["documents"] == 5  # the empty line and the repeated one are gone
     wiki = [d for role in SHARES for d in read_documents(project / "texts" / f"{role}.jsonl")]
     assert sorted(d.doc for d in wiki) == sorted(f"wiki-{i}" for i in range(60))  # the bare title is gone

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from ramp.models.folder import ModelFolder
 from ramp.models.token_windows import Document, TextError, write_documents
 from ramp.study.text_needs import counted_models, text_needs
 from tests.plans import plan_of
+from tests.sealed import read_json
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_counts_need_a_tokenizer_and_no_weights(tokenizer_alone: Path, texts: Pa
     assert found == {"calibration": {"tokens": 1000, "wanted": 1000}, "search": {"tokens": 300, "wanted": 300}}
     argv = ["--model-dir", str(tokenizer_alone), "--texts", str(texts), "--out", str(tmp_path / "counts.json")]
     count_tokens.main([*argv, "--need", *map(str, needs)])
-    assert json.loads((tmp_path / "counts.json").read_text()) == found
+    assert read_json(tmp_path / "counts.json") == found
 
 
 def test_all_texts_that_are_too_short_are_named(tokenizer_alone: Path, texts: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
 from functools import partial
@@ -26,6 +25,7 @@ from ramp.models.folder import CheckpointReader, ModelFolder
 from ramp.models.token_windows import Document, write_documents
 from tests.model_folders import load_float, load_tokenizer, read_config
 from tests.refusals import refused
+from tests.sealed import read_json
 
 ANIMALS = ["cat", "dog", "horse", "raven", "salmon", "beetle", "otter", "lizard"]
 VERBS = ["sees", "follows", "ignores", "remembers", "finds"]
@@ -73,7 +73,7 @@ def test_presets_fit_both_grids(name: str) -> None:
 def test_a_trained_folder_loads_and_has_learned(tmp_path: Path, text: Path, name: str) -> None:
     out = tmp_path / name
     record = make_model(name, text, steps=120, seed=0, out_dir=out)
-    assert record == json.loads((out / "asset.json").read_text())
+    assert record == read_json(out / "asset.json")
     assert record["final_loss"] < 0.5 * math.log(SMALL["vocab"])
     assert record["train_tokens"] == 120 * 256
     config = read_config(out)
@@ -107,7 +107,7 @@ def test_tokenizer_is_of_gpt2s_kind_and_loses_nothing(text: Path, tmp_path: Path
     documents = read_documents(text)
     tokenizer = train_tokenizer(documents, 320)
     tokenizer.save_pretrained(tmp_path)
-    saved = json.loads((tmp_path / "tokenizer.json").read_text())
+    saved = read_json(tmp_path / "tokenizer.json")
     assert saved["model"]["type"] == "BPE"
     assert len(saved["model"]["vocab"]) == 320
     assert saved["model"]["merges"]

@@ -1,12 +1,11 @@
 """Policies as files, and the transfer to a model that was never evaluated."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from ramp.models.architecture import list_linears
 from ramp.problem.budget import AllocationError, budget_bytes
@@ -20,6 +19,7 @@ from ramp.search.trained_policy import read_policy, transfer
 from ramp.search.transfer import main
 from tests.model_folders import read_config
 from tests.refusals import refused
+from tests.sealed import read_json, save_sealed, write_sealed
 from tests.searchable import make_searchable, run_stage
 from tests.synthetic import synthetic_problem
 
@@ -51,7 +51,7 @@ def test_a_loaded_policy_is_the_learners_actor(saved: Path) -> None:
 
 
 def test_policies_that_do_not_fit_are_refused(saved: Path) -> None:
-    record = json.loads((saved / "policy.json").read_text())
+    record = read_json(saved / "policy.json")
     other = synthetic_problem(widths=(2, 3, 4, 5))
     refused(PolicyError, {"among [3, 4, 5, 6] bits": lambda: transfer(load_policy(saved), other)})
     for key, value, said in (
@@ -59,12 +59,12 @@ def test_policies_that_do_not_fit_are_refused(saved: Path) -> None:
         ("features", record["features"][:3], "other constants"),
         ("widths", [3, 4], "do not fit"),
     ):
-        (saved / "policy.json").write_text(json.dumps({**record, key: value}))
+        write_sealed(saved / "policy.json", {**record, key: value})
         with pytest.raises(PolicyError, match=said):
             load_policy(saved)
-    (saved / "policy.json").write_text(json.dumps(record))
+    write_sealed(saved / "policy.json", record)
     tensors = load_file(saved / "policy.safetensors")
-    save_file(
+    save_sealed(
         {name: tensor for name, tensor in tensors.items() if name != "layers.1.bias"}, saved / "policy.safetensors"
     )
     refused(PolicyError, {"lacks the tensor 'layers.1.bias'": lambda: load_policy(saved)})
@@ -72,11 +72,11 @@ def test_policies_that_do_not_fit_are_refused(saved: Path) -> None:
 
 def test_a_policy_is_read_by_its_kind(saved: Path, tmp_path: Path) -> None:
     """Networks of before kinds were written, tables, and one sentence for anything else."""
-    record = json.loads((saved / "policy.json").read_text())
+    record = read_json(saved / "policy.json")
     assert isinstance(read_policy(saved), Policy)
-    (saved / "policy.json").write_text(json.dumps({key: value for key, value in record.items() if key != "kind"}))
+    write_sealed(saved / "policy.json", {key: value for key, value in record.items() if key != "kind"})
     assert isinstance(read_policy(saved), Policy)
-    (saved / "policy.json").write_text(json.dumps({**record, "kind": "forest"}))
+    write_sealed(saved / "policy.json", {**record, "kind": "forest"})
     with pytest.raises(PolicyError, match="'forest'"):
         read_policy(saved)
     numbers = np.linspace(-1, 1, len(NAMES))
@@ -86,13 +86,13 @@ def test_a_policy_is_read_by_its_kind(saved: Path, tmp_path: Path) -> None:
     assert np.array_equal(table.numbers, numbers)
     assert table.about == ABOUT
     path = tmp_path / "table" / "policy.json"
-    written = json.loads(path.read_text())
+    written = read_json(path)
     assert written["numbers"] == dict(zip(NAMES, numbers, strict=True))
-    path.write_text(json.dumps({**written, "numbers": {"q": 1.0}}))
+    write_sealed(path, {**written, "numbers": {"q": 1.0}})
     with pytest.raises(PolicyError, match="no table"):
         read_policy(tmp_path / "table")
-    path.write_text(json.dumps(written))
-    save_file({"numbers": torch.full((len(NAMES),), torch.nan)}, tmp_path / "table" / "policy.safetensors")
+    write_sealed(path, written)
+    save_sealed({"numbers": torch.full((len(NAMES),), torch.nan)}, tmp_path / "table" / "policy.safetensors")
     with pytest.raises(PolicyError, match="10 finite"):
         read_policy(tmp_path / "table")
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ramp.core.files import read_json
 from ramp.evaluation.heldout import evaluate, float_head, make_reference
 from ramp.models.folder import ModelFolder
 from ramp.models.token_windows import Document, TextError, write_documents
@@ -24,6 +23,7 @@ from ramp.tuning.scaled_modules import narrowest
 from ramp.tuning.schedule import Schedule, ScheduleError, training_windows
 from ramp.tuning.train import TuningError
 from tests.rows import write_row
+from tests.sealed import read_json
 from tests.tiny_models import random_llama
 
 FAST = Schedule(steps=24, batch=4, length=16, rate=1e-2)

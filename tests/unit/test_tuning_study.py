@@ -11,7 +11,7 @@ from paper.tables.main import main_table
 from paper.tables.tuning import tuning_pairs_table, tuning_table
 from paper.tuning import Tuned, tuning_values
 from ramp.core import cli
-from ramp.core.files import read_json, write_json
+from ramp.core.files import write_json
 from ramp.records.collect_tuning import main as collect_main
 from ramp.records.table import RecordsError, read_table
 from ramp.rows import tune
@@ -21,6 +21,7 @@ from ramp.study.row_names import PlanError, Row
 from ramp.study.validation import ConfigError
 from tests.plans import files_of, plan_of
 from tests.rows import row_key
+from tests.sealed import read_json
 from tests.synthetic_records import SOURCE, cells, synthetic_study
 from tests.synthetic_tuning import ROWS, WINDOWS, tuning_records
 
@@ -116,7 +117,7 @@ def finished(folder: Path, method: str = "rtn", kl: float = 0.2, **about: Any) -
     """The files of one row before and after tuning, as words for the collector; tuned it has half the KL."""
     names = [folder / f"{method}-{name}.json" for name in ("meta", "before", "after")]
     schedule = {"steps": 4, "rate": 1e-3, "seed": 0, "tokens": 1024} | about
-    write_json(names[0], {"tuned": schedule, "wall_s": 2.5})
+    write_json(names[0], {"tuned": schedule, "wall_s": 2.5}, sealed=True)
     for name, stage, factor in ((names[1], "final", 1.0), (names[2], "tuned", 0.5)):
         windows = [{"window": i, "tokens": 63, "nll": 100.0, "kl": 63 * factor * kl * (1 + 0.1 * i)} for i in range(3)]
         write_json(
@@ -126,6 +127,7 @@ def finished(folder: Path, method: str = "rtn", kl: float = 0.2, **about: Any) -
                 "made": {"wall_s": 1.0}, "sizes": {"bytes_linear": 400}, "dtype": "float32", "commit": "c",
                 "search": {"kind": "proxy"} if method == "knapsack" else None,
             },
+            sealed=True,
         )  # fmt: skip
     return ",".join(map(str, names))
 
@@ -156,7 +158,7 @@ def test_rows_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     refused("not one row", ",".join([meta, before, before]))
     refused("lacks tuned", ",".join([before, before, after]))
     damaged = read_json(Path(after))
-    write_json(Path(after), damaged | {"texts": {}})
+    write_json(Path(after), damaged | {"texts": {}}, sealed=True)
     refused("no scores", good)
     with pytest.raises(SystemExit):
         collect_main(["--rows", meta, "--out", str(tmp_path)])

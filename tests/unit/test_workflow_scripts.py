@@ -13,6 +13,7 @@ import pytest
 
 from ramp.study.preflight import PreflightError, preflight
 from tests.plans import plan_of
+from tests.sealed import write_sealed
 from workflow.scripts.check_results import check
 from workflow.scripts.check_results import main as check_study
 from workflow.scripts.failures import failed_jobs
@@ -75,7 +76,7 @@ def finished(root: Path) -> Path:
     row.mkdir(parents=True)
     (row / "model.safetensors").write_bytes(b"0123456789")
     sizes = {"bytes_file": 10, "bytes_linear": 5, "bytes_embedding": 3, "bytes_head": 0, "bytes_other": 2}
-    (row / "meta.json").write_text(json.dumps(sizes))
+    write_sealed(row / "meta.json", sizes)
     windows = [{"window": 0, "tokens": 4, "nll": 8.0, "kl": 0.1}, {"window": 1, "tokens": 4, "nll": 4.0, "kl": 0.1}]
     text = {"windows": windows, "ppl": math.exp(12 / 8), "ppl_low": 3.0, "ppl_high": 6.0, "kl": 0.025}
     (root / "metrics" / "m").mkdir(parents=True)

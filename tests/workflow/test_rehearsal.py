@@ -6,7 +6,6 @@ REHEARSAL=whole pytest tests/workflow/test_rehearsal.py    every model, method a
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from conftest import copy_project
 from ramp.assets.registry import load_registry
 from tests.hub import Hub
 from tests.replicas import REPLICAS, TOKEN, serve
+from tests.sealed import read_json
 from workflow.scripts.check_results import check
 
 pytestmark = pytest.mark.slow
@@ -137,7 +137,7 @@ def test_models_came_from_the_hub_as_they_are_there(rehearsal: Rehearsal, finish
     locked = yaml.safe_load((rehearsal.folder / "config" / "assets.lock.yaml").read_text())
     for name in ("llama-2-7b", *TARGETS):
         source = registry.get(name).sources[0]
-        record = json.loads((finished / "assets" / name / "asset.json").read_text())
+        record = read_json(finished / "assets" / name / "asset.json")
         assert record["revision"] == source.revision
         assert record["sha256"] == locked[name][source.repo]["sha256"]
         linked = {file.name for file in (finished / "models" / name).iterdir()}

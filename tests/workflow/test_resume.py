@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from calls import REPO
 
+from tests.sealed import read_json
+
 pytestmark = pytest.mark.workflow
 
 CLOCKS = {"search_wall_s", "wall_s", "seconds"}
@@ -62,7 +64,7 @@ def finish(line: list[str]) -> str:
 
 def allocation(out: Path) -> dict:
     """What was found, without clocks."""
-    found = json.loads((out / "allocation.json").read_text())
+    found = read_json(out / "allocation.json")
     return {key: value for key, value in found.items() if key not in CLOCKS}
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from calls import SMOKE, edit, smoke_plan, snakemake
 
+from tests.sealed import read_json
 from workflow.scripts.check_results import check
 
 pytestmark = pytest.mark.workflow
@@ -77,7 +78,7 @@ def test_records_repeat_the_bytes_on_disk(smoke: Path) -> None:
     for meta_file in sorted((smoke / "quantized").glob("*/*/model.safetensors")):
         if DRAW.search(str(meta_file)):  # of another bank: banks.csv; with tuned scales: tuning.csv
             continue
-        meta = json.loads((meta_file.parent / "meta.json").read_text())
+        meta = read_json(meta_file.parent / "meta.json")
         same = records
         for key in ("model", "method", "grid", "stage", "fold", "seed"):
             same = same[same[key] == meta[key]]
@@ -150,8 +151,8 @@ def test_rows_over_banks_are_compared_with_their_own_bank(smoke: Path) -> None:
     assert list(same["kl_heldout"]) == [rows.loc[(0, 0), "kl"]]
     assert len(read_table(smoke / "records" / "banks_windows.csv")) == 2 * len(rows)
     shared = [smoke / "allocations" / f"tiny-llama-s{draw}" / "knapsack" / "3.65" / "0.json" for draw in ("", ".draw1")]
-    first, other = (json.loads(file.read_text())["bits"] for file in shared)
-    row = json.loads((smoke / "quantized" / "tiny-llama-s.draw1" / "knapsack-b3.65-s0-draw0" / "meta.json").read_text())
+    first, other = (read_json(file)["bits"] for file in shared)
+    row = read_json(smoke / "quantized" / "tiny-llama-s.draw1" / "knapsack-b3.65-s0-draw0" / "meta.json")
     assert row["bits"] == first
     assert set(first) == set(other)
 
@@ -175,11 +176,11 @@ def test_files_of_ours_are_at_most_as_large_as_the_mixes_beside_them(smoke: Path
 def test_mixed_rows_keep_their_budget(smoke: Path) -> None:
     compared = 0
     for file in sorted((smoke / "allocations").glob("*/*/*/*.json")):
-        allocation = json.loads(file.read_text())
+        allocation = read_json(file)
         row = f"{allocation['method']}-b{allocation['budget_bits']:g}-s{allocation['seed']}"
         if allocation["method"] == "role_depth":  # fitted on the source for its transfer, no row of the source
             continue
-        meta = json.loads((smoke / "quantized" / file.parts[-4] / row / "meta.json").read_text())
+        meta = read_json(smoke / "quantized" / file.parts[-4] / row / "meta.json")
         sizes = meta.get("sizes", meta)
         assert allocation["bytes_linear"] == sizes["bytes_linear"] <= allocation["budget_bytes"], row
         compared += 1
@@ -195,7 +196,7 @@ def test_both_policies_are_transferred(smoke: Path) -> None:
     assert lines["kl_transfer"].notna().all()
     for policy in ("ramp", "role_depth"):
         [file] = (smoke / "search").glob(f"*/{policy}/3.65/0/policy.json")
-        assert json.loads(file.read_text())["method"] == policy
+        assert read_json(file)["method"] == policy
     by_id = {claim["id"]: claim for claim in read_claims(smoke / "records" / "claims.json")}
     assert {claim["verdict"] for claim in by_id.values()} == {"not evidence", "not tested"}  # two windows, one seed
     assert by_id["C5"]["value"] is not None

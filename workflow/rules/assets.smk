@@ -62,6 +62,10 @@ rule train:
     output:
         record="<results>/models/{model}/asset.json",
         config="<results>/models/{model}/config.json",
+        weights="<results>/models/{model}/model.safetensors",
+        others=expand(
+            "<results>/models/{{model}}/{name}.json", name=("generation_config", "tokenizer", "tokenizer_config")
+        ),
     log:
         "<logs>/train/{model}.log",
     wildcard_constraints:

@@ -17,6 +17,7 @@ rule search:
     output:
         allocation="<results>/allocations/{model}/{method}/{budget}/{seed}.json",
         episodes="<results>/search/{model}/{method}/{budget}/{seed}/episodes.jsonl",
+        summary="<results>/search/{model}/{method}/{budget}/{seed}/summary.txt",
     log:
         "<logs>/search/{model}/{method}-b{budget}-s{seed}.log",
     wildcard_constraints:
@@ -51,6 +52,7 @@ use rule search as learn with:
     output:
         allocation="<results>/allocations/{model}/{method}/{budget}/{seed}.json",
         episodes="<results>/search/{model}/{method}/{budget}/{seed}/episodes.jsonl",
+        summary="<results>/search/{model}/{method}/{budget}/{seed}/summary.txt",
         policy="<results>/search/{model}/{method}/{budget}/{seed}/policy.safetensors",
         policy_index="<results>/search/{model}/{method}/{budget}/{seed}/policy.json",
     log:

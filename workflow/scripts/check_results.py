@@ -24,15 +24,15 @@ def check(results: Path) -> list[dict[str, Any]]:
     for metrics in sorted(results.glob("metrics/*/*.json")):
         found += check_metrics(results, metrics)
     for file in sorted(results.glob("halo/*/*.check.json")):
-        found += [{**one, "check": f"halo: {one['check']}"} for one in read_json(file)]
+        found += [{**one, "check": f"halo: {one['check']}"} for one in read_json(file, list[dict[str, Any]])]
     for file in sorted(results.glob("gguf/*/checks.json")):
-        found += [{**one, "check": f"gguf: {one['check']}"} for one in read_json(file)]
+        found += [{**one, "check": f"gguf: {one['check']}"} for one in read_json(file, list[dict[str, Any]])]
     return found
 
 
 def check_sizes(results: Path, file: Path) -> list[dict[str, Any]]:
     """Check the sizes of one row: ``bytes_file`` is the size of the file, and its parts sum to it."""
-    meta = read_json(file)
+    meta = read_json(file, dict[str, Any])
     if meta.get("failed"):  # it could not be made and has no sizes
         return []
     name = str(file.parent.relative_to(results))
@@ -51,7 +51,7 @@ def check_metrics(results: Path, file: Path) -> list[dict[str, Any]]:
     """Check that perplexity follows from the windows, KL is not negative, and intervals hold their estimates."""
     found = []
     name = str(file.relative_to(results))
-    for text, scores in read_json(file)["texts"].items():
+    for text, scores in read_json(file, dict[str, Any])["texts"].items():
         tokens = sum(window["tokens"] for window in scores["windows"])
         perplexity = math.exp(sum(window["nll"] for window in scores["windows"]) / tokens)
         close = math.isclose(perplexity, scores["ppl"], rel_tol=1e-6)

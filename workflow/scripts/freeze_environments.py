@@ -15,6 +15,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ramp.core.errors import RampError
 from ramp.core.files import read_json, write_text
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         for file in args.records or sorted(Path(".envs").glob("*/environment.json")):
-            name, record = file.parent.name, read_json(file)
+            name, record = file.parent.name, read_json(file, dict[str, Any])
             write_text(args.out / f"{name}.constraints.txt", constraints_text(name, record))
             if not (args.out / f"{name}.yml").is_file():
                 write_text(args.out / f"{name}.yml", conda_text(name, record))

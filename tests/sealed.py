@@ -1,0 +1,36 @@
+"""Files with checksums as tests write, read and change them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ramp.core import files
+from ramp.core.leftovers import owner
+from ramp.core.tensor_file import save_tensors
+
+
+def read_json(path: Path) -> Any:
+    """Return any JSON file's content without its checksum, which is compared."""
+    return files.read_json(path, object)  # type: ignore[type-abstract]
+
+
+def write_sealed(path: Path, value: Mapping[str, Any]) -> Path:
+    """Write a JSON object with the checksum of what it holds now."""
+    files.write_json(path, {key: each for key, each in value.items() if key != files.SEAL}, sealed=True)
+    return path
+
+
+def owner_of_a_killed_job() -> str:
+    """Return the owner in names of temporary files of this process, had another one with its number been before it."""
+    host, process, start = owner().split("-")
+    return f"{host}-{process}-{int(start) - 1}"
+
+
+def save_sealed(tensors: Mapping[str, torch.Tensor], path: Path, about: Mapping[str, Any] | None = None) -> Path:
+    """Write tensors as a stage does."""
+    save_tensors(path, dict(tensors), dict(about or {}))
+    return path
