@@ -10,15 +10,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from ramp.assets.arrow_table import UNREADABLE, read_parquet
 from ramp.assets.fetched_files import ABSENT, asset_path, asset_record
-from ramp.assets.registry import Registry, TextRole
+from ramp.assets.registry import Registry, Role, TextRole
 from ramp.core.files import read_text, write_json
 from ramp.models.token_windows import JOIN, Document, TextError, read_documents, write_documents
 
-ROLES = ("calibration", "train", "search", "selection", "heldout")
-"""What a document may be for: second moments, training, scoring candidates, choosing among the best, and judging."""
+ROLES: tuple[str, ...] = get_args(Role)
 
 SHARED_PARAGRAPH = 80
 """Paragraphs of at least this many normalised characters must not occur in two roles; shorter ones are headings."""
@@ -53,7 +53,7 @@ def _json_lines(path: Path, prefix: str) -> Iterator[Document]:
         with opened(path, "rt", encoding="utf-8") as lines:
             for i, line in enumerate(lines):
                 yield Document(f"{prefix}-{i:05d}", json.loads(line)["text"].strip())
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, gzip.BadGzipFile) as error:
+    except UNREADABLE as error:
         raise TextError(f"{path} is no file of JSON lines with a 'text' each ({error!r}): fetch it again") from None
 
 
@@ -64,13 +64,12 @@ def _wikitext(path: Path) -> str:
     WikiText-2 are comparable between papers that follow it.
     """
     if path.suffix == ".parquet":
-        import pyarrow.parquet
-
-        rows = pyarrow.parquet.read_table(path, columns=["text"]).column("text").to_pylist()
-    else:
-        lines = read_text(path).split("\n")
-        rows = [line + "\n" if line.strip() else "" for line in lines[: -1 if not lines[-1] else None]]
-    return JOIN.join(rows)
+        try:
+            return JOIN.join(read_parquet(path, ["text"]).column("text").to_pylist())
+        except UNREADABLE as error:
+            raise TextError(f"{path} is no table with a column 'text' ({error!r}): fetch it again") from None
+    lines = read_text(path).split("\n")
+    return JOIN.join(line + "\n" if line.strip() else "" for line in lines[: -1 if not lines[-1] else None])
 
 
 # --- roles -------------------------------------------------------------------------------------------------------
