@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ramp.core.cli import log
+from ramp.core.files import read_json
+from ramp.core.safe_path import below
 from ramp.models.agreement import check_checkpoint
 from ramp.models.architecture import Architecture, LinearSpec, ModelError, architecture, list_linears
+from ramp.models.config_limits import check_limits
 from ramp.models.sentencepiece_blank import with_first_blank
 from ramp.models.token_windows import token_windows
 
@@ -34,6 +37,7 @@ class ModelFolder:
         file = self.path / "config.json"
         if not file.is_file():
             raise ModelError(f"no config.json in {self.path}: give a Hugging Face checkpoint folder")
+        check_limits(read_json(file), file)
         try:
             return AutoConfig.from_pretrained(self.path, local_files_only=True)
         except Exception as error:  # whatever transformers raises on broken values, in classes of its own
@@ -146,12 +150,11 @@ def checkpoint_files(model_dir: Path) -> list[Path]:
         )
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        outside = [name for name in names if Path(name).name != name]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{index} is no index of shards ({error!r}): fetch the model again") from None
-    if outside or not names:
-        raise ModelError(f"{index} names {outside[0] if outside else 'no shard'}: shards lie beside it, fetch it again")
-    return [model_dir / name for name in names]
+    if not names:
+        raise ModelError(f"{index} names no shard: fetch it again")
+    return [below(model_dir, name, index) for name in names]
 
 
 class CheckpointReader:
