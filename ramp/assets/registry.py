@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -201,6 +201,8 @@ class Registry(_Strict):
 def load_registry(path: str | Path) -> Registry:
     """Read and check the registry; ``RegistryError`` lists all faults with their places."""
     path = Path(path).absolute()
+    if not path.exists():
+        raise RegistryError(f"no asset registry at {path}: give the path of config/assets.yaml")
     try:
         raw = read_yaml(path, "asset registry")
     except OSError as error:
@@ -210,5 +212,10 @@ def load_registry(path: str | Path) -> Registry:
     try:
         return Registry.model_validate({**raw, "file": path})
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise RegistryError(f"{path} has faults, correct them: {faults}") from None
+        raise RegistryError(f"{path} has faults, correct them: {'; '.join(map(_told, error.errors()))}") from None
+
+
+def _told(fault: Any) -> str:
+    """Return one of pydantic's errors with its place."""
+    place = ".".join(str(part) for part in fault["loc"] if part != "[key]")
+    return f"{place or 'assets'}: {fault['msg'].removeprefix('Value error, ')}"

@@ -98,11 +98,9 @@ def paragraphs(text: str) -> list[str]:
 
 def assign(corpora: Iterable[tuple[list[Document], Mapping[str, float]]]) -> dict[str, list[Document]]:
     """Return documents by role; a text that occurs twice is kept once."""
-    roles: dict[str, list[Document]] = {}
+    roles: dict[str, list[Document]] = {role: [] for role in ROLES}  # one that no text has is an empty file
     seen: set[str] = set()
     for documents, shares in corpora:
-        for role in shares:
-            roles.setdefault(role, [])
         for document in documents:
             if document.sha256 not in seen:
                 seen.add(document.sha256)

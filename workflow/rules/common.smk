@@ -26,7 +26,7 @@ from ramp.plan.facts import Facts
 from ramp.plan.job_costs import JobCosts
 from ramp.plan.refusal import check_room
 from ramp.plan.resources import RuleResources
-from ramp.study.load import make_plan
+from ramp.study.load import make_plan, registry_of
 from ramp.study.passing_files import passes
 from ramp.study.preflight import preflight
 from ramp.study.record_files import COMPARED_TABLES, RECORD_TABLES, SECTION_TABLES, RecordFiles
@@ -54,7 +54,7 @@ def local(path):
     return os.path.relpath(whole) if BASE == Path.cwd() else str(whole)
 
 
-REGISTRY = local(config.get("registry", "config/assets.yaml"))
+REGISTRY = local(registry_of(config))
 PLAN = planned()
 STUDY = PLAN.study
 LIMITS = STUDY.limits
