@@ -96,10 +96,11 @@ rule all:
     localrule: True
 
 
-# One environment for all jobs, where Snakemake brings it (--sdm conda).
+# One environment for all jobs, where Snakemake brings it (--sdm conda). Snakemake formats the path.
+MAIN_ENVIRONMENT = str(BASE / "workflow" / "envs" / "main.yml").replace("{", "{{").replace("}", "}}")
 for each in workflow.rules:
     if not each.norun:
-        each.conda_env = str(BASE / "workflow" / "envs" / "main.yml")
+        each.conda_env = MAIN_ENVIRONMENT
 
 
 onstart:

@@ -153,8 +153,8 @@ class RuleValues:
         words += ["--checkpoints", *map(str, grid.checkpoints), *options("heldout-", league.heldout(grid))]
         return [*words, "--curve-points", str(grid.curve_points or league.section.curve_points)]
 
-    def league_words(self) -> str:
-        """Return the files of the league's runs in words that bash expands."""
+    def league_words(self) -> list[str]:
+        """Return the files of the league's runs in words that ``ramp.records.collect_league`` expands."""
         return run_words(f"{self.study.results}/league", self.plan.league.collected)
 
     def enumeration(self) -> list[str]:

@@ -1,6 +1,7 @@
 # What all rules share: the planned study, the environment of jobs, and how wildcards reach ramp/study, which knows the
 # files and parameters of every rule.
 
+import hashlib
 import inspect
 import os
 import re
@@ -48,12 +49,23 @@ def planned():
         raise WorkflowError(str(error)) from None
 
 
+def seen_project():
+    """Return the project's folder as rules may name it: Snakemake takes braces in a file's name for wildcards."""
+    if BASE == Path.cwd() or not {*"{}"} & {*str(BASE)}:
+        return BASE
+    link = Path(".snakemake", f"project-{hashlib.sha256(os.fsencode(BASE)).hexdigest()[:12]}")
+    link.parent.mkdir(exist_ok=True)
+    if not link.is_symlink():
+        link.symlink_to(BASE)
+    return link
+
+
 def local(path):
     """Return a file of the project as seen from the working directory (they differ under ``snakemake -d``)."""
-    whole = BASE / path
-    return os.path.relpath(whole) if BASE == Path.cwd() else str(whole)
+    return os.path.relpath(BASE / path) if BASE == Path.cwd() else str(SEEN / path)
 
 
+SEEN = seen_project()
 REGISTRY = local(registry_of(config))
 PLAN = planned()
 STUDY = PLAN.study
