@@ -28,7 +28,7 @@ class Planned:
         return self.table == "benchmarks"
 
     def command(self, files: Mapping[str, str]) -> list[str]:
-        """Return the words of the command line; ``files`` has ``model``, ``text``, ``heldout``, ``package``, ``python``."""
+        """Return the command's words; ``files`` has ``model``, ``text``, ``heldout``, ``package``, ``python``."""
         words = ["python", "-m", f"benchmarks.{self.module}", *shlex.split(self.options)]
         if self.model:
             words += ["--model-dir", files["model"], "--text", files["text"]]

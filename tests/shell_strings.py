@@ -47,9 +47,9 @@ def unquoted(text: str) -> list[str]:
         if field is None:
             continue
         root = re.split(r"[.\[]", field)[0]
-        if form != "q" or conversion or state[-1]:
-            if root not in BY_TYPE or form or conversion:
-                found.append(field)
+        quoted = form == "q" and not conversion and not state[-1]
+        if not quoted and (root not in BY_TYPE or form or conversion):
+            found.append(field)
     return found
 
 

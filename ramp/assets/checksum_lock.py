@@ -34,8 +34,8 @@ class Lock:
             return PINS.validate_python(read_yaml(self.path, "lock of the registry") or {})
         except (YamlError, ValidationError) as error:
             raise RegistryError(
-                f"{self.path} is no lock of a registry ({str(error).splitlines()[0]}): restore it from version control, "
-                "or delete it"
+                f"{self.path} is no lock of a registry ({str(error).splitlines()[0]}): restore it from version "
+                "control, or delete it"
             ) from None
 
     def settle(self, asset: str, source: str, key: str, declared: str, found: str | None) -> str:

@@ -14,6 +14,7 @@ registry (``ramp.assets.checksum_lock``), later ones are checked against it.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -87,7 +88,9 @@ class HubSource(_Strict):
     repo: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9_][A-Za-z0-9._-]*$")
     repo_type: Literal["model", "dataset"] = "model"
     revision: str = Field(RESOLVE, pattern=r"^([0-9a-f]{40}|resolve)$", description="commit")
-    files: tuple[RelativeFile, ...] = Field(min_length=1, description="patterns; one without a wildcard gives a single file")
+    files: tuple[RelativeFile, ...] = Field(
+        min_length=1, description="patterns; one without a wildcard gives a single file"
+    )
     sha256: Checksum = Field(RESOLVE, description="of the file, or of the list of checksums of the folder's files")
 
 
@@ -212,7 +215,16 @@ def load_registry(path: str | Path) -> Registry:
     try:
         return Registry.model_validate({**raw, "file": path})
     except ValidationError as error:
-        raise RegistryError(f"{path} has faults, correct them: {'; '.join(map(_told, error.errors()))}") from None
+        raise RegistryError(f"{path} has faults, correct them: {'; '.join(_faults(error))}") from None
+
+
+def _faults(error: ValidationError) -> Iterator[str]:
+    """Yield all faults; a list that is empty because its items have faults is none."""
+    faults = error.errors()
+    for fault in faults:
+        inside = any(other["loc"][: len(fault["loc"])] == fault["loc"] for other in faults if other is not fault)
+        if fault["type"] != "too_short" or not inside:
+            yield _told(fault)
 
 
 def _told(fault: Any) -> str:

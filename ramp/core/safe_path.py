@@ -49,4 +49,6 @@ def below(folder: Path, name: str, named_by: str | Path) -> Path:
     try:
         return folder.joinpath(*relative_parts(name))
     except (ValueError, AttributeError):
-        raise RampError(f"{named_by} names the file {name!r}, which is not below {folder}: make that file again") from None
+        raise RampError(
+            f"{named_by} names the file {name!r}, which is not below {folder}: make that file again"
+        ) from None

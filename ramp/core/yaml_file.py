@@ -43,7 +43,7 @@ def read_yaml(path: str | Path, what: str) -> Any:
     """Return the content of a YAML file; ``YamlError`` with its line, ``RampError`` where there is no such file."""
     text = read_text(path, what)
     try:
-        values = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
+        values = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise YamlError(f"{path}{_place(error)} is not valid YAML: correct it") from None
     except RecursionError:

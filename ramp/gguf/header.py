@@ -92,7 +92,7 @@ def check_header(path: Path) -> None:
 
 
 def _check(walk: _Walk) -> None:
-    if walk.data[walk.skip(4) : 4] != MAGIC or (version := walk.number("<I")) not in VERSIONS:
+    if walk.data[walk.skip(4) : 4] != MAGIC or walk.number("<I") not in VERSIONS:
         raise walk.refuse("it does not begin as one of version 2 or 3, little-endian")
     tensors, keys = walk.number("<Q"), walk.number("<Q")
     if tensors > MOST_TENSORS or keys > MOST_KEYS:

@@ -42,7 +42,9 @@ def check_limits(values: Any, file: str | Path) -> None:
     try:
         ConfigLimits.model_validate(dict(values))
     except ValidationError as error:
-        faults = "; ".join(f"{fault['loc'][0]} is {str(fault['input'])[:40]!r}, {_why(fault)}" for fault in error.errors())
+        faults = "; ".join(
+            f"{fault['loc'][0]} is {str(fault['input'])[:40]!r}, {_why(fault)}" for fault in error.errors()
+        )
         raise ModelError(f"{file}: {faults}: no model is of that size, fetch the file again") from None
 
 

@@ -11,7 +11,9 @@ from ramp.core.safe_path import LONGEST_NAME, SafeName, relative_parts
 from ramp.quantizers import widths
 
 METHOD_PATTERN = r"^[a-z][a-z0-9_]*$"
-PATH_PATTERN = r"^/?[^-./\\{}<>*?\[\],=:\x00-\x1f\x7f][^/\\{}<>*?\[\],=:\x00-\x1f\x7f]*(/[^/\\{}<>*?\[\],=:\x00-\x1f\x7f]+)*$"
+PATH_PATTERN = (
+    r"^/?[^-./\\{}<>*?\[\],=:\x00-\x1f\x7f][^/\\{}<>*?\[\],=:\x00-\x1f\x7f]*(/[^/\\{}<>*?\[\],=:\x00-\x1f\x7f]+)*$"
+)
 GROUPED_PATTERN = r"^[2-8]g(-1|[1-9][0-9]*)$"
 ROW_PATTERN = r"^[a-z][a-z0-9_]*-b[0-9]+(\.[0-9]+)?$"
 

@@ -54,11 +54,15 @@ def _transfer_faults(study: Study, methods: dict[str, Method]) -> Iterator[PlanE
 
 
 def _fold_faults(study: Study, methods: dict[str, Method]) -> Iterator[PlanError]:
-    """Yield methods on folds that nobody describes: an unknown fold must not become no fold under its name."""
+    """Yield folds that nobody describes and methods need: an unknown fold must not become no fold under its name."""
     known = {"none", *study.folds}
+    needed: dict[str, list[str]] = {}
     for name, method in methods.items():
         if isinstance(method, (Quantizer, Allocator)) and method.fold not in known:
-            yield PlanError(
-                f"method '{name}' quantizes weights of fold '{method.fold}'{nearest(method.fold, known)}, and "
-                f"folds of the configuration has {', '.join(sorted(known))}: describe '{method.fold}' there"
-            )
+            needed.setdefault(method.fold, []).append(name)
+    for fold, names in needed.items():
+        others = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+        yield PlanError(
+            f"method '{names[0]}'{others} quantizes weights of fold '{fold}'{nearest(fold, known)}, and folds of the "
+            f"configuration has {', '.join(sorted(known))}: describe '{fold}' there"
+        )

@@ -11,7 +11,7 @@ from benchmarks.comparison_files import ComparisonFiles
 from ramp.core.files import write_json
 from ramp.study.record_files import RecordFiles
 from ramp.study.row_names import Row
-from tests.plans import REPO, files_of, plan_of, values_of
+from tests.plans import files_of, plan_of, values_of
 
 S = "tiny-llama-s"
 

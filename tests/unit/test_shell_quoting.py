@@ -23,11 +23,11 @@ def test_every_value_in_every_rule_is_quoted() -> None:
 @pytest.mark.parametrize(
     ("command", "values"),
     [
-        ("x {input.a:q} --out \"$(dirname {output.b:q})\" --threads {threads} > {log:q} 2>&1", []),
+        ('x {input.a:q} --out "$(dirname {output.b:q})" --threads {threads} > {log:q} 2>&1', []),
         ("x {input.a}", ["input.a"]),
         ("x {params[0]} {wildcards.m:q}", ["params[0]"]),
         ("x '{input.a:q}'", ["input.a"]),
-        ("x \"{input.a:q}\"", ["input.a"]),
+        ('x "{input.a:q}"', ["input.a"]),
         ("x \"$(y '{input.a:q}' {input.b:q})\" {input.c:q}", ["input.a"]),
         ("x {config[study]} {resources.gpu} {input.a!r}", ["config[study]", "resources.gpu", "input.a"]),
         ("x 'it''s' \\' {input.a:q}", []),

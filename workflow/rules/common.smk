@@ -12,8 +12,6 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-sys.path.insert(0, str(BASE))
-
 from benchmarks.comparison_files import ComparisonFiles
 from benchmarks.plan import PIECES
 from paper.figures import FIGURES
@@ -34,13 +32,15 @@ from ramp.study.record_files import COMPARED_TABLES, RECORD_TABLES, SECTION_TABL
 from ramp.study.rule_inputs import RuleFiles
 from ramp.study.rule_params import RuleValues
 from ramp.study.text_needs import counted_models, text_needs
-from ramp.study.validation import ConfigError
+from ramp.study.validation import ConfigError, read
 from workflow.scripts.failures import failed_jobs
 
 
 def planned():
     """Return the plan of the configured study; every fault of the configuration at once, before anything is planned."""
     try:
+        for file in workflow.overwrite_configfiles:
+            read(file)  # Snakemake takes a key that is written twice
         packages = [piece.package for piece in PIECES.values() if piece.package]
         return make_plan(config, BASE, REGISTRY, packages)
     except ConfigError as error:
