@@ -124,9 +124,12 @@ class RuleValues:
         return file if file.is_file() else None
 
     def constraints(self, environment: str) -> list[str]:
-        """Return the committed versions of an environment, as an option."""
+        """Return the committed versions of an environment, and the hashes of some of them, as options."""
         file = self._frozen(environment)
-        return ["--constraints", self.files.local(file.relative_to(self.files.root))] if file else []
+        if file is None:
+            return []
+        lock = self.files.local("requirements.lock")
+        return ["--constraints", self.files.local(file.relative_to(self.files.root)), "--lock", lock]
 
     def pinned(self, environment: str) -> str:
         """Return a digest of these versions: a venv that holds them is kept, whatever the file's date."""
