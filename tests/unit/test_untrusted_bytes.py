@@ -23,7 +23,7 @@ from ramp.gguf.names import GgufError
 from ramp.gguf.reader import GgufFile
 from ramp.models.architecture import ModelError
 from ramp.models.config_limits import check_limits
-from ramp.models.folder import ModelFolder
+from ramp.models.folder import CheckpointReader, ModelFolder
 from tests.local_sources import make_wheel
 from tests.refusals import refused
 
@@ -98,6 +98,34 @@ def test_a_damaged_header_is_read_or_refused(tmp_path: Path) -> None:
         except GgufError:
             refusals += 1
     assert refusals > 50
+
+
+def weights(length: int | None = None, **change: Any) -> bytes:
+    """A safetensors file of four zeros, some of its header changed."""
+    text = json.dumps({"t": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]} | change}).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + bytes(16)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        weights(length=2**60),
+        weights(length=90_000_000),
+        weights(length=10),
+        weights(shape=[2**40]),
+        weights(shape=[2**40], data_offsets=[0, 2**42]),
+        weights(shape=[2**63, 2**63]),
+        weights(data_offsets=[16, 0]),
+        weights(dtype="F33"),
+        weights()[:-1],
+    ],
+    ids=range(9),
+)
+def test_a_header_of_weights_stays_within_its_file(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "model.safetensors").write_bytes(weights())
+    assert CheckpointReader(tmp_path).get("t").tolist() == [0, 0, 0, 0]
+    (tmp_path / "model.safetensors").write_bytes(data)
+    refused(ModelError, {"model.safetensors": partial(CheckpointReader, tmp_path)})
 
 
 @pytest.mark.parametrize(
