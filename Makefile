@@ -34,7 +34,7 @@ lint-workflow:
 freeze: ## workflow/envs/NAME.constraints.txt, from the packages' environments below .envs
 	$(PYTHON) -m workflow.scripts.freeze_environments
 
-lock: ## requirements.lock and environment.yml, from the packages installed for $(PYTHON)
+lock: ## requirements.lock, torch.lock and environment.yml, from the packages installed for $(PYTHON)
 	$(PYTHON) -m workflow.scripts.make_environment
 
 schema: ## workflow/schemas/config.schema.json, from ramp/study/__main__.py

@@ -1,8 +1,10 @@
 # The replication of RAMP as one workflow: assets -> calibration -> bank -> allocations -> rows -> records -> paper.
 # Rules lie in workflow/rules/, in the order in which data passes; `snakemake --list` tells what can be asked for.
 
+import sys
 from pathlib import Path
 
+from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 min_version("9.14")
@@ -12,8 +14,15 @@ if BASE.name == "workflow":  # started from workflow/Snakefile, which includes t
     BASE = BASE.parent
 
 
+sys.path.insert(0, str(BASE))
+from ramp.study.validation import ConfigError, read
+
 # A --configfile that names a study replaces the default one, instead of being merged into it.
 if "study" not in config:
+    try:
+        read(BASE / "config" / "config.yaml")  # with the line of a fault, which Snakemake does not tell
+    except ConfigError as error:
+        raise WorkflowError(str(error)) from None
 
     configfile: f"{BASE}/config/config.yaml"
 
@@ -116,10 +125,11 @@ rule archive:
         "python -m ramp.archive {params.results:q} --out {output.archive:q} > {log:q} 2>&1"
 
 
-# One environment for all jobs, where Snakemake brings it (--sdm conda).
+# One environment for all jobs, where Snakemake brings it (--sdm conda). Snakemake formats the path.
+MAIN_ENVIRONMENT = str(BASE / "workflow" / "envs" / "main.yml").replace("{", "{{").replace("}", "}}")
 for each in workflow.rules:
     if not each.norun:
-        each.conda_env = str(BASE / "workflow" / "envs" / "main.yml")
+        each.conda_env = MAIN_ENVIRONMENT
 
 
 onstart:

@@ -59,8 +59,8 @@ class ComparisonFiles:
         """Return all threads where time is measured: such a piece has the machine to itself."""
         return 1024 if PIECES[comparison].timed else 1
 
-    def command(self, comparison: str) -> str:
-        """Return the command line of a comparison, quoted, without its output."""
+    def command(self, comparison: str) -> list[str]:
+        """Return the words of a comparison's command line, without its output."""
         files = dict(zip(("text", "heldout"), self.texts(comparison), strict=False))
         files["model"] = str(Path(self._model).parent)
         for package, environment in zip(self.package(comparison), self.environment(comparison), strict=True):

@@ -27,8 +27,8 @@ class Planned:
         """Return whether the piece measures time: then it runs alone on the machine."""
         return self.table == "benchmarks"
 
-    def command(self, files: Mapping[str, str]) -> str:
-        """Return the command line; ``files`` has ``model``, ``text``, ``heldout``, ``package``, ``python``."""
+    def command(self, files: Mapping[str, str]) -> list[str]:
+        """Return the command's words; ``files`` has ``model``, ``text``, ``heldout``, ``package``, ``python``."""
         words = ["python", "-m", f"benchmarks.{self.module}", *shlex.split(self.options)]
         if self.model:
             words += ["--model-dir", files["model"], "--text", files["text"]]
@@ -38,7 +38,7 @@ class Planned:
             words += ["--package", files["package"]]
         if self.package:
             words += ["--reference-python", files["python"]]
-        return shlex.join(words)
+        return words
 
 
 GPTQ, AWQ, AUTOAWQ = "gptqmodel_gptq", "gptqmodel_awq", "autoawq_awq"

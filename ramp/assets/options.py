@@ -6,11 +6,14 @@ Nothing heavy is imported: a command reads its arguments first (``ramp.core.cli`
 from __future__ import annotations
 
 import argparse
+from typing import Literal, get_args
 
 from ramp.core.cli import json_object
 
-ROLES = ("calibration", "train", "search", "selection", "heldout")
+Role = Literal["calibration", "train", "search", "selection", "heldout"]
 """What a document may be for: second moments, training, scoring candidates, choosing among the best, and judging."""
+
+ROLES: tuple[str, ...] = get_args(Role)
 
 
 def named_role(text: str) -> tuple[str, str]:

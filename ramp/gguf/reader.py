@@ -15,6 +15,7 @@ from gguf import GGUFReader
 from gguf.quants import dequantize
 
 from ramp.core.files import require_file
+from ramp.gguf.header import check_header
 from ramp.gguf.names import GgufError, from_gguf_rows, gguf_tensors
 from ramp.models.architecture import architecture
 from ramp.models.empty_model import filled_model
@@ -32,6 +33,7 @@ class GgufFile:
 
     def __init__(self, path: str | Path) -> None:
         self.path = require_file(path, "GGUF file")
+        check_header(self.path)
         try:
             self._reader = GGUFReader(str(self.path))
         except Exception as error:  # the reader raises ValueError, IndexError or UnicodeDecodeError on broken files

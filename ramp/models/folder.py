@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from ramp.core.cli import log
 from ramp.core.files import DamagedFile, read_json
+from ramp.core.safe_path import below
 from ramp.core.tensors import Tensors, open_tensors
 from ramp.models.agreement import check_checkpoint
 from ramp.models.architecture import Architecture, LinearSpec, ModelError, architecture, list_linears
+from ramp.models.config_limits import check_limits
 from ramp.models.sentencepiece_blank import with_first_blank
 from ramp.models.token_windows import token_windows
 
@@ -36,6 +38,7 @@ class ModelFolder:
         file = self.path / "config.json"
         if not file.is_file():
             raise ModelError(f"no config.json in {self.path}: give a Hugging Face checkpoint folder")
+        check_limits(read_json(file), file)
         try:
             return AutoConfig.from_pretrained(self.path, local_files_only=True)
         except Exception as error:  # whatever transformers raises on broken values, in classes of its own
@@ -157,10 +160,9 @@ def checkpoint_files(model_dir: Path) -> list[Path]:
         names = sorted(set(read_json(index, ShardIndex).weight_map.values()))
     except DamagedFile as error:
         raise ModelError(f"{error}: fetch the model again") from None
-    outside = [name for name in names if Path(name).name != name]
-    if outside or not names:
-        raise ModelError(f"{index} names {outside[0] if outside else 'no shard'}: shards lie beside it, fetch it again")
-    return [model_dir / name for name in names]
+    if not names:
+        raise ModelError(f"{index} names no shard: fetch it again")
+    return [below(model_dir, name, index) for name in names]
 
 
 class CheckpointReader:

@@ -6,7 +6,8 @@
 
 The venv lies in the record's folder. ``environment.json`` holds ``{ok, reason, python, requirements, freeze, check}``:
 the interpreter, and the output of ``pip freeze`` and ``pip check``. Constraints pin indirect requirements; a venv that
-fits them already is kept. A failed installation is recorded (exit status 0), and its rows give the reason why they are
+fits them already is kept. What they share with ``--lock`` is compared with its hashes; torch and what is built from
+source have none there. A failed installation is recorded (exit status 0), and its rows give the reason why they are
 missing. Delete the folder to try again.
 """
 
@@ -57,6 +58,13 @@ def pins(lines: Iterable[str]) -> dict[str, str]:
     }
 
 
+def hashed(constraints: Iterable[str], lock: Path) -> list[str]:
+    """Return the entries of a lock, hashes included, whose versions are those of the constraints."""
+    entries = lock.read_text(encoding="utf-8").replace("\\\n", "").splitlines()
+    wanted = pins(constraints)
+    return [entry for entry in entries if (pin := pins([entry.partition(" ")[0]])) and pin.items() <= wanted.items()]
+
+
 def fits(freeze: Sequence[str], requirements: Sequence[str], constraints: Sequence[str]) -> bool:
     """Return whether an installation has every requirement, and no package at another version than its constraint."""
     found, asked, wanted = pins(freeze), pins(requirements), pins(constraints)
@@ -65,8 +73,12 @@ def fits(freeze: Sequence[str], requirements: Sequence[str], constraints: Sequen
     return others and runner <= found.keys() and asked.items() <= found.items()
 
 
-def install(folder: Path, requirements: Sequence[str], constraints: Path | None = None) -> dict[str, Any]:
-    """Make the venv at ``folder`` and install; return the content of ``environment.json``."""
+def install(
+    folder: Path, requirements: Sequence[str], constraints: Path | None = None, lock: Path | None = None
+) -> dict[str, Any]:
+    """Make the venv at ``folder`` and install; return the content of ``environment.json``.
+
+    What the constraints share with ``lock`` comes first, compared with its hashes."""
     python = folder / "bin" / "python"
     record: dict[str, Any] = {"ok": False, "reason": "", "python": str(python.absolute()), "check": ""}
     record |= {"requirements": list(requirements), "freeze": []}
@@ -77,6 +89,10 @@ def install(folder: Path, requirements: Sequence[str], constraints: Path | None 
         if not fits(record["freeze"], requirements, fixed):
             shutil.rmtree(folder, ignore_errors=True)
             command([sys.executable, "-m", "venv", str(folder)])
+            if known := hashed(fixed, lock) if lock else []:
+                file = folder / "hashed.txt"
+                file.write_text("\n".join(known), encoding="utf-8")
+                command([*pip, "install", "--no-input", "--require-hashes", "--no-deps", "-r", str(file)])
             first = [each for each in requirements if each.startswith(f"{FIRST}==")]
             options = ["--constraint", str(constraints)] if constraints else []
             for batch in filter(None, (first, [*requirements, *RUNNER])):
@@ -107,9 +123,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.Parser(description="Make a package's own environment.")
     parser.add_argument("--requirements", nargs="+", required=True, metavar="NAME==VERSION", help="pinned")
     parser.add_argument("--constraints", type=Path, default=None, help="versions of indirect requirements")
+    parser.add_argument("--lock", type=Path, default=None, help="requirements with the sha256 of their files")
     parser.add_argument("--out", type=Path, required=True, help="environment.json; the venv is its folder")
     args = parser.parse_args(argv)
-    record = install(args.out.parent, args.requirements, args.constraints)
+    record = install(args.out.parent, args.requirements, args.constraints, args.lock)
     write_json(args.out, record)
     log.info("%s", "ready" if record["ok"] else record["reason"])
     return 0

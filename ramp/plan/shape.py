@@ -17,6 +17,7 @@ from ramp.assets.tiny_family import PRESETS
 from ramp.core.errors import RampError
 from ramp.core.files import read_json
 from ramp.models.architecture import LinearSpec, list_linears
+from ramp.models.config_limits import check_limits
 from ramp.quantizers.sizes import linear_bytes
 from ramp.quantizers.widths import Width
 
@@ -44,6 +45,7 @@ class ModelShape:
     @classmethod
     def read(cls, values: Mapping[str, Any], what: str) -> ModelShape:
         """Return the sizes in a mapping that may hold more; ``SizeUnknown`` names ``what`` and the keys it lacks."""
+        check_limits(values, what)
         known = {name: values[name] for name in cls.__dataclass_fields__ if values.get(name) is not None}
         known.setdefault("num_key_value_heads", values.get("num_attention_heads"))
         if values.get("dtype", values.get("torch_dtype")) in ("float16", "bfloat16"):

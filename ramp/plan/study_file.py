@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ramp.core.errors import RampError
-from ramp.study.load import make_plan
+from ramp.study.load import make_plan, registry_of
 from ramp.study.plan import Plan
 from ramp.study.validation import read
 
@@ -43,5 +43,5 @@ def single_keys(words: Sequence[str]) -> dict[str, Any]:
 
 def study_plan(values: Mapping[str, Any]) -> Plan:
     """Return the plan of a configuration's study; raises what the Snakefile would print."""
-    registry = Path(values.get("registry", "config/assets.yaml"))
+    registry = Path(registry_of(values))
     return make_plan(values, PROJECT, registry if registry.is_absolute() else PROJECT / registry)

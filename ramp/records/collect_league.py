@@ -13,12 +13,14 @@ windows (``ramp.evaluation.bootstrap``).
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 from ramp.core import cli
-from ramp.core.files import finite, require_file
+from ramp.core.files import finite, read_text
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.evaluation.bootstrap import interval
@@ -85,10 +87,17 @@ def collect_optimum(paths: Sequence[Path], enumerations: Sequence[Path], out: Pa
     return write_tables(out, {"optimum": optimum, "additivity": additivity})
 
 
+def expanded(word: str) -> list[str]:
+    """Return what bash makes of a word with braces: ``a/{b,c}/{0,1}.json`` names four files."""
+    parts = re.split(r"\{([^{}]*)\}", word)  # text and choices in turn
+    choices = [part.split(",") if place % 2 else [part] for place, part in enumerate(parts)]
+    return ["".join(chosen) for chosen in product(*choices)]
+
+
 def listed(source: str) -> list[Path]:
-    """Return the files that ``source`` names, one a line: a file, or - for standard input."""
-    text = sys.stdin.read() if source == "-" else require_file(source, "list of runs").read_text(encoding="utf-8")
-    return [Path(line) for line in text.splitlines() if line]
+    """Return the files that ``source`` names, a word with braces on each line: a file, or - for standard input."""
+    text = sys.stdin.read() if source == "-" else read_text(source, "list of runs")
+    return [Path(name) for line in text.splitlines() if line for name in expanded(line)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -34,7 +34,8 @@ class AssetPlan:
     @cached_property
     def local_texts(self) -> list[str]:
         """Optional texts that lie on this machine; no network is used."""
-        return [name for name in self.study.evaluation.texts_if_local if self.registry.is_local(name)]
+        named = (name for name in self.study.evaluation.texts_if_local if name in self.registry.assets)
+        return [name for name in named if self.registry.is_local(name)]
 
     @property
     def extra_texts(self) -> list[str]:

@@ -35,6 +35,7 @@ from ramp.study.config_types import (
     Once,
     RelativePath,
     RowName,
+    Seed,
     TextRoleName,
     Track,
     Width,
@@ -68,7 +69,7 @@ class Fold(Section):
 
     kind: Literal["awq", "smoothquant"] = "awq"
     """How s is chosen: AWQ's grid search by output error, or SmoothQuant's formula."""
-    bits: list[Width] = Field(default=[3, 4], min_length=1)
+    bits: Once[Width] = Field(default=[3, 4], min_length=1)
     """Widths whose summed output error chooses s (the best s depends on the bits)."""
     own_width: bool = True
     """AWQ: uniform rows take a fold searched at their own width alone (``awq_w4``), as AWQ does; false: the shared one,
@@ -109,11 +110,11 @@ class Fold(Section):
 class Evaluation(Section):
     """Texts that rows are scored on; they calibrate, search and select nothing."""
 
-    texts: list[Name] = Field(default=["heldout"], min_length=1)
+    texts: Once[Name] = Field(default=["heldout"], min_length=1)
     """Texts for the source model: ``heldout`` is the study's own, others are text assets (``wikitext2``)."""
-    texts_if_local: list[Name] = []
+    texts_if_local: Once[Name] = []
     """More texts for the source model, taken where a file named in the registry lies on this machine."""
-    target_texts: list[Name] = Field(default=["heldout"], min_length=1)
+    target_texts: Once[Name] = Field(default=["heldout"], min_length=1)
     """Texts for the target models; a subset of ``texts``."""
     length: PositiveInt = 2048
     """Tokens per window, or the model's context where that is shorter."""
@@ -134,7 +135,7 @@ class Transfer(Section):
 
     methods: Once[MethodName] = ["ramp", "role_depth"]
     """Learned methods whose policies are transferred: a network, and a table that knows roles and depth alone."""
-    uniform: list[RowName] = ["awq_gptq-b4"]
+    uniform: Once[RowName] = ["awq_gptq-b4"]
     """Uniform rows on the targets."""
     rivals: Once[MethodName] = ["knapsack", "random_search"]
     """Allocators on the targets at the same budgets: what closes all of the gap, and none of it."""
@@ -143,7 +144,7 @@ class Transfer(Section):
 class Halo(Section):
     """Export of allocations to GGUF, and its check by stock llama.cpp."""
 
-    methods: list[MethodName] = ["ramp"]
+    methods: Once[MethodName] = ["ramp"]
     """Allocators whose allocation on the source model is exported; an empty list turns the export off."""
     length: PositiveInt = 512
     """Tokens per window of the perplexity check."""
@@ -158,11 +159,11 @@ class Halo(Section):
 class Depth(Section):
     """How much of the study is run: seeds and limits."""
 
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
+    seeds: Once[Seed] = Field(default=[0], min_length=1)
     """Seeds of every search; methods in ``deterministic`` take the first."""
     budgets: list[PositiveFloat] | None = None
     """Budgets on the source model; null: all of ``budgets``."""
-    extra_methods: list[MethodName] = []
+    extra_methods: Once[MethodName] = []
     """More methods on the source model: static mixes of llama.cpp, uniform rows with smaller groups."""
     control_budgets: list[PositiveFloat] = []
     """More budgets on the source model for the methods in ``deterministic``: what uniform rows with smaller groups
@@ -170,7 +171,7 @@ class Depth(Section):
     more_budgets: dict[MethodName, list[PositiveFloat]] = {}
     """More budgets on the source model by method: 6 % fewer bytes than uniform 4 bits, for the two that are compared
     there."""
-    tracks: dict[Track, list[RowName]] = {}
+    tracks: dict[Track, Once[RowName]] = {}
     """Rows of the source model that are stored and scored once more with embedding and head in another track; their
     linears are not quantized again."""
     transfer_budgets: list[PositiveFloat] | None = None
@@ -183,7 +184,7 @@ class Depth(Section):
     """Evaluation windows per text on the source model; null: the whole text."""
     target_windows: Count = 6
     """Evaluation windows per text on the target models; null: the whole text."""
-    task_rows: list[RowName] | None = None
+    task_rows: Once[RowName] | None = None
     """Rows of the source model that the tasks score, without seed; null: every row."""
     task_limit: Count = 100
     """Documents per task; null: all."""
@@ -237,11 +238,11 @@ class Study(Section):
     """Methods in ``baselines/`` that go through a package of another project: uniform rows on the source model, in
     every depth but ``quick``, or by ``snakemake baselines_external`` (all packages of ``baselines/`` if none is
     named)."""
-    deterministic: list[MethodName] = ["knapsack"]
+    deterministic: Once[MethodName] = ["knapsack"]
     """Methods that draw no random number: they run with one seed."""
     params: dict[MethodName, dict[str, Any]] = {}
     """Parameters by method, over the defaults in its file."""
-    uniform_bits: list[Width] = Field(default=[3, 4], min_length=1)
+    uniform_bits: Once[Width] = Field(default=[3, 4], min_length=1)
     """Widths of the uniform rows."""
     widths: list[MenuWidth] = Field(default=[3, 4, 5, 6], min_length=2)
     """The menu of the mixed rows (the paper's, by its digests): bits, or bits and a group size of its own (``3g32``:

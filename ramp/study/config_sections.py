@@ -9,15 +9,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from ramp.gguf.type_names import MENU
-from ramp.study.config_types import MethodName, Name, Once, Rising, RowName, Width
+from ramp.study.config_types import MethodName, Name, Once, Rising, RowName, Seed, Width
 
-Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+Seeds = Annotated[Once[Seed], Field(min_length=1)]
 
 
 class Section(BaseModel):
     """Base of all sections: unknown keys are refused, field docstrings become the schema's descriptions."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class Variant(Section):
@@ -54,7 +54,7 @@ class Places(Section):
 class Grid(Section):
     """One block of the league: every allocator on every model at every budget with every seed."""
 
-    models: list[Name] = Field(min_length=1)
+    models: Once[Name] = Field(min_length=1)
     """Models, by name in the registry, or draws of one: ``smollm2-135m.draw2`` has a bank of calibration text that seed
     2 draws."""
     methods: Once[MethodName] = Field(min_length=1)
@@ -103,7 +103,7 @@ class League(Section):
 class Optimum(Section):
     """Problems small enough to enumerate, and how close every allocator comes to their optimum."""
 
-    models: list[Name] = Field(min_length=1)
+    models: Once[Name] = Field(min_length=1)
     """Models of the tiny family, by name in the registry."""
     methods: Once[MethodName] = Field(min_length=1)
     """Allocators and variants, as in the league."""
@@ -146,7 +146,7 @@ class Banks(Section):
 
     models: Once[Name] = Field(min_length=1)
     """Models, by name in the registry."""
-    draws: Once[Annotated[int, Field(ge=0)]] = Field(default=[0, 1, 2, 3, 4], min_length=1)
+    draws: Once[Seed] = Field(default=[0, 1, 2, 3, 4], min_length=1)
     """Seeds of the draws; 0 is the model with the study's own windows, whose rows are the study's. Intervals over banks
     need two, and mean little with fewer than five."""
     methods: Once[MethodName] = Field(min_length=1)
@@ -168,7 +168,7 @@ class Tuning(Section):
 
     models: Once[Name] = []
     """Models, by name in the registry. An empty list tunes nothing."""
-    draws: Once[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
+    draws: Once[Seed] = Field(default=[0], min_length=1)
     """Draws of calibration text whose rows are tuned, as in ``banks``; 0 is the study's own. Intervals over banks need
     two."""
     rows: Once[RowName] = ["awq_gptq-b4", "knapsack-b3.65", "ramp-b3.65"]
@@ -182,7 +182,7 @@ class Tuning(Section):
     """Tokens per window."""
     rate: Annotated[float, Field(gt=0, lt=1)] = 1e-3
     """Largest step of a scale's relative change; it rises for a tenth of the steps and then falls to 0 as a cosine."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """Seed of the order of windows."""
     on_request: bool = False
     """Tuned by ``snakemake tuning`` alone, and no part of ``snakemake all``."""

@@ -6,21 +6,36 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, PlainValidator, StringConstraints, WithJsonSchema
 
+from ramp.assets.registry import Role
+from ramp.core.safe_path import LONGEST_NAME, SafeName, relative_parts
 from ramp.quantizers import widths
 
-NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]*$"
 METHOD_PATTERN = r"^[a-z][a-z0-9_]*$"
-PATH_PATTERN = r"^/?[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$"
+PATH_PATTERN = (
+    r"^/?[^-./\\{}<>*?\[\],=:\x00-\x1f\x7f][^/\\{}<>*?\[\],=:\x00-\x1f\x7f]*(/[^/\\{}<>*?\[\],=:\x00-\x1f\x7f]+)*$"
+)
 GROUPED_PATTERN = r"^[2-8]g(-1|[1-9][0-9]*)$"
 ROW_PATTERN = r"^[a-z][a-z0-9_]*-b[0-9]+(\.[0-9]+)?$"
 
-Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+Name = SafeName
 """A study, model, text or task: lower case, digits, dot, dash and underscore, because it becomes a file name."""
-MethodName = Annotated[str, StringConstraints(pattern=METHOD_PATTERN)]
+MethodName = Annotated[str, StringConstraints(pattern=METHOD_PATTERN, max_length=LONGEST_NAME)]
 """A method: a name that a file in ``baselines/`` registers."""
-RelativePath = Annotated[str, StringConstraints(pattern=PATH_PATTERN)]
-"""A path without blanks, shell characters or ``..``."""
-RowName = Annotated[str, StringConstraints(pattern=ROW_PATTERN)]
+
+
+def _downwards(path: str) -> str:
+    """Return a path that leads downwards; raise ``ValueError`` for others."""
+    try:
+        relative_parts(path.removeprefix("/"))
+    except ValueError:
+        raise ValueError(f"'{path}' is not allowed: use {PATH_WORDS}") from None
+    return path
+
+
+PATH_WORDS = "a path without '..', braces, '<>*?[],=:' and '\\\\'"
+RelativePath = Annotated[str, StringConstraints(pattern=PATH_PATTERN), AfterValidator(_downwards)]
+"""A path without ``..`` and what Snakemake and our own lists of files give a meaning; blanks and quotes are taken."""
+RowName = Annotated[str, StringConstraints(pattern=ROW_PATTERN, max_length=LONGEST_NAME)]
 """A row without its seed: ``{method}-b{bits}``, for instance ``ramp-b3.65``; the float model is ``float-b16``."""
 Item = TypeVar("Item", str, int)
 
@@ -65,7 +80,9 @@ MenuWidth = Annotated[
     ),
 ]
 """A width of mixed rows: bits in groups of ``group_size``, or bits and a group size of its own (``3g32``, ``4g-1``)."""
-TextRoleName = Literal["calibration", "train", "search", "selection", "heldout"]
+TextRoleName = Role
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""A seed that numpy and torch take."""
 Track = Literal["q8_0", "fp16"]
 """How embedding and head are stored: in ggml's Q8_0, or in float16."""
 Count = Annotated[int, Field(gt=0)] | None

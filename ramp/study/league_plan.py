@@ -6,7 +6,6 @@ checkpoints, so that a league has one search where a table has three rows.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,13 +32,13 @@ class LeagueRun:
 
 
 def braced(names: Iterable[str]) -> str:
-    """Return one word that bash expands to ``names``, in their order: a, or {a,b}."""
+    """Return one word for ``names``, in their order: a, or {a,b}."""
     names = list(names)
     return names[0] if len(names) == 1 else "{" + ",".join(names) + "}"
 
 
-def run_words(folder: str, runs: Iterable[LeagueRun]) -> str:
-    """Return quoted words that bash expands to the runs' files below ``folder``, each file once.
+def run_words(folder: str, runs: Iterable[LeagueRun]) -> list[str]:
+    """Return words that ``ramp.records.collect_league`` expands to the runs' files below ``folder``, each file once.
 
     A command is one argument to the kernel, 128 KB at most, and a league has more names than that: runs that differ in
     seed alone share a word, and so do budgets that have the same seeds.
@@ -50,10 +49,10 @@ def run_words(folder: str, runs: Iterable[LeagueRun]) -> str:
     budgets: dict[tuple[str, str, int, tuple[str, ...]], list[str]] = {}
     for (model, allocator, evals, budget), found in seeds.items():
         budgets.setdefault((model, allocator, evals, tuple(found)), []).append(budget)
-    return " ".join(
-        f"{shlex.quote(folder)}/{model}/{allocator}/{braced(found)}/{evals}/{braced(each)}.json"
+    return [
+        f"{folder}/{model}/{allocator}/{braced(found)}/{evals}/{braced(each)}.json"
         for (model, allocator, evals, each), found in budgets.items()
-    )
+    ]
 
 
 @dataclass(frozen=True)

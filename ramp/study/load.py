@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from ramp.assets.registry import load_registry
+from ramp.core.errors import Faults
 from ramp.methods.kinds import Package
-from ramp.methods.loader import discover, parse_params
+from ramp.methods.loader import discover
+from ramp.study.asset_faults import asset_faults
 from ramp.study.config import Study
+from ramp.study.method_faults import method_faults
 from ramp.study.own_assets import with_own_assets
 from ramp.study.plan import Plan
+from ramp.study.results_folder import results_faults
 from ramp.study.row_names import FLOAT, RELEASED, Row
-from ramp.study.validation import validate
+from ramp.study.validation import ConfigError, checked
 
 
 def used_methods(study: Study) -> list[str]:
@@ -33,6 +37,12 @@ def used_methods(study: Study) -> list[str]:
     return [name for name in dict.fromkeys(names) if name not in (FLOAT, RELEASED)]
 
 
+def registry_of(values: Mapping[str, Any]) -> str:
+    """Return the registry that a configuration names; the default where it names none, or no path."""
+    named = values.get("registry")
+    return named if isinstance(named, str) else str(Study.model_fields["registry"].default)
+
+
 def make_plan(values: Mapping[str, Any], root: Path, registry: Path, extra: Iterable[str] = ()) -> Plan:
     """Check a configuration and plan its study.
 
@@ -43,20 +53,29 @@ def make_plan(values: Mapping[str, Any], root: Path, registry: Path, extra: Iter
         extra: packages that are loaded, if they load, besides those of the study.
 
     Raises:
-        ConfigError: the configuration has faults; all of them at once.
-        RampError: a method that the study names does not load, or cannot give what the study asks of it.
+        ConfigError: configuration, registry and methods have faults; all of them at once. A single one of the registry
+            or of a method is raised as it is.
     """
-    known = load_registry(registry)
+    faults = Faults()
+    known = faults.of(lambda: load_registry(registry))
     catalog = discover(root / "baselines")
-    values = with_own_assets(values)
+    values = faults.of(lambda: with_own_assets(values)) or values
     own = values.get("assets")
-    study = validate(values, methods=catalog, models=[*known.of_type("model"), *(own if isinstance(own, dict) else ())])
-    known = known.with_own(study.assets)
-    named = used_methods(study)
+    models = known and [*known.of_type("model"), *(own if isinstance(own, dict) else ())]
+    study, told = checked(values, methods=catalog, models=models)
+    faults.add(map(ConfigError, told))
+    named: list[str] = []
+    if study is not None:
+        named = used_methods(study)
+        known = known and known.with_own(study.assets)
+        faults.add(map(ConfigError, results_faults(study.results, root)))
+        faults.add(map(ConfigError, asset_faults(study, known) if known else ()))
+        faults.add(method_faults(study, catalog, named))
+    faults.tell(ConfigError)
+    assert study is not None
+    assert known is not None  # else that was told
     packages = [] if study.external else [n for n, method in catalog.methods.items() if isinstance(method, Package)]
     names = dict.fromkeys([*named, *packages, *(name for name in extra if name in catalog.methods)])
-    for name, given in study.params.items():
-        parse_params(catalog[name], given)
     return Plan(
         study=study,
         methods={name: catalog[name] for name in names},

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ramp.core.errors import Faults
 from ramp.core.nearest_name import nearest
 from ramp.methods.kinds import Allocator, FoldRef, Method, Mix, Package, Quantizer, reason_not_to_run
 from ramp.study.asset_plan import AssetPlan
@@ -39,30 +40,15 @@ class Plan(AssetPlan):
     files: Mapping[str, Path] = field(default_factory=dict)  # method -> FILE or FILE:NAME, relative to the project
     broken: tuple[str, ...] = ()  # sentences on files in baselines/ that do not load and that this study does not name
 
-    def __post_init__(self) -> None:
-        for name in self.study.external:
-            if not isinstance(self.methods[name], Package):
-                raise PlanError(f"external: '{name}' goes through no package: name it in methods")
-        for name in self.transferred.values():
-            if name in self.methods and not self.methods[name].learned:
-                raise PlanError(
-                    f"transfer.methods: '{name}' leaves no policy to transfer: name one whose file says learned=True"
-                )
-        known = {"none", *self.study.folds}
-        for name, method in self.methods.items():  # an unknown fold must not become no fold under its name
-            if isinstance(method, (Quantizer, Allocator)) and method.fold not in known:
-                raise PlanError(
-                    f"method '{name}' quantizes weights of fold '{method.fold}'{nearest(method.fold, known)}, and "
-                    f"folds of the configuration has {', '.join(sorted(known))}: describe '{method.fold}' there"
-                )
-
     def check(self) -> Plan:
-        """Return the plan; raise for every fault that its lists would show later."""
-        _ = self.task_rows, self.target_rows, self.track_rows, self.environments
-        self.league.check()
-        self.folds.check()
-        self.banks.check()
-        self.tuning.check()
+        """Return the plan; raise for every fault that its lists would show later, all of them together."""
+        faults = Faults()
+        lists = ("task_rows", "target_rows", "track_rows", "environments")
+        for part in lists:
+            faults.of(partial(getattr, self, part))
+        for section in (self.league, self.folds, self.banks, self.tuning):
+            faults.of(section.check)
+        faults.tell(PlanError)
         return self
 
     @cached_property

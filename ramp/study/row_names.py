@@ -46,6 +46,11 @@ class Row:
         return f"{self.base}-{self.ending}" if self.ending else self.base
 
     @property
+    def is_whole(self) -> bool:
+        """Whether the budget is a width of the affine grid."""
+        return self.budget.isdigit() and self.budget == str(int(self.budget)) and 2 <= int(self.budget) <= 8
+
+    @property
     def base(self) -> str:
         """The name without grid or track."""
         return f"{self.short}-s{self.seed}"

@@ -133,9 +133,12 @@ class RuleValues:
         return file if file.is_file() else None
 
     def constraints(self, environment: str) -> list[str]:
-        """Return the committed versions of an environment, as an option."""
+        """Return the committed versions of an environment, and the hashes of some of them, as options."""
         file = self._frozen(environment)
-        return ["--constraints", self.files.local(file.relative_to(self.files.root))] if file else []
+        if file is None:
+            return []
+        lock = self.files.local("requirements.lock")
+        return ["--constraints", self.files.local(file.relative_to(self.files.root)), "--lock", lock]
 
     def pinned(self, environment: str) -> str:
         """Return a digest of these versions: a venv that holds them is kept, whatever the file's date."""
@@ -162,8 +165,8 @@ class RuleValues:
         words += ["--checkpoints", *map(str, grid.checkpoints), *options("heldout-", league.heldout(grid))]
         return [*words, "--curve-points", str(grid.curve_points or league.section.curve_points)]
 
-    def league_words(self) -> str:
-        """Return the files of the league's runs in words that bash expands."""
+    def league_words(self) -> list[str]:
+        """Return the files of the league's runs in words that ``ramp.records.collect_league`` expands."""
         return run_words(f"{self.study.results}/league", self.plan.league.collected)
 
     def enumeration(self) -> list[str]:

@@ -12,15 +12,17 @@ from pydantic import ValidationError
 
 from ramp.core.errors import RampError
 from ramp.core.nearest_name import nearest
+from ramp.core.safe_path import NAME_PATTERN
+from ramp.core.yaml_file import YamlError, check_extent, read_yaml
 from ramp.gguf.type_names import MENU, MIXES
 from ramp.methods.kinds import FoldRef
 from ramp.methods.loader import fields_at
 from ramp.quantizers.widths import bits_of, make_menu
 from ramp.study.config import Study
 from ramp.study.config_sections import Banks, FoldAblation, Grid, Optimum, Search
-from ramp.study.config_types import METHOD_PATTERN, NAME_PATTERN, PATH_PATTERN, ROW_PATTERN
+from ramp.study.config_types import METHOD_PATTERN, PATH_PATTERN, PATH_WORDS, ROW_PATTERN
 from ramp.study.draws import base_model
-from ramp.study.row_names import FLOAT, RELEASED, Row
+from ramp.study.row_names import FLOAT, RELEASED, Row, bits
 
 
 class ConfigError(RampError):
@@ -39,6 +41,21 @@ def validate(
     None, names of that kind are not looked up. Faulty keys are set aside and the rest is checked further, so that one
     run shows all that is wrong.
     """
+    study, faults = checked(values, methods=methods, models=models)
+    if faults:
+        raise ConfigError("\n".join(faults))
+    assert study is not None  # the last pass holds no faulty key
+    return study
+
+
+def checked(
+    values: Mapping[str, Any], *, methods: Iterable[str] | None, models: Iterable[str] | None
+) -> tuple[Study | None, list[str]]:
+    """Return what can be read of a study, and every fault; see ``validate``.
+
+    Keys with a fault have their defaults in the study; None where not even that can be read.
+    """
+    check_extent(values, "the configuration")
     faults: list[str] = []
     kept = copy.deepcopy(dict(values))
     study = None
@@ -59,10 +76,7 @@ def validate(
         kept = {"study": "unnamed", "source": _UNKNOWN, **kept}
     if study is not None:
         faults += _cross_faults(study, methods, models)
-    if faults:
-        raise ConfigError("\n".join(faults))
-    assert study is not None  # the last pass holds no faulty key
-    return study
+    return study, faults
 
 
 _UNKNOWN = "unknown-source"
@@ -88,7 +102,7 @@ def _dotted(path: Iterable[int | str]) -> str:
 _LIKE = {
     NAME_PATTERN: "lower-case letters, digits, '.', '-' and '_', because it becomes a file name",
     METHOD_PATTERN: "lower-case letters, digits and '_', because it names a file in baselines/",
-    PATH_PATTERN: "a path without blanks, shell characters and '..'",
+    PATH_PATTERN: PATH_WORDS,
     ROW_PATTERN: "{method}-b{bits}, for instance gptq-b4 or float-b16",
 }
 
@@ -125,7 +139,8 @@ def _cross_faults(study: Study, methods: Iterable[str] | None, models: Iterable[
     if methods is not None:
         yield from _method_faults(study, set(methods))
     if models is not None:
-        yield from (f"{fault}{ADD_A_MODEL}" for fault in _unknown("model", _named_models(study), {*models, _UNKNOWN}))
+        unknown = _unknown("model", named_models(study), {*models, _UNKNOWN})
+        yield from (f"{fault}{ADD_A_MODEL}" for fault in unknown)
     for name in sorted(set(study.methods) & set(study.external)):
         yield f"external: '{name}' is in methods already"
     if study.track in study.limits.tracks:
@@ -172,7 +187,7 @@ def _sections(study: Study) -> dict[str, Grid | Optimum | FoldAblation | Banks]:
     return {**_grids(study), **{where: section for where, section in sections.items() if section is not None}}
 
 
-def _named_models(study: Study) -> dict[str, list[str]]:
+def named_models(study: Study) -> dict[str, list[str]]:
     """Return the models that a study names, by key."""
     others = {f"{where}.models": section.models for where, section in _sections(study).items()}
     others |= {f"{where}.models": list(map(base_model, grid.models)) for where, grid in _grids(study).items()}
@@ -232,12 +247,17 @@ def _budget_faults(study: Study) -> Iterator[str]:
     menus = {where: (numbers, menu) for where, numbers in named.items()}
     if study.optimum:
         menus["optimum.budgets"] = study.optimum.budgets, study.optimum.widths
-    for where, (numbers, bits) in menus.items():
-        for index, number in enumerate(numbers):
-            if number < min(bits):
-                yield f"{where}[{index}]: {number:g} bits is below the cheapest width of the menu, {min(bits)}"
-            if number > max(bits):
-                yield f"{where}[{index}]: {number:g} bits is above the dearest width of the menu, {max(bits)}"
+    for where, (numbers, widths) in menus.items():
+        names = [bits(number) for number in numbers]
+        for index, (number, name) in enumerate(zip(numbers, names, strict=True)):
+            if number < min(widths):
+                yield f"{where}[{index}]: {number:g} bits is below the cheapest width of the menu, {min(widths)}"
+            elif number > max(widths):
+                yield f"{where}[{index}]: {number:g} bits is above the dearest width of the menu, {max(widths)}"
+            elif number != float(name):
+                yield f"{where}[{index}]: {number!r} has more digits than the name of a row, write {name}"
+            elif name in names[:index]:
+                yield f"{where}[{index}]: {name} bits are listed twice"
 
 
 def _league_faults(study: Study) -> Iterator[str]:
@@ -262,15 +282,13 @@ def _league_faults(study: Study) -> Iterator[str]:
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """Read a YAML file as a dict; ``ConfigError`` names the file where it is none."""
-    import yaml
-
+    """Read a YAML file as a dict; ``ConfigError`` names the file, and the line where it is no YAML."""
+    if not Path(path).exists():
+        raise ConfigError(f"no configuration file {path}: check the path")
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"no configuration file {path}: check the path") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+        values = read_yaml(path, "configuration file")
+    except YamlError as error:
+        raise ConfigError(str(error)) from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds no keys: see config/config.yaml")
     return values

@@ -32,7 +32,7 @@ PLAN_FILES = {
 def test_a_recorded_command_is_read_by_its_module_as_it_was_given(name: str) -> None:
     """Every option of the plan's command line comes back, required ones included."""
     module = importlib.import_module(f"benchmarks.{PIECES[name].module}")
-    typed = PIECES[name].command(PLAN_FILES).split()[3:]
+    typed = PIECES[name].command(PLAN_FILES)[3:]
     args = module.arguments().parse_args([*typed, "--threads", "1", "--out", f"results/compared/{name}.json"])
     recorded = command_line(f"benchmarks.{PIECES[name].module}", args)
     again = module.arguments().parse_args(shlex.split(recorded)[3:])

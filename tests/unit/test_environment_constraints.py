@@ -88,6 +88,23 @@ def test_a_venv_that_holds_the_pins_is_kept_and_another_is_made_again(
     assert "foo-bar==1.0" in install
 
 
+def test_what_the_lock_knows_is_installed_first_by_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[list[str]] = []
+    monkeypatch.setattr(package_env, "command", lambda line: calls.append(line) or "")
+    lock, constraints, folder = tmp_path / "a.lock", tmp_path / "c.txt", tmp_path / "mine"
+    lock.write_text(
+        "# head==1\nfoo-bar==1.0 \\\n    --hash=sha256:aa \\\n    --hash=sha256:bb\nnumpy==9 \\\n    --hash=sha256:cc\n"
+    )
+    constraints.write_text("Foo_Bar==1.0\nnumpy==2\ntorch==2\n")
+    folder.mkdir()
+    monkeypatch.setattr(package_env.shutil, "rmtree", lambda *_, **__: None)  # the venv is none of ours
+    assert package_env.install(folder, ["torch==2", "x==1"], constraints, lock)["ok"]
+    installs = [call for call in calls if "install" in call]
+    assert ["--require-hashes" in call for call in installs] == [True, False, False]
+    assert "--no-deps" in installs[0]
+    assert (folder / "hashed.txt").read_text().split() == ["foo-bar==1.0", "--hash=sha256:aa", "--hash=sha256:bb"]
+
+
 def record(**change: Any) -> dict[str, Any]:
     return {"ok": True, "reason": "", "requirements": ["b==1"], "freeze": ["b==1+cpu", "A==2"]} | change
 

@@ -10,16 +10,22 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from workflow.scripts.make_environment import canonical, closure, conda_text, wanted
+from workflow.scripts.make_environment import CONDA_FILES, canonical, closure, conda_text, hashes_of, lock_text, wanted
 
 REPO = Path(__file__).resolve().parents[2]
 USERS_PACKAGES = "snakemake torch transformers datasets lm-eval auto-gptq autoawq gguf pandas matplotlib pytest".split()
+LOCKS = ("requirements.lock", "torch.lock")
 CURE = "cure: make lock, in an environment that passes the tests"
 
 
+def entries(file: str) -> list[str]:
+    """The requirements of a lock, each with its hashes on one line."""
+    text = (REPO / file).read_text(encoding="utf-8").replace("\\\n", "")
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
 def locked() -> dict[str, Requirement]:
-    lines = (REPO / "requirements.lock").read_text(encoding="utf-8").splitlines()
-    found = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    found = [Requirement(line.partition("--hash")[0]) for file in LOCKS for line in entries(file)]
     return {canonical(one.name): one for one in found}
 
 
@@ -37,6 +43,38 @@ def test_the_lock_pins_one_version_of_everything() -> None:
         assert re.fullmatch(r"==[0-9][0-9A-Za-z.!]*", str(requirement.specifier)), f"{name}: {requirement}"
         assert requirement.marker is None
         assert requirement.url is None  # no folder, no address; and no local version, which one machine alone has
+
+
+def test_every_file_but_those_of_torch_has_its_hash() -> None:
+    for line in entries("requirements.lock"):
+        assert re.fullmatch(r"\S+==\S+( +--hash=sha256:[0-9a-f]{64})+ *", line), line
+    [torch] = entries("torch.lock")
+    assert re.fullmatch(r"torch==[0-9.]+", torch)
+
+
+def test_hashes_are_those_of_files_that_this_python_can_install() -> None:
+    names = {
+        "foo-1.0-py3-none-any.whl": "a", "foo-1.0-cp311-cp311-win_amd64.whl": "b",
+        "foo-1.0-cp38-abi3-linux_x86_64.whl": "c", "foo-1.0-cp312-cp312-linux_x86_64.whl": "d",
+        "foo-1.0-cp310-cp310-linux_x86_64.whl": "e", "foo-1.1-py3-none-any.whl": "f",
+        "foo-1.0.tar.gz": "g", "foo-1.0.win32.exe": "h", "foo-1.0-py2-none-any.whl": "i",
+    }  # fmt: skip
+    files = [{"filename": name, "hashes": {"sha256": digest}} for name, digest in names.items()]
+    assert hashes_of(files, "1.0") == ["a", "b", "c"]
+    assert hashes_of(files[6:], "1.0") == ["g"]
+    with pytest.raises(LookupError, match=r"foo==2\.0"):
+        lock_text({"foo": "2.0"}, {"foo": hashes_of(files, "2.0")})
+
+
+def test_packages_come_from_one_index_and_actions_at_one_commit() -> None:
+    """A second index may serve another file under a name; a tag may be moved."""
+    for file in [*(REPO / ".github" / "workflows").glob("*.yml"), REPO / ".ci" / "run", REPO / "install"]:
+        text = file.read_text(encoding="utf-8")
+        assert not re.search(r"extra[-_]index", text, re.IGNORECASE), file.name
+        for used in re.findall(r"uses: *(\S+)", text):
+            assert re.fullmatch(r"[\w.-]+/[\w./-]+@[0-9a-f]{40}", used), f"{file.name}: {used}"
+    script = (REPO / "install").read_text(encoding="utf-8")
+    assert 'install --quiet --require-hashes --no-deps -r "$here/requirements.lock"' in script
 
 
 def test_the_lock_holds_all_that_pyproject_needs() -> None:
@@ -61,18 +99,16 @@ def test_the_python_version_is_the_same_everywhere() -> None:
         assert "python=3.11" in environment["dependencies"], name
 
 
-def test_environment_yml_is_what_the_script_writes() -> None:
-    assert (REPO / "environment.yml").read_text(encoding="utf-8") == conda_text(), CURE
-    assert pip_lines(conda_files()["environment.yml"]) == ["-r requirements.lock"]
+@pytest.mark.parametrize("file", CONDA_FILES)
+def test_condas_files_are_what_the_script_writes(file: str) -> None:
+    versions = {name: str(one.specifier).removeprefix("==") for name, one in locked().items()}
+    assert (REPO / file).read_text(encoding="utf-8") == conda_text(CONDA_FILES[file], versions), CURE
 
 
 @pytest.mark.parametrize("name", sorted(conda_files()))
 def test_every_environment_is_pinned(name: str) -> None:
     for line in pip_lines(conda_files()[name]):
-        if line.startswith("-r "):
-            base = REPO if name == "environment.yml" else REPO / "workflow" / "envs"
-            assert (base / line.removeprefix("-r ")).resolve() == REPO / "requirements.lock"
-        elif line.startswith("-c "):
+        if line.startswith("-c "):
             assert line == f"-c {name.removesuffix('.yml')}.constraints.txt"
             assert (REPO / "workflow" / "envs" / line.removeprefix("-c ")).is_file()
         else:

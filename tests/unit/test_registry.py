@@ -37,7 +37,7 @@ def test_unknown_asset_names_the_nearest() -> None:
 
 
 def test_all_faults_are_listed_at_once(tmp_path: Path) -> None:
-    trained, local = {"kind": "trained", "preset": "p", "steps": 1}, {"kind": "path", "path": "x"}
+    trained, local = {"kind": "trained", "preset": "tiny-mistral", "steps": 1}, {"kind": "path", "path": "x"}
     role = {"format": "lines", "prefix": "p", "roles": {"train": 0.5}}
     assets = {
         "typo": one({"kind": "path", "pth": "x"}, colour="red"),

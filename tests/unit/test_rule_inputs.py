@@ -11,7 +11,7 @@ from benchmarks.comparison_files import ComparisonFiles
 from ramp.core.files import write_json
 from ramp.study.record_files import RecordFiles
 from ramp.study.row_names import Row
-from tests.plans import REPO, files_of, plan_of, values_of
+from tests.plans import files_of, plan_of, values_of
 
 S = "tiny-llama-s"
 
@@ -161,20 +161,6 @@ def test_a_comparison_names_its_inputs_and_its_command() -> None:
     assert compared.texts("parity_gptq") == ["results/texts/calibration.jsonl", "results/texts/heldout.jsonl"]
     assert compared.environment("parity_gptq") == [".envs/gptqmodel/environment.json"]
     assert compared.package("memory") == compared.environment("memory") == compared.model("memory") == []
-    assert "--reference-python .envs/gptqmodel/bin/python" in compared.command("parity_gptq")
+    assert compared.command("parity_gptq")[-2:] == ["--reference-python", ".envs/gptqmodel/bin/python"]
     assert (compared.threads("memory"), compared.threads("parity_gptq")) == (1024, 1)
     assert len(compared.of_table("parity")) == 3
-
-
-def test_no_rule_leaves_a_value_unquoted() -> None:
-    """Whatever a user or a file supplies is quoted; what is quoted already is listed here."""
-    import re
-
-    quoted = {"params.runs", "params.command"}
-    found = []
-    for file in sorted((REPO / "workflow" / "rules").glob("*.smk")):
-        for block in re.findall(r"^    shell:\n((?:        .*\n)+)", file.read_text(), re.MULTILINE):
-            values = re.findall(r"\{((?:input|output|params|wildcards|log)[^}]*)\}", block)
-            found += values
-            assert {value for value in values if not value.endswith(":q")} <= quoted, (file.name, block)
-    assert len(found) > 200

@@ -174,6 +174,34 @@ def test_the_exit_status_is_the_commands_own(tmp_path: Path) -> None:
     assert done.returncode == 5
 
 
+def test_locks_lie_in_a_private_folder_and_nothing_is_emptied(tmp_path: Path) -> None:
+    lease(tmp_path, "0,1", "exit 0").communicate(timeout=20)
+    folder = tmp_path / f"ramp-gpu-leases-{os.getuid()}"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    (folder / "0").write_text("kept")
+    lease(tmp_path, "0,1", "exit 0").communicate(timeout=20)
+    assert (folder / "0").read_text() == "kept"
+
+
+@pytest.mark.parametrize("planted", ["lock", "folder", "file"])
+def test_a_planted_link_is_not_followed(tmp_path: Path, planted: str) -> None:
+    folder, victim = tmp_path / f"ramp-gpu-leases-{os.getuid()}", tmp_path / "victim"
+    victim.write_text("precious")
+    if planted == "lock":
+        folder.mkdir(mode=0o700)
+        (folder / "0").symlink_to(victim)
+    elif planted == "folder":
+        (tmp_path / "other").mkdir()
+        folder.symlink_to(tmp_path / "other")
+    else:
+        folder.write_text("")
+    done = lease(tmp_path, "0,1", "echo ran")
+    out, said = done.communicate(timeout=20)
+    assert (done.returncode, out) == (2, "")
+    assert "delete it" in said
+    assert victim.read_text() == "precious"
+
+
 def test_failed_jobs_are_told_with_their_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("a.log").write_text("12:00 begins\nerror: no room on the disk: free 3 GB\n\n")

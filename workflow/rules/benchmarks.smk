@@ -22,7 +22,7 @@ rule comparison:
     message:
         "measuring {wildcards.comparison}"
     shell:
-        "{params.command} --threads 1 --out {output.piece:q} > {log:q} 2>&1"
+        "{params.command:q} --threads 1 --out {output.piece:q} > {log:q} 2>&1"
 
 
 rule compared:

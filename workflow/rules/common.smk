@@ -1,6 +1,7 @@
 # What all rules share: the planned study, the environment of jobs, and how wildcards reach ramp/study, which knows the
 # files and parameters of every rule.
 
+import hashlib
 import inspect
 import os
 import re
@@ -10,8 +11,6 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
-
-sys.path.insert(0, str(BASE))
 
 from benchmarks.comparison_files import ComparisonFiles
 from benchmarks.plan import PIECES
@@ -26,7 +25,7 @@ from ramp.plan.facts import Facts
 from ramp.plan.job_costs import JobCosts
 from ramp.plan.refusal import check_room
 from ramp.plan.resources import RuleResources
-from ramp.study.load import make_plan
+from ramp.study.load import make_plan, registry_of
 from ramp.study.noise_variations import VARIATIONS
 from ramp.study.passing_files import passes
 from ramp.study.preflight import preflight
@@ -34,13 +33,15 @@ from ramp.study.record_files import COMPARED_TABLES, RECORD_TABLES, SECTION_TABL
 from ramp.study.rule_inputs import RuleFiles
 from ramp.study.rule_params import RuleValues
 from ramp.study.text_needs import counted_models, text_needs
-from ramp.study.validation import ConfigError
+from ramp.study.validation import ConfigError, read
 from workflow.scripts.failures import failed_jobs
 
 
 def planned():
     """Return the plan of the configured study; every fault of the configuration at once, before anything is planned."""
     try:
+        for file in workflow.overwrite_configfiles:
+            read(file)  # Snakemake takes a key that is written twice
         packages = [piece.package for piece in PIECES.values() if piece.package]
         return make_plan(config, BASE, REGISTRY, packages)
     except ConfigError as error:
@@ -49,13 +50,24 @@ def planned():
         raise WorkflowError(str(error)) from None
 
 
+def seen_project():
+    """Return the project's folder as rules may name it: Snakemake takes braces in a file's name for wildcards."""
+    if BASE == Path.cwd() or not {*"{}"} & {*str(BASE)}:
+        return BASE
+    link = Path(".snakemake", f"project-{hashlib.sha256(os.fsencode(BASE)).hexdigest()[:12]}")
+    link.parent.mkdir(exist_ok=True)
+    if not link.is_symlink():
+        link.symlink_to(BASE)
+    return link
+
+
 def local(path):
     """Return a file of the project as seen from the working directory (they differ under ``snakemake -d``)."""
-    whole = BASE / path
-    return os.path.relpath(whole) if BASE == Path.cwd() else str(whole)
+    return os.path.relpath(BASE / path) if BASE == Path.cwd() else str(SEEN / path)
 
 
-REGISTRY = local(config.get("registry", "config/assets.yaml"))
+SEEN = seen_project()
+REGISTRY = local(registry_of(config))
 PLAN = planned()
 STUDY = PLAN.study
 LIMITS = STUDY.limits

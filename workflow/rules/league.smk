@@ -91,7 +91,7 @@ rule league_collect:
     message:
         "collecting the league"
     shell:
-        "printf '%s\\n' {params.runs} |"
+        "printf '%s\\n' {params.runs:q} |"
         " python -m ramp.records.collect_league league --runs-from - --planned {params.planned:q}"
         ' --out "$(dirname {output.tables[0]:q})" > {log:q} 2>&1'
 

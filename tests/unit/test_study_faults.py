@@ -1,0 +1,109 @@
+"""Faults between a configuration, the registry, the methods and the project's folders: told together, before anything
+is planned."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ramp.core.errors import RampError
+from ramp.study.load import make_plan, registry_of
+from ramp.study.plan import Plan
+from ramp.study.results_folder import SOURCES
+from ramp.study.validation import ConfigError
+from tests.plans import REPO, plan_of, study_of
+
+BARE: dict[str, Any] = dict.fromkeys(("league", "optimum", "fold_ablation", "banks")) | {
+    "source": "smollm2-135m",
+    "targets": [],
+    "tuning": {},
+    "gguf": {},
+}
+"""A study of a model that is not trained here."""
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"halo": {"methods": ["rtn"]}}, r"halo\.methods: 'rtn' has no allocation"),
+        ({"tasks": {"names": ["piqqa"]}}, r"tasks\.names: .*'piqqa'.*'piqa'"),
+        ({"evaluation": {"texts": ["heldout", "wikitxt2"]}}, r"evaluation\.texts: .*'wikitext2'"),
+        ({"evaluation": {"texts_if_local": ["wikitxt2"]}}, r"evaluation\.texts_if_local: .*'wikitext2'"),
+        ({"evaluation": {"texts": ["heldout", "c4-sample"]}}, "'c4-sample' has roles"),
+        ({"texts": {"calibration": "tiny-llama-s"}}, r"texts\.calibration: unknown text"),
+        ({"transfer": {"uniform": ["ramp-b3.65"]}}, r"transfer\.uniform: 'ramp-b3\.65'"),
+        ({"transfer": {"uniform": ["rtn-b3.5"]}}, r"transfer\.uniform: 'rtn-b3\.5'"),
+        ({"transfer": {"uniform": ["float-b16"]}}, r"transfer\.uniform: 'float-b16'"),
+        ({"transfer": {"rivals": ["rtn"]}}, r"transfer\.rivals: 'rtn'"),
+        ({"budgets": [3.65, 3.6500001]}, r"budgets\[1\]: 3\.6500001 has more digits"),
+        ({"budgets": [3.65, 3.65]}, r"budgets\[1\]: 3\.65 bits are listed twice"),
+        ({"methods": ["released", "rtn"]}, "unknown method 'released'"),
+        ({"external": ["float"]}, "unknown method 'float'"),
+        ({"results": "Snakefile"}, "Snakefile is a file"),
+        ({"results": "README.md/x"}, "README.md is a file"),
+        ({"results": "ramp/x"}, "lies in ramp/"),
+        ({"results": "results/published"}, "lies in results/published/"),
+        ({"results": str(REPO)}, "holds the project"),
+        ({"results": str(REPO.parent)}, "holds the project"),
+        ({"params": {"ramp": {"gama": 1}, "knapsack": {"x": 2}}}, r"'ramp': .*'gama'\n.*'knapsack': .*'x'"),
+    ],
+)
+def test_each_is_refused(change: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPO)
+    with pytest.raises(RampError, match=words):
+        plan_of("smoke.yaml", **change)
+
+
+def test_all_kinds_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPO)
+    change = {"methods": ["rtn", "gtpq"], "results": "ramp", "halo": {"methods": ["rtn"]}, "tasks": {"names": ["x"]}}
+    with pytest.raises(ConfigError) as caught:
+        make_plan(study_of("smoke.yaml") | change | {"budgets": "3"}, REPO, REPO / "none.yaml")
+    found = str(caught.value).splitlines()
+    for words in ("no asset registry", "'gtpq'", "budgets: ", "results: 'ramp'", "halo.methods: 'rtn'"):
+        assert any(words in line for line in found), found
+
+
+def planned(tmp_path: Path, assets: dict[str, Any], **change: Any) -> Plan:
+    (tmp_path / "assets.yaml").write_text(yaml.safe_dump({"assets": assets}))
+    return make_plan(study_of("smoke.yaml") | change, REPO, tmp_path / "assets.yaml")
+
+
+def test_an_own_registry_needs_what_the_study_reads_alone(tmp_path: Path) -> None:
+    assets = yaml.safe_load((REPO / "config" / "assets.yaml").read_text())["assets"]
+    del assets["wikitext2"]
+    assets["wikipedia-sample"]["text"]["roles"] = {"search": 0.2, "selection": 0.2, "heldout": 0.6}
+    plan = planned(tmp_path, assets, **BARE, evaluation={"length": 256})
+    assert plan.extra_texts == []
+    with pytest.raises(ConfigError, match=r"role 'train', and tiny-llama-\w is trained on it.*texts: \{train: NAME\}"):
+        planned(tmp_path, assets)
+    assets["wikipedia-sample"]["text"]["roles"] = {"train": 0.5, "selection": 0.5}
+    with pytest.raises(ConfigError, match=r"role 'search'.*\n.*role 'heldout'"):
+        planned(tmp_path, assets)
+
+
+@pytest.mark.parametrize("registry", [5, ["a"], None])
+def test_a_registry_that_is_no_path_is_told_with_the_rest(registry: Any) -> None:
+    values = study_of("smoke.yaml") | {"registry": registry}
+    with pytest.raises(ConfigError, match=r"registry: .*string"):
+        make_plan(values, REPO, REPO / registry_of(values))
+
+
+def test_results_may_lie_in_folders_of_any_name_but_no_pattern(tmp_path: Path) -> None:
+    assert plan_of("smoke.yaml", results=f"{tmp_path}/my 'results' é$(x)").study.results.endswith("$(x)")
+    for name in ("a{b}", "a/../b", "-a", "a*", "a=b", "a,b", "a\nb", "a//b", "<a>"):
+        with pytest.raises(ConfigError, match=r"results: .* is not allowed"):
+            plan_of("smoke.yaml", results=name)
+
+
+def test_every_folder_of_the_project_is_kept_from_results() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=REPO, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("no git checkout")
+    folders = {line.partition("/")[0] for line in listed.stdout.splitlines() if "/" in line} - {"results"}
+    assert folders
+    assert folders <= set(SOURCES)
