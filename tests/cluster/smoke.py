@@ -68,14 +68,16 @@ def copy_project(folder: Path) -> None:
         shutil.copy2(file, target)
 
 
+COLUMNS = "JobID:12,State:14,Comment:200,MinMemory:14,TimeLimit:16,tres-per-job:24"
+"""What squeue shows of a job, by width: the fields of ``Job``, without blanks in them."""
+
+
 def jobs() -> Iterator[Job]:
     """Yield the scheduler's jobs, those that ended included (tests/cluster/slurm keeps them for an hour)."""
-    listed = subprocess.run(
-        ["squeue", "--states=all", "--noheader", "--format=%i|%T|%k|%m|%l|%b"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    command = ["squeue", "--states=all", "--noheader", "--Format", COLUMNS]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True)
     for line in listed.stdout.splitlines():
-        yield Job(*(part.strip() for part in line.split("|")))
+        yield Job(*line.split())
 
 
 def send(folder: Path, more: Sequence[str]) -> tuple[float, int, str]:
