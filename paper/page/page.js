@@ -41,7 +41,8 @@ function rowsPart(sheet) {
   const choices = { "linears (MB)": "linear", "file (MB)": "file" }, measures = { "KL (nats per token)": "kl", "KL over uniform 4 bits": "ratio", perplexity: "ppl" };
   const options = { x: "linear", xLabel: "linears (MB)", y: "kl", yLabel: "KL (nats per token)" };
   options.label = (row, at) => `${at(row, "method")}, ${at(row, "bits")}`;
-  options.alike = (row) => [row[0][10], ...(options.x === "file" ? [`${row[0][11]} embedding and head`] : []), row[0][12]].join(", ");
+  const of = (row, key) => row[0][sheet.columns.findIndex((column) => column[0] === key)];
+  options.alike = (row) => [of(row, "accounting"), ...(options.x === "file" ? [`${of(row, "track")} embedding and head`] : []), of(row, "measured")].join(", ");
   plotted(sheet, options, [
     (view) => pick("down", Object.keys(measures), options.yLabel, (value) => { options.y = measures[value]; options.yLabel = value; view.show(); }),
     (view) => pick("across", Object.keys(choices), options.xLabel, (value) => { options.x = choices[value]; options.xLabel = value; view.show(); }),
