@@ -36,7 +36,7 @@ class Pair:
 
     @property
     def detectable(self) -> float | None:
-        """The smallest KL difference that these windows and seeds would have shown, nats per token; None for equal rows."""
+        """The smallest KL difference that these windows and seeds would have shown, nats; None for equal rows."""
         error = self.kl_error or float("nan")  # without any error the rows are the same one
         return None if error != error else detectable(error)
 
