@@ -6,7 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from paper.intervals import exponential, p_value, paired_difference, paired_ratio, reading, task_mean_ratio
+from paper.intervals import (
+    detectable,
+    exponential,
+    p_value,
+    paired_difference,
+    paired_ratio,
+    reading,
+    standard_error,
+    task_mean_ratio,
+)
 from paper.study import Entry, Study
 from ramp.evaluation.bootstrap import Estimate
 
@@ -23,6 +32,13 @@ class Pair:
     kl_ratio: Estimate | None
     ppl_ratio: Estimate
     kl_p: float  # of the KL difference (the nll's where there is no KL); see ``paper.intervals.p_value``
+    kl_error: float | None  # standard error of the KL difference
+
+    @property
+    def detectable(self) -> float | None:
+        """The smallest KL difference that these windows and seeds would have shown, nats; None for equal rows."""
+        error = self.kl_error or float("nan")  # without any error the rows are the same one
+        return None if error != error else detectable(error)
 
     @property
     def reading(self) -> str:
@@ -44,16 +60,20 @@ def pair(study: Study, entry: Entry, rival: Entry, text: str) -> Pair | None:
     nll, tokens, n_windows = _aligned(found[0], found[1])
     if n_windows == 0:
         return None
-    difference = ratio = None
-    p = p_value(*nll, tokens)
+    difference = ratio = error = None
+    nll_difference = paired_difference(*nll, tokens)
+    p = None
     kl = [study.sums(each, text, "kl") for each in (entry, rival)]
     if kl[0] is not None and kl[1] is not None:
         (a, b), kl_tokens, shared = _aligned(kl[0], kl[1])
         if shared:
             difference = paired_difference(a, b, kl_tokens)
             ratio = paired_ratio(a, b, kl_tokens) if b.sum() > 0 else None
-            p = p_value(a, b, kl_tokens)
-    return Pair(entry, rival, text, n_windows, difference, ratio, exponential(paired_difference(*nll, tokens)), p)
+            error = standard_error(a, b, kl_tokens)
+            p = p_value(difference.value, error)
+    if p is None:
+        p = p_value(nll_difference.value, standard_error(*nll, tokens))
+    return Pair(entry, rival, text, n_windows, difference, ratio, exponential(nll_difference), p, error)
 
 
 Sums = tuple[np.ndarray, np.ndarray, np.ndarray]

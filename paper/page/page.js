@@ -41,7 +41,8 @@ function rowsPart(sheet) {
   const choices = { "linears (MB)": "linear", "file (MB)": "file" }, measures = { "KL (nats per token)": "kl", "KL over uniform 4 bits": "ratio", perplexity: "ppl" };
   const options = { x: "linear", xLabel: "linears (MB)", y: "kl", yLabel: "KL (nats per token)" };
   options.label = (row, at) => `${at(row, "method")}, ${at(row, "bits")}`;
-  options.alike = (row) => [row[0][10], ...(options.x === "file" ? [`${row[0][11]} embedding and head`] : []), row[0][12]].join(", ");
+  const of = (row, key) => row[0][sheet.columns.findIndex((column) => column[0] === key)];
+  options.alike = (row) => [of(row, "accounting"), ...(options.x === "file" ? [`${of(row, "track")} embedding and head`] : []), of(row, "measured")].join(", ");
   plotted(sheet, options, [
     (view) => pick("down", Object.keys(measures), options.yLabel, (value) => { options.y = measures[value]; options.yLabel = value; view.show(); }),
     (view) => pick("across", Object.keys(choices), options.xLabel, (value) => { options.x = choices[value]; options.xLabel = value; view.show(); }),
@@ -64,8 +65,8 @@ function mapsPart(maps) {
     const [first, second] = [chosen.first, chosen.second].map((title) => of(chosen.model).find((map) => map.title === title));
     const pairs = [...first.cells.join("")].map((letter, index) => [letter, second.cells.join("")[index]]).filter(([letter]) => letter !== ".");
     const used = new Set([...first.cells, ...second.cells].join("")), widths = maps.widths.filter(([letter]) => used.has(letter));
-    host.replaceChildren(words(`${pairs.filter(([a, b]) => a !== b).length} of ${pairs.length} linears differ; they are framed. Widths: ${widths.map(([, name]) => name).join(", ")}.`),
-      ...[[first, second], [second, first]].map(([map, other]) => el("figure", {}, el("figcaption", {}, map.title), el("div", { class: "wide", tabindex: 0, role: "region", "aria-label": map.title }, heat(map, other, maps.roles, widths)))));
+    host.replaceChildren(words(`${first === second ? "" : `${pairs.filter(([a, b]) => a !== b).length} of ${pairs.length} linears differ; they are framed. `}Widths: ${widths.map(([, name]) => name).join(", ")}.`),
+      ...(first === second ? [[first, null]] : [[first, second], [second, first]]).map(([map, other]) => el("figure", {}, el("figcaption", {}, map.title), el("div", { class: "wide", tabindex: 0, role: "region", "aria-label": map.title }, heat(map, other, maps.roles, widths)))));
   }
   views.push(() => show());
   section("maps", "Allocations", words("Bits of every linear, by its role and its decoder block. The number in a cell is the width's payload; pointing at a cell names the width. Seeds are shown one by one."), controls, host);

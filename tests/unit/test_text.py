@@ -193,8 +193,9 @@ def test_a_study_gives_a_role_another_text(project: Path) -> None:
     wiki = [d for role in SHARES if role != "search" for d in read_documents(project / "texts" / f"{role}.jsonl")]
     assert 0 < len(wiki) < 60  # those that were for the search are in no role
     assert "c4" not in shares_of(registry, {"calibration": "own"})  # nothing of it is read
-    twice = partial(shares_of, registry, {"calibration": "own", "search": "own"})
-    refused(RampError, {"another role": twice, "roles of its own": partial(shares_of, registry, {"search": "wiki"})})
+    halves = {"calibration": 0.5, "search": 0.5}
+    assert shares_of(registry, {"calibration": "own", "search": "own"})["own"] == halves  # divided among its roles
+    refused(RampError, {"roles of its own": partial(shares_of, registry, {"search": "wiki"})})
     (project / "own.json.gz").write_bytes(gzip.compress(rows.encode())[:-20])
     refused(RampError, {"own.json.gz": partial(parse, project / "own.json.gz", TextRole(format="jsonl", prefix="o"))})
 
