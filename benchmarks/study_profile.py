@@ -96,7 +96,7 @@ def report(rows: Iterable[Mapping[str, Any]], before: Sequence[float], after: Se
     lines = [f"{'rule':<20} {'before s':>9} {'after s':>9}  ratio"]
     for rule, (old, new) in sorted(rules.items(), key=lambda item: -max(item[1])):
         lines.append(f"{rule:<20} {old:9.1f} {new:9.1f}  {f'{new / old:.2f}' if old else ''}")
-    old, new = sum(before) / len(before), sum(after) / len(after)
+    old, new = sum(before) / max(len(before), 1), sum(after) / len(after)
     ratios = sorted(new / old for new in after for old in before if old)
     ratio = f"{new / old:.2f}" if old else ""
     spread = f" ({ratios[0]:.2f} to {ratios[-1]:.2f})" if len(ratios) > 1 else ""
@@ -140,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
     parser = cli.Parser(description="Compare the processor time of a study's jobs before and after a change.")
     parser.add_argument("--study", required=True, help="name of the study")
-    parser.add_argument("--before", type=Path, nargs="+", required=True, help="folders of logs, or a profile.csv")
+    parser.add_argument("--before", type=Path, nargs="*", default=[], help="folders of logs, or a profile.csv")
     parser.add_argument("--after", type=Path, nargs="+", required=True, help="folders of logs")
     parser.add_argument("--out", type=Path, required=True, help="CSV file to write; rows of other studies stay")
     parser.add_argument("--page", type=Path, help="Markdown file with marks of the study, to write the table between")

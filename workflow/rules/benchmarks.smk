@@ -51,7 +51,7 @@ rule profile:
     """Processor time of this study's jobs so far, beside the published: profile.csv. Reads logs, which are no input."""
     input:
         measured="<results>/records/benchmarks.csv",
-        published=local(f"{PUBLISHED}/profile.csv"),
+        published=FILES.project(f"{PUBLISHED}/profile.csv"),
         code=sources("benchmarks/study_profile.py"),
     output:
         table="<results>/records/profile.csv",
