@@ -21,11 +21,12 @@ from ramp.calibration.folding import FoldingError, check_fold
 from ramp.calibration.stream import stream
 from ramp.calibration.windows import add_text_arguments, calibration_windows
 from ramp.core import cli
+from ramp.core.files import atomic_path
 from ramp.core.tensor_file import save_tensors
 from ramp.models.architecture import head_dim
 from ramp.models.device import pick_device
 from ramp.models.folder import ModelFolder
-from ramp.quantizers.awq import search_scale, smoothquant_scale
+from ramp.quantizers.awq import ScaleSearch, smoothquant_scale
 from ramp.quantizers.sizes import group_size_for
 
 if TYPE_CHECKING:
@@ -81,19 +82,35 @@ class FoldSearch:
                 raise FoldingError(f"unknown {what} '{unknown[0]}' (known: {', '.join(known)})")
 
 
-def search_folds(
-    model_dir: str | Path, windows: Tensor, search: FoldSearch, *, device: torch.device | str
-) -> tuple[dict[str, Tensor], dict[str, list[float]]]:
-    """Search the scales of every site in one pass of the float model: (fold, site -> [error before, error after]).
+Found = tuple[dict[str, Tensor], dict[str, list[float]]]
+"""A fold, and its errors: site -> [error before, error after]."""
+
+
+def search_folds(model_dir: str | Path, windows: Tensor, search: FoldSearch, *, device: torch.device | str) -> Found:
+    """Search the scales of every site in one pass of the float model.
 
     windows: int64 [count, length]. Errors are AWQ's; other kinds have none. Sites are searched on the unfolded model,
     independently: dividing rows of v or up by s does not change their rounding error as the next linear sees it,
     because every row has grids of its own.
     """
+    return search_widths(model_dir, windows, search, [search.bits], device=device)[0]
+
+
+def search_widths(
+    model_dir: str | Path,
+    windows: Tensor,
+    search: FoldSearch,
+    menu: Sequence[Sequence[int]],
+    *,
+    device: torch.device | str,
+) -> list[Found]:
+    """Return what ``search_folds`` gives for each of some sets of widths in place of ``search.bits``, from one pass.
+
+    The statistics are the same for all, and an error of one width serves every set that it is in.
+    """
     chosen = KINDS[search.kind] if search.sites is None else tuple(search.sites)
     config = ModelFolder(model_dir).config
-    fold: dict[str, Tensor] = {}
-    errors: dict[str, list[float]] = {}
+    found: list[Found] = [({}, {}) for _ in menu]
 
     def visit(block: BlockVisit) -> None:
         if search.kind == "awq":
@@ -106,21 +123,24 @@ def search_folds(
             tie = partial(project, kind=site_kind, config=config, powers_of_two=search.powers_of_two)
             if search.kind == "awq":
                 groups = group_size_for(weights[0].shape[1], search.group_size, site)
-                hessian, absmean = block.hessian(site_kind), lift_dead(stats.absmean)
-                s, before, after = search_scale(
-                    weights, hessian, absmean, search.bits, groups, tie=tie, max_rows=search.max_rows or None,
-                    name=site, sym=search.sym, duo=search.duo,
+                each = ScaleSearch(
+                    weights, block.hessian(site_kind), lift_dead(stats.absmean), groups, tie=tie,
+                    max_rows=search.max_rows or None, name=site, sym=search.sym, duo=search.duo,
                 )  # fmt: skip
-                errors[site] = [before, after]
+                for bits, (fold, errors) in zip(menu, found, strict=True):
+                    s, before, after = each.best(bits)
+                    fold[site], errors[site] = s.float().cpu(), [before, after]
             else:
                 tops = torch.stack([w.abs().amax(0) for w in weights]).amax(0)
                 s = tie(smoothquant_scale(lift_dead(stats.absmax), lift_dead(tops), search.alpha))
-            fold[site] = s.float().cpu()
+                for fold, _ in found:
+                    fold[site] = s.float().cpu()
 
     if chosen:
         stream(model_dir, windows, visit, device=device)
-    check_fold(fold, config)
-    return fold, errors
+    for fold, _ in found:
+        check_fold(fold, config)
+    return found
 
 
 def lift_dead(statistic: Tensor) -> Tensor:
@@ -145,25 +165,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--sym", action="store_true", help="AWQ: search on symmetric grids")
     parser.add_argument("--duo", action="store_true", help="AWQ: candidates that weigh the weights' size too")
     parser.add_argument("--out", required=True, help="safetensors file to write")
+    parser.add_argument("--own-widths", metavar="FOLDER", help="AWQ: write w{B}.safetensors, searched for B alone, too")
     args = parser.parse_args(argv)
     search = FoldSearch(**{each.name: getattr(args, each.name) for each in fields(FoldSearch)})
-    about: dict[str, Any] = {"kind": args.kind, "powers_of_two": args.powers_of_two}
+    if args.own_widths and args.kind != "awq":
+        raise FoldingError(f"--own-widths is AWQ's: a fold of kind {args.kind} does not depend on the width")
     if args.kind == "none":
         check_fold({}, ModelFolder(args.model_dir).config)
-        save_tensors(args.out, {}, about)
+        save_tensors(args.out, {}, {"kind": args.kind, "powers_of_two": args.powers_of_two})
         return 0
     windows = calibration_windows(args.model_dir, args.text, tokens=args.tokens, length=args.length, draw=args.draw)
-    fold, errors = search_folds(args.model_dir, windows, search, device=pick_device(args.device))
-    about |= {"bits": args.bits, "group_size": args.group_size, "tokens": windows.numel(), "errors": errors}
-    if args.kind == "smoothquant":
-        about["alpha"] = args.alpha
-    else:
-        about |= {"sym": args.sym, "duo": args.duo}
+    menu = [list(args.bits), *([bits] for bits in args.bits if args.own_widths)]
+    shared, *own = search_widths(args.model_dir, windows, search, menu, device=pick_device(args.device))
+    fold, errors = shared
     if errors:
         ratios = [math.log(max(after, 1e-30) / max(before, 1e-30)) for before, after in errors.values()]
         log.info("output error after / before folding, geometric mean: %.3f", math.exp(sum(ratios) / len(ratios)))
-    save_tensors(args.out, fold, about)
+    if args.own_widths:
+        with atomic_path(args.own_widths) as folder:
+            folder.mkdir(parents=True)
+            for [bits], (scales, left) in zip(menu[1:], own, strict=True):
+                save_tensors(folder / f"w{bits}.safetensors", scales, about(args, [bits], windows, left))
+    save_tensors(args.out, fold, about(args, args.bits, windows, errors))
     return 0
+
+
+def about(args: Any, bits: Sequence[int], windows: Tensor, errors: dict[str, list[float]]) -> dict[str, Any]:
+    """Return the metadata of a fold file: how it was searched, and its errors."""
+    made = {"kind": args.kind, "powers_of_two": args.powers_of_two, "bits": list(bits), "group_size": args.group_size}
+    made |= {"tokens": windows.numel(), "errors": errors}
+    if args.kind == "smoothquant":
+        return made | {"alpha": args.alpha}
+    return made | {"sym": args.sym, "duo": args.duo}
 
 
 if __name__ == "__main__":
