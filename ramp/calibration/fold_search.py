@@ -5,9 +5,12 @@ The kinds: ``awq`` (Lin et al., arXiv:2306.00978) and ``smoothquant`` (Xiao et a
 
 from __future__ import annotations
 
+import argparse
+import json
 import logging
 import math
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -165,38 +168,62 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--sym", action="store_true", help="AWQ: search on symmetric grids")
     parser.add_argument("--duo", action="store_true", help="AWQ: candidates that weigh the weights' size too")
     parser.add_argument("--out", required=True, help="safetensors file to write")
-    parser.add_argument("--own-widths", metavar="FOLDER", help="AWQ: write w{B}.safetensors, searched for B alone, too")
+    other = "AWQ: in the same pass, write the fold that a search for these bits alone gives"
+    parser.add_argument("--also", type=other_fold, nargs="+", default=[], metavar="BITS=FILE", help=other)
+    parser.add_argument("--made", type=Path, help="take this fold where another search wrote it by --also")
     args = parser.parse_args(argv)
     search = FoldSearch(**{each.name: getattr(args, each.name) for each in fields(FoldSearch)})
-    if args.own_widths and args.kind != "awq":
-        raise FoldingError(f"--own-widths is AWQ's: a fold of kind {args.kind} does not depend on the width")
+    if args.also and args.kind != "awq":
+        raise FoldingError(f"--also is AWQ's: a fold of kind {args.kind} does not depend on the width")
+    if args.made and is_made(args.made, about(args, args.bits, {})):
+        with atomic_path(args.out) as partial:
+            shutil.copyfile(args.made, partial)
+        log.info("searched together with another fold: %s", args.made)
+        return 0
     if args.kind == "none":
         check_fold({}, ModelFolder(args.model_dir).config)
         save_tensors(args.out, {}, {"kind": args.kind, "powers_of_two": args.powers_of_two})
         return 0
     windows = calibration_windows(args.model_dir, args.text, tokens=args.tokens, length=args.length, draw=args.draw)
-    menu = [list(args.bits), *([bits] for bits in args.bits if args.own_widths)]
-    shared, *own = search_widths(args.model_dir, windows, search, menu, device=pick_device(args.device))
-    fold, errors = shared
+    menu = [list(args.bits), *([bits] for bits, _ in args.also)]
+    (fold, errors), *others = search_widths(args.model_dir, windows, search, menu, device=pick_device(args.device))
     if errors:
         ratios = [math.log(max(after, 1e-30) / max(before, 1e-30)) for before, after in errors.values()]
         log.info("output error after / before folding, geometric mean: %.3f", math.exp(sum(ratios) / len(ratios)))
-    if args.own_widths:
-        with atomic_path(args.own_widths) as folder:
-            folder.mkdir(parents=True)
-            for [bits], (scales, left) in zip(menu[1:], own, strict=True):
-                save_tensors(folder / f"w{bits}.safetensors", scales, about(args, [bits], windows, left))
-    save_tensors(args.out, fold, about(args, args.bits, windows, errors))
+    for (bits, path), (scales, left) in zip(args.also, others, strict=True):
+        save_tensors(path, scales, about(args, [bits], left))
+    save_tensors(args.out, fold, about(args, args.bits, errors))
     return 0
 
 
-def about(args: Any, bits: Sequence[int], windows: Tensor, errors: dict[str, list[float]]) -> dict[str, Any]:
+def other_fold(text: str) -> tuple[int, Path]:
+    """Return bits and file of one value of ``--also``."""
+    bits, equals, path = text.partition("=")
+    if not (bits.isdecimal() and equals and path):
+        raise argparse.ArgumentTypeError(f"{text} is not BITS=FILE")
+    return int(bits), Path(path)
+
+
+def about(args: argparse.Namespace, bits: Sequence[int], errors: Mapping[str, list[float]]) -> dict[str, Any]:
     """Return the metadata of a fold file: how it was searched, and its errors."""
+    tokens = args.tokens // args.length * args.length
     made = {"kind": args.kind, "powers_of_two": args.powers_of_two, "bits": list(bits), "group_size": args.group_size}
-    made |= {"tokens": windows.numel(), "errors": errors}
+    made |= {"tokens": tokens, "errors": dict(errors)}
     if args.kind == "smoothquant":
         return made | {"alpha": args.alpha}
     return made | {"sym": args.sym, "duo": args.duo}
+
+
+def is_made(path: Path, wanted: Mapping[str, Any]) -> bool:
+    """Return whether a file holds a fold that was searched as ``wanted`` says, errors aside."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            found = json.loads(file.metadata()["ramp"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        return False
+    return {**found, "errors": {}} == wanted
 
 
 if __name__ == "__main__":

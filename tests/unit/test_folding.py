@@ -189,6 +189,24 @@ def test_folds_of_single_widths_come_from_the_same_pass(peaked_llama_dir: Path) 
         assert all(torch.equal(fold[site], expected[site]) for site in expected)
 
 
+def test_a_fold_made_with_another_is_taken(peaked_llama_dir: Path, tmp_path: Path) -> None:
+    text, missing = write_text(tmp_path / "text.jsonl", "some words of text "), tmp_path / "missing.jsonl"
+    shared, made, own, alone, other = (
+        tmp_path / f"{name}.safetensors" for name in "shared made own alone other".split()
+    )
+
+    def search(bits: str, text: Path, out: Path, *more: str) -> None:
+        words = f"--model-dir {peaked_llama_dir} --text {text} --tokens 96 --length 32 --kind awq --group-size 32"
+        assert stage.main([*words.split(), "--bits", *bits.split(), "--out", str(out), *more]) == 0
+
+    search("3 4", text, shared, "--also", f"4={made}")
+    search("4", text, alone)
+    search("4", missing, own, "--made", str(made))
+    assert own.read_bytes() == alone.read_bytes()
+    search("3", text, other, "--made", str(made))  # of another width: searched
+    assert other.read_bytes() != made.read_bytes()
+
+
 def test_reported_error_is_that_of_the_folded_weights(peaked_llama_dir: Path) -> None:
     """What the search promises is what rounding the folded weights gives, computed here from the activations."""
     from ramp.quantizers.affine import quantize_rtn
