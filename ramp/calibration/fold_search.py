@@ -5,9 +5,12 @@ The kinds: ``awq`` (Lin et al., arXiv:2306.00978) and ``smoothquant`` (Xiao et a
 
 from __future__ import annotations
 
+import argparse
+import json
 import logging
 import math
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -15,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ramp.calibration.text_options import add_text_arguments
 from ramp.core import cli
+from ramp.core.files import atomic_path
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     import torch
@@ -28,7 +32,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.models.architecture import head_dim
     from ramp.models.device import pick_device
     from ramp.models.folder import ModelFolder
-    from ramp.quantizers.awq import search_scale, smoothquant_scale
+    from ramp.quantizers.awq import ScaleSearch, smoothquant_scale
     from ramp.quantizers.sizes import group_size_for
 
 if TYPE_CHECKING:
@@ -84,19 +88,35 @@ class FoldSearch:
                 raise FoldingError(f"unknown {what} '{unknown[0]}' (known: {', '.join(known)})")
 
 
-def search_folds(
-    model_dir: str | Path, windows: Tensor, search: FoldSearch, *, device: torch.device | str
-) -> tuple[dict[str, Tensor], dict[str, list[float]]]:
-    """Search the scales of every site in one pass of the float model: (fold, site -> [error before, error after]).
+Found = tuple[dict[str, Tensor], dict[str, list[float]]]
+"""A fold, and its errors: site -> [error before, error after]."""
+
+
+def search_folds(model_dir: str | Path, windows: Tensor, search: FoldSearch, *, device: torch.device | str) -> Found:
+    """Search the scales of every site in one pass of the float model.
 
     windows: int64 [count, length]. Errors are AWQ's; other kinds have none. Sites are searched on the unfolded model,
     independently: dividing rows of v or up by s does not change their rounding error as the next linear sees it,
     because every row has grids of its own.
     """
+    return search_widths(model_dir, windows, search, [search.bits], device=device)[0]
+
+
+def search_widths(
+    model_dir: str | Path,
+    windows: Tensor,
+    search: FoldSearch,
+    menu: Sequence[Sequence[int]],
+    *,
+    device: torch.device | str,
+) -> list[Found]:
+    """Return what ``search_folds`` gives for each of some sets of widths in place of ``search.bits``, from one pass.
+
+    The statistics are the same for all, and an error of one width serves every set that it is in.
+    """
     chosen = KINDS[search.kind] if search.sites is None else tuple(search.sites)
     config = ModelFolder(model_dir).config
-    fold: dict[str, Tensor] = {}
-    errors: dict[str, list[float]] = {}
+    found: list[Found] = [({}, {}) for _ in menu]
 
     def visit(block: BlockVisit) -> None:
         if search.kind == "awq":
@@ -109,21 +129,24 @@ def search_folds(
             tie = partial(project, kind=site_kind, config=config, powers_of_two=search.powers_of_two)
             if search.kind == "awq":
                 groups = group_size_for(weights[0].shape[1], search.group_size, site)
-                hessian, absmean = block.hessian(site_kind), lift_dead(stats.absmean)
-                s, before, after = search_scale(
-                    weights, hessian, absmean, search.bits, groups, tie=tie, max_rows=search.max_rows or None,
-                    name=site, sym=search.sym, duo=search.duo,
+                each = ScaleSearch(
+                    weights, block.hessian(site_kind), lift_dead(stats.absmean), groups, tie=tie,
+                    max_rows=search.max_rows or None, name=site, sym=search.sym, duo=search.duo,
                 )  # fmt: skip
-                errors[site] = [before, after]
+                for bits, (fold, errors) in zip(menu, found, strict=True):
+                    s, before, after = each.best(bits)
+                    fold[site], errors[site] = s.float().cpu(), [before, after]
             else:
                 tops = torch.stack([w.abs().amax(0) for w in weights]).amax(0)
                 s = tie(smoothquant_scale(lift_dead(stats.absmax), lift_dead(tops), search.alpha))
-            fold[site] = s.float().cpu()
+                for fold, _ in found:
+                    fold[site] = s.float().cpu()
 
     if chosen:
         stream(model_dir, windows, visit, device=device)
-    check_fold(fold, config)
-    return fold, errors
+    for fold, _ in found:
+        check_fold(fold, config)
+    return found
 
 
 def lift_dead(statistic: Tensor) -> Tensor:
@@ -148,25 +171,62 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--sym", action="store_true", help="AWQ: search on symmetric grids")
     parser.add_argument("--duo", action="store_true", help="AWQ: candidates that weigh the weights' size too")
     parser.add_argument("--out", required=True, help="safetensors file to write")
+    other = "AWQ: in the same pass, write the fold that a search for these bits alone gives"
+    parser.add_argument("--also", type=other_fold, nargs="+", default=[], metavar="BITS=FILE", help=other)
+    parser.add_argument("--made", type=Path, help="take this fold where another search wrote it by --also")
     args = parser.parse_args(argv)
     search = FoldSearch(**{each.name: getattr(args, each.name) for each in fields(FoldSearch)})
-    about: dict[str, Any] = {"kind": args.kind, "powers_of_two": args.powers_of_two}
+    if args.also and args.kind != "awq":
+        raise FoldingError(f"--also is AWQ's: a fold of kind {args.kind} does not depend on the width")
+    if args.made and is_made(args.made, about(args, args.bits, {})):
+        with atomic_path(args.out) as partial:
+            shutil.copyfile(args.made, partial)
+        log.info("searched together with another fold: %s", args.made)
+        return 0
     if args.kind == "none":
         check_fold({}, ModelFolder(args.model_dir).config)
-        save_tensors(args.out, {}, about)
+        save_tensors(args.out, {}, {"kind": args.kind, "powers_of_two": args.powers_of_two})
         return 0
     windows = calibration_windows(args.model_dir, args.text, tokens=args.tokens, length=args.length, draw=args.draw)
-    fold, errors = search_folds(args.model_dir, windows, search, device=pick_device(args.device))
-    about |= {"bits": args.bits, "group_size": args.group_size, "tokens": windows.numel(), "errors": errors}
-    if args.kind == "smoothquant":
-        about["alpha"] = args.alpha
-    else:
-        about |= {"sym": args.sym, "duo": args.duo}
+    menu = [list(args.bits), *([bits] for bits, _ in args.also)]
+    (fold, errors), *others = search_widths(args.model_dir, windows, search, menu, device=pick_device(args.device))
     if errors:
         ratios = [math.log(max(after, 1e-30) / max(before, 1e-30)) for before, after in errors.values()]
         log.info("output error after / before folding, geometric mean: %.3f", math.exp(sum(ratios) / len(ratios)))
-    save_tensors(args.out, fold, about)
+    for (bits, path), (scales, left) in zip(args.also, others, strict=True):
+        save_tensors(path, scales, about(args, [bits], left))
+    save_tensors(args.out, fold, about(args, args.bits, errors))
     return 0
+
+
+def other_fold(text: str) -> tuple[int, Path]:
+    """Return bits and file of one value of ``--also``."""
+    bits, equals, path = text.partition("=")
+    if not (bits.isdecimal() and equals and path):
+        raise argparse.ArgumentTypeError(f"{text} is not BITS=FILE")
+    return int(bits), Path(path)
+
+
+def about(args: argparse.Namespace, bits: Sequence[int], errors: Mapping[str, list[float]]) -> dict[str, Any]:
+    """Return the metadata of a fold file: how it was searched, and its errors."""
+    tokens = args.tokens // args.length * args.length
+    made = {"kind": args.kind, "powers_of_two": args.powers_of_two, "bits": list(bits), "group_size": args.group_size}
+    made |= {"tokens": tokens, "errors": dict(errors)}
+    if args.kind == "smoothquant":
+        return made | {"alpha": args.alpha}
+    return made | {"sym": args.sym, "duo": args.duo}
+
+
+def is_made(path: Path, wanted: Mapping[str, Any]) -> bool:
+    """Return whether a file holds a fold that was searched as ``wanted`` says, errors aside."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            found = json.loads(file.metadata()["ramp"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        return False
+    return {**found, "errors": {}} == wanted
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ calibration tokens, tr(dW H dW^T) with H = X^T X / n, where the original runs a 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -90,54 +91,85 @@ def scaled_error(
     return total
 
 
-def search_scale(
-    weights: Sequence[Tensor],
-    hessian: Tensor,
-    absmean: Tensor,
-    bits: Sequence[int],
-    group_size: int,
-    grid: int = GRID,
-    tie: Callable[[Tensor], Tensor] | None = None,
-    *,
-    max_rows: int | None = None,
-    name: str = "",
-    sym: bool = False,
-    duo: bool = False,
-) -> tuple[Tensor, float, float]:
-    """Return the AWQ scale of one input, shared by all its linears: (scale [d_in], error before, error after).
+class ScaleSearch:
+    """The search of one input's AWQ scale, shared by all its linears; every error is computed once, for any widths.
 
     weights: float [d_out_i, d_in] each; hessian: float [d_in, d_in], X^T X / n of the unscaled input; absmean: float
-    [d_in]; bits: the widths whose errors are summed; ``tie`` maps a candidate to the nearest that the fold allows
-    (one scale per key/value channel for v -> o). The search costs grid * widths * d_out * d_in^2 multiplications;
-    with ``max_rows`` every candidate is scored on at most that many evenly spaced output rows of each weight (rows
-    are independent), and only the best ``FINALISTS`` of them on all rows. ``duo`` adds ``duo_scale`` of the same
-    ratios to the candidates.
-
-    r = 0, no scaling, is always among the last, so the error after is at most the error before. Raises
+    [d_in]; ``tie`` maps a candidate to the nearest that the fold allows (one scale per key/value channel for v -> o).
+    An error costs d_out * d_in^2 multiplications for each candidate and width; with ``max_rows`` every candidate is
+    scored on at most that many evenly spaced output rows of each weight (rows are independent), and only the best
+    ``FINALISTS`` of them on all rows. ``duo`` adds ``duo_scale`` of the same ratios to the candidates. Raises
     ``QuantizeError`` naming ``name``: an absmean or Hessian that is not finite, an input that no token reached.
     """
-    d_in = hessian.shape[0]
-    check_statistic(absmean, d_in, "mean activation", name)
-    check_hessian(hessian, name)
-    hessian = as_float(hessian)
-    whole = [w.detach().to(hessian.dtype) for w in weights]
-    candidates = [awq_scale(absmean.to(hessian.dtype), step / grid) for step in range(1, grid)]
-    if duo:
-        weights_absmean = torch.cat([w.abs() for w in whole]).mean(0)
-        candidates += [duo_scale(absmean.to(hessian.dtype), weights_absmean, step / grid) for step in range(grid)]
-    if tie is not None:
-        candidates = [tie(scale) for scale in candidates]
-    if max_rows is not None and any(w.shape[0] > max_rows for w in whole):
-        some = [spread_rows(w, max_rows) for w in whole]
-        heats = [scaled_error(some, hessian, scale, bits, group_size, name, sym=sym) for scale in candidates]
-        candidates = [candidates[index] for index in sorted(np.argsort(heats, kind="stable")[:FINALISTS].tolist())]
-    best = torch.ones_like(absmean, dtype=hessian.dtype)
-    before = after = scaled_error(whole, hessian, best, bits, group_size, name, sym=sym)
-    for scale in candidates:
-        error = scaled_error(whole, hessian, scale, bits, group_size, name, sym=sym)
-        if error < after:
-            best, after = scale, error
-    return best, before, after
+
+    def __init__(
+        self,
+        weights: Sequence[Tensor],
+        hessian: Tensor,
+        absmean: Tensor,
+        group_size: int,
+        grid: int = GRID,
+        tie: Callable[[Tensor], Tensor] | None = None,
+        *,
+        max_rows: int | None = None,
+        name: str = "",
+        sym: bool = False,
+        duo: bool = False,
+    ) -> None:
+        check_statistic(absmean, hessian.shape[0], "mean activation", name)
+        check_hessian(hessian, name)
+        self._hessian, self._group_size, self._name, self._sym = as_float(hessian), group_size, name, sym
+        absmean = absmean.to(self._hessian.dtype)
+        self._whole = [w.detach().to(absmean.dtype) for w in weights]
+        self._some = None
+        if max_rows is not None and any(w.shape[0] > max_rows for w in self._whole):
+            self._some = [spread_rows(w, max_rows) for w in self._whole]
+        scales = [awq_scale(absmean, step / grid) for step in range(1, grid)]
+        if duo:
+            weights_absmean = torch.cat([w.abs() for w in self._whole]).mean(0)
+            scales += [duo_scale(absmean, weights_absmean, step / grid) for step in range(grid)]
+        if tie is not None:
+            scales = [tie(scale) for scale in scales]
+        self._scales = [torch.ones_like(absmean), *scales]  # r = 0, no scaling, is always among the last
+        self._errors: dict[tuple[int, int, int, bool], float] = {}  # scale, weight, width, on some rows -> error
+
+    def _error(self, index: int, bits: Sequence[int], weights: Sequence[Tensor]) -> float:
+        """Return ``scaled_error`` of a scale, summed in its order."""
+        total = 0.0
+        for number, weight in enumerate(weights):
+            for width in bits:
+                key = (index, number, width, weights is self._some)
+                if key not in self._errors:
+                    self._errors[key] = scaled_error(
+                        [weight], self._hessian, self._scales[index], [width], self._group_size, self._name,
+                        sym=self._sym,
+                    )  # fmt: skip
+                total += self._errors[key]
+        return total
+
+    def best(self, bits: Sequence[int]) -> tuple[Tensor, float, float]:
+        """Return (scale [d_in], error before, error after) for widths whose errors are summed.
+
+        The error after is at most the error before.
+        """
+        left = list(range(1, len(self._scales)))
+        if self._some is not None:
+            heats = [self._error(index, bits, self._some) for index in left]
+            left = sorted(left[place] for place in np.argsort(heats, kind="stable")[:FINALISTS])
+        best, before = 0, self._error(0, bits, self._whole)
+        after = before
+        for index in left:
+            error = self._error(index, bits, self._whole)
+            if error < after:
+                best, after = index, error
+        return self._scales[best], before, after
+
+
+def search_scale(
+    weights: Sequence[Tensor], hessian: Tensor, absmean: Tensor, bits: Sequence[int], group_size: int, **more: Any
+) -> tuple[Tensor, float, float]:
+    """Return ``ScaleSearch(...).best(bits)``; ``more``: its other arguments."""
+    return ScaleSearch(weights, hessian, absmean, group_size, **more).best(bits)
 
 
 def spread_rows(weight: Tensor, max_rows: int) -> Tensor:

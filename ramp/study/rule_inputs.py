@@ -14,7 +14,7 @@ from typing import Any
 from ramp.assets.registry import PathSource
 from ramp.core.files import read_json
 from ramp.core.source_closure import closure
-from ramp.methods.kinds import Mix, Package
+from ramp.methods.kinds import FoldRef, Mix, Package
 from ramp.methods.loader import discover, split_reference
 from ramp.sensitivity.kinds import DEFAULT, SENSITIVITIES
 from ramp.study.config import Study
@@ -97,6 +97,22 @@ class RuleFiles:
         }
         names = sorted(fold.name for fold in found if fold.name != "none")
         return [f"{self.results}/folds/{model}/{name}.safetensors" for name in names]
+
+    def folds_of_rows(self, model: str) -> set[FoldRef]:
+        """Return the folds that a model's rows are quantized with."""
+        bare = {*BARE, *self.plan.unable}
+        rows = (row for row in self.plan.rows if row.model == model and row.method not in bare)
+        return {self.plan.fold_of(row.method, row.budget) for row in rows}
+
+    def shared_fold(self, model: str, fold: str) -> list[str]:
+        """Return the shared fold whose search gives that of one width too; none for a fold that is searched alone."""
+        asked = FoldRef.parse(fold)
+        shared = self.plan.study.folds.get(asked.name)
+        if shared is None or asked.width not in shared.bits:
+            return []
+        if not {asked, FoldRef(asked.name)} <= self.folds_of_rows(model):
+            return []
+        return [f"{self.results}/folds/{model}/{asked.name}.safetensors"]
 
     def accepted(self, model: str) -> list[str]:
         """Return the record that a model trained by the workflow is worth quantizing; others need none."""

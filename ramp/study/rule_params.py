@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ramp.methods.kinds import FoldRef
 from ramp.study.config import Study
 from ramp.study.config_sections import Places
 from ramp.study.draws import base_model, split_draw
@@ -69,6 +70,18 @@ class RuleValues:
         """Return how a fold is searched, as arguments of ramp.calibration.fold_search."""
         settings = self.plan.fold_settings(fold)
         return ["--kind", "none"] if settings is None else settings.options()
+
+    def folds_together(self, model: str, fold: str) -> list[str]:
+        """Return which folds of single widths a search writes too, or where the search of the shared one wrote this."""
+        asked, state = FoldRef.parse(fold), f"{self.files.results}/.state/folds/{model}"
+        if self.files.shared_fold(model, fold):
+            return ["--made", f"{state}/{fold}.safetensors"]
+        settings = self.plan.study.folds.get(asked.name)
+        if asked.width is not None or settings is None or settings.kind != "awq":
+            return []
+        own = [FoldRef(asked.name, bits) for bits in settings.bits]
+        also = [f"{each.width}={state}/{each}.safetensors" for each in own if each in self.files.folds_of_rows(model)]
+        return ["--also", *also] if also else []
 
     def calibration(self, model: str) -> list[str]:
         """Return how much text calibrates a model, and of another draw its seed, as options."""

@@ -9,6 +9,7 @@ import torch
 
 from ramp.quantizers import awq
 from ramp.quantizers.affine import QuantizeError
+from ramp.quantizers.gptq import output_error
 from tests.refusals import refused
 
 D_IN = 32
@@ -44,6 +45,23 @@ def test_finalists_of_some_rows_are_scored_on_all() -> None:
     assert raced[2] == awq.scaled_error(weights, hessian, raced[0], [3], 16)
     enough = awq.search_scale(weights, hessian, absmean, [3], 16, max_rows=16)
     assert torch.equal(enough[0], exact[0])
+
+
+def test_errors_serve_every_set_of_widths() -> None:
+    weights, _, hessian, absmean = layer()
+    search = awq.ScaleSearch(weights, hessian, absmean, 16, max_rows=8)
+    for bits in ([3, 4], [4], [3], [2, 4]):
+        shared, alone = search.best(bits), awq.search_scale(weights, hessian, absmean, bits, 16, max_rows=8)
+        assert torch.equal(shared[0], alone[0])
+        assert shared[1:] == alone[1:]
+
+
+def test_error_of_a_wide_input() -> None:
+    generator = torch.Generator().manual_seed(0)
+    difference, x = torch.randn(3, 2100, generator=generator), torch.randn(64, 2100, generator=generator)
+    expected = float((difference.double() @ x.double().T).square().sum())
+    assert output_error(difference, x.T @ x) == pytest.approx(expected, rel=1e-5)
+    assert output_error(difference.double(), x.double().T @ x.double()) == pytest.approx(expected, rel=1e-12)
 
 
 def test_smoothquant() -> None:

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ramp.calibration import fold_search as stage
-from ramp.calibration.fold_search import FoldSearch, search_folds
+from ramp.calibration.fold_search import FoldSearch, search_folds, search_widths
 from ramp.calibration.folding import FoldingError, apply_fold, folded_float_model, load_fold
 from ramp.models.architecture import list_linears
 from tests.model_folders import load_float, read_config
@@ -177,6 +177,34 @@ def test_awq_lowers_the_error_and_keeps_the_function(peaked_llama_dir: Path) -> 
     assert relative(folded(windows).logits, model(windows).logits) < 1e-4
     for s in fold.values():
         assert float(s.max() / s.min()) <= 2.0**16 * 1.01
+
+
+def test_folds_of_single_widths_come_from_the_same_pass(peaked_llama_dir: Path) -> None:
+    windows, search = some_windows(peaked_llama_dir), FoldSearch("awq", [3, 4], 32, max_rows=8)
+    found = search_widths(peaked_llama_dir, windows, search, [[3, 4], [4]], device="cpu")
+    for bits, (fold, errors) in zip([[3, 4], [4]], found, strict=True):
+        alone = FoldSearch("awq", bits, 32, max_rows=8)
+        expected, its_errors = search_folds(peaked_llama_dir, windows, alone, device="cpu")
+        assert errors == its_errors
+        assert all(torch.equal(fold[site], expected[site]) for site in expected)
+
+
+def test_a_fold_made_with_another_is_taken(peaked_llama_dir: Path, tmp_path: Path) -> None:
+    text, missing = write_text(tmp_path / "text.jsonl", "some words of text "), tmp_path / "missing.jsonl"
+    shared, made, own, alone, other = (
+        tmp_path / f"{name}.safetensors" for name in "shared made own alone other".split()
+    )
+
+    def search(bits: str, text: Path, out: Path, *more: str) -> None:
+        words = f"--model-dir {peaked_llama_dir} --text {text} --tokens 96 --length 32 --kind awq --group-size 32"
+        assert stage.main([*words.split(), "--bits", *bits.split(), "--out", str(out), *more]) == 0
+
+    search("3 4", text, shared, "--also", f"4={made}")
+    search("4", text, alone)
+    search("4", missing, own, "--made", str(made))
+    assert own.read_bytes() == alone.read_bytes()
+    search("3", text, other, "--made", str(made))  # of another width: searched
+    assert other.read_bytes() != made.read_bytes()
 
 
 def test_reported_error_is_that_of_the_folded_weights(peaked_llama_dir: Path) -> None:

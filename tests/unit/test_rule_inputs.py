@@ -74,6 +74,18 @@ def test_values_of_the_source_and_of_the_targets() -> None:
     assert values.of_model("qwen2.5-coder-0.5b", 8, 4) == 4
 
 
+def test_folds_of_one_width_come_from_the_search_of_the_shared_one() -> None:
+    values = values_of(plan_of("config.yaml"))
+    files, model, state = values.files, "qwen2.5-coder-0.5b", "results/.state/folds/qwen2.5-coder-0.5b"
+    assert files.shared_fold(model, "awq_w4") == [f"results/folds/{model}/awq.safetensors"]
+    assert values.folds_together(model, "awq") == ["--also", f"4={state}/awq_w4.safetensors"]
+    assert values.folds_together(model, "awq_w4") == ["--made", f"{state}/awq_w4.safetensors"]
+    assert len(values.folds_together("smollm2-135m", "awq")) == 3
+    for fold in ("awq", "awq_w8", "awq_w3", "none"):  # no row of this model has awq_w3
+        assert files.shared_fold(model, fold) == []
+    assert values.folds_together(model, "none") == values.folds_together(model, "awq_w3") == []
+
+
 def test_options_of_rows() -> None:
     values = values_of(plan_of("smoke.yaml", params={"awq_gptq": {"damping": 0.02}}))
     assert values.widths("awq_gptq", "4") == ["--bits", "4", "--params", '{"damping": 0.02}']

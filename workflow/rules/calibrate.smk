@@ -31,6 +31,7 @@ rule fold:
     input:
         model=by(FILES.checkpoint),
         text="<results>/texts/calibration.jsonl",
+        shared=by(FILES.shared_fold),  # its search gives that of one width too
         counts=ancient(token_counts),
         code=sources("ramp/calibration/fold_search.py"),
     output:
@@ -43,12 +44,13 @@ rule fold:
     params:
         calibration=by(VALUES.calibration),
         options=by(VALUES.fold_options),
+        together=by(VALUES.folds_together),
         group_size=STUDY.group_size,
         computing=COMPUTING,
     message:
         "folding {wildcards.model}: {wildcards.fold}"
     shell:
         'gpu_lease python -m ramp.calibration.fold_search --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
-        " {params.calibration:q} {params.options:q}"
+        " {params.calibration:q} {params.options:q} {params.together:q}"
         " --group-size {params.group_size:q} --out {output.fold:q}"
         " --threads {threads} {params.computing:q} > {log:q} 2>&1"
