@@ -32,7 +32,7 @@ def _downwards(path: str) -> str:
     return path
 
 
-PATH_WORDS = "a path without '..', braces, '<>*?[],=:' and '\\\\'"
+PATH_WORDS = r"a path without '..', braces, '<>*?[],=:' and '\'"
 RelativePath = Annotated[str, StringConstraints(pattern=PATH_PATTERN), AfterValidator(_downwards)]
 """A path without ``..`` and what Snakemake and our own lists of files give a meaning; blanks and quotes are taken."""
 RowName = Annotated[str, StringConstraints(pattern=ROW_PATTERN, max_length=LONGEST_NAME)]

@@ -117,7 +117,7 @@ def _sentence(path: tuple[int | str, ...], fault: Any) -> str:
         return f"{where}: missing; it has no default"
     if fault["type"] == "string_pattern_mismatch":
         like = _LIKE.get(fault["ctx"]["pattern"], f"matching {fault['ctx']['pattern']}")
-        return f"{where}: '{fault['input']}' is not allowed: use {like}"
+        return f"{where}: '{' '.join(str(fault['input']).split())}' is not allowed: use {like}"
     if fault["type"] == "literal_error":
         valid = re.findall(r"'([^']*)'", fault["ctx"]["expected"])
         hint = near(str(fault["input"]), valid) if valid else f" (known: {fault['ctx']['expected']})"

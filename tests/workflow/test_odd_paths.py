@@ -20,10 +20,10 @@ def odd(tmp_path: Path) -> Path:
 
 def test_a_clone_in_an_odd_folder_plans_and_runs(odd: Path) -> None:
     smoke = ("--configfile", "config/smoke.yaml")
-    done = snakemake(odd, "-n", *smoke)
+    done = snakemake(odd, "-n", *smoke, timeout=400)
     assert done.status == 0, done.text
     assert done.plan["learn"] > 0
-    done = snakemake(odd, "--cores", "1", *smoke, "--", "results/smoke/config.json")
+    done = snakemake(odd, "--cores", "1", *smoke, "--", "results/smoke/config.json", timeout=400)
     assert done.status == 0, done.text
     assert not list(odd.rglob("x"))
 
@@ -42,6 +42,7 @@ def test_results_registry_and_working_directory_are_odd_too(odd: Path, tmp_path:
     done = snakemake(
         elsewhere, "-s", str(odd / "Snakefile"), "--configfile", str(odd / "config" / "smoke.yaml"), "--cores", "1",
         "--config", f"results={results}", f"registry={own}/assets.yaml", "--", *wanted,
+        timeout=400,
     )  # fmt: skip
     assert done.status == 0, done.text
     assert json.loads((elsewhere / wanted[0]).read_text())["results"] == results
