@@ -74,7 +74,7 @@ def cut(model_dir: Path, blocks: int, into: Path) -> Path:
     model = ModelFolder(model_dir)
     path = architecture(model.config).blocks + "."
     shutil.copytree(model_dir, into, ignore=shutil.ignore_patterns("*.safetensors*"))
-    config = read_json(into / "config.json")
+    config = read_json(into / "config.json", dict[str, Any])
     write_json(into / "config.json", {**config, "num_hidden_layers": min(blocks, config["num_hidden_layers"])})
     names = [x for x in model.reader.names() if not x.startswith(path) or int(x[len(path) :].split(".")[0]) < blocks]
     save_file(

@@ -33,13 +33,13 @@ class Origin:
         """Return the origin of a folder of records: its manifest's where it is published, else that of its run."""
         commits = tuple(sorted({*commits_of(study.frames["records"]), *commits_of(study.frame("banks"))}))
         if (records / MANIFEST).is_file():
-            found = read_json(records / MANIFEST)
+            found = read_json(records / MANIFEST, dict[str, Any])
             also = {Path(name).stem: entry for entry in found["also"] for name in entry["tables"]}
             return cls(link, found["command"], tuple(found["commits"]), found["note"], also)
         config = records.parent / "config.json"
         if not config.is_file():
             return cls(link, UNKNOWN, commits, "", {})
-        results = str(read_json(config).get("results", records.parent))
+        results = str(read_json(config, dict[str, Any]).get("results", records.parent))
         return cls(link, f"snakemake --cores all --configfile {results}/config.json", commits, "", {}, results)
 
     def about(self, table: str) -> dict[str, Any]:

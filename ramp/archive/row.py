@@ -175,7 +175,7 @@ def evaluated_again(archive: Archive, row: Row, results: Path) -> list[Again]:
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise RowError(f"{place} cannot be evaluated again: {last}")
-        texts = read_json(out)["texts"]
+        texts = read_json(out, dict[str, Any])["texts"]
     found = []
     for text, again in texts.items():
         for kind in ("kl", "ppl"):
@@ -201,7 +201,7 @@ def _archived(archive: Archive, name: str, place: str) -> dict[str, Any]:
 def _same_weights(folder: Path, meta: Mapping[str, Any]) -> None:
     """Raise ``RowError`` where a row's folder has no weights, or others than the archive names."""
     require_file(folder / "meta.json", "row")
-    here = read_json(folder / "meta.json")
+    here = read_json(folder / "meta.json", dict[str, Any])
     file = folder / "model.safetensors"
     found = sha256_file(require_file(file, "weights")) if meta.get("sha256") else here.get("sha256")
     if found != meta.get("sha256"):

@@ -88,7 +88,7 @@ class HubSource(_Strict):
 
     kind: Literal["hub"] = Field(description="files of the Hugging Face hub")
     repo: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9_][A-Za-z0-9._-]*$", description="owner/name")
-    repo_type: Literal["model", "dataset"] = Field("model", description="kind of the repository")
+    repo_type: Literal["model", "dataset"] = Field(default="model", description="kind of the repository")
     revision: str = Field(RESOLVE, pattern=r"^([0-9a-f]{40}|resolve)$", description="commit")
     files: tuple[RelativeFile, ...] = Field(
         min_length=1, description="patterns; one without a wildcard gives a single file"

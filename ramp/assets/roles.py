@@ -179,7 +179,7 @@ def shares_of(registry: Registry, named: Mapping[str, str], unread: Sequence[str
     shares = {}
     for name, asset in registry.of_type("text").items():
         if asset.text and any(role not in (*named, *unread) for role in asset.text.roles):
-            shares[name] = dict(asset.text.roles)
+            shares[name] = {str(role): share for role, share in asset.text.roles.items()}
     for role, name in named.items():
         text_of(registry, name)
         if name in shares:

@@ -94,8 +94,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model-dir", type=Path, required=True, help="folder of the float model")
     parser.add_argument("--out", type=Path, required=True, help="file to write, ending in .card.md")
     args = parser.parse_args(argv)
-    asset = read_json(args.model_dir / "asset.json")
-    write_text(args.out, halo_card(read_plan(args.plan), read_json(args.metrics), asset))
+    asset = read_json(args.model_dir / "asset.json", dict[str, Any])
+    write_text(args.out, halo_card(read_plan(args.plan), read_json(args.metrics, dict[str, Any], sealed=True), asset))
     return 0
 
 

@@ -15,23 +15,19 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 from ramp.models.architecture import ModelError
 
 
-def _upto(most: int) -> Any:
-    return Annotated[StrictInt, Field(ge=1, le=most)] | None
-
-
 class ConfigLimits(BaseModel):
     """Sizes of a decoder; keys that are absent or null are left to the family's defaults, others are not looked at."""
 
     model_config = ConfigDict(extra="ignore")
 
-    num_hidden_layers: _upto(1_000) = None
-    hidden_size: _upto(200_000) = None
-    intermediate_size: _upto(1_000_000) = None
-    num_attention_heads: _upto(2_000) = None
-    num_key_value_heads: _upto(2_000) = None
-    head_dim: _upto(8_192) = None
-    vocab_size: _upto(4_000_000) = None
-    max_position_embeddings: _upto(20_000_000) = None
+    num_hidden_layers: Annotated[StrictInt, Field(ge=1, le=1_000)] | None = None
+    hidden_size: Annotated[StrictInt, Field(ge=1, le=200_000)] | None = None
+    intermediate_size: Annotated[StrictInt, Field(ge=1, le=1_000_000)] | None = None
+    num_attention_heads: Annotated[StrictInt, Field(ge=1, le=2_000)] | None = None
+    num_key_value_heads: Annotated[StrictInt, Field(ge=1, le=2_000)] | None = None
+    head_dim: Annotated[StrictInt, Field(ge=1, le=8_192)] | None = None
+    vocab_size: Annotated[StrictInt, Field(ge=1, le=4_000_000)] | None = None
+    max_position_embeddings: Annotated[StrictInt, Field(ge=1, le=20_000_000)] | None = None
 
 
 def check_limits(values: Any, file: str | Path) -> None:

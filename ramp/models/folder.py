@@ -38,7 +38,7 @@ class ModelFolder:
         file = self.path / "config.json"
         if not file.is_file():
             raise ModelError(f"no config.json in {self.path}: give a Hugging Face checkpoint folder")
-        check_limits(read_json(file), file)
+        check_limits(read_json(file, object, again="fetch the model again"), file)
         try:
             return AutoConfig.from_pretrained(self.path, local_files_only=True)
         except Exception as error:  # whatever transformers raises on broken values, in classes of its own

@@ -46,7 +46,11 @@ def _text_fault(where: str, name: str, registry: Registry) -> Iterator[str]:
 def _role_faults(study: Study, registry: Registry) -> Iterator[str]:
     """Yield roles that no text has; training text is needed by who trains alone."""
     try:
-        filled = {role for shares in shares_of(registry, dict(study.texts)).values() for role in shares}
+        filled = {
+            role
+            for shares in shares_of(registry, {str(role): name for role, name in study.texts.items()}).values()
+            for role in shares
+        }
     except RampError as error:
         yield str(error)
         return

@@ -61,7 +61,7 @@ def make_plan(values: Mapping[str, Any], root: Path, registry: Path, extra: Iter
     catalog = discover(root / "baselines")
     values = faults.of(lambda: with_own_assets(values)) or values
     own = values.get("assets")
-    models = known and [*known.of_type("model"), *(own if isinstance(own, dict) else ())]
+    models = None if known is None else [*known.of_type("model"), *(own if isinstance(own, dict) else ())]
     study, told = checked(values, methods=catalog, models=models)
     faults.add(map(ConfigError, told))
     named: list[str] = []

@@ -68,7 +68,7 @@ def _model(path: Path, where: str) -> dict[str, Any]:
         return {"type": "model"}
     if not (path / "config.json").is_file():
         raise RampError(f"{where}: {path} holds no config.json: {MODEL}")
-    config = read_json(path / "config.json")
+    config = read_json(path / "config.json", dict[str, Any])
     sizes = {key: value for key, value in config.items() if isinstance(value, int | str)}
     return {"type": "model", "sizes": sizes}
 

@@ -10,7 +10,6 @@ import torch
 from paper.noise import floor_of
 from paper.study import Study
 from ramp.core import cli
-from ramp.core.files import read_json
 from ramp.evaluation.heldout import Reference, make_reference
 from ramp.evaluation.noise import main, measure
 from ramp.records.collect_noise import main as collect
@@ -18,6 +17,7 @@ from ramp.records.table import read_table, write_tables
 from ramp.study.noise_variations import VARIATIONS
 from tests.model_folders import load_float
 from tests.plans import plan_of
+from tests.sealed import read_json
 from tests.synthetic_noise import noise_records
 from tests.synthetic_records import SOURCE, write_records
 

@@ -10,11 +10,12 @@ import pytest
 from ramp.archive.__main__ import archive
 from ramp.archive.verify import main as verify
 from ramp.core import cli
-from ramp.core.files import read_json, write_json
+from ramp.core.files import write_json
 from ramp.evaluation.__main__ import main as evaluation
 from ramp.records.collect import record_row, window_rows
 from ramp.records.table import write_tables
 from tests.rows import write_row
+from tests.sealed import read_json
 from tests.tiny_models import write_text
 
 ROW = "rtn-b3-s0"
