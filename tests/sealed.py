@@ -32,5 +32,5 @@ def owner_of_a_killed_job() -> str:
 
 def save_sealed(tensors: Mapping[str, torch.Tensor], path: Path, about: Mapping[str, Any] | None = None) -> Path:
     """Write tensors as a stage does."""
-    save_tensors(path, dict(tensors), dict(about or {}))
+    save_tensors(path, {name: torch.as_tensor(tensor) for name, tensor in tensors.items()}, dict(about or {}))
     return path

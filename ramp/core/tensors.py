@@ -21,6 +21,7 @@ SEAL = "bytes_sha256"
 """Key of the metadata under which a file holds the sha256 of its own bytes."""
 
 BLANK = "0" * 64
+AGAIN = "delete it and run its stage again"
 _SEALED = re.compile(SEAL.encode() + rb'\\?": ?\\?"([0-9a-f]{64})')
 LARGEST_HEADER = 100_000_000
 """Bytes; safetensors reads no longer header."""
@@ -35,14 +36,14 @@ def metadata_of(about: Mapping[str, Any] | None) -> dict[str, str]:
     return {"ramp": json.dumps({**about, SEAL: BLANK}, sort_keys=True)}
 
 
-def _header(path: Path) -> tuple[bytes, re.Match[bytes] | None]:
+def _header(path: Path, again: str = AGAIN) -> tuple[bytes, re.Match[bytes] | None]:
     """Return the length and the header of a file, and where its checksum stands."""
     size = path.stat().st_size
     with path.open("rb") as stream:
         start = stream.read(8)
         length = int.from_bytes(start, "little")
         if len(start) < 8 or length > min(size - 8, LARGEST_HEADER):
-            raise DamagedFile(f"{path} is no safetensors file or was cut off: delete it and run its stage again")
+            raise DamagedFile(f"{path} is no safetensors file, or was cut off: {again}")
         head = start + stream.read(length)
     found = list(_SEALED.finditer(head))
     return head, found[0] if len(found) == 1 else None
@@ -148,11 +149,11 @@ def open_tensors(
     """
     from safetensors import SafetensorError, safe_open
 
-    again = again or "delete it and run its stage again"
+    again = again or AGAIN
     path = require_file(path, what)
     if not path.is_file():
         raise DamagedFile(f"{path} is no file: give the {what} itself")
-    _header(path)
+    _header(path, again)
     if sealed:
         _compare(path, sha256, again)
     try:

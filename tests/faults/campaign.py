@@ -66,7 +66,7 @@ def campaign(size: Size, template: Path, study: Path, work: Path, told: list[str
     mutants = partial(_mutants, template=template, work=work / "mutants", told=told)
     yield Fault("configuration", "damaged file", mutants(list(CONFIGURATIONS), size.configurations))
     yield Fault("files", "damaged file", mutants(files, size.files))
-    ground = Ground(study, work / "ground")
+    ground = Ground(study, work / "ground", faults=told)
     ground.work.mkdir(parents=True)
     ground.measure()
     plan: list[tuple[str, str, Callable[[], Counts]]] = [
@@ -84,7 +84,6 @@ def campaign(size: Size, template: Path, study: Path, work: Path, told: list[str
         counts = run()
         if counts.injected:
             yield Fault(area, fault, counts)
-    told += ground.faults
 
 
 def table(lines: list[Fault]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -176,14 +175,13 @@ def prepare(folder: Path) -> None:
 
 
 def call(stage: Stage, folder: Path) -> int:
-    """Run a stage in this process as ``python -m`` does; return its exit status."""
+    """Run a stage in this process; return its exit status. The arithmetic is this process's own."""
     arguments = stage.arguments(folder)
     if stage.name in WITHOUT_THREADS:
         arguments = arguments[:-2]
-    sys.argv = [stage.module, *arguments]
     os.chdir(ROOT)
     place = stage.module if _is_module(stage.module) else f"{stage.module}.__main__"
-    return cli.run(importlib.import_module(place).main)
+    return cli.run(importlib.import_module(place).main, arguments)
 
 
 def _is_module(name: str) -> bool:

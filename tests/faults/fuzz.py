@@ -112,7 +112,7 @@ def fuzz(reader: Reader, template: Path, work: Path, count: int, first: int = 0)
         shutil.rmtree(work, ignore_errors=True)
         shutil.copytree(template, work, symlinks=True)
         place, (answers, writes) = mmap.mmap(-1, 8), os.pipe()
-        place[:8] = struct.pack("<q", number)
+        place[:8] = struct.pack("<q", -1)
         child = os.fork()
         if child == 0:
             status = 1
@@ -129,6 +129,8 @@ def fuzz(reader: Reader, template: Path, work: Path, count: int, first: int = 0)
             os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         reached = struct.unpack("<q", place[:8])[0]
+        if reached < 0:
+            raise RuntimeError(f"{reader.name} does not read its own undamaged files")
         if status == 0:
             break
         counts.injected += 1

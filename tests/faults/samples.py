@@ -61,7 +61,7 @@ def _given(folder: Path) -> None:
     (given / "wiki.utf8").write_text(pages, encoding="utf-8")
     pyarrow.parquet.write_table(pyarrow.table({"text": texts}), given / "test.parquet")
     shutil.copy(make_wheel(given, "rows", {"rows.arrow": _arrow(), "rows.jsonl.gz": _requests()}), given / "rows.whl")
-    (given / "assets.lock.yaml").write_text("corpus:\n  a source:\n    sha256: " + "0" * 64 + "\n", encoding="utf-8")
+    (given / "assets.lock.yaml").write_text("corpus:\n  a source:\n    sha256: '" + "0" * 64 + "'\n", encoding="utf-8")
     for name in ("smoke.yaml", "assets.yaml"):
         shutil.copy(ROOT / "config" / name, given / name)
     shards = random_llama(given / "shards")

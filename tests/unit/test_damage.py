@@ -17,6 +17,7 @@ from ramp.core.leftovers import abandoned, owner, scratch_folder, started, sweep
 from ramp.core.tensor_file import save_tensors
 from ramp.core.tensors import load_tensors, open_tensors, save_arrays
 from ramp.problem.proxy import read_sensitivities
+from ramp.records.intermediates import content_digest
 from tests.refusals import refused
 from tests.sealed import owner_of_a_killed_job, write_sealed
 
@@ -174,3 +175,15 @@ def test_a_fault_of_the_program_keeps_its_traceback() -> None:
 
     with pytest.raises(ValueError, match="a bug"):
         cli.run(main, [])
+
+
+def test_a_digest_of_content_leaves_checksums_out(tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    write_json(tmp_path / "plain.json", {"a": 1})
+    write_json(tmp_path / "sealed.json", {"a": 1}, sealed=True)
+    arrays = {"x": np.arange(3.0)}
+    save_file(arrays, tmp_path / "plain.safetensors")
+    save_arrays(tmp_path / "sealed.safetensors", arrays)
+    for end in ("json", "safetensors"):
+        assert content_digest(tmp_path / f"plain.{end}") == content_digest(tmp_path / f"sealed.{end}")

@@ -196,7 +196,7 @@ def test_refusals(study, tmp_path, capsys):
     cases = {
         "nothing to evaluate on": common[:-2],
         "the name given is other": [*common[:-1], f"other={reference}"],
-        "is no reference": [*common[:-1], f"heldout={row / 'meta.json'}"],
+        "no safetensors file": [*common[:-1], f"heldout={row / 'meta.json'}"],
         "write NAME=FILE": [*common[:-1], "heldout"],
         "like with like": [*common, "--dtype", "bfloat16"],
         "no reference of the float model": [*common[:-1], "heldout=nowhere.safetensors"],
