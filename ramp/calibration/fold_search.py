@@ -38,6 +38,9 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
+    Found = tuple[dict[str, Tensor], dict[str, list[float]]]
+    """A fold, and its errors: site -> [error before, error after]."""
+
 log = logging.getLogger("ramp.calibration.fold_search")
 
 KINDS = {"none": (), "awq": ("attn_in", "o_in", "mlp_in", "down_in"), "smoothquant": ("attn_in", "mlp_in")}
@@ -86,10 +89,6 @@ class FoldSearch:
         for what, names, known in (("kind of fold", [self.kind], KINDS), ("site", self.sites or (), SITE_LEADERS)):
             if unknown := sorted(set(names) - set(known)):
                 raise FoldingError(f"unknown {what} '{unknown[0]}' (known: {', '.join(known)})")
-
-
-Found = tuple[dict[str, Tensor], dict[str, list[float]]]
-"""A fold, and its errors: site -> [error before, error after]."""
 
 
 def search_folds(model_dir: str | Path, windows: Tensor, search: FoldSearch, *, device: torch.device | str) -> Found:

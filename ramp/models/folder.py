@@ -14,7 +14,6 @@ from ramp.core.safe_path import below
 from ramp.core.tensors import Tensors, open_tensors
 from ramp.models.agreement import check_checkpoint
 from ramp.models.architecture import Architecture, LinearSpec, ModelError, architecture, list_linears
-from ramp.models.config_limits import check_limits
 from ramp.models.sentencepiece_blank import with_first_blank
 from ramp.models.token_windows import token_windows
 
@@ -34,6 +33,8 @@ class ModelFolder:
     def config(self) -> PretrainedConfig:
         """The configuration in ``config.json``; raises ``ModelError`` where it is missing or unreadable."""
         from transformers import AutoConfig
+
+        from ramp.models.config_limits import check_limits  # pydantic, which commands do not load before their work
 
         file = self.path / "config.json"
         if not file.is_file():
