@@ -28,7 +28,7 @@ from ramp.assets.options import Role
 from ramp.assets.tiny_family import PRESETS
 from ramp.core.errors import RampError
 from ramp.core.nearest_name import nearest
-from ramp.core.safe_path import FileName, RelativeFile, SafeName
+from ramp.core.safe_name import FileName, RelativeFile, SafeName
 from ramp.core.yaml_file import read_yaml
 
 RESOLVE = "resolve"

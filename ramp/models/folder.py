@@ -158,9 +158,9 @@ def checkpoint_files(model_dir: Path) -> list[Path]:
             else f"no {SINGLE} in {model_dir}: the checkpoint is incomplete, fetch the model again"
         )
     try:
-        names = sorted(set(read_json(index, ShardIndex).weight_map.values()))
+        names = sorted(set(read_json(index, ShardIndex, again="fetch the model again").weight_map.values()))
     except DamagedFile as error:
-        raise ModelError(f"{error}: fetch the model again") from None
+        raise ModelError(str(error)) from None
     if not names:
         raise ModelError(f"{index} names no shard: fetch it again")
     return [below(model_dir, name, index) for name in names]

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, Field, PlainValidator, StringConstraints, WithJsonSchema
 
 from ramp.assets.registry import Role
-from ramp.core.safe_path import LONGEST_NAME, SafeName, relative_parts
+from ramp.core.safe_name import LONGEST_NAME, SafeName
+from ramp.core.safe_path import relative_parts
 from ramp.quantizers import widths
 
 METHOD_PATTERN = r"^[a-z][a-z0-9_]*$"

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from ramp.core.errors import RampError
 from ramp.core.nearest_name import nearest
-from ramp.core.safe_path import NAME_PATTERN
+from ramp.core.safe_name import NAME_PATTERN
 from ramp.core.yaml_file import YamlError, check_extent, read_yaml
 from ramp.gguf.type_names import MENU, MIXES
 from ramp.methods.kinds import FoldRef

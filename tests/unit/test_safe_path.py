@@ -70,8 +70,8 @@ def test_an_asset_has_no_name_of_a_role(tmp_path: Path) -> None:
         write_registry(tmp_path, {"train": text()})
 
 
-@pytest.mark.parametrize("shard", ["../other/x.safetensors", "/x.safetensors", "..", 3])
-def test_an_index_names_shards_in_its_folder_alone(tmp_path: Path, shard: str | int) -> None:
+@pytest.mark.parametrize("shard", ["../other/x.safetensors", "/x.safetensors", ".."])
+def test_an_index_names_shards_in_its_folder_alone(tmp_path: Path, shard: str) -> None:
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"a": shard}}))
     refused(RampError, {"index.json names the file": partial(CheckpointReader, tmp_path)})
