@@ -74,6 +74,10 @@ class Also:
         }
 
 
+OF_OTHERS = ("accidents.csv", "cluster.csv")
+"""Published files that other commands write: no study makes them, and no manifest lists them."""
+
+
 def publish(results: Path, out: Path, command: str, note: str = "", also: Sequence[Also] = ()) -> dict[str, Any]:
     """Copy the records of ``results`` to ``out``; return the manifest; ``RampError`` if a file is missing."""
     records = results / "records"
@@ -95,7 +99,8 @@ def publish(results: Path, out: Path, command: str, note: str = "", also: Sequen
         entries.append(other.about(new))
         copies |= new
     for old in [*out.glob("*.csv"), *out.glob("*.json")]:
-        old.unlink()
+        if old.name not in OF_OTHERS:
+            old.unlink()
     for name, file in copies.items():
         with atomic_path(out / name) as partial:
             partial.write_bytes(file.read_bytes())

@@ -24,6 +24,7 @@ def test_every_reader_of_the_package_has_an_entry() -> None:
     assert not covered & set(NOT_FUZZED)
 
 
+@pytest.mark.skipif(not PUBLISHED.is_file(), reason="no campaign is published")
 def test_the_page_shows_the_published_table() -> None:
     page = (ROOT / "docs" / "accidents.md").read_text(encoding="utf-8")
     assert page == campaign.page(PUBLISHED.read_text(encoding="utf-8")), "run: python -m tests.faults"

@@ -10,7 +10,7 @@ import pytest
 
 from paper.extend import extend
 from paper.league import League
-from paper.publish import MANIFEST, Also, publish
+from paper.publish import MANIFEST, OF_OTHERS, Also, publish
 from paper.study import Study
 from ramp.core.errors import RampError
 from ramp.core.files import sha256_file, write_json
@@ -168,7 +168,7 @@ def test_what_is_published_matches_its_manifest() -> None:
         assert not list(PUBLISHED.glob("*.csv")), "records without a manifest: run python -m paper.publish"
         return
     files = read_json(PUBLISHED / MANIFEST)["files"]
-    assert {path.name for path in PUBLISHED.iterdir()} - {MANIFEST, "README.md", "index.html"} == set(files)
+    assert {path.name for path in PUBLISHED.iterdir()} - {MANIFEST, "README.md", "index.html", *OF_OTHERS} == set(files)
     assert all(sha256_file(PUBLISHED / name) == about["sha256"] for name, about in files.items())
 
 
