@@ -168,7 +168,7 @@ def test_what_is_published_matches_its_manifest() -> None:
         assert not list(PUBLISHED.glob("*.csv")), "records without a manifest: run python -m paper.publish"
         return
     files = read_json(PUBLISHED / MANIFEST)["files"]
-    assert {path.name for path in PUBLISHED.iterdir()} - {MANIFEST, "README.md", "index.html", *OF_OTHERS} == set(files)
+    assert {path.name for path in PUBLISHED.iterdir()} - {MANIFEST, "README.md", *OF_OTHERS} == set(files)
     assert all(sha256_file(PUBLISHED / name) == about["sha256"] for name, about in files.items())
 
 
