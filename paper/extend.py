@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paper.claims import CLAIMS_FILE, judge_all, read_claims_file
-from paper.publish import MANIFEST, Also, listing, missing
+from paper.publish import MANIFEST, OF_OTHERS, Also, listing, missing
 from paper.study import Study
 from ramp.core import cli
 from ramp.core.errors import RampError
@@ -163,7 +163,7 @@ def extend(published: Path, results: Path, note: str = "", command: str = "", re
     entry["note"] = note or entry["note"]
     entry["command"] = command or entry["command"]
     names = [path.name for path in sorted(published.iterdir()) if path.suffix in (".csv", ".json")]
-    manifest["files"] = listing(published, [name for name in names if name != MANIFEST])
+    manifest["files"] = listing(published, [name for name in names if name not in (MANIFEST, *OF_OTHERS)])
     write_json(published / MANIFEST, manifest)
     return counts
 
