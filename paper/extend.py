@@ -35,7 +35,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     import numpy as np
 
     from paper.claims import CLAIMS_FILE, judge_all, read_claims_file
-    from paper.publish import MANIFEST, Also, listing, missing
+    from paper.publish import MANIFEST, OF_OTHERS, Also, listing, missing
     from paper.study import Study
     from ramp.records.bank_ratios import compared
     from ramp.records.table import read_all, read_table, write_claims, write_table
@@ -165,7 +165,7 @@ def extend(published: Path, results: Path, note: str = "", command: str = "", re
     entry["note"] = note or entry["note"]
     entry["command"] = command or entry["command"]
     names = [path.name for path in sorted(published.iterdir()) if path.suffix in (".csv", ".json")]
-    manifest["files"] = listing(published, [name for name in names if name != MANIFEST])
+    manifest["files"] = listing(published, [name for name in names if name not in (MANIFEST, *OF_OTHERS)])
     write_json(published / MANIFEST, manifest)
     return counts
 

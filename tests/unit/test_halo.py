@@ -297,7 +297,7 @@ def test_command_line(tiny_llama_dir: Path, tmp_path: Path, capsys: pytest.Captu
     capsys.readouterr()
     allocation.write_text("{}")
     assert cli.run(halo.main, ["export", *model, *options, "--out", str(out)]) == 2
-    assert "is not a valid allocation (model: Field required" in capsys.readouterr().err
+    assert "(model: Field required" in capsys.readouterr().err
     assert cli.run(halo.main, ["float", *model, "--out", str(tmp_path / "float.bin")]) == 2
     assert "not named *.gguf" in capsys.readouterr().err
 
