@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--variation", choices=list(VARIATIONS), required=True, help="what differs")
     args: argparse.Namespace = parser.parse_args(argv)
     found = measure(args.model_dir, Reference.load(args.reference), args.variation, args.dtype, args.device)
-    write_json(args.out, asdict(found))
+    write_json(args.out, asdict(found), sealed=True)
     log.info("%s, %s: KL %.3g nats per token", found.model, VARIATIONS[found.what].title, found.kl)
     return 0
 

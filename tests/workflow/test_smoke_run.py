@@ -319,3 +319,4 @@ def test_a_damaged_weight_file_fails_the_check(study: Path) -> None:
     )
     assert done.status != 0
     assert "rtn-b4-s0: bytes_file is stat's" in done.text
+    assert re.search(r"^failed:\nsmoke_check: ", done.text, re.MULTILINE)  # the end of every failed run

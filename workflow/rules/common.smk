@@ -229,9 +229,9 @@ def show_outcome():
         print(f"made {', '.join(made)}\n{done.stdout.strip()}", file=sys.stderr)
 
 
-def show_failures(log):
+def show_failures(logs):
     """Print the failed jobs, each with the last line of its log, and how to go on."""
-    if failed := failed_jobs(Path(log)):
+    if failed := [job for file in logs for job in failed_jobs(Path(file))]:
         print(
             "\n".join(["failed:", *failed, "what is done stays: the same command goes on from here"]), file=sys.stderr
         )
