@@ -220,8 +220,8 @@ CAPTIONS = {
         "No mixed and uniform rows with tuned scales are in these records (snakemake tuning).",
     ),
     "noise": Caption(
-        "Noise floor: the float model on held-out text against its own reference, with one condition changed. A KL of "
-        "a quantized row that is no larger says nothing.",
+        "Noise floor: the float model on held-out text against its own reference, with one condition changed. A "
+        "quantized row whose KL is no larger than these cannot be told from the float model.",
         ("KL is to the float model's run that all rows are compared with; identical logits give exactly 0.",),
         "The float model was not evaluated against itself in these records (snakemake noise).",
     ),

@@ -6,7 +6,8 @@
 Starts a SLURM of one node (``tests/cluster/slurm``: root, Debian's slurm-wlm and munge), copies the project into
 FOLDER, sends the study through ``profiles/slurm``, and compares its records with ``--local`` by ``ramp compare
 --strict``. With ``--target`` only that file is made, and nothing is compared. The references ask for a card, of which
-this SLURM pretends to have one. Snakemake's plugin: pip install --no-deps -r profiles/slurm/requirements.lock.
+this SLURM pretends to have one. Snakemake's plugin:
+``pip install --no-deps --require-hashes -r profiles/slurm/requirements.lock``.
 
 Exit status: 0 where the records are equal, 1 where they are not or a job failed, 2 for bad input.
 """
@@ -127,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--target", action="append", default=[], help="make this file alone, and compare nothing")
     args = parser.parse_args(given[: given.index("--")] if more else given)
     if importlib.util.find_spec(PLUGIN) is None:
-        raise RampError(f"no {PLUGIN}: pip install --no-deps -r profiles/slurm/requirements.lock")
+        raise RampError(f"no {PLUGIN}: pip install --no-deps --require-hashes -r profiles/slurm/requirements.lock")
     local = None if args.target else Recorded.read(args.local)
     if subprocess.run([REPO / "tests" / "cluster" / "slurm", "up"], check=False).returncode:
         return 2

@@ -14,7 +14,7 @@ from tests.faults.chain import ROOT, load
 def main() -> int:
     """Return 1 where a fault ended otherwise than it should."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--full", action="store_true", help="the published size; else the small one")
+    parser.add_argument("--full", action="store_true", help="the whole campaign; else the small one")
     names = [each.name for each in fields(campaign.Size)]
     for name in names:
         parser.add_argument(f"--{name}", type=int, default=None, help=f"faults: {name}")

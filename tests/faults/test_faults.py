@@ -1,4 +1,4 @@
-"""Faults in a small size (``FAULTS=full``: in the published one); every reader of the package has an entry."""
+"""Faults in a small size (``FAULTS=full``: the whole campaign); every reader of the package has an entry."""
 
 from __future__ import annotations
 
