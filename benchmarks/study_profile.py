@@ -125,7 +125,12 @@ def _cost(row: Mapping[str, Any], side: str) -> float:
 
 
 def _cells(jobs: float, before: float, after: float) -> list[str]:
-    return [f"{jobs:.0f}", f"{before:.1f}", f"{after:.1f}", f"{after / jobs:.1f}" if jobs else ""]
+    return [
+        f"{jobs:.0f}",
+        f"{before:.1f}" if before else "",
+        f"{after:.1f}" if after else "",
+        f"{after / jobs:.1f}" if jobs else "",
+    ]
 
 
 def marks(study: str) -> tuple[str, str]:

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paper.naming import method_title
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -170,13 +168,6 @@ def handle(label: str, color: str, **drawn: Any) -> Any:
     from matplotlib.lines import Line2D
 
     return Line2D([], [], color=color, label=label, **drawn)
-
-
-def method_handle(method: str, hollow: bool = False) -> Any:
-    """Return a legend entry of a method."""
-    colour, marker = look(method)
-    fill = "none" if hollow else colour
-    return handle(method_title(method), colour, marker=marker, markerfacecolor=fill, linestyle="none")
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:

@@ -30,7 +30,9 @@ def rendered(page: dict[str, Any]) -> str:
     parts = {
         "TITLE": html.escape(page["title"]),
         "STYLE": read_text(HERE / "page.css"),
-        "DATA": json.dumps(page, separators=(",", ":"), sort_keys=True, ensure_ascii=False).replace("</", "<\\/"),
+        "DATA": json.dumps(page, separators=(",", ":"), sort_keys=True, ensure_ascii=False, allow_nan=False).replace(
+            "<", "\\u003c"
+        ),
         "SCRIPT": "".join(read_text(HERE / name) for name in ("tables.js", "plots.js", "page.js")),
     }
     text = read_text(HERE / "page.html")

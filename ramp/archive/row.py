@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ramp.archive.container import Archive
 from ramp.archive.contents import RESULTS
 from ramp.core.errors import RampError
-from ramp.core.files import read_json, require_file, sha256_file
+from ramp.core.files import parse_json, read_json, require_file, sha256_file
 from ramp.core.nearest_name import nearest
 from ramp.evaluation.bootstrap import interval
 from ramp.records.schema import KEY_NAMES
@@ -192,10 +191,7 @@ def _archived(archive: Archive, name: str, place: str) -> dict[str, Any]:
     member = f"{RESULTS}/{name}"
     if member not in archive.names:
         raise RowError(f"{archive.path} has no {member}: recompute {place} from its windows, without --results")
-    found = json.loads(archive.read(member))
-    if not isinstance(found, dict):
-        raise RowError(f"{archive.path}: {member} is no JSON object")
-    return found
+    return parse_json(archive.read(member), dict[str, Any], f"{archive.path}: {member}")
 
 
 def _same_weights(folder: Path, meta: Mapping[str, Any]) -> None:

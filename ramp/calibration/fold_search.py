@@ -6,7 +6,6 @@ The kinds: ``awq`` (Lin et al., arXiv:2306.00978) and ``smoothquant`` (Xiao et a
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import math
 import shutil
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ramp.calibration.text_options import add_text_arguments
 from ramp.core import cli
+from ramp.core.errors import RampError
 from ramp.core.files import atomic_path
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
@@ -29,6 +29,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.calibration.stream import stream
     from ramp.calibration.windows import calibration_windows
     from ramp.core.tensor_file import save_tensors
+    from ramp.core.tensors import open_tensors
     from ramp.models.architecture import head_dim
     from ramp.models.device import pick_device
     from ramp.models.folder import ModelFolder
@@ -218,14 +219,11 @@ def about(args: argparse.Namespace, bits: Sequence[int], errors: Mapping[str, li
 
 def is_made(path: Path, wanted: Mapping[str, Any]) -> bool:
     """Return whether a file holds a fold that was searched as ``wanted`` says, errors aside."""
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(str(path), framework="pt") as file:
-            found = json.loads(file.metadata()["ramp"])
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        with open_tensors(path, "fold") as fold:
+            return {**fold.about, "errors": {}} == wanted
+    except RampError:
         return False
-    return {**found, "errors": {}} == wanted
 
 
 if __name__ == "__main__":

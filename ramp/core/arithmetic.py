@@ -123,11 +123,16 @@ class _WithTorch:
         if name != "torch":
             return None
         sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            sys.meta_path.insert(0, self)  # whether torch is there may be asked without importing it
         if spec is not None and spec.loader is not None:
             load = spec.loader.exec_module
 
             def load_and_enable(module: ModuleType) -> None:
+                if self in sys.meta_path:
+                    sys.meta_path.remove(self)
                 load(module)
                 enable(_Kernels.threads)
 

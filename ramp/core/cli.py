@@ -69,6 +69,8 @@ class Parser(argparse.ArgumentParser):
 
     reading = False
     """Whether ``run`` has the arguments read, and nothing else done."""
+    debug = False
+    """Whether the command line of this process has ``--debug``."""
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Return the options; raise ``ArgumentsRead`` in their place while ``run`` only has them read."""
@@ -134,9 +136,10 @@ def run(main: Main, argv: Sequence[str] | None = None) -> int:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")  # libraries draw bars of their own; in a log they are noise
-    debug = DEBUG in (sys.argv if argv is None else argv)
-    if argv is None:
+    if argv is None:  # ``python -m ramp NAME`` runs the command by this function too
+        Parser.debug = Parser.debug or DEBUG in sys.argv
         sys.argv[1:] = [each for each in sys.argv[1:] if each != DEBUG]
+    debug = Parser.debug if argv is None else DEBUG in argv
     began = time.perf_counter()
     try:
         if argv is None:  # else a caller's process, whose memory and arithmetic are its own

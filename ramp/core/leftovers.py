@@ -36,11 +36,22 @@ def started(process: int) -> int | None:
     try:
         text = Path(f"/proc/{process}/stat").read_text(encoding="ascii", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
-        return None if Path("/proc/self/stat").exists() else 0
+        return None if Path("/proc/self/stat").exists() and not _answers(process) else 0
     except OSError:
         return 0
     fields = text.rpartition(")")[2].split()
     return None if fields[0] in "ZX" else int(fields[19])  # proc(5): state, and the 22nd of all fields
+
+
+def _answers(process: int) -> bool:
+    """Return whether a process is there: /proc may hide those of other users."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def owner() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from ramp.scoring.kl_divergence import (
     EvaluationError,
     head_weight,
     hidden_batches,
-    nlls_and_kls,
+    nll_and_kl,
     slices,
 )
 
@@ -95,53 +95,23 @@ def evaluate(
     head: the float model's output weight (vocab, hidden), in the reference's dtype, on the model's device.
     batch_tokens: forward tokens of a batch, by default the device's.
     """
-    own = _own_head(model, reference, head)
-    states = _hidden_by_window(model, reference.windows, head.device, batch_tokens)
-    return _compare([(own, (each for _, each in states))], reference, head)[0]
-
-
-@torch.inference_mode()
-def evaluate_rows(
-    models: Iterable[PreTrainedModel | StreamedModel], reference: Reference, head: Tensor
-) -> list[list[Window]]:
-    """Return what ``evaluate`` gives for each of several rows, bit for bit; the float side goes through its head once.
-
-    ``models`` may load each row as it is asked for: of a row, its final hidden states (as many bytes as the
-    reference's) and its head stay, one head for rows that store it alike.
-    """
-    rows: list[tuple[Tensor, Iterable[Tensor]]] = []
-    for model in models:
-        own = _own_head(model, reference, head)
-        own = next((known for known, _ in rows if torch.equal(known, own)), own)
-        states = _hidden_by_window(model, reference.windows, head.device)
-        rows.append((own, [each.to(reference.hidden.device, copy=True) for _, each in states]))
-    return _compare(rows, reference, head)
-
-
-def _own_head(model: PreTrainedModel | StreamedModel, reference: Reference, head: Tensor) -> Tensor:
+    device = head.device
     check_windows(reference.windows, model.config, least=2)
     own = head_weight(model)
     if own.shape[0] != head.shape[0]:
         raise EvaluationError(f"the row predicts {own.shape[0]} tokens, the float model {head.shape[0]}")
-    return own
-
-
-def _compare(rows: Sequence[tuple[Tensor, Iterable[Tensor]]], reference: Reference, head: Tensor) -> list[list[Window]]:
-    """Return the windows of rows, each given by its head and its final hidden states (length, hidden) by window."""
-    device, found = head.device, list[list[Window]]([] for _ in rows)
-    for index, each in enumerate(zip(*(states for _, states in rows), strict=True)):
+    found = []
+    for index, states in _hidden_by_window(model, reference.windows, device, batch_tokens):
         targets = reference.windows[index, 1:].to(device)
-        ref_states, states = reference.hidden[index].to(device), [one.to(device) for one in each]
-        sums = [[0.0, 0.0] for _ in rows]
+        ref_states = reference.hidden[index].to(device)
+        nll_sum = kl_sum = 0.0
         for part in slices(len(targets), head.shape[0], device):
-            logits = [linear(one[part], own) for one, (own, _) in zip(states, rows, strict=True)]
-            pairs = nlls_and_kls(logits, linear(ref_states[part], head), targets[part])
-            for into, pair in zip(sums, pairs, strict=True):
-                for place, values in enumerate(pair):
-                    into[place] += float(values.double().sum())
-        for windows, (nll, kl) in zip(found, sums, strict=True):
-            windows.append({"window": index, "tokens": len(targets), "nll": nll, "kl": kl})
-            log.info("window %d of %d: %.3f nats per token", index + 1, len(reference.windows), nll / len(targets))
+            ref_logits = linear(ref_states[part], head)
+            nll, kl = nll_and_kl(linear(states[part], own), ref_logits, targets[part])
+            nll_sum += float(nll.double().sum())
+            kl_sum += float(kl.double().sum())
+        found.append({"window": index, "tokens": len(targets), "nll": nll_sum, "kl": kl_sum})
+        log.info("window %d of %d: %.3f nats per token", index + 1, len(reference.windows), nll_sum / len(targets))
     return found
 
 

@@ -11,7 +11,7 @@ hidden size.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -68,23 +68,16 @@ def nll_and_kl(logits: Tensor, ref_logits: Tensor, targets: Tensor) -> tuple[Ten
     logits, ref_logits: (tokens, vocab), any float dtype. targets: int64 (tokens,). Returns float32 (tokens,)
     twice. Uses sum p (log p - log q), term by term, so that identical logits give exactly 0.
     """
-    return nlls_and_kls([logits], ref_logits, targets)[0]
-
-
-def nlls_and_kls(rows: Sequence[Tensor], ref_logits: Tensor, targets: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Return ``nll_and_kl`` of several models' logits; the softmax of the reference is taken once."""
-    tokens, vocab = ref_logits.shape
-    found = [(ref_logits.new_empty(tokens, dtype=torch.float32), ref_logits.new_empty(tokens, dtype=torch.float32))
-             for _ in rows]  # fmt: skip
-    for part in tiles(tokens, vocab, ref_logits.device):
-        log_p = torch.log_softmax(ref_logits[part].float(), dim=-1)  # (tile, vocab)
+    nll = torch.empty(logits.shape[0], dtype=torch.float32, device=logits.device)
+    kl = torch.empty_like(nll)
+    tokens, vocab = logits.shape
+    for part in tiles(tokens, vocab, logits.device):
+        log_q = torch.log_softmax(logits[part].float(), dim=-1)  # (tile, vocab)
+        nll[part] = -log_q.gather(1, targets[part, None])[:, 0]
+        log_p = torch.log_softmax(ref_logits[part].float(), dim=-1)
         p = log_p.exp()
-        absent = p == 0  # 0 (log 0 - log q) = 0, Cover and Thomas
-        for logits, (nll, kl) in zip(rows, found, strict=True):
-            log_q = torch.log_softmax(logits[part].float(), dim=-1)
-            nll[part] = -log_q.gather(1, targets[part, None])[:, 0]
-            kl[part] = (p * (log_p - log_q).masked_fill(absent, 0)).sum(-1)
-    return found
+        kl[part] = (p * (log_p - log_q).masked_fill(p == 0, 0)).sum(-1)  # 0 (log 0 - log q) = 0, Cover and Thomas
+    return nll, kl
 
 
 def final_hidden(model: PreTrainedModel, windows: Tensor) -> Tensor:

@@ -26,6 +26,8 @@ def asset_faults(study: Study, registry: Registry) -> Iterator[str]:
         for name in names:
             if name != "heldout" or where.startswith("texts."):
                 yield from _text_fault(where, name, registry)
+    for name in sorted(set(study.assets) & set(ROLES)):
+        yield f"assets: '{name}' has the name of a role: give it another"
     for name in study.tasks.names:
         tasks = {task for asset in registry.of_type("tasks").values() for task in asset.tasks}
         if name not in tasks:

@@ -8,7 +8,7 @@ from functools import cached_property
 from ramp.assets.registry import Registry
 from ramp.assets.roles import shares_of
 from ramp.study.config import Study
-from ramp.study.draws import split_draw
+from ramp.study.draws import base_model, split_draw
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,9 @@ class AssetPlan:
     def unread_roles(self) -> list[str]:
         """Roles of texts that no stage of the study reads: ``train``, where it neither trains nor tunes a model."""
         study = self.study
-        reads = {study.source, *study.targets} & {*self.trained} or study.league or study.optimum or study.fold_ablation
+        banked = map(base_model, study.banks.models if study.banks else [])
+        trained = {study.source, *study.targets, *study.noise.models, *banked} & {*self.trained}
+        reads = trained or study.league or study.optimum or study.fold_ablation
         return [] if reads or study.tuning.models or study.gguf.models else ["train"]
 
     @property

@@ -29,4 +29,4 @@ class NoisePlan:
         found = VARIATIONS[variation]
         arithmetic = found.arithmetic or (REPRODUCIBLE if self.study.reproducible else FAST)
         words = ["--variation", variation, "--dtype", found.dtype or self.study.dtype, "--arithmetic", arithmetic]
-        return [*words, "--device", self.study.device, "--threads", str(found.threads or 1)]
+        return [*words, "--device", self.study.device, "--threads", str(found.threads or self.study.threads)]

@@ -26,6 +26,6 @@ VARIATIONS = {
     "two_threads": Variation("two threads", threads=2),
     "fast_arithmetic": Variation("the library's own kernels, one thread", arithmetic=FAST, threads=1),
     "fast_two_threads": Variation("the library's own kernels, two threads", arithmetic=FAST, threads=2),
-    "bfloat16": Variation("bfloat16 instead of float32", dtype="bfloat16"),
+    "bfloat16": Variation("bfloat16", dtype="bfloat16"),
 }
 """Name -> variation, in the order of the table."""

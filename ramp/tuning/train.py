@@ -118,6 +118,8 @@ def _resumed(path: Path, changes: Sequence[nn.Parameter], optimizer: torch.optim
         for change, value in zip(changes, state["changes"], strict=True):
             change.data.copy_(value)
         return Progress(state["losses"], state["wall_s"])
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
     except Exception as error:  # torch.load has no exception of its own
         set_aside(path, error)
         for change, value in zip(changes, before, strict=True):

@@ -64,12 +64,12 @@ def campaign(size: Size, template: Path, study: Path, work: Path, told: list[str
     """
     files = [reader.name for reader in READERS if reader.name not in CONFIGURATIONS]
     mutants = partial(_mutants, template=template, work=work / "mutants", told=told)
-    yield Fault("configuration", "damaged file", mutants(list(CONFIGURATIONS), size.configurations))
-    yield Fault("files", "damaged file", mutants(files, size.files))
     ground = Ground(study, work / "ground", faults=told)
     ground.work.mkdir(parents=True)
     ground.measure()
     plan: list[tuple[str, str, Callable[[], Counts]]] = [
+        ("configuration", "damaged file", lambda: mutants(list(CONFIGURATIONS), size.configurations)),
+        ("files", "damaged file", lambda: mutants(files, size.files)),
         ("stages", "kill", lambda: kills(ground, size.kills)),
         ("stages", "full disk", lambda: on_disks(ground, size.limits, 1, read_only=False)),
         ("stages", "read-only disk", lambda: on_disks(ground, size.limits, 2, read_only=True)),

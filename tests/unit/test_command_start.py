@@ -85,6 +85,8 @@ from ramp.core import arithmetic
 arithmetic.prepare([])
 arithmetic.set_threads(2)
 assert "torch" not in sys.modules
+import importlib.util
+assert importlib.util.find_spec("torch")  # as transformers does
 import torch
 found = arithmetic._Kernels
 print(found.kind, found.library is not None, found.pool._max_workers, torch.get_num_threads())

@@ -12,7 +12,7 @@ from scipy.special import log_softmax, rel_entr
 
 from ramp.core import cli
 from ramp.evaluation.__main__ import main as evaluation_main
-from ramp.evaluation.heldout import Reference, evaluate, evaluate_rows, float_head, make_reference
+from ramp.evaluation.heldout import Reference, evaluate, float_head, make_reference
 from ramp.scoring.kl_divergence import EvaluationError
 from tests.gguf_inputs import allocation_of
 from tests.model_folders import load_float
@@ -93,22 +93,6 @@ def test_the_float_row_has_no_divergence(fixture, dtype, request):
     assert [each["kl"] for each in found] == [0.0] * 5
     nll = reference.nll.double().sum(1).tolist()
     assert [each["nll"] for each in found] == pytest.approx(nll, rel=1e-6)
-
-
-def test_rows_together_have_the_scores_of_each(tiny_llama_dir):
-    float_model, other, tied = (load_float(tiny_llama_dir) for _ in range(3))
-    windows = torch.randint(0, 200, (3, 24), generator=torch.Generator().manual_seed(0))
-    reference = make_reference(float_model, windows, {})
-    head = float_head(tiny_llama_dir, torch.float32, torch.device("cpu"))
-    with torch.no_grad():
-        other.model.layers[0].mlp.up_proj.weight.mul_(1.5)
-        other.get_output_embeddings().weight.mul_(0.9)
-        tied.model.layers[1].mlp.down_proj.weight.mul_(0.5)
-    rows = [other, tied, float_model]
-    together = evaluate_rows(iter(rows), reference, head)
-    assert together == [evaluate(model, reference, head) for model in rows]
-    assert together[0] != together[1]
-    assert all(window["kl"] == 0 for window in together[2])
 
 
 def test_length_is_the_models_context_and_no_limit_takes_the_text_from_its_beginning(study, tiny_llama_dir, tmp_path):

@@ -14,7 +14,7 @@ rule noise_run:
     wildcard_constraints:
         model=any_of(PLAN.noise.models),
         variation=any_of(VARIATIONS),
-    threads: STUDY.threads
+    threads: lambda wildcards: VARIATIONS[wildcards.variation].threads or STUDY.threads
     resources:
         **planned_for("noise_run"),
     params:
