@@ -13,19 +13,21 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 PR_SET_CHILD_SUBREAPER = 36
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command of the command line."""
-    if not sys.argv[1:]:
+    words = sys.argv[1:] if argv is None else list(argv)
+    if not words:
         print(__doc__)
         return 2
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     began = time.monotonic()
-    status = subprocess.call(sys.argv[1:])
+    status = subprocess.call(words)
     with suppress(ChildProcessError):  # no child is left
         while True:
             os.wait()

@@ -7,7 +7,7 @@ from typing import Any
 
 from paper.naming import model_title
 from paper.study import Study
-from ramp.study.noise_variations import VARIATIONS
+from ramp.scoring.noise_variations import VARIATIONS
 
 Line = Mapping[str, Any]
 """One row of noise.csv."""

@@ -108,7 +108,7 @@ TENSORS: dict[str, tuple[Callable[[State], None], dict[str, Any], tuple[str, ...
     ),
     "more blocks than configured": (nothing, {"num_hidden_layers": 1}, ("model.layers.1", "no module")),
     "fewer blocks than configured": (nothing, {"num_hidden_layers": 3}, ("model.layers.2", "no tensor")),
-    "a hundred million blocks": (nothing, {"num_hidden_layers": 10**8}, ("100000000 blocks",)),
+    "a hundred million blocks": (nothing, {"num_hidden_layers": 10**8}, ("num_hidden_layers is '100000000'",)),
     "names without their prefix": (
         renamed(lambda name: name.removeprefix("model.")), {},
         ("model.layers.0.self_attn.q_proj.weight", "it has 'layers.0.self_attn.q_proj.weight'"),
@@ -170,7 +170,7 @@ FILES: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
     "pickle alone": (pickle_alone, ("pytorch_model.bin", "model.safetensors")),
     "variant alone": (variant_alone, ("model.fp16.safetensors",)),
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), ("no model.safetensors",)),
-    "cut short": (cut, ("model.safetensors is not a readable",)),
+    "cut short": (cut, ("model.safetensors is no safetensors file",)),
     "shard missing": (shard_missing, ("model-00002-of-00002.safetensors",)),
     "one file and shards": (both, ("model.safetensors", "model.safetensors.index.json")),
     "index of files elsewhere": (index_outside, ("../elsewhere.safetensors",)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ramp.study.noise_variations import VARIATIONS
+from ramp.scoring.noise_variations import VARIATIONS
 from tests.synthetic_records import SOURCE
 
 KL = {"fast_arithmetic": 2e-11, "fast_two_threads": 3e-11, "bfloat16": 4e-4}

@@ -7,7 +7,7 @@ from paper.noise import noise_lines, scientific
 from paper.study import Study
 from paper.tables.captions import caption
 from paper.tables.model import Column, Row, Table, labels
-from ramp.study.noise_variations import VARIATIONS
+from ramp.scoring.noise_variations import VARIATIONS
 
 
 def noise_table(study: Study) -> Table:

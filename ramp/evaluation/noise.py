@@ -17,7 +17,7 @@ from pathlib import Path
 from ramp.core import cli
 from ramp.core.cli import log
 from ramp.core.files import write_json
-from ramp.study.noise_variations import VARIATIONS
+from ramp.scoring.noise_variations import VARIATIONS
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.evaluation.bootstrap import interval

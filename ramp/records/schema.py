@@ -455,6 +455,16 @@ profile (study rule model): processor time of a study's jobs before and after a 
     cpu_s_after float [s]: processor time after it
     peak_rss_bytes int [bytes]: memory of the largest job, after it
 
+accidents (area fault): faults that were injected, and how they ended (tests/faults)
+    area str!: configuration, files, stages or workflow
+    fault str!: kind of the fault
+    injected int! [faults]: tried
+    survived int! [faults]: the work went on, or was made again by the same command, with the right result
+    clean int! [faults]: one sentence with the file and the remedy, exit status 2
+    tracebacks int! [faults]: a traceback of Python, or a crash of native code
+    hangs int! [faults]: no end in time
+    lost int! [faults]: a half-written or false result, or a temporary file that stays
+
 gguf_checks (model file check): checks of these files of ours
     *model
     file str!: name of the file

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ramp.core.arithmetic import FAST, REPRODUCIBLE
+from ramp.scoring.noise_variations import VARIATIONS
 from ramp.study.config import Study
-from ramp.study.noise_variations import VARIATIONS
 
 
 @dataclass(frozen=True)

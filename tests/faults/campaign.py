@@ -18,7 +18,7 @@ from tests.faults.accidents import Ground, at_once, kills, limits, on_disks
 from tests.faults.counts import Counts
 from tests.faults.fuzz import fuzz
 from tests.faults.readers import READERS
-from tests.faults.workflow import workflow_kills
+from tests.faults.workflow_kills import workflow_kills
 
 CONFIGURATIONS = ("configuration", "registry", "lock")
 """Readers of what a person writes for a study; all others read files."""

@@ -226,8 +226,10 @@ def test_damaged_files_are_one_sentence(tiny_llama_dir: Path, tmp_path: Path) ->
         changed = {**meta, "bytes_file": len(data), "sha256": checkpoint.sha256_file(path)}
         write_sealed(row / "meta.json", changed)
         refused_as(words)
-    (row / "meta.json").write_text("{}")
+    write_sealed(row / "meta.json", {})
     refused_as("lacks study")
+    (row / "meta.json").write_text("{}")
+    refused_as("no checksum")
 
 
 def test_wrong_parts_are_named(tiny_llama_dir: Path, tiny_qwen2_dir: Path, tmp_path: Path) -> None:

@@ -281,10 +281,10 @@ def broken_models(source: Path, folder: Path) -> dict[str, Path]:
         "family": {"model_type": "gemma2"},
         "quantized already": {"quantization_config": {"quant_method": "gptq", "bits": 4}},
         "SiLU": {"hidden_act": "gelu"},
-        "no decoder block": {"num_hidden_layers": 0},
+        "num_hidden_layers is '0'": {"num_hidden_layers": 0},
     }
     for word, config in configs.items():
-        made[word] = altered(source, folder / word.replace(" ", "-"), **config)
+        made[word] = altered(source, folder / word.split(" ")[0], **config)
     made["pytorch_model.bin"] = copy("pickle")
     (made["pytorch_model.bin"] / "model.safetensors").rename(made["pytorch_model.bin"] / "pytorch_model.bin")
     made["tokenizer"] = copy("no-tokenizer")
@@ -293,11 +293,11 @@ def broken_models(source: Path, folder: Path) -> dict[str, Path]:
     made["fetch the model again"] = copy("truncated")
     whole = (made["fetch the model again"] / "model.safetensors").read_bytes()
     (made["fetch the model again"] / "model.safetensors").write_bytes(whole[: len(whole) // 2])
-    made["no index of shards"] = copy("index")
-    (made["no index of shards"] / "model.safetensors").unlink()
-    (made["no index of shards"] / "model.safetensors.index.json").write_text("{")
-    made["cannot read"] = copy("config")
-    (made["cannot read"] / "config.json").write_text("{")
+    made["index.json is not valid JSON"] = copy("index")
+    (made["index.json is not valid JSON"] / "model.safetensors").unlink()
+    (made["index.json is not valid JSON"] / "model.safetensors.index.json").write_text("{")
+    made["config.json is not valid JSON"] = copy("config")
+    (made["config.json is not valid JSON"] / "config.json").write_text("{")
     return made
 
 

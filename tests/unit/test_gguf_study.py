@@ -15,6 +15,7 @@ from paper.gguf import Files, gguf_values
 from paper.tables.gguf import gguf_table
 from paper.tables.halo import halo_table
 from ramp.core import cli
+from ramp.core.errors import RampError
 from ramp.core.files import write_json
 from ramp.ggml import against_mixes
 from ramp.gguf.type_names import MENU, MIXES
@@ -22,7 +23,7 @@ from ramp.quantizers.ggml import BLOCKS
 from ramp.records.collect_gguf import COLUMNS, WITHOUT_RIVAL
 from ramp.records.collect_gguf import main as collect_main
 from ramp.records.digests import study_digests
-from ramp.records.table import RecordsError, read_table
+from ramp.records.table import read_table
 from ramp.study.plan import Plan
 from ramp.study.record_files import RecordFiles
 from ramp.study.validation import ConfigError
@@ -124,14 +125,14 @@ def test_damaged_rows_are_refused(tmp_path: Path) -> None:
     file = finished(tmp_path / "m")
     out = ["--out", str(tmp_path)]
     for content, words in (
-        ({}, "no list"),
+        ({}, "valid list"),
         ([{"model": S}], "lacks file"),
         ([*gguf_rows(S), *gguf_rows("other")], "2 models"),
         ([], "0 models"),
         ([*gguf_rows(S), gguf_rows(S)[0]], "Q3_K_M"),  # the same file twice
     ):
         write_json(file, content)
-        with pytest.raises(RecordsError, match=words):
+        with pytest.raises(RampError, match=words):
             collect_main(["--rows", str(file), *out])
 
 

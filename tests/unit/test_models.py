@@ -12,6 +12,7 @@ from conftest import SHAPE, save_random_model, save_tokenizer
 from safetensors.torch import load_file, save_file
 
 from ramp.calibration.folding import folded_float_model
+from ramp.core.errors import RampError
 from ramp.models.architecture import ARCHITECTURES, Architecture, ModelError
 from ramp.models.empty_model import empty_model, filled_model
 from ramp.models.folder import ModelFolder
@@ -62,7 +63,7 @@ def test_faults_of_a_folder(tiny_llama_dir: Path, tmp_path: Path) -> None:
     }
     refused(ModelError, calls)
     (unknown.path / "model.safetensors").write_bytes(b"nothing")
-    refused(ModelError, {"not a readable": lambda: ModelFolder(unknown.path).reader})
+    refused(RampError, {"no safetensors file": lambda: ModelFolder(unknown.path).reader})
 
 
 @pytest.mark.parametrize("model", ["tiny_llama_dir", "tiny_qwen2_dir"])

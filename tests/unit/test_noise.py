@@ -14,7 +14,7 @@ from ramp.evaluation.heldout import Reference, make_reference
 from ramp.evaluation.noise import main, measure
 from ramp.records.collect_noise import main as collect
 from ramp.records.table import read_table, write_tables
-from ramp.study.noise_variations import VARIATIONS
+from ramp.scoring.noise_variations import VARIATIONS
 from tests.model_folders import load_float
 from tests.plans import plan_of
 from tests.sealed import read_json
@@ -27,7 +27,8 @@ def reference(tiny_llama_dir: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """The float model on six windows of random tokens."""
     windows = torch.randint(0, 200, (6, 48), generator=torch.Generator().manual_seed(1))
     path = tmp_path_factory.mktemp("noise") / "heldout.safetensors"
-    made = make_reference(load_float(tiny_llama_dir, torch.float32), windows, {"model": tiny_llama_dir.name})
+    about = {"model": tiny_llama_dir.name, "text": "heldout", "text_sha256": "0", "requested_length": 48}
+    made = make_reference(load_float(tiny_llama_dir, torch.float32), windows, about)
     made.save(path)
     return path
 

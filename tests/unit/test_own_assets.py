@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ramp.assets.options import ROLES
-from ramp.assets.registry import Asset, load_registry, own_entry
+from ramp.assets.options import ROLES, own_entry
+from ramp.assets.registry import Asset, load_registry
 from ramp.assets.roles import parse, shares_of, write_texts
 from ramp.assets.text_roles import main as text_roles
 from ramp.core.errors import RampError
@@ -61,7 +61,9 @@ def test_rules_hand_the_entries_to_their_stages(folder: Path) -> None:
     files = RuleFiles(plan, REPO, ".envs", str)
     values = RuleValues(files)
     [entry] = values.own_entry("my-model")
-    assert own_entry(entry) == ("my-model", plan.registry.get("my-model").model_copy(update={"sizes": {}}))
+    name, given = own_entry(entry)
+    expected = plan.registry.get("my-model").model_copy(update={"sizes": {}})
+    assert (name, Asset.model_validate(given)) == ("my-model", expected)
     assert values.own_entry("smollm2-135m") == []
     assert files.own_file("notes.txt") == [str(folder / "notes.txt")], "an edit of the text reads it again"
     assert files.own_file("my-model") == []

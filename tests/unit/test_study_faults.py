@@ -22,6 +22,7 @@ BARE: dict[str, Any] = dict.fromkeys(("league", "optimum", "fold_ablation", "ban
     "targets": [],
     "tuning": {},
     "gguf": {},
+    "noise": {},
 }
 """A study of a model that is not trained here."""
 

@@ -26,7 +26,7 @@ from ramp.plan.job_costs import JobCosts
 from ramp.plan.refusal import check_room
 from ramp.plan.resources import RuleResources
 from ramp.study.load import make_plan, registry_of
-from ramp.study.noise_variations import VARIATIONS
+from ramp.scoring.noise_variations import VARIATIONS
 from ramp.study.passing_files import passes
 from ramp.study.preflight import preflight
 from ramp.study.record_files import COMPARED_TABLES, RECORD_TABLES, SECTION_TABLES, RecordFiles
