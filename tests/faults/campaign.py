@@ -91,7 +91,8 @@ def table(lines: list[Fault]) -> str:
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
     writer.writerow(["area", "fault", *(each.name for each in fields(Counts))])
-    writer.writerows([line.area, line.fault, *asdict(line.counts).values()] for line in lines)
+    ordered = sorted(lines, key=lambda line: (line.area, line.fault))
+    writer.writerows([line.area, line.fault, *asdict(line.counts).values()] for line in ordered)
     return sink.getvalue()
 
 

@@ -126,9 +126,11 @@ def test_the_stage_takes_entries_that_no_registry_has(folder: Path) -> None:
     options = ["--assets", "R", "--out", "out", "--entry", f"notes.txt={asset.model_dump_json()}", "--role", *roles]
     text_roles(["--registry", str(registry.file), *options])
     assert (folder / "out" / "heldout.jsonl").stat().st_size > 1000
-    for entry in ("notes.txt", "notes.txt={}", "=x"):
+    for entry in ("notes.txt", "notes.txt={", "=x"):
         with pytest.raises(SystemExit):
             text_roles(["--assets", "R", "--out", "out", "--entry", entry])
+    with pytest.raises(RampError, match="entry 'notes"):
+        text_roles(["--registry", str(registry.file), "--assets", "R", "--out", "out", "--entry", "notes.txt={}"])
 
 
 def test_a_file_of_ones_own_may_change_and_is_not_locked(folder: Path) -> None:
