@@ -63,6 +63,7 @@ def start(stage: Stage, folder: Path, limit: Limit | None = None, name: str = "l
             sink = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(sink, 1)
             os.dup2(sink, 2)
+            sys.stdout = sys.stderr = os.fdopen(sink, "w", encoding="utf-8", closefd=False)  # not those of pytest
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             if limit:
                 limit()

@@ -272,7 +272,7 @@ def test_an_edit_of_the_league_reruns_the_league_alone(study: Path) -> None:
     assert {"league_run", "league_collect", "tables", "figure", "paper"} <= plan
     assert plan <= {
         "league_run", "league_collect", "optimum_run", "optimum_collect",
-        "digests", "claims", "compare", "tables", "figure", "paper", "html", "all",
+        "digests", "claims", "compare", "tables", "figure", "paper", "page", "html", "all",
     }  # fmt: skip
 
 
@@ -294,7 +294,7 @@ def test_an_edit_of_the_drawing_code_redraws_only(study: Path) -> None:
     edit(file)
     plan = set(smoke_plan(study))
     assert "figure" in plan
-    assert plan <= {"figure", "paper", "html", "all", "tables", "claims", "compare"}
+    assert plan <= {"figure", "paper", "page", "html", "all", "tables", "claims", "compare"}
 
 
 # --- broken files --------------------------------------------------------------------------------------------
@@ -303,7 +303,8 @@ def test_an_edit_of_the_drawing_code_redraws_only(study: Path) -> None:
 def test_missing_records_are_collected_again_without_touching_a_model(study: Path) -> None:
     (study / SMOKE / "records" / "records.csv").unlink()
     plan = set(smoke_plan(study))
-    assert plan - {"compare"} == {"collect", "digests", "claims", "tables", "figure", "paper", "html", "all"}
+    drawn = {"claims", "tables", "figure", "paper", "page", "html", "all"}
+    assert plan - {"compare"} == {"collect", "digests", *drawn}
 
 
 def test_a_damaged_weight_file_fails_the_check(study: Path) -> None:
