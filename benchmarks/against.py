@@ -1,7 +1,7 @@
 """Speed of this checkout beside another one of the project: stages by turns, ratios with their spread.
 
-    git worktree add /tmp/before main
-    python -m benchmarks.against /tmp/before --model-dir R/models/M --text R/texts/search.jsonl --out FILE.json
+    git worktree add ../before main
+    python -m benchmarks.against ../before --model-dir R/models/M --text R/texts/search.jsonl --out FILE.json
 
 Each checkout has one process (benchmarks/against_worker.py) that loads the model once and then does one stage at a
 time when it is asked to; they take turns, so that a busy machine slows both alike. A stage's ratio is the median over

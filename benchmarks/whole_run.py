@@ -1,4 +1,4 @@
-"""Processor time of a command with everything that it starts, whoever waits for it: ``snakemake`` and its fork server.
+"""Processor time of a command and of every process that it starts, for instance Snakemake and its fork server.
 
     python -m benchmarks.whole_run snakemake --cores 2 --configfile config/smoke.yaml
 

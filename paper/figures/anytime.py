@@ -6,7 +6,8 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from paper import style
-from paper.league import League, mean_curve
+from paper.anytime_curves import mean_curve
+from paper.league import League
 from paper.naming import BAR, bits_title, model_title
 from paper.study import Study
 

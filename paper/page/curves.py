@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from paper import style
-from paper.league import League, mean_curve
+from paper.anytime_curves import mean_curve
+from paper.league import League
 from paper.naming import BAR, bits_title, model_title
 from paper.page.origin import Origin
 from paper.study import Study

@@ -1,8 +1,8 @@
 """The list of checksums of an archive, and whether the archive holds to it.
 
 ``SHA256SUMS`` has one line for every other file, as sha256sum writes it: after unpacking, ``sha256sum -c SHA256SUMS``
-checks the archive without this project. The sha256 of that list names the archive: whoever has it from elsewhere than
-the archive (``verify --id``) knows that nothing was replaced, list and metadata included.
+checks the archive without this project. The sha256 of that list is the id of the archive. If you have the id from
+another place than the archive, ``verify --id`` shows that nothing was replaced, list and metadata included.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def read_runs(folder: Path, who: str) -> Runs:
             raise MergeError(f"the rows in {folder} have names already: leave --who out")
         return Runs(read_table(folder / MERGED), read_table(folder / WINDOWS))
     if not who:
-        raise MergeError(f"--who is missing: name whoever ran {folder}")
+        raise MergeError(f"--who is missing: give the name of the person or group that ran {folder}")
     found = Recorded.read(folder)
     if found.records is None:
         raise MergeError(f"{folder} has digests but no records.csv: finish the study first")
@@ -211,7 +211,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
     parser = cli.Parser(description="Merge rows of other people's runs into one table.")
     parser.add_argument("other", type=Path, help="archive, results folder, folder of records, or a merged folder")
-    parser.add_argument("--who", default="", help="name of whoever ran it; in every row")
+    parser.add_argument("--who", default="", help="name of the person or group that ran it; in every row")
     parser.add_argument("--into", type=Path, default=Path("results/merged"), help="folder that grows")
     args = parser.parse_args(argv)
     runs, found = merge(args.other, args.into, args.who.strip())

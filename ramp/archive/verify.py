@@ -2,8 +2,8 @@
 
     python -m ramp verify FILE.zip [--id ID] [--row MODEL/METHOD[-bBITS-sSEED]] [--results RESULTS] [--extract FOLDER]
 
-The archive is read as if an enemy had written it: nothing goes to the disk, names that lead out of a folder, links,
-files of one name and sizes beyond ``--limit-gb`` are refused. ``--id`` is the id that whoever made the archive
+The archive is not trusted: nothing goes to the disk, names that lead out of a folder, links,
+files of one name and sizes beyond ``--limit-gb`` are refused. ``--id`` is the id that the maker of the archive
 published: without it, an archive that was replaced as a whole, checksums included, still holds.
 
 ``--row`` recomputes a row's mean KL, perplexity and their intervals from the archived values per window, and the bytes

@@ -24,12 +24,11 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ramp.core.errors import RampError
+from ramp.core.late_torch import WhenTorchIsImported
 from ramp.core.provenance import cpuinfo
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
-    from importlib.machinery import ModuleSpec
-    from types import ModuleType
 
     import numpy as np
     import torch
@@ -109,35 +108,7 @@ def prepare(arguments: Sequence[str]) -> None:
     if "torch" in sys.modules:
         enable()
     else:
-        sys.meta_path.insert(0, _WithTorch())
-
-
-class _WithTorch:
-    """A finder of modules that replaces torch's kernels as soon as torch is imported, by whatever imports it.
-
-    Its base class would be imported for 20 ms.
-    """
-
-    def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
-        """Return the spec of torch, whose loader enables our kernels at its end; None for every other module."""
-        if name != "torch":
-            return None
-        sys.meta_path.remove(self)
-        try:
-            spec = importlib.util.find_spec(name)
-        finally:
-            sys.meta_path.insert(0, self)  # whether torch is there may be asked without importing it
-        if spec is not None and spec.loader is not None:
-            load = spec.loader.exec_module
-
-            def load_and_enable(module: ModuleType) -> None:
-                if self in sys.meta_path:
-                    sys.meta_path.remove(self)
-                load(module)
-                enable(_Kernels.threads)
-
-            setattr(spec.loader, "exec_module", load_and_enable)  # noqa: B010 - mypy allows no method to be replaced
-        return spec
+        sys.meta_path.insert(0, WhenTorchIsImported(lambda: enable(_Kernels.threads)))
 
 
 def has_avx2() -> bool:

@@ -2,10 +2,10 @@
 
 torch's plain form writes the scores of a whole batch, [batch, heads, length, length], and reads them again for the
 mask, the softmax and a look for rows without any key: at windows of 2,048 tokens three fifths of a forward pass of
-SmolLM2. Here they stay in the processor's cache. Windows of at most ``WHOLE`` tokens, which everything up to the
-allocation uses, give the bytes of the plain form: the products are the same calls of BLAS. Longer ones, on which rows
-are evaluated, are taken ``ROWS`` queries at a time with the keys that these may see, half of the work, and differ from
-it by rounding (tests/unit/test_attention.py).
+SmolLM2. Here they stay in the processor's cache. Windows of at most ``WHOLE`` tokens give the bytes of the plain form,
+because the products are the same calls of BLAS; the embedded, smoke and league studies have no longer ones up to the
+allocation. Longer ones, on which rows are evaluated, are taken ``ROWS`` queries at a time with the keys that these may
+see, half of the work, and differ from it by rounding (tests/unit/test_attention.py).
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ reads, writes and checks the tables.
 from __future__ import annotations
 
 from ramp.records.column_types import read_schema
+from ramp.records.schema_sections import SECTIONS
 
 NO_EVIDENCE = "not evidence"
 NOT_TESTED = "not tested"
@@ -17,7 +18,8 @@ text or one seed, and NOT_TESTED, where the records lack what the claim needs.""
 # A table: its name, the columns that name a row (unique, and the sort order), its meaning; then one line per column,
 # ``name dtype [unit]: meaning``, with ``!`` after the dtype of a column that is never empty. ``{text}`` and ``{task}``
 # stand for one column per evaluated text or task. ``*group`` is a group of columns, given above the tables.
-_GROUPS, TABLES = read_schema("""
+_GROUPS, TABLES = read_schema(
+    """
 *model
     model str!: short name of the model, e.g. smollm2-135m
 
@@ -85,7 +87,7 @@ _GROUPS, TABLES = read_schema("""
     seed int!: seed of the tuning: the order of its windows
 
 *origin
-    who str!: name of whoever ran it, as given when the rows were merged
+    who str!: name of the person or group that ran it, as given when the rows were merged
     machine str!: processor, from the digests of the run, else from its rows
     instruction_set str: of torch's kernels in the run: DEFAULT, AVX2, AVX512; empty where it was not recorded
     bank str!: digest of texts, model, calibration, folds and bank, or the run itself: another's rows compare with none
@@ -214,139 +216,6 @@ parity (method reference model bits group_size symmetric settings): our quantize
     note str: why the package's row is missing, or what of it a reader must know
     command str: how to measure it again
 
-league (*run evals): allocators at equal cost on one error bank: the incumbent of every run at its checkpoints
-    *run
-    evals int! [evaluations]: checkpoint: evaluations allowed up to here
-    method str!: the method behind the allocator: another name where it is a variant
-    title str: what tables call a variant
-    eval_tokens int [tokens]: search text of one evaluation
-    spent int [evaluations]: evaluations on search text up to here; fewer where the method had finished
-    tokens int [tokens]: forward tokens up to here (backward = 2), sensitivities and selection included
-    kl_start float [nats per token]: KL of the warm start on search text; empty where there is none
-    kl_start_held float [nats per token]: KL of the warm start on held-out text
-    kl_search float [nats per token]: KL of the incumbent on search text
-    kl_selection float [nats per token]: KL of the incumbent on selection text
-    kl_held float [nats per token]: KL of the incumbent on held-out text; empty where there is none
-    *interval
-    bytes_linear int [bytes]: packed linears of the incumbent
-    wall_s float [s]: wall time of the search up to here
-    rtn_cost float: cost of uniform RTN to a model trained for the league, exp(KL) - 1: it accepts the model
-    rtn_cost_text float: the same on selection text, ppl / ppl_float - 1: for information
-    planned int [runs]: runs that the league's grids have in all; the table may hold fewer
-    note str: why there is no incumbent, or what it is
-
-league_windows (*run evals window): sums of the league's incumbents per held-out window, which pair them
-    *run
-    evals int! [evaluations]: checkpoint
-    *sums
-
-league_curves (*run evals): anytime curves: the best allocation on search text so far, when it changes
-    *run
-    evals int! [evaluations]: evaluations on search text so far
-    tokens int [tokens]: forward tokens so far, sensitivities included
-    is_start bool!: this is the run's warm start
-    kl_search float [nats per token]: its KL on search text
-    kl_held float [nats per token]: its KL on held-out text
-
-league_banks (model bank): banks of the league by the draw of calibration text that they were made of
-    *model
-    bank str!: digest of bank and held-out text, as in league.csv
-    bank_seed int!: draw of calibration text and of the windows of sensitivities; 0 is the study's own
-
-optimum (model units budget_bits allocator evals seed): distance from the optimum; every KL is on the enumerated text
-    *problem
-    budget_bits float! [bits per weight]: budget over the units
-    allocator str!: method
-    evals int! [evaluations]: evaluations allowed
-    seed int!: seed
-    title str: what tables call the allocator
-    spent int [evaluations]: evaluations spent
-    kl float [nats per token]: KL reached; empty where nothing within the budget was found
-    kl_optimum float [nats per token]: KL of the optimum
-    gap float [nats per token]: kl - kl_optimum
-    gap_share float: gap / kl_optimum
-    better int [allocations]: allocations within the budget that are better than this one
-    allocations int [allocations]: allocations within the budget, all enumerated
-    note str: what a reader must know
-    command str: how the enumeration was made
-
-additivity (model units bits): how additive the loss is: units quantized one at a time against all at once
-    *problem
-    bits int! [bits]: width of every unit
-    kl_sum float [nats per token]: sum over units of the KL with that unit alone quantized
-    kl_joint float [nats per token]: KL with all units at this width
-    ratio float: kl_joint / kl_sum: above 1 errors reinforce each other
-    tokens int [tokens]: scored tokens of the enumerated text
-
-folding (*fold_row): the ablation of Scale Folding: uniform rows of every quantizer on every fold
-    *fold_row
-    fold str!: the fold as the configuration calls it
-    kind str!: none, smoothquant or awq
-    alpha float: SmoothQuant's migration strength
-    sites str: inputs that are folded: attn_in o_in mlp_in down_in
-    title str: what tables call a variant of a quantizer
-    error_ratio float: output error with the fold over without, calibration text, geometric mean
-    ppl float: perplexity on held-out text
-    ppl_low float: 2.5 % end of the block bootstrap
-    ppl_high float: 97.5 % end
-    kl float [nats per token]: KL(float || row) on held-out text
-    *interval
-    n_windows int [windows]: held-out windows
-    length int [tokens]: window length
-    bytes_linear int [bytes]: packed linears
-    bpw_linear float [bits per weight]: 8 bytes_linear / weights of the linears
-    dtype str: arithmetic of the evaluation
-    wall_s float [s]: wall time of quantizing and scoring
-    commit str: commit of this repository
-    hardware str: processor and GPU
-
-folding_windows (*fold_row window): per-window sums of the ablation's rows: folds are compared on these, paired
-    *fold_row
-    *sums
-
-banks (*bank_row): final rows over banks: methods are compared within a bank, and intervals run over banks
-    *bank_row
-    title str: what tables call a variant
-    kl float [nats per token]: KL(float || row) on held-out text
-    kl_low float [nats per token]: 2.5 % end of the block bootstrap over windows
-    kl_high float [nats per token]: 97.5 % end
-    kl_knapsack float [nats per token]: KL of the knapsack on the same bank at the same budget
-    ratio float: kl / kl_knapsack
-    n_windows int [windows]: held-out windows
-    length int [tokens]: window length
-    bytes_linear int [bytes]: packed linears
-    dtype str: arithmetic of the evaluation
-    commit str: commit of this repository
-    hardware str: processor and GPU
-
-banks_windows (*bank_row window): sums of these rows per held-out window: intervals over banks are resampled from them
-    *bank_row
-    *sums
-
-tuning (*tuned_row): rows whose scales were tuned by KL, codes frozen, beside the rows that they come from
-    *tuned_row
-    mixed bool!: widths are those of an allocation
-    steps int! [steps]: training steps
-    rate float! [share]: largest step of a scale's relative change
-    tokens int! [tokens]: text that tuning read: steps x windows x length
-    wall_s float [s]: wall time of the tuning, without quantizing and scoring
-    kl_before float [nats per token]: KL(float || row) on held-out text, scales as quantized
-    kl_after float [nats per token]: the same with tuned scales, as stored
-    ratio float: kl_after / kl_before, paired over held-out windows
-    ratio_low float: 2.5 % end of its block bootstrap over windows
-    ratio_high float: 97.5 % end
-    n_windows int [windows]: held-out windows
-    length int [tokens]: window length
-    bytes_linear int [bytes]: packed linears, the same before and after
-    dtype str: arithmetic of the evaluation
-    commit str: commit of this repository
-    hardware str: processor and GPU
-
-tuning_windows (*tuned_row tuned window): sums of these rows per held-out window, before and after tuning
-    *tuned_row
-    tuned bool!: after tuning
-    *sums
-
 transfer (source target budget_bits policy seed text): a policy trained on one model and used, untouched, on another
     source str!: model that trained the policy
     target str!: model that it allocates
@@ -472,7 +341,9 @@ gguf_checks (model file check): checks of these files of ours
     value float: what was measured
     limit float: what it may be at most
     ok bool!: whether it held
-""")
+"""
+    + SECTIONS
+)
 
 KEY_NAMES, RUN_NAMES, FOLD_NAMES, BANK_NAMES, TUNED_NAMES, ORIGIN_NAMES = (
     tuple(column.name for column in _GROUPS[group])

@@ -15,6 +15,12 @@ OPTIONAL_TEXTS = frozenset({"wikitext2"})
 """Texts that a study may name although its registry lacks them: config/config.yaml does."""
 
 
+def trained_models(study: Study, registry: Registry) -> list[str]:
+    """Return the models of a study and its sections that the workflow trains, on the role ``train``."""
+    models = {base_model(name) for names in named_models(study).values() for name in names}
+    return sorted(name for name in models & set(registry.assets) if registry.get(name).kind == "trained")
+
+
 def asset_faults(study: Study, registry: Registry) -> Iterator[str]:
     """Yield texts and tasks that the registry does not have, and roles without a text."""
     texts = registry.of_type("text")
@@ -56,8 +62,7 @@ def _role_faults(study: Study, registry: Registry) -> Iterator[str]:
     except RampError as error:
         yield str(error)
         return
-    models = {base_model(name) for names in named_models(study).values() for name in names}
-    trained = sorted(name for name in models & set(registry.assets) if registry.get(name).kind == "trained")
+    trained = trained_models(study, registry)
     reasons = {role: "every study reads it" for role in ROLES if role != "train"}
     if trained:
         reasons["train"] = f"{trained[0]} is trained on it"

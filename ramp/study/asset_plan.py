@@ -7,8 +7,9 @@ from functools import cached_property
 
 from ramp.assets.registry import Registry
 from ramp.assets.roles import shares_of
+from ramp.study.asset_faults import trained_models
 from ramp.study.config import Study
-from ramp.study.draws import base_model, split_draw
+from ramp.study.draws import split_draw
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +47,8 @@ class AssetPlan:
     def unread_roles(self) -> list[str]:
         """Roles of texts that no stage of the study reads: ``train``, where it neither trains nor tunes a model."""
         study = self.study
-        banked = map(base_model, study.banks.models if study.banks else [])
-        trained = {study.source, *study.targets, *study.noise.models, *banked} & {*self.trained}
-        reads = trained or study.league or study.optimum or study.fold_ablation
-        return [] if reads or study.tuning.models or study.gguf.models else ["train"]
+        reads = trained_models(study, self.registry) or study.tuning.models or study.gguf.models
+        return [] if reads else ["train"]
 
     @property
     def text_assets(self) -> list[str]:

@@ -135,7 +135,7 @@ def main_folder() -> Path:
 
 
 def forked(make: Callable[[], object], log: Path) -> None:
-    """Run ``make`` in a forked process: whoever forks again must not have started threads."""
+    """Run ``make`` in a forked process: this one forks again later, so it must not start threads."""
     child = os.fork()
     if child == 0:
         status = 1

@@ -1,7 +1,7 @@
 """Every reader of the package, and the files that are damaged under it.
 
-A function of ``ramp/`` that reads a file stands below in ``covers`` of a reader, or in ``NOT_FUZZED`` with the reason.
-``tests/faults/test_faults.py`` compares both with the sources.
+A function of ``ramp/`` that reads a file stands below in ``covers`` of a reader, or in ``tests.faults.not_fuzzed`` with
+the reason. ``tests/faults/test_faults.py`` compares both with the sources.
 """
 
 from __future__ import annotations
@@ -319,59 +319,3 @@ def _shape(root: Path) -> Any:
     from ramp.core.files import read_json
 
     return ModelShape.read(read_json(root / "models" / "tiny" / "config.json", dict[str, Any]), "config.json")
-
-
-NOT_FUZZED = {
-    "archive/checksums.py:_against_metadata": "archives are damaged in tests/unit/test_archive.py",
-    "archive/container.py:open_archive": "archives are damaged in tests/unit/test_archive.py",
-    "archive/container.py:write_archive": "packs files as they are",
-    "archive/crate.py:read_citation": "reads a committed file",
-    "archive/merge.py:merge": "hashes a file",
-    "archive/merge.py:read_runs": "opens archives and records, which have readers",
-    "archive/row.py:_archived": "archives are damaged in tests/unit/test_archive.py",
-    "archive/row.py:_same_weights": "reads meta.json through read_json",
-    "archive/row.py:evaluated_again": "reads metrics through read_json",
-    "archive/row.py:read_tables": "archives are damaged in tests/unit/test_archive.py",
-    "calibration/fold_search.py:is_made": "opens a fold, which has a reader",
-    "core/job_log.py:job_cost": "reads a log for its last line",
-    "export/halo_card.py:main": "reads through read_json",
-    "export/llamacpp_quantize.py:answer": "reads a process's output",
-    "packages/package_environment.py:hashed": "reads a committed list",
-    "study/own_assets.py:_model": "reads config.json through read_json",
-    "assets/hub_download.py:_checksum": "hashes a file",
-    "core/cli.py:json_object": "reads an option",
-    "core/leftovers.py:_host": "reads the system",
-    "core/leftovers.py:started": "reads the system",
-    "core/provenance.py:cpuinfo": "reads the system",
-    "core/source_closure.py:imported": "reads the project's sources",
-    "evaluation/__main__.py:row_command": "reads a metrics file through read_json; the reader of records has it",
-    "evaluation/lm_eval_tasks.py:task_files": "reads the files of an installed package",
-    "export/static_mix.py:_quantized": "reads calibration statistics through open_tensors",
-    "ggml/against_mixes.py:our_files": "reads what the same run left through read_json",
-    "ggml/against_mixes.py:scored": "reads what the same run left through read_json",
-    "ggml/bank.py:BankPass.run": "opens steps, which have a reader",
-    "ggml/speed.py:measure_speed": "reads a process's output",
-    "ggml/speed.py:own_peak_bytes": "reads the system",
-    "gguf/vocabulary.py:add_tokenizer": "reads what tokenizers writes in memory",
-    "league/acceptance.py:main": "reads asset.json through read_json",
-    "league/fold_ablation.py:parameters": "reads an option",
-    "methods/loader.py:discover": "runs a user's own code",
-    "methods/loader.py:load_method": "runs a user's own code",
-    "models/folder.py:ModelFolder.load_float": "reads what the reader of checkpoints has accepted",
-    "models/memory.py:_available": "reads the system",
-    "models/save_folder.py:save_config": "reads what it wrote",
-    "models/save_folder.py:save_tokenizer": "reads what it wrote",
-    "optimum/enumerate.py:enumerate_all": "sets a damaged file aside; load_tensors has a reader",
-    "packages/package_environment.py:install": "reads a committed list",
-    "plan/__main__.py:main": "reads a committed page",
-    "plan/devices.py:machine_memory": "reads the system",
-    "quantizers/store.py:PackedWriter.read": "reads what it wrote",
-    "records/digests.py:study_digests": "reads metrics through read_json",
-    "rows/checkpoint.py:save_packed": "reads config.json, which ModelFolder has accepted",
-    "search/resume.py:SearchState.open": "opens a journal, which has a reader",
-    "search/setup.py:load_allocator": "reads an option",
-    "study/record_files.py:RecordFiles.compared": "reads published files through read_json",
-    "study/rule_inputs.py:RuleFiles.lost_tables": "reads an index of tables through read_json",
-    "study/rule_params.py:RuleValues.pinned": "hashes a file",
-}
-"""Functions that read without an entry above, and why."""

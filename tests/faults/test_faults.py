@@ -9,7 +9,8 @@ import pytest
 
 from tests.faults import campaign
 from tests.faults.chain import ROOT
-from tests.faults.readers import NOT_FUZZED, READERS
+from tests.faults.not_fuzzed import NOT_FUZZED
+from tests.faults.readers import READERS
 from tests.faults.scan import readers
 
 PUBLISHED = ROOT / "results" / "published" / "accidents.csv"

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from paper import style
+from paper.anytime_curves import curve_at
 from paper.claims import judge
 from paper.figures.anytime import anytime, spread
 from paper.figures.optimum import optimum
-from paper.league import League, curve_at, league_ratios
+from paper.league import League, league_ratios
 from paper.study import Study
 from paper.tables.league import ablations_table, league_summary_table, league_table
 from paper.tables.optimum import additivity_table, optimum_table
