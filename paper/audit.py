@@ -95,9 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--csv", type=Path, default=None, help="also write every line to this file")
     args = parser.parse_args(argv)
     if len(args.bits) != len(args.gb) or min(*args.bits, *args.gb, 1.0) <= 0:
-        raise RampError(
-            "--bits and --gb want as many positive numbers as each other: give a size for each number of bits"
-        )
+        raise RampError("--bits and --gb do not pair up: give one size for each number of bits, all of them positive")
     shape = shape_of(args.model, load_registry(args.registry), args.results)
     every = [list(accountings(args.model, shape, b, g, args.within)) for b, g in zip(args.bits, args.gb, strict=True)]
     for lines in every:

@@ -112,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_json(args.out, record, sealed=True)
     log.info(
         "%s: uniform %d-bit RTN costs %s perplexity on its own text and %s on selection text (%.2f before), "
-        "%.0f %% of its own are asked for: %s",
+        "the least accepted increase is %.0f %% on its own text: %s",
         record["model"], args.bits, percent(record["increase_own"]), percent(record["increase"]),
         record["perplexity_float"], 100 * args.increase, "accepted" if record["accepted"] else "refused",
     )  # fmt: skip

@@ -139,7 +139,11 @@ def check(proxy: np.ndarray, bank: Bank) -> None:
         raise SensitivityError(f"the gradient of {name} is NaN or infinite on this text: use --dtype float32")
     unreached = np.flatnonzero((proxy == 0).all(axis=1))
     if len(unreached):
-        log.warning("%s: no gradient reached it, its sensitivity is 0", bank.linears[unreached[0]].name)
+        first = bank.linears[unreached[0]].name
+        log.warning(
+            "sensitivity 0 for %d of %d linears, %s the first: no gradient reached them; use more text",
+            len(unreached), len(bank.linears), first,
+        )  # fmt: skip
 
 
 def measure(setting: Setting, kind: str) -> dict[str, Any]:

@@ -117,7 +117,7 @@ faults were tried. A kind of fault without a line has no published count: the wh
 - **lost**: a half-written or false result, or a temporary file that the next job does not delete.
 
 The campaign draws damaged files from a seed for every reader of the package (`tests/faults/readers.py`; a test fails
-where a function that reads a file has no entry): bits turned over, stretches cut, zeroed, moved or doubled, values of
+where a function that reads a file has no entry): bits flipped, stretches cut, zeroed, moved or doubled, values of
 another type, missing keys, huge numbers, deep nesting; half of the changed JSON objects carry a new, right checksum, so
 that the models behind it are tried too. Stages are those of `tests/faults/chain.py`, from an asset to the records, on a
 random two-layer model. A stage that was killed, limited, or started twice at once is run again
