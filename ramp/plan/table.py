@@ -26,7 +26,7 @@ STAGES = {
     "transfer": "transfer",
     "quantizing": "quantize quantize_shared float_row track skipped",
     "packages": "package package_row",
-    "references": "reference",
+    "references": "reference scored_text",
     "evaluation": "evaluate noise_run",
     "tasks": "tasks_scored",
     "tuning": "tune",

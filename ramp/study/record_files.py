@@ -28,6 +28,7 @@ SECTION_TABLES = {
     "tuning": ("tuning", "tuning_windows"),
     "gguf": ("gguf", "gguf_checks"),
     "noise": ("noise",),
+    "leakage": ("leakage", "leakage_windows"),
 }
 """Tables of a study that has a section, by the section."""
 DRAWINGS = ("figures", "tables", "paper", "page")
