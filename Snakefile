@@ -71,6 +71,7 @@ include: "workflow/rules/tuning.smk"
 include: "workflow/rules/gguf.smk"
 include: "workflow/rules/noise.smk"
 include: "workflow/rules/leakage.smk"
+include: "workflow/rules/entropy.smk"
 include: "workflow/rules/benchmarks.smk"
 include: "workflow/rules/paper.smk"
 

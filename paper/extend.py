@@ -72,6 +72,7 @@ GROWING = {
     "tuning_windows": Growth(TUNED_NAMES, "kl", ("model", "bank_seed"), replaceable=True),
     "leakage": Growth(LEAK_NAMES, "kl", ("model", "bank_seed"), replaceable=True),
     "leakage_windows": Growth(LEAK_NAMES, "kl", ("model", "bank_seed"), replaceable=True),
+    "entropy": Growth(TABLES["entropy"].unique, "bits_entropy", replaceable=True),
     "noise": Growth(("model",), replaceable=True),
     "gguf": Growth(("model",), replaceable=True),
     "gguf_checks": Growth(("model",), replaceable=True),

@@ -65,6 +65,7 @@ COMMANDS = (
     Command("optimum", "ramp.optimum.run", "run one allocator on an enumerated problem"),
     Command("collect", "ramp.records.collect", "collect the measurements of a study into the records"),
     Command("collect-banks", "ramp.records.collect_banks", "collect rows over banks into the records"),
+    Command("collect-entropy", "ramp.records.collect_entropy", "measure what lossless coding of rows would save"),
     Command("collect-folding", "ramp.records.collect_folding", "collect the ablation of folds into the records"),
     Command("collect-gguf", "ramp.records.collect_gguf", "collect files beside llama.cpp's mixes into the records"),
     Command("collect-leakage", "ramp.records.collect_leakage", "collect what leaks of text buy into the records"),

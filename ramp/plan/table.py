@@ -27,7 +27,7 @@ STAGES = {
     "quantizing": "quantize quantize_shared float_row track skipped",
     "packages": "package package_row",
     "references": "reference scored_text",
-    "evaluation": "evaluate noise_run",
+    "evaluation": "evaluate noise_run entropy_collect",
     "tasks": "tasks_scored",
     "tuning": "tune",
     "export": "halo_export halo_float halo_row",

@@ -207,6 +207,17 @@ benchmarks (benchmark): ours and a reference in one run: ratios, never absolute 
     note str: text of the footnote below the table, e.g. that a time is extrapolated
     command str: how to measure it again
 
+entropy (model method budget_bits seed): what lossless coding of a row's codes would save
+    *model
+    method str!: quantizer or allocator
+    budget_bits float! [bits per weight]: budget, or the width of a uniform row
+    seed int!: seed of the row
+    bits_stored float! [bits per weight]: codes as packed, without scales and zero-points, weighted by weights
+    bits_entropy float! [bits per weight]: zero-order entropy of each linear's codes: least of a coder, without its table
+    saving float! [share]: bytes of the linears that such coders would save
+    weights int! [weights]: weights of the linears
+    bytes_linear int! [bytes]: packed linears
+
 parity (method reference model bits group_size symmetric settings): our quantizers against the original packages
     method str!: gptq, awq ...
     reference str!: package and version

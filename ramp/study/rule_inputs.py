@@ -161,6 +161,11 @@ class RuleFiles:
             return [f"{self.results}/halo/{model}/{row.removesuffix('-' + GGML)}.gguf"]
         return [f"{self.results}/quantized/{model}/{row}/model.safetensors"] if self.plan.has_weights(parts) else []
 
+    def coded(self, name: str) -> list[str]:
+        """Return one file, ``meta.json`` or the packed weights, of every row with codes of ours."""
+        rows = [row for row in self.plan.rows if self.plan.has_weights(row)]
+        return self.of_rows(f"quantized/{{model}}/{{row}}/{name}", rows)
+
     def references(self, model: str) -> list[str]:
         """Return the float references on all texts that a model is scored on; draws share those of their model."""
         return [f"{self.results}/reference/{base_model(model)}/{text}.safetensors" for text in self.plan.texts(model)]
