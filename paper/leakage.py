@@ -1,4 +1,4 @@
-"""What a leak of text buys, as tables and text read it: rows that saw text near the held-out text beside the study's own."""
+"""What a leak of text buys, as tables and text read it: rows that saw text near the held-out text, and the study's."""
 
 from __future__ import annotations
 
@@ -105,7 +105,5 @@ def leakage_values(study: Study) -> Iterator[tuple[str, str]]:
             if (line.model, line.title) == (model, title) and line.ratio
         ]
         if told:
-            sentence = (
-                f"{model_title(model)}, {title}, whose own row is {bar.read}. KL over that of this row, {listed(told)}."
-            )
-            yield f"leakage.row.{place}", sentence
+            head = f"{model_title(model)}, {title}: the study's own row is {bar.read}. KL over that of this row"
+            yield f"leakage.row.{place}", f"{head}, {listed(told)}."

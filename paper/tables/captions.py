@@ -226,14 +226,15 @@ CAPTIONS = {
         "The float model was not evaluated against itself in these records (snakemake noise).",
     ),
     "leakage": Caption(
-        "What a leak would have bought: rows calibrated or searched on text near the held-out text, and on the very windows "
-        "that rows are scored on, as where calibration and evaluation read one data set. KL to the float model on these "
-        "windows, and its ratio to the study's own row; below 1 the leak helps. Brackets are 95 % intervals over {runs}.",
+        "What a leak would have bought: rows calibrated or searched on text near the held-out text, and on the very "
+        "windows that rows are scored on, as where calibration and evaluation read one data set. KL to the float model "
+        "on these windows, and its ratio to the study's own row; below 1 the leak helps. Brackets are 95 % intervals "
+        "over {runs}.",
         (
             "These rows stand in no other table. Calibrated: statistics, folds and Hessians; searched: sensitivities, "
-            "search and selection. Every cell reads as many tokens as the study's own row, so that of the scored windows "
-            "a part is read.",
-            "Of another calibration text the rounding is another too, which no interval over windows of one bank holds.",
+            "search and selection. Every cell reads as many tokens as the study's own row: of the scored windows, a "
+            "part of them. A search on text of another source reads the calibration's documents.",
+            "Another calibration text rounds otherwise too, and an interval over windows of one bank does not hold that.",
         ),
         "No rows that saw text near the held-out text are in these records (snakemake leakage).",
     ),
