@@ -9,7 +9,7 @@ from paper.tables.main import in_order, label
 from paper.tables.model import Column, Row, Table, labels
 
 CODED = (
-    "Codes: bits per weight as packed, without scales and zero-points. Their entropy: of the histogram of each linear's "
+    "Codes: bits per weight as packed, without scales and zero-points. Entropy: of the histogram of each linear's "
     "codes, weighted by weights: the least that a lossless coder with one table for a linear comes to, without that "
     "table. Lossless coding: what it would save of the bytes of the linears."
 )

@@ -213,7 +213,7 @@ entropy (model method budget_bits seed): what lossless coding of a row's codes w
     budget_bits float! [bits per weight]: budget, or the width of a uniform row
     seed int!: seed of the row
     bits_stored float! [bits per weight]: codes as packed, without scales and zero-points, weighted by weights
-    bits_entropy float! [bits per weight]: entropy of each linear's histogram of codes: least of a coder, without its table
+    bits_entropy float! [bits per weight]: entropy of each linear's codes: the least of a coder, without its table
     saving float! [share]: bytes of the linears that such coders would save
     weights int! [weights]: weights of the linears
     bytes_linear int! [bytes]: packed linears
