@@ -232,9 +232,9 @@ CAPTIONS = {
         "over {runs}.",
         (
             "These rows stand in no other table. Calibrated: statistics, folds and Hessians; searched: sensitivities, "
-            "search and selection. Every cell reads as many tokens as the study's own row: of the scored windows, a part. "
-            "A search on text of another source reads the calibration's documents.",
-            "Another calibration text rounds otherwise too, and an interval over windows of one bank does not hold that.",
+            "search and selection. Every cell reads as many tokens as the study's own row: of the scored windows, a "
+            "part. A search on text of another source reads the calibration's documents.",
+            "Another calibration text rounds otherwise too: an interval over windows of one bank does not hold that.",
         ),
         "No rows that saw text near the held-out text are in these records (snakemake leakage).",
     ),
