@@ -70,6 +70,8 @@ include: "workflow/rules/banks.smk"
 include: "workflow/rules/tuning.smk"
 include: "workflow/rules/gguf.smk"
 include: "workflow/rules/noise.smk"
+include: "workflow/rules/leakage.smk"
+include: "workflow/rules/entropy.smk"
 include: "workflow/rules/benchmarks.smk"
 include: "workflow/rules/paper.smk"
 

@@ -44,7 +44,8 @@ class ProfileError(RampError):
 def read_run(logs: Path) -> Run:
     """Return the finished jobs of a run by rule and model, from its folder of logs."""
     models = sorted((path.name for path in (logs.parent / "models").glob("*")), key=len, reverse=True)
-    named = re.compile(rf"(?:{'|'.join(map(re.escape, models))})(?:\.draw\d+)?(?![a-z0-9])") if models else None
+    names, ending = "|".join(map(re.escape, models)), r"(?:\.draw\d+)?(?:\.leak-[a-z_]+-[a-z_]+)?(?![a-z0-9])"
+    named = re.compile(f"(?:{names}){ending}") if models else None
     run: Run = {}
     for log in sorted(logs.rglob("*.log")):
         rule, *rest = log.relative_to(logs).with_suffix("").parts

@@ -13,7 +13,7 @@ model and a draw) that is published already only where a row of both shows that 
 banks that ``--results`` has instead of the published ones, each as a whole; rows on other banks that have the
 allocation of a replaced bank 0 are then of an older one.
 
-Rows with tuned scales (``tuning.csv``) grow as rows over banks do.
+Rows with tuned scales (``tuning.csv``) and rows of the leakage meter (``leakage.csv``) grow as rows over banks do.
 
 Files beside llama.cpp's mixes (``gguf.csv``) come from one bank and one measurement of speed: those of a model are
 added together, where none of it is published, or replaced together.
@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.files import read_json, require_file, write_json
-from ramp.records.schema import BANK_NAMES, RUN_NAMES, TABLES, TUNED_NAMES
+from ramp.records.schema import BANK_NAMES, LEAK_NAMES, RUN_NAMES, TABLES, TUNED_NAMES
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     import numpy as np
@@ -70,6 +70,9 @@ GROWING = {
     "banks_windows": Growth(BANK_NAMES, "kl", ("model", "bank_seed"), replaceable=True),
     "tuning": Growth(TUNED_NAMES, "kl_before", ("model", "bank_seed"), replaceable=True),
     "tuning_windows": Growth(TUNED_NAMES, "kl", ("model", "bank_seed"), replaceable=True),
+    "leakage": Growth(LEAK_NAMES, "kl", ("model", "bank_seed"), replaceable=True),
+    "leakage_windows": Growth(LEAK_NAMES, "kl", ("model", "bank_seed"), replaceable=True),
+    "entropy": Growth(TABLES["entropy"].unique, "bits_entropy", replaceable=True),
     "noise": Growth(("model",), replaceable=True),
     "gguf": Growth(("model",), replaceable=True),
     "gguf_checks": Growth(("model",), replaceable=True),

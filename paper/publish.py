@@ -63,7 +63,7 @@ class Also:
 
     def about(self, files: dict[str, Path]) -> dict[str, Any]:
         """Return its entry in the manifest."""
-        places = ("league/**/*.json", "optimum/**/*.json", "metrics/*.draw*/*.json")
+        places = ("league/**/*.json", "optimum/**/*.json", "metrics/*.draw*/*.json", "metrics/*.leak-*/*.json")
         runs = [read_json(path, dict[str, Any]) for place in places for path in self.results.glob(place)]
         return {
             "study": self.study,

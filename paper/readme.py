@@ -85,6 +85,7 @@ SECTIONS = (
         "scales tuned by KL after quantizing; mixed rows beside uniform ones, tuned alike",
         ("tuning",),
     ),
+    Section("Leakage", "rows that saw text near the held-out text: what a leak would have bought", ("leakage",)),
     Section("Noise floor", "the float model against itself: what rounding alone moves", ("noise",)),
     Section(
         "Exported files",

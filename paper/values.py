@@ -20,6 +20,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from paper.comparisons import Pair, pair, saving
     from paper.evidence import shortages
     from paper.gguf import gguf_values
+    from paper.leakage import leakage_values
     from paper.measures import NotTested, extra_bits
     from paper.naming import (
         CONTROL_METHODS,
@@ -56,6 +57,7 @@ def values(study: Study) -> dict[str, str]:
     parts = (
         *(_study, _rows, _pairs, _claims, _role_bits, _search, _transfer),
         *(_halo, gguf_values, _tasks, _outliers, _parity, league_values, tuning_values, noise_values),
+        leakage_values,
     )
     return {key: text for part in parts for key, text in part(study)}
 

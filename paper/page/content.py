@@ -17,7 +17,7 @@ from paper.study import Study
 from ramp.records.schema import NO_EVIDENCE
 
 LINKED = ("windows", "items", "allocations", "episodes", "activations", "league_windows", "folding_windows",
-          "banks_windows", "tuning_windows")  # fmt: skip
+          "banks_windows", "tuning_windows", "leakage_windows")  # fmt: skip
 """Tables too long to be read on a page: it names their files."""
 
 

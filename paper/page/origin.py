@@ -11,7 +11,7 @@ from paper.publish import MANIFEST, commits_of
 from paper.study import Study
 from ramp.core.files import read_json
 from ramp.records.schema import TABLES
-from ramp.study.record_files import COMPARED_TABLES, SECTION_TABLES
+from ramp.study.record_files import ASKED_TABLES, SECTION_TABLES
 
 UNKNOWN = "not recorded"
 CLAIMS = "claims.json"
@@ -56,7 +56,7 @@ class Origin:
         if self.command == UNKNOWN:
             return UNKNOWN
         sections = [name for name, tables in SECTION_TABLES.items() if table in tables]
-        target = [*sections, *([table] if table in COMPARED_TABLES else [])]
+        target = [*sections, *([table] if table in ASKED_TABLES else [])]
         return " ".join([*self.command.split(" --configfile")[:1], *target, *self._config()])
 
     def _config(self) -> list[str]:

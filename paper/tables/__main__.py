@@ -28,6 +28,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from paper.tables.gguf import gguf_table
     from paper.tables.halo import halo_table
     from paper.tables.league import ablations_table, league_summary_table, league_table
+    from paper.tables.leakage import leakage_table
     from paper.tables.ledger import ledger_table
     from paper.tables.main import headline_table, main_table
     from paper.tables.model import Table
@@ -72,6 +73,7 @@ def all_tables(study: Study, published: Study | None = None) -> list[Table]:
         gguf_table(study),
         gguf_table(study, tuned=True),
         noise_table(study),
+        leakage_table(study),
         tuning_table(study),
         tuning_pairs_table(study),
         parity_table(study),

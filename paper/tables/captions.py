@@ -225,6 +225,19 @@ CAPTIONS = {
         ("KL is to the float model's run that all rows are compared with; identical logits give exactly 0.",),
         "The float model was not evaluated against itself in these records (snakemake noise).",
     ),
+    "leakage": Caption(
+        "What a leak would have bought: rows calibrated or searched on text near the held-out text, and on the very "
+        "windows that rows are scored on, as where calibration and evaluation read one data set. KL to the float model "
+        "on these windows, and its ratio to the study's own row; below 1 the leak helps. Brackets are 95 % intervals "
+        "over {runs}.",
+        (
+            "These rows stand in no other table. Calibrated: statistics, folds and Hessians; searched: sensitivities, "
+            "search and selection. Every cell reads as many tokens as the study's own row: of the scored windows, a "
+            "part. A search on text of another source reads the calibration's documents.",
+            "Another calibration text rounds otherwise too: an interval over windows of one bank does not hold that.",
+        ),
+        "No rows that saw text near the held-out text are in these records (snakemake leakage).",
+    ),
     "gguf": Caption(
         "Files at the bytes of llama.cpp's mixes: each mix as llama.cpp makes it from the float file, and files of "
         "ours that are at most as large. Brackets are 95 % bootstrap intervals over windows of held-out text.",

@@ -8,6 +8,13 @@ from paper.tables.captions import caption
 from paper.tables.main import in_order, label
 from paper.tables.model import Column, Row, Table, labels
 
+CODED = (
+    "Codes: bits per weight as packed, without scales and zero-points. Entropy: of the histogram of each linear's "
+    "codes, weighted by weights: the least that a lossless coder with one table for a linear comes to, without that "
+    "table. Lossless coding: what it would save of the bytes of the linears."
+)
+"""Footnote where the entropy of codes is in the records."""
+
 PARTS = ("bytes_linear", "bytes_embedding", "bytes_head", "bytes_other")
 """Parts that sum to bytes_file."""
 
@@ -25,13 +32,34 @@ def ledger_table(study: Study, model: str) -> Table:
         Column("gb", "file", "GB", digits=4),
         Column("gib", "file", "GiB", digits=4),
         Column("bpw_file", "file", "bpw"),
+        Column("codes", "codes", "bits"),
+        Column("entropy", "their entropy", "bits"),
+        Column("saving", "lossless coding", "% of linears", digits=1, scale=-100, signed=True),
         Column("produced", "made as", align="left"),
     )
     other_grid = any(entry.grid == "package" for entry in entries)
     packed = ", and rows on a package's own grid: what they take packed" if other_grid else ""
-    words = caption("ledger", model=model_title(model), seeds=study.seeds(entries), packed=packed)
-    rows = tuple(Row(_cells(study, entry)) for entry in entries)
+    coded = _coded(study, model)
+    notes = [CODED] if coded else []
+    words = caption("ledger", *notes, model=model_title(model), seeds=study.seeds(entries), packed=packed)
+    rows = tuple(
+        Row(_cells(study, entry) | (coded.get((entry.method, entry.budget_bits), {}) if entry.grid == "affine" else {}))
+        for entry in entries
+    )
     return Table(f"ledger_{model}", columns=columns, rows=rows, **words).filled()
+
+
+def _coded(study: Study, model: str) -> dict[tuple[str, float], dict[str, float]]:
+    """Return the cells on lossless coding of a model's rows by method and budget, means over seeds."""
+    frame = study.frame("entropy")
+    if frame is None:
+        return {}
+    rows = frame[frame["model"] == model].groupby(["method", "budget_bits"])
+    means = rows[["bits_stored", "bits_entropy", "saving"]].mean()
+    return {
+        (str(method), float(bits)): {"codes": float(stored), "entropy": float(coded), "saving": float(saving)}
+        for (method, bits), (stored, coded, saving) in zip(means.index, means.to_numpy(), strict=True)
+    }
 
 
 def _cells(study: Study, entry: Entry) -> dict:

@@ -35,7 +35,7 @@ SEARCH = (
 )  # fmt: skip
 MADE = (
     "track", "wall_s", "peak_rss_bytes", "peak_gpu_bytes", "simulated", "embedding_type", "head_type", "gguf",
-    "external", "failed", "draw",
+    "external", "failed", "draw", "leak",
 )  # fmt: skip
 """Fields that the metrics file takes over from the row's meta.json and allocation."""
 
@@ -90,7 +90,7 @@ def same_network(meta: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str,
     return _copied(meta, other, None, f"the same network as row {other['key']['method']}, evaluated once")
 
 
-ALIKE = ("model", "grid", "bits", "group_size", "fold", "track", "draw")
+ALIKE = ("model", "grid", "bits", "group_size", "fold", "track", "draw", "leak")
 """Fields of meta.json in which rows of the same packed tensors are one network."""
 
 

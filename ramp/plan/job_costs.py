@@ -15,7 +15,7 @@ _NAMED = {
     fetching: "fetch model train environment",
     calibrating: "calibration fold bank sensitivity proxy quantize quantize_shared track",
     searching: "search learn transfer league_run enumeration optimum_run",
-    scoring: "reference fold_reference evaluate noise_run tune tasks_scored acceptance fold_run",
+    scoring: "reference fold_reference evaluate noise_run entropy_collect tune tasks_scored acceptance fold_run",
     exporting: "halo_export halo_float halo_check halo_row static_mix gguf_mixes package package_row",
 }
 FORMULAS: dict[str, Callable[..., Work]] = {

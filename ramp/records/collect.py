@@ -17,7 +17,7 @@ from typing import Any
 
 from ramp.core import cli
 from ramp.core.files import DamagedFile, parse_json, read_json, read_text
-from ramp.records.runs import content_of, named, orphan
+from ramp.records.runs import content_of, named, orphan, refuse_leak
 from ramp.records.schema import KEY_NAMES
 from ramp.records.table import RecordsError, write_tables
 
@@ -178,12 +178,14 @@ def collect(
     items: list[Row] = []
     for path, found in zip(metrics, measured, strict=True):
         with content_of(path):
+            refuse_leak(found.get("made", {}), path)
             name = identity(found["key"])
             (_, tasks), (_, meta) = scored.get(name, (None, None)), metas.get(name, (None, {}))
             records.append(record_row(found, tasks, {"config_hash": config_hash}, meta.get("package_versions")))
             windows += window_rows(found)
     for path, meta in metas.values():
         with content_of(path):
+            refuse_leak(meta, path)
             reported += reported_rows(meta, linears, path)
     for path, found in scored.values():
         with content_of(path):

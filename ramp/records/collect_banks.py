@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ramp.core import cli
 from ramp.records.bank_ratios import compared
-from ramp.records.runs import Run, check_alike, named, read_runs
+from ramp.records.runs import Run, check_alike, named, read_runs, refuse_leak
 from ramp.records.schema import BANK_NAMES
 from ramp.records.table import RecordsError, write_tables
 
@@ -45,6 +45,7 @@ class Named:
 
 def bank_row(row: Named, metrics: Run, titles: Mapping[str, str]) -> Run:
     """Return the line of banks.csv of one row, without what it is compared with."""
+    refuse_leak(metrics["made"], row.path)
     key, text = metrics["key"], metrics["texts"].get(TEXT)
     if text is None:
         raise RecordsError(f"{row.path} has no scores on '{TEXT}': evaluate the row on it")

@@ -20,7 +20,7 @@ from ramp.core.files import finite
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.evaluation.bootstrap import mean_kl, paired
-    from ramp.records.runs import Run, check_alike, named, read_runs
+    from ramp.records.runs import Run, check_alike, named, read_runs, refuse_leak
     from ramp.records.table import RecordsError, write_tables
 
 TEXT = "heldout"
@@ -55,6 +55,8 @@ def tuned_lines(row: Named) -> tuple[Run, list[Run]]:
     """Return the line of tuning.csv of one row, and those of tuning_windows.csv."""
     [meta] = read_runs([row.meta], ("tuned", "wall_s"))
     before, after = read_runs([row.before, row.after], ("key", "texts", "made", "sizes", "search"))
+    refuse_leak(before["made"], row.before)
+    refuse_leak(after["made"], row.after)
     about, key = meta["tuned"], after["key"]
     if {**before["key"], "stage": ""} != {**key, "stage": ""} or key["stage"] != "tuned":
         raise RecordsError(f"{row.before} and {row.after} are not one row before and after tuning: score both again")

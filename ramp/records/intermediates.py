@@ -62,6 +62,7 @@ STAGES = (
     Stage("halo", ("halo/**/*",), ("*.check.json", "*.card.md")),
     Stage("metrics", ("metrics/**/*",)),
     Stage("noise", ("noise/**/*",), ("fast_*.json",)),  # the library's own kernels, chosen by the processor
+    Stage("leakage", ("leakage/**/*",)),
     Stage("tasks_scored", ("tasks_scored/**/*",)),
     # a study in a folder of another (results/league) has its own stages below that name: MODEL/ALLOCATOR/BUDGET alone
     Stage("league", ("league/*/accepted.json", "league/*/*/[0-9]*/[0-9]*/[0-9]*.json")),

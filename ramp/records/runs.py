@@ -46,6 +46,15 @@ def check_alike(runs: Sequence[Run], paths: Sequence[Path], setting: Callable[[R
             raise RecordsError(f"{path} and {where} of {run['model']} differ in {what}: run one of them again")
 
 
+def refuse_leak(made: Mapping[str, Any], path: Path) -> None:
+    """Raise ``RecordsError`` for a row that was calibrated or searched on text near the held-out text."""
+    if leak := made.get("leak"):
+        raise RecordsError(
+            f"{path} was calibrated or searched on text near the held-out text ({leak}): such rows stand in "
+            "leakage.csv alone (snakemake leakage)"
+        )
+
+
 def named(run: Mapping[str, Any], names: Sequence[str]) -> Run:
     """Return the fields of ``run`` that ``names`` lists."""
     return {name: run[name] for name in names}

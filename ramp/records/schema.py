@@ -77,6 +77,15 @@ _GROUPS, TABLES = read_schema(
     allocation_bank int!: bank on which the widths were searched: bank_seed, or 0 where one allocation is on every bank
     search_seed int!: seed of the search; the row's own where there is none
 
+*leak_row
+    *model
+    method str!: uniform method, or allocator
+    budget_bits float! [bits per weight]: budget, or the width of a uniform row
+    calibration str!: text of statistics, folds, Hessians: disjoint (another source), in_domain, test (scored windows)
+    search str!: text of sensitivities, search and selection: the same levels; none of a uniform row
+    bank_seed int!: draw of calibration text; 0 is the study's own
+    row_seed int!: seed of the row
+
 *tuned_row
     *model
     method str!: uniform method, or allocator
@@ -197,6 +206,17 @@ benchmarks (benchmark): ours and a reference in one run: ratios, never absolute 
     unit str: processor s, bytes, entries/min ...
     note str: text of the footnote below the table, e.g. that a time is extrapolated
     command str: how to measure it again
+
+entropy (model method budget_bits seed): what lossless coding of a row's codes would save
+    *model
+    method str!: quantizer or allocator
+    budget_bits float! [bits per weight]: budget, or the width of a uniform row
+    seed int!: seed of the row
+    bits_stored float! [bits per weight]: codes as packed, without scales and zero-points, weighted by weights
+    bits_entropy float! [bits per weight]: entropy of each linear's codes: the least of a coder, without its table
+    saving float! [share]: bytes of the linears that such coders would save
+    weights int! [weights]: weights of the linears
+    bytes_linear int! [bytes]: packed linears
 
 parity (method reference model bits group_size symmetric settings): our quantizers against the original packages
     method str!: gptq, awq ...
@@ -345,12 +365,12 @@ gguf_checks (model file check): checks of these files of ours
     + SECTIONS
 )
 
-KEY_NAMES, RUN_NAMES, FOLD_NAMES, BANK_NAMES, TUNED_NAMES, ORIGIN_NAMES = (
+KEY_NAMES, RUN_NAMES, FOLD_NAMES, BANK_NAMES, LEAK_NAMES, TUNED_NAMES, ORIGIN_NAMES = (
     tuple(column.name for column in _GROUPS[group])
-    for group in ("key", "run", "fold_row", "bank_row", "tuned_row", "origin")
+    for group in ("key", "run", "fold_row", "bank_row", "leak_row", "tuned_row", "origin")
 )
-"""Columns that name a row of the records, a run of the league, a row of the folds' ablation, a row over banks, a tuned
-row, and the origin of a merged row."""
+"""Columns that name a row of the records, a run of the league, a row of the folds' ablation, a row over banks, a row
+of the leakage meter, a tuned row, and the origin of a merged row."""
 
 CLAIM_FIELDS: dict[str, str] = {
     "id": "C1 ... C11, and C10b",

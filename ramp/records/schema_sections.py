@@ -1,4 +1,4 @@
-"""Schema of the tables of a study's sections: league, optimum, folds, banks, tuning. Data only."""
+"""Schema of the tables of a study's sections: league, optimum, folds, banks, leakage, tuning. Data only."""
 
 from __future__ import annotations
 
@@ -110,6 +110,27 @@ banks (*bank_row): final rows over banks: methods are compared within a bank, an
 
 banks_windows (*bank_row window): sums of these rows per held-out window: intervals over banks are resampled from them
     *bank_row
+    *sums
+
+leakage (*leak_row): what a leak buys: rows calibrated or searched near the held-out text; they stand in no other table
+    *leak_row
+    own bool!: the study's own row, which the others are compared with
+    text str!: text that the row is scored on
+    kl float [nats per token]: KL(float || row) on that text
+    kl_low float [nats per token]: 2.5 % end of the block bootstrap over windows
+    kl_high float [nats per token]: 97.5 % end
+    ratio float: kl over that of the study's own row of the same draw, paired over windows; empty of that row itself
+    ratio_low float: 2.5 % end of its block bootstrap
+    ratio_high float: 97.5 % end
+    n_windows int! [windows]: windows
+    length int! [tokens]: window length
+    bytes_linear int [bytes]: packed linears
+    dtype str: arithmetic of the evaluation
+    commit str: commit of this repository
+    hardware str: processor and GPU
+
+leakage_windows (*leak_row window): sums of these rows per window: intervals over banks are resampled from them
+    *leak_row
     *sums
 
 tuning (*tuned_row): rows whose scales were tuned by KL, codes frozen, beside the rows that they come from

@@ -42,13 +42,15 @@ def build_row(
     study: str = "",
     seed: int = 0,
     draw: int = 0,
+    leak: str = "",
     any_fold: bool = False,
 ) -> dict[str, Any]:
     """Write one row, at the uniform width ``bits`` or by an allocation file; return the content of ``meta.json``.
 
     text, tokens, length, draw: calibration text, read where the quantizer needs it; ``meta.json`` names a draw above 0.
-    ``any_fold`` accepts a fold that is not
-    the method's own. Raises ``QuantizationError``, ``CheckpointError``, ``CalibrationError``, ``FoldingError``.
+    leak: levels of that text and of the search's, where they are nearer to the held-out text than the study's own:
+    ``meta.json`` says so, and the records refuse the row. any_fold: accept a fold that is not the method's own.
+    Raises ``QuantizationError``, ``CheckpointError``, ``CalibrationError``, ``FoldingError``.
     """
     started = time.monotonic()
     method, model = load_method(method_file), ModelFolder(model_dir)
@@ -93,7 +95,7 @@ def build_row(
             "quantizer": method.quantizer if isinstance(method.quantizer, str) else method.name,
             "params": quantizer_params.model_dump() if quantizer_params is not None else {},
             "bits": widths, "calibration_tokens": 0 if windows is None else windows.numel(),
-            **({"draw": draw} if draw else {}), "simulated": True, "note": "",
+            **({"draw": draw} if draw else {}), **({"leak": leak} if leak else {}), "simulated": True, "note": "",
             "wall_s": round(time.monotonic() - started, 3),
             "peak_rss_bytes": peak_rss_bytes(), "peak_gpu_bytes": peak_gpu_bytes(device),
         }  # fmt: skip

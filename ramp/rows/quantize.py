@@ -26,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tokens", type=int, default=8192, help="calibration tokens in all")
     parser.add_argument("--length", type=int, default=512, help="tokens per window")
     add_draw(parser)
+    parser.add_argument("--leak", default="", help="where its text is no role of the study: levels, CALIBRATION-SEARCH")
     parser.add_argument("--fold", help="fold file of ramp.calibration.fold_search")
     widths = parser.add_mutually_exclusive_group()
     widths.add_argument("--allocation", help="allocation file of a mixed row")
@@ -43,8 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise QuantizationError(f"--{option} is needed for every method but {' and '.join(SPECIAL)}")
     meta = build_row(
         args.model_dir, args.out, method_file=args.method_file, fold_file=args.fold, text=args.text,
-        tokens=args.tokens, length=args.length, draw=args.draw, group_size=args.group_size, track=args.track,
-        study=args.study, seed=args.seed, device=pick_device(args.device), bits=args.bits,
+        tokens=args.tokens, length=args.length, draw=args.draw, leak=args.leak, group_size=args.group_size,
+        track=args.track, study=args.study, seed=args.seed, device=pick_device(args.device), bits=args.bits,
         allocation_file=args.allocation, params=args.params,
     )  # fmt: skip
     weighted, _ = bits_nominal(meta["bits"], ModelFolder(args.model_dir).linears)

@@ -9,7 +9,7 @@ from ramp.assets.registry import Registry
 from ramp.assets.roles import shares_of
 from ramp.study.asset_faults import trained_models
 from ramp.study.config import Study
-from ramp.study.draws import split_draw
+from ramp.study.draws import base_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +25,8 @@ class AssetPlan:
         return [name for name, asset in self.registry.of_type("model").items() if asset.kind == "trained"]
 
     def texts(self, model: str) -> list[str]:
-        """Return the texts that a model's rows are scored on; those of a draw on the study's own held-out text."""
-        if split_draw(model)[1]:
+        """Return the texts that a model's rows are scored on; those of its draws and leaks on ``heldout``."""
+        if base_model(model) != model:
             return ["heldout"]
         if model != self.study.source:
             return list(self.study.evaluation.target_texts)
@@ -45,10 +45,18 @@ class AssetPlan:
 
     @property
     def unread_roles(self) -> list[str]:
-        """Roles of texts that no stage of the study reads: ``train``, where it neither trains nor tunes a model."""
+        """Roles of texts that no stage of the study reads: ``train``, where it trains and tunes nothing."""
         study = self.study
-        reads = trained_models(study, self.registry) or study.tuning.models or study.gguf.models
+        reads = trained_models(study, self.registry) or study.tuning.models or study.gguf.models or study.leakage.models
         return [] if reads else ["train"]
+
+    def sources(self, role: str) -> set[str]:
+        """Return the text assets that a role's documents come from."""
+        named = {str(role): name for role, name in self.study.texts.items()}
+        if role in named:
+            return {named[role]}
+        shares = shares_of(self.registry, named, self.unread_roles)
+        return {asset for asset, roles in shares.items() if role in roles}
 
     @property
     def text_assets(self) -> list[str]:

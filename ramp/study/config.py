@@ -19,6 +19,7 @@ from ramp.study.config_sections import (
     FoldAblation,
     Gguf,
     League,
+    Leakage,
     Noise,
     Optimum,
     Search,
@@ -282,6 +283,8 @@ class Study(Section):
     """Rows with tuned scales beside the rows that they come from (``snakemake tuning``)."""
     noise: Noise = Noise()
     """The float model against itself (``snakemake noise``)."""
+    leakage: Leakage = Leakage()
+    """Rows that saw the held-out text, or text of its source, beside the study's own (``snakemake leakage``)."""
     gguf: Gguf = Gguf()
     """GGUF files at the bytes of llama.cpp's mixes (``snakemake gguf``)."""
     depths: dict[DepthName, Depth] = {"quick": Depth(), "full": Depth()}

@@ -1,5 +1,5 @@
 """The configuration's sections: the league, variants of methods, exact optimum, folds' ablation, rows over banks,
-tuned scales, GGUF files beside llama.cpp's mixes.
+leakage, tuned scales, GGUF files beside llama.cpp's mixes.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
+from ramp.assets.text_levels import Level
 from ramp.gguf.type_names import MENU
 from ramp.study.config_types import MethodName, Name, Once, Rising, RowName, Seed, Width
 
@@ -197,6 +198,41 @@ class Noise(Section):
     """Models, by name in the registry. An empty list measures nothing."""
     on_request: bool = False
     """Measured by ``snakemake noise`` alone, and no part of ``snakemake all``."""
+
+
+class Cell(Section):
+    """Text of one cell of the leakage meter, by its distance from the held-out text."""
+
+    calibration: Level
+    """Text of statistics, folds, Hessians: of another source than the held-out text (``disjoint``), other documents of
+    its source (``in_domain``), or the scored windows (``test``)."""
+    search: Level
+    """The same of the text of sensitivities, search and selection."""
+
+
+class Leakage(Section):
+    """Rows calibrated and searched nearer to the held-out text than the study's: what a leak would have bought."""
+
+    models: Once[Name] = []
+    """Models, by name in the registry. An empty list measures nothing."""
+    draws: Once[Seed] = Field(default=[0], min_length=1)
+    """Draws of calibration text, as in ``banks``; 0 is the study's own. Intervals over banks need two."""
+    rows: Once[RowName] = ["awq_gptq-b4", "knapsack-b3.65"]
+    """Uniform rows, in which the calibration alone leaks, and mixed ones; of the first seed."""
+    cells: list[Cell] = Field(
+        default=[
+            Cell(calibration="disjoint", search="disjoint"),
+            Cell(calibration="in_domain", search="in_domain"),
+            Cell(calibration="disjoint", search="test"),
+            Cell(calibration="test", search="test"),
+        ],
+        min_length=1,
+    )
+    """Cells of mixed rows beside the study's own; uniform rows have one for every calibration among them."""
+    on_request: bool = False
+    """Made by ``snakemake leakage`` alone, and no part of ``snakemake all``."""
+    partial: bool = False
+    """Collect the rows that are there and start none."""
 
 
 class Gguf(Section):

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 
+from ramp.study.leaks import split_leak
+
 _DRAWN = re.compile(r"(.+)\.draw([1-9][0-9]*)")
 
 
@@ -18,9 +20,10 @@ def drawn(model: str, draw: int) -> str:
 
 
 def split_draw(name: str) -> tuple[str, int]:
-    """Return the model behind a name, and the draw: 0 for the model itself."""
-    match = _DRAWN.fullmatch(name)
-    return (match[1], int(match[2])) if match else (name, 0)
+    """Return the model behind a name, and the draw: 0 for the model itself, leaking or not."""
+    bare, _ = split_leak(name)
+    match = _DRAWN.fullmatch(bare)
+    return (match[1], int(match[2])) if match else (bare, 0)
 
 
 def base_model(name: str) -> str:

@@ -33,6 +33,7 @@ def used_methods(study: Study) -> list[str]:
     if study.banks:
         varied += [*study.banks.methods, *(Row.parse(row).method for row in study.banks.uniform)]
     varied += [Row.parse(row).method for row in study.tuning.rows if study.tuning.models]
+    varied += [Row.parse(row).method for row in study.leakage.rows if study.leakage.models]
     names += [*study.external, *map(study.base_of, varied)]
     return [name for name in dict.fromkeys(names) if name not in (FLOAT, RELEASED)]
 

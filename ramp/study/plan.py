@@ -24,6 +24,7 @@ from ramp.study.draws import base_model
 from ramp.study.fold_plan import FoldPlan
 from ramp.study.gguf_plan import GgufPlan
 from ramp.study.league_plan import LeaguePlan
+from ramp.study.leakage_plan import LeakagePlan
 from ramp.study.noise_plan import NoisePlan
 from ramp.study.row_names import FLOAT, GGML, RELEASED, PlanError, Row, bits
 from ramp.study.tuning_plan import TuningPlan
@@ -46,7 +47,7 @@ class Plan(AssetPlan):
         lists = ("task_rows", "target_rows", "track_rows", "environments")
         for part in lists:
             faults.of(partial(getattr, self, part))
-        for section in (self.league, self.folds, self.banks, self.tuning):
+        for section in (self.league, self.folds, self.banks, self.tuning, self.leakage):
             faults.of(section.check)
         faults.tell(PlanError)
         return self
@@ -72,6 +73,11 @@ class Plan(AssetPlan):
         return TuningPlan(self)
 
     @cached_property
+    def leakage(self) -> LeakagePlan:
+        """The rows that saw text nearer to the held-out text, and the text of every model."""
+        return LeakagePlan(self)
+
+    @cached_property
     def noise(self) -> NoisePlan:
         """The models that are evaluated against themselves."""
         return NoisePlan(self.study)
@@ -91,14 +97,15 @@ class Plan(AssetPlan):
     @property
     def base_models(self) -> list[str]:
         """The models of the study and of its sections: each has a checkpoint."""
-        sections = (self.league, self.folds, self.banks, self.tuning, self.gguf, self.noise)
+        sections = (self.league, self.folds, self.banks, self.tuning, self.gguf, self.noise, self.leakage)
         named = [*self.models, *(model for section in sections for model in section.models)]
         return list(dict.fromkeys(map(base_model, named)))
 
     @property
     def all_models(self) -> list[str]:
-        """These models, and their draws."""
-        return list(dict.fromkeys([*self.base_models, *self.league.models, *self.banks.draws, *self.tuning.draws]))
+        """These models, their draws and their leaks."""
+        others = (self.league.models, self.banks.draws, self.tuning.draws, self.leakage.names)
+        return list(dict.fromkeys([*self.base_models, *(name for names in others for name in names)]))
 
     # --- methods ---------------------------------------------------------------------------------------------
 

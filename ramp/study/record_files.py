@@ -20,6 +20,8 @@ RECORD_TABLES = ("records", "windows", "items", "allocations", "episodes", "acti
 """Tables that every study collects (ramp/records/table.py)."""
 COMPARED_TABLES = ("benchmarks", "parity")
 """Tables that no study makes, only `snakemake benchmarks` and `snakemake parity` (benchmarks/plan.py)."""
+ASKED_TABLES = (*COMPARED_TABLES, "entropy")
+"""These, and what `snakemake entropy` reads from the rows of a study: drawn where they are there."""
 SECTION_TABLES = {
     "league": ("league", "league_windows", "league_curves", "league_banks"),
     "optimum": ("optimum", "additivity"),
@@ -28,6 +30,7 @@ SECTION_TABLES = {
     "tuning": ("tuning", "tuning_windows"),
     "gguf": ("gguf", "gguf_checks"),
     "noise": ("noise",),
+    "leakage": ("leakage", "leakage_windows"),
 }
 """Tables of a study that has a section, by the section."""
 DRAWINGS = ("figures", "tables", "paper", "page")
@@ -119,8 +122,8 @@ class RecordFiles:
         found = [self.table(f"{name}.csv") for name in RECORD_TABLES]
         asked = set(self.asked())
         requested = [name for each in self._sections(waiting=True) if each in asked for name in SECTION_TABLES[each]]
-        made = {*([] if self.draws_only else self.own), *(set(COMPARED_TABLES) & asked), *requested}
-        for name in (*COMPARED_TABLES, *chain.from_iterable(SECTION_TABLES.values())):
+        made = {*([] if self.draws_only else self.own), *(set(ASKED_TABLES) & asked), *requested}
+        for name in (*ASKED_TABLES, *chain.from_iterable(SECTION_TABLES.values())):
             file = f"{self.folder}/{name}.csv"
             if name in made or Path(file).is_file():
                 found.append((file, name not in made))

@@ -19,6 +19,7 @@ from ramp.methods.loader import discover, split_reference
 from ramp.sensitivity.kinds import DEFAULT, SENSITIVITIES
 from ramp.study.config import Study
 from ramp.study.draws import base_model
+from ramp.study.leaks import calibrated_as
 from ramp.study.plan import Plan
 from ramp.study.record_files import Taken
 from ramp.study.row_names import FLOAT, GGML, RELEASED, SHARED, Row
@@ -56,9 +57,13 @@ class RuleFiles:
         own = [] if method in BARE else [str(split_reference(self.plan.reference(method))[0])]
         return self.sources(*stage.split(), *own)
 
-    def proxy_text(self, proxy: str = DEFAULT) -> str:
+    def text(self, model: str, role: str) -> str:
+        """Return a model's text of a role: the study's own, unless it is a leak (``ramp.study.leaks``)."""
+        return self.plan.leakage.text(model, role)
+
+    def proxy_text(self, model: str, proxy: str = DEFAULT) -> str:
         """Return the text that sensitivities of a kind are measured on: search text for Fisher's."""
-        return f"{self.results}/texts/{'search' if proxy == DEFAULT else 'calibration'}.jsonl"
+        return self.text(model, "search" if proxy == DEFAULT else "calibration")
 
     def proxy_stage(self, proxy: str = DEFAULT) -> list[str]:
         """Return the sources of the stage that makes sensitivities of a kind."""
@@ -88,6 +93,10 @@ class RuleFiles:
     def checkpoint(self, model: str) -> str:
         """Return the record of a model's checkpoint, which its draws share."""
         return f"{self.results}/models/{base_model(model)}/asset.json"
+
+    def calibrated(self, model: str) -> str:
+        """Return the model whose statistics, folds and banks a model has."""
+        return calibrated_as(model)
 
     def folds(self, model: str) -> list[str]:
         """Return all folds of a model that the study's methods use."""
@@ -151,6 +160,11 @@ class RuleFiles:
         if parts.ending == GGML and parts.method in self.plan.mixed:
             return [f"{self.results}/halo/{model}/{row.removesuffix('-' + GGML)}.gguf"]
         return [f"{self.results}/quantized/{model}/{row}/model.safetensors"] if self.plan.has_weights(parts) else []
+
+    def coded(self, name: str) -> list[str]:
+        """Return one file, ``meta.json`` or the packed weights, of every row with codes of ours."""
+        rows = [row for row in self.plan.rows if self.plan.has_weights(row)]
+        return self.of_rows(f"quantized/{{model}}/{{row}}/{name}", rows)
 
     def references(self, model: str) -> list[str]:
         """Return the float references on all texts that a model is scored on; draws share those of their model."""

@@ -17,6 +17,7 @@ from ramp.study.config import Study
 from ramp.study.config_sections import Places
 from ramp.study.draws import base_model, split_draw
 from ramp.study.league_plan import LeagueRun, run_words
+from ramp.study.leaks import NO_LEAK, split_leak
 from ramp.study.plan import Plan
 from ramp.study.row_names import FLOAT, Row, bits
 from ramp.study.rule_inputs import RuleFiles
@@ -93,6 +94,11 @@ class RuleValues:
         """Return the seed of a draw, as an option; the model itself has none."""
         _, seed = split_draw(model)
         return ["--draw", str(seed)] if seed else []
+
+    def leak(self, model: str) -> list[str]:
+        """Return the leak of a model, as an option: its rows say so."""
+        _, leak = split_leak(model)
+        return [] if leak == NO_LEAK else ["--leak", str(leak)]
 
     def reference(self, method: str) -> str:
         """Return what a command line calls a method: its file, for a variant with its name."""

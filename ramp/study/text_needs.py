@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from ramp.assets.options import ROLES
 from ramp.study.draws import base_model
 from ramp.study.plan import Plan
 
@@ -12,14 +15,16 @@ def text_needs(plan: Plan, model: str) -> list[str]:
     tokens = (study.calibration.target_tokens if target else None) or study.calibration.tokens
     windows = (study.sensitivity.target_windows if target else None) or study.sensitivity.windows
     scored = (limits.target_windows if target else limits.windows) or 1
-    needs = {
-        f"calibration:{max(1, tokens // study.calibration.length)}x{study.calibration.length}",
-        f"search:{windows}x{study.sensitivity.length}",
-        f"search:{study.search.windows}x{study.search.length}",
-        f"selection:{study.search.selection_windows or study.search.windows}x{study.search.length}",
-        *(f"{text}:{scored}x{study.evaluation.length}" for text in plan.texts(model)),
-    }
-    return sorted(needs)
+    read = (
+        ("calibration", max(1, tokens // study.calibration.length), study.calibration.length),
+        ("search", windows, study.sensitivity.length),
+        ("search", study.search.windows, study.search.length),
+        ("selection", study.search.selection_windows or study.search.windows, study.search.length),
+    )
+    readers = [model, *(name for name in plan.leakage.names if base_model(name) == model)]
+    texts = {(Path(plan.leakage.text(name, role)).stem, *size) for name in readers for role, *size in read}
+    needs = {f"{text}:{count}x{length}" for text, count, length in texts if text in ROLES}
+    return sorted(needs | {f"{text}:{scored}x{study.evaluation.length}" for text in plan.texts(model)})
 
 
 def counted_models(plan: Plan, model: str) -> list[str]:

@@ -22,6 +22,7 @@ from ramp.study.config import Study
 from ramp.study.config_sections import Banks, FoldAblation, Grid, Optimum, Search
 from ramp.study.config_types import METHOD_PATTERN, PATH_PATTERN, PATH_WORDS, ROW_PATTERN
 from ramp.study.draws import base_model
+from ramp.study.leaks import NO_LEAK, split_leak
 from ramp.study.row_names import FLOAT, RELEASED, Row, bits
 
 
@@ -162,9 +163,25 @@ def _cross_faults(study: Study, methods: Iterable[str] | None, models: Iterable[
             yield f"evaluation.target_texts: '{text}' is not in evaluation.texts{near(text, texts)}"
     if study.banks and "heldout" not in (set(texts) & set(study.evaluation.target_texts)):
         yield "banks: its rows are compared on 'heldout', which evaluation.texts and target_texts should hold"
+    if study.leakage.models and "heldout" not in (set(texts) & set(study.evaluation.target_texts)):
+        yield "leakage: its rows are scored on 'heldout', which evaluation.texts and target_texts should hold"
+    yield from _leak_faults(study)
     yield from _unknown("mix of llama.cpp", {"gguf.mixes": study.gguf.mixes}, set(MIXES))
     yield from _unknown("ggml type", {"gguf.types": study.gguf.types}, set(MENU))
     yield from _league_faults(study)
+
+
+def _leak_faults(study: Study) -> Iterator[str]:
+    """Yield models of the leakage meter that are named: the section plans its own, no other row has them."""
+    named = named_models(study) | {f"{where}.models": grid.models for where, grid in _grids(study).items()}
+    for where, names in named.items():
+        for name in names:
+            model, leak = split_leak(name)
+            if leak != NO_LEAK:
+                yield (
+                    f"{where}: '{name}' is calibrated or searched near the held-out text: its rows stand in "
+                    f"leakage.csv alone: name {model} here, or in leakage.models"
+                )
 
 
 def _unknown(kind: str, named: Mapping[str, Iterable[str]], known: Set[str]) -> Iterator[str]:
@@ -193,7 +210,7 @@ def named_models(study: Study) -> dict[str, list[str]]:
     others |= {f"{where}.models": list(map(base_model, grid.models)) for where, grid in _grids(study).items()}
     return (
         {"source": [study.source], "targets": study.targets}
-        | {f"{name}.models": getattr(study, name).models for name in ("tuning", "gguf", "noise")}
+        | {f"{name}.models": getattr(study, name).models for name in ("tuning", "gguf", "noise", "leakage")}
         | others
     )
 
@@ -221,6 +238,8 @@ def _method_faults(study: Study, known: Set[str]) -> Iterator[str]:
         named["banks.uniform"] = _methods_of(study.banks.uniform)
     if study.tuning.models:
         named["tuning.rows"] = _methods_of(study.tuning.rows)
+    if study.leakage.models:
+        named["leakage.rows"] = _methods_of(study.leakage.rows)
     yield from _unknown("method", named, known)
     for name in study.variants:
         if name in known:

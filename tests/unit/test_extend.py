@@ -18,6 +18,7 @@ from ramp.records.table import read_table, write_table
 from tests.sealed import read_json
 from tests.synthetic_gguf import gguf_records
 from tests.synthetic_league import bank_records, league_records, optimum_records
+from tests.synthetic_leakage import leakage_records
 from tests.synthetic_records import SOURCE, write_records, write_study, write_tables
 
 Tables = dict[str, list[dict[str, Any]]]
@@ -259,3 +260,24 @@ def test_files_beside_mixes_are_added_and_replaced_model_by_model(toy: Path, tmp
     assert second.loc["a"].to_numpy() == pytest.approx(3 * first.loc["a"].to_numpy())
     assert second.loc["b"].equals(first.loc["b"])
     assert len(read_table(toy / "gguf_checks.csv")) == 8
+
+
+def test_leaks_and_entropies_are_added_bank_by_bank(toy: Path, tmp_path: Path) -> None:
+    def measured(name: str, *draws: int, factor: float = 1) -> Path:
+        tables = leakage_records(banks=draws)
+        for row in [row for rows in tables.values() for row in rows]:
+            row["kl"] *= factor
+        sizes = {"bits_stored": 4.0, "bits_entropy": 3.75, "saving": 0.06, "weights": 800, "bytes_linear": 416}
+        tables["entropy"] = [{"model": SOURCE, "method": "gptq", "budget_bits": 4.0, "seed": 0} | sizes]
+        write_tables(tmp_path / name / "records", tables)
+        write_json(tmp_path / name / "config.json", {"study": "toy"})
+        write_json(tmp_path / name / "metrics" / "m.leak-test-test" / "a.json", {"commit": name})
+        return tmp_path / name
+
+    counts = extend(toy, measured("one", 0))
+    assert (counts["leakage"], counts["leakage_windows"], counts["entropy"]) == (5, 5 * 12, 1)
+    counts = extend(toy, measured("two", 0, 1))
+    assert (counts["leakage"], counts["entropy"]) == (5, 0)
+    assert read_json(toy / MANIFEST)["also"][0]["commits"] == ["one", "two"]
+    with pytest.raises(RampError, match=r"leakage: .* is published from another bank"):
+        extend(toy, measured("three", 1, factor=2))

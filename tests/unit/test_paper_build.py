@@ -27,6 +27,7 @@ from paper.values import values
 from tests.sealed import read_json
 from tests.synthetic_gguf import gguf_records
 from tests.synthetic_league import BENCHMARKS, PARITY, league_records, optimum_records
+from tests.synthetic_leakage import leakage_records
 from tests.synthetic_noise import noise_records
 from tests.synthetic_records import SOURCE, TARGET, synthetic_study, write_records, write_tables
 from tests.synthetic_tuning import tuning_records
@@ -61,7 +62,7 @@ def few_draws() -> Iterator[None]:
 def made(tmp_path_factory: pytest.TempPathFactory, few_draws: None) -> Path:
     """Everything that records can hold."""
     tables = {**league_records(), **optimum_records(), **gguf_records(), **tuning_records()}
-    tables |= noise_records()
+    tables |= noise_records() | leakage_records()
     tables |= {"benchmarks": BENCHMARKS, "parity": PARITY}
     return make(tmp_path_factory.mktemp("paper"), tables, controls=True, packages=True, skipped=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import shlex
@@ -403,3 +404,41 @@ def test_published_records_are_drawn_from_in_a_bare_checkout(bare: Path) -> None
     assert figures.keys() == {"figure", "figures"}
     assert tables.keys() | paper.keys() <= whole.keys()
     assert not {*MODEL_RULES, "collect"} & whole.keys()
+
+
+def test_leaks_are_planned_on_request_and_share_what_their_text_does_not_change(plan: Plan) -> None:
+    """Five mixed rows and three uniform ones of three calibrations; and nothing of it in the study."""
+    done = plan("leakage")
+    assert done.status == 0, done.text
+    counts = {"calibration": 3, "bank": 3, "sensitivity": 5, "search": 5, "quantize": 8, "evaluate": 8}
+    assert {rule: done.plan[rule] for rule in counts} == counts
+    assert done.plan["scored_text"] == done.plan["leakage_collect"] == 1
+    assert not {"collect", "learn"} & set(done.plan)
+    assert "scored_text" not in plan().plan
+    assert ".leak-" not in plan().text
+
+
+JOBS = """
+import json
+from pathlib import Path
+from ramp.plan.dry_run import planned_jobs
+banks = {"models": ["smollm2-135m"], "draws": [0, 1], "methods": ["knapsack"], "budgets": [3.65]}
+config = {"leakage": {"on_request": False}, "banks": banks}
+jobs = planned_jobs(Path("Snakefile"), [Path("config/config.yaml")], config)
+print(json.dumps([[job.rule, job.wildcards.get("model", ""), job.inputs, job.outputs] for job in jobs]))
+"""
+
+
+def test_no_other_table_stands_on_scored_text(bare: Path) -> None:
+    """Job by job: scored windows go to leaking models alone, and no leaking model's file to another table's row."""
+    (bare / "list_jobs.py").write_text(JOBS)
+    done = module(bare, "list_jobs")
+    assert done.status == 0, done.text
+    jobs = json.loads(done.text.splitlines()[-1])
+    readers = {(rule, model) for rule, model, inputs, _ in jobs for file in inputs if "/leakage/" in file}
+    assert {rule for rule, _ in readers} == {"calibration", "fold", "bank", "sensitivity", "search", "quantize"}
+    assert all(".leak-" in model and "test" in model for _, model in readers)
+    takers = {rule for rule, model, inputs, _ in jobs if ".leak-" not in model and any(".leak-" in f for f in inputs)}
+    assert takers == {"leakage_collect"}
+    tables = {file for rule, _, _, outputs in jobs for file in outputs if rule == "leakage_collect"}
+    assert {Path(file).name for file in tables} == {"leakage.csv", "leakage_windows.csv"}

@@ -5,7 +5,7 @@ rule bank:
     """Every linear at every width of the menu, quantized once and packed."""
     input:
         model=by(FILES.checkpoint),
-        text="<results>/texts/calibration.jsonl",
+        text=by(FILES.text, role="calibration"),
         fold="<results>/folds/{model}/{fold}.safetensors",
         code=sources("ramp/bank/__main__.py"),
     output:

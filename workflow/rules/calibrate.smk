@@ -5,7 +5,7 @@ rule calibration:
     """Per-channel statistics of every linear's input, on the float model."""
     input:
         model=by(FILES.checkpoint),
-        text="<results>/texts/calibration.jsonl",
+        text=by(FILES.text, role="calibration"),
         counts=ancient(token_counts),
         code=sources("ramp/calibration/__main__.py"),
     output:
@@ -30,7 +30,7 @@ rule fold:
     """Scale Folding: one s per site, for all widths or (``awq_w4``) for uniform rows of one."""
     input:
         model=by(FILES.checkpoint),
-        text="<results>/texts/calibration.jsonl",
+        text=by(FILES.text, role="calibration"),
         shared=by(FILES.shared_fold),  # its search gives that of one width too
         counts=ancient(token_counts),
         code=sources("ramp/calibration/fold_search.py"),

@@ -29,8 +29,8 @@ rule quantize:
     """One packed checkpoint: a uniform width, or the widths of an allocation."""
     input:
         model=by(FILES.checkpoint),
-        text="<results>/texts/calibration.jsonl",
-        fold=below("folds/{model}/{fold}.safetensors", fold=PLAN.fold_of),
+        text=by(FILES.text, role="calibration"),
+        fold=below("folds/{calibrated}/{fold}.safetensors", calibrated=FILES.calibrated, fold=PLAN.fold_of),
         method=by(FILES.method),
         allocation=by(FILES.allocation),
         code=by(FILES.stage, stage="ramp/rows/quantize.py"),
@@ -47,6 +47,7 @@ rule quantize:
     params:
         study=STUDY.study,
         calibration=by(VALUES.calibration),
+        leak=by(VALUES.leak),
         file=by(VALUES.reference),
         allocation=option("--allocation", "allocation"),
         widths=by(VALUES.widths),
@@ -57,7 +58,7 @@ rule quantize:
         "quantizing {wildcards.model}: {wildcards.method}, {wildcards.budget} bits"
     shell:
         'gpu_lease python -m ramp.rows.quantize --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
-        " {params.calibration:q} --fold {input.fold:q} --method-file {params.file:q}"
+        " {params.calibration:q} {params.leak:q} --fold {input.fold:q} --method-file {params.file:q}"
         " {params.allocation:q} {params.widths:q} --group-size {params.group_size:q} --track {params.track:q}"
         ' --seed {wildcards.seed:q} --study {params.study:q} --out "$(dirname {output.meta:q})" --threads {threads}'
         " {params.computing:q} > {log:q} 2>&1"

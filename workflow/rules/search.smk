@@ -5,13 +5,13 @@ rule search:
     """An allocation. The state lies in R/.state, undeclared, so that a killed search resumes where it stopped."""
     input:
         model=by(FILES.checkpoint),
-        bank=below("bank/{model}/{bank}/bank.safetensors", bank=PLAN.bank_of),
-        bank_index=below("bank/{model}/{bank}/bank.json", bank=PLAN.bank_of),
-        fold=below("folds/{model}/{fold}.safetensors", fold=PLAN.fold_of),
-        calibration="<results>/calibration/{model}.safetensors",
+        bank=below("bank/{calibrated}/{bank}/bank.safetensors", calibrated=FILES.calibrated, bank=PLAN.bank_of),
+        bank_index=below("bank/{calibrated}/{bank}/bank.json", calibrated=FILES.calibrated, bank=PLAN.bank_of),
+        fold=below("folds/{calibrated}/{fold}.safetensors", calibrated=FILES.calibrated, fold=PLAN.fold_of),
+        calibration=below("calibration/{calibrated}.safetensors", calibrated=FILES.calibrated),
         sensitivity=below("sensitivity/{model}/{file}", file=PLAN.sensitivities_of),
-        search_text="<results>/texts/search.jsonl",
-        selection_text="<results>/texts/selection.jsonl",
+        search_text=by(FILES.text, role="search"),
+        selection_text=by(FILES.text, role="selection"),
         method=by(FILES.method),
         code=by(FILES.stage, stage="ramp/search/__main__.py"),
     output:

@@ -5,9 +5,9 @@ rule sensitivity:
     """Additive Fisher proxy of every linear at every width."""
     input:
         model=by(FILES.checkpoint),
-        weights="<results>/bank/{model}/{fold}-{quantizer}/bank.safetensors",
-        index="<results>/bank/{model}/{fold}-{quantizer}/bank.json",
-        fold="<results>/folds/{model}/{fold}.safetensors",
+        weights=below("bank/{calibrated}/{fold}-{quantizer}/bank.safetensors", calibrated=FILES.calibrated),
+        index=below("bank/{calibrated}/{fold}-{quantizer}/bank.json", calibrated=FILES.calibrated),
+        fold=below("folds/{calibrated}/{fold}.safetensors", calibrated=FILES.calibrated),
         text=by(FILES.proxy_text),
         code=by(FILES.proxy_stage),
     output:
