@@ -113,7 +113,7 @@ rule texts:
 
 
 rule token_counts:
-    """The tokens of every text by a model's tokenizer, enough for all that the study asks of it."""
+    """The tokens of every text by a model's tokenizer, enough for all that the study asks; whether it can be exported."""
     input:
         model="<results>/models/{model}/config.json",
         texts=expand("<results>/texts/{text}.jsonl", text=[*ROLES, *PLAN.extra_texts]),
@@ -124,12 +124,13 @@ rule token_counts:
         "<logs>/token_counts/{model}.log",
     params:
         needs=lambda wildcards: text_needs(PLAN, wildcards.model),
+        export=lambda wildcards: ["--export"] if wildcards.model in exported_models(PLAN) else [],
         texts=folder("texts"),
     message:
         "counting tokens for {wildcards.model}"
     shell:
         'python -m ramp.assets.count_tokens --model-dir "$(dirname {input.model:q})" --texts {params.texts:q}'
-        " --need {params.needs:q} --out {output.counts:q} > {log:q} 2>&1"
+        " --need {params.needs:q} {params.export:q} --out {output.counts:q} > {log:q} 2>&1"
 
 
 rule tasks:
