@@ -11,6 +11,7 @@ rule fetch:
         record="<results>/assets/{asset}/asset.json",
     log:
         "<logs>/fetch/{asset}.log",
+    retries: 2  # goes on where it stopped; without its text or model a study ends before it has begun
     resources:
         **planned_for("fetch"),
         downloads=1,
