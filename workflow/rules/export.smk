@@ -131,8 +131,8 @@ rule static_mix:
         method=by(FILES.method),
         code=by(FILES.stage, stage="ramp/export/static_mix.py"),
     output:
-        meta="<results>/quantized/{model}/{method}-b{budget}-s{seed}-ggml/meta.json",
         **passing_alone(weights="<results>/quantized/{model}/{method}-b{budget}-s{seed}-ggml/model.gguf"),
+        meta="<results>/quantized/{model}/{method}-b{budget}-s{seed}-ggml/meta.json",
     log:
         "<logs>/static_mix/{model}/{method}-b{budget}-s{seed}.log",
     wildcard_constraints:

@@ -73,8 +73,8 @@ rule package_row:
         native="<results>/packages/{model}/{method}-b{budget}-s{seed}/native",
         code=sources("ramp/packages/record_row.py"),
     output:
-        meta="<results>/quantized/{model}/{method}-b{budget}-s{seed}/meta.json",
         **passing_alone(weights="<results>/quantized/{model}/{method}-b{budget}-s{seed}/model.safetensors"),
+        meta="<results>/quantized/{model}/{method}-b{budget}-s{seed}/meta.json",
     log:
         "<logs>/package_row/{model}/{method}-b{budget}-s{seed}.log",
     wildcard_constraints:
