@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 from pydantic import Field
 
-from ramp.methods.kinds import Package, Params
+from ramp.methods.kinds import Footprint, Package, Params
 from ramp.methods.package_job import PackageError, PackageJob
 from ramp.quantizers.packed_formats import unpack_awq
 
@@ -71,7 +71,7 @@ def quantize(job: PackageJob, params: AutoAwqParams) -> None:
     torch.manual_seed(job.seed)
     count, length = job.tokens.shape
     package = AutoAWQForCausalLM.from_pretrained(str(job.model_dir), device_map=job.device, safetensors=True)
-    before = {name: tensor.clone() for name, tensor in package.model.state_dict().items()}
+    before = {name: tensor.to("cpu", copy=True) for name, tensor in package.model.state_dict().items()}
     package.quantize(
         tokenizer=None,
         quant_config={"zero_point": True, "q_group_size": job.group_size, "w_bit": job.bits, "version": "GEMM"},
@@ -88,7 +88,7 @@ def quantize(job: PackageJob, params: AutoAwqParams) -> None:
         packed = (after[f"{name}.{part}"].cpu().numpy() for part in ("qweight", "qzeros", "scales"))
         job.keep(name, *unpack_awq(*packed), job.group_sizes[name])
     for name in after.keys() & before.keys():
-        if not torch.equal(before[name], after[name]):
+        if not torch.equal(before[name], after[name].cpu()):
             job.keep_other(name, after[name])
     package.save_quantized(str(job.work_dir))
     job.native(*job.work_dir.glob("*.safetensors"))
@@ -107,4 +107,5 @@ METHOD = Package(
     bits=(4,),
     environment="autoawq",
     skip=skip,
+    footprint=Footprint(host=2, card=2, inputs=True),
 )

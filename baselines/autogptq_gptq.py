@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 from pydantic import Field
 
-from ramp.methods.kinds import Package, Params
+from ramp.methods.kinds import Footprint, Package, Params
 from ramp.methods.package_job import PackageJob
 
 
@@ -93,4 +93,5 @@ METHOD = Package(
     ),
     environment="autogptq",
     skip=skip,
+    footprint=Footprint(card=4),
 )

@@ -9,7 +9,7 @@ import os
 
 from pydantic import Field
 
-from ramp.methods.kinds import Package, Params
+from ramp.methods.kinds import Footprint, Package, Params
 from ramp.methods.package_job import PackageJob
 from ramp.packages.packed_files import keep_saved
 from ramp.quantizers.packed_formats import unpack_awq
@@ -55,4 +55,5 @@ METHOD = Package(
     requirements=("gptqmodel==7.6.0", "torch==2.13.0", "transformers==5.23.0", "optimum==2.3.0", "numpy==2.2.6"),
     bits=(4,),
     environment="gptqmodel",
+    footprint=Footprint(host=2, inputs=True),
 )

@@ -6,7 +6,7 @@ take packed. (The file is not called hqq.py: that would hide the package from a 
 
 from pydantic import Field
 
-from ramp.methods.kinds import Package, Params
+from ramp.methods.kinds import Footprint, Package, Params
 from ramp.methods.package_job import PackageJob
 from ramp.models.folder import CheckpointReader
 
@@ -52,4 +52,5 @@ METHOD = Package(
     params=HqqParams,
     requirements=("hqq==0.2.8.post1", "torch==2.13.0", "transformers==5.23.0"),
     environment="hqq",
+    footprint=Footprint(host=1, card=1, dense=True),
 )

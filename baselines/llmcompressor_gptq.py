@@ -5,7 +5,7 @@ Its integers are signed, -2^(b-1) to 2^(b-1) - 1, codes and zero-points alike: b
 
 from pydantic import Field
 
-from ramp.methods.kinds import Package, Params
+from ramp.methods.kinds import Footprint, Package, Params
 from ramp.methods.package_job import PackageJob
 
 
@@ -67,4 +67,5 @@ METHOD = Package(
     params=LlmCompressorParams,
     requirements=("llmcompressor==0.14.0.1", "torch==2.13.0", "transformers==5.17.0"),
     environment="llmcompressor",
+    footprint=Footprint(card=4),
 )

@@ -24,7 +24,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 LARGE = (".safetensors", ".bin", ".pth", ".model", ".parquet", ".gz")
 PIECE = 1 << 20
@@ -137,8 +137,15 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     server: Hub
+    paths: list[str]  # of the files that a POST asks for
 
     def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_POST(self) -> None:
+        """The listing of files by name: ``paths-info``, with the names as a form."""
+        form = parse_qs(self.rfile.read(int(self.headers.get("Content-Length", 0))).decode())
+        self.paths = form.get("paths", [])
         self.do_GET()
 
     def do_GET(self) -> None:
@@ -150,7 +157,8 @@ class Handler(BaseHTTPRequestHandler):
                 return self.answer(status, {"error": "a fault of the stand-in"})
         if path.startswith("/storage/"):
             return self.stored(path)
-        api = re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(auth-check|tree/[^/]+|revision/[^/]+))?", path)
+        kinds = r"auth-check|(?:tree|revision|paths-info)/[^/]+"
+        api = re.fullmatch(rf"/api/(models|datasets)/([^/]+/[^/]+)(?:/({kinds}))?", path)
         if api:
             return self.api(*api.groups())
         content = re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
@@ -197,6 +205,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(200, {"ok": True}) if self.may_read(found, name) else None
         if verb == "tree":
             return self.answer(200, found.listing())
+        if verb == "paths-info":
+            return self.answer(200, [entry for entry in found.listing() if entry["path"] in self.paths])
         named = [{"rfilename": entry["path"]} for entry in found.listing()]
         gated = "manual" if found.tokens is not None else False
         return self.answer(200, {"id": name, "sha": found.commit, "private": False, "gated": gated, "siblings": named})

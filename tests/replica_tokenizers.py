@@ -112,8 +112,11 @@ def as_tokenizers_file(pieces: Any) -> dict[str, Any]:
 # --- Llama-3: byte-level BPE with 256 special tokens -----------------------------------------------------------
 
 
-def llama_3_files(folder: Path, corpus: str, size: int) -> int:
-    """tokenizer.json and its configuration; the size of the vocabulary with its special tokens."""
+def llama_3_files(folder: Path, corpus: str, size: int, *, filled: bool = False) -> int:
+    """tokenizer.json and its configuration; the size of the vocabulary with its special tokens.
+
+    filled: entries that no text reaches make up what the corpus is too small for.
+    """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE(ignore_merges=True))
@@ -125,7 +128,10 @@ def llama_3_files(folder: Path, corpus: str, size: int) -> int:
     trainer = trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator(corpus.split("\n"), trainer)
     spec = json.loads(tokenizer.to_str())
-    first = len(spec["model"]["vocab"])
+    vocabulary = spec["model"]["vocab"]
+    if filled:
+        vocabulary |= {f"<unreached {number}>": number for number in range(len(vocabulary), size)}
+    first = len(vocabulary)
     names = llama_3_special_tokens()
     spec["added_tokens"] = listed(names, first)
     level = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False, "use_regex": True}

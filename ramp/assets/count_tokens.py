@@ -1,7 +1,7 @@
 """Tokens of every text that a study cuts windows from, counted with a model's tokenizer before any long job.
 
 Needs the tokenizer and config.json of a model folder, no weights. Writes what each text has and what is asked of it, as
-JSON; exit 2 with one sentence that names all texts that are too short.
+JSON; exit 2 with one sentence that names all texts that are too short, or why a study cannot export the model to GGUF.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from ramp.core.cli import log
 from ramp.core.files import write_json
 from ramp.models.folder import ModelFolder
 from ramp.models.token_windows import JOIN, TextError, read_documents
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.gguf.exportable import require_exportable
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--texts", type=Path, required=True, help="folder of the texts")
     parser.add_argument("--need", nargs="+", type=Need.parse, required=True, metavar="TEXT:WINDOWSxLENGTH")
+    parser.add_argument("--export", action="store_true", help="refuse also a model that cannot become a GGUF file")
     args = parser.parse_args(argv)
-    found = require_tokens(ModelFolder(args.model_dir), args.texts, args.need)
+    model = ModelFolder(args.model_dir)
+    if args.export:
+        require_exportable(model)
+    found = require_tokens(model, args.texts, args.need)
     write_json(args.out, found)
     for text, count in found.items():
         log.info("%s: %d tokens, at most %d are read at once", text, count["tokens"], count["wanted"])

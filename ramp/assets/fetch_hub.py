@@ -8,7 +8,7 @@ from ramp.assets.checksum_lock import Lock, take
 from ramp.assets.fetched_files import Fetched, FetchError, SourceAbsent, tree_files
 from ramp.assets.hub_access import cached_snapshot, reason, unreachable
 from ramp.assets.hub_download import download_snapshot
-from ramp.assets.registry import RESOLVE, HubSource
+from ramp.assets.registry import RESOLVE, HubSource, has_wildcard
 from ramp.core.safe_path import below
 
 
@@ -16,7 +16,7 @@ def fetch_hub(name: str, source: HubSource, lock: Lock, out_dir: Path) -> Fetche
     """Fetch files of one commit; an interrupted download is resumed, a cached commit needs no network."""
     pinned, known = pinned_source(name, source, lock)
     folder = hub_snapshot(name, pinned, known)
-    single = len(source.files) == 1 and not set("*?[") & set(source.files[0])
+    single = len(source.files) == 1 and not has_wildcard(source.files[0])
     path = below(folder, source.files[0], lock.path) if single else folder
     if not path.exists() or not tree_files(path):
         raise FetchError(

@@ -8,11 +8,12 @@ lack. The client then finds whole files and makes its own snapshot of them.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ramp.assets.fetched_files import FetchError, require_room
-from ramp.assets.registry import RESOLVE, HubSource
+from ramp.assets.registry import RESOLVE, HubSource, has_wildcard
 from ramp.core.cli import log
 from ramp.core.files import remove, sha256_file
 
@@ -34,18 +35,14 @@ def download_snapshot(name: str, source: HubSource) -> Path:
 
     api = huggingface_hub.HfApi()
     newest = source.revision == RESOLVE
-    commit = api.repo_info(source.repo, repo_type=source.repo_type).sha if newest else source.revision
+    commit = api.repo_info(source.repo, repo_type=source.repo_type, expand=["sha"]).sha if newest else source.revision
     cache = RepositoryCache(source, str(commit))
     files = cache.listed(api)
     for _ in range(ATTEMPTS):
         require_room(cache.folder, sum(map(cache.missing_bytes, files)), name)
         for file in files:
             cache.download(file)
-        folder = Path(
-            huggingface_hub.snapshot_download(
-                source.repo, repo_type=source.repo_type, revision=cache.commit, allow_patterns=list(source.files)
-            )
-        )
+        folder = cache.snapshot(files)
         damaged = [file for file in files if _checksum(folder / file.path, file) != _published(file)]
         if not damaged:
             return folder
@@ -84,15 +81,36 @@ class RepositoryCache:
         self.locks = Path(constants.HF_HUB_CACHE, ".locks", name)  # those of the client
 
     def listed(self, api: HfApi) -> list[RepoFile]:
-        """Return the commit's files that the source asks for."""
+        """Return the commit's files that the source asks for.
+
+        Names without a wildcard are asked for by name: a data set has tens of thousands of files.
+        """
         from huggingface_hub.hf_api import RepoFile
         from huggingface_hub.utils import filter_repo_objects
 
-        tree = api.list_repo_tree(
-            self.source.repo, repo_type=self.source.repo_type, revision=self.commit, recursive=True
-        )
-        files = {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
-        return [files[path] for path in filter_repo_objects(files, allow_patterns=list(self.source.files))]
+        asked = list(self.source.files)
+        where: dict[str, Any] = {"repo_type": self.source.repo_type, "revision": self.commit}
+        if any(map(has_wildcard, asked)):
+            entries = api.list_repo_tree(self.source.repo, recursive=True, **where)
+        else:
+            entries = api.get_paths_info(self.source.repo, asked, **where)
+        files = {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
+        return [files[path] for path in filter_repo_objects(files, allow_patterns=asked)]
+
+    def snapshot(self, files: Sequence[RepoFile]) -> Path:
+        """Return the folder in which the client links the files; it fetches those that are not there.
+
+        For patterns the client lists the whole repository.
+        """
+        import huggingface_hub
+
+        where: dict[str, Any] = {"repo_type": self.source.repo_type, "revision": self.commit}
+        if any(map(has_wildcard, self.source.files)):
+            patterns = list(self.source.files)
+            return Path(huggingface_hub.snapshot_download(self.source.repo, allow_patterns=patterns, **where))
+        for file in files:
+            huggingface_hub.hf_hub_download(self.source.repo, file.path, **where)
+        return self.folder / "snapshots" / self.commit
 
     def _blob(self, file: RepoFile) -> Path:
         return self.folder / "blobs" / _published(file)

@@ -93,7 +93,13 @@ class HubSource(_Strict):
     files: tuple[RelativeFile, ...] = Field(
         min_length=1, description="patterns; one without a wildcard gives a single file"
     )
+    bytes: int = Field(0, ge=0, description="size of the files, for plans; 0: by a model's sizes, or unknown")
     sha256: Checksum = Field(RESOLVE, description="of the file, or of the list of checksums of the folder's files")
+
+
+def has_wildcard(pattern: str) -> bool:
+    """Whether a pattern of a hub's files may name more than one."""
+    return bool({*"*?["} & {*pattern})
 
 
 class PathSource(_Strict):

@@ -87,6 +87,7 @@ class MixRow:
     study: str
     seed: int  # of the row's key; nothing is drawn
     threads: int = 1
+    placeholder: bool = False  # an empty file of weights also where there is no row
 
 
 def make_row(method_file: str | Path, row: MixRow, out: str | Path) -> dict[str, Any]:
@@ -104,6 +105,8 @@ def make_row(method_file: str | Path, row: MixRow, out: str | Path) -> dict[str,
         except LlamaCppError as error:
             log.warning("%s: no row: %s", method.name, error)
             meta = failed_meta(row, key, str(error))
+            if row.placeholder:
+                (folder / WEIGHTS).write_bytes(b"")
         write_json(folder / "meta.json", meta, sealed=True)
     return meta
 
@@ -151,8 +154,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.parser("Make a row of a static mix.", "--model-dir --method-file --track --seed --study --out")
     parser.add_argument("--gguf", type=Path, required=True, help="float32 GGUF file, by ramp.export.halo float")
     parser.add_argument("--calibration", type=Path, default=None, help="statistics, for the importance matrix")
+    parser.add_argument("--placeholder", action="store_true", help="a file of weights also for a row that has none")
     args = parser.parse_args(argv)
-    row = MixRow(args.model_dir, args.gguf, args.calibration, args.track, args.study, args.seed, args.threads)
+    row = MixRow(
+        args.model_dir, args.gguf, args.calibration, args.track, args.study, args.seed, args.threads, args.placeholder
+    )
     meta = make_row(args.method_file, row, args.out)
     log.info("%s: %s bytes; %s", args.out, meta.get("bytes_file"), meta["note"])
     return 0

@@ -135,6 +135,16 @@ class Allocator(MethodFields):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Footprint:
+    """What a package's process holds, for plans: not measured, read from its method file and its sources."""
+
+    host: float = 4.0  # bytes on the host per weight of the model: it loads float32 there
+    card: float = 0.0  # bytes on the card per weight: 0 where it brings a decoder block at a time
+    inputs: bool = False  # whether it holds the inputs of a block's linears on all of the text, as AWQ's search does
+    dense: bool = False  # whether linears are handed over as float32 weights (``PackageJob.keep_dense``)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Package(MethodFields):
     """A uniform method of another project's package, in an environment of its own: rows at ``uniform_bits``.
 
@@ -146,6 +156,7 @@ class Package(MethodFields):
     quantize: Callable[[PackageJob, Any], None]  # runs in the package's own environment
     bits: tuple[int, ...] = (2, 3, 4, 8)  # widths that the package can give
     environment: str = ""  # folder below .envs, for packages that share one; empty: the name
+    footprint: Footprint = Footprint()
 
     @property
     def env_name(self) -> str:

@@ -24,14 +24,14 @@ from ramp.core.files import DamagedFile, read_json, remove, write_json
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     import torch
 
-    from ramp.core.tensors import load_tensors
+    from ramp.core.tensors import load_tensors, save_arrays
     from ramp.methods.package_job import AFFINE, DENSE, NATIVE, OTHERS, OUTCOME, JobOutcome, PackageError, read_linear
     from ramp.models.architecture import LinearSpec
     from ramp.models.empty_model import empty_model
     from ramp.models.folder import ModelFolder
     from ramp.quantizers.affine import QuantizedLinear
     from ramp.quantizers.sizes import group_size_for
-    from ramp.rows.checkpoint import CheckpointError, save_packed
+    from ramp.rows.checkpoint import WEIGHTS, CheckpointError, save_packed
     from ramp.rows.size_ledger import DenseLinear, Stored, counted_bytes
 
 GRID = "package"
@@ -96,8 +96,13 @@ def notes(outcome: Mapping[str, Any]) -> str:
     return "; ".join(filter(None, [f"{package} {version}" if version else "", outcome["note"]]))
 
 
-def package_row(model_dir: Path, job: Path, out: Path, *, track: str, study: str) -> dict[str, Any]:
-    """Make one row of a finished job; return the content of ``meta.json``."""
+def package_row(
+    model_dir: Path, job: Path, out: Path, *, track: str, study: str, placeholder: bool = False
+) -> dict[str, Any]:
+    """Make one row of a finished job; return the content of ``meta.json``.
+
+    placeholder: a row without a result has a file of weights too, which holds no tensor.
+    """
     outcome = asdict(read_json(job / OUTCOME, JobOutcome, sealed=True, again="run the package again"))
     bits = outcome["bits"]
     meta: dict[str, Any] = {
@@ -107,7 +112,7 @@ def package_row(model_dir: Path, job: Path, out: Path, *, track: str, study: str
         "wall_s": outcome["wall_s"], "peak_rss_bytes": outcome["peak_rss_bytes"], "peak_gpu_bytes": None,
     }  # fmt: skip
     if not outcome["ok"]:
-        return _failed(out, meta, outcome["reason"], track)
+        return _failed(out, meta, outcome["reason"], track, placeholder)
     linears = ModelFolder(model_dir).linears
     try:
         kept = KeptLinears(job, linears)
@@ -121,12 +126,14 @@ def package_row(model_dir: Path, job: Path, out: Path, *, track: str, study: str
         }
         return save_packed(out, model_dir=model_dir, quantized=kept, others=others, track=track, meta=made)
     except (PackageError, CheckpointError, DamagedFile) as error:  # the result is no model: its row gives the reason
-        return _failed(out, meta, str(error), track)
+        return _failed(out, meta, str(error), track, placeholder)
 
 
-def _failed(out: Path, meta: Mapping[str, Any], reason: str, track: str) -> dict[str, Any]:
+def _failed(out: Path, meta: Mapping[str, Any], reason: str, track: str, placeholder: bool) -> dict[str, Any]:
     remove(out)
     written = {**meta, "track": track, "simulated": False, "failed": reason, "note": reason}
+    if placeholder:
+        save_arrays(out / WEIGHTS, {}, {"failed": reason})
     write_json(out / "meta.json", written, sealed=True)
     return written
 
@@ -135,10 +142,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; see the module's docstring."""
     parser = cli.parser("Make a row of a package's result.", "--model-dir --track --study --out")
     parser.add_argument("--job", type=Path, required=True, help="folder of ramp.packages.prepare_job")
+    parser.add_argument("--placeholder", action="store_true", help="a file of weights also for a row that has none")
     args = parser.parse_args(argv)
     if not (args.job / OUTCOME).is_file():
         raise RampError(f"no {OUTCOME} in {args.job}: run ramp.packages.prepare_job first")
-    meta = package_row(args.model_dir, args.job, args.out, track=args.track, study=args.study)
+    meta = package_row(
+        args.model_dir, args.job, args.out, track=args.track, study=args.study, placeholder=args.placeholder
+    )
     log.info("%s: %s", meta["method"], meta.get("failed") or f"{meta['bytes_file']} bytes")
     return 0
 

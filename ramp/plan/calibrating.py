@@ -38,6 +38,10 @@ ROUNDING = 12
 SWEEP_BYTES = 1 << 29
 """Working memory of GPTQ beside weights and results (``ramp.quantizers.gptq``)."""
 
+SCORE_BYTES = 13
+"""Bytes of an attention score of a model with grouped heads in float32 on a card. torch has no kernel there that keeps
+no scores: its plain one holds three copies and a mask (``at::_safe_softmax``). Read from its sources, not measured."""
+
 SMALL_BYTES = 1e6
 """Of a file of scales or sensitivities."""
 
@@ -60,22 +64,25 @@ def streamed(facts: Facts, model: str, passes: float, *, hessians: bool) -> Work
         steps=passes * KERNELS * shape.num_hidden_layers * max(1, tokens // (BATCH * length)),
         disk=shape.params * shape.float_bytes,
         uses_gpu=True,
-        device_bytes=block_bytes(shape, min(tokens, BATCH * length), hessians=hessians),
+        device_bytes=block_bytes(shape, min(tokens, BATCH * length), hessians=hessians, length=length),
         core_bytes=block_bytes(shape, min(tokens, BATCH * length), hessians=hessians),
         wanted_bytes=states,
         host_bytes=states + 4 * shape.vocab_size * shape.hidden_size,
     )
 
 
-def block_bytes(shape: ModelShape, tokens: float, *, hessians: bool) -> float:
+def block_bytes(shape: ModelShape, tokens: float, *, hessians: bool, length: int = 0) -> float:
     """Return the bytes of one float32 block, a batch of activations through it, and the Hessians of its sites.
 
     Four of the hidden size and three of the MLP's are alive at once; the Hessian that is factored is there three times.
+    With the ``length`` of a window, on a card: the attention scores of grouped heads besides.
     """
+    grouped = shape.num_key_value_heads < shape.num_attention_heads
+    scores = SCORE_BYTES * tokens * length * shape.num_attention_heads if grouped else 0
     weights = sum(linear.params for linear in shape.block)
     activations = tokens * (4 * shape.hidden_size + 3 * shape.intermediate_size)
     squares = [d_in**2 for d_in, _ in shape.sites.values()] if hessians else [0]
-    return 4 * (2 * weights + activations + sum(squares) + 2 * max(squares))
+    return 4 * (2 * weights + activations + sum(squares) + 2 * max(squares)) + scores
 
 
 def whole_pass(facts: Facts, model: str) -> float:
@@ -163,7 +170,7 @@ def sensitivity(facts: Facts, model: str, fold: str, quantizer: str) -> Work:
         steps=4 * KERNELS * shape.num_hidden_layers * max(1, tokens // length),
         disk=shape.params * shape.float_bytes + shape.menu_bytes(facts.plan.study.widths, facts.plan.study.group_size),
         uses_gpu=True,
-        device_bytes=2 * block_bytes(shape, length, hessians=False)
+        device_bytes=2 * block_bytes(shape, length, hessians=False, length=length)
         + logits
         + 4 * shape.vocab_size * shape.hidden_size
         + min(SEEN_BYTES, 8 * tokens * sum(x.d_in + x.d_out for x in shape.block)),

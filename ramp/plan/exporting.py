@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ramp.methods.kinds import Mix
+from ramp.methods.kinds import Mix, Package
 from ramp.plan.calibrating import streamed
 from ramp.plan.facts import Facts
 from ramp.plan.products import block_products, gptq, gptq_steps, head_products
@@ -76,7 +76,7 @@ def static_mix(facts: Facts, model: str, method: str) -> Work:
     size = shape.linear_params * bits / 8 + shape.stored_tables(facts.plan.study.track)
     return Work(
         core_s=shape.params / GGML_PER_S + size / HASH_BANDWIDTH, spread=True, disk=4 * shape.params + size,
-        host_bytes=8 * shape.vocab_size * shape.hidden_size, output_bytes=size,
+        host_bytes=8 * shape.vocab_size * shape.hidden_size, output_bytes=size, passing_bytes=size,
     )  # fmt: skip
 
 
@@ -98,32 +98,40 @@ def gguf_mixes(facts: Facts, model: str) -> Work:
 
 
 def package(facts: Facts, model: str, method: str, budget: str) -> Work:
-    """A package's row: GPTQ of one width, three times our time; its codes unpacked beside its file."""
-    shape = facts.shape(model)
+    """A package's row: GPTQ of one width, three times our time; its linears unpacked beside its file.
+
+    Memory by the method file's ``footprint``: no package was measured at this scale. AWQ's search holds the inputs of
+    a block's linears on all of the text in 16 bits on the host, and the widest of them on the card with the output
+    that it is compared with (awq/quantize/quantizer.py of AutoAWQ, ``_get_input_feat`` and ``_search_best_scale``).
+    """
+    shape, own = facts.shape(model), facts.plan.methods[method]
+    assert isinstance(own, Package)  # the rule's wildcard
     if facts.plan.environment_of(method, budget) is None:
         return Work(output_bytes=1e4)  # its reason
-    work = streamed(facts, model, 2.0, hessians=True)
-    own = facts.row_bytes(model, method, budget)
-    size = own + shape.linear_params * (1 + 2 / facts.plan.study.group_size)
+    work, held = streamed(facts, model, 2.0, hessians=True), own.footprint
+    inputs = [2 * facts.calibration(model)[0] * d_in for d_in, _ in shape.sites.values()] if held.inputs else [0]
+    unpacked = shape.linear_params * (4 if held.dense else 1 + 2 / facts.plan.study.group_size)
+    size = facts.row_bytes(model, method, budget) + unpacked
     return replace(
         work,
         float32=PACKAGE_FACTOR * (work.float32 + gptq(shape, 1)),
         steps=PACKAGE_FACTOR * (work.steps + gptq_steps(shape, 1)),
         disk=2 * size + shape.params * shape.float_bytes,
-        device_bytes=2 * shape.params + work.device_bytes,
-        host_bytes=work.host_bytes + 2 * shape.params,
+        device_bytes=held.card * shape.params + work.device_bytes + 2 * max(inputs),
+        host_bytes=held.host * shape.params + work.host_bytes + sum(inputs),
         output_bytes=size,
         passing_bytes=size,
     )
 
 
 def package_row(facts: Facts, model: str, method: str, budget: str) -> Work:
-    """A package's linears packed as ours; a row of its own."""
+    """A package's linears packed as ours, or kept as weights where their grid is not ours; a row of its own."""
     shape = facts.shape(model)
-    size = facts.row_bytes(model, method, budget)
+    size = facts.stored_bytes(model, method, budget)
     if facts.plan.environment_of(method, budget) is None:
         return Work(output_bytes=1e4)
     return Work(
         core_s=shape.linear_params / 1e8 + size / HASH_BANDWIDTH, disk=shape.linear_params + 2 * size,
-        host_bytes=size + 2 * shape.stored_tables("fp16"), output_bytes=size,
+        host_bytes=facts.row_bytes(model, method, budget) + 2 * shape.stored_tables("fp16"),
+        output_bytes=size, passing_bytes=size,
     )  # fmt: skip

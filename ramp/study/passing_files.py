@@ -10,6 +10,7 @@ import re
 PASSING = (
     "bank/{model}/{bank}/bank.safetensors",
     "quantized/{model}/{row}/model.safetensors",
+    "quantized/{model}/{row}/model.gguf",
     "halo/{model}/float-b16-s{seed}.gguf",
     "packages/{model}/{row}/linears",
     "packages/{model}/{row}/native",

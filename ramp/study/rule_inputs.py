@@ -155,8 +155,13 @@ class RuleFiles:
         return self.allocation(base_model(model), method, budget, seed)
 
     def weights(self, model: str, row: str) -> list[str]:
-        """Return a row's packed weights, where a rule promises some; of an exported row, the GGUF file."""
+        """Return a row's packed weights, where a rule promises some; of an exported row, the GGUF file.
+
+        Those of packages and mixes are promised where they pass: a study that keeps all needs no rule to delete them,
+        and a row that failed has none there."""
         parts = Row.parse(row, model)
+        if self.study.keep != "all" and isinstance(own := self.plan.methods.get(parts.method), Package | Mix):
+            return [f"{self.results}/quantized/{model}/{row}/model.{'gguf' if isinstance(own, Mix) else 'safetensors'}"]
         if parts.ending == GGML and parts.method in self.plan.mixed:
             return [f"{self.results}/halo/{model}/{row.removesuffix('-' + GGML)}.gguf"]
         return [f"{self.results}/quantized/{model}/{row}/model.safetensors"] if self.plan.has_weights(parts) else []

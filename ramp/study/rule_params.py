@@ -51,8 +51,8 @@ class RuleValues:
     def entry(self, asset: str) -> str:
         """Return the registry's entry of an asset or model: a changed entry does not fetch the others again.
 
-        Sizes are for plans: they change nothing of what is fetched."""
-        return self.plan.registry.get(asset).model_dump_json(exclude={"sizes"})
+        Sizes of models and of a hub's files are for plans: they change nothing of what is fetched."""
+        return self.plan.registry.get(asset).model_dump_json(exclude={"sizes": True, "sources": {"__all__": {"bytes"}}})
 
     def own_entries(self, assets: Iterable[str]) -> list[str]:
         """Return those of some assets that are the study's own, as ``--entry`` takes them."""

@@ -1,4 +1,4 @@
-"""Windows that a study cuts from its texts, by model: what is counted before any long job starts."""
+"""What a study asks of models and texts before any long job: windows that it cuts, files that it exports."""
 
 from __future__ import annotations
 
@@ -37,3 +37,8 @@ def counted_models(plan: Plan, model: str) -> list[str]:
     own = base_model(model)
     hub = [name for name in known if plan.registry.get(name).kind == "hub"]
     return sorted({*(hub if own in hub else ()), *([own] if own in known else ())})
+
+
+def exported_models(plan: Plan) -> list[str]:
+    """Return the models that become GGUF files: exports of the study, llama.cpp's mixes, files beside them."""
+    return sorted({*(row.model for row in (*plan.gguf_rows, *plan.mix_rows)), *plan.gguf.models})

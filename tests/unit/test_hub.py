@@ -236,6 +236,24 @@ def test_a_data_set_of_one_file_is_copied(far: Fetching) -> None:
     assert (far.folder / "R" / "far" / "test.parquet").read_bytes() == b"rows"
 
 
+def test_one_file_is_asked_for_by_name_and_patterns_by_the_tree(far: Fetching) -> None:
+    """A data set may have tens of thousands of files, and its tree that many lines."""
+
+    def asked(what: str) -> bool:
+        return any(f"/{what}/" in one.path for one in far.hub.requests)
+
+    far.registry(files=[SHARD, "config.json"])
+    assert far.refusal() == ""
+    assert asked("paths-info")
+    assert not asked("tree")
+    far.registry(files=["no-such-file.json"])
+    (far.folder / "config" / "assets.lock.yaml").unlink()
+    assert "no file that matches no-such-file.json" in far.refusal()
+    far.registry()
+    far.succeeds()
+    assert asked("tree")
+
+
 def test_room_is_asked_for_before_a_download(far: Fetching) -> None:
     large = SimpleNamespace(size=1 << 60, lfs=SimpleNamespace(sha256="0" * 64), path=SHARD)
     far.patch.setattr(RepositoryCache, "listed", lambda self, api: [large])

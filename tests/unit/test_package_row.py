@@ -13,6 +13,7 @@ import torch
 
 from ramp.calibration.windows import calibration_windows
 from ramp.core.files import write_json
+from ramp.core.tensors import load_tensors
 from ramp.evaluation import __main__ as evaluation_stage
 from ramp.evaluation.metrics import metrics
 from ramp.methods.package_job import LINEARS, read_linear
@@ -23,6 +24,7 @@ from ramp.packages import record_row as package_row
 from ramp.quantizers.affine import quantize_rtn
 from ramp.records.collect import record_row
 from ramp.records.collect_layers import reported_rows
+from ramp.records.intermediates import DIGITS, content_digest
 from ramp.rows.checkpoint import CheckpointError, load_dequantized
 from tests.model_folders import load_float, read_config
 from tests.sealed import read_json
@@ -92,7 +94,13 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ask(tiny_llama_dir: Path, text: Path, tmp_path: Path):
     """Run the whole way for one job; returns the folder of the job and that of the row."""
 
-    def once(how: str = "affine", *, skip: str = "", environment: dict[str, Any] | None = None, bits: int = BITS):
+    def once(
+        how: str = "affine",
+        *more: str,
+        skip: str = "",
+        environment: dict[str, Any] | None = None,
+        bits: int = BITS,
+    ):
         method, marker = tmp_path / "mine.py", tmp_path / "environment.json"
         method.write_text(PACKAGE.replace("SKIP", f", skip=lambda: {skip!r}" if skip else ""))
         write_json(marker, environment or {"ok": True, "python": sys.executable})
@@ -104,10 +112,25 @@ def ask(tiny_llama_dir: Path, text: Path, tmp_path: Path):
         line += ["--params", json.dumps({"how": how})]
         assert package_job.main([*line, "--out", str(job)]) == 0
         row_line = ["--model-dir", str(tiny_llama_dir), "--job", str(job), "--study", "s", "--out", str(row)]
-        assert package_row.main(row_line) == 0
+        assert package_row.main([*row_line, *more]) == 0
         return job, row
 
     return once
+
+
+def test_a_row_without_a_result_has_a_placeholder_where_a_rule_names_its_weights(
+    ask, tiny_llama_dir: Path, tmp_path: Path
+) -> None:
+    """A study that deletes rows after their last reader names them; the row has its reason and no scores as before."""
+    _, row = ask("raise", "--placeholder")
+    assert load_tensors(row / "model.safetensors", "placeholder") == {}
+    assert len(content_digest(row / "model.safetensors")) == DIGITS
+    out = tmp_path / "metrics.json"
+    line = ["row", "--row-dir", str(row), "--model-dir", str(tiny_llama_dir), "--out", str(out)]
+    assert evaluation_stage.main(line) == 0
+    assert read_json(out)["texts"] == {}
+    with pytest.raises(CheckpointError, match="for this processor, sorry"):
+        load_dequantized(row, tiny_llama_dir)
 
 
 def test_its_numbers_are_in_the_row_bit_for_bit(ask, tiny_llama_dir: Path, text: Path) -> None:

@@ -9,17 +9,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from huggingface_hub import constants
 
 from ramp.assets.registry import Asset
 from ramp.core.errors import RampError
-from ramp.plan import calibrating, scoring, searching
+from ramp.plan import calibrating, refusal, scoring, searching
 from ramp.plan.check import check
 from ramp.plan.devices import CARDS, UnknownDevice, find_device, known_as, processor
 from ramp.plan.dry_run import Job
 from ramp.plan.facts import Facts
 from ramp.plan.job_costs import FORMULAS, JobCosts
 from ramp.plan.products import block_products, gptq, gptq_steps, head_products, moments, site_errors, site_share
-from ramp.plan.refusal import DoesNotFit, Room, refuse
+from ramp.plan.refusal import DoesNotFit, Downloads, Room, check_room, refuse
 from ramp.plan.resources import RuleResources
 from ramp.plan.shape import ModelShape, SizeUnknown, shape_of
 from ramp.plan.table import LAST, plan_study, smallest_card, stage_of
@@ -99,6 +100,59 @@ def test_a_search_pays_for_every_evaluation_and_a_knapsack_for_one(paper: Facts)
     assert ramp.half - knapsack.half == pytest.approx((149 + 4) * each)
     assert ramp.core_s > knapsack.core_s
     assert ramp.device_bytes > 2 * paper.shape("llama-2-7b").params
+
+
+def test_all_bytes_of_packages_and_mixes_pass_and_weights_off_our_grid_are_float32(paper: Facts) -> None:
+    row = {"model": "llama-2-7b", "budget": "4", "seed": "0"}
+    for rule, method in (("package", "gptqmodel_gptq"), ("package_row", "gptqmodel_gptq"), ("static_mix", "q4_k_m")):
+        work = JobCosts.on(paper, CARDS["h200"]).work(rule, {**row, "method": method})
+        assert work.passing_bytes == work.output_bytes > 3e9
+    costs = JobCosts.on(paper, CARDS["h200"])
+    linears = 4 * paper.shape("llama-2-7b").linear_params
+    dense = costs.work("package_row", {**row, "method": "hqq_proximal"})
+    assert dense.output_bytes == pytest.approx(linears + 2 * 262_144_000)  # and two tables in float16
+    assert costs.work("package", {**row, "method": "hqq_proximal"}).output_bytes > linears
+    reading = costs.work("evaluate", {"model": "llama-2-7b", "row": "hqq_proximal-b4-s0"}).disk
+    assert reading > 2 * linears > costs.work("evaluate", {"model": "llama-2-7b", "row": "rtn-b4-s0"}).disk
+
+
+def test_a_package_holds_what_its_method_file_says(paper: Facts) -> None:
+    """Four bytes a weight where it loads float32; AWQ's search the inputs of a block on all of the text in 16 bits."""
+    weights, tokens = paper.shape("llama-2-7b").params, 262_144
+    streamed = calibrating.streamed(paper, "llama-2-7b", 2.0, hessians=True)
+
+    def beside(method: str) -> tuple[float, float]:
+        work = JobCosts.on(paper, CARDS["h200"]).work(
+            "package", {"model": "llama-2-7b", "method": method, "budget": "4"}
+        )
+        return work.host_bytes - streamed.host_bytes, work.device_bytes - streamed.device_bytes
+
+    assert beside("gptqmodel_gptq") == beside("autoround") == (4 * weights, 0)
+    assert beside("autogptq_gptq") == beside("llmcompressor_gptq") == (4 * weights, 4 * weights)
+    inputs, widest = 2 * tokens * (3 * 4096 + 11008), 2 * 2 * tokens * 11008
+    assert beside("autoawq_awq") == (2 * weights + inputs, 2 * weights + widest)
+    assert beside("gptqmodel_awq") == (2 * weights + inputs, widest)
+
+
+def test_scores_of_grouped_heads_are_counted_where_they_are_kept(paper: Facts) -> None:
+    """Mistral's and Llama-3's attention in float32 on a card; none in bfloat16 or with a key for each query."""
+    scores = 13 * 4 * 2048 * 2048 * 32  # bytes of a score, windows, length^2, heads
+    for model, more in (("mistral-7b-v0.1", scores), ("llama-3-8b", scores), ("llama-2-7b", 0)):
+        shape = paper.shape(model)
+        without = calibrating.block_bytes(shape, 8192, hessians=True)
+        assert calibrating.streamed(paper, model, 1.0, hessians=True).device_bytes == without + more
+        assert calibrating.streamed(paper, model, 1.0, hessians=True).core_bytes == without
+    wide = Facts(plan_of("paper.yaml", dtype="float32"))
+    shape, batch = paper.shape("mistral-7b-v0.1"), scoring.CARD_BATCH
+    more = scoring.scored(wide, shape, 1e5, 2048, 1).device_bytes - scoring.scored(wide, shape, 1e5, 0, 1).device_bytes
+    assert more == 13 * batch * 2048 * 32
+    half = [scoring.scored(paper, shape, 1e5, length, 1).device_bytes for length in (0, 2048)]
+    assert half[0] == half[1]
+
+
+def test_a_text_of_the_hub_takes_the_bytes_that_the_registry_gives(paper: Facts) -> None:
+    work = JobCosts.on(paper, CARDS["h200"]).work("fetch", {"asset": "c4-train"})
+    assert work.download == work.output_bytes == 319e6
 
 
 def test_a_model_of_unknown_sizes_is_named_with_the_cure(tmp_path: Path) -> None:
@@ -221,6 +275,7 @@ def test_what_passes_is_named_once() -> None:
     assert passes("bank/m/awq-gptq/bank.safetensors")
     assert passes("quantized/{model}/{row}-{track}/model.safetensors")
     assert passes("halo/m/float-b16-s0.gguf")
+    assert passes("quantized/m/q4_k_m-b4-s0-ggml/model.gguf")
     for kept in (
         "halo/m/ramp-b4-s0.gguf",
         "quantized/m/r/meta.json",
@@ -250,6 +305,48 @@ def test_what_cannot_fit_is_refused_in_one_sentence() -> None:
     assert refuse(jobs, 1e9, Room(0, float("inf"), 1e12), study="elsewhere") == []
     (warning,) = refuse(jobs, 300e9, Room(80e9, 64e9, 400e9), study="paper")
     assert "disk" in warning
+
+
+def test_what_the_hubs_cache_cannot_hold_is_refused_where_it_lies_on_another_disk(
+    paper: Facts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HF_HOME on a small disk: what is there already need not fit again."""
+    costs = JobCosts.on(paper, CARDS["h200"])
+    jobs = [Job("fetch", {"asset": name}, (), (f"R/{name}",), "") for name in ("llama-2-7b", "c4-train", "commonsense")]
+    size = 2 * paper.shape("llama-2-7b").params
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(refusal, "machine_memory", lambda: 1e12)
+    free = {str(tmp_path / "hub"): 10e9}
+    monkeypatch.setattr(refusal, "free_disk", lambda folder: free.get(str(folder), 1e12))
+    check_room(costs, jobs, jobs_run_here=True)  # one disk
+    monkeypatch.setattr(refusal, "same_disk", lambda one, other: False)
+    with pytest.raises(DoesNotFit, match=rf"'paper' needs {(size + 319e6) / 1e9:.1f} GB for downloads.*HF_HOME"):
+        check_room(costs, jobs, jobs_run_here=True)
+    check_room(costs, jobs, jobs_run_here=False)  # nodes of a cluster have a cache of their own
+    blobs = tmp_path / "hub" / "models--meta-llama--Llama-2-7b-hf" / "blobs"
+    blobs.mkdir(parents=True)
+    with (blobs / "shard").open("wb") as file:
+        file.truncate(size)
+    assert check_room(costs, jobs[:1], jobs_run_here=True) == []
+    found = Downloads.of(costs, [(job, costs.cost(job.rule, job.wildcards)) for job in jobs])
+    assert (found.wanted, found.there) == (size + 319e6, size)
+
+
+def test_bytes_that_the_cache_holds_already_need_no_disk(
+    paper: Facts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    costs = JobCosts.on(paper, CARDS["h200"])
+    jobs = [Job("fetch", {"asset": "llama-2-7b"}, (), ("R/llama-2-7b",), "")]
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(refusal, "same_disk", lambda one, other: True)
+    monkeypatch.setattr(refusal, "free_disk", lambda folder: 1e9)
+    with pytest.raises(DoesNotFit, match=r"13\.5 GB of disk"):
+        check_room(costs, jobs, jobs_run_here=True)
+    blobs = tmp_path / "models--meta-llama--Llama-2-7b-hf" / "blobs"
+    blobs.mkdir(parents=True)
+    with (blobs / "shard").open("wb") as file:
+        file.truncate(2 * paper.shape("llama-2-7b").params)
+    check_room(costs, jobs, jobs_run_here=True)
 
 
 # --- the timeline --------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.comparison_files import ComparisonFiles
 from ramp.core.files import write_json
+from ramp.study.passing_files import passes
 from ramp.study.record_files import RecordFiles
 from ramp.study.row_names import Row
 from tests.plans import files_of, plan_of, values_of
@@ -44,6 +45,22 @@ def test_files_behind_a_method_and_a_variant() -> None:
 )
 def test_weights_that_a_rule_promises(row: str, weights: list[str]) -> None:
     assert files_of(plan_of("smoke.yaml")).weights(S, row) == [f"results/smoke/{file}" for file in weights]
+
+
+@pytest.mark.parametrize(
+    ("row", "weights"),
+    [
+        ("q4_k_m_imatrix-b4-s0-ggml", ["quantized/tiny-llama-s/q4_k_m_imatrix-b4-s0-ggml/model.gguf"]),
+        ("autoround-b4-s0", ["quantized/tiny-llama-s/autoround-b4-s0/model.safetensors"]),
+        ("ramp-b3.65-s0-ggml", ["halo/tiny-llama-s/ramp-b3.65-s0.gguf"]),
+        ("float-b16-s0", []),
+    ],
+)
+def test_weights_of_packages_and_mixes_are_read_by_name_where_they_pass(row: str, weights: list[str]) -> None:
+    """Else nothing would ever delete them."""
+    found = files_of(plan_of("smoke.yaml", keep="results")).weights(S, row)
+    assert found == [f"results/smoke/{file}" for file in weights]
+    assert all(passes(file) for file in weights if file.startswith("quantized"))
 
 
 def test_products_are_what_a_user_keeps() -> None:

@@ -199,8 +199,14 @@ def test_without_llama_cpp_the_row_says_why_and_the_rest_goes_on(
     row = tmp_path / "quantized" / "wide" / "q4_k_m-b4-s0-ggml"
     meta = make("q4_k_m", wide_dir, inputs, row)
     assert meta["failed"] == "llama.cpp is not installed (pip install cyllama)"
+    assert not (row / "model.gguf").exists()
     with pytest.raises(CheckpointError):
         load_dequantized(row, wide_dir)
+    words = ["--model-dir", wide_dir, "--gguf", inputs / "float.gguf", "--method-file", CATALOG.reference("q4_k_m")]
+    named = tmp_path / "named"
+    assert static_mix.main([*map(str, words), "--placeholder", "--study", "test", "--out", str(named)]) == 0
+    assert (named / "model.gguf").read_bytes() == b""  # for the rule that names it
+    assert read_json(named / "meta.json") == read_json(row / "meta.json")
     metrics = tmp_path / "metrics.json"
     assert evaluation_main(["row", "--row-dir", str(row), "--model-dir", str(wide_dir), "--out", str(metrics)]) == 0
     assert read_json(metrics)["texts"] == {}

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ramp.assets import count_tokens
 from ramp.assets.count_tokens import Need, require_tokens
 from ramp.core.errors import RampError
+from ramp.gguf.names import GgufError
 from ramp.models.folder import ModelFolder
 from ramp.models.token_windows import Document, TextError, write_documents
-from ramp.study.text_needs import counted_models, text_needs
+from ramp.study.text_needs import counted_models, exported_models, text_needs
 from tests.plans import plan_of
 from tests.sealed import read_json
 
@@ -49,6 +52,33 @@ def test_all_texts_that_are_too_short_are_named(tokenizer_alone: Path, texts: Pa
     require_tokens(model, texts, [Need("search", 1, 100 * context)])  # windows are no longer than the context
     with pytest.raises(TextError, match="search"):
         require_tokens(model, texts, [Need("search", 300 // context + 1, 100 * context)])
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "words"),
+    [
+        ("config.json", {"hidden_act": "gelu"}, "SiLU"),
+        ("config.json", {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}, "'dynamic'"),
+        ("tokenizer.json", {"normalizer": {"type": "Lowercase"}}, "'Lowercase'"),
+    ],
+)
+def test_a_model_that_an_export_would_refuse_hours_later_is_refused_with_the_counts(
+    tokenizer_alone: Path, texts: Path, tmp_path: Path, file: str, change: dict[str, Any], words: str
+) -> None:
+    argv = ["--model-dir", str(tokenizer_alone), "--texts", str(texts), "--out", str(tmp_path / "counts.json")]
+    argv += ["--need", "search:1x100"]
+    count_tokens.main([*argv, "--export"])
+    (tokenizer_alone / file).write_text(json.dumps(read_json(tokenizer_alone / file) | change))
+    count_tokens.main(argv)  # a study that exports nothing
+    with pytest.raises(GgufError, match=words):
+        count_tokens.main([*argv, "--export"])
+
+
+def test_models_that_a_study_exports() -> None:
+    assert exported_models(plan_of("paper.yaml")) == ["llama-2-7b"]
+    assert exported_models(plan_of("paper.yaml", halo={"methods": []}, depth="quick")) == []
+    embedded = plan_of("config.yaml")
+    assert exported_models(embedded) == sorted({embedded.study.source, *embedded.gguf.models})
 
 
 def test_what_a_study_asks_of_its_texts() -> None:

@@ -101,7 +101,7 @@ def test_files_that_pass_are_deleted_where_a_study_keeps_its_results_alone(plan:
     assert "temporary output" not in plan(*smoke).text
     text = plan(*smoke, "--config", "keep=results").text
     gone = {Path(name.rstrip(".")) for name in re.findall(r"temporary output (\S+)", text)}
-    assert {path.name for path in gone} == {"bank.safetensors", "model.safetensors", "float-b16-s0.gguf"}
+    assert {path.name for path in gone} == {"bank.safetensors", "model.safetensors", "model.gguf", "float-b16-s0.gguf"}
     rows = {path.parent.name for path in gone if path.name == "model.safetensors"}
     assert {"rtn-b4-s0", "ramp-b3.65-s0", "knapsack-b3.65-s0-draw0"} <= rows
 

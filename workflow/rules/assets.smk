@@ -11,6 +11,7 @@ rule fetch:
         record="<results>/assets/{asset}/asset.json",
     log:
         "<logs>/fetch/{asset}.log",
+    retries: 2  # goes on where it stopped; without its text or model a study ends before it has begun
     resources:
         **planned_for("fetch"),
         downloads=1,
@@ -113,7 +114,7 @@ rule texts:
 
 
 rule token_counts:
-    """The tokens of every text by a model's tokenizer, enough for all that the study asks of it."""
+    """The tokens of every text by a model's tokenizer, enough for all that the study asks; whether it can be exported."""
     input:
         model="<results>/models/{model}/config.json",
         texts=expand("<results>/texts/{text}.jsonl", text=[*ROLES, *PLAN.extra_texts]),
@@ -124,12 +125,13 @@ rule token_counts:
         "<logs>/token_counts/{model}.log",
     params:
         needs=lambda wildcards: text_needs(PLAN, wildcards.model),
+        export=lambda wildcards: ["--export"] if wildcards.model in exported_models(PLAN) else [],
         texts=folder("texts"),
     message:
         "counting tokens for {wildcards.model}"
     shell:
         'python -m ramp.assets.count_tokens --model-dir "$(dirname {input.model:q})" --texts {params.texts:q}'
-        " --need {params.needs:q} --out {output.counts:q} > {log:q} 2>&1"
+        " --need {params.needs:q} {params.export:q} --out {output.counts:q} > {log:q} 2>&1"
 
 
 rule tasks:

@@ -32,7 +32,7 @@ from ramp.study.preflight import preflight
 from ramp.study.record_files import COMPARED_TABLES, RECORD_TABLES, SECTION_TABLES, RecordFiles
 from ramp.study.rule_inputs import RuleFiles
 from ramp.study.rule_params import RuleValues
-from ramp.study.text_needs import counted_models, text_needs
+from ramp.study.text_needs import counted_models, exported_models, text_needs
 from ramp.study.validation import ConfigError, read
 from workflow.scripts.failures import failed_jobs
 
@@ -185,6 +185,15 @@ def passing(path):
     if not passes(path.removeprefix("<results>/")):
         raise WorkflowError(f"{path} is not in ramp/study/passing_files.py, which the plan reads")
     return path if STUDY.keep == "all" else temp(path)
+
+
+def passing_alone(**paths):
+    """Return outputs that a study which keeps all does not name: there a row that failed has none of them."""
+    return {} if STUDY.keep == "all" else {name: passing(path) for name, path in paths.items()}
+
+
+# Where a rule names such outputs, a row that failed has an empty file.
+PLACEHOLDER = [] if STUDY.keep == "all" else ["--placeholder"]
 
 
 def folder(name="."):

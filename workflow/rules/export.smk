@@ -131,6 +131,7 @@ rule static_mix:
         method=by(FILES.method),
         code=by(FILES.stage, stage="ramp/export/static_mix.py"),
     output:
+        **passing_alone(weights="<results>/quantized/{model}/{method}-b{budget}-s{seed}-ggml/model.gguf"),
         meta="<results>/quantized/{model}/{method}-b{budget}-s{seed}-ggml/meta.json",
     log:
         "<logs>/static_mix/{model}/{method}-b{budget}-s{seed}.log",
@@ -145,9 +146,11 @@ rule static_mix:
         track=STUDY.track,
         file=by(VALUES.reference),
         calibration=option("--calibration", "calibration"),
+        placeholder=PLACEHOLDER,
     message:
         "llama.cpp's mix of {wildcards.model}: {wildcards.method}"
     shell:
         'python -m ramp.export.static_mix --model-dir "$(dirname {input.model:q})" --gguf {input.gguf:q}'
         " --method-file {params.file:q} {params.calibration:q} --track {params.track:q} --seed {wildcards.seed:q}"
-        ' --study {params.study:q} --out "$(dirname {output.meta:q})" --threads {threads} > {log:q} 2>&1'
+        ' --study {params.study:q} --out "$(dirname {output.meta:q})" --threads {threads} {params.placeholder:q}'
+        " > {log:q} 2>&1"

@@ -73,6 +73,7 @@ rule package_row:
         native="<results>/packages/{model}/{method}-b{budget}-s{seed}/native",
         code=sources("ramp/packages/record_row.py"),
     output:
+        **passing_alone(weights="<results>/quantized/{model}/{method}-b{budget}-s{seed}/model.safetensors"),
         meta="<results>/quantized/{model}/{method}-b{budget}-s{seed}/meta.json",
     log:
         "<logs>/package_row/{model}/{method}-b{budget}-s{seed}.log",
@@ -84,11 +85,13 @@ rule package_row:
     params:
         study=STUDY.study,
         track=STUDY.track,
+        placeholder=PLACEHOLDER,
     message:
         "packing the row of {wildcards.method} on {wildcards.model}, {wildcards.budget} bits"
     shell:
         'python -m ramp.packages.record_row --model-dir "$(dirname {input.model:q})" --job "$(dirname {input.outcome:q})"'
-        ' --track {params.track:q} --study {params.study:q} --out "$(dirname {output.meta:q})" > {log:q} 2>&1'
+        ' --track {params.track:q} --study {params.study:q} --out "$(dirname {output.meta:q})" {params.placeholder:q}'
+        " > {log:q} 2>&1"
 
 
 rule collect_external:
