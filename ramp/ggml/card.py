@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -78,10 +79,17 @@ def verdict(ratio: Estimate, ours: Measured, rival: Measured) -> str:
 
 
 def base_model(source: str) -> tuple[str, str]:
-    """Return MODEL as a reader elsewhere knows it, and its commit: a repository of the hub, or the name of a folder."""
+    """Return MODEL as a reader elsewhere knows it, and its commit: a repository of the hub, or the name of a folder.
+
+    A folder in the hub's cache is its repository.
+    """
     path = Path(source)
     if path.is_dir():
-        return path.resolve().name, ""
+        path = path.resolve()
+        cached = re.fullmatch(r"models--([^-].*?)--(.+)", path.parent.parent.name)
+        if cached and path.parent.name == "snapshots":
+            return f"{cached[1]}/{cached[2]}", path.name
+        return path.name, ""
     name, _, commit = source.partition("@")
     return name, commit
 

@@ -19,6 +19,7 @@ from ramp.core.errors import RampError
 from ramp.core.files import remove_partials
 from ramp.core.source_closure import sources_digest
 from ramp.ggml.allocate import Frame, check_size
+from ramp.ggml.card import base_model
 from ramp.ggml.inputs import check_model, find_model, fingerprint
 from ramp.ggml.options import KNAPSACK
 from ramp.ggml.size import SizeRequestError, memory_beside_weights, parse_size, weights_in
@@ -194,7 +195,8 @@ def open_job(args: argparse.Namespace) -> Job:
     registry = load_registry(args.registry)
     base: Path = args.work or out.parent / ".ramp-gguf"
     make_folders(out, base)
-    model = ModelFolder(find_model(args.model, registry, base / "models").resolve())
+    name = base_model(args.model)[0].rpartition("/")[2]
+    model = ModelFolder(find_model(args.model, registry, base / "models").resolve(), name)
     check_model(model)
     units = list_units(model.config, menu)
     frame = Frame.of(model, units, model.name)
