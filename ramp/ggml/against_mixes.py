@@ -26,7 +26,7 @@ from ramp.gguf.type_names import MENU, MIXES
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.assets.roles import guard
     from ramp.export.check import Check
-    from ramp.export.llamacpp import LlamaCppError
+    from ramp.export.llamacpp import LlamaCppError, require_llamacpp
     from ramp.ggml import score
     from ramp.ggml.allocate import Frame, allocate, cheapest, file_bytes
     from ramp.ggml.bank import GgmlBank
@@ -196,6 +196,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     option("--types", nargs="+", default=list(MENU), help="ggml types to choose from")
     option("--work", type=Path, required=True, help="folder of intermediate files")
     args: argparse.Namespace = parser.parse_args(argv)
+    require_llamacpp("cyllama")
     model = ModelFolder(args.model_dir)
     check_model(model)
     menu = check_menu(args.types)

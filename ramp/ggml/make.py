@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +19,7 @@ import torch
 
 from ramp.core.cli import log
 from ramp.core.errors import RampError
-from ramp.core.files import DamagedFile, atomic_path, set_aside, sha256_file, write_json, write_text
+from ramp.core.files import DamagedFile, atomic_path, json_text, set_aside, sha256_file, write_json, write_text
 from ramp.core.source_closure import sources_digest
 from ramp.evaluation.bootstrap import Estimate
 from ramp.export.check import Check, check_file
@@ -28,7 +29,7 @@ from ramp.export.write import write_file
 from ramp.ggml import card
 from ramp.ggml.allocate import Types, allocate, file_bytes, plan_types, predicted_kl
 from ramp.ggml.bank import BankPass, GgmlBank
-from ramp.ggml.importance import measure_importance
+from ramp.ggml.importance import importance_windows, measure_importance
 from ramp.ggml.job import (
     CHECK_LENGTH,
     CHECK_WINDOWS,
@@ -48,8 +49,7 @@ from ramp.tuning.schedule import Schedule, training_windows
 
 def calibration_windows(job: Job) -> torch.Tensor:
     """Return the windows behind the importance matrix and fitted scales, int64 [count, length]."""
-    length = job.settings.length
-    count = max(job.settings.tokens // length, 1)
+    length, count = importance_windows(job.model, job.settings.tokens, job.settings.length)
     return job.model.windows(job.texts.calibration, length=length, count=count)
 
 
@@ -132,8 +132,9 @@ def kept_importance(job: Job) -> dict[str, np.ndarray]:
             return read_importance_file(job.imatrix)
     except RampError as error:
         set_aside(job.imatrix, error)
-    log.info("importance matrix from %d tokens of calibration text", job.settings.tokens)
-    measure_importance(job.model, calibration_windows(job), job.imatrix)
+    windows = calibration_windows(job)
+    log.info("importance matrix from %d tokens of calibration text, in %d windows", windows.numel(), len(windows))
+    measure_importance(job.model, windows, job.imatrix)
     return read_importance_file(job.imatrix)
 
 
@@ -209,21 +210,29 @@ def check(job: Job, path: Path, plan: GgufPlan, backend: str) -> list[Check]:
 
 
 def publish(job: Job, path: Path, plan: GgufPlan) -> None:
-    """Move the file to where it was asked for, with its plan, its type file and its matrix beside it."""
+    """Put the file where it was asked for, with its plan, its type file and its matrix beside it.
+
+    All are on the disk under temporary names before the first of them, the file, gets its own: where the disk is full
+    an older file and what lies beside it stay as they are. Card and result of the older file go then.
+    """
     units = {unit.name for unit in job.units}
-    for ending in ("card.md", "result.json"):  # an older file's numbers must not lie beside this one
-        job.beside(ending).unlink(missing_ok=True)
+    with ExitStack() as files:  # which renames the last first
+
+        def partial(target: Path) -> Path:
+            return files.enter_context(atomic_path(target))
+
+        shutil.copyfile(job.imatrix, partial(job.beside("imatrix.gguf")))
+        partial(job.beside("types.txt")).write_text(type_lines([x for x in plan.tensors if x.name in units]), "utf-8")
+        partial(job.beside("plan.json")).write_text(json_text(asdict(plan)), "utf-8")
+        out = partial(job.out)
+        try:
+            os.link(path, out)
+        except OSError:  # another file system
+            shutil.copyfile(path, out)
+        for ending in ("card.md", "result.json"):
+            job.beside(ending).unlink(missing_ok=True)
     if (job.policy_dir / "policy.json").is_file():
         shutil.copytree(job.policy_dir, job.beside("policy"), dirs_exist_ok=True)
-    write_json(job.beside("plan.json"), asdict(plan))
-    write_text(job.beside("types.txt"), type_lines([x for x in plan.tensors if x.name in units]))
-    with atomic_path(job.beside("imatrix.gguf")) as partial:
-        shutil.copyfile(job.imatrix, partial)
-    with atomic_path(job.out) as partial:
-        try:
-            os.link(path, partial)
-        except OSError:  # another file system
-            shutil.copyfile(path, partial)
 
 
 def compare(job: Job, path: Path, windows: int, rival: bool) -> tuple[list[card.Measured], Estimate | None]:
