@@ -24,6 +24,7 @@ from ramp.ggml.allocate import Frame, check_size
 from ramp.ggml.card import base_model
 from ramp.ggml.importance import importance_windows
 from ramp.ggml.inputs import check_model, find_model, fingerprint
+from ramp.ggml.llama_perplexity import CHUNK
 from ramp.ggml.options import KNAPSACK
 from ramp.ggml.size import SizeRequestError, memory_beside_weights, parse_size, weights_in
 from ramp.ggml.texts import Texts, open_texts, require_windows
@@ -137,7 +138,7 @@ def check_room(folder: Path, wanted: int, name: str) -> None:
 def check_numbers(args: argparse.Namespace) -> None:
     """Raise ``GgufRunError`` for numbers that no stage can use."""
     least = {"tokens": args.length, "length": 2, "windows": 1, "window_length": 2, "heldout_windows": 1, "evals": 1}
-    for name, smallest in {**least, "tune_steps": 1, "seed": 0}.items():
+    for name, smallest in {**least, "tune_steps": 1, "seed": 0, "llama_perplexity": 0}.items():
         if not smallest <= getattr(args, name) < 1 << 62:
             raise GgufRunError(f"--{name.replace('_', '-')} {getattr(args, name)} is not possible: at least {smallest}")
 
@@ -182,6 +183,8 @@ def wanted_windows(args: argparse.Namespace, model: ModelFolder) -> list[tuple[s
         ("calibration", args.window_length, args.windows),
         ("calibration", *importance_windows(model, args.tokens, args.length)),
     ]
+    if args.llama_perplexity:
+        wanted.append(("held_out", CHUNK, args.llama_perplexity))
     if args.method != KNAPSACK:
         wanted += [(role, SEARCH_LENGTH, 2 * SEARCH_WINDOWS) for role in ("search", "selection")]
     if args.tune:

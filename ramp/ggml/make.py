@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from ramp.ggml.job import (
     SEARCH_WINDOWS,
     Job,
 )
+from ramp.ggml.llama_perplexity import llama_perplexity
 from ramp.ggml.refit import refit_model
 from ramp.ggml.rival import Rival, float_file, nearest_mix
 from ramp.ggml.tune import ChangedTensors, tune
@@ -235,8 +236,20 @@ def publish(job: Job, path: Path, plan: GgufPlan) -> None:
         shutil.copytree(job.policy_dir, job.beside("policy"), dirs_exist_ok=True)
 
 
-def compare(job: Job, path: Path, windows: int, rival: bool) -> tuple[list[card.Measured], Estimate | None]:
-    """Return the file, and the nearest mix of llama.cpp, on held-out text, and the ratio of their KLs."""
+@dataclass(frozen=True)
+class Comparison:
+    """A file on held-out text, and llama.cpp's nearest mix behind it."""
+
+    rows: list[card.Measured]
+    ratio: Estimate | None  # of their KLs
+    llama_perplexity: dict[str, float]  # of the float file and of the rows; empty where it was not asked for
+
+
+def compare(job: Job, path: Path, windows: int, rival: bool, chunks: int) -> Comparison:
+    """Compare a file, and the nearest mix of llama.cpp, with the float model on held-out text.
+
+    chunks: on so many of the text llama-perplexity's own protocol is followed too.
+    """
     from ramp.ggml import score
 
     tokens = job.model.windows(job.texts.held_out, length=job.settings.length, count=windows)
@@ -262,15 +275,19 @@ def compare(job: Job, path: Path, windows: int, rival: bool) -> tuple[list[card.
         )
         for name, file, each in found
     ]
-    return rows, score.kl_ratio(ours, found[1][2]) if other is not None else None
+    files = {"float": float_file(job.model, job.work), **{name: file for name, file, _ in found}} if chunks else {}
+    context = int(job.model.config.max_position_embeddings)
+    perplexities = {
+        name: llama_perplexity(file, job.texts.held_out, chunks, context, job.workers) for name, file in files.items()
+    }
+    return Comparison(rows, score.kl_ratio(ours, found[1][2]) if other is not None else None, perplexities)
 
 
 def result(
-    job: Job, plan: Sequence[str], checks: Sequence[Check], rows: Sequence[card.Measured], ratio: Estimate | None,
-    windows: int, started: float,
-) -> list[str]:  # fmt: skip
+    job: Job, plan: Sequence[str], checks: Sequence[Check], found: Comparison, windows: int, chunks: int, started: float
+) -> list[str]:
     """Write ``.result.json`` and ``.card.md``; return the lines for the terminal."""
-    passed = sum(one.ok for one in checks)
+    passed, rows, ratio = sum(one.ok for one in checks), found.rows, found.ratio
     lines = [*plan, "", *card.comparison(rows)]
     if ratio is not None:
         lines.append(f"  {card.verdict(ratio, rows[0], rows[1])}")
@@ -278,6 +295,9 @@ def result(
         f"  held-out text: {job.texts.held_out_name}, {windows} windows of at most {job.settings.length} tokens; "
         f"calibration: {job.texts.calibration_name}"
     )
+    if found.llama_perplexity:
+        values = ", ".join(f"{name} {value:.4f}" for name, value in found.llama_perplexity.items())
+        lines.append(f"  perplexity as llama-perplexity counts it on the first {chunks} chunks: {values}")
     if job.tuned_note:
         lines.append(f"  {job.tuned_note}")
     lines.append(f"  {passed} of {len(checks)} checks passed, in stock llama.cpp too")
@@ -300,6 +320,8 @@ def result(
     write_text(job.beside("card.md"), card.model_card(summary, lines))
     record = summary | {
         "measured": [asdict(row) for row in rows],
+        "llama_perplexity": found.llama_perplexity,
+        "llama_perplexity_chunks": chunks,
         "kl_ratio": None if ratio is None else asdict(ratio),
         "checks": [asdict(one) for one in checks],
         "asked": job.size,

@@ -221,6 +221,8 @@ def _method_faults(study: Study, known: Set[str]) -> Iterator[str]:
         named["banks.uniform"] = _methods_of(study.banks.uniform)
     if study.tuning.models:
         named["tuning.rows"] = _methods_of(study.tuning.rows)
+    if study.gguf.models:
+        named["gguf.methods"] = study.gguf.methods
     yield from _unknown("method", named, known)
     for name in study.variants:
         if name in known:

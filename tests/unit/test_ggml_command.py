@@ -235,14 +235,18 @@ def test_searched_types_and_a_policy(place: Place, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("option", [("--refit",), ("--tune", "--tune-steps", "2")])
 def test_changed_scales_keep_types_and_bytes(option: tuple[str, ...], place: Place) -> None:
     out, work = place.folder / option[0].strip("-") / "small.gguf", ("--work", str(place.out.parent / ".ramp-gguf"))
-    assert main(place.argv(*option, *work, out=out)) == 0
+    assert main(place.argv(*option, *work, "--llama-perplexity", "2", out=out)) == 0
     ours, plain = GgufFile(out), GgufFile(place.out)
     assert out.stat().st_size == place.out.stat().st_size
     assert all(ours.type(name) == plain.type(name) for name in plain.names())
     differ = {name for name in plain.names() if not np.array_equal(ours.raw(name), plain.raw(name))}
     assert differ
     assert "scales" in out.with_suffix(".card.md").read_text()
-    assert all(check["ok"] for check in read_json(out.with_suffix(".result.json"))["checks"])
+    found = read_json(out.with_suffix(".result.json"))
+    assert all(check["ok"] for check in found["checks"])
+    assert found["llama_perplexity"]["float"] == pytest.approx(max(found["llama_perplexity"].values()), rel=0.2)
+    assert len(found["llama_perplexity"]) == 2
+    assert "as llama-perplexity counts it" in out.with_suffix(".card.md").read_text()
 
 
 def in_process(argv: list[str], killed_at: int | None) -> int | None:
