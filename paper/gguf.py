@@ -10,6 +10,7 @@ from typing import Any
 from paper.naming import method_title, model_title
 from paper.study import Study
 from paper.words import plural
+from ramp.ggml.options import KNAPSACK
 from ramp.records.collect_gguf import WITHOUT_RIVAL
 
 Line = Mapping[str, Any]
@@ -77,13 +78,14 @@ def file_title(line: Line) -> str:
 
 
 def gguf_values(study: Study) -> Iterator[tuple[str, str]]:
-    """Yield the numbers of the paper's text: how many files of ours are better than the mix beside them."""
+    """Yield the numbers of the paper's text: how many files of the knapsack are better than the mix beside them."""
     files = Files(study)
     matrix_of = {
         (line["model"], line["file"]): bool(line["matrix"]) for line in files.lines if line["rival"] == WITHOUT_RIVAL
     }
     for name, matrix in (("matrix", True), ("plain", False)):
-        pairs = [line for line in files.pairs if matrix_of.get((line["model"], line["rival"])) == matrix]
+        own = [line for line in files.pairs if line["method"] == KNAPSACK]
+        pairs = [line for line in own if matrix_of.get((line["model"], line["rival"])) == matrix]
         if not pairs:
             continue
         better = sum(line["ratio_high"] < 1 for line in pairs)

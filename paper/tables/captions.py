@@ -246,6 +246,9 @@ CAPTIONS = {
             "(imatrix), paired on the same windows; below 1 ours is nearer to the float model. Perplexity: over the "
             "float model's. Same token: positions at which the most probable token is the float model's. MB = "
             "1,000,000 bytes.",
+            "Where 256 does not divide a model's rows, llama.cpp writes Q5_1 in the place of Q5_K. Its float minimum "
+            "per 32 weights reproduces the grid of a checkpoint that was released as Q4_1, as SmolLM2 was. Q4_1 and "
+            "Q5_1 are left out of our menu for that reason, and on such a model that favours Q5_K_M.",
             "Tokens a second and peak memory are of llama.cpp on the processor, from one run, and noisy: what else the "
             "machine did is in them. They order files of one table at best.",
         ),

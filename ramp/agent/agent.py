@@ -72,7 +72,8 @@ class Agent:
 
     def knapsack(self, costs: np.ndarray) -> np.ndarray:
         """Return the allocation [n] of least additive cost, from costs [n, w], within the budget."""
-        return knapsack.solve(costs, self.problem.bytes, self.problem.budget_bytes)
+        problem = self.problem
+        return problem.distinct(knapsack.solve(problem.shared(costs), problem.bytes, problem.budget_bytes))
 
     # -- propose -----------------------------------------------------------------------------------------------
 
@@ -111,17 +112,20 @@ class Agent:
             chances = np.where(mask, np.exp(policy.log_chances(observation, mask)), 0.0)
             return int(self.rng.choice(len(chances), p=chances / chances.sum()))
 
-        choice = self.env.walk(act).actions
+        choice = self.problem.distinct(self.env.walk(act).actions)
         if not self.params.projection:
             return choice
         # to the exact budget, by the additive critic's prices or, without one, by those of the policy's greedy pass
         prices = policy.prices(policy.greedy(self.env)) if self.surrogate is None else self.surrogate.mean()
-        budget = self.problem.budget_bytes
-        return repair(choice, prices, self.problem.bytes, budget, always=self.surrogate is None)
+        problem = self.problem
+        fitted = repair(
+            choice, problem.shared(prices), problem.bytes, problem.budget_bytes, always=self.surrogate is None
+        )
+        return problem.distinct(fitted)
 
     def greedy(self) -> np.ndarray:
         """Return the policy's own allocation [n]: masked, so that it meets the budget; leftover bytes are spent."""
-        return self.policy().allocation(self.env_at(None))
+        return self.problem.distinct(self.policy().allocation(self.env_at(None)))
 
     def policy(self) -> Policy:
         """Return the actor as it is now; its first layer ignores the features that are masked."""
@@ -192,8 +196,9 @@ class Agent:
         problem, first = self.problem, self.demonstrations is None
         budgets = [problem.bytes_at(problem.budget_bits + offset) for offset in self.params.clone_offsets]
         least = int(problem.bytes.min(axis=1).sum())
-        costs = self.surrogate.mean()
-        pairs = [(knapsack.solve(costs, problem.bytes, budget), budget) for budget in budgets if budget >= least]
+        costs = problem.shared(self.surrogate.mean())
+        kept = [budget for budget in budgets if budget >= least]
+        pairs = [(problem.distinct(knapsack.solve(costs, problem.bytes, budget)), budget) for budget in kept]
         centre = self.incumbent() if self.history.best() is not None else None
         if centre is not None:
             pairs.append((centre, problem.budget_bytes))

@@ -31,10 +31,11 @@ class Archive:
 
     def knows(self, choice: np.ndarray) -> bool:
         """Whether ``choice`` [n] was scored."""
-        return encode(choice) in self._known
+        return encode(self.problem.distinct(choice)) in self._known
 
     def score(self, choice: np.ndarray, proposer: str) -> float:
         """Return the KL on search text of ``choice`` [n]; ``AllocationError`` beyond ``run.evals`` different ones."""
+        choice = self.problem.distinct(choice)
         key = encode(choice)
         if key not in self._known:
             score = self.problem.evaluate(choice)
@@ -61,6 +62,7 @@ class Archive:
     def conclude(self, finalists: int, start: np.ndarray | None = None) -> Allocation:
         """Return the best of the finalists and of ``start``, where there is one, on selection text."""
         candidates = self.finalists(finalists)
+        start = None if start is None else self.problem.distinct(start)
         if start is not None and encode(start) not in map(encode, candidates):
             candidates.append(start)
         chosen, _ = choose(self.problem, candidates)

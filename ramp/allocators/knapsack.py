@@ -2,19 +2,30 @@
 
     minimise  sum_i costs[i, a_i]   subject to  sum_i sizes[i, a_i] <= budget_bytes
 
-Two independent exact solvers: dynamic programming over bytes (Kellerer, Pferschy and Pisinger, Knapsack Problems,
-section 11.5) and a mixed-integer program solved by HiGHS. The first is fast because the sizes of a transformer's
-linears share a large divisor; the second is used where they do not.
+Dynamic programming over bytes (Kellerer, Pferschy and Pisinger, Knapsack Problems, section 11.5), exact, and fast
+because the sizes of a transformer's linears share a large divisor. An embedding with an odd number of rows does not:
+all widths of the few tensors without that divisor are tried, each on one table of the others, which is exact too. Where
+many tensors have no common divisor, sizes are rounded up, and the log says how far from the optimum that can be.
+Nothing depends on the speed of the machine. tests/integer_program.py has an independent solver.
 """
 
 from __future__ import annotations
+
+import itertools
+import logging
+import math
 
 import numpy as np
 
 from ramp.problem.problem import AllocationError, check_budget
 
+log = logging.getLogger("ramp.allocators.knapsack")
+
 DP_CELLS = 60_000_000
 """Largest dynamic-programming table (linears x byte units, one byte each) that ``solve`` will fill."""
+
+MOST_CHOICES = 4096
+"""Choices of the tensors without the common divisor that ``solve`` will try: two tensors at eight widths have 64."""
 
 
 def solve(costs: np.ndarray, sizes: np.ndarray, budget_bytes: int) -> np.ndarray:
@@ -37,7 +48,9 @@ def solve(costs: np.ndarray, sizes: np.ndarray, budget_bytes: int) -> np.ndarray
         return costs.argmin(axis=1)  # everything fits: nothing to trade
     if (capacity + 1) * len(costs) <= DP_CELLS:
         return solve_dp(costs, sizes, budget_bytes)
-    return solve_milp(costs, sizes, budget_bytes)
+    if found := common_unit(excess, capacity):
+        return _solve_apart(costs, excess, capacity, *found)
+    return _solve_rounded(costs, sizes, budget_bytes)
 
 
 def check(costs: np.ndarray, sizes: np.ndarray, budget_bytes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -61,11 +74,62 @@ def in_units(sizes: np.ndarray, budget_bytes: int) -> tuple[np.ndarray, int]:
     return excess // unit, int(budget_bytes - sizes.min(axis=1).sum()) // unit
 
 
+def common_unit(excess: np.ndarray, capacity: int) -> tuple[int, np.ndarray] | None:
+    """Return a unit and which linears [n] are no multiples of it; None where those would have too many choices.
+
+    The linears' own divisors, and the common ones of some of them, are what a unit can be; the best leaves the fewest
+    choices, and then the smallest table.
+    """
+    own = np.gcd.reduce(excess, axis=1)  # 0: a linear without a choice, a multiple of everything
+    units: set[int] = set()
+    for each in {int(value) for value in own if value}:
+        units |= {each, *(math.gcd(each, unit) for unit in units)}
+    found = []
+    for unit in sorted(units):
+        odd = own % unit != 0
+        choices, cells = excess.shape[1] ** int(odd.sum()), (capacity // unit + 1) * int((~odd).sum())
+        if choices <= MOST_CHOICES and cells <= DP_CELLS:
+            found.append((choices, cells, unit, odd))
+    return min(found, key=lambda each: each[:3])[2:] if found else None
+
+
+def _solve_apart(costs: np.ndarray, excess: np.ndarray, capacity: int, unit: int, odd: np.ndarray) -> np.ndarray:
+    """Try every choice of the ``odd`` linears [n] on one table of the others, whose sizes are multiples of ``unit``."""
+    few, shared = np.flatnonzero(odd), excess[~odd] // unit
+    best, taken = _table(costs[~odd], shared, capacity // unit)
+    found, least, left = tuple[int, ...](), math.inf, 0
+    for chosen in itertools.product(range(costs.shape[1]), repeat=len(few)):
+        room = capacity - int(excess[few, chosen].sum())
+        if room >= 0 and (cost := float(costs[few, chosen].sum() + best[room // unit])) < least:
+            found, least, left = chosen, cost, room // unit
+    choice = np.empty(len(costs), dtype=np.int64)
+    choice[~odd], choice[odd] = _traced(taken, shared, left), found
+    return choice
+
+
+def _solve_rounded(costs: np.ndarray, sizes: np.ndarray, budget_bytes: int) -> np.ndarray:
+    """Solve with sizes rounded up to a unit that the table has room for: feasible, and near the optimum."""
+    excess, capacity = in_units(sizes, budget_bytes)
+    unit = -(-(capacity + 1) * len(costs) // DP_CELLS)
+    rounded = -(-excess // unit)
+    choice = _traced(_table(costs, rounded, capacity // unit)[1], rounded, capacity // unit)
+    price = multiplier(costs, sizes, budget_bytes)
+    bound = float((costs + price * sizes).min(axis=1).sum() - price * budget_bytes)  # Lagrange: of every allocation
+    cost = float(costs[np.arange(len(costs)), choice].sum())
+    log.info("sizes without a common divisor are rounded up: cost %.6g, the optimum is at least %.6g", cost, bound)
+    return choice
+
+
 def solve_dp(costs: np.ndarray, sizes: np.ndarray, budget_bytes: int) -> np.ndarray:
     """Solve by dynamic programming in O(n * w * capacity) time and n * capacity bytes of memory."""
     costs, sizes = check(costs, sizes, budget_bytes)
     excess, capacity = in_units(sizes, budget_bytes)
     capacity = min(capacity, int(excess.max(axis=1).sum()))
+    return _traced(_table(costs, excess, capacity)[1], excess, capacity)
+
+
+def _table(costs: np.ndarray, excess: np.ndarray, capacity: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the least cost [capacity + 1] within so many units, and each linear's width there [n, capacity + 1]."""
     n, width_count = costs.shape
     best = np.zeros(capacity + 1)  # best[u]: least cost of the linears so far within u units
     taken = np.zeros((n, capacity + 1), dtype=np.uint8)
@@ -80,43 +144,15 @@ def solve_dp(costs: np.ndarray, sizes: np.ndarray, budget_bytes: int) -> np.ndar
             fresh[need:][better] = candidate[better]
             taken[i, need:][better] = a
         best = fresh
-    choice = np.empty(n, dtype=np.int64)
-    left = capacity
-    for i in range(n - 1, -1, -1):
+    return best, taken
+
+
+def _traced(taken: np.ndarray, excess: np.ndarray, left: int) -> np.ndarray:
+    """Return the choice [n] that a table holds for ``left`` units."""
+    choice = np.empty(len(taken), dtype=np.int64)
+    for i in range(len(taken) - 1, -1, -1):
         choice[i] = taken[i, left]
         left -= int(excess[i, choice[i]])
-    return choice
-
-
-def solve_milp(costs: np.ndarray, sizes: np.ndarray, budget_bytes: int) -> np.ndarray:
-    """Solve as a 0-1 program by scipy's HiGHS, to a relative gap of zero."""
-    from scipy.optimize import Bounds, LinearConstraint, milp
-    from scipy.sparse import coo_array
-
-    costs, sizes = check(costs, sizes, budget_bytes)
-    excess, capacity = in_units(sizes, budget_bytes)
-    n, width_count = costs.shape
-    spread = float(np.ptp(costs)) or 1.0  # costs of 1e-6 nats are below the solver's tolerances
-    cells = n * width_count
-    one_each = coo_array((np.ones(cells), (np.repeat(np.arange(n), width_count), np.arange(cells))), shape=(n, cells))
-    largest = max(1, int(excess.max()))
-    room = excess.reshape(1, -1) / largest
-    result = milp(
-        ((costs - costs.min(axis=1, keepdims=True)) / spread).ravel(),
-        integrality=np.ones(cells),
-        bounds=Bounds(0, 1),
-        constraints=[LinearConstraint(one_each, 1, 1), LinearConstraint(room, -np.inf, capacity / largest)],
-        options={"mip_rel_gap": 0.0},
-    )
-    if result.x is None:
-        raise AllocationError(
-            f"the integer program found no allocation ({result.message}): report the sizes and the budget"
-        )
-    choice = result.x.reshape(n, width_count).argmax(axis=1)
-    if int(sizes[np.arange(n), choice].sum()) > budget_bytes:
-        raise AllocationError(
-            "the integer program's solution exceeds the budget by rounding: lower the budget by one byte"
-        )
     return choice
 
 

@@ -14,19 +14,26 @@ from ramp.problem.problem import Problem
 
 
 class Ladder:
-    """The widths of every linear in order of size: one level up is the next larger width."""
+    """The widths of every linear in order of size: one level up is the next larger width.
+
+    A linear has a level for each width that differs (``Problem.alike``), so that a change of level is a change.
+    """
 
     def __init__(self, problem: Problem) -> None:
-        self.budget = problem.budget_bytes
-        self.order = problem.bytes.argsort(axis=1, kind="stable")  # [n, w]: level -> width index
-        self.sizes = np.take_along_axis(problem.bytes, self.order, axis=1)  # int64 [n, w], rising
+        self.problem, self.budget = problem, problem.budget_bytes
+        count = problem.bytes.shape[1]
+        own = np.ones_like(problem.bytes, dtype=bool) if problem.alike is None else problem.alike == np.arange(count)
+        self.order = np.where(own, problem.bytes, np.iinfo(np.int64).max).argsort(axis=1, kind="stable")
+        self.top = own.sum(axis=1) - 1  # [n]: highest level of each linear
         self.rank = self.order.argsort(axis=1)  # [n, w]: width index -> level
         self.rows = np.arange(problem.n)
-        self.top = problem.bytes.shape[1] - 1
+        # int64 [n, w], rising: level -> bytes; above the top the top's, which no level reads
+        levels = np.minimum(np.arange(count), self.top[:, None])
+        self.sizes = np.take_along_axis(problem.bytes, np.take_along_axis(self.order, levels, axis=1), axis=1)
 
     def levels(self, choice: np.ndarray) -> np.ndarray:
         """Return width indices [n] as levels [n]."""
-        return self.rank[self.rows, choice]
+        return self.rank[self.rows, self.problem.distinct(choice)]
 
     def choice(self, levels: np.ndarray) -> np.ndarray:
         """Return levels [n] as width indices [n]."""
@@ -99,7 +106,7 @@ def random_start(problem: Problem, rng: np.random.Generator) -> np.ndarray:
     """
     ladder = Ladder(problem)
     totals = ladder.sizes.sum(axis=0)  # [w]: all linears at that level
-    levels = np.full(problem.n, int(min(np.searchsorted(totals, problem.budget_bytes), ladder.top)))
+    levels = np.minimum(np.searchsorted(totals, problem.budget_bytes), ladder.top)
     ladder.lower_until_it_fits(levels, rng, [])
     ladder.spend(levels, rng)
     return ladder.choice(levels)

@@ -15,7 +15,7 @@ from ramp.core.files import require_file
 from ramp.export.llamacpp import BACKENDS, LlamaCpp, LlamaCppError, LoadError, generate, window_nll
 from ramp.export.plan import GgufPlan
 from ramp.gguf.names import GgufError
-from ramp.gguf.reader import GgufFile, gguf_parameters
+from ramp.gguf.reader import GgufFile, streamed_file
 from ramp.models.folder import ModelFolder
 from ramp.models.token_windows import read_documents
 
@@ -219,15 +219,6 @@ def check_llama(
     )
     checks.append(judge(name, "perplexity_difference", abs(perplexity[0] / perplexity[1] - 1), limit))
     return checks
-
-
-def streamed_file(model_dir: str | Path, path: Path) -> StreamedModel:
-    """Return the model of a GGUF file in float32, one block of it in memory at a time, on the processor."""
-    import torch
-
-    from ramp.models.streamed_model import StreamedModel
-
-    return StreamedModel(*gguf_parameters(model_dir, path), dtype=torch.float32, device=torch.device("cpu"))
 
 
 def _generated(llama: LlamaCpp, prompt: list[int]) -> int:

@@ -6,7 +6,10 @@ Two packages bring the library: cyllama, a prebuilt wheel and the default, and l
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +141,25 @@ class LlamaCppPython(LlamaCpp):
 
 BACKENDS = {"cyllama": LlamaCpp, "llama-cpp-python": LlamaCppPython}
 """Packages that bring llama.cpp, by the name that pip knows."""
+
+
+MODULES = {"cyllama": "cyllama.llama.llama_cpp", "llama-cpp-python": "llama_cpp"}
+"""The module of each that loads the library."""
+
+
+@cache
+def require_llamacpp(backend: str) -> None:
+    """Raise ``LlamaCppError`` where a package does not load llama.cpp.
+
+    Tried in an interpreter of its own: a build for another processor ends the process, and a library that is loaded
+    early may change how the others compute.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {MODULES[backend]}"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or [f"the process ended with {done.returncode}"])[-1]
+        raise LlamaCppError(f"llama.cpp cannot be loaded from {backend} ({reason[:200]}): pip install {backend}")
 
 
 def generate(llama: LlamaCpp, prompt: list[int], count: int) -> list[int]:

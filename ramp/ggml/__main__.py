@@ -52,9 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             log.error("%s was not written; the file that failed is %s", job.out, path)
             return 1
         publish(job, path, written)
-        rows, ratio = compare(job, job.out, args.heldout_windows, not args.no_rival)
+        found = compare(job, job.out, args.heldout_windows, not args.no_rival, args.llama_perplexity)
         path.unlink()
-    print("\n".join(result(job, plan, checks, rows, ratio, args.heldout_windows, started)[len(plan) :]))
+    lines = result(job, plan, checks, found, args.heldout_windows, args.llama_perplexity, started)
+    print("\n".join(lines[len(plan) :]))
     log.info("intermediate files for other sizes of this model: %s", job.work)
     return 0
 

@@ -1,16 +1,18 @@
 """Files of ours at the bytes of llama.cpp's mixes: ``python -m ramp gguf-mixes --model-dir D --mix Q4_K_M ...``.
 
 Every mix is made by llama.cpp from the same float file, with and without the importance matrix, and for each there is a
-file of ours that is at most as large. With ``--tune-steps`` all of them stand there once more with tuned scales, ours
-beside the tuned mix. All are scored on the same windows of held-out text, so that differences are
-paired. ``--out`` is a folder: ``rows.json`` holds one row per file (fields of ``Row``), ``checks.json`` the checks of
-every file of ours, ``windows.json`` the sums per window. Files and bank stay in ``--work``, in a folder named by a hash
-of the checkpoint, both texts, the settings, the sources and the libraries: a killed run goes on there.
+file of ours by every ``--method`` that is at most as large. With ``--tune-steps`` all of them stand there once more
+with tuned scales, ours beside the tuned mix. All are scored on the same windows of held-out text, so that differences
+are paired. ``--out`` is a folder: ``rows.json`` holds one row per file (fields of ``Row``), ``checks.json`` the checks
+of the float file and of every file of ours, ``windows.json`` the sums per window. Files and bank stay in ``--work``, in
+a folder named by a hash of the checkpoint, the texts, the settings, the sources and the libraries: a killed run goes on
+there.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -21,19 +23,21 @@ from ramp.core import cli
 from ramp.core.cli import log
 from ramp.core.files import atomic_path, read_json, sha256_file, write_json
 from ramp.core.source_closure import sources_digest
+from ramp.ggml.options import KNAPSACK
 from ramp.gguf.type_names import MENU, MIXES
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.assets.roles import guard
     from ramp.export.check import Check
-    from ramp.export.llamacpp import LlamaCppError
+    from ramp.export.llamacpp import LlamaCppError, require_llamacpp
+    from ramp.export.plan import read_plan
     from ramp.ggml import score
-    from ramp.ggml.allocate import Frame, allocate, cheapest, file_bytes
+    from ramp.ggml.allocate import Frame, cheapest, file_bytes
     from ramp.ggml.bank import GgmlBank
     from ramp.ggml.inputs import check_model, fingerprint
     from ramp.ggml.job import Job, Settings, locked
-    from ramp.ggml.make import check, make_bank, write_model
-    from ramp.ggml.rival import float_file, make_mix
+    from ramp.ggml.make import check, choose_types, make_bank, write_model
+    from ramp.ggml.rival import check_bytes, float_file, make_mix
     from ramp.ggml.scales import ScaleError
     from ramp.ggml.speed import measure_speeds
     from ramp.ggml.texts import Texts
@@ -41,9 +45,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.ggml.units import check_menu, list_units
     from ramp.models.folder import ModelFolder
     from ramp.models.token_windows import read_documents
-
-OURS = "knapsack"
-"""Method of our files."""
+    from ramp.search.setup import find_allocator
 
 
 @dataclass(frozen=True)
@@ -99,27 +101,44 @@ def make_mixes(job: Job, mixes: Sequence[str], tune_steps: int = 0) -> list[Made
     return made
 
 
-def our_files(job: Job, bank: GgmlBank, mixes: Sequence[Made]) -> tuple[list[Made], list[Check]]:
-    """Return a file of ours beside each mix, of at most its bytes, and their checks; none below the smallest file."""
+def our_files(
+    job: Job, bank: GgmlBank, mixes: Sequence[Made], methods: Sequence[str]
+) -> tuple[list[Made], list[Check]]:
+    """Return files of ours beside each mix, of at most its bytes, and their checks; none below the smallest file."""
     made: list[Made] = []
     checks: list[Check] = []
     least = file_bytes(job.frame, job.units, cheapest(job.units))
-    for mix in mixes:
+    for method, mix in itertools.product(methods, mixes):
         size = mix.path.stat().st_size
         if size < least:
             log.warning("no file of ours beside %s: the smallest has %d bytes", mix.path.name, least)
             continue
         ending = f"-tuned{mix.tuned_for}" if mix.tuned_for else ""
-        path = job.work / "file" / f"{OURS}-{size}{ending}.gguf"
+        path = job.work / "file" / f"{method}-{size}{ending}.gguf"
         kept = path.with_suffix(".checks.json")
         if not kept.is_file():
-            sized = replace(job, size=size, out=path, tune_steps=mix.tuned_for)
-            path, plan = write_model(sized, bank, allocate(bank, job.frame, size))
-            write_json(kept, [asdict(one) for one in check(sized, path, plan, "cyllama")])
+            sized = replace(job, size=size, out=path, method=method, tune_steps=mix.tuned_for)
+            types = choose_types(sized, bank)
+            path, plan = write_model(sized, bank, types)
+            found = check(sized, path, plan, "cyllama")
+            if not mix.tuned_for:  # tuned scales are no quantizer's
+                source = float_file(job.model, job.work)
+                found.append(check_bytes(path, types, source, job.imatrix, job.workers))
+            write_json(kept, [asdict(one) for one in found])
         if all(path != other.path for other in made):
             checks += read_json(kept, list[Check])
-        made.append(Made(path, OURS, True, mix.tuned_for, rival=mix.path))
+        made.append(Made(path, method, True, mix.tuned_for, rival=mix.path))
     return made, checks
+
+
+def check_float(job: Job) -> list[Check]:
+    """Return the checks of the float file that every mix is made from: within 0.1 % of transformers in perplexity."""
+    path = float_file(job.model, job.work)
+    kept = path.with_suffix(".checks.json")
+    if not kept.is_file():
+        plan = read_plan(path.with_suffix(".plan.json"))
+        write_json(kept, [asdict(one) for one in check(job, path, plan, "cyllama")])
+    return read_json(kept, list[Check])
 
 
 def scored(job: Job, files: Sequence[Made], windows: int) -> tuple[dict[str, score.Windows], score.Windows]:
@@ -137,12 +156,13 @@ def scored(job: Job, files: Sequence[Made], windows: int) -> tuple[dict[str, sco
 
 
 def run(
-    job: Job, mixes: Sequence[str], windows: int, tune_steps: int
+    job: Job, mixes: Sequence[str], methods: Sequence[str], windows: int, tune_steps: int
 ) -> tuple[list[Row], list[Check], dict[str, score.Windows]]:
-    """Return rows, checks and windows by file."""
+    """Return rows, checks and windows by file; the float file is checked first."""
     bank = make_bank(job)
     rivals = make_mixes(job, mixes, tune_steps)
-    ours, checks = our_files(job, bank, rivals)
+    ours, checks = our_files(job, bank, rivals, methods)
+    checks = [*check_float(job), *checks]
     by_file, base = scored(job, [*rivals, *ours], windows)
     speeds = measure_speeds(sorted({file.path for file in [*rivals, *ours]}), job.workers)
     rows = []
@@ -184,8 +204,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.parser("Make files at the bytes of llama.cpp's mixes, and score both.", "--model-dir --seed --out")
     option = parser.add_argument
     option("--mix", nargs="+", required=True, choices=MIXES, help="mixes of llama.cpp")
+    option("--method", nargs="+", default=[KNAPSACK], help="allocators of baselines/, each a file beside every mix")
+    option("--evals", type=int, default=100, help="evaluations of one that searches, for each file")
     option("--text", type=Path, required=True, help="calibration documents (JSON lines)")
     option("--heldout-text", type=Path, required=True, help="held-out documents (JSON lines)")
+    option("--search-text", type=Path, default=None, help="documents that candidates are scored on; none: calibration")
+    option("--selection-text", type=Path, default=None, help="documents that a search's result is chosen on; likewise")
     option("--train-text", type=Path, default=None, help="documents that scales are tuned on, beside calibration text")
     option("--tune-steps", type=int, default=0, help="tune every file for so many steps, too; 0: none")
     option("--tokens", type=int, default=16384, help="calibration tokens behind the importance matrix")
@@ -196,25 +220,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     option("--types", nargs="+", default=list(MENU), help="ggml types to choose from")
     option("--work", type=Path, required=True, help="folder of intermediate files")
     args: argparse.Namespace = parser.parse_args(argv)
+    searching = sorted({*args.method} - {KNAPSACK})
+    for method in searching:
+        find_allocator(method)
+    require_llamacpp("cyllama")
     model = ModelFolder(args.model_dir)
     check_model(model)
     menu = check_menu(args.types)
     units = list_units(model.config, menu)
     settings = Settings(args.tokens, args.length, args.windows, args.window_length, menu, args.seed)
-    training, names = args.train_text or args.text, (args.text.stem, args.heldout_text.stem)
-    texts = Texts(args.text, args.heldout_text, args.text, args.text, training, *names)
+    others = (each or args.text for each in (args.search_text, args.selection_text, args.train_text))
+    texts = Texts(args.text, args.heldout_text, *others, args.text.stem, args.heldout_text.stem)
     used = {f"text {index}": read_documents(path) for index, path in enumerate(texts.used())}
     guard(used | {"held-out": read_documents(args.heldout_text)})
-    about: dict[str, Any] = {"sources": sources_digest("ramp/ggml/make.py"), "texts": texts.hashes()}
+    sources = sources_digest("ramp/ggml/make.py", *(["ramp/ggml/search.py"] if searching else []))
+    about: dict[str, Any] = {"sources": sources, "texts": texts.hashes()}
     about["training"] = sha256_file(texts.training)
+    if searching:
+        about["search"] = [args.evals, sha256_file(texts.search), sha256_file(texts.selection)]
     about["versions"] = [version(package) for package in ("libgguf", "cyllama")]
     key = fingerprint(model, asdict(settings) | about | {"arithmetic": args.arithmetic})
     work: Path = args.work / f"{model.name}-{key}"
     work.mkdir(parents=True, exist_ok=True)
     frame = Frame.of(model, units, model.name)
-    job = Job(model, model.name, units, frame, 0, settings, texts, work, args.out, args.threads or 1)
+    job = Job(model, model.name, units, frame, 0, settings, texts, work, args.out, args.threads or 1, evals=args.evals)
     with locked(work):
-        rows, checks, windows = run(job, args.mix, args.heldout_windows, args.tune_steps)
+        rows, checks, windows = run(job, args.mix, args.method, args.heldout_windows, args.tune_steps)
     with atomic_path(args.out) as folder:
         folder.mkdir()
         write_json(folder / "rows.json", [asdict(row) for row in rows])

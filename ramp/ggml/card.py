@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -78,10 +80,17 @@ def verdict(ratio: Estimate, ours: Measured, rival: Measured) -> str:
 
 
 def base_model(source: str) -> tuple[str, str]:
-    """Return MODEL as a reader elsewhere knows it, and its commit: a repository of the hub, or the name of a folder."""
+    """Return MODEL as a reader elsewhere knows it, and its commit: a repository of the hub, or the name of a folder.
+
+    A folder in the hub's cache is its repository.
+    """
     path = Path(source)
     if path.is_dir():
-        return path.resolve().name, ""
+        path = path.resolve()
+        cached = re.fullmatch(r"models--([^-].*?)--(.+)", path.parent.parent.name)
+        if cached and path.parent.name == "snapshots":
+            return f"{cached[1]}/{cached[2]}", path.name
+        return path.name, ""
     name, _, commit = source.partition("@")
     return name, commit
 
@@ -93,13 +102,13 @@ def model_card(summary: Mapping[str, Any], lines: Sequence[str]) -> str:
     windows = f"{summary['windows']} windows of {summary['length']} tokens"
     score = Score(summary["held_out"], *MEASURES["kl"], round(ours.kl.value, 6), windows)
     source, commit = base_model(summary["source"])
+    types, matrix, out = (shlex.quote(f"{name}.{ending}") for ending in ("types.txt", "imatrix.gguf", "gguf"))
     again = (
         f"`{name}.types.txt` and `{name}.imatrix.gguf` give llama-quantize the same types and matrix; the scales "
         f"of this file are others: {summary['changed']}."
         if summary["changed"]
         else f"With `{name}.types.txt` and `{name}.imatrix.gguf` llama-quantize makes the same tensors from the float "
-        f"file: `llama-quantize --imatrix {name}.imatrix.gguf --tensor-type-file {name}.types.txt float.gguf "
-        f"{summary['gguf']} Q4_K_M`."
+        f"file: `llama-quantize --imatrix {matrix} --tensor-type-file {types} float.gguf {out} Q4_K_M`."
     )
     text = "\n".join(lines)
     return f"""{hub_metadata(name, [score], source if "/" in source else "")}

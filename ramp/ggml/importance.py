@@ -19,6 +19,15 @@ from ramp.gguf.names import gguf_tensors
 from ramp.models.folder import ModelFolder
 
 
+def importance_windows(model: ModelFolder, tokens: int, length: int) -> tuple[int, int]:
+    """Return length and number of the windows behind an importance matrix of so many tokens.
+
+    A window is no longer than the model's context: there are more of them then.
+    """
+    length = min(length, int(model.config.max_position_embeddings))
+    return length, max(tokens // length, 1)
+
+
 def measure_importance(model: ModelFolder, windows: Tensor, out: Path) -> None:
     """Write the importance matrix of the float model on windows int64 [count, length].
 

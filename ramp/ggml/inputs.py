@@ -12,21 +12,12 @@ from typing import Any
 
 from ramp.assets.asset import fetch_asset
 from ramp.assets.checkpoint import make_model
-from ramp.assets.fetch_hub import hub_snapshot
-from ramp.assets.registry import RESOLVE, HubSource, Registry
+from ramp.assets.registry import Registry
 from ramp.core.cli import log
 from ramp.core.errors import RampError
+from ramp.ggml.hub_model import REPOSITORY, hub_model
 from ramp.gguf.names import check_exportable, gguf_tensors
 from ramp.models.folder import ModelFolder
-
-CHECKPOINT = (
-    "*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "tokenizer*",
-    "special_tokens_map.json",
-)  # fmt: skip
-"""Files of a repository that are needed."""
-
-REPOSITORY = r"\w[\w.-]*/\w[\w.-]*"
-"""Expression of a name on the hub."""
 
 LARGEST = 65504
 """Of a float16."""
@@ -59,8 +50,7 @@ def find_model(name: str, registry: Registry, models: Path) -> Path:
             f"there is no folder {name}: give a checkpoint folder, a repository of the Hugging Face hub (owner/name), "
             "or the name of a model in config/assets.yaml"
         )
-    source = HubSource(kind="hub", repo=repo, revision=revision or RESOLVE, files=CHECKPOINT, sha256=RESOLVE)
-    return hub_snapshot(repo, source, known=False)
+    return hub_model(repo, revision)
 
 
 def check_model(model: ModelFolder) -> None:

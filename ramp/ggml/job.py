@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 from ramp.assets.registry import load_registry
@@ -18,8 +19,12 @@ from ramp.core.cli import log
 from ramp.core.errors import RampError
 from ramp.core.files import remove_partials
 from ramp.core.source_closure import sources_digest
+from ramp.export.llamacpp import require_llamacpp
 from ramp.ggml.allocate import Frame, check_size
+from ramp.ggml.card import base_model
+from ramp.ggml.importance import importance_windows
 from ramp.ggml.inputs import check_model, find_model, fingerprint
+from ramp.ggml.llama_perplexity import CHUNK
 from ramp.ggml.options import KNAPSACK
 from ramp.ggml.size import SizeRequestError, memory_beside_weights, parse_size, weights_in
 from ramp.ggml.texts import Texts, open_texts, require_windows
@@ -133,12 +138,12 @@ def check_room(folder: Path, wanted: int, name: str) -> None:
 def check_numbers(args: argparse.Namespace) -> None:
     """Raise ``GgufRunError`` for numbers that no stage can use."""
     least = {"tokens": args.length, "length": 2, "windows": 1, "window_length": 2, "heldout_windows": 1, "evals": 1}
-    for name, smallest in {**least, "tune_steps": 1, "seed": 0}.items():
+    for name, smallest in {**least, "tune_steps": 1, "seed": 0, "llama_perplexity": 0}.items():
         if not smallest <= getattr(args, name) < 1 << 62:
             raise GgufRunError(f"--{name.replace('_', '-')} {getattr(args, name)} is not possible: at least {smallest}")
 
 
-def check_chooser(args: argparse.Namespace) -> None:
+def check_chooser(args: argparse.Namespace, menu: tuple[str, ...]) -> None:
     """Raise for a method or a policy that cannot choose types: ``MethodError``, ``PolicyError``, ``GgufRunError``."""
     if args.method != KNAPSACK:
         from ramp.search.setup import find_allocator
@@ -147,9 +152,15 @@ def check_chooser(args: argparse.Namespace) -> None:
             raise GgufRunError(f"--policy {args.policy} chooses the types alone: leave out --method {args.method}")
         find_allocator(args.method)
     if args.policy is not None:
+        from ramp.ggml.search import action_names
         from ramp.search.trained_policy import read_policy
 
-        read_policy(args.policy)
+        widths, names = tuple(read_policy(args.policy).widths), action_names(menu)
+        if widths != names:
+            raise GgufRunError(
+                f"the policy in {args.policy} chooses among {', '.join(map(str, widths))}, these --types give "
+                f"{', '.join(names)}: give the types that it was trained on"
+            )
 
 
 def make_folders(out: Path, base: Path) -> None:
@@ -164,14 +175,16 @@ def make_folders(out: Path, base: Path) -> None:
         ) from None
 
 
-def wanted_windows(args: argparse.Namespace) -> list[tuple[str, int, int]]:
+def wanted_windows(args: argparse.Namespace, model: ModelFolder) -> list[tuple[str, int, int]]:
     """Return the windows that a run reads: role, length and number."""
     wanted = [
         ("held_out", args.length, args.heldout_windows),
         ("held_out", CHECK_LENGTH, CHECK_WINDOWS),
         ("calibration", args.window_length, args.windows),
-        ("calibration", args.length, args.tokens // args.length),
+        ("calibration", *importance_windows(model, args.tokens, args.length)),
     ]
+    if args.llama_perplexity:
+        wanted.append(("held_out", CHUNK, args.llama_perplexity))
     if args.method != KNAPSACK:
         wanted += [(role, SEARCH_LENGTH, 2 * SEARCH_WINDOWS) for role in ("search", "selection")]
     if args.tune:
@@ -190,23 +203,26 @@ def open_job(args: argparse.Namespace) -> Job:
     if args.size is not None:
         parse_size(args.size)  # a typing error is told before a model is fetched
     menu = check_menu(args.types.split(","))
-    check_chooser(args)
+    check_chooser(args, menu)
+    for backend in {args.backend, *(() if args.no_rival else ("cyllama",))}:
+        require_llamacpp(backend)
     registry = load_registry(args.registry)
     base: Path = args.work or out.parent / ".ramp-gguf"
     make_folders(out, base)
-    model = ModelFolder(find_model(args.model, registry, base / "models").resolve())
+    name = base_model(args.model)[0].rpartition("/")[2]
+    model = ModelFolder(find_model(args.model, registry, base / "models").resolve(), name)
     check_model(model)
     units = list_units(model.config, menu)
     frame = Frame.of(model, units, model.name)
     size = read_size(args, model, frame)
     check_size(size, frame, units)
     texts = open_texts(registry, base / "texts", args.text, args.heldout_text)
-    require_windows(model, texts, wanted_windows(args))
+    require_windows(model, texts, wanted_windows(args, model))
     settings = Settings(args.tokens, args.length, args.windows, args.window_length, menu, args.seed)
     about = {
-        "sources": sources_digest("ramp/ggml/bank.py", "ramp/ggml/rival.py"),
+        "sources": sources_digest("ramp/ggml/importance.py", "ramp/ggml/bank.py", "ramp/ggml/rival.py"),
         "text": texts.hashes()["calibration"],
-        "versions": [version(package) for package in ("libgguf", "cyllama")],
+        "versions": [version(package) for package in ("libgguf", "cyllama") if find_spec(package)],
         "arithmetic": args.arithmetic,
     }
     work = base / f"{model.name}-{fingerprint(model, asdict(settings) | about)}"

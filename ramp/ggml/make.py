@@ -8,7 +8,8 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import torch
 
 from ramp.core.cli import log
 from ramp.core.errors import RampError
-from ramp.core.files import DamagedFile, atomic_path, set_aside, sha256_file, write_json, write_text
+from ramp.core.files import DamagedFile, atomic_path, json_text, set_aside, sha256_file, write_json, write_text
 from ramp.core.source_closure import sources_digest
 from ramp.evaluation.bootstrap import Estimate
 from ramp.export.check import Check, check_file
@@ -28,7 +29,7 @@ from ramp.export.write import write_file
 from ramp.ggml import card
 from ramp.ggml.allocate import Types, allocate, file_bytes, plan_types, predicted_kl
 from ramp.ggml.bank import BankPass, GgmlBank
-from ramp.ggml.importance import measure_importance
+from ramp.ggml.importance import importance_windows, measure_importance
 from ramp.ggml.job import (
     CHECK_LENGTH,
     CHECK_WINDOWS,
@@ -37,6 +38,7 @@ from ramp.ggml.job import (
     SEARCH_WINDOWS,
     Job,
 )
+from ramp.ggml.llama_perplexity import llama_perplexity
 from ramp.ggml.refit import refit_model
 from ramp.ggml.rival import Rival, float_file, nearest_mix
 from ramp.ggml.tune import ChangedTensors, tune
@@ -48,8 +50,7 @@ from ramp.tuning.schedule import Schedule, training_windows
 
 def calibration_windows(job: Job) -> torch.Tensor:
     """Return the windows behind the importance matrix and fitted scales, int64 [count, length]."""
-    length = job.settings.length
-    count = max(job.settings.tokens // length, 1)
+    length, count = importance_windows(job.model, job.settings.tokens, job.settings.length)
     return job.model.windows(job.texts.calibration, length=length, count=count)
 
 
@@ -132,8 +133,9 @@ def kept_importance(job: Job) -> dict[str, np.ndarray]:
             return read_importance_file(job.imatrix)
     except RampError as error:
         set_aside(job.imatrix, error)
-    log.info("importance matrix from %d tokens of calibration text", job.settings.tokens)
-    measure_importance(job.model, calibration_windows(job), job.imatrix)
+    windows = calibration_windows(job)
+    log.info("importance matrix from %d tokens of calibration text, in %d windows", windows.numel(), len(windows))
+    measure_importance(job.model, windows, job.imatrix)
     return read_importance_file(job.imatrix)
 
 
@@ -209,25 +211,45 @@ def check(job: Job, path: Path, plan: GgufPlan, backend: str) -> list[Check]:
 
 
 def publish(job: Job, path: Path, plan: GgufPlan) -> None:
-    """Move the file to where it was asked for, with its plan, its type file and its matrix beside it."""
+    """Put the file where it was asked for, with its plan, its type file and its matrix beside it.
+
+    All are on the disk under temporary names before the first of them, the file, gets its own: where the disk is full
+    an older file and what lies beside it stay as they are. Card and result of the older file go then.
+    """
     units = {unit.name for unit in job.units}
-    for ending in ("card.md", "result.json"):  # an older file's numbers must not lie beside this one
-        job.beside(ending).unlink(missing_ok=True)
+    with ExitStack() as files:  # which renames the last first
+
+        def partial(target: Path) -> Path:
+            return files.enter_context(atomic_path(target))
+
+        shutil.copyfile(job.imatrix, partial(job.beside("imatrix.gguf")))
+        partial(job.beside("types.txt")).write_text(type_lines([x for x in plan.tensors if x.name in units]), "utf-8")
+        partial(job.beside("plan.json")).write_text(json_text(asdict(plan)), "utf-8")
+        out = partial(job.out)
+        try:
+            os.link(path, out)
+        except OSError:  # another file system
+            shutil.copyfile(path, out)
+        for ending in ("card.md", "result.json"):
+            job.beside(ending).unlink(missing_ok=True)
     if (job.policy_dir / "policy.json").is_file():
         shutil.copytree(job.policy_dir, job.beside("policy"), dirs_exist_ok=True)
-    write_json(job.beside("plan.json"), asdict(plan))
-    write_text(job.beside("types.txt"), type_lines([x for x in plan.tensors if x.name in units]))
-    with atomic_path(job.beside("imatrix.gguf")) as partial:
-        shutil.copyfile(job.imatrix, partial)
-    with atomic_path(job.out) as partial:
-        try:
-            os.link(path, partial)
-        except OSError:  # another file system
-            shutil.copyfile(path, partial)
 
 
-def compare(job: Job, path: Path, windows: int, rival: bool) -> tuple[list[card.Measured], Estimate | None]:
-    """Return the file, and the nearest mix of llama.cpp, on held-out text, and the ratio of their KLs."""
+@dataclass(frozen=True)
+class Comparison:
+    """A file on held-out text, and llama.cpp's nearest mix behind it."""
+
+    rows: list[card.Measured]
+    ratio: Estimate | None  # of their KLs
+    llama_perplexity: dict[str, float]  # of the float file and of the rows; empty where it was not asked for
+
+
+def compare(job: Job, path: Path, windows: int, rival: bool, chunks: int) -> Comparison:
+    """Compare a file, and the nearest mix of llama.cpp, with the float model on held-out text.
+
+    chunks: on so many of the text llama-perplexity's own protocol is followed too.
+    """
     from ramp.ggml import score
 
     tokens = job.model.windows(job.texts.held_out, length=job.settings.length, count=windows)
@@ -253,15 +275,19 @@ def compare(job: Job, path: Path, windows: int, rival: bool) -> tuple[list[card.
         )
         for name, file, each in found
     ]
-    return rows, score.kl_ratio(ours, found[1][2]) if other is not None else None
+    files = {"float": float_file(job.model, job.work), **{name: file for name, file, _ in found}} if chunks else {}
+    context = int(job.model.config.max_position_embeddings)
+    perplexities = {
+        name: llama_perplexity(file, job.texts.held_out, chunks, context, job.workers) for name, file in files.items()
+    }
+    return Comparison(rows, score.kl_ratio(ours, found[1][2]) if other is not None else None, perplexities)
 
 
 def result(
-    job: Job, plan: Sequence[str], checks: Sequence[Check], rows: Sequence[card.Measured], ratio: Estimate | None,
-    windows: int, started: float,
-) -> list[str]:  # fmt: skip
+    job: Job, plan: Sequence[str], checks: Sequence[Check], found: Comparison, windows: int, chunks: int, started: float
+) -> list[str]:
     """Write ``.result.json`` and ``.card.md``; return the lines for the terminal."""
-    passed = sum(one.ok for one in checks)
+    passed, rows, ratio = sum(one.ok for one in checks), found.rows, found.ratio
     lines = [*plan, "", *card.comparison(rows)]
     if ratio is not None:
         lines.append(f"  {card.verdict(ratio, rows[0], rows[1])}")
@@ -269,6 +295,9 @@ def result(
         f"  held-out text: {job.texts.held_out_name}, {windows} windows of at most {job.settings.length} tokens; "
         f"calibration: {job.texts.calibration_name}"
     )
+    if found.llama_perplexity:
+        values = ", ".join(f"{name} {value:.4f}" for name, value in found.llama_perplexity.items())
+        lines.append(f"  perplexity as llama-perplexity counts it on the first {chunks} chunks: {values}")
     if job.tuned_note:
         lines.append(f"  {job.tuned_note}")
     lines.append(f"  {passed} of {len(checks)} checks passed, in stock llama.cpp too")
@@ -291,6 +320,8 @@ def result(
     write_text(job.beside("card.md"), card.model_card(summary, lines))
     record = summary | {
         "measured": [asdict(row) for row in rows],
+        "llama_perplexity": found.llama_perplexity,
+        "llama_perplexity_chunks": chunks,
         "kl_ratio": None if ratio is None else asdict(ratio),
         "checks": [asdict(one) for one in checks],
         "asked": job.size,

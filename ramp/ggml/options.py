@@ -38,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--windows", type=int, default=8, help="windows of the backward pass")
     option("--window-length", type=int, default=256, help="tokens per window of it")
     option("--heldout-windows", type=int, default=16, help="windows of held-out text")
+    option(
+        "--llama-perplexity", type=int, default=0, help="chunks on which llama-perplexity's own protocol is followed"
+    )
     option("--no-rival", action="store_true", help="make no mix of llama.cpp to compare with")
     option("--work", type=Path, default=None, help="folder of intermediate files; none: .ramp-gguf beside the output")
     option("--registry", type=Path, default=REGISTRY, help="registry of assets")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from ramp.core.cli import log
+from ramp.export.check import Check, judge
 from ramp.export.llamacpp import LlamaCppError
 from ramp.export.llamacpp_quantize import quantize_apart
 from ramp.export.write import export
+from ramp.gguf.reader import GgufFile
 from ramp.gguf.type_names import MIXES
 from ramp.models.folder import ModelFolder
 
@@ -27,9 +32,9 @@ class Rival:
 
 
 def float_file(model: ModelFolder, folder: Path) -> Path:
-    """Return the float32 GGUF file of a model, written unless it is there."""
+    """Return the float32 GGUF file of a model, written with its plan unless both are there."""
     path = folder / "float.gguf"
-    if not path.is_file():
+    if not path.is_file() or not path.with_suffix(".plan.json").is_file():
         export(model.path, path)
     return path
 
@@ -43,6 +48,30 @@ def make_mix(mix: str, source: Path, imatrix: Path | None, folder: Path, threads
     if not path.is_file():
         quantize_apart(source, path, mix, table_type=None, imatrix=imatrix, threads=threads)
     return Rival(mix, path)
+
+
+def check_bytes(path: Path, types: Mapping[str, str], source: Path, imatrix: Path, threads: int) -> Check:
+    """Count the tensors of a file that llama.cpp's own quantizer makes otherwise, of the same float file and matrix.
+
+    types: those of the tensors that were quantized. All count where llama.cpp refuses.
+    """
+    theirs = path.with_name(f"{path.stem}-llama.gguf")
+    ours = GgufFile(path)
+    try:
+        quantize_apart(
+            source, theirs, "Q4_K_M", table_type=None, imatrix=imatrix, tensor_types=dict(types), threads=threads
+        )
+        file = GgufFile(theirs)
+        unlike = sum(
+            file.type(name) != ours.type(name) or not np.array_equal(file.raw(name), ours.raw(name))
+            for name in ours.names()
+        )
+    except LlamaCppError as error:
+        log.error("%s", error)
+        unlike = len(ours.names())
+    finally:
+        theirs.unlink(missing_ok=True)
+    return judge(path.name, "tensors_unlike_llama_cpp", unlike)
 
 
 def nearest_mix(size: int, source: Path, imatrix: Path, folder: Path, threads: int, ordered: bool) -> Rival | None:

@@ -1,7 +1,8 @@
 """GGUF files beside their float model on held-out text: KL, perplexity, and how often both predict the same token.
 
 The files' tensors are de-quantized and run in float32, as every ggml row of the study; ``ramp.export.check`` compares
-perplexity with llama.cpp's own arithmetic.
+perplexity with llama.cpp's own arithmetic. Both models go through the windows one decoder block at a time: the
+comparison comes last, and a machine that made the file has the memory for it.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from torch.nn.functional import linear
 from ramp.core.cli import log
 from ramp.evaluation.bootstrap import Estimate, mean_kl, paired, perplexity
 from ramp.evaluation.heldout import Reference, make_reference
-from ramp.gguf.reader import load_gguf_float
+from ramp.gguf.reader import streamed_file
 from ramp.models.folder import ModelFolder
-from ramp.scoring.kl_divergence import batches, final_hidden, head_weight, nll_and_kl, slices
+from ramp.models.streamed_model import StreamedModel
+from ramp.scoring.kl_divergence import head_weight, hidden_batches, nll_and_kl, slices
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -31,16 +33,16 @@ Windows = list[dict[str, Any]]
 
 def float_reference(model: ModelFolder, windows: Tensor) -> tuple[Reference, Tensor]:
     """Return the float model's reference on windows int64 [count, length], and its output weight [vocab, hidden]."""
-    loaded = model.load_float()
-    return make_reference(loaded, windows, {"model": model.name}), head_weight(loaded).detach().clone()
+    streamed = StreamedModel(model.config, model.reader.get, dtype=torch.float32, device=torch.device("cpu"))
+    return make_reference(streamed, windows, {"model": model.name}), head_weight(streamed).detach().clone()
 
 
 @torch.inference_mode()
-def score(model: PreTrainedModel, reference: Reference, head: Tensor) -> Windows:
+def score(model: PreTrainedModel | StreamedModel, reference: Reference, head: Tensor) -> Windows:
     """Return the windows of a model against the reference of the float one, whose output weight is ``head``."""
     own, found = head_weight(model), []
-    for part in batches(reference.windows, head.device):
-        for offset, states in enumerate(final_hidden(model, reference.windows[part])):
+    for part, hidden in hidden_batches(model, reference.windows, head.device):
+        for offset, states in enumerate(hidden):
             index = part.start + offset
             targets = reference.windows[index, 1:]
             sums = np.zeros(3)
@@ -56,7 +58,7 @@ def score(model: PreTrainedModel, reference: Reference, head: Tensor) -> Windows
 
 def score_file(path: Path, model: ModelFolder, reference: Reference, head: Tensor) -> Windows:
     """Return the windows of a GGUF file of ``model``."""
-    found = score(load_gguf_float(model.path, path), reference, head)
+    found = score(streamed_file(model.path, path), reference, head)
     log.info("%s: KL %.4f nats per token on held-out text", path.name, sum_of(found, "kl") / sum_of(found, "tokens"))
     return found
 

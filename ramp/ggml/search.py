@@ -2,7 +2,8 @@
 
 An allocator chooses among actions that are alike for all linears, but a unit's types depend on its rows. So an action
 is a rate, the bits per weight of one type of the menu. For each unit it means its best type of at most that rate, or
-its smallest one where none is. Bytes never fall and costs never rise from one action to the next.
+its smallest one where none is. Bytes never fall and costs never rise from one action to the next. Actions that mean the
+same type of a unit are one (``Problem.alike``): rows of 576 have four types, and twelve types have eight rates.
 
 Candidates are scored by KL to the float model on search text, with the bank's own weights in the embedding and the head
 too, so that the score of an allocation is that of the file that it becomes.
@@ -62,10 +63,14 @@ class GgmlProblem(Problem):
         check_budget(self.bytes, self.budget_bytes)
 
 
+def action_names(menu: Sequence[str]) -> tuple[str, ...]:
+    """Return one type for each rate of a menu, ascending: the widths of a policy."""
+    return tuple({rate(name): name for name in reversed(menu)}[each] for each in sorted({rate(t) for t in menu}))
+
+
 def actions(bank: GgmlBank, menu: Sequence[str]) -> tuple[tuple[str, ...], list[list[str]]]:
     """Return one type for each rate of a menu, ascending, and for each unit the type that every action means."""
-    names = tuple({rate(name): name for name in reversed(menu)}[each] for each in sorted({rate(t) for t in menu}))
-    meant = []
+    names, meant = action_names(menu), []
     for unit in bank.units:
         kept = bank.kept[unit.name]  # by bytes, each of less cost than the one before
         meant.append([next((t for t in reversed(kept) if rate(t) <= rate(action)), kept[0]) for action in names])
@@ -173,6 +178,7 @@ class TypeSearch:
             select=select,
             bytes_at=lambda bits: int(bits * weights / 8),
             proxy=np.array([[self.bank.costs[unit.name][t] for t in kinds] for unit, kinds in pairs]),
+            alike=np.array([[kinds.index(t) for t in kinds] for kinds in meant]),
         )
         problem.check_budget()
         return problem
@@ -203,13 +209,16 @@ class TypeSearch:
             "code": sources_digest("ramp/ggml/search.py"),
         }
         state = SearchState.open(state_dir, describe(source, {"imatrix": self.imatrix}, about))
+        on_search = state.evaluator("search", candidates.scorer(texts.search), limit=evals)
+        on_selection = state.evaluator("selection", candidates.scorer(texts.selection))
         problem = self.problem(
-            state.evaluator("search", candidates.scorer(texts.search), limit=evals),
-            state.evaluator("selection", candidates.scorer(texts.selection)),
+            lambda choice: on_search(problem.distinct(choice)), lambda choice: on_selection(problem.distinct(choice))
         )
         found = run_search(method, params, problem, state, seed=seed, evals=evals, artifacts=policy_dir).found
-        start = None if found.start_choice is None else state.scores.get(("selection", encode(found.start_choice)))
-        end = state.scores.get(("selection", encode(found.choice)))
+        start, end = (
+            None if choice is None else state.scores.get(("selection", encode(problem.distinct(choice))))
+            for choice in (found.start_choice, found.choice)
+        )
         if start and end:
             log.info("KL on selection text: %.4g at the start, %.4g at the end of the search", start.kl, end.kl)
         return self.types(found.choice)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
     from ramp.models.block_runner import Read
+    from ramp.models.streamed_model import StreamedModel
 
 
 class GgufFile:
@@ -118,6 +119,15 @@ def parameter_reader(file: GgufFile, config: PretrainedConfig) -> Read:
         return values
 
     return read
+
+
+def streamed_file(model_dir: str | Path, path: Path) -> StreamedModel:
+    """Return the model of a GGUF file in float32, one block of it in memory at a time, on the processor."""
+    import torch
+
+    from ramp.models.streamed_model import StreamedModel
+
+    return StreamedModel(*gguf_parameters(model_dir, path), dtype=torch.float32, device=torch.device("cpu"))
 
 
 def load_gguf_float(

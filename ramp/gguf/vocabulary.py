@@ -169,5 +169,7 @@ def _add_special(writer: GGUFWriter, tokenizer: Any) -> None:
     writer.add_add_bos_token(framed[:1] != plain[:1] and framed[:1] == [tokenizer.bos_token_id])
     writer.add_add_eos_token(framed[-1:] != plain[-1:] and framed[-1:] == [tokenizer.eos_token_id])
     template = getattr(tokenizer, "chat_template", None)
+    if isinstance(template, dict):  # several by name
+        template = template.get("default")
     if isinstance(template, str) and template:
         writer.add_chat_template(template)

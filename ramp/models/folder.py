@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 class ModelFolder:
     """A checkpoint folder whose parts are read when they are first used, and once. It never uses a network."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, name: str = "") -> None:
+        """name: of the model, where it is not that of the folder (a snapshot in the hub's cache)."""
         self.path = Path(path)
-        self.name = self.path.name
+        self.name = name or self.path.name
 
     @cached_property
     def config(self) -> PretrainedConfig:

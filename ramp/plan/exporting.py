@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ramp.ggml.options import KNAPSACK
 from ramp.methods.kinds import Mix, Package
 from ramp.plan.calibrating import streamed
 from ramp.plan.facts import Facts
@@ -16,6 +17,9 @@ GGML_PER_S = 5e6
 
 SEARCHED_PER_S = 0.8e6
 """The same over all types of the section gguf, IQ types among them. Measured on SmolLM2-135M."""
+
+SEARCH_TOKENS, SEARCH_LENGTH = 2048, 128
+"""Search text of one evaluation of a method that chooses types (``ramp.ggml.job``)."""
 
 HASH_BANDWIDTH = 0.5e9
 """Bytes a second of a checksum, with the reading."""
@@ -81,16 +85,22 @@ def static_mix(facts: Facts, model: str, method: str) -> Work:
 
 
 def gguf_mixes(facts: Facts, model: str) -> Work:
-    """Every linear at every type of the menu, every mix with and without a matrix, and a file of ours beside each.
+    """Every linear at every type of the menu, every mix with and without a matrix, and files of ours beside each.
 
     Rounding takes most of it: 135 million weights at twelve types in some 2,000 s of one core.
     """
     shape, section = facts.shape(model), facts.plan.gguf.section
-    files = 4 * len(section.mixes) * (1 + bool(section.tune_steps))
+    files = 2 * len(section.mixes) * (1 + len(section.methods)) * (1 + bool(section.tune_steps))
+    searched = 2 * len(section.mixes) * (1 + bool(section.tune_steps)) * len({*section.methods} - {KNAPSACK})
     heldout = section.heldout_windows * section.length
     products = block_products(shape, section.tokens, section.length)
     products += (4 + len(section.types)) * block_products(shape, section.windows * section.window_length, 256)
     products += (files + 1) * (block_products(shape, heldout, section.length) + 2 * head_products(shape, heldout))
+    products += (
+        searched
+        * section.evals
+        * (block_products(shape, SEARCH_TOKENS, SEARCH_LENGTH) + 2 * head_products(shape, SEARCH_TOKENS))
+    )
     return Work(
         float32=products, core_s=len(section.types) * shape.params / SEARCHED_PER_S / 12 + 3 * files,
         disk=10 * shape.params, host_bytes=12 * shape.params, output_bytes=(4 + 0.6 * files) * shape.params,

@@ -68,6 +68,8 @@ class Problem:
     # one evaluator per part of the text, parts of equal size; empty unless the method's parameters ask for parts
     search_parts: Sequence[Callable[[np.ndarray], Score]] = ()
     part_cost: float = 1.0  # evaluations that a score on one part of search text counts as: its share of the tokens
+    # int64 [n, w]: for each action the first one that means the same width of that linear; None: all differ
+    alike: np.ndarray | None = None
     proxy_used: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
@@ -103,6 +105,15 @@ class Problem:
             )
         self.proxy_used = True
         return self.proxy
+
+    def distinct(self, choice: np.ndarray) -> np.ndarray:
+        """Return a choice [n] with the first of the actions that mean the same: equal allocations are equal arrays."""
+        choice = np.asarray(choice, dtype=np.int64)
+        return choice if self.alike is None else self.alike[np.arange(self.n), choice]
+
+    def shared(self, costs: np.ndarray) -> np.ndarray:
+        """Return costs [n, w] in which actions that mean the same have one cost, that of the first of them."""
+        return costs if self.alike is None else np.take_along_axis(costs, self.alike, axis=1)
 
     def bytes_of(self, choice: np.ndarray) -> int:
         """Return ``bytes_linear`` of an allocation [n]."""

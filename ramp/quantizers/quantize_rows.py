@@ -6,18 +6,37 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from types import TracebackType
 
 import numpy as np
 
+from ramp.core.errors import RampError
 from ramp.quantizers.ggml import quantize_ggml
 
 TASK_WEIGHTS = 1 << 20
 """Weights per task: small enough that workers end together, large enough that passing them on costs nothing."""
 
 Pending = list[Future[np.ndarray]]
+
+
+class WorkerEnded(RampError):
+    """A worker process that ended in the middle of its work."""
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn what a broken pool raises into one sentence."""
+    try:
+        yield
+    except BrokenProcessPool:
+        raise WorkerEnded(
+            "a process that quantizes was ended from outside, most often by the system because memory was short: use "
+            "fewer --threads or close other programs, and run the same command again, it goes on where it stopped"
+        ) from None
 
 
 def _end_with(parent: int) -> None:
@@ -45,7 +64,8 @@ class RowQuantizer:
         )
 
     def __enter__(self) -> RowQuantizer:
-        self._pool.submit(int).result()
+        with _told():
+            self._pool.submit(int).result()
         return self
 
     def __exit__(
@@ -56,10 +76,11 @@ class RowQuantizer:
     def submit(self, values: np.ndarray, type_name: str, importance: np.ndarray | None, name: str) -> Pending:
         """Start quantizing float32 [rows, columns]; ``collect`` returns the bytes."""
         rows = max(TASK_WEIGHTS // values.shape[1], 1)
-        return [
-            self._pool.submit(quantize_ggml, values[start : start + rows], type_name, importance, name=name)
-            for start in range(0, len(values), rows)
-        ]
+        with _told():
+            return [
+                self._pool.submit(quantize_ggml, values[start : start + rows], type_name, importance, name=name)
+                for start in range(0, len(values), rows)
+            ]
 
     def quantize(self, values: np.ndarray, type_name: str, importance: np.ndarray | None, name: str) -> np.ndarray:
         """Return the bytes of ``quantize_ggml``: rows are quantized one by one, so nothing depends on the workers."""
@@ -68,4 +89,5 @@ class RowQuantizer:
     @staticmethod
     def collect(pending: Sequence[Future[np.ndarray]]) -> np.ndarray:
         """Return the bytes uint8 [rows, row_bytes] of what ``submit`` started."""
-        return np.concatenate([each.result() for each in pending])
+        with _told():
+            return np.concatenate([each.result() for each in pending])

@@ -49,7 +49,7 @@ class History:
     def add(self, info: dict[str, Any], feasible: bool) -> None:
         """Keep an episode by its last ``info`` (``AllocationEnv.step``)."""
         score = info["score"]
-        self.choices = np.vstack([self.choices, info["choice"]])
+        self.choices = np.vstack([self.choices, self.problem.distinct(info["choice"])])
         self.returns = np.append(self.returns, info["terms"]["total"])
         self.losses = np.append(self.losses, score.kl if self.reward.quality == "kl" else score.nll)
         self.kls = np.append(self.kls, score.kl)
@@ -73,7 +73,7 @@ class History:
 
     def knows(self, choice: np.ndarray) -> bool:
         """Whether this allocation [n] was evaluated before."""
-        return bool((self.choices == choice).all(axis=1).any())
+        return bool((self.choices == self.problem.distinct(choice)).all(axis=1).any())
 
     def ranked(self) -> np.ndarray:
         """Return the episodes with a feasible, finite outcome, best first, each allocation once."""

@@ -242,6 +242,10 @@ class Gguf(Section):
     """Models, by name in the registry; rows that are multiples of 256 take every type. An empty list makes none."""
     mixes: Once[str] = Field(default=["Q3_K_M", "Q3_K_L", "IQ4_XS", "Q4_K_S", "Q4_K_M", "Q5_K_M"], min_length=1)
     """llama.cpp's mixes by its own names, each made with and without an importance matrix."""
+    methods: Once[MethodName] = Field(default=["knapsack"], min_length=1)
+    """Allocators that choose the types of our files, each beside every mix; one that searches scores ``evals``."""
+    evals: PositiveInt = 100
+    """Evaluations of a method that searches, for each file."""
     types: Once[str] = Field(default=list(MENU), min_length=1)
     """ggml types that our files choose from; IQ3_S, IQ3_XXS and IQ4_XS take most of the time of quantizing."""
     tokens: PositiveInt = 16384

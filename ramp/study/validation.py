@@ -240,6 +240,8 @@ def _method_faults(study: Study, known: Set[str]) -> Iterator[str]:
         named["tuning.rows"] = _methods_of(study.tuning.rows)
     if study.leakage.models:
         named["leakage.rows"] = _methods_of(study.leakage.rows)
+    if study.gguf.models:
+        named["gguf.methods"] = study.gguf.methods
     yield from _unknown("method", named, known)
     for name in study.variants:
         if name in known:

@@ -28,6 +28,7 @@ NOT_FUZZED = {
     "evaluation/__main__.py:row_command": "reads a metrics file through read_json; the reader of records has it",
     "evaluation/lm_eval_tasks.py:task_files": "reads the files of an installed package",
     "export/static_mix.py:_quantized": "reads calibration statistics through open_tensors",
+    "ggml/against_mixes.py:check_float": "reads what the same run left through read_json",
     "ggml/against_mixes.py:our_files": "reads what the same run left through read_json",
     "ggml/against_mixes.py:scored": "reads what the same run left through read_json",
     "ggml/bank.py:BankPass.run": "opens steps, which have a reader",

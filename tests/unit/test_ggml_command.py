@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import re
+import shlex
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from ramp.core import cli
 from ramp.core.errors import RampError
+from ramp.evaluation.bootstrap import Estimate
+from ramp.export import llamacpp
 from ramp.export.llamacpp_quantize import quantize_gguf, read_importance_file
+from ramp.export.plan import read_plan
 from ramp.export.write import export
 from ramp.ggml import job
 from ramp.ggml.__main__ import main
+from ramp.ggml.against_mixes import main as mixes_main
 from ramp.ggml.bank import BankPass, step_file
-from ramp.ggml.card import base_model
+from ramp.ggml.card import Measured, base_model, model_card
+from ramp.ggml.make import calibration_windows, publish
+from ramp.ggml.options import add_arguments
 from ramp.gguf.reader import GgufFile
+from ramp.models.folder import ModelFolder
 from tests.ggml_models import NARROW, WIDE
 from tests.refusals import refused
 from tests.sealed import read_json
@@ -155,6 +166,87 @@ def test_llama_quantize_makes_the_same_tensors(place: Place, tmp_path: Path) -> 
     for name in ours.names():
         assert ours.type(name) == theirs.type(name), name
         assert np.array_equal(ours.raw(name), theirs.raw(name)), name
+
+
+def opened(place: Place, *more: str) -> job.Job:
+    """The job of the command."""
+    parser = cli.parser("")
+    add_arguments(parser)
+    return job.open_job(parser.parse_args(place.argv(*more)))
+
+
+def test_a_disk_that_is_full_leaves_the_older_file_and_its_numbers(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: Any) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    made, plan = opened(place), read_plan(place.out.with_suffix(".plan.json"))
+    before = {path: path.read_bytes() for path in place.out.parent.glob("small.*")}
+    assert len(before) == 6
+    (tmp_path / "new.gguf").write_bytes(b"new")
+    monkeypatch.setattr("ramp.ggml.make.os.link", full)
+    monkeypatch.setattr("ramp.ggml.make.json_text", full)
+    with pytest.raises(OSError, match="no space"):
+        publish(made, tmp_path / "new.gguf", replace(plan, kind="another"))
+    assert before == {path: path.read_bytes() for path in place.out.parent.glob("small.*")}
+
+
+def test_card_quotes_names_with_blanks(place: Place) -> None:
+    estimate = Estimate(0.1, 0.0, 0.2)
+    summary = record(place) | {
+        "gguf": "my model.gguf",
+        "measured": [Measured("my model.gguf", 1, estimate, estimate, 0.9)],
+    }
+    line = next(line for line in model_card(summary, []).splitlines() if "llama-quantize --imatrix" in line)
+    command = shlex.split(line[line.index("llama-quantize --imatrix") :].rstrip("`."))
+    assert command[1:] == [
+        *("--imatrix", "my model.imatrix.gguf", "--tensor-type-file", "my model.types.txt"),
+        *("float.gguf", "my model.gguf", "Q4_K_M"),
+    ]
+
+
+def test_tokens_are_not_fewer_where_the_context_is_short(place: Place, tmp_path: Path) -> None:
+    """Windows are cut to the context, and there are as many more of them."""
+    short = altered(place.model, tmp_path / "short", max_position_embeddings=32)
+    made = opened(place)
+    cut = replace(made, model=ModelFolder(short))
+    assert calibration_windows(made).shape == (8, 64)
+    assert calibration_windows(cut).shape == (16, 32)
+
+
+def test_searched_types_and_a_policy(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RAMP through the command: a file within the size, its policy beside it, and another size by that policy."""
+    for where in ("job", "make"):
+        monkeypatch.setattr(f"ramp.ggml.{where}.SEARCH_WINDOWS", 2)
+    out, work = place.folder / "searched" / "small.gguf", ("--work", str(place.out.parent / ".ramp-gguf"))
+    assert main(place.argv("--method", "ramp", "--evals", "4", *work, out=out)) == 0
+    assert out.stat().st_size <= 400_000
+    policy = out.with_suffix(".policy")
+    assert (policy / "policy.json").is_file()
+    by_policy = place.folder / "by-policy" / "small.gguf"
+    assert main(place.argv("--policy", str(policy), *work, size="450KB", out=by_policy)) == 0
+    assert by_policy.stat().st_size <= 450_000
+    assert not by_policy.with_suffix(".policy").exists()
+    other = place.argv("--policy", str(policy), "--types", "Q4_0,Q8_0", *work, out=by_policy)
+    refused(RampError, {"chooses among Q3_K": lambda: main(other)})
+
+
+@pytest.mark.parametrize("option", [("--refit",), ("--tune", "--tune-steps", "2")])
+def test_changed_scales_keep_types_and_bytes(option: tuple[str, ...], place: Place) -> None:
+    out, work = place.folder / option[0].strip("-") / "small.gguf", ("--work", str(place.out.parent / ".ramp-gguf"))
+    assert main(place.argv(*option, *work, "--llama-perplexity", "2", out=out)) == 0
+    ours, plain = GgufFile(out), GgufFile(place.out)
+    assert out.stat().st_size == place.out.stat().st_size
+    assert all(ours.type(name) == plain.type(name) for name in plain.names())
+    differ = {name for name in plain.names() if not np.array_equal(ours.raw(name), plain.raw(name))}
+    assert differ
+    assert "scales" in out.with_suffix(".card.md").read_text()
+    found = read_json(out.with_suffix(".result.json"))
+    assert all(check["ok"] for check in found["checks"])
+    assert found["llama_perplexity"]["float"] == pytest.approx(max(found["llama_perplexity"].values()), rel=0.2)
+    assert len(found["llama_perplexity"]) == 2
+    assert "as llama-perplexity counts it" in out.with_suffix(".card.md").read_text()
 
 
 def in_process(argv: list[str], killed_at: int | None) -> int | None:
@@ -366,3 +458,20 @@ def test_options_that_cannot_be_used(narrow: Place, tmp_path: Path, monkeypatch:
     }
     refused(RampError, calls)
     assert not narrow.out.exists()
+
+
+@pytest.mark.parametrize("stage", ["gguf", "gguf-mixes"])
+def test_llama_cpp_that_does_not_load_is_told_before_the_work(
+    stage: str, narrow: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ramp.ggml.job.find_model", lambda *given: pytest.fail("a model was fetched"))
+    monkeypatch.setattr("ramp.ggml.against_mixes.check_model", lambda *given: pytest.fail("a model was read"))
+    monkeypatch.setitem(llamacpp.MODULES, "cyllama", "no_such_library")
+    mixes = ["--model-dir", str(narrow.model), "--mix", "Q4_K_M", "--text", str(narrow.text), "--heldout-text"]
+    mixes += [str(narrow.held), "--work", str(narrow.folder / "work"), "--out", str(narrow.folder / "mixes")]
+    llamacpp.require_llamacpp.cache_clear()
+    try:
+        call = (lambda: main(narrow.argv())) if stage == "gguf" else (lambda: mixes_main(mixes))
+        refused(RampError, {"cannot be loaded from cyllama": call, "no_such_library": call})
+    finally:
+        llamacpp.require_llamacpp.cache_clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from paper.tables.halo import halo_table
 from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.files import write_json
+from ramp.export.check import Check
 from ramp.ggml import against_mixes
 from ramp.gguf.type_names import MENU, MIXES
 from ramp.quantizers.ggml import BLOCKS
@@ -50,6 +52,8 @@ def smoke(**change: Any) -> Plan:
         ({"types": ["Q4_K", "IQ4_SX"]}, r"gguf\.types: .*'IQ4_SX'.*'IQ4_XS'"),
         ({"mixes": ["Q4_K_M", "Q4_K_M"]}, "listed twice"),
         ({"mixes": []}, r"gguf\.mixes"),
+        ({"methods": ["knapsak"]}, r"gguf\.methods: .*'knapsak'.*'knapsack'"),
+        ({"evals": 0}, r"gguf\.evals"),
         ({"heldout_windows": 0}, r"gguf\.heldout_windows"),
         ({"mixs": ["Q4_K_M"]}, "did you mean 'mixes'"),
     ],
@@ -81,12 +85,45 @@ def test_one_job_for_each_model_and_none_without_models(tmp_path: Path, monkeypa
 def test_the_stage_takes_the_options_of_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Up to the model, which is not there: every option is one that the stage has."""
     options = smoke(mixes=["Q3_K_M"], types=["Q4_K", "Q6_K"], tokens=64).gguf.options()
-    assert options[:5] == ["--mix", "Q3_K_M", "--types", "Q4_K", "Q6_K"]
+    assert options[:7] == ["--mix", "Q3_K_M", "--method", "knapsack", "--types", "Q4_K", "Q6_K"]
     assert options[options.index("--tokens") + 1] == "64"
     paths = ["--model-dir", "--text", "--heldout-text", "--work", "--out"]
     files = [word for name in paths for word in (name, str(tmp_path / "none"))]
     assert cli.run(against_mixes.main, [*options, *files]) == 2
     assert str(tmp_path / "none") in capsys.readouterr().err
+
+
+def test_every_method_has_a_file_beside_every_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tuned beside tuned; each method chooses its own types, within the mix's bytes."""
+    monkeypatch.setattr(against_mixes, "cheapest", lambda units: {})
+    monkeypatch.setattr(against_mixes, "file_bytes", lambda *given: 1000)
+    monkeypatch.setattr(against_mixes, "choose_types", lambda job, bank: (job.method, job.size, job.evals))
+
+    def write(job: Any, bank: None, types: tuple[str, int, int]) -> tuple[Path, str]:
+        job.out.write_text(f"{types} {job.tune_steps}")
+        return job.out, "plan"
+
+    monkeypatch.setattr(against_mixes, "write_model", write)
+    monkeypatch.setattr(against_mixes, "check", lambda job, path, *rest: [Check(path.name, "loads", 1, 1, True)])
+    monkeypatch.setattr(against_mixes, "float_file", lambda *given: tmp_path / "float.gguf")
+    unlike = Check("", "tensors_unlike_llama_cpp", 0, 0, True)
+    monkeypatch.setattr(against_mixes, "check_bytes", lambda path, *rest: replace(unlike, file=path.name))
+    mixes = []
+    for name, size, steps in (("small", 999, 0), ("a", 2000, 0), ("a-tuned9", 2000, 9)):
+        (tmp_path / f"{name}.gguf").write_bytes(bytes(size))
+        mixes.append(against_mixes.Made(tmp_path / f"{name}.gguf", "Q4_K_M", True, tuned_for=steps))
+    (tmp_path / "file").mkdir()
+    job = against_mixes.Job(None, "m", [], None, 0, None, None, tmp_path, tmp_path, 1, evals=7)  # type: ignore[arg-type]
+    made, checks = against_mixes.our_files(job, None, mixes, ["knapsack", "ramp"])  # type: ignore[arg-type]
+    assert [(each.method, each.path.name, each.rival) for each in made] == [
+        (method, f"{method}-2000{ending}.gguf", tmp_path / f"a{ending}.gguf")
+        for method in ("knapsack", "ramp")
+        for ending in ("", "-tuned9")
+    ]
+    assert (tmp_path / "file" / "ramp-2000-tuned9.gguf").read_text() == "('ramp', 2000, 7) 9"
+    assert [check.file for check in checks if check.check == "loads"] == [each.path.name for each in made]
+    # tuned scales are no quantizer's
+    assert [check.file for check in checks if check.check != "loads"] == ["knapsack-2000.gguf", "ramp-2000.gguf"]
 
 
 # --- records -------------------------------------------------------------------------------------------------
@@ -227,6 +264,20 @@ def test_words_count_what_the_intervals_settle() -> None:
     assert matrix == {"pairs": "2 comparisons", "better": "0", "worse": "0", "open": "2"}
     assert plain == {"pairs": "2 comparisons", "better": "2", "worse": "0", "open": "0"}
     assert values["gguf.matrix.best"] == values["gguf.matrix.worst"] == f"{OURS:.2f}"
+
+
+def test_files_of_a_second_method_stand_in_the_table_and_not_in_the_words() -> None:
+    """The paper's text is about the knapsack."""
+    records = gguf_records()
+    ours = [row for row in records["gguf"] if row["method"] == "knapsack"]
+    records["gguf"] += [
+        row | {"method": "ramp", "file": row["file"].replace("knapsack", "ramp"), "kl_ratio": 0.1} for row in ours
+    ]
+    study = synthetic_study(records)
+    assert dict(gguf_values(study)) == dict(gguf_values(synthetic_study(gguf_records())))
+    titles = [row.cells["file"] for row in gguf_table(study).rows]
+    assert titles.count("ours, Fisher knapsack") == 2
+    assert len([title for title in titles if title.startswith("ours, RAMP")]) == 2
 
 
 def test_records_without_such_files_have_a_sentence_and_no_number() -> None:

@@ -1,6 +1,7 @@
 """The allocators against brute force and against each other."""
 
 import itertools
+import time
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from ramp.allocators import greedy, knapsack
 from ramp.problem.problem import AllocationError
 from ramp.quantizers.sizes import linear_bytes
+from tests.integer_program import solve_milp
 from tests.refusals import refused
 from tests.synthetic import synthetic_problem
 
@@ -42,7 +44,7 @@ def problems(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, int]:
 def test_both_exact_solvers_reach_the_brute_force_optimum(problem: tuple[np.ndarray, np.ndarray, int]) -> None:
     costs, sizes, budget = problem
     best = brute_force(costs, sizes, budget)
-    for solver in (knapsack.solve, knapsack.solve_dp, knapsack.solve_milp):
+    for solver in (knapsack.solve, knapsack.solve_dp, solve_milp):
         choice = solver(costs, sizes, budget)
         assert total(sizes, choice) <= budget
         assert total(costs, choice) == pytest.approx(best, abs=1e-9 * np.abs(costs).max())
@@ -116,6 +118,66 @@ def test_both_exact_solvers_agree_on_larger_problems(
     model: tuple[np.ndarray, np.ndarray, int],
 ) -> None:
     costs, sizes, budget = model
-    found = [solve(costs, sizes, budget) for solve in (knapsack.solve_dp, knapsack.solve_milp)]
+    found = [solve(costs, sizes, budget) for solve in (knapsack.solve_dp, solve_milp)]
     assert all(total(sizes, choice) <= budget for choice in found)
     assert total(costs, found[0]) == pytest.approx(total(costs, found[1]), rel=1e-6, abs=1e-6)
+
+
+def transformer(blocks: int, rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, int]:
+    """Costs, sizes and a budget of a model with a vocabulary of so many rows, embedding and head inside the budget."""
+    rng = np.random.default_rng(seed)
+    rates = np.array([84, 98, 110, 144, 176, 210, 272])  # bytes per 256 weights, Q2_K to Q8_0
+    shapes = [(rows, 4096)] + [(4096, 4096), (1024, 4096), (14336, 4096), (4096, 14336)] * blocks + [(rows, 4096)]
+    sizes = np.array([[height * width // 256 * rate for rate in rates] for height, width in shapes])
+    costs = np.exp(rng.normal(size=(len(sizes), 1))) * 4.0 ** (-8.0 * rates / 256)
+    return costs, sizes, int(0.7 * sizes[:, 0].sum() + 0.3 * sizes[:, -1].sum())
+
+
+def test_an_odd_vocabulary_is_solved_exactly_and_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One added token leaves sizes with a divisor of 32 bytes: a table of gigabytes, or a program without an end."""
+    costs, sizes, budget = transformer(blocks=40, rows=32_001)
+    started = time.process_time()
+    choice = knapsack.solve(costs, sizes, budget)
+    assert time.process_time() - started < 5
+    assert total(sizes, choice) <= budget
+    # another exact way: a large table that knows no common unit, on a model that is small enough for it
+    costs, sizes, budget = transformer(blocks=1, rows=301)
+    costs, sizes, budget = costs, sizes // 64, budget // 64
+    wanted = solve_milp(costs, sizes, budget)
+    monkeypatch.setattr(knapsack, "DP_CELLS", 20_000)
+    excess, capacity = knapsack.in_units(sizes, budget)
+    unit, odd = knapsack.common_unit(excess, capacity)  # type: ignore[misc]
+    assert (list(np.flatnonzero(odd)), unit > 1) == ([0, 5], True)
+    choice = knapsack.solve(costs, sizes, budget)
+    assert total(sizes, choice) <= budget
+    assert total(costs, choice) == pytest.approx(total(costs, wanted), rel=1e-9)
+
+
+@settings(max_examples=30, deadline=None)
+@given(models(), st.integers(1, 40))
+def test_a_table_without_room_gives_the_optimum_or_says_how_far_it_is(
+    model: tuple[np.ndarray, np.ndarray, int], odd: int
+) -> None:
+    costs, sizes, budget = model
+    sizes = sizes + np.arange(sizes.shape[1]) * odd * np.arange(len(sizes))[:, None]
+    budget = max(budget, int(sizes.min(axis=1).sum()))
+    best = total(costs, knapsack.solve(costs, sizes, budget))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(knapsack, "DP_CELLS", 4000)
+        choice = knapsack.solve(costs, sizes, budget)
+    assert total(sizes, choice) <= budget
+    assert total(costs, choice) >= best - 1e-12
+
+
+def test_rounded_sizes_are_told_with_a_bound(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    sizes = np.cumsum(rng.integers(1000, 5000, (20, 5)), axis=1)
+    costs = np.sort(rng.random((20, 5)), axis=1)[:, ::-1]
+    budget = int(sizes[:, 2].sum())
+    exact = total(costs, knapsack.solve(costs, sizes, budget))
+    monkeypatch.setattr(knapsack, "DP_CELLS", 40_000)
+    with caplog.at_level("INFO"):
+        choice = knapsack.solve(costs, sizes, budget)
+    assert total(sizes, choice) <= budget
+    assert exact <= total(costs, choice) <= 1.05 * exact
+    assert "the optimum is at least" in caplog.text

@@ -9,6 +9,8 @@ rule gguf_mixes:
         text="<results>/texts/calibration.jsonl",
         heldout="<results>/texts/heldout.jsonl",
         train="<results>/texts/train.jsonl",
+        search="<results>/texts/search.jsonl",
+        selection="<results>/texts/selection.jsonl",
         code=sources("ramp/ggml/against_mixes.py"),
     output:
         rows="<results>/gguf/{model}/rows.json",
@@ -29,7 +31,8 @@ rule gguf_mixes:
         "files of {wildcards.model} at the bytes of llama.cpp's mixes"
     shell:
         'python -m ramp.ggml.against_mixes --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
-        " --heldout-text {input.heldout:q} --train-text {input.train:q} {params.options:q} --work {params.work:q}"
+        " --heldout-text {input.heldout:q} --train-text {input.train:q} --search-text {input.search:q}"
+        " --selection-text {input.selection:q} {params.options:q} --work {params.work:q}"
         ' --out "$(dirname {output.rows:q})" --threads {threads} {params.computing:q} > {log:q} 2>&1'
 
 
