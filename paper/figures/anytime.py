@@ -50,7 +50,7 @@ def anytime(study: Study) -> Figure:
         model, budget = panels[place]
         part = curves[(curves["model"] == model) & ((curves["budget_bits"] - budget).abs() < 1e-9)]
         ends: dict[str, float] = {}
-        last = float(part["evals"].max())
+        last = float(part["run_evals"].max())  # a curve holds changes alone: one may have ended long before
         for name in league.allocators(model):
             level = league.level(model, budget, name)
             if level is not None:
