@@ -81,7 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     study = Study.of(args)
     with tempfile.TemporaryDirectory() as folder:
         typeset(stage(Path(folder), study, args.tables, args.figures), args.out)
-    write_json(args.out.with_name("values.json"), document(study))
+        with atomic_path(args.out.with_name("values.json")) as partial:
+            shutil.copy(Path(folder) / "values.json", partial)
     return 0
 
 

@@ -29,11 +29,11 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from paper.study import Study
     from paper.words import listed
     from ramp.evaluation.bootstrap import Estimate
-    from ramp.records.schema import NO_EVIDENCE, NOT_TESTED
+    from ramp.records.schema import NO_EVIDENCE, NOT_TESTED, PARTLY, REPLICATED
     from ramp.records.table import write_claims
 
 CLAIMS_FILE = Path(__file__).with_name("claims.yaml")
-FIELDS = {"id", "text", "paper_value", "scale", "measure", "rule", "params"}
+FIELDS = {"id", "text", "paper_value", "scale", "measure", "rule", "params", "part", "limit", "revised"}
 REQUIRED = {"id", "text", "paper_value", "measure", "rule"}
 
 
@@ -73,14 +73,20 @@ def holds(estimate: Estimate, rule: dict[str, float]) -> bool | None:
     return None if side == 0 else (side < 0) == (direction == "below")
 
 
+def limit_words(claim: dict[str, Any]) -> str:
+    """Return where the interval has to lie for a claim to hold: in the claim's own words, else ``below 1.05``."""
+    direction, limit = next(iter(claim["rule"].items()))
+    return str(claim.get("limit") or f"{direction} {limit:g}")
+
+
 def verdict(outcomes: Sequence[bool | None]) -> str:
     """Return one verdict for several comparisons, all of which must hold."""
     if all(outcome is True for outcome in outcomes):
-        return "replicated"
+        return REPLICATED
     if all(outcome is False for outcome in outcomes):
         return "not replicated"
     if True in outcomes and False in outcomes:
-        return "partly"
+        return PARTLY
     return "not replicated" if False in outcomes else "inconclusive"
 
 
@@ -101,9 +107,12 @@ def judge(study: Study, claim: dict[str, Any]) -> dict[str, Any]:
     margin = None if estimate.low is None or estimate.high is None else [estimate.low, estimate.high]
     rows = sorted({row for comparison in found for row in comparison.rows})
     missing = lacking(study, rows)
+    ending = verdict(outcomes)
+    if ending == REPLICATED and "part" in claim:  # the rest of the claim was not tried
+        ending = PARTLY
     scale = claim.get("scale") or _scale(study, found)
     return entry | {
-        "verdict": NO_EVIDENCE if missing else verdict(outcomes),
+        "verdict": NO_EVIDENCE if missing else ending,
         "scale": f"{NO_EVIDENCE}: {'; '.join(missing)}" if missing else scale,
         "measure": deciding.label + more,
         "value": estimate.value,

@@ -19,6 +19,9 @@ from paper.intervals import (
 from paper.study import Entry, Study
 from ramp.evaluation.bootstrap import Estimate
 
+IDENTICAL = "identical"
+"""Reading of two rows that do not differ in any window: one allocation, found twice."""
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -42,7 +45,9 @@ class Pair:
 
     @property
     def reading(self) -> str:
-        """One word for the KL (perplexity where there is none): better, worse, or within noise."""
+        """One word for the KL (perplexity where there is none): better, worse, within noise, or identical."""
+        if self.kl_difference and self.kl_difference.value == 0 and self.kl_error == 0:
+            return IDENTICAL
         return reading(self.kl_difference) if self.kl_difference else reading(self.ppl_ratio, 1.0)
 
 

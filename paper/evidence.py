@@ -9,12 +9,7 @@ from collections.abc import Iterable
 
 from paper.study import Entry, Study
 from paper.words import listed, plural
-
-LEAST_WINDOWS = 12
-"""Windows of the primary text on the source model: intervals over fewer are far too narrow (docs/decisions.md)."""
-
-LEAST_TOKENS = 6_000
-"""Tokens of these windows together."""
+from ramp.evaluation.enough_text import LEAST_TOKENS, LEAST_WINDOWS, enough_text
 
 LEAST_SEEDS = 2
 """Seeds of every search that draws random numbers; with one, nothing is known of another."""
@@ -46,7 +41,7 @@ def _little_text(study: Study, entries: Iterable[Entry]) -> list[str]:
     if not sizes:
         return []
     windows, length = min(sizes, key=lambda size: size[0] * size[1])
-    if windows >= LEAST_WINDOWS and windows * length >= LEAST_TOKENS:
+    if enough_text(windows, length):
         return []
     return [f"{plural(windows, 'window')} of {length:,} tokens (least: {LEAST_WINDOWS}, of {LEAST_TOKENS:,} in all)"]
 

@@ -22,6 +22,7 @@ from paper.naming import (
     text_title,
 )
 from ramp.core.errors import RampError
+from ramp.core.files import read_json
 from ramp.evaluation.bootstrap import Estimate
 from ramp.records.table import instances, read_all, read_claims
 
@@ -127,6 +128,7 @@ class Study:
     def __init__(self, frames: dict[str, pd.DataFrame], claims: list[dict[str, Any]] | None = None) -> None:
         self.frames = frames
         self.claims = claims
+        self.manifest: dict[str, Any] = {}
         self._groups: dict[tuple[str, ...], dict[Any, np.ndarray]] = {}
         self._sums: dict[tuple[Any, ...], tuple[np.ndarray, np.ndarray, np.ndarray] | None] = {}
         if "records" not in frames or frames["records"].empty:
@@ -141,8 +143,11 @@ class Study:
 
     @classmethod
     def read(cls, folder: str | Path, claims: str | Path | None = None) -> Study:
-        """Read a records folder, and the file ``claims`` (claims.json) where there is one."""
-        return cls(read_all(folder), read_claims(claims) if claims and Path(claims).is_file() else None)
+        """Read a records folder, its manifest where it is published, and the file ``claims`` where there is one."""
+        study = cls(read_all(folder), read_claims(claims) if claims and Path(claims).is_file() else None)
+        if (manifest := Path(folder) / "manifest.json").is_file():
+            study.manifest = read_json(manifest, dict[str, Any])
+        return study
 
     def frame(self, name: str) -> pd.DataFrame | None:
         """Return a table of the records, or None where it is absent or has no rows."""

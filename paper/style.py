@@ -22,6 +22,8 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
     "#CC79A7",
 )
 GREY = "#767676"
+BROWN = "#7A4A21"
+"""A ninth colour, darker than the others: no method shares it."""
 
 METHOD_LOOKS: dict[str, tuple[str, str]] = {
     "released": (BLACK, "*"),
@@ -37,14 +39,14 @@ METHOD_LOOKS: dict[str, tuple[str, str]] = {
     "awq_gptq_g64": (BLUE, "d"),
     "awq_gptq_g32": (BLUE, "p"),
     "random_search": (BLACK, "x"),
-    "role_depth": (BLUE, "o"),
+    "role_depth": (BROWN, "o"),
     "knapsack": (GREEN, "v"),
     "ppo": (BLACK, "*"),
     "sac_discrete": (ORANGE, ">"),
     "sac_continuous": (SKY, "<"),
     "ramp_paper": (PURPLE, "P"),
     "ramp": (VERMILION, "X"),
-    "role_depth_transfer": (BLUE, ">"),
+    "role_depth_transfer": (BROWN, ">"),
     "ramp_transfer": (VERMILION, ">"),
     "ramp_paper_transfer": (PURPLE, ">"),
     "q3_k_m": (GREY, "<"),
@@ -168,6 +170,13 @@ def handle(label: str, color: str, **drawn: Any) -> Any:
     from matplotlib.lines import Line2D
 
     return Line2D([], [], color=color, label=label, **drawn)
+
+
+def marked(figure: Figure, missing: Sequence[str]) -> Figure:
+    """Return the figure with a line above it that says what its study lacks to be evidence; as it is without."""
+    if missing:
+        figure.suptitle(f"Not evidence: {'; '.join(missing)}", fontsize=7, color=VERMILION)
+    return figure
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:

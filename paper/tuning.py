@@ -60,15 +60,13 @@ class Pair:
     def words(self) -> str:
         """What is left of the gain, in one sentence."""
         found = {
-            -1: "the mixed row gains more from tuning",
-            0: "no difference beyond noise in what tuning gives them",
-            1: "the mixed row gains less from tuning",
+            -1: "gains more from tuning than",
+            0: "gains as much from tuning, within noise, as",
+            1: "gains less from tuning than",
         }
-        before, after = shown(self.before.estimate, 3), shown(self.after.estimate, 3)
         return (
-            f"On {model_title(self.mixed.model)} the KL of {self.mixed.title} over that of {self.uniform.title} is "
-            f"{before} before tuning and {after} after it; after over before {shown(self.change, 3)}: "
-            f"{found[self.change.side(1)]}."
+            f"On {model_title(self.mixed.model)} {self.mixed.title}, {found[self.change.side(1)]} "
+            f"{self.uniform.title}: their ratio of KL changes by a factor of {shown(self.change, 3)}."
         )
 
 

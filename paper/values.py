@@ -8,6 +8,7 @@ it uses without asking fails the build.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,8 +17,9 @@ from ramp.core import cli
 from ramp.core.files import write_json
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from paper.budgets import low_budget
     from paper.claims import CLAIMS_FILE, read_claims_file
-    from paper.comparisons import Pair, pair, saving
+    from paper.comparisons import saving
     from paper.evidence import shortages
     from paper.gguf import gguf_values
     from paper.leakage import leakage_values
@@ -26,7 +28,6 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
         CONTROL_METHODS,
         RAMP_METHODS,
         STATIC_MIXES,
-        UNIFORM_METHODS,
         bits_title,
         method_title,
         model_title,
@@ -35,15 +36,18 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
         width_names,
     )
     from paper.noise import noise_values
+    from paper.reproduction import SHIPPED, reproduction_values
     from paper.study import Entry, Study
     from paper.tables.main import uniform_reference
     from paper.tables.model import estimate_of
+    from paper.tables.sizes import IQ4_XS
     from paper.tuning import tuning_values
     from paper.values_league import league_values
+    from paper.values_pairs import pair_values
     from paper.words import listed, plural, shown
     from ramp.evaluation.bootstrap import Estimate
     from ramp.quantizers.widths import WHOLE_ROW, Width, make_menu, split
-    from ramp.records.schema import VERDICTS
+    from ramp.records.schema import PARTLY, VERDICTS
 
 PARITY_LIMIT = 1.02
 """KL or error of ours over the package's, above which a difference needs a named cause."""
@@ -52,35 +56,25 @@ EQUAL_SETTINGS = "equal"
 """``settings`` of the rows of parity.csv in which both sides were set alike."""
 
 
+FAMILIES = ("smollm2", "qwen2.5-coder", "llama-2", "mistral", "gemma3", "llama-3")
+"""Families of models by the beginnings of their names."""
+
+JUDGING = re.compile(
+    r"pair\..*\.(reading|others)|tuning\.(pair|better)|gguf\.\w+\.(better|worse|open)|transfer\.above_random"
+    r"|league\.(reading|advice|switches)|leakage\.row"
+)
+"""Beginnings of the keys that say which of two is better: a study that is no evidence has none of them."""
+
+
 def values(study: Study) -> dict[str, str]:
     """Return all keys with their text."""
     parts = (
-        *(_study, _rows, _pairs, _claims, _role_bits, _search, _transfer),
+        *(_study, _rows, pair_values, _claims, _role_bits, _search, _transfer),
         *(_halo, gguf_values, _tasks, _outliers, _parity, league_values, tuning_values, noise_values),
-        leakage_values,
+        *(leakage_values, reproduction_values),
     )
-    return {key: text for part in parts for key, text in part(study)}
-
-
-def low_budget(study: Study) -> float | None:
-    """Return the smallest budget of the searched rows on the source model, or without any the knapsack's."""
-    searched = [e.budget_bits for method in RAMP_METHODS for e in study.find(study.source, method)]
-    budgets = searched or [e.budget_bits for e in study.find(study.source, "knapsack")]
-    return min(budgets) if budgets else None
-
-
-def paper_budget(study: Study) -> float | None:
-    """Return the budget at which ``ramp`` saves nearest to 6 % of the linears' bytes, between 5 and 7 %.
-
-    The paper's 6 % is of its whole file, whose accounting is not known.
-    """
-    uniform = uniform_reference(study, study.source)
-    saved = {
-        entry.budget_bits: share
-        for entry in study.find(study.source, "ramp")
-        if uniform and (share := saving(entry, uniform, "bytes_linear")) is not None and 0.05 <= share <= 0.07
-    }
-    return min(saved, key=lambda budget: abs(saved[budget] - 0.06)) if saved else None
+    found = {key: text for part in parts for key, text in part(study)}
+    return {key: text for key, text in found.items() if not JUDGING.match(key)} if shortages(study) else found
 
 
 Items = Iterator[tuple[str, str]]
@@ -100,8 +94,22 @@ def _study(study: Study) -> Items:
     own = [entry for entry in own if entry.mean("bytes_linear") and not entry.not_run]
     ran = list(dict.fromkeys(method_title(e.method) for e in own if e.method not in (*RAMP_METHODS, *CONTROL_METHODS)))
     yield "methods", listed(ran) if ran else "nothing"
+    yield (
+        "methods.all",
+        listed([*ran, *([method_title("ramp")] if study.find(study.source, "ramp") else [])] or ["nothing"]),
+    )
     if study.ran_ramp:
         yield "ramp", "yes"
+    if study.ran_ramp and study.name in SHIPPED:
+        yield "replication", "yes"
+    for family in FAMILIES:
+        if any(model.startswith(family) for model in study.models):
+            yield f"family.{family}", "yes"
+    if any(model.startswith("tiny-") for model in study.models):
+        yield "family.trained", "yes"
+    if "wikitext2" in study.texts:
+        yield "wikitext2", "yes"
+    yield "sizes.iq4_xs", f"{IQ4_XS.gigabytes()[0]:.3f}"
     yield "rows", f"{len(study.frames['records']):,}"
     targets = [model_title(model) for model in study.models if model != study.source]
     if targets:
@@ -116,10 +124,10 @@ def _study(study: Study) -> Items:
         if len(mixed):
             yield from _widths(make_menu(width_names(mixed), int(mixed["group_size"].iloc[0])))
     records = study.frames["records"]
-    for column in ("commit", "hardware", "config_hash"):
+    for column in ("hardware", "config_hash"):
         found = sorted({str(value) for value in records.get(column, []) if str(value)})
         if len(found) == 1:
-            yield column, found[0][:12] if column == "commit" else found[0]
+            yield column, found[0]
     ours = [entry for entry in source if not entry.is_external and entry.method not in CONTROL_METHODS]
     group = {entry.group_size for entry in ours if entry.group_size}
     if len(group) == 1:
@@ -167,52 +175,6 @@ def _row(study: Study, entry: Entry, uniform: Entry | None) -> Items:
             yield f"saved_{part}", shown(share, 1, 100)
 
 
-def _pairs(study: Study) -> Items:
-    """``pair.{entry}.{rival}.{...}``: rows at the smallest budget against rivals there, and against uniform 4 bit.
-    ``pair.paper.{...}``: the same at the budget that saves about 6 % of the linears, where it is another one;
-    ``pair.ramp.knapsack.others``: how ours reads to its start at the other budgets."""
-    low, papers = low_budget(study), paper_budget(study)
-    if low is not None:
-        yield from _pairs_at(study, low, "pair")
-    if papers is not None and papers != low:
-        yield "paper_budget", bits_title(papers)
-        yield from _pairs_at(study, papers, "pair.paper")
-
-    if low is not None:
-        others = [
-            f"at {bits_title(entry.budget_bits)} bits {found.reading}"
-            for entry in study.find(study.source, "ramp")
-            for rival in study.find(study.source, "knapsack", entry.budget_bits)
-            if entry.budget_bits != low and (found := pair(study, entry, rival, study.primary_text))
-        ]
-        if others:
-            yield "pair.ramp.knapsack.others", ", ".join(others)
-
-
-def _pairs_at(study: Study, budget: float, prefix: str) -> Items:
-    entries = [e for method in (*RAMP_METHODS, "knapsack") for e in study.find(study.source, method, budget)]
-    rivals = [
-        e for method in ("ramp_paper", "knapsack", "random_search") for e in study.find(study.source, method, budget)
-    ]
-    rivals += [e for method in UNIFORM_METHODS for e in study.find(study.source, method, 4.0)]
-    for entry in entries:
-        for rival in rivals:
-            if entry.method != rival.method and (found := pair(study, entry, rival, study.primary_text)):
-                yield from _pair(f"{prefix}.{entry.method}.{rival.method}", found)
-
-
-def _pair(name: str, found: Pair) -> Items:
-    yield f"{name}.entry", found.entry.title
-    yield f"{name}.rival", found.rival.title
-    yield f"{name}.reading", found.reading
-    yield f"{name}.ppl", shown(found.ppl_ratio, 4)
-    if found.kl_difference:
-        yield f"{name}.kl", shown(found.kl_difference, 4, signed=True)
-    for part in ("linear", "file"):
-        if (share := saving(found.entry, found.rival, f"bytes_{part}")) is not None:
-            yield f"{name}.saved_{part}", shown(share, 1, 100)
-
-
 def _claims(study: Study) -> Items:
     """``claim.{id}.{verdict,scale,measure,value}`` and which claims ended how."""
     entries = study.claims or []
@@ -225,14 +187,18 @@ def _claims(study: Study) -> Items:
             yield f"claim.{entry['id']}.value", shown(estimate, digits=3)
     if summary := claims_summary(study):
         yield "claims.summary", summary
+    later = [f"{claim['id']}: {claim['revised']}" for claim in read_claims_file(CLAIMS_FILE) if "revised" in claim]
+    if later:
+        yield "claims.revised", "; ".join(later)
     yield "claims", str(len(entries))
 
 
 def claims_summary(study: Study) -> str:
     """Return how many claims ended with which verdict, and which; nothing without judged claims."""
-    endings = []
+    endings, parts = [], {claim["id"]: claim["part"] for claim in read_claims_file(CLAIMS_FILE) if "part" in claim}
     for verdict in VERDICTS:
         ids = [entry["id"] for entry in study.claims or [] if entry["verdict"] == verdict]
+        ids = [f"{name}: {parts[name]}" if name in parts and verdict == PARTLY else name for name in ids]
         endings += [f"{len(ids)} {verdict} ({', '.join(ids)})"] if ids else []
     return "; ".join(endings)
 

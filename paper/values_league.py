@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,22 +34,35 @@ def _league(study: Study) -> Items:
     planned = int(league.every["planned"].fillna(0).max())
     share = f" of the {planned:,}" if planned > runs else ""
     yield "league.runs", f"{runs:,}{share} runs"
-    ratios: dict[tuple[str, int], Estimate] = {}
-    sentences = []
-    for model in league.models:
-        standings = []
-        for evals in league.checkpoints(model):
-            if best := league.best_rival(model, evals):
-                ratios[model, evals] = best[1]
-                standings.append(_standing(league, model, evals, *best))
-        if standings:
-            where = f"On {model_title(model)} at {_bits(league, model)}"
-            sentences.append(f"{where} {league.title(OWN)} has {'; '.join(standings)}.")
-    yield from ((f"league.reading.{place}", words) for place, words in enumerate(sentences))
-    if ratios:
-        yield "league.advice", _advice(league, ratios)
+    standings = [
+        Standing(model, evals, *best)
+        for model in league.models
+        for evals in league.checkpoints(model)
+        if (best := league.best_rival(model, evals))
+    ]
+    ends = {standing.model: standing for standing in standings}  # the last checkpoint of each model
+    for place, standing in enumerate(ends.values()):
+        yield f"league.reading.{place}", f"On {_beside(league, standing)}: {reading(standing.ratio, 1.0)}."
+    if standings:
+        yield "league.advice", _advice(league, standings)
     for place, words in enumerate(_switches(league)):
         yield f"league.switches.{place}", words
+
+
+EFFECTS = {"worse": "higher", "within noise": "within noise", "better": "lower"}
+"""What a switch does to the KL, by the reading of the difference."""
+
+
+ONE_SEED = ". One seed: intervals are over windows and leave the spread over seeds out."
+
+
+class Standing(NamedTuple):
+    """Ours beside the best of its rivals on a model at a checkpoint."""
+
+    model: str
+    evals: int
+    rival: str
+    ratio: Estimate  # of held-out KL, ours over the rival's
 
 
 def _switches(league: League) -> Iterator[str]:
@@ -60,32 +74,33 @@ def _switches(league: League) -> Iterator[str]:
         if change is None:
             continue
         same = np.array_equal(each.cell.kl.mean(axis=0), each.own.kl.mean(axis=0))
-        effect = "no change at all" if same else reading(change)
+        effect = "the same" if same else EFFECTS[reading(change)]
         name = (each.model, each.base, each.budget, each.evals)
         variant = league.title(each.variant)
         groups.setdefault(name, {}).setdefault(effect, []).append(f"“{variant.partition(', ')[2] or variant}”")
         seeds.setdefault(name, []).append(min(len(each.cell.kl), len(each.own.kl)))
     for name, found in groups.items():
         model, base, budget, evals = name
-        order = [effect for effect in ("worse", "within noise", "no change at all", "better") if effect in found]
-        words = f"{league.title(base)} on {model_title(model)} at {budget:g} bits after {evals:,} evaluations"
-        words += f" ({plural(min(seeds[name]), 'seed')}), with one switch turned: "
+        order = [effect for effect in (*EFFECTS.values(), "the same") if effect in found]
+        words = f"{league.title(base)} on {model_title(model)}, {budget:g} bits, {evals:,} evaluations"
+        words += f" ({plural(min(seeds[name]), 'seed')}), one switch changed at a time. Held-out KL is "
         words += "; ".join(f"{effect} with {listed(found[effect])}" for effect in order)
-        alone = ". One seed: how far another ends from it is not in these readings." if min(seeds[name]) == 1 else "."
+        alone = (
+            ". One seed: intervals are over windows and leave the spread over seeds out."
+            if min(seeds[name]) == 1
+            else "."
+        )
         yield words + alone
 
 
-def _standing(league: League, model: str, evals: int, rival: str, ratio: Estimate) -> str:
-    """Return our ratio to the knapsack and to the best rival on a model at a checkpoint, in words."""
-    words = f"after {evals:,} evaluations ({_seeds(league, model, evals, OWN)}) "
-    bar = ratio if rival == BAR else league.ratio(model, evals, OWN)
-    if bar is not None:
-        words += f"{shown(bar, 3)} of the knapsack's held-out KL ({reading(bar, 1.0)})"
-    if rival == BAR:
-        return f"{words}, the best of its rivals"
-    words += " and " if bar is not None else ""
-    words += f"{shown(ratio, 3)} of that of its best rival, {league.title(rival)}"
-    return f"{words} ({_seeds(league, model, evals, rival)}; {reading(ratio, 1.0)})"
+def _beside(league: League, standing: Standing) -> str:
+    """Return our KL over that of the best rival, with all that the number rests on, in words."""
+    model, evals, rival, ratio = standing
+    seeds = f"{_seeds(league, model, evals, OWN)} of ours, {_seeds(league, model, evals, rival)} of the rival"
+    return (
+        f"{model_title(model)} ({_bits(league, model)}) the held-out KL is {shown(ratio, 3)} times that of "
+        f"{league.title(rival)} after {evals:,} evaluations ({seeds})"
+    )
 
 
 def _bits(league: League, model: str) -> str:
@@ -101,35 +116,33 @@ def _seeds(league: League, model: str, evals: int, allocator: str) -> str:
 
 
 ONE_BANK = (
-    "Each model has one bank here, which is one draw of rounding. Until the gain comes again on other banks this suite "
-    "recommends no search: it recommends the knapsack, which needs none."
+    "Each model has one bank here, which is one draw of calibration text and rounding. Until the gain comes again on "
+    "other banks this suite recommends no search: it recommends the knapsack, which needs none."
 )
 
 
-def _advice(league: League, ratios: dict[tuple[str, int], Estimate]) -> str:
-    """Return what the rows say of ours and of the knapsack; a search is recommended by no rows of one bank.
-
-    ``ratios``: ours to the best rival, per model and checkpoint.
-    """
+def _advice(league: League, standings: Sequence[Standing]) -> str:
+    """Return what the rows say of ours and of the knapsack; a search is recommended by no rows of one bank."""
     own = league.title(OWN)
-    sides = [ratio.side(1.0) for ratio in ratios.values()]
+    sides = [standing.ratio.side(1.0) for standing in standings]
     if max(sides) <= 0 and min(sides) < 0:
-        ahead = dict.fromkeys(model for (model, _), ratio in ratios.items() if ratio.side(1.0) < 0)
-        where = listed([f"{model_title(model)} ({_bits(league, model)})" for model in ahead])
-        return (
-            f"Nowhere here is {own} worse than the best of its rivals beyond noise, and on {where} it is better. "
-            f"{ONE_BANK}"
-        )
-    words = f"{own} is worse somewhere than the best of its rivals, or nowhere better beyond noise. "
+        ahead = {each.model: each for each in standings if each.ratio.side(1.0) < 0}  # the last checkpoint of each
+        where = "; on ".join(_beside(league, each) for each in ahead.values())
+        return f"At no checkpoint here is {own} behind the best of its rivals beyond noise. On {where}. {ONE_BANK}"
+    behind = {each.model: each for each in standings if each.ratio.side(1.0) > 0}
+    words = f"No difference between {own} and the best of its rivals is beyond noise. "
+    if behind:
+        words = f"{own} is behind a rival: on {'; on '.join(_beside(league, each) for each in behind.values())}. "
     better = _beats_the_bar(league)
     if better is None:
         return words + (
-            "No allocator beats the knapsack on every model beyond noise: the gain is the knapsack's, and it is what "
-            "this suite recommends; it needs no search."
+            "No allocator has less held-out KL than the knapsack on every model beyond noise. This suite recommends "
+            "the knapsack, which needs no search."
         )
     title = league.title(better)
     return words + (
-        f"{title[0].upper()}{title[1:]} beats the knapsack on every model beyond noise, by most. {ONE_BANK}"
+        f"{title[0].upper()}{title[1:]} has less held-out KL than the knapsack on every model beyond noise, and of "
+        f"those that have, the least on average. {ONE_BANK}"
     )
 
 
@@ -159,11 +172,16 @@ def _optimum(study: Study) -> Items:
         gaps = part["gap_share"].astype("float64")
         if gaps.notna().all():
             solved += [name] if gaps.max() <= 0 else []
-            yield f"optimum.{name}.gap", shown(float(gaps.mean()), scale=100)
-            yield f"optimum.{name}.worst", shown(float(gaps.max()), scale=100)
+            yield f"optimum.{name}.gap", _percent(float(gaps.mean()))
+            yield f"optimum.{name}.worst", _percent(float(gaps.max()))
             yield f"optimum.{name}.evals", f"{int(part['evals'].max()):,}"
     if OWN in solved:
         yield "optimum.ramp.solved", "yes"
     if solved != [OWN] and solved:
         titles = last.drop_duplicates("allocator").set_index("allocator")["title"].fillna("")
         yield "optimum.solvers", listed([allocator_title(titles[name], name) for name in solved if name != OWN])
+
+
+def _percent(share: float) -> str:
+    """Return a share in per cent: two decimals below 10 %, none above."""
+    return shown(share, 2 if abs(share) < 0.1 else 0, 100)

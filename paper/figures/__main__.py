@@ -17,6 +17,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from matplotlib.figure import Figure
 
     from paper import style
+    from paper.evidence import shortages
     from paper.figures.allocation import allocation
     from paper.figures.anytime import anytime
     from paper.figures.claims import claims
@@ -41,9 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=sorted(FIGURES), default=list(FIGURES), help="figures to draw")
     args = parser.parse_args(argv)
     study = Study.of(args)
-    draw = drawings()
+    draw, missing = drawings(), shortages(study)
     for name in args.only:
-        style.save(draw[name](study), args.out, name)
+        style.save(style.marked(draw[name](study), missing), args.out, name)
     return 0
 
 

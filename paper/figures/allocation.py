@@ -21,8 +21,8 @@ SHOWN = ("ramp", "knapsack", "ramp_paper", "random_search")
 
 
 def allocation(study: Study) -> Figure:
-    """Draw heat maps of the reported widths (mean over seeds) on the source model."""
-    parts = [(entry, part) for entry in _entries(study) if (part := reported(study, entry)) is not None]
+    """Draw heat maps of the reported widths on the source model; of several seeds the first one's, which it found."""
+    parts = [(entry, first_seed(part)) for entry in _entries(study) if (part := reported(study, entry)) is not None]
     if not parts:
         return style.sentence("The records hold no mixed allocation of the source model.")
     from matplotlib.colors import BoundaryNorm
@@ -35,14 +35,15 @@ def allocation(study: Study) -> Figure:
     levels = np.arange(int(min(np.nanmin(m) for _, m in maps)), int(max(np.nanmax(m) for _, m in maps)) + 1)
     norm = BoundaryNorm(np.append(levels - 0.5, levels[-1] + 0.5), 256)
     image = None
-    for axis, (entry, bits) in zip(axes, maps, strict=True):
+    for axis, (entry, bits), (_, part) in zip(axes, maps, parts, strict=True):
         layers, roles = np.arange(bits.shape[1] + 1) - 0.5, np.arange(len(ROLES) + 1) - 0.5
         image = axis.pcolormesh(layers, roles, bits, cmap="viridis", norm=norm, edgecolors="white", linewidth=0.3)
         axis.set_yticks(range(len(ROLES)), ROLES)
         axis.invert_yaxis()
         axis.grid(False)
         axis.set_ylabel("linear")
-        axis.set_title(_title(entry), loc="left")
+        axis.set_title(_title(entry, part), loc="left")
+        axis.xaxis.get_major_locator().set_params(integer=True)
     axes[-1].set_xlabel(f"decoder block of {model_title(study.source)}, from 0")
     if image is not None:
         bar = figure.colorbar(image, ax=axes, ticks=levels, shrink=0.8, pad=0.015)
@@ -52,8 +53,13 @@ def allocation(study: Study) -> Figure:
     return figure
 
 
-def _title(entry: Entry) -> str:
-    seeds = f", width nearest to the mean of {len(entry.records)} seeds" if len(entry.records) > 1 else ""
+def first_seed(part: pd.DataFrame) -> pd.DataFrame:
+    """Return the linears of one allocation, that of the least seed: a mean of several is none that a method found."""
+    return part[part["seed"] == part["seed"].min()]
+
+
+def _title(entry: Entry, part: pd.DataFrame) -> str:
+    seeds = f", seed {part['seed'].iloc[0]} of {len(entry.records)}" if len(entry.records) > 1 else ""
     return f"{method_title(entry.method)}, budget {bits_title(entry.budget_bits)} bits{seeds}"
 
 
@@ -77,13 +83,12 @@ def reported(study: Study, entry: Entry) -> pd.DataFrame | None:
 
 
 def widths(part: pd.DataFrame, ranks: Mapping[Width, int]) -> np.ndarray:
-    """Return the mean over seeds of the bits, or of the ``ranks`` of widths with groups, [roles, layers].
+    """Return the bits of an allocation, or the ``ranks`` of its widths with groups, [roles, layers].
 
     NaN where a model has no such linear.
     """
     values = [ranks[width] for width in width_names(part)] if ranks else part["bits"].astype("float64")
-    mean = part.assign(value=values).groupby(["role", "layer"])["value"].mean()
     found = np.full((len(ROLES), int(part["layer"].max()) + 1), np.nan)
-    for (role, layer), value in mean.items():
+    for role, layer, value in zip(part["role"], part["layer"], values, strict=True):
         found[ROLES.index(str(role)), int(layer)] = value
     return found

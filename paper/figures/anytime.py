@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 BUDGETS = 3
 """Panels per model: its lowest, middle and highest budget."""
 
-COLUMNS = 3
+COLUMNS = 2
 
 VIEW = 1.3
 """Top of a panel as a multiple of the knapsack's KL: methods above are named there, their numbers are in the table."""
@@ -33,14 +33,16 @@ def anytime(study: Study) -> Figure:
     curves = league.curves
     if not league.is_there or curves is None:
         return style.sentence("No league is in these records.")
-    panels = [(model, budget) for model in league.models for budget in spread(league.budgets(model))]
+    panels = [(model, budget) for model in league.models for budget in spread(_searched(league, model))]
+    if not panels:
+        return style.sentence("Nothing searched in the league of these records.")
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
     names = league.rivals()
     looks = style.distinct(names)
     levels = [name for name in names if any(league.level(*panel, name) is not None for panel in panels)]
     dashes = _dashes(levels, looks)
-    figure, axes = style.canvas(0.4 + 2.1 * rows + 0.2 * -(-len(names) // COLUMNS), rows, columns)
+    figure, axes = style.canvas(2.5 * rows, rows, columns)
     for place, axis in enumerate(axes):
         if place >= len(panels):
             axis.set_axis_off()
@@ -48,6 +50,7 @@ def anytime(study: Study) -> Figure:
         model, budget = panels[place]
         part = curves[(curves["model"] == model) & ((curves["budget_bits"] - budget).abs() < 1e-9)]
         ends: dict[str, float] = {}
+        last = float(part["run_evals"].max())  # a curve holds changes alone: one may have ended long before
         for name in league.allocators(model):
             level = league.level(model, budget, name)
             if level is not None:
@@ -56,20 +59,14 @@ def anytime(study: Study) -> Figure:
             elif (end := _draw(axis, part[part["allocator"] == name], looks[name])) is not None:
                 ends[name] = end
         _evaluations(axis)
-        _view(axis, league, ends)
-        axis.set_title(f"{model_title(model)}\n{bits_title(budget)} bits")
+        shown = _view(axis, league, ends)
+        axis.set_xlim(right=last)
+        style.direct_labels(axis, [(last, ends[name], league.title(name), looks[name][0]) for name in shown])
+        axis.set_title(f"{model_title(model)}, {bits_title(budget)} bits")
         if place % columns == 0:
             axis.set_ylabel("held-out KL\n(nats per token)")
         if place >= len(panels) - columns:
             axis.set_xlabel("evaluations on search text")
-    handles = [
-        style.handle(
-            league.title(name), looks[name][0],
-            **({"linestyle": dashes[name]} if name in dashes else {"marker": looks[name][1]}),
-        )
-        for name in names
-    ]  # fmt: skip
-    figure.legend(handles=handles, loc="outside lower center", ncols=COLUMNS, fontsize="small")
     return figure
 
 
@@ -84,11 +81,24 @@ def _dashes(levels: list[str], looks: dict[str, tuple[str, str]]) -> dict[str, A
     return found
 
 
-def _view(axis: Any, league: League, ends: dict[str, float]) -> None:
-    """Show what lies below ``VIEW`` times the knapsack's KL, and name what ends above."""
+def _searched(league: League, model: str) -> list[float]:
+    """Return the budgets of a model at which something searched: elsewhere every line is level."""
+    assert league.curves is not None  # asked of a league with curves
+    own = league.curves[league.curves["model"] == model]
+    own = own[own["allocator"].isin(league.allocators(model))]
+    searched = {
+        float(budget)
+        for (budget, name), _ in own.groupby(["budget_bits", "allocator"])
+        if league.level(model, float(budget), str(name)) is None
+    }
+    return [budget for budget in league.budgets(model) if budget in searched]
+
+
+def _view(axis: Any, league: League, ends: dict[str, float]) -> list[str]:
+    """Show what lies below ``VIEW`` times the knapsack's KL, and name what ends above; return what is shown."""
     if BAR not in ends:
         style.log_axis(axis)
-        return
+        return list(ends)
     top, low = VIEW * ends[BAR], min(ends.values())
     axis.set_ylim(low - 0.12 * (top - low), top)
     above = [league.title(name) for name, end in ends.items() if end > top]
@@ -96,6 +106,7 @@ def _view(axis: Any, league: League, ends: dict[str, float]) -> None:
         words = textwrap.fill(f"above: {', '.join(above)}", 30)
         look = {"fontsize": "x-small", "color": style.GREY, "bbox": {"facecolor": "white", "linewidth": 0, "pad": 1}}
         axis.text(0.98, 0.97, words, ha="right", va="top", transform=axis.transAxes, **look)
+    return [name for name, end in ends.items() if end <= top]
 
 
 def spread(budgets: list[float]) -> list[float]:
@@ -110,7 +121,7 @@ def _evaluations(axis: Any) -> None:
     from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
     axis.set_xscale("log")
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=12))
+    axis.xaxis.set_major_locator(LogLocator(subs=(1,), numticks=12))
     axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
 

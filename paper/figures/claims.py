@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from paper import style
-from paper.claims import CLAIMS_FILE, read_claims_file
+from paper.claims import CLAIMS_FILE, limit_words, read_claims_file
 from paper.study import Study
 from paper.words import shown
 from ramp.evaluation.bootstrap import Estimate
@@ -28,13 +29,13 @@ def claims(study: Study) -> Figure:
     measured = [entry for entry in judged if entry["value"] is not None]
     if not measured:
         return style.sentence("None of the paper's claims was measured in this study.")
-    figure, (axis,) = style.canvas(0.27 * len(measured) + 1.0)
+    figure, (axis,) = style.canvas(0.36 * len(measured) + 0.7)
     for height, entry in enumerate(reversed(measured)):
         _line(axis, height, entry, rules[entry["id"]])
     axis.axvline(0, color=style.BLACK, linewidth=0.8)
     axis.set(xlim=(-1.1, 1.1), ylim=(-0.7, len(measured) - 0.3), xticks=[-0.55, 0, 0.55])
     axis.set_xticklabels(["holds", "limit", "fails"])
-    axis.set_yticks(range(len(measured)), [_shortened(rules[entry["id"]]) for entry in reversed(measured)])
+    axis.set_yticks(range(len(measured)), [_named(rules[entry["id"]]) for entry in reversed(measured)], fontsize=7)
     axis.grid(visible=False)
     others = [entry["id"] for entry in judged if entry["value"] is None]
     if others:
@@ -51,12 +52,13 @@ def _line(axis: Any, height: int, entry: Mapping[str, Any], claim: Mapping[str, 
     colour = COLOURS.get(entry["verdict"], style.GREY)
     left, middle, right = (end / scale for end in ends)
     axis.hlines(height, min(left, right), max(left, right), color=colour, linewidth=1.8)
-    axis.plot(middle, height, marker="o", color=colour, markersize=4)
+    face = colour if entry["margin"] else "white"
+    axis.plot(middle, height, marker="o", color=colour, markersize=4, markerfacecolor=face)
     value = shown(Estimate(entry["value"], *(entry["margin"] or (None, None))), digits=3)
-    text = f"{value}, limit {limit:g}: {entry['verdict']}"
-    axis.annotate(text, (1.02, height), xycoords=("axes fraction", "data"), va="center", fontsize=6.5, color=colour)
+    text = f"{value}, holds {limit_words(claim)}" if "limit" not in claim else f"{value}, {limit_words(claim)}"
+    text = f"{text}\n{entry['verdict']}" + (f" ({claim['part']})" if "part" in claim else "")
+    axis.annotate(text, (1.02, height), xycoords=("axes fraction", "data"), va="center", fontsize=7, color=colour)
 
 
-def _shortened(claim: Mapping[str, Any], letters: int = 46) -> str:
-    text = f"{claim['id']}  {claim['text']}"
-    return text if len(text) <= letters else text[: letters - 1].rsplit(" ", 1)[0] + " ..."
+def _named(claim: Mapping[str, Any], letters: int = 52) -> str:
+    return textwrap.fill(f"{claim['id']}  {claim['text']}", letters)

@@ -78,7 +78,7 @@ def _labels(axis: Any, mixes: list[Line], room: float) -> None:
         axis.annotate(
             names,
             (lines[0]["bytes_file"] / 1e6, max(tops)),
-            xytext=(0, 4),
+            xytext=(0, 7),
             textcoords="offset points",
             fontsize=6.5,
             ha="center",

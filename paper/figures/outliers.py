@@ -32,7 +32,8 @@ def outliers(study: Study) -> Figure:
     for axis, (role, title) in zip(axes, INPUTS.items(), strict=True):
         for fold, (colour, marker, label) in looks.items():
             part = ratios[(ratios["fold"] == fold) & (ratios["role"] == role)].sort_values("layer")
-            axis.plot(part["layer"], part["ratio"], color=colour, marker=marker, markersize=3, label=label)
+            under = {"markersize": 5, "linewidth": 2.5} if fold == "none" else {"markersize": 3}  # where both coincide
+            axis.plot(part["layer"], part["ratio"], color=colour, marker=marker, label=label, **under)
         style.log_axis(axis)
         axis.set_title(title)
         axis.xaxis.get_major_locator().set_params(integer=True)

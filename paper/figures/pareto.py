@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from paper import style
 from paper.comparisons import pair
-from paper.naming import REFERENCE_BITS, UNIFORM_METHODS, method_rank, method_title, model_title
+from paper.naming import BAR, REFERENCE_BITS, UNIFORM_METHODS, method_rank, method_title, model_title
 from paper.study import Entry, Study
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ def _panel(axis: Any, points: Sequence[Point]) -> None:
         colour, marker = looks[method]
         uniform = method in UNIFORM_METHODS
         xs, ys = [100 * point.size for point in line], [point.ratio.value for point in line]
-        axis.plot(xs, ys, color=colour, marker=marker, linewidth=0.8, linestyle="--" if uniform else "-")
+        under = {"markersize": 8, "linewidth": 2} if method == BAR else {"linewidth": 0.8}  # seen below what lies on it
+        axis.plot(xs, ys, color=colour, marker=marker, linestyle="--" if uniform else "-", **under)
         for x, point in zip(xs, line, strict=True):
             if point.ratio.low is not None and point.ratio.low > 0:
                 axis.vlines(x, point.ratio.low, point.ratio.high, color=colour, linewidth=1.6, alpha=0.5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from paper.claims import CLAIMS_FILE, read_claims_file
+from paper.claims import CLAIMS_FILE, limit_words, read_claims_file
 from paper.page.sheet import Cell, Column, Line, Sheet
 from paper.study import Study
 
@@ -45,7 +45,7 @@ def _cells(entry: dict[str, Any], claim: dict[str, Any]) -> dict[str, Cell]:
         "id": claim["id"],
         "text": claim["text"],
         "paper": claim["paper_value"],
-        "limit": f"{direction} {limit:g}",
+        "limit": limit_words(claim),
         "value": value,
         "forest": None if value is None else [*value, float(limit), sign],
         "verdict": entry["verdict"],

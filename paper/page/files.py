@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from paper import style
+from paper.evidence import shortages
 from paper.gguf import file_title
 from paper.naming import model_title
 from paper.page.sheet import Cell, Column, Line, Sheet, beside, estimate
@@ -42,7 +43,7 @@ def gguf_sheet(study: Study) -> Sheet | None:
     matrix_of = {
         (each["model"], each["file"]): bool(each["matrix"]) for each in lines if each["rival"] == WITHOUT_RIVAL
     }
-    found = []
+    found, evidence = [], not shortages(study)
     for place, line in enumerate(lines):
         mix = line["rival"] == WITHOUT_RIVAL
         ratio = None if mix else estimate(line, "kl_ratio", "ratio_low", "ratio_high")
@@ -55,7 +56,7 @@ def gguf_sheet(study: Study) -> Sheet | None:
             "rival": None if mix else _title(str(line["rival"]), matrix_of.get((line["model"], line["rival"]))),
             "ratio": ratio,
             "smaller": None if mix else 100 * (1 - int(line["bytes_file"]) / int(line["rival_bytes_file"])),
-            "reading": beside(ratio, 1.0),
+            "reading": beside(ratio, 1.0, evidence),
             "ppl": finite_or_none(line["ppl_ratio"]),
         }
         found.append(Line(cells, [place], MIX_LOOKS[bool(line["matrix"])] if mix else OUR_LOOK))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from paper import style
 from paper.comparisons import Pair, pair
+from paper.evidence import shortages
 from paper.figures.pareto import reference
 from paper.naming import bits_title, method_title, model_title, text_title
 from paper.page.origin import Origin
@@ -52,11 +53,11 @@ def rows_sheet(study: Study, origin: Origin) -> Sheet:
     """Return all rows, those of one method at one budget together."""
     looks = style.distinct(list(dict.fromkeys(entry.method for entry in study.entries)))
     references = {model: reference(study, model) for model in study.models}
-    lines = []
+    lines, evidence = [], not shortages(study)
     for entry in study.entries:
         rival = references[entry.model]
         colour, marker = looks[entry.method]
-        lines.append(Line(_cells(study, entry, rival), list(entry.records.index),
+        lines.append(Line(_cells(study, entry, rival, evidence), list(entry.records.index),
                           (colour, marker, method_title(entry.method)), _behind(entry, rival, origin)))  # fmt: skip
     note = (
         "A row is a method at a budget. Rows of one model come from one bank (one draw of calibration text and of "
@@ -67,7 +68,7 @@ def rows_sheet(study: Study, origin: Origin) -> Sheet:
                  {"model": model_title(study.source), "accounting": PACKED})  # fmt: skip
 
 
-def _cells(study: Study, entry: Entry, rival: Entry | None) -> dict[str, Cell]:
+def _cells(study: Study, entry: Entry, rival: Entry | None, evidence: bool) -> dict[str, Cell]:
     text = study.primary_text
     compared = pair(study, entry, rival, text) if rival and entry.is_quantized else None
     ratio = cell(compared.kl_ratio) if compared and entry is not rival else None
@@ -80,7 +81,7 @@ def _cells(study: Study, entry: Entry, rival: Entry | None) -> dict[str, Cell]:
         "file": whole / 1e6 if whole else None,
         "kl": cell(study.measured(entry, text, "kl")),
         "ratio": ratio,
-        "reading": beside(ratio, 1.0),
+        "reading": beside(ratio, 1.0, evidence),
         "power": _power(study, compared),
         "ppl": cell(study.measured(entry, text, "ppl")),
         "seeds": len(entry.records),

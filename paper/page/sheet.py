@@ -9,6 +9,7 @@ from typing import Any, Literal
 from paper.page.origin import Origin
 from paper.tables.model import estimate_of
 from ramp.evaluation.bootstrap import Estimate
+from ramp.records.schema import NO_EVIDENCE
 
 Cell = str | int | float | None | list[float | None]
 """What a cell holds; a list is a number with the ends of its interval."""
@@ -83,10 +84,15 @@ def estimate(line: Mapping[str, Any], value: str, low: str, high: str) -> list[f
     return cell(estimate_of(line, value, low, high))
 
 
-def beside(found: Sequence[float | None] | None, neutral: float) -> str | None:
-    """Return where an interval lies: lower, higher, within noise, or that there is none; None without a number."""
+def beside(found: Sequence[float | None] | None, neutral: float, evidence: bool) -> str | None:
+    """Return where an interval lies: lower, higher, within noise, or that there is none; None without a number.
+
+    Without ``evidence`` nothing is said of it: the study holds too little to judge by.
+    """
     if found is None:
         return None
+    if not evidence:
+        return NO_EVIDENCE
     _, low, high = found
     if low is None or high is None:
         return "no interval"

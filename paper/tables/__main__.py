@@ -17,6 +17,7 @@ from ramp.core.files import atomic_path, write_json
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from paper.claims import CLAIMS_FILE, read_claims_file
+    from paper.evidence import shortages
     from paper.study import Study
     from paper.tables.banks import banks_table, league_banks_table
     from paper.tables.benchmarks import benchmarks_table, parity_table
@@ -34,7 +35,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from paper.tables.model import Table
     from paper.tables.noise import noise_table
     from paper.tables.optimum import additivity_table, optimum_table
-    from paper.tables.paired import controls_table, paired_table
+    from paper.tables.paired import controls_table, headline_pairs_table, paired_table
     from paper.tables.quoted import quoted_tables
     from paper.tables.render import write
     from paper.tables.sizes import sizes_table
@@ -42,14 +43,20 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from paper.tables.tracks import tracks_table
     from paper.tables.transfer import transfer_table
     from paper.tables.tuning import tuning_pairs_table, tuning_table
+    from paper.tables.unjudged import unjudged
 
 
 def all_tables(study: Study, published: Study | None = None) -> list[Table]:
     """Return every table of the study, those of models first, the source before the others.
 
     Numbers of other papers are of the paper's models: only a study of those has them. The main tables take rows of
-    packages that this study did not run from the ``published`` records.
+    packages that this study did not run from the ``published`` records. A study that is no evidence has no readings.
     """
+    missing = shortages(study)
+    return [unjudged(table, missing) for table in _tables(study, published)]
+
+
+def _tables(study: Study, published: Study | None) -> list[Table]:
     of_models = []
     for model in study.models:
         of_models.append(main_table(study, model, published))
@@ -85,8 +92,10 @@ def all_tables(study: Study, published: Study | None = None) -> list[Table]:
 
 
 def printed_tables(study: Study) -> list[Table]:
-    """Return the tables that only the printed page needs: narrower ones of a table among the others."""
-    return [foldings_ratios_table(study), headline_table(study, study.source)]
+    """Return the tables that only the printed page needs: narrower or shorter ones of a table among the others."""
+    tables = (foldings_ratios_table(study), headline_table(study, study.source), headline_pairs_table(study))
+    missing = shortages(study)
+    return [unjudged(table, missing) for table in tables]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -38,8 +38,8 @@ def benchmarks_table(study: Study) -> Table:
         Column("ratio", "ratio", digits=3),
         *labels("unit"),
     )
-    words = caption("benchmarks", *marks.footnotes(), *commands(lines))
-    return Table("benchmarks", columns=columns, rows=rows, **words)
+    words = caption("benchmarks", *marks.footnotes())
+    return Table("benchmarks", columns=columns, rows=rows, aside=commands(lines), **words)
 
 
 def parity_table(study: Study) -> Table:
@@ -81,8 +81,8 @@ def parity_table(study: Study) -> Table:
         Column("theirs", "KL package", "nats", digits=4),
         Column("ratio", "KL ratio", digits=3),
     )
-    words = caption("parity", *marks.footnotes(), *commands(lines))
-    return Table("parity", columns=columns, rows=rows, **words)
+    words = caption("parity", *marks.footnotes())
+    return Table("parity", columns=columns, rows=rows, aside=commands(lines), **words)
 
 
 class Marks:

@@ -48,11 +48,22 @@ CAPTIONS = {
         "bootstrap.",
         (
             "Below 0 (KL) and below 1 (perplexity) favour the row on the left. Within noise: the interval of the KL "
-            "difference holds 0, one comparison at a time. Seeds, where there are several, are resampled too.",
+            "difference holds 0, one comparison at a time. Identical: no window differs. Seeds, where there are "
+            "several, are resampled too.",
             POWER,
             CORRECTED,
         ),
         "No two rows of this model share evaluated windows in the records.",
+    ),
+    "headline_pairs": Caption(
+        "{model}: rows against each other on the same windows ({limits}; {seeds}), with 95 % intervals of the paired "
+        "block bootstrap.",
+        (
+            "Below 0 (KL) and below 1 (perplexity) favour the row on the left. Reading: where the interval of the KL "
+            "difference lies; identical: no window differs. (alone): it does not hold after Holm's correction for the "
+            "lines of this table.",
+        ),
+        "No two of these rows share evaluated windows in the records.",
     ),
     "tasks": Caption(
         "{model}: commonsense tasks by lm-evaluation-harness, zero-shot, {counts} rows per task; {seeds}.",
@@ -93,8 +104,8 @@ CAPTIONS = {
         (
             "[A] abstract; [D] digests of the full text.",
             "Replicated: the whole 95 % interval lies on the claim's side of its limit; not replicated: wholly on the "
-            "other side; inconclusive: across it; partly: some comparisons hold and others fail. An analogue on "
-            "another model supports or weakens a claim; it is not a test of it.",
+            "other side; inconclusive: across it; partly: some comparisons hold and others fail, or only a part of the "
+            "claim was tried. An analogue on another model supports or weakens a claim; it is not a test of it.",
         ),
         "The claims were not judged in this run: paper.claims writes claims.json.",
     ),
@@ -125,8 +136,8 @@ CAPTIONS = {
             "Incumbent: best on selection text among the five best feasible allocations on search text so far and the "
             "start, by the same rule for all. KL of the bank's weights on held-out windows, which choose nothing; "
             "differences are paired on the same windows, seeds resampled. Tokens: forward tokens up to there (backward "
-            "= 2), sensitivities and selection included. A method that needs no search stands at every checkpoint with "
-            "its tokens.",
+            "= 2), sensitivities and selection included. A method that needs no search is listed at every checkpoint "
+            "with its tokens.",
         ),
         NO_LEAGUE,
     ),

@@ -113,8 +113,13 @@ def _table(study: Study, model: str, entries: list[Entry], published: Study | No
     measured = [entry for entry in own if entry.method != "released"]
     texts = "; ".join(study.limits(measured, text) for text in study.texts if _has(measured, text))
     notes = _footnotes(study, entries, uniform, published)
+    logged = tuple(note for note in _row_notes(study, entries) if LOGGED in note)
     words = caption("main", *notes, model=model_title(model), texts=texts, seeds=study.seeds(own))
-    return Table(f"main_{model}", columns=tuple(columns), rows=rows, **words).filled()
+    return Table(f"main_{model}", columns=tuple(columns), rows=rows, aside=logged, **words).filled()
+
+
+LOGGED = " -> "
+"""Stands in notes that list what a program did, tensor by tensor: no printed page needs them."""
 
 
 def _cells(study: Study, entry: Entry, uniform: Entry | None, published: Study | None) -> dict:
@@ -163,7 +168,7 @@ def _footnotes(study: Study, entries: list[Entry], uniform: Entry | None, publis
         notes.append(f"§ published with this suite (results/published), not run here{f': {limits}' if limits else ''}.")
     if entries and (floor := floor_of(study, entries[0].model)):
         notes.append(floor)
-    return (*notes, *_row_notes(study, entries))
+    return (*notes, *(note for note in _row_notes(study, entries) if LOGGED not in note))
 
 
 def _row_notes(study: Study, entries: list[Entry]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -44,6 +45,7 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...] = ()
     footnotes: tuple[str, ...] = ()
+    aside: tuple[str, ...] = ()  # footnotes of the files alone: commands and logs, which no printed page needs
     absent: str = "There are no rows for this table in the records."
 
     def only(self, *keys: str) -> Table:
@@ -72,12 +74,35 @@ def estimate_of(line: Mapping[str, Any], value: str, low: str = "ci_low", high: 
     return None if found is None else Estimate(found, finite_or_none(line[low]), finite_or_none(line[high]))
 
 
+FINEST = 7
+"""Most digits after the point: smaller numbers are rounding noise, and are written with a power of ten."""
+
+
 def number(value: float, column: Column) -> str:
     """Return a number as the column shows it, with a true minus sign and thousands separators."""
+    scaled = abs(value * column.scale)
+    if 0 < scaled < 0.5 * 10.0**-FINEST and column.digits >= FINEST:
+        return f"{value * column.scale:{'+' if column.signed else ''}.1e}".replace("-", "−")
     shown = f"{value * column.scale:{'+' if column.signed else ''},.{column.digits}f}"
     if float(shown.replace(",", "")) == 0:
         shown = shown.lstrip("+-")
     return shown.replace("-", "−")
+
+
+def fine(column: Column, *values: float) -> Column:
+    """Return the column with as many more digits as ``values`` (a number, or one with its interval) need.
+
+    Numbers of three digits after the point or more keep two significant ones, and an interval is not rounded away.
+    """
+    scaled = [abs(value * column.scale) for value in values if value == value and abs(value) != math.inf]
+    largest = max(scaled, default=0.0)
+    if column.digits < 3 or largest == 0:
+        return column
+    needed = 1 - math.floor(math.log10(largest))
+    width = (max(values) - min(values)) * column.scale if len(values) > 1 else 0.0
+    if 0 < width < 2 * 10.0**-column.digits:
+        needed = max(needed, 1 - math.floor(math.log10(width)))
+    return replace(column, digits=min(max(needed, column.digits), FINEST)) if needed > column.digits else column
 
 
 def parts(cell: Cell, column: Column) -> tuple[str, str]:
@@ -90,9 +115,10 @@ def parts(cell: Cell, column: Column) -> tuple[str, str]:
         return cell, ""
     if isinstance(cell, Estimate):
         if cell.low is None or cell.high is None or cell.low == cell.high:
-            return number(cell.value, column), ""
+            return number(cell.value, fine(column, cell.value)), ""
+        column = fine(column, cell.value, cell.low, cell.high)
         return number(cell.value, column), f"[{number(cell.low, column)}, {number(cell.high, column)}]"
-    return number(float(cell), column), ""
+    return number(float(cell), fine(column, float(cell))), ""
 
 
 def heading(column: Column) -> str:

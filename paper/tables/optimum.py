@@ -50,7 +50,7 @@ def optimum_table(study: Study) -> Table:
         Column("better", "better", "mean", digits=1),
         Column("within", "of", digits=0),
     )
-    return Table("optimum", columns=columns, rows=tuple(rows), **caption("optimum", *commands(lines))).filled()
+    return Table("optimum", columns=columns, rows=tuple(rows), aside=commands(lines), **caption("optimum")).filled()
 
 
 def _cells(model: str, units: str, bits: float, name: str, cell: Any) -> dict[str, Any]:

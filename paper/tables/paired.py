@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from paper.banks import noise_floor
+from paper.budgets import low_budget, paper_budget
 from paper.comparisons import Pair, pair, saving
 from paper.intervals import holm
 from paper.naming import (
     CONTROL_METHODS,
     MOVED_TABLE,
     RAMP_METHODS,
+    REFERENCE_BITS,
     TRANSFERRED,
     UNIFORM_METHODS,
     method_rank,
@@ -70,6 +74,35 @@ def paired_table(study: Study, model: str) -> Table:
     )
     pairs = _pairs(study, comparisons(study, model))
     return _table("paired", study, model, pairs, columns, [found.entry.title for found in pairs])
+
+
+HEADLINE = (
+    ("ramp", "knapsack"), ("ramp", "awq_gptq"), ("ramp", "awq"), ("ramp", "gptq"), ("ramp_paper", "random_search"),
+    ("ramp_paper", "knapsack"), ("knapsack", "awq_gptq"),
+)  # fmt: skip
+"""Comparisons of the main text at the smallest budget of the searches: (row, rival); uniform rivals have 4 bits."""
+
+AT_THE_PAPERS_SAVING = (("ramp", "knapsack"), ("ramp", "gptq"), ("ramp", "awq"), ("ramp", "awq_gptq"))
+"""The same at the budget that saves about as much as the paper says, where that is another one."""
+
+
+def headline_pairs_table(study: Study) -> Table:
+    """Return the dozen comparisons of the source model that the main text is about, the last at equal bytes."""
+    low, papers = low_budget(study), paper_budget(study)
+    wanted = [(low, *names) for names in HEADLINE] if low is not None else []
+    wanted += [(papers, *names) for names in AT_THE_PAPERS_SAVING] if papers not in (None, low) else []
+    wanted += [(REFERENCE_BITS, "knapsack", "awq_gptq")] if low != REFERENCE_BITS else []
+    rows = []
+    for budget, method, rival in wanted:
+        bits = REFERENCE_BITS if rival in UNIFORM_METHODS else budget
+        found = [study.one(study.source, name, at) for name, at in ((method, budget), (rival, bits))]
+        if found[0] and found[1]:
+            rows.append((found[0], found[1]))
+    pairs = _pairs(study, rows)
+    saved = (Column("linear", "saved", "% linears", digits=1, scale=100),)
+    groups = [str(found.entry.budget_bits) for found in pairs]
+    table = _table("headline_pairs", study, study.source, pairs, saved, groups)
+    return replace(table, name="headline_pairs").only("entry", "rival", "linear", "kl", "ppl", "reading")
 
 
 def controls_table(study: Study, model: str) -> Table:

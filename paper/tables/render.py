@@ -67,7 +67,7 @@ def to_latex(table: Table) -> str:
         cells = (latex_text(_joined(parts(row.cells.get(c.key), c))) for c in table.columns)
         lines.append(" & ".join(cells) + " \\\\")
     lines += ["\\bottomrule", "\\end{tabular}"]
-    lines += [f"\\par\\footnotesize {latex_text(note)}" for note in table.footnotes]
+    lines += [f"\\par\\footnotesize {latex_text(note)}" for note in (*table.footnotes, *table.aside)]
     return "\n".join([*lines, "\\end{table}", ""])
 
 
@@ -81,7 +81,7 @@ def to_markdown(table: Table) -> str:
     for row in table.rows:
         cells = (markdown_text(_joined(parts(row.cells.get(c.key), c))) for c in table.columns)
         lines.append("| " + " | ".join(cells) + " |")
-    for note in table.footnotes:
+    for note in (*table.footnotes, *table.aside):
         lines += ["", note]
     return "\n".join([*lines, ""])
 
@@ -91,7 +91,7 @@ def _typst_cell(row: Row, column: Column) -> str:
     if not interval:
         return typst_text(main)
     interval = interval.replace(" ", "\u00a0")  # an interval never breaks across lines
-    return f"[#{typst_text(main)} #box(text(size: 0.85em, {typst_text(interval)}))]"
+    return f"[#{typst_text(main)} #box(text(size: 0.9em, {typst_text(interval)}))]"
 
 
 def to_typst(table: Table) -> str:
@@ -113,7 +113,7 @@ def to_typst(table: Table) -> str:
         lines.append("      " + ", ".join(_typst_cell(row, column) for column in table.columns) + ",")
     lines += ["      table.hline(stroke: 0.8pt),", "    )"]
     lines += [f"    #align(left, text(size: 0.9em, {typst_text(note)}))" for note in table.footnotes]
-    return "\n".join([*lines, "  ],", ")", ""])
+    return "\n".join([*lines, "  ],", f") #label({typst_text(f'table-{table.name}')})", ""])
 
 
 def write(table: Table, folder: Path) -> None:

@@ -54,6 +54,12 @@ def label_mixture_bits(mean_label: float) -> tuple[float, float]:
     return min(found), max(found)
 
 
+IQ4_XS = Reading(
+    "llama.cpp's IQ4_XS mix with an importance matrix (Q6_K head)", (4.25, 4.25), 4.25, LABEL_BITS[6], 32.0
+)
+"""The mix by llama.cpp's own rules: without a matrix some of its linears are wider."""
+
+
 def readings() -> Iterator[Reading]:
     """Yield the readings of "3.65 bits", one row each."""
     k_quants = label_mixture_bits(BITS)
@@ -68,6 +74,7 @@ def readings() -> Iterator[Reading]:
     uniform = 4 + (16 + 4) / 128
     yield Reading("uniform 4 bit in AWQ packing; fp16 embedding and head", (uniform, uniform))
     yield Reading("uniform 4 bit in AWQ packing; Q4_K embedding, Q6_K head", (uniform, uniform), 4.5, 6.5625)
+    yield IQ4_XS
 
 
 def sizes_table() -> Table:

@@ -37,9 +37,9 @@ def hub_metadata(name: str, scores: Sequence[Score], base: str = "") -> str:
         for each in scores
     ]
     about: dict[str, Any] = {"base_model": base} if base else {}
-    data = ModelCardData(
-        model_name=name, eval_results=results, pipeline_tag="text-generation", tags=list(TAGS), **about
-    )
+    if results:  # without any the hub is to find no list of results, not an empty one
+        about |= {"model_name": name, "eval_results": results}
+    data = ModelCardData(pipeline_tag="text-generation", tags=list(TAGS), **about)
     return f"---\n{data.to_yaml()}\n---"
 
 

@@ -3,7 +3,8 @@
     python -m ramp.export.halo_card --plan F.plan.json --metrics R/metrics/M/ROW-ggml.json --model-dir R/models/M \\
         --out F.card.md
 
-The scores are those of the file itself: KL and perplexity of its row (grid ggml) on held-out text.
+The scores are those of the file itself: KL and perplexity of its row (grid ggml) on held-out text. Of a text that is
+too short to carry a verdict the card says so, and a hub gets no score.
 """
 
 from __future__ import annotations
@@ -18,11 +19,18 @@ from ramp.core.errors import RampError
 from ramp.core.files import read_json, write_text
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.evaluation.enough_text import LEAST_TOKENS, LEAST_WINDOWS, enough_text
     from ramp.export.card import MEASURES, Score, hub_metadata
     from ramp.export.plan import GgufPlan, read_plan
 
 DIGITS = 6
 """Significant digits of a score."""
+
+
+NO_EVIDENCE = """
+**Not evidence:** these numbers are of too little text ({windows} windows and {tokens:,} tokens are the least), so this
+card gives a hub no score.
+"""
 
 
 def scores_of(metrics: Mapping[str, Any]) -> list[Score]:
@@ -52,12 +60,13 @@ def halo_card(plan: GgufPlan, metrics: Mapping[str, Any], asset: Mapping[str, An
         raise RampError(f"the metrics are of {key['model']} on the grid {key['grid']}: give those of {plan.gguf}'s row")
     name = plan.gguf.removesuffix(".gguf")
     scores = scores_of(metrics)
+    published = [each for each in scores if _is_enough(metrics["texts"][each.dataset])]
     base = str(asset["source"]) if asset["kind"] == "hub" else ""
     types = Counter(tensor.type for tensor in plan.tensors if tensor.kind == "linear")
     lines = "\n".join(f"| {each.dataset} | {each.name} | {each.value:g} | {_ends(metrics, each)} |" for each in scores)
     licence = str(asset.get("licence") or "not recorded")
     sizes = f"{metrics['sizes']['bytes_file']:,} bytes, {metrics['sizes']['bpw_file']:.3f} bits per weight"
-    return f"""{hub_metadata(name, scores, base)}
+    return f"""{hub_metadata(name, published, base)}
 
 # {plan.gguf}
 
@@ -67,10 +76,14 @@ budget of {key["budget_bits"]:g} bits. The whole file: {sizes}. Licence of the f
 | text | measure | value | 95 % interval, {_config(scores)} |
 | --- | --- | --- | --- |
 {lines}
-
+{"" if len(published) == len(scores) else NO_EVIDENCE.format(windows=LEAST_WINDOWS, tokens=LEAST_TOKENS)}
 Linears by type: {", ".join(f"{count} {kind}" for kind, count in sorted(types.items()))}. `{name}.plan.json` names every
 tensor's type and bytes. Measured at commit {metrics["commit"] or "not recorded"}.
 """
+
+
+def _is_enough(text: Mapping[str, Any]) -> bool:
+    return enough_text(len(text["windows"]), text["length"])
 
 
 def _config(scores: Sequence[Score]) -> str:

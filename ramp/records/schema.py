@@ -11,7 +11,8 @@ from ramp.records.schema_sections import SECTIONS
 
 NO_EVIDENCE = "not evidence"
 NOT_TESTED = "not tested"
-VERDICTS = ("replicated", "partly", "not replicated", "inconclusive", NO_EVIDENCE, NOT_TESTED)
+REPLICATED, PARTLY = "replicated", "partly"
+VERDICTS = (REPLICATED, PARTLY, "not replicated", "inconclusive", NO_EVIDENCE, NOT_TESTED)
 """Verdicts on a claim: "inconclusive" where the interval holds the limit. Two are none: NO_EVIDENCE, from too little
 text or one seed, and NOT_TESTED, where the records lack what the claim needs."""
 

@@ -247,7 +247,7 @@ def test_a_hub_reads_the_scores_of_the_card(tiny_llama_dir: Path, tmp_path: Path
     from huggingface_hub import ModelCard
 
     plan = replace(export(tiny_llama_dir, tmp_path / "x.gguf"), model="m")
-    text = {"length": 64, "windows": [{}, {}], "kl": 0.0012345678, "kl_low": 0.001, "kl_high": None, "ppl": None}
+    text = {"length": 512, "windows": [{}] * 12, "kl": 0.0012345678, "kl_low": 0.001, "kl_high": None, "ppl": None}
     metrics: dict[str, Any] = {
         "key": {"grid": "ggml", "model": "m", "method": "ramp", "budget_bits": 3.65},
         "sizes": {"bytes_file": 1000, "bpw_file": 4.5},
@@ -258,8 +258,13 @@ def test_a_hub_reads_the_scores_of_the_card(tiny_llama_dir: Path, tmp_path: Path
     card = ModelCard.load(tmp_path / "x.card.md")
     (result,) = card.data.eval_results  # type: ignore[misc]
     assert (result.metric_type, result.metric_value) == ("kl-divergence", 0.00123457)
-    assert result.metric_config == "2 windows of 64 tokens"
+    assert result.metric_config == "12 windows of 512 tokens"
     assert card.data.base_model == "owner/name"
+    few = metrics | {"texts": {"heldout": metrics["texts"]["heldout"] | {"windows": [{}, {}]}}}
+    (tmp_path / "few.card.md").write_text(halo_card(plan, few, {"kind": "hub", "source": "owner/name"}))
+    assert ModelCard.load(tmp_path / "few.card.md").data.eval_results is None
+    assert "Not evidence" in (tmp_path / "few.card.md").read_text()
+    assert "Not evidence" not in (tmp_path / "x.card.md").read_text()
     other = metrics | {"key": metrics["key"] | {"grid": "affine"}}
     refused(RampError, {"grid affine": lambda: halo_card(plan, other, {"kind": "path"})})
 

@@ -10,20 +10,24 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
-from paper import intervals
+from paper import intervals, style
 from paper.build import SOURCE as PAPER
 from paper.build import PaperError, stage, typeset
 from paper.build import main as build_main
 from paper.claims import main as claims_main
+from paper.evidence import shortages
 from paper.figures.__main__ import drawings
 from paper.figures.__main__ import main as figures_main
 from paper.figures.allocation import allocation, reported, widths
 from paper.figures.learning import best_so_far
 from paper.figures.outliers import channel_ratios
+from paper.reproduction import SHIPPED
 from paper.study import Study
 from paper.tables.__main__ import main as tables_main
 from paper.values import values
+from ramp.core.files import write_json
 from tests.sealed import read_json
 from tests.synthetic_gguf import gguf_records
 from tests.synthetic_league import BENCHMARKS, PARITY, league_records, optimum_records
@@ -33,6 +37,8 @@ from tests.synthetic_records import SOURCE, TARGET, synthetic_study, write_recor
 from tests.synthetic_tuning import tuning_records
 
 pytest.importorskip("typst")
+
+CONFIG = PAPER.parents[1] / "config"
 
 
 def make(folder: Path, tables: dict | None = None, **options: object) -> Path:
@@ -153,6 +159,52 @@ def test_best_so_far_leaves_out_what_is_over_the_budget() -> None:
     assert evals.tolist() == [1, 2, 3, 4]
     assert best.tolist() == [0.5, 0.5, 0.4, 0.4]
     assert best_so_far(run, None)[1].tolist() == [0.5, 0.1, 0.1, 0.1]
+
+
+def test_an_allocation_is_one_that_a_seed_found() -> None:
+    study = synthetic_study(seeds=(0, 1))
+    figure = allocation(study)
+    entry = study.one(SOURCE, "ramp", 3.65)
+    assert entry is not None
+    found = reported(study, entry)
+    drawn = figure.axes[0].collections[0].get_array().reshape(7, 6)
+    assert np.array_equal(drawn, widths(found[found["seed"] == 0], {}))
+    assert figure.axes[0].get_title(loc="left").endswith("seed 0 of 2")
+
+
+def test_only_studies_of_this_suite_are_titled_as_its_replication() -> None:
+    shipped = {str(yaml.safe_load(path.read_text()).get("study", "")) for path in CONFIG.glob("*.yaml")} - {""}
+    assert set(SHIPPED) == shipped
+    mine = synthetic_study(seeds=(0, 1))  # of a user: with RAMP, under its own name
+    assert "ramp" in values(mine)
+    assert not {"replication", "repro.command"} & set(values(mine))
+    mine.frames["records"]["study"] = "embedded"
+    own = values(Study(mine.frames))
+    assert own["replication"] == "yes"
+    assert own["repro.command"] == "snakemake --cores all"
+
+
+def test_the_reproduction_names_every_commit_and_the_published_command(tmp_path: Path) -> None:
+    records = write_records(tmp_path)
+    frame = pd.read_csv(records / "records.csv")
+    frame["commit"] = ["a" * 40 if place % 2 else "b" * 40 for place in range(len(frame))]
+    frame.to_csv(records / "records.csv", index=False)
+    also = {"study": "league", "commits": ["c" * 40 + "-dirty"], "tables": ["league.csv"], "command": "x", "note": ""}
+    write_json(records / "manifest.json", {"command": "snakemake --cores all --config depth=full", "also": [also]})
+    found = values(Study.read(records))
+    assert found["repro.command"].endswith("depth=full")
+    assert found["repro.commits"] == f"{'a' * 10} and {'b' * 10}"
+    assert found["repro.also.0"] == f"league (league): {'c' * 10}-dirty"
+    assert found["repro.dirty"] == "yes"
+
+
+def test_figures_of_a_study_that_is_no_evidence_say_so() -> None:
+    study = synthetic_study()
+    for name in ("pareto", "allocation"):
+        marked = style.marked(drawings()[name](study), shortages(study))
+        assert marked.get_suptitle().startswith("Not evidence: one seed")
+    plain = style.marked(drawings()["pareto"](study), ())
+    assert not plain.get_suptitle()
 
 
 def test_channel_ratio_and_widths() -> None:

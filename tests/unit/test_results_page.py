@@ -16,6 +16,7 @@ from paper.page.content import content
 from paper.page.origin import Origin
 from paper.study import Study
 from ramp.core.files import write_json
+from tests.synthetic_gguf import gguf_records
 from tests.synthetic_records import SOURCE, synthetic_study, write_study
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
@@ -81,7 +82,9 @@ def origin() -> Origin:
 
 
 def test_too_little_text_is_no_evidence_on_this_page_as_well() -> None:
-    assert content(synthetic_study(), origin())["missing"]
+    page = content(synthetic_study(gguf_records()), origin())
+    assert page["missing"]
+    assert {*cells(page["rows"], "reading"), *cells(page["gguf"], "reading")} - {None} == {"not evidence"}
     assert not data_of(PAGE.read_text(encoding="utf-8"))["missing"]
 
 

@@ -1,0 +1,48 @@
+"""How a study is made again: its command, commits and hours, as the paper's text names them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from paper.publish import commits_of
+from paper.study import Study
+from paper.words import listed, shown
+
+SHIPPED = {
+    "embedded": "snakemake --cores all",
+    "smoke": "snakemake --cores all --configfile config/smoke.yaml",
+    "league": "snakemake --cores all league optimum fold_ablation --configfile config/league.yaml",
+    "paper": "snakemake --cores all --configfile config/paper.yaml",
+}
+"""Studies that this suite ships (``study`` of config/*.yaml), and the command that makes each. Others are a user's."""
+
+DIGITS = 10
+"""Letters of a commit that are printed; a mark of uncommitted edits stays behind them."""
+
+
+def reproduction_values(study: Study) -> Iterator[tuple[str, str]]:
+    """Yield ``repro.command``, ``repro.commits``, ``repro.hours``, and ``repro.also.N`` for tables of other studies."""
+    published = study.manifest.get("command")
+    if command := published or SHIPPED.get(study.name):
+        yield "repro.command", command
+    commits = {*commits_of(study.frames["records"]), *commits_of(study.frame("banks"))}
+    if commits:
+        yield "repro.commits", listed([_short(commit) for commit in sorted(commits)])
+    records = study.frames["records"]
+    seconds = sum(
+        float(records[name].fillna(0).sum()) for name in ("quantize_wall_s", "search_wall_s") if name in records
+    )
+    if seconds:
+        yield "repro.hours", shown(seconds, 1, 1 / 3600)
+    made = [entry for entry in study.manifest.get("also", []) if entry["commits"]]
+    for place, entry in enumerate(made):
+        names = listed([_short(commit) for commit in entry["commits"]])
+        tables = listed(sorted(name.removesuffix(".csv") for name in entry["tables"]))
+        yield f"repro.also.{place}", f"{tables} ({entry['study']}): {names}"
+    if any(commit.endswith("-dirty") for entry in made for commit in entry["commits"]):
+        yield "repro.dirty", "yes"
+
+
+def _short(commit: str) -> str:
+    name, mark, _ = commit.partition("-dirty")
+    return name[:DIGITS] + mark
