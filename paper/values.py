@@ -34,6 +34,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
         width_names,
     )
     from paper.noise import noise_values
+    from paper.search_over_banks import bank_values
     from paper.study import Entry, Study
     from paper.tables.main import uniform_reference
     from paper.tables.model import estimate_of
@@ -55,7 +56,7 @@ def values(study: Study) -> dict[str, str]:
     """Return all keys with their text."""
     parts = (
         *(_study, _rows, _pairs, _claims, _role_bits, _search, _transfer),
-        *(_halo, gguf_values, _tasks, _outliers, _parity, league_values, tuning_values, noise_values),
+        *(_halo, gguf_values, _tasks, _outliers, _parity, league_values, bank_values, tuning_values, noise_values),
     )
     return {key: text for part in parts for key, text in part(study)}
 

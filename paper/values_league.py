@@ -9,6 +9,7 @@ import numpy as np
 from paper.intervals import reading
 from paper.league import OWN, League
 from paper.naming import BAR, model_title
+from paper.search_over_banks import standings
 from paper.study import Study
 from paper.tables.optimum import allocator_title
 from paper.words import listed, plural, shown
@@ -36,14 +37,14 @@ def _league(study: Study) -> Items:
     ratios: dict[tuple[str, int], Estimate] = {}
     sentences = []
     for model in league.models:
-        standings = []
+        lines = []
         for evals in league.checkpoints(model):
             if best := league.best_rival(model, evals):
                 ratios[model, evals] = best[1]
-                standings.append(_standing(league, model, evals, *best))
-        if standings:
+                lines.append(_standing(league, model, evals, *best))
+        if lines:
             where = f"On {model_title(model)} at {_bits(league, model)}"
-            sentences.append(f"{where} {league.title(OWN)} has {'; '.join(standings)}.")
+            sentences.append(f"{where} {league.title(OWN)} has {'; '.join(lines)}.")
     yield from ((f"league.reading.{place}", words) for place, words in enumerate(sentences))
     if ratios:
         yield "league.advice", _advice(league, ratios)
@@ -100,6 +101,9 @@ def _seeds(league: League, model: str, evals: int, allocator: str) -> str:
     return plural(min(counts, default=0), "seed")
 
 
+OVER_BANKS = (
+    "Each model has one bank here, which is one draw of rounding; final rows over banks say where the gain comes again."
+)
 ONE_BANK = (
     "Each model has one bank here, which is one draw of rounding. Until the gain comes again on other banks this suite "
     "recommends no search: it recommends the knapsack, which needs none."
@@ -111,14 +115,16 @@ def _advice(league: League, ratios: dict[tuple[str, int], Estimate]) -> str:
 
     ``ratios``: ours to the best rival, per model and checkpoint.
     """
-    own = league.title(OWN)
+    own, banks = league.title(OWN), ONE_BANK
+    if any(each.side < 0 for each in standings(league.study)):
+        banks = OVER_BANKS
     sides = [ratio.side(1.0) for ratio in ratios.values()]
     if max(sides) <= 0 and min(sides) < 0:
         ahead = dict.fromkeys(model for (model, _), ratio in ratios.items() if ratio.side(1.0) < 0)
         where = listed([f"{model_title(model)} ({_bits(league, model)})" for model in ahead])
         return (
             f"Nowhere here is {own} worse than the best of its rivals beyond noise, and on {where} it is better. "
-            f"{ONE_BANK}"
+            f"{banks}"
         )
     words = f"{own} is worse somewhere than the best of its rivals, or nowhere better beyond noise. "
     better = _beats_the_bar(league)
@@ -128,9 +134,7 @@ def _advice(league: League, ratios: dict[tuple[str, int], Estimate]) -> str:
             "this suite recommends; it needs no search."
         )
     title = league.title(better)
-    return words + (
-        f"{title[0].upper()}{title[1:]} beats the knapsack on every model beyond noise, by most. {ONE_BANK}"
-    )
+    return words + (f"{title[0].upper()}{title[1:]} beats the knapsack on every model beyond noise, by most. {banks}")
 
 
 def _beats_the_bar(league: League) -> str | None:
