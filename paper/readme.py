@@ -22,7 +22,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from paper.comparisons import pair
     from paper.league import OWN
     from paper.naming import BAR, bits_title
-    from paper.search_over_banks import bank_values, standings
+    from paper.search_over_banks import standings
     from paper.study import Study
     from paper.tables.__main__ import all_tables
     from paper.tables.main import headline_table
@@ -37,11 +37,11 @@ KNAPSACK = (
 )
 SEARCH = {
     "over banks": (
-        "RAMP's search, which starts at that knapsack, {banks.ramp}; {interval} over {banks.runs}.{settled} The "
-        "published rows, of another bank ({windows}, {seeds}), end {ends} at {budget} bits ({kl} nats)."
+        "RAMP's search from that knapsack {over_banks}; {interval} over {runs}.{settled} The published rows, of "
+        "another bank ({windows}, {seeds}), end {ends} ({kl} nats)."
     ),
     "one bank": (
-        "RAMP's search, which starts at that knapsack, ended {ends} at {budget} bits in the published run "
+        "RAMP's search from that knapsack ended {ends} at {budget} bits in the published run "
         "({kl} nats; one bank, {windows}, {seeds}); **that is not settled:** a fresh run of the same "
         "commit on another machine found no gain (the warm start stood), and an earlier study lost 1.8 %."
     ),
@@ -107,6 +107,7 @@ SECTIONS = (
         "scales tuned by KL after quantizing; mixed rows beside uniform ones, tuned alike",
         ("tuning",),
     ),
+    Section("Stability", "where two machines part, stage by stage", ("stability",)),
     Section("Noise floor", "the float model against itself: what rounding alone moves", ("noise",)),
     Section(
         "Exported files",
@@ -144,7 +145,7 @@ def filled(sentence: str, known: Mapping[str, str]) -> str:
 
 
 def search_sentence(study: Study) -> str:
-    """Return what README says of RAMP's search: over banks where they are published, else of the one bank of the rows.
+    """Return what README says of RAMP's search at its smallest budget: over banks, or of the one of the rows.
 
     Rows of two banks, or on other windows, are told one beside the other and never compared.
     """
@@ -161,12 +162,15 @@ def search_sentence(study: Study) -> str:
         "kl": shown(found.kl_difference, 4, signed=True),
         "windows": plural(found.n_windows, "window"),
         "seeds": plural(len(found.entry.records), "search seed"),
-        **dict(bank_values(study)),
     }
-    over_banks = standings(study)
-    known["interval"] = "measured" if over_banks and over_banks[0].ratio.banks < 2 else "intervals run"
-    known["settled"] = "" if any(each.side < 0 for each in over_banks) else UNSETTLED
-    return filled(SEARCH["over banks" if over_banks else "one bank"], known)
+    over_banks = [each for each in standings(study) if each.budget == budget]
+    if not over_banks:
+        return filled(SEARCH["one bank"], known)
+    [standing] = over_banks
+    known["over_banks"], known["runs"] = standing.words, standing.ratio.runs_over
+    known["interval"] = "measured" if standing.ratio.banks < 2 else "the interval runs"
+    known["settled"] = "" if standing.side < 0 else UNSETTLED
+    return filled(SEARCH["over banks"], known)
 
 
 PARTS: dict[str, Callable[[Study], str]] = {"outcome": outcome}

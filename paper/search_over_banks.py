@@ -44,8 +44,8 @@ class Standing:
         on = ", ".join(f"{name} on {count}" for name, count in counts.items() if count)
         does = "ends with its start on every bank" if self.ratio.banks == self.equal else SIDES[self.side]
         return (
-            f"{does} at {bits_title(self.budget)} bits ({shown(self.ratio.estimate, 3)} of the knapsack's on the same "
-            f"bank, {on} of {self.ratio.banks})"
+            f"{does} at {bits_title(self.budget)} bits ({shown(self.ratio.estimate, 3)} of the knapsack's, "
+            f"{on} of {self.ratio.banks})"
         )
 
 
@@ -75,10 +75,7 @@ def runs_over(found: list[Standing]) -> str:
 
 
 def bank_values(study: Study) -> Iterator[tuple[str, str]]:
-    """``banks.ramp``: what the search does over banks, by budget; ``banks.runs``: over what its intervals run;
-    ``banks.ramp.better``: the budgets at which it lowers the KL."""
+    """``banks.ramp``: what the search does over banks, by budget; ``banks.runs``: over what its intervals run."""
     if found := standings(study):
         yield "banks.ramp", listed([each.words for each in found])
         yield "banks.runs", runs_over(found)
-        if better := [bits_title(each.budget) for each in found if each.side < 0]:
-            yield "banks.ramp.better", listed(better)

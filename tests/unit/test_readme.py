@@ -87,7 +87,7 @@ def test_the_sentence_on_the_search_follows_the_rows_over_banks(
     made = Study(searched | {name: read_table(tmp_path / f"{name}.csv") for name in tables})
     [standing] = standings(made)
     sentence = search_sentence(made)
-    assert f"knapsack, {outcome} at 3.65 bits ({shown(standing.ratio.estimate, 3)} of the knapsack's" in sentence
+    assert f"knapsack {outcome} at 3.65 bits ({shown(standing.ratio.estimate, 3)} of the knapsack's" in sentence
     assert "5 banks, 1 search seed on each, 12 windows" in sentence
     assert "of another bank (36 windows, 3 search seeds)" in sentence
     assert ("**No gain is settled.**" in sentence) == (outcome != "lowers the KL")
