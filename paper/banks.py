@@ -80,6 +80,8 @@ class Banks:
 
     def ratio(self, model: str, budget: float, method: str, rival: str = BAR) -> OverBanks | None:
         """Return a method's KL over that of a rival on the banks that both have; None where they share none."""
+        if model not in self.models:
+            return None
         ours, theirs = self.sums(model, budget, method), self.sums(model, budget, rival)
         shared = sorted(set(ours) & set(theirs))
         if method == rival or not shared:

@@ -220,7 +220,7 @@ def test_tables_beside_the_records_are_compared_row_by_row(run: Write) -> None:
     """League, files and banks pair by the columns that name their rows; another bank of the league pairs with none."""
     a, b = run("a"), run("b", over_banks=banks())
     for folder, kls in ((a, (0.1, 0.2, 0.5)), (b, (0.1, 0.205, 0.4))):
-        rows = [league_row(kls[0]), league_row(kls[1], allocator="ppo"), league_row(9.0, bank=folder.name)]
+        rows = [league_row(kls[0]), league_row(kls[1], allocator="ppo"), league_row(9.0, bank=f"of {folder.name}")]
         write_table(folder / "records" / "league.csv", rows)
         file = file_row("x.gguf", "knapsack", True, 100, kls[2], "tiny") | {"rival": "none"}
         write_table(folder / "records" / "gguf.csv", [file])
