@@ -37,11 +37,11 @@ KNAPSACK = (
 )
 SEARCH = {
     "over banks": (
-        "RAMP's search from that knapsack {over_banks}; {interval} over {runs}.{settled} The published rows, of "
+        "RAMP's search from the knapsack {over_banks}; {interval} over {runs}.{settled} The published rows, of "
         "another bank ({windows}, {seeds}), end {ends} ({kl} nats)."
     ),
     "one bank": (
-        "RAMP's search from that knapsack ended {ends} at {budget} bits in the published run "
+        "RAMP's search from the knapsack ended {ends} at {budget} bits in the published run "
         "({kl} nats; one bank, {windows}, {seeds}); **that is not settled:** a fresh run of the same "
         "commit on another machine found no gain (the warm start stood), and an earlier study lost 1.8 %."
     ),
@@ -129,7 +129,9 @@ commands and commits they were made, and its CSV files hold every number). `pyth
 those below it; the same tables are set in the paper (`snakemake --cores all paper --config records=published`).
 
 How to read them: KL is to the float model, in nats per token, lower is better; brackets are 95 % intervals; a budget of
-b bits is the bytes of the packed linears of the uniform b-bit row. {search}
+b bits is the bytes of the packed linears of the uniform b-bit row.
+
+{search}
 """
 
 
