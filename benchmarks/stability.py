@@ -3,38 +3,40 @@
     python -m benchmarks.stability --configfile config/smoke.yaml --model tiny-llama-s --out stability.csv
 
 takes a finished study. Every stage reads the study's own files of the stages before it, so that a row shows what this
-stage adds; with ``--chain`` it reads the varied files of those stages, as another machine would. What is varied
-stands in ``VARIATIONS``; all but ``reproducible`` run in fast arithmetic, beside a plain run of it.
+stage adds; with ``--chain`` it reads the varied files of those stages, as another machine would. Second moments and
+Cholesky factors, which no stage leaves, are stages here (``benchmarks.second_moments``, ``benchmarks.cholesky``).
 
-Columns of stability.csv: model, inputs, stage, varied; codes_changed: share of codes, or of values where a stage gives
-none, that differ from the plain run; largest_change: largest relative difference of one; kl_change: relative change of
-the KL, of stages that end in one; processor_s and processor_s_plain.
+What is varied stands in ``VARIATIONS``, and beside what each is held: a plain run in fast arithmetic, or one in
+reproducible arithmetic, where the same bytes are expected. The table is one of the records (``ramp.records.schema``): a
+row that is measured again takes the place of the old one.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
-from safetensors.numpy import load_file
+from safetensors import safe_open
 
 from ramp.bank.bank import Bank
 from ramp.core import arithmetic, cli
 from ramp.core.errors import RampError
 from ramp.core.files import read_json
+from ramp.core.provenance import commit, hardware
+from ramp.records.schema import STABILITY_ORDER, TABLES
+from ramp.records.table import read_table, write_table
 from ramp.rows.checkpoint import open_packed, packed_linears, read_meta
 from ramp.study.load import make_plan
 from ramp.study.rule_inputs import RuleFiles
@@ -42,19 +44,38 @@ from ramp.study.rule_params import RuleValues
 
 ROOT = Path(__file__).resolve().parent.parent
 
+PLAIN_RUN, PLAIN_REPRODUCIBLE = "plain", "reproducible"
+"""Baselines: one thread, float32, no limits, in fast and in reproducible arithmetic."""
+
 Limits = dict[str, str]
-VARIATIONS: dict[str, tuple[Limits, list[str]]] = {
-    "two threads": ({}, ["--threads", "2"]),
-    "torch without AVX2": ({"ATEN_CPU_CAPABILITY": "default"}, []),
-    "MKL for any processor": ({"MKL_CBWR": "COMPATIBLE"}, []),
-    "bfloat16": ({}, ["--dtype", "bfloat16"]),
-    "reproducible": ({}, ["--arithmetic", "reproducible"]),
-    "reproducible, other limits": (
+REPRODUCIBLE = ["--arithmetic", "reproducible"]
+
+
+@dataclass(frozen=True)
+class Variation:
+    """What makes this machine calculate as another one."""
+
+    limits: Limits  # environment variables
+    options: list[str]  # of the stage
+    baseline: str = PLAIN_RUN  # the variation whose run it is held beside
+
+
+VARIATIONS = {
+    PLAIN_RUN: Variation({}, []),
+    "two threads": Variation({}, ["--threads", "2"]),
+    "torch without AVX2": Variation({"ATEN_CPU_CAPABILITY": "default"}, []),
+    "MKL for any processor": Variation({"MKL_CBWR": "COMPATIBLE"}, []),
+    "oneDNN without AVX": Variation({"ONEDNN_MAX_CPU_ISA": "SSE41"}, []),
+    "bfloat16": Variation({}, ["--dtype", "bfloat16"]),
+    PLAIN_REPRODUCIBLE: Variation({}, REPRODUCIBLE),
+    "reproducible, two threads": Variation({}, [*REPRODUCIBLE, "--threads", "2"], PLAIN_REPRODUCIBLE),
+    "reproducible, other limits": Variation(
         {"MKL_CBWR": "COMPATIBLE", "ONEDNN_MAX_CPU_ISA": "SSE41"},
-        ["--arithmetic", "reproducible", "--threads", "2"],
+        [*REPRODUCIBLE, "--threads", "2"],
+        PLAIN_REPRODUCIBLE,
     ),
 }
-"""Environment variables and options that make this machine calculate as another one, by name."""
+"""Variations by name. ``PLAIN_REPRODUCIBLE`` beside the plain run shows what the setting itself changes."""
 
 PLAIN = ["--arithmetic", "fast", "--threads", "1", "--dtype", "float32"]
 
@@ -63,7 +84,7 @@ PLAIN = ["--arithmetic", "fast", "--threads", "1", "--dtype", "float32"]
 class Found:
     """What a stage gave: numbers that are compared, the KL where it has one, processor seconds."""
 
-    numbers: dict[str, np.ndarray]
+    numbers: Callable[[], Iterator[tuple[str, np.ndarray]]]  # reads them array by array, in the order of their names
     kl: float | None
     processor_s: float
 
@@ -107,6 +128,10 @@ class Stages:
         if stage == "fold":
             options = self.values.fold_options(str(self.plan.fold_of(self.method)))
             return ["ramp.calibration.fold_search", *base, *calibration, *options, *size]
+        if stage == "second moments":
+            return ["benchmarks.second_moments", *base, *calibration, *fold]
+        if stage == "Cholesky":
+            return ["benchmarks.cholesky", "--moments", str(given["second moments"]), "--out", str(out)]
         if stage == "bank":
             widths = ["--widths", *map(str, study.widths)]
             return ["ramp.bank", *base, *calibration, *fold, "--quantizer", "gptq", *widths, *size]
@@ -137,7 +162,8 @@ class Stages:
 
         A row is scored too, in plain arithmetic, so that its KL shows what its codes alone change.
         """
-        out = folder / (stage + self.made.get(stage, Path("a.json")).suffix)
+        suffix = ".safetensors" if stage in INSIDE else self.made.get(stage, Path("a.json")).suffix
+        out = folder / (stage.replace(" ", "_") + suffix)
         inherited = arithmetic.as_it_is(os.environ)
         if "--arithmetic" not in options or "reproducible" not in options:
             options = [*PLAIN, *options]
@@ -151,68 +177,118 @@ class Stages:
             raise RampError(f"{' '.join(command[2:4])} ended with {done.returncode}: {done.stderr.strip()[-600:]}")
         given[stage] = out
         seconds = float(re.findall(r"with ([0-9.]+) s of processor time", done.stderr)[-1])
-        numbers, kl = self.read(stage, out)
+        kl = self.kl(stage, out)
         if stage == "rows":
             kl = self.run("evaluation", {**given, "reference": self.made["reference"]}, folder, {}, []).kl
-        return Found(numbers, kl, seconds)
+        return Found(partial(self.numbers, stage, out), kl, seconds)
 
-    def read(self, stage: str, out: Path) -> tuple[dict[str, np.ndarray], float | None]:
-        """Return the numbers of a stage's file, and its KL."""
+    @staticmethod
+    def numbers(stage: str, out: Path) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield the arrays of a stage's file by name, one at a time: the codes of a bank are too many for more."""
         if stage == "bank":
             bank = Bank(out)
-            pairs = [(linear.name, width) for linear in bank.linears for width in bank.widths]
-            return {f"{n} {w}": bank.quantized(n, w).codes.numpy() for n, w in pairs}, None
-        if stage == "rows":
+            for linear in sorted(bank.linears, key=lambda each: each.name):
+                for width in bank.widths:
+                    yield f"{linear.name} {width}", bank.quantized(linear.name, width).codes.numpy()
+        elif stage == "rows":
             handle, header = open_packed(out, read_meta(out))
-            return {name: q.codes.numpy() for name, q in packed_linears(handle, header).items()}, None
-        if out.suffix == ".safetensors":
-            return load_file(out), None
+            for name, quantized in sorted(packed_linears(handle, header).items()):
+                yield name, quantized.codes.numpy()
+        elif out.suffix == ".safetensors":
+            with safe_open(out, "numpy") as file:
+                for name in sorted(file.keys()):
+                    yield name, file.get_tensor(name)
+        else:
+            yield from _numbers_of(stage, read_json(out, dict[str, Any]))
+
+    @staticmethod
+    def kl(stage: str, out: Path) -> float | None:
+        """Return the KL of a stage that ends in one."""
+        if stage not in ("search", "evaluation"):
+            return None
         found = read_json(out, dict[str, Any])
-        if stage == "sensitivity":
-            return {name: np.array(list(each.values())) for name, each in found["linears"].items()}, None
-        if stage == "search":
-            return {"bits": np.array([int(bits) for bits in found["bits"].values()])}, found["kl_search"]
-        windows = found["texts"]["heldout"]["windows"]
-        return {"kl": np.array([each["kl"] for each in windows])}, found["texts"]["heldout"]["kl"]
+        return float(found["kl_search"] if stage == "search" else found["texts"]["heldout"]["kl"])
 
 
-def difference(plain: Found, other: Found) -> dict[str, float | None]:
-    """Return what differs between two runs of a stage: the columns of that name."""
-    pairs = [(plain.numbers[name].ravel(), other.numbers[name].ravel()) for name in sorted(plain.numbers)]
-    one, two = (np.concatenate([pair[side] for pair in pairs]).astype(np.float64) for side in (0, 1))
-    scale = np.maximum(np.abs(one), np.abs(one).mean())
+def _numbers_of(stage: str, found: dict[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the arrays of a stage that ends in JSON."""
+    if stage == "sensitivity":
+        for name, each in sorted(found["linears"].items()):
+            yield name, np.array(list(each.values()))
+    elif stage == "search":
+        yield "bits", np.array([int(bits) for bits in found["bits"].values()])
+    else:
+        yield "kl", np.array([each["kl"] for each in found["texts"]["heldout"]["windows"]])
+
+
+def difference(baseline: Found, other: Found) -> dict[str, float | None]:
+    """Return what differs between two runs of a stage: the columns of that name. One array of each is in memory."""
+    changed, count, largest = 0, 0, 0.0
+    for (name, one), (same, two) in zip(baseline.numbers(), other.numbers(), strict=True):
+        if name != same or one.shape != two.shape:
+            raise RampError(f"two runs of one stage gave {name} {one.shape} and {same} {two.shape}: run it again")
+        count += one.size
+        unequal = one != two
+        if unequal.any():
+            changed += int(unequal.sum())
+            size = np.abs(one.astype(np.float64))
+            scale = np.maximum(size, size.mean())[unequal]  # of a value near 0: the mean of its array
+            gap = np.abs(two[unequal].astype(np.float64) - one[unequal])
+            largest = max(largest, float((gap / scale).max()))
     return {
-        "codes_changed": float((one != two).mean()),
-        "largest_change": float((np.abs(two - one) / scale).max()),
-        "kl_change": other.kl / plain.kl - 1 if plain.kl and other.kl is not None else None,
+        "codes_changed": changed / count,
+        "largest_change": largest,
+        "kl_change": other.kl / baseline.kl - 1 if baseline.kl and other.kl is not None else None,
     }
 
 
-ORDER = ("calibration", "fold", "bank", "sensitivity", "search", "rows", "reference", "evaluation")
+VARIED = [name for name in VARIATIONS if name != PLAIN_RUN]
+
+INSIDE = ("second moments", "Cholesky")
+"""Steps inside other stages: a finished study has no file of them, and each run reads its baseline's."""
+
+
+def in_order(names: Sequence[str]) -> list[str]:
+    """Return the variations to run: those that are asked for, and before them the baselines that they need."""
+    needed = [VARIATIONS[name].baseline for name in names]
+    return list(dict.fromkeys([PLAIN_RUN, *needed, *names]))
 
 
 def measure(stages: Stages, names: Sequence[str], work: Path, chain: bool) -> Iterator[dict[str, object]]:
-    """Yield the rows of the table."""
-    plain: dict[str, Found] = {}
-    for varied in ["plain", *names]:
-        limits, options = VARIATIONS.get(varied, ({}, []))
-        passed: dict[str, Path] = {}
-        for stage in ORDER:
-            folder = work / varied.replace(" ", "_")
-            folder.mkdir(parents=True, exist_ok=True)
-            given = {**stages.made, **passed} if chain else dict(stages.made)
+    """Yield the rows of the table: those of ``names``."""
+    baselines: dict[str, dict[str, Found]] = {}
+    passed: dict[str, Path]
+    inside: dict[str, Path] = {}  # the plain run's, which stand in for the study's own
+    for varied in in_order(names):
+        variation, passed = VARIATIONS[varied], {}
+        folder = work / varied.replace(" ", "_")
+        folder.mkdir(parents=True, exist_ok=True)
+        own = baselines.setdefault(varied, {})
+        for stage in STABILITY_ORDER:
+            given = {**stages.made, **inside, **passed} if chain else {**stages.made, **inside}
             if stage == "evaluation" and not chain:
                 given["reference"] = folder / "reference.safetensors"
-            found = stages.run(stage, given, folder, limits, options)
+            own[stage] = found = stages.run(stage, given, folder, variation.limits, variation.options)
             passed[stage] = given[stage]
-            if varied == "plain":
-                plain[stage] = found
+            if varied == PLAIN_RUN and stage in INSIDE:
+                inside[stage] = given[stage]
+            if varied == PLAIN_RUN or varied not in names:
                 continue
+            beside = baselines[variation.baseline][stage]
             yield {
                 "model": stages.model, "inputs": "varied" if chain else "the study's", "stage": stage, "varied": varied,
-                **difference(plain[stage], found),
-                "processor_s": found.processor_s, "processor_s_plain": plain[stage].processor_s,
+                "baseline": variation.baseline, **difference(beside, found),
+                "processor_s": found.processor_s, "processor_s_baseline": beside.processor_s,
+                "commit": commit(), "hardware": hardware(),
             }  # fmt: skip
+
+
+def put(table: Path, row: dict[str, object]) -> None:
+    """Write a row into the table, in the place of an older one of its name."""
+    schema = TABLES["stability"]
+    old = read_table(table, schema).to_dict("records") if table.is_file() else []
+    kept = [each for each in old if any(each[name] != row[name] for name in schema.unique)]
+    write_table(table, [*kept, row], schema)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -222,21 +298,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", required=True, help="its source model")
     parser.add_argument("--method", default="ramp", help="the allocator that is followed")
     parser.add_argument("--budget", default="3.65", help="its budget")
-    parser.add_argument("--varied", nargs="+", choices=list(VARIATIONS), default=list(VARIATIONS))
+    parser.add_argument("--varied", nargs="+", choices=VARIED, default=VARIED)
     parser.add_argument("--chain", action="store_true", help="each stage reads the varied files of those before it")
     parser.add_argument("--work", type=Path, help="folder of the varied files; a temporary one if it is not given")
-    parser.add_argument("--out", type=Path, required=True, help="CSV file; rows are added to what it holds")
+    parser.add_argument("--out", type=Path, required=True, help="stability.csv; rows are put into what it holds")
     args = parser.parse_args(argv)
     stages = Stages(args.configfile, args.model, args.method, args.budget)
     work = (args.work or Path(tempfile.mkdtemp())).resolve()
     try:
         for row in measure(stages, args.varied, work, args.chain):
-            new = not args.out.is_file()
-            with open(args.out, "a", encoding="utf-8", newline="") as stream:
-                writer = csv.DictWriter(stream, list(row))
-                if new:
-                    writer.writeheader()
-                writer.writerow(row)
+            put(args.out, row)
             short = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()]
             print("  ".join(short), flush=True)
     finally:

@@ -17,10 +17,17 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from paper.intervals import reading
 from ramp.evaluation.bootstrap import LEVEL, Estimate
 
 DRAWS = 10_000
 """Resamples: the widened percentiles of five banks lie near 0.1 and 99.9."""
+
+LEAST_BANKS = 5
+"""Banks below which no reading is given: an interval of resamples is at most the range of the banks, and the range of n
+draws holds their median with a chance of 1 - 2^(1-n): 50 % of two, 94 % of five."""
+
+FEW_BANKS = "few banks"
 
 Rows = Sequence[np.ndarray]
 """One method over banks: per bank float64 [seeds, windows], KL summed over a window's tokens, nats."""
@@ -35,13 +42,24 @@ class OverBanks:
     seeds: tuple[int, ...]  # seeds within a bank, each count once
     windows: int
 
+    def side(self, limit: float) -> int:
+        """Return the side of ``limit`` on which the whole interval lies; 0 across it, or of too few banks."""
+        return self.estimate.side(limit) if self.banks >= LEAST_BANKS else 0
+
+    @property
+    def reading(self) -> str:
+        """One word for a ratio: better, worse or within noise; of two to four banks, that they are few."""
+        if 1 < self.banks < LEAST_BANKS:
+            return FEW_BANKS
+        return reading(self.estimate, 1.0)
+
     @property
     def runs_over(self) -> str:
         """What the interval runs over, with counts; of one bank, that it does not run over banks."""
-        if self.banks < 2:
-            return "1 bank, without an interval over banks"
         seeds = " or ".join(str(count) for count in self.seeds)
         plural = "" if self.seeds == (1,) else "s"
+        if self.banks < 2:
+            return f"1 bank, without an interval over banks, {seeds} search seed{plural}, {self.windows} windows"
         return f"{self.banks} banks, {seeds} search seed{plural} on each, {self.windows} windows"
 
 

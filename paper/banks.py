@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -9,9 +10,10 @@ import numpy as np
 
 from paper.bank_intervals import OverBanks, level_over_banks, ratio_over_banks, spread_over_banks
 from paper.league import League
-from paper.naming import BAR, method_rank, method_title, variant_title
+from paper.naming import BAR, method_rank, method_title, model_title, variant_title
 from paper.study import Study
-from paper.words import listed
+from paper.words import listed, plural
+from ramp.records.bank_ratios import check_one_depth
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,11 +23,16 @@ ByBank = dict[int, np.ndarray]
 
 
 class Banks:
-    """The rows over banks of a study; no models where there are none. Rows without a finite KL are left out."""
+    """The rows over banks of a study; no models where there are none. Rows without a finite KL are left out.
+
+    Raises:
+        RampError: rows of one model that were scored on other windows, or in another dtype.
+    """
 
     def __init__(self, study: Study) -> None:
         self.rows, windows = study.frame("banks"), study.frame("banks_windows")
         self.windows = None if self.rows is None else windows
+        check_one_depth([] if self.rows is None else self.rows.to_dict("records"))
 
     @cached_property
     def models(self) -> list[str]:
@@ -73,6 +80,8 @@ class Banks:
 
     def ratio(self, model: str, budget: float, method: str, rival: str = BAR) -> OverBanks | None:
         """Return a method's KL over that of a rival on the banks that both have; None where they share none."""
+        if model not in self.models:
+            return None
         ours, theirs = self.sums(model, budget, method), self.sums(model, budget, rival)
         shared = sorted(set(ours) & set(theirs))
         if method == rival or not shared:
@@ -114,6 +123,12 @@ def league_over_banks(league: League, model: str, budget: float, evals: int, all
     return ratio_over_banks(ours, theirs)
 
 
+def noise_floors(study: Study, models: Iterable[str]) -> list[str]:
+    """Return the noise floor of final rows of several models, a footnote each; none where none is known."""
+    found = [(model, noise_floor(study, model)) for model in models]
+    return [f"{model_title(model)}. {floor}" for model, floor in found if floor]
+
+
 def noise_floor(study: Study, model: str) -> str:
     """Return the noise floor of a model's final rows as a sentence for other tables; nothing where none is known."""
     banks, found = Banks(study), []
@@ -122,7 +137,8 @@ def noise_floor(study: Study, model: str) -> str:
             rows = list(banks.sums(model, budget, method, one_allocation=True).values())
             spread = spread_over_banks(rows)
             if spread is not None:
-                where = f"{banks.title(method)}, {budget:g} bits, {len(rows)} banks"
+                windows = plural(rows[0].shape[1], "window")
+                where = f"{banks.title(method)}, {budget:g} bits, {len(rows)} banks, {windows}"
                 found.append(f"{100 * spread:.1f} % of the KL ({where})")
     if not found:
         return ""

@@ -21,7 +21,7 @@ added together, where none of it is published, or replaced together.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,10 +35,10 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     import numpy as np
 
     from paper.claims import CLAIMS_FILE, judge_all, read_claims_file
-    from paper.publish import MANIFEST, OF_OTHERS, Also, listing, missing
+    from paper.publish import MANIFEST, OF_OTHERS, Also, commits_of, listing, missing
     from paper.study import Study
     from ramp.records.bank_ratios import compared
-    from ramp.records.table import read_all, read_table, write_claims, write_table
+    from ramp.records.table import expand, read_all, read_table, write_claims, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,23 +117,38 @@ def grown(name: str, old: pd.DataFrame, new: pd.DataFrame, replace: bool = False
     if replace and growth.replaceable:
         old = old[~of_banks(old, growth, banks_of(new, growth))]
     added = missing(new, old, GROWING[name].key)
-    table = pandas.concat([old, added[list(old.columns)]], ignore_index=True)
+    columns = [name for name, _ in expand(TABLES[name], list(dict.fromkeys([*old.columns, *new.columns])))]
+    table = pandas.concat([old, added[[each for each in columns if each in added]]], ignore_index=True)
     if name == "banks":  # a row may come without the knapsack of its bank, which is published
-        table = pandas.DataFrame(compared(table.to_dict("records")), columns=table.columns)
+        table = pandas.DataFrame(compared(table.to_dict("records")), columns=columns)
     if "planned" in table.columns and len(new):
         table["planned"] = new["planned"].iloc[0]
     return table
 
 
-def entry_of(manifest: dict[str, Any], more: Also) -> dict[str, Any]:
-    """Return the manifest's entry of a study; the study that was published first gets one when something is added."""
-    found = next((each for each in manifest["also"] if each["study"] == more.study), None)
+def entry_of(manifest: dict[str, Any], more: Also, tables: Iterable[str]) -> dict[str, Any]:
+    """Return the manifest's entry of these tables of a study, a new one where the study has none of them yet.
+
+    A table has one entry, so that a command and a note speak of what they made.
+    """
+    names = set(tables)
+    own = [each for each in manifest["also"] if each["study"] == more.study]
+    found = next((each for each in own if names & set(each["tables"])), None)
+    if found is None and own and more.study != manifest["study"]:
+        found = own[0]
     if found is None and more.study == manifest["study"]:
         found = more.about({}) | {"command": manifest["command"]}
         manifest["also"].append(found)
     if found is None:
         raise RampError(f"nothing of the study '{more.study}' is published yet: python -m paper.publish --also")
     return found
+
+
+def config_name(manifest: dict[str, Any], entry: dict[str, Any]) -> str:
+    """Return the file of an entry's configuration: of its study, and of its first table where that has several."""
+    first = next(each for each in manifest["also"] if each["study"] == entry["study"])
+    table = "" if entry is first else f"_{Path(min(entry['tables'])).stem}"
+    return f"config_{entry['study']}{table}.json"
 
 
 def extend(published: Path, results: Path, note: str = "", command: str = "", replace: bool = False) -> dict[str, int]:
@@ -146,10 +161,10 @@ def extend(published: Path, results: Path, note: str = "", command: str = "", re
     """
     manifest = read_json(require_file(published / MANIFEST, "manifest of what is published"), dict[str, Any])
     more = Also(results, "", note)
-    entry = entry_of(manifest, more)
     new = {name: rows for name, rows in read_all(results / "records").items() if name in GROWING}
     if not new:
         raise RampError(f"{results / 'records'} has none of {', '.join(GROWING)}: collect the study first")
+    entry = entry_of(manifest, more, (TABLES[name].file for name in new))
     tables: dict[str, Any] = {}
     counts: dict[str, int] = {}
     for name in (name for name in GROWING if name in new):
@@ -162,9 +177,11 @@ def extend(published: Path, results: Path, note: str = "", command: str = "", re
     for name, rows in tables.items():
         write_table(published / TABLES[name].file, rows)
     write_claims(published / "claims.json", judge_all(Study.read(published), read_claims_file(CLAIMS_FILE)))
-    write_json(published / f"config_{more.study}.json", read_json(results / "config.json", dict[str, Any]))
-    entry["commits"] = sorted({*entry["commits"], *more.about({})["commits"]})
+    measured = (commit for name in ("banks", "tuning", "folding") for commit in commits_of(new.get(name)))
+    entry["commits"] = sorted({*entry["commits"], *more.about({})["commits"], *map(str, measured)})
     entry["tables"] = sorted({*entry["tables"], *(TABLES[name].file for name in tables)})
+    config = read_json(results / "config.json", dict[str, Any])
+    write_json(published / config_name(manifest, entry), config)
     entry["note"] = note or entry["note"]
     entry["command"] = command or entry["command"]
     names = [path.name for path in sorted(published.iterdir()) if path.suffix in (".csv", ".json")]

@@ -261,7 +261,8 @@ def record_table(table: Table) -> list[str]:
     """Return one table of the records as Markdown."""
     rows = ["| column | type | unit | meaning |", "| --- | --- | --- | --- |"]
     for column in table.columns:
-        cells = (f"`{column.name}`", column.dtype, column.unit, markdown_text(column.meaning))
+        meaning = f"{column.meaning}; older tables lack it" if column.optional else column.meaning
+        cells = (f"`{column.name}`", column.dtype, column.unit, markdown_text(meaning))
         rows.append("| " + " | ".join(cells) + " |")
     unique = ", ".join(f"`{name}`" for name in table.unique)
     return [

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from paper.bank_intervals import LEAST_BANKS
+from paper.banks import Banks
 from paper.comparisons import pair, saving, task_ratio
 from paper.equal_quality import sooner_than
 from paper.foldings import folding_ratios
@@ -60,7 +62,15 @@ def perplexity_at_size(
 def _ratio(
     study: Study, entry: Entry, other: Entry | None, what: Literal["KL", "perplexity"], on: str = ""
 ) -> list[Comparison]:
-    """Return the paired ratio of ``entry`` to ``other``, or nothing where they share no windows."""
+    """Return the paired ratio of ``entry`` to ``other``, or nothing where they share no windows.
+
+    A ratio of KLs runs over banks where both rows were repeated on enough of them, and its label says so.
+    """
+    if what == "KL" and other is not None and entry.budget_bits == other.budget_bits:
+        over_banks = Banks(study).ratio(entry.model, entry.budget_bits, entry.method, other.method)
+        if over_banks and over_banks.banks >= LEAST_BANKS:
+            label = f"KL ratio{on}, {entry.title} to {other.title}, over {over_banks.runs_over}"
+            return [Comparison(label, over_banks.estimate, (entry.row, other.row))]
     compared = pair(study, entry, other, study.primary_text) if other else None
     if other is None or compared is None:
         return []

@@ -15,9 +15,10 @@ from ramp.core import cli
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from paper.evidence import shortages
     from paper.naming import CONTROL_METHODS, REFERENCE_BITS, model_title
+    from paper.search_over_banks import runs_over, standings
     from paper.study import Study
     from paper.values import claims_summary
-    from paper.words import shown
+    from paper.words import listed, shown
 
 
 def outcome_lines(study: Study) -> Iterator[str]:
@@ -31,6 +32,8 @@ def outcome_lines(study: Study) -> Iterator[str]:
             named = "; ".join(f"{entry.title} {shown(kl, 4)}" for entry, kl in found)
             at = f" at the bytes of uniform {REFERENCE_BITS:g} bits" if same else ""
             yield f"{model_title(model)}, least KL to the float model{at}: {named}"
+    if over_banks := standings(study):
+        yield f"RAMP's search {listed([each.words for each in over_banks])}; over {runs_over(over_banks)}"
     checks = [frame["ok"].astype(bool) for name in ("halo", "gguf_checks") if (frame := study.frame(name)) is not None]
     if total := sum(len(each) for each in checks):
         yield f"checks of exported files: {sum(int(each.sum()) for each in checks)} of {total} hold"

@@ -10,7 +10,7 @@ table of the records.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,26 +19,48 @@ from ramp.core.errors import RampError
 from ramp.core.files import write_text
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from paper.comparisons import pair
+    from paper.league import OWN
+    from paper.naming import BAR, bits_title
+    from paper.search_over_banks import standings
     from paper.study import Study
     from paper.tables.__main__ import all_tables
     from paper.tables.main import headline_table
     from paper.tables.model import Table
     from paper.tables.render import to_markdown
-    from paper.values import values
+    from paper.values import low_budget, values
+    from paper.words import plural, shown
+
+KNAPSACK = (
+    "On {source}, the exact knapsack on Fisher sensitivities, which needs no search, has {row.knapsack.4.kl} nats of "
+    "KL to the float model at the bytes of uniform 4 bits; the best uniform row, AWQ + GPTQ, has {row.awq_gptq.4.kl}."
+)
+SEARCH = {
+    "over banks": (
+        "RAMP's search from the knapsack {over_banks}; {interval} over {runs}.{settled} The published rows, of "
+        "another bank ({windows}, {seeds}), end {ends} ({kl} nats)."
+    ),
+    "one bank": (
+        "RAMP's search from the knapsack ended {ends} at {budget} bits in the published run "
+        "({kl} nats; one bank, {windows}, {seeds}); **that is not settled:** a fresh run of the same "
+        "commit on another machine found no gain (the warm start stood), and an earlier study lost 1.8 %."
+    ),
+}
+"""The sentence on the search: where rows over banks are published, and where they are not. What other runs found is in
+no records and is told in docs/decisions.md."""
+
+ENDS = {"better": "below it", "worse": "above it", "within noise": "within noise of it"}
+UNSETTLED = " **No gain is settled.**"
 
 OUTCOME = (
-    "On {source}, the exact knapsack on Fisher sensitivities, which needs no search, has {row.knapsack.4.kl} nats of "
-    "KL to the float model at the bytes of uniform 4 bits; the best uniform row, AWQ + GPTQ, has {row.awq_gptq.4.kl}.",
-    "RAMP's search, which starts at that knapsack, kept it at 4 bits and gained {gain} % of the KL at 3.65 bits in the "
-    "published run ({pair.ramp.knapsack.kl} nats, three of three seeds); **this gain is not settled:** a fresh run of "
-    "the same commit on another machine found none (the warm start stood), and an earlier study lost 1.8 %.",
+    KNAPSACK,
+    "{search}",
     "GGUF files of ours, at most as large as llama.cpp's mixes with the same importance matrix ({gguf.matrix.models}; "
     "one bank each): lower KL in {gguf.matrix.better} of {gguf.matrix.pairs}, higher in {gguf.matrix.worse}"
     "{gguf.matrix.worse.mixes}; the ratios run from {gguf.matrix.best} to {gguf.matrix.worst}.",
     "Of the paper's {claims} claims, tested by analogues on small models: {claims.summary}.",
 )
-"""The sentences of the first screen. Numbers in braces come from the records (``paper.values``); what other runs
-found is in no records and is told in docs/decisions.md."""
+"""The sentences of the first screen. Numbers in braces come from the records (``paper.values``)."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +108,7 @@ SECTIONS = (
         ("tuning",),
     ),
     Section("Leakage", "rows that saw text near the held-out text: what a leak would have bought", ("leakage",)),
+    Section("Stability", "where two machines part, stage by stage", ("stability",)),
     Section("Noise floor", "the float model against itself: what rounding alone moves", ("noise",)),
     Section(
         "Exported files",
@@ -107,18 +130,50 @@ commands and commits they were made, and its CSV files hold every number). `pyth
 those below it; the same tables are set in the paper (`snakemake --cores all paper --config records=published`).
 
 How to read them: KL is to the float model, in nats per token, lower is better; brackets are 95 % intervals; a budget of
-b bits is the bytes of the packed linears of the uniform b-bit row. The published gain of RAMP's search at 3.65 bits did
-not come again elsewhere ([decisions](decisions.md)).
+b bits is the bytes of the packed linears of the uniform b-bit row.
+
+{search}
 """
 
 
 def outcome(study: Study) -> str:
     """Return the sentences of ``OUTCOME`` as a list."""
-    known = values(study)
-    ours, start = (float(known[f"row.{method}.3.65.kl"].split()[0]) for method in ("ramp", "knapsack"))
-    known["gain"] = f"{100 * (1 - ours / start):.0f}"
-    sentences = [re.sub(r"\{([^}]*)\}", lambda found: known[found.group(1)], sentence) for sentence in OUTCOME]
-    return "\n".join(f"- {sentence}" for sentence in sentences)
+    known = {**values(study), "search": search_sentence(study)}
+    return "\n".join(f"- {filled(sentence, known)}" for sentence in OUTCOME)
+
+
+def filled(sentence: str, known: Mapping[str, str]) -> str:
+    """Return a sentence with the values of its braces."""
+    return re.sub(r"\{([^}]*)\}", lambda found: known[found.group(1)], sentence)
+
+
+def search_sentence(study: Study) -> str:
+    """Return what README says of RAMP's search at its smallest budget: over banks, or of the one of the rows.
+
+    Rows of two banks, or on other windows, are told one beside the other and never compared.
+    """
+    budget = low_budget(study)
+    rows = [study.one(study.source, method, budget) for method in (OWN, BAR)]
+    found = pair(study, *rows, study.primary_text) if rows[0] and rows[1] else None
+    if found is None or found.kl_difference is None:
+        raise RampError(
+            f"the records hold no rows of {OWN} and {BAR} on the same windows: README has a sentence on them"
+        )
+    known = {
+        "ends": ENDS[found.reading],
+        "budget": bits_title(found.entry.budget_bits),
+        "kl": shown(found.kl_difference, 4, signed=True),
+        "windows": plural(found.n_windows, "window"),
+        "seeds": plural(len(found.entry.records), "search seed"),
+    }
+    over_banks = [each for each in standings(study) if each.budget == budget]
+    if not over_banks:
+        return filled(SEARCH["one bank"], known)
+    [standing] = over_banks
+    known["over_banks"], known["runs"] = standing.words, standing.ratio.runs_over
+    known["interval"] = "measured" if standing.ratio.banks < 2 else "the interval runs"
+    known["settled"] = "" if standing.side < 0 else UNSETTLED
+    return filled(SEARCH["over banks"], known)
 
 
 PARTS: dict[str, Callable[[Study], str]] = {"outcome": outcome}
@@ -174,7 +229,8 @@ def results_index(study: Study, pages: dict[str, str]) -> str:
     """Return docs/results.md: the contents, and the study's own methods in short."""
     listed = [f"- [{s.title}](results/{s.file}): {s.line}" for s in SECTIONS if s.file in pages]
     short = to_markdown(headline_table(study, study.source)).strip()
-    return "\n\n".join([HEAD.strip(), "\n".join(listed), "## In short", short]) + "\n"
+    head = HEAD.strip().replace("{search}", search_sentence(study))
+    return "\n\n".join([head, "\n".join(listed), "## In short", short]) + "\n"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -37,6 +37,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     )
     from paper.noise import noise_values
     from paper.reproduction import SHIPPED, reproduction_values
+    from paper.search_over_banks import bank_values
     from paper.study import Entry, Study
     from paper.tables.main import uniform_reference
     from paper.tables.model import estimate_of
@@ -70,7 +71,7 @@ def values(study: Study) -> dict[str, str]:
     """Return all keys with their text."""
     parts = (
         *(_study, _rows, pair_values, _claims, _role_bits, _search, _transfer),
-        *(_halo, gguf_values, _tasks, _outliers, _parity, league_values, tuning_values, noise_values),
+        *(_halo, gguf_values, _tasks, _outliers, _parity, league_values, bank_values, tuning_values, noise_values),
         *(leakage_values, reproduction_values),
     )
     found = {key: text for part in parts for key, text in part(study)}

@@ -10,6 +10,7 @@ import numpy as np
 from paper.intervals import reading
 from paper.league import OWN, League
 from paper.naming import BAR, model_title
+from paper.search_over_banks import standings as standings_over_banks
 from paper.study import Study
 from paper.tables.optimum import allocator_title
 from paper.words import listed, plural, shown
@@ -115,6 +116,9 @@ def _seeds(league: League, model: str, evals: int, allocator: str) -> str:
     return plural(min(counts, default=0), "seed")
 
 
+OVER_BANKS = (
+    "Each model has one bank here, which is one draw of rounding; final rows over banks say where the gain comes again."
+)
 ONE_BANK = (
     "Each model has one bank here, which is one draw of calibration text and rounding. Until the gain comes again on "
     "other banks this suite recommends no search: it recommends the knapsack, which needs none."
@@ -124,11 +128,12 @@ ONE_BANK = (
 def _advice(league: League, standings: Sequence[Standing]) -> str:
     """Return what the rows say of ours and of the knapsack; a search is recommended by no rows of one bank."""
     own = league.title(OWN)
+    banks = OVER_BANKS if any(each.side < 0 for each in standings_over_banks(league.study)) else ONE_BANK
     sides = [standing.ratio.side(1.0) for standing in standings]
     if max(sides) <= 0 and min(sides) < 0:
         ahead = {each.model: each for each in standings if each.ratio.side(1.0) < 0}  # the last checkpoint of each
         where = "; on ".join(_beside(league, each) for each in ahead.values())
-        return f"At no checkpoint here is {own} behind the best of its rivals beyond noise. On {where}. {ONE_BANK}"
+        return f"At no checkpoint here is {own} behind the best of its rivals beyond noise. On {where}. {banks}"
     behind = {each.model: each for each in standings if each.ratio.side(1.0) > 0}
     words = f"No difference between {own} and the best of its rivals is beyond noise. "
     if behind:
@@ -142,7 +147,7 @@ def _advice(league: League, standings: Sequence[Standing]) -> str:
     title = league.title(better)
     return words + (
         f"{title[0].upper()}{title[1:]} has less held-out KL than the knapsack on every model beyond noise, and of "
-        f"those that have, the least on average. {ONE_BANK}"
+        f"those that have, the least on average. {banks}"
     )
 
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from ramp.core import cli
-from ramp.core.arithmetic import ELEMENTARY
+from ramp.core.arithmetic import ELEMENTARY, ENVIRONMENT
+from ramp.core.provenance import LIMITS
 from ramp.quantizers.gptq import prepare, quantize_gptq_site
 
 SHAPES = ((3, 5, 7), (1, 64, 1), (64, 1, 64), (600, 20, 700))
@@ -131,7 +133,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.autograd.gradcheck(lambda x: (x @ x.T).exp().sum(), (tested * 0.1).detach().requires_grad_())
     digests = {"products": digest(*made)} | {name: digest(value) for name, value in functions.items()}
     digests |= {"training": digest(*training(draw)), "gptq": digest(*quantized(draw))}
-    print(json.dumps({"digests": digests, "product_error": product_error, "relative_error": relative_error}))
+    limits = {name: os.environ[name] for name in (*ENVIRONMENT, *LIMITS) if name in os.environ}
+    errors = {"product_error": product_error, "relative_error": relative_error}
+    print(json.dumps({"digests": digests, "limits": limits, **errors}))
     return 0
 
 

@@ -106,3 +106,22 @@ def bank_records(banks: int = 5, model: str = SOURCE) -> dict[str, list[dict[str
             for window, value in enumerate(kl):
                 tables["banks_windows"].append({**key, "window": window, "tokens": TOKENS, "kl": float(TOKENS * value)})
     return tables
+
+
+def search_records(
+    *ratios: float, model: str = SOURCE, budget: float = 3.65, windows: int = WINDOWS
+) -> dict[str, list[dict[str, Any]]]:
+    """The knapsack and one search of RAMP on a bank for each ratio of their KLs; banks and windows scatter."""
+    tables: dict[str, list[dict[str, Any]]] = {"banks": [], "banks_windows": []}
+    rng = np.random.default_rng(0)
+    hard = rng.uniform(1, 2, windows)
+    for bank, ratio in enumerate(ratios):
+        knapsack = rng.uniform(0.15, 0.25) * hard
+        for method, kl in (("knapsack", knapsack), ("ramp", ratio * knapsack)):
+            key = {"model": model, "method": method, "budget_bits": budget, "bank_seed": bank}
+            key |= {"allocation_bank": bank, "search_seed": 0}
+            about = {"kl": float(kl.mean()), "kl_knapsack": float(knapsack.mean()), "ratio": ratio}
+            tables["banks"].append({**key, **about, "n_windows": windows, "length": TOKENS + 1})
+            for window, value in enumerate(kl):
+                tables["banks_windows"].append({**key, "window": window, "tokens": TOKENS, "kl": float(TOKENS * value)})
+    return tables

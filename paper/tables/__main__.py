@@ -39,6 +39,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from paper.tables.quoted import quoted_tables
     from paper.tables.render import write
     from paper.tables.sizes import sizes_table
+    from paper.tables.stability import stability_table
     from paper.tables.tasks import tasks_table
     from paper.tables.tracks import tracks_table
     from paper.tables.transfer import transfer_table
@@ -81,6 +82,7 @@ def _tables(study: Study, published: Study | None) -> list[Table]:
         gguf_table(study, tuned=True),
         noise_table(study),
         leakage_table(study),
+        stability_table(study),
         tuning_table(study),
         tuning_pairs_table(study),
         parity_table(study),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from paper.bank_intervals import FEW_BANKS, LEAST_BANKS
 from paper.banks import Banks, league_over_banks
-from paper.intervals import reading
 from paper.league import League
 from paper.naming import BAR, method_title, model_title
 from paper.study import Study
@@ -15,6 +15,13 @@ FEW = (
     "difference between methods may be that draw's."
 )
 """Footnote where a line rests on one bank."""
+
+
+NOT_ENOUGH = (
+    f"Few banks: of fewer than {LEAST_BANKS} no reading is given. Their interval is at most their range, which holds "
+    "the median of n draws with a chance of 1 - 2^(1-n): 50 % of two, 94 % of five."
+)
+"""Footnote where a line rests on two to four banks."""
 
 
 def banks_table(study: Study) -> Table:
@@ -39,7 +46,7 @@ def banks_table(study: Study) -> Table:
                     "seeds": " or ".join(str(count) for count in level.seeds),
                     "kl": level.estimate,
                     "ratio": ratio.estimate if ratio else None,
-                    "reading": reading(ratio.estimate, 1.0) if ratio else "",
+                    "reading": ratio.reading if ratio else "",
                     "spread": banks.spread(model, budget, method),
                     "floor": banks.spread(model, budget, method, one_allocation=True),
                 }
@@ -57,8 +64,13 @@ def banks_table(study: Study) -> Table:
         Column("floor", "of one allocation", "%", digits=1, scale=100),
     )
     notes = [FEW] if alone else []
+    notes += _few(rows)
     words = caption("banks", *notes, bar=method_title(BAR), runs="; or ".join(sorted(runs)) or "no bank")
     return Table("banks", columns=columns, rows=tuple(rows), **words).filled()
+
+
+def _few(rows: list[Row]) -> list[str]:
+    return [NOT_ENOUGH] if any(row.cells["reading"] == FEW_BANKS for row in rows) else []
 
 
 def league_banks_table(study: Study) -> Table:
@@ -80,7 +92,7 @@ def league_banks_table(study: Study) -> Table:
                         "allocator": league.title(allocator),
                         "banks": str(found.banks),
                         "ratio": found.estimate,
-                        "reading": reading(found.estimate, 1.0),
+                        "reading": found.reading,
                     }
                     rows.append(Row(cells, f"{model} {budget:g} {evals}"))
     columns = (
@@ -92,5 +104,5 @@ def league_banks_table(study: Study) -> Table:
         Column("ratio", f"over the {method_title(BAR)}", digits=3),
         Column("reading", "", align="left"),
     )
-    words = caption("banks_league", bar=method_title(BAR), runs="; or ".join(sorted(runs)) or "no bank")
+    words = caption("banks_league", *_few(rows), bar=method_title(BAR), runs="; or ".join(sorted(runs)) or "no bank")
     return Table("banks_league", columns=columns, rows=tuple(rows), **words).filled()

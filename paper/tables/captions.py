@@ -106,6 +106,8 @@ CAPTIONS = {
             "Replicated: the whole 95 % interval lies on the claim's side of its limit; not replicated: wholly on the "
             "other side; inconclusive: across it; partly: some comparisons hold and others fail, or only a part of the "
             "claim was tried. An analogue on another model supports or weakens a claim; it is not a test of it.",
+            "Intervals run over windows, search seeds and items of one bank, which is one draw of calibration text and "
+            "rounding; over banks where the measure says so.",
         ),
         "The claims were not judged in this run: paper.claims writes claims.json.",
     ),
@@ -229,6 +231,17 @@ CAPTIONS = {
             "linears, mixed over uniform. Intervals run over {runs}.",
         ),
         "No mixed and uniform rows with tuned scales are in these records (snakemake tuning).",
+    ),
+    "stability": Caption(
+        "Where two machines part: each stage again under the limits of another machine, and what that changes.",
+        (
+            "Beside: the run that it is held beside, with one thread, float32 and no limits: plain in fast arithmetic, "
+            "reproducible in that one, where nothing may change. Codes: of a bank or a row; of other stages the "
+            "values. Largest change: of one value, over its size or the mean size of its array.",
+            "Inputs: the study's own files of the stages before, so that a line shows what its stage adds, or varied "
+            "ones. Limits of this machine stand in for another machine; no other processor is behind them.",
+        ),
+        "Where two machines part is not in these records (python -m benchmarks.stability).",
     ),
     "noise": Caption(
         "Noise floor: the float model on held-out text against its own reference, with one condition changed. A "

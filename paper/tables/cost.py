@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from paper.banks import noise_floors
 from paper.naming import method_title, model_title
 from paper.study import Entry, Study
 from paper.tables.captions import caption
@@ -27,7 +28,8 @@ def cost_table(study: Study) -> Table:
         *labels("projected"),
     )
     rows = tuple(Row(_cells(entry), entry.model) for entry in entries)
-    return Table("cost", columns=columns, rows=rows, **caption("cost", seeds=study.seeds(entries))).filled()
+    floors = noise_floors(study, dict.fromkeys(entry.model for entry in entries))
+    return Table("cost", columns=columns, rows=rows, **caption("cost", *floors, seeds=study.seeds(entries))).filled()
 
 
 def _cells(entry: Entry) -> dict:

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from paper.banks import noise_floors
 from paper.gguf import Files, file_title
 from paper.naming import model_title
 from paper.study import Study
 from paper.tables.captions import caption
 from paper.tables.model import Cell, Column, Row, Table, estimate_of, finite_or_none, labels
+
+ONE_BANK = (
+    "Files of a model are of one bank: how far another draw of calibration text moves a ratio is in no interval here."
+)
+"""Footnote of every table of files."""
 
 
 def gguf_table(study: Study, tuned: bool = False) -> Table:
@@ -44,7 +50,9 @@ def gguf_table(study: Study, tuned: bool = False) -> Table:
         Column("generation", "generation", "tokens/s", digits=1),
         Column("memory", "memory", "MB", digits=0, scale=1e-6),
     )
-    return Table(name, columns=columns, rows=tuple(rows), **caption(name)).filled()
+    floors = noise_floors(study, files.models)
+    notes = [ONE_BANK, *floors] if rows else []
+    return Table(name, columns=columns, rows=tuple(rows), **caption(name, *notes)).filled()
 
 
 def _cells(line: Mapping[str, Any]) -> dict[str, Cell]:

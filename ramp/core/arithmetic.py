@@ -76,6 +76,7 @@ class _Kernels:
     library: Any = None
     pool: ThreadPoolExecutor | None = None
     threads: int | None = None  # what was asked for before torch was there
+    sharing: int = 1  # threads that share the pieces of one operation
 
 
 def demanded(arguments: Sequence[str]) -> str:
@@ -88,6 +89,13 @@ def demanded(arguments: Sequence[str]) -> str:
 def in_force() -> str:
     """Return the arithmetic of this process."""
     return _Kernels.kind
+
+
+def threads_in_use() -> int:
+    """Return the threads that share one operation: of the pool in reproducible arithmetic, else torch's own."""
+    import torch
+
+    return torch.get_num_threads() if _Kernels.library is None else _Kernels.sharing
 
 
 def prepare(arguments: Sequence[str]) -> None:
@@ -151,6 +159,7 @@ def enable(threads: int | None = None) -> None:
             "pass --arithmetic fast, in a study `reproducible: false`"
         )
     threads = threads or os.cpu_count() or 1
+    _Kernels.sharing = threads
     _Kernels.pool = ThreadPoolExecutor(threads) if threads > 1 else None
     torch.set_num_threads(1)
     if _Kernels.library is not None:

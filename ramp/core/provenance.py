@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "lm_eval", "gguf", "libgguf")
-"""Packages whose version can change a measured number."""
+PACKAGES = (
+    "torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy", "lm_eval", "gguf", "libgguf", "cyllama",
+)  # fmt: skip
+"""Packages whose version can change a measured number; wheels of numpy and scipy bring an OpenBLAS each."""
 
 FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8")
 """Instruction sets for which the libraries have kernels of their own: their sums are rounded in another order."""
@@ -67,14 +69,17 @@ class Machine:
     instruction_set: str  # of torch's kernels in this process: DEFAULT, AVX2, AVX512
     flags: tuple[str, ...]  # instruction sets of the processor, those in FLAGS
     limits: dict[str, str]  # environment variables in force, those in LIMITS
-    threads: int  # of torch in this process
+    threads: int  # that share one operation in this process
     cores: int  # processors that the system shows
     libc: str  # C library and its version
+    arithmetic: str = ""  # reproducible or fast; empty in files older than this field
 
     @classmethod
     def here(cls) -> Machine:
         """Return this machine, as this process uses it."""
         import torch
+
+        from ramp.core.arithmetic import in_force, threads_in_use
 
         known = set(cpuinfo("flags").split())
         return cls(
@@ -83,19 +88,21 @@ class Machine:
             instruction_set=torch.backends.cpu.get_cpu_capability(),
             flags=tuple(name for name in FLAGS if name in known),
             limits={name: os.environ[name] for name in LIMITS if name in os.environ},
-            threads=torch.get_num_threads(),
+            threads=threads_in_use(),
             cores=os.cpu_count() or 1,
             libc=" ".join(platform.libc_ver()).strip(),
+            arithmetic=in_force(),
         )
 
     def __str__(self) -> str:
         """Return one line."""
         flags = " ".join(self.flags) or "no vector instructions that matter"
         limits = ", ".join(f"{name}={value}" for name, value in sorted(self.limits.items())) or "no limits set"
+        arithmetic = f"{self.arithmetic} arithmetic, " if self.arithmetic else ""
         threads = f"{self.threads} thread{'s' * (self.threads != 1)} on {self.cores}"
         return (
             f"{self.processor} ({self.architecture}: {flags}), instruction set in use {self.instruction_set}, "
-            f"{threads}, {self.libc}, {limits}"
+            f"{arithmetic}{threads}, {self.libc}, {limits}"
         )
 
 

@@ -3,7 +3,7 @@
 ``key`` is the record key. ``texts`` holds for each text ``length``, ``windows`` [{``window``, ``tokens``, ``nll``,
 ``kl``}] and ``ppl``, ``kl`` with the ends of their intervals (``ppl_low``, ...); a window's ``nll`` and ``kl`` are sums
 over its tokens, in nats. ``sizes`` and ``made`` come from meta.json, ``search`` from the allocation (null without one).
-Beside them ``simulated``, ``note``, ``commit``, ``versions``, ``dtype``, ``hardware`` and ``wall_s``.
+Beside them ``simulated``, ``note``, ``commit``, ``versions``, ``dtype``, ``arithmetic``, ``hardware`` and ``wall_s``.
 
 Key and sizes come from the row's meta.json, the cost of the search from its allocation, the texts from
 ``ramp.evaluation.heldout``. What is not finite is null, since JSON has neither NaN nor infinity, and ``note`` says so.
@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ramp.core.arithmetic import in_force
 from ramp.core.errors import RampError
 from ramp.core.files import finite
 from ramp.core.provenance import commit, versions
@@ -76,6 +77,7 @@ def metrics(
         "note": "; ".join(dict.fromkeys(filter(None, notes))),
         "commit": commit(),
         "versions": versions(),
+        "arithmetic": in_force(),
         **more,
     }
 
@@ -104,5 +106,5 @@ def twin_network(
 def _copied(
     meta: Mapping[str, Any], other: Mapping[str, Any], allocation: Mapping[str, Any] | None, note: str
 ) -> dict[str, Any]:
-    kept = {name: other[name] for name in ("commit", "dtype", "hardware", "wall_s") if name in other}
+    kept = {name: other[name] for name in ("commit", "dtype", "arithmetic", "hardware", "wall_s") if name in other}
     return metrics(meta, other["texts"], allocation, note=note, **kept)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ramp.methods.kinds import Allocator, Package, Quantizer
+from ramp.methods.kinds import Allocator, Package, Quantizer, RtnParams
 from ramp.methods.loader import parse_params
 from ramp.plan.shape import ModelShape, shape_of
 from ramp.study.draws import base_model
@@ -118,7 +118,7 @@ class Facts:
         own = self.plan.method(method)
         if isinstance(own, Quantizer):
             params = parse_params(own, self.plan.params(method))
-            return own.quantizer != "rtn" or getattr(params, "clip", "none") != "none"
+            return own.quantizer != "rtn" or (isinstance(params, RtnParams) and params.clip != "none")
         return not isinstance(own, Allocator) or own.quantizer != "rtn"
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from pydantic import BaseModel
 from torch import Tensor
 
 from ramp.quantizers.affine import QuantizedLinear, QuantizeError, quantize_rtn
@@ -14,9 +15,14 @@ from ramp.quantizers.sizes import own_group
 from ramp.quantizers.widths import Width, bits_of
 
 
-def needs_hessian(quantizer: str | Callable[..., QuantizedLinear], params: Any = None) -> bool:
+def needs_hessian(quantizer: str | Callable[..., QuantizedLinear], params: BaseModel | None = None) -> bool:
     """Return whether a quantizer needs activations: all but plain rounding without clip search do."""
-    return quantizer != "rtn" or getattr(params, "clip", "none") != "none"
+    return quantizer != "rtn" or _given(params).get("clip", "none") != "none"
+
+
+def _given(params: BaseModel | None) -> dict[str, Any]:
+    """Return a method's parameters by name; none where it has its defaults."""
+    return params.model_dump() if params is not None else {}
 
 
 def quantize_site(
@@ -25,7 +31,7 @@ def quantize_site(
     widths: Mapping[str, Sequence[Width]],
     group_size: int,
     quantizer: str | Callable[..., QuantizedLinear],
-    params: Any = None,
+    params: BaseModel | None = None,
 ) -> dict[tuple[str, Width], QuantizedLinear]:
     """Quantize every linear of one site at its widths: return (name, width) -> QuantizedLinear.
 
@@ -35,7 +41,7 @@ def quantize_site(
     None for defaults. GPTQ factors the Hessian once for the whole site.
     """
     first, weight = next(iter(weights.items()))
-    given = params.model_dump() if params is not None else {}
+    given = _given(params)
     sym = given.get("sym", False)
     jobs: dict[tuple[str, Width], tuple[str, int, int]] = {}  # linear and width -> linear, bits, group size
     for name in weights:

@@ -90,7 +90,7 @@ def record_row(
     versions = metrics["versions"] | ({"lm_eval": scores["lm_eval_version"]} if scores else {})
     versions |= {f"{PACKAGE}{name}": version for name, version in (ran_with or {}).items()}
     row["versions"] = " ".join(f"{name}={version}" for name, version in sorted(versions.items()))
-    row["hardware"] = metrics.get("hardware", "")
+    row |= {name: metrics.get(name, "") for name in ("hardware", "dtype", "arithmetic")}
     return row
 
 

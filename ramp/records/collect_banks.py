@@ -59,7 +59,7 @@ def bank_row(row: Named, metrics: Run, titles: Mapping[str, str]) -> Run:
         "allocation_bank": row.allocation_bank, "search_seed": key["seed"], "title": titles.get(row.method, ""),
         **named(text, ("kl", "kl_low", "kl_high", "length")), "n_windows": len(text["windows"]),
         "bytes_linear": metrics["sizes"].get("bytes_linear"),
-        **{name: metrics.get(name, "") for name in ("dtype", "commit", "hardware")},
+        **{name: metrics.get(name, "") for name in ("dtype", "commit", "hardware", "arithmetic")},
     }  # fmt: skip
 
 

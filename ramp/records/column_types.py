@@ -18,6 +18,7 @@ class Column:
     meaning: str
     unit: str = ""
     required: bool = False  # never empty
+    optional: bool = False  # a table may lack it: older ones were written before it was there
 
     @property
     def over(self) -> str | None:
@@ -42,7 +43,7 @@ class Table:
 
 
 _HEAD = re.compile(r"(\w+) \((.+)\): (.+)")
-_LINE = re.compile(r"(\S+) (str|int|float|bool)(!?)(?: \[(.+)\])?: (.+)")
+_LINE = re.compile(r"(\S+) (str|int|float|bool)([!?]?)(?: \[(.+)\])?: (.+)")
 
 
 def read_schema(text: str) -> tuple[dict[str, tuple[Column, ...]], dict[str, Table]]:
@@ -54,8 +55,8 @@ def read_schema(text: str) -> tuple[dict[str, tuple[Column, ...]], dict[str, Tab
         columns: list[Column] = []
         for line in lines:
             if match := _LINE.fullmatch(line.strip()):
-                name, dtype, required, unit, meaning = match.groups()
-                columns.append(Column(name, cast(Dtype, dtype), meaning, unit or "", bool(required)))
+                name, dtype, mark, unit, meaning = match.groups()
+                columns.append(Column(name, cast(Dtype, dtype), meaning, unit or "", mark == "!", mark == "?"))
             else:
                 columns += groups[line.strip().removeprefix("*")]
         if match := _HEAD.fullmatch(head):

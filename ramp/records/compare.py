@@ -6,7 +6,9 @@ Each side is a results folder or a folder of records; the second is the one that
 at which the two runs part, by the digests of what their stages left behind (``python -m ramp digests``); row by row,
 paired by the whole record key, whether KL and perplexity agree, and by which promise: equal digits, else the interval
 in which a new bank falls (Student's t over the banks of the row in ``banks.csv``), else the row's own 95 % interval
-over windows; and the claims whose verdict changed. Times and hardware are never compared.
+over windows; and the claims whose verdict changed. Rows of banks.csv, league.csv, gguf.csv and tuning.csv are compared
+too, where both folders have them. A run of another depth has other windows: its KLs are held to the intervals of both,
+a weaker promise that the report counts. Times and hardware are never compared.
 
 Where the folders have no study's rows in common, the digests of the studies that both have decide.
 

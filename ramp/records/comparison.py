@@ -9,7 +9,8 @@ from typing import Any
 from ramp.core.errors import RampError
 from ramp.core.files import finite
 from ramp.evaluation.bootstrap import LEVEL
-from ramp.records.agreement import FLOOR, NONE, Measured, Rows, compare_rows
+from ramp.records.agreement import FLOOR, NONE, OTHER_WINDOWS, Measured, Rows, compare_rows
+from ramp.records.other_tables import compare_others
 from ramp.records.parting import Parting, parting
 from ramp.records.recorded import Recorded
 from ramp.records.schema import NO_EVIDENCE, NOT_TESTED
@@ -114,6 +115,11 @@ class Comparison:
             if held := sum(each.promise == FLOOR for each in self.rows.measured):
                 chance = f"{(1 - LEVEL) * held:.1f}"
                 yield f"- rows held to the noise floor: {held}, of which about {chance} fall outside by chance"
+            if other := sum(each.promise == OTHER_WINDOWS for each in self.rows.measured):
+                yield (
+                    f"- rows held to intervals over other windows: {other}; a weaker promise, of the KL alone: the two "
+                    "runs scored other amounts of text, and their numbers agree within both intervals"
+                )
             alone = f"{len(self.rows.only_a)} in A alone, {len(self.rows.only_b)} in B alone"
             yield f"- rows not compared: {len(self.rows.unlike)} measured otherwise, {self.rows.empty} empty, {alone}"
             changed = sum(claim.changed for claim in self.claims)
@@ -204,6 +210,9 @@ def compare(a: Recorded, b: Recorded, strict: bool = False) -> Comparison:
         for side in (a, b)
         if study not in side.digests
     ]
+    rows = compare_rows(a, b, studies)
+    if studies:  # tables beside the records name no study: they are of that of the records
+        compare_others(rows, a, b)
     return Comparison(
         a=str(a.folder),
         b=str(b.folder),
@@ -211,7 +220,7 @@ def compare(a: Recorded, b: Recorded, strict: bool = False) -> Comparison:
         partings=[parting(study, a.digests[study], b.digests[study]) for study in digested],
         machines={study: [a.machine(study), b.machine(study)] for study in sorted(studies | set(digested))},
         without_digests=list(dict.fromkeys(missing)),
-        rows=compare_rows(a, b, studies),
+        rows=rows,
         claims=_compare_claims(a, b) if studies else [],
         strict=strict,
     )

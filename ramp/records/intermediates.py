@@ -1,8 +1,8 @@
 """What the stages of a study leave for each other, and a digest of the content of each file.
 
-The content of a file is what two runs of one commit have in common: times, memory, commits, versions and hardware do
-not count. JSON is digested sorted and without the keys in ``NOT_COMPARED``; safetensors tensor by tensor in the order
-of their names, with their metadata as JSON; everything else byte by byte.
+The content of a file is what two runs of one commit have in common: times, memory, commits, versions, hardware and the
+kind of arithmetic do not count. JSON is digested sorted and without the keys in ``NOT_COMPARED``; safetensors tensor by
+tensor in the order of their names, with their metadata as JSON; everything else byte by byte.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ramp.core.tensors import SEAL as TENSORS_SEAL
 NOT_COMPARED = {
     "wall_s", "search_wall_s", "quantize_wall_s", "peak_rss_bytes", "peak_gpu_bytes",
     "prompt_tokens_per_s", "generation_tokens_per_s",
-    "commit", "command", "hardware", "threads",
+    "commit", "command", "hardware", "threads", "arithmetic",
     "versions", "package_versions", "lm_eval_version", "transformers_version",
     "sha256", SEAL, TENSORS_SEAL,  # of bytes, which may name a version; what they are of is digested itself
 }  # fmt: skip

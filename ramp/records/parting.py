@@ -66,6 +66,6 @@ def _otherwise(a: StudyDigests, b: StudyDigests) -> Iterator[str]:
     if a.dtype != b.dtype:
         yield f"arithmetic {', '.join(a.dtype)} and {', '.join(b.dtype)}"
     for name in sorted({*a.versions, *b.versions}):
-        pair = [side.versions.get(name, "none") for side in (a, b)]
+        pair = [side.versions.get(name, "not recorded") for side in (a, b)]
         if pair[0] != pair[1]:
             yield f"{name} {pair[0]} and {pair[1]}"

@@ -15,12 +15,31 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Held:
+    """What a comparison holds of a table beside the records: one measure a row, by the row's own interval."""
+
+    measure: str
+    interval: tuple[str, str]  # columns of its ends
+    alike: tuple[str, ...] = ()  # columns in which two rows agree, or are not compared
+    windows_known: bool = True  # False: the table does not say on how much text the interval rests
+
+
+HELD = {
+    "banks": Held("kl", ("kl_low", "kl_high"), ("n_windows", "length", "dtype")),
+    "league": Held("kl_held", ("ci_low", "ci_high")),  # its key names the bank and its held-out text
+    "gguf": Held("kl", ("kl_low", "kl_high"), windows_known=False),
+    "tuning": Held("ratio", ("ratio_low", "ratio_high"), ("n_windows", "length", "dtype", "steps")),
+}
+"""Tables that are compared beside the records, paired by their unique columns (``ramp.records.schema.TABLES``)."""
+
+
+@dataclass(frozen=True)
 class Recorded:
     """Tables, claims and digests of one folder; what it does not have is None or empty."""
 
     folder: Path
     records: pd.DataFrame | None
-    banks: pd.DataFrame | None  # final rows repeated over banks
+    others: dict[str, pd.DataFrame]  # those of ``HELD`` that are there, by name
     claims: list[dict[str, Any]] | None
     digests: dict[str, StudyDigests]
 
@@ -34,17 +53,24 @@ class Recorded:
         if not folder.is_dir():
             raise RampError(f"no folder {folder}: name a results folder, or a folder of records")
         place = folder / "records" if (folder / "records").is_dir() else folder
-        found = {name: place / name for name in ("records.csv", "banks.csv", "claims.json", FILE)}
+        tables = {name: place / f"{name}.csv" for name in HELD}
+        found = {name: place / name for name in ("records.csv", "claims.json", FILE)}
         there = {name: path for name, path in found.items() if path.is_file()}
+        others = {name: read_table(path) for name, path in tables.items() if path.is_file()}
         if "records.csv" not in there and FILE not in there:
             raise RampError(f"{place} holds neither records.csv nor {FILE}: finish the study, or name another folder")
         return cls(
             folder,
             read_table(there["records.csv"]) if "records.csv" in there else None,
-            read_table(there["banks.csv"]) if "banks.csv" in there else None,
+            others,
             read_claims(there["claims.json"]) if "claims.json" in there else None,
             read_digests(there[FILE]) if FILE in there else {},
         )
+
+    @property
+    def banks(self) -> pd.DataFrame | None:
+        """Final rows repeated over banks."""
+        return self.others.get("banks")
 
     @property
     def studies(self) -> set[str]:

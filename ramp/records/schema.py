@@ -17,8 +17,9 @@ VERDICTS = (REPLICATED, PARTLY, "not replicated", "inconclusive", NO_EVIDENCE, N
 text or one seed, and NOT_TESTED, where the records lack what the claim needs."""
 
 # A table: its name, the columns that name a row (unique, and the sort order), its meaning; then one line per column,
-# ``name dtype [unit]: meaning``, with ``!`` after the dtype of a column that is never empty. ``{text}`` and ``{task}``
-# stand for one column per evaluated text or task. ``*group`` is a group of columns, given above the tables.
+# ``name dtype [unit]: meaning``; ``!`` after the dtype marks a column that is never empty, ``?`` one that a table may
+# lack. ``{text}`` and ``{task}`` stand for one column per evaluated text or task. ``*group`` is a group of columns,
+# given above the tables.
 _GROUPS, TABLES = read_schema(
     """
 *model
@@ -146,6 +147,8 @@ _GROUPS, TABLES = read_schema(
     versions str: name=version of what scored the row, package:name=version of another's package and its own
     hardware str: processor and GPU
     config_hash str: sha256 of the study's configuration, 12 digits
+    dtype str?: dtype of the float model and the row when they were scored
+    arithmetic str?: reproducible or fast (ramp.core.arithmetic), when the row was scored
 
 records (*key): one row of results per method, model, budget and seed
     *record
@@ -372,6 +375,12 @@ KEY_NAMES, RUN_NAMES, FOLD_NAMES, BANK_NAMES, LEAK_NAMES, TUNED_NAMES, ORIGIN_NA
 )
 """Columns that name a row of the records, a run of the league, a row of the folds' ablation, a row over banks, a row
 of the leakage meter, a tuned row, and the origin of a merged row."""
+
+STABILITY_ORDER = (
+    "calibration", "fold", "second moments", "Cholesky", "bank", "sensitivity", "search", "rows", "reference",
+    "evaluation",
+)  # fmt: skip
+"""Stages of stability.csv, in the order in which data passes."""
 
 CLAIM_FIELDS: dict[str, str] = {
     "id": "C1 ... C11, and C10b",

@@ -107,6 +107,7 @@ banks (*bank_row): final rows over banks: methods are compared within a bank, an
     dtype str: arithmetic of the evaluation
     commit str: commit of this repository
     hardware str: processor and GPU
+    arithmetic str?: reproducible or fast, when the row was scored
 
 banks_windows (*bank_row window): sums of these rows per held-out window: intervals over banks are resampled from them
     *bank_row
@@ -156,6 +157,20 @@ tuning_windows (*tuned_row tuned window): sums of these rows per held-out window
     *tuned_row
     tuned bool!: after tuning
     *sums
+
+stability (model inputs stage varied): where two machines part: each stage again under the limits of another machine
+    *model
+    inputs str!: the study's (of the stages before: what this stage adds), or varied (all stages under the limits)
+    stage str!: stage, or a step inside one (second moments, Cholesky)
+    varied str!: what makes this machine calculate as another one (benchmarks.stability)
+    baseline str!: run that it is held beside: plain (fast arithmetic) or reproducible
+    codes_changed float! [share]: codes, or values where a stage gives none, that differ from the baseline's
+    largest_change float! [share]: largest difference of one, of its size or the mean size of its array
+    kl_change float [share]: relative change of the KL, of stages that end in one
+    processor_s float [s]: processor time of the stage
+    processor_s_baseline float [s]: that of the baseline
+    commit str: commit of this repository
+    hardware str: processor and GPU
 
 """
 """Text of ``ramp.records.schema``, whose groups of columns it uses."""

@@ -82,9 +82,9 @@ def expand(schema: Table, names: Sequence[str]) -> list[tuple[str, Column]]:
     done: set[str] = set()
     for column in schema.columns:
         kind = column.over
-        if kind is None:
+        if kind is None and (not column.optional or column.name in names):
             full.append((column.name, column))
-        elif kind not in done:  # all columns of one text together, text after text
+        elif kind and kind not in done:  # all columns of one text together, text after text
             done.add(kind)
             group = [each for each in schema.columns if each.over == kind]
             full += [(c.name.replace(f"{{{kind}}}", value), c) for value in sorted(over[kind]) for c in group]

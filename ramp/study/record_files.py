@@ -94,7 +94,8 @@ class RecordFiles:
         folder = Path(self.published_folder)
         config, digests = folder / "config.json", folder / "digests.json"
         if config.is_file() and read_json(config, dict[str, Any]).get("study") == self.study.study:
-            names = ("records.csv", "banks.csv", "claims.json", "digests.json")
+            tables = ("records.csv", "banks.csv", "gguf.csv", "league.csv", "tuning.csv")
+            names = (*tables, "claims.json", "digests.json")
             return [f"{self.published_folder}/{name}" for name in names if (folder / name).is_file()]
         known = digests.is_file() and self.study.study in read_json(digests, dict[str, Any])
         return [f"{self.published_folder}/digests.json"] if known else []

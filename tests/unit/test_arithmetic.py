@@ -1,4 +1,8 @@
-"""Reproducible arithmetic: the same bytes under the limits of other processors, and results that are right."""
+"""Reproducible arithmetic: the same bytes whatever limits and threads a user sets, and results that are right.
+
+No limit makes this machine another processor: the command sets those of torch, OpenBLAS and numpy back. Other
+processors are emulated by qemu where that is installed.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +20,23 @@ import torch
 
 from ramp.core import arithmetic
 from ramp.core.errors import RampError
+from ramp.core.provenance import LIMITS
 
 REPO = Path(__file__).resolve().parents[2]
 
 STAND_INS: dict[str, tuple[dict[str, str], str]] = {
     "this machine": ({}, "1"),
     "two threads": ({"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}, "2"),
-    "SSE2": ({"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE", "ONEDNN_MAX_CPU_ISA": "SSE41"}, "1"),
-    "OpenBLAS for Sandy Bridge": ({"OPENBLAS_CORETYPE": "Sandybridge"}, "3"),
-    "MKL limited to SSE4.2": ({"MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "MKL_VML_MODE": "LA"}, "5"),
+    "torch, MKL and oneDNN told to use SSE": (
+        {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE", "ONEDNN_MAX_CPU_ISA": "SSE41"},
+        "1",
+    ),
+    "OpenBLAS told to be Sandy Bridge": ({"OPENBLAS_CORETYPE": "Sandybridge"}, "3"),
+    "MKL told to use SSE4.2": ({"MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "MKL_VML_MODE": "LA"}, "5"),
 }
-"""Environment and threads that make this machine calculate as another one does."""
-HERE = ("this machine", "SSE2")
+"""Limits and threads that a user may have set. In fast arithmetic they change the bytes. In reproducible arithmetic
+those of ``arithmetic.ENVIRONMENT`` are set back, and the others concern libraries that are not called."""
+HERE = ("this machine", "torch, MKL and oneDNN told to use SSE")
 
 
 KINDS = [(kind, name) for name in STAND_INS for kind in arithmetic.KINDS if kind == "reproducible" or name in HERE]
@@ -54,6 +63,15 @@ def runs() -> dict[tuple[str, str], tuple[dict[str, Any], str]]:
 @pytest.mark.parametrize("name", list(STAND_INS)[1:])
 def test_the_same_bytes(name, runs):
     assert runs["reproducible", name][0]["digests"] == runs["reproducible", "this machine"][0]["digests"]
+
+
+@pytest.mark.parametrize(("kind", "name"), KINDS)
+def test_limits_are_set_back_in_reproducible_arithmetic_alone(kind, name, runs):
+    """What these stand-ins stand for: all of them run the same kernels of torch, OpenBLAS and numpy."""
+    set_back = arithmetic.ENVIRONMENT if kind == "reproducible" else {}
+    in_force = runs[kind, name][0]["limits"]
+    asked = {key: value for key, value in STAND_INS[name][0].items() if key in LIMITS and key != "OMP_NUM_THREADS"}
+    assert (asked | set_back).items() <= in_force.items()
 
 
 def test_stand_ins_differ_without_it(runs):

@@ -14,13 +14,14 @@ from scipy import stats
 from ramp.core import cli
 from ramp.core.files import write_json
 from ramp.core.provenance import Machine
-from ramp.records.agreement import EQUAL, FLOOR, NONE, WINDOWS, noise_floor, prediction_interval
+from ramp.records.agreement import EQUAL, FLOOR, NONE, OTHER_WINDOWS, WINDOWS, noise_floor, prediction_interval
 from ramp.records.compare import main
 from ramp.records.comparison import Comparison, compare
 from ramp.records.recorded import Recorded
 from ramp.records.table import write_claims, write_table
 from tests.rows import row_key
 from tests.sealed import read_json
+from tests.synthetic_gguf import file_row
 
 FILES = {"texts": {"texts/a": "1"}, "bank": {"bank/m/b": "2", "bank/m/c": "3"}, "metrics": {"metrics/m/r": "4"}}
 KLS = (0.100, 0.104, 0.098, 0.101, 0.103)
@@ -116,7 +117,7 @@ def test_each_row_is_held_to_the_strictest_promise(run: Write) -> None:
     }  # fmt: skip
     assert promised["tiny/ramp"].low == pytest.approx(0.08)
     assert (promised["tiny/knapsack"].low, promised["tiny/knapsack"].high) == prediction_interval(KLS)
-    assert found.rows.by_promise() == {EQUAL: 1, FLOOR: 1, WINDOWS: 2}
+    assert found.rows.by_promise() == {EQUAL: 1, FLOOR: 1, WINDOWS: 2, OTHER_WINDOWS: 0}
     assert not found.faults
 
 
@@ -174,14 +175,65 @@ def test_rows_of_another_key_never_pair(run: Write, change: dict[str, Any]) -> N
     assert (main([str(a), str(b)]), main([str(a), str(b), "--strict"])) == (0, 1)
 
 
-@pytest.mark.parametrize("change", [{"n_windows_heldout": 36}, {"length_heldout": 128}, {"kl_heldout": None}])
+@pytest.mark.parametrize("change", [{"length_heldout": 128}, {"kl_heldout": None}, {"dtype": "bfloat16"}])
 def test_numbers_of_other_text_are_not_compared(run: Write, change: dict[str, Any]) -> None:
-    a, b = run("a", [row(kl=5.0) | change]), run("b")
+    a, b = run("a", [row(kl=5.0) | change]), run("b", [row(dtype="float32")])
     found = compared(a, b)
     assert not found.rows.measured
     [reason] = found.rows.unlike.values()
     assert next(iter(change)) in reason
     assert (main([str(a), str(b)]), main([str(a), str(b), "--strict"])) == (0, 1)
+
+
+def test_another_depth_is_held_to_both_intervals_by_its_kl(run: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    """README's first command scores 12 windows, the published rows have 36: agreement within both, a weaker promise."""
+    reach = 0.02 * 2**0.5  # of a difference of two numbers +- 0.02
+    for share, agrees in ((0, True), (0.99, True), (1.01, False), (-1.1, False)):
+        kl = 0.1 + share * reach
+        a, b = run("a", [row(kl=kl, ppl_heldout=99.0)]), run("b", [row(n_windows_heldout=36)])
+        [held] = compared(a, b).rows.measured
+        assert (held.measure, held.promise, held.agrees) == ("kl_heldout", OTHER_WINDOWS, agrees)
+        assert "12 and 36" in held.note
+        assert main([str(a), str(b)]) == int(not agrees)
+        assert "a weaker promise" in capsys.readouterr().out
+    without = compared(run("a", [row(kl_low_heldout=None)]), run("b", [row(n_windows_heldout=36)]))
+    assert "without intervals" in "".join(without.rows.unlike.values())
+
+
+def test_another_depth_is_held_to_banks_of_its_own_windows(run: Write) -> None:
+    """Rows over banks may have been run at the depth of the run, and not at that of the published rows."""
+    for kl, agrees in ((0.107, True), (0.115, False)):
+        b = run("b", [row(n_windows_heldout=36)], over_banks=banks())
+        [held] = compared(run("a", [row(kl=kl)]), b).rows.measured
+        assert (held.promise, held.agrees) == (FLOOR, agrees)
+    [held] = compared(run("a", [row(n_windows_heldout=24)]), b).rows.measured
+    assert held.promise == OTHER_WINDOWS, "banks on 12 windows say nothing of 24"
+
+
+def league_row(kl: float, **changes: Any) -> dict[str, Any]:
+    key = {"model": "tiny", "bank": "b", "grid": "affine", "budget_bits": 4.0, "run_evals": 9, "allocator": "ramp"}
+    key |= {"method": "ramp", "seed": 0, "evals": 9}
+    return {**key, "kl_held": kl, "ci_low": kl - 0.01, "ci_high": kl + 0.01, **changes}
+
+
+def test_tables_beside_the_records_are_compared_row_by_row(run: Write) -> None:
+    """League, files and banks pair by the columns that name their rows; another bank of the league pairs with none."""
+    a, b = run("a"), run("b", over_banks=banks())
+    for folder, kls in ((a, (0.1, 0.2, 0.5)), (b, (0.1, 0.205, 0.4))):
+        rows = [league_row(kls[0]), league_row(kls[1], allocator="ppo"), league_row(9.0, bank=f"of {folder.name}")]
+        write_table(folder / "records" / "league.csv", rows)
+        file = file_row("x.gguf", "knapsack", True, 100, kls[2], "tiny") | {"rival": "none"}
+        write_table(folder / "records" / "gguf.csv", [file])
+    write_table(a / "records" / "banks.csv", banks(kls=(*KLS[:4], 0.2)).to_dict("records"))
+    found = compared(a, b)
+    seen = [each for each in found.rows.measured if ": " in each.row]
+    promises = sorted((each.row.split(":")[0], each.promise, each.agrees) for each in seen)
+    assert promises == [
+        *[("banks", EQUAL, True)] * 4, ("banks", FLOOR, False),
+        ("gguf", OTHER_WINDOWS, False), ("league", EQUAL, True), ("league", WINDOWS, True),
+    ]  # fmt: skip
+    assert len([name for name in found.rows.only_a if name.startswith("league")]) == 1
+    assert main([str(a), str(b)]) == 1
 
 
 def test_numbers_of_another_arithmetic_are_not_compared(run: Write) -> None:
@@ -301,3 +353,13 @@ def test_bad_input_exits_with_two_and_one_sentence(
         assert cli.run(main, arguments) == 2
         [sentence] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
         assert words in sentence
+
+
+def test_dtype_and_arithmetic_of_a_row_count_without_digests(run: Write) -> None:
+    """Rows say in which dtype they were scored; older ones, which do not, are compared as before."""
+    a = run("a", [row(kl=0.11, dtype="bfloat16", arithmetic="fast")], digests={})
+    other = compared(a, run("b", [row(dtype="float32", arithmetic="reproducible")], digests={}))
+    assert ["bfloat16" in reason for reason in other.rows.unlike.values()] == [True]
+    same = compared(a, run("c", [row(dtype="bfloat16", arithmetic="reproducible")], digests={}))
+    assert "arithmetic is fast and reproducible" in same.rows.measured[0].note
+    assert compared(a, run("d", digests={})).rows.measured

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from safetensors.torch import save_file
 
 from benchmarks import same_results
 from paper.publish import MANIFEST, publish, publish_digests
+from ramp.core.arithmetic import KINDS
 from ramp.core.errors import RampError
 from ramp.core.files import sha256_file, write_json
 from ramp.core.provenance import FLAGS, Machine
@@ -119,6 +122,7 @@ def test_the_command_writes_one_study_with_its_machine(tmp_path: Path) -> None:
     assert (found.config_hash, found.dtype, found.hardware) == ("abc", ["bfloat16"], ["a processor"])
     assert found.machine == Machine.here()
     assert found.versions["torch"] == torch.__version__
+    assert {"numpy", "scipy"} <= set(found.versions), "both bring an OpenBLAS of their own"
     assert all(re.fullmatch("[0-9a-f]{16}", digest) for stage in found.stages for digest in stage.files.values())
 
 
@@ -130,6 +134,17 @@ def test_the_machine_says_what_limits_its_kernels(monkeypatch: pytest.MonkeyPatc
     assert found.instruction_set == torch.backends.cpu.get_cpu_capability()
     for word in (found.processor, found.instruction_set, "MKL_CBWR=AVX2"):
         assert word in str(found)
+
+
+def test_the_machine_names_the_arithmetic_and_the_threads_of_its_pool() -> None:
+    """Reproducible arithmetic leaves torch one thread, and shares the pieces of a product itself."""
+    code = "from ramp.core import arithmetic; from ramp.core.provenance import Machine; arithmetic.enable(3); "
+    code += "print(Machine.here().threads)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == ["3"]
+    assert Machine.here().arithmetic in KINDS
+    old = {name: value for name, value in vars(Machine.here()).items() if name != "arithmetic"}
+    assert Machine(**old).arithmetic == "", "files older than the field still read"
 
 
 def test_bad_input_is_refused(tmp_path: Path) -> None:

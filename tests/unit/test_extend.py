@@ -281,3 +281,32 @@ def test_leaks_and_entropies_are_added_bank_by_bank(toy: Path, tmp_path: Path) -
     assert read_json(toy / MANIFEST)["also"][0]["commits"] == ["one", "two"]
     with pytest.raises(RampError, match=r"leakage: .* is published from another bank"):
         extend(toy, measured("three", 1, factor=2))
+
+
+def test_every_table_of_a_study_has_the_command_that_made_it(toy: Path, tmp_path: Path) -> None:
+    """Files beside mixes and rows over banks are of one study and of two runs: two entries, two configurations."""
+    files = tmp_path / "files"
+    write_tables(files / "records", gguf_records("a"))
+    write_json(files / "config.json", {"study": "toy", "depth": "full"})
+    extend(toy, files, "36 windows", "snakemake gguf")
+    more = banks(tmp_path / "more", lambda row: row["bank_seed"] == 2)
+    rows = read_table(more / "records" / "banks.csv").assign(commit="c")
+    write_table(more / "records" / "banks.csv", rows)
+    write_json(more / "config.json", {"study": "toy", "depth": "quick"})
+    extend(toy, more, "6 windows", "snakemake banks")
+    first, second = read_json(toy / MANIFEST)["also"]
+    assert (first["command"], first["note"], first["tables"][0]) == ("snakemake gguf", "36 windows", "gguf.csv")
+    assert (second["command"], second["note"], second["tables"][0]) == ("snakemake banks", "6 windows", "banks.csv")
+    assert second["commits"] == ["b", "c"]
+    assert read_json(toy / "config_toy.json")["depth"] == "full"
+    assert read_json(toy / "config_toy_banks.json")["depth"] == "quick"
+
+
+def test_rows_over_banks_of_another_depth_are_refused_and_nothing_is_written(toy: Path, tmp_path: Path) -> None:
+    more = banks(tmp_path / "more", lambda row: row["bank_seed"] == 2)
+    rows = read_table(more / "records" / "banks.csv").assign(n_windows=36)
+    write_table(more / "records" / "banks.csv", rows)
+    before = {path.name: path.read_bytes() for path in toy.iterdir()}
+    with pytest.raises(RampError, match="n_windows 6 and 36"):
+        extend(toy, more)
+    assert {path.name: path.read_bytes() for path in toy.iterdir()} == before

@@ -19,12 +19,19 @@ from paper.bank_intervals import (
 )
 from paper.banks import Banks
 from paper.league import League
+from paper.search_over_banks import standings
 from paper.study import Study
 from paper.tables.banks import banks_table, league_banks_table
+from paper.tables.cost import cost_table
+from paper.tables.gguf import gguf_table
+from paper.tables.league import league_summary_table, league_table
 from paper.tables.paired import paired_table
 from paper.tables.render import to_markdown
+from ramp.core.errors import RampError
 from ramp.evaluation.bootstrap import Estimate
-from tests.synthetic_league import bank_records, league_records
+from ramp.records.bank_ratios import compared
+from tests.synthetic_gguf import gguf_records
+from tests.synthetic_league import bank_records, league_records, search_records
 from tests.synthetic_records import SOURCE, write_records, write_tables
 
 
@@ -164,9 +171,40 @@ def test_a_ratio_takes_the_banks_that_both_have_and_finite_rows(tmp_path: Path) 
 def test_the_noise_floor_stands_below_differences_of_rows(tmp_path: Path) -> None:
     with_banks = paired_table(study_of(tmp_path / "a", bank_records()), SOURCE)
     assert "Noise floor" in with_banks.footnotes[-1]
-    assert "7.2 % of the KL (Fisher knapsack, 3.5 bits, 5 banks)" in with_banks.footnotes[-1]
+    assert "7.2 % of the KL (Fisher knapsack, 3.5 bits, 5 banks, 6 windows)" in with_banks.footnotes[-1]
     without = paired_table(study_of(tmp_path / "b", {}), SOURCE)
     assert not any("Noise floor" in note for note in without.footnotes)
+
+
+@pytest.mark.parametrize("make", [cost_table, league_table, league_summary_table, gguf_table])
+def test_the_noise_floor_stands_below_every_table_of_small_differences(tmp_path: Path, make: Any) -> None:
+    tables = {**league_records(), **gguf_records(SOURCE)}
+    floors = [any("Noise floor" in note for note in make(study_of(tmp_path / name, tables | more)).footnotes)
+              for name, more in (("with", bank_records()), ("without", {}))]  # fmt: skip
+    assert floors == [True, False]
+
+
+def test_rows_of_two_depths_or_dtypes_are_never_mixed(tmp_path: Path) -> None:
+    """Draws that were run at another depth have other windows: neither tables nor the collection take both."""
+    for column, value in (("n_windows", 36), ("length", 9), ("dtype", "bfloat16")):
+        tables = search_records(0.9, 0.9, 0.9)
+        for row in tables["banks"]:
+            row["dtype"] = "float32"
+        tables["banks"][-1][column] = value
+        with pytest.raises(RampError, match=f"{column} .* compare with none"):
+            Banks(study_of(tmp_path / column, tables))
+        with pytest.raises(RampError, match=column):
+            compared(tables["banks"])
+
+
+@pytest.mark.parametrize("banks", [2, 4, 5])
+def test_fewer_than_five_banks_give_no_reading(tmp_path: Path, banks: int) -> None:
+    study = study_of(tmp_path, search_records(*np.linspace(0.95, 0.97, banks)))
+    [row] = [row.cells for row in banks_table(study).rows if row.cells["ratio"]]
+    assert row["reading"] == ("better" if banks == 5 else "few banks")
+    assert ("Few banks" in " ".join(banks_table(study).footnotes)) == (banks < 5)
+    [standing] = standings(study)
+    assert standing.side == (-1 if banks == 5 else 0)
 
 
 def test_the_league_is_compared_within_each_draw_and_shown_on_the_studys_own(tmp_path: Path) -> None:

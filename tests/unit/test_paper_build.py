@@ -24,13 +24,14 @@ from paper.figures.allocation import allocation, reported, widths
 from paper.figures.learning import best_so_far
 from paper.figures.outliers import channel_ratios
 from paper.reproduction import SHIPPED
+from paper.search_over_banks import bank_values
 from paper.study import Study
 from paper.tables.__main__ import main as tables_main
 from paper.values import values
 from ramp.core.files import write_json
 from tests.sealed import read_json
 from tests.synthetic_gguf import gguf_records
-from tests.synthetic_league import BENCHMARKS, PARITY, league_records, optimum_records
+from tests.synthetic_league import BENCHMARKS, PARITY, league_records, optimum_records, search_records
 from tests.synthetic_leakage import leakage_records
 from tests.synthetic_noise import noise_records
 from tests.synthetic_records import SOURCE, TARGET, synthetic_study, write_records, write_tables
@@ -89,7 +90,7 @@ def test_twice_gives_the_same_bytes(made: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"seeds": (0, 1), "texts": ("heldout", "wikitext2")},
+        {"seeds": (0, 1), "texts": ("heldout", "wikitext2"), "tables": search_records(0.97, 0.96, 0.98, 0.97, 0.99)},
         {"scored": False, "without": "transfer halo items episodes activations windows allocations".split()},
     ],
 )
@@ -144,6 +145,18 @@ def test_a_number_that_the_records_lack_fails_with_its_key(made: Path, tmp_path:
     with pytest.raises(PaperError, match=r"'row\.nothing\.ppl'"):
         typeset(main_file, tmp_path / "paper.pdf")
     assert not (tmp_path / "paper.pdf").exists()
+
+
+@pytest.mark.parametrize(("ratio", "does"), [(0.97, "lowers the KL"), (1.03, "raises the KL")])
+def test_the_text_follows_the_rows_over_banks(ratio: float, does: str) -> None:
+    """The paper's sentence is the README's: by the side of the interval, with what it runs over."""
+    found = dict(bank_values(synthetic_study(search_records(*(ratio + 0.001 * bank for bank in range(5))))))
+    assert found["banks.ramp"].startswith(f"{does} at 3.65 bits (")
+    assert found["banks.runs"] == "5 banks, 1 search seed on each, 6 windows"
+    assert not dict(bank_values(synthetic_study()))
+    assert PAPER.read_text(encoding="utf-8").count('v("banks.ramp")') == PAPER.read_text(encoding="utf-8").count(
+        'v("banks.runs")'
+    )
 
 
 def test_every_citation_is_in_the_bibliography() -> None:

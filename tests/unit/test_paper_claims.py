@@ -32,7 +32,8 @@ from ramp.core.errors import RampError
 from ramp.evaluation.bootstrap import Estimate, interval, mean_kl, paired
 from ramp.records.schema import VERDICTS
 from ramp.records.table import read_claims
-from tests.synthetic_records import SOURCE, synthetic_study, write_records
+from tests.synthetic_league import search_records
+from tests.synthetic_records import SOURCE, TARGET, synthetic_study, write_records
 
 
 def windows(seed: int, n: int = 9) -> tuple[np.ndarray, np.ndarray, list[dict]]:
@@ -237,6 +238,22 @@ def test_the_transferred_table_decides_c5_and_leaves_c4(factor: float, expected:
     frame = study.frames["windows"]
     rest = Study(study.frames | {"windows": frame[frame["method"] != "role_depth_transfer"]})
     assert judged(rest)["C5"]["verdict"] == "not tested"
+
+
+def test_a_claim_is_judged_over_banks_where_its_rows_were_repeated() -> None:
+    """Of one bank the transferred table and the policy are told apart; over five banks their order is not settled."""
+    factors = (0.7, 1.5, 1.0, 0.8, 1.4)
+    tables = search_records(*factors, model=TARGET)
+    names = {"ramp": "role_depth_transfer", "knapsack": "ramp_transfer"}
+    for rows in tables.values():
+        rows[:] = [row | {"method": names[row["method"]]} for row in rows]
+    alone = judged(synthetic_study(seeds=(0, 1)))["C5"]
+    assert "banks" not in alone["measure"]
+    assert alone["verdict"] == "not replicated"
+    found = judged(synthetic_study(tables, seeds=(0, 1)))["C5"]
+    assert "over 5 banks, 1 search seed on each, 6 windows" in found["measure"]
+    assert found["verdict"] == "inconclusive"
+    assert found["margin"][0] < 1.05 < found["margin"][1]
 
 
 def test_c2_needs_the_saving() -> None:

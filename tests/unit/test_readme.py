@@ -1,15 +1,30 @@
 """The README: its result table comes from the published records, its commands are those that CI runs."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from paper.readme import PARTS, SECTIONS, marks, results_index, results_pages, section_of, with_results
+from paper.readme import (
+    PARTS,
+    SECTIONS,
+    marks,
+    results_index,
+    results_pages,
+    search_sentence,
+    section_of,
+    with_results,
+)
+from paper.search_over_banks import standings
 from paper.study import Study
 from paper.tables.__main__ import all_tables
 from paper.tables.model import Table
 from paper.tables.quoted import quoted_tables
+from paper.words import shown
 from ramp.core.errors import RampError
+from ramp.records.table import read_table
+from tests.synthetic_league import search_records
+from tests.synthetic_records import write_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -45,6 +60,51 @@ def test_marks_stand_once_and_in_order() -> None:
 def test_readme_is_short() -> None:
     assert len(README.splitlines()) <= 130
     assert len(README.split()) <= 1200
+
+
+OUTCOMES = {
+    "lowers the KL": (0.97, 0.96, 0.975, 0.98, 0.965),
+    "raises the KL": (1.03, 1.02, 1.04, 1.03, 1.02),
+    "has no settled effect": (0.97, 1.03, 1, 1.01, 0.99),
+    "ends with its start on every bank": (1, 1, 1, 1, 1),
+}
+
+
+@pytest.fixture(scope="module")
+def searched() -> dict[str, Any]:
+    """The published tables that the sentence on the search is made of."""
+    frames = {name: read_table(PUBLISHED / f"{name}.csv") for name in ("records", "windows", "transfer")}
+    return frames | {"windows": frames["windows"][frames["windows"]["method"].isin(["ramp", "knapsack"])]}
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_the_sentence_on_the_search_follows_the_rows_over_banks(
+    outcome: str, searched: dict[str, Any], tmp_path: Path
+) -> None:
+    """The side of the interval decides; it says over what it runs, and README and the page keep their length."""
+    tables = search_records(*OUTCOMES[outcome], windows=12)
+    write_tables(tmp_path, tables)
+    made = Study(searched | {name: read_table(tmp_path / f"{name}.csv") for name in tables})
+    [standing] = standings(made)
+    sentence = search_sentence(made)
+    assert f"knapsack {outcome} at 3.65 bits ({shown(standing.ratio.estimate, 3)} of the knapsack's" in sentence
+    assert "5 banks, 1 search seed on each, 12 windows" in sentence
+    assert "of another bank (36 windows, 3 search seeds)" in sentence
+    assert ("**No gain is settled.**" in sentence) == (outcome != "lowers the KL")
+    published = {name: read_table(file) for name in tables if (file := PUBLISHED / f"{name}.csv").is_file()}
+    current = search_sentence(Study(searched | published))
+    assert current in README, "run: python -m paper.readme"
+    assert len(README.replace(current, sentence).split()) <= 1200
+    assert sentence in results_index(made, {})
+
+
+def test_without_rows_over_banks_the_sentence_says_one_bank(searched: dict[str, Any]) -> None:
+    """The reading follows the rows: of another sign README says another thing."""
+    assert "ended below it at 3.65 bits" in search_sentence(Study(searched))
+    assert "one bank, 36 windows, 3 search seeds" in search_sentence(Study(searched))
+    worse = searched["windows"].copy()
+    worse.loc[worse["method"] == "ramp", "kl"] *= 1.2
+    assert "ended above it at 3.65 bits" in search_sentence(Study(searched | {"windows": worse}))
 
 
 def test_every_table_has_a_section_and_stands_there_once(tables: list[Table]) -> None:

@@ -175,6 +175,18 @@ def test_claims(tmp_path):
     refused(RecordsError, calls)
 
 
+def test_an_optional_column_stands_where_it_is_known(tmp_path):
+    """Tables that are older than a column still read, and are written again as they were."""
+    plain = {"model": "m", "method": "knapsack", "budget_bits": 4.0, "bank_seed": 0, "allocation_bank": 0}
+    for extra in ({}, {"arithmetic": "fast"}):
+        write_table(tmp_path / "banks.csv", [plain | {"search_seed": 0, **extra}])
+        table = read_table(tmp_path / "banks.csv")
+        assert ("arithmetic" in table) == bool(extra)
+        before = (tmp_path / "banks.csv").read_bytes()
+        write_table(tmp_path / "banks.csv", table)
+        assert (tmp_path / "banks.csv").read_bytes() == before
+
+
 def test_published_tables_are_written_again_to_the_byte(tmp_path):
     files = sorted((Path(__file__).resolve().parents[2] / "results" / "published").glob("*.csv"))
     assert len(files) > 10

@@ -1,0 +1,81 @@
+"""RAMP's search beside the knapsack over banks: what README, the paper and a run's last lines say of it.
+
+Every sentence follows the side of the interval and names over what it runs. Rows of the records are of one bank, with
+windows and seeds of their own: they are told beside these, and compared with none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from paper.bank_intervals import OverBanks
+from paper.banks import Banks
+from paper.league import OWN
+from paper.naming import BAR, bits_title
+from paper.study import Study
+from paper.words import listed, shown
+
+SIDES = {-1: "lowers the KL", 0: "has no settled effect", 1: "raises the KL"}
+"""Side of an interval of ratios to the knapsack -> what the search does."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The search beside the knapsack of the same banks at one budget."""
+
+    budget: float
+    ratio: OverBanks
+    lower: int  # banks on which its KL is lower
+    equal: int  # the same windows' sums: the warm start stood, in every seed
+    higher: int
+
+    @property
+    def side(self) -> int:
+        """-1 where the whole interval lies below 1, 1 where above, 0 across it, without one, or of too few banks."""
+        return self.ratio.side(1.0)
+
+    @property
+    def words(self) -> str:
+        """What the search does at this budget, the ratio with its interval, and on how many banks."""
+        counts = {"lower": self.lower, "equal": self.equal, "higher": self.higher}
+        on = ", ".join(f"{name} on {count}" for name, count in counts.items() if count)
+        does = "ends with its start on every bank" if self.ratio.banks == self.equal else SIDES[self.side]
+        return (
+            f"{does} at {bits_title(self.budget)} bits ({shown(self.ratio.estimate, 3)} of the knapsack's, "
+            f"{on} of {self.ratio.banks})"
+        )
+
+
+def standings(study: Study, method: str = OWN) -> list[Standing]:
+    """Return how ``method`` stands on the source model at every budget that banks.csv has beside the knapsack."""
+    banks, model, found = Banks(study), study.source, []
+    for budget in banks.budgets(model) if model in banks.models else []:
+        ratio = banks.ratio(model, budget, method)
+        if ratio is None:
+            continue
+        ours, theirs = (banks.sums(model, budget, name) for name in (method, BAR))
+        sides = [_side(ours[bank], theirs[bank]) for bank in ours.keys() & theirs.keys()]
+        found.append(Standing(budget, ratio, *(sides.count(side) for side in (-1, 0, 1))))
+    return found
+
+
+def _side(ours: np.ndarray, theirs: np.ndarray) -> int:
+    """Return the sign of our mean KL less theirs on one bank; sums [seeds, windows]."""
+    if all(np.array_equal(row, theirs[0]) for row in (*ours, *theirs)):
+        return 0
+    return int(np.sign(ours.mean(axis=0).sum() - theirs.mean(axis=0).sum()))
+
+
+def runs_over(found: list[Standing]) -> str:
+    """Return over what the intervals run, in words."""
+    return "; or ".join(dict.fromkeys(each.ratio.runs_over for each in found))
+
+
+def bank_values(study: Study) -> Iterator[tuple[str, str]]:
+    """``banks.ramp``: what the search does over banks, by budget; ``banks.runs``: over what its intervals run."""
+    if found := standings(study):
+        yield "banks.ramp", listed([each.words for each in found])
+        yield "banks.runs", runs_over(found)
