@@ -21,7 +21,7 @@ DIGITS = 10
 
 
 def reproduction_values(study: Study) -> Iterator[tuple[str, str]]:
-    """Yield ``repro.command``, ``repro.commits``, ``repro.hours``, and ``repro.also.N`` for tables of other studies."""
+    """Yield ``repro.command``, ``repro.commits``, ``repro.time``, and ``repro.also.N`` for tables of other studies."""
     published = study.manifest.get("command")
     if command := published or SHIPPED.get(study.name):
         yield "repro.command", command
@@ -33,7 +33,8 @@ def reproduction_values(study: Study) -> Iterator[tuple[str, str]]:
         float(records[name].fillna(0).sum()) for name in ("quantize_wall_s", "search_wall_s") if name in records
     )
     if seconds:
-        yield "repro.hours", shown(seconds, 1, 1 / 3600)
+        hours, minutes = shown(seconds, 1, 1 / 3600), shown(seconds, 1, 1 / 60)
+        yield "repro.time", f"{hours} hours" if seconds >= 3600 else f"{minutes} minutes"
     made = [entry for entry in study.manifest.get("also", []) if entry["commits"]]
     for place, entry in enumerate(made):
         names = listed([_short(commit) for commit in entry["commits"]])

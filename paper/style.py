@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -175,7 +176,8 @@ def handle(label: str, color: str, **drawn: Any) -> Any:
 def marked(figure: Figure, missing: Sequence[str]) -> Figure:
     """Return the figure with a line above it that says what its study lacks to be evidence; as it is without."""
     if missing:
-        figure.suptitle(f"Not evidence: {'; '.join(missing)}", fontsize=7, color=VERMILION)
+        words = textwrap.fill(f"Not evidence: {'; '.join(missing)}", 110)  # as wide as the figure at this size
+        figure.suptitle(words, fontsize=7, color=VERMILION)
     return figure
 
 

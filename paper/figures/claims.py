@@ -11,6 +11,7 @@ from paper.claims import CLAIMS_FILE, limit_words, read_claims_file
 from paper.study import Study
 from paper.words import shown
 from ramp.evaluation.bootstrap import Estimate
+from ramp.records.schema import PARTLY
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,7 +57,9 @@ def _line(axis: Any, height: int, entry: Mapping[str, Any], claim: Mapping[str, 
     axis.plot(middle, height, marker="o", color=colour, markersize=4, markerfacecolor=face)
     value = shown(Estimate(entry["value"], *(entry["margin"] or (None, None))), digits=3)
     text = f"{value}, holds {limit_words(claim)}" if "limit" not in claim else f"{value}, {limit_words(claim)}"
-    text = f"{text}\n{entry['verdict']}" + (f" ({claim['part']})" if "part" in claim else "")
+    text = f"{text}\n{entry['verdict']}" + (
+        f" ({claim['part']})" if entry["verdict"] == PARTLY and "part" in claim else ""
+    )
     axis.annotate(text, (1.02, height), xycoords=("axes fraction", "data"), va="center", fontsize=7, color=colour)
 
 

@@ -370,7 +370,7 @@ def test_no_table_of_a_study_that_is_no_evidence_judges() -> None:
 
 
 def test_a_study_that_is_evidence_judges_in_all_of_them() -> None:
-    study = synthetic_study(EVERYTHING, controls=True, seeds=(0, 1))
+    study = synthetic_study(EVERYTHING, seeds=(0, 1))
     assert readings(study) - {""} <= {*JUDGEMENTS, *(f"{word} (alone)" for word in JUDGEMENTS)}
     assert {"better", "worse"} <= readings(study)
 
