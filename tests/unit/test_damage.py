@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,8 @@ from ramp.problem.proxy import read_sensitivities
 from ramp.records.intermediates import content_digest
 from tests.refusals import refused
 from tests.sealed import owner_of_a_killed_job, write_sealed
+
+REPO = Path(__file__).resolve().parents[2]
 
 
 def test_a_sealed_object_reads_back_and_every_change_is_seen(tmp_path: Path) -> None:
@@ -167,6 +171,18 @@ def test_a_fault_of_the_machine_is_one_sentence(
     assert "Traceback" not in told
     assert cli.run(main, ["--debug"]) == status
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [[], ["--debug"]])
+def test_a_fault_keeps_its_status_where_the_log_lies_on_a_full_disk(options: list[str]) -> None:
+    text = (
+        "import sys; from ramp.core import cli; from ramp.core.errors import RampError\n"
+        "def main(argv): raise RampError('one sentence')\n"
+        f"sys.exit(cli.run(main, {options}))"
+    )
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", text], stderr=full, cwd=REPO, check=False)
+    assert done.returncode == 2
 
 
 def test_a_fault_of_the_program_keeps_its_traceback() -> None:

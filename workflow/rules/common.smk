@@ -1,6 +1,7 @@
 # What all rules share: the planned study, the environment of jobs, and how wildcards reach ramp/study, which knows the
 # files and parameters of every rule.
 
+import atexit
 import hashlib
 import inspect
 import os
@@ -8,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -25,6 +27,7 @@ from ramp.plan.facts import Facts
 from ramp.plan.job_costs import JobCosts
 from ramp.plan.refusal import check_room
 from ramp.plan.resources import RuleResources
+from ramp.study.known_imports import KnownImports
 from ramp.study.load import make_plan, registry_of
 from ramp.scoring.noise_variations import VARIATIONS
 from ramp.study.passing_files import passes
@@ -61,6 +64,7 @@ def seen_project():
     return link
 
 
+@cache
 def local(path):
     """Return a file of the project as seen from the working directory (they differ under ``snakemake -d``)."""
     return os.path.relpath(BASE / path) if BASE == Path.cwd() else str(SEEN / path)
@@ -83,7 +87,9 @@ RECORDS = RecordFiles(
     local(PUBLISHED),
     lambda: {str(target) for target in workflow.dag_settings.targets},
 )
-FILES = RuleFiles(PLAN, BASE, ENVS, local)
+IMPORTS = KnownImports(Path(".snakemake", "imports.json"))
+atexit.register(IMPORTS.keep)
+FILES = RuleFiles(PLAN, BASE, ENVS, local, IMPORTS.modules)
 VALUES = RuleValues(FILES)
 COMPARED = ComparisonFiles(FILES)
 sources = FILES.sources
