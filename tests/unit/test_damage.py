@@ -6,6 +6,8 @@ import errno
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +113,29 @@ def test_a_process_that_is_gone_has_not_started() -> None:
     os.waitpid(child, 0)
     assert started(child) is None
     assert started(os.getpid())
+
+
+def test_a_child_ends_with_a_job_that_is_killed(tmp_path: Path) -> None:
+    named = tmp_path / "child"
+    sleeper = f"import os, time; open({str(named)!r} + '.partial', 'w').write(str(os.getpid())); "
+    sleeper += f"os.rename({str(named)!r} + '.partial', {str(named)!r}); time.sleep(60)"
+    text = (
+        f"import sys; from ramp.core import child_process; child_process.run([sys.executable, '-S', '-c', {sleeper!r}])"
+    )
+    with subprocess.Popen([sys.executable, "-c", text], cwd=REPO) as job:
+        waited(named.exists)
+        child = int(named.read_text())
+        assert started(child) is not None
+        job.kill()
+    waited(lambda: started(child) is None)
+
+
+def waited(holds: Callable[[], bool]) -> None:
+    """Wait until something holds, for half a minute at most."""
+    ends = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < ends
+        time.sleep(0.05)
 
 
 def test_a_scratch_folder_ends_with_its_block(tmp_path: Path) -> None:

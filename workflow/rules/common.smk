@@ -38,6 +38,7 @@ from ramp.study.rule_params import RuleValues
 from ramp.study.text_needs import counted_models, text_needs
 from ramp.study.validation import ConfigError, read
 from workflow.scripts.failures import failed_jobs
+from workflow.scripts.made_files import asked_files, made_lines
 
 
 def planned():
@@ -226,17 +227,19 @@ def check_machine():
 
 
 def show_outcome():
-    """Print what the run made and ended with, where it made a paper."""
-    files = (f"{R}/index.html", f"{R}/paper/paper.pdf", f"{R}/report.html", f"{R}/records")
-    made = [file for file in files if Path(file).exists()]
-    if RECORDS.comparison_asked() and len(made) == len(files):
+    """Print which of the files that were asked for are there, and what the records say where this run judged them."""
+    for line in made_lines(asked_files(workflow.dag.targetjobs)):
+        print(line, file=sys.stderr)
+    judged = {str(file) for job in workflow.dag.jobs if workflow.dag.noneedrun_finished(job) for file in job.output}
+    if f"{R}/records/claims.json" in judged:
         told = [sys.executable, "-m", "paper.outcome", "--records", f"{R}/records"]
         done = subprocess.run(told, env={**os.environ, **JOB_ENVIRONMENT}, capture_output=True, text=True, check=False)
-        print(f"made {', '.join(made)}\n{done.stdout.strip()}", file=sys.stderr)
+        print(done.stdout.strip(), file=sys.stderr)
 
 
 def show_failures(logs):
-    """Print the failed jobs, each with the last line of its log, and how to go on."""
+    """Print what is there, the failed jobs, each with the last line of its log, and how to go on."""
+    show_outcome()
     if failed := [job for file in logs for job in failed_jobs(Path(file))]:
         print(
             "\n".join(["failed:", *failed, "what is done stays: the same command goes on from here"]), file=sys.stderr
