@@ -26,6 +26,7 @@ class Command(NamedTuple):
 
 COMMANDS = (
     Command("schema", "ramp.study", "print the JSON schema of the configuration"),
+    Command("check", "ramp.study.check", "check configuration files and list every fault, before Snakemake reads them"),
     Command("plan", "ramp.plan", "plan a study: jobs, hours, memory, disk and downloads by stage, before it runs"),
     Command("fetch", "ramp.assets.fetch", "fetch one asset that the registry names, and check it"),
     Command("import-model", "ramp.assets.import_model", "make a checkpoint folder of a fetched model"),
@@ -72,6 +73,7 @@ COMMANDS = (
     Command("collect-league", "ramp.records.collect_league", "collect the league or the optimum into the records"),
     Command("collect-noise", "ramp.records.collect_noise", "collect the float model against itself into the records"),
     Command("collect-tuning", "ramp.records.collect_tuning", "collect rows with tuned scales into the records"),
+    Command("settings", "ramp.records.settings", "write the configuration of a study as it was run"),
     Command("digests", "ramp.records.digests", "write digests of everything that a finished study left behind"),
     Command("claims", "paper.claims", "judge the paper's claims by the records"),
     Command("compare", "ramp.records.compare", "compare two runs, or a run with what was published"),

@@ -16,6 +16,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -152,9 +153,10 @@ def run(main: Main, argv: Sequence[str] | None = None) -> int:
         told = str(error) if isinstance(error, RampError) else sentence(error)
         if told is None:
             raise
-        if debug:
-            traceback.print_exc()
-        print(f"error: {told}", file=sys.stderr)
+        with suppress(OSError):  # the log lies on a full disk: the status says it alone
+            if debug:
+                traceback.print_exc()
+            print(f"error: {told}", file=sys.stderr)
         return 130 if isinstance(error, KeyboardInterrupt) else 2
     log.info(
         "done in %.1f s, with %.1f s of processor time and %.0f MiB of memory at peak",

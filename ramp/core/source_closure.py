@@ -10,7 +10,7 @@ import ast
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -20,7 +20,17 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("ramp", "baselines", "benchmarks", "paper", "workflow")
 
 
-def closure(root: Path, *files: str) -> list[str]:
+Modules = Callable[[bytes, str], Iterable[str]]
+"""What gives the project's modules that a file imports: (its content, its path below the root) -> dotted names."""
+
+
+def modules_of(text: bytes, file: str) -> list[str]:
+    """Return the modules of the project that a source file may import, in dotted names, sorted."""
+    own = Path(file).with_suffix("").parts
+    return sorted({".".join(module) for module in _modules(ast.parse(text, file), own) if module[0] in PACKAGES})
+
+
+def closure(root: Path, *files: str, modules: Modules = modules_of) -> list[str]:
     """Return ``files`` and every project file that they import, directly or not; sorted, relative to ``root``.
 
     A folder means what ``python -m`` runs of a package: its ``__init__`` and ``__main__`` files. A missing file
@@ -36,7 +46,7 @@ def closure(root: Path, *files: str) -> list[str]:
             waiting += [f"{file}/__init__.py", f"{file}/__main__.py"]
         else:
             found.add(file)
-            waiting += imported(root, file)
+            waiting += imported(root, file, modules)
     return sorted(found)
 
 
@@ -50,13 +60,13 @@ def sources_digest(*files: str) -> str:
 
 
 @cache
-def imported(root: Path, file: str) -> tuple[str, ...]:
+def imported(root: Path, file: str, modules: Modules = modules_of) -> tuple[str, ...]:
     """Return the project files that ``file`` imports, with the ``__init__`` files of their packages."""
     path = root / file
     if not path.is_file():
         raise FileNotFoundError(f"no source file {path}: a rule names a stage that is not there")
-    modules = {*_modules(ast.parse(path.read_text(encoding="utf-8"), str(path)), Path(file).with_suffix("").parts)}
-    return tuple(sorted({source for module in modules for source in _files_of(root, module)}))
+    found = modules(path.read_bytes(), file)
+    return tuple(sorted({source for module in found for source in _files_of(root, module)}))
 
 
 def _imports(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
@@ -82,14 +92,12 @@ def _modules(tree: ast.Module, own: tuple[str, ...]) -> Iterator[tuple[str, ...]
         else:
             base = own[: -node.level] if node.level else ()
             base += tuple((node.module or "").split(".")) if node.module else ()
-            yield base
-            yield from ((*base, alias.name) for alias in node.names)
+            yield from (module for module in (base, *((*base, alias.name) for alias in node.names)) if module)
 
 
 @cache
-def _files_of(root: Path, module: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the module's file and the ``__init__`` files above it, where they belong to the project."""
-    if not module or module[0] not in PACKAGES:
-        return ()
-    names = ["/".join(module[:depth]) + "/__init__.py" for depth in range(1, len(module) + 1)]
-    return tuple(name for name in [*names, "/".join(module) + ".py"] if os.path.isfile(f"{root}/{name}"))
+def _files_of(root: Path, module: str) -> tuple[str, ...]:
+    """Return the module's file and the ``__init__`` files above it."""
+    parts = module.split(".")
+    names = ["/".join(parts[:depth]) + "/__init__.py" for depth in range(1, len(parts) + 1)]
+    return tuple(name for name in [*names, "/".join(parts) + ".py"] if os.path.isfile(f"{root}/{name}"))

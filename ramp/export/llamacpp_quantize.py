@@ -22,6 +22,7 @@ from typing import Any
 import gguf
 import numpy as np
 
+from ramp.core import child_process
 from ramp.core.files import atomic_path, require_file
 from ramp.export.llamacpp import LlamaCppError
 
@@ -204,7 +205,7 @@ def quantize_apart(
     asked = {"source": str(source), "out": str(out), "file_type": file_type, **options}
     command = [sys.executable, "-c", APART, json.dumps(asked), *([str(imatrix)] if imatrix else [])]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    done = child_process.run(command, env=environment, stdout=subprocess.PIPE, text=True)
     if done.returncode == REFUSED:
         raise LlamaCppError(done.stdout.strip())
     if done.returncode:

@@ -53,7 +53,7 @@ class Params(BaseModel):
     The text under a field, or its ``description``, says what it means and its unit.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class SearchParams(Params):

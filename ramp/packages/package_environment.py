@@ -8,7 +8,8 @@ The venv lies in the record's folder. ``environment.json`` holds ``{ok, reason, 
 the interpreter, and the output of ``pip freeze`` and ``pip check``. Constraints pin indirect requirements; a venv that
 fits them already is kept. What they share with ``--lock`` is compared with its hashes; torch and what is built from
 source have none there. A failed installation is recorded (exit status 0), and its rows give the reason why they are
-missing. Delete the folder to try again.
+missing. Delete the folder to try again. A lock beside the folder keeps other runs out; what a killed installation
+left is made again.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from ramp.core.cli import log
 from ramp.core.files import require_file, write_json
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.core import child_process
     from ramp.methods.package_job import one_sentence
+    from ramp.packages.environment_lock import environment_lock
 
 RUNNER = ("numpy", "pydantic>=2", "safetensors")
 """Requirements of ``ramp.packages.run_job``."""
@@ -42,7 +45,7 @@ class InstallError(RuntimeError):
 def command(line: Sequence[str]) -> str:
     """Run a command with its output in the log; return that output."""
     log.info("%s", " ".join(line))
-    done = subprocess.run(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    done = child_process.run(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     sys.stderr.write(done.stdout)
     if done.returncode:
         faults = [text for text in done.stdout.splitlines() if "error" in text.lower()] or done.stdout.splitlines()
@@ -79,14 +82,16 @@ def install(
     """Make the venv at ``folder`` and install; return the content of ``environment.json``.
 
     What the constraints share with ``lock`` comes first, compared with its hashes."""
-    python = folder / "bin" / "python"
+    python, unfinished = folder / "bin" / "python", folder.with_name(f".{folder.name}.unfinished")
     record: dict[str, Any] = {"ok": False, "reason": "", "python": str(python.absolute()), "check": ""}
     record |= {"requirements": list(requirements), "freeze": []}
     fixed = require_file(constraints, "constraints").read_text(encoding="utf-8").splitlines() if constraints else []
     pip = [str(python), "-m", "pip"]
     try:
-        record["freeze"] = frozen(python)
+        record["freeze"] = [] if unfinished.exists() else frozen(python)
         if not fits(record["freeze"], requirements, fixed):
+            unfinished.parent.mkdir(parents=True, exist_ok=True)
+            unfinished.touch()
             shutil.rmtree(folder, ignore_errors=True)
             command([sys.executable, "-m", "venv", str(folder)])
             if known := hashed(fixed, lock) if lock else []:
@@ -98,6 +103,7 @@ def install(
             for batch in filter(None, (first, [*requirements, *RUNNER])):
                 command([*pip, "install", "--no-input", *options, *batch])
             record["freeze"] = command([*pip, "freeze"]).splitlines()
+            unfinished.unlink()
         record["ok"] = True
     except InstallError as error:
         return record | {"reason": f"its environment cannot be installed here: {error}"}
@@ -126,8 +132,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--lock", type=Path, default=None, help="requirements with the sha256 of their files")
     parser.add_argument("--out", type=Path, required=True, help="environment.json; the venv is its folder")
     args = parser.parse_args(argv)
-    record = install(args.out.parent, args.requirements, args.constraints, args.lock)
-    write_json(args.out, record)
+    with environment_lock(args.out.parent, shared=False):
+        record = install(args.out.parent, args.requirements, args.constraints, args.lock)
+        write_json(args.out, record)
     log.info("%s", "ready" if record["ok"] else record["reason"])
     return 0
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     import torch
 
     from ramp.calibration.windows import calibration_windows
+    from ramp.core import child_process
     from ramp.core.arithmetic import as_it_is
     from ramp.core.tensors import save_arrays
     from ramp.methods.kinds import Package
@@ -35,6 +35,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.methods.package_job import JOB, LINEARS, NATIVE, OUTCOME, TOKENS, JobSettings, Outcome, PackageError
     from ramp.models.device import pick_device
     from ramp.models.folder import ModelFolder
+    from ramp.packages.environment_lock import environment_lock
     from ramp.quantizers.sizes import group_size_for
 
 
@@ -94,7 +95,7 @@ def run(python: str, method_file: str | Path, out: Path, threads: int) -> Outcom
     line = [python, "-m", "ramp.packages.run_job", "--method-file", str(Path(method_file).resolve())]
     line += ["--job", str(out.resolve()), "--out", str(out.resolve())]
     line += ["--arithmetic", "fast"]  # a package computes as its users know it
-    done = subprocess.run(line, env=environment, cwd=out, check=False)  # packages leave logs where they are started
+    done = child_process.run(line, env=environment, cwd=out)  # packages leave logs where they are started
     outcome = out / OUTCOME
     return read_json(outcome, Outcome) if outcome.is_file() else Outcome(ok=False, reason=ended(done.returncode))
 
@@ -119,7 +120,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         device = str(pick_device(args.device))
         settings = JobSettings(args.bits, args.group_size, args.seed, args.threads, device, params)
         write_job(args.out, Path(args.model_dir), windows, settings)
-        found = run(read_json(args.environment, Environment).python, args.method_file, args.out, args.threads)
+        with environment_lock(args.environment.parent, shared=True):
+            found = run(read_json(args.environment, Environment).python, args.method_file, args.out, args.threads)
     else:
         found = Outcome(ok=False, reason=reason)
     for name in (LINEARS, NATIVE):  # of a package that did not run, too: the rule promises both

@@ -23,9 +23,9 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.plan.facts import Facts
     from ramp.plan.job_costs import JobCosts
     from ramp.plan.render import as_text, check_rows, check_text, on_page, plan_rows
-    from ramp.plan.study_file import PROJECT, configuration, single_keys, study_plan
     from ramp.plan.table import StudyPlan, plan_study
     from ramp.records.table import table, write_table
+    from ramp.study.study_file import PROJECT, configuration, single_keys, study_plan
 
 NAMED_CORES = 16
 """Cores beside a card that is named and not at hand."""

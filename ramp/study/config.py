@@ -8,11 +8,13 @@ that a new key does not make a stage look changed.
 # ruff: noqa: RUF012  # pydantic copies mutable defaults
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, StringConstraints
 
 from ramp.assets.registry import Asset
+from ramp.core.field_texts import field_texts
 from ramp.methods.kinds import FoldRef
 from ramp.study.config_sections import (
     Banks,
@@ -325,8 +327,18 @@ class Study(Section):
         return self.source_budgets if self.limits.transfer_budgets is None else self.limits.transfer_budgets
 
 
+def _models(base: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """Yield the models that are built on ``base``."""
+    for model in base.__subclasses__():
+        yield from (model, *_models(model))
+
+
 def schema() -> dict[str, Any]:
     """Return the JSON schema of the configuration."""
     made = Study.model_json_schema()
+    for model in _models(Section):
+        described = made if model is Study else made["$defs"].get(model.__name__, {})
+        for name, text in field_texts(model).items():
+            described.get("properties", {}).get(name, {}).setdefault("description", text)
     made["title"] = "Configuration of a study"
     return made

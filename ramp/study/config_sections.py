@@ -18,7 +18,7 @@ Seeds = Annotated[Once[Seed], Field(min_length=1)]
 class Section(BaseModel):
     """Base of all sections: unknown keys are refused, field docstrings become the schema's descriptions."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Variant(Section):

@@ -62,9 +62,7 @@ class LeaguePlan:
     plan: Plan
 
     def check(self) -> None:
-        """Raise ``PlanError`` or ``MethodError`` for faults that only loaded methods show."""
-        for name in self.plan.study.variants:
-            self.plan.params(name)
+        """Raise ``PlanError`` for faults that only loaded methods show."""
         _ = self.named
         optimum = [self.plan.study.optimum] if self.plan.study.optimum else []
         for model in self.models:

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ramp.assets.registry import load_registry
+from ramp.assets.registry import Registry, load_registry
 from ramp.core.errors import Faults
 from ramp.methods.kinds import Package
-from ramp.methods.loader import discover
+from ramp.methods.loader import Catalog, discover
 from ramp.study.asset_faults import asset_faults
 from ramp.study.config import Study
 from ramp.study.method_faults import method_faults
@@ -55,32 +55,42 @@ def make_plan(values: Mapping[str, Any], root: Path, registry: Path, extra: Iter
 
     Raises:
         ConfigError: configuration, registry and methods have faults; all of them at once. A single one of the registry
-            or of a method is raised as it is.
+            or of a method is raised as it is. Those between rows are among them where the rest can be read: a row
+            that another fault takes away is no fault.
     """
     faults = Faults()
     known = faults.of(lambda: load_registry(registry))
     catalog = discover(root / "baselines")
-    values = faults.of(lambda: with_own_assets(values)) or values
+    values = with_own_assets(values, faults)
     own = values.get("assets")
     models = None if known is None else [*known.of_type("model"), *(own if isinstance(own, dict) else ())]
-    study, told = checked(values, methods=catalog, models=models)
-    faults.add(map(ConfigError, told))
-    named: list[str] = []
+    found = checked(values, methods=catalog, models=models)
+    faults.add(map(ConfigError, found.faults))
+    study, plan = found.study, None
     if study is not None:
         named = used_methods(study)
         known = known and known.with_own(study.assets)
         faults.add(map(ConfigError, results_faults(study.results, root)))
         faults.add(map(ConfigError, asset_faults(study, known) if known else ()))
         faults.add(method_faults(study, catalog, named))
+        if known and found.whole and set(named) <= set(catalog.methods):
+            plan = _plan(study, known, catalog, root, named, extra)
+            faults.add(plan.faults())
     faults.tell(ConfigError)
-    assert study is not None
-    assert known is not None  # else that was told
+    assert plan is not None  # else that was told
+    return plan
+
+
+def _plan(
+    study: Study, registry: Registry, catalog: Catalog, root: Path, named: Iterable[str], extra: Iterable[str]
+) -> Plan:
+    """Return the plan of a study with the methods that it names, ``extra`` packages, and all if it names none."""
     packages = [] if study.external else [n for n, method in catalog.methods.items() if isinstance(method, Package)]
     names = dict.fromkeys([*named, *packages, *(name for name in extra if name in catalog.methods)])
     return Plan(
         study=study,
         methods={name: catalog[name] for name in names},
-        registry=known,
+        registry=registry,
         files={name: catalog.reference(name).relative_to(root) for name in catalog.methods},
         broken=tuple(str(error) for name, error in catalog.broken.items() if name not in named),
-    ).check()
+    )

@@ -10,6 +10,7 @@ from ramp.methods.kinds import Allocator, Method, Package, Quantizer
 from ramp.methods.loader import Catalog, parse_params
 from ramp.study.config import Study
 from ramp.study.row_names import FLOAT, RELEASED, PlanError, Row
+from ramp.study.variants import variant_params
 
 
 def method_faults(study: Study, catalog: Catalog, named: Iterable[str]) -> Iterator[RampError]:
@@ -21,6 +22,13 @@ def method_faults(study: Study, catalog: Catalog, named: Iterable[str]) -> Itera
         if name in methods:
             try:
                 parse_params(methods[name], given)
+            except RampError as error:
+                yield error
+    for name, variant in study.variants.items():
+        if variant.method in methods:
+            try:
+                known = study.params.get(variant.method, {})
+                variant_params(name, methods[variant.method], known, variant.params)
             except RampError as error:
                 yield error
     for name in study.external:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ramp.assets.registry import ANY
-from ramp.core.errors import RampError
+from ramp.core.errors import Faults, RampError
 from ramp.core.files import read_json
+from ramp.study.validation import UNKNOWN
 
 FORMATS = {".txt": "plain", ".md": "plain", ".jsonl": "jsonl", ".jsonl.gz": "jsonl"}
 """Format of a text by the ending of its file."""
@@ -26,20 +27,19 @@ def is_path(value: Any) -> bool:
     return isinstance(value, str) and value.startswith(("/", "./", "../", "~"))
 
 
-def with_own_assets(values: Mapping[str, Any]) -> dict[str, Any]:
+def with_own_assets(values: Mapping[str, Any], faults: Faults) -> dict[str, Any]:
     """Return a configuration with the paths at ``source``, ``targets`` and ``texts`` as entries of ``assets``.
 
-    Relative paths start from the working directory.
-
-    Raises:
-        RampError: nothing lies there, or it is neither a model nor a text that can be read.
+    Relative paths start from the working directory. Where nothing lies at a path, or neither a model nor a text that
+    can be read, that goes to ``faults``, and the configuration is returned without the path.
     """
     made = dict(values)
     assets: dict[str, Any] = {}
 
     def named(value: Any, where: str, entry: Any) -> Any:
-        if not is_path(value):
-            return value
+        return faults.of(lambda: name_of(value, where, entry)) if is_path(value) else value
+
+    def name_of(value: str, where: str, entry: Any) -> str:
         path = Path(value).expanduser().absolute()
         if not path.exists():
             raise RampError(f"{where}: there is nothing at {path}")
@@ -50,12 +50,14 @@ def with_own_assets(values: Mapping[str, Any]) -> dict[str, Any]:
         assets[name] = {**entry(path, where), **found}
         return name
 
-    if "source" in made:
-        made["source"] = named(made["source"], "source", _model)
+    if is_path(made.get("source")):
+        made["source"] = named(made["source"], "source", _model) or UNKNOWN
     if isinstance(made.get("targets"), list):
-        made["targets"] = [named(each, "targets", _model) for each in made["targets"]]
+        found = [(each, named(each, "targets", _model)) for each in made["targets"]]
+        made["targets"] = [name for each, name in found if name is not None or not is_path(each)]
     if isinstance(made.get("texts"), dict):
-        made["texts"] = {role: named(each, f"texts.{role}", _text) for role, each in made["texts"].items()}
+        texts = {role: (each, named(each, f"texts.{role}", _text)) for role, each in made["texts"].items()}
+        made["texts"] = {role: name for role, (each, name) in texts.items() if name is not None or not is_path(each)}
     if assets:
         known = made.get("assets")
         made["assets"] = {**(known if isinstance(known, dict) else {}), **assets}

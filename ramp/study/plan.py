@@ -14,7 +14,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ramp.core.errors import Faults
+from ramp.core.errors import Faults, RampError
 from ramp.core.nearest_name import nearest
 from ramp.methods.kinds import Allocator, FoldRef, Method, Mix, Package, Quantizer, reason_not_to_run
 from ramp.study.asset_plan import AssetPlan
@@ -41,16 +41,15 @@ class Plan(AssetPlan):
     files: Mapping[str, Path] = field(default_factory=dict)  # method -> FILE or FILE:NAME, relative to the project
     broken: tuple[str, ...] = ()  # sentences on files in baselines/ that do not load and that this study does not name
 
-    def check(self) -> Plan:
-        """Return the plan; raise for every fault that its lists would show later, all of them together."""
+    def faults(self) -> list[RampError]:
+        """Return every fault that the plan's lists would show later."""
         faults = Faults()
         lists = ("task_rows", "target_rows", "track_rows", "environments")
         for part in lists:
             faults.of(partial(getattr, self, part))
         for section in (self.league, self.folds, self.banks, self.tuning, self.leakage):
             faults.of(section.check)
-        faults.tell(PlanError)
-        return self
+        return faults.found
 
     @cached_property
     def league(self) -> LeaguePlan:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ramp.assets.registry import PathSource
 from ramp.core.files import read_json
-from ramp.core.source_closure import closure
+from ramp.core.source_closure import Modules, closure, modules_of
 from ramp.methods.kinds import FoldRef, Mix, Package
 from ramp.methods.loader import discover, split_reference
 from ramp.sensitivity.kinds import DEFAULT, SENSITIVITIES
@@ -35,6 +35,7 @@ class RuleFiles:
     root: Path  # the project
     environments: str  # folder of the packages' environments
     local: Callable[[str | Path], str]  # a path of the project as seen from the working directory
+    modules: Modules = modules_of  # what a source file imports
 
     @property
     def study(self) -> Study:
@@ -50,7 +51,7 @@ class RuleFiles:
 
     def sources(self, *files: str) -> list[str]:
         """Return ``files`` and all project modules that they import, for a rule's ``code`` input."""
-        return [self.local(file) for file in closure(self.root, *files)]
+        return [self.local(file) for file in closure(self.root, *files, modules=self.modules)]
 
     def stage(self, stage: str, method: str) -> list[str]:
         """Return the sources of a stage (or of several, with blanks between them) and of the method that it runs."""

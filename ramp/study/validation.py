@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,9 @@ from ramp.study.draws import base_model
 from ramp.study.leaks import NO_LEAK, split_leak
 from ramp.study.row_names import FLOAT, RELEASED, Row, bits
 
+RUNS_CODE = "__use_yte__"
+"""The key at top level that makes Snakemake evaluate a configuration as a template."""
+
 
 class ConfigError(RampError):
     """The configuration has faults; the message has one line for each."""
@@ -42,22 +47,27 @@ def validate(
     None, names of that kind are not looked up. Faulty keys are set aside and the rest is checked further, so that one
     run shows all that is wrong.
     """
-    study, faults = checked(values, methods=methods, models=models)
-    if faults:
-        raise ConfigError("\n".join(faults))
-    assert study is not None  # the last pass holds no faulty key
-    return study
+    found = checked(values, methods=methods, models=models)
+    if found.faults:
+        raise ConfigError("\n".join(found.faults))
+    assert found.study is not None  # the last pass holds no faulty key
+    return found.study
 
 
-def checked(
-    values: Mapping[str, Any], *, methods: Iterable[str] | None, models: Iterable[str] | None
-) -> tuple[Study | None, list[str]]:
-    """Return what can be read of a study, and every fault; see ``validate``.
+@dataclass(frozen=True)
+class Checked:
+    """What can be read of a configuration."""
 
-    Keys with a fault have their defaults in the study; None where not even that can be read.
-    """
+    study: Study | None  # keys with a fault have their defaults; None where not even that can be read
+    faults: list[str]
+    whole: bool  # every value stands in the study and every name is known: what rows it lacks, its user left out
+
+
+def checked(values: Mapping[str, Any], *, methods: Iterable[str] | None, models: Iterable[str] | None) -> Checked:
+    """Return what can be read of a study, and every fault; see ``validate``."""
     check_extent(values, "the configuration")
     faults: list[str] = []
+    whole = True
     kept = copy.deepcopy(dict(values))
     study = None
     faulty: list[tuple[int | str, ...]] = []
@@ -72,15 +82,19 @@ def checked(
                 if all(each[: len(path)] != path for each in earlier):
                     faults.append(_sentence(path, fault))
                 faulty.append(path)
+                whole = whole and _means_nothing(path, fault)
                 # a section that lacks a key is set aside whole: without it nothing in it can be checked
                 _drop(kept, path[:-1] if fault["type"] == "missing" and len(path) > 1 else path)
-        kept = {"study": "unnamed", "source": _UNKNOWN, **kept}
+        kept = {"study": "unnamed", "source": UNKNOWN, **kept}
     if study is not None:
-        faults += _cross_faults(study, methods, models)
-    return study, faults
+        unknown = list(_unknown_names(study, methods, models))
+        faults += [*unknown, *_cross_faults(study)]
+        whole = whole and not unknown and study.source != UNKNOWN
+    return Checked(study, faults, whole)
 
 
-_UNKNOWN = "unknown-source"
+UNKNOWN = "unknown-source"
+"""The source of a study whose own cannot be read: no fault is told of it."""
 ADD_A_MODEL = "; a model of your own: give the path of its folder, ./my-model, or add it to config/assets.yaml"
 
 
@@ -98,6 +112,12 @@ def _drop(values: Any, path: tuple[int | str, ...]) -> None:
 def _dotted(path: Iterable[int | str]) -> str:
     """Return ``('depths', 'quick', 'seeds', 0)`` as ``depths.quick.seeds[0]``."""
     return re.sub(r"\.(\[)", r"\1", ".".join(f"[{part}]" if isinstance(part, int) else str(part) for part in path))
+
+
+def _means_nothing(path: tuple[int | str, ...], fault: Any) -> bool:
+    """Whether a faulty key is no known one, misspelt: without it the study is what its user means."""
+    known = list(fields_at(Study, path[:-1]))
+    return fault["type"] == "extra_forbidden" and not difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.8)
 
 
 _LIKE = {
@@ -135,13 +155,17 @@ def near(name: str, known: Iterable[str]) -> str:
     return nearest(name, known) or f" (known: {', '.join(known) or 'none'})"
 
 
-def _cross_faults(study: Study, methods: Iterable[str] | None, models: Iterable[str] | None) -> Iterator[str]:
-    """Yield faults between keys: unknown names, budgets outside the menu, entries of two lists at once."""
+def _unknown_names(study: Study, methods: Iterable[str] | None, models: Iterable[str] | None) -> Iterator[str]:
+    """Yield methods and models that nothing has, where their kind is looked up."""
     if methods is not None:
         yield from _method_faults(study, set(methods))
     if models is not None:
-        unknown = _unknown("model", named_models(study), {*models, _UNKNOWN})
+        unknown = _unknown("model", named_models(study), {*models, UNKNOWN})
         yield from (f"{fault}{ADD_A_MODEL}" for fault in unknown)
+
+
+def _cross_faults(study: Study) -> Iterator[str]:
+    """Yield faults between keys: budgets outside the menu, entries of two lists at once, unknown types."""
     for name in sorted(set(study.methods) & set(study.external)):
         yield f"external: '{name}' is in methods already"
     if study.track in study.limits.tracks:
@@ -189,7 +213,7 @@ def _unknown(kind: str, named: Mapping[str, Iterable[str]], known: Set[str]) -> 
     for where, names in named.items():
         for name in names:
             if name not in known:
-                yield f"{where}: unknown {kind} '{name}'{near(name, known - {_UNKNOWN})}"
+                yield f"{where}: unknown {kind} '{name}'{near(name, known - {UNKNOWN})}"
 
 
 def _grids(study: Study) -> dict[str, Grid]:
@@ -224,6 +248,7 @@ def _method_faults(study: Study, known: Set[str]) -> Iterator[str]:
         "baseline": [study.baseline] if study.baseline else [],
         f"{depth}.extra_methods": limits.extra_methods,
         "params": study.params,
+        "deterministic": study.deterministic,
         "halo.methods": study.halo.methods,
         **{f"{depth}.tracks.{track}": _methods_of(rows) for track, rows in limits.tracks.items()},
         f"{depth}.more_budgets": limits.more_budgets,
@@ -312,4 +337,6 @@ def read(path: str | Path) -> dict[str, Any]:
         raise ConfigError(str(error)) from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds no keys: see config/config.yaml")
+    if RUNS_CODE in values:
+        raise ConfigError(f"{path}: with '{RUNS_CODE}' Snakemake runs Python that the file holds: take the key out")
     return values

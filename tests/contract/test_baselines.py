@@ -11,6 +11,7 @@ import pytest
 import torch
 from pydantic import BaseModel
 
+from ramp.core.field_texts import field_texts
 from ramp.methods.kinds import Allocator, Method, MethodError, Mix, Package, Quantizer
 from ramp.methods.loader import PIN, discover, load_method, method_files, parse_params
 from ramp.problem.problem import Run
@@ -51,8 +52,9 @@ def test_it_loads_and_registers(name: str, tmp_path: Path) -> None:
     assert method.source
     reason = method.skip()
     assert reason is None or (reason.strip() == reason and len(reason) > 10 and "\n" not in reason)
+    texts = field_texts(method.params)
     for key, field in method.params.model_fields.items():
-        assert field.description or isinstance(field.default, BaseModel), f"{key} has no description"
+        assert field.description or texts.get(key) or isinstance(field.default, BaseModel), f"{key} has no description"
 
 
 @pytest.mark.parametrize("name", FILES)

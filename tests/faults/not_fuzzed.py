@@ -18,6 +18,7 @@ NOT_FUZZED = {
     "export/halo_card.py:main": "reads through read_json",
     "export/llamacpp_quantize.py:answer": "reads a process's output",
     "packages/package_environment.py:hashed": "reads a committed list",
+    "study/known_imports.py:KnownImports.__init__": "reads through read_json, and makes what is damaged again",
     "study/own_assets.py:_model": "reads config.json through read_json",
     "assets/hub_download.py:_checksum": "hashes a file",
     "core/cli.py:json_object": "reads an option",

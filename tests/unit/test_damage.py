@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +24,8 @@ from ramp.problem.proxy import read_sensitivities
 from ramp.records.intermediates import content_digest
 from tests.refusals import refused
 from tests.sealed import owner_of_a_killed_job, write_sealed
+
+REPO = Path(__file__).resolve().parents[2]
 
 
 def test_a_sealed_object_reads_back_and_every_change_is_seen(tmp_path: Path) -> None:
@@ -109,6 +115,29 @@ def test_a_process_that_is_gone_has_not_started() -> None:
     assert started(os.getpid())
 
 
+def test_a_child_ends_with_a_job_that_is_killed(tmp_path: Path) -> None:
+    named = tmp_path / "child"
+    sleeper = f"import os, time; open({str(named)!r} + '.partial', 'w').write(str(os.getpid())); "
+    sleeper += f"os.rename({str(named)!r} + '.partial', {str(named)!r}); time.sleep(60)"
+    text = (
+        f"import sys; from ramp.core import child_process; child_process.run([sys.executable, '-S', '-c', {sleeper!r}])"
+    )
+    with subprocess.Popen([sys.executable, "-c", text], cwd=REPO) as job:
+        waited(named.exists)
+        child = int(named.read_text())
+        assert started(child) is not None
+        job.kill()
+    waited(lambda: started(child) is None)
+
+
+def waited(holds: Callable[[], bool]) -> None:
+    """Wait until something holds, for half a minute at most."""
+    ends = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+
+
 def test_a_scratch_folder_ends_with_its_block(tmp_path: Path) -> None:
     with scratch_folder(tmp_path / "row") as folder:
         sweep(tmp_path)
@@ -167,6 +196,18 @@ def test_a_fault_of_the_machine_is_one_sentence(
     assert "Traceback" not in told
     assert cli.run(main, ["--debug"]) == status
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [[], ["--debug"]])
+def test_a_fault_keeps_its_status_where_the_log_lies_on_a_full_disk(options: list[str]) -> None:
+    text = (
+        "import sys; from ramp.core import cli; from ramp.core.errors import RampError\n"
+        "def main(argv): raise RampError('one sentence')\n"
+        f"sys.exit(cli.run(main, {options}))"
+    )
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", text], stderr=full, cwd=REPO, check=False)
+    assert done.returncode == 2
 
 
 def test_a_fault_of_the_program_keeps_its_traceback() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from ramp.core.files import write_json
 from ramp.methods.kinds import Package
 from ramp.methods.loader import discover
 from ramp.packages import package_environment as package_env
+from ramp.packages.environment_lock import environment_lock
 from ramp.packages.package_environment import fits, pins
 from tests.sealed import read_json
 from workflow.scripts import freeze_environments
@@ -86,6 +89,70 @@ def test_a_venv_that_holds_the_pins_is_kept_and_another_is_made_again(
     [install] = [call for call in calls if "install" in call]
     assert install[install.index("--constraint") + 1] == str(constraints)
     assert "foo-bar==1.0" in install
+
+
+def test_two_runs_at_once_install_one_venv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second waits for the first, and keeps what that has installed."""
+    folder, began, goes_on = tmp_path / "mine", threading.Event(), threading.Event()
+    calls: list[str] = []
+
+    def fake(line: list[str]) -> str:
+        calls.append(line[-1] if "venv" in line else "")
+        if "venv" in line:
+            assert not folder.exists(), "another run's venv"
+            (folder / "bin").mkdir(parents=True)
+            (folder / "bin" / "python").touch()
+            began.set()
+            assert goes_on.wait(20)
+        return "\n".join(HELD) if "freeze" in line else ""
+
+    monkeypatch.setattr(package_env, "command", fake)
+    line = ["--requirements", "foo-bar==1.0", "--out", str(folder / "environment.json")]
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(package_env.main, line)
+        assert began.wait(20)
+        second = pool.submit(package_env.main, line)
+        with pytest.raises(TimeoutError):
+            second.result(0.5)
+        goes_on.set()
+        assert (first.result(20), second.result(20)) == (0, 0)
+    assert [call for call in calls if call] == [str(folder)]
+    assert read_json(folder / "environment.json")["freeze"] == HELD
+
+
+def test_a_venv_in_use_is_not_installed_anew_and_a_half_installed_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "mine"
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "python").touch()
+    calls: list[list[str]] = []
+    monkeypatch.setattr(package_env, "command", lambda line: calls.append(line) or "\n".join(HELD))
+    line = ["--requirements", "foo-bar==1.0", "--out", str(folder / "environment.json")]
+    with ThreadPoolExecutor(1) as pool, environment_lock(folder, shared=True), environment_lock(folder, shared=True):
+        waiting = pool.submit(package_env.main, line)
+        with pytest.raises(TimeoutError):
+            waiting.result(0.5)
+        assert calls == []
+        assert folder.exists()
+    assert not [call for call in calls if "venv" in call], "it fits"
+
+    def killed(line: list[str]) -> str:
+        if "install" in line:
+            raise KeyboardInterrupt
+        return ""
+
+    monkeypatch.setattr(package_env, "command", killed)
+    with pytest.raises(KeyboardInterrupt):
+        package_env.main(["--requirements", "foo-bar==2.0", *line[2:]])
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "python").touch()
+    monkeypatch.setattr(package_env, "command", lambda line: calls.append(line) or "\n".join(HELD))
+    for expected in (1, 1):  # made again once, then kept
+        assert package_env.main(line) == 0
+        assert len([call for call in calls if "venv" in call]) == expected
+        (folder / "bin").mkdir(parents=True, exist_ok=True)
+        (folder / "bin" / "python").touch()
 
 
 def test_what_the_lock_knows_is_installed_first_by_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

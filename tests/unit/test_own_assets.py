@@ -11,7 +11,7 @@ from ramp.assets.options import ROLES, own_entry
 from ramp.assets.registry import Asset, load_registry
 from ramp.assets.roles import parse, shares_of, write_texts
 from ramp.assets.text_roles import main as text_roles
-from ramp.core.errors import RampError
+from ramp.core.errors import Faults, RampError
 from ramp.study.load import make_plan
 from ramp.study.own_assets import with_own_assets
 from ramp.study.rule_inputs import RuleFiles
@@ -91,8 +91,20 @@ def test_what_is_no_model_or_text_is_refused_before_anything_is_planned(
 
 def test_names_stay_names() -> None:
     values = {"source": "smollm2-135m", "targets": ["a"], "texts": {"search": "my-text"}}
-    assert with_own_assets(values) == values
-    assert with_own_assets({"source": 3, "targets": "x", "texts": None}) == {"source": 3, "targets": "x", "texts": None}
+    assert with_own_assets(values, Faults()) == values
+    odd = {"source": 3, "targets": "x", "texts": None}
+    assert with_own_assets(odd, Faults()) == odd
+
+
+def test_a_path_with_nothing_at_it_is_told_once_and_with_all_others(folder: Path) -> None:
+    change = {"source": "./nope", "targets": ["./nor", "qwen2.5-coder-0.5b"], "bogus": 1}
+    with pytest.raises(ConfigError) as caught:
+        make_plan(study(**change, texts={"search": "./neither.txt"}), REPO, REGISTRY)
+    starts = sorted(line.partition("/")[0] for line in str(caught.value).splitlines())
+    nothing = "there is nothing at "
+    assert starts[:3] == [f"source: {nothing}", f"targets: {nothing}", f"texts.search: {nothing}"]
+    assert len(starts) == 4
+    assert starts[3].startswith("unknown key 'bogus'")
 
 
 def test_plain_text_is_divided_by_blank_lines(folder: Path) -> None:
@@ -120,7 +132,7 @@ def test_one_text_for_several_roles_is_divided_among_them(folder: Path) -> None:
 
 def test_the_stage_takes_entries_that_no_registry_has(folder: Path) -> None:
     registry = write_registry(folder, {})
-    asset = Asset.model_validate(with_own_assets(study())["assets"]["notes.txt"])
+    asset = Asset.model_validate(with_own_assets(study(), Faults())["assets"]["notes.txt"])
     fetched(registry.with_own({"notes.txt": asset}), "notes.txt", folder)
     roles = [f"{role}=notes.txt" for role in USED]
     options = ["--assets", "R", "--out", "out", "--entry", f"notes.txt={asset.model_dump_json()}", "--role", *roles]
@@ -136,7 +148,7 @@ def test_the_stage_takes_entries_that_no_registry_has(folder: Path) -> None:
 def test_a_file_of_ones_own_may_change_and_is_not_locked(folder: Path) -> None:
     registry = load_registry(REGISTRY)
     own = write_registry(folder, {}).with_own(
-        {"notes.txt": Asset.model_validate(with_own_assets(study())["assets"]["notes.txt"])}
+        {"notes.txt": Asset.model_validate(with_own_assets(study(), Faults())["assets"]["notes.txt"])}
     )
     first = fetched(own, "notes.txt", folder / "a")
     (folder / "notes.txt").write_text("Other words.\n")

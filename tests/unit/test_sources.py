@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ramp.core.source_closure import closure, imported
+from ramp.core import source_closure
+from ramp.core.source_closure import _files_of, closure, imported, modules_of
+from ramp.study.known_imports import KnownImports
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -48,6 +50,38 @@ def test_closure_follows_every_kind_of_import(tmp_path: Path) -> None:
 def test_closure_of_a_missing_stage_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"ramp/gone\.py"):
         closure(tmp_path, "ramp/gone.py")
+
+
+def test_imports_are_read_once_and_again_where_a_file_was_edited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is kept between runs gives the closures that reading every file gives, and is never older than a file."""
+    files = {"ramp/stage.py": "import ramp.one\nfrom . import two\n", "ramp/one.py": "", "ramp/two.py": ""}
+    texts = {**files, "ramp/three.py": ""}
+    kept, read = tmp_path / "kept.json", []
+    monkeypatch.setattr(source_closure, "modules_of", lambda *what: read.append(what[1]) or modules_of(*what))
+
+    def found() -> list[str]:
+        known = KnownImports(kept)
+        root = tree(tmp_path / "project", texts)
+        imported.cache_clear()
+        _files_of.cache_clear()
+        made = closure(root, "ramp/stage.py", modules=known.modules)
+        known.keep()
+        assert made == closure(root, "ramp/stage.py")
+        return made
+
+    assert found() == sorted(files)
+    assert sorted(read) == sorted(files)
+    read.clear()
+    assert found() == sorted(files)
+    assert read == []
+    texts["ramp/one.py"] = "import ramp.three\n"
+    assert found() == sorted(texts)
+    assert sorted(read) == ["ramp/one.py", "ramp/three.py"]
+    for damage in ("", "{", kept.read_text().replace("ramp.three", "ramp.thref")):
+        kept.write_text(damage)
+        assert found() == sorted(texts)
 
 
 STAGES = sorted(path for path in (REPO / "ramp").rglob("*.py") if "\ndef main(" in path.read_text(encoding="utf-8"))

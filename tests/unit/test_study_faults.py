@@ -3,6 +3,7 @@ is planned."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
+from ramp.core import cli
 from ramp.core.errors import RampError
+from ramp.plan.__main__ import main as plan_main
+from ramp.study.check import main as check
 from ramp.study.load import make_plan, registry_of
 from ramp.study.plan import Plan
 from ramp.study.results_folder import SOURCES
@@ -51,6 +55,11 @@ BARE: dict[str, Any] = dict.fromkeys(("league", "optimum", "fold_ablation", "ban
         ({"results": str(REPO)}, "holds the project"),
         ({"results": str(REPO.parent)}, "holds the project"),
         ({"params": {"ramp": {"gama": 1}, "knapsack": {"x": 2}}}, r"'ramp': .*'gama'\n.*'knapsack': .*'x'"),
+        ({"deterministic": ["knapsak"]}, r"deterministic: unknown method 'knapsak' \(did you mean 'knapsack'"),
+        (
+            {"variants": {"v": {"method": "rtn", "params": {"x": 1}}, "w": {"method": "ramp", "params": {"gama": 1}}}},
+            r"variant 'v': .*'x'\nvariant 'w': .*'gama'",
+        ),
     ],
 )
 def test_each_is_refused(change: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,6 +76,58 @@ def test_all_kinds_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     found = str(caught.value).splitlines()
     for words in ("no asset registry", "'gtpq'", "budgets: ", "results: 'ramp'", "halo.methods: 'rtn'"):
         assert any(words in line for line in found), found
+
+
+def test_rows_that_are_not_there_are_told_beside_an_unknown_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPO)
+    depths = study_of("smoke.yaml")["depths"]
+    depths["quick"] |= {"task_rows": ["rtn-b7"], "tracks": {"fp16": ["gptq-b7"]}}
+    variants = {"v": {"method": "rtn", "params": {"x": 1}}}
+    with pytest.raises(ConfigError) as caught:
+        plan_of("smoke.yaml", bogus=1, depths=depths, variants=variants, tasks={"names": ["piqa"]})
+    found = str(caught.value).splitlines()
+    assert len(found) == 4
+    for words in ("unknown key 'bogus'", "variant 'v'", "task_rows: the study has no row 'rtn-b7'", "no row 'gptq-b7'"):
+        assert any(words in line for line in found), found
+
+
+def test_a_row_that_another_fault_takes_away_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Widths that cannot be read, or stand under a misspelt key, leave the default ones in their place."""
+    monkeypatch.chdir(REPO)
+    depths = study_of("smoke.yaml")["depths"]
+    depths["quick"] |= {"task_rows": ["rtn-b7"]}
+    for key, told in (("uniform_bits", "uniform_bits: "), ("uniform_bit", "unknown key 'uniform_bit'")):
+        with pytest.raises(ConfigError) as caught:
+            plan_of("smoke.yaml", depths=depths, tasks={"names": ["piqa"]}, **{key: [7] if key[-1] == "t" else "7"})
+        assert str(caught.value).startswith(told)
+        assert "\n" not in str(caught.value)
+
+
+def test_files_are_checked_before_snakemake_reads_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every file that cannot be read is told, none is evaluated, and what is right is planned."""
+    given = {
+        "missing.yaml": None,
+        "latin.yaml": "study: \u00e9\n".encode("latin-1"),
+        "tab.yaml": b"study: x\n\tresults: y\n",
+        "code.yaml": b"__use_yte__: true\nstudy: ?open('ran', 'w').close()\n",
+        "list.yaml": b"- a\n",
+    }
+    for name, content in given.items():
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+    assert cli.run(check, ["--configfile", *(str(tmp_path / name) for name in given)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [any(name in line for line in lines) for name in given] == [True] * len(given)
+    assert any("tab.yaml, line 2" in line for line in lines)
+    assert len(lines) == len(given)
+    assert not Path("ran").exists()
+    for name in given:
+        with pytest.raises(RampError, match=re.escape(name)):
+            plan_main(["--configfile", str(tmp_path / name)])
+    assert cli.run(check, ["--configfile", str(REPO / "config" / "smoke.yaml"), "--config", "bogus=1"]) == 2
+    assert "unknown key 'bogus'" in capsys.readouterr().err
+    assert cli.run(check, ["--configfile", str(REPO / "config" / "smoke.yaml")]) == 0
+    assert "no fault: study 'smoke'" in capsys.readouterr().out
 
 
 def planned(tmp_path: Path, assets: dict[str, Any], **change: Any) -> Plan:

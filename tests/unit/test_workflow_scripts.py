@@ -6,10 +6,13 @@ import json
 import math
 import os
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from snakemake.settings.enums import Quietness
 
 from ramp.study.preflight import PreflightError, preflight
 from tests.plans import plan_of
@@ -17,6 +20,7 @@ from tests.sealed import write_sealed
 from workflow.scripts.check_results import check
 from workflow.scripts.check_results import main as check_study
 from workflow.scripts.failures import failed_jobs
+from workflow.scripts.made_files import asked_files, in_words, made_lines
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -202,6 +206,44 @@ def test_a_planted_link_is_not_followed(tmp_path: Path, planted: str) -> None:
     assert (done.returncode, out) == (2, "")
     assert "delete it" in said
     assert victim.read_text() == "precious"
+
+
+def test_what_a_run_made_is_told_by_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule without files of its own stands for what it asks for; what is not there is counted alone."""
+    monkeypatch.chdir(tmp_path)
+    tables = [f"R/records/{name}.csv" for name in "abcde"]
+    league = Job(Rule("league"), [], [*tables, "R/config.json"])
+    figures = [Job(Rule("figure"), [f"R/{name}.pdf"], ["code.py"]) for name in "ba"]
+    assert list(made_lines(asked_files([league, *figures]))) == []
+    for file in (*tables[:4], "R/config.json", "R/a.pdf"):
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).touch()
+    assert list(made_lines(asked_files([league, *figures]))) == [
+        "figure: 1 of 2 files: R/a.pdf",
+        "league: 5 of 6 files: R/records/ (4 files), R/config.json",
+    ]
+    assert in_words([f"R/{name}/x" for name in range(11)]).endswith("R/7/x, and 3 more")
+
+
+def test_reasons_of_jobs_are_not_on_the_default_screen() -> None:
+    profile = yaml.safe_load((REPO / "profiles" / "default" / "config.yaml").read_text())
+    assert Quietness.parse_choices_set(profile["quiet"]) == {Quietness.REASON}
+
+
+@dataclass
+class Rule:
+    """As Snakemake's."""
+
+    name: str
+
+
+@dataclass
+class Job:
+    """As Snakemake's."""
+
+    rule: Rule
+    output: list[str]
+    input: list[str]
 
 
 def test_failed_jobs_are_told_with_their_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,7 @@ def test_every_study_plans_from_nothing(plan: Plan, file: str) -> None:
     done = plan("--configfile", f"config/{file}.yaml")
     assert done.status == 0, done.text
     assert done.plan["learn"] > 0
+    assert "Reason: " not in done.text
     assert done.plan["paper"] == done.plan["html"] == done.plan["collect"] == 1
 
 

@@ -1,6 +1,7 @@
 # What all rules share: the planned study, the environment of jobs, and how wildcards reach ramp/study, which knows the
 # files and parameters of every rule.
 
+import atexit
 import hashlib
 import inspect
 import os
@@ -8,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -25,6 +27,7 @@ from ramp.plan.facts import Facts
 from ramp.plan.job_costs import JobCosts
 from ramp.plan.refusal import check_room
 from ramp.plan.resources import RuleResources
+from ramp.study.known_imports import KnownImports
 from ramp.study.load import make_plan, registry_of
 from ramp.scoring.noise_variations import VARIATIONS
 from ramp.study.passing_files import passes
@@ -35,6 +38,7 @@ from ramp.study.rule_params import RuleValues
 from ramp.study.text_needs import counted_models, exported_models, text_needs
 from ramp.study.validation import ConfigError, read
 from workflow.scripts.failures import failed_jobs
+from workflow.scripts.made_files import asked_files, made_lines
 
 
 def planned():
@@ -61,6 +65,7 @@ def seen_project():
     return link
 
 
+@cache
 def local(path):
     """Return a file of the project as seen from the working directory (they differ under ``snakemake -d``)."""
     return os.path.relpath(BASE / path) if BASE == Path.cwd() else str(SEEN / path)
@@ -83,7 +88,9 @@ RECORDS = RecordFiles(
     local(PUBLISHED),
     lambda: {str(target) for target in workflow.dag_settings.targets},
 )
-FILES = RuleFiles(PLAN, BASE, ENVS, local)
+IMPORTS = KnownImports(Path(".snakemake", "imports.json"))
+atexit.register(IMPORTS.keep)
+FILES = RuleFiles(PLAN, BASE, ENVS, local, IMPORTS.modules)
 VALUES = RuleValues(FILES)
 COMPARED = ComparisonFiles(FILES)
 sources = FILES.sources
@@ -229,17 +236,19 @@ def check_machine():
 
 
 def show_outcome():
-    """Print what the run made and ended with, where it made a paper."""
-    files = (f"{R}/index.html", f"{R}/paper/paper.pdf", f"{R}/report.html", f"{R}/records")
-    made = [file for file in files if Path(file).exists()]
-    if RECORDS.comparison_asked() and len(made) == len(files):
+    """Print which of the files that were asked for are there, and what the records say where this run judged them."""
+    for line in made_lines(asked_files(workflow.dag.targetjobs)):
+        print(line, file=sys.stderr)
+    judged = {str(file) for job in workflow.dag.jobs if workflow.dag.noneedrun_finished(job) for file in job.output}
+    if f"{R}/records/claims.json" in judged:
         told = [sys.executable, "-m", "paper.outcome", "--records", f"{R}/records"]
         done = subprocess.run(told, env={**os.environ, **JOB_ENVIRONMENT}, capture_output=True, text=True, check=False)
-        print(f"made {', '.join(made)}\n{done.stdout.strip()}", file=sys.stderr)
+        print(done.stdout.strip(), file=sys.stderr)
 
 
 def show_failures(logs):
-    """Print the failed jobs, each with the last line of its log, and how to go on."""
+    """Print what is there, the failed jobs, each with the last line of its log, and how to go on."""
+    show_outcome()
     if failed := [job for file in logs for job in failed_jobs(Path(file))]:
         print(
             "\n".join(["failed:", *failed, "what is done stays: the same command goes on from here"]), file=sys.stderr

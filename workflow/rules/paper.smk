@@ -224,6 +224,8 @@ rule baseline_check:
 
 rule settings:
     """The whole configuration as it was run, defaults written out."""
+    input:
+        code=sources("ramp/records/settings.py"),
     output:
         config="<results>/config.json",
     log:
@@ -234,7 +236,7 @@ rule settings:
     message:
         "writing {output.config}"
     shell:
-        "printf '%s\\n' {params.config:q} > {output.config:q} 2> {log:q}"
+        "python -m ramp.records.settings --settings {params.config:q} --out {output.config:q} > {log:q} 2>&1"
 
 
 rule html:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ramp.core.errors import RampError
+from ramp.core.errors import Faults, RampError
 from ramp.study.load import make_plan, registry_of
 from ramp.study.plan import Plan
-from ramp.study.validation import read
+from ramp.study.validation import ConfigError, read
 
 PROJECT = Path(__file__).resolve().parents[2]
 DEFAULT = PROJECT / "config" / "config.yaml"
@@ -17,12 +18,15 @@ DEFAULT = PROJECT / "config" / "config.yaml"
 
 def configuration(files: Sequence[Path], keys: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of configuration files laid over each other, then single keys; without a study's name, over the
-    default study."""
+    default study; ``ConfigError`` with every file that cannot be read."""
     from snakemake.utils import update_config
 
+    faults = Faults()
+    found = [faults.of(partial(read, file)) or {} for file in files]
+    faults.tell(ConfigError)
     values: dict[str, Any] = {}
-    for file in files:
-        update_config(values, read(file))
+    for each in found:
+        update_config(values, each)
     update_config(values, dict(keys))
     if "study" in values:
         return values
