@@ -35,7 +35,8 @@ from ramp.bank.bank import Bank
 from ramp.core import arithmetic, cli
 from ramp.core.errors import RampError
 from ramp.core.files import read_json
-from ramp.rows.checkpoint import open_packed, packed_linears, read_meta
+from ramp.rows.checkpoint import open_packed, packed_linears
+from ramp.rows.meta_file import read_meta
 from ramp.study.load import make_plan
 from ramp.study.rule_inputs import RuleFiles
 from ramp.study.rule_params import RuleValues

@@ -115,9 +115,9 @@ def our_files(job: Job, bank: GgmlBank, mixes: Sequence[Made]) -> tuple[list[Mad
         if not kept.is_file():
             sized = replace(job, size=size, out=path, tune_steps=mix.tuned_for)
             path, plan = write_model(sized, bank, allocate(bank, job.frame, size))
-            write_json(kept, [asdict(one) for one in check(sized, path, plan, "cyllama")])
+            write_json(kept, [asdict(one) for one in check(sized, path, plan, "cyllama")], sealed=True)
         if all(path != other.path for other in made):
-            checks += read_json(kept, list[Check])
+            checks += read_json(kept, list[Check], sealed=True)
         made.append(Made(path, OURS, True, mix.tuned_for, rival=mix.path))
     return made, checks
 
@@ -131,8 +131,8 @@ def scored(job: Job, files: Sequence[Made], windows: int) -> tuple[dict[str, sco
     for file in files:
         kept = folder / f"{file.path.name}.json"
         if not kept.is_file():
-            write_json(kept, score.score_file(file.path, job.model, reference, head))
-    found = {file.path.name: read_json(folder / f"{file.path.name}.json", score.Windows) for file in files}
+            write_json(kept, score.score_file(file.path, job.model, reference, head), sealed=True)
+    found = {file.path.name: read_json(folder / f"{file.path.name}.json", score.Windows, sealed=True) for file in files}
     return found, score.reference_windows(reference)
 
 
@@ -217,9 +217,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows, checks, windows = run(job, args.mix, args.heldout_windows, args.tune_steps)
     with atomic_path(args.out) as folder:
         folder.mkdir()
-        write_json(folder / "rows.json", [asdict(row) for row in rows])
-        write_json(folder / "checks.json", [asdict(one) for one in checks])
-        write_json(folder / "windows.json", windows)
+        write_json(folder / "rows.json", [asdict(row) for row in rows], sealed=True)
+        write_json(folder / "checks.json", [asdict(one) for one in checks], sealed=True)
+        write_json(folder / "windows.json", windows, sealed=True)
     failed = [one for one in checks if not one.ok]
     for one in failed:
         log.error("check failed: %s: %s is %g, limit %g", one.file, one.check, one.value, one.limit)

@@ -33,7 +33,7 @@ from ramp.ggml.texts import own_text
 from ramp.ggml.tune import ChangedTensors
 from ramp.gguf.configuration import read_configuration
 from ramp.gguf.reader import GgufFile, parameter_reader
-from ramp.league.__main__ import read_acceptance
+from ramp.league.acceptance_record import read_acceptance
 from ramp.league.fold_ablation import about_fold
 from ramp.methods.package_job import read_linear
 from ramp.models.folder import CheckpointReader, ModelFolder
@@ -54,13 +54,14 @@ from ramp.records.recorded import Recorded
 from ramp.records.runs import read_runs
 from ramp.records.study_digests import read_study
 from ramp.records.table import read_all
-from ramp.rows.checkpoint import read_meta, row_parameters
+from ramp.rows.checkpoint import row_parameters
 from ramp.rows.float_rows import special_meta
+from ramp.rows.meta_file import read_meta
 from ramp.search.resume import Evaluated, Journal
 from ramp.search.trained_policy import read_policy
 from ramp.study.load import make_plan
 from ramp.study.validation import read
-from ramp.tuning.train import _resumed
+from ramp.tuning.resume import resumed
 from tests.faults.chain import ROOT
 
 
@@ -162,7 +163,7 @@ def _configuration(root: Path) -> Any:
 
 def _resume(root: Path) -> Any:
     parameter = torch.nn.Parameter(torch.ones(3))
-    return vars(_resumed(root / "made" / "checkpoint.pt", [parameter], torch.optim.Adam([parameter])))
+    return vars(resumed(root / "made" / "checkpoint.safetensors", [parameter], torch.optim.Adam([parameter])))
 
 
 def _episodes(root: Path) -> Any:
@@ -287,7 +288,7 @@ READERS = (
            "records/intermediates.py:content_digest records/intermediates.py:_tensor_parts "
            "records/intermediates.py:_metadata", own=False),
     Reader("acceptance", ("league/accepted.json",), lambda r: read_acceptance(r / "league" / "accepted.json"),
-           "league/__main__.py:read_acceptance"),
+           "league/acceptance_record.py:read_acceptance"),
     Reader("enumeration", ("optimum/halves.json", "optimum/halves.safetensors"), _enumeration,
            "optimum/run.py:Enumeration.read"),
     Reader("plan of a file", ("halo/row.plan.json", "models/tiny/asset.json"), _plan,
@@ -303,8 +304,8 @@ READERS = (
            "ggml/bank.py:read_delta"),
     Reader("ggml step", ("made/step-000.safetensors",), lambda r: _Step(r / "made" / "step-000.safetensors").costs,
            "ggml/bank.py:_Step.__init__"),
-    Reader("checkpoint of tuning", ("made/checkpoint.pt",), lambda r: len(_resume(r)), "tuning/train.py:_resumed",
-           own=False),
+    Reader("checkpoint of tuning", ("made/checkpoint.safetensors",), _resume,
+           "tuning/resume.py:resumed"),
     Reader("package's linear", JOB[:1], lambda r: read_linear(r / "made" / "job", "model.layers.0.mlp.up_proj"),
            "methods/package_job.py:read_linear"),
     Reader("package's row", JOB, _package,

@@ -138,7 +138,7 @@ def _made(folder: Path) -> None:
     parameter = torch.nn.Parameter(torch.ones(3))
     optimizer = torch.optim.Adam([parameter])
     torch.save({"optimizer": optimizer.state_dict(), "changes": [parameter.data], "losses": [1.0], "wall_s": 1.0},
-               made / "checkpoint.pt")  # fmt: skip
+               made / "checkpoint.safetensors")  # fmt: skip
 
 
 def add(folder: Path) -> None:

@@ -25,7 +25,8 @@ from ramp.quantizers.affine import QuantizedLinear, quantize_rtn
 from ramp.quantizers.gptq import output_error
 from ramp.quantizers.sizes import linear_bytes, uniform_bytes
 from ramp.rows import quantize as quantize_stage
-from ramp.rows.checkpoint import load_dequantized, read_meta
+from ramp.rows.checkpoint import load_dequantized
+from ramp.rows.meta_file import read_meta
 from ramp.rows.sequential_quantization import QuantizationError, quantize_model, uniform
 from tests.reference_quantizers import quantize_gptq
 from tests.refusals import refused
