@@ -124,13 +124,19 @@ def offline() -> None:
 
 
 def rows_file(tasks_dir: str | Path, task: str) -> Path:
-    """Return the file with a task's rows, after a look whether lm-eval knows the task and the rows are whole.
-
-    Raises:
-        RampError: no such file, or one whose lines are not objects with the same keys, or not those that were written.
-    """
+    """Return the file with a task's rows, after a look whether lm-eval knows the task and the rows are whole."""
     definition(task)
     path = require_file(Path(tasks_dir) / f"{task}.jsonl", f"file of the rows of task '{task}'")
+    check_rows(path)
+    return path
+
+
+def check_rows(path: Path) -> int:
+    """Return how many rows a file has, which ``datasets`` reads later and does not explain.
+
+    Raises:
+        RampError: its lines are not objects with the same keys, or not those that were written.
+    """
     again = "delete it and run python -m ramp.assets.task_rows again"
     check_sidecar(path, again)
     *lines, rest = read_text(path, "rows of a task").split("\n")  # not splitlines: questions hold other separators
@@ -142,7 +148,7 @@ def rows_file(tasks_dir: str | Path, task: str) -> Path:
         keys = set(found)
     if rest or not lines:
         raise HarnessError(f"{path} holds no rows, or ends in the middle of one: {again}")
-    return path
+    return len(lines)
 
 
 def task_config(task: str, rows: Path, cache_dir: Path) -> dict[str, Any]:

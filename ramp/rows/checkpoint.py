@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,32 @@ WEIGHTS = "model.safetensors"
 
 class CheckpointError(RampError):
     """A row that cannot be written, or a packed file that is missing, damaged or of another format."""
+
+
+@dataclass(frozen=True)
+class LinearHeader:
+    """What the metadata say of one linear: a dense one has ``packed_bytes``, others have bits and group size."""
+
+    d_out: int
+    d_in: int
+    bits: int | None = None
+    group_size: int | None = None
+    packed_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a linear without its sizes."""
+        sizes = [self.d_out, self.d_in, *([self.packed_bytes] if self.bits is None else [self.bits, self.group_size])]
+        if not all(size is not None and size > 0 for size in sizes):
+            raise ValueError("a linear lacks its sizes")
+
+
+@dataclass(frozen=True)
+class PackedHeader:
+    """What the metadata of a packed checkpoint must say."""
+
+    format_version: int
+    config: dict[str, Any]  # of the model
+    linears: dict[str, LinearHeader]
 
 
 def save_packed(
@@ -249,12 +276,10 @@ def open_packed(row_dir: str | Path, meta: Mapping[str, Any]) -> tuple[Tensors, 
     """
     path = Path(row_dir) / WEIGHTS
     tensors = open_tensors(path, "packed checkpoint", sha256=str(meta.get("sha256")), again=AGAIN)
-    header = tensors.about
-    if not {"format_version", "config", "linears"} <= header.keys():
-        raise CheckpointError(f"{path} is no packed checkpoint of this suite: {AGAIN}")
-    if (version := header["format_version"]) != FORMAT_VERSION:
+    version = tensors.about_as(PackedHeader).format_version
+    if version != FORMAT_VERSION:
         raise CheckpointError(f"{path} has format version {version}, this code reads {FORMAT_VERSION}: {AGAIN}")
-    return tensors, header
+    return tensors, tensors.about
 
 
 def packed_linears(tensors: Tensors, header: Mapping[str, Any]) -> PackedLinears[str]:

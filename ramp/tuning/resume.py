@@ -35,6 +35,13 @@ class Progress:
         return sum(part) / len(part)
 
 
+@dataclass(frozen=True)
+class Spent:
+    """What is read of a checkpoint's metadata."""
+
+    wall_s: float
+
+
 def keep(path: Path, changes: Sequence[nn.Parameter], optimizer: torch.optim.Adam, done: Progress) -> None:
     """Write a checkpoint, atomically."""
     tensors = {f"changes.{index}": change.data.clone() for index, change in enumerate(changes)}
@@ -52,8 +59,8 @@ def resumed(path: Path, changes: Sequence[nn.Parameter], optimizer: torch.optim.
         with open_tensors(path, "checkpoint of tuning") as tensors:
             values = [_like(tensors, f"changes.{index}", change) for index, change in enumerate(changes)]
             moments = {index: _moments(tensors, index, change) for index, change in enumerate(changes)}
-            losses, wall_s = tensors["losses"], tensors.about.get("wall_s")
-        if losses.dtype != torch.float64 or losses.ndim != 1 or not isinstance(wall_s, float):
+            losses, wall_s = tensors["losses"], tensors.about_as(Spent).wall_s
+        if losses.dtype != torch.float64 or losses.ndim != 1:
             raise DamagedFile(f"{path} does not say what was trained")
     except DamagedFile as error:
         set_aside(path, error)

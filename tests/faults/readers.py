@@ -24,6 +24,8 @@ from ramp.calibration.folding import load_fold
 from ramp.core.errors import RampError
 from ramp.core.tensor_file import equal_tensors
 from ramp.evaluation.heldout import Reference
+from ramp.evaluation.lm_eval_tasks import check_rows
+from ramp.evaluation.metrics_file import read_metrics
 from ramp.export.llamacpp_quantize import read_importance_file
 from ramp.export.plan import read_plan
 from ramp.export.row import row_meta
@@ -53,7 +55,7 @@ from ramp.records.intermediates import content_digest
 from ramp.records.recorded import Recorded
 from ramp.records.runs import read_runs
 from ramp.records.study_digests import read_study
-from ramp.records.table import read_all
+from ramp.records.table import read_all, read_table
 from ramp.rows.checkpoint import row_parameters
 from ramp.rows.float_rows import special_meta
 from ramp.rows.meta_file import read_meta
@@ -63,6 +65,7 @@ from ramp.study.load import make_plan
 from ramp.study.validation import read
 from ramp.tuning.resume import resumed
 from tests.faults.chain import ROOT
+from workflow.scripts.check_results import check, check_metrics, check_sizes
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,16 @@ def _gguf_model(root: Path) -> Any:
         return repr(read_tokenizer(path, file))
     except RampError:  # transformers takes no vocabulary without merges: the whole file's is refused too
         return "no tokenizer"
+
+
+def _checked(root: Path) -> Any:
+    metrics, row = root / "metrics" / "row.json", root / "quantized" / "row" / "meta.json"
+    return read_metrics(metrics), check_metrics(root, metrics), check_sizes(root, row), check(root)
+
+
+def _ggml_row(root: Path) -> Any:
+    _, parameter = row_parameters(root / "quantized" / "ggml", _model(root).path, torch.float32, torch.device("cpu"))
+    return read_meta(root / "quantized" / "ggml"), parameter("model.norm.weight")
 
 
 def _checkpoint(root: Path) -> Any:
@@ -192,6 +205,7 @@ def _job(root: Path) -> Any:
     return job.bits, job.tokens, job.linears, params
 
 
+EPISODES = "made/search/tiny/x/4.0/0/episodes.jsonl"
 JOB = (
     "made/job/linears/model.layers.0.mlp.up_proj.safetensors",
     "made/job/others.safetensors",
@@ -199,10 +213,12 @@ JOB = (
 )
 READERS = (
     Reader("registry", ("given/assets.yaml",), lambda r: load_registry(r / "given" / "assets.yaml").assets,
-           "core/yaml_file.py:read_yaml", own=False),
-    Reader("configuration", ("given/smoke.yaml",), _configuration, "core/yaml_file.py:read_yaml", own=False),
+           "core/yaml_file.py:read_yaml assets/registry.py:load_registry", own=False),
+    Reader("configuration", ("given/smoke.yaml",), _configuration,
+           "core/yaml_file.py:read_yaml study/validation.py:read", own=False),
     Reader("lock", ("given/assets.lock.yaml",), lambda r: Lock(load_registry(r / "given" / "assets.yaml")).settle(
-           "corpus", "a source", "sha256", "resolve", None), "core/yaml_file.py:read_yaml", own=False),
+           "corpus", "a source", "sha256", "resolve", None),
+           "core/yaml_file.py:read_yaml assets/checksum_lock.py:Lock.read", own=False),
     Reader("asset", ("assets/corpus/asset.json", "corpus.utf8"),
            lambda r: (asset_record(r / "assets", "corpus"), asset_path(r / "assets", "corpus").name),
            "assets/fetched_files.py:asset_record"),
@@ -228,25 +244,29 @@ READERS = (
     Reader("documents", ("texts/search.jsonl", "texts/guard.json"),
            lambda r: read_documents(r / "texts" / "search.jsonl"),
            "models/token_windows.py:read_documents models/token_windows.py:_check_listed"),
-    Reader("checkpoint", ("models/tiny/model.safetensors", "models/tiny/config.json"), _checkpoint,
-           "models/folder.py:CheckpointReader.__init__ models/folder.py:ModelFolder.config", own=False),
+    Reader("checkpoint", ("models/tiny/model.safetensors", "models/tiny/config.json", "models/tiny/asset.json"),
+           _checkpoint,
+           "models/folder.py:CheckpointReader.__init__ models/folder.py:ModelFolder.config "
+           "models/asset_file.py:read_model_asset"),
     Reader("shards", ("given/shards/model.safetensors.index.json", "given/shards/a.safetensors"), _shards,
            "models/folder.py:checkpoint_files", own=False),
     Reader("tokenizer", ("models/tiny/tokenizer.json", "models/tiny/tokenizer_config.json"), _tokens,
-           "models/folder.py:ModelFolder.tokenizer", own=False),
+           "models/folder.py:ModelFolder.tokenizer"),
     Reader("sizes of a model", ("models/tiny/config.json",), lambda r: _shape(r), "plan/shape.py:shape_of", own=False),
     Reader("float row", ("models/tiny/asset.json",), lambda r: special_meta("released", _model(r).path, "x", 0),
-           "rows/float_rows.py:special_meta", own=False),
+           "rows/float_rows.py:special_meta"),
     Reader("calibration", ("calibration/tiny.safetensors",),
            lambda r: read_stats(r / "calibration" / "tiny.safetensors"),
-           "problem/features.py:read_stats core/tensors.py:load_tensors core/tensors.py:open_tensors"),
+           "problem/features.py:read_stats core/tensors.py:load_tensors core/tensors.py:open_tensors "
+           "core/tensors.py:_header core/tensors.py:_digest "
+           "core/files.py:sha256_file"),
     Reader("importance", ("calibration/tiny.safetensors",),
            lambda r: read_importance(r / "calibration" / "tiny.safetensors", {}, _model(r).config),
            "export/write.py:read_importance"),
     Reader("fold", ("folds/awq.safetensors",), lambda r: load_fold(r / "folds" / "awq.safetensors", _model(r).config),
            "calibration/folding.py:load_fold"),
     Reader("about a fold", ("folds/awq.safetensors",), lambda r: about_fold(r / "folds" / "awq.safetensors", {}),
-           "league/fold_ablation.py:about_fold core/tensors.py:Tensors.about"),
+           "league/fold_ablation.py:about_fold core/tensors.py:Tensors.about_as"),
     Reader("bank", ("bank/tiny/bank.json", "bank/tiny/bank.safetensors"), _bank, "bank/bank.py:Bank.__init__"),
     Reader("sensitivities", ("sensitivity/tiny.json",), lambda r: read_sensitivities(r / "sensitivity" / "tiny.json"),
            "problem/proxy.py:read_sensitivities"),
@@ -254,12 +274,12 @@ READERS = (
            lambda r: read_allocation(r / "allocations" / "tiny.json", _model(r).linears),
            "problem/allocation.py:read_allocation core/files.py:read_json core/files.py:parse_json"),
     Reader("policy", ("search/tiny/policy.json", "search/tiny/policy.safetensors"), _policy,
-           "rl/policy.py:read_files search/trained_policy.py:read_policy"),
+           "rl/policy.py:read_files rl/policy.py:read_kind rl/role_depth.py:load_table"),
     Reader("journal", ("made/journal.jsonl",),
            lambda r: len(Journal(r / "made" / "journal.jsonl", Evaluated).read()) <= 5,
            "search/resume.py:Journal.read search/resume.py:Journal._entry"),
     Reader("row", ("quantized/row/meta.json", "quantized/row/model.safetensors"), _row,
-           "rows/checkpoint.py:open_packed rows/checkpoint.py:read_meta"),
+           "rows/checkpoint.py:open_packed rows/meta_file.py:read_meta"),
     Reader("two files of tensors", ("quantized/row/model.safetensors",), lambda r: equal_tensors(
            r / "quantized" / "row" / "model.safetensors", r / "quantized" / "tuned" / "model.safetensors"),
            "core/tensor_file.py:equal_tensors", own=False),
@@ -268,17 +288,19 @@ READERS = (
            "evaluation/heldout.py:Reference.load"),
     Reader("records", ("metrics/row.json", "quantized/row/meta.json", "allocations/tiny.json"), _collected,
            "records/collect.py:collect records/collect.py:read_keyed records/collect_layers.py:activation_rows"),
-    Reader("episodes", ("made/search/tiny/x/4.0/0/episodes.jsonl",), _episodes, "records/collect.py:episode_rows",
-           own=False),
+    Reader("episodes", (EPISODES, f"{EPISODES}.sha256"), _episodes,
+           "records/collect.py:episode_rows core/sidecar.py:check_sidecar"),
     Reader("list of runs", ("made/rows.json",), lambda r: listed(str(r / "made" / "rows.json")),
            "records/collect_league.py:listed", own=False),
     Reader("runs", ("made/run.json",), lambda r: read_runs([r / "made" / "run.json"], ["model", "rows"]),
            "records/runs.py:read_runs"),
     Reader("gguf records", ("made/rows.json", "made/checks.json"),
            lambda r: collect_gguf([r / "made" / "rows.json"], r / "out"),
-           "records/collect_gguf.py:read_list", own=False),
+           "records/collect_gguf.py:read_list"),
     Reader("tables", ("records/records.csv", "records/windows.csv"), lambda r: read_all(r / "records"),
            "records/table.py:read_all", own=False),
+    Reader("large table", ("made/windows.csv",), lambda r: len(read_table(r / "made" / "windows.csv")),
+           "records/table.py:read_table", own=False),
     Reader("recorded", ("records/claims.json", "records/digests.json", "config.json"),
            lambda r: (Recorded.read(r), read_study(r)),
            "records/recorded.py:Recorded.read records/table.py:read_claims "
@@ -292,7 +314,15 @@ READERS = (
     Reader("enumeration", ("optimum/halves.json", "optimum/halves.safetensors"), _enumeration,
            "optimum/run.py:Enumeration.read"),
     Reader("plan of a file", ("halo/row.plan.json", "models/tiny/asset.json"), _plan,
-           "export/plan.py:read_plan export/row.py:row_meta", own=False),
+           "export/plan.py:read_plan"),
+    Reader("row of a gguf file", ("halo/row.gguf", "quantized/ggml/meta.json"), _ggml_row,
+           "gguf/header.py:check_header"),
+    Reader("metrics", ("metrics/row.json", "quantized/row/meta.json", "halo/m/x.check.json"), _checked,
+           "evaluation/metrics_file.py:read_metrics workflow/scripts/check_results.py:check"),
+    Reader("rows of a task", ("made/piqa.jsonl", "made/piqa.jsonl.sha256"),
+           lambda r: check_rows(r / "made" / "piqa.jsonl"), "evaluation/lm_eval_tasks.py:check_rows"),
+    Reader("network", ("made/network/policy.json", "made/network/policy.safetensors"),
+           lambda r: vars(read_policy(r / "made" / "network")), "rl/policy.py:load_policy"),
     Reader("gguf", ("halo/float.gguf",), _gguf, "gguf/reader.py:GgufFile.__init__", own=False),
     Reader("gguf, as a model", ("halo/float.gguf",), _gguf_model,
            "gguf/configuration.py:read_configuration assets/checkpoint.py:read_tokenizer", own=False),
