@@ -171,10 +171,21 @@ def open_tensors(
         raise DamagedFile(f"{path} is no readable {what} ({error}): {again}") from None
 
 
+class Loaded(dict[str, Any]):
+    """All tensors of a file by name; one that is missing raises ``DamagedFile``."""
+
+    def __init__(self, tensors: Mapping[str, Any], path: Path, again: str) -> None:
+        super().__init__(tensors)
+        self._path, self._again = path, again
+
+    def __missing__(self, name: str) -> Any:
+        raise DamagedFile(f"{self._path} lacks '{name}': {self._again}")
+
+
 def load_tensors(path: str | Path, what: str, *, framework: str = "pt", again: str = "") -> dict[str, Any]:
-    """Read all tensors of a file of this project; raises ``DamagedFile``."""
+    """Read all tensors of a file of this project; raises ``DamagedFile``, also where a missing one is asked for."""
     with open_tensors(path, what, framework=framework, again=again) as tensors:
-        return dict(tensors)
+        return Loaded(tensors, Path(path), again or AGAIN)
 
 
 def save_arrays(path: str | Path, arrays: Mapping[str, Any], about: Mapping[str, Any] | None = None) -> None:

@@ -133,10 +133,8 @@ def load_policy(policy_dir: str | Path) -> Policy:
         raise PolicyError(
             f"{policy_dir} was trained on features with other constants than ramp.problem.features has: train again"
         )
-    try:
-        layers = [(tensors[f"layers.{k}.weight"], tensors[f"layers.{k}.bias"]) for k in range(len(record.sizes) - 1)]
-    except KeyError as error:
-        raise PolicyError(f"{policy_dir} lacks the tensor {error}: train again") from None
+    count = len(record.sizes) - 1
+    layers = [(tensors[f"layers.{k}.weight"], tensors[f"layers.{k}.bias"]) for k in range(count)]
     wanted = [((d_out, d_in), (d_out,)) for d_in, d_out in pairwise(record.sizes)]
     ends = record.sizes[0], record.sizes[-1]
     if [(weight.shape, bias.shape) for weight, bias in layers] != wanted or ends != (len(FEATURES), len(record.widths)):

@@ -175,8 +175,12 @@ def _configuration(root: Path) -> Any:
 
 
 def _resume(root: Path) -> Any:
-    parameter = torch.nn.Parameter(torch.ones(3))
-    return vars(resumed(root / "made" / "checkpoint.safetensors", [parameter], torch.optim.Adam([parameter])))
+    parameter, path = torch.nn.Parameter(torch.ones(3)), root / "made" / "checkpoint.safetensors"
+    optimizer = torch.optim.Adam([parameter])
+    found = resumed(path, [parameter], optimizer)
+    if not path.exists():
+        raise RampError("set aside: training begins again")
+    return vars(found), parameter, optimizer.state_dict()["state"]
 
 
 def _episodes(root: Path) -> Any:
