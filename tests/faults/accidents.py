@@ -52,8 +52,11 @@ class Process:
         os.waitpid(self.number, 0)
 
 
-WRITES = {"os.mkdir": 0, "os.remove": 0, "os.rmdir": 0, "os.rename": 1, "os.link": 1, "os.symlink": 1, "os.truncate": 0}
-"""Events of Python's audit that change a disk -> the argument that names where."""
+WRITES = {
+    "os.mkdir": (0, 2), "os.remove": (0, 1), "os.rmdir": (0, 1), "os.rename": (1, 3), "os.link": (1, 3),
+    "os.symlink": (1, 2), "os.truncate": (0, None),
+}  # fmt: skip
+"""Events of Python's audit that change a disk -> the arguments that say where: a path, and the folder it starts at."""
 
 
 def watch(allowed: Sequence[Path], told: int) -> None:
@@ -61,13 +64,15 @@ def watch(allowed: Sequence[Path], told: int) -> None:
     places = tuple(f"{os.path.realpath(place)}{os.sep}" for place in (*allowed, "/dev", "/proc"))
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "open":
-            path, _, flags = arguments
-            writes = isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC))
-        else:
-            path, writes = (arguments[WRITES[event]], True) if event in WRITES else (None, False)
-        if writes and isinstance(path, str | bytes | os.PathLike):
-            name = os.fsdecode(path)
+        path, base = None, ""
+        if event == "open" and isinstance(arguments[2], int):
+            path = arguments[0] if arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC) else None
+        elif event in WRITES:
+            at, folder = WRITES[event]
+            path = arguments[at]
+            base = f"/proc/self/fd/{arguments[folder]}" if folder is not None and arguments[folder] != -1 else ""
+        if isinstance(path, str | bytes | os.PathLike):
+            name = os.path.join(base, os.fsdecode(path))
             real = os.path.join(os.path.realpath(os.path.dirname(name) or "."), os.path.basename(name))
             if not real.startswith(places):
                 os.write(told, f"{event} {real}\n".encode())
