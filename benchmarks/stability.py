@@ -37,7 +37,8 @@ from ramp.core.files import read_json
 from ramp.core.provenance import commit, hardware
 from ramp.records.schema import STABILITY_ORDER, TABLES
 from ramp.records.table import read_table, write_table
-from ramp.rows.checkpoint import open_packed, packed_linears, read_meta
+from ramp.rows.checkpoint import open_packed, packed_linears
+from ramp.rows.meta_file import read_meta
 from ramp.study.load import make_plan
 from ramp.study.rule_inputs import RuleFiles
 from ramp.study.rule_params import RuleValues

@@ -18,16 +18,19 @@ def read_json(path: Path) -> Any:
     return files.read_json(path, object)  # type: ignore[type-abstract]
 
 
-def write_sealed(path: Path, value: Mapping[str, Any]) -> Path:
-    """Write a JSON object with the checksum of what it holds now."""
-    files.write_json(path, {key: each for key, each in value.items() if key != files.SEAL}, sealed=True)
+def write_sealed(path: Path, value: Mapping[str, Any] | list[Any]) -> Path:
+    """Write a JSON object, or a list, with the checksum of what it holds now."""
+    if isinstance(value, Mapping):
+        value = {key: each for key, each in value.items() if key != files.SEAL}
+        value = value[files.ITEMS] if value.keys() == {files.ITEMS} else value
+    files.write_json(path, value, sealed=True)
     return path
 
 
 def owner_of_a_killed_job() -> str:
     """Return the owner in names of temporary files of this process, had another one with its number been before it."""
-    host, process, start = owner().split("-")
-    return f"{host}-{process}-{int(start) - 1}"
+    place, _, start = owner().rpartition("-")
+    return f"{place}-{int(start) - 1}"
 
 
 def save_sealed(tensors: Mapping[str, torch.Tensor], path: Path, about: Mapping[str, Any] | None = None) -> Path:

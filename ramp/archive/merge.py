@@ -22,12 +22,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.files import sha256_file
+from ramp.core.leftovers import temporary_folder
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.archive.checksums import check
@@ -137,13 +137,13 @@ def opened(other: Path) -> Iterator[Path]:
     if other.is_dir():
         yield other
         return
-    with open_archive(other) as archive, TemporaryDirectory() as made:
+    with open_archive(other) as archive, temporary_folder("ramp-merge") as made:
         if not check(archive).holds:
             raise ArchiveError(f"{other} does not hold to its checksums: python -m ramp verify {other} says where")
         for name in ("records.csv", "windows.csv", DIGESTS):
             if f"{RESULTS}/records/{name}" in archive.names:
-                archive.copy(f"{RESULTS}/records/{name}", Path(made, name))
-        yield Path(made)
+                archive.copy(f"{RESULTS}/records/{name}", made / name)
+        yield made
 
 
 def measures(row: Mapping[Any, Any], texts: Sequence[str]) -> list[str]:

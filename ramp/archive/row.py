@@ -7,17 +7,20 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ramp.archive.container import Archive
 from ramp.archive.contents import RESULTS
 from ramp.core.errors import RampError
-from ramp.core.files import parse_json, read_json, require_file, sha256_file
+from ramp.core.files import parse_json, require_file, sha256_file
+from ramp.core.leftovers import temporary_folder
 from ramp.core.nearest_name import nearest
+from ramp.core.safe_path import below
 from ramp.evaluation.bootstrap import interval
+from ramp.evaluation.metrics_file import MetricsFile, read_metrics
 from ramp.records.schema import KEY_NAMES
 from ramp.records.table import instances, read_table
+from ramp.rows.meta_file import RowMeta, read_meta
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +31,18 @@ TOLERANCE = 1e-9
 PROJECT = Path(__file__).resolve().parents[2]
 
 Row = Mapping[str, Any]
+
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is read of a study's configuration."""
+
+    threads: int = 1
+    device: str = "auto"
+    reproducible: bool = True
 
 
 class RowError(RampError):
@@ -91,9 +106,9 @@ def find_row(records: pd.DataFrame, wanted: str) -> dict[str, Any]:
 def read_tables(archive: Archive, names: Iterable[str]) -> dict[str, pd.DataFrame]:
     """Return tables of the archived records by name, checked against their schema; absent ones are left out."""
     found = {}
-    with TemporaryDirectory() as folder:  # the reader of tables takes files; their names here are ours
+    with temporary_folder("ramp-tables") as folder:  # the reader of tables takes files; their names here are ours
         for name in names:
-            member, file = f"{RESULTS}/records/{name}.csv", Path(folder, f"{name}.csv")
+            member, file = f"{RESULTS}/records/{name}.csv", folder / f"{name}.csv"
             if member in archive.names:
                 archive.copy(member, file)
                 found[name] = read_table(file)
@@ -155,50 +170,50 @@ def evaluated_again(archive: Archive, row: Row, results: Path) -> list[Again]:
         RowError: the archive has no metrics of the row, ``results`` lacks its weights or has others, evaluation fails.
     """
     place = f"{row['model']}/{short_name(row)}"
-    metrics = _archived(archive, f"metrics/{place}.json", place)
-    config = _archived(archive, "config.json", place)
-    folder = results / "quantized" / place
-    _same_weights(folder, _archived(archive, f"quantized/{place}/meta.json", place))
-    model = require_file(results / "models" / row["model"], "float model")
-    references = {text: results / "reference" / row["model"] / f"{text}.safetensors" for text in metrics["texts"]}
+    metrics = _archived(archive, f"metrics/{place}.json", place, MetricsFile)
+    config = _archived(archive, "config.json", place, Settings)
+    folder = below(results / "quantized", place, archive.path)
+    _same_weights(folder, _archived(archive, f"quantized/{place}/meta.json", place, RowMeta))
+    model = require_file(below(results / "models", row["model"], archive.path), "float model")
+    inner = below(results / "reference", row["model"], archive.path)
+    references = {text: below(inner, f"{text}.safetensors", archive.path) for text in metrics.texts}
     given = [f"{text}={require_file(path, 'reference').resolve()}" for text, path in references.items()]
-    with TemporaryDirectory() as made:
-        out = Path(made, "metrics.json")
+    with temporary_folder("ramp-verify") as made:
+        out = made / "metrics.json"
         command = [
             sys.executable, "-m", "ramp.evaluation", "row", "--row-dir", folder.resolve(), "--model-dir",
-            model.resolve(), "--reference", *given, "--dtype", metrics["dtype"], "--threads", config.get("threads", 1),
-            "--device", config.get("device", "auto"), "--out", out, "--arithmetic",
-            "reproducible" if config.get("reproducible", True) else "fast",
+            model.resolve(), "--reference", *given, "--dtype", metrics.dtype, "--threads", config.threads,
+            "--device", config.device, "--out", out, "--arithmetic",
+            "reproducible" if config.reproducible else "fast",
         ]  # fmt: skip
         done = subprocess.run([str(each) for each in command], cwd=PROJECT, capture_output=True, text=True, check=False)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise RowError(f"{place} cannot be evaluated again: {last}")
-        texts = read_json(out, dict[str, Any])["texts"]
+        texts = read_metrics(out).texts
     found = []
     for text, again in texts.items():
         for kind in ("kl", "ppl"):
             recorded, low, high = (row[f"{kind}{end}_{text}"] for end in ("", "_low", "_high"))
             ends = [float(end) if _known(end) else None for end in (low, high)]
-            found.append(Again(f"{kind}_{text}", _float(recorded), _float(again[kind]), *ends))
+            found.append(Again(f"{kind}_{text}", _float(recorded), _float(getattr(again, kind)), *ends))
     if not found:
         raise RowError(f"{place} was not evaluated: {row['note'] or 'it has no texts'}")
     return found
 
 
-def _archived(archive: Archive, name: str, place: str) -> dict[str, Any]:
-    """Return a JSON object below ``results/``; ``RowError`` where the archive has none."""
+def _archived(archive: Archive, name: str, place: str, model: type[Found]) -> Found:
+    """Return a JSON file below ``results/`` as a ``model``; ``RowError`` where the archive has none."""
     member = f"{RESULTS}/{name}"
     if member not in archive.names:
         raise RowError(f"{archive.path} has no {member}: recompute {place} from its windows, without --results")
-    return parse_json(archive.read(member), dict[str, Any], f"{archive.path}: {member}")
+    return parse_json(archive.read(member), model, f"{archive.path}: {member}")
 
 
-def _same_weights(folder: Path, meta: Mapping[str, Any]) -> None:
+def _same_weights(folder: Path, meta: RowMeta) -> None:
     """Raise ``RowError`` where a row's folder has no weights, or others than the archive names."""
-    require_file(folder / "meta.json", "row")
-    here = read_json(folder / "meta.json", dict[str, Any])
-    file = folder / "model.safetensors"
-    found = sha256_file(require_file(file, "weights")) if meta.get("sha256") else here.get("sha256")
-    if found != meta.get("sha256"):
+    here = read_meta(folder)
+    file = folder / (meta.gguf or "model.safetensors")
+    found = sha256_file(require_file(file, "weights")) if meta.sha256 else here.get("sha256")
+    if found != meta.sha256 or here.get("gguf") != meta.gguf:
         raise RowError(f"{file} is not the file whose sha256 the archive names: give the study's own results folder")

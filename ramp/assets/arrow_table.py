@@ -16,6 +16,9 @@ UNREADABLE = (
 )
 """What readers of tables, gzip and JSON raise on damaged bytes."""
 
+LARGEST_COLUMN, ROWS_AT_ONCE = 2**32, 256
+"""Bytes of a column of texts, unpacked, which a small Parquet file may repeat any number of times; rows of a batch."""
+
 
 def read_stream(data: bytes) -> pyarrow.Table:
     """Return the table of an Arrow stream; one of ``UNREADABLE`` where the bytes are damaged."""
@@ -24,11 +27,23 @@ def read_stream(data: bytes) -> pyarrow.Table:
     return _checked(lambda: pyarrow.ipc.open_stream(pyarrow.py_buffer(data)).read_all())
 
 
-def read_parquet(path: Path, columns: list[str]) -> pyarrow.Table:
-    """Return columns of a Parquet file; one of ``UNREADABLE`` where it is damaged."""
+def read_parquet(path: Path, column: str) -> list[str]:
+    """Return a column of texts of a Parquet file; one of ``UNREADABLE`` where it is damaged or larger than any text."""
     import pyarrow.parquet
 
-    return _checked(lambda: pyarrow.parquet.read_table(path, columns=columns))
+    found: list[str] = []
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            total = 0
+            for batch in file.iter_batches(ROWS_AT_ONCE, columns=[column]):
+                batch.validate(full=True)
+                total += batch.nbytes
+                if total > LARGEST_COLUMN:
+                    raise ValueError(f"it unpacks to more than {LARGEST_COLUMN:,} bytes")
+                found += batch.column(column).to_pylist()
+    except pyarrow.ArrowException as error:
+        raise ValueError(str(error).partition("\n")[0]) from None
+    return found
 
 
 def _checked(read: Callable[[], pyarrow.Table]) -> pyarrow.Table:

@@ -13,7 +13,8 @@ from ramp.core.files import atomic_path, write_json
 from ramp.gguf.configuration import CHECKPOINT, read_configuration
 from ramp.gguf.names import GgufError, gguf_tensors
 from ramp.gguf.reader import GgufFile, gguf_float
-from ramp.models.folder import ModelFolder
+from ramp.models.asset_file import file_checksums
+from ramp.models.folder import ModelFolder, checkpoint_files
 from ramp.models.save_folder import save_model, save_tokenizer
 
 
@@ -31,7 +32,8 @@ def make_model(registry: Registry, name: str, assets: Path, out_dir: Path) -> di
     with atomic_path(out_dir) as partial:
         partial.mkdir()
         released = import_gguf(path, partial, name) if path.suffix == ".gguf" else link_checkpoint(path, partial)
-        record = {**asset_record(assets, name), **released, "path": "."}
+        record = {**asset_record(assets, name).model_dump(exclude_unset=True), **released, "path": "."}
+        record["files_sha256"] = file_checksums(partial, checkpoint_files(partial))
         write_json(partial / "asset.json", record, sealed=True)
     return record
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -61,29 +61,30 @@ class AssetRecord(BaseModel):
 
     @model_validator(mode="after")
     def complete(self) -> Self:
-        """Refuse a record of a file that does not name it."""
+        """Refuse a record of a file that does not name it, or of an absent one without its reason."""
         if self.kind != ABSENT and not (self.path and self.sha256):
             raise ValueError("it names no file with its sha256")
+        if self.kind == ABSENT and not self.reason:
+            raise ValueError("it does not say why it is absent")
         return self
 
 
-def asset_record(assets: Path, name: str) -> dict[str, Any]:
+def asset_record(assets: Path, name: str) -> AssetRecord:
     """Return ``asset.json`` of a fetched asset."""
-    file = assets / name / "asset.json"
-    record = read_json(require_file(file, f"fetched asset '{name}'"), AssetRecord, again="fetch it again")
-    return record.model_dump(exclude_unset=True)
+    file = require_file(assets / name / "asset.json", f"fetched asset '{name}'")
+    return read_json(file, AssetRecord, sealed=True, again=f"delete {assets / name} and fetch it again")
 
 
 def asset_path(assets: Path, name: str) -> Path:
     """Return the fetched file or folder, checked against its recorded sha256."""
     record = asset_record(assets, name)
-    if record["kind"] == ABSENT:
-        raise AssetError(f"asset '{name}' is absent: {record['reason']}")
-    path = Path(record["path"])  # absolute: a checkpoint that stays where it is
+    if record.kind == ABSENT:
+        raise AssetError(f"asset '{name}' is absent: {record.reason}")
+    path = Path(record.path)  # absolute: a checkpoint that stays where it is
     if not path.is_absolute():
-        path = below(assets / name, record["path"], assets / name / "asset.json")
+        path = below(assets / name, record.path, assets / name / "asset.json")
     require_file(path, f"file of asset '{name}'")
-    if tree_sha256(path) != record["sha256"]:
+    if tree_sha256(path) != record.sha256:
         raise AssetError(f"{path} does not match the sha256 in its asset.json: delete {assets / name} and fetch again")
     return path
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ramp.assets.arrow_table import UNREADABLE, read_parquet
 from ramp.assets.fetched_files import ABSENT, asset_path, asset_record
@@ -21,6 +21,9 @@ from ramp.models.token_windows import GUARD, JOIN, Document, TextError, read_doc
 
 SHARED_PARAGRAPH = 80
 """Paragraphs of at least this many normalised characters must not occur in two roles; shorter ones are headings."""
+
+LARGEST_TEXT, LARGEST_LINE = 2**32, 2**28
+"""Characters of a text as it is read, which a small compressed file may hold any number of, and of one document."""
 
 
 # --- reading the sources -----------------------------------------------------------------------------------------
@@ -51,10 +54,20 @@ def _json_lines(path: Path, prefix: str) -> Iterator[Document]:
     opened = gzip.open if path.suffix == ".gz" else open
     try:
         with opened(path, "rt", encoding="utf-8") as lines:
-            for i, line in enumerate(lines):
+            for i, line in enumerate(_bounded(lines)):
                 yield Document(f"{prefix}-{i:05d}", json.loads(line)["text"].strip())
     except UNREADABLE as error:
         raise TextError(f"{path} is no file of JSON lines with a 'text' each ({error!r}): fetch it again") from None
+
+
+def _bounded(lines: IO[str]) -> Iterator[str]:
+    """Yield the lines of a text; ``ValueError`` where one, or all together, are larger than any text."""
+    total = 0
+    while line := lines.readline(LARGEST_LINE):
+        total += len(line)
+        if total > LARGEST_TEXT or len(line) == LARGEST_LINE:
+            raise ValueError(f"it holds more than {LARGEST_TEXT:,} characters, or {LARGEST_LINE:,} in one line")
+        yield line
 
 
 def _wikitext(path: Path) -> str:
@@ -65,7 +78,7 @@ def _wikitext(path: Path) -> str:
     """
     if path.suffix == ".parquet":
         try:
-            return JOIN.join(read_parquet(path, ["text"]).column("text").to_pylist())
+            return JOIN.join(read_parquet(path, "text"))
         except UNREADABLE as error:
             raise TextError(f"{path} is no table with a column 'text' ({error!r}): fetch it again") from None
     lines = read_text(path).split("\n")
@@ -217,8 +230,8 @@ def write_texts(
         if text.roles:
             raise TextError(f"asset '{name}' is not a test text: --extra takes texts without roles")
         record = asset_record(assets, name)
-        if record["kind"] == ABSENT:
-            absent[name] = record["reason"]
+        if record.kind == ABSENT:
+            absent[name] = record.reason
             tests[name] = []
         else:
             tests[name] = parse(asset_path(assets, name), text)

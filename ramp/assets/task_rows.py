@@ -19,7 +19,7 @@ from typing import Any
 from ramp.core import cli
 from ramp.core.cli import log
 from ramp.core.errors import RampError
-from ramp.core.files import write_text
+from ramp.core.sidecar import write_with_sidecar
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.assets.arrow_table import UNREADABLE, read_stream
@@ -112,7 +112,8 @@ def make_tasks(registry: Registry, assets: Path, tasks: Sequence[str], out_dir: 
     for task in tasks:
         name = listed[task]
         rows = task_rows(asset_path(assets, name), registry.get(name).tasks[task])
-        write_text(out_dir / f"{task}.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        write_with_sidecar(out_dir / f"{task}.jsonl", text)
         log.info("task %s: %d rows", task, len(rows))
 
 

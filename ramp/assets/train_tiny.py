@@ -27,6 +27,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from torch.nn import functional
 
     from ramp.models.architecture import list_linears
+    from ramp.models.asset_file import file_checksums
     from ramp.models.save_folder import save_model, save_tokenizer
     from ramp.models.token_windows import Document, read_documents
 
@@ -164,7 +165,7 @@ def make_model(name: str, text: Path, steps: int, seed: int, out_dir: Path) -> d
         save_model(model.eval(), partial)
         save_tokenizer(tokenizer, partial)
         weights = partial / "model.safetensors"
-        record = {
+        record: dict[str, Any] = {
             "name": name,
             "kind": "trained",
             "source": f"ramp.assets.train_tiny preset {name}",
@@ -185,6 +186,7 @@ def make_model(name: str, text: Path, steps: int, seed: int, out_dir: Path) -> d
             "train_tokens": steps * preset.step_tokens,
             "text_tokens": len(stream),
         }
+        record["files_sha256"] = file_checksums(partial, [weights])
         write_json(partial / "asset.json", record, sealed=True)
     return record
 

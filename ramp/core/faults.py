@@ -37,7 +37,7 @@ SYSTEM = re.compile(r"\(os error (\d+)\)")
 WRITTEN = re.compile(r"\d+ requested and \d+ written")
 """How numpy says that a disk is full, without a number."""
 
-LIBRARIES = ("safetensors", "yaml", "pyarrow", "tokenizers")
+LIBRARIES = ("safetensors", "yaml", "pyarrow", "tokenizers", "datasets")
 """Libraries whose exceptions mean that a file is not what it should be."""
 
 

@@ -28,6 +28,9 @@ TRIES = 20
 SEAL = "content_sha256"
 """Key under which a file of this project holds the sha256 of its own content."""
 
+ITEMS = "items"
+"""Key beside ``SEAL`` under which a file holds a list: readers get the list."""
+
 
 class DamagedFile(RampError):
     """A file whose content is not what was written, or not of the kind that its reader expects."""
@@ -139,8 +142,10 @@ def json_text(value: Any) -> str:
 
 
 def write_json(path: str | Path, value: Any, *, sealed: bool = False) -> None:
-    """Write JSON atomically; ``sealed`` adds the sha256 of its content to an object, under ``SEAL``."""
-    write_text(path, json_text({**value, SEAL: _digest(json_text(value))} if sealed else value))
+    """Write JSON atomically; ``sealed`` adds the sha256 of its content under ``SEAL`` (to a list: ``ITEMS``)."""
+    if sealed:
+        value = {**(value if isinstance(value, dict) else {ITEMS: value}), SEAL: _digest(json_text(value))}
+    write_text(path, json_text(value))
 
 
 def _digest(text: str) -> str:
@@ -169,6 +174,7 @@ def parse_json(text: str | bytes, model: type[T], what: str) -> T:
         value = json.loads(text, parse_float=_number, parse_constant=_number)
         if isinstance(value, dict) and SEAL in value:
             seal = value.pop(SEAL)
+            value = value[ITEMS] if value.keys() == {ITEMS} else value
             if seal != _digest(json_text(value)):
                 raise ValueError(f"its content has another sha256 than its {SEAL}")
         checked: T = _validator(cast(Hashable, model)).validate_python(value)
@@ -190,7 +196,8 @@ def faults(error: Any) -> str:
 def read_json(path: str | Path, model: type[T], *, sealed: bool = False, again: str = "") -> T:
     """Read JSON as a pydantic model, or another type that pydantic can check; every fault becomes one sentence.
 
-    A checksum under ``SEAL`` is compared and taken away, and with ``sealed`` it must be there. ``again``: the remedy.
+    A checksum under ``SEAL`` is compared and taken away (of a list, its object too), and with ``sealed`` it must be
+    there. ``again``: the remedy.
     """
     path = Path(path)
     again = again or "delete it and run its stage again"

@@ -1,7 +1,10 @@
 """Temporary files and folders of jobs: named after their owner, and swept when that process is gone.
 
-The owner stands in the name: a hash of the host and its namespace of process numbers, the number, and the time at which
-the process started. What another host wrote, or a process that still runs, is never touched.
+The owner stands in the name: a hash of the machine with its namespace of process numbers, one of its start, the number
+of the process, and the time at which it started. A process of this machine, since this start of it, is gone where
+``/proc`` says so. Those of an earlier start went with it, unless the file was changed since: then two machines have one
+name. Of another machine, or of another container, nothing is known: what no one has changed for ``FOREIGN_DAYS`` is
+taken for abandoned, since a job that still runs writes, and no queue lets one run for so long.
 """
 
 from __future__ import annotations
@@ -13,22 +16,47 @@ import platform
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
-OWNED = re.compile(r"^\..*\.(?P<host>[0-9a-f]{8})-(?P<process>\d+)-(?P<start>\d+)(\.old)?\.(partial|scratch)$")
+OWNED = re.compile(
+    r"^\..*\.(?P<machine>[0-9a-f]{8})-((?P<boot>[0-9a-f]{8})-)?(?P<process>\d+)-(?P<start>\d+)(\.old)?\.(partial|scratch)$"
+)
+"""Names of temporary files; without ``boot``, those of earlier versions."""
+
+FOREIGN_DAYS = 30.0
+"""Days without a change after which what another machine wrote is swept."""
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
+
+
+def _system(path: str) -> str:
+    """Return what a file of the system says; an empty string where there is none."""
+    try:
+        return Path(path).read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return ""
 
 
 @lru_cache
-def _host(process: int) -> str:
-    """Return a name of this host since it was started; ``process`` keeps a fork from its parent's answer."""
-    parts = [platform.node()]
+def _machine(process: int) -> tuple[str, str]:
+    """Return names of this machine and of its present start; ``process`` keeps a fork from its parent's answer."""
+    space = ""
     with suppress(OSError):
-        parts += [os.readlink("/proc/self/ns/pid")]
-        parts += [Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
+        space = os.readlink("/proc/self/ns/pid")
+    boot = _system("/proc/sys/kernel/random/boot_id")
+    return _hash(platform.node(), _system("/etc/machine-id"), space), _hash(boot)
+
+
+def _booted() -> float:
+    """Return when this machine was started, in seconds since the epoch; 0 where no one knows."""
+    found = re.search(r"^btime (\d+)$", _system("/proc/stat"), re.MULTILINE)
+    return float(found[1]) if found else 0.0
 
 
 def started(process: int) -> int | None:
@@ -57,14 +85,29 @@ def _answers(process: int) -> bool:
 def owner() -> str:
     """Return this process as it stands in the names of its temporary files."""
     process = os.getpid()
-    return f"{_host(process)}-{process}-{started(process) or 0}"
+    machine, boot = _machine(process)
+    return f"{machine}-{boot}-{process}-{started(process) or 0}"
+
+
+def _changed(path: Path) -> float:
+    """Return when a file, or anything in a folder, was last changed, in seconds since the epoch; now where unknown."""
+    try:
+        inner = path.rglob("*") if path.is_dir() and not path.is_symlink() else ()
+        return max(each.lstat().st_mtime for each in (path, *inner))
+    except OSError:
+        return time.time()
 
 
 def abandoned(path: Path) -> bool:
-    """Return whether a path is a temporary one of this host whose process is gone."""
+    """Return whether a path is a temporary one whose process is gone (see the module's docstring)."""
     named = OWNED.match(path.name)
-    if named is None or named["host"] != _host(os.getpid()):
+    if named is None:
         return False
+    machine, boot = _machine(os.getpid())
+    if named["machine"] != machine or named["boot"] is None:
+        return _changed(path) < time.time() - FOREIGN_DAYS * 86_400
+    if named["boot"] != boot:
+        return _changed(path) < _booted()
     found = started(int(named["process"]))
     return found is None or (found != int(named["start"]) and 0 not in (found, int(named["start"])))
 
@@ -103,3 +146,10 @@ def scratch_folder(beside: Path) -> Iterator[Path]:
     end = f".{owner()}.scratch"
     with tempfile.TemporaryDirectory(prefix=f".{beside.name}.", suffix=end, dir=beside.parent) as folder:
         yield Path(folder)
+
+
+@contextmanager
+def temporary_folder(name: str) -> Iterator[Path]:
+    """Yield an empty folder on the disk for temporary files, deleted as that of ``scratch_folder``."""
+    with scratch_folder(Path(tempfile.gettempdir()) / name) as folder:
+        yield folder

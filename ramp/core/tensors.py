@@ -13,9 +13,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from ramp.core.files import DamagedFile, atomic_path, parse_json, require_file, sha256_file
+
+T = TypeVar("T")
 
 SEAL = "bytes_sha256"
 """Key of the metadata under which a file holds the sha256 of its own bytes."""
@@ -68,7 +70,7 @@ def seal(path: Path) -> None:
         stream.write(found.encode())
 
 
-def _compare(path: Path, sha256: str | None, again: str) -> None:
+def compare(path: Path, sha256: str | None, again: str = AGAIN) -> None:
     """Raise ``DamagedFile`` unless the file's checksum is that of its bytes; once per process and file."""
     about = path.stat()
     key = (str(path.resolve()), about.st_ino, about.st_size, about.st_mtime_ns, sha256)
@@ -96,9 +98,16 @@ class Tensors(Mapping[str, Any]):
     @property
     def about(self) -> dict[str, Any]:
         """The JSON object of this project in the metadata; empty where there is none."""
-        text = (self._handle.metadata() or {}).get("ramp", "{}")
-        found = parse_json(text, dict[str, Any], f"the metadata of {self.path}")
+        found = self.about_as(dict[str, Any])
         return {key: value for key, value in found.items() if key != SEAL}
+
+    def about_as(self, model: type[T]) -> T:
+        """Return the JSON object of this project in the metadata as a model that pydantic can check."""
+        text = (self._handle.metadata() or {}).get("ramp", "{}")
+        try:
+            return parse_json(text, model, f"the metadata of {self.path}")
+        except DamagedFile as error:
+            raise DamagedFile(f"{error}: {self._again}") from None
 
     def __getitem__(self, name: str) -> Any:
         return self._read(name, self._handle.get_tensor)
@@ -155,17 +164,28 @@ def open_tensors(
         raise DamagedFile(f"{path} is no file: give the {what} itself")
     _header(path, again)
     if sealed:
-        _compare(path, sha256, again)
+        compare(path, sha256, again)
     try:
         return Tensors(path, safe_open(str(path), framework=framework), again)
     except (SafetensorError, ValueError) as error:
         raise DamagedFile(f"{path} is no readable {what} ({error}): {again}") from None
 
 
+class Loaded(dict[str, Any]):
+    """All tensors of a file by name; one that is missing raises ``DamagedFile``."""
+
+    def __init__(self, tensors: Mapping[str, Any], path: Path, again: str) -> None:
+        super().__init__(tensors)
+        self._path, self._again = path, again
+
+    def __missing__(self, name: str) -> Any:
+        raise DamagedFile(f"{self._path} lacks '{name}': {self._again}")
+
+
 def load_tensors(path: str | Path, what: str, *, framework: str = "pt", again: str = "") -> dict[str, Any]:
-    """Read all tensors of a file of this project; raises ``DamagedFile``."""
+    """Read all tensors of a file of this project; raises ``DamagedFile``, also where a missing one is asked for."""
     with open_tensors(path, what, framework=framework, again=again) as tensors:
-        return dict(tensors)
+        return Loaded(tensors, Path(path), again or AGAIN)
 
 
 def save_arrays(path: str | Path, arrays: Mapping[str, Any], about: Mapping[str, Any] | None = None) -> None:

@@ -24,7 +24,7 @@ from typing import Any
 
 from ramp.core import cli
 from ramp.core.cli import log
-from ramp.core.files import read_json, sha256_file, write_json
+from ramp.core.files import sha256_file, write_json
 from ramp.core.provenance import hardware
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
@@ -33,11 +33,13 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.core.tensor_file import equal_tensors
     from ramp.evaluation.heldout import Reference, evaluate, float_head, make_reference
     from ramp.evaluation.metrics import ALIKE, metrics, same_network, text_metrics, twin_network
+    from ramp.evaluation.metrics_file import read_metrics
     from ramp.models.device import pick_device, pick_dtype
     from ramp.models.folder import ModelFolder
     from ramp.models.streamed_model import open_model
     from ramp.problem.allocation import read_allocation
-    from ramp.rows.checkpoint import open_dequantized, read_meta
+    from ramp.rows.checkpoint import open_dequantized
+    from ramp.rows.meta_file import read_meta
     from ramp.scoring.kl_divergence import EvaluationError
 
 
@@ -83,10 +85,10 @@ def row_command(args: argparse.Namespace) -> None:
         log.info("%s did not run: %s", meta["method"], meta["failed"])
         return
     if args.same_as:
-        write_json(args.out, same_network(meta, read_json(args.same_as, dict[str, Any])), sealed=True)
+        write_json(args.out, same_network(meta, read_metrics(args.same_as).written()), sealed=True)
         return
     if args.twin and is_twin(args.row_dir, meta, args.twin[0]):
-        write_json(args.out, twin_network(meta, read_json(args.twin[1], dict[str, Any]), allocation), sealed=True)
+        write_json(args.out, twin_network(meta, read_metrics(args.twin[1]).written(), allocation), sealed=True)
         log.info("%s has the weights of %s: its scores are copied", args.row_dir, args.twin[0].parent)
         return
     files = _named_files(args.reference, "--reference")

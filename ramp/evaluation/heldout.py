@@ -33,6 +33,16 @@ Window = dict[str, Any]
 """Sums of a row over one window: ``window``, ``tokens``, ``nll``, ``kl``."""
 
 
+@dataclass(frozen=True)
+class AboutReference:
+    """What the metadata of a reference must say."""
+
+    model: str
+    text: str
+    dtype: str
+    length: int  # tokens per window
+
+
 @dataclass
 class Reference:
     """The float model on the windows of one text."""
@@ -52,9 +62,8 @@ class Reference:
         again = "run ramp.evaluation reference again"
         with open_tensors(path, "reference of the float model", again=again) as found:
             hidden, nll, windows, about = found["hidden"], found["nll"], found["windows"], found.about
-        if not {"model", "text", "dtype", "length"} <= about.keys():
-            raise EvaluationError(f"{path} does not say whose reference it is: {again}")
-        if windows.dim() != 2 or hidden.shape[:-1] != windows.shape or nll.shape != (len(windows), about["length"] - 1):
+            length = found.about_as(AboutReference).length
+        if windows.dim() != 2 or hidden.shape[:-1] != windows.shape or nll.shape != (len(windows), length - 1):
             raise EvaluationError(f"{path} holds tensors that do not fit together: {again}")
         return cls(hidden, nll, windows, about)
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,16 +29,19 @@ from typing import TYPE_CHECKING, Any
 from ramp.core import cli
 from ramp.core.cli import log
 from ramp.core.errors import RampError
-from ramp.core.files import finite, require_file, write_json
+from ramp.core.files import finite, parse_json, read_text, require_file, write_json
+from ramp.core.leftovers import temporary_folder
 from ramp.core.nearest_name import nearest
 from ramp.core.provenance import hardware, versions
+from ramp.core.sidecar import check_sidecar
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.evaluation.metrics import KEY
     from ramp.models.device import pick_device, pick_dtype
     from ramp.models.folder import ModelFolder
     from ramp.models.memory import free_bytes
-    from ramp.rows.checkpoint import load_dequantized, read_meta
+    from ramp.rows.checkpoint import load_dequantized
+    from ramp.rows.meta_file import read_meta
 
 if TYPE_CHECKING:
     import torch
@@ -122,9 +124,31 @@ def offline() -> None:
 
 
 def rows_file(tasks_dir: str | Path, task: str) -> Path:
-    """Return the file with a task's rows, after a look whether lm-eval knows the task."""
+    """Return the file with a task's rows, after a look whether lm-eval knows the task and the rows are whole."""
     definition(task)
-    return require_file(Path(tasks_dir) / f"{task}.jsonl", f"file of the rows of task '{task}'")
+    path = require_file(Path(tasks_dir) / f"{task}.jsonl", f"file of the rows of task '{task}'")
+    check_rows(path)
+    return path
+
+
+def check_rows(path: Path) -> int:
+    """Return how many rows a file has, which ``datasets`` reads later and does not explain.
+
+    Raises:
+        RampError: its lines are not objects with the same keys, or not those that were written.
+    """
+    again = "delete it and run python -m ramp.assets.task_rows again"
+    check_sidecar(path, again)
+    *lines, rest = read_text(path, "rows of a task").split("\n")  # not splitlines: questions hold other separators
+    keys: set[str] = set()
+    for number, line in enumerate(lines, start=1):
+        found = parse_json(line, dict[str, Any], f"{path}, line {number}").keys()
+        if number > 1 and found != keys:
+            raise HarnessError(f"{path}, line {number} has keys {sorted(found)}, line 1 has {sorted(keys)}: {again}")
+        keys = set(found)
+    if rest or not lines:
+        raise HarnessError(f"{path} holds no rows, or ends in the middle of one: {again}")
+    return len(lines)
 
 
 def task_config(task: str, rows: Path, cache_dir: Path) -> dict[str, Any]:
@@ -174,8 +198,8 @@ def score_tasks(
 
     device = str(next(model.parameters()).device)
     lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, device=device)
-    with tempfile.TemporaryDirectory(prefix="ramp-tasks-") as folder:
-        overrides, cache = Path(folder) / "tasks", Path(folder) / "cache"
+    with temporary_folder("ramp-tasks") as folder:
+        overrides, cache = folder / "tasks", folder / "cache"
         overrides.mkdir()
         for task, rows in tasks.items():
             text = yaml.safe_dump(task_config(task, rows, cache), sort_keys=False)

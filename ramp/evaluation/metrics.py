@@ -19,13 +19,13 @@ from ramp.core.errors import RampError
 from ramp.core.files import finite
 from ramp.core.provenance import commit, versions
 from ramp.evaluation.bootstrap import Estimate, interval
+from ramp.rows.meta_file import KEY
 
 
 class MetricsError(RampError):
     """Two rows that are not one network."""
 
 
-KEY = ("study", "model", "method", "grid", "stage", "budget_bits", "group_size", "fold", "seed")
 SIZES = (
     "bytes_file", "bytes_linear", "bytes_embedding", "bytes_head", "bytes_other", "bytes_native", "bits_nominal",
     "bits_nominal_unweighted", "bpw_linear", "bpw_file",

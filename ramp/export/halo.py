@@ -44,7 +44,7 @@ def check(args: argparse.Namespace) -> int:
         threads=args.threads or 2,
         backend=args.backend,
     )
-    write_json(args.out, [asdict(one) for one in checks])
+    write_json(args.out, [asdict(one) for one in checks], sealed=True)
     failed = [one for one in checks if not one.ok]
     for one in failed:
         log.error("check failed: %s: %s is %g, limit %g", one.file, one.check, one.value, one.limit)

@@ -10,18 +10,19 @@ too short to carry a verdict the card says so, and a hub gets no score.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ramp.core import cli
 from ramp.core.errors import RampError
-from ramp.core.files import read_json, write_text
+from ramp.core.files import write_text
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.evaluation.enough_text import LEAST_TOKENS, LEAST_WINDOWS, enough_text
+    from ramp.evaluation.metrics_file import MetricsFile, TextScores, read_metrics
     from ramp.export.card import MEASURES, Score, hub_metadata
     from ramp.export.plan import GgufPlan, read_plan
+    from ramp.models.asset_file import ModelAsset, read_model_asset
 
 DIGITS = 6
 """Significant digits of a score."""
@@ -33,57 +34,57 @@ card gives a hub no score.
 """
 
 
-def scores_of(metrics: Mapping[str, Any]) -> list[Score]:
+def scores_of(metrics: MetricsFile) -> list[Score]:
     """Return KL and perplexity of a metrics file on every text; what is not finite is left out."""
     found = []
-    for text, each in metrics["texts"].items():
-        config = f"{len(each['windows'])} windows of {each['length']} tokens"
+    for text, each in metrics.texts.items():
+        config = f"{len(each.windows)} windows of {each.length} tokens"
         for kind, (measure, name) in MEASURES.items():
-            if each[kind] is not None:
-                found.append(Score(text, measure, name, float(f"{each[kind]:.{DIGITS}g}"), config))
+            if (value := getattr(each, kind)) is not None:
+                found.append(Score(text, measure, name, float(f"{value:.{DIGITS}g}"), config))
     return found
 
 
-def halo_card(plan: GgufPlan, metrics: Mapping[str, Any], asset: Mapping[str, Any]) -> str:
+def halo_card(plan: GgufPlan, metrics: MetricsFile, asset: ModelAsset) -> str:
     """Return the card of an exported allocation.
 
     Args:
         plan: the file's plan.
         metrics: metrics file of the row that the file is (grid ggml).
-        asset: ``asset.json`` of the float model.
+        asset: what the folder of the float model says of itself.
 
     Raises:
         RampError: the metrics are of another row.
     """
-    key = metrics["key"]
-    if key["grid"] != "ggml" or key["model"] != plan.model:
-        raise RampError(f"the metrics are of {key['model']} on the grid {key['grid']}: give those of {plan.gguf}'s row")
+    key, sizes = metrics.key, metrics.sizes
+    if key.grid != "ggml" or key.model != plan.model or not {"bytes_file", "bpw_file"} <= sizes.keys():
+        raise RampError(f"the metrics are of {key.model} on the grid {key.grid}: give those of {plan.gguf}'s row")
     name = plan.gguf.removesuffix(".gguf")
     scores = scores_of(metrics)
-    published = [each for each in scores if _is_enough(metrics["texts"][each.dataset])]
-    base = str(asset["source"]) if asset["kind"] == "hub" else ""
+    published = [each for each in scores if _is_enough(metrics.texts[each.dataset])]
+    base = asset.source if asset.kind == "hub" else ""
     types = Counter(tensor.type for tensor in plan.tensors if tensor.kind == "linear")
     lines = "\n".join(f"| {each.dataset} | {each.name} | {each.value:g} | {_ends(metrics, each)} |" for each in scores)
-    licence = str(asset.get("licence") or "not recorded")
-    sizes = f"{metrics['sizes']['bytes_file']:,} bytes, {metrics['sizes']['bpw_file']:.3f} bits per weight"
+    licence = asset.licence or "not recorded"
+    whole = f"{sizes['bytes_file']:,} bytes, {sizes['bpw_file']:.3f} bits per weight"
     return f"""{hub_metadata(name, published, base)}
 
 # {plan.gguf}
 
-{base or plan.model} as a GGUF file of mixed ggml types, for stock llama.cpp: the allocation of `{key["method"]}` at a
-budget of {key["budget_bits"]:g} bits. The whole file: {sizes}. Licence of the float model: {licence}.
+{base or plan.model} as a GGUF file of mixed ggml types, for stock llama.cpp: the allocation of `{key.method}` at a
+budget of {key.budget_bits:g} bits. The whole file: {whole}. Licence of the float model: {licence}.
 
 | text | measure | value | 95 % interval, {_config(scores)} |
 | --- | --- | --- | --- |
 {lines}
 {"" if len(published) == len(scores) else NO_EVIDENCE.format(windows=LEAST_WINDOWS, tokens=LEAST_TOKENS)}
 Linears by type: {", ".join(f"{count} {kind}" for kind, count in sorted(types.items()))}. `{name}.plan.json` names every
-tensor's type and bytes. Measured at commit {metrics["commit"] or "not recorded"}.
+tensor's type and bytes. Measured at commit {metrics.commit or "not recorded"}.
 """
 
 
-def _is_enough(text: Mapping[str, Any]) -> bool:
-    return enough_text(len(text["windows"]), text["length"])
+def _is_enough(text: TextScores) -> bool:
+    return enough_text(len(text.windows), text.length)
 
 
 def _config(scores: Sequence[Score]) -> str:
@@ -91,11 +92,11 @@ def _config(scores: Sequence[Score]) -> str:
     return "; ".join(dict.fromkeys(each.config for each in scores)) or "none"
 
 
-def _ends(metrics: Mapping[str, Any], score: Score) -> str:
+def _ends(metrics: MetricsFile, score: Score) -> str:
     """Return the interval of a score as text."""
     kind = next(name for name, (measure, _) in MEASURES.items() if measure == score.type)
-    found = metrics["texts"][score.dataset]
-    low, high = found[f"{kind}_low"], found[f"{kind}_high"]
+    found = metrics.texts[score.dataset]
+    low, high = getattr(found, f"{kind}_low"), getattr(found, f"{kind}_high")
     return "none" if low is None or high is None else f"{low:.{DIGITS}g} to {high:.{DIGITS}g}"
 
 
@@ -107,8 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model-dir", type=Path, required=True, help="folder of the float model")
     parser.add_argument("--out", type=Path, required=True, help="file to write, ending in .card.md")
     args = parser.parse_args(argv)
-    asset = read_json(args.model_dir / "asset.json", dict[str, Any])
-    write_text(args.out, halo_card(read_plan(args.plan), read_json(args.metrics, dict[str, Any], sealed=True), asset))
+    asset = read_model_asset(args.model_dir) or ModelAsset()
+    write_text(args.out, halo_card(read_plan(args.plan), read_metrics(args.metrics), asset))
     return 0
 
 

@@ -65,7 +65,7 @@ class GgufPlan:
 
 def read_plan(path: str | Path) -> GgufPlan:
     """Read a ``.plan.json``."""
-    return read_json(path, GgufPlan, again="export it again")
+    return read_json(path, GgufPlan, sealed=True, again="export it again")
 
 
 def plan_tensors(config: PretrainedConfig, widths: Mapping[str, Width] | None, track: str) -> list[PlannedTensor]:

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ramp.core.files import atomic_path, read_json, require_file, write_json
+from ramp.core.files import atomic_path, require_file, sha256_file, write_json
 from ramp.export.plan import GgufPlan
 from ramp.gguf.names import GgufError
+from ramp.models.asset_file import read_model_asset
 from ramp.models.folder import ModelFolder
 
 DISTORTED_TYPES = {"Q4_1": frozenset({"Q4_K", "Q5_K", "Q4_1", "Q5_1"})}
@@ -57,8 +58,7 @@ def row_meta(
     types = {linear.name: found[f"{linear.name}.weight"] for linear in linears}
     bits = [payload_bits(types[linear.name]) for linear in linears]
     weights = [linear.params for linear in linears]
-    asset = Path(model_dir) / "asset.json"
-    released = read_json(asset, dict[str, Any]).get("released_format") if asset.is_file() else None
+    asset = read_model_asset(Path(model_dir))
     return {
         "study": study,
         "model": plan.model,
@@ -78,8 +78,9 @@ def row_meta(
         "bits_nominal_unweighted": sum(bits) / len(bits),
         "bpw_linear": 8 * sizes["bytes_linear"] / sum(weights),
         "bpw_file": 8 * sizes["bytes_file"] / sum(math.prod(tensor.shape) for tensor in plan.tensors),
+        "sha256": sha256_file(gguf),
         "simulated": False,
-        "note": row_note(plan, released, lead),
+        "note": row_note(plan, asset.released_format if asset else None, lead),
         "wall_s": plan.wall_s,
         "peak_rss_bytes": plan.peak_rss_bytes,
         "peak_gpu_bytes": 0,

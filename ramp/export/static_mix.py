@@ -90,6 +90,14 @@ class MixRow:
     placeholder: bool = False  # an empty file of weights also where there is no row
 
 
+@dataclass(frozen=True)
+class AboutStatistics:
+    """What is read of the metadata of calibration statistics."""
+
+    tokens: int
+    length: int  # tokens per window
+
+
 def make_row(method_file: str | Path, row: MixRow, out: str | Path) -> dict[str, Any]:
     """Write the folder of one static mix; return its ``meta.json``, with the reason if the row cannot be made."""
     method = load_method(method_file)
@@ -119,10 +127,8 @@ def _quantized(method: Mix, row: MixRow, key: dict[str, Any], folder: Path) -> d
             raise MixError(f"method '{method.name}' needs calibration statistics: pass --calibration")
         importance = read_importance(row.calibration, {}, config)
         with open_tensors(row.calibration, "calibration statistics", framework="np") as statistics:
-            about = statistics.about
-        if not {"tokens", "length"} <= about.keys():
-            raise MixError(f"{row.calibration} does not say its tokens and their length: run ramp.calibration again")
-        write_importance(imatrix, importance, tokens=about["tokens"], length=about["length"])
+            about = statistics.about_as(AboutStatistics)
+        write_importance(imatrix, importance, tokens=about.tokens, length=about.length)
     path, table_type = folder / WEIGHTS, TRACK_TYPES[row.track]
     quantize_apart(row.gguf, path, method.file_type, table_type=table_type, imatrix=imatrix, threads=row.threads)
     tensors = tensors_of(path, config)

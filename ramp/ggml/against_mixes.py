@@ -124,9 +124,9 @@ def our_files(
             if not mix.tuned_for:  # tuned scales are no quantizer's
                 source = float_file(job.model, job.work)
                 found.append(check_bytes(path, types, source, job.imatrix, job.workers))
-            write_json(kept, [asdict(one) for one in found])
+            write_json(kept, [asdict(one) for one in found], sealed=True)
         if all(path != other.path for other in made):
-            checks += read_json(kept, list[Check])
+            checks += read_json(kept, list[Check], sealed=True)
         made.append(Made(path, method, True, mix.tuned_for, rival=mix.path))
     return made, checks
 
@@ -150,8 +150,8 @@ def scored(job: Job, files: Sequence[Made], windows: int) -> tuple[dict[str, sco
     for file in files:
         kept = folder / f"{file.path.name}.json"
         if not kept.is_file():
-            write_json(kept, score.score_file(file.path, job.model, reference, head))
-    found = {file.path.name: read_json(folder / f"{file.path.name}.json", score.Windows) for file in files}
+            write_json(kept, score.score_file(file.path, job.model, reference, head), sealed=True)
+    found = {file.path.name: read_json(folder / f"{file.path.name}.json", score.Windows, sealed=True) for file in files}
     return found, score.reference_windows(reference)
 
 
@@ -248,9 +248,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows, checks, windows = run(job, args.mix, args.method, args.heldout_windows, args.tune_steps)
     with atomic_path(args.out) as folder:
         folder.mkdir()
-        write_json(folder / "rows.json", [asdict(row) for row in rows])
-        write_json(folder / "checks.json", [asdict(one) for one in checks])
-        write_json(folder / "windows.json", windows)
+        write_json(folder / "rows.json", [asdict(row) for row in rows], sealed=True)
+        write_json(folder / "checks.json", [asdict(one) for one in checks], sealed=True)
+        write_json(folder / "windows.json", windows, sealed=True)
     failed = [one for one in checks if not one.ok]
     for one in failed:
         log.error("check failed: %s: %s is %g, limit %g", one.file, one.check, one.value, one.limit)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from ramp.allocators import knapsack
+from ramp.core.leftovers import temporary_folder
 from ramp.export.plan import PlannedTensor
 from ramp.export.write import header, write_header
 from ramp.ggml.bank import GgmlBank
@@ -36,8 +35,8 @@ class Frame:
     def of(cls, model: ModelFolder, units: Sequence[Unit], name: str) -> Frame:
         """Measure it by writing the file's head without its data."""
         planned = plan_types(model, {unit.name: unit.types[-1] for unit in units})
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "head.gguf"
+        with temporary_folder("ramp-ggml") as folder:
+            path = folder / "head.gguf"
             writer = header(model, planned, name)
             try:
                 write_header(writer, path)

@@ -18,6 +18,7 @@ gradient that the next step starts from: a killed pass goes on behind its last w
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ from torch import Tensor
 from ramp.calibration.block import BlockVisit
 from ramp.calibration.stream import block_runner, stream
 from ramp.core.errors import RampError
-from ramp.core.files import DamagedFile, set_aside
+from ramp.core.files import DamagedFile, parse_json, set_aside
 from ramp.core.tensor_file import save_tensors
 from ramp.core.tensors import load_tensors, open_tensors
 from ramp.ggml.units import Unit
@@ -259,7 +260,8 @@ class _Step:
 
     def __init__(self, path: Path) -> None:
         self._tensors = open_tensors(path, "step of a bank", framework="np", again="delete its folder and run again")
-        self.costs: dict[str, dict[str, float]] = self._tensors.about
+        about, what = json.dumps(self._tensors.about), f"the metadata of {path}"
+        self.costs: dict[str, dict[str, float]] = parse_json(about, dict[str, dict[str, float]], what)
 
     def packed(self, name: str, kind: str) -> np.ndarray:
         return self._tensors[f"{name}/{kind}"]

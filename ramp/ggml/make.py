@@ -111,7 +111,7 @@ def tuned(job: Job, types: Types, packed: Mapping[str, np.ndarray]) -> ChangedTe
     if (kept := kept_tensors(path)) is None:
         log.info("tuning scales and gains: %d steps on training text", schedule.steps)
         windows = training_windows(job.model, texts, schedule.length)
-        checkpoint = path.with_suffix(".pt")
+        checkpoint = path.with_suffix(".checkpoint.safetensors")
         tune(job.model, job.units, types, packed, windows, schedule, checkpoint).save(path)
         checkpoint.unlink(missing_ok=True)
     return kept or ChangedTensors.load(path)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ramp.calibration.final_states import float_states
+from ramp.core.files import DamagedFile
 from ramp.core.tensors import load_tensors, save_arrays
 from ramp.ggml.scales import PLACES, BlockScales
 from ramp.ggml.units import TABLES, Unit
@@ -71,12 +72,13 @@ class ChangedTensors:
     def load(cls, path: Path) -> ChangedTensors:
         """Read what ``save`` wrote; raises ``DamagedFile``."""
         arrays = load_tensors(path, "tuned scales", framework="np", again="delete it and run again")
-        losses = arrays.pop("losses").tolist()
-        kinds: dict[str, dict[str, np.ndarray]] = {"packed": {}, "gain": {}}
+        kinds: dict[str, dict[str, np.ndarray]] = {"packed": {}, "gain": {}, "losses": {}}
         for name, value in arrays.items():
             kind, _, tensor = name.partition("/")
+            if kind not in kinds:
+                raise DamagedFile(f"{path} holds '{name}', which is no tuned scale: delete it and run again")
             kinds[kind][tensor] = value
-        return cls(kinds["packed"], kinds["gain"], losses)
+        return cls(kinds["packed"], kinds["gain"], arrays["losses"].tolist())
 
 
 @dataclass(frozen=True)

@@ -30,11 +30,11 @@ from pathlib import Path
 from typing import Any
 
 from ramp.core import cli
-from ramp.core.errors import RampError
-from ramp.core.files import read_json, require_file, sha256_file, write_json
+from ramp.core.files import sha256_file, write_json
 from ramp.search.options import add_arguments
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.league.acceptance_record import LeagueError, read_acceptance
     from ramp.league.checkpoints import add_heldout, read_curve, read_rows, seconds
     from ramp.league.heldout_scorer import HeldoutScorer
     from ramp.methods.kinds import NAME
@@ -44,10 +44,6 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.search.setup import Search, prepare
 
 log = logging.getLogger("ramp.league")
-
-
-class LeagueError(RampError):
-    """A league run that cannot be made, or a model that is not worth quantizing."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -99,20 +95,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         )  # fmt: skip
     state.forget()
     return 0
-
-
-def read_acceptance(path: Path) -> dict[str, Any]:
-    """Return the record of ``ramp.league.acceptance``; ``LeagueError`` where it refuses the model."""
-    record = read_json(require_file(path, "acceptance of the model"), dict[str, Any], sealed=True)
-    if not {"model", "accepted", "bits", "increase_own", "limit"} <= record.keys():
-        raise LeagueError(f"{path} is no acceptance of a model: run ramp.league.acceptance again")
-    if not record["accepted"]:
-        raise LeagueError(
-            f"{record['model']} is not worth quantizing: uniform {record['bits']}-bit RTN costs it "
-            f"{100 * record['increase_own']:.1f} % perplexity on its own text, {100 * record['limit']:g} % are asked "
-            "for; train it longer (train_steps) or lower league.accept.increase"
-        )
-    return record
 
 
 def describe(args: argparse.Namespace, search: Search, banked: BankedModel, found: SearchRun) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ramp.core import cli
-from ramp.core.files import read_json, write_json
+from ramp.core.files import write_json
 
 log = logging.getLogger("ramp.league.acceptance")
 
@@ -102,10 +102,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.model_dir, args.text, bits=args.bits, group_size=args.group_size,
         windows=args.windows, length=args.length, device=args.device, dtype=args.dtype,
     )  # fmt: skip
-    asset = args.model_dir / "asset.json"
+    from ramp.models.asset_file import read_model_asset
+
+    asset = read_model_asset(args.model_dir)
     record = {
         "model": args.model_dir.name,
-        "steps": read_json(asset, dict[str, Any]).get("steps") if asset.is_file() else None,
+        "steps": asset.steps if asset else None,
         **{key: getattr(args, key) for key in ("bits", "group_size", "windows", "length")},
         **judgement(own, rtn, kl, args.increase),
     }

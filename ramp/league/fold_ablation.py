@@ -23,6 +23,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,15 +63,24 @@ class FoldRunError(RampError):
     """A row of the folding ablation that cannot be made."""
 
 
+@dataclass(frozen=True)
+class AboutFold:
+    """What is read of a fold's metadata."""
+
+    kind: str = ""
+    alpha: float | None = None
+    errors: dict[str, tuple[float, float]] = field(default_factory=dict)  # by site: before and after
+
+
 def about_fold(path: Path, fold: Fold) -> dict[str, Any]:
     """Return a fold file's stem, kind, SmoothQuant alpha, folded kinds of sites and mean ratio of errors."""
     with open_tensors(path, "fold") as tensors:
-        about = tensors.about
-    ratios = [math.log(after / before) for before, after in about.get("errors", {}).values() if before > 0 < after]
+        about = tensors.about_as(AboutFold)
+    ratios = [math.log(after / before) for before, after in about.errors.values() if before > 0 < after]
     return {
         "file": path.stem,
-        "kind": about.get("kind", ""),
-        "alpha": about.get("alpha"),
+        "kind": about.kind,
+        "alpha": about.alpha,
         "sites": " ".join(sorted({site.rpartition(".")[2] for site in fold})),
         "error_ratio": math.exp(sum(ratios) / len(ratios)) if ratios else None,
     }

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -230,10 +230,27 @@ class PackageJob:
         self.kept[name] = str(about["kind"])
 
 
+@dataclass(frozen=True)
+class AboutLinear:
+    """What the metadata of a package's linear must say."""
+
+    kind: Literal["affine", "dense"]
+    group_size: int | None = None  # of an affine one
+    bits: int | None = None
+    packed_bytes: int | None = None  # of a dense one
+
+    def __post_init__(self) -> None:
+        """Refuse a linear without what its kind needs."""
+        needed = [self.packed_bytes] if self.kind == DENSE else [self.group_size, self.bits]
+        if not all(each is not None and each > 0 for each in needed):
+            raise ValueError(f"a linear of kind '{self.kind}' lacks its sizes")
+
+
 def read_linear(folder: Path, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Return a linear's tensors and description: ``kind``, then ``group_size`` and ``bits``, or ``packed_bytes``."""
     path = folder / LINEARS / f"{name}.safetensors"
     with open_tensors(path, "linear of a package", framework="np", again="run the package again") as tensors:
+        tensors.about_as(AboutLinear)
         return dict(tensors), tensors.about
 
 

@@ -89,14 +89,18 @@ class LinearSpec:
 
 def architecture(config: PretrainedConfig) -> Architecture:
     """Return the row of a model's family; raise ``ModelError`` with the known ones."""
-    try:
-        return ARCHITECTURES[config.model_type]
-    except KeyError:
-        known = ", ".join(sorted(ARCHITECTURES))
-        raise ModelError(
-            f"model family '{config.model_type}' has no entry in ramp.models.architecture.ARCHITECTURES "
-            f"(known: {known}): add a row that names its linears"
-        ) from None
+    return known_family(config.model_type, "the configuration")
+
+
+def known_family(name: object, where: object) -> Architecture:
+    """Return the row of a family that a configuration (``where``) names; raise ``ModelError`` with the known ones."""
+    if isinstance(name, str) and name in ARCHITECTURES:
+        return ARCHITECTURES[name]
+    known = ", ".join(sorted(ARCHITECTURES))
+    raise ModelError(
+        f"{where}: model family '{str(name)[:40]}' has no entry in ramp.models.architecture.ARCHITECTURES "
+        f"(known: {known}): add a row that names its linears"
+    )
 
 
 def head_dim(config: PretrainedConfig) -> int:

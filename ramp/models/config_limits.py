@@ -30,11 +30,19 @@ class ConfigLimits(BaseModel):
     max_position_embeddings: Annotated[StrictInt, Field(ge=1, le=20_000_000)] | None = None
 
 
-def check_limits(values: Any, file: str | Path) -> None:
-    """Raise ``ModelError`` where ``values`` of ``file`` are no mapping, or a size is no whole number or beyond any
-    model's."""
+def check_limits(values: Any, file: str | Path) -> Mapping[str, Any]:
+    """Return the ``values`` of ``file``; raise ``ModelError`` where they are no mapping, or a size in them, or in a
+    configuration inside them, is no whole number or beyond any model's."""
     if not isinstance(values, Mapping):
         raise ModelError(f"{file} is no configuration of a model: fetch the file again")
+    _check(values, file)
+    return values
+
+
+def _check(values: Mapping[str, Any], file: str | Path) -> None:
+    for inner in values.values():
+        if isinstance(inner, Mapping):
+            _check(inner, file)
     try:
         ConfigLimits.model_validate(dict(values))
     except ValidationError as error:

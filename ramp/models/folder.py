@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from ramp.core.cli import log
 from ramp.core.files import DamagedFile, read_json
 from ramp.core.safe_path import below
-from ramp.core.tensors import Tensors, open_tensors
+from ramp.core.tensors import Tensors, compare, open_tensors
 from ramp.models.agreement import check_checkpoint
-from ramp.models.architecture import Architecture, LinearSpec, ModelError, architecture, list_linears
+from ramp.models.architecture import Architecture, LinearSpec, ModelError, architecture, known_family, list_linears
+from ramp.models.asset_file import AGAIN, SINGLE, check_texts, read_model_asset, text_files
 from ramp.models.sentencepiece_blank import with_first_blank
 from ramp.models.token_windows import token_windows
 
@@ -40,7 +41,9 @@ class ModelFolder:
         file = self.path / "config.json"
         if not file.is_file():
             raise ModelError(f"no config.json in {self.path}: give a Hugging Face checkpoint folder")
-        check_limits(read_json(file, object, again="fetch the model again"), file)
+        check_texts(self.path, [file])
+        values = check_limits(read_json(file, object, again="fetch the model again"), file)
+        known_family(values.get("model_type"), file)  # a class of another family may build anything of its values
         try:
             return AutoConfig.from_pretrained(self.path, local_files_only=True)
         except Exception as error:  # whatever transformers raises on broken values, in classes of its own
@@ -89,7 +92,7 @@ class ModelFolder:
         import torch
         from transformers import AutoModelForCausalLM
 
-        self.check()
+        self.reader.compare()  # transformers reads the files itself
         self._note_rounding(dtype or torch.float32)
         model = AutoModelForCausalLM.from_pretrained(
             self.path, dtype=dtype or torch.float32, attn_implementation="sdpa", local_files_only=True
@@ -121,6 +124,7 @@ class ModelFolder:
         """Return the model's tokenizer; raises ``ModelError`` where its files are missing or unreadable."""
         from transformers import AutoTokenizer
 
+        check_texts(self.path, text_files(self.path))
         try:
             return with_first_blank(AutoTokenizer.from_pretrained(self.path, local_files_only=True))
         except Exception as error:  # whatever transformers and tokenizers raise on broken files
@@ -130,7 +134,7 @@ class ModelFolder:
             ) from None
 
 
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+INDEX = "model.safetensors.index.json"
 
 
 @dataclass(frozen=True)
@@ -168,13 +172,20 @@ def checkpoint_files(model_dir: Path) -> list[Path]:
 
 
 class CheckpointReader:
-    """Tensors of a checkpoint by name, memory-mapped, from one file or many shards."""
+    """Tensors of a checkpoint by name, memory-mapped, from one file or many shards.
+
+    A file whose checksum ``asset.json`` names is compared with it before its first tensor is read.
+    """
 
     def __init__(self, model_dir: str | Path, files: Sequence[Path] | None = None) -> None:
         """files: where they are not named as those of a checkpoint; packages name what they save as they like."""
         self.model_dir = Path(model_dir)
         self.files = list(files or checkpoint_files(self.model_dir))
         self._where: dict[str, tuple[Path, Tensors]] = {}
+        asset = read_model_asset(self.model_dir) if files is None else None
+        listed = asset.checksums if asset else {}
+        names = {path: path.relative_to(self.model_dir).as_posix() for path in (self.files if listed else ())}
+        self._unread = {path: listed[name] for path, name in names.items() if name in listed}
         for path in self.files:
             if not path.is_file():
                 raise ModelError(f"no {path.name} in {model_dir}: the checkpoint is incomplete, fetch the model again")
@@ -203,13 +214,32 @@ class CheckpointReader:
                 f"{self.model_dir} has no tensor '{name}': the checkpoint lacks a tensor that its family should have"
             ) from None
 
+    def compare(self) -> None:
+        """Compare every file with its checksum, for code that reads the files itself; ``ModelError``."""
+        for path in self.files:
+            self._compare(path)
+
+    def _compare(self, path: Path) -> None:
+        if path in self._unread:
+            try:
+                compare(path, self._unread[path], AGAIN)
+            except DamagedFile as error:
+                raise ModelError(str(error)) from None
+            del self._unread[path]
+
+    def _read(self, name: str) -> Tensors:
+        """Return the open file of a tensor, compared."""
+        handle = self._handle(name)
+        self._compare(self.file(name))
+        return handle
+
     def get(self, name: str) -> torch.Tensor:
         """Return the tensor, as stored."""
-        return self._handle(name)[name]
+        return self._read(name)[name]
 
     def rows(self, name: str, at: slice) -> torch.Tensor:
         """Return some rows of the tensor, as stored."""
-        return self._handle(name).part(name)[at]
+        return self._read(name).part(name)[at]
 
     def get_dtype(self, name: str) -> str:
         """Return the tensor's type without reading it, as safetensors names it (``BF16``)."""

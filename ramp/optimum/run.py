@@ -12,7 +12,6 @@ A run is read as in the league, but the incumbent is the best feasible allocatio
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from ramp.core import cli
 from ramp.core.files import read_json, require_file, write_json
+from ramp.core.leftovers import temporary_folder
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     import numpy as np
+    from pydantic import PositiveInt
 
     from ramp.core.tensors import open_tensors
     from ramp.league.checkpoints import incumbent, moments
@@ -44,10 +45,38 @@ log = logging.getLogger("ramp.optimum.run")
 
 
 @dataclass(frozen=True)
+class EnumerationIndex:
+    """What the index of an enumeration says of its problem; it may hold more."""
+
+    model: str
+    units: str
+    linears: list[LinearSpec]  # the units, each as one linear
+    members: list[list[LinearSpec]]  # the linears of every unit
+    widths: list[PositiveInt]
+    bytes: list[list[PositiveInt]]  # per unit and width
+    features: list[list[float]]  # per unit
+    group_size: PositiveInt
+    windows: PositiveInt
+    length: PositiveInt  # tokens per window
+    nll_float: float
+    command: str
+
+    def __post_init__(self) -> None:
+        """Refuse lists of different lengths."""
+        units = len(self.linears)
+        if not {len(self.members), len(self.bytes), len(self.features)} == {units} or not units:
+            raise ValueError("it describes another number of units than it has")
+        if any(len(row) != len(self.widths) for row in self.bytes) or len({len(row) for row in self.features}) != 1:
+            raise ValueError("its units have different numbers of widths or features")
+        if not all(self.members):
+            raise ValueError("a unit has no linear")
+
+
+@dataclass(frozen=True)
 class Enumeration:
     """Every allocation of a small problem with its score."""
 
-    about: dict[str, Any]
+    about: EnumerationIndex
     kl: np.ndarray  # float64 [w] * n
     nll: np.ndarray  # float64 [w] * n
 
@@ -55,11 +84,11 @@ class Enumeration:
     def read(cls, index: Path) -> Enumeration:
         """Read an index and its scores; ``OptimumError`` where they are incomplete or do not fit."""
         again = "run ramp.optimum.enumerate again"
-        about = read_json(require_file(index, "enumeration"), dict[str, Any], sealed=True, again=again)
+        about = read_json(require_file(index, "enumeration"), EnumerationIndex, sealed=True, again=again)
         path = index.with_suffix(".safetensors")
         with open_tensors(path, "scores of the enumeration", framework="np", again=again) as tensors:
             kl, nll = tensors["kl"], tensors["nll"]
-        expected = (len(about["widths"]),) * len(about["linears"])
+        expected = (len(about.widths),) * len(about.linears)
         if kl.shape != expected or nll.shape != expected or np.isnan(kl).any():
             raise OptimumError(f"{path} does not hold every allocation of {index}: run ramp.optimum.enumerate again")
         return cls(about, kl, nll)
@@ -67,16 +96,16 @@ class Enumeration:
     @property
     def sizes(self) -> np.ndarray:
         """Packed bytes of every unit at every width: int64 [n, w]."""
-        return np.array(self.about["bytes"], dtype=np.int64)
+        return np.array(self.about.bytes, dtype=np.int64)
 
     @property
     def members(self) -> list[LinearSpec]:
         """All linears of all units."""
-        return [LinearSpec(**member) for unit in self.about["members"] for member in unit]
+        return [member for unit in self.about.members for member in unit]
 
     def budget(self, bits: float) -> int:
         """Return the bytes that a budget of ``bits`` over the units stands for."""
-        return budget_bytes(self.members, bits, int(self.about["group_size"]))
+        return budget_bytes(self.members, bits, self.about.group_size)
 
     def total_bytes(self) -> np.ndarray:
         """Return the size of every allocation: int64 [w] * n."""
@@ -94,28 +123,28 @@ class Enumeration:
         where = tuple(int(index) for index in choice)
         nll = float(self.nll[where])
         ppl = float(np.exp(nll)) if nll < 700 else float("inf")
-        return Score(float(self.kl[where]), ppl, nll, int(self.about["windows"] * self.about["length"]))
+        return Score(float(self.kl[where]), ppl, nll, self.about.windows * self.about.length)
 
     def problem(self, bits: float, sensitivity: Path | None, state: SearchState, evals: int) -> Problem:
         """Return the problem that allocators are given."""
         proxy, tokens = None, 0
         if sensitivity is not None:
-            rows, tokens = read_proxy(sensitivity, self.members, self.about["widths"])
-            ends = np.cumsum([len(unit) for unit in self.about["members"]])
+            rows, tokens = read_proxy(sensitivity, self.members, self.about.widths)
+            ends = np.cumsum([len(unit) for unit in self.about.members])
             proxy = np.stack([part.sum(axis=0) for part in np.split(rows, ends[:-1])])
         return Problem(
-            model=self.about["model"],
-            linears=[LinearSpec(**each) for each in self.about["linears"]],
-            widths=tuple(self.about["widths"]),
+            model=self.about.model,
+            linears=self.about.linears,
+            widths=tuple(self.about.widths),
             bytes=self.sizes,
             budget_bytes=self.budget(bits),
             budget_bits=bits,
-            features=np.array(self.about["features"], dtype=np.float32),
+            features=np.array(self.about.features, dtype=np.float32),
             proxy=proxy,
             evaluate=state.evaluator("search", self.score, limit=evals),
             select=state.evaluator("selection", self.score),
             proxy_tokens=tokens,
-            nll_float=float(self.about["nll_float"]),
+            nll_float=self.about.nll_float,
             bytes_at=self.budget,
         )
 
@@ -131,7 +160,7 @@ def rows_of(
     sensitivity: Path | None,
 ) -> list[dict[str, Any]]:
     """Return the rows of one run, read at its checkpoints."""
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder("ramp-optimum") as folder:
         state = SearchState.open(folder, {"seed": seed, "bits": bits})
         problem = table.problem(bits, sensitivity, state, checkpoints[-1])
         search = run_search(method, params, problem, state, seed=seed, evals=checkpoints[-1])
@@ -178,9 +207,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 table, method, params,
                 bits=bits, seed=seed, checkpoints=args.checkpoints, sensitivity=args.sensitivity,
             )  # fmt: skip
-    shared = {"allocator": args.name or method.name, "title": args.title, "command": table.about["command"]}
+    shared = {"allocator": args.name or method.name, "title": args.title, "command": table.about.command}
     record = {
-        **{key: table.about[key] for key in ("model", "units")},
+        "model": table.about.model,
+        "units": table.about.units,
         "allocator": shared["allocator"],
         "method": method.name,
         "params": params.model_dump(mode="json"),

@@ -19,7 +19,8 @@ from typing import Any
 from ramp.core import cli
 from ramp.core.cli import log
 from ramp.core.errors import RampError
-from ramp.core.files import DamagedFile, read_json, remove, write_json
+from ramp.core.files import DamagedFile, read_json, remove, require_file, write_json
+from ramp.core.safe_path import below
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     import torch
@@ -89,6 +90,12 @@ def other_tensors(model_dir: Path, folder: Path, linears: Sequence[LinearSpec]) 
     return {name: changed[name] if name in changed else model.reader.get(name) for name in {*names, *changed}}
 
 
+def native_bytes(job: Path, names: Sequence[str]) -> int:
+    """Return the bytes of the package's own files; ``RampError`` where one lies outside its folder or is missing."""
+    files = [below(job / NATIVE, name, job / OUTCOME) for name in names]
+    return sum(require_file(file, "file of the package").stat().st_size for file in files)
+
+
 def notes(outcome: Mapping[str, Any]) -> str:
     """Return the row's note: the package with its version, and the method's notes."""
     package = outcome["package"]
@@ -103,8 +110,8 @@ def package_row(
 
     placeholder: a row without a result has a file of weights too, which holds no tensor.
     """
-    outcome = asdict(read_json(job / OUTCOME, JobOutcome, sealed=True, again="run the package again"))
-    bits = outcome["bits"]
+    found = read_json(job / OUTCOME, JobOutcome, sealed=True, again="run the package again")
+    outcome, bits = asdict(found), found.bits
     meta: dict[str, Any] = {
         "study": study, "model": model_dir.name, "method": outcome["method"], "grid": "affine", "stage": "final",
         "budget_bits": float(bits), "group_size": outcome["group_size"], "fold": "none", "seed": outcome["seed"],
@@ -120,7 +127,7 @@ def package_row(
         made = meta | {
             "grid": "affine" if kept.is_affine else GRID,
             "group_size": kept.group_size(outcome["group_size"]) if kept.is_affine else outcome["group_size"],
-            "bytes_native": sum((job / NATIVE / name).stat().st_size for name in outcome["native_files"]) or None,
+            "bytes_native": native_bytes(job, found.native_files) or None,
             "linears": kept.described(),
             "note": notes(outcome),
         }

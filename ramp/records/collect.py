@@ -17,6 +17,7 @@ from typing import Any
 
 from ramp.core import cli
 from ramp.core.files import DamagedFile, parse_json, read_json, read_text
+from ramp.core.sidecar import check_sidecar
 from ramp.records.runs import content_of, named, orphan, refuse_leak
 from ramp.records.schema import KEY_NAMES
 from ramp.records.table import RecordsError, write_tables
@@ -119,6 +120,7 @@ def episode_rows(path: Path, keys: Mapping[tuple[Any, ...], Row]) -> list[Row]:
         key = keys[model, method, float(budget), int(seed)]
     except (KeyError, ValueError):
         raise orphan(path) from None
+    check_sidecar(path, "run the search again")
     found = []
     for number, line in enumerate(read_text(path, "episodes").splitlines(), start=1):
         try:

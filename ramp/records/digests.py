@@ -11,14 +11,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ramp.core import cli
 from ramp.core.errors import RampError
-from ramp.core.files import read_json
 from ramp.core.provenance import Machine, versions
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.evaluation.metrics_file import read_metrics
     from ramp.records.intermediates import content_digest, stage_files
     from ramp.records.study_digests import StageDigests, StudyDigests, read_study, write_digests
 
@@ -33,14 +32,12 @@ def study_digests(results: Path, config_hash: str = "") -> StudyDigests:
     ]
     if not stages:
         raise RampError(f"{results} holds no file of any stage: run the study first, or name another folder")
-    measured = [
-        read_json(path, dict[str, Any]) for stage, files in stage_files(results) if stage == "metrics" for path in files
-    ]
+    measured = [read_metrics(path) for stage, files in stage_files(results) if stage == "metrics" for path in files]
     return StudyDigests(
         config_hash=config_hash,
         machine=Machine.here(),
-        hardware=sorted({row["hardware"] for row in measured if row.get("hardware")}),
-        dtype=sorted({row["dtype"] for row in measured if row.get("dtype")}),
+        hardware=sorted({row.hardware for row in measured if row.hardware}),
+        dtype=sorted({row.dtype for row in measured if row.dtype}),
         versions=versions(),
         stages=stages,
     )

@@ -16,6 +16,7 @@ from typing import Any
 
 from ramp.core.errors import RampError
 from ramp.core.files import SEAL, read_json
+from ramp.core.sidecar import ENDING
 from ramp.core.tensors import SEAL as TENSORS_SEAL
 
 NOT_COMPARED = {
@@ -23,7 +24,7 @@ NOT_COMPARED = {
     "prompt_tokens_per_s", "generation_tokens_per_s",
     "commit", "command", "hardware", "threads", "arithmetic",
     "versions", "package_versions", "lm_eval_version", "transformers_version",
-    "sha256", SEAL, TENSORS_SEAL,  # of bytes, which may name a version; what they are of is digested itself
+    "sha256", "files_sha256", SEAL, TENSORS_SEAL,  # of bytes; what they are of is digested itself
 }  # fmt: skip
 """Columns of tables and keys of JSON files that may differ between two runs of one commit."""
 
@@ -81,6 +82,7 @@ def stage_files(results: Path) -> Iterator[tuple[str, list[Path]]]:
             path
             for path in found
             if not any(part.startswith(".") for part in path.relative_to(results).parts)  # partial files, time stamps
+            and path.suffix != ENDING  # a checksum of the file beside it
             and not any(path.match(pattern) for pattern in stage.without)
         )
         if files:

@@ -213,8 +213,11 @@ def read_table(path: str | Path, schema: Table | None = None) -> pd.DataFrame:
         raise RecordsError(
             f"no {schema.file} at {path.parent}: its stage did not run, or the records folder is another"
         )
-    with path.open(newline="", encoding="utf-8") as stream:
-        lines = list(csv.reader(stream))
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            lines = list(csv.reader(stream, strict=True))
+    except (csv.Error, UnicodeDecodeError) as error:  # a stray quote, which takes the rest of a table for one cell
+        raise RecordsError(f"{path} is no table of the records ({error}): make the records again") from None
     if not lines:
         raise RecordsError(f"{path} is empty, without even its header: make the records again")
     header, body = lines[0], lines[1:]

@@ -9,12 +9,13 @@ on), ``method``, ``budgets`` (bits per weight that it was trained at), ``seed`` 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
+from pydantic import Field, PositiveInt
 
 from ramp.allocators.greedy import repair
 from ramp.core.errors import RampError
@@ -32,6 +33,51 @@ LEAST_LOG_CHANCE = -30.0
 
 class PolicyError(RampError):
     """A policy file is broken, or does not fit the model or menu that it is used for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyRecord:
+    """What policy.json says of a policy of any kind."""
+
+    format: int
+    kind: str = KIND
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedRecord(PolicyRecord):
+    """What policy.json says of a policy's training."""
+
+    widths: list[Width]
+    model: str
+    method: str
+    budgets: list[float]
+    seed: int
+    episodes: int
+
+    def about(self) -> dict[str, Any]:
+        """Return the fields that describe the training."""
+        return {name: getattr(self, name) for name in ("model", "method", "budgets", "seed", "episodes")}
+
+
+@dataclass(frozen=True)
+class FeatureRecord:
+    """One input of a network, as it was trained."""
+
+    name: str
+    center: float
+    scale: float
+    dynamic: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkRecord(TrainedRecord):
+    """Content of a network's policy.json."""
+
+    sizes: Annotated[list[PositiveInt], Field(min_length=2, max_length=100)]
+    features: list[FeatureRecord]
+
+
+Record = TypeVar("Record", bound=PolicyRecord)
 
 
 @dataclass
@@ -82,22 +128,21 @@ class Policy:
 
 def load_policy(policy_dir: str | Path) -> Policy:
     """Read a saved policy; ``PolicyError`` where its features are not the ones that this code computes."""
-    record, tensors = read_files(policy_dir)
-    if record["features"] != [feature._asdict() for feature in FEATURES]:
+    record, tensors = read_files(policy_dir, NetworkRecord)
+    if record.features != [FeatureRecord(**feature._asdict()) for feature in FEATURES]:
         raise PolicyError(
             f"{policy_dir} was trained on features with other constants than ramp.problem.features has: train again"
         )
-    count = max(len(record["sizes"]) - 1, 1)
-    try:
-        layers = [(tensors[f"layers.{k}.weight"], tensors[f"layers.{k}.bias"]) for k in range(count)]
-    except KeyError as error:
-        raise PolicyError(f"{policy_dir} lacks the tensor {error}: train again") from None
-    shapes = [layers[0][0].shape[1], *(weight.shape[0] for weight, _ in layers)]
-    if shapes != record["sizes"] or shapes[0] != len(FEATURES) or shapes[-1] != len(record["widths"]):
+    count = len(record.sizes) - 1
+    layers = [(tensors[f"layers.{k}.weight"], tensors[f"layers.{k}.bias"]) for k in range(count)]
+    wanted = [((d_out, d_in), (d_out,)) for d_in, d_out in pairwise(record.sizes)]
+    ends = record.sizes[0], record.sizes[-1]
+    if [(weight.shape, bias.shape) for weight, bias in layers] != wanted or ends != (len(FEATURES), len(record.widths)):
         raise PolicyError(
-            f"{policy_dir}: layers {shapes} do not fit the {len(FEATURES)} features and the widths {record['widths']}"
+            f"{policy_dir}: layers of {record.sizes} units do not fit the tensors, the {len(FEATURES)} features or the "
+            f"widths {record.widths}: train again"
         )
-    return Policy(layers, tuple(record["widths"]), kept_about(record))
+    return Policy(layers, tuple(record.widths), record.about())
 
 
 def write_files(out_dir: str | Path, tensors: dict[str, np.ndarray], record: dict[str, Any]) -> None:
@@ -106,17 +151,18 @@ def write_files(out_dir: str | Path, tensors: dict[str, np.ndarray], record: dic
     write_json(Path(out_dir) / "policy.json", {"format": FORMAT, **record}, sealed=True)
 
 
-def read_files(policy_dir: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Read the record and the tensors of a policy of any kind; ``PolicyError`` where they are broken."""
-    record = read_json(require_file(Path(policy_dir) / "policy.json", "trained policy"), dict[str, Any], sealed=True)
-    if record.get("format") != FORMAT:
-        raise PolicyError(
-            f"{policy_dir}/policy.json has format {record.get('format')}, this code reads {FORMAT}: train again"
-        )
-    path = Path(policy_dir) / "policy.safetensors"
-    return record, load_tensors(path, "trained policy", framework="np", again="train again")
+def read_files(policy_dir: str | Path, model: type[Record]) -> tuple[Record, dict[str, np.ndarray]]:
+    """Read the record and the tensors of a policy of the kind of ``model``; ``RampError`` where they are broken."""
+    read_kind(policy_dir)
+    path = Path(policy_dir) / "policy.json"
+    record = read_json(path, model, sealed=True, again="train again")
+    return record, load_tensors(path.with_suffix(".safetensors"), "trained policy", framework="np", again="train again")
 
 
-def kept_about(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a policy.json that describe its training."""
-    return {key: record[key] for key in ("model", "method", "budgets", "seed", "episodes") if key in record}
+def read_kind(policy_dir: str | Path) -> str:
+    """Return the kind of a saved policy; ``PolicyError`` where its format is another one."""
+    path = require_file(Path(policy_dir) / "policy.json", "trained policy")
+    record = read_json(path, PolicyRecord, sealed=True, again="train again")
+    if record.format != FORMAT:
+        raise PolicyError(f"{path} has format {record.format}, this code reads {FORMAT}: train again")
+    return record.kind

@@ -24,7 +24,7 @@ from ramp.models.architecture import ROLES, LinearSpec
 from ramp.problem.problem import Problem
 from ramp.quantizers.widths import Width
 from ramp.rl.environment import AllocationEnv
-from ramp.rl.policy import PolicyError, kept_about, read_files, write_files
+from ramp.rl.policy import PolicyError, TrainedRecord, read_files, write_files
 
 KIND = "role_depth"
 NAMES = (*ROLES, "depth", "first", "last")
@@ -45,6 +45,13 @@ def table_choice(numbers: np.ndarray, problem: Problem, budget_bytes: int) -> np
     params = np.array([linear.params for linear in problem.linears], dtype=np.float64)
     loss = params[:, None] * 4.0 ** (wanted[:, None] - problem.rates)
     return greedy.solve(loss, problem.bytes, budget_bytes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableRecord(TrainedRecord):
+    """Content of a table's policy.json."""
+
+    numbers: dict[str, float]
 
 
 @dataclass
@@ -68,10 +75,10 @@ class TablePolicy:
 
 def load_table(policy_dir: str | Path) -> TablePolicy:
     """Read a saved table; ``PolicyError`` where its numbers have other names or are not finite."""
-    record, tensors = read_files(policy_dir)
-    if record.get("kind") != KIND or set(record.get("numbers", ())) != set(NAMES):
+    record, tensors = read_files(policy_dir, TableRecord)
+    if record.kind != KIND or set(record.numbers) != set(NAMES):
         raise PolicyError(f"{policy_dir}/policy.json is no table of {', '.join(NAMES)}: fit it again")
     numbers = tensors.get("numbers", np.zeros(0))
     if numbers.shape != (len(NAMES),) or not np.isfinite(numbers).all():
         raise PolicyError(f"{policy_dir}/policy.safetensors should hold {len(NAMES)} finite numbers: fit it again")
-    return TablePolicy(numbers, tuple(record["widths"]), kept_about(record))
+    return TablePolicy(numbers, tuple(record.widths), record.about())

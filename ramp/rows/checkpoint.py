@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ import torch
 from ramp.core.errors import RampError
 from ramp.core.files import atomic_path, read_json, require_file, sha256_file, write_json
 from ramp.core.tensor_file import Layout, TensorFile, layout_bytes, layout_of
-from ramp.core.tensors import Tensors, open_tensors
+from ramp.core.tensors import Tensors, compare, open_tensors
 from ramp.gguf.reader import gguf_parameters
 from ramp.models.architecture import Architecture, ModelError
 from ramp.models.empty_model import empty_model, filled_model
@@ -44,6 +45,7 @@ from ramp.quantizers.affine import SCALE_MIN, QuantizedLinear
 from ramp.quantizers.ggml import q8_0_decode, q8_0_encode
 from ramp.quantizers.sizes import q8_0_row_bytes
 from ramp.quantizers.store import Packed, PackedLinears
+from ramp.rows.meta_file import AGAIN, KEY, META, read_meta
 from ramp.rows.size_ledger import Stored, ledger, linear_header, linear_layout, linear_tensors
 
 if TYPE_CHECKING:
@@ -52,13 +54,37 @@ if TYPE_CHECKING:
     from ramp.models.block_runner import Read
 
 FORMAT_VERSION = 1
-WEIGHTS, META = "model.safetensors", "meta.json"
-KEY = ("study", "model", "method", "grid", "stage", "budget_bits", "group_size", "fold", "seed")
-"""The record key: which row of the records this checkpoint is."""
+WEIGHTS = "model.safetensors"
 
 
 class CheckpointError(RampError):
     """A row that cannot be written, or a packed file that is missing, damaged or of another format."""
+
+
+@dataclass(frozen=True)
+class LinearHeader:
+    """What the metadata say of one linear: a dense one has ``packed_bytes``, others have bits and group size."""
+
+    d_out: int
+    d_in: int
+    bits: int | None = None
+    group_size: int | None = None
+    packed_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a linear without its sizes."""
+        sizes = [self.d_out, self.d_in, *([self.packed_bytes] if self.bits is None else [self.bits, self.group_size])]
+        if not all(size is not None and size > 0 for size in sizes):
+            raise ValueError("a linear lacks its sizes")
+
+
+@dataclass(frozen=True)
+class PackedHeader:
+    """What the metadata of a packed checkpoint must say."""
+
+    format_version: int
+    config: dict[str, Any]  # of the model
+    linears: dict[str, LinearHeader]
 
 
 def save_packed(
@@ -182,16 +208,6 @@ def _other_tensors(rest: Mapping[str, torch.Tensor], arch: Architecture, track: 
     return stored
 
 
-def read_meta(row_dir: str | Path) -> dict[str, Any]:
-    """Return a row's ``meta.json``; raise ``CheckpointError`` where it is missing or lacks a field of the key."""
-    path = require_file(Path(row_dir) / META, "row's meta.json")
-    meta = read_json(path, dict[str, Any], sealed=True, again="delete the row and quantize it again")
-    missing = [key for key in KEY if key not in meta]
-    if missing:
-        raise CheckpointError(f"{path} lacks {', '.join(missing)}: delete the row and quantize it again")
-    return meta
-
-
 def load_dequantized(
     row_dir: str | Path, model_dir: str | Path, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
 ) -> PreTrainedModel:
@@ -244,9 +260,12 @@ def row_parameters(
         model.check()
         return model.config, model.reader.get
     if meta["grid"] == "ggml":
-        if not isinstance(meta.get("gguf"), str):
+        if not meta.get("gguf"):
             raise CheckpointError(f"{row_dir / META} names no GGUF file: export the row again")
-        return gguf_parameters(model_dir, require_file(row_dir / meta["gguf"], "GGUF file of the row"))
+        gguf = require_file(row_dir / meta["gguf"], "GGUF file of the row")
+        if meta.get("sha256"):  # rows of earlier versions lack it
+            compare(gguf, meta["sha256"], "export it and its row again")
+        return gguf_parameters(model_dir, gguf)
     return _packed_parameters(row_dir, meta, dtype, device)
 
 
@@ -255,15 +274,12 @@ def open_packed(row_dir: str | Path, meta: Mapping[str, Any]) -> tuple[Tensors, 
 
     Raises ``CheckpointError`` where the file's sha256 is not that in ``meta``, or its format is another one.
     """
-    again = "delete the row and quantize it again"
     path = Path(row_dir) / WEIGHTS
-    tensors = open_tensors(path, "packed checkpoint", sha256=str(meta.get("sha256")), again=again)
-    header = tensors.about
-    if not {"format_version", "config", "linears"} <= header.keys():
-        raise CheckpointError(f"{path} is no packed checkpoint of this suite: {again}")
-    if (version := header["format_version"]) != FORMAT_VERSION:
-        raise CheckpointError(f"{path} has format version {version}, this code reads {FORMAT_VERSION}: {again}")
-    return tensors, header
+    tensors = open_tensors(path, "packed checkpoint", sha256=str(meta.get("sha256")), again=AGAIN)
+    version = tensors.about_as(PackedHeader).format_version
+    if version != FORMAT_VERSION:
+        raise CheckpointError(f"{path} has format version {version}, this code reads {FORMAT_VERSION}: {AGAIN}")
+    return tensors, tensors.about
 
 
 def packed_linears(tensors: Tensors, header: Mapping[str, Any]) -> PackedLinears[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ramp.core.files import read_json, require_file
 from ramp.models.agreement import parameter_shapes
+from ramp.models.asset_file import AGAIN, FILE, ModelAsset, read_model_asset
 from ramp.models.folder import ModelFolder
 
 SPECIAL = ("float", "released")
@@ -27,7 +28,8 @@ class Released:
 def special_meta(method: str, model_dir: str | Path, study: str, seed: int) -> dict[str, Any]:
     """Return ``meta.json`` of the float model (a hypothetical 16-bit file) or of the released file."""
     model = ModelFolder(model_dir)
-    asset = read_json(require_file(model.path / "asset.json", "the model's asset.json"), dict[str, Any])
+    require_file(model.path / FILE, "the model's asset.json")
+    asset = read_model_asset(model.path) or ModelAsset()
     embed, head = f"{model.architecture.embed}.weight", f"{model.architecture.head}.weight"
     model.check()
     sizes = {name: math.prod(shape) for name, shape in parameter_shapes(model.config).items()}
@@ -39,7 +41,7 @@ def special_meta(method: str, model_dir: str | Path, study: str, seed: int) -> d
         total, rest = 2 * params, 2 * params - sum(parts.values())
         stored: dict[str, int | None] = {**parts, "other": rest, "file": total}
     else:
-        released = read_json(model.path / "asset.json", Released, again="fetch the model again")
+        released = read_json(model.path / FILE, Released, sealed=True, again=AGAIN)
         track, bits = released.released_format, None
         note, total, linear = f"released file ({track})", released.released_bytes, released.linears_released_bytes
         stored = {"linear": linear, "embedding": None, "head": None, "other": None, "file": total}
@@ -50,5 +52,5 @@ def special_meta(method: str, model_dir: str | Path, study: str, seed: int) -> d
         "bits_nominal": bits, "bits_nominal_unweighted": bits,
         "bpw_linear": 8 * (stored["linear"] or 0) / linear_params, "bpw_file": 8 * total / params,
         "wall_s": None, "peak_rss_bytes": None, "peak_gpu_bytes": None,
-        "note": "; ".join(filter(None, (note, str(asset.get("note") or "")))), "tied_embeddings": model.tied,
+        "note": "; ".join(filter(None, (note, asset.note or ""))), "tied_embeddings": model.tied,
     }  # fmt: skip

@@ -21,7 +21,8 @@ from ramp.core.cli import TRACKS, log
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.models.folder import ModelFolder
     from ramp.quantizers.store import PARTS
-    from ramp.rows.checkpoint import CheckpointError, open_packed, packed_linears, read_meta, save_packed
+    from ramp.rows.checkpoint import CheckpointError, open_packed, packed_linears, save_packed
+    from ramp.rows.meta_file import read_meta
 
 STAGE = "final"
 """The stage of rows that can be stored again; theirs is this with the track behind it."""

@@ -32,10 +32,12 @@ from ramp.core.tensors import Tensors
 from ramp.models.empty_model import empty_model, fill
 from ramp.models.folder import ModelFolder
 from ramp.quantizers.affine import SCALE_MAX, SCALE_MIN, QuantizedLinear
-from ramp.rows.checkpoint import META, WEIGHTS, CheckpointError, open_packed, packed_linears, read_meta, stored_value
+from ramp.rows.checkpoint import WEIGHTS, CheckpointError, open_packed, packed_linears, stored_value
+from ramp.rows.meta_file import META, read_meta
+from ramp.tuning.resume import Progress
 from ramp.tuning.scaled_modules import ScaledGain, ScaledWeight, scale_gain
 from ramp.tuning.schedule import Schedule, refuse_judges, training_windows
-from ramp.tuning.train import FloatTarget, Progress, TuningError, train
+from ramp.tuning.train import FloatTarget, TuningError, train
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -159,7 +161,7 @@ def tune_row(
     head = model.reader.get(model.head_tensor).to(device, torch.float32)
     target = FloatTarget(used, float_states(model, used, device), head)
     student = make_student(row, model, device)
-    done = train(student.model, student.changes, target, order, schedule, state / "checkpoint.pt")
+    done = train(student.model, student.changes, target, order, schedule, state / "checkpoint.safetensors")
     tokens = order.numel() * used.shape[1]
     meta = row.meta | about_tuning(schedule, tokens, hashes, done, device)
     written = write_tuned(Path(out), row, student.tensors(), meta)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ramp.core.files import finite, write_text
+from ramp.core.sidecar import write_with_sidecar
 from ramp.problem.allocation import AllocationRecord, record_allocation, write_allocation
 from ramp.quantizers.widths import bits_of, make_menu
 from ramp.search.run import SearchRun
@@ -49,7 +50,8 @@ def write_results(
     )
     write_allocation(out, record)
     write_text(artifacts / "summary.txt", summary(record))
-    write_text(artifacts / "episodes.jsonl", "".join(json.dumps(row, sort_keys=True) + "\n" for row in search.rows))
+    rows = "".join(json.dumps(row, sort_keys=True) + "\n" for row in search.rows)
+    write_with_sidecar(artifacts / "episodes.jsonl", rows)
     return record
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ramp.core.files import read_json, require_file
 from ramp.problem.problem import AllocationError, Problem
 from ramp.rl.environment import AllocationEnv
 from ramp.rl.policy import KIND as NETWORK
-from ramp.rl.policy import Policy, PolicyError, load_policy
+from ramp.rl.policy import Policy, PolicyError, load_policy, read_kind
 from ramp.rl.role_depth import KIND as TABLE
 from ramp.rl.role_depth import TablePolicy, load_table
 from ramp.scoring.score_type import Score
@@ -23,7 +21,7 @@ LOADERS: dict[str, Callable[[Path], Policy | TablePolicy]] = {NETWORK: load_poli
 
 def read_policy(policy_dir: Path) -> Policy | TablePolicy:
     """Read a policy of any kind; ``PolicyError`` where the kind is unknown."""
-    kind = read_json(require_file(policy_dir / "policy.json", "trained policy"), dict[str, Any]).get("kind", NETWORK)
+    kind = read_kind(policy_dir)
     if kind not in LOADERS:
         raise PolicyError(f"{policy_dir}/policy.json is of kind '{kind}' (known: {', '.join(LOADERS)}): train it again")
     return LOADERS[kind](policy_dir)

@@ -12,8 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +22,8 @@ from torch.nn.functional import linear
 
 from ramp.core.cli import log
 from ramp.core.errors import RampError
-from ramp.core.files import atomic_path, set_aside
 from ramp.scoring.kl_divergence import final_hidden, head_weight
+from ramp.tuning.resume import Progress, keep, resumed
 from ramp.tuning.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -47,20 +46,6 @@ class FloatTarget:
     head: Tensor  # float32 (vocab, hidden)
 
 
-@dataclass
-class Progress:
-    """What was trained so far."""
-
-    losses: list[float] = field(default_factory=list)  # KL of each step's batch before the step, nats per token
-    wall_s: float = 0.0
-
-    def mean_loss(self, last: bool) -> float:
-        """Return the mean of the first or last tenth of the losses: of one batch it is mostly the batch's."""
-        count = max(len(self.losses) // 10, 1)
-        part = self.losses[-count:] if last else self.losses[:count]
-        return sum(part) / len(part)
-
-
 def train(
     student: PreTrainedModel,
     changes: Sequence[nn.Parameter],
@@ -75,7 +60,7 @@ def train(
     to belong to the other arguments. Raises ``TuningError`` where a loss or a gradient is not finite.
     """
     optimizer = torch.optim.Adam(changes, lr=schedule.rate)
-    done = _resumed(checkpoint, changes, optimizer)
+    done = resumed(checkpoint, changes, optimizer)
     earlier, began = done.wall_s, time.monotonic()
     report = max(schedule.steps // 10, 1)
     for step in range(len(done.losses), schedule.steps):
@@ -94,38 +79,11 @@ def train(
         done.losses.append(loss)
         done.wall_s = earlier + time.monotonic() - began
         if (step + 1) % CHECKPOINT_STEPS == 0:
-            _keep(checkpoint, changes, optimizer, done)
+            keep(checkpoint, changes, optimizer, done)
         if (step + 1) % report == 0:
             recent = sum(done.losses[-report:]) / report
             log.info("step %d of %d: KL %.4f on training text", step + 1, schedule.steps, recent)
     return done
-
-
-def _keep(path: Path, changes: Sequence[nn.Parameter], optimizer: torch.optim.Adam, done: Progress) -> None:
-    state = {"optimizer": optimizer.state_dict(), "changes": [change.data for change in changes], **vars(done)}
-    with atomic_path(path) as partial:
-        torch.save(state, partial)
-
-
-def _resumed(path: Path, changes: Sequence[nn.Parameter], optimizer: torch.optim.Adam) -> Progress:
-    """Read a checkpoint into changes and optimizer, where there is one."""
-    if not path.is_file():
-        return Progress()
-    before, fresh = [change.data.clone() for change in changes], deepcopy(optimizer.state_dict())
-    try:
-        state = torch.load(path, weights_only=True, map_location=changes[0].device)
-        optimizer.load_state_dict(state["optimizer"])
-        for change, value in zip(changes, state["changes"], strict=True):
-            change.data.copy_(value)
-        return Progress(state["losses"], state["wall_s"])
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # torch.load has no exception of its own
-        set_aside(path, error)
-        for change, value in zip(changes, before, strict=True):
-            change.data.copy_(value)
-        optimizer.load_state_dict(fresh)
-        return Progress()
 
 
 def add_gradients(student: PreTrainedModel, target: FloatTarget, batch: Sequence[int]) -> float:

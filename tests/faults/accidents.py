@@ -8,12 +8,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -50,9 +52,40 @@ class Process:
         os.waitpid(self.number, 0)
 
 
-def start(stage: Stage, folder: Path, limit: Limit | None = None, name: str = "log") -> Process:
-    """Fork a process that runs a stage in a folder, under a limit."""
+WRITES = {
+    "os.mkdir": (0, 2), "os.remove": (0, 1), "os.rmdir": (0, 1), "os.rename": (1, 3), "os.link": (1, 3),
+    "os.symlink": (1, 2), "os.truncate": (0, None),
+}  # fmt: skip
+"""Events of Python's audit that change a disk -> the arguments that say where: a path, and the folder it starts at."""
+
+
+def watch(allowed: Sequence[Path], told: int) -> None:
+    """Write to ``told`` every path outside the ``allowed`` folders that this process writes to by Python."""
+    places = tuple(f"{os.path.realpath(place)}{os.sep}" for place in (*allowed, "/dev", "/proc"))
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        path, base = None, ""
+        if event == "open" and isinstance(arguments[2], int):
+            path = arguments[0] if arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC) else None
+        elif event in WRITES:
+            at, folder = WRITES[event]
+            path = arguments[at]
+            base = f"/proc/self/fd/{arguments[folder]}" if folder is not None and arguments[folder] != -1 else ""
+        if isinstance(path, str | bytes | os.PathLike):
+            name = os.path.join(base, os.fsdecode(path))
+            real = os.path.join(os.path.realpath(os.path.dirname(name) or "."), os.path.basename(name))
+            if not real.startswith(places):
+                os.write(told, f"{event} {real}\n".encode())
+
+    sys.addaudithook(hook)
+
+
+def start(
+    stage: Stage, folder: Path, limit: Limit | None = None, name: str = "log", outside: Path | None = None
+) -> Process:
+    """Fork a process that runs a stage in a folder, under a limit; ``outside`` lists what it writes elsewhere."""
     log = folder.with_name(f"{folder.name}.{name}")
+    temporary = folder.with_name(f"{folder.name}.tmp")
     sys.stdout.flush()
     sys.stderr.flush()
     number = os.fork()
@@ -65,16 +98,22 @@ def start(stage: Stage, folder: Path, limit: Limit | None = None, name: str = "l
             os.dup2(sink, 2)
             sys.stdout = sys.stderr = os.fdopen(sink, "w", encoding="utf-8", closefd=False)  # not those of pytest
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            if outside:
+                sys.dont_write_bytecode = True
+                temporary.mkdir(exist_ok=True)
+                tempfile.tempdir = str(temporary)
+                watch([folder, temporary], os.open(outside, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
             if limit:
                 limit()
             status = call(stage, folder)
         except SystemExit as ending:
             status = ending.code if isinstance(ending.code, int) else 1
         except BaseException:
-            traceback.print_exc()
+            with suppress(OSError):
+                traceback.print_exc()
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            with suppress(OSError):  # the log lies on a full disk
+                sys.stdout.flush()
             os._exit(status)
     with suppress(OSError):  # it was faster
         os.setpgid(number, number)
@@ -129,7 +168,8 @@ class Ground:
 
     def ends_well(self, stage: Stage, folder: Path) -> str:
         """Run a stage undisturbed; return what is wrong afterwards, or an empty string."""
-        process = start(stage, folder, name="again")
+        outside = self.work / "outside"
+        process = start(stage, folder, name="again", outside=outside)
         status = process.wait(HANG_S)
         if status is None:
             process.kill()
@@ -138,7 +178,9 @@ class Ground:
             return f"{stage.name}: status {status} after the accident: {process.log.read_text()[-300:]}"
         if left := [path for path in folder.rglob(".*") if abandoned(path)]:
             return f"{stage.name}: {left[0].name} is left"
-        return ""
+        written = outside.read_text(encoding="utf-8") if outside.is_file() else ""
+        outside.unlink(missing_ok=True)
+        return f"{stage.name} writes outside its study: {written.splitlines()[0]}" if written else ""
 
     def measure(self) -> None:
         """Run every stage once, for its seconds; raises where it does not give the study's own result."""
@@ -148,8 +190,10 @@ class Ground:
                 raise RuntimeError(f"undisturbed, {wrong}")
             self.seconds[stage.name] = time.monotonic() - began
 
-    def judge(self, stage: Stage, folder: Path, status: int | None, log: str, allowed: Callable[[], None]) -> str:
-        """Return how a disturbed run ended; ``allowed`` takes the disturbance away."""
+    def judge(
+        self, stage: Stage, folder: Path, status: int | None, log: str | None, allowed: Callable[[], None]
+    ) -> str:
+        """Return how a disturbed run ended; ``allowed`` takes the disturbance away, ``log`` is None on a full disk."""
         allowed()
         wrong = self.half_written(stage, folder)
         outcome = self._outcome(stage, folder, status, log)
@@ -159,7 +203,7 @@ class Ground:
             return "lost"
         return outcome
 
-    def _outcome(self, stage: Stage, folder: Path, status: int | None, log: str) -> str:
+    def _outcome(self, stage: Stage, folder: Path, status: int | None, log: str | None) -> str:
         if status is None:
             self.faults.append(f"{stage.name}: hangs")
             return "hangs"
@@ -168,8 +212,8 @@ class Ground:
                 return "survived"
             self.faults.append(f"{stage.name}: ended well without its results")
             return "lost"
-        told = [line for line in log.splitlines() if line.startswith("error: ")]
-        if status == 2 and len(told) == 1 and "Traceback" not in log:
+        told = [line for line in (log or "").splitlines() if line.startswith("error: ")]
+        if status == 2 and (log is None or (len(told) == 1 and "Traceback" not in log)):
             return "clean"
         self.faults.append(f"{stage.name}: status {status}: {log[-600:]}")
         return "tracebacks"
@@ -243,7 +287,8 @@ def on_disks(ground: Ground, count: int, seed: int, *, read_only: bool) -> Count
             logs = ground.work / "logs"
             logs.mkdir(exist_ok=True)
             remount(place.work, "ro" if read_only else f"size={size // 4096 * 4096}")
-            process = _start_elsewhere(stage, folder, logs)
+            apart = read_only or number % 2 == 0  # else the sentence has no place to go to: the status says it
+            process = _start_elsewhere(stage, folder, logs) if apart else start(stage, folder)
             status = process.wait(HANG_S)
             if status is None:
                 process.kill()
@@ -251,7 +296,8 @@ def on_disks(ground: Ground, count: int, seed: int, *, read_only: bool) -> Count
             def free(where: Path = place.work) -> None:
                 remount(where, "rw,size=268435456")
 
-            counts.add(place.judge(stage, folder, status, process.log.read_text(errors="replace"), free))
+            log = process.log.read_text(errors="replace") if apart else None
+            counts.add(place.judge(stage, folder, status, log, free))
     return counts
 
 

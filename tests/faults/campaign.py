@@ -36,7 +36,7 @@ class Size:
     workflow: int  # kills of a whole run
 
 
-SMALL = Size(configurations=6, files=160, kills=6, limits=1, starts=2, workflow=0)
+SMALL = Size(configurations=6, files=200, kills=6, limits=2, starts=2, workflow=1)
 FULL = Size(configurations=10_000, files=10_000, kills=300, limits=20, starts=50, workflow=8)
 
 
@@ -114,14 +114,16 @@ faults were tried. A kind of fault without a line has no published count: the wh
 - **clean**: one sentence with the file and the remedy, exit status 2.
 - **tracebacks**: a traceback of Python, or a crash of native code.
 - **hangs**: no end within 30 seconds (files) or 180 seconds (stages).
-- **lost**: a half-written or false result, or a temporary file that the next job does not delete.
+- **lost**: a half-written or false result, a temporary file that the next job does not delete, or a file that a stage
+  writes by Python outside its study and the folder for temporary files.
 
 The campaign draws damaged files from a seed for every reader of the package (`tests/faults/readers.py`; a test fails
 where a function that reads a file has no entry): bits flipped, stretches cut, zeroed, moved or doubled, values of
-another type, missing keys, huge numbers, deep nesting; half of the changed JSON objects carry a new, right checksum, so
-that the models behind it are tried too. Stages are those of `tests/faults/chain.py`, from an asset to the records, on a
-random two-layer model. A stage that was killed, limited, or started twice at once is run again
-afterwards, and its files are compared by content with those of an undisturbed run.
+another type, missing keys, huge numbers, deep nesting, stray quotes; half of the changed JSON objects and headers of
+tensors carry a new, right checksum, so that the models behind it are tried too. In half of the runs on a full disk the
+log lies on that disk as well, and the exit status alone can say what happened. Stages are those of
+`tests/faults/chain.py`, from an asset to the records, on a random two-layer model. A stage that was killed, limited, or
+started twice at once is run again afterwards, and its files are compared by content with those of an undisturbed run.
 
 `FAULTS=full pytest -n 0 tests/faults` or `python -m tests.faults --full` runs the whole campaign (hours on two cores,
 and a machine that may mount a disk in memory); `pytest tests/faults` a small one.

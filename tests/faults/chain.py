@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,8 @@ from pathlib import Path
 import yaml
 
 from ramp.core import cli
+from ramp.core.files import sha256_file, write_json
+from ramp.models.asset_file import SINGLE, file_checksums
 from ramp.quantizers.ggml import BLOCKS  # noqa: F401 - numpy and torch are loaded before anything is forked
 from tests.tiny_models import random_llama
 
@@ -162,9 +163,11 @@ def prepare(folder: Path) -> None:
     """Write what the chain starts from: a model, and a text with its registry."""
     (folder / "models").mkdir(parents=True)
     random_llama(folder / "models" / "tiny")
-    record = {"name": "tiny", "kind": "trained", "path": ".", "sha256": "0" * 64, "steps": 1, "note": ""}
+    weights = folder / "models" / "tiny" / SINGLE
+    record = {"name": "tiny", "kind": "trained", "path": ".", "sha256": sha256_file(weights), "steps": 1, "note": ""}
+    record["files_sha256"] = file_checksums(weights.parent, [weights])
     record |= {"released_bytes": 1, "released_format": "float32", "linears_released_bytes": 1}
-    (folder / "models" / "tiny" / "asset.json").write_text(json.dumps(record), encoding="utf-8")
+    write_json(folder / "models" / "tiny" / "asset.json", record, sealed=True)
     lines = (" ".join(WORDS[(i * 7 + j * j) % len(WORDS)] for j in range(30)) + f" {i}" for i in range(80))
     (folder / "corpus.utf8").write_text("\n".join(lines), encoding="utf-8")
     roles = {"calibration": 0.2, "train": 0.2, "search": 0.2, "selection": 0.2, "heldout": 0.2}

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from ramp.core.files import SEAL, write_json
+from ramp.core.files import ITEMS, SEAL, write_json
+from ramp.core.tensors import BLANK, seal
+from ramp.core.tensors import SEAL as TENSORS_SEAL
 
 Draw = np.random.Generator
 
@@ -152,7 +154,7 @@ def damaged_json(path: Path, draw: Draw) -> str:
     if isinstance(value, dict) and SEAL in value and draw.random() < 0.5:
         value.pop(SEAL)
         try:
-            write_json(path, value, sealed=True)
+            write_json(path, value[ITEMS] if value.keys() == {ITEMS} else value, sealed=True)
             return "resealed"
         except (ValueError, TypeError):  # NaN and half characters, which no writer lets pass
             pass
@@ -188,7 +190,46 @@ def damaged_yaml(path: Path, draw: Draw) -> str:
     return "value"
 
 
-BY_ENDING = {".json": damaged_json, ".jsonl": damaged_lines, ".yaml": damaged_yaml}
+def damaged_tensors(path: Path, draw: Draw) -> str:
+    """Change a value of the header of a safetensors file, with a new checksum: models of its metadata meet it."""
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    about = header.get("__metadata__", {})
+    if "ramp" in about:
+        inner = changed_value(json.loads(about["ramp"]), draw)
+        inner = {**inner, TENSORS_SEAL: BLANK} if isinstance(inner, dict) else inner
+        about["ramp"] = _dumped(inner).decode("utf-8", "replace")
+    else:
+        name = next(name for name in header if name != "__metadata__")
+        header[f"{name}x"] = header.pop(name)
+        header["__metadata__"] = {TENSORS_SEAL: BLANK}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+    try:
+        seal(path)
+    except AssertionError:  # no place for a checksum is left
+        return "value"
+    return "resealed"
+
+
+def damaged_table(path: Path, draw: Draw) -> str:
+    """Put a stray quote before a cell of a table: what follows is one cell, up to the end."""
+    data = path.read_bytes()
+    cells = [place + 1 for place, sign in enumerate(data) if sign in b",\n"]
+    at = cells[int(draw.integers(len(cells)))]
+    path.write_bytes(data[:at] + b'"' + data[at:])
+    return "quote"
+
+
+BY_ENDING = {
+    ".safetensors": damaged_tensors,
+    ".csv": damaged_table,
+    ".json": damaged_json,
+    ".jsonl": damaged_lines,
+    ".yaml": damaged_yaml,
+}
 
 
 def damage(path: Path, draw: Draw) -> str:

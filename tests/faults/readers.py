@@ -24,6 +24,8 @@ from ramp.calibration.folding import load_fold
 from ramp.core.errors import RampError
 from ramp.core.tensor_file import equal_tensors
 from ramp.evaluation.heldout import Reference
+from ramp.evaluation.lm_eval_tasks import check_rows
+from ramp.evaluation.metrics_file import read_metrics
 from ramp.export.llamacpp_quantize import read_importance_file
 from ramp.export.plan import read_plan
 from ramp.export.row import row_meta
@@ -33,7 +35,7 @@ from ramp.ggml.texts import own_text
 from ramp.ggml.tune import ChangedTensors
 from ramp.gguf.configuration import read_configuration
 from ramp.gguf.reader import GgufFile, parameter_reader
-from ramp.league.__main__ import read_acceptance
+from ramp.league.acceptance_record import read_acceptance
 from ramp.league.fold_ablation import about_fold
 from ramp.methods.package_job import read_linear
 from ramp.models.folder import CheckpointReader, ModelFolder
@@ -53,15 +55,17 @@ from ramp.records.intermediates import content_digest
 from ramp.records.recorded import Recorded
 from ramp.records.runs import read_runs
 from ramp.records.study_digests import read_study
-from ramp.records.table import read_all
-from ramp.rows.checkpoint import read_meta, row_parameters
+from ramp.records.table import read_all, read_table
+from ramp.rows.checkpoint import row_parameters
 from ramp.rows.float_rows import special_meta
+from ramp.rows.meta_file import read_meta
 from ramp.search.resume import Evaluated, Journal
 from ramp.search.trained_policy import read_policy
 from ramp.study.load import make_plan
 from ramp.study.validation import read
-from ramp.tuning.train import _resumed
+from ramp.tuning.resume import resumed
 from tests.faults.chain import ROOT
+from workflow.scripts.check_results import check, check_metrics, check_sizes
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,16 @@ def _gguf_model(root: Path) -> Any:
         return "no tokenizer"
 
 
+def _checked(root: Path) -> Any:
+    metrics, row = root / "metrics" / "row.json", root / "quantized" / "row" / "meta.json"
+    return read_metrics(metrics), check_metrics(root, metrics), check_sizes(root, row), check(root)
+
+
+def _ggml_row(root: Path) -> Any:
+    _, parameter = row_parameters(root / "quantized" / "ggml", _model(root).path, torch.float32, torch.device("cpu"))
+    return read_meta(root / "quantized" / "ggml"), parameter("model.norm.weight")
+
+
 def _checkpoint(root: Path) -> Any:
     model = ModelFolder(root / "models" / "tiny")
     model.check()
@@ -161,8 +175,12 @@ def _configuration(root: Path) -> Any:
 
 
 def _resume(root: Path) -> Any:
-    parameter = torch.nn.Parameter(torch.ones(3))
-    return vars(_resumed(root / "made" / "checkpoint.pt", [parameter], torch.optim.Adam([parameter])))
+    parameter, path = torch.nn.Parameter(torch.ones(3)), root / "made" / "checkpoint.safetensors"
+    optimizer = torch.optim.Adam([parameter])
+    found = resumed(path, [parameter], optimizer)
+    if not path.exists():
+        raise RampError("set aside: training begins again")
+    return vars(found), parameter, optimizer.state_dict()["state"]
 
 
 def _episodes(root: Path) -> Any:
@@ -191,6 +209,7 @@ def _job(root: Path) -> Any:
     return job.bits, job.tokens, job.linears, params
 
 
+EPISODES = "made/search/tiny/x/4.0/0/episodes.jsonl"
 JOB = (
     "made/job/linears/model.layers.0.mlp.up_proj.safetensors",
     "made/job/others.safetensors",
@@ -198,10 +217,12 @@ JOB = (
 )
 READERS = (
     Reader("registry", ("given/assets.yaml",), lambda r: load_registry(r / "given" / "assets.yaml").assets,
-           "core/yaml_file.py:read_yaml", own=False),
-    Reader("configuration", ("given/smoke.yaml",), _configuration, "core/yaml_file.py:read_yaml", own=False),
+           "core/yaml_file.py:read_yaml assets/registry.py:load_registry", own=False),
+    Reader("configuration", ("given/smoke.yaml",), _configuration,
+           "core/yaml_file.py:read_yaml study/validation.py:read", own=False),
     Reader("lock", ("given/assets.lock.yaml",), lambda r: Lock(load_registry(r / "given" / "assets.yaml")).settle(
-           "corpus", "a source", "sha256", "resolve", None), "core/yaml_file.py:read_yaml", own=False),
+           "corpus", "a source", "sha256", "resolve", None),
+           "core/yaml_file.py:read_yaml assets/checksum_lock.py:Lock.read", own=False),
     Reader("asset", ("assets/corpus/asset.json", "corpus.utf8"),
            lambda r: (asset_record(r / "assets", "corpus"), asset_path(r / "assets", "corpus").name),
            "assets/fetched_files.py:asset_record"),
@@ -227,25 +248,29 @@ READERS = (
     Reader("documents", ("texts/search.jsonl", "texts/guard.json"),
            lambda r: read_documents(r / "texts" / "search.jsonl"),
            "models/token_windows.py:read_documents models/token_windows.py:_check_listed"),
-    Reader("checkpoint", ("models/tiny/model.safetensors", "models/tiny/config.json"), _checkpoint,
-           "models/folder.py:CheckpointReader.__init__ models/folder.py:ModelFolder.config", own=False),
+    Reader("checkpoint", ("models/tiny/model.safetensors", "models/tiny/config.json", "models/tiny/asset.json"),
+           _checkpoint,
+           "models/folder.py:CheckpointReader.__init__ models/folder.py:ModelFolder.config "
+           "models/asset_file.py:read_model_asset"),
     Reader("shards", ("given/shards/model.safetensors.index.json", "given/shards/a.safetensors"), _shards,
            "models/folder.py:checkpoint_files", own=False),
     Reader("tokenizer", ("models/tiny/tokenizer.json", "models/tiny/tokenizer_config.json"), _tokens,
-           "models/folder.py:ModelFolder.tokenizer", own=False),
+           "models/folder.py:ModelFolder.tokenizer"),
     Reader("sizes of a model", ("models/tiny/config.json",), lambda r: _shape(r), "plan/shape.py:shape_of", own=False),
     Reader("float row", ("models/tiny/asset.json",), lambda r: special_meta("released", _model(r).path, "x", 0),
-           "rows/float_rows.py:special_meta", own=False),
+           "rows/float_rows.py:special_meta"),
     Reader("calibration", ("calibration/tiny.safetensors",),
            lambda r: read_stats(r / "calibration" / "tiny.safetensors"),
-           "problem/features.py:read_stats core/tensors.py:load_tensors core/tensors.py:open_tensors"),
+           "problem/features.py:read_stats core/tensors.py:load_tensors core/tensors.py:open_tensors "
+           "core/tensors.py:_header core/tensors.py:_digest "
+           "core/files.py:sha256_file"),
     Reader("importance", ("calibration/tiny.safetensors",),
            lambda r: read_importance(r / "calibration" / "tiny.safetensors", {}, _model(r).config),
            "export/write.py:read_importance"),
     Reader("fold", ("folds/awq.safetensors",), lambda r: load_fold(r / "folds" / "awq.safetensors", _model(r).config),
            "calibration/folding.py:load_fold"),
     Reader("about a fold", ("folds/awq.safetensors",), lambda r: about_fold(r / "folds" / "awq.safetensors", {}),
-           "league/fold_ablation.py:about_fold core/tensors.py:Tensors.about"),
+           "league/fold_ablation.py:about_fold core/tensors.py:Tensors.about_as"),
     Reader("bank", ("bank/tiny/bank.json", "bank/tiny/bank.safetensors"), _bank, "bank/bank.py:Bank.__init__"),
     Reader("sensitivities", ("sensitivity/tiny.json",), lambda r: read_sensitivities(r / "sensitivity" / "tiny.json"),
            "problem/proxy.py:read_sensitivities"),
@@ -253,12 +278,12 @@ READERS = (
            lambda r: read_allocation(r / "allocations" / "tiny.json", _model(r).linears),
            "problem/allocation.py:read_allocation core/files.py:read_json core/files.py:parse_json"),
     Reader("policy", ("search/tiny/policy.json", "search/tiny/policy.safetensors"), _policy,
-           "rl/policy.py:read_files search/trained_policy.py:read_policy"),
+           "rl/policy.py:read_files rl/policy.py:read_kind rl/role_depth.py:load_table"),
     Reader("journal", ("made/journal.jsonl",),
            lambda r: len(Journal(r / "made" / "journal.jsonl", Evaluated).read()) <= 5,
            "search/resume.py:Journal.read search/resume.py:Journal._entry"),
     Reader("row", ("quantized/row/meta.json", "quantized/row/model.safetensors"), _row,
-           "rows/checkpoint.py:open_packed rows/checkpoint.py:read_meta"),
+           "rows/checkpoint.py:open_packed rows/meta_file.py:read_meta"),
     Reader("two files of tensors", ("quantized/row/model.safetensors",), lambda r: equal_tensors(
            r / "quantized" / "row" / "model.safetensors", r / "quantized" / "tuned" / "model.safetensors"),
            "core/tensor_file.py:equal_tensors", own=False),
@@ -267,17 +292,19 @@ READERS = (
            "evaluation/heldout.py:Reference.load"),
     Reader("records", ("metrics/row.json", "quantized/row/meta.json", "allocations/tiny.json"), _collected,
            "records/collect.py:collect records/collect.py:read_keyed records/collect_layers.py:activation_rows"),
-    Reader("episodes", ("made/search/tiny/x/4.0/0/episodes.jsonl",), _episodes, "records/collect.py:episode_rows",
-           own=False),
+    Reader("episodes", (EPISODES, f"{EPISODES}.sha256"), _episodes,
+           "records/collect.py:episode_rows core/sidecar.py:check_sidecar"),
     Reader("list of runs", ("made/rows.json",), lambda r: listed(str(r / "made" / "rows.json")),
            "records/collect_league.py:listed", own=False),
     Reader("runs", ("made/run.json",), lambda r: read_runs([r / "made" / "run.json"], ["model", "rows"]),
            "records/runs.py:read_runs"),
     Reader("gguf records", ("made/rows.json", "made/checks.json"),
            lambda r: collect_gguf([r / "made" / "rows.json"], r / "out"),
-           "records/collect_gguf.py:read_list", own=False),
+           "records/collect_gguf.py:read_list"),
     Reader("tables", ("records/records.csv", "records/windows.csv"), lambda r: read_all(r / "records"),
            "records/table.py:read_all", own=False),
+    Reader("large table", ("made/windows.csv",), lambda r: len(read_table(r / "made" / "windows.csv")),
+           "records/table.py:read_table", own=False),
     Reader("recorded", ("records/claims.json", "records/digests.json", "config.json"),
            lambda r: (Recorded.read(r), read_study(r)),
            "records/recorded.py:Recorded.read records/table.py:read_claims "
@@ -287,11 +314,19 @@ READERS = (
            "records/intermediates.py:content_digest records/intermediates.py:_tensor_parts "
            "records/intermediates.py:_metadata", own=False),
     Reader("acceptance", ("league/accepted.json",), lambda r: read_acceptance(r / "league" / "accepted.json"),
-           "league/__main__.py:read_acceptance"),
+           "league/acceptance_record.py:read_acceptance"),
     Reader("enumeration", ("optimum/halves.json", "optimum/halves.safetensors"), _enumeration,
            "optimum/run.py:Enumeration.read"),
     Reader("plan of a file", ("halo/row.plan.json", "models/tiny/asset.json"), _plan,
-           "export/plan.py:read_plan export/row.py:row_meta", own=False),
+           "export/plan.py:read_plan"),
+    Reader("row of a gguf file", ("halo/row.gguf", "quantized/ggml/meta.json"), _ggml_row,
+           "gguf/header.py:check_header"),
+    Reader("metrics", ("metrics/row.json", "quantized/row/meta.json", "halo/m/x.check.json"), _checked,
+           "evaluation/metrics_file.py:read_metrics workflow/scripts/check_results.py:check"),
+    Reader("rows of a task", ("made/piqa.jsonl", "made/piqa.jsonl.sha256"),
+           lambda r: check_rows(r / "made" / "piqa.jsonl"), "evaluation/lm_eval_tasks.py:check_rows"),
+    Reader("network", ("made/network/policy.json", "made/network/policy.safetensors"),
+           lambda r: vars(read_policy(r / "made" / "network")), "rl/policy.py:load_policy"),
     Reader("gguf", ("halo/float.gguf",), _gguf, "gguf/reader.py:GgufFile.__init__", own=False),
     Reader("gguf, as a model", ("halo/float.gguf",), _gguf_model,
            "gguf/configuration.py:read_configuration assets/checkpoint.py:read_tokenizer", own=False),
@@ -303,8 +338,8 @@ READERS = (
            "ggml/bank.py:read_delta"),
     Reader("ggml step", ("made/step-000.safetensors",), lambda r: _Step(r / "made" / "step-000.safetensors").costs,
            "ggml/bank.py:_Step.__init__"),
-    Reader("checkpoint of tuning", ("made/checkpoint.pt",), lambda r: len(_resume(r)), "tuning/train.py:_resumed",
-           own=False),
+    Reader("checkpoint of tuning", ("made/checkpoint.safetensors",), _resume,
+           "tuning/resume.py:resumed"),
     Reader("package's linear", JOB[:1], lambda r: read_linear(r / "made" / "job", "model.layers.0.mlp.up_proj"),
            "methods/package_job.py:read_linear"),
     Reader("package's row", JOB, _package,

@@ -15,19 +15,25 @@ import pyarrow.parquet
 import torch
 
 from ramp.core.files import write_json
+from ramp.core.sidecar import write_with_sidecar
 from ramp.core.tensor_file import save_tensors
 from ramp.export.halo import export
 from ramp.export.llamacpp_quantize import write_importance
+from ramp.export.plan import read_plan
+from ramp.export.row import write_row
 from ramp.export.write import read_importance
 from ramp.ggml.tune import ChangedTensors
 from ramp.methods.package_job import LINEARS, PackageJob
 from ramp.models.folder import ModelFolder
+from ramp.problem.features import SIZE
 from ramp.problem.problem import encode
 from ramp.records.digests import study_digests
 from ramp.records.schema import TABLES
 from ramp.records.study_digests import write_digests
-from ramp.records.table import write_claims
+from ramp.records.table import read_table, write_claims, write_table
+from ramp.rl.policy import Policy
 from ramp.search.resume import Evaluated, Journal
+from ramp.tuning.resume import Progress, keep
 from tests.faults.chain import ROOT
 from tests.local_sources import make_wheel
 from tests.tiny_models import random_llama
@@ -120,7 +126,8 @@ def _made(folder: Path) -> None:
     write_json(made / "environment.json", {"ok": True, "reason": "", "python": "/usr/bin/python3", "freeze": []})
     values = {"str": "x", "bool": True, "int": 1, "float": 1.0}
     for file, table in (("rows", "gguf"), ("checks", "gguf_checks")):
-        write_json(made / f"{file}.json", [{column.name: values[column.dtype] for column in TABLES[table].columns}])
+        row = {column.name: values[column.dtype] for column in TABLES[table].columns}
+        write_json(made / f"{file}.json", [row], sealed=True)
     write_json(made / "run.json", {"model": "tiny", "rows": [{"evals": 1}]}, sealed=True)
     claim = {"id": "C1"}
     write_digests(folder / "records" / "digests.json", {"x": study_digests(folder)})
@@ -134,11 +141,31 @@ def _made(folder: Path) -> None:
     episodes = "".join(json.dumps(row) + "\n" for row in rows)
     place = made / "search" / "tiny" / "x" / "4.0" / "0"
     place.mkdir(parents=True)
-    (place / "episodes.jsonl").write_text(episodes, encoding="utf-8")
+    write_with_sidecar(place / "episodes.jsonl", episodes)
+    draw = np.random.default_rng(0)
+    weights = [draw.normal(size=shape).astype(np.float32) for shape in ((4, SIZE), (3, 4))]
+    about = {"model": "tiny", "method": "x", "budgets": [4.0], "seed": 0, "episodes": 3}
+    layers = [(weight, np.zeros(len(weight), np.float32)) for weight in weights]
+    Policy(layers, (3, 4, 6), about).save(made / "network")
+    questions = "".join(json.dumps({"goal": f"é {i}", "label": i}) + "\n" for i in range(4))
+    write_with_sidecar(made / "piqa.jsonl", questions)
     parameter = torch.nn.Parameter(torch.ones(3))
     optimizer = torch.optim.Adam([parameter])
-    torch.save({"optimizer": optimizer.state_dict(), "changes": [parameter.data], "losses": [1.0], "wall_s": 1.0},
-               made / "checkpoint.pt")  # fmt: skip
+    parameter.sum().backward()
+    optimizer.step()
+    keep(made / "checkpoint.safetensors", [parameter], optimizer, Progress([1.0], 1.0))
+    asked = {"method": "x", "budget_bits": 4.0, "group_size": 32, "seed": 0}
+    halo, row_dir = folder / "halo", folder / "quantized" / "ggml"
+    write_row(halo / "row.gguf", read_plan(halo / "row.plan.json"), model.path, asked, "x", row_dir)
+    check = {"file": "x.gguf", "check": "loads", "value": 1.0, "limit": 1.0, "ok": True}
+    write_json(halo / "m" / "x.check.json", [check], sealed=True)
+    _large_table(folder / "records" / "windows.csv", made / "windows.csv")
+
+
+def _large_table(table: Path, out: Path) -> None:
+    """Write a table of more characters than Python reads as one cell."""
+    rows = read_table(table).head(1).to_dict("records")
+    write_table(out, [{**rows[0], "window": number} for number in range(2500)])
 
 
 def add(folder: Path) -> None:

@@ -7,7 +7,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("ramp", "baselines", "benchmarks", "paper", "workflow/scripts")
+"""Folders of code."""
+
 READING = {
+    "json.load",
+    "yaml.load",
+    "csv.reader",
+    "csv.DictReader",
+    "mmap.mmap",
+    "gzip.open",
+    "ParquetFile",
+    "read_yaml",
+    "read_files",
+    "load_configfile",
     "read_json",
     "parse_json",
     "open_tensors",
@@ -39,6 +52,16 @@ def _name(call: ast.Call) -> set[str]:
     return {function.id} if isinstance(function, ast.Name) else set()
 
 
+def _opens(call: ast.Call, names: set[str]) -> bool:
+    """Return whether a call opens a file for reading: ``open``, or a method of that name, without a mode to write."""
+    if not names & {"open", "fdopen"} or any(name[0].isupper() for name in names if "." in name):  # of a class
+        return False
+    modes = (*call.args, *(key.value for key in call.keywords if key.arg == "mode"))
+    written = [each.value for each in modes if isinstance(each, ast.Constant) and isinstance(each.value, str)]
+    flags = [ast.unparse(each) for each in call.args if "os.O_" in ast.unparse(each)]
+    return not any(set(mode) & set("wax") and set(mode) <= set("rwaxbt+") for mode in written) and not flags
+
+
 def _functions(node: ast.AST, place: str = "") -> Iterator[tuple[str, ast.AST]]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.FunctionDef | ast.ClassDef):
@@ -52,11 +75,16 @@ def _functions(node: ast.AST, place: str = "") -> Iterator[tuple[str, ast.AST]]:
 
 
 def readers() -> set[str]:
-    """Return ``package/module.py:function`` of every function in ``ramp/`` that reads a file."""
+    """Return ``package/module.py:function`` of every function of the project's code that reads a file.
+
+    Those of ``ramp/`` are named below it, those of other folders with their folder.
+    """
     found = set()
-    for path in sorted((ROOT / "ramp").rglob("*.py")):
-        for name, node in _functions(ast.parse(path.read_text(encoding="utf-8"))):
-            calls = (inner for inner in ast.walk(node) if isinstance(inner, ast.Call))
-            if any(_name(call) & READING for call in calls):
-                found.add(f"{path.relative_to(ROOT / 'ramp').as_posix()}:{name}")
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            place = path.relative_to(ROOT / "ramp" if package == "ramp" else ROOT).as_posix()
+            for name, node in _functions(ast.parse(path.read_text(encoding="utf-8"))):
+                calls = [inner for inner in ast.walk(node) if isinstance(inner, ast.Call)]
+                if any(_name(call) & READING or _opens(call, _name(call)) for call in calls):
+                    found.add(f"{place}:{name}")
     return found

@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +15,11 @@ import numpy as np
 import pytest
 import torch
 
-from ramp.core import cli, tensors
+from ramp.core import cli, leftovers, tensors
 from ramp.core.errors import RampError
 from ramp.core.files import DamagedFile, atomic_path, read_json, set_aside, write_json, write_text
-from ramp.core.leftovers import abandoned, owner, scratch_folder, started, sweep
+from ramp.core.leftovers import abandoned, owner, scratch_folder, started, sweep, temporary_folder
+from ramp.core.sidecar import check_sidecar, write_with_sidecar
 from ramp.core.tensor_file import save_tensors
 from ramp.core.tensors import load_tensors, open_tensors, save_arrays
 from ramp.problem.proxy import read_sensitivities
@@ -90,14 +92,14 @@ def test_sensitivities_below_zero_are_refused(tmp_path: Path, value: float) -> N
 
 
 def test_leftovers_of_a_killed_job_are_swept_and_those_of_a_live_one_are_not(tmp_path: Path) -> None:
-    host, process, _ = owner().split("-")
+    host, boot, process, _ = owner().split("-")
     dead = [tmp_path / f".a.{owner_of_a_killed_job()}.partial", tmp_path / f".b.{owner_of_a_killed_job()}.scratch"]
     live = [
         tmp_path / f".c.{owner()}.partial",
-        tmp_path / f".d.{host[::-1]}x-{process}-1.partial",
+        tmp_path / f".d.{host[::-1]}x-{boot}-{process}-1.partial",
         tmp_path / ".e.7.partial",
     ]
-    elsewhere = tmp_path / f".f.{'0' * 8}-{process}-1.partial"
+    elsewhere = tmp_path / f".f.{'0' * 8}-{boot}-{process}-1.partial"
     for path in (*dead, *live, elsewhere):
         path.mkdir()
     assert [abandoned(path) for path in (*dead, *live, elsewhere)] == [True, True, False, False, False, False]
@@ -228,3 +230,77 @@ def test_a_digest_of_content_leaves_checksums_out(tmp_path: Path) -> None:
     save_arrays(tmp_path / "sealed.safetensors", arrays)
     for end in ("json", "safetensors"):
         assert content_digest(tmp_path / f"plain.{end}") == content_digest(tmp_path / f"sealed.{end}")
+
+
+def test_a_sealed_list_reads_back_and_every_change_is_seen(tmp_path: Path) -> None:
+    """Its content, and so its digest, is that of the list alone."""
+    value, path, plain = [{"a": 1.5}, {"a": None}], tmp_path / "x.json", tmp_path / "y.json"
+    write_json(path, value, sealed=True)
+    write_json(plain, value)
+    assert read_json(path, list[dict[str, object]], sealed=True) == read_json(plain, list[dict[str, object]]) == value
+    assert content_digest(path) == content_digest(plain)
+    text = path.read_text(encoding="utf-8")
+    for changed in (text.replace("1.5", "2.5"), text.replace("items", "item"), text.replace("content_sha256", "x")):
+        path.write_text(changed, encoding="utf-8")
+        with pytest.raises(DamagedFile):
+            read_json(path, list[dict[str, object]])
+
+
+def test_a_file_with_its_checksum_beside_it_is_compared(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    write_with_sidecar(path, '{"a": 1}\n')
+    check_sidecar(path, "again")
+    path.write_text('{"a": 2}\n')
+    refused(DamagedFile, {"rows.jsonl.sha256: again": lambda: check_sidecar(path, "again")})
+    write_with_sidecar(path, '{"a": 2}\n')
+    check_sidecar(path, "again")
+    (tmp_path / "rows.jsonl.sha256").unlink()
+    check_sidecar(path, "again")  # of an earlier version, or a user's
+
+
+def _temporary(folder: Path, machine: str, boot: str, days: float) -> Path:
+    """Return a temporary folder of a process, whose last change is so many days ago."""
+    path = folder / f".row.{machine}-{boot}-{os.getpid()}-1.partial"
+    path.mkdir()
+    (path / "weights").write_text("x")
+    for each in (path / "weights", path):
+        os.utime(each, (time.time() - 86_400 * days,) * 2)
+    return path
+
+
+def test_leftovers_of_an_earlier_start_and_of_other_machines_are_swept_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power loss leaves what no process of this start owns; another machine's job may run for days."""
+    machine, boot, _, _ = owner().split("-")
+    monkeypatch.setattr(leftovers, "_booted", lambda: time.time() - 3600)
+    other = "0" * 8
+    before = _temporary(tmp_path, machine, other, days=1)
+    changed_since = _temporary(tmp_path, machine, "1" * 8, days=0.01)  # two machines of one name
+    elsewhere, long_ago = _temporary(tmp_path, other, boot, days=20), _temporary(tmp_path, "1" * 8, boot, days=31)
+    old_name = tmp_path / f".row.{machine}-{os.getpid()}-1.partial"  # of an earlier version
+    old_name.mkdir()
+    found = [abandoned(path) for path in (before, changed_since, elsewhere, long_ago, old_name)]
+    assert found == [True, False, False, True, False]
+    (long_ago / "weights").write_text("a job that still writes")
+    assert not abandoned(long_ago)
+    sweep(tmp_path)
+    assert not before.exists()
+    assert changed_since.exists()
+
+
+def test_the_folder_for_temporary_files_is_swept_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left = tmp_path / f".ramp-tasks.x.{owner_of_a_killed_job()}.scratch"
+    left.mkdir()
+    with temporary_folder("ramp-tasks") as folder:
+        assert folder.parent == tmp_path
+        assert not left.exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tensor_that_is_missing_is_one_sentence(tmp_path: Path) -> None:
+    save_arrays(tmp_path / "x", {"a": np.ones(1)})
+    found = load_tensors(tmp_path / "x", "test", framework="np", again="make it again")
+    assert "b" not in found
+    refused(DamagedFile, {"lacks 'b': make it again": lambda: found["b"]})

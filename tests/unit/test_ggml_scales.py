@@ -141,7 +141,7 @@ def test_tuning_lowers_the_kl_keeps_the_codes_and_resumes(model: ModelFolder, tm
     units = list_units(model.config, ("Q4_0", "Q5_0"))
     windows = windows_of(model.path, 16, 16, seed=6)
     schedule = Schedule(steps=30, batch=4, length=16, rate=1e-2, warmup=3)
-    whole = tune(model, units, types, packed, windows, schedule, tmp_path / "a.pt")
+    whole = tune(model, units, types, packed, windows, schedule, tmp_path / "a.safetensors")
     before, after = kl(model, types, packed, {}, windows), kl(model, types, whole.packed, whole.gains, windows)
     assert after < 0.8 * before  # on what it was trained on: a random model has nothing that carries over
     for name, data in whole.packed.items():
@@ -149,7 +149,7 @@ def test_tuning_lowers_the_kl_keeps_the_codes_and_resumes(model: ModelFolder, tm
         assert np.array_equal(old.basis, new.basis)
         assert data.shape == packed[name].shape
     # killed behind its last checkpoint: the same bytes
-    stopped = tmp_path / "b.pt"
+    stopped = tmp_path / "b.safetensors"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ramp.tuning.train.add_gradients", _killed_at(15))
         with pytest.raises(KeyboardInterrupt):

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from ramp.core.errors import RampError
+from ramp.evaluation.metrics_file import MetricsFile
 from ramp.export import halo
 from ramp.export.check import check_layout
 from ramp.export.halo_card import halo_card
@@ -27,8 +28,10 @@ from ramp.gguf.names import GgufError, from_gguf_rows, gguf_tensors, to_gguf_row
 from ramp.gguf.reader import GgufFile, load_gguf_float
 from ramp.gguf.vocabulary import UNREACHABLE_MERGE, pre_tokenizer_name
 from ramp.models.architecture import architecture, list_linears
+from ramp.models.asset_file import ModelAsset
 from ramp.models.folder import CheckpointReader, ModelFolder
 from ramp.problem.allocation import write_allocation
+from ramp.rows.meta_file import KEY
 from tests.gguf_inputs import allocation_of, statistics
 from tests.model_folders import load_float, read_config
 from tests.refusals import refused
@@ -247,26 +250,42 @@ def test_a_hub_reads_the_scores_of_the_card(tiny_llama_dir: Path, tmp_path: Path
     from huggingface_hub import ModelCard
 
     plan = replace(export(tiny_llama_dir, tmp_path / "x.gguf"), model="m")
-    text = {"length": 512, "windows": [{}] * 12, "kl": 0.0012345678, "kl_low": 0.001, "kl_high": None, "ppl": None}
-    metrics: dict[str, Any] = {
-        "key": {"grid": "ggml", "model": "m", "method": "ramp", "budget_bits": 3.65},
-        "sizes": {"bytes_file": 1000, "bpw_file": 4.5},
-        "texts": {"heldout": text | {"ppl_low": None, "ppl_high": None}},
-        "commit": "abc",
+    window = {"tokens": 511, "nll": 2.0, "kl": 0.1}
+    text = {
+        "length": 512,
+        "windows": [window] * 12,
+        "kl": 0.0012345678,
+        "kl_low": 0.001,
+        "kl_high": None,
+        "ppl": None,
     }
-    (tmp_path / "x.card.md").write_text(halo_card(plan, metrics, {"kind": "hub", "source": "owner/name"}))
+    metrics: dict[str, Any] = {
+        "key": dict.fromkeys(KEY, "x") | {"grid": "ggml", "model": "m", "method": "ramp", "budget_bits": 3.65},
+        "sizes": {"bytes_file": 1000, "bpw_file": 4.5},
+        "texts": {"heldout": text | dict.fromkeys(("ppl", "ppl_low", "ppl_high"))},
+        "commit": "abc",
+        "simulated": False,
+        "note": "",
+        "versions": {},
+    }
+    metrics["key"] |= {"group_size": 0, "seed": 0}
+    (tmp_path / "x.card.md").write_text(
+        halo_card(plan, MetricsFile(**metrics), ModelAsset(kind="hub", source="owner/name"))
+    )
     card = ModelCard.load(tmp_path / "x.card.md")
     (result,) = card.data.eval_results  # type: ignore[misc]
     assert (result.metric_type, result.metric_value) == ("kl-divergence", 0.00123457)
     assert result.metric_config == "12 windows of 512 tokens"
     assert card.data.base_model == "owner/name"
-    few = metrics | {"texts": {"heldout": metrics["texts"]["heldout"] | {"windows": [{}, {}]}}}
-    (tmp_path / "few.card.md").write_text(halo_card(plan, few, {"kind": "hub", "source": "owner/name"}))
+    few = metrics | {"texts": {"heldout": metrics["texts"]["heldout"] | {"windows": [window, window]}}}
+    (tmp_path / "few.card.md").write_text(
+        halo_card(plan, MetricsFile(**few), ModelAsset(kind="hub", source="owner/name"))
+    )
     assert ModelCard.load(tmp_path / "few.card.md").data.eval_results is None
     assert "Not evidence" in (tmp_path / "few.card.md").read_text()
     assert "Not evidence" not in (tmp_path / "x.card.md").read_text()
     other = metrics | {"key": metrics["key"] | {"grid": "affine"}}
-    refused(RampError, {"grid affine": lambda: halo_card(plan, other, {"kind": "path"})})
+    refused(RampError, {"grid affine": lambda: halo_card(plan, MetricsFile(**other), ModelAsset())})
 
 
 def test_row_note_names_distorted_types(tiny_llama_dir: Path, tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ import pytest
 
 from ramp.bank.bank import Bank
 from ramp.evaluation.bootstrap import interval
-from ramp.league.__main__ import LeagueError, main
+from ramp.league.__main__ import main
 from ramp.league.acceptance import judgement
 from ramp.league.acceptance import main as acceptance_main
+from ramp.league.acceptance_record import LeagueError
 from ramp.league.heldout_scorer import HeldoutScorer
 from ramp.models.token_windows import token_windows
 from ramp.problem.problem import decode

@@ -28,7 +28,8 @@ from ramp.quantizers.widths import bits_of, group_of
 from ramp.records.collect_layers import allocation_rows, reported_rows
 from ramp.rl.policy import Policy, PolicyError, load_policy
 from ramp.rows import quantize as quantize_stage
-from ramp.rows.checkpoint import load_dequantized, read_meta
+from ramp.rows.checkpoint import load_dequantized
+from ramp.rows.meta_file import read_meta
 from ramp.search.results import summary
 from ramp.search.trained_policy import transfer
 from ramp.sensitivity import __main__ as sensitivity

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,14 @@ def enumerated(small: Path, model: Path, out: Path, units: str) -> Enumeration:
 
 
 @pytest.fixture(scope="module")
-def halves(small: Path, tiny_llama_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Enumeration:
-    return enumerated(small, tiny_llama_dir, tmp_path_factory.mktemp("halves"), "halves-3")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where ``halves`` lies."""
+    return tmp_path_factory.mktemp("halves")
+
+
+@pytest.fixture(scope="module")
+def halves(small: Path, tiny_llama_dir: Path, folder: Path) -> Enumeration:
+    return enumerated(small, tiny_llama_dir, folder, "halves-3")
 
 
 @pytest.mark.parametrize("units", ["halves-3", "linears-3"])
@@ -65,7 +72,7 @@ def test_scores_are_those_of_the_whole_model_in_float64(
     windows = token_windows(load_tokenizer(tiny_llama_dir), small / "search.jsonl", length=LENGTH, count=WINDOWS)
     bank = Bank(small / "bank")
     for choice in [(2, 0, 1), (1, 2, 2)]:
-        pairs = zip(table.about["members"], choice, strict=True)
+        pairs = zip(table.about.members, choice, strict=True)
         weights = {m["name"]: bank.dequantize(m["name"], WIDTHS[index]) for unit, index in pairs for m in unit}
         kl, nll = (float(x.mean()) for x in exact_scores(load_float(tiny_llama_dir), windows, weights))
         assert table.kl[choice] == pytest.approx(kl, rel=1e-3)
@@ -77,19 +84,19 @@ def test_scores_are_those_of_the_whole_model_in_float64(
     read = f"--calibration R/calibration/{model_name}.safetensors --text R/texts/search.jsonl"
     left = f"--state-dir R/.state --out R/optimum/{model_name}/{units}.json"
     whole = f"--model-dir R/models/{model_name} {paths} {read} {asked} {left}"
-    assert table.about["command"] == f"python -m ramp.optimum {whole}"
+    assert table.about.command == f"python -m ramp.optimum {whole}"
 
 
 def test_units_are_the_last_ones_and_their_sizes_are_their_members(halves: Enumeration, small: Path) -> None:
-    names = [[member["name"].split(".", 2)[2] for member in unit] for unit in halves.about["members"]]
+    names = [[member.name.split(".", 2)[2] for member in unit] for unit in halves.about.members]
     attention, mlp = ("q_proj", "k_proj", "v_proj", "o_proj"), ("gate_proj", "up_proj", "down_proj")
     assert names[0] == [f"0.mlp.{x}" for x in mlp]
     assert names[1] == [f"1.self_attn.{x}" for x in attention]
     assert names[2] == [f"1.mlp.{x}" for x in mlp]
     bank = Bank(small / "bank")
     sizes = dict(zip([x.name for x in bank.linears], bank.bytes()[:, [0, 1, 3]], strict=True))
-    assert halves.sizes.tolist() == [sum(sizes[m["name"]] for m in unit).tolist() for unit in halves.about["members"]]
-    assert [unit["role"] for unit in halves.about["linears"]] == ["down", "o", "down"]
+    assert halves.sizes.tolist() == [sum(sizes[m.name] for m in unit).tolist() for unit in halves.about.members]
+    assert [unit.role for unit in halves.about.linears] == ["down", "o", "down"]
     total = halves.total_bytes()
     assert total[2, 0, 1] == halves.sizes[0, 2] + halves.sizes[1, 0] + halves.sizes[2, 1]
 
@@ -115,9 +122,9 @@ def test_the_optimum_is_the_brute_force_one_and_gaps_are_measured_from_it(halves
 
 
 def test_additivity_compares_single_units_with_all_of_them(
-    halves: Enumeration, small: Path, tiny_llama_dir: Path
+    halves: Enumeration, folder: Path, small: Path, tiny_llama_dir: Path
 ) -> None:
-    rows = {row["bits"]: row for row in halves.about["additivity"]}
+    rows = {row["bits"]: row for row in read_json(folder / "halves-3.json")["additivity"]}
     assert set(rows) == set(WIDTHS)
     for index, bits in enumerate(WIDTHS):
         assert rows[bits]["kl_joint"] == halves.kl[index, index, index]
@@ -160,7 +167,7 @@ def test_the_command_writes_every_budget_and_seed(halves: Enumeration, small: Pa
     index = tmp_path / "index.json"
     from ramp.optimum.enumerate import write_scores
 
-    write_sealed(index, halves.about)
+    write_sealed(index, asdict(halves.about))
     write_scores(index.with_suffix(".safetensors"), halves.kl, halves.nll)
     words = ["--enumeration", index, "--sensitivity", small / "proxy.json", "--out", tmp_path / "runs.json"]
     words += ["--method-file", ROOT / "baselines" / "random_search.py", "--budgets", 3.5, 4, "--seeds", 0, 1]

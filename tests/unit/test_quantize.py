@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,8 @@ from ramp.quantizers.affine import QuantizedLinear, quantize_rtn
 from ramp.quantizers.gptq import output_error
 from ramp.quantizers.sizes import linear_bytes, uniform_bytes
 from ramp.rows import quantize as quantize_stage
-from ramp.rows.checkpoint import load_dequantized, read_meta
+from ramp.rows.checkpoint import load_dequantized
+from ramp.rows.meta_file import read_meta
 from ramp.rows.sequential_quantization import QuantizationError, quantize_model, uniform
 from tests.reference_quantizers import quantize_gptq
 from tests.refusals import refused
@@ -267,7 +267,7 @@ def test_faults_on_the_command_line(make: Make, tmp_path: Path) -> None:
 def test_float_and_released_rows(tiny_qwen2_dir: Path, tmp_path: Path) -> None:
     model_dir = altered(tiny_qwen2_dir, tmp_path / "tiny")
     asset = {"released_bytes": 1234, "linears_released_bytes": 900, "released_format": "Q4_1", "note": "de-quantized"}
-    (model_dir / "asset.json").write_text(json.dumps(asset))
+    write_sealed(model_dir / "asset.json", asset)
     for method in ("float", "released"):
         argv = ["--model-dir", str(model_dir), "--method-file", method, "--study", "test"]
         assert quantize_stage.main([*argv, "--out", str(tmp_path / method)]) == 0

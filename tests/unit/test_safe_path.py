@@ -16,6 +16,7 @@ from ramp.core.safe_path import below
 from ramp.models.folder import CheckpointReader
 from tests.local_sources import one, write_registry
 from tests.refusals import refused
+from tests.sealed import write_sealed
 
 OUTSIDE = ["../x", "a/../../x", "/etc/passwd", "", ".", "..", "a//b", "a\\b", "a\nb", "a\0b"]
 PART = {"package": "p", "version": "1.0", "sha256": "0" * 64, "member": "m.txt"}
@@ -80,5 +81,5 @@ def test_an_index_names_shards_in_its_folder_alone(tmp_path: Path, shard: str) -
 def test_the_record_of_an_asset_names_its_own_file(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "x").write_text("outside")
-    (tmp_path / "a" / "asset.json").write_text(json.dumps({"kind": "path", "path": "../x", "sha256": "0"}))
+    write_sealed(tmp_path / "a" / "asset.json", {"kind": "path", "path": "../x", "sha256": "0"})
     refused(RampError, {"asset.json names the file": partial(asset_path, tmp_path, "a")})

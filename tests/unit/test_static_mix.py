@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 
@@ -31,7 +30,7 @@ from ramp.rows.checkpoint import CheckpointError, load_dequantized
 from tests.gguf_inputs import llama_nll, statistics
 from tests.model_folders import read_config
 from tests.refusals import refused
-from tests.sealed import read_json, save_sealed
+from tests.sealed import read_json, save_sealed, write_sealed
 from tests.tiny_models import altered, random_llama
 
 pytest.importorskip("cyllama")
@@ -111,7 +110,7 @@ def test_short_rows_fall_back_and_the_note_says_so(tiny_llama_dir: Path, tmp_pat
 
 def test_types_that_the_released_grid_distorts_are_named(wide_dir: Path, inputs: Path, tmp_path: Path) -> None:
     model = altered(wide_dir, tmp_path / "wide")
-    (model / "asset.json").write_text(json.dumps({"released_format": "Q4_1"}))
+    write_sealed(model / "asset.json", {"released_format": "Q4_1"})
     assert "Q4_K distorted" in make("q4_k_m", model, inputs, tmp_path / "r")["note"]
 
 

@@ -79,15 +79,19 @@ def finished(root: Path) -> Path:
     row = root / "quantized" / "m" / "rtn-b4-s0"
     row.mkdir(parents=True)
     (row / "model.safetensors").write_bytes(b"0123456789")
+    key = {"study": "x", "model": "m", "method": "rtn", "grid": "affine", "stage": "final", "budget_bits": 4.0}
+    key |= {"group_size": 128, "fold": "none", "seed": 0}
     sizes = {"bytes_file": 10, "bytes_linear": 5, "bytes_embedding": 3, "bytes_head": 0, "bytes_other": 2}
-    write_sealed(row / "meta.json", sizes)
+    write_sealed(row / "meta.json", key | sizes)
     windows = [{"window": 0, "tokens": 4, "nll": 8.0, "kl": 0.1}, {"window": 1, "tokens": 4, "nll": 4.0, "kl": 0.1}]
     text = {"windows": windows, "ppl": math.exp(12 / 8), "ppl_low": 3.0, "ppl_high": 6.0, "kl": 0.025}
+    text |= {"kl_low": 0.0, "kl_high": 0.1, "length": 5}
+    metrics = {"key": key, "texts": {"heldout": text}, "sizes": sizes, "simulated": True, "note": "", "versions": {}}
     (root / "metrics" / "m").mkdir(parents=True)
-    (root / "metrics" / "m" / "rtn-b4-s0.json").write_text(json.dumps({"texts": {"heldout": text}}))
+    write_sealed(root / "metrics" / "m" / "rtn-b4-s0.json", metrics)
     (root / "halo" / "m").mkdir(parents=True)
     one = {"file": "x.gguf", "check": "loads", "value": 1, "limit": 1, "ok": True}
-    (root / "halo" / "m" / "x.check.json").write_text(json.dumps([one]))
+    write_sealed(root / "halo" / "m" / "x.check.json", [one])
     return root
 
 
@@ -111,7 +115,7 @@ def test_a_sound_study_passes(tmp_path: Path) -> None:
 def test_every_check_can_fail(tmp_path: Path, file: str, old: str, new: str, failing: str) -> None:
     path = finished(tmp_path) / file
     path.write_text(path.read_text().replace(old, new))
-    if path.name == "meta.json":  # a wrong number with the right checksum
+    if path.suffix == ".json":  # a wrong number with the right checksum
         write_sealed(path, json.loads(path.read_text()))
     assert [one["check"] for one in check(tmp_path) if not one["ok"]] == [failing]
 
@@ -125,7 +129,7 @@ def test_the_check_of_a_study_fails_by_name_and_leaves_no_report(
     monkeypatch.setattr("sys.argv", line)
     assert check_study() == 0
     (tmp_path / "check.json").unlink()
-    record.write_text(record.read_text().replace("true", "false"))
+    write_sealed(record, json.loads(record.read_text().replace("true", "false")))
     assert check_study() == 1
     assert not (tmp_path / "check.json").exists()
     assert "x.gguf: halo: loads: 1 against 1" in capsys.readouterr().err

@@ -142,6 +142,7 @@ rule tasks:
         code=sources("ramp/assets/task_rows.py"),
     output:
         rows=expand("<results>/tasks/{task}.jsonl", task=STUDY.tasks.names),
+        sha256=expand("<results>/tasks/{task}.jsonl.sha256", task=STUDY.tasks.names),
     log:
         "<logs>/tasks.log",
     params:

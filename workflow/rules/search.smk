@@ -17,6 +17,7 @@ rule search:
     output:
         allocation="<results>/allocations/{model}/{method}/{budget}/{seed}.json",
         episodes="<results>/search/{model}/{method}/{budget}/{seed}/episodes.jsonl",
+        episodes_sha256="<results>/search/{model}/{method}/{budget}/{seed}/episodes.jsonl.sha256",
         summary="<results>/search/{model}/{method}/{budget}/{seed}/summary.txt",
     log:
         "<logs>/search/{model}/{method}-b{budget}-s{seed}.log",
@@ -52,6 +53,7 @@ use rule search as learn with:
     output:
         allocation="<results>/allocations/{model}/{method}/{budget}/{seed}.json",
         episodes="<results>/search/{model}/{method}/{budget}/{seed}/episodes.jsonl",
+        episodes_sha256="<results>/search/{model}/{method}/{budget}/{seed}/episodes.jsonl.sha256",
         summary="<results>/search/{model}/{method}/{budget}/{seed}/summary.txt",
         policy="<results>/search/{model}/{method}/{budget}/{seed}/policy.safetensors",
         policy_index="<results>/search/{model}/{method}/{budget}/{seed}/policy.json",

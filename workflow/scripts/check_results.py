@@ -8,12 +8,29 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ramp.core import cli
+from ramp.core.errors import RampError
 from ramp.core.files import read_json, write_json
+from ramp.evaluation.metrics_file import Number, read_metrics
+from ramp.rows.meta_file import read_meta
 
 SIZE_PARTS = ("bytes_linear", "bytes_embedding", "bytes_head", "bytes_other")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One check of an exported file, as its stage left it."""
+
+    file: str
+    check: str
+    value: Number
+    limit: Number
+    ok: bool
 
 
 def check(results: Path) -> list[dict[str, Any]]:
@@ -23,26 +40,28 @@ def check(results: Path) -> list[dict[str, Any]]:
         found += check_sizes(results, meta)
     for metrics in sorted(results.glob("metrics/*/*.json")):
         found += check_metrics(results, metrics)
-    for file in sorted(results.glob("halo/*/*.check.json")):
-        found += [{**one, "check": f"halo: {one['check']}"} for one in read_json(file, list[dict[str, Any]])]
-    for file in sorted(results.glob("gguf/*/checks.json")):
-        found += [{**one, "check": f"gguf: {one['check']}"} for one in read_json(file, list[dict[str, Any]])]
+    for kind, pattern in (("halo", "halo/*/*.check.json"), ("gguf", "gguf/*/checks.json")):
+        for file in sorted(results.glob(pattern)):
+            checks = read_json(file, list[Checked])
+            found += [one(each.file, f"{kind}: {each.check}", each.value, each.limit, each.ok) for each in checks]
     return found
 
 
 def check_sizes(results: Path, file: Path) -> list[dict[str, Any]]:
     """Check the sizes of one row: ``bytes_file`` is the size of the file, and its parts sum to it."""
-    meta = read_json(file, dict[str, Any])
+    meta = read_meta(file.parent)
     if meta.get("failed"):  # it could not be made and has no sizes
         return []
     name = str(file.parent.relative_to(results))
-    sizes = meta.get("sizes", meta)
-    found = [one(name, "parts sum to bytes_file", sum(sizes[part] for part in SIZE_PARTS), sizes["bytes_file"])]
-    weights = file.parent / "model.safetensors"
-    if "gguf" in meta:
-        weights = file.parent / meta["gguf"]
+    parts = [size for size in (meta.get(part) for part in SIZE_PARTS) if size is not None]  # a released file has fewer
+    if not all(isinstance(size, int) for size in (*parts, meta.get("bytes_file"))):
+        raise RampError(f"{file} does not say its sizes: delete the row and quantize it again")
+    found = []
+    if len(parts) == len(SIZE_PARTS):
+        found.append(one(name, "parts sum to bytes_file", sum(parts), meta["bytes_file"]))
+    weights = file.parent / (meta.get("gguf") or "model.safetensors")
     if weights.is_file():
-        stored = sizes.get("bytes_stored", sizes["bytes_file"])  # a package's own grid takes less when packed
+        stored = meta.get("bytes_stored", meta["bytes_file"])  # a package's own grid takes less when packed
         found.append(one(name, "bytes_file is stat's", stored, weights.stat().st_size))
     return found
 
@@ -51,14 +70,18 @@ def check_metrics(results: Path, file: Path) -> list[dict[str, Any]]:
     """Check that perplexity follows from the windows, KL is not negative, and intervals hold their estimates."""
     found = []
     name = str(file.relative_to(results))
-    for text, scores in read_json(file, dict[str, Any])["texts"].items():
-        tokens = sum(window["tokens"] for window in scores["windows"])
-        perplexity = math.exp(sum(window["nll"] for window in scores["windows"]) / tokens)
-        close = math.isclose(perplexity, scores["ppl"], rel_tol=1e-6)
-        found.append(one(name, f"{text}: perplexity of the windows", perplexity, scores["ppl"], ok=close))
-        inside = scores["ppl_low"] <= scores["ppl"] <= scores["ppl_high"]
-        found.append(one(name, f"{text}: interval holds its estimate", scores["ppl"], scores["ppl_high"], ok=inside))
-        found.append(one(name, f"{text}: KL is not negative", scores["kl"], 0, ok=scores["kl"] >= -1e-6))
+    for text, scores in read_metrics(file).texts.items():
+        tokens = sum(window.tokens for window in scores.windows)
+        sums = [window.nll for window in scores.windows if window.nll is not None]
+        if scores.ppl is not None and len(sums) == len(scores.windows) > 0:  # else not finite, which its note says
+            perplexity = math.exp(sum(sums) / tokens)
+            close = math.isclose(perplexity, scores.ppl, rel_tol=1e-6)
+            found.append(one(name, f"{text}: perplexity of the windows", perplexity, scores.ppl, ok=close))
+        if None not in (scores.ppl, scores.ppl_low, scores.ppl_high):
+            inside = scores.ppl_low <= scores.ppl <= scores.ppl_high
+            found.append(one(name, f"{text}: interval holds its estimate", scores.ppl, scores.ppl_high, ok=inside))
+        if scores.kl is not None:
+            found.append(one(name, f"{text}: KL is not negative", scores.kl, 0, ok=scores.kl >= -1e-6))
     return found
 
 
@@ -67,12 +90,12 @@ def one(file: str, what: str, value: float, limit: float, ok: bool | None = None
     return {"file": file, "check": what, "value": value, "limit": limit, "ok": value == limit if ok is None else ok}
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Check, write, name the failures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, required=True, help="results folder of a study")
     parser.add_argument("--out", type=Path, required=True, help="check.json")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     found = check(arguments.results)
     failed = [one for one in found if not one["ok"]]
     for failure in failed:
@@ -86,4 +109,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(cli.run(main))

@@ -1,0 +1,52 @@
+"""``meta.json`` of a row, checked: the record key, and the fields that its readers go by. Light: no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from ramp.core.files import read_json, require_file
+
+META = "meta.json"
+AGAIN = "delete the row and quantize it again"
+Number = int | float
+"""A number as it is written: 4 stays 4."""
+
+
+class RowKey(BaseModel):
+    """The record key: which row of the records a file is of."""
+
+    model_config = ConfigDict(extra="allow")
+
+    study: str
+    model: str
+    method: str
+    grid: str
+    stage: str
+    budget_bits: Number
+    group_size: int
+    fold: str
+    seed: int
+
+
+KEY = tuple(RowKey.model_fields)
+
+
+class RowMeta(RowKey):
+    """What ``meta.json`` must say; other fields are kept as they are."""
+
+    track: str | None = None
+    note: str = ""
+    sha256: str | None = None  # of the packed file, or of the GGUF file
+    gguf: str | None = None  # path of the GGUF file, relative to the row's folder
+    failed: str | None = None  # why there is no row
+    simulated: bool = True
+    package_versions: dict[str, str] = {}
+
+
+def read_meta(row_dir: str | Path) -> dict[str, Any]:
+    """Return a row's ``meta.json``; ``DamagedFile`` where it lacks a field of the key, or holds one of another type."""
+    path = require_file(Path(row_dir) / META, "row's meta.json")
+    return read_json(path, RowMeta, sealed=True, again=AGAIN).model_dump(exclude_unset=True)
