@@ -37,7 +37,7 @@ def scored(facts: Facts, shape: ModelShape, tokens: float, length: int, heads: i
     products = 2 * weights + attention + heads * 2 * vocabulary * hidden, per token. Where the model does not fit, its
     blocks are streamed, so that the least memory is that of a block, the head and a slice of logits.
     """
-    half = facts.half_bytes
+    half = facts.half_bytes(shape)
     batch = min(tokens, BATCH_TOKENS)
     table = shape.vocab_size * shape.hidden_size * half
     logits = min(SLICE_BYTES, 12 * tokens * shape.vocab_size)
@@ -66,7 +66,7 @@ def fold_reference(facts: Facts, model: str) -> Work:
 
 
 def _reference(facts: Facts, shape: ModelShape, tokens: int, length: int) -> Work:
-    kept = tokens * shape.hidden_size * facts.half_bytes
+    kept = tokens * shape.hidden_size * facts.half_bytes(shape)
     work = scored(facts, shape, tokens, length, heads=1)
     return replace(
         work, disk=shape.params * shape.float_bytes + kept, host_bytes=work.host_bytes + 2 * kept, output_bytes=kept
@@ -89,7 +89,7 @@ def evaluate(facts: Facts, model: str, row: str) -> Work:
         return Work(output_bytes=1e4)  # the float row's scores, or a reason
     tokens, length = facts.evaluated(model)
     work = scored(facts, shape, tokens, length, heads=2)
-    states = tokens * shape.hidden_size * facts.half_bytes
+    states = tokens * shape.hidden_size * facts.half_bytes(shape)
     return replace(
         work, disk=2 * row_file(facts, model, row) + states, host_bytes=work.host_bytes + states, output_bytes=1e5
     )
@@ -105,7 +105,8 @@ def tasks_scored(facts: Facts, model: str, row: str) -> Work:
 
     products = 2 * (weights + head) per token; 30 small operations per block and batch; 1 ms of a core per request.
     """
-    shape, half = facts.shape(model), facts.half_bytes
+    shape = facts.shape(model)
+    half = facts.half_bytes(shape)
     requests, tokens = facts.tasks()
     batch = facts.plan.study.tasks.batch or AUTOMATIC_BATCH
     length = tokens / max(1, requests)

@@ -39,7 +39,7 @@ def evaluation(facts: Facts, shape: ModelShape, tokens: int, length: int, *, fir
     products = 2 * weights * share of blocks that changed + 2 * vocabulary * hidden, per token. A float reference
     (``first``) takes two passes through the head more.
     """
-    half = facts.half_bytes
+    half = facts.half_bytes(shape)
     share = 1.0 if first else CHANGED
     heads = 3 if first else 1
     return Work(
@@ -59,7 +59,8 @@ def searched(
     dtype, with the float model's probabilities of both texts and the activations of a batch, and where there is room
     the packed bank and the hidden states of some earlier candidates.
     """
-    shape, half = facts.shape(model), facts.half_bytes
+    shape = facts.shape(model)
+    half = facts.half_bytes(shape)
     search_tokens, selection_tokens, length = text
     finalists = min(FINALISTS, evals)
     parts = [(evaluation(facts, shape, search_tokens, length, first=True), 1),

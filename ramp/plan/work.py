@@ -26,7 +26,7 @@ class Work:
     """The work of one job. Bytes of a card are those of a stage that runs block by block where it can."""
 
     float32: float = 0.0  # operations of float32 products
-    half: float = 0.0  # operations of products in the study's dtype, where that is bfloat16
+    half: float = 0.0  # operations of products in the study's dtype, where that has 16 bits
     moved: float = 0.0  # bytes that elementwise operations read and write
     steps: float = 0.0  # small dependent operations: a column of GPTQ, a kernel of a forward pass
     core_s: float = 0.0  # seconds of one core beside the device, at the speed of ``devices.CORE_FLOPS``

@@ -72,10 +72,10 @@ def save_packed(
 ) -> dict[str, Any]:
     """Write a row's folder whole or not at all, linear by linear; return what ``meta.json`` holds.
 
-    quantized: every linear of the model by name; ``PackedLinears`` are copied as they are stored. others: every other tensor of the (folded) model by its
-    checkpoint name: embedding, head (unless tied), norms, ``{linear}.bias``. meta: the record key and whatever
-    was measured (``wall_s``, ``peak_rss_bytes``...). Raises ``CheckpointError`` for a missing, surplus or
-    misshapen tensor, and for values that float16 cannot hold.
+    quantized: every linear of the model by name; ``PackedLinears`` are copied as they are stored. others: every other
+    tensor of the (folded) model by its checkpoint name: embedding, head (unless tied), norms, ``{linear}.bias``. meta:
+    the record key and whatever was measured (``wall_s``, ``peak_rss_bytes``...). Raises ``CheckpointError`` for a
+    missing, surplus or misshapen tensor, and for values that float16 cannot hold.
     """
     model = ModelFolder(model_dir)
     arch, linears = model.architecture, model.linears

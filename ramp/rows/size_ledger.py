@@ -1,8 +1,9 @@
 """The linears of a row as tensors, and the row's sizes to the byte.
 
-A linear is on the affine grid (``QuantizedLinear``, stored packed; ``PackedLinear``, packed already) or, from an external package, on a grid that
-ours cannot hold (``DenseLinear``, stored as its de-quantized weight). The ledger counts a dense linear at the bytes
-that it takes in the package's own packing; the file on disk is then larger, and ``bytes_stored`` is its size.
+A linear is on the affine grid (``QuantizedLinear``, stored packed; ``PackedLinear``, packed already) or, from an
+external package, on a grid that ours cannot hold (``DenseLinear``, stored as its de-quantized weight). The ledger
+counts a dense linear at the bytes that it takes in the package's own packing; the file on disk is then larger, and
+``bytes_stored`` is its size.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ class Search:
         # search text in equal parts, where the method's parameters ask for it (ramp.agent.params)
         parts = {"pool_windows": 0, "part_windows": 1} | self.params.model_dump()
         device = pick_device(settings.device)
-        model = banked.float_model(pick_dtype(settings.dtype), device)
+        model = banked.float_model(pick_dtype(settings.dtype, inputs.model_dir), device)
 
         def scorers(text: Path, count: int, size: int) -> list[PrefixScorer]:
             """Make scorers of ``count`` windows of a text, ``size`` each; the model must still be the float one."""
