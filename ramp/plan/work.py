@@ -17,6 +17,9 @@ GPU_PROCESS_BYTES = 3 * GIB
 CONTEXT_BYTES = GIB
 """Memory of a card that the driver's context and torch's allocator hold beside tensors."""
 
+HASH_BANDWIDTH = 0.5e9
+"""Bytes a second of a checksum by one core, with the reading."""
+
 FILLED = 0.92
 """Share of a card's memory that a job may plan with."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ramp.bank.bank import INDEX
 from ramp.core.files import require_file
 from ramp.methods.kinds import Allocator, MethodError, reason_not_to_run
 from ramp.methods.loader import find_method, load_method, parse_params, split_reference
@@ -75,7 +76,8 @@ class Search:
 
     def open_state(self, **more: Any) -> SearchState:
         """Return the search's checkpoints; ``more`` settings make it a search of its own."""
-        files = {name: require_file(path, name) for name, path in vars(self.inputs).items() if path}
+        read = vars(self.inputs) | {"bank": self.inputs.bank / INDEX}  # it names the sha256 of what the bank holds
+        files = {name: require_file(path, name) for name, path in read.items() if path}
         own = {"params": self.params.model_dump(), "method": self.method.name}
         return SearchState.open(
             self.state_dir, describe(split_reference(self.source)[0], files, asdict(self.settings) | own | more)
