@@ -196,7 +196,8 @@ def quantize(facts: Facts, model: str, method: str, budget: str) -> Work:
     if not facts.calibrates(method):
         return Work(
             moved=rounded, core_s=size / HASH_BANDWIDTH, disk=shape.params * shape.float_bytes + 4 * size,
-            uses_gpu=True, device_bytes=block_bytes(shape, 0, hessians=False), host_bytes=size + 2 * shape.stored_tables("fp16"),
+            uses_gpu=True, device_bytes=block_bytes(shape, 0, hessians=False),
+            host_bytes=size + 2 * shape.stored_tables("fp16"),
             output_bytes=size, passing_bytes=size, scratch_bytes=size,
         )  # fmt: skip
     work = streamed(facts, model, sequential_passes(facts, model), hessians=True)
