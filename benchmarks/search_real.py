@@ -39,7 +39,7 @@ def judge(args: argparse.Namespace, banked: BankedModel) -> Callable[[np.ndarray
     from ramp.scoring.kl_divergence import Scorer
 
     device = pick_device(args.device)
-    model = banked.float_model(pick_dtype(args.dtype), device)
+    model = banked.float_model(pick_dtype(args.dtype, banked.model_dir), device)
     text = require_file(args.judge_text or Path(args.results) / "texts" / "train.jsonl", "text that judges")
     tokens = banked.windows(text, length=args.judge_length, count=args.judge_windows)
     scorers = [Scorer(model, tokens[k : k + 1]) for k in range(len(tokens))]

@@ -217,7 +217,7 @@ def _out(kernel: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return call
 
 
-def _share(work: Callable[[slice], Any], count: int, piece: int) -> None:
+def share(work: Callable[[slice], Any], count: int, piece: int) -> None:
     """Call ``work`` with every run of at most ``piece`` of ``count`` places, on the pool's threads."""
     runs = [slice(start, start + piece) for start in range(0, count, piece)]
     if _Kernels.pool is None or len(runs) < 2:
@@ -251,9 +251,9 @@ def _mm(one: Tensor, other: Tensor) -> Tensor:
     if rows * columns * one.shape[1] <= PIECE_LIMIT:
         np.matmul(left, right, out=into)
     elif rows >= columns:
-        _share(lambda run: np.matmul(left[run], right, out=into[run]), rows, PIECE)
+        share(lambda run: np.matmul(left[run], right, out=into[run]), rows, PIECE)
     else:
-        _share(lambda run: np.matmul(left, right[:, run], out=into[:, run]), columns, PIECE)
+        share(lambda run: np.matmul(left, right[:, run], out=into[:, run]), columns, PIECE)
     return made.to(one.dtype)
 
 
@@ -266,7 +266,7 @@ def _bmm(one: Tensor, other: Tensor) -> Tensor:
     made = torch.empty((len(one), one.shape[1], other.shape[2]), dtype=_kind(one.dtype))
     into = made.numpy()
     small = made.numel() * one.shape[2] <= PIECE_LIMIT
-    _share(lambda run: np.matmul(left[run], right[run], out=into[run]), len(one), len(one) if small else 1)
+    share(lambda run: np.matmul(left[run], right[run], out=into[run]), len(one), len(one) if small else 1)
     return made.to(one.dtype)
 
 
@@ -303,7 +303,7 @@ def _attention(
     from ramp.core import attention
 
     if attention.applies(query, key, value, mask, dropout, is_causal):
-        return attention.causal(query, key, value, scale, _share)
+        return attention.causal(query, key, value, scale, share)
     if mask is not None and mask.dtype == torch.bool:
         mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, -torch.inf)
     plain = torch.ops.aten._scaled_dot_product_attention_math
@@ -327,7 +327,7 @@ def _elementary(name: str) -> Callable[[Tensor], Tensor]:
         made = torch.empty(tensor.shape, dtype=_kind(dtype))
         into = made.numpy().reshape(-1)
         with np.errstate(all="ignore"):  # torch gives inf and NaN without a word
-            _share(lambda run: function(values[run], out=into[run]), len(values), FLAT_PIECE)
+            share(lambda run: function(values[run], out=into[run]), len(values), FLAT_PIECE)
         return made.to(dtype)
 
     return kernel

@@ -27,7 +27,10 @@ from ramp.core.faults import sentence
 from ramp.core.provenance import peak_rss_bytes
 
 DEBUG = "--debug"
-DTYPES = ("float32", "bfloat16", "float64")
+CHECKPOINT = "checkpoint"
+"""The dtype of a model's own weights."""
+
+DTYPES = ("float32", "bfloat16", "float16", "float64", CHECKPOINT)
 log = logging.getLogger("ramp")
 
 TRACKS = ("q8_0", "fp16")

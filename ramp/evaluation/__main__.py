@@ -34,7 +34,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.evaluation.heldout import Reference, evaluate, float_head, make_reference
     from ramp.evaluation.metrics import ALIKE, metrics, same_network, text_metrics, twin_network
     from ramp.evaluation.metrics_file import read_metrics
-    from ramp.models.device import pick_device, pick_dtype
+    from ramp.models.device import dtype_name, pick_device, pick_dtype
     from ramp.models.folder import ModelFolder
     from ramp.models.streamed_model import open_model
     from ramp.problem.allocation import read_allocation
@@ -60,7 +60,7 @@ def reference_command(args: argparse.Namespace) -> None:
     windows = folder.windows(path, length=args.length, count=args.windows or None)
     device = pick_device(args.device)
     folder.check()
-    model = open_model(folder.config, pick_dtype(args.dtype), device, folder.reader.get)
+    model = open_model(folder.config, pick_dtype(args.dtype, args.model_dir), device, folder.reader.get)
     about = {"model": folder.name, "text": name, "text_sha256": sha256_file(path), "requested_length": args.length}
     made = make_reference(model, windows, about)
     if not torch.isfinite(made.nll).all():
@@ -107,11 +107,11 @@ def row_command(args: argparse.Namespace) -> None:
         raise EvaluationError(f"references were computed in {' and '.join(sorted(dtypes))}: make them in one dtype")
     shared = dtypes.pop()
     device = pick_device(args.device)
-    if args.dtype != shared:
+    dtype = pick_dtype(args.dtype, args.model_dir)
+    if dtype_name(dtype) != shared:
         raise EvaluationError(
             f"--dtype {args.dtype}, but the references are {shared}: KL compares like with like, pass --dtype {shared}"
         )
-    dtype = pick_dtype(shared)
     model = open_dequantized(args.row_dir, args.model_dir, dtype, device)
     head = float_head(args.model_dir, dtype, device)
     texts = {name: text_metrics(evaluate(model, each, head), each.about["length"]) for name, each in references.items()}
@@ -119,6 +119,7 @@ def row_command(args: argparse.Namespace) -> None:
         meta,
         texts,
         allocation,
+        note=ModelFolder(args.model_dir).rounding(dtype),
         dtype=shared,
         hardware=hardware(str(device)),
         wall_s=round(time.monotonic() - began, 3),

@@ -37,7 +37,7 @@ from ramp.core.sidecar import check_sidecar
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.evaluation.metrics import KEY
-    from ramp.models.device import pick_device, pick_dtype
+    from ramp.models.device import dtype_name, pick_device, pick_dtype
     from ramp.models.folder import ModelFolder
     from ramp.models.memory import free_bytes
     from ramp.rows.checkpoint import load_dequantized
@@ -257,7 +257,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     meta = read_meta(args.row_dir)
     device = pick_device(args.device)
-    dtype = pick_dtype(args.dtype)
+    dtype = pick_dtype(args.dtype, args.model_dir)
     tasks: dict[str, dict[str, Any]] = {}
     if not meta.get("failed"):  # a row that could not run has no model and no scores
         model = load_dequantized(args.row_dir, args.model_dir, dtype, device)
@@ -272,7 +272,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "key": {name: meta[name] for name in KEY},
             "tasks": tasks,
             "lm_eval_version": found["lm_eval"],
-            "dtype": str(dtype).removeprefix("torch."),
+            "dtype": dtype_name(dtype),
             "versions": found,
             "hardware": hardware(str(device)),
             "wall_s": round(time.monotonic() - began, 3),

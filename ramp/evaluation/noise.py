@@ -22,7 +22,7 @@ from ramp.scoring.noise_variations import VARIATIONS
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.evaluation.bootstrap import interval
     from ramp.evaluation.heldout import Reference, evaluate, float_head
-    from ramp.models.device import pick_device, pick_dtype
+    from ramp.models.device import dtype_name, pick_device, pick_dtype
     from ramp.models.folder import ModelFolder
     from ramp.models.streamed_model import open_model
     from ramp.scoring.kl_divergence import EvaluationError
@@ -47,8 +47,9 @@ def measure(model_dir: Path, reference: Reference, name: str, dtype: str, device
     variation, folder, place = VARIATIONS[name], ModelFolder(model_dir), pick_device(device)
     if reference.about["model"] != folder.name:
         raise EvaluationError(f"the reference is of {reference.about['model']}, not of {folder.name}: name its own")
-    model = open_model(folder.config, pick_dtype(dtype), place, folder.reader.get)
-    head = float_head(model_dir, pick_dtype(reference.about["dtype"]), place)
+    own_dtype = pick_dtype(dtype, model_dir)
+    model = open_model(folder.config, own_dtype, place, folder.reader.get)
+    head = float_head(model_dir, reference.hidden.dtype, place)
     length = reference.windows.shape[1]
     if variation.reverse:
         reference = replace(
@@ -68,7 +69,7 @@ def measure(model_dir: Path, reference: Reference, name: str, dtype: str, device
         unit="nats per token",
         ppl_ratio=interval(windows, "ppl").value / interval(own, "ppl").value,
         n_windows=len(windows),
-        dtype=dtype,
+        dtype=dtype_name(own_dtype),
     )
 
 

@@ -38,7 +38,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.league.checkpoints import add_heldout, read_curve, read_rows, seconds
     from ramp.league.heldout_scorer import HeldoutScorer
     from ramp.methods.kinds import NAME
-    from ramp.models.device import pick_device, pick_dtype
+    from ramp.models.device import dtype_name, pick_device, pick_dtype
     from ramp.problem.banked_model import BankedModel
     from ramp.search.run import SearchRun
     from ramp.search.setup import Search, prepare
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         banked.windows(text, length=length, count=count),
         state.folder / f"heldout-{count}x{length}-{sha256_file(text)[:12]}.jsonl",
         device=device,
-        dtype=pick_dtype(args.dtype),
+        dtype=pick_dtype(args.dtype, banked.model_dir),
     )
     record |= add_heldout(found, rows, curve, scorer)
     write_json(args.out, record, sealed=True)
@@ -128,7 +128,7 @@ def describe(args: argparse.Namespace, search: Search, banked: BankedModel, foun
             "length": args.heldout_length,
             "sha256": sha256_file(args.heldout_text),
         },
-        "dtype": str(pick_dtype(args.dtype)).removeprefix("torch."),
+        "dtype": dtype_name(pick_dtype(args.dtype, banked.model_dir)),
         "commit": commit(),
         "versions": versions(),
         "hardware": hardware(str(device)),

@@ -45,7 +45,7 @@ def measure(
 
     where = pick_device(device)
     folder = ModelFolder(model_dir)
-    model = folder.load_float(pick_dtype(dtype), where)
+    model = folder.load_float(pick_dtype(dtype, model_dir), where)
     places = token_windows(folder.tokenizer(), text, length=length, count=windows)
     scorer = Scorer(model, places)
     with torch.no_grad():

@@ -42,7 +42,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.evaluation.metrics import text_metrics
     from ramp.methods.kinds import Quantizer
     from ramp.methods.loader import load_method
-    from ramp.models.device import pick_device, pick_dtype
+    from ramp.models.device import pick_device
     from ramp.models.folder import ModelFolder
     from ramp.rows.build import build_row
     from ramp.rows.checkpoint import load_dequantized
@@ -124,7 +124,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if reference.about["model"] != args.model_dir.name:
         raise FoldRunError(f"{args.reference} is of {reference.about['model']}: pass the reference of this very model")
     device = pick_device(args.device)
-    dtype = pick_dtype(reference.about["dtype"])
+    dtype = reference.hidden.dtype
     plain = str(args.method_file) == FLOAT
     if plain:
         model = folded_float_model(args.model_dir, fold, dtype, device)

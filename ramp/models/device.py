@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
+from ramp.core.cli import CHECKPOINT, log
 from ramp.models.architecture import ModelError
+from ramp.models.folder import ModelFolder
 
 
 def pick_device(device: str) -> torch.device:
@@ -18,6 +22,15 @@ def pick_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def pick_dtype(name: str) -> torch.dtype:
-    """Return the dtype of a name."""
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}[name]
+def pick_dtype(name: str, model_dir: str | Path) -> torch.dtype:
+    """Return the dtype of a name, ``checkpoint`` being that of a model's own weights; log where it rounds them."""
+    folder = ModelFolder(model_dir)
+    dtype: torch.dtype = folder.stored_dtype if name == CHECKPOINT else getattr(torch, name)
+    if rounding := folder.rounding(dtype):
+        log.info("%s: %s", folder.name, rounding)
+    return dtype
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Return the name of a dtype."""
+    return str(dtype).removeprefix("torch.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,22 +93,29 @@ class ModelFolder:
         from transformers import AutoModelForCausalLM
 
         self.reader.compare()  # transformers reads the files itself
-        self._note_rounding(dtype or torch.float32)
         model = AutoModelForCausalLM.from_pretrained(
             self.path, dtype=dtype or torch.float32, attn_implementation="sdpa", local_files_only=True
         )
         model.to(torch.device(device))  # type: ignore[arg-type]  # transformers wraps `to` without its types
         return model.eval().requires_grad_(False)
 
-    def _note_rounding(self, dtype: torch.dtype) -> None:
-        """Log where weights are computed in a dtype of fewer bits than they are stored in."""
+    @cached_property
+    def stored_dtype(self) -> torch.dtype:
+        """The dtype of the linears' weights, the least that holds all of them."""
         import torch
 
-        stored = {"F32": torch.float32, "F16": torch.float16}.get(
-            self.reader.get_dtype(f"{self.linears[0].name}.weight")
-        )
-        if stored is not None and torch.finfo(dtype).eps > torch.finfo(stored).eps:
-            log.info("%s: weights are stored as %s and rounded to %s", self.name, stored, dtype)
+        kinds = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+        found = {self.reader.get_dtype(f"{linear.name}.weight") for linear in self.linears}
+        return reduce(torch.promote_types, (kinds[name] for name in sorted(found)))
+
+    def rounding(self, dtype: torch.dtype) -> str:
+        """Return a note where ``dtype`` cannot hold the weights as they are stored, else an empty string."""
+        import torch
+
+        if dtype.itemsize > 2 or torch.promote_types(self.stored_dtype, dtype) == dtype:
+            return ""
+        names = (str(each).removeprefix("torch.") for each in (self.stored_dtype, dtype))
+        return "float weights are stored as {} and rounded to {}".format(*names)
 
     def windows(self, text: str | Path, *, length: int, count: int | None) -> torch.LongTensor:
         """Return ``count`` windows spread over a text, or (None) all of them, int64 [count, length].

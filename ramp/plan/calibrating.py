@@ -20,7 +20,7 @@ from ramp.plan.products import (
     site_share,
 )
 from ramp.plan.shape import ModelShape
-from ramp.plan.work import Work
+from ramp.plan.work import HASH_BANDWIDTH, Work
 from ramp.study.row_names import Row
 
 ACTIVATION_BYTES = 2 << 30
@@ -164,11 +164,13 @@ def sensitivity(facts: Facts, model: str, fold: str, quantizer: str) -> Work:
     body = block_products(shape, tokens, length)
     logits = 4 * length * shape.vocab_size * 4
     inputs = 4 * tokens * shape.hidden_size * shape.num_hidden_layers
+    bank_bytes = shape.menu_bytes(facts.plan.study.widths, facts.plan.study.group_size)
     return Work(
         float32=4 * body + count * 2 * shape.linear_params * tokens + 3 * head_products(shape, tokens),
         moved=4 * count * ROUNDING * shape.linear_params * max(1, tokens // length),
         steps=4 * KERNELS * shape.num_hidden_layers * max(1, tokens // length),
-        disk=shape.params * shape.float_bytes + shape.menu_bytes(facts.plan.study.widths, facts.plan.study.group_size),
+        core_s=bank_bytes / HASH_BANDWIDTH,
+        disk=shape.params * shape.float_bytes + bank_bytes,
         uses_gpu=True,
         device_bytes=2 * block_bytes(shape, length, hessians=False, length=length)
         + logits
@@ -200,8 +202,9 @@ def quantize(facts: Facts, model: str, method: str, budget: str) -> Work:
     rounded = ROUNDING * 4 * shape.linear_params
     if not facts.calibrates(method):
         return Work(
-            moved=rounded, disk=shape.params * shape.float_bytes + 4 * size, uses_gpu=True,
-            device_bytes=block_bytes(shape, 0, hessians=False), host_bytes=size + 2 * shape.stored_tables("fp16"),
+            moved=rounded, core_s=size / HASH_BANDWIDTH, disk=shape.params * shape.float_bytes + 4 * size,
+            uses_gpu=True, device_bytes=block_bytes(shape, 0, hessians=False),
+            host_bytes=size + 2 * shape.stored_tables("fp16"),
             output_bytes=size, passing_bytes=size, scratch_bytes=size,
         )  # fmt: skip
     work = streamed(facts, model, sequential_passes(facts, model), hessians=True)
@@ -212,6 +215,7 @@ def quantize(facts: Facts, model: str, method: str, budget: str) -> Work:
         float32=work.float32 + gptq(shape, 1),
         moved=work.moved + rounded,
         steps=work.steps + gptq_steps(shape, 1),
+        core_s=size / HASH_BANDWIDTH,
         disk=work.disk + 4 * size,
         device_bytes=work.device_bytes + codes + sweep,
         core_bytes=work.core_bytes + codes + sweep,
@@ -233,5 +237,5 @@ def track(facts: Facts, model: str, row: str, track: str) -> Work:
     size = facts.row_bytes(model, parts.method, parts.budget, track)
     return Work(
         disk=5 * size, host_bytes=size + 4 * facts.shape(model).table_params, output_bytes=size, passing_bytes=size,
-        core_s=facts.shape(model).table_params / 5e7,
+        core_s=facts.shape(model).table_params / 5e7 + 2 * size / HASH_BANDWIDTH,
     )  # fmt: skip

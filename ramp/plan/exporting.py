@@ -9,8 +9,9 @@ from ramp.methods.kinds import Mix, Package
 from ramp.plan.calibrating import streamed
 from ramp.plan.facts import Facts
 from ramp.plan.products import block_products, gptq, gptq_steps, head_products
-from ramp.plan.work import Work
-from ramp.study.row_names import Row
+from ramp.plan.scoring import DEQUANTIZED_PER_S
+from ramp.plan.work import HASH_BANDWIDTH, Work
+from ramp.study.row_names import FLOAT, Row
 
 GGML_PER_S = 5e6
 """Weights that one core rounds to a type of ggml in a second: 23 minutes for a 7B. Arithmetic."""
@@ -21,9 +22,6 @@ SEARCHED_PER_S = 0.8e6
 SEARCH_TOKENS, SEARCH_LENGTH = 2048, 128
 """Search text of one evaluation of a method that chooses types (``ramp.ggml.job``)."""
 
-HASH_BANDWIDTH = 0.5e9
-"""Bytes a second of a checksum, with the reading."""
-
 FALLBACK_BITS = {3: 3.9, 4: 4.85, 5: 5.7, 6: 6.6}
 """Bits per weight of llama.cpp's mixes by the number in their name (K_M)."""
 
@@ -32,11 +30,12 @@ PACKAGE_FACTOR = 3.0
 
 
 def halo_export(facts: Facts, model: str, method: str, budget: str) -> Work:
-    """Folded float weights rounded to ggml's types, by one thread."""
+    """Folded float weights rounded to ggml's types, on the job's threads."""
     shape = facts.shape(model)
     size = facts.row_bytes(model, method, budget) * 1.05
     return Work(
-        core_s=shape.params / GGML_PER_S + size / HASH_BANDWIDTH, disk=shape.params * shape.float_bytes + size,
+        core_s=shape.params / GGML_PER_S + size / HASH_BANDWIDTH, spread=True,
+        disk=shape.params * shape.float_bytes + size,
         host_bytes=4 * max(x.params for x in shape.block) * 4 + 4 * shape.table_params, output_bytes=size,
     )  # fmt: skip
 
@@ -58,10 +57,12 @@ def halo_check(facts: Facts, model: str, row: str) -> Work:
     """
     shape, halo = facts.shape(model), facts.plan.study.halo
     tokens = halo.windows * halo.length
-    size = 4 * shape.params if Row.parse(row).method == "float" else shape.params * 0.6
+    plain = Row.parse(row).method == FLOAT
+    size = 4 * shape.params if plain else shape.params * 0.6
+    made_s = 0 if plain else shape.params / DEQUANTIZED_PER_S / facts.plan.study.threads
     return Work(
         float32=2 * (block_products(shape, tokens, halo.length) + head_products(shape, tokens)),
-        core_s=size / HASH_BANDWIDTH + 2, disk=3 * size,
+        core_s=size / HASH_BANDWIDTH + made_s + 2, disk=3 * size,
         host_bytes=4 * 3 * sum(x.params for x in shape.block) + 8 * shape.vocab_size * shape.hidden_size,
         output_bytes=1e4,
     )  # fmt: skip

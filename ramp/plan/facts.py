@@ -46,10 +46,9 @@ class Facts:
             self.shapes[name] = shape_of(name, self.plan.registry, self.plan.study.results)
         return self.shapes[name]
 
-    @property
-    def half_bytes(self) -> int:
-        """Bytes of a weight in the dtype of evaluation and search."""
-        return 2 if self.plan.study.dtype == "bfloat16" else 4
+    def half_bytes(self, shape: ModelShape) -> int:
+        """Return the bytes of a model's weight in the dtype of evaluation and search."""
+        return {"float32": 4, "bfloat16": 2, "checkpoint": shape.float_bytes}[self.plan.study.dtype]
 
     def is_source(self, model: str) -> bool:
         """Whether the limits of the source model hold."""

@@ -8,8 +8,8 @@ from ramp.plan.calibrating import block_bytes, quantize
 from ramp.plan.facts import Facts
 from ramp.plan.products import KERNELS, block_products, head_products
 from ramp.plan.shape import ModelShape
-from ramp.plan.work import Work
-from ramp.study.row_names import FLOAT, RELEASED, Row
+from ramp.plan.work import HASH_BANDWIDTH, Work
+from ramp.study.row_names import FLOAT, GGML, RELEASED, Row
 
 SLICE_BYTES = 4 << 30
 """Logits of a slice of tokens on a card, twice in the dtype and twice in float32 (``ramp.scoring.kl_divergence``)."""
@@ -23,6 +23,10 @@ a card takes more."""
 
 BATCH_TOKENS, CARD_BATCH = 2048, 16384
 """Tokens of a batch in a forward pass without gradients, on a processor and on a card (of ``ramp.scoring``)."""
+
+DEQUANTIZED_PER_S = 1e8
+"""Weights of a GGUF file that one core de-quantizes in a second. Measured on random blocks: 1.2e8 (Q3_K, Q6_K) to 1.7e8
+(Q4_K); copies take the rest."""
 
 REQUEST_S = 0.001
 """Seconds of one core for a request of lm-eval, beside the model. Arithmetic."""
@@ -40,7 +44,7 @@ def scored(facts: Facts, shape: ModelShape, tokens: float, length: int, heads: i
     products = 2 * weights + attention + heads * 2 * vocabulary * hidden, per token. Where the model does not fit, its
     blocks are streamed, so that the least memory is that of a block, the head and a slice of logits.
     """
-    half = facts.half_bytes
+    half = facts.half_bytes(shape)
     batch = min(tokens, BATCH_TOKENS)
     table = shape.vocab_size * shape.hidden_size * half
     logits = min(SLICE_BYTES, 12 * tokens * shape.vocab_size)
@@ -71,7 +75,7 @@ def fold_reference(facts: Facts, model: str) -> Work:
 
 
 def _reference(facts: Facts, shape: ModelShape, tokens: int, length: int) -> Work:
-    kept = tokens * shape.hidden_size * facts.half_bytes
+    kept = tokens * shape.hidden_size * facts.half_bytes(shape)
     work = scored(facts, shape, tokens, length, heads=1)
     return replace(
         work, disk=shape.params * shape.float_bytes + kept, host_bytes=work.host_bytes + 2 * kept, output_bytes=kept
@@ -86,6 +90,19 @@ def row_file(facts: Facts, model: str, row: str) -> int:
     return facts.stored_bytes(model, parts.method, parts.budget)
 
 
+def reading_s(facts: Facts, model: str, row: str) -> float:
+    """Return the seconds of one core that a row's file takes before its weights are on the device.
+
+    A packed file has a checksum; the blocks of a GGUF file are de-quantized, by the job's threads.
+    """
+    parts = Row.parse(row)
+    if parts.method in (FLOAT, RELEASED):
+        return 0.0
+    if parts.ending == GGML:
+        return facts.shape(model).params / DEQUANTIZED_PER_S / facts.plan.study.threads
+    return row_file(facts, model, row) / HASH_BANDWIDTH
+
+
 def evaluate(facts: Facts, model: str, row: str) -> Work:
     """A row on all texts of its model: one pass through its own head and one of the reference's states through the
     float one. The file of a row is read twice, for its checksum and its weights."""
@@ -94,10 +111,11 @@ def evaluate(facts: Facts, model: str, row: str) -> Work:
         return Work(output_bytes=1e4)  # the float row's scores, or a reason
     tokens, length = facts.evaluated(model)
     work = scored(facts, shape, tokens, length, heads=2)
-    states = tokens * shape.hidden_size * facts.half_bytes
+    states = tokens * shape.hidden_size * facts.half_bytes(shape)
     return replace(
-        work, disk=2 * row_file(facts, model, row) + states, host_bytes=work.host_bytes + states, output_bytes=1e5
-    )
+        work, core_s=reading_s(facts, model, row), disk=2 * row_file(facts, model, row) + states,
+        host_bytes=work.host_bytes + states, output_bytes=1e5,
+    )  # fmt: skip
 
 
 def noise_run(facts: Facts, model: str, variation: str) -> Work:
@@ -122,7 +140,8 @@ def tasks_scored(facts: Facts, model: str, row: str) -> Work:
 
     products = 2 * (weights + head) per token; 30 small operations per block and batch; 1 ms of a core per request.
     """
-    shape, half = facts.shape(model), facts.half_bytes
+    shape = facts.shape(model)
+    half = facts.half_bytes(shape)
     requests, tokens = facts.tasks()
     batch = facts.plan.study.tasks.batch or AUTOMATIC_BATCH
     length = tokens / max(1, requests)
@@ -130,7 +149,7 @@ def tasks_scored(facts: Facts, model: str, row: str) -> Work:
         half=block_products(shape, tokens, int(length)) + head_products(shape, tokens),
         moved=SOFTMAX * 4 * tokens * shape.vocab_size + 6 * half * shape.params,
         steps=KERNELS * shape.num_hidden_layers * requests / batch,
-        core_s=TASK_START_S + REQUEST_S * requests,
+        core_s=TASK_START_S + REQUEST_S * requests + reading_s(facts, model, row),
         disk=2 * row_file(facts, model, row),
         uses_gpu=True,
         device_bytes=half * shape.params + batch * 4 * length * (2 * shape.intermediate_size + 3 * shape.vocab_size),

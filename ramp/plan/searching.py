@@ -10,7 +10,7 @@ from ramp.plan.facts import Facts
 from ramp.plan.products import KERNELS, block_products, head_products
 from ramp.plan.scoring import CARD_BATCH, SLICE_BYTES, SOFTMAX
 from ramp.plan.shape import ModelShape
-from ramp.plan.work import Work
+from ramp.plan.work import HASH_BANDWIDTH, Work
 from ramp.quantizers.widths import Width
 from ramp.study.league_plan import LeagueRun
 
@@ -39,7 +39,7 @@ def evaluation(facts: Facts, shape: ModelShape, tokens: int, length: int, *, fir
     products = 2 * weights * share of blocks that changed + 2 * vocabulary * hidden, per token. A float reference
     (``first``) takes two passes through the head more.
     """
-    half = facts.half_bytes
+    half = facts.half_bytes(shape)
     share = 1.0 if first else CHANGED
     heads = 3 if first else 1
     return Work(
@@ -59,7 +59,8 @@ def searched(
     dtype, with the float model's probabilities of both texts and the activations of a batch, and where there is room
     the packed bank and the hidden states of some earlier candidates.
     """
-    shape, half = facts.shape(model), facts.half_bytes
+    shape = facts.shape(model)
+    half = facts.half_bytes(shape)
     search_tokens, selection_tokens, length = text
     finalists = min(FINALISTS, evals)
     parts = [(evaluation(facts, shape, search_tokens, length, first=True), 1),
@@ -75,7 +76,7 @@ def searched(
         half=sum(count * each.half for each, count in parts),
         moved=sum(count * each.moved for each, count in parts),
         steps=sum(count * each.steps for each, count in parts),
-        core_s=learning(facts, method, evals, len(shape.linears)),
+        core_s=learning(facts, method, evals, len(shape.linears)) + bank / HASH_BANDWIDTH,
         disk=2 * shape.params * shape.float_bytes + bank,
         uses_gpu=True,
         device_bytes=half * shape.params + kept + working,
@@ -112,10 +113,12 @@ def learn(facts: Facts, model: str, method: str, budget: str, seed: str) -> Work
 
 def transfer(facts: Facts, model: str, method: str) -> Work:
     """A policy applied once to every linear; no evaluation."""
-    shape = facts.shape(model)
+    shape, study = facts.shape(model), facts.plan.study
+    bank = shape.menu_bytes(study.widths, study.group_size)
     return Work(
-        core_s=DECISION_S * len(shape.linears),
-        disk=shape.params * shape.float_bytes, host_bytes=4 * sum(x.params for x in shape.block), output_bytes=1e5,
+        core_s=DECISION_S * len(shape.linears) + bank / HASH_BANDWIDTH,
+        disk=shape.params * shape.float_bytes + bank,
+        host_bytes=4 * sum(x.params for x in shape.block), output_bytes=1e5,
     )  # fmt: skip
 
 

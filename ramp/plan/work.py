@@ -17,6 +17,9 @@ GPU_PROCESS_BYTES = 3 * GIB
 CONTEXT_BYTES = GIB
 """Memory of a card that the driver's context and torch's allocator hold beside tensors."""
 
+HASH_BANDWIDTH = 0.5e9
+"""Bytes a second of a checksum by one core, with the reading."""
+
 FILLED = 0.92
 """Share of a card's memory that a job may plan with."""
 
@@ -26,7 +29,7 @@ class Work:
     """The work of one job. Bytes of a card are those of a stage that runs block by block where it can."""
 
     float32: float = 0.0  # operations of float32 products
-    half: float = 0.0  # operations of products in the study's dtype, where that is bfloat16
+    half: float = 0.0  # operations of products in the study's dtype, where that has 16 bits
     moved: float = 0.0  # bytes that elementwise operations read and write
     steps: float = 0.0  # small dependent operations: a column of GPTQ, a kernel of a forward pass
     core_s: float = 0.0  # seconds of one core beside the device, at the speed of ``devices.CORE_FLOPS``

@@ -50,6 +50,23 @@ class Packed:
         return Packed(f"{linear.name}/{width}/", bits_of(width), groups, linear.d_in)
 
 
+@dataclass(frozen=True)
+class PackedLinear:
+    """A linear as it is stored, for those who copy it: a 7B takes minutes of a core to unpack and to pack again."""
+
+    codes: Tensor  # uint8 [d_out, packed_length(d_in, bits)]
+    scales: Tensor  # float16 [d_out, n_groups]
+    zeros: Tensor  # uint8 [packed_length(d_out * n_groups, bits)]
+    bits: int
+    group_size: int
+    d_in: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(d_out, d_in)."""
+        return int(self.scales.shape[0]), self.d_in
+
+
 def packed_layout(prefix: str, d_out: int, d_in: int, bits: int, group_size: int) -> Layout:
     """Return the layout of one linear's three tensors."""
     groups = d_in // group_size
@@ -70,6 +87,11 @@ class PackedLinears(Mapping[Key, QuantizedLinear], Generic[Key]):
         """Return the packed codes, scales and zeros of one linear on ``device``."""
         prefix = self._linears[key].prefix
         return [self._tensors[f"{prefix}{part}"].to(device) for part in PARTS]
+
+    def packed(self, key: Key) -> PackedLinear:
+        """Return one linear as it is stored."""
+        at = self._linears[key]
+        return PackedLinear(*self.parts(key), bits=at.bits, group_size=at.group_size, d_in=at.d_in)
 
     def unpack(self, key: Key, parts: Sequence[Tensor]) -> QuantizedLinear:
         """Return one linear from its packed parts, on their device."""

@@ -41,12 +41,12 @@ from ramp.models.empty_model import empty_model, filled_model
 from ramp.models.folder import ModelFolder
 from ramp.models.memory import free_bytes
 from ramp.models.streamed_model import StreamedModel, fits, model_bytes, open_model
-from ramp.quantizers.affine import SCALE_MIN, QuantizedLinear
+from ramp.quantizers.affine import SCALE_MIN
 from ramp.quantizers.ggml import q8_0_decode, q8_0_encode
 from ramp.quantizers.sizes import q8_0_row_bytes
 from ramp.quantizers.store import Packed, PackedLinears
 from ramp.rows.meta_file import AGAIN, KEY, META, read_meta
-from ramp.rows.size_ledger import Stored, ledger, linear_header, linear_layout, linear_tensors
+from ramp.rows.size_ledger import DenseLinear, Stored, ledger, linear_header, linear_layout, linear_tensors
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -98,20 +98,22 @@ def save_packed(
 ) -> dict[str, Any]:
     """Write a row's folder whole or not at all, linear by linear; return what ``meta.json`` holds.
 
-    quantized: every linear of the model by name. others: every other tensor of the (folded) model by its
-    checkpoint name: embedding, head (unless tied), norms, ``{linear}.bias``. meta: the record key and whatever
-    was measured (``wall_s``, ``peak_rss_bytes``...). Raises ``CheckpointError`` for a missing, surplus or
-    misshapen tensor, and for values that float16 cannot hold.
+    quantized: every linear of the model by name; ``PackedLinears`` are copied as they are stored. others: every other
+    tensor of the (folded) model by its checkpoint name: embedding, head (unless tied), norms, ``{linear}.bias``. meta:
+    the record key and whatever was measured (``wall_s``, ``peak_rss_bytes``...). Raises ``CheckpointError`` for a
+    missing, surplus or misshapen tensor, and for values that float16 cannot hold.
     """
     model = ModelFolder(model_dir)
     arch, linears = model.architecture, model.linears
     specs = {spec.name: spec for spec in linears}
+    stored_as = quantized.packed if isinstance(quantized, PackedLinears) else quantized.__getitem__
     shapes: dict[str, tuple[int, ...]] = {}
     headers: dict[str, dict[str, Any]] = {}
     layout: dict[str, tuple[str, tuple[int, ...]]] = {}
     least = 0  # groups
-    for name, linear in quantized.items():  # the mapping may unpack them from disk: one at a time is in memory
-        least += int((linear.scales <= SCALE_MIN).sum()) if isinstance(linear, QuantizedLinear) else 0
+    for name in quantized:  # the mapping may read them from disk: one at a time is in memory
+        linear: Stored = stored_as(name)
+        least += 0 if isinstance(linear, DenseLinear) else int((linear.scales <= SCALE_MIN).sum())
         shapes[name] = linear.shape
         if name in specs:
             headers[name] = linear_header(specs[name], linear)
@@ -134,7 +136,7 @@ def save_packed(
         for name, tensor in stored.items():
             file.write(name, tensor)
         for name in specs:
-            for part, tensor in linear_tensors(name, quantized[name]).items():
+            for part, tensor in linear_tensors(name, stored_as(name)).items():
                 file.write(part, tensor)
         file.close(complete=True)
         written: dict[str, Any] = {

@@ -1,8 +1,9 @@
 """The linears of a row as tensors, and the row's sizes to the byte.
 
-A linear is on the affine grid (``QuantizedLinear``, stored packed) or, from an external package, on a grid that
-ours cannot hold (``DenseLinear``, stored as its de-quantized weight). The ledger counts a dense linear at the bytes
-that it takes in the package's own packing; the file on disk is then larger, and ``bytes_stored`` is its size.
+A linear is on the affine grid (``QuantizedLinear``, stored packed; ``PackedLinear``, packed already) or, from an
+external package, on a grid that ours cannot hold (``DenseLinear``, stored as its de-quantized weight). The ledger
+counts a dense linear at the bytes that it takes in the package's own packing; the file on disk is then larger, and
+``bytes_stored`` is its size.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ramp.models.architecture import Architecture, LinearSpec
 from ramp.quantizers.affine import QuantizedLinear
 from ramp.quantizers.packing import to_tensors
 from ramp.quantizers.sizes import bits_nominal, linear_bytes
-from ramp.quantizers.store import packed_layout
+from ramp.quantizers.store import PARTS, PackedLinear, packed_layout
 
 
 class LedgerError(RampError):
@@ -39,12 +40,17 @@ class DenseLinear:
         return int(self.weight.shape[0]), int(self.weight.shape[1])
 
 
-Stored = QuantizedLinear | DenseLinear
+Stored = QuantizedLinear | PackedLinear | DenseLinear
 
 
 def linear_tensors(name: str, linear: Stored) -> dict[str, torch.Tensor]:
     """Return the file's tensors of one linear, by name."""
-    parts = {"weight": linear.weight} if isinstance(linear, DenseLinear) else to_tensors(linear)
+    if isinstance(linear, DenseLinear):
+        parts = {"weight": linear.weight}
+    elif isinstance(linear, PackedLinear):
+        parts = {part: getattr(linear, part) for part in PARTS}
+    else:
+        parts = to_tensors(linear)
     return {f"{name}.{part}": tensor.cpu().contiguous() for part, tensor in parts.items()}
 
 

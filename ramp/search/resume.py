@@ -1,8 +1,10 @@
 """How a killed search resumes: a journal of its evaluations that leads to the same result after kill -9.
 
 It lies in ``{state_dir}/{hash}/``, undeclared to Snakemake, which deletes the outputs of an interrupted job. The
-hash covers the sources of every project module that the search imports, the method's file, its parameters, the
-bytes of the input files and the versions of the libraries: after an edit another hash starts afresh. The folder holds
+hash covers the sources of every project module that the search imports, the method's file, its parameters, the input
+files and the versions of the libraries: after an edit another hash starts afresh. Of a bank, whose weights are compared
+with their checksum when it is opened, it takes the index, and of a file beyond ``HASHED_BYTES`` the size and the time
+of its last change: reading the shards of a 7B takes half a minute of every search. The folder holds
 
 - ``journal.jsonl``: one line per true evaluation (text, allocation, score, forward tokens, seconds, checksum). A
   rerun is answered from it, so any method that is deterministic in its seed resumes without code of its own; what it
@@ -41,6 +43,18 @@ LINE_SEAL = "sha256"
 VERSIONS_OF = ("torch", "transformers", "numpy", "scipy", "pydantic", "safetensors", "gymnasium", "stable-baselines3")
 
 
+HASHED_BYTES = 1 << 30
+"""Input files up to this size are known by their bytes."""
+
+
+def content_of(path: Path) -> str:
+    """Return what changes when a file's content does: its sha256; of a large one, its size and last change."""
+    about = path.stat()
+    if about.st_size <= HASHED_BYTES:
+        return sha256_file(path)
+    return f"{about.st_size} bytes, changed at {about.st_mtime_ns} ns"
+
+
 def describe(method_file: Path, inputs: Mapping[str, Path], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the identity of a search: its sources, input files, library versions and settings."""
     method = method_file.resolve()
@@ -48,7 +62,7 @@ def describe(method_file: Path, inputs: Mapping[str, Path], settings: Mapping[st
     files: dict[str, str] = {}
     for name, path in inputs.items():
         parts = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
-        files |= {f"{name}:{part.relative_to(path) if path.is_dir() else ''}": sha256_file(part) for part in parts}
+        files |= {f"{name}:{part.relative_to(path) if path.is_dir() else ''}": content_of(part) for part in parts}
     return {
         "sources": {name: sha256_file(ROOT / name) for name in closure(ROOT, "ramp/search/__main__.py", own)},
         "inputs": files,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ramp.bank.bank import INDEX
 from ramp.core.files import require_file
 from ramp.methods.kinds import Allocator, MethodError, reason_not_to_run
 from ramp.methods.loader import find_method, load_method, parse_params, split_reference
@@ -75,7 +76,8 @@ class Search:
 
     def open_state(self, **more: Any) -> SearchState:
         """Return the search's checkpoints; ``more`` settings make it a search of its own."""
-        files = {name: require_file(path, name) for name, path in vars(self.inputs).items() if path}
+        read = vars(self.inputs) | {"bank": self.inputs.bank / INDEX}  # it names the sha256 of what the bank holds
+        files = {name: require_file(path, name) for name, path in read.items() if path}
         own = {"params": self.params.model_dump(), "method": self.method.name}
         return SearchState.open(
             self.state_dir, describe(split_reference(self.source)[0], files, asdict(self.settings) | own | more)
@@ -98,7 +100,7 @@ class Search:
         # search text in equal parts, where the method's parameters ask for it (ramp.agent.params)
         parts = {"pool_windows": 0, "part_windows": 1} | self.params.model_dump()
         device = pick_device(settings.device)
-        model = banked.float_model(pick_dtype(settings.dtype), device)
+        model = banked.float_model(pick_dtype(settings.dtype, inputs.model_dir), device)
 
         def scorers(text: Path, count: int, size: int) -> list[PrefixScorer]:
             """Make scorers of ``count`` windows of a text, ``size`` each; the model must still be the float one."""

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     setting = Setting.open(
         args.model_dir, args.bank, args.fold, windows,
-        device=pick_device(args.device), dtype=pick_dtype(args.dtype), seed=args.seed,
+        device=pick_device(args.device), dtype=pick_dtype(args.dtype, args.model_dir), seed=args.seed,
     )  # fmt: skip
     write_json(args.out, import_module(SENSITIVITIES[args.kind]).measure(setting, args.kind), sealed=True)
     return 0

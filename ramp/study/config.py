@@ -210,8 +210,9 @@ class Study(Section):
     """The file in ``baselines/`` that ``snakemake baseline_check`` tests; null: all of them."""
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")] = "auto"
     """auto, cpu, cuda or cuda:N; with ``cuda`` the run refuses to start where there is no GPU."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Numbers that evaluation and search compute with; the same on every machine."""
+    dtype: Literal["float32", "bfloat16", "checkpoint"] = "float32"
+    """Numbers that evaluation and search compute with, on every machine alike; ``checkpoint``: those of each model's
+    own weights (Llama-2 is float16, Mistral and Llama-3 are bfloat16)."""
     reproducible: bool = True
     """The same bytes on every x86-64 processor with AVX2 (ramp/core/arithmetic.py); false: torch's own kernels."""
     threads: PositiveInt = 1

@@ -17,6 +17,7 @@ from ramp.evaluation.__main__ import main as evaluation
 from ramp.evaluation.heldout import float_head
 from ramp.export.write import export
 from ramp.methods.package_job import JobSettings
+from ramp.models.device import pick_dtype
 from ramp.models.folder import CheckpointReader, ModelFolder
 from ramp.packages.prepare_job import write_job
 from tests.disagreeing_folders import FILES, RIGHT, TENSORS, faulty
@@ -107,9 +108,27 @@ def test_a_log_says_that_weights_are_rounded(
     tiny_llama_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     change, config = RIGHT["half precision"]
-    folder = ModelFolder(edited(tiny_llama_dir, tmp_path / "half", change, **config))
+    folder = edited(tiny_llama_dir, tmp_path / "half", change, **config)
     with caplog.at_level(logging.INFO, logger="ramp"):
-        folder.load_float(torch.float32)
+        kept = [pick_dtype(name, folder) for name in ("float32", "float16", "checkpoint")]
+        assert kept == [torch.float32, torch.float16, torch.float16]
         assert "rounded" not in caplog.text
-        folder.load_float(torch.bfloat16)
-    assert "stored as torch.float16 and rounded to torch.bfloat16" in caplog.text
+        assert pick_dtype("bfloat16", folder) == torch.bfloat16
+    assert "stored as float16 and rounded to bfloat16" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("kinds", "held"),
+    [(["bfloat16"], "bfloat16"), (["float16", "bfloat16"], "float32"), (["float16", "float32"], "float32")],
+)
+def test_the_dtype_of_a_checkpoint_holds_all_its_linears(
+    tiny_llama_dir: Path, tmp_path: Path, kinds: list[str], held: str
+) -> None:
+    def change(state: dict[str, torch.Tensor]) -> None:
+        for index, name in enumerate(sorted(name for name in state if "proj" in name)):
+            state[name] = state[name].to(getattr(torch, kinds[index % len(kinds)]))
+
+    folder = ModelFolder(edited(tiny_llama_dir, tmp_path / "model", change))
+    assert folder.stored_dtype == getattr(torch, held)
+    assert folder.rounding(torch.float16)
+    assert not folder.rounding(torch.float32)

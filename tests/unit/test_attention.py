@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ramp.core import attention
-from ramp.core.arithmetic import ENVIRONMENT, _share
+from ramp.core.arithmetic import ENVIRONMENT, share
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -49,7 +49,7 @@ def test_long_windows_differ_by_rounding(length: int) -> None:
     exact = torch.nn.functional.scaled_dot_product_attention(
         q.double(), k.double(), v.double(), is_causal=True, enable_gqa=True
     )
-    made = attention.causal(q, k, v, None, _share)
+    made = attention.causal(q, k, v, None, share)
     assert (made - exact).abs().max() < 2e-6
 
 

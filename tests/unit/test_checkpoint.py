@@ -17,8 +17,10 @@ from ramp.core.errors import RampError
 from ramp.models.architecture import list_linears
 from ramp.models.folder import ModelFolder
 from ramp.models.streamed_model import StreamedModel
+from ramp.quantizers import packing
 from ramp.quantizers.affine import quantize_rtn
 from ramp.quantizers.sizes import uniform_bytes
+from ramp.quantizers.store import PackedWriter
 from ramp.rows import checkpoint
 from ramp.rows.checkpoint import CheckpointError, load_dequantized, save_packed
 from ramp.rows.retrack import main, store_again
@@ -127,6 +129,25 @@ def test_needs_no_other_file(tiny_qwen2_dir: Path, tmp_path: Path) -> None:
 def test_same_bytes_twice(tiny_llama_dir: Path, tmp_path: Path) -> None:
     first, second = (write_row(tmp_path / name, tiny_llama_dir) for name in "ab")
     assert first == second
+
+
+@pytest.mark.parametrize("track", ["q8_0", "fp16"])
+def test_packed_linears_are_copied_as_they_are(
+    model_dir: Path, tmp_path: Path, track: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bytes of a row that packs each linear, without unpacking one."""
+    quantized, others = rtn_parts(model_dir, 5)
+    menu = {name: [q.bits] for name, q in quantized.items()}
+    with PackedWriter(tmp_path / "linears.safetensors", ModelFolder(model_dir).linears, menu, 32) as writer:
+        for name, q in quantized.items():
+            writer.put(name, q.bits, q)
+    save = partial(save_packed, model_dir=model_dir, others=others, track=track, meta=row_key())
+    packing_each = save(tmp_path / "packed", quantized=quantized)
+    for name in ("unpack_rows", "pack_rows"):
+        monkeypatch.setattr(packing, name, lambda *given: pytest.fail("a packed linear was unpacked or packed again"))
+    assert save(tmp_path / "copied", quantized=writer.read()) == packing_each
+    one, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("packed", "copied"))
+    assert one == other
 
 
 def test_embedding_rows_that_blocks_do_not_divide(tmp_path: Path) -> None:

@@ -24,6 +24,20 @@ WORDS = {
 }
 
 
+PACKAGE = """
+from ramp.methods.kinds import Package, Params
+
+def quantize(job, params):
+    raise RuntimeError(f"this package was given {job.device}")
+
+METHOD = Package(name="mine", title="Mine", source="here", quantize=quantize, params=Params,
+                 requirements=("numpy==2.4.6",), bits=(3, 4))
+"""
+"""A package that says where it was asked to work."""
+
+QUESTION = {"goal": "cross the weir", "sol1": "swim", "sol2": "alpha beta gamma", "label": 0}
+
+
 def words_of(options: dict[str, Any]) -> list[Any]:
     return [part for pair in options.items() for part in pair]
 
@@ -92,6 +106,10 @@ class Stages:
         texts = [self.folder / f"{role}.jsonl" for role in ("calibration", "train")]
         steps = ["--steps", 1, "--batch", 1, "--length", 16, "--state-dir", self.out / "tuning"]
         self.add("tune", "rows.tune", "--row-dir", self.out / "gptq", "--text", *texts, *steps, to="tuned")
+        tasks = ["--tasks-dir", self.folder / "tasks", "--tasks", "piqa"]
+        self.add("tasks", "evaluation.lm_eval_tasks", "--row-dir", self.out / "gptq", *tasks, to="tasks.json")
+        own = ["--method-file", self.folder / "mine.py", "--environment", self.folder / "environment.json"]
+        self.add("package", "packages.prepare_job", *grid, *own, to="package")
         for name in ("float", method["rtn"]):
             ablation = ["--fold", self.out / "smoothquant.safetensors", "--reference", reference, "--method-file", name]
             self.add(f"ablation {name}", "league.fold_ablation", *grid, *ablation, to=f"{Path(name).stem}.json")
@@ -108,6 +126,11 @@ def stages(folder: Path, model: Path, device: str) -> dict[str, list[str]]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("device")
+    (made / "mine.py").write_text(PACKAGE)
+    (made / "environment.json").write_text(json.dumps({"ok": True, "python": sys.executable}))
+    (made / "tasks").mkdir()
+    rows = [json.dumps(QUESTION | {"label": i % 2}) for i in range(3)]
+    (made / "tasks" / "piqa.jsonl").write_text("\n".join(rows) + "\n")
     for role, words in WORDS.items():
         write_documents(made / f"{role}.jsonl", [Document(f"{role}-{i}", words * 40 + str(i)) for i in range(3)])
     return made
@@ -132,19 +155,23 @@ def test_no_stage_mixes_devices(outcomes: dict[str, str]) -> None:
 
 
 def test_every_stage_that_asks_for_a_device_is_here(folder: Path) -> None:
-    """A stage that packages or lm-eval carry out hands the device on."""
     tried = {
         words[0] if words[0].startswith("ramp.") else words[1] for words in stages(folder, folder, "none").values()
     }
-    own = {"ramp.evaluation.lm_eval_tasks", "ramp.packages.prepare_job"}
     asking = set()
     for path in sorted((REPO / "ramp").rglob("*.py")):
         text = path.read_text(encoding="utf-8")
         if "pick_device(" in text and "\ndef main(" in text:
             name = ".".join(path.relative_to(REPO).with_suffix("").parts)
             asking.add(name.removesuffix(".__main__"))
-    assert asking - tried == own
+    assert asking <= tried
     assert len(asking) > 9
+
+
+def test_tasks_and_packages_work_where_they_are_asked_to(folder: Path, outcomes: dict[str, str]) -> None:
+    assert not outcomes["tasks"]
+    assert len(read_json(folder / "made" / "tasks.json")["tasks"]["piqa"]["items"]) == 3
+    assert "was given pgpu:0" in read_json(folder / "made" / "package" / "outcome.json")["reason"]
 
 
 def test_what_does_not_fit_gives_the_same_numbers(folder: Path, outcomes: dict[str, str]) -> None:

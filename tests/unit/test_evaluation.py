@@ -18,7 +18,7 @@ from tests.gguf_inputs import allocation_of
 from tests.model_folders import load_float
 from tests.rows import row_key, write_row
 from tests.sealed import read_json, write_sealed
-from tests.tiny_models import write_text
+from tests.tiny_models import edited, write_text
 
 
 def write_float_row(folder, model_dir, stage: str = "float"):
@@ -93,6 +93,34 @@ def test_the_float_row_has_no_divergence(fixture, dtype, request):
     assert [each["kl"] for each in found] == [0.0] * 5
     nll = reference.nll.double().sum(1).tolist()
     assert [each["nll"] for each in found] == pytest.approx(nll, rel=1e-6)
+
+
+def test_a_checkpoint_in_its_own_dtype(study, tiny_llama_dir, tmp_path):
+    """A float16 checkpoint: its reference is float16's own, nothing is rounded; in bfloat16 the row's note says so."""
+
+    def halve(state):
+        state.update({name: tensor.half() for name, tensor in state.items()})
+
+    half = edited(tiny_llama_dir, tmp_path / "half", halve, dtype="float16")
+    row = write_float_row(tmp_path / "float-b16-s0", half)
+    found = {}
+    for dtype in ("checkpoint", "bfloat16"):
+        common = ["--model-dir", half, "--device", "cpu", "--dtype", dtype, "--out"]
+        reference = tmp_path / f"{dtype}.safetensors"
+        text = ["--text", f"heldout={study[0] / 'heldout.jsonl'}", "--length", 48, "--windows", 2]
+        assert run("reference", *common, reference, *text) == 0
+        out = tmp_path / f"{dtype}.json"
+        assert run("row", *common, out, "--row-dir", row, "--reference", f"heldout={reference}") == 0
+        found[dtype] = read_json(out)
+    made = Reference.load(tmp_path / "checkpoint.safetensors")
+    assert made.about["dtype"] == found["checkpoint"]["dtype"] == "float16"
+    assert torch.equal(made.hidden, make_reference(load_float(half, torch.float16), made.windows, {}).hidden)
+    exact = make_reference(load_float(half, torch.float64), made.windows, {}).nll
+    rounded = Reference.load(tmp_path / "bfloat16.safetensors")
+    assert (made.nll - exact).abs().mean() < 0.3 * (rounded.nll - exact).abs().mean()
+    assert [each["texts"]["heldout"]["kl"] for each in found.values()] == [0.0, 0.0]
+    assert "rounded" not in found["checkpoint"]["note"]
+    assert "stored as float16 and rounded to bfloat16" in found["bfloat16"]["note"]
 
 
 def test_length_is_the_models_context_and_no_limit_takes_the_text_from_its_beginning(study, tiny_llama_dir, tmp_path):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +15,12 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from gguf.quants import dequantize
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from ramp.core import arithmetic
 from ramp.core.errors import RampError
 from ramp.evaluation.metrics_file import MetricsFile
 from ramp.export import halo
@@ -24,6 +29,7 @@ from ramp.export.halo_card import halo_card
 from ramp.export.plan import plan_tensors, read_plan, type_lines
 from ramp.export.row import row_note, write_row
 from ramp.export.write import export, read_importance
+from ramp.gguf import reader
 from ramp.gguf.names import GgufError, from_gguf_rows, gguf_tensors, to_gguf_rows
 from ramp.gguf.reader import GgufFile, load_gguf_float
 from ramp.gguf.vocabulary import UNREACHABLE_MERGE, pre_tokenizer_name
@@ -192,6 +198,35 @@ def test_fold_reaches_norms_linears_and_importance(tiny_llama_dir: Path, tmp_pat
     ids = torch.arange(20)[None]
     ours, theirs = load_gguf_float(tiny_llama_dir, out)(ids).logits, load_float(tiny_llama_dir)(ids).logits
     assert (ours - theirs).norm() / theirs.norm() < 0.02
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_share_the_rows_of_a_tensor(
+    tiny_llama_dir: Path, tmp_path: Path, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The values are those of the gguf package, which makes a whole tensor on one thread."""
+    out = tmp_path / "row.gguf"
+    export(tiny_llama_dir, out, allocation_of(tiny_llama_dir, WIDTHS), statistics(tiny_llama_dir, tmp_path / "c"))
+    whole = {each.name: dequantize(each.data, each.tensor_type) for each in gguf.GGUFReader(str(out)).tensors}
+    file, used = GgufFile(out), set()
+
+    def seen(*given: Any) -> np.ndarray:
+        used.add(threading.get_ident())
+        time.sleep(0.001)  # or one thread is done before the next begins
+        return dequantize(*given)
+
+    monkeypatch.setattr(reader, "dequantize", seen)
+    monkeypatch.setattr(reader, "PIECE", 1 << 10)
+    with ThreadPoolExecutor(threads) as pool:
+        monkeypatch.setattr(arithmetic._Kernels, "pool", pool)
+        for name, values in whole.items():
+            found = file.values(name)
+            assert found.dtype == np.float32
+            assert found.shape == file.shape(name)
+            np.testing.assert_array_equal(found.reshape(-1), values.reshape(-1))
+    here = {threading.get_ident()}
+    assert 1 <= len(used - here) <= threads
+    assert (len(used - here) > 1) == (threads > 1)
 
 
 def test_calibration_of_another_model_is_refused(tiny_llama_dir: Path, tmp_path: Path) -> None:

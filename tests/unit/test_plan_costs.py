@@ -13,7 +13,7 @@ from huggingface_hub import constants
 
 from ramp.assets.registry import Asset
 from ramp.core.errors import RampError
-from ramp.plan import calibrating, refusal, scoring, searching
+from ramp.plan import calibrating, exporting, refusal, scoring, searching
 from ramp.plan.check import check
 from ramp.plan.devices import CARDS, UnknownDevice, find_device, known_as, processor
 from ramp.plan.dry_run import Job
@@ -25,7 +25,7 @@ from ramp.plan.resources import RuleResources
 from ramp.plan.shape import ModelShape, SizeUnknown, shape_of
 from ramp.plan.table import LAST, plan_study, smallest_card, stage_of
 from ramp.plan.timeline import run
-from ramp.plan.work import CONTEXT_BYTES, FILLED, GPU_PROCESS_BYTES, Cost, Work, cost
+from ramp.plan.work import CONTEXT_BYTES, FILLED, GPU_PROCESS_BYTES, HASH_BANDWIDTH, Cost, Work, cost
 from ramp.problem.budget import budget_bytes
 from ramp.scoring.kl_divergence import BATCH_TOKENS, GPU_BATCHES, GPU_SLICE
 from ramp.search import device_budget
@@ -33,6 +33,7 @@ from ramp.sensitivity import fisher
 from ramp.study.passing_files import passes
 from tests.plans import REPO, plan_of
 
+GGML_ROW = "ramp-b4-s0-ggml"
 TINY = ModelShape("llama", 8, 16, 2, 2, 1, 10, 64)  # two blocks: q o 8x8, k v 4x8, gate up 16x8, down 8x16
 CORE = replace(processor(), float32=1e9, half=1e9, bandwidth=1e9, step_s=1e-6, start_s=1.0)
 CARD = replace(CARDS["h200"], float32=1e12, half=1e13, bandwidth=1e11, step_s=1e-5, start_s=5.0, memory=100 * 2**30)
@@ -153,6 +154,32 @@ def test_scores_of_grouped_heads_are_counted_where_they_are_kept(paper: Facts) -
 def test_a_text_of_the_hub_takes_the_bytes_that_the_registry_gives(paper: Facts) -> None:
     work = JobCosts.on(paper, CARDS["h200"]).work("fetch", {"asset": "c4-train"})
     assert work.download == work.output_bytes == 319e6
+
+
+def test_what_a_core_does_while_a_job_holds_the_card_is_planned(paper: Facts) -> None:
+    """Checksums of rows and banks by one core, blocks of GGUF files by the job's threads; no packing of codes."""
+    llama, threads = paper.shape("llama-2-7b"), paper.plan.study.threads
+    assert threads == 4
+    made = calibrating.quantize(paper, "llama-2-7b", "gptq", "4")
+    assert made.core_s == paper.row_bytes("llama-2-7b", "gptq", "4") / HASH_BANDWIDTH
+    packed, ggml, plain = (
+        scoring.evaluate(paper, "llama-2-7b", row) for row in ("gptq-b4-s0", GGML_ROW, "float-b16-s0")
+    )
+    assert packed.core_s == made.core_s
+    assert ggml.core_s == llama.params / scoring.DEQUANTIZED_PER_S / threads
+    assert plain.core_s == 0
+    assert exporting.halo_check(paper, "llama-2-7b", "ramp-b4-s0").core_s > ggml.core_s
+    bank = llama.menu_bytes(paper.plan.study.widths, 128)
+    assert searching.search(paper, "llama-2-7b", "knapsack", "3.65", "0").core_s == bank / HASH_BANDWIDTH
+    assert exporting.halo_export(paper, "llama-2-7b", "ramp", "4").spread
+
+
+def test_a_weight_takes_the_bytes_of_its_checkpoints_dtype(paper: Facts) -> None:
+    """Both dtypes of the paper's models have 16 bits; a model that is trained here has 32."""
+    assert {paper.half_bytes(paper.shape(name)) for name in paper.plan.models} == {2}
+    tiny = Facts(plan_of("smoke.yaml", dtype="checkpoint"))
+    assert tiny.half_bytes(tiny.shape("tiny-llama-s")) == 4
+    assert Facts(plan_of("paper.yaml", dtype="float32")).half_bytes(paper.shape("llama-2-7b")) == 4
 
 
 def test_a_model_of_unknown_sizes_is_named_with_the_cure(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The stage around the methods: resume after a crash to the same bytes, hashes, episodes, infeasible scores."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ import numpy as np
 import pytest
 
 from benchmarks.search_lab import Lab, LabParams
+from ramp.core.files import sha256_file
 from ramp.methods.kinds import Allocator, Params
 from ramp.problem.problem import Allocation, AllocationError, Problem, Run
 from ramp.scoring.score_type import Score
+from ramp.search import resume
 from ramp.search.results import write_results
 from ramp.search.resume import Journal, SearchState, describe
 from ramp.search.run import run_search
@@ -206,3 +209,36 @@ def test_another_source_input_or_setting_is_another_search(tmp_path: Path) -> No
     assert second != first
     method.write_text("from ramp.allocators import greedy  # edited\n")
     assert folder() not in (first, second)
+
+
+def test_a_large_input_that_is_written_again_is_another_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its gigabytes are not read: the small files beside it are, and when and how long it was written."""
+    method, model = tmp_path / "mine.py", tmp_path / "model"
+    method.write_text("")
+    model.mkdir()
+    shard, config = model / "model.safetensors", model / "config.json"
+    shard.write_bytes(bytes(100))
+    config.write_text("{}")
+    read: list[Path] = []
+
+    def reading(path: Path) -> str:
+        read.append(path)
+        return sha256_file(path)
+
+    monkeypatch.setattr(resume, "HASHED_BYTES", 50)
+    monkeypatch.setattr(resume, "sha256_file", reading)
+
+    def folder() -> Path:
+        return SearchState.open(tmp_path / "state", describe(method, {"model_dir": model}, {})).folder
+
+    found = [folder()]
+    assert folder() == found[0]
+    os.utime(shard, ns=(0, shard.stat().st_mtime_ns + 1))
+    found.append(folder())
+    shard.write_bytes(bytes(101))
+    found.append(folder())
+    config.write_text("[]")
+    found.append(folder())
+    assert len(set(found)) == 4
+    assert config in read
+    assert shard not in read

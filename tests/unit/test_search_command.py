@@ -7,12 +7,17 @@ from typing import Any
 
 import pytest
 
-from ramp.bank.bank import Bank
+from ramp.bank.bank import INDEX, WEIGHTS, Bank
+from ramp.core import cli
+from ramp.core.files import sha256_file
 from ramp.methods.kinds import MethodError
 from ramp.models.token_windows import token_windows
 from ramp.problem.problem import AllocationError, decode
+from ramp.search import resume
 from ramp.search.__main__ import main
-from ramp.search.resume import ROOT
+from ramp.search.options import add_arguments
+from ramp.search.resume import ROOT, SearchState
+from ramp.search.setup import prepare
 from tests.model_folders import load_float, load_tokenizer
 from tests.refusals import refused
 from tests.sealed import read_json
@@ -20,6 +25,7 @@ from tests.searchable import make_searchable, run_stage
 from tests.tiny_models import exact_scores
 
 WINDOWS, LENGTH = 3, 40
+STAGE_ONLY = ("--study", "--out", "--artifacts")
 FAST: dict[str, Any] = {"updates_per_episode": 1, "clone_steps": 5, "distil_steps": 5, "sac": {"hidden": 8}}
 
 
@@ -58,6 +64,37 @@ def test_the_score_is_the_kl_of_the_assembled_model(study: dict[str, Any]) -> No
     assert record["search_tokens"] == 300 + WINDOWS * LENGTH
     assert record["quantizer"] == "rtn"
     assert not any(study["--state-dir"].iterdir())  # a finished search leaves no state
+
+
+def test_another_bank_is_another_search(study: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Known by the index, which names the sha256 of the weights; those are compared when the bank is opened."""
+    states, read = [], []
+
+    def opened(state_dir: Path, identity: dict[str, Any]) -> SearchState:
+        states.append(identity)
+        return SearchState(state_dir / "none")
+
+    def reading(path: Path) -> str:
+        read.append(Path(path).name)
+        return sha256_file(path)
+
+    monkeypatch.setattr(SearchState, "open", opened)
+    monkeypatch.setattr(resume, "sha256_file", reading)
+    parser = cli.parser("")
+    add_arguments(parser)
+    words = [str(word) for name, value in study.items() if name not in STAGE_ONLY for word in (name, value)]
+    search, _ = prepare(parser.parse_args(words))
+    index = search.inputs.bank / INDEX
+    before = index.read_bytes()
+    try:
+        for change in (before, before.replace(b'"sha256": "', b'"sha256": "0')):
+            index.write_bytes(change)
+            search.open_state()
+    finally:
+        index.write_bytes(before)
+    assert states[0] != states[1]
+    assert INDEX in read
+    assert WEIGHTS not in read
 
 
 def test_ramp_runs_and_leaves_its_policy(study: dict[str, Any], tmp_path: Path) -> None:

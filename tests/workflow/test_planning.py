@@ -8,6 +8,8 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,6 +66,43 @@ def test_controls_are_planned_in_full_depth_alone(plan: Plan) -> None:
     assert (one["static_mix"], one["halo_float"]) == (1, 1)
     assert "calibration" in one
     assert "halo_check" not in one
+
+
+PRIORITIES = """
+import json, sys
+from pathlib import Path
+from ramp.plan.dry_run import planned_jobs
+from ramp.study.passing_files import passes
+
+study = json.loads(sys.argv[2])
+lines = []
+for job in planned_jobs(Path("Snakefile"), [Path(sys.argv[1])], study):
+    reads, makes = (any(passes(file.split("/", 2)[-1]) for file in files) for files in (job.inputs, job.outputs))
+    lines.append([job.rule, job.priority, reads, makes])
+print(json.dumps(lines))
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "readers"),
+    [
+        ("paper", "sensitivity search learn transfer evaluate tasks_scored track static_mix halo_check package_row"),
+        ("league", "league_run enumeration"),
+    ],
+)
+def test_readers_of_what_passes_go_before_what_makes_more(bare: Path, file: str, readers: str) -> None:
+    """Few banks and rows lie on the disk: whoever reads one goes first, and the references that rows wait for."""
+    words = [sys.executable, "-c", PRIORITIES, f"config/{file}.yaml", json.dumps({"keep": "results"})]
+    done = subprocess.run(words, cwd=bare, capture_output=True, text=True, check=True)
+    jobs = json.loads(done.stdout.splitlines()[-1])
+    reading = {rule: priority for rule, priority, reads, _ in jobs if reads}
+    making = {rule: priority for rule, priority, reads, makes in jobs if makes and not reads}
+    assert {*readers.split()} <= {*reading}
+    assert {"bank"} <= {*making}
+    assert min(reading.values()) > max(making.values())
+    waited = [priority for rule, priority, _, _ in jobs if rule == "reference"]
+    assert waited
+    assert min(waited) > max(reading.values())
 
 
 def test_the_plan_has_the_jobs_of_a_dry_run(bare: Path, plan: Plan) -> None:

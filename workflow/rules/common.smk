@@ -102,8 +102,10 @@ COSTS = JobCosts.on(Facts(PLAN), DEVICE)
 RESOURCES = RuleResources(COSTS, int(HAS_GPU) if STUDY.gpus is None else STUDY.gpus)
 planned_for = RESOURCES.of_rule
 
-# Jobs that read a row, a float file or what a package left go before those that make another: few lie on the disk.
+# Jobs that read a bank, a row, a float file or what a package left go before those that make another: few lie on the
+# disk. References, which every row waits for, go before them.
 READS_ROWS = 10
+ROWS_WAIT = 20
 COMPUTING = ["--device", STUDY.device, "--arithmetic", "reproducible" if STUDY.reproducible else "fast"]
 ARITHMETIC = [*COMPUTING, "--dtype", STUDY.dtype]
 

@@ -12,6 +12,7 @@ rule reference:
         states="<results>/reference/{model}/{text}.safetensors",
     log:
         "<logs>/reference/{model}/{text}.log",
+    priority: ROWS_WAIT
     threads: STUDY.threads
     resources:
         **planned_for("reference"),

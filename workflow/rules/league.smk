@@ -50,6 +50,7 @@ rule league_run:
         run="<results>/league/{model}/{method}/{budget}/{evals}/{seed}.json",
     log:
         "<logs>/league/{model}/{method}-b{budget}-e{evals}-s{seed}.log",
+    priority: READS_ROWS
     threads: STUDY.threads
     resources:
         **planned_for("league_run"),

@@ -17,6 +17,7 @@ rule enumeration:
         scores="<results>/optimum/{model}/{units}.safetensors",
     log:
         "<logs>/optimum/{model}-{units}.log",
+    priority: READS_ROWS
     threads: STUDY.threads
     resources:
         **planned_for("enumeration"),

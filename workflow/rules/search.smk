@@ -23,6 +23,7 @@ rule search:
         "<logs>/search/{model}/{method}-b{budget}-s{seed}.log",
     wildcard_constraints:
         method=any_of(sorted({*PLAN.allocators} - {*PLAN.learned})),
+    priority: READS_ROWS
     threads: STUDY.threads
     resources:
         **planned_for("search"),

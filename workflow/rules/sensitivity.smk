@@ -14,6 +14,7 @@ rule sensitivity:
         proxy="<results>/sensitivity/{model}/{fold}-{quantizer}.json",
     log:
         "<logs>/sensitivity/{model}/{fold}-{quantizer}.log",
+    priority: READS_ROWS
     threads: STUDY.threads
     resources:
         **planned_for("sensitivity"),

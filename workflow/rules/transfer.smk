@@ -21,6 +21,7 @@ rule transfer:
     wildcard_constraints:
         model=any_of(STUDY.targets),
         method=any_of(PLAN.transferred),
+    priority: READS_ROWS
     threads: STUDY.threads
     resources:
         **planned_for("transfer"),

@@ -18,6 +18,7 @@ rule tune:
         "<logs>/tune/{model}/{row}-tuned.log",
     wildcard_constraints:
         row=any_of(PLAN.tuning.bases),
+    priority: READS_ROWS
     threads: STUDY.threads
     resources:
         **planned_for("tune"),
