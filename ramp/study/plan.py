@@ -44,8 +44,7 @@ class Plan(AssetPlan):
     def faults(self) -> list[RampError]:
         """Return every fault that the plan's lists would show later."""
         faults = Faults()
-        lists = ("task_rows", "target_rows", "track_rows", "environments")
-        for part in lists:
+        for part in ("task_rows", "target_rows", "track_rows", "environments"):
             faults.of(partial(getattr, self, part))
         for section in (self.league, self.folds, self.banks, self.tuning, self.leakage):
             faults.of(section.check)
@@ -103,8 +102,8 @@ class Plan(AssetPlan):
     @property
     def all_models(self) -> list[str]:
         """These models, their draws and their leaks."""
-        others = (self.league.models, self.banks.draws, self.tuning.draws, self.leakage.names)
-        return list(dict.fromkeys([*self.base_models, *(name for names in others for name in names)]))
+        draws = [*self.league.models, *self.banks.draws, *self.tuning.draws]
+        return list(dict.fromkeys([*self.base_models, *draws, *self.leakage.names]))
 
     # --- methods ---------------------------------------------------------------------------------------------
 
@@ -338,9 +337,8 @@ class Plan(AssetPlan):
 
     def mixed_rows(self, *, searched: bool = False) -> list[Row]:
         """Return every row behind which an allocation stands; with ``searched``, without transferred policies."""
-        return [
-            row for row in self.rows if row.method in self.mixed and not (searched and row.method in self.transferred)
-        ]
+        left_out = self.transferred if searched else ()
+        return [row for row in self.rows if row.method in self.mixed and row.method not in left_out]
 
     def has_weights(self, row: Row) -> bool:
         """Whether a rule promises packed weights of a row in its own folder.
