@@ -90,8 +90,8 @@ class PackedLinears(Mapping[Key, QuantizedLinear], Generic[Key]):
 
     def packed(self, key: Key) -> PackedLinear:
         """Return one linear as it is stored."""
-        at = self._linears[key]
-        return PackedLinear(*self.parts(key), bits=at.bits, group_size=at.group_size, d_in=at.d_in)
+        at, (codes, scales, zeros) = self._linears[key], self.parts(key)
+        return PackedLinear(codes, scales, zeros, at.bits, at.group_size, at.d_in)
 
     def unpack(self, key: Key, parts: Sequence[Tensor]) -> QuantizedLinear:
         """Return one linear from its packed parts, on their device."""
