@@ -35,7 +35,7 @@ def download_snapshot(name: str, source: HubSource) -> Path:
 
     api = huggingface_hub.HfApi()
     newest = source.revision == RESOLVE
-    commit = api.repo_info(source.repo, repo_type=source.repo_type, expand=["sha"]).sha if newest else source.revision
+    commit = api.repo_info(source.repo, repo_type=source.repo_type, expand="sha").sha if newest else source.revision
     cache = RepositoryCache(source, str(commit))
     files = cache.listed(api)
     for _ in range(ATTEMPTS):
