@@ -93,7 +93,7 @@ class HubSource(_Strict):
     files: tuple[RelativeFile, ...] = Field(
         min_length=1, description="patterns; one without a wildcard gives a single file"
     )
-    bytes: int = Field(0, ge=0, description="size of the files, for plans; 0: by a model's sizes, or unknown")
+    bytes: int = Field(default=0, ge=0, description="size of the files, for plans; 0: by a model's sizes, or unknown")
     sha256: Checksum = Field(RESOLVE, description="of the file, or of the list of checksums of the folder's files")
 
 
