@@ -51,8 +51,7 @@ def refusal(source: HubSource, known: bool) -> str | None:
     try:
         api.auth_check(source.repo, repo_type=source.repo_type)
         if source.revision != RESOLVE:
-            kind = api.dataset_info if source.repo_type == "dataset" else api.model_info
-            kind(source.repo, revision=source.revision, expand=["sha"])
+            api.repo_info(source.repo, repo_type=source.repo_type, revision=source.revision, expand="sha")
     except unreachable() as error:
         if known and not isinstance(error, errors.HfHubHTTPError):
             with suppress(errors.LocalEntryNotFoundError):

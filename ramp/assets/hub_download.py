@@ -25,12 +25,6 @@ ATTEMPTS = 2
 """Downloads of a file whose bytes are not those that the hub publishes: the second is the last."""
 
 
-def newest_commit(api: HfApi, source: HubSource) -> str:
-    """Return the commit that the hub gives first, without a list of the repository's files."""
-    kind = api.dataset_info if source.repo_type == "dataset" else api.model_info
-    return str(kind(source.repo, expand=["sha"]).sha)
-
-
 def download_snapshot(name: str, source: HubSource) -> Path:
     """Bring the files of one commit (``resolve``: the newest) into the cache; return the folder of its snapshot.
 
@@ -41,7 +35,8 @@ def download_snapshot(name: str, source: HubSource) -> Path:
 
     api = huggingface_hub.HfApi()
     newest = source.revision == RESOLVE
-    cache = RepositoryCache(source, newest_commit(api, source) if newest else source.revision)
+    commit = api.repo_info(source.repo, repo_type=source.repo_type, expand="sha").sha if newest else source.revision
+    cache = RepositoryCache(source, str(commit))
     files = cache.listed(api)
     for _ in range(ATTEMPTS):
         require_room(cache.folder, sum(map(cache.missing_bytes, files)), name)

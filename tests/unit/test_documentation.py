@@ -153,7 +153,7 @@ def asked(words: list[str]) -> set[str]:
             many = True
         elif word.startswith("-"):
             many = False
-            if word in ("--cores", "--workflow-profile", "--snakefile", "--directory", "--sdm"):
+            if word in ("--cores", "--workflow-profile", "--snakefile", "--directory", "--sdm", "--retries"):
                 next(it, None)
         elif re.fullmatch(r"\w+", word) and not word.isupper():
             found.add(word)
