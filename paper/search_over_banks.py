@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from paper.bank_intervals import OverBanks
+from paper.bank_intervals import FEW_BANKS, LEAST_BANKS, OverBanks
 from paper.banks import Banks
 from paper.league import OWN
 from paper.naming import BAR, bits_title
@@ -43,6 +43,7 @@ class Standing:
         counts = {"lower": self.lower, "equal": self.equal, "higher": self.higher}
         on = ", ".join(f"{name} on {count}" for name, count in counts.items() if count)
         does = "ends with its start on every bank" if self.ratio.banks == self.equal else SIDES[self.side]
+        does += f" ({FEW_BANKS})" if self.ratio.banks < LEAST_BANKS else ""
         return (
             f"{does} at {bits_title(self.budget)} bits ({shown(self.ratio.estimate, 3)} of the knapsack's, "
             f"{on} of {self.ratio.banks})"
