@@ -36,12 +36,11 @@ from ramp.core.provenance import hardware, versions
 from ramp.core.sidecar import check_sidecar
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
-    from ramp.evaluation.metrics import KEY
     from ramp.models.device import pick_device, pick_dtype
     from ramp.models.folder import ModelFolder
     from ramp.models.memory import free_bytes
     from ramp.rows.checkpoint import load_dequantized
-    from ramp.rows.meta_file import read_meta
+    from ramp.rows.meta_file import KEY, read_meta
 
 if TYPE_CHECKING:
     import torch
