@@ -153,8 +153,13 @@ def test_rows_that_datasets_would_not_explain_are_one_sentence(tmp_path):
     refused(RampError, {"piqa.jsonl.sha256": lambda: check_rows(path)})
     (tmp_path / "piqa.jsonl.sha256").unlink()
     assert check_rows(path) == 3, "rows of an earlier version, or a user's, have no checksum"
-    for text, said in ((lines[0] + "{", "ends in the middle"), ("[1]\n", "line 1"), (lines[0] + '{"goal": "x"}\n', "keys"),
-                       ("", "no rows")):  # fmt: skip
+    broken = {
+        "ends in the middle": lines[0] + "{",
+        "line 1": "[1]\n",
+        "keys": lines[0] + '{"goal": "x"}\n',
+        "no rows": "",
+    }
+    for said, text in broken.items():
         path.write_text(text)
         refused(RampError, {said: lambda: check_rows(path)})
 
