@@ -41,7 +41,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.models.folder import ModelFolder
     from ramp.models.memory import free_bytes
     from ramp.rows.checkpoint import load_dequantized
-    from ramp.rows.meta_file import read_meta
+    from ramp.rows.meta_file import KEY, read_meta
 
 if TYPE_CHECKING:
     import torch

@@ -59,9 +59,7 @@ def text_files(folder: Path) -> list[Path]:
 
 def check_texts(folder: Path, files: Sequence[Path]) -> None:
     """Raise ``DamagedFile`` where a file is not the one that ``asset.json`` beside it lists."""
-    asset = read_model_asset(folder)
-    if asset is None:
-        return
+    asset = read_model_asset(folder) or ModelAsset()
     for path in files:
         if (known := asset.checksums.get(path.name)) and sha256_file(path) != known:
             raise DamagedFile(f"{path} is damaged, its bytes have another sha256 than when it was made: {AGAIN}")

@@ -11,8 +11,9 @@ import torch
 
 from ramp.core import cli
 from ramp.core.errors import RampError
+from ramp.core.sidecar import write_with_sidecar
 from ramp.evaluation import lm_eval_tasks as harness
-from ramp.evaluation.lm_eval_tasks import HarnessError, definition, rows_file, score_tasks, task_config
+from ramp.evaluation.lm_eval_tasks import HarnessError, check_rows, definition, rows_file, score_tasks, task_config
 from tests.model_folders import load_float, load_tokenizer
 from tests.refusals import refused
 from tests.rows import row_key
@@ -141,6 +142,26 @@ def test_rows_of_a_known_task_are_found(tasks_dir, tmp_path):
     assert rows_file(tasks_dir, "piqa").name == "piqa.jsonl"
     calls = {"'piqa'": lambda: rows_file(tmp_path, "piqa"), "'hellaswag'": lambda: rows_file(tmp_path, "helaswag")}
     refused(RampError, calls)
+
+
+def test_rows_that_datasets_would_not_explain_are_one_sentence(tmp_path):
+    path = tmp_path / "piqa.jsonl"
+    lines = [json.dumps({"goal": f"a\u2028b {i}", "label": i}, ensure_ascii=False) + "\n" for i in range(3)]
+    write_with_sidecar(path, "".join(lines))
+    assert check_rows(path) == 3
+    path.write_text("".join(lines).replace('"label": 1', '"label": 0'))
+    refused(RampError, {"piqa.jsonl.sha256": lambda: check_rows(path)})
+    (tmp_path / "piqa.jsonl.sha256").unlink()
+    assert check_rows(path) == 3, "rows of an earlier version, or a user's, have no checksum"
+    broken = {
+        "ends in the middle": lines[0] + "{",
+        "line 1": "[1]\n",
+        "keys": lines[0] + '{"goal": "x"}\n',
+        "no rows": "",
+    }
+    for said, text in broken.items():
+        path.write_text(text)
+        refused(RampError, {said: lambda: check_rows(path)})
 
 
 def test_command_line(tiny_llama_dir, tasks_dir, tmp_path, capsys):

@@ -60,9 +60,10 @@ def test_the_weights_of_a_model_of_an_earlier_version_are_compared_too(model: Pa
 
 
 def test_a_changed_configuration_or_tokenizer_is_seen(model: Path) -> None:
-    config = json.loads((model / "config.json").read_text())
-    (model / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 0.5}))
+    whole = (model / "config.json").read_text()
+    (model / "config.json").write_text(json.dumps(json.loads(whole) | {"rms_norm_eps": 0.5}))
     refused(RampError, {"config.json is damaged": lambda: ModelFolder(model).config})
+    (model / "config.json").write_text(whole)
     tokenizer = (model / "tokenizer_config.json").read_text()
     (model / "tokenizer_config.json").write_text(tokenizer + " ")
     refused(RampError, {"tokenizer_config.json is damaged": lambda: ModelFolder(model).tokenizer()})

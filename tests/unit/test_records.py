@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ramp.evaluation import metrics
 from ramp.records.schema import KEY_NAMES, TABLES
 from ramp.records.table import (
     RecordsError,
@@ -22,12 +21,13 @@ from ramp.records.table import (
     write_claims,
     write_table,
 )
+from ramp.rows.meta_file import KEY
 from tests.refusals import refused
 from tests.rows import row_key
 
 
 def test_schema_is_well_formed():
-    assert KEY_NAMES == metrics.KEY  # one key from the evaluation to the records
+    assert KEY_NAMES == KEY  # one key from the evaluation to the records
     for schema in TABLES.values():
         names = [column.name for column in schema.columns]
         assert len(names) == len(set(names))
@@ -142,6 +142,20 @@ def test_reading_refuses(old, new, says, tmp_path):
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(RecordsError, match=says):
         read_table(path)
+
+
+def test_a_stray_quote_in_a_large_table_is_one_sentence(tmp_path):
+    """Python's reader takes the rest of the table for one cell, and refuses one of more than 131,072 characters."""
+    rows = [{**row_key(), "text": "heldout", "window": number, "tokens": 1, "nll": 1.0} for number in range(3000)]
+    path = tmp_path / "windows.csv"
+    write_table(path, rows)
+    text = path.read_text()
+    assert len(text) > 131_072
+    start = text.index("\n") + 1
+    path.write_text(text[:start] + '"' + text[start:])
+    refused(RecordsError, {"windows.csv": lambda: read_table(path)})
+    path.write_bytes(text.encode() + b"\xff")
+    refused(RecordsError, {"windows.csv": lambda: read_table(path)})
 
 
 def test_reading_refuses_missing_columns_files_and_folders(tmp_path):

@@ -13,17 +13,21 @@ from typing import Any
 
 import numpy as np
 import pyarrow
+import pyarrow.parquet
 import pytest
 
+from ramp.assets import arrow_table, roles
 from ramp.assets.arrow_table import UNREADABLE, read_stream
 from ramp.assets.fetched_files import FetchError, read_member
-from ramp.assets.registry import TaskFile
+from ramp.assets.registry import TaskFile, TextRole
+from ramp.assets.roles import parse
 from ramp.assets.task_rows import TaskError, task_rows
 from ramp.gguf.names import GgufError
 from ramp.gguf.reader import GgufFile
 from ramp.models.architecture import ModelError
 from ramp.models.config_limits import check_limits
 from ramp.models.folder import CheckpointReader, ModelFolder
+from ramp.models.token_windows import TextError
 from tests.local_sources import make_wheel
 from tests.refusals import refused
 
@@ -204,3 +208,25 @@ def test_a_damaged_wheel_gives_one_sentence(tmp_path: Path) -> None:
             said.append(str(error))
     assert len(said) > 20
     assert not [sentence for sentence in said if "\n" in sentence]
+
+
+def test_a_small_file_that_unpacks_to_any_size_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In pieces: neither one line, nor all lines, nor a column that repeats one text, is ever whole in memory."""
+    monkeypatch.setattr(roles, "LARGEST_TEXT", 100_000)
+    monkeypatch.setattr(roles, "LARGEST_LINE", 50_000)
+    monkeypatch.setattr(arrow_table, "LARGEST_COLUMN", 100_000)
+    text = TextRole(format="jsonl", prefix="x")
+    line = json.dumps({"text": "a" * 1000}) + "\n"
+    for name, content in (("one", json.dumps({"text": "a" * 60_000})), ("many", line * 200)):
+        path = tmp_path / f"{name}.jsonl.gz"
+        path.write_bytes(gzip.compress(content.encode()))
+        refused(TextError, {"100,000 characters": partial(parse, path, text)})
+    path.write_bytes(gzip.compress((line * 3).encode()))
+    assert len(parse(path, text)) == 3
+    table = pyarrow.table({"text": ["a" * 1000] * 1000})
+    pyarrow.parquet.write_table(table, tmp_path / "bomb.parquet", compression="zstd")
+    assert (tmp_path / "bomb.parquet").stat().st_size < 5_000
+    wikitext = TextRole(format="wikitext", prefix="x")
+    refused(TextError, {"100,000 bytes": partial(parse, tmp_path / "bomb.parquet", wikitext)})
+    pyarrow.parquet.write_table(table.slice(0, 3), tmp_path / "few.parquet")
+    assert parse(tmp_path / "few.parquet", wikitext)[0].text.count("a" * 1000) == 3

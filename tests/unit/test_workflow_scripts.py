@@ -14,6 +14,7 @@ import pytest
 import yaml
 from snakemake.settings.enums import Quietness
 
+from ramp.core import cli
 from ramp.study.preflight import PreflightError, preflight
 from tests.plans import plan_of
 from tests.sealed import write_sealed
@@ -133,6 +134,13 @@ def test_the_check_of_a_study_fails_by_name_and_leaves_no_report(
     assert check_study() == 1
     assert not (tmp_path / "check.json").exists()
     assert "x.gguf: halo: loads: 1 against 1" in capsys.readouterr().err
+
+
+def test_a_damaged_file_of_a_study_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (finished(tmp_path) / "metrics" / "m" / "rtn-b4-s0.json").write_text("{")
+    options = ["--results", str(tmp_path), "--out", str(tmp_path / "check.json")]
+    assert cli.run(check_study, options) == 2
+    assert "evaluate the row again" in capsys.readouterr().err
 
 
 # --- the GPU lease -------------------------------------------------------------------------------------------
