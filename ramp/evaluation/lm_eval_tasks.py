@@ -36,7 +36,6 @@ from ramp.core.provenance import hardware, versions
 from ramp.core.sidecar import check_sidecar
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
-    from ramp.evaluation.metrics import KEY
     from ramp.models.device import dtype_name, pick_device, pick_dtype
     from ramp.models.folder import ModelFolder
     from ramp.models.memory import free_bytes
