@@ -12,7 +12,7 @@ from paper.intervals import reading
 from paper.naming import bits_title, method_rank, method_title, model_title
 from paper.study import Study
 from paper.tuning import ratio, runs_over
-from paper.words import listed, shown
+from paper.words import shown
 from ramp.assets.text_levels import LEVELS, NO_SEARCH
 
 TEXTS = {
@@ -100,10 +100,10 @@ def leakage_values(study: Study) -> Iterator[tuple[str, str]]:
     own = {(line.model, line.title): line for line in lines if line.own}
     for place, ((model, title), bar) in enumerate(own.items()):
         told = [
-            f"{line.read}: {shown(line.ratio.estimate, 3)} ({reading(line.ratio.estimate, 1.0)})"
+            f"{line.read} {shown(line.ratio.estimate, 3)} ({reading(line.ratio.estimate, 1.0)})"
             for line in lines
             if (line.model, line.title) == (model, title) and line.ratio
         ]
         if told:
             head = f"{model_title(model)}, {title}: the study's own row is {bar.read}. KL over that of this row"
-            yield f"leakage.row.{place}", f"{head}, {listed(told)}."
+            yield f"leakage.row.{place}", f"{head}: {'; '.join(told)}."
