@@ -29,6 +29,7 @@ from paper.study import Study
 from paper.tables.__main__ import main as tables_main
 from paper.values import values
 from ramp.core.files import write_json
+from ramp.records.table import read_table, write_table
 from tests.sealed import read_json
 from tests.synthetic_gguf import gguf_records
 from tests.synthetic_league import BENCHMARKS, PARITY, league_records, optimum_records, search_records
@@ -199,9 +200,9 @@ def test_only_studies_of_this_suite_are_titled_as_its_replication() -> None:
 
 def test_the_reproduction_names_every_commit_and_the_published_command(tmp_path: Path) -> None:
     records = write_records(tmp_path)
-    frame = pd.read_csv(records / "records.csv")
+    frame = read_table(records / "records.csv")
     frame["commit"] = ["a" * 40 if place % 2 else "b" * 40 for place in range(len(frame))]
-    frame.to_csv(records / "records.csv", index=False)
+    write_table(records / "records.csv", frame)
     also = {"study": "league", "commits": ["c" * 40 + "-dirty"], "tables": ["league.csv"], "command": "x", "note": ""}
     write_json(records / "manifest.json", {"command": "snakemake --cores all --config depth=full", "also": [also]})
     found = values(Study.read(records))
