@@ -115,9 +115,9 @@ class Comparison:
             if held := sum(each.promise == FLOOR for each in self.rows.measured):
                 chance = f"{(1 - LEVEL) * held:.1f}"
                 yield f"- rows held to the noise floor: {held}, of which about {chance} fall outside by chance"
-            if other := sum(each.promise == OTHER_WINDOWS for each in self.rows.measured):
+            if weaker := sum(each.promise == OTHER_WINDOWS for each in self.rows.measured):
                 yield (
-                    f"- rows held to intervals over other windows: {other}; a weaker promise, of the KL alone: the two "
+                    f"- rows held to intervals over other windows: {weaker}; a weaker promise, of the KL alone: the two "
                     "runs scored other amounts of text, and their numbers agree within both intervals"
                 )
             alone = f"{len(self.rows.only_a)} in A alone, {len(self.rows.only_b)} in B alone"
