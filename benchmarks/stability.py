@@ -35,6 +35,7 @@ from ramp.core import arithmetic, cli
 from ramp.core.errors import RampError
 from ramp.core.files import read_json
 from ramp.core.provenance import commit, hardware
+from ramp.records.agreement import by_columns
 from ramp.records.schema import STABILITY_ORDER, TABLES
 from ramp.records.table import read_table, write_table
 from ramp.rows.checkpoint import open_packed, packed_linears
@@ -255,7 +256,7 @@ def in_order(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([PLAIN_RUN, *needed, *names]))
 
 
-def measure(stages: Stages, names: Sequence[str], work: Path, chain: bool) -> Iterator[dict[str, object]]:
+def measure(stages: Stages, names: Sequence[str], work: Path, chain: bool) -> Iterator[dict[str, Any]]:
     """Yield the rows of the table: those of ``names``."""
     baselines: dict[str, dict[str, Found]] = {}
     passed: dict[str, Path]
@@ -284,12 +285,11 @@ def measure(stages: Stages, names: Sequence[str], work: Path, chain: bool) -> It
             }  # fmt: skip
 
 
-def put(table: Path, row: dict[str, object]) -> None:
+def put(table: Path, row: dict[str, Any]) -> None:
     """Write a row into the table, in the place of an older one of its name."""
     schema = TABLES["stability"]
-    old = read_table(table, schema).to_dict("records") if table.is_file() else []
-    kept = [each for each in old if any(each[name] != row[name] for name in schema.unique)]
-    write_table(table, [*kept, row], schema)
+    old = by_columns(read_table(table, schema), schema.unique) if table.is_file() else {}
+    write_table(table, list((old | {tuple(row[name] for name in schema.unique): row}).values()), schema)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -153,8 +153,8 @@ def search_sentence(study: Study) -> str:
     Rows of two banks, or on other windows, are told one beside the other and never compared.
     """
     budget = low_budget(study)
-    rows = [study.one(study.source, method, budget) for method in (OWN, BAR)]
-    found = pair(study, *rows, study.primary_text) if rows[0] and rows[1] else None
+    ours, start = (study.one(study.source, method, budget) for method in (OWN, BAR))
+    found = pair(study, ours, start, study.primary_text) if ours and start else None
     if found is None or found.kl_difference is None:
         raise RampError(
             f"the records hold no rows of {OWN} and {BAR} on the same windows: README has a sentence on them"

@@ -223,8 +223,13 @@ def _compare_row(
 
 def _by_key(records: pd.DataFrame, studies: set[str]) -> dict[tuple[Any, ...], dict[str, Any]]:
     """Return the rows of ``studies`` by their whole key."""
-    rows = records[records["study"].isin(studies)].to_dict("records")
-    return {tuple(row[name] for name in KEY_NAMES): {str(name): value for name, value in row.items()} for row in rows}
+    return by_columns(records[records["study"].isin(studies)], KEY_NAMES)
+
+
+def by_columns(frame: pd.DataFrame, columns: Sequence[str]) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Return the rows of a table by their values in ``columns``."""
+    rows = ({str(name): value for name, value in row.items()} for row in frame.to_dict("records"))
+    return {tuple(row[name] for name in columns): row for row in rows}
 
 
 def _arithmetic(a: Recorded, b: Recorded, row: Row, other: Row) -> str:

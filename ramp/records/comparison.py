@@ -118,7 +118,7 @@ class Comparison:
             if weaker := sum(each.promise == OTHER_WINDOWS for each in self.rows.measured):
                 yield (
                     f"- rows held to intervals over other windows: {weaker}; a weaker promise, of the KL alone: the "
-                    "two runs scored other amounts of text, and their numbers agree within both intervals"
+                    "two runs scored other amounts of text, and are held to the intervals of both"
                 )
             alone = f"{len(self.rows.only_a)} in A alone, {len(self.rows.only_b)} in B alone"
             yield f"- rows not compared: {len(self.rows.unlike)} measured otherwise, {self.rows.empty} empty, {alone}"

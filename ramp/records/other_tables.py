@@ -7,7 +7,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ramp.records.agreement import FLOOR_COLUMNS, FLOOR_ROW, Row, Rows, differs, held_to, missing, noise_floor
+from ramp.records.agreement import (
+    FLOOR_COLUMNS,
+    FLOOR_ROW,
+    Row,
+    Rows,
+    by_columns,
+    differs,
+    held_to,
+    missing,
+    noise_floor,
+)
 from ramp.records.recorded import HELD, Held, Recorded
 from ramp.records.schema import TABLES
 
@@ -26,7 +36,7 @@ def compare_others(found: Rows, a: Recorded, b: Recorded) -> None:
 
 def _compare(found: Rows, name: str, a: pd.DataFrame, b: pd.DataFrame, banks: pd.DataFrame | None) -> None:
     held, unique = HELD[name], TABLES[name].unique
-    sides = [{tuple(row[key] for key in unique): row for row in frame.to_dict("records")} for frame in (a, b)]
+    sides = [by_columns(frame, unique) for frame in (a, b)]
     found.only_a += [_named(name, key) for key in sides[0] if key not in sides[1]]
     found.only_b += [_named(name, key) for key in sides[1] if key not in sides[0]]
     for key, row in sides[0].items():
