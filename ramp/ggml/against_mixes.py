@@ -229,8 +229,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     menu = check_menu(args.types)
     units = list_units(model.config, menu)
     settings = Settings(args.tokens, args.length, args.windows, args.window_length, menu, args.seed)
-    others = (each or args.text for each in (args.search_text, args.selection_text, args.train_text))
-    texts = Texts(args.text, args.heldout_text, *others, args.text.stem, args.heldout_text.stem)
+    search, selection, training = (
+        each or args.text for each in (args.search_text, args.selection_text, args.train_text)
+    )
+    names = (args.text.stem, args.heldout_text.stem)
+    texts = Texts(args.text, args.heldout_text, search, selection, training, *names)
     used = {f"text {index}": read_documents(path) for index, path in enumerate(texts.used())}
     guard(used | {"held-out": read_documents(args.heldout_text)})
     sources = sources_digest("ramp/ggml/make.py", *(["ramp/ggml/search.py"] if searching else []))
