@@ -211,7 +211,7 @@ class TypeSearch:
         state = SearchState.open(state_dir, describe(source, {"imatrix": self.imatrix}, about))
         on_search = state.evaluator("search", candidates.scorer(texts.search), limit=evals)
         on_selection = state.evaluator("selection", candidates.scorer(texts.selection))
-        problem = self.problem(
+        problem: GgmlProblem = self.problem(
             lambda choice: on_search(problem.distinct(choice)), lambda choice: on_selection(problem.distinct(choice))
         )
         found = run_search(method, params, problem, state, seed=seed, evals=evals, artifacts=policy_dir).found
