@@ -155,7 +155,7 @@ FORMATS = (
         "perplexity and KL of a row on held-out text",
         (
             "ramp/evaluation/metrics.py",
-            "ramp/evaluation/metrics.py:KEY",
+            "ramp/rows/meta_file.py:RowKey",
             "ramp/evaluation/metrics.py:SIZES",
             "ramp/evaluation/metrics.py:MADE",
             "ramp/evaluation/metrics.py:SEARCH",
