@@ -20,15 +20,15 @@ class RowKey(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    study: str
-    model: str
-    method: str
-    grid: str
-    stage: str
-    budget_bits: Number
-    group_size: int
-    fold: str
-    seed: int
+    study: str  # its name
+    model: str  # name of its folder
+    method: str  # or package, float, released
+    grid: str  # of the codes: affine, ggml, package, float or released
+    stage: str  # final, tuned, float or released
+    budget_bits: Number  # bits per weight
+    group_size: int  # weights that share one scale, as asked for
+    fold: str  # kind of scales folded, or none
+    seed: int  # of every random draw
 
 
 KEY = tuple(RowKey.model_fields)

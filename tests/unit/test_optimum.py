@@ -73,7 +73,7 @@ def test_scores_are_those_of_the_whole_model_in_float64(
     bank = Bank(small / "bank")
     for choice in [(2, 0, 1), (1, 2, 2)]:
         pairs = zip(table.about.members, choice, strict=True)
-        weights = {m["name"]: bank.dequantize(m["name"], WIDTHS[index]) for unit, index in pairs for m in unit}
+        weights = {m.name: bank.dequantize(m.name, WIDTHS[index]) for unit, index in pairs for m in unit}
         kl, nll = (float(x.mean()) for x in exact_scores(load_float(tiny_llama_dir), windows, weights))
         assert table.kl[choice] == pytest.approx(kl, rel=1e-3)
         assert table.nll[choice] == pytest.approx(nll, rel=1e-5)
