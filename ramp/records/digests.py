@@ -10,18 +10,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ramp.core import cli
 from ramp.core.errors import RampError
+from ramp.core.files import read_json
 from ramp.core.provenance import Machine, versions
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
-    from ramp.evaluation.metrics_file import read_metrics
     from ramp.records.intermediates import content_digest, stage_files
     from ramp.records.study_digests import StageDigests, StudyDigests, read_study, write_digests
 
 log = logging.getLogger("ramp.records")
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What is read of a metrics file."""
+
+    hardware: str | None = None
+    dtype: str | None = None
 
 
 def study_digests(results: Path, config_hash: str = "") -> StudyDigests:
@@ -32,7 +41,9 @@ def study_digests(results: Path, config_hash: str = "") -> StudyDigests:
     ]
     if not stages:
         raise RampError(f"{results} holds no file of any stage: run the study first, or name another folder")
-    measured = [read_metrics(path) for stage, files in stage_files(results) if stage == "metrics" for path in files]
+    measured = [
+        read_json(path, Evaluated) for stage, files in stage_files(results) if stage == "metrics" for path in files
+    ]
     return StudyDigests(
         config_hash=config_hash,
         machine=Machine.here(),

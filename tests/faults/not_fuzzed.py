@@ -44,6 +44,7 @@ NOT_FUZZED = {
     "plan/__main__.py:main": "reads a committed page",
     "plan/devices.py:machine_memory": "reads the system",
     "quantizers/store.py:PackedWriter.read": "reads what it wrote",
+    "records/digests.py:study_digests": "reads metrics through read_json",
     "rows/checkpoint.py:save_packed": "reads config.json, which ModelFolder has accepted",
     "search/resume.py:SearchState.open": "opens a journal, which has a reader",
     "search/setup.py:load_allocator": "reads an option",

@@ -248,7 +248,7 @@ def test_damaged_files_are_one_sentence(tiny_llama_dir: Path, tmp_path: Path) ->
         write_sealed(row / "meta.json", changed)
         refused_as(words)
     write_sealed(row / "meta.json", {})
-    refused_as("lacks study")
+    refused_as("study: Field required")
     (row / "meta.json").write_text("{}")
     refused_as("no checksum")
 
