@@ -33,7 +33,8 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
 
 KNAPSACK = (
     "On {source}, the exact knapsack on Fisher sensitivities, which needs no search, has {row.knapsack.4.kl} nats of "
-    "KL to the float model at the bytes of uniform 4 bits; the best uniform row, AWQ + GPTQ, has {row.awq_gptq.4.kl}."
+    "KL to the float model (lower is better) at the bytes of uniform 4 bits; the best uniform row, AWQ + GPTQ, has "
+    "{row.awq_gptq.4.kl}."
 )
 SEARCH = {
     "over banks": (
@@ -58,7 +59,7 @@ OUTCOME = (
     "GGUF files of ours, at most as large as llama.cpp's mixes with the same importance matrix ({gguf.matrix.models}; "
     "one bank each): lower KL in {gguf.matrix.better} of {gguf.matrix.pairs}, higher in {gguf.matrix.worse}"
     "{gguf.matrix.worse.mixes}; the ratios run from {gguf.matrix.best} to {gguf.matrix.worst}.",
-    "Of the paper's {claims} claims, tested by analogues on small models: {claims.summary}.",
+    "Of the paper's {claims} [claims](docs/results/claims.md), tested by analogues on small models: {claims.summary}.",
 )
 """The sentences of the first screen. Numbers in braces come from the records (``paper.values``)."""
 
