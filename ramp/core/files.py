@@ -141,11 +141,14 @@ def json_text(value: Any) -> str:
     return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+def seal(value: Any) -> dict[str, Any]:
+    """Return a value of JSON with the sha256 of its content under ``SEAL``; a list stands under ``ITEMS`` beside it."""
+    return {**(value if isinstance(value, dict) else {ITEMS: value}), SEAL: _digest(json_text(value))}
+
+
 def write_json(path: str | Path, value: Any, *, sealed: bool = False) -> None:
-    """Write JSON atomically; ``sealed`` adds the sha256 of its content under ``SEAL`` (to a list: ``ITEMS``)."""
-    if sealed:
-        value = {**(value if isinstance(value, dict) else {ITEMS: value}), SEAL: _digest(json_text(value))}
-    write_text(path, json_text(value))
+    """Write JSON atomically; ``sealed``: with its checksum (``seal``)."""
+    write_text(path, json_text(seal(value) if sealed else value))
 
 
 def _digest(text: str) -> str:

@@ -126,7 +126,8 @@ def _quantized(method: Mix, row: MixRow, key: dict[str, Any], folder: Path) -> d
         if row.calibration is None:
             raise MixError(f"method '{method.name}' needs calibration statistics: pass --calibration")
         importance = read_importance(row.calibration, {}, config)
-        with open_tensors(row.calibration, "calibration statistics", framework="np") as statistics:
+        again = "run ramp.calibration again"
+        with open_tensors(row.calibration, "calibration statistics", framework="np", again=again) as statistics:
             about = statistics.about_as(AboutStatistics)
         write_importance(imatrix, importance, tokens=about.tokens, length=about.length)
     path, table_type = folder / WEIGHTS, TRACK_TYPES[row.track]

@@ -137,8 +137,8 @@ def check_float(job: Job) -> list[Check]:
     kept = path.with_suffix(".checks.json")
     if not kept.is_file():
         plan = read_plan(path.with_suffix(".plan.json"))
-        write_json(kept, [asdict(one) for one in check(job, path, plan, "cyllama")])
-    return read_json(kept, list[Check])
+        write_json(kept, [asdict(one) for one in check(job, path, plan, "cyllama")], sealed=True)
+    return read_json(kept, list[Check], sealed=True)
 
 
 def scored(job: Job, files: Sequence[Made], windows: int) -> tuple[dict[str, score.Windows], score.Windows]:

@@ -19,7 +19,7 @@ import torch
 
 from ramp.core.cli import log
 from ramp.core.errors import RampError
-from ramp.core.files import DamagedFile, atomic_path, json_text, set_aside, sha256_file, write_json, write_text
+from ramp.core.files import DamagedFile, atomic_path, json_text, seal, set_aside, sha256_file, write_json, write_text
 from ramp.core.source_closure import sources_digest
 from ramp.evaluation.bootstrap import Estimate
 from ramp.export.check import Check, check_file
@@ -224,7 +224,7 @@ def publish(job: Job, path: Path, plan: GgufPlan) -> None:
 
         shutil.copyfile(job.imatrix, partial(job.beside("imatrix.gguf")))
         partial(job.beside("types.txt")).write_text(type_lines([x for x in plan.tensors if x.name in units]), "utf-8")
-        partial(job.beside("plan.json")).write_text(json_text(asdict(plan)), "utf-8")
+        partial(job.beside("plan.json")).write_text(json_text(seal(asdict(plan))), "utf-8")
         out = partial(job.out)
         try:
             os.link(path, out)

@@ -63,7 +63,7 @@ def test_the_command_writes_what_is_published(tmp_path: Path, capsys: pytest.Cap
 def test_faults_of_the_command_line(tmp_path: Path) -> None:
     base = ["--registry", str(ASSETS), "--results", str(tmp_path), "--model"]
     calls = {
-        "as many": lambda: main([*base, "llama-2-7b", "--bits", "3", "4", "--gb", "3"]),
+        "one size for each": lambda: main([*base, "llama-2-7b", "--bits", "3", "4", "--gb", "3"]),
         "llama-9": lambda: main([*base, "llama-9", "--bits", "3", "--gb", "3"]),
     }
     refused(RampError, calls)

@@ -164,7 +164,8 @@ def test_a_model_and_a_budget_are_enough(study: dict[str, Any], tmp_path: Path) 
     record = read_json(own / "allocation.json")
     assert (record["method"], record["model"], record["search_evals"]) == ("ramp", "tiny", 4)
     assert {path.name for path in own.iterdir()} == {
-        "allocation.json", "episodes.jsonl", "policy.json", "policy.safetensors", "summary.txt",
+        "allocation.json", "episodes.jsonl", "episodes.jsonl.sha256", "policy.json", "policy.safetensors",
+        "summary.txt",
     }  # fmt: skip
     said = (own / "summary.txt").read_text()
     assert said.startswith("ramp on tiny at 3.65 bits, seed 0\n")

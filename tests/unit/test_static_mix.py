@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ramp.core.files import DamagedFile
 from ramp.evaluation.__main__ import main as evaluation_main
 from ramp.export import llamacpp_quantize, static_mix
 from ramp.export.check import transformers_nll
@@ -186,7 +187,8 @@ def test_statistics_that_do_not_say_their_tokens_are_refused(wide_dir: Path, inp
     save_sealed(load_file(inputs / "c.safetensors"), tmp_path / "c.safetensors")  # without metadata
     row = MixRow(wide_dir, inputs / "float.gguf", tmp_path / "c.safetensors", "q8_0", study="test", seed=0)
     refused(
-        MixError, {"run ramp.calibration again": lambda: make_row(CATALOG.reference("q4_k_m_imatrix"), row, tmp_path)}
+        DamagedFile,
+        {"run ramp.calibration again": lambda: make_row(CATALOG.reference("q4_k_m_imatrix"), row, tmp_path)},
     )
 
 
