@@ -35,7 +35,7 @@ from ramp.core import arithmetic, cli
 from ramp.core.errors import RampError
 from ramp.core.files import read_json
 from ramp.core.provenance import commit, hardware
-from ramp.records.agreement import by_columns
+from ramp.records.row_agreement import by_columns
 from ramp.records.schema import STABILITY_ORDER, TABLES
 from ramp.records.table import read_table, write_table
 from ramp.rows.checkpoint import open_packed, packed_linears

@@ -33,8 +33,8 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.archive.checksums import check
     from ramp.archive.container import ArchiveError, open_archive
     from ramp.archive.contents import RESULTS
-    from ramp.records.agreement import row_name
     from ramp.records.recorded import Recorded
+    from ramp.records.row_agreement import row_name
     from ramp.records.schema import KEY_NAMES, ORIGIN_NAMES
     from ramp.records.study_digests import FILE as DIGESTS
     from ramp.records.study_digests import StudyDigests

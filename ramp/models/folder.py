@@ -12,9 +12,9 @@ from ramp.core.cli import log
 from ramp.core.files import DamagedFile, read_json
 from ramp.core.safe_path import below
 from ramp.core.tensors import Tensors, compare, open_tensors
-from ramp.models.agreement import check_checkpoint
 from ramp.models.architecture import Architecture, LinearSpec, ModelError, architecture, known_family, list_linears
 from ramp.models.asset_file import AGAIN, SINGLE, check_texts, read_model_asset, text_files
+from ramp.models.config_agreement import check_checkpoint
 from ramp.models.sentencepiece_blank import with_first_blank
 from ramp.models.token_windows import token_windows
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ramp.plan.dry_run import Job
 from ramp.plan.work import Cost
-from ramp.study.passing_files import passes
+from ramp.study.temporary_files import passes
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from typing import Any
 from ramp.core.errors import RampError
 from ramp.core.files import finite
 from ramp.evaluation.bootstrap import LEVEL
-from ramp.records.agreement import FLOOR, NONE, OTHER_WINDOWS, Measured, Rows, compare_rows
+from ramp.records.first_difference import Parting, parting
 from ramp.records.other_tables import compare_others
-from ramp.records.parting import Parting, parting
 from ramp.records.recorded import Recorded
+from ramp.records.row_agreement import FLOOR, NONE, OTHER_WINDOWS, Measured, Rows, compare_rows
 from ramp.records.schema import NO_EVIDENCE, NOT_TESTED
 
 SHOWN = 5

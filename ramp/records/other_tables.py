@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ramp.records.agreement import (
+from ramp.records.recorded import HELD, Held, Recorded
+from ramp.records.row_agreement import (
     FLOOR_COLUMNS,
     FLOOR_ROW,
     Row,
@@ -18,7 +19,6 @@ from ramp.records.agreement import (
     missing,
     noise_floor,
 )
-from ramp.records.recorded import HELD, Held, Recorded
 from ramp.records.schema import TABLES
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ramp.core.files import read_json, require_file
-from ramp.models.agreement import parameter_shapes
 from ramp.models.asset_file import AGAIN, FILE, ModelAsset, read_model_asset
+from ramp.models.config_agreement import parameter_shapes
 from ramp.models.folder import ModelFolder
 
 SPECIAL = ("float", "released")

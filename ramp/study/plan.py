@@ -18,7 +18,6 @@ from ramp.core.errors import Faults, RampError
 from ramp.core.nearest_name import nearest
 from ramp.methods.kinds import Allocator, FoldRef, Method, Mix, Package, Quantizer, reason_not_to_run
 from ramp.study.asset_plan import AssetPlan
-from ramp.study.bank_plan import BankPlan
 from ramp.study.config import Fold
 from ramp.study.draws import base_model
 from ramp.study.fold_plan import FoldPlan
@@ -27,6 +26,7 @@ from ramp.study.league_plan import LeaguePlan
 from ramp.study.leakage_plan import LeakagePlan
 from ramp.study.noise_plan import NoisePlan
 from ramp.study.row_names import FLOAT, GGML, RELEASED, PlanError, Row, bits
+from ramp.study.rows_over_banks import BankPlan
 from ramp.study.tuning_plan import TuningPlan
 from ramp.study.variants import variant_params
 

@@ -14,10 +14,10 @@ from scipy import stats
 from ramp.core import cli
 from ramp.core.files import write_json
 from ramp.core.provenance import Machine
-from ramp.records.agreement import EQUAL, FLOOR, NONE, OTHER_WINDOWS, WINDOWS, noise_floor, prediction_interval
 from ramp.records.compare import main
 from ramp.records.comparison import Comparison, compare
 from ramp.records.recorded import Recorded
+from ramp.records.row_agreement import EQUAL, FLOOR, NONE, OTHER_WINDOWS, WINDOWS, noise_floor, prediction_interval
 from ramp.records.table import write_claims, write_table
 from tests.rows import row_key
 from tests.sealed import read_json

@@ -30,7 +30,7 @@ from ramp.problem.budget import budget_bytes
 from ramp.scoring.kl_divergence import BATCH_TOKENS, GPU_BATCHES, GPU_SLICE
 from ramp.search import device_budget
 from ramp.sensitivity import fisher
-from ramp.study.passing_files import passes
+from ramp.study.temporary_files import passes
 from tests.plans import REPO, plan_of
 
 GGML_ROW = "ramp-b4-s0-ggml"

@@ -9,9 +9,9 @@ import pytest
 
 from benchmarks.comparison_files import ComparisonFiles
 from ramp.core.files import write_json
-from ramp.study.passing_files import passes
 from ramp.study.record_files import RecordFiles
 from ramp.study.row_names import Row
+from ramp.study.temporary_files import passes
 from tests.plans import files_of, plan_of, values_of
 
 S = "tiny-llama-s"

@@ -72,7 +72,7 @@ PRIORITIES = """
 import json, sys
 from pathlib import Path
 from ramp.plan.dry_run import planned_jobs
-from ramp.study.passing_files import passes
+from ramp.study.temporary_files import passes
 
 study = json.loads(sys.argv[2])
 lines = []

@@ -30,7 +30,7 @@ from ramp.plan.resources import RuleResources
 from ramp.study.known_imports import KnownImports
 from ramp.study.load import make_plan, registry_of
 from ramp.scoring.noise_variations import VARIATIONS
-from ramp.study.passing_files import passes
+from ramp.study.temporary_files import passes
 from ramp.study.preflight import preflight
 from ramp.study.record_files import COMPARED_TABLES, RECORD_TABLES, SECTION_TABLES, RecordFiles
 from ramp.study.rule_inputs import RuleFiles
@@ -190,9 +190,9 @@ def below(pattern, **names):
 
 
 def passing(path):
-    """Return an output that goes when its last reader is done, unless the study keeps all (ramp/study/passing_files.py)."""
+    """Return an output that goes when its last reader is done, unless the study keeps all (ramp/study/temporary_files.py)."""
     if not passes(path.removeprefix("<results>/")):
-        raise WorkflowError(f"{path} is not in ramp/study/passing_files.py, which the plan reads")
+        raise WorkflowError(f"{path} is not in ramp/study/temporary_files.py, which the plan reads")
     return path if STUDY.keep == "all" else temp(path)
 
 
