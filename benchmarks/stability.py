@@ -1,4 +1,4 @@
-"""Where two machines part: each stage run again under the limits of another machine, and what that changes.
+"""Where two machines part: each stage run again with other instruction sets and threads, and what that changes.
 
     python -m benchmarks.stability --configfile config/smoke.yaml --model tiny-llama-s --out stability.csv
 

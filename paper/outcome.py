@@ -32,7 +32,7 @@ def outcome_lines(study: Study) -> Iterator[str]:
             named = "; ".join(f"{entry.title} {shown(kl, 4)}" for entry, kl in found)
             at = f" at the bytes of uniform {REFERENCE_BITS:g} bits" if same else ""
             yield f"{model_title(model)}, least KL to the float model{at}: {named}"
-    if over_banks := standings(study):
+    if not shortages(study) and (over_banks := standings(study)):
         yield f"RAMP's search {listed([each.words for each in over_banks])}; over {runs_over(over_banks)}"
     checks = [frame["ok"].astype(bool) for name in ("halo", "gguf_checks") if (frame := study.frame(name)) is not None]
     if total := sum(len(each) for each in checks):

@@ -44,13 +44,13 @@ SEARCH = {
     "one bank": (
         "RAMP's search from the knapsack ended {ends} at {budget} bits in the published run "
         "({kl} nats; one bank, {windows}, {seeds}); **that is not settled:** a fresh run of the same "
-        "commit on another machine found no gain (the warm start stood), and an earlier study lost 1.8 %."
+        "commit on another machine found no gain (it kept its start), and an earlier study lost 1.8 %."
     ),
 }
 """The sentence on the search: where rows over banks are published, and where they are not. What other runs found is in
 no records and is told in docs/decisions.md."""
 
-ENDS = {"better": "below it", "worse": "above it", "within noise": "within noise of it"}
+ENDS = {"better": "below it", "worse": "above it", "within noise": "within noise of it", "identical": "at it"}
 UNSETTLED = " **No gain is settled.**"
 
 OUTCOME = (

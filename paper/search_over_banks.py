@@ -42,10 +42,10 @@ class Standing:
         """What the search does at this budget, the ratio with its interval, and on how many banks."""
         counts = {"lower": self.lower, "equal": self.equal, "higher": self.higher}
         on = ", ".join(f"{name} on {count}" for name, count in counts.items() if count)
-        does = "ends with its start on every bank" if self.ratio.banks == self.equal else SIDES[self.side]
+        does = "keeps its start on every bank" if self.ratio.banks == self.equal else SIDES[self.side]
         does += f" ({FEW_BANKS})" if self.ratio.banks < LEAST_BANKS else ""
         return (
-            f"{does} at {bits_title(self.budget)} bits ({shown(self.ratio.estimate, 3)} of the knapsack's, "
+            f"{does} at {bits_title(self.budget)} bits ({shown(self.ratio.estimate, 3)} times the knapsack's KL, "
             f"{on} of {self.ratio.banks})"
         )
 

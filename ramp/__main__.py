@@ -89,7 +89,11 @@ COMMANDS = (
     Command("publish", "paper.publish", "copy a finished study's records to results/published"),
     Command("outcome", "paper.outcome", "print in a few lines what a study ended with"),
     Command("audit", "paper.audit", "list the ways of counting that fit stated bits and gigabytes of a model"),
-    Command("extend", "paper.extend", "add runs of the league, or rows over banks, to the published records"),
+    Command(
+        "extend",
+        "paper.extend",
+        "add rows over banks, tuned rows, leaks, GGUF files, runs of the league to published ones",
+    ),
     Command("readme", "paper.readme", "write README's claims and docs/results.md from the published records"),
     Command("formats", "paper.formats", "write docs/formats.md from the code that writes the files"),
 )

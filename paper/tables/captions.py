@@ -233,7 +233,7 @@ CAPTIONS = {
         "No mixed and uniform rows with tuned scales are in these records (snakemake tuning).",
     ),
     "stability": Caption(
-        "Where two machines part: each stage again under the limits of another machine, and what that changes.",
+        "Where two machines part: each stage again with other instruction sets and threads, and what that changes.",
         (
             "Beside: the run that it is held beside, with one thread, float32 and no limits: plain in fast arithmetic, "
             "reproducible in that one, where nothing may change. Codes: of a bank or a row; of other stages the "

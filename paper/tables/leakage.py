@@ -9,6 +9,7 @@ from paper.naming import model_title
 from paper.study import Study
 from paper.tables.captions import caption
 from paper.tables.model import Column, Row, Table, labels
+from paper.tables.unjudged import OWN_ROW
 from paper.tuning import runs_over
 
 
@@ -24,7 +25,7 @@ def leakage_table(study: Study) -> Table:
                 "search": TEXTS.get(line.search, "none"),
                 "kl": line.kl,
                 "ratio": line.ratio.estimate if line.ratio else None,
-                "reading": reading(line.ratio.estimate, 1.0) if line.ratio else "the study's own" if line.own else "",
+                "reading": reading(line.ratio.estimate, 1.0) if line.ratio else OWN_ROW if line.own else "",
             },
             f"{line.model} {line.title}",
         )

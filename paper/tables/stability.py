@@ -1,4 +1,4 @@
-"""Table of where two machines part: each stage again under the limits of another machine."""
+"""Table of where two machines part: each stage again with other instruction sets and threads."""
 
 from __future__ import annotations
 

@@ -12,6 +12,9 @@ from ramp.records.schema import NO_EVIDENCE
 JUDGING = "reading"
 """Column that says of a comparison who is better."""
 
+OWN_ROW = "the study's own"
+"""What stands in that column for the row that others are compared with."""
+
 CORRECTING = "p"
 """Column of p values."""
 
@@ -33,4 +36,5 @@ def unjudged(table: Table, missing: Sequence[str]) -> Table:
 
 
 def _unread(row: Row) -> Row:
-    return replace(row, cells={**row.cells, JUDGING: NO_EVIDENCE}) if row.cells.get(JUDGING) else row
+    judged = row.cells.get(JUDGING) not in (None, "", OWN_ROW)
+    return replace(row, cells={**row.cells, JUDGING: NO_EVIDENCE}) if judged else row

@@ -182,7 +182,7 @@ def evaluated_again(archive: Archive, row: Row, results: Path) -> list[Again]:
         out = made / "metrics.json"
         command = [
             sys.executable, "-m", "ramp.evaluation", "row", "--row-dir", folder.resolve(), "--model-dir",
-            model.resolve(), "--reference", *given, "--dtype", metrics.dtype, "--threads", config.threads,
+            model.resolve(), "--reference", *given, "--dtype", metrics.dtype or config.dtype, "--threads", config.threads,
             "--device", config.device, "--out", out, "--arithmetic",
             "reproducible" if config.reproducible else "fast",
         ]  # fmt: skip
@@ -213,7 +213,10 @@ def _archived(archive: Archive, name: str, place: str, model: type[Found]) -> Fo
 def _same_weights(folder: Path, meta: RowMeta) -> None:
     """Raise ``RowError`` where a row's folder has no weights, or others than the archive names."""
     here = read_meta(folder)
-    file = folder / (meta.gguf or "model.safetensors")
-    found = sha256_file(require_file(file, "weights")) if meta.sha256 else here.get("sha256")
-    if found != meta.sha256 or here.get("gguf") != meta.gguf:
+    file = folder / (here.get("gguf") or "model.safetensors")  # never a path that the archive names
+    same = here.get("gguf") == meta.gguf
+    if same:
+        found = sha256_file(require_file(file, "weights")) if meta.sha256 else here.get("sha256")
+        same = found == meta.sha256
+    if not same:
         raise RowError(f"{file} is not the file whose sha256 the archive names: give the study's own results folder")

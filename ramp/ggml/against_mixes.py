@@ -43,9 +43,11 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.ggml.texts import Texts
     from ramp.ggml.tuned_file import tuned_copy
     from ramp.ggml.units import check_menu, list_units
+    from ramp.methods.loader import split_reference
     from ramp.models.folder import ModelFolder
     from ramp.models.token_windows import read_documents
-    from ramp.search.setup import find_allocator
+from ramp.search.resume import ROOT
+from ramp.search.setup import find_allocator
 
 
 @dataclass(frozen=True)
@@ -159,10 +161,11 @@ def run(
     job: Job, mixes: Sequence[str], methods: Sequence[str], windows: int, tune_steps: int
 ) -> tuple[list[Row], list[Check], dict[str, score.Windows]]:
     """Return rows, checks and windows by file; the float file is checked first."""
+    float_checks = check_float(job)
     bank = make_bank(job)
     rivals = make_mixes(job, mixes, tune_steps)
     ours, checks = our_files(job, bank, rivals, methods)
-    checks = [*check_float(job), *checks]
+    checks = [*float_checks, *checks]
     by_file, base = scored(job, [*rivals, *ours], windows)
     speeds = measure_speeds(sorted({file.path for file in [*rivals, *ours]}), job.workers)
     rows = []
@@ -221,8 +224,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     option("--work", type=Path, required=True, help="folder of intermediate files")
     args: argparse.Namespace = parser.parse_args(argv)
     searching = sorted({*args.method} - {KNAPSACK})
-    for method in searching:
-        find_allocator(method)
+    files = [split_reference(find_allocator(method)[0])[0].relative_to(ROOT) for method in searching]
     require_llamacpp("cyllama")
     model = ModelFolder(args.model_dir)
     check_model(model)
@@ -235,7 +237,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     texts = Texts(args.text, args.heldout_text, search, selection, training, args.text.stem, args.heldout_text.stem)
     used = {f"text {index}": read_documents(path) for index, path in enumerate(texts.used())}
     guard(used | {"held-out": read_documents(args.heldout_text)})
-    sources = sources_digest("ramp/ggml/make.py", *(["ramp/ggml/search.py"] if searching else []))
+    searched = ["ramp/ggml/search.py", *map(str, files)] if searching else []
+    sources = sources_digest("ramp/ggml/make.py", *searched)
     about: dict[str, Any] = {"sources": sources, "texts": texts.hashes()}
     about["training"] = sha256_file(texts.training)
     if searching:

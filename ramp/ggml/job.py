@@ -204,7 +204,8 @@ def open_job(args: argparse.Namespace) -> Job:
         parse_size(args.size)  # a typing error is told before a model is fetched
     menu = check_menu(args.types.split(","))
     check_chooser(args, menu)
-    for backend in {args.backend, *(() if args.no_rival else ("cyllama",))}:
+    mixes = not args.no_rival or args.llama_perplexity  # both need the float file, and llama.cpp's own tools
+    for backend in {args.backend, *(("cyllama",) if mixes else ())}:
         require_llamacpp(backend)
     registry = load_registry(args.registry)
     base: Path = args.work or out.parent / ".ramp-gguf"
@@ -228,7 +229,7 @@ def open_job(args: argparse.Namespace) -> Job:
     work = base / f"{model.name}-{fingerprint(model, asdict(settings) | about)}"
     if not work.is_dir():
         bank = sum(unit.room(kind) for unit in units for kind in unit.types)
-        rival = 0 if args.no_rival else 4 * frame.weights + size
+        rival = 4 * frame.weights + size if mixes else 0
         check_room(base, bank + 2 * size + rival, out.name)
     work.mkdir(exist_ok=True)
     return Job(

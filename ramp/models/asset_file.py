@@ -18,7 +18,7 @@ FILE, SINGLE = "asset.json", "model.safetensors"
 TEXTS = (".json", ".txt", ".model", ".jinja")
 """Endings of configuration and tokenizer files."""
 
-AGAIN = "delete that folder and make the model again"
+AGAIN = "make the model again; where you changed it yourself, delete asset.json in that folder"
 
 
 @dataclass(frozen=True)

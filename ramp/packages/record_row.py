@@ -19,20 +19,20 @@ from typing import Any
 from ramp.core import cli
 from ramp.core.cli import log
 from ramp.core.errors import RampError
-from ramp.core.files import DamagedFile, read_json, remove, require_file, write_json
+from ramp.core.files import read_json, remove, require_file, write_json
 from ramp.core.safe_path import below
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     import torch
 
     from ramp.core.tensors import load_tensors, save_arrays
-    from ramp.methods.package_job import AFFINE, DENSE, NATIVE, OTHERS, OUTCOME, JobOutcome, PackageError, read_linear
+    from ramp.methods.package_job import AFFINE, DENSE, NATIVE, OTHERS, OUTCOME, JobOutcome, read_linear
     from ramp.models.architecture import LinearSpec
     from ramp.models.empty_model import empty_model
     from ramp.models.folder import ModelFolder
     from ramp.quantizers.affine import QuantizedLinear
     from ramp.quantizers.sizes import group_size_for
-    from ramp.rows.checkpoint import WEIGHTS, CheckpointError, save_packed
+    from ramp.rows.checkpoint import WEIGHTS, save_packed
     from ramp.rows.size_ledger import DenseLinear, Stored, counted_bytes
 
 GRID = "package"
@@ -132,7 +132,7 @@ def package_row(
             "note": notes(outcome),
         }
         return save_packed(out, model_dir=model_dir, quantized=kept, others=others, track=track, meta=made)
-    except (PackageError, CheckpointError, DamagedFile) as error:  # the result is no model: its row gives the reason
+    except RampError as error:  # the result is no model: its row gives the reason
         return _failed(out, meta, str(error), track, placeholder)
 
 

@@ -158,7 +158,7 @@ tuning_windows (*tuned_row tuned window): sums of these rows per held-out window
     tuned bool!: after tuning
     *sums
 
-stability (model inputs stage varied): where two machines part: each stage again under the limits of another machine
+stability (model inputs stage varied): where two machines part: each stage again with other instruction sets and threads
     *model
     inputs str!: the study's (of the stages before: what this stage adds), or varied (all stages under the limits)
     stage str!: stage, or a step inside one (second moments, Cholesky)

@@ -53,23 +53,36 @@ class LeakagePlan:
 
     @property
     def models(self) -> list[str]:
-        """Models of the section."""
-        return list(self.section.models)
+        """Models of the section; none where it waits for its request and this study could not answer it."""
+        return [] if self.section.on_request and self.hindrance else list(self.section.models)
 
     def check(self) -> None:
-        """Raise ``PlanError`` for rows that are not on our grid, levels that no text has, too few scored windows."""
-        for name in self.section.rows if self.models else []:
+        """Raise ``PlanError`` for rows that are not on our grid, and for ``hindrance`` unless nobody asked yet."""
+        for name in self.section.rows if self.section.models else []:
             row = Row.parse(name)
             chosen = self.plan.method(row.method)
             if not isinstance(chosen, Quantizer | Allocator) or (isinstance(chosen, Quantizer) and not row.is_whole):
                 raise PlanError(
                     f"leakage.rows: '{name}' is no row of a quantizer or an allocator of ours: name awq_gptq-b4"
                 )
-        for leak in self.leaks:
-            for role, level in (("calibration", leak.calibration), ("search", leak.search)):
-                _ = self._role_of(role, level)
-        for model in self.models:
-            self._check_length(model)
+        if self.hindrance and not self.section.on_request:
+            raise self.hindrance
+
+    @cached_property
+    def hindrance(self) -> PlanError | None:
+        """Why this study cannot measure a leak: levels that no text has, too few scored windows."""
+        texts = self.plan.study.evaluation
+        if self.section.models and HELDOUT not in {*texts.texts} & {*texts.target_texts}:
+            return PlanError("leakage: its rows are scored on 'heldout': add it to evaluation.texts and target_texts")
+        try:
+            for leak in self.leaks:
+                for role, level in (("calibration", leak.calibration), ("search", leak.search)):
+                    _ = self._role_of(role, level)
+            for model in self.section.models:
+                self._check_length(model)
+        except PlanError as error:
+            return PlanError(f"{error}; 'leakage: {{models: []}}' leaves the section out")
+        return None
 
     # --- texts -----------------------------------------------------------------------------------------------
 
@@ -128,7 +141,7 @@ class LeakagePlan:
     @cached_property
     def leaks(self) -> list[Leak]:
         """The cells but the study's own, each level of a text that is the study's own anyway named so."""
-        own = {role: self.own(role) for role in ("calibration", "search")} if self.models else {}
+        own = {role: self.own(role) for role in ("calibration", "search")} if self.section.models else {}
         found = [
             Leak(*(OWN if level == own[role] else level for role, level in cell)) for cell in self.section.cells if own
         ]
@@ -174,7 +187,13 @@ class LeakagePlan:
         return [row for row in self.rows if not self.section.partial or Path(self.file(row)).is_file()]
 
     def files(self) -> list[Taken]:
-        """Return the metrics of the rows; with ``partial`` they are taken as they are."""
+        """Return the metrics of the rows; with ``partial`` they are taken as they are.
+
+        Raises:
+            PlanError: there are none, because this study cannot measure a leak.
+        """
+        if self.hindrance:
+            raise self.hindrance
         return [(self.file(row), self.section.partial) for row in self.collected]
 
     def words(self) -> list[str]:

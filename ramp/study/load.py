@@ -34,6 +34,7 @@ def used_methods(study: Study) -> list[str]:
         varied += [*study.banks.methods, *(Row.parse(row).method for row in study.banks.uniform)]
     varied += [Row.parse(row).method for row in study.tuning.rows if study.tuning.models]
     varied += [Row.parse(row).method for row in study.leakage.rows if study.leakage.models]
+    varied += study.gguf.methods if study.gguf.models else []
     names += [*study.external, *map(study.base_of, varied)]
     return [name for name in dict.fromkeys(names) if name not in (FLOAT, RELEASED)]
 

@@ -34,6 +34,9 @@ def method_faults(study: Study, catalog: Catalog, named: Iterable[str]) -> Itera
     for name in study.external:
         if name in methods and not isinstance(methods[name], Package):
             yield PlanError(f"external: '{name}' goes through no package: name it in methods")
+    for name in study.gguf.methods if study.gguf.models else []:
+        if name in methods and not isinstance(methods[name], Allocator):
+            yield PlanError(f"gguf.methods: '{name}' chooses no types: name an allocator, such as knapsack")
     for name in study.halo.methods:
         if name in methods and not isinstance(methods[name], Allocator):
             yield PlanError(f"halo.methods: '{name}' has no allocation to export: name an allocator, such as knapsack")

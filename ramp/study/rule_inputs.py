@@ -58,6 +58,12 @@ class RuleFiles:
         own = [] if method in BARE else [str(split_reference(self.plan.reference(method))[0])]
         return self.sources(*stage.split(), *own)
 
+    def gguf_stage(self) -> list[str]:
+        """Return the sources of the stage that puts files beside mixes, and of the methods that choose their types."""
+        stage = "ramp/ggml/against_mixes.py"
+        found = [file for method in self.plan.study.gguf.methods for file in self.stage(stage, method)]
+        return list(dict.fromkeys([*self.sources(stage), *found]))
+
     def text(self, model: str, role: str) -> str:
         """Return a model's text of a role: the study's own, unless it is a leak (``ramp.study.leaks``)."""
         return self.plan.leakage.text(model, role)

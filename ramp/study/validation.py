@@ -187,8 +187,6 @@ def _cross_faults(study: Study) -> Iterator[str]:
             yield f"evaluation.target_texts: '{text}' is not in evaluation.texts{near(text, texts)}"
     if study.banks and "heldout" not in (set(texts) & set(study.evaluation.target_texts)):
         yield "banks: its rows are compared on 'heldout', which evaluation.texts and target_texts should hold"
-    if study.leakage.models and "heldout" not in (set(texts) & set(study.evaluation.target_texts)):
-        yield "leakage: its rows are scored on 'heldout', which evaluation.texts and target_texts should hold"
     yield from _leak_faults(study)
     yield from _unknown("mix of llama.cpp", {"gguf.mixes": study.gguf.mixes}, set(MIXES))
     yield from _unknown("ggml type", {"gguf.types": study.gguf.types}, set(MENU))

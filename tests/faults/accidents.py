@@ -215,7 +215,7 @@ class Ground:
         told = [line for line in (log or "").splitlines() if line.startswith("error: ")]
         if status == 2 and (log is None or (len(told) == 1 and "Traceback" not in log)):
             return "clean"
-        self.faults.append(f"{stage.name}: status {status}: {log[-600:]}")
+        self.faults.append(f"{stage.name}: status {status}: {(log or 'its log lies on the full disk')[-600:]}")
         return "tracebacks"
 
 

@@ -170,6 +170,23 @@ def test_a_section_that_cannot_be_measured_is_refused_with_the_reason() -> None:
         embedded(cells=[{"calibration": "test", "search": "tests"}])
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        OWN_TEXT,
+        {"calibration": {"tokens": 65_536}},
+        {"evaluation": {"texts": ["heldout"], "target_texts": ["heldout"], "length": 512}},
+    ],
+)
+def test_a_study_that_never_asks_is_not_refused(change: dict[str, Any]) -> None:
+    """The embedded study has the section on request: a user's change of texts or sizes is no fault of it."""
+    plan = plan_of("config.yaml", **change)
+    assert not plan.leakage.models
+    assert not plan.leakage.names
+    with pytest.raises(PlanError, match="models: "):
+        plan.leakage.files()
+
+
 def test_the_section_waits_for_its_request() -> None:
     tables = set(SECTION_TABLES["leakage"])
     for on_request in (True, False):

@@ -160,9 +160,8 @@ def test_the_text_follows_the_rows_over_banks(ratio: float, does: str) -> None:
     assert found["banks.ramp"].startswith(f"{does} at 3.65 bits (")
     assert found["banks.runs"] == "5 banks, 1 search seed on each, 6 windows"
     assert not dict(bank_values(synthetic_study()))
-    assert PAPER.read_text(encoding="utf-8").count('v("banks.ramp")') == PAPER.read_text(encoding="utf-8").count(
-        'v("banks.runs")'
-    )
+    text = PAPER.read_text(encoding="utf-8")
+    assert text.count('v("banks.ramp")') == text.count('v("banks.runs")') > 0
 
 
 def test_every_citation_is_in_the_bibliography() -> None:

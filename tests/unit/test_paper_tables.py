@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from paper import intervals
 from paper.figures.anytime import anytime
 from paper.figures.optimum import optimum
 from paper.measures import tasks_kept
@@ -34,10 +35,12 @@ from paper.tables.sizes import LABEL_BITS, PARAMETERS, label_mixture_bits, sizes
 from paper.tables.sizes import readings as size_readings
 from paper.tables.tasks import tasks_table
 from paper.tables.tracks import tracks_table
+from paper.tables.unjudged import OWN_ROW
 from paper.values import values
 from ramp.evaluation.bootstrap import Estimate
 from tests.synthetic_gguf import gguf_records
 from tests.synthetic_league import BENCHMARKS, PARITY, league_records, optimum_records, parity_row
+from tests.synthetic_leakage import leakage_records
 from tests.synthetic_records import SOURCE, TARGET, TASKS, cells, synthetic_study
 from tests.synthetic_tuning import tuning_records
 
@@ -346,7 +349,8 @@ def test_the_text_counts_pairs_at_equal_settings_alone(compared: Study) -> None:
     assert "parity.others" not in values(synthetic_study({"parity": [parity_row()]}))
 
 
-EVERYTHING = {**league_records(), **optimum_records(), **gguf_records(), **tuning_records(), "parity": PARITY}
+EVERYTHING = {**league_records(), **optimum_records(), **gguf_records(), **tuning_records(), **leakage_records()}
+EVERYTHING |= {"parity": PARITY}
 JUDGEMENTS = ("better", "worse", "within noise", "identical")
 
 
@@ -356,10 +360,17 @@ def readings(study: Study) -> set[str]:
     return {str(row.cells["reading"]) for table in tables for row in table.rows if row.cells.get("reading")}
 
 
+@pytest.fixture
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals of few draws: their words are asked for, not their ends."""
+    monkeypatch.setattr(intervals, "DRAWS", 40)
+
+
+@pytest.mark.usefixtures("few_draws")
 def test_no_table_of_a_study_that_is_no_evidence_judges() -> None:
     """One seed: every table that would say better or worse says "not evidence" instead, and has no p value."""
     study = synthetic_study(EVERYTHING, controls=True)
-    assert readings(study) == {"not evidence"}
+    assert readings(study) == {"not evidence", OWN_ROW}
     tables = {table.name: table for table in [*all_tables(study), *printed_tables(study)]}
     assert not [name for name, table in tables.items() if any(column.key == "p" for column in table.columns)]
     measured = [table for name, table in tables.items() if table.rows and not name.startswith(("sizes", "choices"))]
@@ -369,17 +380,20 @@ def test_no_table_of_a_study_that_is_no_evidence_judges() -> None:
     assert not [name for name in ("sizes", "choices") if "Not evidence" in to_markdown(tables[name])]
 
 
+@pytest.mark.usefixtures("few_draws")
 def test_a_study_that_is_evidence_judges_in_all_of_them() -> None:
     study = synthetic_study(EVERYTHING, seeds=(0, 1))
-    assert readings(study) - {""} <= {*JUDGEMENTS, *(f"{word} (alone)" for word in JUDGEMENTS)}
+    assert readings(study) - {"", OWN_ROW} <= {*JUDGEMENTS, *(f"{word} (alone)" for word in JUDGEMENTS)}
     assert {"better", "worse"} <= readings(study)
 
 
+@pytest.mark.usefixtures("few_draws")
 def test_no_number_of_the_text_judges_without_evidence() -> None:
     single, whole = (values(synthetic_study(EVERYTHING, seeds=seeds)) for seeds in ((0,), (0, 1)))
     judging = {"pair.ramp.knapsack.reading", "league.advice", "league.reading.0", "tuning.better", "gguf.plain.better"}
     assert judging <= set(whole)
-    assert not [key for key, text in single.items() if key.partition(".")[0] in ("pair", "league", "tuning", "gguf")
+    parts = ("pair", "league", "tuning", "gguf", "leakage")
+    assert not [key for key, text in single.items() if key.partition(".")[0] in parts
                 and re.search(r"better|worse|beyond noise|within noise|lower|higher", f"{key} {text}")]  # fmt: skip
     assert "pair.ramp.knapsack.kl" in single  # numbers stay
 

@@ -66,7 +66,7 @@ OUTCOMES = {
     "lowers the KL": (0.97, 0.96, 0.975, 0.98, 0.965),
     "raises the KL": (1.03, 1.02, 1.04, 1.03, 1.02),
     "has no settled effect": (0.97, 1.03, 1, 1.01, 0.99),
-    "ends with its start on every bank": (1, 1, 1, 1, 1),
+    "keeps its start on every bank": (1, 1, 1, 1, 1),
     "has no settled effect (few banks)": (0.97, 1, 0.98, 1.01),
 }
 
@@ -88,7 +88,7 @@ def test_the_sentence_on_the_search_follows_the_rows_over_banks(
     made = Study(searched | {name: read_table(tmp_path / f"{name}.csv") for name in tables})
     [standing] = standings(made)
     sentence = search_sentence(made)
-    assert f"knapsack {outcome} at 3.65 bits ({shown(standing.ratio.estimate, 3)} of the knapsack's" in sentence
+    assert f"knapsack {outcome} at 3.65 bits ({shown(standing.ratio.estimate, 3)} times the knapsack's" in sentence
     assert f"{len(OUTCOMES[outcome])} banks, 1 search seed on each, 12 windows" in sentence
     assert "of another bank (36 windows, 3 search seeds)" in sentence
     assert ("**No gain is settled.**" in sentence) == (outcome != "lowers the KL")

@@ -11,7 +11,7 @@ rule gguf_mixes:
         train="<results>/texts/train.jsonl",
         search="<results>/texts/search.jsonl",
         selection="<results>/texts/selection.jsonl",
-        code=sources("ramp/ggml/against_mixes.py"),
+        code=FILES.gguf_stage(),
     output:
         rows="<results>/gguf/{model}/rows.json",
         checks="<results>/gguf/{model}/checks.json",
