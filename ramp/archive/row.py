@@ -182,8 +182,8 @@ def evaluated_again(archive: Archive, row: Row, results: Path) -> list[Again]:
         out = made / "metrics.json"
         command = [
             sys.executable, "-m", "ramp.evaluation", "row", "--row-dir", folder.resolve(), "--model-dir",
-            model.resolve(), "--reference", *given, "--dtype", metrics.dtype or config.dtype, "--threads", config.threads,
-            "--device", config.device, "--out", out, "--arithmetic",
+            model.resolve(), "--reference", *given, "--dtype", metrics.dtype or "float32",
+            "--threads", config.threads, "--device", config.device, "--out", out, "--arithmetic",
             "reproducible" if config.reproducible else "fast",
         ]  # fmt: skip
         done = subprocess.run([str(each) for each in command], cwd=PROJECT, capture_output=True, text=True, check=False)
