@@ -151,7 +151,7 @@ def test_other_sensitivities_are_planned_where_a_method_names_them(plan: Plan) -
     smoke = ("--configfile", "config/smoke.yaml", "--config", "targets=[]")
     assert "proxy" not in plan(*smoke).plan
     methods = "methods=[rtn,awq_gptq,knapsack_kl,knapsack_error,knapsack_error_plain,greedy_kl,uniform,ramp]"
-    done = plan(*smoke, methods)
+    done = plan("-p", *smoke, methods)
     assert done.status == 0, done.text
     assert (done.plan["proxy"], done.plan["sensitivity"]) == (4, 2)
     assert "awq-gptq-kl_cheapest.json" in done.text
