@@ -14,6 +14,7 @@ NOT_FUZZED = {
     "calibration/fold_search.py:is_made": "opens a fold, which has a reader",
     "core/job_log.py:job_cost": "reads a log for its last line",
     "export/llamacpp_quantize.py:answer": "reads a process's output",
+    "paper/study.py:Study.read": "reads records by their reader, and a committed manifest through read_json",
     "packages/package_environment.py:hashed": "reads a committed list",
     "study/known_imports.py:KnownImports.__init__": "reads through read_json, and makes what is damaged again",
     "study/own_assets.py:_model": "reads config.json through read_json",
