@@ -46,8 +46,8 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.methods.loader import split_reference
     from ramp.models.folder import ModelFolder
     from ramp.models.token_windows import read_documents
-from ramp.search.resume import ROOT
-from ramp.search.setup import find_allocator
+    from ramp.search.resume import ROOT
+    from ramp.search.setup import find_allocator
 
 
 @dataclass(frozen=True)
