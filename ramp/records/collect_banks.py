@@ -16,11 +16,9 @@ from pathlib import Path
 
 from ramp.core import cli
 from ramp.records.bank_ratios import compared
-from ramp.records.runs import Run, check_alike, named, read_runs, refuse_leak
+from ramp.records.runs import HELDOUT, Run, check_scored_alike, heldout_scores, named, read_runs, refuse_leak
 from ramp.records.schema import BANK_NAMES
 from ramp.records.table import RecordsError, write_tables
-
-TEXT = "heldout"
 
 
 @dataclass(frozen=True)
@@ -46,9 +44,7 @@ class Named:
 def bank_row(row: Named, metrics: Run, titles: Mapping[str, str]) -> Run:
     """Return the line of banks.csv of one row, without what it is compared with."""
     refuse_leak(metrics["made"], row.path)
-    key, text = metrics["key"], metrics["texts"].get(TEXT)
-    if text is None:
-        raise RecordsError(f"{row.path} has no scores on '{TEXT}': evaluate the row on it")
+    key, text = metrics["key"], heldout_scores(metrics, row.path)
     if metrics["made"].get("draw", 0) != row.bank:
         raise RecordsError(
             f"{row.path} was calibrated on draw {metrics['made'].get('draw', 0)} and is named as of bank {row.bank}: "
@@ -68,11 +64,11 @@ def collect(rows: Sequence[Named], out: Path, titles: Mapping[str, str] | None =
     paths = [row.path for row in rows]
     runs = read_runs(paths, ("key", "texts", "made", "sizes"))
     lines = [bank_row(row, run, titles or {}) for row, run in zip(rows, runs, strict=True)]
-    check_alike(lines, paths, lambda line: named(line, ("length", "n_windows", "dtype")), "held-out windows or dtype")
+    check_scored_alike(lines, paths)
     windows = [
         named(line, BANK_NAMES) | window
         for line, run in zip(lines, runs, strict=True)
-        for window in run["texts"][TEXT]["windows"]
+        for window in run["texts"][HELDOUT]["windows"]
     ]
     return write_tables(out, {"banks": compared(lines), "banks_windows": windows})
 

@@ -16,8 +16,8 @@ from ramp.core.cli import log
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.records.runs import Run, content_of, named
     from ramp.records.table import RecordsError, write_tables
-    from ramp.rows.checkpoint import read_meta
     from ramp.rows.code_entropy import row_entropy
+    from ramp.rows.meta_file import read_meta
 
 DIGITS = 9
 """Digits after the point: logarithms differ between processors in the last of sixteen."""

@@ -22,11 +22,10 @@ from ramp.core.files import finite
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.evaluation.bootstrap import mean_kl, paired
-    from ramp.records.runs import Run, check_alike, content_of, named, read_runs
+    from ramp.records.runs import HELDOUT, Run, check_scored_alike, content_of, heldout_scores, named, read_runs
     from ramp.records.schema import LEAK_NAMES
     from ramp.records.table import RecordsError, write_tables
 
-TEXT = "heldout"
 NO_LEAK = f"{OWN}-{OWN}"
 
 
@@ -66,12 +65,10 @@ class Named:
 def leak_line(row: Named, metrics: Run) -> Run:
     """Return the line of leakage.csv of one row, without what it is compared with."""
     row.check(metrics["made"])
-    key, text = metrics["key"], metrics["texts"].get(TEXT)
-    if text is None:
-        raise RecordsError(f"{row.path} has no scores on '{TEXT}': evaluate the row on it")
+    key, text = metrics["key"], heldout_scores(metrics, row.path)
     return {
         **named(key, ("model", "method", "budget_bits")), "calibration": row.calibration, "search": row.search,
-        "bank_seed": row.draw, "row_seed": key["seed"], "own": "leak" not in metrics["made"], "text": TEXT,
+        "bank_seed": row.draw, "row_seed": key["seed"], "own": "leak" not in metrics["made"], "text": HELDOUT,
         **named(text, ("kl", "kl_low", "kl_high", "length")), "n_windows": len(text["windows"]),
         "bytes_linear": metrics["sizes"].get("bytes_linear"),
         **{name: metrics.get(name, "") for name in ("dtype", "commit", "hardware")},
@@ -100,8 +97,8 @@ def collect(rows: Sequence[Named], out: Path) -> dict[str, int]:
     for row, run in zip(rows, runs, strict=True):
         with content_of(row.path):
             lines.append(leak_line(row, run))
-            windows.append(run["texts"][TEXT]["windows"])
-    check_alike(lines, paths, lambda line: named(line, ("length", "n_windows", "dtype")), "held-out windows or dtype")
+            windows.append(run["texts"][HELDOUT]["windows"])
+    check_scored_alike(lines, paths)
     sums = [named(line, LEAK_NAMES) | each for line, found in zip(lines, windows, strict=True) for each in found]
     return write_tables(out, {"leakage": compared(lines, windows), "leakage_windows": sums})
 

@@ -13,17 +13,14 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ramp.core import cli
 from ramp.core.files import finite
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.evaluation.bootstrap import mean_kl, paired
-    from ramp.records.runs import Run, check_alike, named, read_runs, refuse_leak
+    from ramp.records.runs import Run, check_alike, check_scored_alike, heldout_scores, named, read_runs, refuse_leak
     from ramp.records.table import RecordsError, write_tables
-
-TEXT = "heldout"
 
 
 @dataclass(frozen=True)
@@ -43,14 +40,6 @@ class Named:
         return cls(*map(Path, parts))
 
 
-def windows_of(metrics: Run, path: Path) -> list[dict[str, Any]]:
-    """Return the held-out windows of a metrics file."""
-    text = metrics["texts"].get(TEXT)
-    if text is None:
-        raise RecordsError(f"{path} has no scores on '{TEXT}': evaluate the row on it")
-    return list(text["windows"])
-
-
 def tuned_lines(row: Named) -> tuple[Run, list[Run]]:
     """Return the line of tuning.csv of one row, and those of tuning_windows.csv."""
     [meta] = read_runs([row.meta], ("tuned", "wall_s"))
@@ -60,7 +49,8 @@ def tuned_lines(row: Named) -> tuple[Run, list[Run]]:
     about, key = meta["tuned"], after["key"]
     if {**before["key"], "stage": ""} != {**key, "stage": ""} or key["stage"] != "tuned":
         raise RecordsError(f"{row.before} and {row.after} are not one row before and after tuning: score both again")
-    pair = windows_of(before, row.before), windows_of(after, row.after)
+    scores = heldout_scores(before, row.before), heldout_scores(after, row.after)
+    pair = [text["windows"] for text in scores]
     kl_before, kl_after = (paired([windows], mean_kl).value for windows in pair)
     ratio = paired([pair[1], pair[0]], lambda ours, theirs: mean_kl(ours) / mean_kl(theirs))
     name = {
@@ -71,7 +61,7 @@ def tuned_lines(row: Named) -> tuple[Run, list[Run]]:
         **name, "mixed": before["search"] is not None, **named(about, ("steps", "rate", "tokens")),
         "wall_s": meta["wall_s"], "kl_before": finite(kl_before), "kl_after": finite(kl_after),
         "ratio": finite(ratio.value), "ratio_low": finite(ratio.low), "ratio_high": finite(ratio.high),
-        "n_windows": len(pair[0]), "length": after["texts"][TEXT]["length"],
+        "n_windows": len(pair[0]), "length": scores[1]["length"],
         "bytes_linear": after["sizes"]["bytes_linear"],
         **{column: after.get(column, "") for column in ("dtype", "commit", "hardware")},
     }  # fmt: skip
@@ -85,7 +75,7 @@ def collect(rows: Sequence[Named], out: Path) -> dict[str, int]:
     schedule = ("seed", "steps", "rate", "tokens")
     paths = [row.meta for row in rows]
     check_alike(lines, paths, lambda line: named(line, schedule), "the schedule of tuning")
-    check_alike(lines, paths, lambda line: named(line, ("length", "n_windows", "dtype")), "held-out windows or dtype")
+    check_scored_alike(lines, paths)
     return write_tables(
         out, {"tuning": lines, "tuning_windows": [window for _, windows in found for window in windows]}
     )

@@ -13,6 +13,9 @@ from ramp.records.table import RecordsError
 
 Run = dict[str, Any]
 
+HELDOUT = "heldout"
+"""The text on which rows over banks, tuned and leaking rows are compared."""
+
 
 @contextmanager
 def content_of(path: object) -> Iterator[None]:
@@ -44,6 +47,18 @@ def check_alike(runs: Sequence[Run], paths: Sequence[Path], setting: Callable[[R
         known, where = first.setdefault(run["model"], (setting(run), path))
         if known != setting(run):
             raise RecordsError(f"{path} and {where} of {run['model']} differ in {what}: run one of them again")
+
+
+def check_scored_alike(lines: Sequence[Run], paths: Sequence[Path]) -> None:
+    """Raise ``RecordsError`` where lines of one model were scored on other windows or in another dtype."""
+    check_alike(lines, paths, lambda line: named(line, ("length", "n_windows", "dtype")), "held-out windows or dtype")
+
+
+def heldout_scores(metrics: Run, path: Path) -> Run:
+    """Return what a metrics file holds on held-out text; ``RecordsError`` where it was not scored there."""
+    if (text := metrics["texts"].get(HELDOUT)) is None:
+        raise RecordsError(f"{path} has no scores on '{HELDOUT}': evaluate the row on it")
+    return dict(text)
 
 
 def refuse_leak(made: Mapping[str, Any], path: Path) -> None:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from ramp.quantizers.affine import QuantizedLinear
-from ramp.rows.checkpoint import CheckpointError, open_packed, packed_linears, read_meta
+from ramp.rows.checkpoint import CheckpointError, open_packed, packed_linears
+from ramp.rows.meta_file import read_meta
 
 
 @dataclass(frozen=True)
