@@ -1,4 +1,4 @@
-"""Perplexity as llama.cpp's own tool counts it, so that a file stands beside the numbers that others publish.
+"""Perplexity as llama.cpp's own tool counts it: comparable with what others publish of their files.
 
 ``llama-perplexity`` (tools/perplexity/perplexity.cpp) tokenizes the whole text, cuts it into chunks of 512 tokens side
 by side, puts the begin token in the place of each chunk's first one where the file asks for begin tokens, and scores

@@ -8,6 +8,7 @@ reference of its model.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from ramp.study.leaks import split_leak
 
@@ -17,6 +18,11 @@ _DRAWN = re.compile(r"(.+)\.draw([1-9][0-9]*)")
 def drawn(model: str, draw: int) -> str:
     """Return the name of a draw of a model; draw 0 is the model."""
     return f"{model}.draw{draw}" if draw else model
+
+
+def drawn_models(models: Iterable[str], draws: Iterable[int]) -> list[str]:
+    """Return the names of all draws of all models, without those that are the models themselves."""
+    return [drawn(model, draw) for model in models for draw in draws if draw]
 
 
 def split_draw(name: str) -> tuple[str, int]:

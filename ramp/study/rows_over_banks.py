@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ramp.methods.kinds import Allocator, Quantizer
 from ramp.study.config_sections import Banks
-from ramp.study.draws import drawn
+from ramp.study.draws import drawn, drawn_models
 from ramp.study.record_files import Taken
 from ramp.study.row_names import SHARED, PlanError, Row, bits
 
@@ -68,7 +68,7 @@ class BankPlan:
     @property
     def draws(self) -> list[str]:
         """Names of all draws but those that are the models themselves; one allocation needs no more."""
-        return [drawn(model, draw) for model in self.section.models for draw in self.section.draws if draw]
+        return drawn_models(self.section.models, self.section.draws)
 
     @cached_property
     def variants(self) -> dict[str, Allocator]:

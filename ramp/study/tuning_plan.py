@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ramp.methods.kinds import Allocator, Quantizer
 from ramp.study.config_sections import Tuning
-from ramp.study.draws import drawn
+from ramp.study.draws import drawn, drawn_models
 from ramp.study.record_files import Taken
 from ramp.study.row_names import TUNED, PlanError, Row
 
@@ -46,7 +46,7 @@ class TuningPlan:
     @property
     def draws(self) -> list[str]:
         """Names of all draws but those that are the models themselves."""
-        return [drawn(model, draw) for model in self.section.models for draw in self.section.draws if draw]
+        return drawn_models(self.section.models, self.section.draws)
 
     @cached_property
     def rows(self) -> list[Row]:

@@ -225,6 +225,15 @@ def test_figures_of_a_study_that_is_no_evidence_say_so() -> None:
     assert not plain.get_suptitle()
 
 
+def test_the_mark_of_a_figure_lies_on_no_legend() -> None:
+    study = synthetic_study()
+    for name in ("outliers", "learning"):
+        figure = style.marked(drawings()[name](study), shortages(study))
+        figure.canvas.draw()
+        (mark,), (legend,) = [text for text in figure.texts if "Not evidence" in text.get_text()], figure.legends
+        assert not mark.get_window_extent().overlaps(legend.get_window_extent()), name
+
+
 def test_channel_ratio_and_widths() -> None:
     study = synthetic_study()
     ratios = channel_ratios(study.frames["activations"]).set_index(["fold", "role", "layer"])["ratio"]

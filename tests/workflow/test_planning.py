@@ -91,7 +91,7 @@ print(json.dumps(lines))
     ],
 )
 def test_readers_of_what_passes_go_before_what_makes_more(bare: Path, file: str, readers: str) -> None:
-    """Few banks and rows lie on the disk: whoever reads one goes first, and the references that rows wait for."""
+    """Jobs that read a bank or a row run first, references before them: few of these files lie there at once."""
     words = [sys.executable, "-c", PRIORITIES, f"config/{file}.yaml", json.dumps({"keep": "results"})]
     done = subprocess.run(words, cwd=bare, capture_output=True, text=True, check=True)
     jobs = json.loads(done.stdout.splitlines()[-1])
