@@ -2,8 +2,8 @@
 
 A checkpoint's weights are compared with their checksum before their first tensor is read, ``config.json`` and the
 tokenizer's files before they are used: once per process and file, as a bank's are. The files of a model of 7 billion
-weights are 13 GB, some ten seconds of a processor with instructions for sha256, in jobs of many minutes; a job that
-reads sizes alone does not wait for it. A folder without ``asset.json``, a user's own, is not compared.
+weights are 13 GB: half a minute at 0.5 GB a second (arithmetic), which the plan does not count yet; a job that reads
+sizes alone does not wait for it. A folder without ``asset.json``, a user's own, is not compared.
 """
 
 from __future__ import annotations
