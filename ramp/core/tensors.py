@@ -2,15 +2,19 @@
 
 A file that this project writes holds the sha256 of its own bytes in its metadata (``SEAL``, computed with zeros in its
 place); that of a bank and of a packed row stands in the JSON beside it. It is compared once per process and file, as a
-stream: a bank of gigabytes is read once before it is mapped.
+stream. A file above ``REMEMBERED_BYTES`` that was found right is marked, in an extended attribute of its own, with its
+checksum, size and last change: while all three hold, later processes do not read its gigabytes again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -27,6 +31,12 @@ AGAIN = "delete it and run its stage again"
 _SEALED = re.compile(SEAL.encode() + rb'\\?": ?\\?"([0-9a-f]{64})')
 LARGEST_HEADER = 100_000_000
 """Bytes; safetensors reads no longer header."""
+
+REMEMBERED_BYTES = 1 << 30
+"""Files up to this size are compared by every process: two seconds at half a gigabyte a second."""
+
+MARK = "user.ramp.compared"
+"""Extended attribute of a large file that was compared."""
 
 _compared: set[tuple[str, int, int, int, str | None]] = set()
 
@@ -76,16 +86,36 @@ def compare(path: Path, sha256: str | None, again: str = AGAIN) -> None:
     key = (str(path.resolve()), about.st_ino, about.st_size, about.st_mtime_ns, sha256)
     if key in _compared:
         return
+    digest: Callable[[], str]
     if sha256 is not None:
-        found = sha256_file(path)
+        known, digest = sha256, partial(sha256_file, path)
     else:
         head, place = _header(path)
         if place is None:
             raise DamagedFile(f"{path} has no checksum of its content: {again}")
-        sha256, found = place[1].decode(), _digest(path, head, place)
-    if found != sha256:
-        raise DamagedFile(f"{path} is damaged, its bytes have another sha256 than when it was written: {again}")
+        known, digest = place[1].decode(), partial(_digest, path, head, place)
+    mark = f"{known} {about.st_size} {about.st_mtime_ns}"
+    if not _marked(path, about.st_size, mark):
+        if digest() != known:
+            raise DamagedFile(f"{path} is damaged, its bytes have another sha256 than when it was written: {again}")
+        _set_mark(path, about.st_size, mark)
     _compared.add(key)
+
+
+def _marked(path: Path, size: int, mark: str) -> bool:
+    """Return whether an earlier process compared this very content; False where the file system keeps no mark."""
+    if size <= REMEMBERED_BYTES:
+        return False
+    try:
+        return os.getxattr(path, MARK) == mark.encode()
+    except (OSError, AttributeError):  # no mark, no such attributes on this file system or operating system
+        return False
+
+
+def _set_mark(path: Path, size: int, mark: str) -> None:
+    if size > REMEMBERED_BYTES:
+        with suppress(OSError, AttributeError):  # a file of somebody else's: compared each time
+            os.setxattr(path, MARK, mark.encode())
 
 
 class Tensors(Mapping[str, Any]):

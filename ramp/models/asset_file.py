@@ -1,9 +1,8 @@
 """``asset.json`` of a model's folder: where it comes from, and the checksums of its files.
 
 A checkpoint's weights are compared with their checksum before their first tensor is read, ``config.json`` and the
-tokenizer's files before they are used: once per process and file, as a bank's are. The files of a model of 7 billion
-weights are 13 GB: half a minute at 0.5 GB a second (arithmetic), which the plan does not count yet; a job that reads
-sizes alone does not wait for it. A folder without ``asset.json``, a user's own, is not compared.
+tokenizer's files before they are used: once per process and file, large ones once until they change
+(``ramp.core.tensors``). A folder without ``asset.json``, a user's own, is not compared.
 """
 
 from __future__ import annotations

@@ -100,11 +100,15 @@ def sequential_passes(facts: Facts, model: str) -> float:
 
 
 def calibration(facts: Facts, model: str) -> Work:
-    """One pass with ranges of every site's input."""
+    """One pass with ranges of every site's input; the first that reads the weights, and compares their checksum."""
     shape = facts.shape(model)
     width = 2 * shape.hidden_size + shape.query_width + shape.intermediate_size
     work = streamed(facts, model, whole_pass(facts, model), hessians=False)
-    return replace(work, output_bytes=3 * 4 * width * shape.num_hidden_layers)
+    return replace(
+        work,
+        core_s=shape.params * shape.float_bytes / HASH_BANDWIDTH,
+        output_bytes=3 * 4 * width * shape.num_hidden_layers,
+    )
 
 
 def fold(facts: Facts, model: str, fold: str) -> Work:

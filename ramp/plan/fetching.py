@@ -6,7 +6,7 @@ from ramp.assets.registry import Asset, HubSource, WheelSource
 from ramp.assets.tiny_family import PRESETS
 from ramp.plan.facts import Facts
 from ramp.plan.products import block_products, head_products
-from ramp.plan.work import Work
+from ramp.plan.work import HASH_BANDWIDTH, Work
 
 IMPORTED_PER_S = 4.5e6
 """Weights of a released GGUF file that are de-quantized, written and checked in a second. Measured on two models."""
@@ -29,11 +29,15 @@ OTHER_S = 1.0
 
 
 def fetch(facts: Facts, asset: str) -> Work:
-    """The bytes of the asset: of a wheel as the registry says, of a checkpoint by its sizes."""
+    """The bytes of the asset: of a wheel as the registry says, of a checkpoint by its sizes; hashed twice, for the
+    checksums that the hub and the lock name."""
     found = facts.plan.registry.get(asset)
     size = asset_bytes(facts, asset, found)
     local = found.kind == "path" and facts.plan.registry.is_local(asset)
-    return Work(download=0 if local else size, disk=size, output_bytes=size, host_bytes=100 << 20, fixed_s=1.0)
+    return Work(
+        download=0 if local else size, core_s=0 if local else 2 * size / HASH_BANDWIDTH, disk=size, output_bytes=size,
+        host_bytes=100 << 20, fixed_s=1.0,
+    )  # fmt: skip
 
 
 def asset_bytes(facts: Facts, name: str, asset: Asset) -> float:
@@ -49,10 +53,11 @@ def asset_bytes(facts: Facts, name: str, asset: Asset) -> float:
 
 
 def model(facts: Facts, model: str) -> Work:
-    """Links to a checkpoint's files, or a released GGUF file written as float32."""
+    """Links to a checkpoint's files, each with its checksum, or a released GGUF file written as float32."""
     shape, asset = facts.shape(model), facts.plan.registry.get(model)
     if any(isinstance(source, HubSource) for source in asset.sources):
-        return Work(disk=0.1 * shape.params, fixed_s=5.0)
+        weights = shape.params * shape.float_bytes
+        return Work(core_s=weights / HASH_BANDWIDTH, disk=weights, fixed_s=5.0)
     return Work(
         core_s=shape.params / IMPORTED_PER_S, disk=8 * shape.params, host_bytes=9 * shape.params,
         output_bytes=4 * shape.params,

@@ -8,7 +8,7 @@ from ramp.plan.calibrating import block_bytes, quantize
 from ramp.plan.facts import Facts
 from ramp.plan.products import KERNELS, block_products, head_products
 from ramp.plan.shape import ModelShape
-from ramp.plan.work import HASH_BANDWIDTH, Work
+from ramp.plan.work import HASH_BANDWIDTH, Work, compared_again
 from ramp.study.row_names import FLOAT, GGML, RELEASED, Row
 
 SLICE_BYTES = 4 << 30
@@ -90,17 +90,19 @@ def row_file(facts: Facts, model: str, row: str) -> int:
     return facts.stored_bytes(model, parts.method, parts.budget)
 
 
-def reading_s(facts: Facts, model: str, row: str) -> float:
+def reading_s(facts: Facts, model: str, row: str, *, first: bool) -> float:
     """Return the seconds of one core that a row's file takes before its weights are on the device.
 
-    A packed file has a checksum; the blocks of a GGUF file are de-quantized, by the job's threads.
+    A packed file has a checksum, which its ``first`` reader compares whatever its size; the blocks of a GGUF file are
+    de-quantized, by the job's threads.
     """
     parts = Row.parse(row)
     if parts.method in (FLOAT, RELEASED):
         return 0.0
     if parts.ending == GGML:
         return facts.shape(model).params / DEQUANTIZED_PER_S / facts.plan.study.threads
-    return row_file(facts, model, row) / HASH_BANDWIDTH
+    size = row_file(facts, model, row)
+    return size / HASH_BANDWIDTH if first else compared_again(size)
 
 
 def evaluate(facts: Facts, model: str, row: str) -> Work:
@@ -113,7 +115,7 @@ def evaluate(facts: Facts, model: str, row: str) -> Work:
     work = scored(facts, shape, tokens, length, heads=2)
     states = tokens * shape.hidden_size * facts.half_bytes(shape)
     return replace(
-        work, core_s=reading_s(facts, model, row), disk=2 * row_file(facts, model, row) + states,
+        work, core_s=reading_s(facts, model, row, first=True), disk=2 * row_file(facts, model, row) + states,
         host_bytes=work.host_bytes + states, output_bytes=1e5,
     )  # fmt: skip
 
@@ -149,7 +151,7 @@ def tasks_scored(facts: Facts, model: str, row: str) -> Work:
         half=block_products(shape, tokens, int(length)) + head_products(shape, tokens),
         moved=SOFTMAX * 4 * tokens * shape.vocab_size + 6 * half * shape.params,
         steps=KERNELS * shape.num_hidden_layers * requests / batch,
-        core_s=TASK_START_S + REQUEST_S * requests + reading_s(facts, model, row),
+        core_s=TASK_START_S + REQUEST_S * requests + reading_s(facts, model, row, first=False),
         disk=2 * row_file(facts, model, row),
         uses_gpu=True,
         device_bytes=half * shape.params + batch * 4 * length * (2 * shape.intermediate_size + 3 * shape.vocab_size),

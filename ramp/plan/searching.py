@@ -10,7 +10,7 @@ from ramp.plan.facts import Facts
 from ramp.plan.products import KERNELS, block_products, head_products
 from ramp.plan.scoring import CARD_BATCH, SLICE_BYTES, SOFTMAX
 from ramp.plan.shape import ModelShape
-from ramp.plan.work import HASH_BANDWIDTH, Work
+from ramp.plan.work import Work, compared_again
 from ramp.quantizers.widths import Width
 from ramp.study.league_plan import LeagueRun
 
@@ -76,7 +76,7 @@ def searched(
         half=sum(count * each.half for each, count in parts),
         moved=sum(count * each.moved for each, count in parts),
         steps=sum(count * each.steps for each, count in parts),
-        core_s=learning(facts, method, evals, len(shape.linears)) + bank / HASH_BANDWIDTH,
+        core_s=learning(facts, method, evals, len(shape.linears)) + compared_again(bank),
         disk=2 * shape.params * shape.float_bytes + bank,
         uses_gpu=True,
         device_bytes=half * shape.params + kept + working,
@@ -116,7 +116,7 @@ def transfer(facts: Facts, model: str, method: str) -> Work:
     shape, study = facts.shape(model), facts.plan.study
     bank = shape.menu_bytes(study.widths, study.group_size)
     return Work(
-        core_s=DECISION_S * len(shape.linears) + bank / HASH_BANDWIDTH,
+        core_s=DECISION_S * len(shape.linears) + compared_again(bank),
         disk=shape.params * shape.float_bytes + bank,
         host_bytes=4 * sum(x.params for x in shape.block), output_bytes=1e5,
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ramp.core.tensors import REMEMBERED_BYTES
 from ramp.plan.devices import CORE_FLOPS, DISK_BANDWIDTH, NETWORK_BANDWIDTH, Device
 
 GIB = 2**30
@@ -19,6 +20,12 @@ CONTEXT_BYTES = GIB
 
 HASH_BANDWIDTH = 0.5e9
 """Bytes a second of a checksum by one core, with the reading."""
+
+
+def compared_again(size: float) -> float:
+    """Return the seconds of one core that a file of this size costs a reader that is not its first: none, if large."""
+    return size / HASH_BANDWIDTH if size <= REMEMBERED_BYTES else 0.0
+
 
 FILLED = 0.92
 """Share of a card's memory that a job may plan with."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -78,3 +80,54 @@ def test_another_family_is_refused_before_anything_is_built_of_it(tmp_path: Path
     ):
         (tmp_path / "config.json").write_text(json.dumps(config))
         refused(ModelError, {said: lambda: ModelFolder(tmp_path).config})
+
+
+@pytest.fixture
+def large(model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same folder, whose files count as large; skipped where the file system keeps no extended attributes."""
+    monkeypatch.setattr(tensors, "REMEMBERED_BYTES", 0)
+    try:
+        os.setxattr(model / SINGLE, "user.ramp.test", b"1")
+    except OSError:
+        pytest.skip("no extended attributes here")
+    return model
+
+
+def hashed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether a new process that reads the weights hashes them."""
+    seen: list[Path] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(tensors, "sha256_file", lambda path: seen.append(path) or sha256_file(path))
+        tensors._compared.clear()
+        read(folder)
+    return bool(seen)
+
+
+def test_a_large_file_is_hashed_by_its_first_reader_alone(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert hashed(large, monkeypatch)
+    assert not hashed(large, monkeypatch)
+    os.utime(large / SINGLE)  # changed, as far as anybody can tell
+    assert hashed(large, monkeypatch)
+
+
+def test_a_changed_large_file_is_refused_though_its_older_content_was_right(
+    large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert hashed(large, monkeypatch)
+    with (large / SINGLE).open("r+b") as stream:  # in place: the attribute stays with the file
+        stream.seek(-1, os.SEEK_END)
+        last = stream.read(1)
+        stream.seek(-1, os.SEEK_END)
+        stream.write(bytes([last[0] ^ 1]))
+    tensors._compared.clear()
+    refused(ModelError, {"damaged": lambda: read(large)})
+
+
+def test_a_file_system_without_attributes_hashes_each_time(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(*_: object) -> bytes:
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(os, "setxattr", unsupported)
+    monkeypatch.setattr(os, "getxattr", unsupported)
+    assert hashed(large, monkeypatch)
+    assert hashed(large, monkeypatch)

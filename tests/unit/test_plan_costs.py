@@ -169,9 +169,18 @@ def test_what_a_core_does_while_a_job_holds_the_card_is_planned(paper: Facts) ->
     assert ggml.core_s == llama.params / scoring.DEQUANTIZED_PER_S / threads
     assert plain.core_s == 0
     assert exporting.halo_check(paper, "llama-2-7b", "ramp-b4-s0").core_s > ggml.core_s
-    bank = llama.menu_bytes(paper.plan.study.widths, 128)
-    assert searching.search(paper, "llama-2-7b", "knapsack", "3.65", "0").core_s == bank / HASH_BANDWIDTH
     assert exporting.halo_export(paper, "llama-2-7b", "ramp", "4").spread
+
+
+def test_a_large_file_is_hashed_by_its_first_reader_a_small_one_by_each(paper: Facts) -> None:
+    llama = paper.shape("llama-2-7b")
+    bank = llama.menu_bytes(paper.plan.study.widths, 128)
+    assert calibrating.sensitivity(paper, "llama-2-7b", "awq", "gptq").core_s == bank / HASH_BANDWIDTH
+    assert searching.search(paper, "llama-2-7b", "knapsack", "3.65", "0").core_s == 0
+    assert calibrating.calibration(paper, "llama-2-7b").core_s == 2 * llama.params / HASH_BANDWIDTH
+    small = Facts(plan_of("smoke.yaml"))
+    bank = small.shape("tiny-llama-s").menu_bytes(small.plan.study.widths, small.plan.study.group_size)
+    assert searching.search(small, "tiny-llama-s", "knapsack", "3.65", "0").core_s == bank / HASH_BANDWIDTH
 
 
 def test_a_weight_takes_the_bytes_of_its_checkpoints_dtype(paper: Facts) -> None:
