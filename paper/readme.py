@@ -1,4 +1,4 @@
-"""README's outcome and docs/results.md with its pages, from the published records: no number there is typed.
+"""README's outcome and plan, and docs/results.md with its pages, from the published records: no number there is typed.
 
     python -m paper.readme --records results/published --readme README.md --results docs/results.md
 
@@ -177,7 +177,17 @@ def search_sentence(study: Study) -> str:
     return filled(SEARCH["over banks"], known)
 
 
-PARTS: dict[str, Callable[[Study], str]] = {"outcome": outcome}
+def paper_plan(study: Study) -> str:
+    """Return the plan of the paper's study as a short table: stages of an hour or more, the others in one line."""
+    plan = study.frames["plan_paper"].set_index("stage")
+    total, stages = plan.loc["total"], plan.drop("total").sort_values("hours", ascending=False)
+    long = stages["hours"] >= 1
+    rows = [*stages["hours"][long].items(), (f"{(~long).sum()} others", stages["hours"][~long].sum())]
+    rows.append(("from start to end", total["hours"]))
+    return "\n".join(["| stage | hours |", "|---|--:|", *(f"| {name} | {hours:.1f} |" for name, hours in rows)])
+
+
+PARTS: dict[str, Callable[[Study], str]] = {"outcome": outcome, "plan": paper_plan}
 """Name of a pair of marks of the README -> what stands between them."""
 
 

@@ -49,9 +49,9 @@ def test_the_page_has_the_published_numbers(published: pd.DataFrame) -> None:
 def test_the_readme_has_the_published_numbers(published: pd.DataFrame) -> None:
     total = published.loc["total"]
     readme = (REPO / "README.md").read_text(encoding="utf-8")
-    assert f"{total['hours']:.0f} hours of an H200, {total['disk_gb']:.0f} GB of disk" in readme
+    assert f"a 40 GB card and {total['disk_gb']:.0f} GB of disk" in readme
+    assert f"| from start to end | {total['hours']:.1f} |" in readme
     assert CARDS[lines_of("h200")["total"][-2]].memory <= 40 * 2**30
-    assert "a 40 GB card" in readme
 
 
 def test_the_papers_study_fits_in_two_days_of_an_h200_and_400_gb(published: pd.DataFrame) -> None:
