@@ -30,6 +30,7 @@ from ramp.ggml.size import SizeRequestError, memory_beside_weights, parse_size, 
 from ramp.ggml.texts import Texts, open_texts, require_windows
 from ramp.ggml.units import Unit, check_menu, list_units
 from ramp.gguf.names import GgufError
+from ramp.gguf.type_names import MENU
 from ramp.models.folder import ModelFolder
 from ramp.tuning.schedule import Schedule
 
@@ -157,9 +158,12 @@ def check_chooser(args: argparse.Namespace, menu: tuple[str, ...]) -> None:
 
         widths, names = tuple(read_policy(args.policy).widths), action_names(menu)
         if widths != names:
+            cure = "give the types that it was trained on"
+            if not {str(each) for each in widths} & set(MENU):
+                cure = "give one that this command trained, with --method ramp"
             raise GgufRunError(
                 f"the policy in {args.policy} chooses among {', '.join(map(str, widths))}, these --types give "
-                f"{', '.join(names)}: give the types that it was trained on"
+                f"{', '.join(names)}: {cure}"
             )
 
 

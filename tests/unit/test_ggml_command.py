@@ -33,7 +33,7 @@ from ramp.gguf.reader import GgufFile
 from ramp.models.folder import ModelFolder
 from tests.ggml_models import NARROW, WIDE
 from tests.refusals import refused
-from tests.sealed import read_json
+from tests.sealed import read_json, write_sealed
 from tests.tiny_models import altered, edited, random_llama
 
 pytest.importorskip("cyllama")
@@ -230,6 +230,8 @@ def test_searched_types_and_a_policy(place: Place, monkeypatch: pytest.MonkeyPat
     assert not by_policy.with_suffix(".policy").exists()
     other = place.argv("--policy", str(policy), "--types", "Q4_0,Q8_0", *work, out=by_policy)
     refused(RampError, {"chooses among Q3_K": lambda: main(other)})
+    write_sealed(policy / "policy.json", read_json(policy / "policy.json") | {"widths": [3, 4, 5, 6]})
+    refused(RampError, {"give one that this command trained": lambda: main(place.argv("--policy", str(policy)))})
 
 
 @pytest.mark.parametrize("option", [("--refit",), ("--tune", "--tune-steps", "2")])
