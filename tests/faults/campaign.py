@@ -66,7 +66,8 @@ def campaign(size: Size, template: Path, study: Path, work: Path, told: list[str
     mutants = partial(_mutants, template=template, work=work / "mutants", told=told)
     ground = Ground(study, work / "ground", faults=told)
     ground.work.mkdir(parents=True)
-    ground.measure()
+    if size.kills or size.limits or size.starts:
+        ground.measure()
     plan: list[tuple[str, str, Callable[[], Counts]]] = [
         ("configuration", "damaged file", lambda: mutants(list(CONFIGURATIONS), size.configurations)),
         ("files", "damaged file", lambda: mutants(files, size.files)),
