@@ -53,10 +53,10 @@ class RuleFiles:
         """Return ``files`` and all project modules that they import, for a rule's ``code`` input."""
         return [self.local(file) for file in closure(self.root, *files, modules=self.modules)]
 
-    def stage(self, stage: str, method: str) -> list[str]:
-        """Return the sources of a stage (or of several, with blanks between them) and of the method that it runs."""
+    def stage(self, stage: str | tuple[str, ...], method: str) -> list[str]:
+        """Return the sources of a stage (or of several that one rule runs) and of the method that it runs."""
         own = [] if method in BARE else [str(split_reference(self.plan.reference(method))[0])]
-        return self.sources(*stage.split(), *own)
+        return self.sources(*((stage,) if isinstance(stage, str) else stage), *own)
 
     def gguf_stage(self) -> list[str]:
         """Return the sources of the stage that puts files beside mixes, and of the methods that choose their types."""
