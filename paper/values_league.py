@@ -54,9 +54,6 @@ EFFECTS = {"worse": "higher", "within noise": "within noise", "better": "lower"}
 """What a switch does to the KL, by the reading of the difference."""
 
 
-ONE_SEED = ". One seed: intervals are over windows and leave the spread over seeds out."
-
-
 class Standing(NamedTuple):
     """Ours beside the best of its rivals on a model at a checkpoint."""
 

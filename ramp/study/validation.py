@@ -35,25 +35,6 @@ class ConfigError(RampError):
     """The configuration has faults; the message has one line for each."""
 
 
-def validate(
-    values: Mapping[str, Any],
-    *,
-    methods: Iterable[str] | None = None,
-    models: Iterable[str] | None = None,
-) -> Study:
-    """Check ``values`` and return the study; raise ``ConfigError`` with every fault on a line of its own.
-
-    ``methods`` are the names that ``baselines/`` registers, ``models`` those of the registry; where one of them is
-    None, names of that kind are not looked up. Faulty keys are set aside and the rest is checked further, so that one
-    run shows all that is wrong.
-    """
-    found = checked(values, methods=methods, models=models)
-    if found.faults:
-        raise ConfigError("\n".join(found.faults))
-    assert found.study is not None  # the last pass holds no faulty key
-    return found.study
-
-
 @dataclass(frozen=True)
 class Checked:
     """What can be read of a configuration."""
@@ -64,7 +45,12 @@ class Checked:
 
 
 def checked(values: Mapping[str, Any], *, methods: Iterable[str] | None, models: Iterable[str] | None) -> Checked:
-    """Return what can be read of a study, and every fault; see ``validate``."""
+    """Return what can be read of a study, and every fault.
+
+    ``methods`` are the names that ``baselines/`` registers, ``models`` those of the registry; where one of them is
+    None, names of that kind are not looked up. Faulty keys are set aside and the rest is checked further, so that one
+    run shows all that is wrong.
+    """
     check_extent(values, "the configuration")
     faults: list[str] = []
     whole = True

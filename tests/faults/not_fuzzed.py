@@ -55,7 +55,6 @@ NOT_FUZZED = {
     "archive/container.py:Archive.parts": "archives are damaged in tests/unit/test_archive.py",
     "core/leftovers.py:_system": "reads the system",
     "core/tensors.py:seal": "reads what it wrote",
-    "evaluation/metrics_file.py:parse_metrics": "has the model of read_metrics",
     "paper/claims.py:read_claims_file": "reads a committed file",
     "paper/extend.py:extend": "reads published files through read_json",
     "paper/formats.py:assignments": "reads the project's sources",
