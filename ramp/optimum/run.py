@@ -182,11 +182,10 @@ def rows_of(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = cli.parser("Run one allocator on an enumerated problem, at every budget with every seed.")
+    parser = cli.parser("Run one allocator on an enumerated problem, at every budget with every seed.", "--params")
     parser.add_argument("--enumeration", type=Path, required=True, help="index of ramp.optimum")
     parser.add_argument("--sensitivity", type=Path, default=None, help="additive sensitivities (ramp.sensitivity)")
     parser.add_argument("--method-file", type=Path, required=True, help="file that registers an allocator")
-    parser.add_argument("--params", default="{}", help="the method's parameters as JSON")
     parser.add_argument("--name", default="", help="name of the allocator, for a variant; the method's own if empty")
     parser.add_argument("--title", default="", help="name in tables; the paper's own name if empty")
     parser.add_argument("--budgets", type=float, nargs="+", required=True, help="bits over the units")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ramp.core.cli import OPTIONS
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that name a problem, a method and what it may spend: those of ``ramp.search.setup.prepare``."""
@@ -23,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--selection-windows", type=int, default=0, help="windows of selection text; 0: as many as of search text")
     option("--method", default="ramp", help="file in baselines/ that registers an allocator")
     option("--method-file", type=Path, default=None, help="the same by its path, from anywhere")
-    option("--params", default="{}", help="the method's parameters as JSON")
+    option("--params", **OPTIONS["--params"])
     option("--budget", type=float, required=True, help="bits per weight that the budget stands for")
     option("--evals", type=int, default=100, help="evaluations on search text that the method may spend")
     option("--seed", type=int, default=0, help="seed of every random draw")
