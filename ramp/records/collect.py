@@ -10,7 +10,6 @@ benchmarks and parity come from their own stages. Rows are joined by the record 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -215,9 +214,7 @@ def _pair(value: str) -> tuple[Path, Path | None]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(
-        description="Collect named measurement files into the records (CSV tables with a schema)."
-    )
+    parser = cli.Parser(description="Collect named measurement files into the records (CSV tables with a schema).")
 
     def files(option: str, help_: str, type_: Any = Path, metavar: str = "FILE") -> None:
         parser.add_argument(option, nargs="*", default=[], type=type_, metavar=metavar, help=help_)

@@ -41,14 +41,15 @@ class Named:
     @classmethod
     def parse(cls, text: str) -> Named:
         """Read ``CALIBRATION,SEARCH,DRAW=FILE``; ``ArgumentTypeError`` for anything else."""
-        name, _, path = text.partition("=")
+        form = f"CALIBRATION,SEARCH,DRAW=FILE of {', '.join(LEVELS)}"
+        name, path = cli.named_value(text, form)
         try:
             calibration, search, draw = name.split(",")
             found = cls(calibration, search, int(draw), Path(path))
         except ValueError:
             found = None
         if found is None or found.calibration not in LEVELS or found.search not in (*LEVELS, NO_SEARCH):
-            raise argparse.ArgumentTypeError(f"'{text}' is not CALIBRATION,SEARCH,DRAW=FILE of {', '.join(LEVELS)}")
+            raise argparse.ArgumentTypeError(f"'{text}' is not {form}")
         return found
 
     def check(self, made: Run) -> None:
