@@ -16,9 +16,10 @@ import numpy as np
 
 from paper.intervals import DRAWS, with_ends
 from paper.league import LEAGUE_MARK, League, at
-from paper.naming import BAR, LEARNED_RIVALS, RAMP_METHODS, model_title
+from paper.naming import LEARNED_RIVALS, RAMP_METHODS, model_title
 from paper.study import Study
 from ramp.evaluation.bootstrap import Estimate
+from ramp.methods.names import BAR
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -32,6 +32,7 @@ from ramp.core.errors import RampError
 from ramp.core.files import require_file, write_json
 from ramp.core.leftovers import scratch_folder
 from ramp.core.provenance import commit, hardware, versions
+from ramp.methods.names import FLOAT
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.calibration.folding import Fold, folded_float_model, load_fold
@@ -52,9 +53,6 @@ if TYPE_CHECKING:
     Made = tuple[PreTrainedModel, dict[str, Any]]
 
 log = logging.getLogger("ramp.league.fold_ablation")
-
-FLOAT = "float"
-"""Stands in the place of a method file for the folded float model."""
 
 
 class FoldRunError(RampError):
@@ -115,7 +113,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise FoldRunError(f"{args.reference} is of {reference.about['model']}: pass the reference of this very model")
     device = pick_device(args.device)
     dtype = reference.hidden.dtype
-    plain = str(args.method_file) == FLOAT
+    plain = str(args.method_file) == FLOAT  # the folded float model
     if plain:
         model = folded_float_model(args.model_dir, fold, dtype, device)
         about: dict[str, Any] = {"bits": 16, "group_size": 0, "bytes_linear": None, "bpw_linear": None}

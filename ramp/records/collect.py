@@ -17,6 +17,7 @@ from typing import Any
 from ramp.core import cli
 from ramp.core.files import DamagedFile, parse_json, read_json, read_text
 from ramp.core.sidecar import check_sidecar
+from ramp.methods.names import UNQUANTIZED
 from ramp.records.runs import content_of, named, orphan, refuse_leak
 from ramp.records.schema import KEY_NAMES
 from ramp.records.table import RecordsError, write_tables
@@ -70,7 +71,7 @@ def record_row(
     row["quantize_wall_s"] = made.get("wall_s")
     row["peak_rss_bytes"], row["peak_gpu_bytes"] = made.get("peak_rss_bytes"), made.get("peak_gpu_bytes") or None
     if search is None:
-        special = row["stage"] in ("float", "released")
+        special = row["stage"] in UNQUANTIZED
         uniform = "package" if made.get("external") else "uniform"
         row |= {"kind": row["stage"] if special else uniform, "search_evals": 0, "search_tokens": 0}
     else:

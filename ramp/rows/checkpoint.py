@@ -36,6 +36,7 @@ from ramp.core.files import atomic_path, read_json, require_file, sha256_file, w
 from ramp.core.tensor_file import Layout, TensorFile, layout_bytes, layout_of
 from ramp.core.tensors import Tensors, compare, open_tensors
 from ramp.gguf.reader import gguf_parameters
+from ramp.methods.names import UNQUANTIZED
 from ramp.models.architecture import Architecture, ModelError
 from ramp.models.empty_model import empty_model, filled_model
 from ramp.models.folder import ModelFolder
@@ -257,7 +258,7 @@ def row_parameters(
     meta = read_meta(row_dir)
     if meta.get("failed"):
         raise CheckpointError(f"{row_dir} holds no model: {meta['method']} did not run ({meta['failed']})")
-    if meta["stage"] in ("float", "released"):
+    if meta["stage"] in UNQUANTIZED:
         model = ModelFolder(model_dir)
         model.check()
         return model.config, model.reader.get

@@ -19,13 +19,14 @@ from ramp.core.yaml_file import YamlError, check_extent, read_yaml
 from ramp.gguf.type_names import MENU, MIXES
 from ramp.methods.kinds import FoldRef
 from ramp.methods.loader import fields_at
+from ramp.methods.names import UNQUANTIZED
 from ramp.quantizers.widths import bits_of, make_menu
 from ramp.study.config import Study
 from ramp.study.config_sections import Banks, FoldAblation, Grid, Optimum, Search
 from ramp.study.config_types import METHOD_PATTERN, PATH_PATTERN, PATH_WORDS, ROW_PATTERN
 from ramp.study.draws import base_model
 from ramp.study.leaks import NO_LEAK, split_leak
-from ramp.study.row_names import FLOAT, RELEASED, Row, bits
+from ramp.study.row_names import Row, bits
 
 RUNS_CODE = "__use_yte__"
 """The key at top level that makes Snakemake evaluate a configuration as a template."""
@@ -261,7 +262,7 @@ def _method_faults(study: Study, known: Set[str]) -> Iterator[str]:
 
 def _methods_of(rows: Iterable[str]) -> list[str]:
     """Return the methods of rows, without the two that no file makes."""
-    return [method for row in rows if (method := Row.parse(row).method) not in (FLOAT, RELEASED)]
+    return [method for row in rows if (method := Row.parse(row).method) not in UNQUANTIZED]
 
 
 def _budget_faults(study: Study) -> Iterator[str]:
