@@ -56,6 +56,8 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 WEIGHTS = "model.safetensors"
+IN_FP16 = "stored in fp16"
+"""What a note says of a table that is not in its row's track."""
 
 
 class CheckpointError(RampError):
@@ -164,7 +166,7 @@ def _stored_type(tensors: Layout, module: str) -> str:
 def _table_note(tensors: Layout, arch: Architecture, track: str) -> str:
     """Return a note for readers where embedding or head is not stored as the track says, else an empty string."""
     kept = [name for name in (arch.embed, arch.head) if f"{name}.weight" in tensors] if track == "q8_0" else []
-    return f"{' and '.join(kept)} stored in fp16: rows are not whole Q8_0 blocks of 32" if kept else ""
+    return f"{' and '.join(kept)} {IN_FP16}: rows are not whole Q8_0 blocks of 32" if kept else ""
 
 
 def _scale_note(groups: int) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ramp.assets.text_levels import NO_LEAK
 from ramp.core.errors import RampError
 from ramp.core.nearest_name import nearest
 from ramp.core.safe_name import NAME_PATTERN
@@ -25,7 +26,7 @@ from ramp.study.config import Study
 from ramp.study.config_sections import Banks, FoldAblation, Grid, Optimum, Search
 from ramp.study.config_types import METHOD_PATTERN, PATH_PATTERN, PATH_WORDS, ROW_PATTERN
 from ramp.study.draws import base_model
-from ramp.study.leaks import NO_LEAK, split_leak
+from ramp.study.leaks import split_leak
 from ramp.study.row_names import Row, bits
 
 RUNS_CODE = "__use_yte__"
