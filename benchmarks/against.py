@@ -99,7 +99,11 @@ def measure(args: Any, job: dict[str, Any]) -> Piece:
     for stage in args.stages:
         for side in sides:
             side.time(stage)  # warm
-        ours, reference = alternate(lambda: sides[0].time(stage), lambda: sides[1].time(stage), args.repeats)  # noqa: B023
+        ours, reference = alternate(
+            lambda: sides[0].time(stage),  # noqa: B023
+            lambda: sides[1].time(stage),  # noqa: B023
+            args.repeats,
+        )
         middle, least, greatest = spread(ours, reference)
         equal = "equal" if len({sample.value for sample in (*ours, *reference)}) == 1 else "not equal"
         note = f"ratio of pairs {middle:.3f}, {least:.3f} to {greatest:.3f} in {args.repeats}; results {equal}"

@@ -36,12 +36,10 @@ def hessian_of(x: Tensor, length: int) -> Tensor:
 
 def ours(x: Tensor, weights: dict[str, Tensor], args: argparse.Namespace) -> tuple[Sample, Sample]:
     """(collecting the Hessian, quantizing) of one site; the second's value is {role: de-quantized weight}."""
-    from types import SimpleNamespace
-
+    from ramp.methods.kinds import GptqParams
     from ramp.quantizers.site import quantize_site
 
-    given = {"act_order": args.act_order, "damping": args.damping}
-    params = SimpleNamespace(model_dump=lambda: given)
+    params = GptqParams(act_order=args.act_order, damping=args.damping)
     collected = timed(lambda: hessian_of(x, args.length))
     menu = {role: [args.bits] for role in weights}
 

@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     for name in (*(each.name for each in fields(SearchInputs)), "state_dir", "method_file"):
         setattr(args, name, None)
-    args.params, args.seed = "{}", args.first_seed
+    args.params, args.seed = {}, args.first_seed
     search, _ = prepare(args)
     score = judge(args, search.open_model())
     known: dict[bytes, np.ndarray] = {}

@@ -18,7 +18,7 @@ import numpy as np
 from scipy import stats
 
 from paper.intervals import reading
-from ramp.evaluation.bootstrap import LEVEL, Estimate
+from ramp.evaluation.bootstrap import TAIL, Estimate, with_ends
 
 DRAWS = 10_000
 """Resamples: the widened percentiles of five banks lie near 0.1 and 99.9."""
@@ -65,8 +65,7 @@ class OverBanks:
 
 def tail(banks: int) -> float:
     """Return the share of resamples below the lower end of a 95 % interval over so many banks."""
-    lower = (1 - LEVEL) / 2
-    return float(stats.norm.cdf(np.sqrt(banks / (banks - 1)) * stats.t.ppf(lower, banks - 1)))
+    return float(stats.norm.cdf(np.sqrt(banks / (banks - 1)) * stats.t.ppf(TAIL, banks - 1)))
 
 
 def resampled(rows: Rows, banks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -99,9 +98,7 @@ def _over_banks(value: float, rows: Rows, below: Rows | np.ndarray, seed: int) -
     about = (n, tuple(sorted(counts)), windows)
     if n < 2:
         return OverBanks(Estimate(value), *about)
-    draws = resamples(rows, below, seed)
-    ends = np.quantile(draws, [tail(n), 1 - tail(n)])
-    return OverBanks(Estimate(value, *ends.tolist()), *about)
+    return OverBanks(with_ends(value, resamples(rows, below, seed), tail(n)), *about)
 
 
 def resamples(rows: Rows, below: Rows | np.ndarray, seed: int = 0, draws: int = DRAWS) -> np.ndarray:

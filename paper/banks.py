@@ -10,9 +10,10 @@ import numpy as np
 
 from paper.bank_intervals import OverBanks, level_over_banks, ratio_over_banks, spread_over_banks
 from paper.league import League
-from paper.naming import BAR, method_rank, method_title, model_title, variant_title
+from paper.naming import method_rank, method_title, model_title, variant_title
 from paper.study import Study
 from paper.words import listed, plural
+from ramp.methods.names import BAR
 from ramp.records.bank_ratios import check_one_depth
 
 if TYPE_CHECKING:

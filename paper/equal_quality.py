@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from paper.intervals import DRAWS, with_ends
+from paper.intervals import DRAWS, TAIL
 from paper.league import LEAGUE_MARK, League, at
-from paper.naming import BAR, LEARNED_RIVALS, RAMP_METHODS, model_title
+from paper.naming import LEARNED_RIVALS, RAMP_METHODS, model_title
 from paper.study import Study
-from ramp.evaluation.bootstrap import Estimate
+from ramp.evaluation.bootstrap import Estimate, with_ends
+from ramp.methods.names import BAR
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,7 +108,7 @@ def sooner_interval(ours: np.ndarray, theirs: np.ndarray, seed: int = 0) -> Esti
         return Estimate(value)
     rng = np.random.default_rng(seed)
     draws = [sooner(rng.choice(ours, len(ours)), rng.choice(theirs, len(theirs))) for _ in range(DRAWS)]
-    return with_ends(value, draws)
+    return with_ends(value, draws, TAIL)
 
 
 def sooner_than(study: Study, methods: list[str], rival: str) -> list[tuple[str, Estimate, tuple[str, ...]]]:

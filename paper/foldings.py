@@ -12,12 +12,13 @@ from paper.intervals import exponential, paired_difference, paired_ratio
 from paper.naming import method_rank, method_title, model_title
 from paper.study import Study
 from ramp.evaluation.bootstrap import Estimate
+from ramp.methods.names import FLOAT
 from ramp.records.schema import FOLD_NAMES
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FLOAT, PLAIN = "float", "none"
+PLAIN = "none"
 NORMS = "attn_in mlp_in"
 
 FOLD_MARK = " (folds' ablation)"

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from paper import style
 from paper.naming import method_title, model_title
 from paper.study import Study
 from paper.words import plural
@@ -15,6 +16,12 @@ from ramp.records.collect_gguf import WITHOUT_RIVAL
 
 Line = Mapping[str, Any]
 """One row of gguf.csv."""
+
+MIX_LOOKS = {
+    True: (style.BLUE, "s", "llama.cpp's mix, imatrix"),
+    False: (style.ORANGE, "D", "llama.cpp's mix, no matrix"),
+}
+"""Colour, marker and label by whether the mix had an importance matrix."""
 
 
 class Files:

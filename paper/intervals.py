@@ -14,25 +14,20 @@ from statistics import NormalDist
 import numpy as np
 
 from ramp.evaluation.bootstrap import RESAMPLES as DRAWS
-from ramp.evaluation.bootstrap import Estimate, resample
+from ramp.evaluation.bootstrap import Estimate, resample, with_ends
 
-TAILS = (2.5, 97.5)
-"""Percentiles of the interval's ends."""
+TAIL = 0.025
+"""Share of the draws below an interval; ``ramp.evaluation.bootstrap.TAIL`` differs from it in the last bit."""
 
 Draw = Callable[[np.ndarray], np.ndarray]
 """Sums [seeds, windows] -> their means over resampled seeds, [DRAWS, windows]."""
-
-
-def with_ends(value: float, draws: np.ndarray | list[float]) -> Estimate:
-    """Return ``value`` with the percentile interval of ``draws``."""
-    return Estimate(value, *np.percentile(draws, TAILS).tolist())
 
 
 def _over_windows(
     value: float, n_windows: int, seed: int, statistic: Callable[[np.ndarray, Draw], np.ndarray]
 ) -> Estimate:
     """Return ``value`` with its interval; ``statistic`` as in ``_drawn``."""
-    return with_ends(value, _drawn(n_windows, seed, statistic)) if n_windows > 1 else Estimate(value)
+    return with_ends(value, _drawn(n_windows, seed, statistic), TAIL) if n_windows > 1 else Estimate(value)
 
 
 def _drawn(n_windows: int, seed: int, statistic: Callable[[np.ndarray, Draw], np.ndarray]) -> np.ndarray:
@@ -150,4 +145,4 @@ def task_mean_ratio(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray], se
     drawn = bottom > 0  # a draw of a handful of items may hold no right answer at all
     if min(len(values) for values in a.values()) < 2 or not drawn.any():
         return Estimate(value)
-    return with_ends(value, top[drawn] / bottom[drawn])
+    return with_ends(value, top[drawn] / bottom[drawn], TAIL)

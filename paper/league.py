@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from paper.intervals import mean_interval, paired_difference, paired_ratio
-from paper.naming import BAR, method_rank, method_title, model_title, variant_title
+from paper.naming import method_rank, method_title, model_title, variant_title
 from paper.study import Study
 from ramp.evaluation.bootstrap import Estimate
+from ramp.methods.names import BAR
 from ramp.records.schema import RUN_NAMES
 
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ from paper.banks import Banks
 from paper.comparisons import pair, saving, task_ratio
 from paper.equal_quality import sooner_than
 from paper.foldings import folding_ratios
-from paper.intervals import with_ends
+from paper.intervals import TAIL
 from paper.league import league_ratios
 from paper.naming import STATIC_MIXES, TRANSFERRED, method_title, model_title
 from paper.study import ALLOCATED, Entry, Study
-from ramp.evaluation.bootstrap import Estimate
+from ramp.evaluation.bootstrap import Estimate, with_ends
 
 
 class NotTested(Exception):
@@ -228,7 +228,7 @@ def _mean_gap(a: np.ndarray, b: np.ndarray) -> Estimate:
     """Return the difference of means; its interval is over other linears of the same kinds."""
     rng = np.random.default_rng(0)
     gaps = rng.choice(a, (2000, len(a))).mean(axis=1) - rng.choice(b, (2000, len(b))).mean(axis=1)
-    return with_ends(float(a.mean() - b.mean()), gaps)
+    return with_ends(float(a.mean() - b.mean()), gaps, TAIL)
 
 
 MEASURES: dict[str, Measure] = {

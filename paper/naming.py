@@ -63,9 +63,6 @@ TRANSFERRED = tuple(f"{method}_transfer" for method in RAMP_METHODS)
 MOVED_TABLE = "role_depth_transfer"
 """Their rival on these models: ten numbers for role and depth, transferred as well."""
 
-BAR = "knapsack"
-"""The reference of every search: it needs none itself."""
-
 LEARNED_RIVALS = ("ppo", "sac_discrete", "sac_continuous")
 """Learners from scratch."""
 

@@ -21,7 +21,7 @@ from ramp.core.files import write_text
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from paper.comparisons import pair
     from paper.league import OWN
-    from paper.naming import BAR, bits_title
+    from paper.naming import bits_title
     from paper.search_over_banks import standings
     from paper.study import Study
     from paper.tables.__main__ import all_tables
@@ -30,6 +30,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from paper.tables.render import to_markdown
     from paper.values import low_budget, values
     from paper.words import plural, shown
+    from ramp.methods.names import BAR
 
 KNAPSACK = (
     "On {source}, the exact knapsack on Fisher sensitivities, which needs no search, has {row.knapsack.4.kl} nats of "

@@ -14,9 +14,10 @@ import numpy as np
 from paper.bank_intervals import FEW_BANKS, LEAST_BANKS, OverBanks
 from paper.banks import Banks
 from paper.league import OWN
-from paper.naming import BAR, bits_title
+from paper.naming import bits_title
 from paper.study import Study
 from paper.words import listed, shown
+from ramp.methods.names import BAR
 
 SIDES = {-1: "lowers the KL", 0: "has no settled effect", 1: "raises the KL"}
 """Side of an interval of ratios to the knapsack -> what the search does."""

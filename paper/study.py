@@ -24,6 +24,7 @@ from paper.naming import (
 from ramp.core.errors import RampError
 from ramp.core.files import read_json
 from ramp.evaluation.bootstrap import Estimate
+from ramp.methods.names import UNQUANTIZED
 from ramp.records.table import instances, read_all, read_claims
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Entry:
     @property
     def is_quantized(self) -> bool:
         """Whether the row is anything but the float model or the released file."""
-        return self.method not in ("float", "released")
+        return self.method not in UNQUANTIZED
 
     @property
     def is_uniform(self) -> bool:

@@ -17,7 +17,7 @@ from paper.intervals import reading
 from paper.naming import bits_title, method_rank, method_title, model_title
 from paper.study import Study
 from paper.words import plural, shown
-from ramp.evaluation.bootstrap import LEVEL, Estimate, resample
+from ramp.evaluation.bootstrap import TAIL, Estimate, resample, with_ends
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def _draws(top: Rows, bottom: Rows) -> tuple[np.ndarray, float]:
     if len(top) > 1:
         return resamples(top, bottom), tail(len(top))
     places = resample(top[0].shape[1])
-    return top[0][0][places].sum(1) / bottom[0][0][places].sum(1), (1 - LEVEL) / 2
+    return top[0][0][places].sum(1) / bottom[0][0][places].sum(1), TAIL
 
 
 def _value(top: Rows, bottom: Rows) -> float:
@@ -142,7 +142,7 @@ def _value(top: Rows, bottom: Rows) -> float:
 
 
 def _estimate(value: float, draws: np.ndarray, below: float, windows: int) -> Estimate:
-    return Estimate(value) if windows < 2 else Estimate(value, *np.quantile(draws, [below, 1 - below]).tolist())
+    return Estimate(value) if windows < 2 else with_ends(value, draws, below)
 
 
 def ratio(top: dict[int, np.ndarray], bottom: dict[int, np.ndarray]) -> OverBanks | None:

@@ -9,12 +9,13 @@ import numpy as np
 
 from paper.intervals import reading
 from paper.league import OWN, League
-from paper.naming import BAR, model_title
+from paper.naming import model_title
 from paper.search_over_banks import standings as standings_over_banks
 from paper.study import Study
 from paper.tables.optimum import allocator_title
 from paper.words import listed, plural, shown
 from ramp.evaluation.bootstrap import Estimate
+from ramp.methods.names import BAR
 
 Items = Iterator[tuple[str, str]]
 
@@ -52,9 +53,6 @@ def _league(study: Study) -> Items:
 
 EFFECTS = {"worse": "higher", "within noise": "within noise", "better": "lower"}
 """What a switch does to the KL, by the reading of the difference."""
-
-
-ONE_SEED = ". One seed: intervals are over windows and leave the spread over seeds out."
 
 
 class Standing(NamedTuple):

@@ -49,13 +49,13 @@ COMMANDS = (
     Command("package-row", "ramp.packages.record_row", "repack what a package left as a row of ours"),
     Command("skipped-row", "ramp.evaluation.skipped_row", "write the row of a method that cannot run on this machine"),
     Command("halo", "ramp.export.halo", "write an allocation as a GGUF file and check it in llama.cpp"),
-    Command("card", "ramp.export.halo_card", "write the model card of an exported allocation, with its scores"),
     Command("static-mix", "ramp.export.static_mix", "quantize to a static mix of llama.cpp and write it as a row"),
     Command("gguf", "ramp.ggml", "write a model as a GGUF file of the size that you ask for, and prove what it is"),
     Command(
         "gguf-mixes", "ramp.ggml.against_mixes", "make GGUF files at the bytes of llama.cpp's mixes, and score both"
     ),
     Command("evaluation", "ramp.evaluation", "score a row on held-out text: perplexity and KL with intervals"),
+    Command("card", "ramp.export.halo_card", "write the model card of an exported allocation, with its scores"),
     Command("noise", "ramp.evaluation.noise", "evaluate the float model against itself under other conditions"),
     Command("scored-text", "ramp.evaluation.scored_text", "write scored windows as text, for the leakage meter alone"),
     Command("tasks", "ramp.evaluation.lm_eval_tasks", "score a row on commonsense tasks through lm-evaluation-harness"),
@@ -115,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     modules = {command.name: command.module for command in COMMANDS}
     if given[0] not in modules:
-        raise RampError(f"unknown command '{given[0]}'{nearest(given[0], modules)}: python -m ramp lists them all")
+        raise RampError(f"unknown command '{given[0]}'{nearest(given[0], modules)}: `python -m ramp` lists them all")
     sys.argv = [f"ramp {given[0]}", *given[1:]]  # what argparse calls the program, and reads
     runpy.run_module(modules[given[0]], run_name="__main__")
     return 0

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from snakemake.utils import update_config
 
+from ramp.study.config import Study
 from ramp.study.load import make_plan
 from ramp.study.plan import Plan
 from ramp.study.rule_inputs import RuleFiles
 from ramp.study.rule_params import RuleValues
-from ramp.study.validation import read
+from ramp.study.validation import ConfigError, checked, read
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -28,6 +30,17 @@ def study_of(file: str) -> dict[str, Any]:
     merged = study_of(BELOW.get(file, "config.yaml"))
     update_config(merged, values)
     return merged
+
+
+def validate(
+    values: Mapping[str, Any], *, methods: Iterable[str] | None = None, models: Iterable[str] | None = None
+) -> Study:
+    """The study of a configuration; ``ConfigError`` has every fault of it on a line of its own."""
+    found = checked(values, methods=methods, models=models)
+    if found.faults:
+        raise ConfigError("\n".join(found.faults))
+    assert found.study is not None  # the last pass holds no faulty key
+    return found.study
 
 
 def plan_of(file: str, **change: Any) -> Plan:

@@ -161,7 +161,7 @@ def search_scale_reference(
     sym: bool = False,
     duo: bool = False,
 ) -> tuple[np.ndarray, float, float]:
-    """Specifies ``ramp.quantizers.awq.search_scale``: every candidate's layers are run on all the tokens.
+    """Specifies ``ramp.quantizers.awq.ScaleSearch``: every candidate's layers are run on all the tokens.
 
     weights [d_out_i, d_in]; x [tokens, d_in]. Candidate r = 0, 1/grid, ...: s = mean|X|^r, divided by the root of its
     largest times its smallest (arXiv:2306.00978, equations 4 and 5); loss: mean over tokens of

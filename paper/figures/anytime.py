@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from paper import style
 from paper.anytime_curves import mean_curve
 from paper.league import League
-from paper.naming import BAR, bits_title, model_title
+from paper.naming import bits_title, model_title
 from paper.study import Study
+from ramp.methods.names import BAR
 
 if TYPE_CHECKING:
     import pandas as pd

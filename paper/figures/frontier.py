@@ -5,18 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from paper import style
-from paper.gguf import Files, Line
+from paper.gguf import MIX_LOOKS, Files, Line
 from paper.naming import model_title
 from paper.study import Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-MIX_LOOKS = {
-    True: (style.BLUE, "s", "llama.cpp's mix, imatrix"),
-    False: (style.ORANGE, "D", "llama.cpp's mix, no matrix"),
-}
-"""Colour, marker and label by whether the mix had an importance matrix."""
 
 LABEL_ROOM = 0.08
 """Share of the figure's width that the name of a mix takes."""

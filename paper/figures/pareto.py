@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from paper import style
 from paper.comparisons import pair
-from paper.naming import BAR, REFERENCE_BITS, UNIFORM_METHODS, method_rank, method_title, model_title
+from paper.naming import REFERENCE_BITS, UNIFORM_METHODS, method_rank, method_title, model_title
 from paper.study import Entry, Study
+from ramp.methods.names import BAR
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

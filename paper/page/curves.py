@@ -7,9 +7,10 @@ from typing import Any
 from paper import style
 from paper.anytime_curves import mean_curve
 from paper.league import League
-from paper.naming import BAR, bits_title, model_title
+from paper.naming import bits_title, model_title
 from paper.page.origin import Origin
 from paper.study import Study
+from ramp.methods.names import BAR
 
 
 def league_panels(study: Study, origin: Origin) -> dict[str, Any] | None:

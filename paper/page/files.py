@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from paper import style
 from paper.evidence import shortages
-from paper.gguf import file_title
+from paper.gguf import MIX_LOOKS, file_title
 from paper.naming import model_title
 from paper.page.sheet import Cell, Column, Line, Sheet, beside, estimate
 from paper.study import Study
 from paper.tables.model import finite_or_none
 from ramp.records.collect_gguf import WITHOUT_RIVAL
 
-MIX_LOOKS = {
-    True: (style.BLUE, "s", "llama.cpp's mix, imatrix"),
-    False: (style.ORANGE, "D", "llama.cpp's mix, no matrix"),
-}
 OUR_LOOK = (style.VERMILION, "X", "ours, at the bytes of a mix")
 COLUMNS = (
     Column("model", "model"),

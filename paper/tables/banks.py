@@ -5,10 +5,11 @@ from __future__ import annotations
 from paper.bank_intervals import FEW_BANKS, LEAST_BANKS
 from paper.banks import Banks, league_over_banks
 from paper.league import League
-from paper.naming import BAR, method_title, model_title
+from paper.naming import method_title, model_title
 from paper.study import Study
 from paper.tables.captions import caption
 from paper.tables.model import Column, Row, Table, labels
+from ramp.methods.names import BAR
 
 FEW = (
     "Of one bank there is no interval over banks: its numbers are one draw of rounding and calibration text, and a "

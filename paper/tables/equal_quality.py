@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from paper.equal_quality import LEARNERS, RIVAL, EqualQuality, Reach
-from paper.naming import BAR, method_title, model_title
+from paper.naming import method_title, model_title
 from paper.study import Study
 from paper.tables.captions import caption
 from paper.tables.model import Column, Row, Table, labels
+from ramp.methods.names import BAR
 
 
 def equal_quality_table(study: Study) -> Table:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from paper.banks import noise_floors
 from paper.intervals import reading
 from paper.league import League
-from paper.naming import BAR, method_title, model_title
+from paper.naming import method_title, model_title
 from paper.study import Study
 from paper.tables.captions import caption
 from paper.tables.model import Column, Row, Table, labels
+from ramp.methods.names import BAR
 
 BANKS = (
     "A variant and its method stand on one bank. It need not be that of the league's other tables: made again on "

@@ -21,6 +21,7 @@ from paper.naming import (
 from paper.study import Entry, Study
 from paper.tables.captions import caption
 from paper.tables.model import Column, Row, Table
+from ramp.methods.names import UNQUANTIZED
 
 NEAR = 0.01
 """Largest relative difference in bytes_linear at which two rows count as equally large."""
@@ -28,7 +29,7 @@ NEAR = 0.01
 
 def equally_large(study: Study, model: str) -> list[tuple[Entry, Entry]]:
     """Return every mixed row with every uniform row of smaller groups whose linears take the same bytes (``NEAR``)."""
-    plain = ("float", "released", *CONTROL_METHODS)
+    plain = (*UNQUANTIZED, *CONTROL_METHODS)
     mixed = [entry for entry in study.find(model) if entry.method not in plain and not entry.is_uniform]
     controls = [entry for method in CONTROL_METHODS for entry in study.find(model, method)]
     return [

@@ -66,6 +66,10 @@ class RampParams(SearchParams):
         steps = (self.clone_steps, self.clone_weight, self.distil_steps, self.critic_knapsack)
         return self.warm_start or self.shaping or any(steps)
 
+    def search_parts(self) -> tuple[int, int]:
+        """Return the windows of the pool, and those of one part of it."""
+        return self.pool_windows, self.part_windows
+
     @model_validator(mode="after")
     def _parts_need_a_start(self) -> RampParams:
         if self.pool_windows and not self.warm_start:

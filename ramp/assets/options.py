@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from typing import Literal, get_args
 
-from ramp.core.cli import json_object
+from ramp.core.cli import json_object, named_value
 
 Role = Literal["calibration", "train", "search", "selection", "heldout"]
 """What a document may be for: second moments, training, scoring candidates, choosing among the best, and judging."""
@@ -18,17 +18,16 @@ ROLES: tuple[str, ...] = get_args(Role)
 
 def named_role(text: str) -> tuple[str, str]:
     """Return role and asset of ``calibration=my-text``; argparse names the fault of another form."""
-    role, equals, name = text.partition("=")
-    if not (equals and role in ROLES and name):
-        raise argparse.ArgumentTypeError(f"'{text}' is no ROLE=NAME with a role of {', '.join(ROLES)}")
+    form = f"ROLE=NAME with a role of {', '.join(ROLES)}"
+    role, name = named_value(text, form)
+    if role not in ROLES:
+        raise argparse.ArgumentTypeError(f"'{text}' is not {form}")
     return role, name
 
 
 def own_entry(text: str) -> tuple[str, dict[str, object]]:
     """Return name and entry of ``NAME=JSON``; argparse names the fault of another form."""
-    name, equals, entry = text.partition("=")
-    if not (name and equals):
-        raise argparse.ArgumentTypeError(f"'{text}' is no NAME=JSON")
+    name, entry = named_value(text, "NAME=JSON")
     return name, json_object(entry)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 Level = Literal["disjoint", "in_domain", "test"]
@@ -14,3 +15,23 @@ OWN = "own"
 
 NO_SEARCH = "none"
 """Level of the search of a uniform row."""
+
+
+@dataclass(frozen=True)
+class Leak:
+    """Levels of the text that calibrates, and of the text of sensitivities, search and selection."""
+
+    calibration: str = OWN
+    search: str = OWN
+
+    def __str__(self) -> str:
+        return f"{self.calibration}-{self.search}"
+
+    @classmethod
+    def parse(cls, text: str) -> Leak:
+        """Read what ``str`` writes."""
+        calibration, _, search = text.partition("-")
+        return cls(calibration, search)
+
+
+NO_LEAK = Leak()

@@ -201,9 +201,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def other_fold(text: str) -> tuple[int, Path]:
     """Return bits and file of one value of ``--also``."""
-    bits, equals, path = text.partition("=")
-    if not (bits.isdecimal() and equals and path):
-        raise argparse.ArgumentTypeError(f"{text} is not BITS=FILE")
+    bits, path = cli.named_value(text, "BITS=FILE")
+    if not bits.isdecimal():
+        raise argparse.ArgumentTypeError(f"'{text}' is not BITS=FILE")
     return int(bits), Path(path)
 
 

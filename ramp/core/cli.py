@@ -48,6 +48,14 @@ def json_object(text: str) -> dict[str, Any]:
     return found
 
 
+def named_value(text: str, form: str) -> tuple[str, str]:
+    """Return both sides of a ``NAME=VALUE``; argparse shows the ``form`` where one is missing."""
+    name, _, value = text.partition("=")
+    if not (name and value):
+        raise argparse.ArgumentTypeError(f"'{text}' is not {form}")
+    return name, value
+
+
 OPTIONS: dict[str, dict[str, Any]] = {
     "--model-dir": {"type": Path, "required": True, "help": "Hugging Face checkpoint folder of the float model"},
     "--row-dir": {"type": Path, "required": True, "help": "folder of the row, with its meta.json"},

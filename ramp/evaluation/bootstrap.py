@@ -18,6 +18,8 @@ from ramp.core.errors import RampError
 
 RESAMPLES = 2000
 LEVEL = 0.95
+TAIL = (1 - LEVEL) / 2
+"""Share of the draws below an interval's lower end."""
 
 Sums = np.ndarray
 """float64 [3] or [resamples, 3]: tokens, nll, kl, summed over windows."""
@@ -45,6 +47,11 @@ class Estimate:
 def resample(n: int, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
     """Return indices of windows drawn with replacement, int64 [resamples, n]."""
     return np.random.default_rng(seed).integers(0, n, size=(resamples, n))
+
+
+def with_ends(value: float, draws: np.ndarray | list[float], below: float) -> Estimate:
+    """Return ``value`` with the percentile interval of ``draws`` [resamples]; ``below``: their share below it."""
+    return Estimate(value, *np.quantile(draws, [below, 1 - below]).tolist())
 
 
 def sums_by_window(windows: Iterable[Mapping[str, Any]]) -> dict[int, np.ndarray]:
@@ -99,9 +106,7 @@ def paired(
         values = np.asarray(statistic(*(each[draws].sum(1) for each in stacked)))
         if np.isnan(values).any():  # never an interval over the resamples that happened to be finite
             return Estimate(value)
-        tail = (1 - LEVEL) / 2
-        low, high = np.quantile(values, [tail, 1 - tail])
-    return Estimate(value, float(low), float(high))
+        return with_ends(value, values, TAIL)
 
 
 def interval(windows: Iterable[Mapping[str, Any]], statistic: Literal["kl", "ppl"], **options: Any) -> Estimate:

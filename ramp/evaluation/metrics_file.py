@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
-from ramp.core.files import parse_json, read_json
+from ramp.core.files import read_json
 from ramp.core.safe_name import FileName
 from ramp.rows.meta_file import Number, RowKey
 
@@ -66,8 +66,3 @@ class MetricsFile(BaseModel):
 def read_metrics(path: Path) -> MetricsFile:
     """Read the metrics file of a row; ``DamagedFile`` where it is none."""
     return read_json(path, MetricsFile, sealed=True, again=AGAIN)
-
-
-def parse_metrics(text: bytes, what: str) -> MetricsFile:
-    """Read a metrics file that lies in an archive; ``DamagedFile`` names ``what``."""
-    return parse_json(text, MetricsFile, what)

@@ -17,7 +17,7 @@ from ramp.models.folder import ModelFolder
 
 DISTORTED_TYPES = {"Q4_1": frozenset({"Q4_K", "Q5_K", "Q4_1", "Q5_1"})}
 """Types whose float-minimum blocks partly reproduce the grid of a checkpoint that was itself released in the key's
-type, so that their error is smaller or larger than on a float model (measured: prototype.md, "Grids")."""
+type, so that their error is smaller or larger than on a float model (Q5_K_M in docs/results/exported-files.md)."""
 
 OUR_WIDTHS = "widths allocated on the affine grid; bytes are the ggml types' own"
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,12 +22,9 @@ from ramp.ggml.units import TABLES, Unit
 from ramp.gguf.names import from_gguf_rows, gguf_tensors, to_gguf_rows
 from ramp.models.empty_model import empty_model, fill
 from ramp.models.folder import ModelFolder
-from ramp.tuning.scaled_modules import ScaledGain, ScaledWeight, scale_gain
+from ramp.tuning.scaled_modules import ScaledWeight, Student, scale_gain
 from ramp.tuning.schedule import Schedule
 from ramp.tuning.train import FloatTarget, train
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -48,6 +44,11 @@ class ScaledBlocks:
         )
         del blocks.basis  # it is large, and what packs the scales again needs none
         return cls(blocks, heads, ScaledWeight(scales, basis, bias))
+
+    @property
+    def change(self) -> torch.nn.Parameter:
+        """What is trained."""
+        return self.module.change
 
     def packed(self) -> np.ndarray:
         """Return the tensor's bytes with its scales as they are now."""
@@ -81,20 +82,6 @@ class ChangedTensors:
         return cls(kinds["packed"], kinds["gain"], arrays["losses"].tolist())
 
 
-@dataclass(frozen=True)
-class Student:
-    """A model whose weights and gains follow from what is trained, by the names of the file's tensors."""
-
-    model: PreTrainedModel
-    scales: dict[str, ScaledBlocks]
-    gains: dict[str, ScaledGain]
-
-    @property
-    def changes(self) -> list[torch.nn.Parameter]:
-        """What is trained."""
-        return [each.module.change for each in self.scales.values()] + [each.change for each in self.gains.values()]
-
-
 def tune(
     model: ModelFolder,
     units: list[Unit],
@@ -123,7 +110,7 @@ def tune(
 
 def make_student(
     model: ModelFolder, units: list[Unit], types: Mapping[str, str], packed: Mapping[str, np.ndarray]
-) -> Student:
+) -> Student[ScaledBlocks]:
     """Return a model whose weights follow from scales, its norms from gains; a tied head follows the embedding's."""
     loaded = empty_model(model.config, torch.float32)
     scales: dict[str, ScaledBlocks] = {}

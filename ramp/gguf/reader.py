@@ -145,21 +145,11 @@ def streamed_file(model_dir: str | Path, path: Path) -> StreamedModel:
     return StreamedModel(*gguf_parameters(model_dir, path), dtype=torch.float32, device=torch.device("cpu"))
 
 
-def load_gguf_float(
-    model_dir: str | Path, gguf_path: str | Path, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
-) -> PreTrainedModel:
-    """Return the Hugging Face model whose parameters are the GGUF file's de-quantized tensors.
+def gguf_float(file: GgufFile, config: PretrainedConfig) -> PreTrainedModel:
+    """Return the model of a configuration with a file's de-quantized tensors, float32, on the processor.
 
-    ``dtype`` None keeps float32. The model is in evaluation mode, without gradients, attention by SDPA. Raises
-    ``GgufError`` as ``parameter_reader`` does.
+    It is in evaluation mode, without gradients, attention by SDPA. Raises ``GgufError`` as ``parameter_reader`` does.
     """
-    return gguf_float(GgufFile(gguf_path), ModelFolder(model_dir).config, dtype, device)
-
-
-def gguf_float(
-    file: GgufFile, config: PretrainedConfig, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
-) -> PreTrainedModel:
-    """Return the model of a configuration with a file's tensors; see ``load_gguf_float``."""
     import torch
 
-    return filled_model(config, dtype or torch.float32, torch.device(device), parameter_reader(file, config))
+    return filled_model(config, torch.float32, torch.device("cpu"), parameter_reader(file, config))

@@ -18,7 +18,6 @@ over without, geometric mean, calibration text; null where nothing was searched)
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import math
 import time
@@ -29,11 +28,11 @@ from typing import TYPE_CHECKING, Any
 
 from ramp.calibration.text_options import add_text_arguments
 from ramp.core import cli
-from ramp.core.cli import TRACKS
 from ramp.core.errors import RampError
 from ramp.core.files import require_file, write_json
 from ramp.core.leftovers import scratch_folder
 from ramp.core.provenance import commit, hardware, versions
+from ramp.methods.names import FLOAT
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.calibration.folding import Fold, folded_float_model, load_fold
@@ -54,9 +53,6 @@ if TYPE_CHECKING:
     Made = tuple[PreTrainedModel, dict[str, Any]]
 
 log = logging.getLogger("ramp.league.fold_ablation")
-
-FLOAT = "float"
-"""Stands in the place of a method file for the folded float model."""
 
 
 class FoldRunError(RampError):
@@ -95,7 +91,7 @@ def quantized(args: argparse.Namespace, dtype: torch.dtype, device: torch.device
         meta = build_row(
             args.model_dir, row, method_file=args.method_file, fold_file=args.fold, text=args.text, tokens=args.tokens,
             length=args.length, draw=args.draw, group_size=args.group_size, track=args.track, device=device,
-            bits=args.bits, params=parameters(args.params), any_fold=True,
+            bits=args.bits, params=args.params, any_fold=True,
         )  # fmt: skip
         model = load_dequantized(row, args.model_dir, dtype, device)
     return model, {"bits": args.bits, **{key: meta[key] for key in ("group_size", "bytes_linear", "bpw_linear")}}
@@ -108,14 +104,6 @@ def scored(model: PreTrainedModel, reference: Reference, model_dir: Path) -> dic
     return text_metrics(evaluate(model, reference, head), reference.about["length"])
 
 
-def parameters(text: str) -> dict[str, Any]:
-    """Return ``--params`` as a mapping."""
-    try:
-        return dict(json.loads(text))
-    except (json.JSONDecodeError, TypeError, ValueError) as error:
-        raise FoldRunError(f"--params is not a JSON object ({error})") from None
-
-
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Make and score one row of the ablation; return the fields in the module's docstring."""
     began = time.monotonic()
@@ -125,7 +113,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise FoldRunError(f"{args.reference} is of {reference.about['model']}: pass the reference of this very model")
     device = pick_device(args.device)
     dtype = reference.hidden.dtype
-    plain = str(args.method_file) == FLOAT
+    plain = str(args.method_file) == FLOAT  # the folded float model
     if plain:
         model = folded_float_model(args.model_dir, fold, dtype, device)
         about: dict[str, Any] = {"bits": 16, "group_size": 0, "bytes_linear": None, "bpw_linear": None}
@@ -149,17 +137,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Make one row of the ablation; see the module's docstring."""
-    parser = cli.parser("One uniform row on one fold, scored on held-out text: the ablation of Scale Folding.")
+    about = "One uniform row on one fold, scored on held-out text: the ablation of Scale Folding."
+    parser = cli.parser(about, "--params --group-size --track")
     add_text_arguments(parser)
     parser.add_argument("--fold", type=Path, required=True, help="fold file of ramp.calibration.fold_search")
     parser.add_argument("--name", default="", help="of the fold in the configuration; the file's stem if empty")
     parser.add_argument("--method-file", type=Path, required=True, help="file of a uniform method; or: float")
     parser.add_argument("--method-name", default="", help="of the method, where it is a variant; its file's if empty")
     parser.add_argument("--title", default="", help="what tables call the method; the paper's own name if empty")
-    parser.add_argument("--params", default="{}", help="JSON object: parameters of the method")
     parser.add_argument("--bits", type=int, default=16, help="width of every linear; not read for float")
-    parser.add_argument("--group-size", type=int, default=128, help="weights that share one scale")
-    parser.add_argument("--track", choices=TRACKS, default="q8_0", help="how embedding and head are stored")
     parser.add_argument("--reference", type=Path, required=True, help="float reference of ramp.evaluation")
     parser.add_argument("--out", required=True, help="JSON file to write")
     args = parser.parse_args(argv)

@@ -62,6 +62,10 @@ class SearchParams(Params):
     finalists: PositiveInt = 5
     """Best allocations on search text that are scored on selection text."""
 
+    def search_parts(self) -> tuple[int, int]:
+        """Return the windows of search text that are scored in parts, and those of one part; 0: whole alone."""
+        return 0, 1
+
 
 class RtnParams(Params):
     """Round-to-nearest on the affine grid."""

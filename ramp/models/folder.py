@@ -84,7 +84,7 @@ class ModelFolder:
         return f"{self.architecture.embed if self.tied else self.architecture.head}.weight"
 
     def check(self) -> None:
-        """Raise ``ModelError`` where the checkpoint is not what ``config.json`` describes: now, not at its first use."""
+        """Raise ``ModelError`` now, not at first use, where the checkpoint is not what ``config.json`` describes."""
         _ = self.reader
 
     def load_float(self, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> PreTrainedModel:

@@ -43,9 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model-dir", type=Path, required=True, help="Hugging Face checkpoint folder")
     parser.add_argument("--bank", type=Path, required=True, help="bank folder (ramp.bank.bank)")
     parser.add_argument("--fold", type=Path, required=True, help="fold file that the bank was made with")
-    parser.add_argument(
-        "--calibration", type=Path, required=True, help="activation statistics (ramp.calibration.stream)"
-    )
+    parser.add_argument("--calibration", type=Path, required=True, help="activation statistics (ramp.calibration)")
     parser.add_argument("--text", type=Path, required=True, help="search text")
     parser.add_argument("--windows", type=int, default=8, help="windows, spread over it")
     parser.add_argument("--length", type=int, default=64, help="tokens per window")

@@ -83,14 +83,14 @@ class Enumeration:
     @classmethod
     def read(cls, index: Path) -> Enumeration:
         """Read an index and its scores; ``OptimumError`` where they are incomplete or do not fit."""
-        again = "run ramp.optimum.enumerate again"
+        again = "run ramp.optimum again"
         about = read_json(require_file(index, "enumeration"), EnumerationIndex, sealed=True, again=again)
         path = index.with_suffix(".safetensors")
         with open_tensors(path, "scores of the enumeration", framework="np", again=again) as tensors:
             kl, nll = tensors["kl"], tensors["nll"]
         expected = (len(about.widths),) * len(about.linears)
         if kl.shape != expected or nll.shape != expected or np.isnan(kl).any():
-            raise OptimumError(f"{path} does not hold every allocation of {index}: run ramp.optimum.enumerate again")
+            raise OptimumError(f"{path} does not hold every allocation of {index}: run ramp.optimum again")
         return cls(about, kl, nll)
 
     @property
@@ -182,13 +182,10 @@ def rows_of(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = cli.parser("Run one allocator on an enumerated problem, at every budget with every seed.")
-    parser.add_argument("--enumeration", type=Path, required=True, help="index of ramp.optimum.enumerate")
-    parser.add_argument(
-        "--sensitivity", type=Path, default=None, help="additive sensitivities (ramp.sensitivity.fisher)"
-    )
+    parser = cli.parser("Run one allocator on an enumerated problem, at every budget with every seed.", "--params")
+    parser.add_argument("--enumeration", type=Path, required=True, help="index of ramp.optimum")
+    parser.add_argument("--sensitivity", type=Path, default=None, help="additive sensitivities (ramp.sensitivity)")
     parser.add_argument("--method-file", type=Path, required=True, help="file that registers an allocator")
-    parser.add_argument("--params", default="{}", help="the method's parameters as JSON")
     parser.add_argument("--name", default="", help="name of the allocator, for a variant; the method's own if empty")
     parser.add_argument("--title", default="", help="name in tables; the paper's own name if empty")
     parser.add_argument("--budgets", type=float, nargs="+", required=True, help="bits over the units")

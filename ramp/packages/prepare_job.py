@@ -110,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     method = load_method(args.method_file)
     if not isinstance(method, Package):
         raise PackageError(
-            f"{args.method_file} registers a {type(method).__name__}, no Package: use ramp.rows.sequential_quantization"
+            f"{args.method_file} registers a {type(method).__name__}, no Package: run ramp.rows.quantize"
         )
     params = parse_params(method, args.params).model_dump(mode="json")
     shutil.rmtree(args.out, ignore_errors=True)

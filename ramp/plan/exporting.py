@@ -6,12 +6,13 @@ from dataclasses import replace
 
 from ramp.ggml.options import KNAPSACK
 from ramp.methods.kinds import Mix, Package
+from ramp.methods.names import FLOAT
 from ramp.plan.calibrating import streamed
 from ramp.plan.facts import Facts
 from ramp.plan.products import block_products, gptq, gptq_steps, head_products
 from ramp.plan.scoring import DEQUANTIZED_PER_S
 from ramp.plan.work import HASH_BANDWIDTH, Work
-from ramp.study.row_names import FLOAT, Row
+from ramp.study.row_names import Row
 
 GGML_PER_S = 5e6
 """Weights that one core rounds to a type of ggml in a second: 23 minutes for a 7B. Arithmetic."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ramp.methods.names import FLOAT, RELEASED, UNQUANTIZED
 from ramp.plan.calibrating import block_bytes, quantize
 from ramp.plan.facts import Facts
 from ramp.plan.products import KERNELS, block_products, head_products
 from ramp.plan.shape import ModelShape
 from ramp.plan.work import HASH_BANDWIDTH, Work, compared_again
-from ramp.study.row_names import FLOAT, GGML, RELEASED, Row
+from ramp.study.row_names import GGML, Row
 
 SLICE_BYTES = 4 << 30
 """Logits of a slice of tokens on a card, twice in the dtype and twice in float32 (``ramp.scoring.kl_divergence``)."""
@@ -85,7 +86,7 @@ def _reference(facts: Facts, shape: ModelShape, tokens: int, length: int) -> Wor
 def row_file(facts: Facts, model: str, row: str) -> int:
     """Return the bytes that are read to load a row: its own, or the float checkpoint's."""
     parts, shape = Row.parse(row), facts.shape(model)
-    if parts.method in (FLOAT, RELEASED):
+    if parts.method in UNQUANTIZED:
         return shape.params * shape.float_bytes
     return facts.stored_bytes(model, parts.method, parts.budget)
 
@@ -97,7 +98,7 @@ def reading_s(facts: Facts, model: str, row: str, *, first: bool) -> float:
     de-quantized, by the job's threads.
     """
     parts = Row.parse(row)
-    if parts.method in (FLOAT, RELEASED):
+    if parts.method in UNQUANTIZED:
         return 0.0
     if parts.ending == GGML:
         return facts.shape(model).params / DEQUANTIZED_PER_S / facts.plan.study.threads

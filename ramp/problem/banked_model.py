@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ramp.models.architecture import list_linears
 from ramp.models.folder import ModelFolder
-from ramp.problem.budget import AllocationError, budget_bytes
+from ramp.problem.budget import budget_bytes
 from ramp.problem.features import read_stats, static_features
 from ramp.problem.problem import Problem
 from ramp.scoring.score_type import Score
@@ -25,25 +24,21 @@ class BankedModel:
     """A model with its bank: ``name``, ``config``, ``linears`` (forward order), ``bank`` and ``fold`` (site -> scales).
 
     Raises:
-        AllocationError: the bank is of another model.
+        BankError: the bank is of another model or of another fold.
     """
 
     def __init__(self, model_dir: Path, bank: Path, fold: Path | None) -> None:
-        from ramp.bank.bank import Bank
-        from ramp.calibration.folding import load_fold
+        from ramp.bank.with_model import open_bank
 
         self.model_dir, self.name = model_dir, model_dir.name
-        self.config = ModelFolder(model_dir).config
-        self.linears = list_linears(self.config)
-        self.bank = Bank(bank)
-        if [linear.name for linear in self.bank.linears] != [linear.name for linear in self.linears]:
-            raise AllocationError(f"{bank} is the bank of another model than {model_dir}: pass its own")
-        self.fold = load_fold(fold, self.config) if fold else {}
+        self._folder = ModelFolder(model_dir)
+        self.config, self.linears = self._folder.config, self._folder.linears
+        self.bank, self.fold = open_bank(bank, self._folder, fold)
 
     @cached_property
     def tokenizer(self) -> Any:
         """The model's tokenizer."""
-        return ModelFolder(self.model_dir).tokenizer()
+        return self._folder.tokenizer()
 
     def float_model(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> PreTrainedModel:
         """Load the float model with the fold in its weights."""

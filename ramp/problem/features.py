@@ -107,9 +107,7 @@ def static_features(
     total, rows = sum(linear.params for linear in linears), []
     for position, linear in enumerate(linears):
         if linear.site not in stats:
-            raise EmbeddingError(
-                f"no activation statistics for {linear.site}: run ramp.calibration.stream on this model"
-            )
+            raise EmbeddingError(f"no activation statistics for {linear.site}: run ramp.calibration on this model")
         if linear.name not in weight_moments:
             raise EmbeddingError(f"no weight moments for {linear.name}: the checkpoint lacks it")
         absmax, absmean = stats[linear.site]

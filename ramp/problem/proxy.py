@@ -51,5 +51,5 @@ def read_proxy(path: Path, linears: Sequence[LinearSpec], widths: Sequence[Width
     try:
         proxy = np.array([[rows[linear.name][str(width)] for width in widths] for linear in linears], dtype=np.float64)
     except KeyError as error:
-        raise AllocationError(f"{path} lacks {error}: run ramp.sensitivity.fisher on this bank") from None
+        raise AllocationError(f"{path} lacks {error}: run ramp.sensitivity on this bank") from None
     return proxy, record.tokens

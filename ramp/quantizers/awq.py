@@ -12,7 +12,6 @@ calibration tokens, tr(dW H dW^T) with H = X^T X / n, where the original runs a 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -163,13 +162,6 @@ class ScaleSearch:
             if error < after:
                 best, after = index, error
         return self._scales[best], before, after
-
-
-def search_scale(
-    weights: Sequence[Tensor], hessian: Tensor, absmean: Tensor, bits: Sequence[int], group_size: int, **more: Any
-) -> tuple[Tensor, float, float]:
-    """Return ``ScaleSearch(...).best(bits)``; ``more``: its other arguments."""
-    return ScaleSearch(weights, hessian, absmean, group_size, **more).best(bits)
 
 
 def spread_rows(weight: Tensor, max_rows: int) -> Tensor:

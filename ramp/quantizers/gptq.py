@@ -44,7 +44,7 @@ DAMPING = 0.01
 """Share of the mean diagonal added to the diagonal: the paper's 1 % (section 3.3, step 3)."""
 
 BLOCK_SIZE = 16
-"""Columns taken one by one between two matrix products. Speed only; measured in docs/decisions.md."""
+"""Columns taken one by one between two matrix products. Speed only."""
 
 SWEEP_BYTES = 1 << 29
 """Working memory of one sweep: rows beyond it wait for the next (two float32 matrices [d_in, rows])."""

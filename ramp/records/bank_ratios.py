@@ -6,11 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ramp.core.errors import RampError
+from ramp.methods.names import BAR
 from ramp.records.runs import Run
-
-BAR = "knapsack"
-"""The method that rows of the same bank and budget are compared with."""
-
 
 MEASURED = ("n_windows", "length", "dtype")
 """Columns of banks.csv that say how a row was scored: rows of one model agree in them, or compare with none."""

@@ -10,7 +10,6 @@ benchmarks and parity come from their own stages. Rows are joined by the record 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 from ramp.core import cli
 from ramp.core.files import DamagedFile, parse_json, read_json, read_text
 from ramp.core.sidecar import check_sidecar
+from ramp.methods.names import UNQUANTIZED
 from ramp.records.runs import content_of, named, orphan, refuse_leak
 from ramp.records.schema import KEY_NAMES
 from ramp.records.table import RecordsError, write_tables
@@ -71,7 +71,7 @@ def record_row(
     row["quantize_wall_s"] = made.get("wall_s")
     row["peak_rss_bytes"], row["peak_gpu_bytes"] = made.get("peak_rss_bytes"), made.get("peak_gpu_bytes") or None
     if search is None:
-        special = row["stage"] in ("float", "released")
+        special = row["stage"] in UNQUANTIZED
         uniform = "package" if made.get("external") else "uniform"
         row |= {"kind": row["stage"] if special else uniform, "search_evals": 0, "search_tokens": 0}
     else:
@@ -215,9 +215,7 @@ def _pair(value: str) -> tuple[Path, Path | None]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(
-        description="Collect named measurement files into the records (CSV tables with a schema)."
-    )
+    parser = cli.Parser(description="Collect named measurement files into the records (CSV tables with a schema).")
 
     def files(option: str, help_: str, type_: Any = Path, metavar: str = "FILE") -> None:
         parser.add_argument(option, nargs="*", default=[], type=type_, metavar=metavar, help=help_)

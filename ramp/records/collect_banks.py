@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ramp.core import cli
@@ -19,6 +20,8 @@ from ramp.records.bank_ratios import compared
 from ramp.records.runs import HELDOUT, Run, check_scored_alike, heldout_scores, named, read_runs, refuse_leak
 from ramp.records.schema import BANK_NAMES
 from ramp.records.table import RecordsError, write_tables
+
+NAMED, TITLED = "METHOD,BANK,ALLOCATION_BANK=FILE", "METHOD=TITLE"
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,12 @@ class Named:
     @classmethod
     def parse(cls, text: str) -> Named:
         """Read ``METHOD,BANK,ALLOCATION_BANK=FILE``; ``ArgumentTypeError`` for anything else."""
-        name, _, path = text.partition("=")
+        name, path = cli.named_value(text, NAMED)
         try:
             method, bank, allocation_bank = name.split(",")
             return cls(method, int(bank), int(allocation_bank), Path(path))
         except ValueError:
-            raise argparse.ArgumentTypeError(f"'{text}' is not METHOD,BANK,ALLOCATION_BANK=FILE") from None
+            raise argparse.ArgumentTypeError(f"'{text}' is not {NAMED}") from None
 
 
 def bank_row(row: Named, metrics: Run, titles: Mapping[str, str]) -> Run:
@@ -75,16 +78,18 @@ def collect(rows: Sequence[Named], out: Path, titles: Mapping[str, str] | None =
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Collect final rows over banks into the records.")
+    parser = cli.Parser(description="Collect final rows over banks into the records.")
     parser.add_argument(
-        "--rows", type=Named.parse, nargs="*", default=[], metavar="METHOD,BANK,ALLOCATION_BANK=FILE",
+        "--rows", type=Named.parse, nargs="*", default=[], metavar=NAMED,
         help="metrics of every row, with its method and its banks",
     )  # fmt: skip
-    parser.add_argument("--titles", nargs="*", default=[], metavar="METHOD=TITLE", help="what tables call variants")
+    parser.add_argument(
+        "--titles", type=partial(cli.named_value, form=TITLED), nargs="*", default=[], metavar=TITLED,
+        help="what tables call variants",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="folder of the records")
     args = parser.parse_args(argv)
-    titles = {name: title for name, _, title in (each.partition("=") for each in args.titles)}
-    collect(args.rows, args.out, titles)
+    collect(args.rows, args.out, dict(args.titles))
     return 0
 
 

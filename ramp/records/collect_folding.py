@@ -7,7 +7,6 @@ Reads exactly the files named and measures nothing; a row that is not named is a
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,7 +41,7 @@ def collect(paths: Sequence[Path], out: Path) -> dict[str, int]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Collect the folds' ablation into the records.")
+    parser = cli.Parser(description="Collect the folds' ablation into the records.")
     parser.add_argument("--runs", type=Path, nargs="*", default=[], help="files of ramp.league.fold_ablation")
     parser.add_argument("--out", type=Path, required=True, help="folder of the records")
     args = parser.parse_args(argv)

@@ -7,7 +7,6 @@ Reads the named files and the ``checks.json`` beside each, and measures nothing.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -53,7 +52,7 @@ def collect(paths: Sequence[Path], out: Path) -> dict[str, int]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Collect files at the bytes of llama.cpp's mixes into the records.")
+    parser = cli.Parser(description="Collect files at the bytes of llama.cpp's mixes into the records.")
     parser.add_argument("--rows", type=Path, nargs="*", default=[], help="rows of every model, checks beside them")
     parser.add_argument("--out", type=Path, required=True, help="folder of the records")
     args = parser.parse_args(argv)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ramp.methods.names import UNQUANTIZED
 from ramp.models.architecture import LinearSpec
 from ramp.models.folder import ModelFolder
 from ramp.problem.allocation import AllocationRecord
@@ -68,7 +69,7 @@ def reported_rows(meta: Mapping[str, Any], linears: Mapping[str, list[LinearSpec
     Raises:
         RecordsError: the bytes of the linears do not sum to the row's ``bytes_linear``.
     """
-    if meta["stage"] in ("float", "released") or meta.get("failed"):
+    if meta["stage"] in UNQUANTIZED or meta.get("failed"):
         return
     key = named(meta, KEY_NAMES)
     specs = linears_of(meta["model"], linears, where)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ramp.assets.text_levels import LEVELS, NO_SEARCH, OWN
+from ramp.assets.text_levels import LEVELS, NO_LEAK, NO_SEARCH, OWN, Leak
 from ramp.core import cli
 from ramp.core.files import finite
 
@@ -25,8 +25,6 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.records.runs import HELDOUT, Run, check_scored_alike, content_of, heldout_scores, named, read_runs
     from ramp.records.schema import LEAK_NAMES
     from ramp.records.table import RecordsError, write_tables
-
-NO_LEAK = f"{OWN}-{OWN}"
 
 
 @dataclass(frozen=True)
@@ -41,21 +39,22 @@ class Named:
     @classmethod
     def parse(cls, text: str) -> Named:
         """Read ``CALIBRATION,SEARCH,DRAW=FILE``; ``ArgumentTypeError`` for anything else."""
-        name, _, path = text.partition("=")
+        form = f"CALIBRATION,SEARCH,DRAW=FILE of {', '.join(LEVELS)}"
+        name, path = cli.named_value(text, form)
         try:
             calibration, search, draw = name.split(",")
             found = cls(calibration, search, int(draw), Path(path))
         except ValueError:
             found = None
         if found is None or found.calibration not in LEVELS or found.search not in (*LEVELS, NO_SEARCH):
-            raise argparse.ArgumentTypeError(f"'{text}' is not CALIBRATION,SEARCH,DRAW=FILE of {', '.join(LEVELS)}")
+            raise argparse.ArgumentTypeError(f"'{text}' is not {form}")
         return found
 
     def check(self, made: Run) -> None:
         """Raise ``RecordsError`` where a row was made of other text than it is named after."""
-        calibration, _, search = str(made.get("leak", NO_LEAK)).partition("-")
-        said = calibration in (OWN, self.calibration) and search in (OWN, self.search)
-        if not said or made.get("draw", 0) != self.draw:
+        leak = Leak.parse(str(made.get("leak", NO_LEAK)))
+        named_so = leak.calibration in (OWN, self.calibration) and leak.search in (OWN, self.search)
+        if not named_so or made.get("draw", 0) != self.draw:
             raise RecordsError(
                 f"{self.path} was made of draw {made.get('draw', 0)} and leak {made.get('leak', 'none')}, not of "
                 f"{self.calibration}, {self.search} of draw {self.draw}: run its stages again"

@@ -36,6 +36,7 @@ from ramp.core.files import atomic_path, read_json, require_file, sha256_file, w
 from ramp.core.tensor_file import Layout, TensorFile, layout_bytes, layout_of
 from ramp.core.tensors import Tensors, compare, open_tensors
 from ramp.gguf.reader import gguf_parameters
+from ramp.methods.names import UNQUANTIZED
 from ramp.models.architecture import Architecture, ModelError
 from ramp.models.empty_model import empty_model, filled_model
 from ramp.models.folder import ModelFolder
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 WEIGHTS = "model.safetensors"
+IN_FP16 = "stored in fp16"
+"""What a note says of a table that is not in its row's track."""
 
 
 class CheckpointError(RampError):
@@ -163,7 +166,7 @@ def _stored_type(tensors: Layout, module: str) -> str:
 def _table_note(tensors: Layout, arch: Architecture, track: str) -> str:
     """Return a note for readers where embedding or head is not stored as the track says, else an empty string."""
     kept = [name for name in (arch.embed, arch.head) if f"{name}.weight" in tensors] if track == "q8_0" else []
-    return f"{' and '.join(kept)} stored in fp16: rows are not whole Q8_0 blocks of 32" if kept else ""
+    return f"{' and '.join(kept)} {IN_FP16}: rows are not whole Q8_0 blocks of 32" if kept else ""
 
 
 def _scale_note(groups: int) -> str:
@@ -257,7 +260,7 @@ def row_parameters(
     meta = read_meta(row_dir)
     if meta.get("failed"):
         raise CheckpointError(f"{row_dir} holds no model: {meta['method']} did not run ({meta['failed']})")
-    if meta["stage"] in ("float", "released"):
+    if meta["stage"] in UNQUANTIZED:
         model = ModelFolder(model_dir)
         model.check()
         return model.config, model.reader.get

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ramp.core.files import read_json, require_file
+from ramp.methods.names import FLOAT
 from ramp.models.asset_file import AGAIN, FILE, ModelAsset, read_model_asset
 from ramp.models.config_agreement import parameter_shapes
 from ramp.models.folder import ModelFolder
-
-SPECIAL = ("float", "released")
-"""Rows of the float model itself; they differ in the file whose sizes they report."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ def special_meta(method: str, model_dir: str | Path, study: str, seed: int) -> d
     sizes = {name: math.prod(shape) for name, shape in parameter_shapes(model.config).items()}
     params, linear_params = sum(sizes.values()), sum(linear.params for linear in model.linears)
     bits: float | None
-    if method == "float":
+    if method == FLOAT:
         note, track, bits = "size of a hypothetical 16-bit file, no such file was written", "fp16", 16.0
         parts = {"linear": 2 * linear_params, "embedding": 2 * sizes[embed], "head": 2 * sizes.get(head, 0)}
         total, rest = 2 * params, 2 * params - sum(parts.values())

@@ -11,11 +11,12 @@ from ramp.core.cli import log
 from ramp.core.files import write_json
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.methods.names import UNQUANTIZED
     from ramp.models.device import pick_device
     from ramp.models.folder import ModelFolder
     from ramp.quantizers.sizes import bits_nominal
     from ramp.rows.build import build_row
-    from ramp.rows.float_rows import SPECIAL, special_meta
+    from ramp.rows.float_rows import special_meta
     from ramp.rows.sequential_quantization import QuantizationError
 
 
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     widths.add_argument("--allocation", help="allocation file of a mixed row")
     widths.add_argument("--bits", type=int, help="width of a uniform row")
     args = parser.parse_args(argv)
-    if args.method_file in SPECIAL:
+    if args.method_file in UNQUANTIZED:
         write_json(
             Path(args.out) / "meta.json",
             special_meta(args.method_file, args.model_dir, args.study, args.seed),
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     for option in ("text", "fold"):
         if getattr(args, option) is None:
-            raise QuantizationError(f"--{option} is needed for every method but {' and '.join(SPECIAL)}")
+            raise QuantizationError(f"--{option} is needed for every method but {' and '.join(UNQUANTIZED)}")
     meta = build_row(
         args.model_dir, args.out, method_file=args.method_file, fold_file=args.fold, text=args.text,
         tokens=args.tokens, length=args.length, draw=args.draw, leak=args.leak, group_size=args.group_size,

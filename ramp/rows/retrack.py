@@ -21,7 +21,7 @@ from ramp.core.cli import TRACKS, log
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.models.folder import ModelFolder
     from ramp.quantizers.store import PARTS
-    from ramp.rows.checkpoint import CheckpointError, open_packed, packed_linears, save_packed
+    from ramp.rows.checkpoint import IN_FP16, CheckpointError, open_packed, packed_linears, save_packed
     from ramp.rows.meta_file import read_meta
 
 STAGE = "final"
@@ -65,7 +65,7 @@ def store_again(row_dir: str | Path, model_dir: str | Path, track: str, out: str
 
 def _own_note(meta: Mapping[str, Any]) -> str:
     """Return the row's note without the remark on its old track's tables."""
-    return "; ".join(part for part in str(meta.get("note", "")).split("; ") if part and "stored in fp16" not in part)
+    return "; ".join(part for part in str(meta.get("note", "")).split("; ") if part and IN_FP16 not in part)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
+from pydantic import BaseModel
 from torch import Tensor, nn
 
 from ramp.calibration.block import BlockVisit
@@ -39,7 +39,7 @@ def quantize_model(
     group_size: int,
     keep: Callable[[str, Width, QuantizedLinear], object],
     device: torch.device | str,
-    params: Any = None,
+    params: BaseModel | None = None,
     batch: int = 4,
 ) -> dict[str, Tensor]:
     """Quantize every linear to its width, call ``keep(name, width, quantized)``, and return all other tensors.

@@ -16,11 +16,11 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from ramp.calibration.final_states import float_states
 from ramp.core.arithmetic import in_force
@@ -35,12 +35,9 @@ from ramp.quantizers.affine import SCALE_MAX, SCALE_MIN, QuantizedLinear
 from ramp.rows.checkpoint import WEIGHTS, CheckpointError, open_packed, packed_linears, stored_value
 from ramp.rows.meta_file import META, read_meta
 from ramp.tuning.resume import Progress
-from ramp.tuning.scaled_modules import ScaledGain, ScaledWeight, scale_gain
+from ramp.tuning.scaled_modules import ScaledWeight, Student, scale_gain
 from ramp.tuning.schedule import Schedule, refuse_judges, training_windows
 from ramp.tuning.train import FloatTarget, TuningError, train
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 STAGE, TUNED = "final", "tuned"
 """The stage of rows that can be tuned, and that of the result."""
@@ -72,26 +69,13 @@ class PackedFile:
         return cls(tensors, header, meta)
 
 
-@dataclass(frozen=True)
-class Student:
-    """A model whose weights follow from the row's scales, by the names of the file's tensors."""
+def tuned_tensors(student: Student[ScaledWeight]) -> dict[str, Tensor]:
+    """Return the tensors of the packed file that training changed, rounded as they are stored.
 
-    model: PreTrainedModel
-    scales: dict[str, ScaledWeight]
-    gains: dict[str, ScaledGain]
-
-    @property
-    def changes(self) -> list[nn.Parameter]:
-        """What is trained."""
-        return [each.change for each in self.scales.values()] + [each.change for each in self.gains.values()]
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the tensors of the packed file that training changed, rounded as they are stored.
-
-        Raises ``TuningError`` for a scale that float16 cannot hold.
-        """
-        found = {name: stored_scales(module.scales.detach(), name) for name, module in self.scales.items()}
-        return found | {name: gain(gain.start).detach().cpu() for name, gain in self.gains.items()}
+    Raises ``TuningError`` for a scale that float16 cannot hold.
+    """
+    found = {name: stored_scales(module.scales.detach(), name) for name, module in student.scales.items()}
+    return found | {name: gain(gain.start).detach().cpu() for name, gain in student.gains.items()}
 
 
 def stored_scales(scales: Tensor, name: str) -> Tensor:
@@ -110,7 +94,7 @@ def scaled(linear: QuantizedLinear, bias: Tensor | None, device: torch.device) -
     return ScaledWeight(scales, basis, None if bias is None else bias.to(device, torch.float32))
 
 
-def make_student(row: PackedFile, model: ModelFolder, device: torch.device) -> Student:
+def make_student(row: PackedFile, model: ModelFolder, device: torch.device) -> Student[ScaledWeight]:
     """Return the row as a model to be tuned; embedding and head are frozen as they are stored."""
     loaded, linears = empty_model(model.config, torch.float32), packed_linears(row.tensors, row.header)
     scales: dict[str, ScaledWeight] = {}
@@ -164,7 +148,7 @@ def tune_row(
     done = train(student.model, student.changes, target, order, schedule, state / "checkpoint.safetensors")
     tokens = order.numel() * used.shape[1]
     meta = row.meta | about_tuning(schedule, tokens, hashes, done, device)
-    written = write_tuned(Path(out), row, student.tensors(), meta)
+    written = write_tuned(Path(out), row, tuned_tensors(student), meta)
     remove(state)
     return written
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 
 from ramp.bank.bank import INDEX
 from ramp.core.files import require_file
-from ramp.methods.kinds import Allocator, MethodError, reason_not_to_run
+from ramp.methods.kinds import Allocator, MethodError, SearchParams, reason_not_to_run
 from ramp.methods.loader import find_method, load_method, parse_params, split_reference
 from ramp.models.device import pick_device, pick_dtype
 from ramp.problem.banked_model import BankedModel
@@ -98,7 +97,7 @@ class Search:
 
         inputs, settings = self.inputs, self.settings
         # search text in equal parts, where the method's parameters ask for it (ramp.agent.params)
-        parts = {"pool_windows": 0, "part_windows": 1} | self.params.model_dump()
+        pooled, part = self.params.search_parts() if isinstance(self.params, SearchParams) else (0, 1)
         device = pick_device(settings.device)
         model = banked.float_model(pick_dtype(settings.dtype, inputs.model_dir), device)
 
@@ -113,7 +112,7 @@ class Search:
 
         (whole,) = scorers(inputs.search_text, settings.search_windows, settings.search_windows)
         (final,) = scorers(inputs.selection_text, settings.final_windows, settings.final_windows)
-        pool = scorers(inputs.search_text, parts["pool_windows"], parts["part_windows"])
+        pool = scorers(inputs.search_text, pooled, part)
         share_device(model, banked.bank, whole, final)
 
         def scored(scorer: PrefixScorer) -> Callable[[np.ndarray], Score]:
@@ -135,7 +134,7 @@ class Search:
             proxy_tokens=proxy_tokens,
             nll_float=whole.nll_float,
             search_parts=[state.evaluator(f"search part {k}", scored(each)) for k, each in enumerate(pool)],
-            part_cost=parts["part_windows"] / settings.search_windows,
+            part_cost=part / settings.search_windows,
         )
         problem.check_budget()
         return problem
@@ -153,23 +152,20 @@ def check_proxy(path: Path, method: Allocator) -> None:
         raise MethodError(f"method '{method.name}' wants sensitivities of kind '{method.proxy}', {path} holds '{kind}'")
 
 
-def load_allocator(method_file: Path, params: str) -> tuple[Allocator, BaseModel]:
-    """Return the allocator that a file registers, with its parameters from JSON; ``MethodError`` where it is none."""
+def load_allocator(method_file: Path, params: dict[str, Any]) -> tuple[Allocator, BaseModel]:
+    """Return the allocator that a file registers, with its parameters; ``MethodError`` where it is none."""
     method = load_method(method_file)
     if not isinstance(method, Allocator):
         raise MethodError(f"{method_file} is a uniform method: quantize with it at --bits, nothing to search")
     if reason := reason_not_to_run(method):
         raise MethodError(f"method '{method.name}' does not run here: {reason}")
-    try:
-        return method, parse_params(method, json.loads(params))
-    except json.JSONDecodeError as error:
-        raise MethodError(f"--params is not valid JSON ({error}): pass an object such as '{{}}'") from None
+    return method, parse_params(method, params)
 
 
 def find_allocator(name: str) -> tuple[Path, Allocator, BaseModel]:
     """Return file, allocator and default parameters of a method in ``baselines/``; raises ``MethodError``."""
     source = find_method(ROOT / "baselines", name)
-    return source, *load_allocator(source, "{}")
+    return source, *load_allocator(source, {})
 
 
 def prepare(args: argparse.Namespace, *outputs: str) -> tuple[Search, dict[str, Path]]:

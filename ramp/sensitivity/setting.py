@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 
 from ramp.bank.bank import Bank
-from ramp.calibration.folding import Fold, load_fold
+from ramp.bank.with_model import open_bank
+from ramp.calibration.folding import Fold
 from ramp.calibration.stream import block_runner
 from ramp.core.errors import RampError
 from ramp.models.block_runner import BlockRunner, Change
@@ -33,7 +34,7 @@ from ramp.models.token_windows import check_windows
 
 
 class SensitivityError(RampError):
-    """A bank of another model or fold, windows that score nothing, or a KL or gradient that is not finite."""
+    """Windows that score nothing, or a KL or gradient that is not finite."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,11 @@ class Setting:
     def open(cls, model_dir: Path, bank_dir: Path, fold: Path, windows: Tensor, **about: Any) -> Setting:
         """Open the bank and its float model; ``about``: the other fields.
 
-        Raises ``SensitivityError`` where bank, fold and model do not belong together, ``TextError``.
+        Raises ``BankError`` where bank, fold and model do not belong together, ``TextError``.
         """
-        model, bank = ModelFolder(model_dir), Bank(bank_dir)
-        if bank.linears != model.linears:
-            raise SensitivityError(f"the bank {bank_dir} belongs to another model than {model_dir}: pass its own")
-        if bank.fold != fold.stem:
-            raise SensitivityError(f"the bank {bank_dir} was built with the fold '{bank.fold}', --fold is {fold}")
-        return cls(bank, model, load_fold(fold, model.config), windows, **about)
+        model = ModelFolder(model_dir)
+        bank, scales = open_bank(bank_dir, model, fold)
+        return cls(bank, model, scales, windows, **about)
 
     def runner(self, change: Change | None = None) -> BlockRunner:
         """Return the blocks of the folded float model; ``change`` changes a block's tensors after the fold."""

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ramp.methods.kinds import FoldRef, Quantizer
+from ramp.methods.names import FLOAT
 from ramp.study.config_sections import FoldAblation
 from ramp.study.record_files import Taken
-from ramp.study.row_names import FLOAT, PlanError
+from ramp.study.row_names import PlanError
 
 if TYPE_CHECKING:
     from ramp.study.plan import Plan

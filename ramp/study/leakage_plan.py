@@ -12,11 +12,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ramp.assets.text_levels import NO_SEARCH, OWN
+from ramp.assets.text_levels import NO_LEAK, NO_SEARCH, OWN, Leak
 from ramp.methods.kinds import Allocator, Quantizer
 from ramp.study.config_sections import Leakage
 from ramp.study.draws import base_model, drawn
-from ramp.study.leaks import NO_LEAK, Leak, calibrated_as, leaking, split_leak
+from ramp.study.leaks import calibrated_as, leaking, split_leak
 from ramp.study.record_files import Taken
 from ramp.study.row_names import PlanError, Row
 

@@ -8,25 +8,10 @@ leak buys, and no row of them is a result. Their draws have both endings: ``smol
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
-from ramp.assets.text_levels import LEVELS, OWN
+from ramp.assets.text_levels import LEVELS, NO_LEAK, OWN, Leak
 
 _LEAKING = re.compile("(.+)[.]leak-({0})-({0})".format("|".join((OWN, *LEVELS))))
-
-
-@dataclass(frozen=True)
-class Leak:
-    """Levels of the text that calibrates, and of the text of sensitivities, search and selection."""
-
-    calibration: str = OWN
-    search: str = OWN
-
-    def __str__(self) -> str:
-        return f"{self.calibration}-{self.search}"
-
-
-NO_LEAK = Leak()
 
 
 def leaking(model: str, leak: Leak) -> str:

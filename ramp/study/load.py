@@ -10,13 +10,14 @@ from ramp.assets.registry import Registry, load_registry
 from ramp.core.errors import Faults
 from ramp.methods.kinds import Package
 from ramp.methods.loader import Catalog, discover
+from ramp.methods.names import UNQUANTIZED
 from ramp.study.asset_faults import asset_faults
 from ramp.study.config import Study
 from ramp.study.method_faults import method_faults
 from ramp.study.own_assets import with_own_assets
 from ramp.study.plan import Plan
 from ramp.study.results_folder import results_faults
-from ramp.study.row_names import FLOAT, RELEASED, Row
+from ramp.study.row_names import Row
 from ramp.study.validation import ConfigError, checked
 
 
@@ -36,7 +37,7 @@ def used_methods(study: Study) -> list[str]:
     varied += [Row.parse(row).method for row in study.leakage.rows if study.leakage.models]
     varied += study.gguf.methods if study.gguf.models else []
     names += [*study.external, *map(study.base_of, varied)]
-    return [name for name in dict.fromkeys(names) if name not in (FLOAT, RELEASED)]
+    return [name for name in dict.fromkeys(names) if name not in UNQUANTIZED]
 
 
 def registry_of(values: Mapping[str, Any]) -> str:

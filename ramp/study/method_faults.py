@@ -8,8 +8,9 @@ from ramp.core.errors import RampError
 from ramp.core.nearest_name import nearest
 from ramp.methods.kinds import Allocator, Method, Package, Quantizer
 from ramp.methods.loader import Catalog, parse_params
+from ramp.methods.names import UNQUANTIZED
 from ramp.study.config import Study
-from ramp.study.row_names import FLOAT, RELEASED, PlanError, Row
+from ramp.study.row_names import PlanError, Row
 from ramp.study.variants import variant_params
 
 
@@ -56,7 +57,7 @@ def _transfer_faults(study: Study, methods: dict[str, Method]) -> Iterator[PlanE
         if name in methods and not isinstance(methods[name], Allocator):
             yield PlanError(f"transfer.rivals: '{name}' is no allocator: uniform rows stand in transfer.uniform")
     for row in map(Row.parse, study.transfer.uniform):
-        if row.method not in {*methods, FLOAT, RELEASED}:
+        if row.method not in {*methods, *UNQUANTIZED}:
             continue  # an unknown name is told elsewhere
         if not isinstance(methods.get(row.method), Quantizer | Package) or not row.is_whole:
             yield PlanError(

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from ramp.core.errors import Faults, RampError
 from ramp.core.nearest_name import nearest
 from ramp.methods.kinds import Allocator, FoldRef, Method, Mix, Package, Quantizer, reason_not_to_run
+from ramp.methods.names import FLOAT, UNQUANTIZED
 from ramp.study.asset_plan import AssetPlan
 from ramp.study.config import Fold
 from ramp.study.draws import base_model
@@ -25,7 +26,7 @@ from ramp.study.gguf_plan import GgufPlan
 from ramp.study.league_plan import LeaguePlan
 from ramp.study.leakage_plan import LeakagePlan
 from ramp.study.noise_plan import NoisePlan
-from ramp.study.row_names import FLOAT, GGML, RELEASED, PlanError, Row, bits
+from ramp.study.row_names import GGML, PlanError, Row, bits
 from ramp.study.rows_over_banks import BankPlan
 from ramp.study.tuning_plan import TuningPlan
 from ramp.study.variants import variant_params
@@ -231,7 +232,7 @@ class Plan(AssetPlan):
 
     def reference_rows(self, model: str) -> list[Row]:
         """Return the float model, and the released file where there is one."""
-        names = [FLOAT, RELEASED] if self.registry.get(model).kind == "wheel" else [FLOAT]
+        names = [*UNQUANTIZED] if self.registry.get(model).kind == "wheel" else [FLOAT]
         return [Row(model, name, "16", self.study.limits.seeds[0]) for name in names]
 
     def package_rows(self, names: Iterable[str]) -> list[Row]:
@@ -281,7 +282,7 @@ class Plan(AssetPlan):
         return [
             Row(row.model, row.method, row.budget, row.seed, track)
             for track, names in self.study.limits.tracks.items()
-            for row in self._named(names, f"tracks.{track}", without=(FLOAT, RELEASED))
+            for row in self._named(names, f"tracks.{track}", without=UNQUANTIZED)
             if row.method not in self.unable
         ]
 
@@ -346,5 +347,5 @@ class Plan(AssetPlan):
         The float model and the released file have none, a mix has llama.cpp's file, an exported row the GGUF file; a
         method that cannot run leaves none, and of a package no rule can promise them.
         """
-        bare = row.method in {FLOAT, RELEASED, *self.unable, *self.of_kind(Package), *self.of_kind(Mix)}
+        bare = row.method in {*UNQUANTIZED, *self.unable, *self.of_kind(Package), *self.of_kind(Mix)}
         return not bare and row.ending != GGML

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from ramp.core.errors import RampError
 
-FLOAT, RELEASED = "float", "released"
-"""Rows that no method makes: the float model, and the released file of a model that came quantized."""
 GGML = "ggml"
 """Ending of rows on the ggml grid."""
 SHARED = "draw0"

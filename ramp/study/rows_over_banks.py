@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ramp.methods.kinds import Allocator, Quantizer
+from ramp.methods.names import BAR
 from ramp.study.config_sections import Banks
 from ramp.study.draws import drawn, drawn_models
 from ramp.study.record_files import Taken
@@ -20,10 +21,6 @@ from ramp.study.row_names import SHARED, PlanError, Row, bits
 
 if TYPE_CHECKING:
     from ramp.study.plan import Plan
-
-
-BAR = "knapsack"
-"""The method at which searches start; many end there."""
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,14 @@ from ramp.core.files import read_json
 from ramp.core.source_closure import Modules, closure, modules_of
 from ramp.methods.kinds import FoldRef, Mix, Package
 from ramp.methods.loader import discover, split_reference
+from ramp.methods.names import FLOAT, RELEASED, UNQUANTIZED
 from ramp.sensitivity.kinds import DEFAULT, SENSITIVITIES
 from ramp.study.config import Study
 from ramp.study.draws import base_model
 from ramp.study.leaks import calibrated_as
 from ramp.study.plan import Plan
 from ramp.study.record_files import Taken
-from ramp.study.row_names import FLOAT, GGML, RELEASED, SHARED, Row
-
-BARE = (FLOAT, RELEASED)
+from ramp.study.row_names import GGML, SHARED, Row
 
 
 @dataclass(frozen=True)
@@ -53,10 +52,10 @@ class RuleFiles:
         """Return ``files`` and all project modules that they import, for a rule's ``code`` input."""
         return [self.local(file) for file in closure(self.root, *files, modules=self.modules)]
 
-    def stage(self, stage: str, method: str) -> list[str]:
-        """Return the sources of a stage (or of several, with blanks between them) and of the method that it runs."""
-        own = [] if method in BARE else [str(split_reference(self.plan.reference(method))[0])]
-        return self.sources(*stage.split(), *own)
+    def stage(self, stage: str | tuple[str, ...], method: str) -> list[str]:
+        """Return the sources of a stage (or of several that one rule runs) and of the method that it runs."""
+        own = [] if method in UNQUANTIZED else [str(split_reference(self.plan.reference(method))[0])]
+        return self.sources(*((stage,) if isinstance(stage, str) else stage), *own)
 
     def gguf_stage(self) -> list[str]:
         """Return the sources of the stage that puts files beside mixes, and of the methods that choose their types."""
@@ -78,7 +77,7 @@ class RuleFiles:
 
     def method(self, method: str) -> list[str]:
         """Return the file that registers a method; the float model and the released file have none."""
-        return [] if method in BARE else [self.local(split_reference(self.plan.reference(method))[0])]
+        return [] if method in UNQUANTIZED else [self.local(split_reference(self.plan.reference(method))[0])]
 
     def checked(self) -> list[str]:
         """Return the sources of the method file that ``baseline_check`` tests, or of all of them."""
@@ -107,7 +106,7 @@ class RuleFiles:
 
     def folds(self, model: str) -> list[str]:
         """Return all folds of a model that the study's methods use."""
-        bare = {*BARE, *self.plan.unable}
+        bare = {*UNQUANTIZED, *self.plan.unable}
         found = {
             self.plan.fold_of(row.method) for row in self.plan.rows if row.model == model and row.method not in bare
         }
@@ -116,7 +115,7 @@ class RuleFiles:
 
     def folds_of_rows(self, model: str) -> set[FoldRef]:
         """Return the folds that a model's rows are quantized with."""
-        bare = {*BARE, *self.plan.unable}
+        bare = {*UNQUANTIZED, *self.plan.unable}
         rows = (row for row in self.plan.rows if row.model == model and row.method not in bare)
         return {self.plan.fold_of(row.method, row.budget) for row in rows}
 

@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ramp.assets.text_levels import NO_LEAK
 from ramp.methods.kinds import FoldRef
+from ramp.methods.names import FLOAT
 from ramp.study.config import Study
 from ramp.study.config_sections import Places
 from ramp.study.draws import base_model, split_draw
 from ramp.study.league_plan import LeagueRun, run_words
-from ramp.study.leaks import NO_LEAK, split_leak
+from ramp.study.leaks import split_leak
 from ramp.study.plan import Plan
-from ramp.study.row_names import FLOAT, Row, bits
+from ramp.study.row_names import Row, bits
 from ramp.study.rule_inputs import RuleFiles
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ramp.assets.text_levels import NO_LEAK
 from ramp.core.errors import RampError
 from ramp.core.nearest_name import nearest
 from ramp.core.safe_name import NAME_PATTERN
@@ -19,13 +20,14 @@ from ramp.core.yaml_file import YamlError, check_extent, read_yaml
 from ramp.gguf.type_names import MENU, MIXES
 from ramp.methods.kinds import FoldRef
 from ramp.methods.loader import fields_at
+from ramp.methods.names import UNQUANTIZED
 from ramp.quantizers.widths import bits_of, make_menu
 from ramp.study.config import Study
 from ramp.study.config_sections import Banks, FoldAblation, Grid, Optimum, Search
 from ramp.study.config_types import METHOD_PATTERN, PATH_PATTERN, PATH_WORDS, ROW_PATTERN
 from ramp.study.draws import base_model
-from ramp.study.leaks import NO_LEAK, split_leak
-from ramp.study.row_names import FLOAT, RELEASED, Row, bits
+from ramp.study.leaks import split_leak
+from ramp.study.row_names import Row, bits
 
 RUNS_CODE = "__use_yte__"
 """The key at top level that makes Snakemake evaluate a configuration as a template."""
@@ -33,25 +35,6 @@ RUNS_CODE = "__use_yte__"
 
 class ConfigError(RampError):
     """The configuration has faults; the message has one line for each."""
-
-
-def validate(
-    values: Mapping[str, Any],
-    *,
-    methods: Iterable[str] | None = None,
-    models: Iterable[str] | None = None,
-) -> Study:
-    """Check ``values`` and return the study; raise ``ConfigError`` with every fault on a line of its own.
-
-    ``methods`` are the names that ``baselines/`` registers, ``models`` those of the registry; where one of them is
-    None, names of that kind are not looked up. Faulty keys are set aside and the rest is checked further, so that one
-    run shows all that is wrong.
-    """
-    found = checked(values, methods=methods, models=models)
-    if found.faults:
-        raise ConfigError("\n".join(found.faults))
-    assert found.study is not None  # the last pass holds no faulty key
-    return found.study
 
 
 @dataclass(frozen=True)
@@ -64,7 +47,12 @@ class Checked:
 
 
 def checked(values: Mapping[str, Any], *, methods: Iterable[str] | None, models: Iterable[str] | None) -> Checked:
-    """Return what can be read of a study, and every fault; see ``validate``."""
+    """Return what can be read of a study, and every fault.
+
+    ``methods`` are the names that ``baselines/`` registers, ``models`` those of the registry; where one of them is
+    None, names of that kind are not looked up. Faulty keys are set aside and the rest is checked further, so that one
+    run shows all that is wrong.
+    """
     check_extent(values, "the configuration")
     faults: list[str] = []
     whole = True
@@ -275,7 +263,7 @@ def _method_faults(study: Study, known: Set[str]) -> Iterator[str]:
 
 def _methods_of(rows: Iterable[str]) -> list[str]:
     """Return the methods of rows, without the two that no file makes."""
-    return [method for row in rows if (method := Row.parse(row).method) not in (FLOAT, RELEASED)]
+    return [method for row in rows if (method := Row.parse(row).method) not in UNQUANTIZED]
 
 
 def _budget_faults(study: Study) -> Iterator[str]:

@@ -10,12 +10,16 @@ two per weight where that is exact.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 from torch.nn.utils.parametrize import register_parametrization
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def product(scales: Tensor, basis: Tensor) -> Tensor:
@@ -127,3 +131,28 @@ def scale_gain(norm: nn.Module) -> ScaledGain:
     gain = ScaledGain(norm.get_parameter("weight"))
     register_parametrization(norm, "weight", gain, unsafe=True)
     return gain
+
+
+class Trained(Protocol):
+    """What holds a trained change."""
+
+    @property
+    def change(self) -> nn.Parameter:
+        """The change, e in x0 (1 + e)."""
+
+
+Scales = TypeVar("Scales", bound=Trained)
+
+
+@dataclass(frozen=True)
+class Student(Generic[Scales]):
+    """A model whose weights and gains follow from what is trained, by the names of the file's tensors."""
+
+    model: PreTrainedModel
+    scales: dict[str, Scales]
+    gains: dict[str, ScaledGain]
+
+    @property
+    def changes(self) -> list[nn.Parameter]:
+        """What is trained."""
+        return [each.change for each in self.scales.values()] + [each.change for each in self.gains.values()]

@@ -38,20 +38,22 @@ def test_scale_is_normalised() -> None:
 
 def test_finalists_of_some_rows_are_scored_on_all() -> None:
     weights, _, hessian, absmean = layer()
-    exact = awq.search_scale(weights, hessian, absmean, [3], 16)
-    raced = awq.search_scale(weights, hessian, absmean, [3], 16, max_rows=8)  # all of the second weight
+    search = partial(awq.ScaleSearch, weights, hessian, absmean, 16)
+    exact = search().best([3])
+    raced = search(max_rows=8).best([3])  # all of the second weight
     assert raced[1] == exact[1]
     assert exact[2] <= raced[2] <= raced[1]
     assert raced[2] == awq.scaled_error(weights, hessian, raced[0], [3], 16)
-    enough = awq.search_scale(weights, hessian, absmean, [3], 16, max_rows=16)
+    enough = search(max_rows=16).best([3])
     assert torch.equal(enough[0], exact[0])
 
 
 def test_errors_serve_every_set_of_widths() -> None:
     weights, _, hessian, absmean = layer()
-    search = awq.ScaleSearch(weights, hessian, absmean, 16, max_rows=8)
+    new = partial(awq.ScaleSearch, weights, hessian, absmean, 16, max_rows=8)
+    search = new()
     for bits in ([3, 4], [4], [3], [2, 4]):
-        shared, alone = search.best(bits), awq.search_scale(weights, hessian, absmean, bits, 16, max_rows=8)
+        shared, alone = search.best(bits), new().best(bits)
         assert torch.equal(shared[0], alone[0])
         assert shared[1:] == alone[1:]
 
@@ -77,12 +79,12 @@ def test_smoothquant() -> None:
 
 def test_errors() -> None:
     weights, _, hessian, absmean = layer()
-    search = partial(awq.search_scale, weights, name="attn_in")
+    search = partial(awq.ScaleSearch, weights, name="attn_in")
     calls = {
-        "attn_in: mean activation [31]": lambda: search(hessian, absmean[1:], [3], 16),
-        "attn_in: the Hessian has NaN": lambda: search(hessian * float("nan"), absmean, [3], 16),
-        "attn_in: the Hessian is zero": lambda: search(hessian * 0, absmean, [3], 16),
-        "attn_in: groups of 12": lambda: search(hessian, absmean, [3], 12),
+        "attn_in: mean activation [31]": lambda: search(hessian, absmean[1:], 16),
+        "attn_in: the Hessian has NaN": lambda: search(hessian * float("nan"), absmean, 16),
+        "attn_in: the Hessian is zero": lambda: search(hessian * 0, absmean, 16),
+        "attn_in: groups of 12": lambda: search(hessian, absmean, 12).best([3]),
         "at least 0": lambda: awq.smoothquant_scale(-absmean, absmean, 0.5),
         "alpha": lambda: awq.smoothquant_scale(absmean, absmean, 1.5),
     }

@@ -15,10 +15,12 @@ from benchmarks.evaluation import preload
 from ramp.bank import __main__ as stage
 from ramp.bank.bank import Assembler, Bank, BankError
 from ramp.bank.build import build_bank
+from ramp.bank.with_model import open_bank
 from ramp.calibration.folding import folded_float_model
 from ramp.core.errors import RampError
 from ramp.core.tensor_file import TensorFile, TensorFileError, save_tensors
 from ramp.models.architecture import list_linears
+from ramp.models.folder import ModelFolder
 from ramp.quantizers.affine import QuantizedLinear, quantize_rtn
 from ramp.quantizers.gptq import output_error
 from ramp.quantizers.sizes import bytes_matrix
@@ -255,3 +257,20 @@ def test_command_line(tiny_llama_dir: Path, tmp_path: Path) -> None:
         again = tmp_path / "again"
         stage.main([*argv, "--out", str(again)])
         assert (again / "bank.safetensors").read_bytes() == (out / "bank.safetensors").read_bytes()
+
+
+def test_a_bank_is_opened_with_its_own_model_and_fold_alone(
+    rtn: Bank, tiny_qwen2_dir: Path, tiny_llama_dir: Path, tmp_path: Path
+) -> None:
+    own, other = tmp_path / "random.safetensors", tmp_path / "awq.safetensors"
+    fold = a_fold(tiny_qwen2_dir)
+    for path in (own, other):
+        save_tensors(path, fold, {"kind": "awq"})
+    model = ModelFolder(tiny_qwen2_dir)
+    assert open_bank(rtn.path, model, own)[1].keys() == fold.keys()
+    calls = {
+        "another model": lambda: open_bank(rtn.path, ModelFolder(tiny_llama_dir), own),
+        "'random', not 'awq'": lambda: open_bank(rtn.path, model, other),
+        "'random', not 'none'": lambda: open_bank(rtn.path, model, None),
+    }
+    refused(BankError, calls)

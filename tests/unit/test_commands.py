@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 import subprocess
@@ -64,6 +65,8 @@ def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture) -> 
     assert "did you mean 'search'" in capsys.readouterr().err
 
 
+REMEDY = r"(?:\brun|python -m) ((?:ramp|paper)(?:\.[a-z_]+)*)\b(?: ([a-z][a-z-]+))?"
+
 DOCUMENTS = sorted(
     path for path in REPO.rglob("*.md") if path.relative_to(REPO).parts[0] not in (".venv", ".envs", "results")
 )
@@ -84,6 +87,21 @@ def test_commands_in_the_documents_exist() -> None:
             if module in ("ramp", "paper", "benchmarks"):
                 assert module == "ramp", f"{path.relative_to(REPO)}: python -m {module} runs nothing"
     assert seen > 10
+
+
+def test_commands_in_messages_exist() -> None:
+    """A remedy such as "run ramp.bank again" names a module that ``python -m`` runs, or a name of the table."""
+    modules, names = {command.module for command in COMMANDS}, {command.name for command in COMMANDS}
+    seen = 0
+    folders = ("ramp", "paper", "baselines", "workflow")
+    for path in sorted(path for folder in folders for path in REPO.glob(f"{folder}/**/*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
+                continue
+            for module, name in re.findall(REMEDY, node.value):
+                seen += 1
+                assert module in modules or (module == "ramp" and (not name or name in names)), f"{path}: {node.value}"
+    assert seen > 20
 
 
 def test_links_between_the_documents_lead_somewhere() -> None:

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ramp.study.config import Study, schema
-from ramp.study.validation import ConfigError, validate
-from tests.plans import study_of
+from ramp.study.validation import ConfigError
+from tests.plans import study_of, validate
 
 REPO = Path(__file__).resolve().parents[2]
 FILES = sorted(file for file in (REPO / "config").glob("*.yaml") if not file.name.startswith("assets"))

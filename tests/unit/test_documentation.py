@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from ramp.__main__ import COMMANDS
-from ramp.study.validation import validate
+from tests.plans import validate
 from tests.tiny_models import random_llama
 
 REPO = Path(__file__).resolve().parents[2]

@@ -229,7 +229,7 @@ def fold_from_configuration(fold: dict[str, Any], model_dir: Path, tmp_path: Pat
     """What the workflow does with an entry of ``folds:``: check it, make arguments of it, run the stage, read the file.
 
     Returns (the fold, its metadata)."""
-    from ramp.study.validation import validate
+    from tests.plans import validate
 
     values = {"study": "test", "source": "tiny", "methods": ["mine"], "folds": {"mine": fold}}
     values |= {"transfer": {"methods": ["mine"], "uniform": [], "rivals": []}, "halo": {"methods": []}}

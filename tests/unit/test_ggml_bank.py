@@ -16,8 +16,8 @@ from ramp.export.write import export, write_file
 from ramp.ggml.allocate import Frame, file_bytes, plan_types
 from ramp.ggml.bank import BankPass, GgmlBank, GgmlBankError, step_file, undominated
 from ramp.gguf.names import gguf_tensors, to_gguf_rows
-from ramp.gguf.reader import load_gguf_float
 from tests.ggml_models import MODELS, Made
+from tests.model_folders import load_gguf_float
 
 
 @pytest.fixture(scope="module", params=sorted(MODELS))

@@ -10,10 +10,10 @@ import torch
 from ramp.evaluation.heldout import make_reference
 from ramp.export.write import export
 from ramp.ggml.score import float_reference, score, score_file
-from ramp.gguf.reader import load_gguf_float
 from ramp.models.folder import ModelFolder
 from ramp.scoring.kl_divergence import head_weight
 from tests.ggml_models import NARROW
+from tests.model_folders import load_gguf_float
 from tests.tiny_models import edited, random_llama, windows_of
 
 

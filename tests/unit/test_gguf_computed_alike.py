@@ -15,12 +15,12 @@ from ramp.export.check import check_llama, transformers_nll
 from ramp.export.llamacpp import LlamaCpp, window_nll
 from ramp.export.write import export
 from ramp.gguf.names import GgufError, check_exportable, rope_factors
-from ramp.gguf.reader import GgufFile, load_gguf_float
+from ramp.gguf.reader import GgufFile
 from ramp.models.architecture import ModelError
 from ramp.models.folder import ModelFolder
 from tests.conftest import save_random_model
 from tests.ggml_models import random_qwen2
-from tests.model_folders import read_config
+from tests.model_folders import load_gguf_float, read_config
 from tests.refusals import refused
 from tests.sealed import read_json
 from tests.tiny_models import altered, random_llama, windows_of

@@ -17,14 +17,13 @@ from ramp.core.errors import RampError
 from ramp.export.write import export
 from ramp.gguf.configuration import rope_scaling
 from ramp.gguf.names import GgufError
-from ramp.gguf.reader import load_gguf_float
 from ramp.models.architecture import list_linears
 from ramp.models.folder import CheckpointReader
 from ramp.models.save_folder import save_model, save_tokenizer
 from ramp.models.token_windows import Document
 from tests.gguf_inputs import allocation_of, statistics
 from tests.local_sources import fetched, one, write_registry
-from tests.model_folders import load_float, load_tokenizer, read_config
+from tests.model_folders import load_float, load_gguf_float, load_tokenizer, read_config
 from tests.refusals import refused
 from tests.sealed import read_json
 from tests.tiny_models import altered, random_llama, windows_of

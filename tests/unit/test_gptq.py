@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from functools import partial
 
@@ -10,6 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks import parity
+from ramp.methods.kinds import GptqParams
 from ramp.quantizers.affine import QuantizedLinear, QuantizeError
 from ramp.quantizers.gptq import output_error, prepare, quantize_gptq_site, upper_factor
 from tests.reference_quantizers import quantize_gptq, quantize_gptq_reference
@@ -129,3 +132,11 @@ def test_errors_name_the_layer() -> None:
     calls = {words: partial(quantize_gptq, *case, 4, 2, name="layers.0.q") for words, case in cases.items()}
     refused(QuantizeError, calls)
     refused(QuantizeError, {"negative": lambda: quantize_gptq(weight, hessian, 4, 2, damping=-1)})
+
+
+def test_parameters_have_the_defaults_of_the_functions() -> None:
+    """A method's parameters are read without torch, so that the numbers stand there again."""
+    given = GptqParams().model_dump()
+    own = [inspect.signature(function).parameters for function in (prepare, quantize_gptq_site)]
+    assert {name: next(each[name].default for each in own if name in each) for name in given} == given
+    assert given["damping"] == parity.DAMPING

@@ -31,7 +31,7 @@ from ramp.export.row import row_note, write_row
 from ramp.export.write import export, read_importance
 from ramp.gguf import reader
 from ramp.gguf.names import GgufError, from_gguf_rows, gguf_tensors, to_gguf_rows
-from ramp.gguf.reader import GgufFile, load_gguf_float
+from ramp.gguf.reader import GgufFile
 from ramp.gguf.vocabulary import UNREACHABLE_MERGE, pre_tokenizer_name
 from ramp.models.architecture import architecture, list_linears
 from ramp.models.asset_file import ModelAsset
@@ -39,7 +39,7 @@ from ramp.models.folder import CheckpointReader, ModelFolder
 from ramp.problem.allocation import write_allocation
 from ramp.rows.meta_file import KEY
 from tests.gguf_inputs import allocation_of, statistics
-from tests.model_folders import load_float, read_config
+from tests.model_folders import load_float, load_gguf_float, read_config
 from tests.refusals import refused
 from tests.sealed import read_json, save_sealed
 from tests.tiny_models import altered

@@ -10,6 +10,7 @@ import torch
 
 from paper.leakage import leak_lines, leakage_values
 from paper.tables.leakage import leakage_table
+from ramp.assets.text_levels import NO_LEAK, Leak
 from ramp.core.files import write_json
 from ramp.evaluation.heldout import Reference
 from ramp.evaluation.scored_text import scored_documents
@@ -22,7 +23,7 @@ from ramp.records.collect_tuning import main as collect_tuning
 from ramp.records.table import RecordsError, read_table
 from ramp.scoring.kl_divergence import EvaluationError
 from ramp.study.draws import base_model, split_draw
-from ramp.study.leaks import NO_LEAK, Leak, calibrated_as, leaking, split_leak
+from ramp.study.leaks import calibrated_as, leaking, split_leak
 from ramp.study.plan import Plan
 from ramp.study.record_files import SECTION_TABLES, RecordFiles
 from ramp.study.row_names import PlanError

@@ -15,11 +15,11 @@ from ramp.export import check as halo_check
 from ramp.export import halo, write
 from ramp.export.llamacpp import BACKENDS, LlamaCpp, LlamaCppError, LoadError, generate, window_nll
 from ramp.export.write import export
-from ramp.gguf.reader import GgufFile, load_gguf_float
+from ramp.gguf.reader import GgufFile
 from tests.conftest import SHAPE as SMALL
 from tests.conftest import save_random_model
 from tests.gguf_inputs import allocation_of, llama_nll, statistics, tokens_that_differ
-from tests.model_folders import load_float, load_tokenizer
+from tests.model_folders import load_float, load_gguf_float, load_tokenizer
 from tests.sealed import read_json
 from tests.tiny_models import altered
 

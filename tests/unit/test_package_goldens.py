@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ramp.quantizers.affine import quantize_rtn
-from ramp.quantizers.awq import search_scale
+from ramp.quantizers.awq import ScaleSearch
 from ramp.quantizers.clip import quantize_clipped
 from ramp.quantizers.gptq import output_error, prepare
 from tests.reference_quantizers import quantize_gptq
@@ -74,7 +74,7 @@ class Site:
 
     def searched(self, bits: int, group: int) -> Tensor:
         """The fold [d_in] that our AWQ finds."""
-        return search_scale([self.weight], self.hessian, self.x.abs().mean(0), [bits], group)[0]
+        return ScaleSearch([self.weight], self.hessian, self.x.abs().mean(0), group).best([bits])[0]
 
 
 V, UP, DOWN = LINEARS

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +14,10 @@ import pytest
 from huggingface_hub import constants
 
 from ramp.assets.registry import Asset
+from ramp.calibration import block
+from ramp.calibration.stream import stream
 from ramp.core.errors import RampError
+from ramp.methods.kinds import SearchParams
 from ramp.plan import calibrating, exporting, refusal, scoring, searching
 from ramp.plan.check import check
 from ramp.plan.devices import CARDS, UnknownDevice, find_device, known_as, processor
@@ -27,6 +32,9 @@ from ramp.plan.table import LAST, plan_study, smallest_card, stage_of
 from ramp.plan.timeline import run
 from ramp.plan.work import CONTEXT_BYTES, FILLED, GPU_PROCESS_BYTES, HASH_BANDWIDTH, Cost, Work, cost
 from ramp.problem.budget import budget_bytes
+from ramp.quantizers import awq
+from ramp.quantizers.gptq import SWEEP_BYTES
+from ramp.rows.sequential_quantization import quantize_model
 from ramp.scoring.kl_divergence import BATCH_TOKENS, GPU_BATCHES, GPU_SLICE
 from ramp.search import device_budget
 from ramp.sensitivity import fisher
@@ -460,3 +468,12 @@ def test_every_formula_has_a_stage_and_constants_are_the_stages_own() -> None:
     assert kept == (searching.KEPT_SEARCH, searching.KEPT_SELECTION)
     assert calibrating.SEEN_BYTES == fisher.SEEN_BYTES
     assert scoring.SLICE_BYTES == 4 * 4 * GPU_SLICE
+    assert calibrating.ACTIVATION_BYTES == block.ACTIVATION_BYTES
+    assert {default(stream, "batch"), default(quantize_model, "batch")} == {calibrating.BATCH}
+    assert (calibrating.CANDIDATES, calibrating.FINALISTS) == (awq.GRID - 1, awq.FINALISTS)  # r = 0 is no candidate
+    assert calibrating.SWEEP_BYTES == default(gptq_steps, "sweep_bytes") == SWEEP_BYTES
+    assert SearchParams().finalists == searching.FINALISTS
+
+
+def default(function: Callable[..., Any], argument: str) -> Any:
+    return inspect.signature(function).parameters[argument].default

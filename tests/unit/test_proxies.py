@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ramp.bank.bank import Bank
+from ramp.bank.bank import Bank, BankError
 from ramp.bank.build import build_bank
 from ramp.calibration.folding import folded_float_model
 from ramp.core.tensor_file import save_tensors
@@ -172,7 +172,7 @@ def test_command_lines_count_their_tokens(
     assert np.isfinite(values).all()
     assert tokens == record["tokens"]
     other = [str(tmp_path / "none.safetensors") if part.endswith("some.safetensors") else part for part in line]
-    with pytest.raises(SensitivityError, match="'some'"):
+    with pytest.raises(BankError, match="'some'"):
         main([*other, "--kind", kind, "--out", str(out)])
 
 

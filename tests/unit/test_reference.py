@@ -21,7 +21,7 @@ from ramp.quantizers.affine import (
     quantize_rtn,
     round_trip,
 )
-from ramp.quantizers.awq import search_scale
+from ramp.quantizers.awq import ScaleSearch
 from ramp.quantizers.clip import quantize_clipped
 from ramp.quantizers.site import needs_hessian, quantize_site
 from tests.reference_quantizers import (
@@ -95,9 +95,8 @@ def tie_of_pairs(scale: torch.Tensor) -> torch.Tensor:
 def test_scale_search(seed: int, bits: list[int], group_size: int, sym: bool, tied: bool, duo: bool) -> None:
     weight, x = layer(seed)
     weights, tie = [weight, weight[:3].flip(0)], tie_of_pairs if tied else None
-    fast, before, after = search_scale(
-        weights, x.T @ x / len(x), x.abs().mean(0), bits, group_size, tie=tie, sym=sym, duo=duo
-    )  # fmt: skip
+    search = ScaleSearch(weights, x.T @ x / len(x), x.abs().mean(0), group_size, tie=tie, sym=sym, duo=duo)
+    fast, before, after = search.best(bits)
     slow, slow_before, slow_after = search_scale_reference(weights, x, bits, group_size, tie=tie, sym=sym, duo=duo)
     np.testing.assert_allclose(fast.numpy(), slow, rtol=1e-12)
     assert (before, after) == pytest.approx((slow_before, slow_after), rel=1e-9)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ramp.study.validation import validate
-from tests.plans import study_of
+from tests.plans import study_of, validate
 
 PLACES = {"device", "results"}
 

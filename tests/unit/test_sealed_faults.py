@@ -59,7 +59,7 @@ def test_an_enumeration_says_what_its_problem_is(tmp_path: Path) -> None:
         INDEX | {"features": [[0.5], [0.5]]},
     ]
     for record in broken:
-        refused(DamagedFile, {"run ramp.optimum.enumerate again": partial(_enumeration, tmp_path, record)})
+        refused(DamagedFile, {"run ramp.optimum again": partial(_enumeration, tmp_path, record)})
 
 
 def _changed(folder: Path, **changes: Any) -> Any:

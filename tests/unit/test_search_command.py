@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ramp.bank.bank import INDEX, WEIGHTS, Bank
+from ramp.bank.bank import INDEX, WEIGHTS, Bank, BankError
 from ramp.core import cli
 from ramp.core.files import sha256_file
 from ramp.methods.kinds import MethodError
@@ -125,12 +125,16 @@ def test_faults_are_one_sentence(study: dict[str, Any], tmp_path: Path) -> None:
     rtn, ramp = (ROOT / "baselines" / f"{name}.py" for name in ("rtn", "ramp"))
     calls = {
         "rtn.py is a uniform method": lambda: run_stage(main, study, method_file=rtn),
-        "--params": lambda: run_stage(main, study, params="{"),
         "'updates_per_episode'": lambda: run_stage(main, study, method_file=ramp, params='{"upates_per_episode": 1}'),
     }
     refused(MethodError, calls)
     refused(AllocationError, {"(3.00 bits); raise the budget": lambda: run_stage(main, study, budget=2.5)})
     refused(ValueError, {"no sensitivity": lambda: run_stage(main, study, sensitivity=tmp_path / "absent.json")})
+    with pytest.raises(SystemExit):  # of argparse, which names the option
+        run_stage(main, study, params="{")
+    other = tmp_path / "awq.safetensors"
+    other.write_bytes(study["--fold"].read_bytes())
+    refused(BankError, {"fold 'none', not 'awq'": lambda: run_stage(main, study, fold=other)})
 
 
 def laid_out(study: dict[str, Any], results: Path) -> Path:

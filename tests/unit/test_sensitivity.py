@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ramp.bank.bank import Bank
+from ramp.bank.bank import Bank, BankError
 from ramp.bank.build import build_bank
 from ramp.calibration.folding import folded_float_model
 from ramp.core.tensor_file import save_tensors
@@ -165,5 +165,5 @@ def test_command_line(
     assert record["tokens"] == 2 * 64 * (3 + 2)
     assert set(record["linears"]) == {x.name for x in banks["gptq"].linears}
     assert all(set(row) == {"4", "6"} for row in record["linears"].values())
-    with pytest.raises(SensitivityError, match="'random'"):
+    with pytest.raises(BankError, match="'random'"):
         sensitivity.main([*argv, str(tmp_path / "none.safetensors")])

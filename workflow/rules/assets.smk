@@ -82,7 +82,8 @@ rule train:
     message:
         "training {wildcards.model}: {params.steps} steps"
     shell:
-        "gpu_lease python -m ramp.assets.train_tiny --preset {params.preset:q} --text {input.text:q} --steps {params.steps:q}"
+        "gpu_lease python -m ramp.assets.train_tiny --preset {params.preset:q} --text {input.text:q}"
+        " --steps {params.steps:q}"
         ' --seed {params.seed:q} --out "$(dirname {output.record:q})" --threads {threads} {params.computing:q}'
         " > {log:q} 2>&1"
 
@@ -109,12 +110,14 @@ rule texts:
     message:
         "assigning documents to roles"
     shell:
-        "python -m ramp.assets.text_roles --registry {input.registry:q} --assets {params.assets:q} --extra {params.extra:q}"
-        ' --entry {params.own:q} --role {params.named:q} --unread {params.unread:q} --out "$(dirname {output.guard:q})" > {log:q} 2>&1'
+        "python -m ramp.assets.text_roles --registry {input.registry:q} --assets {params.assets:q}"
+        " --extra {params.extra:q}"
+        ' --entry {params.own:q} --role {params.named:q} --unread {params.unread:q} --out "$(dirname {output.guard:q})"'
+        " > {log:q} 2>&1"
 
 
 rule token_counts:
-    """The tokens of every text by a model's tokenizer, enough for all that the study asks; whether it can be exported."""
+    """The tokens of every text by a model's tokenizer, enough for all that the study asks; can it be exported?"""
     input:
         model="<results>/models/{model}/config.json",
         texts=expand("<results>/texts/{text}.jsonl", text=[*ROLES, *PLAN.extra_texts]),
@@ -153,5 +156,6 @@ rule tasks:
     message:
         "reading the rows of {params.names}"
     shell:
-        "python -m ramp.assets.task_rows --registry {input.registry:q} --tasks {params.names:q} --assets {params.assets:q}"
+        "python -m ramp.assets.task_rows --registry {input.registry:q} --tasks {params.names:q}"
+        " --assets {params.assets:q}"
         " --out {params.folder:q} > {log:q} 2>&1"

@@ -50,7 +50,8 @@ rule fold:
     message:
         "folding {wildcards.model}: {wildcards.fold}"
     shell:
-        'gpu_lease python -m ramp.calibration.fold_search --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
+        'gpu_lease python -m ramp.calibration.fold_search --model-dir "$(dirname {input.model:q})"'
+        " --text {input.text:q}"
         " {params.calibration:q} {params.options:q} {params.together:q}"
         " --group-size {params.group_size:q} --out {output.fold:q}"
         " --threads {threads} {params.computing:q} > {log:q} 2>&1"

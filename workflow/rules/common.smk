@@ -190,7 +190,7 @@ def below(pattern, **names):
 
 
 def passing(path):
-    """Return an output that goes when its last reader is done, unless the study keeps all (ramp/study/temporary_files.py)."""
+    """Return an output that goes with its last reader (ramp/study/temporary_files.py), unless the study keeps all."""
     if not passes(path.removeprefix("<results>/")):
         raise WorkflowError(f"{path} is not in ramp/study/temporary_files.py, which the plan reads")
     return path if STUDY.keep == "all" else temp(path)
@@ -265,7 +265,7 @@ def show_comparison():
             print(f"{head.removeprefix('# ')}\n{counts}\n(all of it: {file})", file=sys.stderr)
 
 
-# Local jobs share this machine's memory, and a job on a card has its own, unless the command line says how much there is.
+# Local jobs share this machine's memory, and a job on a card has its own; the command line may say how much there is.
 GIVEN = workflow.resource_settings.resources  # of the command line and the profile; Snakemake calls mem_mb mem
 CARDS = int(GIVEN["gpu"].value) if HAS_GPU and "gpu" in GIVEN else int(HAS_GPU)
 if workflow.is_main_process and workflow.local_exec:

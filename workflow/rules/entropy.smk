@@ -1,5 +1,5 @@
-# What lossless coding of the rows' codes would save. No part of a study: `snakemake entropy` reads its packed rows, which
-# a study that keeps its results alone deletes: ask for both at once there, `snakemake all entropy`.
+# What lossless coding of the rows' codes would save. No part of a study: `snakemake entropy` reads its packed rows,
+# which a study that keeps its results alone deletes: ask for both at once there, `snakemake all entropy`.
 
 
 rule entropy_collect:

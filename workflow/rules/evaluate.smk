@@ -86,7 +86,8 @@ rule tasks_scored:
     message:
         "tasks on {wildcards.model}: {wildcards.row}"
     shell:
-        'gpu_lease python -m ramp.evaluation.lm_eval_tasks --row-dir "$(dirname {input.meta:q})" --model-dir "$(dirname {input.model:q})"'
+        'gpu_lease python -m ramp.evaluation.lm_eval_tasks --row-dir "$(dirname {input.meta:q})"'
+        ' --model-dir "$(dirname {input.model:q})"'
         " --tasks-dir {params.folder:q} --tasks {params.names:q} --limit {params.limit:q} --batch-size {params.batch:q}"
         " --out {output.scores:q} --threads {threads} {params.arithmetic:q} > {log:q} 2>&1"
 
@@ -115,6 +116,7 @@ rule skipped:
     message:
         "{wildcards.method} cannot run here: {params.reason}"
     shell:
-        "python -m ramp.evaluation.skipped_row --study {params.study:q} --model {wildcards.model:q} --method {wildcards.method:q}"
+        "python -m ramp.evaluation.skipped_row --study {params.study:q} --model {wildcards.model:q}"
+        " --method {wildcards.method:q}"
         " --budget {wildcards.budget:q} --seed {wildcards.seed:q} {params.row:q}"
         " --out {output.meta:q} --metrics {output.metrics:q} > {log:q} 2>&1"

@@ -73,7 +73,8 @@ rule halo_check:
     message:
         "checking in llama.cpp: {wildcards.model} {wildcards.row}"
     shell:
-        'python -m ramp.export.halo check --gguf {input.gguf:q} --plan {input.plan:q} --model-dir "$(dirname {input.model:q})"'
+        "python -m ramp.export.halo check --gguf {input.gguf:q} --plan {input.plan:q}"
+        ' --model-dir "$(dirname {input.model:q})"'
         " --text {input.text:q} --length {params.length:q} --windows {params.windows:q} --limit {params.limit:q}"
         " --out {output.checks:q} --keep-going --threads {threads} > {log:q} 2>&1"
 
@@ -97,7 +98,8 @@ rule halo_row:
     message:
         "sizes of the exported {wildcards.model} {wildcards.row}"
     shell:
-        'python -m ramp.export.halo row --gguf {input.gguf:q} --plan {input.plan:q} --model-dir "$(dirname {input.model:q})"'
+        "python -m ramp.export.halo row --gguf {input.gguf:q} --plan {input.plan:q}"
+        ' --model-dir "$(dirname {input.model:q})"'
         ' --study {params.study:q} --allocation {input.allocation:q} --out "$(dirname {output.meta:q})" > {log:q} 2>&1'
 
 
@@ -118,7 +120,8 @@ rule halo_card:
     message:
         "model card of the exported {wildcards.model} {wildcards.row}"
     shell:
-        'python -m ramp.export.halo_card --plan {input.plan:q} --metrics {input.metrics:q} --model-dir "$(dirname {input.model:q})"'
+        "python -m ramp.export.halo_card --plan {input.plan:q} --metrics {input.metrics:q}"
+        ' --model-dir "$(dirname {input.model:q})"'
         " --out {output.card:q} > {log:q} 2>&1"
 
 

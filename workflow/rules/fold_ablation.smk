@@ -67,7 +67,8 @@ rule fold_collect:
     message:
         "collecting the folds' ablation"
     shell:
-        'python -m ramp.records.collect_folding --runs {input.runs:q} --out "$(dirname {output.tables[0]:q})" > {log:q} 2>&1'
+        'python -m ramp.records.collect_folding --runs {input.runs:q} --out "$(dirname {output.tables[0]:q})"'
+        " > {log:q} 2>&1"
 
 
 rule fold_ablation:

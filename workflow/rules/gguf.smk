@@ -2,8 +2,8 @@
 
 
 rule gguf_mixes:
-    """Every mix of one model, and a file of ours at most as large. Bank and files lie in R/.state, undeclared, so that a
-    killed job resumes where it stopped."""
+    """Every mix of one model, and a file of ours at most as large. Bank and files lie in R/.state, undeclared, so that
+    a killed job resumes where it stopped."""
     input:
         model="<results>/models/{model}/asset.json",
         text="<results>/texts/calibration.jsonl",
@@ -49,7 +49,8 @@ rule gguf_collect:
     message:
         "collecting the files at the bytes of llama.cpp's mixes"
     shell:
-        'python -m ramp.records.collect_gguf --rows {input.rows:q} --out "$(dirname {output.tables[0]:q})" > {log:q} 2>&1'
+        'python -m ramp.records.collect_gguf --rows {input.rows:q} --out "$(dirname {output.tables[0]:q})"'
+        " > {log:q} 2>&1"
 
 
 rule gguf:

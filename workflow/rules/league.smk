@@ -26,7 +26,8 @@ rule acceptance:
         "is {wildcards.model} worth quantizing?"
     shell:
         'gpu_lease python -m ramp.league.acceptance --model-dir "$(dirname {input.model:q})" --text {input.text:q}'
-        " --windows {params.windows:q} --length {params.length:q} --bits {params.bits:q} --group-size {params.group_size:q}"
+        " --windows {params.windows:q} --length {params.length:q} --bits {params.bits:q}"
+        " --group-size {params.group_size:q}"
         " --increase {params.increase:q} --out {output.record:q}"
         " --threads {threads} {params.arithmetic:q} > {log:q} 2>&1"
 

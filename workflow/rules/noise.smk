@@ -1,4 +1,4 @@
-# The float model against itself: how far rounding alone moves KL and perplexity. `snakemake noise` makes the table alone.
+# The float model against itself: how far rounding alone moves KL and perplexity. `snakemake noise` makes the table.
 
 
 rule noise_run:

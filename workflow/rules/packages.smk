@@ -24,7 +24,8 @@ rule environment:
     message:
         "installing {wildcards.environment}: {params.requirements}"
     shell:
-        "python -m ramp.packages.package_environment --requirements {params.requirements:q} {params.constraints:q} --out {output.record:q}"
+        "python -m ramp.packages.package_environment --requirements {params.requirements:q} {params.constraints:q}"
+        " --out {output.record:q}"
         " > {log:q} 2>&1"
 
 
@@ -36,7 +37,7 @@ rule package:
         counts=ancient(token_counts),
         method=by(FILES.method),
         environment=by(FILES.environment),
-        code=by(FILES.stage, stage="ramp/packages/prepare_job.py ramp/packages/run_job.py"),
+        code=by(FILES.stage, stage=("ramp/packages/prepare_job.py", "ramp/packages/run_job.py")),
     output:
         outcome="<results>/packages/{model}/{method}-b{budget}-s{seed}/outcome.json",
         linears=directory(passing("<results>/packages/{model}/{method}-b{budget}-s{seed}/linears")),
@@ -89,7 +90,8 @@ rule package_row:
     message:
         "packing the row of {wildcards.method} on {wildcards.model}, {wildcards.budget} bits"
     shell:
-        'python -m ramp.packages.record_row --model-dir "$(dirname {input.model:q})" --job "$(dirname {input.outcome:q})"'
+        'python -m ramp.packages.record_row --model-dir "$(dirname {input.model:q})"'
+        ' --job "$(dirname {input.outcome:q})"'
         ' --track {params.track:q} --study {params.study:q} --out "$(dirname {output.meta:q})" {params.placeholder:q}'
         " > {log:q} 2>&1"
 
@@ -111,7 +113,8 @@ rule collect_external:
     message:
         "collecting the records of the packages"
     shell:
-        'python -m ramp.records.collect --metrics {input.metrics:q} --rows {input.rows:q} --models "$(dirname {input.model:q})"'
+        "python -m ramp.records.collect --metrics {input.metrics:q} --rows {input.rows:q}"
+        ' --models "$(dirname {input.model:q})"'
         ' --source {params.source:q} --config-hash {params.config_hash:q} --out "$(dirname {output.tables[0]:q})"'
         " > {log:q} 2>&1"
 

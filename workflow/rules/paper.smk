@@ -8,7 +8,9 @@ rule collect:
         rows=FILES.of_rows("quantized/{model}/{row}/meta.json", PLAN.recorded_rows),
         scores=FILES.of_rows("tasks_scored/{model}/{row}.json", PLAN.task_rows),
         allocations=FILES.of_rows("allocations/{model}/{method}/{budget}/{seed}.json", PLAN.mixed_rows()),
-        episodes=FILES.of_rows("search/{model}/{method}/{budget}/{seed}/episodes.jsonl", PLAN.mixed_rows(searched=True)),
+        episodes=FILES.of_rows(
+            "search/{model}/{method}/{budget}/{seed}/episodes.jsonl", PLAN.mixed_rows(searched=True)
+        ),
         halo=FILES.of_rows("halo/{model}/{row}.check.json", PLAN.gguf_rows),
         statistics=f"{R}/calibration/{STUDY.source}.safetensors",
         folds=FILES.folds(STUDY.source),
@@ -28,7 +30,8 @@ rule collect:
     message:
         "collecting the records of {params.study}"
     shell:
-        "python -m ramp.records.collect --metrics {input.metrics:q} --rows {input.rows:q} --tasks-scored {input.scores:q}"
+        "python -m ramp.records.collect --metrics {input.metrics:q} --rows {input.rows:q}"
+        " --tasks-scored {input.scores:q}"
         " --allocations {input.allocations:q} --episodes {input.episodes:q} --halo {input.halo:q}"
         " --activations {params.activations:q} --models {params.models:q} --source {params.source:q}"
         ' --config-hash {params.config_hash:q} --out "$(dirname {output.tables[0]:q})" > {log:q} 2>&1'
@@ -240,7 +243,7 @@ rule settings:
 
 
 rule html:
-    """Snakemake's own report: figures, paper, run times, provenance. A second Snakemake reads what this one recorded."""
+    """Snakemake's own report: figures, paper, run times, provenance. A second Snakemake reads what this one wrote."""
     input:
         pdf="<paper>/paper.pdf",
         page="<results>/index.html",
@@ -256,5 +259,6 @@ rule html:
     message:
         "writing {output.html}"
     shell:
-        "python -m snakemake records paper page {input.compared:q} --snakefile {input.snakefile:q} --configfile {input.config:q} --nolock"
+        "python -m snakemake records paper page {input.compared:q} --snakefile {input.snakefile:q}"
+        " --configfile {input.config:q} --nolock"
         " --report {output.html:q} > {log:q} 2>&1"

@@ -21,7 +21,8 @@ rule float_row:
         "sizes of {wildcards.model}: {wildcards.method}"
     shell:
         'python -m ramp.rows.quantize --model-dir "$(dirname {input.model:q})" --method-file {wildcards.method:q}'
-        " --group-size {params.group_size:q} --track {params.track:q} --seed {wildcards.seed:q} --study {params.study:q}"
+        " --group-size {params.group_size:q} --track {params.track:q} --seed {wildcards.seed:q}"
+        " --study {params.study:q}"
         ' --out "$(dirname {output.meta:q})" > {log:q} 2>&1'
 
 

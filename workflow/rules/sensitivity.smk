@@ -28,8 +28,10 @@ rule sensitivity:
         "Fisher sensitivities of {wildcards.model}"
     shell:
         'gpu_lease python -m ramp.sensitivity --kind {params.kind:q} --model-dir "$(dirname {input.model:q})"'
-        ' --bank "$(dirname {input.weights:q})" --fold {input.fold:q} --text {input.text:q} --windows {params.windows:q}'
-        " --length {params.length:q} {params.draw:q} --out {output.proxy:q} --threads {threads} {params.computing:q} > {log:q} 2>&1"
+        ' --bank "$(dirname {input.weights:q})" --fold {input.fold:q} --text {input.text:q}'
+        " --windows {params.windows:q}"
+        " --length {params.length:q} {params.draw:q} --out {output.proxy:q} --threads {threads} {params.computing:q}"
+        " > {log:q} 2>&1"
 
 
 # Additive sensitivities of another kind (ramp/sensitivity/kinds.py), on calibration text.
