@@ -17,6 +17,7 @@ from typing import Any
 from ramp.core import cli
 from ramp.core.files import DamagedFile, parse_json, read_json, read_text
 from ramp.core.sidecar import check_sidecar
+from ramp.evaluation.metrics_file import read_metrics
 from ramp.methods.names import UNQUANTIZED
 from ramp.records.runs import content_of, named, orphan, refuse_leak
 from ramp.records.schema import KEY_NAMES
@@ -169,7 +170,7 @@ def collect(
     from ramp.records.collect_layers import activation_rows, allocation_rows, linears_by_model, reported_rows
     from ramp.records.collect_transfer import transfer_rows
 
-    measured = [read_json(path, Row, sealed=True) for path in metrics]
+    measured = [read_metrics(path).written() for path in metrics]
     keys = {identity(key): key for key in (key_of(found, path) for found, path in zip(measured, metrics, strict=True))}
     scored, metas = read_keyed(tasks_scored, keys), read_keyed(rows, keys)
     short = by_short_name(keys.values())

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ramp.core import cli
 from ramp.records.bank_ratios import compared
-from ramp.records.runs import HELDOUT, Run, check_scored_alike, heldout_scores, named, read_runs, refuse_leak
+from ramp.records.runs import HELDOUT, Run, check_scored_alike, heldout_scores, named, read_rows, refuse_leak
 from ramp.records.schema import BANK_NAMES
 from ramp.records.table import RecordsError, write_tables
 
@@ -65,7 +65,7 @@ def bank_row(row: Named, metrics: Run, titles: Mapping[str, str]) -> Run:
 def collect(rows: Sequence[Named], out: Path, titles: Mapping[str, str] | None = None) -> dict[str, int]:
     """Write both tables; return the number of rows of each. ``titles``: of variants, by method."""
     paths = [row.path for row in rows]
-    runs = read_runs(paths, ("key", "texts", "made", "sizes"))
+    runs = read_rows(paths)
     lines = [bank_row(row, run, titles or {}) for row, run in zip(rows, runs, strict=True)]
     check_scored_alike(lines, paths)
     windows = [

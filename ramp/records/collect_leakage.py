@@ -22,7 +22,7 @@ from ramp.core.files import finite
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.evaluation.bootstrap import mean_kl, paired
-    from ramp.records.runs import HELDOUT, Run, check_scored_alike, content_of, heldout_scores, named, read_runs
+    from ramp.records.runs import HELDOUT, Run, check_scored_alike, content_of, heldout_scores, named, read_rows
     from ramp.records.schema import LEAK_NAMES
     from ramp.records.table import RecordsError, write_tables
 
@@ -91,7 +91,7 @@ def compared(lines: Sequence[Run], windows: Sequence[Any]) -> list[Run]:
 def collect(rows: Sequence[Named], out: Path) -> dict[str, int]:
     """Write both tables; return the number of rows of each."""
     paths = [row.path for row in rows]
-    runs = read_runs(paths, ("key", "texts", "made", "sizes"))
+    runs = read_rows(paths)
     lines, windows = [], []
     for row, run in zip(rows, runs, strict=True):
         with content_of(row.path):

@@ -19,7 +19,16 @@ from ramp.core.files import finite
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.evaluation.bootstrap import mean_kl, paired
-    from ramp.records.runs import Run, check_alike, check_scored_alike, heldout_scores, named, read_runs, refuse_leak
+    from ramp.records.runs import (
+        Run,
+        check_alike,
+        check_scored_alike,
+        heldout_scores,
+        named,
+        read_rows,
+        read_runs,
+        refuse_leak,
+    )
     from ramp.records.table import RecordsError, write_tables
 
 
@@ -43,7 +52,7 @@ class Named:
 def tuned_lines(row: Named) -> tuple[Run, list[Run]]:
     """Return the line of tuning.csv of one row, and those of tuning_windows.csv."""
     [meta] = read_runs([row.meta], ("tuned", "wall_s"))
-    before, after = read_runs([row.before, row.after], ("key", "texts", "made", "sizes", "search"))
+    before, after = read_rows([row.before, row.after])
     refuse_leak(before["made"], row.before)
     refuse_leak(after["made"], row.after)
     about, key = meta["tuned"], after["key"]

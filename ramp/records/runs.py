@@ -9,6 +9,7 @@ from typing import Any
 
 from ramp.core.errors import RampError
 from ramp.core.files import read_json
+from ramp.evaluation.metrics_file import read_metrics
 from ramp.records.table import RecordsError
 
 Run = dict[str, Any]
@@ -28,11 +29,20 @@ def content_of(path: object) -> Iterator[None]:
         raise RecordsError(f"{path} is no file of its stage ({error!r}): run that again") from None
 
 
-def read_runs(paths: Sequence[Path], fields: Sequence[str]) -> list[Run]:
-    """Return the JSON objects at ``paths``; ``RecordsError`` where one lacks one of ``fields``, or without paths."""
+def _some(paths: Sequence[Path]) -> Sequence[Path]:
     if not paths:
         raise RecordsError("no run to collect: name at least one with --runs (or has none ended yet?)")
-    runs = [read_json(path, Run, sealed=True) for path in paths]
+    return paths
+
+
+def read_rows(paths: Sequence[Path]) -> list[Run]:
+    """Return the metrics files at ``paths``; ``DamagedFile`` where one is none, ``RecordsError`` without paths."""
+    return [{"made": {}, "search": None, **read_metrics(path).written()} for path in _some(paths)]
+
+
+def read_runs(paths: Sequence[Path], fields: Sequence[str]) -> list[Run]:
+    """Return the JSON objects at ``paths``; ``RecordsError`` where one lacks one of ``fields``, or without paths."""
+    runs = [read_json(path, Run, sealed=True) for path in _some(paths)]
     for run, path in zip(runs, paths, strict=True):
         missing = [name for name in fields if name not in run]
         if missing:

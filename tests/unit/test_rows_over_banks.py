@@ -138,12 +138,16 @@ def test_rows_that_a_bank_cannot_have_are_refused(change: dict[str, Any], words:
 # --- the collector ---------------------------------------------------------------------------------------------------
 
 
+PLAIN: dict[str, Any] = {"sizes": {}, "search": None, "simulated": True, "note": "", "versions": {}}
+
+
 def metrics(folder: Path, method: str, draw: int, kl: float | None, **key: Any) -> str:
     """A metrics file of three windows."""
     windows = [{"window": i, "tokens": 63, "nll": 180.0, "kl": None if kl is None else 63 * kl} for i in range(3)]
-    text = {"length": 64, "windows": windows, "ppl": 20.0, "kl": kl, "kl_low": kl, "kl_high": kl}
+    text = {"length": 64, "windows": windows, "ppl": 20.0, "ppl_low": 19.0, "ppl_high": 21.0}
+    text |= {"kl": kl, "kl_low": kl, "kl_high": kl}
     made = {"track": "q8_0"} | ({"draw": draw} if draw else {})
-    value = {"key": row_key(method=method, **key), "texts": {"heldout": text}, "made": made, "sizes": {}}
+    value = {"key": row_key(method=method, **key), "texts": {"heldout": text}, "made": made, **PLAIN}
     file = folder / f"{method}-{draw}-{'-'.join(map(str, key.values()))}.json"
     write_json(file, value | {"dtype": "float32", "commit": "abc", "hardware": "abacus"}, sealed=True)
     return str(file)
@@ -178,7 +182,7 @@ def test_a_row_of_another_draw_or_text_is_refused(tmp_path: Path) -> None:
 
     right = f"knapsack,1,1={metrics(tmp_path, 'knapsack', 1, 0.2, seed=0)}"
     other = tmp_path / "other.json"
-    write_json(other, {"key": row_key(method="ramp"), "texts": {}, "made": {"draw": 1}, "sizes": {}}, sealed=True)
+    write_json(other, {"key": row_key(method="ramp"), "texts": {}, "made": {"draw": 1}, **PLAIN}, sealed=True)
     calls = {
         "calibrated on draw 1 and is named as of bank 2": lambda: collected(right.replace("1,1", "2,2")),
         "no scores on 'heldout'": lambda: collected(right, f"ramp,1,1={other}"),

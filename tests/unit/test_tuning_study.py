@@ -120,12 +120,15 @@ def finished(folder: Path, method: str = "rtn", kl: float = 0.2, **about: Any) -
     write_json(names[0], {"tuned": schedule, "wall_s": 2.5}, sealed=True)
     for name, stage, factor in ((names[1], "final", 1.0), (names[2], "tuned", 0.5)):
         windows = [{"window": i, "tokens": 63, "nll": 100.0, "kl": 63 * factor * kl * (1 + 0.1 * i)} for i in range(3)]
+        ends = dict.fromkeys(f"{name}{end}" for name in ("ppl", "kl") for end in ("", "_low", "_high"))
+        text = {"length": 64, "windows": windows, **ends}
         write_json(
             name,
             {
-                "key": row_key(stage=stage, method=method), "texts": {"heldout": {"length": 64, "windows": windows}},
+                "key": row_key(stage=stage, method=method), "texts": {"heldout": text},
                 "made": {"wall_s": 1.0}, "sizes": {"bytes_linear": 400}, "dtype": "float32", "commit": "c",
-                "search": {"kind": "proxy"} if method == "knapsack" else None,
+                "search": {"kind": "proxy"} if method == "knapsack" else None, "simulated": True, "note": "",
+                "versions": {},
             },
             sealed=True,
         )  # fmt: skip
