@@ -21,6 +21,7 @@ from ramp.plan.products import (
 )
 from ramp.plan.shape import ModelShape
 from ramp.plan.work import HASH_BANDWIDTH, Work
+from ramp.study.fold_sharing import searched_with
 from ramp.study.row_names import Row
 
 ACTIVATION_BYTES = 2 << 30
@@ -113,9 +114,10 @@ def calibration(facts: Facts, model: str) -> Work:
 
 def fold(facts: Facts, model: str, fold: str) -> Work:
     """One pass with Hessians, and AWQ's search of a scale per site: 19 candidates on 128 rows of each linear, three and
-    the unscaled weights on all, at every width of the fold; SmoothQuant needs ranges alone."""
+    the unscaled weights on all, at every width of the fold; SmoothQuant needs ranges alone. A fold of one width that
+    the shared one's search gives is copied."""
     shape, settings = facts.shape(model), facts.plan.fold_settings(fold)
-    if settings is None:
+    if settings is None or searched_with(facts.plan, model, fold):
         return Work(fixed_s=0.1)
     widths = len(settings.bits) if settings.kind == "awq" else 0
     candidates = CANDIDATES * (2 if settings.duo else 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ramp.agent.params import RampParams
+from ramp.methods.kinds import Params, SearchParams
 from ramp.methods.loader import parse_params
 from ramp.plan.facts import Facts
 from ramp.plan.products import KERNELS, block_products, head_products
@@ -53,7 +54,7 @@ def evaluation(facts: Facts, shape: ModelShape, tokens: int, length: int, *, fir
 def searched(
     facts: Facts, model: str, method: str, evals: int, text: tuple[int, int, int], widths: list[Width]
 ) -> Work:
-    """Return a search: two references, its evaluations, its finalists on selection text, the agent's steps.
+    """Return a search: references of both texts, its evaluations, its finalists on selection text, the agent's steps.
 
     text: tokens of search and of selection text, length of a window. The whole model is on the device in the study's
     dtype, with the float model's probabilities of both texts and the activations of a batch, and where there is room
@@ -62,11 +63,13 @@ def searched(
     shape = facts.shape(model)
     half = facts.half_bytes(shape)
     search_tokens, selection_tokens, length = text
-    finalists = min(FINALISTS, evals)
+    if not isinstance(method_params(facts, method), SearchParams):
+        selection_tokens = 0  # it does not search, and compares no finalists
     parts = [(evaluation(facts, shape, search_tokens, length, first=True), 1),
-             (evaluation(facts, shape, selection_tokens, length, first=True), 1),
-             (evaluation(facts, shape, search_tokens, length), evals),
-             (evaluation(facts, shape, selection_tokens, length), finalists + 1)]  # fmt: skip
+             (evaluation(facts, shape, search_tokens, length), evals)]  # fmt: skip
+    if selection_tokens:
+        parts += [(evaluation(facts, shape, selection_tokens, length, first=True), 1),
+                  (evaluation(facts, shape, selection_tokens, length), min(FINALISTS, evals) + 1)]  # fmt: skip
     bank = shape.menu_bytes(widths, facts.plan.study.group_size)
     kept = (search_tokens + selection_tokens) * (8 * shape.hidden_size + (2 * shape.vocab_size if half == 2 else 0))
     state = half * shape.hidden_size * shape.num_hidden_layers  # of a token
@@ -87,10 +90,14 @@ def searched(
     )
 
 
+def method_params(facts: Facts, method: str) -> Params:
+    """Return the parameters of a method or variant."""
+    return parse_params(facts.plan.method(method), facts.plan.params(method))
+
+
 def learning(facts: Facts, method: str, evals: int, linears: int) -> float:
     """Return the seconds of one core for the decisions and gradient steps of an agent."""
-    own = facts.plan.method(method)
-    params = parse_params(own, facts.plan.params(method))
+    params = method_params(facts, method)
     if not isinstance(params, RampParams):
         return 0.0
     episodes = max(0, evals - params.warmup_episodes)

@@ -47,21 +47,22 @@ def share_out(free: int, wanted: dict[str, int], shares: dict[str, int]) -> dict
     return given
 
 
-def share_device(model: PreTrainedModel, bank: Bank, search: PrefixScorer, selection: PrefixScorer) -> None:
-    """Give both scorers and the bank their memory on the model's GPU; on a processor they have constants of their own.
+def share_device(model: PreTrainedModel, bank: Bank, search: PrefixScorer, selection: PrefixScorer | None) -> None:
+    """Give the scorers and the bank their memory on the model's GPU; on a processor they have constants of their own.
 
-    To be called when everything else of the search is on the device.
+    To be called when everything else of the search is on the device. ``selection``: None where nothing is compared.
     """
     device, dtype = search.device, search.head.dtype
     if device.type == "cpu":
         return
     wanted = {
         "search": search.allocations_bytes(SEARCH_ALLOCATIONS),
-        "selection": selection.allocations_bytes(SELECTION_ALLOCATIONS),
+        "selection": selection.allocations_bytes(SELECTION_ALLOCATIONS) if selection else 0,
         "bank": int(bank.bytes().sum()),
     }
     free = free_bytes(device) - working_bytes(model.config, dtype)
     given = share_out(free, wanted, {"search": SEARCH, "selection": SELECTION, "bank": BANK})
     search.keep(given["search"])
-    selection.keep(given["selection"])
+    if selection:
+        selection.keep(given["selection"])
     bank.prepare(model, given["bank"])

@@ -25,6 +25,7 @@ from ramp.search.run import SearchRun, run_search
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+    from transformers import PreTrainedModel
 
     from ramp.scoring.prefix_cache import PrefixScorer
 
@@ -97,11 +98,12 @@ class Search:
 
         inputs, settings = self.inputs, self.settings
         # search text in equal parts, where the method's parameters ask for it (ramp.agent.params)
-        pooled, part = self.params.search_parts() if isinstance(self.params, SearchParams) else (0, 1)
-        device = pick_device(settings.device)
-        model = banked.float_model(pick_dtype(settings.dtype, inputs.model_dir), device)
+        params = self.params if isinstance(self.params, SearchParams) else None
+        pooled, part = params.search_parts() if params else (0, 1)
+        device, dtype = pick_device(settings.device), pick_dtype(settings.dtype, inputs.model_dir)
+        model = banked.float_model(dtype, device)
 
-        def scorers(text: Path, count: int, size: int) -> list[PrefixScorer]:
+        def scorers(model: PreTrainedModel, text: Path, count: int, size: int) -> list[PrefixScorer]:
             """Make scorers of ``count`` windows of a text, ``size`` each; the model must still be the float one."""
             if not count:
                 return []
@@ -110,9 +112,11 @@ class Search:
             limit = None if size == count and device.type == "cpu" else 0
             return [PrefixScorer(model, windows[first : first + size], limit) for first in range(0, count, size)]
 
-        (whole,) = scorers(inputs.search_text, settings.search_windows, settings.search_windows)
-        (final,) = scorers(inputs.selection_text, settings.final_windows, settings.final_windows)
-        pool = scorers(inputs.search_text, pooled, part)
+        (whole,) = scorers(model, inputs.search_text, settings.search_windows, settings.search_windows)
+        # a method that does not search compares no finalists, and their reference would take most of its time
+        ends = (inputs.selection_text, settings.final_windows, settings.final_windows)
+        final = scorers(model, *ends)[0] if params else None
+        pool = scorers(model, inputs.search_text, pooled, part)
         share_device(model, banked.bank, whole, final)
 
         def scored(scorer: PrefixScorer) -> Callable[[np.ndarray], Score]:
@@ -122,6 +126,12 @@ class Search:
 
             return score
 
+        def select(choice: np.ndarray) -> Score:
+            nonlocal final
+            if final is None:  # it asked all the same; the model is not the float one any more
+                final = scorers(banked.float_model(dtype, device), *ends)[0]
+            return scored(final)(choice)
+
         proxy, proxy_tokens = None, 0
         if inputs.sensitivity:
             proxy, proxy_tokens = read_proxy(inputs.sensitivity, banked.linears, banked.bank.widths)
@@ -129,7 +139,7 @@ class Search:
             inputs.calibration,
             settings.budget,
             state.evaluator("search", scored(whole), limit=settings.evals),
-            state.evaluator("selection", scored(final)),
+            state.evaluator("selection", select),
             proxy=proxy,
             proxy_tokens=proxy_tokens,
             nll_float=whole.nll_float,

@@ -14,12 +14,13 @@ from typing import Any
 from ramp.assets.registry import PathSource
 from ramp.core.files import read_json
 from ramp.core.source_closure import Modules, closure, modules_of
-from ramp.methods.kinds import FoldRef, Mix, Package
+from ramp.methods.kinds import Mix, Package
 from ramp.methods.loader import discover, split_reference
 from ramp.methods.names import FLOAT, RELEASED, UNQUANTIZED
 from ramp.sensitivity.kinds import DEFAULT, SENSITIVITIES
 from ramp.study.config import Study
 from ramp.study.draws import base_model
+from ramp.study.fold_sharing import searched_with
 from ramp.study.leaks import calibrated_as
 from ramp.study.plan import Plan
 from ramp.study.record_files import Taken
@@ -113,21 +114,10 @@ class RuleFiles:
         names = sorted(fold.name for fold in found if fold.name != "none")
         return [f"{self.results}/folds/{model}/{name}.safetensors" for name in names]
 
-    def folds_of_rows(self, model: str) -> set[FoldRef]:
-        """Return the folds that a model's rows are quantized with."""
-        bare = {*UNQUANTIZED, *self.plan.unable}
-        rows = (row for row in self.plan.rows if row.model == model and row.method not in bare)
-        return {self.plan.fold_of(row.method, row.budget) for row in rows}
-
     def shared_fold(self, model: str, fold: str) -> list[str]:
         """Return the shared fold whose search gives that of one width too; none for a fold that is searched alone."""
-        asked = FoldRef.parse(fold)
-        shared = self.plan.study.folds.get(asked.name)
-        if shared is None or asked.width not in shared.bits:
-            return []
-        if not {asked, FoldRef(asked.name)} <= self.folds_of_rows(model):
-            return []
-        return [f"{self.results}/folds/{model}/{asked.name}.safetensors"]
+        shared = searched_with(self.plan, model, fold)
+        return [f"{self.results}/folds/{model}/{shared.name}.safetensors"] if shared else []
 
     def accepted(self, model: str) -> list[str]:
         """Return the record that a model trained by the workflow is worth quantizing; others need none."""

@@ -18,6 +18,7 @@ from ramp.methods.names import FLOAT
 from ramp.study.config import Study
 from ramp.study.config_sections import Places
 from ramp.study.draws import base_model, split_draw
+from ramp.study.fold_sharing import folds_of_rows, searched_with
 from ramp.study.league_plan import LeagueRun, run_words
 from ramp.study.leaks import split_leak
 from ramp.study.plan import Plan
@@ -77,13 +78,14 @@ class RuleValues:
     def folds_together(self, model: str, fold: str) -> list[str]:
         """Return which folds of single widths a search writes too, or where the search of the shared one wrote this."""
         asked, state = FoldRef.parse(fold), f"{self.files.results}/.state/folds/{model}"
-        if self.files.shared_fold(model, fold):
+        if searched_with(self.plan, model, fold):
             return ["--made", f"{state}/{fold}.safetensors"]
         settings = self.plan.study.folds.get(asked.name)
         if asked.width is not None or settings is None or settings.kind != "awq":
             return []
-        own = [FoldRef(asked.name, bits) for bits in settings.bits]
-        also = [f"{each.width}={state}/{each}.safetensors" for each in own if each in self.files.folds_of_rows(model)]
+        used = folds_of_rows(self.plan, model)
+        own = [each for bits in settings.bits if (each := FoldRef(asked.name, bits)) in used]
+        also = [f"{each.width}={state}/{each}.safetensors" for each in own]
         return ["--also", *also] if also else []
 
     def calibration(self, model: str) -> list[str]:

@@ -105,8 +105,10 @@ def test_a_search_pays_for_every_evaluation_and_a_knapsack_for_one(paper: Facts)
     ramp, knapsack = (searching.search(paper, "llama-2-7b", name, "3.65", "0") for name in ("ramp", "knapsack"))
     tokens, _, length = paper.search()
     assert tokens == 16 * 512
-    each = searching.evaluation(paper, paper.shape("llama-2-7b"), tokens, length).half
-    assert ramp.half - knapsack.half == pytest.approx((149 + 4) * each)
+    llama = paper.shape("llama-2-7b")
+    each, reference = (searching.evaluation(paper, llama, tokens, length, first=first).half for first in (False, True))
+    # beside its other evaluations, RAMP compares its finalists and its start on selection text, of the same length
+    assert ramp.half - knapsack.half == pytest.approx((149 + 5 + 1) * each + reference)
     assert ramp.core_s > knapsack.core_s
     assert ramp.device_bytes > 2 * paper.shape("llama-2-7b").params
 

@@ -2,25 +2,28 @@
 
 import json
 import math
+import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ramp.bank.bank import INDEX, WEIGHTS, Bank, BankError
 from ramp.core import cli
 from ramp.core.files import sha256_file
-from ramp.methods.kinds import MethodError
+from ramp.methods.kinds import Allocator, MethodError, Params, SearchParams
 from ramp.models.token_windows import token_windows
-from ramp.problem.problem import AllocationError, decode
+from ramp.problem.problem import Allocation, AllocationError, Problem, Run, decode
 from ramp.search import resume
 from ramp.search.__main__ import main
 from ramp.search.options import add_arguments
 from ramp.search.resume import ROOT, SearchState
-from ramp.search.setup import prepare
+from ramp.search.setup import Search, prepare
 from tests.model_folders import load_float, load_tokenizer
 from tests.refusals import refused
-from tests.sealed import read_json
+from tests.sealed import read_json, write_sealed
 from tests.searchable import make_searchable, run_stage
 from tests.tiny_models import exact_scores
 
@@ -43,6 +46,14 @@ def study(tmp_path_factory: pytest.TempPathFactory, tiny_llama_dir: Path) -> dic
         "--out": folder / "alloc.json",
         "--artifacts": folder / "artifacts",
     }
+
+
+def opened(study: dict[str, Any]) -> Search:
+    """The search that the arguments ask for."""
+    parser = cli.parser("")
+    add_arguments(parser)
+    words = [str(word) for name, value in study.items() if name not in STAGE_ONLY for word in (name, value)]
+    return prepare(parser.parse_args(words))[0]
 
 
 def call_ramp(study: dict[str, Any], folder: Path, evals: int, **params: Any) -> dict[str, Any]:
@@ -70,7 +81,7 @@ def test_another_bank_is_another_search(study: dict[str, Any], monkeypatch: pyte
     """Known by the index, which names the sha256 of the weights; those are compared when the bank is opened."""
     states, read = [], []
 
-    def opened(state_dir: Path, identity: dict[str, Any]) -> SearchState:
+    def stateless(state_dir: Path, identity: dict[str, Any]) -> SearchState:
         states.append(identity)
         return SearchState(state_dir / "none")
 
@@ -78,12 +89,9 @@ def test_another_bank_is_another_search(study: dict[str, Any], monkeypatch: pyte
         read.append(Path(path).name)
         return sha256_file(path)
 
-    monkeypatch.setattr(SearchState, "open", opened)
+    monkeypatch.setattr(SearchState, "open", stateless)
     monkeypatch.setattr(resume, "sha256_file", reading)
-    parser = cli.parser("")
-    add_arguments(parser)
-    words = [str(word) for name, value in study.items() if name not in STAGE_ONLY for word in (name, value)]
-    search, _ = prepare(parser.parse_args(words))
+    search = opened(study)
     index = search.inputs.bank / INDEX
     before = index.read_bytes()
     try:
@@ -121,6 +129,31 @@ def test_finalists_may_meet_on_more_text_than_is_searched_on(study: dict[str, An
     assert more["kl_selection"] != plain["kl_selection"]
 
 
+@dataclass(frozen=True)
+class Asking:
+    """An allocator that scores one allocation on search text, then on selection text; its scores."""
+
+    seen: list[float]
+
+    def __call__(self, problem: Problem, params: Any, run: Run) -> Allocation:
+        choice = np.zeros(problem.n, dtype=np.int64)
+        self.seen.extend([problem.evaluate(choice).kl, problem.select(choice).kl])
+        return Allocation(choice, "proxy")
+
+
+def test_a_method_that_does_not_search_may_still_ask_for_selection_text(study: dict[str, Any], tmp_path: Path) -> None:
+    """Its reference is made when it asks, from the float model: the scores are those of a method that searches."""
+    scores = []
+    for kind in (SearchParams, Params):
+        seen: list[float] = []
+        method = Allocator(title="asking", source="", allocate=Asking(seen), params=kind)
+        search = replace(opened(study), method=method, params=kind(), state_dir=tmp_path / kind.__name__)
+        search.run(search.open_model(), search.open_state())
+        scores.append(seen)
+    assert scores[0] == scores[1]
+    assert scores[0][0] != scores[0][1]
+
+
 def test_faults_are_one_sentence(study: dict[str, Any], tmp_path: Path) -> None:
     rtn, ramp = (ROOT / "baselines" / f"{name}.py" for name in ("rtn", "ramp"))
     calls = {
@@ -138,7 +171,7 @@ def test_faults_are_one_sentence(study: dict[str, Any], tmp_path: Path) -> None:
 
 
 def laid_out(study: dict[str, Any], results: Path) -> Path:
-    """A results folder as the workflow lays it out, by links to ``study``'s files."""
+    """A results folder as the workflow lays it out, by links to ``study``'s files; its bank names the fold there."""
     places = {
         "--model-dir": "models/tiny",
         "--bank": "bank/tiny/awq-gptq",
@@ -151,6 +184,10 @@ def laid_out(study: dict[str, Any], results: Path) -> Path:
     for option, place in places.items():
         (results / place).parent.mkdir(parents=True, exist_ok=True)
         (results / place).symlink_to(study[option])
+    bank = results / places["--bank"]
+    bank.unlink()
+    shutil.copytree(study["--bank"], bank)
+    write_sealed(bank / INDEX, read_json(bank / INDEX) | {"fold": "awq"})
     return results
 
 
@@ -181,7 +218,7 @@ def test_a_model_and_a_budget_are_enough(study: dict[str, Any], tmp_path: Path) 
 def test_what_is_missing_is_named_with_the_command_that_makes_it(study: dict[str, Any], tmp_path: Path) -> None:
     results = laid_out(study, tmp_path / "results")
     refused(AllocationError, {"did you mean 'tiny'": lambda: by_hand(results, model="tini")})
-    (results / "bank/tiny/awq-gptq").unlink()
+    shutil.rmtree(results / "bank/tiny/awq-gptq")
     (results / "sensitivity/tiny/awq-gptq.json").unlink()
     calls = {"/bank/tiny/awq-gptq/bank.json ": lambda: by_hand(results), "--bank": lambda: main(["--budget", "3.65"])}
     refused(AllocationError, calls)
