@@ -163,7 +163,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     args = arguments().parse_args(argv)
     with Reference(args.reference_python, args.threads, args.out.with_suffix(".log")) as reference:
         measure(args, reference).write(args.out, reference.versions)

@@ -239,7 +239,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     args = arguments().parse_args(argv)
     measure(args).write(args.out, {name: version(name) for name in ("gymnasium", "stable-baselines3")})
     return 0

@@ -233,7 +233,7 @@ def compare(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Compare switches of the search on synthetic models.")
     parser.add_argument("--variants", default='{"default": {}}', help="JSON: name -> switches (ramp/agent/params.py)")
     parser.add_argument("--lab", default="{}", help="JSON: spreads of the laboratory (LabParams)")

@@ -71,7 +71,7 @@ def as_choice(problem: Problem, bits: dict[str, int]) -> np.ndarray:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.parser("Compare switches of the search on a real model, on text that no search reads.")
     parser.add_argument("--model", required=True, help="model of the results folder")
     parser.add_argument("--results", type=Path, default=Path("results"), help="results folder of a study")

@@ -32,7 +32,7 @@ NEVER = math.inf
 
 @dataclass(frozen=True)
 class Reach:
-    """When an allocator's seeds reach a level: infinite where one never does."""
+    """Evaluations at which an allocator's seeds reach a level: infinite where one never does."""
 
     evals: np.ndarray  # [seeds], evaluations on search text
     tokens: np.ndarray  # [seeds], forward tokens up to there, sensitivities included

@@ -43,7 +43,7 @@ class Cell:
 
     @property
     def complete(self) -> bool:
-        """Whether every seed has an incumbent, scored on every window."""
+        """Return whether every seed has an incumbent, scored on every window."""
         return len(self.kl) == len(self.rows) and bool(np.isfinite(self.kl).all()) and self.kl.size > 0
 
     @property
@@ -129,7 +129,7 @@ class League:
 
     @property
     def is_there(self) -> bool:
-        """Whether the records hold a league."""
+        """Return whether the records hold a league."""
         return self.rows is not None and self.windows is not None
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What a leak of text buys, as tables and text read it: rows that saw text near the held-out text, and the study's."""
+"""Gain by a leak of text, for tables and text: rows that saw text near the held-out text, and the study's."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class LeakLine:
 
     @property
     def read(self) -> str:
-        """What it was calibrated and searched on, in words."""
+        """Return what it was calibrated and searched on, in words."""
         if self.search == NO_SEARCH:
             return f"calibrated on {TEXTS[self.calibration]}"
         if self.search == self.calibration:

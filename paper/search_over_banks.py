@@ -39,7 +39,7 @@ class Standing:
 
     @property
     def words(self) -> str:
-        """What the search does at this budget, the ratio with its interval, and on how many banks."""
+        """Return what the search does at this budget, the ratio with its interval, and on how many banks."""
         counts = {"lower": self.lower, "equal": self.equal, "higher": self.higher}
         on = ", ".join(f"{name} on {count}" for name, count in counts.items() if count)
         does = "keeps its start on every bank" if self.ratio.banks == self.equal else SIDES[self.side]

@@ -58,7 +58,7 @@ class Pair:
 
     @property
     def words(self) -> str:
-        """What is left of the gain, in one sentence."""
+        """Return what is left of the gain, in one sentence."""
         found = {
             -1: "gains more from tuning than",
             0: "gains as much from tuning, within noise, as",

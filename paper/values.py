@@ -324,7 +324,7 @@ def document(study: Study) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     args = options.parser("Write the numbers of the paper's text.", "values.json to write").parse_args(argv)
     write_json(args.out, document(Study.of(args)))
     return 0

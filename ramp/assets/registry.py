@@ -98,7 +98,7 @@ class HubSource(_Strict):
 
 
 def has_wildcard(pattern: str) -> bool:
-    """Whether a pattern of a hub's files may name more than one."""
+    """Return whether a pattern of a hub's files may name more than one."""
     return bool({*"*?["} & {*pattern})
 
 

@@ -35,7 +35,7 @@ Window = dict[str, Any]
 
 @dataclass(frozen=True)
 class AboutReference:
-    """What the metadata of a reference must say."""
+    """Fields that the metadata of a reference must have."""
 
     model: str
     text: str

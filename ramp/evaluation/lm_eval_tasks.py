@@ -243,7 +243,7 @@ def task_result(task: str, found: Any, limit: int | None) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.parser("Score commonsense tasks of one row, zero-shot, by lm-eval.", "--row-dir --model-dir --out")
     parser.add_argument("--tasks-dir", type=Path, required=True, help="folder of {task}.jsonl")
     parser.add_argument("--tasks", nargs="+", required=True, metavar="NAME", help="by lm-eval's name")

@@ -91,7 +91,7 @@ class Student:
 
     @property
     def changes(self) -> list[torch.nn.Parameter]:
-        """What is trained."""
+        """Return what is trained."""
         return [each.module.change for each in self.scales.values()] + [each.change for each in self.gains.values()]
 
 

@@ -18,7 +18,7 @@ SPECIAL = ("float", "released")
 
 @dataclass(frozen=True)
 class Released:
-    """What ``asset.json`` of a model says of its released file."""
+    """Fields of a model's ``asset.json`` on its released file."""
 
     released_format: str
     released_bytes: int

@@ -82,7 +82,7 @@ class Student:
 
     @property
     def changes(self) -> list[nn.Parameter]:
-        """What is trained."""
+        """Return what is trained."""
         return [each.change for each in self.scales.values()] + [each.change for each in self.gains.values()]
 
     def tensors(self) -> dict[str, Tensor]:

@@ -98,7 +98,7 @@ class Fold(Section):
         return self.model_copy(update={"bits": [bits]})
 
     def has_own(self, bits: int) -> bool:
-        """Whether uniform rows of a width have a fold of their own, not the shared one."""
+        """Return whether uniform rows of a width have a fold of their own, not the shared one."""
         return self.kind == "awq" and self.own_width and self.bits != [bits]
 
     def options(self) -> list[str]:
@@ -160,7 +160,7 @@ class Halo(Section):
 
 
 class Depth(Section):
-    """How much of the study is run: seeds and limits."""
+    """Part of the study that is run: seeds and limits."""
 
     seeds: Once[Seed] = Field(default=[0], min_length=1)
     """Seeds of every search; methods in ``deterministic`` take the first."""
@@ -304,7 +304,7 @@ class Study(Section):
 
     @property
     def runs_packages(self) -> bool:
-        """Whether the packages in ``external`` have rows at this depth."""
+        """Return whether the packages in ``external`` have rows at this depth."""
         return self.depth != "quick"
 
     @property

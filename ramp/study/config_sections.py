@@ -44,7 +44,7 @@ class Search(Section):
 
 
 class Places(Section):
-    """Where in a text, and how much of it."""
+    """Place in a text, and amount of it."""
 
     windows: PositiveInt
     """Windows, spread over the text."""
