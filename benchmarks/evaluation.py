@@ -164,7 +164,7 @@ def preload(bank: Bank, dtype: torch.dtype, limit_bytes: int) -> bool:
 
 
 def measure(args: argparse.Namespace, subject: Subject) -> Piece:
-    """Whole allocations and single changes, speed and scores."""
+    """Measure whole allocations and single changes, speed and scores."""
     device = pick_device(args.device)
     dtype = pick_dtype(args.dtype, subject.model_dir)
     key, _ = clock(device.type)

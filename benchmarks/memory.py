@@ -150,7 +150,7 @@ def measure(args: argparse.Namespace, shape: BlockShape) -> Piece:
 
 
 def arguments() -> argparse.ArgumentParser:
-    """The module's options."""
+    """Return the module's options."""
     options = parser("Memory of quantizing a 7B from disk.", repeats=None)
     options.set_defaults(device="cpu")
     options.add_argument("--folder", type=Path, help="where the model is written; default: the system's")

@@ -35,7 +35,7 @@ from ramp.search.setup import Search, SearchInputs, prepare
 
 
 def judge(args: argparse.Namespace, banked: BankedModel) -> Callable[[np.ndarray], np.ndarray]:
-    """KL of an allocation on every window of the judging text, float64 [windows]."""
+    """Return a function: allocation to KL on every window of the judging text, nats per token, float64 [windows]."""
     from ramp.scoring.kl_divergence import Scorer
 
     device = pick_device(args.device)
@@ -52,7 +52,7 @@ def judge(args: argparse.Namespace, banked: BankedModel) -> Callable[[np.ndarray
 
 
 def one(search: Search, values: dict[str, Any], seed: int) -> tuple[Problem, AllocationRecord]:
-    """One search in a folder of its own: its problem and its record."""
+    """Run one search in a folder of its own; return its problem and its record."""
     method = search.method
     search = replace(search, params=parse_params(method, values), settings=replace(search.settings, seed=seed))
     with tempfile.TemporaryDirectory() as folder:

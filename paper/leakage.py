@@ -91,7 +91,7 @@ def leak_lines(study: Study) -> list[LeakLine]:
 
 
 def leakage_values(study: Study) -> Iterator[tuple[str, str]]:
-    """``leakage.runs`` and a sentence ``leakage.row.N`` for every row that was made with a leak."""
+    """Yield ``leakage.runs`` and a sentence ``leakage.row.N`` for every row that was made with a leak."""
     lines = leak_lines(study)
     runs = sorted({runs_over(line.ratio) for line in lines if line.ratio})
     if not runs:

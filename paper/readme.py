@@ -192,7 +192,7 @@ PARTS: dict[str, Callable[[Study], str]] = {"outcome": outcome, "plan": paper_pl
 
 
 def marks(name: str) -> tuple[str, str]:
-    """The comments before and behind a table."""
+    """Return the comments before and behind a table."""
     return f"<!-- {name}: begin (python -m paper.readme writes this) -->", f"<!-- {name}: end -->"
 
 

@@ -76,7 +76,7 @@ def runs_over(found: list[Standing]) -> str:
 
 
 def bank_values(study: Study) -> Iterator[tuple[str, str]]:
-    """``banks.ramp``: what the search does over banks, by budget; ``banks.runs``: over what its intervals run."""
+    """Yield ``banks.ramp``: what the search does over banks, by budget; ``banks.runs``: over what intervals run."""
     if found := standings(study):
         yield "banks.ramp", listed([each.words for each in found])
         yield "banks.runs", runs_over(found)
