@@ -92,7 +92,10 @@ class EqualQuality:
 
 
 def sooner(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Return the share of pairs of seeds in which ours is first; a tie, or a pair of which none arrives, is a half."""
+    """Return the share of pairs of seeds in which ours is first; a tie, or a pair of which none arrives, is a half.
+
+    ours: float [seeds], evaluations or tokens at which each seed arrives, infinite where it never does; theirs: alike.
+    """
     first, tie = ours[:, None] < theirs[None, :], ours[:, None] == theirs[None, :]
     return float((first + 0.5 * tie).mean())
 

@@ -168,12 +168,15 @@ class ScaleSearch:
 def search_scale(
     weights: Sequence[Tensor], hessian: Tensor, absmean: Tensor, bits: Sequence[int], group_size: int, **more: Any
 ) -> tuple[Tensor, float, float]:
-    """Return ``ScaleSearch(...).best(bits)``; ``more``: its other arguments."""
+    """Return ``ScaleSearch(...).best(bits)``: (scale [d_in], error before, error after); ``more``: its other arguments.
+
+    weights: float [d_out_i, d_in] each; hessian: float32 or float64 [d_in, d_in]; absmean: float [d_in].
+    """
     return ScaleSearch(weights, hessian, absmean, group_size, **more).best(bits)
 
 
 def spread_rows(weight: Tensor, max_rows: int) -> Tensor:
-    """Return at most ``max_rows`` rows of a weight, evenly spaced from the first to the last."""
+    """Return at most ``max_rows`` rows of a weight [d_out, d_in], evenly spaced from the first to the last."""
     if weight.shape[0] <= max_rows:
         return weight
     return weight[torch.linspace(0, weight.shape[0] - 1, max_rows, device=weight.device).round().long()]

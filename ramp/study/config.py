@@ -57,10 +57,10 @@ class Calibration(Section):
 
 
 class Sensitivity(Section):
-    """The additive Fisher proxy: search text, backward passes."""
+    """Text of every kind of sensitivity: search text for Fisher's, calibration text for the others."""
 
     windows: PositiveInt = 8
-    """Windows of search text: eight rank linears (Spearman 0.94 on SmolLM2), more allocate better (decisions.md)."""
+    """Windows of that text; 32 instead of 8 took 0.5 to 2.7 % off the KL on SmolLM2 (docs/decisions.md)."""
     target_windows: PositiveInt | None = None
     """Windows on the target models; null: as on the source."""
     length: PositiveInt = 256
