@@ -99,11 +99,11 @@ def leakage_values(study: Study) -> Iterator[tuple[str, str]]:
     yield "leakage.runs", "; or ".join(runs)
     own = {(line.model, line.title): line for line in lines if line.own}
     for place, ((model, title), bar) in enumerate(own.items()):
-        told = [
+        ratios = [
             f"{line.read} {shown(line.ratio.estimate, 3)} ({reading(line.ratio.estimate, 1.0)})"
             for line in lines
             if (line.model, line.title) == (model, title) and line.ratio
         ]
-        if told:
+        if ratios:
             head = f"{model_title(model)}, {title}: the study's own row is {bar.read}. KL over that of this row"
-            yield f"leakage.row.{place}", f"{head}: {'; '.join(told)}."
+            yield f"leakage.row.{place}", f"{head}: {'; '.join(ratios)}."

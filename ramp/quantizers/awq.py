@@ -154,8 +154,8 @@ class ScaleSearch:
         """
         left = list(range(1, len(self._scales)))
         if self._some is not None:
-            heats = [self._error(index, bits, self._some) for index in left]
-            left = sorted(left[place] for place in np.argsort(heats, kind="stable")[:FINALISTS])
+            errors = [self._error(index, bits, self._some) for index in left]
+            left = sorted(left[place] for place in np.argsort(errors, kind="stable")[:FINALISTS])
         best, before = 0, self._error(0, bits, self._whole)
         after = before
         for index in left:

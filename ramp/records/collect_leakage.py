@@ -54,8 +54,8 @@ class Named:
     def check(self, made: Run) -> None:
         """Raise ``RecordsError`` where a row was made of other text than it is named after."""
         calibration, _, search = str(made.get("leak", NO_LEAK)).partition("-")
-        said = calibration in (OWN, self.calibration) and search in (OWN, self.search)
-        if not said or made.get("draw", 0) != self.draw:
+        as_named = calibration in (OWN, self.calibration) and search in (OWN, self.search)
+        if not as_named or made.get("draw", 0) != self.draw:
             raise RecordsError(
                 f"{self.path} was made of draw {made.get('draw', 0)} and leak {made.get('leak', 'none')}, not of "
                 f"{self.calibration}, {self.search} of draw {self.draw}: run its stages again"

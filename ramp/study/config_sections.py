@@ -85,7 +85,7 @@ class Acceptance(Section):
 
 
 class League(Section):
-    """Allocators at equal cost on one error bank, each run read at several checkpoints."""
+    """Allocators at equal cost on one bank, each run read at several checkpoints."""
 
     grids: dict[Name, Grid] = Field(min_length=1)
     """Blocks by name; a run (model, method, budget, evaluations, seed) is in one of them."""

@@ -230,7 +230,7 @@ def test_diffs_of_the_page_on_adding_things_apply() -> None:
 
 
 @cache
-def said() -> str:
+def texts_of_the_code() -> str:
     """Return every text that the code holds, adjacent literals joined, one a line."""
     files = [file for name in ("ramp", "paper", "workflow") for file in (REPO / name).rglob("*.py")]
     nodes = (node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
@@ -244,4 +244,4 @@ def test_messages_of_the_page_on_trouble_are_those_of_the_code() -> None:
     assert len(quoted) > 25
     for message in quoted:
         for part in (piece.strip("' ") for piece in message.split("…")):
-            assert part in said(), f"no message of the code holds: {part}"
+            assert part in texts_of_the_code(), f"no message of the code holds: {part}"
