@@ -26,7 +26,7 @@ def skip() -> str | None:
 
 
 def allocate(problem: Problem, params: TemplateParams, run: Run) -> Allocation:
-    """Hill climbing from the middle: change a few widths, repair the budget, keep what is better."""
+    """Climb from the middle: change a few widths, repair the budget, keep what is better."""
     rng = np.random.default_rng(run.seed)  # all randomness from the seed: then a killed search resumes by itself
     prices = problem.use_proxy()
     best = repair(np.ones(problem.n, dtype=int), prices, problem.bytes, problem.budget_bytes)

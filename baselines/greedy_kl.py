@@ -12,7 +12,7 @@ from ramp.problem.problem import Allocation, Problem, Run
 
 
 def allocate(problem: Problem, params: Params, run: Run) -> Allocation:
-    """Steps until no change that gains fits."""
+    """Take steps until no change that gains fits."""
     choice = greedy.solve(problem.use_proxy(), problem.bytes, problem.budget_bytes)
     return reported(problem, run, choice, "greedy_kl")
 

@@ -7,7 +7,7 @@ from ramp.problem.problem import Allocation, Problem, Run
 
 
 def allocate(problem: Problem, params: Params, run: Run) -> Allocation:
-    """The least sum of sensitivities under the budget; its one score is logged and decides nothing."""
+    """Return the least sum of sensitivities under the budget; its one score is logged and decides nothing."""
     choice = knapsack.solve(problem.use_proxy(), problem.bytes, problem.budget_bytes)
     return reported(problem, run, choice, run.method)
 

@@ -8,7 +8,7 @@ from ramp.problem.problem import Allocation, Problem, Run
 
 
 def allocate(problem: Problem, params: Params, run: Run) -> Allocation:
-    """The last width, in order of bytes, whose total fits."""
+    """Return the last width, in order of bytes, whose total fits."""
     problem.check_budget()
     totals = problem.bytes.sum(axis=0)  # [w]
     fitting = [int(a) for a in totals.argsort(kind="stable") if totals[a] <= problem.budget_bytes]

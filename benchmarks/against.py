@@ -117,7 +117,7 @@ def measure(args: Any, job: dict[str, Any]) -> Piece:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     options = parser("Stages of this checkout beside those of another one.", repeats=5)
     options.add_argument("other", type=Path, help="folder of the other checkout")
     options.add_argument("--model-dir", type=Path, required=True, help="Hugging Face checkpoint folder")

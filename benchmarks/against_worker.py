@@ -65,30 +65,30 @@ class Stages:
         return PrefixScorer(self.model, self.short)
 
     def reference(self) -> Any:
-        """The float model on long windows."""
+        """Score the float model on long windows."""
         self.__dict__.pop("made_reference", None)
         return self.made_reference.nll.tolist()
 
     def row(self) -> Any:
-        """A row beside the float model; here it is that model."""
+        """Score a row beside the float model; here it is that model."""
         from ramp.evaluation.heldout import evaluate
         from ramp.scoring.kl_divergence import head_weight
 
         return evaluate(self.model, self.made_reference, head_weight(self.model))
 
     def candidate(self) -> Any:
-        """A whole new allocation's score, without its assembling."""
+        """Score a whole new allocation, without its assembling."""
         return tuple(self.scorer.score(self.model))
 
     def calibration(self) -> Any:
-        """Activation statistics."""
+        """Collect activation statistics."""
         from ramp.calibration.__main__ import measure
 
         found = measure(self.model_dir, self.middle, device="cpu")
         return {site: stats.sqmean.tolist() for site, stats in found.items()}
 
     def fold(self) -> Any:
-        """AWQ's search."""
+        """Run AWQ's search."""
         from ramp.calibration.fold_search import FoldSearch, search_folds
 
         search = FoldSearch("awq", [3, 4], self.group_size, max_rows=128)
@@ -96,7 +96,7 @@ class Stages:
         return errors, {site: s.tolist() for site, s in scales.items()}
 
     def bank(self) -> Any:
-        """GPTQ of every linear at two widths."""
+        """Quantize every linear at two widths by GPTQ."""
         from ramp.bank.build import build_bank
 
         out = Path(self.scratch.name) / "bank"
@@ -107,7 +107,7 @@ class Stages:
         return hashlib.sha256((out / "bank.safetensors").read_bytes()).hexdigest()
 
     def sensitivity(self) -> Any:
-        """Fisher sensitivities on the bank."""
+        """Compute Fisher sensitivities on the bank."""
         from ramp.bank.bank import Bank
         from ramp.calibration.stream import block_runner
         from ramp.models.folder import ModelFolder

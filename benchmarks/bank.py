@@ -20,13 +20,13 @@ from ramp.core import cli
 
 
 def packed_bits_bytes(d_out: int, d_in: int, bits: int, group_size: int) -> float:
-    """Codes, float16 scales and zero-points of one linear without any padding, in bytes."""
+    """Return the codes, float16 scales and zero-points of one linear without any padding, in bytes."""
     groups = d_out * d_in // group_size
     return (bits * d_out * d_in + (16 + bits) * groups) / 8
 
 
 def measure(args: argparse.Namespace) -> Piece:
-    """The whole bank against one bank per width, by turns."""
+    """Time the whole bank against one bank per width, by turns."""
     from ramp.bank.bank import INDEX, WEIGHTS, Bank
     from ramp.bank.build import build_bank
     from ramp.calibration.windows import calibration_windows
@@ -79,7 +79,7 @@ def measure(args: argparse.Namespace) -> Piece:
 
 
 def arguments() -> argparse.ArgumentParser:
-    """The module's options."""
+    """Return the module's options."""
     options = parser("Speed and bytes of the bank.", repeats=3)
     options.set_defaults(device="cpu")
     options.add_argument("--model-dir", type=Path, required=True, help="Hugging Face checkpoint folder")
@@ -92,7 +92,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     args = arguments().parse_args(argv)
     measure(args).write(args.out)
     return 0

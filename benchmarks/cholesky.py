@@ -20,7 +20,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.parser("Cholesky factors of second moments, as GPTQ takes them.")
     parser.add_argument("--moments", type=Path, required=True, help="file of benchmarks.second_moments")
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")

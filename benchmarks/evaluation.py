@@ -164,7 +164,7 @@ def preload(bank: Bank, dtype: torch.dtype, limit_bytes: int) -> bool:
 
 
 def measure(args: argparse.Namespace, subject: Subject) -> Piece:
-    """Whole allocations and single changes, speed and scores."""
+    """Measure whole allocations and single changes, speed and scores."""
     device = pick_device(args.device)
     dtype = pick_dtype(args.dtype, subject.model_dir)
     key, _ = clock(device.type)
@@ -243,7 +243,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     options = arguments()
     args = options.parse_args(argv)
     if not args.shape and (args.model_dir is None or args.text is None):

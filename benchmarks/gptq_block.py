@@ -27,7 +27,7 @@ from ramp.core import cli
 
 
 def hessian_of(x: Tensor, length: int) -> Tensor:
-    """X^T X / n as ``ramp.calibration.block`` sums it: float32 [d_in, d_in], window by window."""
+    """Return X^T X / n as ``ramp.calibration.block`` sums it: float32 [d_in, d_in], window by window."""
     total = torch.zeros(x.shape[1], x.shape[1])
     for window in x.split(length):
         total.addmm_(window.T, window)
@@ -35,7 +35,7 @@ def hessian_of(x: Tensor, length: int) -> Tensor:
 
 
 def ours(x: Tensor, weights: dict[str, Tensor], args: argparse.Namespace) -> tuple[Sample, Sample]:
-    """(collecting the Hessian, quantizing) of one site; the second's value is {role: de-quantized weight}."""
+    """Return the times of collecting the Hessian and of quantizing one site; the second's value is {role: weight}."""
     from ramp.methods.kinds import GptqParams
     from ramp.quantizers.site import quantize_site
 
@@ -51,7 +51,7 @@ def ours(x: Tensor, weights: dict[str, Tensor], args: argparse.Namespace) -> tup
 
 
 def theirs(reference: Reference, folder: Path, args: argparse.Namespace) -> tuple[Sample, Sample]:
-    """The same by the package; its process measures itself."""
+    """Return the same of the package, whose process measures itself."""
     from safetensors.torch import load_file
 
     spent = reference.ask(
@@ -66,7 +66,7 @@ def theirs(reference: Reference, folder: Path, args: argparse.Namespace) -> tupl
 
 
 def error_of(found: dict[str, Tensor], weights: dict[str, Tensor], hessian: Tensor) -> float:
-    """Sum over linears of tr(dW H dW^T), summed in float64."""
+    """Return the sum over linears of tr(dW H dW^T), squared output, summed in float64."""
     total = 0.0
     for role, weight in weights.items():
         difference = found[role].float() - weight
@@ -75,7 +75,7 @@ def error_of(found: dict[str, Tensor], weights: dict[str, Tensor], hessian: Tens
 
 
 def add(*samples: Sample) -> Sample:
-    """Parts of one measurement."""
+    """Add the times of the parts of one measurement."""
     return Sample(sum(x.cpu_s for x in samples), sum(x.wall_s for x in samples))
 
 
@@ -99,7 +99,7 @@ def measure_site(
     repeats: int,
     error: Callable[..., float],
 ) -> None:
-    """One site by both sides in turn; its times are added to those of the sites before it, repeat by repeat."""
+    """Measure one site by both sides in turn; its times are added to those of the sites before it, repeat by repeat."""
     runs: list[list[tuple[Sample, Sample]]] = [[], []]
     last: dict[int, Any] = {}  # weights of one repeat are enough, and large
 
@@ -117,7 +117,7 @@ def measure_site(
 
 
 def measure(args: argparse.Namespace, reference: Reference) -> Piece:
-    """All sites of the block; only one site's inputs are in memory at a time."""
+    """Measure all sites of the block; only one site's inputs are in memory at a time."""
     from safetensors.torch import save_file
 
     shape = BlockShape(args.hidden, args.intermediate, args.heads, args.heads)
@@ -146,7 +146,7 @@ def measure(args: argparse.Namespace, reference: Reference) -> Piece:
 
 
 def arguments() -> argparse.ArgumentParser:
-    """The module's options."""
+    """Return the module's options."""
     options = parser("GPTQ of one decoder block, ours beside gptqmodel.", reference="gptqmodel")
     options.add_argument("--hidden", type=int, default=4096, help="hidden size")
     options.add_argument("--intermediate", type=int, default=11008, help="intermediate size")
@@ -161,7 +161,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     args = arguments().parse_args(argv)
     with Reference(args.reference_python, args.threads, args.out.with_suffix(".log")) as reference:
         measure(args, reference).write(args.out, reference.versions)

@@ -86,7 +86,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     args = arguments().parse_args(argv)
     measure(args, SIZES).write(args.out)
     return 0

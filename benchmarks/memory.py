@@ -150,7 +150,7 @@ def measure(args: argparse.Namespace, shape: BlockShape) -> Piece:
 
 
 def arguments() -> argparse.ArgumentParser:
-    """The module's options."""
+    """Return the module's options."""
     options = parser("Memory of quantizing a 7B from disk.", repeats=None)
     options.set_defaults(device="cpu")
     options.add_argument("--folder", type=Path, help="where the model is written; default: the system's")
@@ -164,7 +164,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     args = arguments().parse_args(argv)
     if args.inner:
         found = quantize(

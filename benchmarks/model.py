@@ -92,7 +92,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     options = arguments()
     args = options.parse_args(argv)
     if not args.block_of and (args.model_dir is None or args.text is None):

@@ -33,7 +33,7 @@ class Package:
 
     @classmethod
     def read(cls, method_file: Path, python: Path) -> Package:
-        """``BenchmarkError`` where the file is no package's or the interpreter is not there."""
+        """Open a package; ``BenchmarkError`` where the file is no package's or the interpreter is not there."""
         method = load_method(method_file)
         if not isinstance(method, PackageMethod):
             raise BenchmarkError(f"{method_file} registers a {type(method).__name__}, no Package: nothing to compare")

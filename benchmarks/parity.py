@@ -169,7 +169,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     args = arguments().parse_args(argv)
     package = Package.read(args.package, args.reference_python)
     args.our_params, args.package_params = parameters(args.our_params), parameters(args.package_params)

@@ -85,7 +85,7 @@ def gather(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Merge pieces into a table of the records.")
     parser.add_argument("--table", choices=TABLES, required=True, help="which table")
     parser.add_argument("--pieces", type=Path, nargs="+", required=True, help="JSON files of benchmarks")

@@ -53,7 +53,7 @@ SIZES: dict[str, Any] = {"hidden": 64, "learning_rate": 1e-3}
 
 
 def discrete_params() -> SacParams:
-    """The search's learner with a discount, as CartPole goes on until it falls, and targets that follow faster.
+    """Return the search's parameters with a discount, as CartPole goes on until it falls, and faster targets.
 
     Values near 1 / (1 - gamma) have to grow through the target critics, tau at a time: with tau 0.005 they are still
     too small after 40,000 updates to tell a cart that drifts from one that stands.
@@ -63,12 +63,12 @@ def discrete_params() -> SacParams:
 
 
 def continuous_params() -> ContinuousSacParams:
-    """The defaults of stable-baselines3's SAC but for sizes, rate and batch."""
+    """Return the defaults of stable-baselines3's SAC but for sizes, rate and batch."""
     return ContinuousSacParams(**SIZES, batch_size=128, gamma=0.99, alpha_start=1.0)
 
 
 def learn_discrete(steps: int, seed: int, warmup: int) -> Learned:
-    """Discrete SAC on CartPole: ``steps`` steps, the first ``warmup`` uniform and without updates."""
+    """Run discrete SAC on CartPole: ``steps`` steps, the first ``warmup`` uniform and without updates."""
     env = gymnasium.make(CARTPOLE)
     agent = DiscreteSAC(4, 2, discrete_params(), seed)
     allowed = np.ones(2, dtype=bool)
@@ -86,7 +86,7 @@ def learn_discrete(steps: int, seed: int, warmup: int) -> Learned:
 
 
 def learn_continuous(steps: int, seed: int, warmup: int) -> Learned:
-    """Continuous SAC on Pendulum; its torque is twice the action in (-1, 1)."""
+    """Run continuous SAC on Pendulum; its torque is twice the action in (-1, 1)."""
     env = gymnasium.make(PENDULUM)
     agent = ContinuousSAC(3, 1, continuous_params(), seed)
 
@@ -103,7 +103,7 @@ def learn_continuous(steps: int, seed: int, warmup: int) -> Learned:
 
 
 def drive(env: gymnasium.Env, act: Any, keep: Any, update: Any, steps: int, warmup: int, seed: int) -> list[float]:
-    """The loop of off-policy learning, an update a step; a time limit ends an episode but not its value."""
+    """Run the loop of off-policy learning, an update a step; a time limit ends an episode but not its value."""
     returns: list[float] = []
     observation, _ = env.reset(seed=seed)
     total = 0.0
@@ -122,7 +122,7 @@ def drive(env: gymnasium.Env, act: Any, keep: Any, update: Any, steps: int, warm
 
 
 def learn_reference(steps: int, seed: int, warmup: int) -> Learned:
-    """stable-baselines3's SAC on Pendulum with the same parameters as ours."""
+    """Run stable-baselines3's SAC on Pendulum with the same parameters as ours."""
     from stable_baselines3 import SAC
     from stable_baselines3.common.monitor import Monitor
 
@@ -145,7 +145,7 @@ def learn_reference(steps: int, seed: int, warmup: int) -> Learned:
 
 
 def greedy_returns(env_id: str, act: Act, episodes: int) -> list[float]:
-    """Undiscounted returns of ``episodes`` greedy episodes, the same starts at every call."""
+    """Return undiscounted returns of ``episodes`` greedy episodes, the same starts at every call."""
     env = gymnasium.make(env_id)
     found = []
     for episode in range(episodes):
@@ -186,12 +186,12 @@ def side(name: str, env_id: str, learn: Callable[[int, int, int], Learned], step
 
 
 def listed(values: Sequence[float]) -> str:
-    """Returns in one phrase."""
+    """Return the returns of episodes in one phrase."""
     return ", ".join(f"{value:.1f}" for value in values)
 
 
 def measure_discrete(args: argparse.Namespace, command: str, piece: Piece) -> None:
-    """CartPole: the mean over seeds beside the largest possible return, with every seed's own in the note."""
+    """Measure CartPole: the mean over seeds beside the largest possible return, with every seed's own in the note."""
     ours = side("discrete SAC", CARTPOLE, learn_discrete, args.discrete_steps, args)
     threshold = gymnasium.spec(CARTPOLE).reward_threshold or BEST
     solved = sum(mean >= threshold for mean in ours.means)
@@ -202,7 +202,7 @@ def measure_discrete(args: argparse.Namespace, command: str, piece: Piece) -> No
 
 
 def measure_continuous(args: argparse.Namespace, command: str, piece: Piece) -> None:
-    """Pendulum: means over seeds of both learners, and the time that learning took."""
+    """Measure Pendulum: means over seeds of both learners, and the time that learning took."""
     ours = side("continuous SAC", PENDULUM, learn_continuous, args.continuous_steps, args)
     theirs = side("stable-baselines3", PENDULUM, learn_reference, args.continuous_steps, args)
     note = f"seeds: {listed(ours.means)}; stable-baselines3: {listed(theirs.means)}; less below zero is better"
@@ -216,7 +216,7 @@ def measure_continuous(args: argparse.Namespace, command: str, piece: Piece) -> 
 
 
 def measure(args: argparse.Namespace) -> Piece:
-    """The tasks that were asked for."""
+    """Measure the tasks that were asked for."""
     command = command_line("benchmarks.sac_reference", args)
     piece = Piece("benchmarks")
     if CARTPOLE in args.tasks:
@@ -227,7 +227,7 @@ def measure(args: argparse.Namespace) -> Piece:
 
 
 def arguments() -> argparse.ArgumentParser:
-    """The module's options."""
+    """Return the module's options."""
     options = parser("Our SAC on control tasks with known returns.", repeats=None)
     options.add_argument("--tasks", nargs="+", choices=(CARTPOLE, PENDULUM), default=[CARTPOLE, PENDULUM], help="which")
     options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of every learner")
@@ -239,7 +239,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     args = arguments().parse_args(argv)
     measure(args).write(args.out, {name: version(name) for name in ("gymnasium", "stable-baselines3")})
     return 0

@@ -53,7 +53,7 @@ def compare(before: Path, after: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Compare the results of two runs of one study, times aside.")
     parser.add_argument("before", type=Path, help="results folder of the first run")
     parser.add_argument("after", type=Path, help="results folder of the second run")

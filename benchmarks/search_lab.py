@@ -88,7 +88,7 @@ class Text:
         return np.maximum((self.weights @ terms + self.level * pairs) * self.lab.luck(choice) * noise, 1e-9)
 
     def scorer(self, windows: slice) -> Evaluator:
-        """An evaluator of some windows; 128 tokens each."""
+        """Return an evaluator of some windows; 128 tokens each."""
         count = len(range(*windows.indices(len(self.level))))
 
         def score(choice: np.ndarray) -> Score:
@@ -98,7 +98,7 @@ class Text:
         return Evaluator(score)
 
     def parts(self, size: int) -> list[Evaluator]:
-        """The windows in parts of ``size``."""
+        """Return evaluators of the windows in parts of ``size``."""
         return [self.scorer(slice(k, k + size)) for k in range(0, len(self.level), size)]
 
 
@@ -233,7 +233,7 @@ def compare(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Compare switches of the search on synthetic models.")
     parser.add_argument("--variants", default='{"default": {}}', help="JSON: name -> switches (ramp/agent/params.py)")
     parser.add_argument("--lab", default="{}", help="JSON: spreads of the laboratory (LabParams)")

@@ -35,7 +35,7 @@ from ramp.search.setup import Search, SearchInputs, prepare
 
 
 def judge(args: argparse.Namespace, banked: BankedModel) -> Callable[[np.ndarray], np.ndarray]:
-    """KL of an allocation on every window of the judging text, float64 [windows]."""
+    """Return a function: allocation to KL on every window of the judging text, nats per token, float64 [windows]."""
     from ramp.scoring.kl_divergence import Scorer
 
     device = pick_device(args.device)
@@ -52,7 +52,7 @@ def judge(args: argparse.Namespace, banked: BankedModel) -> Callable[[np.ndarray
 
 
 def one(search: Search, values: dict[str, Any], seed: int) -> tuple[Problem, AllocationRecord]:
-    """One search in a folder of its own: its problem and its record."""
+    """Run one search in a folder of its own; return its problem and its record."""
     method = search.method
     search = replace(search, params=parse_params(method, values), settings=replace(search.settings, seed=seed))
     with tempfile.TemporaryDirectory() as folder:
@@ -71,7 +71,7 @@ def as_choice(problem: Problem, bits: dict[str, int]) -> np.ndarray:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.parser("Compare switches of the search on a real model, on text that no search reads.")
     parser.add_argument("--model", required=True, help="model of the results folder")
     parser.add_argument("--results", type=Path, default=Path("results"), help="results folder of a study")

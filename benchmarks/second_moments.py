@@ -27,7 +27,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.parser("Second moments of every linear's input, streamed block by block.")
     add_text_arguments(parser)
     parser.add_argument("--fold", type=Path, required=True, help="fold file of ramp.calibration.fold_search")

@@ -69,7 +69,7 @@ SIZES = {
 
 
 def activations(tokens: int, d_in: int, generator: torch.Generator) -> Tensor:
-    """float32 [tokens, d_in]: power-law factors, noise, log-normal channels (see above)."""
+    """Return float32 [tokens, d_in]: power-law factors, noise, log-normal channels (see above)."""
     powers = FACTOR_STRENGTH / torch.arange(1, FACTORS + 1).float().pow(FACTOR_DECAY)
     factors = torch.randn(tokens, FACTORS, generator=generator) * powers  # (tokens, factors)
     directions = torch.randn(FACTORS, d_in, generator=generator) / FACTORS**0.5
@@ -78,7 +78,7 @@ def activations(tokens: int, d_in: int, generator: torch.Generator) -> Tensor:
 
 
 def weight(d_out: int, d_in: int, generator: torch.Generator) -> Tensor:
-    """float32 [d_out, d_in], normal."""
+    """Return float32 [d_out, d_in], normal."""
     return torch.randn(d_out, d_in, generator=generator).mul_(WEIGHT_STD)
 
 
@@ -91,7 +91,7 @@ def site_inputs(shape: BlockShape, tokens: int, seed: int) -> Iterator[tuple[str
 
 
 def normal_table() -> np.ndarray:
-    """65,536 float16 quantiles of the weights' distribution: random 16-bit indices draw from it at memory speed."""
+    """Return 65,536 float16 quantiles of the weights' distribution: random 16-bit indices draw from it fast."""
     quantiles = (torch.arange(65536, dtype=torch.float64) + 0.5) / 65536
     return (torch.special.ndtri(quantiles) * WEIGHT_STD).to(torch.float16).numpy()
 

@@ -1,4 +1,4 @@
-"""Where two machines part: each stage run again with other instruction sets and threads, and what that changes.
+"""Differences between machines: each stage run again with other instruction sets and threads, and what that changes.
 
     python -m benchmarks.stability --configfile config/smoke.yaml --model tiny-llama-s --out stability.csv
 
@@ -55,7 +55,7 @@ REPRODUCIBLE = ["--arithmetic", "reproducible"]
 
 @dataclass(frozen=True)
 class Variation:
-    """What makes this machine calculate as another one."""
+    """Settings that make this machine calculate as another one."""
 
     limits: Limits  # environment variables
     options: list[str]  # of the stage
@@ -84,7 +84,7 @@ PLAIN = ["--arithmetic", "fast", "--threads", "1", "--dtype", "float32"]
 
 @dataclass(frozen=True)
 class Found:
-    """What a stage gave: numbers that are compared, the KL where it has one, processor seconds."""
+    """Outcome of a stage: numbers that are compared, the KL where it has one, processor seconds."""
 
     numbers: Callable[[], Iterator[tuple[str, np.ndarray]]]  # reads them array by array, in the order of their names
     kl: float | None
@@ -293,7 +293,7 @@ def put(table: Path, row: dict[str, Any]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--configfile", type=Path, required=True, help="configuration of a finished study")
     parser.add_argument("--model", required=True, help="its source model")

@@ -143,7 +143,7 @@ def marks(study: str) -> tuple[str, str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.Parser(description="Compare the processor time of a study's jobs before and after a change.")
     parser.add_argument("--study", required=True, help="name of the study")
     parser.add_argument("--before", type=Path, nargs="*", default=[], help="folders of logs, or a profile.csv")

@@ -56,7 +56,7 @@ def gptq(
         tasks[key].quantizer.configure(perchannel=True)
 
     def collect() -> None:
-        """One linear collects; the others of the site take copies and share its factor, as in the package's loop."""
+        """Collect by one linear; the others of the site take copies and share its factor, as in the package's loop."""
         leader, *followers = tasks.values()
         for batch in x.split(length):
             leader.add_batch(batch.unsqueeze(0), None)

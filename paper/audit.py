@@ -1,4 +1,4 @@
-"""Which ways of counting fit a size and a number of bits that somebody states of a quantized model: arithmetic alone.
+"""Ways of counting that fit a size and a number of bits stated of a quantized model: arithmetic alone.
 
     python -m ramp audit --model llama-2-7b --bits 3.65 --gb 3.68
 
@@ -84,7 +84,7 @@ def accountings(model: str, shape: ModelShape, bits: float, gb: float, within: f
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.Parser(description="List the ways of counting that fit stated bits and gigabytes.")
     parser.add_argument("--model", required=True, help="name in the registry")
     parser.add_argument("--bits", type=float, nargs="+", required=True, help="stated bits per weight")

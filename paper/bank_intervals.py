@@ -55,7 +55,7 @@ class OverBanks:
 
     @property
     def runs_over(self) -> str:
-        """What the interval runs over, with counts; of one bank, that it does not run over banks."""
+        """Return what the interval runs over, with counts; of one bank, that it does not run over banks."""
         seeds = " or ".join(str(count) for count in self.seeds)
         plural = "" if self.seeds == (1,) else "s"
         if self.banks < 2:

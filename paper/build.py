@@ -73,7 +73,7 @@ def typeset(main_file: Path, out: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = options.parser("Typeset the paper from records, tables and figures.", "paper.pdf to write")
     parser.add_argument("--tables", type=Path, required=True, help="folder that paper.tables wrote")
     parser.add_argument("--figures", type=Path, required=True, help="folder that paper.figures wrote")

@@ -145,7 +145,7 @@ def judge_all(study: Study, claims: Sequence[dict[str, Any]]) -> list[dict[str, 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.Parser(description="Judge the paper's claims from the records.")
     parser.add_argument("--records", type=Path, required=True, help="folder of the records")
     parser.add_argument("--claims", type=Path, default=CLAIMS_FILE, help="rules of the claims")

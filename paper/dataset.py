@@ -144,7 +144,7 @@ def dataset(folder: Path, out: Path) -> dict[str, int]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.Parser(description="Write the records as a data set of the Hugging Face hub.")
     parser.add_argument("results", type=Path, help="results folder, folder of records, or a merged folder")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")

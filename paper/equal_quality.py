@@ -33,7 +33,7 @@ NEVER = math.inf
 
 @dataclass(frozen=True)
 class Reach:
-    """When an allocator's seeds reach a level: infinite where one never does."""
+    """Evaluations at which an allocator's seeds reach a level: infinite where one never does."""
 
     evals: np.ndarray  # [seeds], evaluations on search text
     tokens: np.ndarray  # [seeds], forward tokens up to there, sensitivities included
@@ -93,7 +93,10 @@ class EqualQuality:
 
 
 def sooner(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Return the share of pairs of seeds in which ours is first; a tie, or a pair of which none arrives, is a half."""
+    """Return the share of pairs of seeds in which ours is first; a tie, or a pair of which none arrives, is a half.
+
+    ours: float [seeds], evaluations or tokens at which each seed arrives, infinite where it never does; theirs: alike.
+    """
     first, tie = ours[:, None] < theirs[None, :], ours[:, None] == theirs[None, :]
     return float((first + 0.5 * tie).mean())
 

@@ -1,4 +1,4 @@
-"""What a study lacks to carry verdicts: windows of held-out text, seeds of its searches.
+"""Evidence that a study lacks to carry verdicts: windows of held-out text, seeds of its searches.
 
 A run on two windows with one seed shows that everything works. It says nothing about methods, and its pages say so.
 """

@@ -191,7 +191,7 @@ def extend(published: Path, results: Path, note: str = "", command: str = "", re
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.Parser(description="Add runs to a published study.")
     parser.add_argument("--published", type=Path, default=Path("results/published"), help="folder that grows")
     parser.add_argument("--results", type=Path, required=True, help="results folder of the study that was continued")

@@ -292,7 +292,7 @@ def page() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.Parser(description="Write docs/formats.md from the code that writes the files.")
     parser.add_argument("--out", type=Path, default=Path("docs/formats.md"), help="file to write anew")
     args = parser.parse_args(argv)

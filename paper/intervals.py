@@ -70,7 +70,10 @@ def _difference(a: np.ndarray, b: np.ndarray, tokens: np.ndarray) -> Callable[[n
 
 
 def standard_error(a: np.ndarray, b: np.ndarray, tokens: np.ndarray, seed: int = 0) -> float:
-    """Return the bootstrap's standard error of a paired difference; NaN with a single window."""
+    """Return the bootstrap's standard error of ``paired_difference``, in its unit; NaN with a single window.
+
+    a: float [seeds_a, windows]; b: [seeds_b, windows]; tokens: int [windows].
+    """
     return float(np.std(_drawn(len(tokens), seed, _difference(a, b, tokens)))) if len(tokens) > 1 else float("nan")
 
 
@@ -105,7 +108,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def paired_ratio(a: np.ndarray, b: np.ndarray, tokens: np.ndarray, seed: int = 0) -> Estimate:
-    """Return the per-token mean of ``a`` over that of ``b`` (positive sums such as KL), on the same windows."""
+    """Return the per-token mean of ``a`` over that of ``b`` (positive sums such as KL), on the same windows.
+
+    a: float [seeds_a, windows]; b: [seeds_b, windows]; tokens: int [windows]. A ratio has no unit.
+    """
     value = per_token(a, tokens) / per_token(b, tokens)
     return _over_windows(
         value, len(tokens), seed, lambda w, mean: (w * mean(a)).sum(axis=1) / (w * mean(b)).sum(axis=1)

@@ -44,7 +44,7 @@ class Cell:
 
     @property
     def complete(self) -> bool:
-        """Whether every seed has an incumbent, scored on every window."""
+        """Return whether every seed has an incumbent, scored on every window."""
         return len(self.kl) == len(self.rows) and bool(np.isfinite(self.kl).all()) and self.kl.size > 0
 
     @property
@@ -53,7 +53,7 @@ class Cell:
         return int(self.rows["run_evals"].iloc[0])
 
     def mean(self, column: str) -> float | None:
-        """Mean over seeds of a column of league.csv."""
+        """Return the mean over seeds of a column of league.csv."""
         values = self.rows[column].astype("float64").dropna()
         return float(values.mean()) if len(values) else None
 
@@ -130,7 +130,7 @@ class League:
 
     @property
     def is_there(self) -> bool:
-        """Whether the records hold a league."""
+        """Return whether the records hold a league."""
         return self.rows is not None and self.windows is not None
 
     @cached_property
@@ -250,11 +250,11 @@ class League:
 
     @staticmethod
     def _reading(rows: pd.DataFrame) -> list[int]:
-        """Runs that reach their last checkpoint: their earlier rows are checkpoints, not ends."""
+        """Return runs that reach their last checkpoint: their earlier rows are checkpoints, not ends."""
         return sorted(int(run) for run, part in rows.groupby("run_evals") if (part["evals"] == run).any())
 
     def _sums(self, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-        """Held-out sums [seeds, windows] and tokens [windows] of some rows of one cell."""
+        """Return held-out sums [seeds, windows] and tokens [windows] of some rows of one cell."""
         assert self.windows is not None  # written with league.csv
         named = [*RUN_NAMES, "evals"]
         part = self.windows.merge(rows[named], on=named)
@@ -300,12 +300,12 @@ def _ablates(allocator: str, method: str) -> bool:
 
 
 def _on(frame: pd.DataFrame, banks: Mapping[str, str]) -> pd.DataFrame:
-    """The rows of each model on one bank."""
+    """Return the rows of each model on one bank."""
     return frame[[banks.get(model) == bank for model, bank in frame[["model", "bank"]].itertuples(index=False)]]
 
 
 def _in_order(pairs: Iterable[tuple[str, str]]) -> list[str]:
-    """Names of (allocator, method behind it) as tables list them."""
+    """Return the names of (allocator, method behind it) as tables list them."""
     return [name for name, base in sorted(pairs, key=lambda pair: (*method_rank(pair[1]), pair[0]))]
 
 

@@ -1,4 +1,4 @@
-"""What a leak of text buys, as tables and text read it: rows that saw text near the held-out text, and the study's."""
+"""Gain by a leak of text, for tables and text: rows that saw text near the held-out text, and the study's."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class LeakLine:
 
     @property
     def read(self) -> str:
-        """What it was calibrated and searched on, in words."""
+        """Return what it was calibrated and searched on, in words."""
         if self.search == NO_SEARCH:
             return f"calibrated on {TEXTS[self.calibration]}"
         if self.search == self.calibration:
@@ -91,7 +91,7 @@ def leak_lines(study: Study) -> list[LeakLine]:
 
 
 def leakage_values(study: Study) -> Iterator[tuple[str, str]]:
-    """``leakage.runs`` and a sentence ``leakage.row.N`` for every row that was made with a leak."""
+    """Yield ``leakage.runs`` and a sentence ``leakage.row.N`` for every row that was made with a leak."""
     lines = leak_lines(study)
     runs = sorted({runs_over(line.ratio) for line in lines if line.ratio})
     if not runs:
@@ -99,11 +99,11 @@ def leakage_values(study: Study) -> Iterator[tuple[str, str]]:
     yield "leakage.runs", "; or ".join(runs)
     own = {(line.model, line.title): line for line in lines if line.own}
     for place, ((model, title), bar) in enumerate(own.items()):
-        told = [
+        ratios = [
             f"{line.read} {shown(line.ratio.estimate, 3)} ({reading(line.ratio.estimate, 1.0)})"
             for line in lines
             if (line.model, line.title) == (model, title) and line.ratio
         ]
-        if told:
+        if ratios:
             head = f"{model_title(model)}, {title}: the study's own row is {bar.read}. KL over that of this row"
-            yield f"leakage.row.{place}", f"{head}: {'; '.join(told)}."
+            yield f"leakage.row.{place}", f"{head}: {'; '.join(ratios)}."

@@ -40,6 +40,6 @@ def floor_of(study: Study, model: str) -> str | None:
 
 
 def noise_values(study: Study) -> Iterator[tuple[str, str]]:
-    """``noise.floor.N``: a sentence for every model that was measured."""
+    """Yield ``noise.floor.N``: a sentence for every model that was measured."""
     for place, model in enumerate(dict.fromkeys(line["model"] for line in noise_lines(study))):
         yield f"noise.floor.{place}", f"{model_title(model)}: {floor_of(study, model)}"

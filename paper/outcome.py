@@ -1,4 +1,4 @@
-"""What a run ended with, in a few lines: the files, the rows with the least KL, the checks, the claims.
+"""Outcome of a run in a few lines: the files, the rows with the least KL, the checks, the claims.
 
     python -m paper.outcome --records results/records
 
@@ -44,7 +44,7 @@ def outcome_lines(study: Study) -> Iterator[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.Parser(description="Print in a few lines what a study ended with.")
     parser.add_argument("--records", type=Path, required=True, help="folder of the records, with claims.json")
     args = parser.parse_args(argv)

@@ -180,7 +180,7 @@ def listing(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.Parser(description="Publish a finished study's records.")
     parser.add_argument("--results", type=Path, default=Path("results"), help="results folder of the study")
     parser.add_argument("--out", type=Path, default=Path("results/published"), help="folder to write")

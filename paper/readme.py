@@ -193,7 +193,7 @@ PARTS: dict[str, Callable[[Study], str]] = {"outcome": outcome, "plan": paper_pl
 
 
 def marks(name: str) -> tuple[str, str]:
-    """The comments before and behind a table."""
+    """Return the comments before and behind a table."""
     return f"<!-- {name}: begin (python -m paper.readme writes this) -->", f"<!-- {name}: end -->"
 
 
@@ -246,7 +246,7 @@ def results_index(study: Study, pages: dict[str, str]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.Parser(description="Write README's outcome and docs/results from the published records.")
     parser.add_argument("--records", type=Path, default=Path("results/published"), help="folder of the records")
     parser.add_argument("--readme", type=Path, default=Path("README.md"), help="file to edit in place")

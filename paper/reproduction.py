@@ -1,4 +1,4 @@
-"""How a study is made again: its command, commits and hours, as the paper's text names them."""
+"""Reproduction of a study: its command, commits and hours, as the paper's text names them."""
 
 from __future__ import annotations
 

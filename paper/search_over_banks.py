@@ -40,7 +40,7 @@ class Standing:
 
     @property
     def words(self) -> str:
-        """What the search does at this budget, the ratio with its interval, and on how many banks."""
+        """Return what the search does at this budget, the ratio with its interval, and on how many banks."""
         counts = {"lower": self.lower, "equal": self.equal, "higher": self.higher}
         on = ", ".join(f"{name} on {count}" for name, count in counts.items() if count)
         does = "keeps its start on every bank" if self.ratio.banks == self.equal else SIDES[self.side]
@@ -77,7 +77,7 @@ def runs_over(found: list[Standing]) -> str:
 
 
 def bank_values(study: Study) -> Iterator[tuple[str, str]]:
-    """``banks.ramp``: what the search does over banks, by budget; ``banks.runs``: over what its intervals run."""
+    """Yield ``banks.ramp``: what the search does over banks, by budget; ``banks.runs``: over what intervals run."""
     if found := standings(study):
         yield "banks.ramp", listed([each.words for each in found])
         yield "banks.runs", runs_over(found)

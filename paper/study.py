@@ -53,12 +53,12 @@ class Entry:
 
     @property
     def restored(self) -> bool:
-        """Whether this is a final row once more, with embedding and head in another track than the study's."""
+        """Return whether this is a final row once more, with embedding and head in another track than the study's."""
         return self.stage.startswith("final_")
 
     @property
     def track(self) -> str:
-        """How embedding and head are stored: q8_0, fp16, or nothing known."""
+        """Return how embedding and head are stored: q8_0, fp16, or nothing known."""
         return str(self.records["track"].iloc[0]) if "track" in self.records else ""
 
     @property
@@ -72,27 +72,27 @@ class Entry:
 
     @property
     def is_quantized(self) -> bool:
-        """Whether the row is anything but the float model or the released file."""
+        """Return whether the row is anything but the float model or the released file."""
         return self.method not in UNQUANTIZED
 
     @property
     def is_uniform(self) -> bool:
-        """Whether every linear has one width: our own uniform methods, a user's, and those of other packages."""
+        """Return whether every linear has one width: our own uniform methods, a user's, and those of other packages."""
         return self.method in UNIFORM_METHODS or bool(self._values("kind") & {"uniform", "package"})
 
     @property
     def is_external(self) -> bool:
-        """Whether another package quantized the row."""
+        """Return whether another package quantized the row."""
         return "package" in self._values("kind")
 
     @property
     def searched(self) -> bool:
-        """Whether the allocation is what a search that draws random numbers ended with."""
+        """Return whether the allocation is what a search that draws random numbers ended with."""
         return bool(self._values("kind") & {"best", "policy"})
 
     @property
     def not_run(self) -> bool:
-        """Whether the row's package could not run: it has no sizes and no scores, and its note says why."""
+        """Return whether the row's package could not run: it has no sizes and no scores, and its note says why."""
         return "not run" in self._values("produced")
 
     def _values(self, column: str) -> set[str]:
@@ -192,7 +192,7 @@ class Study:
 
     @cached_property
     def ran_ramp(self) -> bool:
-        """Whether the source model was searched by RAMP: only then are the paper's claims spoken of."""
+        """Return whether the source model was searched by RAMP: only then are the paper's claims spoken of."""
         entries = [entry for method in RAMP_METHODS for entry in self.find(self.source, method)]
         return any(entry.mean("bytes_linear") and not entry.not_run for entry in entries)
 
@@ -215,7 +215,7 @@ class Study:
 
     @staticmethod
     def is_paper_model(model: str) -> bool:
-        """Whether a model is Llama-2-7B, on which the paper states its results."""
+        """Return whether a model is Llama-2-7B, on which the paper states its results."""
         return model == "llama-2-7b"
 
     def find(

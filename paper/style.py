@@ -119,7 +119,7 @@ def canvas(height_in: float, rows: int = 1, columns: int = 1, **options: Any) ->
 
 
 def sentence(text: str) -> Figure:
-    """A panel that says in one sentence why there is nothing to draw."""
+    """Return a panel that says in one sentence why there is nothing to draw."""
     figure, (axes,) = canvas(1.2)
     axes.set_axis_off()
     axes.text(0.5, 0.5, text, ha="center", va="center", wrap=True, transform=axes.transAxes)

@@ -58,7 +58,7 @@ class Pair:
 
     @property
     def words(self) -> str:
-        """What is left of the gain, in one sentence."""
+        """Return what is left of the gain, in one sentence."""
         found = {
             -1: "gains more from tuning than",
             0: "gains as much from tuning, within noise, as",
@@ -174,7 +174,7 @@ def runs_over(found: OverBanks) -> str:
 
 
 def tuning_values(study: Study) -> Iterator[tuple[str, str]]:
-    """``tuning.{rows,tokens,best,worst,runs}`` and a sentence ``tuning.pair.N`` for every mixed row.
+    """Yield ``tuning.{rows,tokens,best,worst,runs}`` and a sentence ``tuning.pair.N`` for every mixed row.
 
     Of several uniform methods, the one with the least KL before tuning stands in the sentence.
     """

@@ -136,7 +136,7 @@ def _study(study: Study) -> Items:
 
 
 def _widths(menu: list[Width]) -> Items:
-    """``widths`` that mixed rows use; ``widths.group`` reads a name with groups, and one of whole rows."""
+    """Yield ``widths`` that mixed rows use; ``widths.group`` reads a name with groups, and one of whole rows."""
     yield "widths", ", ".join(str(width) for width in menu)
     read: dict[bool, str] = {}
     for width in (width for width in menu if isinstance(width, str)):
@@ -148,7 +148,7 @@ def _widths(menu: list[Width]) -> Items:
 
 
 def _rows(study: Study) -> Items:
-    """``row.{method}.{bits}.{ppl,kl,mb,saved_linear,saved_file,title}`` of the final affine rows of the source."""
+    """Yield ``row.{method}.{bits}.{ppl,kl,mb,saved_linear,saved_file,title}`` of the source's final affine rows."""
     uniform = uniform_reference(study, study.source)
     low = low_budget(study)
     if low is not None:
@@ -177,7 +177,7 @@ def _row(study: Study, entry: Entry, uniform: Entry | None) -> Items:
 
 
 def _claims(study: Study) -> Items:
-    """``claim.{id}.{verdict,scale,measure,value}`` and which claims ended how."""
+    """Yield ``claim.{id}.{verdict,scale,measure,value}`` and which claims ended how."""
     entries = study.claims or []
     for entry in entries:
         yield f"claim.{entry['id']}.verdict", entry["verdict"]
@@ -205,7 +205,7 @@ def claims_summary(study: Study) -> str:
 
 
 def _role_bits(study: Study) -> Items:
-    """``role_bits.{0,1,...}``: each comparison behind C11, whose verdict names only the least favourable one."""
+    """Yield ``role_bits.{0,1,...}``: each comparison behind C11, whose verdict names the least favourable one alone."""
     [claim] = [claim for claim in read_claims_file(CLAIMS_FILE) if claim["measure"] == "extra_bits"]
     try:
         found = extra_bits(study, **claim["params"])
@@ -216,7 +216,7 @@ def _role_bits(study: Study) -> Items:
 
 
 def _search(study: Study) -> Items:
-    """``search.{method}.{evals,tokens,start,end}`` at the smallest budget."""
+    """Yield ``search.{method}.{evals,tokens,start,end}`` at the smallest budget."""
     episodes = study.frame("episodes")
     if episodes is not None:
         yield "episodes", f"{len(episodes):,}"
@@ -283,7 +283,7 @@ def _tasks(study: Study) -> Items:
 
 
 def _outliers(study: Study) -> Items:
-    """``outliers.{fold}``: median over linears of the largest over the median channel."""
+    """Yield ``outliers.{fold}``: median over linears of the largest over the median channel."""
     from paper.figures.outliers import channel_ratios
 
     frame = study.frame("activations")
@@ -296,9 +296,9 @@ def _outliers(study: Study) -> Items:
 
 
 def _parity(study: Study) -> Items:
-    """``parity.{pairs,within,within.kl,within.error}``: pairs at equal settings, and how many are at most 2 % above the
-    package in KL, in error, and in both; ``parity.{kl,error}.{best,worst}``: their ratios; ``parity.others``: rows with
-    other settings, absent without any."""
+    """Yield ``parity.{pairs,within,within.kl,within.error}``: pairs at equal settings, and how many are at most 2 %
+    above the package in KL, in error, and in both; ``parity.{kl,error}.{best,worst}``: their ratios; ``parity.others``:
+    rows with other settings, absent without any."""
     frame = study.frame("parity")
     if frame is None:
         return
@@ -324,7 +324,7 @@ def document(study: Study) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     args = options.parser("Write the numbers of the paper's text.", "values.json to write").parse_args(argv)
     write_json(args.out, document(Study.of(args)))
     return 0

@@ -21,13 +21,13 @@ Items = Iterator[tuple[str, str]]
 
 
 def league_values(study: Study) -> Items:
-    """``league.*`` and ``optimum.*``."""
+    """Yield ``league.*`` and ``optimum.*``."""
     yield from _league(study)
     yield from _optimum(study)
 
 
 def _league(study: Study) -> Items:
-    """``league.{models,runs}``, how ours and the best of the others stand to the knapsack, what switches do."""
+    """Yield ``league.{models,runs}``, how ours and the best of the others stand to the knapsack, what switches do."""
     league = League(study)
     if not league.is_there or league.every is None:
         return
@@ -161,7 +161,7 @@ def _beats_the_bar(league: League) -> str | None:
 
 
 def _optimum(study: Study) -> Items:
-    """``optimum.{allocator}.{gap,worst,evals}``: gaps at the last checkpoint, over problems, budgets and seeds;
+    """Yield ``optimum.{allocator}.{gap,worst,evals}``: gaps at the last checkpoint, over problems, budgets and seeds;
     ``optimum.ramp.solved`` where ours found every optimum, ``optimum.solvers``: the others that did."""
     frame = study.frame("optimum")
     if frame is None:

@@ -17,7 +17,7 @@ KEPT = "the search kept its start"
 
 
 def pair_values(study: Study) -> Items:
-    """``pair.{entry}.{rival}.{...}``: rows at the smallest budget against rivals there, and against uniform 4 bit.
+    """Yield ``pair.{entry}.{rival}.{...}``: rows at the smallest budget against rivals there and uniform 4 bit.
     ``pair.paper.{...}``: the same at the budget that saves about 6 % of the linears, where it is another one;
     ``pair.equal.knapsack.{rival}.{...}``: the knapsack at the bytes of uniform 4 bit;
     ``pair.ramp.knapsack.others``: how ours reads to its start at the other budgets."""

@@ -108,7 +108,7 @@ def listing() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring. ``RampError`` names the nearest command."""
+    """Run the command line; see the module's docstring. ``RampError`` names the nearest command."""
     given = list(sys.argv[1:] if argv is None else argv)
     if not given or given[0] in ("-h", "--help"):
         print(listing())

@@ -71,7 +71,7 @@ class Made:
             BankPass(self.model, self.units, self.windows, self.importance, bank, quantizer, seed=self.seed).run()
 
     def quantized(self, unit: Unit, kind: str) -> torch.Tensor:
-        """What a unit becomes as a type, whether the bank keeps it or not: float32, rows in the checkpoint's order."""
+        """Return what a unit becomes as a type, kept by the bank or not: float32, rows in the checkpoint's order."""
         rows = to_gguf_rows(self.model.reader.get(unit.tensor.source).float().numpy(), unit.tensor.heads)
         packed = quantize_ggml(rows, kind, self.importance.get(unit.name))
         values = gguf.quants.dequantize(packed, gguf.GGMLQuantizationType[kind]).astype(np.float32)

@@ -56,7 +56,7 @@ class Repository:
 
 @dataclass
 class Faults:
-    """What goes wrong, by file name; counts run down to 0."""
+    """Faults of the hub by file name; counts run down to 0."""
 
     cut: dict[str, int] = field(default_factory=dict)  # bytes after which the connection ends, once
     corrupt: dict[str, int] = field(default_factory=dict)  # downloads in which one byte is another
@@ -186,7 +186,7 @@ class Handler(BaseHTTPRequestHandler):
         return None
 
     def may_read(self, repository: Repository, name: str) -> bool:
-        """Whether the token reads the files; answers where it does not."""
+        """Return whether the token reads the files; answers where it does not."""
         if repository.tokens is None or self.token in repository.tokens:
             return True
         restricted = f"Access to model {name} is restricted"
@@ -270,7 +270,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def large(path: Path) -> bool:
-    """Whether a file is stored in LFS."""
+    """Return whether a file is stored in LFS."""
     return path.suffix in LARGE
 
 

@@ -126,7 +126,7 @@ class PretendedDevice(TorchDispatchMode):
 
 
 class Memory:
-    """What the device says of its memory."""
+    """Memory that the device claims to have."""
 
     free = FREE
 
@@ -178,7 +178,7 @@ def outcome(words: Sequence[str]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     commands, results = map(Path, sys.argv[1:] if argv is None else argv)
     with pretended():
         found = [outcome(words) for words in read_json(commands)]

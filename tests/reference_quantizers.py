@@ -41,7 +41,7 @@ def plain_code(w: float, grid: Grid, bits: int) -> int:
 
 
 def plain_value(code: int, grid: Grid) -> float:
-    """What a code stands for."""
+    """Return what a code stands for."""
     scale, zero = grid
     return (code - zero) * scale
 

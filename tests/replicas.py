@@ -27,7 +27,7 @@ GATED = "meta-llama/"
 
 @dataclass(frozen=True)
 class Replica:
-    """What of a model is copied (``config``, ``dtype``, ``shards``, ``files``) and what is shrunken (``sizes``)."""
+    """Copy of a model (``config``, ``dtype``, ``shards``, ``files``), with some values shrunken (``sizes``)."""
 
     tokenizer: str  # "llama-2", "mistral" or "llama-3"
     vocabulary: int  # pieces that the tokenizer is trained to

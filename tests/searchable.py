@@ -1,4 +1,4 @@
-"""What a search reads, for a random two-layer model; and evaluators that die as by kill -9."""
+"""Inputs of a search, for a random two-layer model; and evaluators that die as by kill -9."""
 
 from __future__ import annotations
 

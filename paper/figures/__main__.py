@@ -37,7 +37,7 @@ def drawings() -> dict[str, Callable[[Study], Figure]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = options.parser("Draw the figures of a study from its records.", "folder for {figure}.pdf and {figure}.png")
     parser.add_argument("--only", nargs="+", choices=sorted(FIGURES), default=list(FIGURES), help="figures to draw")
     args = parser.parse_args(argv)

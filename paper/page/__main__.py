@@ -42,7 +42,7 @@ def rendered(page: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.Parser(description="Draw the results page from the records.")
     parser.add_argument("--records", type=Path, default=Path("results/published"), help="folder of the records")
     parser.add_argument("--out", type=Path, default=None, help="HTML file; default: index.html among the records")

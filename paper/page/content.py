@@ -1,4 +1,4 @@
-"""What the results page holds, as plain data: its sheets, its plots, and where each number comes from."""
+"""Content of the results page as plain data: its sheets, its plots, and the source of each number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a table of the records comes from: file, command, commits, and what a reader must know."""
+"""Origin of a table of the records: file, command, commits, and what a reader must know."""
 
 from __future__ import annotations
 

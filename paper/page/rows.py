@@ -111,7 +111,7 @@ def _behind(entry: Entry, rival: Entry | None, origin: Origin) -> dict[str, str]
     ending = GGML if entry.grid == "ggml" else entry.track if entry.restored else ""
     seeds = [int(seed) for seed in entry.records["seed"]]
     names = [Row(entry.model, entry.method, bits_title(entry.budget_bits), seed, ending).name for seed in seeds]
-    told = {
+    found = {
         "row": ", ".join(f"{entry.model}/{name}" for name in names),
         "command": origin.of_row(f"metrics/{entry.model}/{names[0]}.json"),
         "compared with": rival.title if rival and entry is not rival and entry.is_quantized else "",
@@ -119,5 +119,5 @@ def _behind(entry: Entry, rival: Entry | None, origin: Origin) -> dict[str, str]
     }
     for column in ("fold", "commit", "hardware", "versions", "config_hash"):
         if column in entry.records:
-            told[column] = ", ".join(dict.fromkeys(str(value) for value in entry.records[column] if str(value)))
-    return {key: value for key, value in told.items() if value}
+            found[column] = ", ".join(dict.fromkeys(str(value) for value in entry.records[column] if str(value)))
+    return {key: value for key, value in found.items() if value}

@@ -101,7 +101,7 @@ def printed_tables(study: Study) -> list[Table]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = options.parser("Set every table of a study from its records.", "folder to write; an old one is replaced")
     parser.add_argument("--published", type=Path, default=None, help="published records, for rows of other packages")
     args = parser.parse_args(argv)

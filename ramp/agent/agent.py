@@ -61,7 +61,7 @@ class Agent:
 
     @property
     def done(self) -> bool:
-        """Whether the evaluations are spent; the policy's own allocation was the last."""
+        """Return whether the evaluations are spent; the policy's own allocation was the last."""
         return self.text.done
 
     def env_at(

@@ -62,7 +62,7 @@ class RampParams(SearchParams):
 
     @property
     def uses_proxy(self) -> bool:
-        """Whether any switch reads the additive proxy; its tokens are then part of the search's cost."""
+        """Return whether any switch reads the additive proxy; its tokens are then part of the search's cost."""
         steps = (self.clone_steps, self.clone_weight, self.distil_steps, self.critic_knapsack)
         return self.warm_start or self.shaping or any(steps)
 

@@ -60,17 +60,17 @@ class TextSchedule:
 
     @property
     def anchoring(self) -> bool:
-        """Whether the start is not yet scored on some part; until then losses cannot be compared."""
+        """Return whether the start is not yet scored on some part; until then losses cannot be compared."""
         return bool(np.isnan(self.anchors[:, 0]).any())
 
     @property
     def last(self) -> bool:
-        """Whether the next episode is the last."""
+        """Return whether the next episode is the last."""
         return self.spent + 2 * self.cost > self.evals - self.reserve + 1e-9
 
     @property
     def done(self) -> bool:
-        """Whether the evaluations that are left pay for no further episode."""
+        """Return whether the evaluations that are left pay for no further episode."""
         return self.spent + self.cost > self.evals - self.reserve + 1e-9
 
     def take(self, rng: np.random.Generator) -> int:

@@ -30,7 +30,7 @@ class Archive:
         return self.run.evals - len(self.choices)
 
     def knows(self, choice: np.ndarray) -> bool:
-        """Whether ``choice`` [n] was scored."""
+        """Return whether ``choice`` [n] was scored."""
         return encode(self.problem.distinct(choice)) in self._known
 
     def score(self, choice: np.ndarray, proposer: str) -> float:

@@ -30,17 +30,33 @@ def repair(
     Args:
         choice: int [n], index of the width of each linear, of any size.
         costs: float [n, w]: a proxy, or minus a policy's log-probabilities.
+        sizes: int [n, w], bytes.
+        budget_bytes: upper bound of the summed sizes.
         always: spend leftover bytes even where ``costs`` shows no gain, as a policy's log-probabilities may not.
 
     Returns:
         int64 [n], feasible.
+
+    Raises:
+        AllocationError: the budget is below the cheapest allocation, or a cost is not finite.
     """
     costs, sizes = check(costs, sizes, budget_bytes)
     return spend(shrink(choice, costs, sizes, budget_bytes), costs, sizes, budget_bytes, always=always)
 
 
 def shrink(choice: np.ndarray, costs: np.ndarray, sizes: np.ndarray, budget_bytes: int) -> np.ndarray:
-    """Narrow linears, least cost per saved byte first, until the budget is met."""
+    """Narrow linears, least cost per saved byte first, until the budget is met.
+
+    Args:
+        choice: int [n], index of the width of each linear, of any size.
+        costs: float64 [n, w], additive cost of linear i at width a.
+        sizes: int64 [n, w], bytes.
+        budget_bytes: upper bound of the summed sizes. Below the cheapest allocation this does not end: callers refuse
+            that first (``knapsack.check``).
+
+    Returns:
+        int64 [n], a copy; equal to ``choice`` where that fits.
+    """
     choice = np.array(choice, dtype=np.int64)
     rows = np.arange(len(choice))
     while (over := int(sizes[rows, choice].sum()) - budget_bytes) > 0:
@@ -56,7 +72,10 @@ def shrink(choice: np.ndarray, costs: np.ndarray, sizes: np.ndarray, budget_byte
 def spend(
     choice: np.ndarray, costs: np.ndarray, sizes: np.ndarray, budget_bytes: int, *, always: bool = False
 ) -> np.ndarray:
-    """Widen linears, largest cost saved per byte first, while the budget allows."""
+    """Widen linears, largest cost saved per byte first, while the budget allows.
+
+    Arguments as in ``repair``; ``choice`` has to fit. Returns int64 [n], a copy.
+    """
     choice = np.array(choice, dtype=np.int64)
     rows = np.arange(len(choice))
     left = budget_bytes - int(sizes[rows, choice].sum())

@@ -54,7 +54,11 @@ def solve(costs: np.ndarray, sizes: np.ndarray, budget_bytes: int) -> np.ndarray
 
 
 def check(costs: np.ndarray, sizes: np.ndarray, budget_bytes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return costs (float64) and sizes (int64) of matching shape; ``AllocationError`` where a cost is not finite."""
+    """Return costs as float64 [n, w] and sizes, bytes, as int64 [n, w].
+
+    Raises:
+        AllocationError: their shapes differ, a cost is not finite, or the budget is below the cheapest allocation.
+    """
     costs, sizes = np.asarray(costs, dtype=np.float64), np.asarray(sizes, dtype=np.int64)
     if costs.shape != sizes.shape or costs.ndim != 2:
         raise AllocationError(f"costs are {costs.shape} and sizes {sizes.shape}: both must be [linears, widths]")
@@ -158,6 +162,11 @@ def _traced(taken: np.ndarray, excess: np.ndarray, left: int) -> np.ndarray:
 
 def multiplier(costs: np.ndarray, sizes: np.ndarray, budget_bytes: int) -> float:
     """Return the Lagrange multiplier of the budget: the least price per byte at which all linears' own best fit.
+
+    Args:
+        costs: float [n, w], additive cost of linear i at width a.
+        sizes: int [n, w], bytes.
+        budget_bytes: upper bound of the summed sizes.
 
     Returns:
         Cost units per byte; 0 where the budget does not bind. Found by bisection to 1e-9 of its size.

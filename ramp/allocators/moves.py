@@ -40,7 +40,7 @@ class Ladder:
         return self.order[self.rows, levels]
 
     def bytes_of(self, levels: np.ndarray) -> int:
-        """Return the bytes of an allocation given by levels."""
+        """Return the bytes of an allocation given by levels int [n]."""
         return int(self.sizes[self.rows, levels].sum())
 
     def steps_up(self, levels: np.ndarray) -> np.ndarray:
@@ -49,7 +49,10 @@ class Ladder:
         return np.where(levels < self.top, following, np.iinfo(np.int64).max)
 
     def raise_some(self, levels: np.ndarray, count: int, rng: np.random.Generator) -> list[int]:
-        """Raise ``count`` random linears by one level, in place, and return which; the budget is not checked."""
+        """Raise ``count`` random linears by one level, in place, and return which; the budget is not checked.
+
+        levels: int64 [n]. Fewer are raised where all others are at their top.
+        """
         raised = []
         for _ in range(count):
             able = np.flatnonzero(levels < self.top)
@@ -60,7 +63,10 @@ class Ladder:
         return raised
 
     def lower_until_it_fits(self, levels: np.ndarray, rng: np.random.Generator, spare: list[int]) -> None:
-        """Lower random linears by one level, in place, until the budget is met; those of ``spare`` last."""
+        """Lower random linears by one level, in place, until the budget is met; those of ``spare`` last.
+
+        levels: int64 [n]; spare: linears by index. ``ValueError`` where even the lowest levels exceed the budget.
+        """
         over = self.bytes_of(levels) - self.budget
         spared = np.isin(self.rows, spare)
         while over > 0:
@@ -72,7 +78,7 @@ class Ladder:
             levels[i] -= 1
 
     def spend(self, levels: np.ndarray, rng: np.random.Generator) -> None:
-        """Raise random linears that still fit by one level, in place, until none does."""
+        """Raise random linears that still fit by one level, in place, until none does; levels: int64 [n]."""
         left = self.budget - self.bytes_of(levels)
         while True:
             steps = self.steps_up(levels)

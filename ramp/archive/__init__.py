@@ -1,1 +1,1 @@
-"""What leaves this machine and what comes from others: archives with checksums, and merged rows."""
+"""Exchange with other machines: archives with checksums, and merged rows."""

@@ -81,7 +81,7 @@ def _day(text: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.Parser(description="Pack a finished study into one file that checks itself.")
     parser.add_argument("results", type=Path, help="results folder, or folder of records")
     parser.add_argument("--out", type=Path, required=True, help="file to write, ending in .zip")

@@ -43,7 +43,7 @@ def read_sums(text: bytes, where: str) -> dict[str, str]:
 
 @dataclass
 class Held:
-    """What of an archive holds to its checksums."""
+    """Result of comparing an archive's files with its checksums."""
 
     id: str  # sha256 of the list
     files: int = 0
@@ -55,7 +55,7 @@ class Held:
 
     @property
     def holds(self) -> bool:
-        """Whether every file is there, unchanged, and nothing else."""
+        """Return whether every file is there, unchanged, and nothing else."""
         return not (self.missing or self.added or self.changed or self.metadata)
 
     def lines(self) -> list[str]:

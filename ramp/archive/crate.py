@@ -44,7 +44,7 @@ class Described:
 
 @dataclass(frozen=True)
 class About:
-    """What the metadata says of an archive as a whole."""
+    """Metadata of an archive as a whole."""
 
     study: str
     date: str  # ISO 8601 day

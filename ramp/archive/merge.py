@@ -208,7 +208,7 @@ def summary(rows: pd.DataFrame) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.Parser(description="Merge rows of other people's runs into one table.")
     parser.add_argument("other", type=Path, help="archive, results folder, folder of records, or a merged folder")
     parser.add_argument("--who", default="", help="name of the person or group that ran it; in every row")

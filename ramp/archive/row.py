@@ -38,7 +38,7 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class Settings:
-    """What is read of a study's configuration."""
+    """Fields that are read of a study's configuration."""
 
     threads: int = 1
     device: str = "auto"
@@ -61,7 +61,7 @@ class Again:
 
     @property
     def verdict(self) -> str:
-        """How both agree, in words; empty where they do not."""
+        """Return how both agree, in words; empty where they do not."""
         if self.recorded == self.again:
             return "equal digits"
         if self.recorded != self.recorded and self.again != self.again:

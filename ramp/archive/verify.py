@@ -56,7 +56,7 @@ def check_row(archive: Archive, wanted: str, results: Path | None) -> bool:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.Parser(description="Check an archive of python -m ramp archive.")
     parser.add_argument("file", type=Path, help="archive")
     parser.add_argument("--id", default="", help="id that the archive must have, from elsewhere than the archive")

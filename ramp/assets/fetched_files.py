@@ -50,7 +50,7 @@ class Fetched:
 
 
 class AssetRecord(BaseModel):
-    """What ``asset.json`` must say; other fields are kept as they are."""
+    """Fields that ``asset.json`` must have; others are kept as they are."""
 
     model_config = ConfigDict(extra="allow")
 

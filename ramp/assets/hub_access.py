@@ -1,4 +1,4 @@
-"""Why the Hugging Face hub refuses a repository to this account, as one sentence that says what to do."""
+"""Refusals of the Hugging Face hub to this account, each as one sentence that says what to do."""
 
 from __future__ import annotations
 

@@ -33,5 +33,5 @@ def own_entry(text: str) -> tuple[str, dict[str, object]]:
 
 def add_entry_option(parser: argparse.ArgumentParser) -> None:
     """Add ``--entry``: entries that are not in the registry's file."""
-    told = "entries of the study's own, as JSON"
-    parser.add_argument("--entry", nargs="*", type=own_entry, default=[], metavar="NAME=JSON", help=told)
+    text = "entries of the study's own, as JSON"
+    parser.add_argument("--entry", nargs="*", type=own_entry, default=[], metavar="NAME=JSON", help=text)

@@ -98,7 +98,7 @@ class HubSource(_Strict):
 
 
 def has_wildcard(pattern: str) -> bool:
-    """Whether a pattern of a hub's files may name more than one."""
+    """Return whether a pattern of a hub's files may name more than one."""
     return bool({*"*?["} & {*pattern})
 
 
@@ -251,10 +251,10 @@ def _faults(error: ValidationError) -> Iterator[str]:
     for fault in faults:
         inside = any(other["loc"][: len(fault["loc"])] == fault["loc"] for other in faults if other is not fault)
         if fault["type"] != "too_short" or not inside:
-            yield _told(fault)
+            yield _with_place(fault)
 
 
-def _told(fault: Any) -> str:
+def _with_place(fault: Any) -> str:
     """Return one of pydantic's errors with its place."""
     place = ".".join(str(part) for part in fault["loc"] if part != "[key]")
     return f"{place or 'assets'}: {fault['msg'].removeprefix('Value error, ')}"

@@ -1,4 +1,4 @@
-"""How near a text is to the held-out text: the levels of the leakage meter."""
+"""Levels of the leakage meter: how near a text is to the held-out text."""
 
 from __future__ import annotations
 

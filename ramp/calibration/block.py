@@ -65,7 +65,7 @@ class _Moments:
         return (slice(start, min(start + step, self.d_in)) for start in range(0, self.d_in, step))
 
     def add(self, x: Tensor) -> None:
-        """x: any float dtype, (batch, tokens, d_in)."""
+        """Add the inputs ``x`` of any float dtype, (batch, tokens, d_in), to the sums."""
         rows = x.detach().reshape(-1, x.shape[-1]).float()  # (batch * tokens, d_in)
         self.n += rows.shape[0]
         if self.ranges:

@@ -62,7 +62,10 @@ def tie_over_group(x: Tensor, config: PretrainedConfig) -> Tensor:
 
 
 def project(s: Tensor, kind: str, config: PretrainedConfig, *, powers_of_two: bool) -> Tensor:
-    """Return the nearest allowed scales: within the site's limit, one per key/value channel, powers of two if asked."""
+    """Return the nearest allowed scales: within the site's limit, one per key/value channel, powers of two if asked.
+
+    s: float [channels of the site], above 0. Returns the same shape and dtype.
+    """
     s = s / (s.max() * s.min()).sqrt()  # a common factor changes no rounding; centred, it is furthest from the limits
     s = s.clamp(1 / LIMITS[kind], LIMITS[kind])
     if kind == "o_in":

@@ -161,13 +161,13 @@ def run(main: Main, argv: Sequence[str] | None = None) -> int:
     except SystemExit:
         raise
     except BaseException as error:  # an interruption and a panic of a library in Rust too
-        told = str(error) if isinstance(error, RampError) else sentence(error)
-        if told is None:
+        message = str(error) if isinstance(error, RampError) else sentence(error)
+        if message is None:
             raise
         with suppress(OSError):  # the log lies on a full disk: the status says it alone
             if debug:
                 traceback.print_exc()
-            print(f"error: {told}", file=sys.stderr)
+            print(f"error: {message}", file=sys.stderr)
         return 130 if isinstance(error, KeyboardInterrupt) else 2
     log.info(
         "done in %.1f s, with %.1f s of processor time and %.0f MiB of memory at peak",

@@ -1,4 +1,4 @@
-"""What a library or the machine raises, as one sentence with the fault, the place and the remedy."""
+"""Exceptions of libraries and of the machine, each as one sentence with the fault, the place and the remedy."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ DONE = re.compile(r"done in ([\d.]+) s, with ([\d.]+) s of processor time and (\
 
 @dataclass(frozen=True)
 class JobCost:
-    """What a finished job took."""
+    """Time and memory that a finished job took."""
 
     wall_s: float
     cpu_s: float

@@ -62,7 +62,7 @@ def processor() -> str:
 
 @dataclass(frozen=True)
 class Machine:
-    """What of a machine can change the last digits of a number."""
+    """Properties of a machine that can change the last digits of a number."""
 
     processor: str  # marketing name
     architecture: str  # x86_64, aarch64 ...

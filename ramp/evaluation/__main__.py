@@ -130,7 +130,7 @@ def row_command(args: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     top = cli.Parser(description="Perplexity, and KL from the float model, with intervals.")
     commands = top.add_subparsers(required=True, metavar="reference|row")
     reference = commands.add_parser("reference", help="the float model on the windows of one text")

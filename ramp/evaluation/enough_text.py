@@ -1,4 +1,4 @@
-"""How much held-out text a comparison of methods needs at least."""
+"""Least amount of held-out text that a comparison of methods needs."""
 
 LEAST_WINDOWS = 12
 """Windows of held-out text: intervals over fewer are far too narrow (docs/decisions.md)."""

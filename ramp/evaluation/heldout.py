@@ -35,7 +35,7 @@ Window = dict[str, Any]
 
 @dataclass(frozen=True)
 class AboutReference:
-    """What the metadata of a reference must say."""
+    """Fields that the metadata of a reference must have."""
 
     model: str
     text: str
@@ -89,7 +89,7 @@ def make_reference(model: PreTrainedModel | StreamedModel, windows: Tensor, abou
 def _hidden_by_window(
     model: PreTrainedModel | StreamedModel, windows: Tensor, device: torch.device, batch_tokens: int | None = None
 ) -> Iterator[tuple[int, Tensor]]:
-    """(index, final hidden states (length, hidden)) of each window, computed in batches."""
+    """Yield (index, final hidden states (length, hidden)) of each window, computed in batches."""
     for part, batch in hidden_batches(model, windows, device, batch_tokens):
         for offset, states in enumerate(batch):
             yield part.start + offset, states
@@ -99,7 +99,7 @@ def _hidden_by_window(
 def evaluate(
     model: PreTrainedModel | StreamedModel, reference: Reference, head: Tensor, batch_tokens: int | None = None
 ) -> list[Window]:
-    """Per-window sums of a row: ``{"window", "tokens", "nll", "kl"}``, nll and kl in nats.
+    """Return per-window sums of a row: ``{"window", "tokens", "nll", "kl"}``, nll and kl in nats.
 
     head: the float model's output weight (vocab, hidden), in the reference's dtype, on the model's device.
     batch_tokens: forward tokens of a batch, by default the device's.
@@ -125,6 +125,6 @@ def evaluate(
 
 
 def float_head(model_dir: str | Path, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The float model's output weight (vocab, hidden); the embedding where the checkpoint ties them."""
+    """Return the float model's output weight (vocab, hidden); the embedding where the checkpoint ties them."""
     model = ModelFolder(model_dir)
     return model.reader.get(model.head_tensor).to(device, dtype)

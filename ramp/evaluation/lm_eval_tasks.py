@@ -188,7 +188,7 @@ def score_tasks(
     limit: int | None,
     batch_size: int = 8,
 ) -> dict[str, dict[str, Any]]:
-    """Zero-shot scores of ``tasks`` (name -> file of rows) by ``lm_eval.simple_evaluate``, item by item."""
+    """Return zero-shot scores of ``tasks`` (name -> file of rows) by ``lm_eval.simple_evaluate``, item by item."""
     offline()
     import yaml
     from lm_eval import simple_evaluate
@@ -217,7 +217,7 @@ def score_tasks(
 
 
 def task_result(task: str, found: Any, limit: int | None) -> dict[str, Any]:
-    """The entry of one task in the file, from what ``simple_evaluate`` returned."""
+    """Return the entry of one task in the file, from what ``simple_evaluate`` returned."""
     scores, samples = found["results"][task], found["samples"][task]
 
     def number(name: str) -> float | None:
@@ -243,7 +243,7 @@ def task_result(task: str, found: Any, limit: int | None) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.parser("Score commonsense tasks of one row, zero-shot, by lm-eval.", "--row-dir --model-dir --out")
     parser.add_argument("--tasks-dir", type=Path, required=True, help="folder of {task}.jsonl")
     parser.add_argument("--tasks", nargs="+", required=True, metavar="NAME", help="by lm-eval's name")

@@ -42,7 +42,7 @@ class TextScores(BaseModel):
 
 
 class MetricsFile(BaseModel):
-    """What a metrics file must say; other fields are kept as they are."""
+    """Fields that a metrics file must have; others are kept as they are."""
 
     model_config = ConfigDict(extra="allow")
 

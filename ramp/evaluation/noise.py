@@ -74,7 +74,7 @@ def measure(model_dir: Path, reference: Reference, name: str, dtype: str, device
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.parser("Evaluate the float model against itself under other conditions.", "--model-dir --out")
     parser.add_argument("--reference", type=Path, required=True, help="reference of this model")
     parser.add_argument("--variation", choices=list(VARIATIONS), required=True, help="what differs")

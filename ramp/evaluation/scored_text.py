@@ -29,7 +29,7 @@ def scored_documents(model: ModelFolder, reference: Reference) -> list[Document]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.parser("Write the windows that rows are scored on as text.", "--model-dir --out")
     parser.add_argument("--reference", type=Path, required=True, help="reference of this model on held-out text")
     args = parser.parse_args(argv)

@@ -34,7 +34,7 @@ def skipped_meta(reason: str, track: str, **key: Any) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.parser("Write the row of a method that cannot run here.", "--study --seed --group-size --track")
     for option, what in (("--model", "its short name"), ("--method", "its name")):
         parser.add_argument(option, required=True, help=what)

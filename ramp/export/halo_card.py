@@ -101,7 +101,7 @@ def _ends(metrics: MetricsFile, score: Score) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.Parser(description="Write the model card of an exported allocation, with its scores.")
     parser.add_argument("--plan", type=Path, required=True, help="plan of the GGUF file")
     parser.add_argument("--metrics", type=Path, required=True, help="metrics of the exported file's row")

@@ -92,7 +92,7 @@ class MixRow:
 
 @dataclass(frozen=True)
 class AboutStatistics:
-    """What is read of the metadata of calibration statistics."""
+    """Fields that are read of the metadata of calibration statistics."""
 
     tokens: int
     length: int  # tokens per window

@@ -203,7 +203,7 @@ def run(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.parser("Make files at the bytes of llama.cpp's mixes, and score both.", "--model-dir --seed --out")
     option = parser.add_argument
     option("--mix", nargs="+", required=True, choices=MIXES, help="mixes of llama.cpp")

@@ -26,7 +26,7 @@ Types = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Frame:
-    """What a file of a model holds beside its units: its size does not depend on their types."""
+    """Parts of a model's file beside its units: their size does not depend on the units' types."""
 
     bytes: int  # header, metadata, tokenizer, index, norms and biases, alignment included
     weights: int  # of the whole model

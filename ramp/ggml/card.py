@@ -1,4 +1,4 @@
-"""What a person reads of a finished file: the plan in lines, the comparison, and the model card for a hub."""
+"""Texts about a finished file: the plan in lines, the comparison, and the model card for a hub."""
 
 from __future__ import annotations
 

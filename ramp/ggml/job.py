@@ -50,7 +50,7 @@ class GgufRunError(RampError):
 
 @dataclass(frozen=True)
 class Settings:
-    """What the work folder depends on beside the checkpoint and the calibration text."""
+    """Settings that the work folder depends on beside the checkpoint and the calibration text."""
 
     tokens: int  # of calibration text behind the importance matrix
     length: int  # of its windows, in tokens
@@ -87,17 +87,17 @@ class Job:
 
     @property
     def policy_dir(self) -> Path:
-        """Where a search of this method leaves its policy, if it trains one."""
+        """Return where a search of this method leaves its policy, if it trains one."""
         return self.work / f"policy-{self.method}"
 
     @property
     def change(self) -> str:
-        """What a table appends to the file's name where scales are not the quantizer's own."""
+        """Return what a table appends to the file's name where scales are not the quantizer's own."""
         return ", tuned" if self.tune_steps else ", refitted" if self.refit else ""
 
     @property
     def tuned_note(self) -> str:
-        """What the plan and the card say of scales that are not the quantizer's own; empty where they are."""
+        """Return what the plan and the card say of scales that are not the quantizer's own; empty where they are."""
         notes = ["scales fitted again by least squares on calibration text"] if self.refit else []
         if self.tune_steps:
             notes.append(f"scales and norm gains tuned by KL to the float model, {self.tune_steps} steps")

@@ -39,7 +39,10 @@ def float_reference(model: ModelFolder, windows: Tensor) -> tuple[Reference, Ten
 
 @torch.inference_mode()
 def score(model: PreTrainedModel | StreamedModel, reference: Reference, head: Tensor) -> Windows:
-    """Return the windows of a model against the reference of the float one, whose output weight is ``head``."""
+    """Return the windows of a model against the reference of the float one, sums in nats.
+
+    head: the float model's output weight [vocab, hidden]. Products are in the dtype of the weights, sums in float64.
+    """
     own, found = head_weight(model), []
     for part, hidden in hidden_batches(model, reference.windows, head.device):
         for offset, states in enumerate(hidden):

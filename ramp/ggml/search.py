@@ -152,7 +152,7 @@ class SearchTexts:
 
 @dataclass(frozen=True)
 class TypeSearch:
-    """What a search, or a trained policy, chooses types from."""
+    """Types to choose from, for a search or a trained policy."""
 
     model: ModelFolder
     bank: GgmlBank

@@ -1,4 +1,4 @@
-"""What was asked for, in bytes: a file size, bits per weight, or what fits into memory beside the context's cache."""
+"""Bytes of a file, as asked for: a size, bits per weight, or what fits into memory beside the context's cache."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class Unit:
 
     @property
     def group(self) -> str:
-        """What a plan counts it under: the linear's role, ``embedding`` or ``head``."""
+        """Return what a plan counts it under: the linear's role, ``embedding`` or ``head``."""
         return self.tensor.linear.role if self.tensor.linear else self.tensor.kind
 
 

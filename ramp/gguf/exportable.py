@@ -1,4 +1,4 @@
-"""Whether a model can become a GGUF file: asked of its configuration and tokenizer, before hours of work."""
+"""Check that a model can become a GGUF file, by its configuration and tokenizer, before hours of work."""
 
 from __future__ import annotations
 

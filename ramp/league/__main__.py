@@ -47,7 +47,7 @@ log = logging.getLogger("ramp.league")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.parser("One run of the league: a search, read at checkpoints, scored on held-out text.")
     add_arguments(parser)
     parser.add_argument("--checkpoints", type=int, nargs="+", required=True, help="evaluations at which it is read")

@@ -85,7 +85,7 @@ def percent(share: float | None) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.parser("Measure what uniform RTN costs a model, and whether that is enough to compare allocators.")
     parser.add_argument("--model-dir", type=Path, required=True, help="Hugging Face checkpoint folder")
     parser.add_argument("--text", type=Path, required=True, help="selection text")

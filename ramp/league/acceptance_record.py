@@ -16,7 +16,7 @@ class LeagueError(RampError):
 
 
 class Acceptance(BaseModel):
-    """What the record must say; other fields are kept as they are."""
+    """Fields that the record must have; others are kept as they are."""
 
     model_config = ConfigDict(extra="allow")
 

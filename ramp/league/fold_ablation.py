@@ -61,7 +61,7 @@ class FoldRunError(RampError):
 
 @dataclass(frozen=True)
 class AboutFold:
-    """What is read of a fold's metadata."""
+    """Fields that are read of a fold's metadata."""
 
     kind: str = ""
     alpha: float | None = None

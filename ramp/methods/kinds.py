@@ -140,7 +140,7 @@ class Allocator(MethodFields):
 
 @dataclass(frozen=True, kw_only=True)
 class Footprint:
-    """What a package's process holds, for plans: not measured, read from its method file and its sources."""
+    """Memory that a package's process holds, for plans: not measured, read from its method file and its sources."""
 
     host: float = 4.0  # bytes on the host per weight of the model: it loads float32 there
     card: float = 0.0  # bytes on the card per weight: 0 where it brings a decoder block at a time

@@ -142,7 +142,7 @@ class Catalog:
     broken: dict[str, MethodError]  # stem of a file -> why it does not load
 
     def __iter__(self) -> Iterator[str]:
-        """Every name that a configuration may use; the name of a broken file is one, and using it raises."""
+        """Yield every name that a configuration may use; the name of a broken file is one, and using it raises."""
         yield from sorted({*self.methods, *self.broken})
 
     def __getitem__(self, name: str) -> Method:

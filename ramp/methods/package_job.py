@@ -232,7 +232,7 @@ class PackageJob:
 
 @dataclass(frozen=True)
 class AboutLinear:
-    """What the metadata of a package's linear must say."""
+    """Fields that the metadata of a package's linear must have."""
 
     kind: Literal["affine", "dense"]
     group_size: int | None = None  # of an affine one

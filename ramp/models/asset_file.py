@@ -22,7 +22,7 @@ AGAIN = "make the model again; where you changed it yourself, delete asset.json 
 
 @dataclass(frozen=True)
 class ModelAsset:
-    """What is read of ``asset.json``; it may hold more."""
+    """Fields that are read of ``asset.json``; it may hold more."""
 
     kind: str = ""  # wheel, hub, path or trained
     source: str = ""

@@ -1,4 +1,4 @@
-"""Whether a checkpoint's tensors are those that its ``config.json`` describes, checked where it is first read.
+"""Check that a checkpoint's tensors are those that its ``config.json`` describes, made where it is first read.
 
 transformers reads a folder that disagrees with itself without an error: a tensor that is missing becomes random
 numbers, one that no module takes is dropped, a stored head makes another model of a tied one, the codes of a quantized

@@ -68,7 +68,7 @@ class ModelFolder:
 
     @property
     def tied(self) -> bool:
-        """Whether the head is the embedding."""
+        """Return whether the head is the embedding."""
         return bool(self.config.tie_word_embeddings)
 
     @property

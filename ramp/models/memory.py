@@ -1,4 +1,4 @@
-"""What memory a device has left, and where hidden states are kept: on it where they fit, else on the host, pinned."""
+"""Free memory of a device, and the place of hidden states: on it where they fit, else on the host, pinned."""
 
 from __future__ import annotations
 

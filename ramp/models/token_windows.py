@@ -60,7 +60,7 @@ class DocumentLine:
 
 @dataclass(frozen=True)
 class Guard:
-    """What ``guard.json`` beside the texts says of their bytes."""
+    """Content of ``guard.json`` beside the texts, on their bytes."""
 
     sha256: dict[str, str]  # file -> of its bytes
 

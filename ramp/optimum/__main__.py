@@ -38,7 +38,7 @@ log = logging.getLogger("ramp.optimum")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.parser("Score every allocation of a problem that is small enough; resumes after a kill.")
     parser.add_argument("--model-dir", type=Path, required=True, help="Hugging Face checkpoint folder")
     parser.add_argument("--bank", type=Path, required=True, help="bank folder (ramp.bank.bank)")

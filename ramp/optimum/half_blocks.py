@@ -124,7 +124,10 @@ class HalfBlocks:
             self.modules[member.name].weight.data = weights[member.name]  # a pointer moves, nothing is copied
 
     def measure(self, x: Tensor) -> tuple[float, float]:
-        """Return mean KL(float || this) and mean NLL of a state after the last half-block, nats per token."""
+        """Return mean KL(float || this) and mean NLL, nats per token, of a state after the last half-block.
+
+        x: [windows, length, hidden], in the model's dtype; means are taken in float64.
+        """
         z = self._logits(x)
         log_sum = torch.logsumexp(z, dim=-1)
         kl = self.negentropy + log_sum - torch.linalg.vecdot(self.p, z)  # sum p log p - sum p (z - lse)

@@ -46,7 +46,7 @@ log = logging.getLogger("ramp.optimum.run")
 
 @dataclass(frozen=True)
 class EnumerationIndex:
-    """What the index of an enumeration says of its problem; it may hold more."""
+    """Fields of an enumeration's index that describe its problem; it may hold more."""
 
     model: str
     units: str
@@ -181,7 +181,7 @@ def rows_of(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.parser("Run one allocator on an enumerated problem, at every budget with every seed.", "--params")
     parser.add_argument("--enumeration", type=Path, required=True, help="index of ramp.optimum")
     parser.add_argument("--sensitivity", type=Path, default=None, help="additive sensitivities (ramp.sensitivity)")

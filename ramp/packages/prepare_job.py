@@ -41,7 +41,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
 
 @dataclass(frozen=True)
 class Environment:
-    """What a package's ``environment.json`` says to its jobs."""
+    """Fields of a package's ``environment.json`` that its jobs read."""
 
     ok: bool
     reason: str = ""

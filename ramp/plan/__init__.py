@@ -1,1 +1,1 @@
-"""What a study will cost, before it runs, and what its rules ask a scheduler for."""
+"""Costs of a study before it runs, and resources that its rules ask a scheduler for."""

@@ -101,7 +101,7 @@ def sequential_passes(facts: Facts, model: str) -> float:
 
 
 def calibration(facts: Facts, model: str) -> Work:
-    """One pass with ranges of every site's input; the first that reads the weights, and compares their checksum."""
+    """Return the work of a pass with ranges of every site's input, the first to read the weights and their checksum."""
     shape = facts.shape(model)
     width = 2 * shape.hidden_size + shape.query_width + shape.intermediate_size
     work = streamed(facts, model, whole_pass(facts, model), hessians=False)
@@ -113,9 +113,11 @@ def calibration(facts: Facts, model: str) -> Work:
 
 
 def fold(facts: Facts, model: str, fold: str) -> Work:
-    """One pass with Hessians, and AWQ's search of a scale per site: 19 candidates on 128 rows of each linear, three and
-    the unscaled weights on all, at every width of the fold; SmoothQuant needs ranges alone. A fold of one width that
-    the shared one's search gives is copied."""
+    """Return the work of a fold: one pass with Hessians, and AWQ's search of a scale per site.
+
+    The search tries 19 candidates on 128 rows of each linear, three and the unscaled weights on all, at every width of
+    the fold; SmoothQuant needs ranges alone. A fold of one width that the shared one's search gives is copied.
+    """
     shape, settings = facts.shape(model), facts.plan.fold_settings(fold)
     if settings is None or searched_with(facts.plan, model, fold):
         return Work(fixed_s=0.1)
@@ -130,7 +132,7 @@ def fold(facts: Facts, model: str, fold: str) -> Work:
 
 
 def bank(facts: Facts, model: str, fold: str, quantizer: str) -> Work:
-    """One pass of the folded model, and every linear at every width by GPTQ, or plain rounding without a pass."""
+    """Return the work of a bank: a pass of the folded model, but for rounding, and every linear at every width."""
     shape, count = facts.shape(model), facts.bank_widths
     size = shape.menu_bytes(facts.plan.study.widths, facts.plan.study.group_size)
     rounded = ROUNDING * 4 * shape.linear_params * count + 4 * 8 * shape.linear_params  # and moments, in float64
@@ -160,7 +162,7 @@ SEEN_BYTES = 2 << 30
 
 
 def sensitivity(facts: Facts, model: str, fold: str, quantizer: str) -> Work:
-    """A forward and a backward pass of the folded model in float32, and one product more per width.
+    """Return the work of a forward and a backward pass of the folded model in float32, and a product more per width.
 
     products = (3 + widths) * 2 * weights + 3 * head per token. Block by block: the inputs of all blocks are kept, and
     each block runs forward again before its backward pass.
@@ -190,7 +192,7 @@ def sensitivity(facts: Facts, model: str, fold: str, quantizer: str) -> Work:
 
 
 def proxy(facts: Facts, model: str, fold: str, quantizer: str, proxy: str) -> Work:
-    """Sensitivities of another kind: one score of the model for every linear and width, half of its blocks each."""
+    """Return the work of another kind: one score of the model for every linear and width, half of its blocks each."""
     shape, (tokens, length) = facts.shape(model), facts.sensitivity(model)
     scores = len(shape.linears) * facts.bank_widths if "kl" in proxy else 2
     each = block_products(shape, tokens, length) / 2 + head_products(shape, tokens)
@@ -199,7 +201,7 @@ def proxy(facts: Facts, model: str, fold: str, quantizer: str, proxy: str) -> Wo
 
 
 def quantize(facts: Facts, model: str, method: str, budget: str) -> Work:
-    """A final row: one pass of the text through the block as it is quantized, site by site; rounding alone needs none.
+    """Return the work of a final row: a pass of the text through each block as its sites are quantized; none for RTN.
 
     Where the activations of all windows exceed 2 GiB a block runs again up to each site (2.4 runs of a Llama block).
     """
@@ -233,12 +235,12 @@ def quantize(facts: Facts, model: str, method: str, budget: str) -> Work:
 
 
 def quantize_shared(facts: Facts, model: str, method: str, budget: str) -> Work:
-    """The same with the allocation of draw 0."""
+    """Return the same work, with the allocation of draw 0."""
     return quantize(facts, model, method, budget)
 
 
 def track(facts: Facts, model: str, row: str, track: str) -> Work:
-    """A copy of a row with embedding and head stored anew."""
+    """Return the work of copying a row with embedding and head stored anew."""
     parts = Row.parse(row)
     size = facts.row_bytes(model, parts.method, parts.budget, track)
     return Work(

@@ -1,4 +1,4 @@
-"""What a device can do: a table of cards from their data sheets, and the processor at hand.
+"""Speed and memory of devices: a table of cards from their data sheets, and the processor at hand.
 
 Peaks are the vendors' dense figures without sparsity; ``SUSTAINED`` is the share of them that a stage reaches. No card
 was measured by this project: what is planned for one is arithmetic. A core's rate is measured where a plan is made for
@@ -58,7 +58,7 @@ class Device:
 
     @property
     def is_gpu(self) -> bool:
-        """Whether it is a card."""
+        """Return whether it is a card."""
         return self.name != "cpu"
 
 

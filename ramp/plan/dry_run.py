@@ -108,10 +108,10 @@ def planned_jobs(
     from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, ResourceSettings
 
     jobs = _Jobs()
-    said = io.StringIO()
+    silenced = io.StringIO()
     try:
         with (
-            contextlib.redirect_stderr(said),
+            contextlib.redirect_stderr(silenced),
             SnakemakeApi(OutputSettings(dryrun=True, quiet={Quietness.ALL})) as api,
         ):
             logger = snakemake_logging.logger

@@ -31,7 +31,7 @@ PACKAGE_FACTOR = 3.0
 
 
 def halo_export(facts: Facts, model: str, method: str, budget: str) -> Work:
-    """Folded float weights rounded to ggml's types, on the job's threads."""
+    """Return the work of rounding folded float weights to ggml's types, on the job's threads."""
     shape = facts.shape(model)
     size = facts.row_bytes(model, method, budget) * 1.05
     return Work(
@@ -42,7 +42,7 @@ def halo_export(facts: Facts, model: str, method: str, budget: str) -> Work:
 
 
 def halo_float(facts: Facts, model: str) -> Work:
-    """The float model as a float32 file."""
+    """Return the work of writing the float model as a float32 file."""
     shape = facts.shape(model)
     return Work(
         core_s=4 * shape.params / HASH_BANDWIDTH, disk=shape.params * (4 + shape.float_bytes),
@@ -52,7 +52,7 @@ def halo_float(facts: Facts, model: str) -> Work:
 
 
 def halo_check(facts: Facts, model: str, row: str) -> Work:
-    """The windows of the check, once in llama.cpp and once in transformers in float32, on the processor; a checksum.
+    """Return the work of the check: its windows in llama.cpp and in transformers, float32 on the processor; a checksum.
 
     products = 2 * 2 * weights per token. Blocks are streamed on our side; llama.cpp maps the file.
     """
@@ -70,13 +70,13 @@ def halo_check(facts: Facts, model: str, row: str) -> Work:
 
 
 def halo_row(facts: Facts, model: str, row: str) -> Work:
-    """Sizes and checksum of an exported file."""
+    """Return the work of the sizes and the checksum of an exported file."""
     parts = Row.parse(row)
     return Work(core_s=facts.row_bytes(model, parts.method, parts.budget) / HASH_BANDWIDTH, output_bytes=1e4)
 
 
 def static_mix(facts: Facts, model: str, method: str) -> Work:
-    """llama.cpp's own quantizer on the float32 file, on the job's threads."""
+    """Return the work of llama.cpp's own quantizer on the float32 file, on the job's threads."""
     shape, mix = facts.shape(model), facts.plan.method(method)
     bits = FALLBACK_BITS.get(mix.bits if isinstance(mix, Mix) else 4, 8.5)
     size = shape.linear_params * bits / 8 + shape.stored_tables(facts.plan.study.track)
@@ -87,7 +87,7 @@ def static_mix(facts: Facts, model: str, method: str) -> Work:
 
 
 def gguf_mixes(facts: Facts, model: str) -> Work:
-    """Every linear at every type of the menu, every mix with and without a matrix, and files of ours beside each.
+    """Return the work of every linear at every type, every mix with and without a matrix, and a file of ours by each.
 
     Rounding takes most of it: 135 million weights at twelve types in some 2,000 s of one core.
     """
@@ -110,7 +110,7 @@ def gguf_mixes(facts: Facts, model: str) -> Work:
 
 
 def package(facts: Facts, model: str, method: str, budget: str) -> Work:
-    """A package's row: GPTQ of one width, three times our time; its linears unpacked beside its file.
+    """Return the work of a package's row: GPTQ of one width, three times our time; linears unpacked beside its file.
 
     Memory by the method file's ``footprint``: no package was measured at this scale. AWQ's search holds the inputs of
     a block's linears on all of the text in 16 bits on the host, and the widest of them on the card with the output
@@ -137,7 +137,7 @@ def package(facts: Facts, model: str, method: str, budget: str) -> Work:
 
 
 def package_row(facts: Facts, model: str, method: str, budget: str) -> Work:
-    """A package's linears packed as ours, or kept as weights where their grid is not ours; a row of its own."""
+    """Return the work of a package's linears packed as ours, or kept as weights where their grid is not ours."""
     shape = facts.shape(model)
     size = facts.stored_bytes(model, method, budget)
     if facts.plan.environment_of(method, budget) is None:

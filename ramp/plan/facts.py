@@ -1,4 +1,4 @@
-"""What the costs of a study's jobs are computed from: sizes of models, tokens of texts, the configuration."""
+"""Quantities that the costs of jobs are computed from: sizes of models, tokens of texts, the configuration."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Facts:
         return {"float32": 4, "bfloat16": 2, "checkpoint": shape.float_bytes}[self.plan.study.dtype]
 
     def is_source(self, model: str) -> bool:
-        """Whether the limits of the source model hold."""
+        """Return whether the limits of the source model hold."""
         return base_model(model) == self.plan.study.source
 
     def calibration(self, model: str) -> tuple[int, int]:
@@ -113,7 +113,7 @@ class Facts:
         return (own.group_size if isinstance(own, Quantizer) else None) or self.plan.study.group_size
 
     def calibrates(self, method: str) -> bool:
-        """Whether a method's rows need activations: all but plain rounding without a clip search."""
+        """Return whether a method's rows need activations: all but plain rounding without a clip search."""
         own = self.plan.method(method)
         if isinstance(own, Quantizer):
             params = parse_params(own, self.plan.params(method))

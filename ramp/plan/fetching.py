@@ -29,8 +29,10 @@ OTHER_S = 1.0
 
 
 def fetch(facts: Facts, asset: str) -> Work:
-    """The bytes of the asset: of a wheel as the registry says, of a checkpoint by its sizes; hashed twice, for the
-    checksums that the hub and the lock name."""
+    """Return the work of fetching an asset: the bytes of a wheel as the registry says, of a checkpoint by its sizes.
+
+    Its files are hashed twice, for the checksums that the hub and the lock name.
+    """
     found = facts.plan.registry.get(asset)
     size = asset_bytes(facts, asset, found)
     local = found.kind == "path" and facts.plan.registry.is_local(asset)
@@ -53,7 +55,7 @@ def asset_bytes(facts: Facts, name: str, asset: Asset) -> float:
 
 
 def model(facts: Facts, model: str) -> Work:
-    """Links to a checkpoint's files, each with its checksum, or a released GGUF file written as float32."""
+    """Return the work of links to a checkpoint's files with their checksums, or of a released GGUF file as float32."""
     shape, asset = facts.shape(model), facts.plan.registry.get(model)
     if any(isinstance(source, HubSource) for source in asset.sources):
         weights = shape.params * shape.float_bytes
@@ -65,7 +67,7 @@ def model(facts: Facts, model: str) -> Work:
 
 
 def train(facts: Facts, model: str) -> Work:
-    """Optimizer steps on the tiny family: forward and backward, and a step over all weights."""
+    """Return the work of training one of the tiny family: forward, backward, and a step over all weights."""
     shape, asset = facts.shape(model), facts.plan.registry.get(model)
     source = asset.sources[0]
     preset = PRESETS[getattr(source, "preset", "tiny-llama-s")]
@@ -80,7 +82,7 @@ def train(facts: Facts, model: str) -> Work:
 
 
 def environment(facts: Facts, environment: str) -> Work:
-    """A package's virtual environment: pip, mostly torch for a card."""
+    """Return the work of a package's virtual environment: pip, mostly torch for a card."""
     return Work(
         download=ENVIRONMENT_BYTES / 3, disk=2 * ENVIRONMENT_BYTES, core_s=60, host_bytes=500 << 20,
         output_bytes=ENVIRONMENT_BYTES,
@@ -88,5 +90,5 @@ def environment(facts: Facts, environment: str) -> Work:
 
 
 def small(rule: str) -> Work:
-    """A stage that runs no model."""
+    """Return the work of a stage that runs no model."""
     return Work(fixed_s=SMALL_S.get(rule, OTHER_S), host_bytes=200 << 20, output_bytes=1e6, basis="measured")

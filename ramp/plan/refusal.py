@@ -1,4 +1,4 @@
-"""Whether a study fits the machine: one sentence before the first job, where it does not."""
+"""Refusal of a study that does not fit the machine: one sentence before the first job."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class DoesNotFit(RampError):
 
 @dataclass(frozen=True)
 class Room:
-    """What a machine has, in bytes: memory of one card (0: none), of the host, free on the disk of the results, and on
+    """Room of a machine, in bytes: memory of one card (0: none), of the host, free on the disk of the results, and on
     that of the hub's cache where it is another."""
 
     card: float

@@ -42,10 +42,10 @@ def marks(device: str) -> tuple[str, str]:
 
 def on_page(page: str, plan: StudyPlan) -> str:
     """Return a page with the plan between the marks of its device; ``RampError`` where it has none."""
-    return with_part(page, *marks(plan.device.name), f"{markdown(plan)}\n\n{told(plan)}")
+    return with_part(page, *marks(plan.device.name), f"{markdown(plan)}\n\n{below_table(plan)}")
 
 
-def told(plan: StudyPlan) -> str:
+def below_table(plan: StudyPlan) -> str:
     """Return the sentences below the table."""
     time, device = plan.timeline, plan.device
     parts = [f"{time.seconds / 3600:.1f} h from start to end on one {device.name} with {plan.cores} cores"]
@@ -68,7 +68,7 @@ def as_text(plan: StudyPlan) -> str:
 
     rows = [cells(line) for line in (*plan.lines, plan.total)]
     table = tabulate(rows, HEAD, disable_numparse=True, colalign=ALIGNED)
-    return f"{table}\n\n{told(plan)}"
+    return f"{table}\n\n{below_table(plan)}"
 
 
 def plan_rows(plan: StudyPlan) -> list[dict[str, Any]]:

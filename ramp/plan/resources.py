@@ -1,4 +1,4 @@
-"""What the rules ask a scheduler for: memory of host and card, disk and time of a job, by the plan's arithmetic."""
+"""Requests of rules to a scheduler: memory of host and card, disk and time of a job, by the plan's arithmetic."""
 
 from __future__ import annotations
 

@@ -64,13 +64,13 @@ def scored(facts: Facts, shape: ModelShape, tokens: float, length: int, heads: i
 
 
 def reference(facts: Facts, model: str, text: str) -> Work:
-    """The float model on the windows of a text: one pass through the head; its last hidden states are kept."""
+    """Return the work of the float model on the windows of a text, once through the head; hidden states are kept."""
     tokens, length = facts.evaluated(model, [text])
     return _reference(facts, facts.shape(model), tokens, length)
 
 
 def fold_reference(facts: Facts, model: str) -> Work:
-    """The same on the windows of the folds' ablation, in float32."""
+    """Return the same work on the windows of the folds' ablation, in float32."""
     places = facts.plan.folds.section.heldout
     return _reference(facts, facts.shape(model), places.windows * places.length, places.length)
 
@@ -107,8 +107,8 @@ def reading_s(facts: Facts, model: str, row: str, *, first: bool) -> float:
 
 
 def evaluate(facts: Facts, model: str, row: str) -> Work:
-    """A row on all texts of its model: one pass through its own head and one of the reference's states through the
-    float one. The file of a row is read twice, for its checksum and its weights."""
+    """Return the work of a row on all texts of its model: a pass through its own head, and one of the reference's
+    states through the float one. The file of a row is read twice, for its checksum and its weights."""
     parts, shape = Row.parse(row), facts.shape(model)
     if parts.method == RELEASED or parts.method in facts.plan.unable:
         return Work(output_bytes=1e4)  # the float row's scores, or a reason
@@ -122,12 +122,12 @@ def evaluate(facts: Facts, model: str, row: str) -> Work:
 
 
 def noise_run(facts: Facts, model: str, variation: str) -> Work:
-    """The float model on held-out text against its own reference: as a row that is not quantized."""
+    """Return the work of the float model on held-out text against its own reference: that of a row."""
     return evaluate(facts, model, f"{FLOAT}-b16-s0")
 
 
 def entropy_collect(facts: Facts) -> Work:
-    """The codes of every packed row, unpacked and counted linear by linear on one core."""
+    """Return the work of unpacking and counting the codes of every packed row, linear by linear on one core."""
     rows = [row for row in facts.plan.rows if facts.plan.has_weights(row)]
     shapes = [facts.shape(row.model) for row in rows]
     return Work(
@@ -139,7 +139,7 @@ def entropy_collect(facts: Facts) -> Work:
 
 
 def tasks_scored(facts: Facts, model: str, row: str) -> Work:
-    """Every answer of every task through the whole model, in batches; logits of all its tokens in float32.
+    """Return the work of every answer of every task: the whole model, in batches; logits of all tokens in float32.
 
     products = 2 * (weights + head) per token; 30 small operations per block and batch; 1 ms of a core per request.
     """
@@ -163,7 +163,7 @@ def tasks_scored(facts: Facts, model: str, row: str) -> Work:
 
 
 def tune(facts: Facts, model: str, row: str) -> Work:
-    """A row's scales trained on windows of text: the float model forward once, the row forward and back, in float32.
+    """Return the work of training a row's scales: the float model forward once, the row forward and back, in float32.
 
     products = 4 * (weights + head) per token: a backward pass to the activations costs what a forward pass does, and
     the scales' gradients as much again. Two bytes a weight are held, and the activations of one window.
@@ -188,13 +188,13 @@ def tune(facts: Facts, model: str, row: str) -> Work:
 
 
 def acceptance(facts: Facts, model: str) -> Work:
-    """A model rounded to one width and scored once on selection text."""
+    """Return the work of a model rounded to one width and scored once on selection text."""
     text = facts.plan.league.search()
     return scored(facts, facts.shape(model), 2 * text.windows * text.length, text.length, heads=2)
 
 
 def fold_run(facts: Facts, model: str, file: str, method: str, bits: str) -> Work:
-    """A uniform row on one fold, quantized and scored on the ablation's windows."""
+    """Return the work of a uniform row on one fold, quantized and scored on the ablation's windows."""
     places = facts.plan.folds.section.heldout
     tokens = places.windows * places.length
     work = scored(facts, facts.shape(model), tokens, places.length, heads=2)

@@ -109,17 +109,17 @@ def learning(facts: Facts, method: str, evals: int, linears: int) -> float:
 
 
 def search(facts: Facts, model: str, method: str, budget: str, seed: str) -> Work:
-    """One search of the study, a method that draws nothing with one evaluation."""
+    """Return the work of one search; a method that draws nothing has one evaluation."""
     return searched(facts, model, method, facts.evals(model, method), facts.search(), facts.plan.study.widths)
 
 
 def learn(facts: Facts, model: str, method: str, budget: str, seed: str) -> Work:
-    """A search that leaves a policy."""
+    """Return the work of a search that leaves a policy."""
     return search(facts, model, method, budget, seed)
 
 
 def transfer(facts: Facts, model: str, method: str) -> Work:
-    """A policy applied once to every linear; no evaluation."""
+    """Return the work of a policy applied once to every linear, without an evaluation."""
     shape, study = facts.shape(model), facts.plan.study
     bank = shape.menu_bytes(study.widths, study.group_size)
     return Work(
@@ -130,7 +130,7 @@ def transfer(facts: Facts, model: str, method: str) -> Work:
 
 
 def league_run(facts: Facts, model: str, method: str, budget: str, evals: str, seed: str) -> Work:
-    """A search of the league, and its incumbents at every checkpoint on held-out text."""
+    """Return the work of a search of the league, with its incumbents at every checkpoint on held-out text."""
     league = facts.plan.league
     grid = league.section.grids[league.named[LeagueRun(model, method, budget, int(evals), int(seed))]]
     text, heldout = league.search(grid), league.heldout(grid)
@@ -143,7 +143,7 @@ def league_run(facts: Facts, model: str, method: str, budget: str, evals: str, s
 
 
 def enumeration(facts: Facts, model: str, units: str) -> Work:
-    """Every allocation of the last units scored once, from the first of their blocks on."""
+    """Return the work of scoring every allocation of the last units once, from the first of their blocks on."""
     optimum, shape = facts.plan.league.optimum, facts.shape(model)
     tokens = optimum.text.windows * optimum.text.length
     allocations = len(optimum.widths) ** optimum.count
@@ -159,7 +159,7 @@ def enumeration(facts: Facts, model: str, units: str) -> Work:
 
 
 def optimum_run(facts: Facts, model: str, units: str, method: str) -> Work:
-    """An allocator whose evaluations are looked up: its own steps alone."""
+    """Return the work of an allocator whose evaluations are looked up: its own steps alone."""
     optimum = facts.plan.league.optimum
     runs = len(optimum.budgets) * len(facts.plan.seeds(method, optimum.seeds))
     return Work(core_s=runs * learning(facts, method, optimum.checkpoints[-1], optimum.count), output_bytes=1e5)

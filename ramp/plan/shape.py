@@ -115,7 +115,7 @@ class ModelShape:
 
 
 def _needed(field: Any) -> bool:
-    """Whether a field of a dataclass has no default."""
+    """Return whether a field of a dataclass has no default."""
     from dataclasses import MISSING
 
     return field.default is MISSING

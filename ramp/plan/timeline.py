@@ -17,7 +17,7 @@ from ramp.study.temporary_files import passes
 
 @dataclass(frozen=True)
 class Timeline:
-    """How a run goes: seconds to its end, seconds that a card is busy, bytes on the disk at most and at its end."""
+    """Course of a run: seconds to its end, seconds that a card is busy, bytes on the disk at most and at its end."""
 
     seconds: float
     gpu_seconds: float

@@ -1,4 +1,4 @@
-"""What a job does, in operations and bytes, and what that takes on a device."""
+"""Work of a job in operations and bytes, and its cost on a device in seconds and bytes."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a job takes on a device."""
+    """Cost of a job on a device, in seconds and bytes."""
 
     seconds: float
     on_device: bool  # whether it runs on the study's device

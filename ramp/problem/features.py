@@ -82,7 +82,7 @@ def feature_mask(shown: Sequence[str] | None) -> np.ndarray:
 
 
 def normalise(index: int, value: np.ndarray | float) -> np.ndarray | float:
-    """Return (value - center) / scale of feature ``index``."""
+    """Return (value - center) / scale of feature ``index``, of any shape; units of both are those of ``FEATURES``."""
     return (value - FEATURES[index].center) / FEATURES[index].scale
 
 

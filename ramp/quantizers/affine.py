@@ -75,7 +75,7 @@ def label(name: str) -> str:
 
 
 def check_weight(weight: Tensor, bits: int, group_size: int, name: str) -> int:
-    """Return the group size of a weight (-1 becomes its whole row).
+    """Return the group size, in weights, of a float weight [d_out, d_in] (-1 becomes its whole row).
 
     Raises ``QuantizeError`` unless it is a finite matrix, bits are whole and 2 to 8, and groups divide its rows.
     """
@@ -192,7 +192,7 @@ def encode(weight: Tensor, scales: Tensor, zeros: Tensor, bits: int, group_size:
 
 
 def as_float(weight: Tensor) -> Tensor:
-    """Return a weight as float32, or float64 as it is: the dtypes that grids are computed in."""
+    """Return a weight of any float dtype and shape as float32, or float64 as it is, the dtypes of grids; detached."""
     weight = weight.detach()
     return weight if weight.dtype in (torch.float32, torch.float64) else weight.to(torch.float32)
 

@@ -153,8 +153,8 @@ class ScaleSearch:
         """
         left = list(range(1, len(self._scales)))
         if self._some is not None:
-            heats = [self._error(index, bits, self._some) for index in left]
-            left = sorted(left[place] for place in np.argsort(heats, kind="stable")[:FINALISTS])
+            errors = [self._error(index, bits, self._some) for index in left]
+            left = sorted(left[place] for place in np.argsort(errors, kind="stable")[:FINALISTS])
         best, before = 0, self._error(0, bits, self._whole)
         after = before
         for index in left:
@@ -165,7 +165,7 @@ class ScaleSearch:
 
 
 def spread_rows(weight: Tensor, max_rows: int) -> Tensor:
-    """Return at most ``max_rows`` rows of a weight, evenly spaced from the first to the last."""
+    """Return at most ``max_rows`` rows of a weight [d_out, d_in], evenly spaced from the first to the last."""
     if weight.shape[0] <= max_rows:
         return weight
     return weight[torch.linspace(0, weight.shape[0] - 1, max_rows, device=weight.device).round().long()]

@@ -116,7 +116,10 @@ def damped_diagonal(hessian: Tensor, damping: float, name: str = "") -> tuple[Te
 
 
 def column_order(diagonal: Tensor, act_order: bool) -> Tensor:
-    """Return the order of quantization: by falling diagonal (stable: ties keep their order) or as the columns are."""
+    """Return the order of quantization, int64 [d_in], for the diagonal [d_in] of a Hessian.
+
+    By falling diagonal (stable: ties keep their order) with ``act_order``, else as the columns are.
+    """
     if act_order:
         return torch.argsort(diagonal, descending=True, stable=True)
     return torch.arange(diagonal.shape[0], device=diagonal.device)
@@ -125,7 +128,8 @@ def column_order(diagonal: Tensor, act_order: bool) -> Tensor:
 def upper_factor(backwards: Tensor) -> Tensor | None:
     """Return R upper triangular with H = R R^T, or None where H is not positive definite in its precision.
 
-    ``backwards`` is H with rows and columns in reverse order, J H J: with J H J = L L^T, R = J L J.
+    ``backwards`` is H with rows and columns in reverse order, J H J: with J H J = L L^T, R = J L J. Both are float32 or
+    float64 [d_in, d_in].
     """
     lower, info = torch.linalg.cholesky_ex(backwards)
     if int(info) or not bool(torch.isfinite(lower).all()):

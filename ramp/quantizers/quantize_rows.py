@@ -28,7 +28,7 @@ class WorkerEnded(RampError):
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _one_sentence() -> Iterator[None]:
     """Turn what a broken pool raises into one sentence."""
     try:
         yield
@@ -64,7 +64,7 @@ class RowQuantizer:
         )
 
     def __enter__(self) -> RowQuantizer:
-        with _told():
+        with _one_sentence():
             self._pool.submit(int).result()
         return self
 
@@ -76,7 +76,7 @@ class RowQuantizer:
     def submit(self, values: np.ndarray, type_name: str, importance: np.ndarray | None, name: str) -> Pending:
         """Start quantizing float32 [rows, columns]; ``collect`` returns the bytes."""
         rows = max(TASK_WEIGHTS // values.shape[1], 1)
-        with _told():
+        with _one_sentence():
             return [
                 self._pool.submit(quantize_ggml, values[start : start + rows], type_name, importance, name=name)
                 for start in range(0, len(values), rows)
@@ -89,5 +89,5 @@ class RowQuantizer:
     @staticmethod
     def collect(pending: Sequence[Future[np.ndarray]]) -> np.ndarray:
         """Return the bytes uint8 [rows, row_bytes] of what ``submit`` started."""
-        with _told():
+        with _one_sentence():
             return np.concatenate([each.result() for each in pending])

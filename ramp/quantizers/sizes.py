@@ -1,4 +1,4 @@
-"""How many bytes a quantized linear takes. Integers only, no torch.
+"""Sizes of quantized linears in bytes. Integers only, no torch.
 
 The unit of a budget is the packed linears alone: codes, scales and zero-points as ``ramp.quantizers.packing``
 lays them out. Embedding, head, norms and biases are stored alike by every method and are never part of it.

@@ -215,7 +215,7 @@ def _pair(value: str) -> tuple[Path, Path | None]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.Parser(description="Collect named measurement files into the records (CSV tables with a schema).")
 
     def files(option: str, help_: str, type_: Any = Path, metavar: str = "FILE") -> None:

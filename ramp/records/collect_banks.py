@@ -77,7 +77,7 @@ def collect(rows: Sequence[Named], out: Path, titles: Mapping[str, str] | None =
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.Parser(description="Collect final rows over banks into the records.")
     parser.add_argument(
         "--rows", type=Named.parse, nargs="*", default=[], metavar=NAMED,

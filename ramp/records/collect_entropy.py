@@ -39,7 +39,7 @@ def entropy_line(meta_file: Path) -> Run:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.Parser(description="Measure the entropy of the codes of packed rows.")
     parser.add_argument("--rows", type=Path, nargs="*", default=[], help="meta.json of packed rows")
     parser.add_argument("--out", type=Path, required=True, help="folder of the records")

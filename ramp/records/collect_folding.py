@@ -40,7 +40,7 @@ def collect(paths: Sequence[Path], out: Path) -> dict[str, int]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.Parser(description="Collect the folds' ablation into the records.")
     parser.add_argument("--runs", type=Path, nargs="*", default=[], help="files of ramp.league.fold_ablation")
     parser.add_argument("--out", type=Path, required=True, help="folder of the records")

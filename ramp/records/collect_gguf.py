@@ -51,7 +51,7 @@ def collect(paths: Sequence[Path], out: Path) -> dict[str, int]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.Parser(description="Collect files at the bytes of llama.cpp's mixes into the records.")
     parser.add_argument("--rows", type=Path, nargs="*", default=[], help="rows of every model, checks beside them")
     parser.add_argument("--out", type=Path, required=True, help="folder of the records")

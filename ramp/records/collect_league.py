@@ -101,7 +101,7 @@ def listed(source: str) -> list[Path]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.Parser(description="Collect the league or the exact optimum into the records.")
     parser.add_argument("what", choices=("league", "optimum"), help="which tables")
     parser.add_argument("--runs", type=Path, nargs="*", default=[], help="files of ramp.league or ramp.optimum.run")

@@ -103,7 +103,7 @@ def collect(rows: Sequence[Named], out: Path) -> dict[str, int]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.Parser(description="Collect what leaks of text buy into the records.")
     parser.add_argument(
         "--rows", type=Named.parse, nargs="*", default=[], metavar="CALIBRATION,SEARCH,DRAW=FILE",

@@ -32,7 +32,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.Parser(description="Compare two runs, or a run with what was published.")
     parser.add_argument("a", type=Path, help="results folder or folder of records of the run in question")
     parser.add_argument("b", type=Path, help="the same of the run that promises, e.g. results/published")

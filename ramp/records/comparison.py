@@ -29,18 +29,18 @@ class Claim:
 
     @property
     def changed(self) -> bool:
-        """Whether both runs tested the claim, with another verdict."""
+        """Return whether both runs tested the claim, with another verdict."""
         return None not in (self.a, self.b) and self.a != self.b
 
     @property
     def alone(self) -> bool:
-        """Whether one run alone tested the claim."""
+        """Return whether one run alone tested the claim."""
         return (self.a is None) != (self.b is None)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two runs, ``a`` and ``b``, have in common and where they differ; ``b`` is the one that promises."""
+    """Agreement and differences of two runs, ``a`` and ``b``; ``b`` is the one that promises."""
 
     a: str  # folder
     b: str
@@ -54,12 +54,12 @@ class Comparison:
 
     @property
     def digests_decide(self) -> bool:
-        """Whether digests are all that both runs have in common."""
+        """Return whether digests are all that both runs have in common."""
         return not self.studies
 
     @property
     def faults(self) -> list[str]:
-        """What disagrees, in words; empty where the runs agree."""
+        """Return what disagrees, in words; empty where the runs agree."""
         rows = {each.row for each in self.rows.outside}
         counts = {"rows": len(rows), "claims": sum(claim.changed for claim in self.claims)}
         if self.strict or self.digests_decide:

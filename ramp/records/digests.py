@@ -27,7 +27,7 @@ log = logging.getLogger("ramp.records")
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What is read of a metrics file."""
+    """Fields that are read of a metrics file."""
 
     hardware: str | None = None
     dtype: str | None = None
@@ -55,7 +55,7 @@ def study_digests(results: Path, config_hash: str = "") -> StudyDigests:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.Parser(description="Write digests of everything that a finished study left behind.")
     parser.add_argument("--results", type=Path, required=True, help="results folder of the study")
     parser.add_argument("--config-hash", default="", help="of the study's configuration, as in the records")

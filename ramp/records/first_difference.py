@@ -35,7 +35,7 @@ class Parting:
 
     @property
     def same(self) -> bool:
-        """Whether both runs left the same files with the same content."""
+        """Return whether both runs left the same files with the same content."""
         return not any(each.different or each.only_a or each.only_b for each in self.stages)
 
     @property

@@ -1,4 +1,4 @@
-"""What the stages of a study leave for each other, and a digest of the content of each file.
+"""Files that the stages of a study leave for each other, and a digest of the content of each.
 
 The content of a file is what two runs of one commit have in common: times, memory, commits, versions, hardware and the
 kind of arithmetic do not count. JSON is digested sorted and without the keys in ``NOT_COMPARED``; safetensors tensor by

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Held:
-    """What a comparison holds of a table beside the records: one measure a row, by the row's own interval."""
+    """Part of a comparison on a table beside the records: one measure a row, by the row's own interval."""
 
     measure: str
     interval: tuple[str, str]  # columns of its ends

@@ -89,7 +89,7 @@ class Rows:
 
     @property
     def outside(self) -> list[Measured]:
-        """What is not where it was promised."""
+        """Return what is not where it was promised."""
         return [each for each in self.measured if not each.agrees]
 
     def by_promise(self) -> dict[str, int]:

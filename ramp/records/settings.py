@@ -12,7 +12,7 @@ from ramp.core.files import write_json
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.parser("Write the configuration of a study as it was run.", "--out")
     parser.add_argument("--settings", type=cli.json_object, required=True, metavar="JSON", help="the configuration")
     args = parser.parse_args(argv)

@@ -40,7 +40,7 @@ class StudyDigests(BaseModel):
 
 @dataclass(frozen=True)
 class _Configured:
-    """What is read of a finished study's configuration."""
+    """Fields that are read of a finished study's configuration."""
 
     study: str
 

@@ -32,7 +32,7 @@ class RecordsError(RampError):
 
 
 def table(name: str) -> Table:
-    """The schema of a table by name; ``RecordsError`` names the nearest."""
+    """Return the schema of a table by name; ``RecordsError`` names the nearest."""
     try:
         return TABLES[name]
     except KeyError:
@@ -55,7 +55,7 @@ def match_column(schema: Table, name: str) -> tuple[Column, str | None] | None:
 
 
 def instances(names: Iterable[str], over: Literal["text", "task"]) -> list[str]:
-    """The texts or tasks that the columns ``names`` of records.csv speak of, sorted."""
+    """Return the texts or tasks that the columns ``names`` of records.csv speak of, sorted."""
     found = set()
     for name in names:
         match = match_column(TABLES["records"], name)
@@ -65,7 +65,7 @@ def instances(names: Iterable[str], over: Literal["text", "task"]) -> list[str]:
 
 
 def expand(schema: Table, names: Sequence[str]) -> list[tuple[str, Column]]:
-    """All (name, column) that a table with the columns ``names`` must have, in order.
+    """Return all (name, column) that a table with the columns ``names`` must have, in order.
 
     Raises:
         RecordsError: a name that the schema does not know; the message holds the nearest that it does.
@@ -250,7 +250,7 @@ def read_table(path: str | Path, schema: Table | None = None) -> pd.DataFrame:
 
 
 def read_all(folder: str | Path) -> dict[str, pd.DataFrame]:
-    """Every table that a records folder holds, by name; absent ones are left out (their stage did not run)."""
+    """Read every table of a records folder, by name; absent ones are left out (their stage did not run)."""
     folder = Path(folder)
     if not folder.is_dir():
         raise RecordsError(f"no records at {folder}: run the study, or set records=published")

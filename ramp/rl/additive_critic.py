@@ -117,7 +117,7 @@ class AdditiveSurrogate:
         return mean + spread * (drawn - mean)
 
     def _conditioned(self, theta: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
-        """theta + K A' (A K A' + T + N)^-1 (losses - A theta - noise): Matheron's rule; no noise gives the mean."""
+        """Return theta + K A' (A K A' + T + N)^-1 (losses - A theta - noise), Matheron's rule; no noise: the mean."""
         from scipy.linalg import lu_solve  # late: reading a configuration should not import it
 
         if not len(self.losses):

@@ -72,7 +72,7 @@ class History:
         )
 
     def knows(self, choice: np.ndarray) -> bool:
-        """Whether this allocation [n] was evaluated before."""
+        """Return whether this allocation [n] was evaluated before."""
         return bool((self.choices == self.problem.distinct(choice)).all(axis=1).any())
 
     def ranked(self) -> np.ndarray:

@@ -37,7 +37,7 @@ class PolicyError(RampError):
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyRecord:
-    """What policy.json says of a policy of any kind."""
+    """Fields of policy.json for a policy of any kind."""
 
     format: int
     kind: str = KIND
@@ -45,7 +45,7 @@ class PolicyRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedRecord(PolicyRecord):
-    """What policy.json says of a policy's training."""
+    """Fields of policy.json on a policy's training."""
 
     widths: list[Width]
     model: str

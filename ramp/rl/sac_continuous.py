@@ -87,7 +87,7 @@ class ContinuousSAC(ActorCritic):
         return self.critic(torch.cat([batch.obs, batch.action], dim=-1))[..., 0]
 
     def _next_value(self, batch: Batch) -> Tensor:
-        """Equations 5 and 6 of arXiv:1812.05905, with the smaller of two target critics; one action is drawn in s'."""
+        """Return equations 5 and 6 of arXiv:1812.05905, by the smaller of two target critics, for one action in s'."""
         action, log_density = self.policy(batch.next_obs, self._noise(len(batch.reward)))
         value = self.target(torch.cat([batch.next_obs, action], dim=-1)).amin(dim=0)[:, 0]  # [b]
         return value - self.log_alpha.exp() * log_density if self.params.entropy_in_target else value

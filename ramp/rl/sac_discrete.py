@@ -101,7 +101,7 @@ class DiscreteSAC(ActorCritic):
         return self.critic(batch.obs).gather(-1, taken)[..., 0]
 
     def _next_value(self, batch: Batch) -> Tensor:
-        """Equations 2 to 4 and 12 of arXiv:1910.07207: an exact expectation over the actions of s'."""
+        """Return equations 2 to 4 and 12 of arXiv:1910.07207: an exact expectation over the actions of s'."""
         log_next = self.log_policy(batch.next_obs, batch.next_mask)
         soft = self.target(batch.next_obs).amin(dim=0)  # [b, w]
         if self.params.entropy_in_target:

@@ -66,7 +66,7 @@ class CheckpointError(RampError):
 
 @dataclass(frozen=True)
 class LinearHeader:
-    """What the metadata say of one linear: a dense one has ``packed_bytes``, others have bits and group size."""
+    """Metadata of one linear: a dense one has ``packed_bytes``, others have bits and group size."""
 
     d_out: int
     d_in: int
@@ -83,7 +83,7 @@ class LinearHeader:
 
 @dataclass(frozen=True)
 class PackedHeader:
-    """What the metadata of a packed checkpoint must say."""
+    """Fields that the metadata of a packed checkpoint must have."""
 
     format_version: int
     config: dict[str, Any]  # of the model

@@ -1,4 +1,4 @@
-"""What lossless coding of a row's codes would save: their zero-order entropy, linear by linear.
+"""Bytes that lossless coding of a row's codes would save: their zero-order entropy, linear by linear.
 
 The entropy of a linear's histogram of codes is the least that a coder with one fixed table for the linear can come to
 (C. E. Shannon, A Mathematical Theory of Communication, 1948); the table itself is not counted. Scales and zero-points

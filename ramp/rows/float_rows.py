@@ -16,7 +16,7 @@ from ramp.models.folder import ModelFolder
 
 @dataclass(frozen=True)
 class Released:
-    """What ``asset.json`` of a model says of its released file."""
+    """Fields of a model's ``asset.json`` on its released file."""
 
     released_format: str
     released_bytes: int

@@ -35,7 +35,7 @@ KEY = tuple(RowKey.model_fields)
 
 
 class RowMeta(RowKey):
-    """What ``meta.json`` must say; other fields are kept as they are."""
+    """Fields that ``meta.json`` must have; others are kept as they are."""
 
     track: str | None = None
     note: str = ""

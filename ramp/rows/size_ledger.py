@@ -44,7 +44,10 @@ Stored = QuantizedLinear | PackedLinear | DenseLinear
 
 
 def linear_tensors(name: str, linear: Stored) -> dict[str, torch.Tensor]:
-    """Return the file's tensors of one linear, by name."""
+    """Return the file's tensors of one linear by name, contiguous and on the host.
+
+    Those of ``ramp.quantizers.packing`` (codes, scales, zero-points), or a dense linear's ``weight`` [d_out, d_in].
+    """
     if isinstance(linear, DenseLinear):
         parts = {"weight": linear.weight}
     elif isinstance(linear, PackedLinear):

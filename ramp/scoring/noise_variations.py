@@ -9,7 +9,7 @@ from ramp.core.arithmetic import FAST
 
 @dataclass(frozen=True)
 class Variation:
-    """What differs from the reference's own run; None or False where nothing does."""
+    """Differences from the reference's own run; None or False where there is none."""
 
     title: str
     dtype: str | None = None

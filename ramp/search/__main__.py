@@ -40,7 +40,7 @@ log = logging.getLogger("ramp.search.run")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.parser("Search the widths of a model's linears under a budget of bytes; resumes after a kill.")
     add_arguments(parser)
     parser.add_argument("--study", default="", help="name of the study")

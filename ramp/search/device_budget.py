@@ -1,4 +1,4 @@
-"""What a search keeps on a GPU besides its model, within what is free there.
+"""Memory of a GPU that a search uses besides its model, within what is free there.
 
 Taken off first: the working memory of one batch (activations of a block, products with the head, their softmax). The
 rest is shared by the hidden states of prefixes on search text, those on selection text, and packed entries of the bank,

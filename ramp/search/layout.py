@@ -1,4 +1,4 @@
-"""Where ``python -m ramp.search --model M --budget 3.65`` finds its files: the workflow's places in a results folder.
+"""Paths of the files of ``python -m ramp.search --model M --budget 3.65``: the workflow's places in a results folder.
 
 Every path that the command line does not give is taken from where the workflow puts it (docs/formats.md). The outputs
 that the workflow declares are never written: such a search leaves its allocation, episodes, policy and summary in

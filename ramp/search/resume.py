@@ -1,4 +1,4 @@
-"""How a killed search resumes: a journal of its evaluations that leads to the same result after kill -9.
+"""Journal of a search's evaluations, from which a killed search resumes to the same result, also after kill -9.
 
 It lies in ``{state_dir}/{hash}/``, undeclared to Snakemake, which deletes the outputs of an interrupted job. The
 hash covers the sources of every project module that the search imports, the method's file, its parameters, the input
@@ -132,7 +132,7 @@ class Evaluated(BaseModel):
 
 @dataclass
 class SearchState:
-    """What is kept of one search: every known score, and the counters."""
+    """State that is kept of one search: every known score, and the counters."""
 
     folder: Path
     scores: dict[tuple[str, str], Score] = field(default_factory=dict)  # by text and choice (encode)

@@ -28,7 +28,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = cli.parser("Allocate a target model's bits with a policy trained on another model, without evaluating it.")
     parser.add_argument("--policy", type=Path, required=True, help="folder with policy.safetensors and policy.json")
     parser.add_argument("--source", required=True, help="name of the model that the policy was trained on")

@@ -1,4 +1,4 @@
-"""What every kind of sensitivity is measured on, and the content of its file.
+"""Model, fold and bank that every kind of sensitivity is measured on, and the content of its file.
 
 Arithmetic is float32 unless asked otherwise: bfloat16 alone moves the KL by about 1e-3 nats, more than most single
 linears do. The model is streamed: one decoder block is in memory at a time.

@@ -57,10 +57,10 @@ class Calibration(Section):
 
 
 class Sensitivity(Section):
-    """The additive Fisher proxy: search text, backward passes."""
+    """Text of every kind of sensitivity: search text for Fisher's, calibration text for the others."""
 
     windows: PositiveInt = 8
-    """Windows of search text: eight rank linears (Spearman 0.94 on SmolLM2), more allocate better (decisions.md)."""
+    """Windows of that text; 32 instead of 8 took 0.5 to 2.7 % off the KL on SmolLM2 (docs/decisions.md)."""
     target_windows: PositiveInt | None = None
     """Windows on the target models; null: as on the source."""
     length: PositiveInt = 256
@@ -98,7 +98,7 @@ class Fold(Section):
         return self.model_copy(update={"bits": [bits]})
 
     def has_own(self, bits: int) -> bool:
-        """Whether uniform rows of a width have a fold of their own, not the shared one."""
+        """Return whether uniform rows of a width have a fold of their own, not the shared one."""
         return self.kind == "awq" and self.own_width and self.bits != [bits]
 
     def options(self) -> list[str]:
@@ -160,7 +160,7 @@ class Halo(Section):
 
 
 class Depth(Section):
-    """How much of the study is run: seeds and limits."""
+    """Part of the study that is run: seeds and limits."""
 
     seeds: Once[Seed] = Field(default=[0], min_length=1)
     """Seeds of every search; methods in ``deterministic`` take the first."""
@@ -304,7 +304,7 @@ class Study(Section):
 
     @property
     def runs_packages(self) -> bool:
-        """Whether the packages in ``external`` have rows at this depth."""
+        """Return whether the packages in ``external`` have rows at this depth."""
         return self.depth != "quick"
 
     @property

@@ -44,7 +44,7 @@ class Search(Section):
 
 
 class Places(Section):
-    """Where in a text, and how much of it."""
+    """Place in a text, and amount of it."""
 
     windows: PositiveInt
     """Windows, spread over the text."""
@@ -85,7 +85,7 @@ class Acceptance(Section):
 
 
 class League(Section):
-    """Allocators at equal cost on one error bank, each run read at several checkpoints."""
+    """Allocators at equal cost on one bank, each run read at several checkpoints."""
 
     grids: dict[Name, Grid] = Field(min_length=1)
     """Blocks by name; a run (model, method, budget, evaluations, seed) is in one of them."""

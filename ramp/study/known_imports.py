@@ -1,4 +1,4 @@
-"""What the project's source files import, kept from one run of Snakemake to the next.
+"""Imports of the project's source files, kept from one run of Snakemake to the next.
 
 To know the sources of every rule, hundreds of files are parsed, which takes longer than all else that is ours in a dry
 run. What a file imports follows from its content, so it is kept by a hash of that: an edited file is parsed again.

@@ -1,4 +1,4 @@
-"""What a leak buys: the study's ``leakage`` as a list of rows, and the text that calibrates and searches each model.
+"""Rows that measure leaks: the study's ``leakage`` as a list, and the text that calibrates and searches each model.
 
 A row is made again on text that is nearer to the held-out text (``ramp.study.leaks``), and compared with the study's
 own row on the same windows. ``text`` is the one place where a stage before evaluation is given scored text, and it does
@@ -70,7 +70,7 @@ class LeakagePlan:
 
     @cached_property
     def hindrance(self) -> PlanError | None:
-        """Why this study cannot measure a leak: levels that no text has, too few scored windows."""
+        """Return why this study cannot measure a leak: levels that no text has, too few scored windows."""
         texts = self.plan.study.evaluation
         if self.section.models and HELDOUT not in {*texts.texts} & {*texts.target_texts}:
             return PlanError("leakage: its rows are scored on 'heldout': add it to evaluation.texts and target_texts")

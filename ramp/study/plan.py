@@ -342,7 +342,7 @@ class Plan(AssetPlan):
         return [row for row in self.rows if row.method in self.mixed and row.method not in left_out]
 
     def has_weights(self, row: Row) -> bool:
-        """Whether a rule promises packed weights of a row in its own folder.
+        """Return whether a rule promises packed weights of a row in its own folder.
 
         The float model and the released file have none, a mix has llama.cpp's file, an exported row the GGUF file; a
         method that cannot run leaves none, and of a package no rule can promise them.

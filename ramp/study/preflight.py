@@ -23,7 +23,7 @@ class PreflightError(RampError):
 
 
 def gpu_present() -> bool:
-    """Whether torch sees a usable GPU."""
+    """Return whether torch sees a usable GPU."""
     import torch
 
     return torch.cuda.is_available()

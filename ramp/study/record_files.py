@@ -51,7 +51,7 @@ class RecordFiles:
 
     @property
     def draws_only(self) -> bool:
-        """Whether drawings alone were asked for, and the records that they are drawn from are there."""
+        """Return whether drawings alone were asked for, and the records that they are drawn from are there."""
         targets = self.asked()
         own = (f"{self.study.results}/paper/", f"{self.study.results}/index.html")
         drawings = all(each in DRAWINGS or each.startswith(own) for each in targets)
@@ -106,7 +106,7 @@ class RecordFiles:
         return [f"{self.study.results}/compare.md"] if self.compared else []
 
     def comparison_asked(self) -> bool:
-        """Whether the command line asks for the comparison: by itself, or with everything."""
+        """Return whether the command line asks for the comparison: by itself, or with everything."""
         asked = set(self.asked())
         return bool(self.comparison) and (not asked or bool(asked & {"all", "compare", *self.comparison}))
 

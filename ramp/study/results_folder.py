@@ -1,4 +1,4 @@
-"""Where a study may write: a folder of its own, not one of the project's."""
+"""Results folder of a study: one of its own, not one of the project's."""
 
 from __future__ import annotations
 

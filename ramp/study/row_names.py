@@ -45,7 +45,7 @@ class Row:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the budget is a width of the affine grid."""
+        """Return whether the budget is a width of the affine grid."""
         return self.budget.isdigit() and self.budget == str(int(self.budget)) and 2 <= int(self.budget) <= 8
 
     @property

@@ -24,5 +24,5 @@ _PATTERNS = [
 
 
 def passes(path: str) -> bool:
-    """Whether a file below the results folder, or a rule's pattern of one, is one of ``PASSING``."""
+    """Return whether a file below the results folder, or a rule's pattern of one, is one of ``PASSING``."""
     return any(pattern.fullmatch(path) for pattern in _PATTERNS)

@@ -1,4 +1,4 @@
-"""What a study asks of models and texts before any long job: windows that it cuts, files that it exports."""
+"""Needs of a study, checked on models and texts before any long job: windows that it cuts, files that it exports."""
 
 from __future__ import annotations
 

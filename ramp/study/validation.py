@@ -39,7 +39,7 @@ class ConfigError(RampError):
 
 @dataclass(frozen=True)
 class Checked:
-    """What can be read of a configuration."""
+    """Parts of a configuration that can be read, and its faults."""
 
     study: Study | None  # keys with a fault have their defaults; None where not even that can be read
     faults: list[str]
@@ -103,7 +103,7 @@ def _dotted(path: Iterable[int | str]) -> str:
 
 
 def _means_nothing(path: tuple[int | str, ...], fault: Any) -> bool:
-    """Whether a faulty key is no known one, misspelt: without it the study is what its user means."""
+    """Return whether a faulty key is no known one, misspelt: without it the study is what its user means."""
     known = list(fields_at(Study, path[:-1]))
     return fault["type"] == "extra_forbidden" and not difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.8)
 

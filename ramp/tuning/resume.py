@@ -1,4 +1,4 @@
-"""What a killed training goes on from: a checkpoint of the changes, of Adam's moments and of the losses so far.
+"""Checkpoint that a killed training goes on from: the changes, Adam's moments and the losses so far.
 
 The checkpoint is a safetensors file with its checksum: ``changes.I``, Adam's ``step.I``, ``exp_avg.I`` and
 ``exp_avg_sq.I`` of every change that had a gradient, and ``losses`` (float64); ``wall_s`` in the metadata.
@@ -23,7 +23,7 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 @dataclass
 class Progress:
-    """What was trained so far."""
+    """State of a training so far."""
 
     losses: list[float] = field(default_factory=list)  # KL of each step's batch before the step, nats per token
     wall_s: float = 0.0
@@ -37,7 +37,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Spent:
-    """What is read of a checkpoint's metadata."""
+    """Fields that are read of a checkpoint's metadata."""
 
     wall_s: float
 

@@ -69,7 +69,7 @@ class _Linear(torch.autograd.Function):
 
 
 def narrowest(basis: Tensor) -> Tensor:
-    """Return a basis as int8 or float16 where that holds it exactly, else as it is."""
+    """Return a basis, of any shape, as int8 or float16 where that holds it exactly, else as it is."""
     for dtype in (torch.int8, torch.float16):
         small = basis.to(dtype)
         if torch.equal(small.to(basis.dtype), basis):

@@ -1,4 +1,4 @@
-"""How long, how fast and on which text scales are trained."""
+"""Schedule of training scales: steps, learning rate and text."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def note(found: Sequence[Job]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     given = list(sys.argv[1:] if argv is None else argv)
     more = given[given.index("--") + 1 :] if "--" in given else []
     parser = argparse.ArgumentParser(description="Send the smoke study through SLURM and compare its records.")

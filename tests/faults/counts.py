@@ -1,4 +1,4 @@
-"""How injected faults ended."""
+"""Counts of how injected faults ended."""
 
 from __future__ import annotations
 

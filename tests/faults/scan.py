@@ -1,4 +1,4 @@
-"""Which functions of the package read a file: found in the sources, so that a new one cannot be forgotten."""
+"""Functions of the package that read a file: found in the sources, so that a new one cannot be forgotten."""
 
 from __future__ import annotations
 

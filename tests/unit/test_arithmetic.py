@@ -55,7 +55,7 @@ def probe(kind: str, limits: dict[str, str], threads: str, *emulator: str) -> tu
 
 @pytest.fixture(scope="module")
 def runs() -> dict[tuple[str, str], tuple[dict[str, Any], str]]:
-    """What the probe found and printed, by arithmetic and stand-in."""
+    """Return what the probe found and printed, by arithmetic and stand-in."""
     with ThreadPoolExecutor(2) as pool:
         return dict(zip(KINDS, pool.map(lambda each: probe(each[0], *STAND_INS[each[1]]), KINDS), strict=True))
 
@@ -67,7 +67,7 @@ def test_the_same_bytes(name, runs):
 
 @pytest.mark.parametrize(("kind", "name"), KINDS)
 def test_limits_are_set_back_in_reproducible_arithmetic_alone(kind, name, runs):
-    """What these stand-ins stand for: all of them run the same kernels of torch, OpenBLAS and numpy."""
+    """Shows what these stand-ins stand for: all of them run the same kernels of torch, OpenBLAS and numpy."""
     set_back = arithmetic.ENVIRONMENT if kind == "reproducible" else {}
     in_force = runs[kind, name][0]["limits"]
     asked = {key: value for key, value in STAND_INS[name][0].items() if key in LIMITS and key != "OMP_NUM_THREADS"}

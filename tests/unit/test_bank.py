@@ -141,7 +141,7 @@ def test_assembling(rtn: Bank, tiny_qwen2_dir: Path, resident: int) -> None:
 
 
 def test_packed_copies_on_a_device_are_bounded_and_equal(rtn: Bank, tiny_qwen2_dir: Path) -> None:
-    """What a GPU's path keeps; here the device is the processor."""
+    """Checks what a GPU's path keeps; here the device is the processor."""
     model, here = load_float(tiny_qwen2_dir), torch.device("cpu")
     sizes = {(x.name, bits): int(size) for x, row in zip(rtn.linears, rtn.bytes(), strict=True)
              for bits, size in zip(WIDTHS, row, strict=True)}  # fmt: skip

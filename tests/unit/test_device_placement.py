@@ -138,7 +138,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def outcomes(folder: Path, tiny_qwen2_dir: Path) -> dict[str, str]:
-    """What became of every stage on the pretended device, all in one process."""
+    """Return what became of every stage on the pretended device, all in one process."""
     (folder / "made").mkdir()
     lines = stages(folder, tiny_qwen2_dir, "pgpu:0")
     commands, results = folder / "commands.json", folder / "results.json"

@@ -187,11 +187,50 @@ def test_the_studies_of_the_page_plan(values: dict, tmp_path: Path, monkeypatch:
     assert validate(plan.study.model_dump(mode="json"), models=plan.registry.of_type("model")) == plan.study
 
 
+# --- differences ---------------------------------------------------------------------------------------------
+
+
+def existing_lines(diff: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield each file that a diff changes with its context and removed lines; files that it adds are left out."""
+    for part in re.split(r"^--- ", diff, flags=re.M)[1:]:
+        head, *lines = part.splitlines()
+        assert all(line[:1] in " +-" for line in lines), f"neither context nor change: {lines}"
+        if not head.endswith("(new)"):
+            yield head.split()[0], [line[1:].strip() for line in lines if line[:1] != "+"]
+
+
+def stand_in(lines: list[str], text: str) -> str | None:
+    """Return the first of ``lines`` that does not stand in ``text`` behind those before it; ``...`` is any text."""
+    rest = iter(text.splitlines())
+    for line in lines:
+        pattern = re.compile(".*".join(map(re.escape, line.split("..."))))
+        if not any(pattern.fullmatch(each.strip()) for each in rest):
+            return line
+    return None
+
+
+def test_lines_are_sought_in_order_and_whole() -> None:
+    text = "a = 1\n    b = [1, 2, 3]\nc = 4\n"
+    assert stand_in(["a = 1", "b = [1, ...]"], text) is None
+    assert stand_in(["b = [1, ...]", "a = 1"], text) == "a = 1"
+    assert stand_in(["c = "], text) == "c = "
+
+
+def test_diffs_of_the_page_on_adding_things_apply() -> None:
+    seen = 0
+    for diff in fenced(REPO / "docs" / "adding.md", "diff"):
+        for name, lines in existing_lines(diff):
+            seen += len(lines)
+            gone = stand_in(lines, (REPO / name).read_text(encoding="utf-8"))
+            assert gone is None, f"docs/adding.md: {name} does not hold, in this order: {gone}"
+    assert seen > 10
+
+
 # --- messages ------------------------------------------------------------------------------------------------
 
 
 @cache
-def said() -> str:
+def texts_of_the_code() -> str:
     """Return every text that the code holds, adjacent literals joined, one a line."""
     files = [file for name in ("ramp", "paper", "workflow") for file in (REPO / name).rglob("*.py")]
     nodes = (node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
@@ -205,4 +244,4 @@ def test_messages_of_the_page_on_trouble_are_those_of_the_code() -> None:
     assert len(quoted) > 25
     for message in quoted:
         for part in (piece.strip("' ") for piece in message.split("…")):
-            assert part in said(), f"no message of the code holds: {part}"
+            assert part in texts_of_the_code(), f"no message of the code holds: {part}"

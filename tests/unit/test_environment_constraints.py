@@ -1,4 +1,4 @@
-"""What an environment of a package holds, down to the last distribution: constraints, kept venvs, frozen files."""
+"""Content of a package's environment, down to the last distribution: constraints, kept venvs, frozen files."""
 
 from __future__ import annotations
 

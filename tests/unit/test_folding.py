@@ -71,7 +71,7 @@ def random_model(family: str, dtype: torch.dtype, heads: int = 4, kv_heads: int 
 
 
 def block_output(model: Any, state: dict[str, Tensor] | None = None) -> Tensor:
-    """What enters the final norm, with the model's own weights or with ``state`` in their place."""
+    """Return what enters the final norm, with the model's own weights or with ``state`` in their place."""
     seen: dict[str, Tensor] = {}
     handle = model.model.norm.register_forward_pre_hook(lambda m, args: seen.update(x=args[0]))
     tokens = torch.arange(24).view(2, 12) * 7 % 40
@@ -208,7 +208,7 @@ def test_a_fold_made_with_another_is_taken(peaked_llama_dir: Path, tmp_path: Pat
 
 
 def test_reported_error_is_that_of_the_folded_weights(peaked_llama_dir: Path) -> None:
-    """What the search promises is what rounding the folded weights gives, computed here from the activations."""
+    """The search promises what rounding the folded weights gives, computed here from the activations."""
     from ramp.quantizers.affine import quantize_rtn
 
     windows = some_windows(peaked_llama_dir)
@@ -226,7 +226,7 @@ def test_reported_error_is_that_of_the_folded_weights(peaked_llama_dir: Path) ->
 
 
 def fold_from_configuration(fold: dict[str, Any], model_dir: Path, tmp_path: Path) -> tuple[Any, dict[str, Any]]:
-    """What the workflow does with an entry of ``folds:``: check it, make arguments of it, run the stage, read the file.
+    """Do as the workflow with an entry of ``folds:``: check it, make arguments of it, run the stage, read the file.
 
     Returns (the fold, its metadata)."""
     from tests.plans import validate

@@ -89,7 +89,7 @@ def server(start: Start, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def gone(process: int) -> bool:
-    """Whether a process has ended (one that nobody collected yet counts as ended)."""
+    """Return whether a process has ended (one that nobody collected yet counts as ended)."""
     try:
         state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:

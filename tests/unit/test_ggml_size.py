@@ -91,7 +91,7 @@ def test_size_outside_what_the_types_give(model: ModelFolder) -> None:
 
 
 class Costs(SimpleNamespace):
-    """What an allocation reads of a bank."""
+    """Part of a bank that an allocation reads."""
 
 
 def bank_of(units: list[Unit], rng: np.random.Generator) -> Any:

@@ -63,7 +63,7 @@ def test_float32_equals_the_reference(act_order: bool) -> None:
 @pytest.mark.parametrize("act_order", [True, False])
 @pytest.mark.parametrize("group_size", [4, 16, 48])
 def test_blocks_and_sweeps_change_nothing(act_order: bool, group_size: int) -> None:
-    """Where columns are taken one by one, and how many rows fit into one sweep, is a matter of speed alone."""
+    """Columns taken one by one, and the number of rows in one sweep, are a matter of speed alone."""
     weight, hessian = layer(8, d_out=9, d_in=48, tokens=100)
     prepared = prepare(hessian, act_order=act_order)
     whole = quantize_gptq_site({"a": weight, "b": weight[:5]}, prepared, [3, 4], group_size, block_size=48)

@@ -93,7 +93,7 @@ class Fetching:
         return yaml.safe_load(file.read_text())["far"][REPOSITORY] if file.exists() else {}
 
     def partial(self) -> Path:
-        """Where the first shard lies while it is being downloaded."""
+        """Return where the first shard lies while it is being downloaded."""
         blobs = self.folder / "hf" / "hub" / "models--some--model" / "blobs"
         return blobs / f"{sha256(self.source / SHARD)}.incomplete"
 
@@ -173,7 +173,7 @@ def test_a_cached_file_that_rotted_is_fetched_again(far: Fetching) -> None:
 
 
 def test_a_wrong_beginning_does_not_survive(far: Fetching) -> None:
-    """What a killed download left may be damaged, or longer than the file."""
+    """The part that a killed download left may be damaged, or longer than the file."""
     far.partial().parent.mkdir(parents=True)
     for left in (b"not what the file begins with", b"x" * 30_000_000):
         far.partial().write_bytes(left)

@@ -1,4 +1,4 @@
-"""What the paper's study is told before its first job, by a stand-in for the hub that gates as the hub does."""
+"""Messages to the paper's study before its first job, by a stand-in for the hub that gates as the hub does."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Hub
 
 
 def start(paper: tuple[Hub, Any, Any]) -> str:
-    """What stops the study, or nothing."""
+    """Return what stops the study, or nothing."""
     _, study, registry = paper
     try:
         preflight(study, registry, jobs_run_here=True, gpu=lambda: True)

@@ -94,7 +94,7 @@ def large(model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def hashed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Whether a new process that reads the weights hashes them."""
+    """Return whether a new process that reads the weights hashes them."""
     seen: list[Path] = []
     with monkeypatch.context() as patch:
         patch.setattr(tensors, "sha256_file", lambda path: seen.append(path) or sha256_file(path))

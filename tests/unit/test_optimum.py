@@ -54,7 +54,7 @@ def enumerated(small: Path, model: Path, out: Path, units: str) -> Enumeration:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where ``halves`` lies."""
+    """Return where ``halves`` lies."""
     return tmp_path_factory.mktemp("halves")
 
 

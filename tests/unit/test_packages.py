@@ -1,4 +1,4 @@
-"""What a package may hand over, written and read back bit for bit, what is refused; and the package's own files."""
+"""Weights that a package hands over, written and read back bit for bit, or refused; and the package's own files."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
 
 
 def test_windows_are_the_same_on_every_bank_and_for_both_methods() -> None:
-    """What a window adds to all rows alike moves no ratio; what it adds to one method does, on all banks at once."""
+    """A loss that a window adds to all rows moves no ratio; one added to one method does, on all banks at once."""
     hard = np.array([[1.0, 50.0, 3.0]])
     same = ratio_over_banks([0.9 * hard, 0.9 * hard], [hard, hard]).estimate
     assert (same.low, same.high) == pytest.approx((0.9, 0.9))

@@ -1,4 +1,4 @@
-"""What a study will cost: operations and bytes of small cases by hand, devices, resources, refusals, the timeline."""
+"""Costs of a study: operations and bytes of small cases by hand, devices, resources, refusals, the timeline."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ PLACES = {"device", "results"}
 
 
 def is_less(before: Any, after: Any) -> bool:
-    """Whether a value is a smaller number or a part of a list; None, no limit, is more than any."""
+    """Return whether a value is a smaller number or a part of a list; None, no limit, is more than any."""
     if isinstance(after, list):
         return before is None or set(after) < set(before)
     return isinstance(after, int) and not isinstance(after, bool) and (before is None or after < before)

@@ -69,7 +69,7 @@ def unchanged(method: str) -> list[tuple[int, float]]:
 
 
 def executed(rows: list[dict[str, Any]]) -> list[tuple[int, float]]:
-    """What was tried: bytes and KL of every episode, whatever was paid for it."""
+    """Return what was tried: bytes and KL of every episode, whatever was paid for it."""
     return [(row["bytes"], row["kl"]) for row in rows]
 
 

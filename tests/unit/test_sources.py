@@ -1,4 +1,4 @@
-"""Which source files a stage runs: what its rule must depend on."""
+"""Source files that a stage runs: what its rule must depend on."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_closure_of_a_missing_stage_is_an_error(tmp_path: Path) -> None:
 def test_imports_are_read_once_and_again_where_a_file_was_edited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is kept between runs gives the closures that reading every file gives, and is never older than a file."""
+    """The kept imports give the closures that reading every file gives, and are never older than a file."""
     files = {"ramp/stage.py": "import ramp.one\nfrom . import two\n", "ramp/one.py": "", "ramp/two.py": ""}
     texts = {**files, "ramp/three.py": ""}
     kept, read = tmp_path / "kept.json", []

@@ -1,4 +1,4 @@
-"""What a killed training goes on from: whole, or set aside; and a full disk is one sentence."""
+"""Checkpoints that a killed training goes on from: whole, or set aside; and a full disk is one sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the rules stand on: the checks before and after a run, the GPU lease."""
+"""Scripts that the rules rely on: the checks before and after a run, the GPU lease."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_every_check_can_fail(tmp_path: Path, file: str, old: str, new: str, fai
 def test_the_check_of_a_study_fails_by_name_and_leaves_no_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What a study goes on with, a failed limit in llama.cpp, is what fails here."""
+    """A failed limit in llama.cpp, with which a study goes on, fails here."""
     record = finished(tmp_path) / "halo" / "m" / "x.check.json"
     line = ["check_results", "--results", str(tmp_path), "--out", str(tmp_path / "check.json")]
     monkeypatch.setattr("sys.argv", line)

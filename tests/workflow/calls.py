@@ -1,4 +1,4 @@
-"""How the workflow tests call Snakemake, and what they read from its answer."""
+"""Calls of Snakemake by the workflow tests, and what they read from its answer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PUBLISHED = "results/published"
 
 @dataclass
 class Done:
-    """What a Snakemake call said."""
+    """Exit code and output of a call of Snakemake."""
 
     status: int
     text: str
@@ -65,7 +65,7 @@ def module(folder: Path, name: str, *arguments: str, timeout: float = 300) -> Do
 
 
 def smoke_plan(folder: Path, *arguments: str) -> dict[str, int]:
-    """What a dry run of the smoke study plans; the dry run itself has to succeed."""
+    """Return what a dry run of the smoke study plans; the dry run itself has to succeed."""
     done = snakemake(folder, *arguments, "-n", "--configfile", "config/smoke.yaml")
     assert done.status == 0, done.text
     return done.plan

@@ -1,4 +1,4 @@
-"""What Snakemake plans in a bare checkout, without a network: configurations, their faults, working directories."""
+"""Plans of Snakemake in a bare checkout, without a network: configurations, their faults, working directories."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_comparisons_are_planned_where_they_are_asked_for_alone(plan: Plan) -> N
 
 
 def test_published_comparisons_are_planned_by_their_own_commands(plan: Plan) -> None:
-    """What the tables print under "made by" is what a stranger types: all at once, one job for each."""
+    """The commands under "made by" in the tables are what a stranger types: all at once, one job for each."""
     files = [REPO / "results" / "published" / f"{name}.csv" for name in ("benchmarks", "parity")]
     commands = sorted({row["command"] for file in files for row in csv.DictReader(file.open(newline=""))})
     assert commands

@@ -63,7 +63,7 @@ def finish(line: list[str]) -> str:
 
 
 def allocation(out: Path) -> dict:
-    """What was found, without clocks."""
+    """Return what was found, without clocks."""
     found = read_json(out / "allocation.json")
     return {key: value for key, value in found.items() if key not in CLOCKS}
 

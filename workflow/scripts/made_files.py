@@ -1,4 +1,4 @@
-"""What is there of the files that a run of Snakemake was asked for, in a few words."""
+"""Summary, in a few words, of the files that a run of Snakemake was asked for and that are there."""
 
 from __future__ import annotations
 

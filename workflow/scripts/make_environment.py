@@ -88,7 +88,7 @@ def closure(names: Iterable[str]) -> dict[str, str]:
 
 
 def fits_python(tag: Any) -> bool:
-    """Whether a wheel's tag is one of this Python, on any platform."""
+    """Return whether a wheel's tag is one of this Python, on any platform."""
     found = re.fullmatch(r"(py|cp)(\d)(\d*)", tag.interpreter)
     if found is None or int(found[2]) != PYTHON[0]:
         return False
