@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ramp.agent.params import RampParams
-from ramp.methods.kinds import Params, SearchParams
+from ramp.methods.kinds import SearchParams
 from ramp.methods.loader import parse_params
 from ramp.plan.facts import Facts
 from ramp.plan.products import KERNELS, block_products, head_products
@@ -14,6 +15,9 @@ from ramp.plan.shape import ModelShape
 from ramp.plan.work import Work, compared_again
 from ramp.quantizers.widths import Width
 from ramp.study.league_plan import LeagueRun
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 FINALISTS = 5
 """Allocations that are compared on selection text at the end of a search (``SearchParams.finalists``)."""
@@ -90,7 +94,7 @@ def searched(
     )
 
 
-def method_params(facts: Facts, method: str) -> Params:
+def method_params(facts: Facts, method: str) -> BaseModel:
     """Return the parameters of a method or variant."""
     return parse_params(facts.plan.method(method), facts.plan.params(method))
 
