@@ -235,8 +235,10 @@ def test_the_command_line_reads_only_what_it_is_given(tmp_path, capsys):
     orphan = scores_file(tmp_path, "stale")
     assert cli.run(main, ["--metrics", str(fresh), "--tasks-scored", str(orphan), "--out", str(out)]) == 2
     assert "belongs to none" in capsys.readouterr().err
-    broken = read_json(stale)
-    del broken["key"]["seed"]
-    assert cli.run(main, ["--metrics", str(write(stale, broken)), "--out", str(out)]) == 2
-    assert "lacks seed" in capsys.readouterr().err
+    for file, options, words in ((stale, ["--metrics"], "key.seed"),
+                                 (orphan, ["--metrics", str(fresh), "--tasks-scored"], "lacks seed")):  # fmt: skip
+        broken = read_json(file)
+        del broken["key"]["seed"]
+        assert cli.run(main, [*options, str(write(file, broken)), "--out", str(out)]) == 2
+        assert words in capsys.readouterr().err
     assert set(row_key()) == set(KEY_NAMES)
