@@ -47,7 +47,7 @@ class ScaledBlocks:
 
     @property
     def change(self) -> torch.nn.Parameter:
-        """What is trained."""
+        """The trained parameter."""
         return self.module.change
 
     def packed(self) -> np.ndarray:

@@ -17,11 +17,13 @@ from typing import Any
 from ramp.core import cli
 from ramp.core.files import DamagedFile, parse_json, read_json, read_text
 from ramp.core.sidecar import check_sidecar
-from ramp.evaluation.metrics_file import read_metrics
 from ramp.methods.names import UNQUANTIZED
 from ramp.records.runs import content_of, named, orphan, refuse_leak
 from ramp.records.schema import KEY_NAMES
 from ramp.records.table import RecordsError, write_tables
+
+if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.evaluation.metrics_file import read_metrics
 
 Row = dict[str, Any]
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from ramp.core.errors import RampError
 from ramp.core.files import read_json
-from ramp.evaluation.metrics_file import read_metrics
 from ramp.records.table import RecordsError
 
 Run = dict[str, Any]
@@ -37,6 +36,8 @@ def _some(paths: Sequence[Path]) -> Sequence[Path]:
 
 def read_rows(paths: Sequence[Path]) -> list[Run]:
     """Return the metrics files at ``paths``; ``DamagedFile`` where one is none, ``RecordsError`` without paths."""
+    from ramp.evaluation.metrics_file import read_metrics  # pydantic, which commands do not load before their work
+
     return [{"made": {}, "search": None, **read_metrics(path).written()} for path in _some(paths)]
 
 

@@ -134,7 +134,7 @@ def scale_gain(norm: nn.Module) -> ScaledGain:
 
 
 class Trained(Protocol):
-    """What holds a trained change."""
+    """A holder of a trained change."""
 
     @property
     def change(self) -> nn.Parameter:
@@ -154,5 +154,5 @@ class Student(Generic[Scales]):
 
     @property
     def changes(self) -> list[nn.Parameter]:
-        """What is trained."""
+        """The trained parameters."""
         return [each.change for each in self.scales.values()] + [each.change for each in self.gains.values()]
