@@ -15,13 +15,12 @@ import importlib
 import json
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 from tests.sealed import read_json
@@ -76,6 +75,19 @@ def on_device(device: Any) -> bool:
     return device is not None and torch.device(device).type == NAME
 
 
+def mapped(call: Callable[[Any], Any], value: Any) -> Any:
+    """Return a value with ``call`` of everything in its lists, tuples and dictionaries.
+
+    This is torch's ``tree_map`` for what operators take and give, at a fraction of its time: it is called for each.
+    """
+    kind = type(value)
+    if kind in (tuple, list) or kind.__module__ == "torch.return_types":
+        return kind([mapped(call, each) for each in value])
+    if kind is dict:
+        return {key: mapped(call, each) for key, each in value.items()}
+    return call(value)
+
+
 def check(func: Any, args: Any, tensors: list[torch.Tensor], kwargs: dict[str, Any]) -> None:
     """Raise ``DeviceError`` where CUDA would; a number of the host (0 dimensions) goes with any tensor."""
     ours = [x for x in tensors if isinstance(x, PretendedTensor)]
@@ -91,7 +103,8 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """Call an operation with the tensors of the host; its results lie where CUDA's would."""
     if func is torch.ops.prim.device.default:
         return torch.device(NAME, 0)
-    tensors = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, torch.Tensor)]
+    tensors: list[torch.Tensor] = []
+    mapped(lambda x: tensors.append(x) if isinstance(x, torch.Tensor) else None, (args, kwargs))
     check(func, args, tensors, kwargs)
     known = {id(x.host): x for x in tensors if isinstance(x, PretendedTensor)}
     given = {id(x.host) if isinstance(x, PretendedTensor) else id(x) for x in tensors}
@@ -115,7 +128,7 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         return PretendedTensor(x) if ours else x
 
     options = {name: value for name, value in kwargs.items() if name not in ("pin_memory", "non_blocking")}
-    return tree_map(wrap, func(*tree_map(to_host, args), **tree_map(to_host, options)))
+    return mapped(wrap, func(*mapped(to_host, args), **mapped(to_host, options)))
 
 
 class PretendedDevice(TorchDispatchMode):

@@ -13,6 +13,7 @@ import pytest
 
 from ramp.models.token_windows import Document, write_documents
 from tests.conftest import REPO
+from tests.pretended_gpu import DeviceError
 from tests.sealed import read_json
 
 WORDS = {
@@ -34,6 +35,9 @@ METHOD = Package(name="mine", title="Mine", source="here", quantize=quantize, pa
                  requirements=("numpy==2.4.6",), bits=(3, 4))
 """
 """A package that says where it was asked to work."""
+
+REFUSED = "what the device refuses"
+"""Tried in the same process, before the first stage."""
 
 QUESTION = {"goal": "cross the weir", "sol1": "swim", "sol2": "alpha beta gamma", "label": 0}
 
@@ -140,7 +144,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def outcomes(folder: Path, tiny_qwen2_dir: Path) -> dict[str, str]:
     """Return what became of every stage on the pretended device, all in one process."""
     (folder / "made").mkdir()
-    lines = stages(folder, tiny_qwen2_dir, "pgpu:0")
+    lines = {REFUSED: ["tests.refused_operations"], **stages(folder, tiny_qwen2_dir, "pgpu:0")}
     commands, results = folder / "commands.json", folder / "results.json"
     commands.write_text(json.dumps(list(lines.values())))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -187,23 +191,6 @@ def test_what_does_not_fit_gives_the_same_numbers(folder: Path, outcomes: dict[s
     assert (made / "tight.safetensors").read_bytes() == (made / "calibration.safetensors").read_bytes()
 
 
-def test_the_device_refuses_what_a_gpu_refuses() -> None:
-    from tests.pretended_gpu import NAME, DeviceError
-
-    code = (
-        "import torch; from tests.pretended_gpu import pretended\n"
-        "with pretended():\n"
-        "    one, other = torch.ones(3, device='pgpu:0'), torch.ones(3)\n"
-        "    assert (one + one.cpu().to('pgpu:0')).device.type == 'pgpu' and float(one.sum()) == 3\n"
-        "    assert float((one * torch.tensor(2.0)).sum()) == 6\n"
-        "    other.copy_(one); assert other.device.type == 'cpu'\n"
-        "    wrong = [lambda: one + other, lambda: one @ other, lambda: other[one.long()], lambda: one.numpy(),\n"
-        "             lambda: torch.multinomial(one, 1, generator=torch.Generator())]\n"
-        "    for call in wrong:\n"
-        "        try: call()\n"
-        "        except Exception as error: assert type(error).__name__ == 'DeviceError', error\n"
-        "        else: raise SystemExit('not refused')\n"
-    )
+def test_the_device_refuses_what_a_gpu_refuses(outcomes: dict[str, str]) -> None:
+    assert not outcomes[REFUSED]
     assert issubclass(DeviceError, RuntimeError)
-    assert NAME == "pgpu"
-    subprocess.run([sys.executable, "-c", code], cwd=REPO, check=True)

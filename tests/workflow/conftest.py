@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from calls import PUBLISHED, REPO, SMOKE, Done, smoke_plan, snakemake
 
-NOT_COPIED = {".git", ".venv", ".envs", "results", ".snakemake", "__pycache__", ".pytest_cache", ".hypothesis"}
+NOT_COPIED = {".git", ".venv", ".envs", "results", ".snakemake"}
+CACHES = {".pytest_cache", ".hypothesis", ".mypy_cache", ".ruff_cache"}
 LINKED_FROM_BYTES = 4_000_000  # larger files are never written again in place: a link does
 
 
@@ -32,9 +33,17 @@ def copy_file(source: str, target: str) -> str:
     return target
 
 
+def not_copied(_: str, names: list[str]) -> set[str]:
+    """What a clone lacks; a file that another process is just compiling has a name of its own until it is whole."""
+    return (NOT_COPIED | CACHES) & set(names) | {name for name in names if ".pyc." in name}
+
+
 def copy_project(target: Path) -> Path:
-    """The project as a clone has it: of the results, the published ones alone."""
-    shutil.copytree(REPO, target, ignore=lambda _, names: NOT_COPIED & set(names), symlinks=True)
+    """The project as a clone has it: of the results, the published ones alone.
+
+    Compiled modules go along, else every clone compiles the project again; they fit, as the sources keep their times.
+    """
+    shutil.copytree(REPO, target, ignore=not_copied, symlinks=True)
     shutil.copytree(REPO / PUBLISHED, target / PUBLISHED)
     return target
 
@@ -46,13 +55,18 @@ def bare(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def plan(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Done]:
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout without results that nobody changes."""
+    return copy_project(tmp_path_factory.mktemp("plan") / "clone")
+
+
+@pytest.fixture(scope="session")
+def plan(untouched: Path) -> Callable[..., Done]:
     """Dry runs in a checkout without results that nobody changes: the same arguments are planned once."""
-    clone = copy_project(tmp_path_factory.mktemp("plan") / "clone")
 
     @cache
     def call(*arguments: str) -> Done:
-        return snakemake(clone, "-n", *arguments)
+        return snakemake(untouched, "-n", *arguments)
 
     return call
 

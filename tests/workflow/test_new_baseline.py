@@ -35,11 +35,10 @@ def test_a_quantizer_arrives_in_table_and_figure(study: Path) -> None:
     before = (study / figure).read_bytes()
     assert "mine" not in main_table(study)
     targets = ("records", "tables", str(figure))
-    plan = snakemake(study, *targets, "-n", *SETTINGS, "--config", methods).plan
-    assert (plan["quantize"], plan["evaluate"]) == (1, 1)
-    assert not {"train", "bank", "search", "learn", "reference"} & set(plan)
     done = snakemake(study, *targets, *SETTINGS, "--config", methods, timeout=300)
     assert done.status == 0, done.text
+    assert (done.plan["quantize"], done.plan["evaluate"]) == (1, 1)
+    assert not {"train", "bank", "search", "learn", "reference"} & set(done.plan)
     [line] = [line for line in main_table(study).splitlines() if line.startswith("| mine ")]
     [twin] = [line for line in main_table(study).splitlines() if line.startswith("| RTN ")]
     assert line.split("|")[2:] == twin.split("|")[2:]  # the same method under another name: the same numbers
@@ -49,30 +48,29 @@ def test_a_quantizer_arrives_in_table_and_figure(study: Path) -> None:
 
 
 SKIPPED = (
-    '"""Cannot run here."""\nfrom ramp.methods.kinds import Quantizer, RtnParams\n\nMETHOD = Quantizer(name="mine", '
+    '"""Cannot run here."""\nfrom ramp.methods.kinds import Quantizer, RtnParams\n\nMETHOD = Quantizer(name="NAME", '
 )
 SKIPPED += 'title="Mine", source="here", fold="awq", quantizer="rtn", params=RtnParams, MORE)\n'
+REASONS = {
+    "mine": ('skip=lambda: "it needs a GPU"', "it needs a GPU"),
+    "lacking": ('requirements=("no-such-thing==1",)', "it needs no-such-thing==1: pip install no-such-thing==1"),
+}
+"""Method -> what its file says of it, and the reason that a user reads."""
 
 
-@pytest.mark.parametrize(
-    ("more", "reason"),
-    [
-        ('skip=lambda: "it needs a GPU"', "it needs a GPU"),
-        ('requirements=("no-such-thing==1",)', "it needs no-such-thing==1: pip install no-such-thing==1"),
-    ],
-)
-def test_a_method_that_cannot_run_here_is_a_row_with_its_reason(study: Path, more: str, reason: str) -> None:
-    (study / "baselines" / "mine.py").write_text(SKIPPED.replace("MORE", more))
-    methods = "methods=[rtn,awq_gptq,knapsack,random_search,ramp,mine]"
-    plan = snakemake(study, "records", "tables", "-n", *SETTINGS, "--config", methods).plan
-    assert plan["skipped"] == 1
-    assert not {"quantize", "evaluate", "fold"} & set(plan)
+def test_a_method_that_cannot_run_here_is_a_row_with_its_reason(study: Path) -> None:
+    for name, (more, _) in REASONS.items():
+        (study / "baselines" / f"{name}.py").write_text(SKIPPED.replace("NAME", name).replace("MORE", more))
+    methods = f"methods=[rtn,awq_gptq,knapsack,random_search,ramp,{','.join(REASONS)}]"
     done = snakemake(study, "records", "tables", *SETTINGS, "--config", methods, timeout=300)
     assert done.status == 0, done.text
-    assert f"method 'mine' cannot run here: {reason}" in done.text
+    assert done.plan["skipped"] == len(REASONS)
+    assert not {"quantize", "evaluate", "fold"} & set(done.plan)
     table = main_table(study)
-    assert "| mine ‡ |" in table
-    assert f"mine ‡: {reason}." in table
+    for name, (_, reason) in REASONS.items():
+        assert f"method {name!r} cannot run here: {reason}" in done.text
+        assert f"| {name} ‡ |" in table
+        assert f"{name} ‡: {reason}." in table
 
 
 def with_packages(study: Path) -> None:

@@ -90,10 +90,10 @@ print(json.dumps(lines))
         ("league", "league_run enumeration"),
     ],
 )
-def test_readers_of_what_passes_go_before_what_makes_more(bare: Path, file: str, readers: str) -> None:
+def test_readers_of_what_passes_go_before_what_makes_more(untouched: Path, file: str, readers: str) -> None:
     """Jobs that read a bank or a row run first, references before them: few of these files lie there at once."""
     words = [sys.executable, "-c", PRIORITIES, f"config/{file}.yaml", json.dumps({"keep": "results"})]
-    done = subprocess.run(words, cwd=bare, capture_output=True, text=True, check=True)
+    done = subprocess.run(words, cwd=untouched, capture_output=True, text=True, check=True)
     jobs = json.loads(done.stdout.splitlines()[-1])
     reading = {rule: priority for rule, priority, reads, _ in jobs if reads}
     making = {rule: priority for rule, priority, reads, makes in jobs if makes and not reads}
@@ -105,33 +105,33 @@ def test_readers_of_what_passes_go_before_what_makes_more(bare: Path, file: str,
     assert min(waited) > max(reading.values())
 
 
-def test_the_plan_has_the_jobs_of_a_dry_run(bare: Path, plan: Plan) -> None:
+def test_the_plan_has_the_jobs_of_a_dry_run(untouched: Path, plan: Plan, tmp_path: Path) -> None:
     """`python -m ramp plan`, stage by stage, before anything is there."""
-    smoke = ("--configfile", "config/smoke.yaml")
-    done = module(bare, "ramp", "plan", *smoke, "--device", "cpu", "--csv", "plan.csv")
+    smoke, table = ("--configfile", "config/smoke.yaml"), tmp_path / "plan.csv"
+    done = module(untouched, "ramp", "plan", *smoke, "--device", "cpu", "--csv", str(table))
     assert done.status == 0, done.text
     counted: dict[str, int] = {}
     for rule, jobs in plan(*smoke).plan.items():
         if rule != "all":
             counted[stage_of(rule)] = counted.get(stage_of(rule), 0) + jobs
-    with (bare / "plan.csv").open(newline="") as file:
+    with table.open(newline="") as file:
         found = {row["stage"]: int(row["jobs"]) for row in csv.DictReader(file)}
     assert found.pop("total") == sum(counted.values())
     assert found == counted
-    refused = module(bare, "ramp", "plan", *smoke, "--device", "h2000")
+    refused = module(untouched, "ramp", "plan", *smoke, "--device", "h2000")
     assert refused.status == 2
     assert refused.text.startswith("error: no device 'h2000'")
 
 
-def test_the_published_plan_of_the_paper_is_up_to_date(bare: Path) -> None:
+def test_the_published_plan_of_the_paper_is_up_to_date(untouched: Path, tmp_path: Path) -> None:
     """Else run the two commands of docs/paper-scale.md."""
-    page = bare / "docs" / "paper-scale.md"
+    page, table = Path(shutil.copy(untouched / "docs" / "paper-scale.md", tmp_path)), tmp_path / "plan.csv"
     before = page.read_text(encoding="utf-8")
-    published = bare / PUBLISHED / "plan_paper.csv"
+    published = untouched / PUBLISHED / "plan_paper.csv"
     command = ("ramp", "plan", "--configfile", "config/paper.yaml", "--device", "h200", "--page", str(page))
-    done = module(bare, *command, "--csv", "plan.csv")
+    done = module(untouched, *command, "--csv", str(table))
     assert done.status == 0, done.text
-    assert (bare / "plan.csv").read_bytes() == published.read_bytes()
+    assert table.read_bytes() == published.read_bytes()
     assert page.read_text(encoding="utf-8") == before
 
 
@@ -290,13 +290,13 @@ def test_a_configfile_with_a_study_replaces_the_default(plan: Plan) -> None:
     assert "hellaswag" not in done.text
 
 
-def test_it_plans_from_another_working_directory(plan: Plan, bare: Path, tmp_path: Path) -> None:
+def test_it_plans_from_another_working_directory(plan: Plan, untouched: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     here = plan("--configfile", "config/smoke.yaml")
-    smoke = str(bare / "config" / "smoke.yaml")
+    smoke = str(untouched / "config" / "smoke.yaml")
     for snakefile, default in (("Snakefile", "all"), ("workflow/Snakefile", "study")):
-        there = snakemake(tmp_path, "-s", str(bare / snakefile), "-d", str(elsewhere), "-n", "--configfile", smoke)
+        there = snakemake(tmp_path, "-s", str(untouched / snakefile), "-d", str(elsewhere), "-n", "--configfile", smoke)
         assert there.status == 0, there.text
         assert there.plan == {default if rule == "all" else rule: count for rule, count in here.plan.items()}
 
@@ -353,11 +353,19 @@ def test_a_broken_method_file_stops_nobody_else(bare: Path) -> None:
     assert "mine.py does not load: SyntaxError" in line
 
 
-def finished(bare: Path) -> Path:
-    """Every file of a finished smoke study, empty: what a dry run looks at."""
-    listed = snakemake(bare, "--summary", "--configfile", "config/smoke.yaml").text.splitlines()
-    files = [bare / line.split("\t")[0] for line in listed if line.startswith("results/smoke/")]
+@pytest.fixture(scope="module")
+def files_of_smoke(untouched: Path) -> list[str]:
+    """The files that a smoke study makes, as Snakemake lists them."""
+    listed = snakemake(untouched, "--summary", "--configfile", "config/smoke.yaml").text.splitlines()
+    files = [line.split("\t")[0] for line in listed if line.startswith("results/smoke/")]
     assert len(files) > 150
+    return files
+
+
+@pytest.fixture
+def finished(bare: Path, files_of_smoke: list[str]) -> Path:
+    """Every file of a finished smoke study, empty: what a dry run looks at."""
+    files = [bare / file for file in files_of_smoke]
     for file in sorted(files, reverse=True):  # a file in a folder that is an output, too, comes first
         file.parent.mkdir(parents=True, exist_ok=True)
         if not file.exists():
@@ -370,9 +378,9 @@ def finished(bare: Path) -> Path:
 FINISHED = 2_000_000_000
 
 
-def test_what_was_deleted_is_made_again_by_the_same_command(bare: Path) -> None:
+def test_what_was_deleted_is_made_again_by_the_same_command(bare: Path, finished: Path) -> None:
     """Packed rows, GGUF files, tables, figures and records: the rule that makes them, and what follows from it."""
-    smoke, plan = finished(bare), ("-n", "--configfile", "config/smoke.yaml")
+    smoke, plan = finished, ("-n", "--configfile", "config/smoke.yaml")
     assert snakemake(bare, *plan).plan == {}
     deleted = {
         "halo/tiny-llama-s/ramp-b3.65-s0.gguf": "halo_export",
@@ -391,9 +399,9 @@ def test_what_was_deleted_is_made_again_by_the_same_command(bare: Path) -> None:
     assert not {"train", "bank", "search", "learn", "league_run", "reference"} & planned.keys()
 
 
-def test_one_deleted_table_is_made_again(bare: Path) -> None:
+def test_one_deleted_table_is_made_again(bare: Path, finished: Path) -> None:
     """The folder and its index are still there: the index says what is missing."""
-    smoke, plan = finished(bare), ("-n", "--configfile", "config/smoke.yaml")
+    smoke, plan = finished, ("-n", "--configfile", "config/smoke.yaml")
     tables = smoke / "paper" / "tables"
     for name in ("cost.tex", "cost.typ", "cost.md", "index.json"):
         (tables / name).write_text('{"cost": {}}')

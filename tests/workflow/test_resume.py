@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from calls import REPO
 
+from ramp.core import cli
+from ramp.search.__main__ import main
 from tests.sealed import read_json
 
 pytestmark = pytest.mark.workflow
@@ -21,7 +23,7 @@ CLOCKS = {"search_wall_s", "wall_s", "seconds"}
 
 
 def command(smoke: Path, out: Path, state: Path, *, seed: int = 7, evals: int = 24) -> list[str]:
-    """A search of RAMP on the smoke study's own files."""
+    """The arguments of a search of RAMP on the smoke study's own files."""
     model = "tiny-llama-s"
     options = {
         "model-dir": smoke / "models" / model,
@@ -44,22 +46,21 @@ def command(smoke: Path, out: Path, state: Path, *, seed: int = 7, evals: int = 
         "threads": 1,
         "device": "cpu",
     }
-    arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-    return [sys.executable, "-m", "ramp.search", *arguments]
+    return [part for name, value in options.items() for part in (f"--{name}", str(value))]
 
 
-def start(line: list[str]) -> subprocess.Popen[str]:
+def start(arguments: list[str]) -> subprocess.Popen[str]:
+    line = [sys.executable, "-m", "ramp.search", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPO)}
     return subprocess.Popen(
         line, cwd=REPO, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
 
-def finish(line: list[str]) -> str:
-    process = start(line)
+def finish(arguments: list[str]) -> None:
+    process = start(arguments)
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
-    return said
 
 
 def allocation(out: Path) -> dict:
@@ -113,14 +114,14 @@ def test_a_killed_search_goes_on_to_the_same_result(smoke: Path, tmp_path: Path)
 
 
 def test_another_seed_finds_another_way(smoke: Path, tmp_path: Path) -> None:
-    """Else the test above could not fail."""
-    finish(command(smoke, tmp_path / "a", tmp_path / "state", seed=7, evals=8))
-    finish(command(smoke, tmp_path / "b", tmp_path / "state", seed=8, evals=8))
+    """Else the test above could not fail. No process of its own is needed for that."""
+    for out, seed in (("a", 7), ("b", 8)):
+        assert cli.run(main, command(smoke, tmp_path / out, tmp_path / "state", seed=seed, evals=8)) == 0
     logs = [(tmp_path / one / "artifacts" / "episodes.jsonl").read_text() for one in "ab"]
     assert logs[0] != logs[1]
 
 
-def test_missing_inputs_are_named(smoke: Path, tmp_path: Path) -> None:
+def test_missing_inputs_are_named(smoke: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A missing bank, method file or model: one sentence each, status 2, nothing written."""
     for option, wrong in (
         ("--bank", tmp_path / "no-bank"),
@@ -129,9 +130,9 @@ def test_missing_inputs_are_named(smoke: Path, tmp_path: Path) -> None:
     ):
         line = command(smoke, tmp_path / "out", tmp_path / "state")
         line[line.index(option) + 1] = str(wrong)
-        process = start(line)
-        said, _ = process.communicate(timeout=120)
-        assert process.returncode == 2, said
+        status = cli.run(main, line)
+        said = "".join(capfd.readouterr())
+        assert status == 2, said
         assert said.strip().splitlines()[-1].startswith("error: "), said
         assert str(wrong) in said
         assert "Traceback" not in said
