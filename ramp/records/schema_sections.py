@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 SECTIONS = """
-league (*run evals): allocators at equal cost on one bank: the incumbent of every run at its checkpoints
+league (*run evals): allocators at equal cost on one error bank: the incumbent of every run at its checkpoints
     *run
     evals int! [evaluations]: checkpoint: evaluations allowed up to here
     method str!: the method behind the allocator: another name where it is a variant
