@@ -162,6 +162,14 @@ def _validator(model: Any) -> Any:
     return TypeAdapter(model)
 
 
+def _integer(text: str) -> int:
+    """Return an integer; ``ValueError`` for one that arrays and tables cannot hold."""
+    value = int(text)
+    if not -(1 << 63) <= value < 1 << 63:
+        raise ValueError(f"the integer {text[:24]}... has more than 64 bits")
+    return value
+
+
 def _number(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
@@ -174,7 +182,7 @@ def parse_json(text: str | bytes, model: type[T], what: str) -> T:
     from pydantic import ValidationError
 
     try:
-        value = json.loads(text, parse_float=_number, parse_constant=_number)
+        value = json.loads(text, parse_float=_number, parse_constant=_number, parse_int=_integer)
         if isinstance(value, dict) and SEAL in value:
             seal = value.pop(SEAL)
             value = value[ITEMS] if value.keys() == {ITEMS} else value

@@ -63,7 +63,8 @@ def save_tokenizer(tokenizer: Any, out_dir: Path) -> None:
 
     tokenizer.save_pretrained(out_dir)
     file = out_dir / "tokenizer_config.json"
-    settings = {key: value for key, value in read_json(file, dict[str, Any]).items() if "local" not in key}
+    written = json.loads(file.read_text(encoding="utf-8"))  # just now, with lengths of more than 64 bits
+    settings = {key: value for key, value in written.items() if "local" not in key}
     if settings.get("tokenizer_class") == "TokenizersBackend":
         settings["tokenizer_class"] = "PreTrainedTokenizerFast"
     file.write_text(json.dumps(settings, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")

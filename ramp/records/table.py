@@ -113,7 +113,10 @@ def _typed(values: Sequence[Any], dtype: str) -> pd.Series:
     series = pandas.Series(values, dtype=object)
     if pandas.api.types.infer_dtype(series, skipna=True) not in _KINDS[dtype]:
         raise TypeError(dtype)
-    return series.fillna("") if dtype == "str" else series.astype(_PANDAS[dtype])
+    try:
+        return series.fillna("") if dtype == "str" else series.astype(_PANDAS[dtype])
+    except OverflowError as error:  # an integer of more than 64 bits
+        raise ValueError(str(error)) from None
 
 
 def _parsed(cells: Sequence[Any], dtype: str) -> pd.Series:

@@ -43,7 +43,18 @@ def test_a_sealed_object_reads_back_and_every_change_is_seen(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "text",
-    ["[" * 20_000, '{"a": NaN}', '{"a": 1e999}', "9" * 5000, '{"a": "\x00', "", '{"a": "b"}', "[1]", b"\xff\xfe"],
+    [
+        "[" * 20_000,
+        '{"a": NaN}',
+        '{"a": 1e999}',
+        "9" * 5000,
+        '{"a": 9223372036854775808}',
+        '{"a": "\x00',
+        "",
+        '{"a": "b"}',
+        "[1]",
+        b"\xff\xfe",
+    ],
 )
 def test_json_that_is_none_is_one_sentence(tmp_path: Path, text: str | bytes) -> None:
     path = tmp_path / "x.json"

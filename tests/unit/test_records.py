@@ -127,6 +127,7 @@ def test_an_empty_table_has_its_header(tmp_path):
         ("0.25", "abc", "line 2: column 'kl'.*'abc'"),
         (",100,", ",,", "'evals' is empty"),
         (",100,", ",1.5,", "should be int"),
+        (",100,", ",9223372036854775808,", "should be int"),
         (",0.25,", ",0.25,9,", "cells for"),
     ],
 )

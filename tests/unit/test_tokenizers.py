@@ -19,7 +19,6 @@ from ramp.models.folder import ModelFolder
 from tests.gguf_inputs import tokens_that_differ
 from tests.model_folders import load_tokenizer
 from tests.refusals import refused
-from tests.sealed import read_json
 from tests.tiny_models import altered, random_llama
 
 LINES = (
@@ -94,7 +93,9 @@ def test_a_right_file_of_a_byte_level_model_fails_no_check(
 def test_byte_level_tokens_under_another_class_are_those_of_the_file(tiny_llama_dir: Path, tmp_path: Path) -> None:
     """DeepSeek-R1-Distill-Llama names LlamaTokenizerFast, for which transformers has a pre-tokenizer of its own."""
     folder = altered(tiny_llama_dir, tmp_path / "model")
-    about = read_json(folder / "tokenizer_config.json") | {"tokenizer_class": "LlamaTokenizerFast"}
+    about = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")) | {
+        "tokenizer_class": "LlamaTokenizerFast"
+    }
     (folder / "tokenizer_config.json").write_text(json.dumps(about))
     own = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer = load_tokenizer(folder)
