@@ -96,7 +96,7 @@ def test_byte_level_tokens_under_another_class_are_those_of_the_file(tiny_llama_
     about = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")) | {
         "tokenizer_class": "LlamaTokenizerFast"
     }
-    (folder / "tokenizer_config.json").write_text(json.dumps(about))
+    file.write_text(json.dumps(about))
     own = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer = load_tokenizer(folder)
     for line in LINES:
