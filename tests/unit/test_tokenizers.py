@@ -93,9 +93,8 @@ def test_a_right_file_of_a_byte_level_model_fails_no_check(
 def test_byte_level_tokens_under_another_class_are_those_of_the_file(tiny_llama_dir: Path, tmp_path: Path) -> None:
     """DeepSeek-R1-Distill-Llama names LlamaTokenizerFast, for which transformers has a pre-tokenizer of its own."""
     folder = altered(tiny_llama_dir, tmp_path / "model")
-    about = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")) | {
-        "tokenizer_class": "LlamaTokenizerFast"
-    }
+    file = folder / "tokenizer_config.json"
+    about = json.loads(file.read_text(encoding="utf-8")) | {"tokenizer_class": "LlamaTokenizerFast"}
     file.write_text(json.dumps(about))
     own = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer = load_tokenizer(folder)
