@@ -243,8 +243,8 @@ def show_outcome():
         print(line, file=sys.stderr)
     judged = {str(file) for job in workflow.dag.jobs if workflow.dag.noneedrun_finished(job) for file in job.output}
     if f"{R}/records/claims.json" in judged:
-        command = [sys.executable, "-m", "paper.outcome", "--records", f"{R}/records"]
-        done = subprocess.run(command, env={**os.environ, **JOB_ENVIRONMENT}, capture_output=True, text=True, check=False)
+        call = [sys.executable, "-m", "paper.outcome", "--records", f"{R}/records"]
+        done = subprocess.run(call, env={**os.environ, **JOB_ENVIRONMENT}, capture_output=True, text=True, check=False)
         print(done.stdout.strip(), file=sys.stderr)
 
 
