@@ -182,7 +182,8 @@ def parse_json(text: str | bytes, model: type[T], what: str) -> T:
     from pydantic import ValidationError
 
     try:
-        value = json.loads(text, parse_float=_number, parse_constant=_number, parse_int=_integer)
+        integer = int if model is object else _integer  # files of others hold longer ones, which nobody computes with
+        value = json.loads(text, parse_float=_number, parse_constant=_number, parse_int=integer)
         if isinstance(value, dict) and SEAL in value:
             seal = value.pop(SEAL)
             value = value[ITEMS] if value.keys() == {ITEMS} else value
