@@ -111,6 +111,8 @@ def package_row(
     placeholder: a row without a result has a file of weights too, which holds no tensor.
     """
     found = read_json(job / OUTCOME, JobOutcome, sealed=True, again="run the package again")
+    if not 1 <= found.bits <= 16:
+        raise RampError(f"{job / OUTCOME} has rows of another width than 1 to 16 bits: run the package again")
     outcome, bits = asdict(found), found.bits
     meta: dict[str, Any] = {
         "study": study, "model": model_dir.name, "method": outcome["method"], "grid": "affine", "stage": "final",
