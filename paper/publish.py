@@ -74,7 +74,7 @@ class Also:
         }
 
 
-OF_OTHERS = ("accidents.csv", "cluster.csv", "index.html", "profile.csv", "stability.csv")
+OF_OTHERS = ("accidents.csv", "cluster.csv", "index.html", "paper.pdf", "profile.csv", "stability.csv")
 """Published files that other commands write: no study makes them, and no manifest lists them."""
 
 
