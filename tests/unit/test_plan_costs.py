@@ -97,8 +97,10 @@ def test_a_search_pays_for_every_evaluation_and_a_knapsack_for_one(paper: Facts)
     ramp, knapsack = (searching.search(paper, "llama-2-7b", name, "3.65", "0") for name in ("ramp", "knapsack"))
     tokens, _, length = paper.search()
     assert tokens == 16 * 512
-    each = searching.evaluation(paper, paper.shape("llama-2-7b"), tokens, length).half
+    shape = paper.shape("llama-2-7b")
+    each, whole = (searching.evaluation(paper, shape, tokens, length, share=x).half for x in (searching.CHANGED, 1.0))
     assert ramp.half - knapsack.half == pytest.approx((149 + 4) * each)
+    assert whole - each == pytest.approx((1 - searching.CHANGED) * block_products(shape, tokens, length))
     assert ramp.core_s > knapsack.core_s
     assert ramp.device_bytes > 2 * paper.shape("llama-2-7b").params
 
