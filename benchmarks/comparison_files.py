@@ -18,8 +18,9 @@ class ComparisonFiles:
     files: RuleFiles
 
     def of_table(self, table: str) -> list[str]:
-        """Return the pieces of one table."""
-        return [f"{self.files.results}/compared/{name}.json" for name in pieces_of(table)]
+        """Return the pieces of one table that need no GPU."""
+        names = [name for name in pieces_of(table) if not PIECES[name].card]
+        return [f"{self.files.results}/compared/{name}.json" for name in names]
 
     def model(self, comparison: str) -> list[str]:
         """Return the study's source model, where a comparison needs it."""

@@ -21,6 +21,7 @@ class Planned:
     package: str = ""  # file stem in baselines/ whose environment the piece needs
     model: bool = False  # needs the study's source model and its calibration text
     heldout: bool = False  # and its held-out text
+    card: bool = False  # needs a GPU: no part of ``snakemake benchmarks``, which runs anywhere
 
     @property
     def timed(self) -> bool:
@@ -54,6 +55,7 @@ PIECES: dict[str, Planned] = {
     "growth": Planned("growth", "benchmarks"),
     "sac_cartpole": Planned("sac_reference", "benchmarks", "--tasks CartPole-v1"),
     "sac_pendulum": Planned("sac_reference", "benchmarks", "--tasks Pendulum-v1"),
+    "on_card": Planned("on_card", "benchmarks", "--shape 7B", card=True),
     "gptq_block_7b": Planned("gptq_block", "benchmarks", package=GPTQ),
     "gptq_block_7b_act_order": Planned("gptq_block", "benchmarks", "--act-order", package=GPTQ),
     "awq_block_48m": Planned(

@@ -38,14 +38,16 @@ KEPT_SEARCH, KEPT_SELECTION = 4, 2
 """Allocations whose hidden states are of use on a card, of both texts (``ramp.search.device_budget``)."""
 
 
-def evaluation(facts: Facts, shape: ModelShape, tokens: int, length: int, *, first: bool = False) -> Work:
+def evaluation(
+    facts: Facts, shape: ModelShape, tokens: int, length: int, *, first: bool = False, share: float = CHANGED
+) -> Work:
     """Return one candidate: its linears de-quantized, a forward pass in the study's dtype and one through the head.
 
-    products = 2 * weights * share of blocks that changed + 2 * vocabulary * hidden, per token. A float reference
-    (``first``) takes two passes through the head more.
+    products = 2 * weights * ``share`` of blocks that changed + 2 * vocabulary * hidden, per token. A float reference
+    (``first``) runs all blocks, and takes two passes through the head more.
     """
     half = facts.half_bytes(shape)
-    share = 1.0 if first else CHANGED
+    share = 1.0 if first else share
     heads = 3 if first else 1
     return Work(
         half=share * block_products(shape, tokens, length) + heads * head_products(shape, tokens),

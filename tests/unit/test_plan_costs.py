@@ -109,6 +109,8 @@ def test_a_search_pays_for_every_evaluation_and_a_knapsack_for_one(paper: Facts)
     each, reference = (searching.evaluation(paper, llama, tokens, length, first=first).half for first in (False, True))
     # beside its other evaluations, RAMP compares its finalists and its start on selection text, of the same length
     assert ramp.half - knapsack.half == pytest.approx((149 + 5 + 1) * each + reference)
+    whole = searching.evaluation(paper, llama, tokens, length, share=1.0).half
+    assert whole - each == pytest.approx((1 - searching.CHANGED) * block_products(llama, tokens, length))
     assert ramp.core_s > knapsack.core_s
     assert ramp.device_bytes > 2 * paper.shape("llama-2-7b").params
 
