@@ -1,4 +1,4 @@
-"""What a 7B takes on the card at hand beside what the plan says, in eight minutes; nothing is downloaded.
+"""Times and memory of a 7B's stages on the card at hand beside the plan's, in eight minutes; nothing is downloaded.
 
     python -m benchmarks.on_card --out results/compared/on_card.json
 
