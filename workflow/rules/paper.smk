@@ -8,9 +8,7 @@ rule collect:
         rows=FILES.of_rows("quantized/{model}/{row}/meta.json", PLAN.recorded_rows),
         scores=FILES.of_rows("tasks_scored/{model}/{row}.json", PLAN.task_rows),
         allocations=FILES.of_rows("allocations/{model}/{method}/{budget}/{seed}.json", PLAN.mixed_rows()),
-        episodes=FILES.of_rows(
-            "search/{model}/{method}/{budget}/{seed}/episodes.jsonl", PLAN.mixed_rows(searched=True)
-        ),
+        episodes=FILES.of_rows("search/{model}/{method}/{budget}/{seed}/episodes.jsonl", PLAN.mixed_rows(searched=True)),
         halo=FILES.of_rows("halo/{model}/{row}.check.json", PLAN.gguf_rows),
         statistics=f"{R}/calibration/{STUDY.source}.safetensors",
         folds=FILES.folds(STUDY.source),
