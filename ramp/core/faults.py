@@ -30,7 +30,9 @@ REMEDIES = {
 
 MEMORY = "close other programs, use fewer threads or a larger machine, and run the same command again"
 DAMAGED = "delete the file it was reading and run the stage that writes it again"
-LIMITS = re.compile(r"can't allocate memory|out of memory|[Cc]annot allocate|unable to mmap|std::bad_alloc")
+LIMITS = re.compile(
+    r"can't allocate memory|out of memory|[Cc]annot allocate|unable to mmap|std::bad_alloc|failed to map segment"
+)
 SYSTEM = re.compile(r"\(os error (\d+)\)")
 """How Rust's libraries (safetensors, tokenizers) name an error of the operating system."""
 
@@ -46,6 +48,8 @@ def sentence(error: BaseException) -> str | None:
     text = " ".join(str(error).split())[:300]
     if isinstance(error, KeyboardInterrupt):
         return "interrupted: run the same command again, it goes on where it can"
+    if isinstance(error, ImportError) and error.__cause__ is not None:
+        return sentence(error.__cause__)  # scipy calls itself broken where its modules find no memory
     if isinstance(error, MemoryError) or LIMITS.search(text):
         return f"the memory is exhausted ({text or type(error).__name__}): {MEMORY}"
     number = error.errno if isinstance(error, OSError) else None

@@ -179,6 +179,13 @@ class PanicException(BaseException):
     """As pyo3 names a panic of Rust."""
 
 
+def broken_library() -> ImportError:
+    """As scipy names itself where one of its modules finds no memory."""
+    error = ImportError("The `scipy` install you are using seems to be broken")
+    error.__cause__ = ImportError("_highs.so: failed to map segment from shared object")
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "status", "words"),
     [
@@ -186,6 +193,7 @@ class PanicException(BaseException):
         (OSError(errno.EROFS, "Read-only file system", "/x"), 2, "can be written"),
         (MemoryError(), 2, "memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 2, "memory"),
+        (broken_library(), 2, "memory"),
         (RuntimeError("I/O error: File too large (os error 27)"), 2, "ulimit -f"),
         (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), 2, "UTF-8"),
         (EOFError("Compressed file ended"), 2, "damaged"),
