@@ -48,9 +48,8 @@ def sentence(error: BaseException) -> str | None:
     text = " ".join(str(error).split())[:300]
     if isinstance(error, KeyboardInterrupt):
         return "interrupted: run the same command again, it goes on where it can"
-    if isinstance(error, ImportError) and error.__cause__ is not None:
-        return sentence(error.__cause__)  # scipy calls itself broken where its modules find no memory
-    if isinstance(error, MemoryError) or LIMITS.search(text):
+    cause = error.__cause__ if isinstance(error, ImportError) else None  # scipy calls itself broken without memory
+    if isinstance(error, MemoryError) or LIMITS.search(f"{text} {cause}"):
         return f"the memory is exhausted ({text or type(error).__name__}): {MEMORY}"
     number = error.errno if isinstance(error, OSError) else None
     if isinstance(error, OSError) and WRITTEN.search(text):

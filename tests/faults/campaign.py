@@ -126,10 +126,10 @@ log lies on that disk as well, and the exit status alone can say what happened. 
 `tests/faults/chain.py`, from an asset to the records, on a random two-layer model. A stage that was killed, limited, or
 started twice at once is run again afterwards, and its files are compared by content with those of an undisturbed run.
 
-The table is of passes after the first, which found four tracebacks in 20,012 damaged files (integers of more than 64
-bits, one of them again in a second pass) and nine in 20 runs under a limit on memory (eight libraries that found none
-to load, one abort). The one that is left is an abort of the C library, which no program can turn into a sentence; the
-next run goes on.
+Kinds of faults that found something were tried again once it was mended, and the table has the last pass of each, at
+several commits of one day. First passes found four tracebacks in damaged files (integers of more than 64 bits) and nine
+in 20 runs under a limit on memory (eight libraries that found none to load, one abort). The one that is left is an
+abort of the C library, which no program can turn into a sentence; the next run goes on.
 
 `FAULTS=full pytest -n 0 tests/faults` or `python -m tests.faults --full` runs the whole campaign (an hour and a half on
 two cores with other work, without the kills of whole runs; it needs a machine that may mount a disk in memory);
