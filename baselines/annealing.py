@@ -11,8 +11,8 @@ import numpy as np
 from pydantic import Field
 
 from ramp.allocators import knapsack
-from ramp.allocators.archive import Archive
 from ramp.allocators.moves import mutate, random_start
+from ramp.allocators.scored_allocations import Archive
 from ramp.methods.kinds import Allocator, SearchParams
 from ramp.problem.problem import Allocation, Problem, Run
 

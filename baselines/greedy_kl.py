@@ -6,7 +6,7 @@ power before it compares them; here they are compared as measured.
 """
 
 from ramp.allocators import greedy
-from ramp.allocators.archive import reported
+from ramp.allocators.scored_allocations import reported
 from ramp.methods.kinds import Allocator, Params
 from ramp.problem.problem import Allocation, Problem, Run
 

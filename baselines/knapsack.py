@@ -1,7 +1,7 @@
 """Exact knapsack on additive sensitivities: no search. Its variants differ in the sensitivities alone."""
 
 from ramp.allocators import knapsack
-from ramp.allocators.archive import reported
+from ramp.allocators.scored_allocations import reported
 from ramp.methods.kinds import Allocator, Params
 from ramp.problem.problem import Allocation, Problem, Run
 

@@ -8,7 +8,7 @@ sensitivity is architectural.
 import numpy as np
 from pydantic import Field
 
-from ramp.allocators.archive import Archive
+from ramp.allocators.scored_allocations import Archive
 from ramp.methods.kinds import Allocator, SearchParams
 from ramp.problem.problem import Allocation, Problem, Run
 from ramp.rl.role_depth import NAMES, TablePolicy, table_choice

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ramp.allocators.archive import reported
+from ramp.allocators.scored_allocations import reported
 from ramp.methods.kinds import Allocator, Params
 from ramp.problem.problem import Allocation, Problem, Run
 

@@ -28,7 +28,7 @@ from typing import Any
 from benchmarks.against_worker import STAGES
 from benchmarks.measure import BenchmarkError, Piece, Sample, alternate, command_line, compared, parser
 from ramp.core import arithmetic, cli
-from ramp.core.files import read_json, require_file, write_json
+from ramp.core.atomic_files import read_json, require_file, write_json
 
 HERE = Path(__file__).resolve().parents[1]
 

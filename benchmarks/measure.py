@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from ramp.core import cli, provenance
+from ramp.core.atomic_files import write_json
 from ramp.core.errors import RampError
-from ramp.core.files import write_json
 
 
 class BenchmarkError(RampError):

@@ -21,7 +21,7 @@ from benchmarks.causes import explained
 from benchmarks.measure import BenchmarkError
 from benchmarks.plan import PIECES, Planned
 from ramp.core import cli
-from ramp.core.files import read_json
+from ramp.core.atomic_files import read_json
 from ramp.records.table import write_table
 
 TABLES = ("benchmarks", "parity")

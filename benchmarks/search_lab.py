@@ -30,7 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ramp.agent.params import RampParams
 from ramp.agent.search_loop import search
 from ramp.allocators import knapsack
-from ramp.core.files import write_json
+from ramp.core.atomic_files import write_json
 from ramp.models.architecture import ROLES, SITES, LinearSpec
 from ramp.problem.budget import budget_bytes
 from ramp.problem.problem import Evaluator, Problem, Run

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from ramp.core import cli
-from ramp.core.files import require_file, write_json
+from ramp.core.atomic_files import require_file, write_json
 from ramp.methods.loader import parse_params
 from ramp.models.device import pick_device, pick_dtype
 from ramp.problem.allocation import AllocationRecord

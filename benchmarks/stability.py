@@ -32,8 +32,8 @@ from safetensors import safe_open
 
 from ramp.bank.bank import Bank
 from ramp.core import arithmetic, cli
+from ramp.core.atomic_files import read_json
 from ramp.core.errors import RampError
-from ramp.core.files import read_json
 from ramp.core.provenance import commit, hardware
 from ramp.records.row_agreement import by_columns
 from ramp.records.schema import STABILITY_ORDER, TABLES

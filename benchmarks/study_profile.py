@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from ramp.core import cli
+from ramp.core.atomic_files import require_file, write_text
 from ramp.core.errors import RampError
-from ramp.core.files import require_file, write_text
 from ramp.core.job_log import JobCost, job_cost
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)

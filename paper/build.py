@@ -17,8 +17,8 @@ from pathlib import Path
 
 from paper import options
 from ramp.core import cli
+from ramp.core.atomic_files import atomic_path, require_file, write_json
 from ramp.core.errors import RampError
-from ramp.core.files import atomic_path, require_file, write_json
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from paper.figures import FIGURES

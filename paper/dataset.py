@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ramp.core import cli
+from ramp.core.atomic_files import atomic_path, write_text
 from ramp.core.errors import RampError
-from ramp.core.files import atomic_path, write_text
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from paper.formats import record_table

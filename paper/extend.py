@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ramp.core import cli
+from ramp.core.atomic_files import read_json, require_file, write_json
 from ramp.core.errors import RampError
-from ramp.core.files import read_json, require_file, write_json
 from ramp.records.schema import BANK_NAMES, LEAK_NAMES, RUN_NAMES, TABLES, TUNED_NAMES
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramp.core import cli
+from ramp.core.atomic_files import write_text
 from ramp.core.errors import RampError
-from ramp.core.files import write_text
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from paper.tables.render import markdown_text
@@ -147,7 +147,7 @@ FORMATS = (
         "Files beside llama.cpp's mixes",
         "R/gguf/MODEL/rows.json, checks.json, windows.json",
         "GGUF files of ours at the bytes of llama.cpp's mixes, and these",
-        ("ramp/ggml/against_mixes.py", "ramp/ggml/against_mixes.py:Row", "ramp/export/check.py:Check"),
+        ("ramp/sized_gguf/against_mixes.py", "ramp/sized_gguf/against_mixes.py:Row", "ramp/export/check.py:Check"),
     ),
     Format(
         "Metrics",

@@ -11,8 +11,8 @@ from paper import style
 from paper.naming import method_title, model_title
 from paper.study import Study
 from paper.words import plural
-from ramp.ggml.options import KNAPSACK
 from ramp.records.collect_gguf import WITHOUT_RIVAL
+from ramp.sized_gguf.options import KNAPSACK
 
 Line = Mapping[str, Any]
 """One row of gguf.csv."""

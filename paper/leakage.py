@@ -13,7 +13,7 @@ from paper.naming import bits_title, method_rank, method_title, model_title
 from paper.study import Study
 from paper.tuning import ratio, runs_over
 from paper.words import shown
-from ramp.assets.text_levels import LEVELS, NO_SEARCH
+from ramp.assets.leakage_texts import LEVELS, NO_SEARCH
 
 TEXTS = {
     "disjoint": "text of another source",

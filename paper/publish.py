@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from ramp.core import cli
+from ramp.core.atomic_files import atomic_path, read_json, require_file, sha256_file, write_json
 from ramp.core.errors import RampError
-from ramp.core.files import atomic_path, read_json, require_file, sha256_file, write_json
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.records.schema import KEY_NAMES

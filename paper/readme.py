@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramp.core import cli
+from ramp.core.atomic_files import write_text
 from ramp.core.errors import RampError
-from ramp.core.files import write_text
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from paper.comparisons import pair

@@ -21,8 +21,8 @@ from paper.naming import (
     method_title,
     text_title,
 )
+from ramp.core.atomic_files import read_json
 from ramp.core.errors import RampError
-from ramp.core.files import read_json
 from ramp.evaluation.bootstrap import Estimate
 from ramp.methods.names import UNQUANTIZED
 from ramp.records.table import instances, read_all, read_claims

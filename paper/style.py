@@ -185,7 +185,7 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     """Write ``{name}.pdf`` and ``{name}.png`` without dates, so that the same records give the same bytes."""
     from matplotlib import pyplot
 
-    from ramp.core.files import atomic_path
+    from ramp.core.atomic_files import atomic_path
 
     with atomic_path(folder / f"{name}.pdf") as partial:
         figure.savefig(partial, format="pdf", metadata={"CreationDate": None, "ModDate": None, "Producer": None})

@@ -14,7 +14,7 @@ from typing import Any
 
 from paper import options
 from ramp.core import cli
-from ramp.core.files import write_json
+from ramp.core.atomic_files import write_json
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from paper.budgets import low_budget

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 
 from ramp.export.llamacpp_quantize import read_importance_file
-from ramp.ggml.bank import BankPass, GgmlBank
-from ramp.ggml.importance import measure_importance
-from ramp.ggml.units import Unit, list_units
-from ramp.gguf.names import from_gguf_rows, to_gguf_rows
+from ramp.gguf_format.names import from_gguf_rows, to_gguf_rows
 from ramp.models.folder import ModelFolder
 from ramp.quantizers.ggml import quantize_ggml
 from ramp.quantizers.quantize_rows import RowQuantizer
+from ramp.sized_gguf.bank import BankPass, GgmlBank
+from ramp.sized_gguf.importance import measure_importance
+from ramp.sized_gguf.units import Unit, list_units
 from tests.conftest import SHAPE, save_random_model, save_tokenizer
 from tests.tiny_models import random_llama, windows_of
 

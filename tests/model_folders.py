@@ -28,6 +28,6 @@ def load_tokenizer(model_dir: str | Path) -> Any:
 
 def load_gguf_float(model_dir: str | Path, gguf_path: str | Path) -> PreTrainedModel:
     """The model of a folder with the tensors of a GGUF file."""
-    from ramp.gguf.reader import GgufFile, gguf_float  # its library is slow to import
+    from ramp.gguf_format.reader import GgufFile, gguf_float  # its library is slow to import
 
     return gguf_float(GgufFile(gguf_path), ModelFolder(model_dir).config)

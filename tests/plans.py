@@ -10,7 +10,7 @@ from snakemake.utils import update_config
 
 from ramp.study.config import Study
 from ramp.study.load import make_plan
-from ramp.study.plan import Plan
+from ramp.study.planned_rows import Plan
 from ramp.study.rule_inputs import RuleFiles
 from ramp.study.rule_params import RuleValues
 from ramp.study.validation import ConfigError, checked, read

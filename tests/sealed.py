@@ -8,22 +8,22 @@ from typing import Any
 
 import torch
 
-from ramp.core import files
+from ramp.core import atomic_files
 from ramp.core.leftovers import owner
 from ramp.core.tensor_file import save_tensors
 
 
 def read_json(path: Path) -> Any:
     """Return any JSON file's content without its checksum, which is compared."""
-    return files.read_json(path, object)  # type: ignore[type-abstract]
+    return atomic_files.read_json(path, object)  # type: ignore[type-abstract]
 
 
 def write_sealed(path: Path, value: Mapping[str, Any] | list[Any]) -> Path:
     """Write a JSON object, or a list, with the checksum of what it holds now."""
     if isinstance(value, Mapping):
-        value = {key: each for key, each in value.items() if key != files.SEAL}
-        value = value[files.ITEMS] if value.keys() == {files.ITEMS} else value
-    files.write_json(path, value, sealed=True)
+        value = {key: each for key, each in value.items() if key != atomic_files.SEAL}
+        value = value[atomic_files.ITEMS] if value.keys() == {atomic_files.ITEMS} else value
+    atomic_files.write_json(path, value, sealed=True)
     return path
 
 

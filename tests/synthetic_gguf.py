@@ -1,4 +1,4 @@
-"""Made-up files at the bytes of llama.cpp's mixes, with the shape of those that ``ramp.ggml.against_mixes`` leaves."""
+"""Made-up files beside mixes of llama.cpp, with the shape of those that ``ramp.sized_gguf.against_mixes`` leaves."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from paper.study import Study
-from ramp.core.files import write_json
+from ramp.core.atomic_files import write_json
 from ramp.records.table import read_all, read_table, write_table
 
 LAYERS, WINDOWS, LENGTH, ITEMS = 6, 12, 512, 40

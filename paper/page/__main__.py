@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ramp.core import cli
-from ramp.core.files import read_text, write_text
+from ramp.core.atomic_files import read_text, write_text
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from paper.page.content import content

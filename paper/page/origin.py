@@ -9,7 +9,7 @@ from typing import Any
 
 from paper.publish import MANIFEST, commits_of
 from paper.study import Study
-from ramp.core.files import read_json
+from ramp.core.atomic_files import read_json
 from ramp.records.schema import TABLES
 from ramp.study.record_files import ASKED_TABLES, SECTION_TABLES
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from paper import options
 from ramp.core import cli
-from ramp.core.files import atomic_path, write_json
+from ramp.core.atomic_files import atomic_path, write_json
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from paper.claims import CLAIMS_FILE, read_claims_file

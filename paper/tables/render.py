@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from paper.tables.model import Column, Row, Table, heading, parts
-from ramp.core.files import write_text
+from ramp.core.atomic_files import write_text
 
 _LATEX = {
     "\\": r"\textbackslash{}",

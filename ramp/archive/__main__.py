@@ -18,8 +18,8 @@ from pathlib import Path
 
 from ramp.archive.contents import CODE, RESULTS, ContentsError, code_files, study_files
 from ramp.core import cli
+from ramp.core.atomic_files import sha256_file
 from ramp.core.errors import RampError
-from ramp.core.files import sha256_file
 from ramp.core.provenance import commit
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)

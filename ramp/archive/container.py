@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from ramp.core.atomic_files import atomic_path
 from ramp.core.errors import RampError
-from ramp.core.files import atomic_path
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """Time stamp of every file: the earliest that ZIP knows. Times of a run would make two archives of one study differ."""

@@ -15,8 +15,8 @@ from urllib.parse import quote, unquote
 
 import yaml
 
+from ramp.core.atomic_files import read_text
 from ramp.core.errors import RampError
-from ramp.core.files import read_text
 
 METADATA = "ro-crate-metadata.json"
 CONTEXT = ["https://w3id.org/ro/crate/1.1/context", {"sha256": "https://schema.org/sha256"}]

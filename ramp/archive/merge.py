@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ramp.core import cli
+from ramp.core.atomic_files import sha256_file
 from ramp.core.errors import RampError
-from ramp.core.files import sha256_file
 from ramp.core.leftovers import temporary_folder
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)

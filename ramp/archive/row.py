@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ramp.archive.container import Archive
 from ramp.archive.contents import RESULTS
+from ramp.core.atomic_files import parse_json, require_file, sha256_file
 from ramp.core.errors import RampError
-from ramp.core.files import parse_json, require_file, sha256_file
 from ramp.core.leftovers import temporary_folder
 from ramp.core.nearest_name import nearest
 from ramp.core.safe_path import below

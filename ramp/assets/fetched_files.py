@@ -16,8 +16,8 @@ from typing import IO, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from ramp.core.atomic_files import read_json, require_file, sha256_file
 from ramp.core.errors import RampError
-from ramp.core.files import read_json, require_file, sha256_file
 from ramp.core.safe_path import below
 
 ABSENT = "absent"

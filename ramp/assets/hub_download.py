@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from ramp.assets.fetched_files import FetchError, require_room
 from ramp.assets.registry import RESOLVE, HubSource, has_wildcard
+from ramp.core.atomic_files import remove, sha256_file
 from ramp.core.cli import log
-from ramp.core.files import remove, sha256_file
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -17,8 +17,8 @@ from ramp.core import cli
 from ramp.core.cli import log
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.assets.disjoint_roles import write_texts
     from ramp.assets.registry import registry_of
-    from ramp.assets.roles import write_texts
 
 
 def main(argv: Sequence[str] | None = None) -> None:

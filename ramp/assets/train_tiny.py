@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from ramp.assets.tiny_family import PRESETS, Preset
 from ramp.core import cli
+from ramp.core.atomic_files import atomic_path, sha256_file, write_json
 from ramp.core.cli import log
 from ramp.core.errors import RampError
-from ramp.core.files import atomic_path, sha256_file, write_json
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     import torch

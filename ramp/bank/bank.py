@@ -21,8 +21,8 @@ import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, FiniteFloat, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
+from ramp.core.atomic_files import read_json
 from ramp.core.errors import RampError
-from ramp.core.files import read_json
 from ramp.core.tensors import open_tensors
 from ramp.models.architecture import LinearSpec
 from ramp.models.memory import free_bytes

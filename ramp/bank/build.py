@@ -14,7 +14,7 @@ from ramp.bank.bank import FORMAT_VERSION, INDEX, WEIGHTS, BankError
 from ramp.calibration.block import BlockVisit
 from ramp.calibration.folding import Fold
 from ramp.calibration.stream import each_block, stream
-from ramp.core.files import atomic_path, sha256_file, write_json
+from ramp.core.atomic_files import atomic_path, sha256_file, write_json
 from ramp.models.architecture import LinearSpec
 from ramp.models.folder import ModelFolder
 from ramp.quantizers.site import needs_hessian, quantize_site

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ramp.calibration.text_options import add_text_arguments
 from ramp.core import cli
-from ramp.core.files import sha256_file
+from ramp.core.atomic_files import sha256_file
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     import torch

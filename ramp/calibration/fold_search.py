@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from ramp.calibration.text_options import add_text_arguments
 from ramp.core import cli
+from ramp.core.atomic_files import atomic_path
 from ramp.core.errors import RampError
-from ramp.core.files import atomic_path
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     import torch

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ramp.calibration.block import CalibrationError
-from ramp.core.files import require_file
+from ramp.core.atomic_files import require_file
 from ramp.models.folder import ModelFolder
 from ramp.models.token_windows import token_windows
 

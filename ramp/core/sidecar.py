@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ramp.core.files import DamagedFile, read_text, sha256_file, write_text
+from ramp.core.atomic_files import DamagedFile, read_text, sha256_file, write_text
 
 ENDING = ".sha256"
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-from ramp.core.files import sha256_file
+from ramp.core.atomic_files import sha256_file
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("ramp", "baselines", "benchmarks", "paper", "workflow")
@@ -53,7 +53,7 @@ def closure(root: Path, *files: str, modules: Modules = modules_of) -> list[str]
 def sources_digest(*files: str) -> str:
     """Return the hash of modules of this project and of all that they import: what was made by other code is not read.
 
-    files: paths such as ``ramp/ggml/bank.py``.
+    files: paths such as ``ramp/sized_gguf/bank.py``.
     """
     found = {name: sha256_file(ROOT / name) for name in closure(ROOT, *files)}
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()

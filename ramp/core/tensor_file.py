@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ramp.core.atomic_files import atomic_path
 from ramp.core.errors import RampError
-from ramp.core.files import atomic_path
 from ramp.core.tensors import metadata_of, open_tensors, seal
 
 DTYPES = {"F32": (torch.float32, 4), "F16": (torch.float16, 2), "U8": (torch.uint8, 1)}

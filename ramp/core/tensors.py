@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from ramp.core.files import DamagedFile, atomic_path, parse_json, require_file, sha256_file
+from ramp.core.atomic_files import DamagedFile, atomic_path, parse_json, require_file, sha256_file
 
 T = TypeVar("T")
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
+from ramp.core.atomic_files import read_text
 from ramp.core.errors import RampError
-from ramp.core.files import read_text
 
 MOST_VALUES = 100_000  # with every alias written out; the largest file of the project has some 1,000
 DEEPEST = 32  # lists and mappings inside each other; the deepest of the project has 8

@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ramp.core import cli
+from ramp.core.atomic_files import finite, parse_json, read_text, require_file, write_json
 from ramp.core.cli import log
 from ramp.core.errors import RampError
-from ramp.core.files import finite, parse_json, read_text, require_file, write_json
 from ramp.core.leftovers import temporary_folder
 from ramp.core.nearest_name import nearest
 from ramp.core.provenance import hardware, versions

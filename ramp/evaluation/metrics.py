@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ramp.core.arithmetic import in_force
+from ramp.core.atomic_files import finite
 from ramp.core.errors import RampError
-from ramp.core.files import finite
 from ramp.core.provenance import commit, versions
 from ramp.evaluation.bootstrap import Estimate, interval
 from ramp.rows.meta_file import KEY

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
-from ramp.core.files import read_json
+from ramp.core.atomic_files import read_json
 from ramp.core.safe_name import FileName
 from ramp.rows.meta_file import Number, RowKey
 

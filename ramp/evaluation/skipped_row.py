@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ramp.core import cli
+from ramp.core.atomic_files import write_json
 from ramp.core.cli import log
-from ramp.core.files import write_json
 from ramp.core.provenance import hardware
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ramp.core.atomic_files import require_file
 from ramp.core.cli import log
-from ramp.core.files import require_file
 from ramp.export.llamacpp import BACKENDS, LlamaCpp, LlamaCppError, LoadError, generate, window_nll
 from ramp.export.plan import GgufPlan
-from ramp.gguf.names import GgufError
-from ramp.gguf.reader import GgufFile, streamed_file
+from ramp.gguf_format.names import GgufError
+from ramp.gguf_format.reader import GgufFile, streamed_file
 from ramp.models.folder import ModelFolder
 from ramp.models.token_windows import read_documents
 

@@ -20,8 +20,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ramp.core import cli
+from ramp.core.atomic_files import write_json
 from ramp.core.cli import log
-from ramp.core.files import write_json
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.export.check import check_file

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ramp.core import cli
+from ramp.core.atomic_files import write_text
 from ramp.core.errors import RampError
-from ramp.core.files import write_text
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.evaluation.enough_text import LEAST_TOKENS, LEAST_WINDOWS, enough_text

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ramp.core.atomic_files import require_file
 from ramp.core.errors import RampError
-from ramp.core.files import require_file
 
 # Two OpenMP threads that spin while they wait starve each other on a busy two-core machine; libgomp reads this once,
 # when it is loaded: with torch, so this module is imported before it.

@@ -23,7 +23,7 @@ import gguf
 import numpy as np
 
 from ramp.core import child_process
-from ramp.core.files import atomic_path, require_file
+from ramp.core.atomic_files import atomic_path, require_file
 from ramp.export.llamacpp import LlamaCppError
 
 LAYOUT = {"nthread": 0, "ftype": 4, "output_tensor_type": 8, "token_embedding_type": 12}

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ramp.core.files import read_json
+from ramp.core.atomic_files import read_json
 from ramp.core.provenance import peak_rss_bytes
-from ramp.gguf.names import GgufError, GgufTensor, gguf_tensors, sliding_window_note
+from ramp.gguf_format.names import GgufError, GgufTensor, gguf_tensors, sliding_window_note
 from ramp.quantizers.ggml import BLOCKS, TYPE_FOR_BITS, fallback_type, row_bytes
 from ramp.quantizers.widths import Width, bits_of, grouped
 

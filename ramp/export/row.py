@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ramp.core.files import atomic_path, require_file, sha256_file, write_json
+from ramp.core.atomic_files import atomic_path, require_file, sha256_file, write_json
 from ramp.export.plan import GgufPlan
-from ramp.gguf.names import GgufError
+from ramp.gguf_format.names import GgufError
 from ramp.models.asset_file import read_model_asset
 from ramp.models.folder import ModelFolder
 

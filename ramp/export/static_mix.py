@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ramp.core import cli
+from ramp.core.atomic_files import atomic_path, write_json
 from ramp.core.cli import log
 from ramp.core.errors import RampError
-from ramp.core.files import atomic_path, write_json
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.core.tensors import open_tensors
@@ -31,8 +31,8 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.export.plan import TABLES, TRACK_TYPES, GgufPlan, PlannedTensor, sizes_of
     from ramp.export.row import row_meta
     from ramp.export.write import read_importance
-    from ramp.gguf.names import gguf_tensors
-    from ramp.gguf.reader import GgufFile
+    from ramp.gguf_format.names import gguf_tensors
+    from ramp.gguf_format.reader import GgufFile
     from ramp.methods.kinds import Mix, reason_not_to_run
     from ramp.methods.loader import load_method
     from ramp.models.architecture import architecture

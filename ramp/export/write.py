@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import gguf
 import numpy as np
 
+from ramp.core.atomic_files import atomic_path, write_json, write_text
 from ramp.core.cli import log
-from ramp.core.files import atomic_path, write_json, write_text
 from ramp.core.tensors import load_tensors
 from ramp.export.plan import GgufPlan, PlannedTensor, plan_notes, plan_tensors, sizes_of, type_lines
-from ramp.gguf.names import (
+from ramp.gguf_format.names import (
     GgufError,
     GgufTensor,
     add_hyperparameters,
@@ -28,7 +28,7 @@ from ramp.gguf.names import (
     gguf_tensors,
     to_gguf_rows,
 )
-from ramp.gguf.vocabulary import add_tokenizer
+from ramp.gguf_format.vocabulary import add_tokenizer
 from ramp.models.architecture import architecture
 from ramp.models.folder import CheckpointReader, ModelFolder
 from ramp.problem.allocation import AllocationRecord

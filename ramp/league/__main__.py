@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from ramp.core import cli
-from ramp.core.files import sha256_file, write_json
+from ramp.core.atomic_files import sha256_file, write_json
 from ramp.search.options import add_arguments
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)

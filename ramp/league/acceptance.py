@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ramp.core import cli
-from ramp.core.files import write_json
+from ramp.core.atomic_files import write_json
 
 log = logging.getLogger("ramp.league.acceptance")
 

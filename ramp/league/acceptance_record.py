@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from ramp.core.atomic_files import read_json, require_file
 from ramp.core.errors import RampError
-from ramp.core.files import read_json, require_file
 
 
 class LeagueError(RampError):

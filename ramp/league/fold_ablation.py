@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Any
 
 from ramp.calibration.text_options import add_text_arguments
 from ramp.core import cli
+from ramp.core.atomic_files import require_file, write_json
 from ramp.core.errors import RampError
-from ramp.core.files import require_file, write_json
 from ramp.core.leftovers import scratch_folder
 from ramp.core.provenance import commit, hardware, versions
 from ramp.methods.names import FLOAT

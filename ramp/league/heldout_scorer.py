@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ramp.core.files import finite
+from ramp.core.atomic_files import finite
 from ramp.problem.banked_model import BankedModel
 from ramp.problem.problem import decode
 from ramp.search.resume import Journal

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ramp.core.files import DamagedFile, read_json, sha256_file
+from ramp.core.atomic_files import DamagedFile, read_json, sha256_file
 
 FILE, SINGLE = "asset.json", "model.safetensors"
 TEXTS = (".json", ".txt", ".model", ".jinja")

@@ -8,8 +8,8 @@ from functools import cached_property, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ramp.core.atomic_files import DamagedFile, read_json
 from ramp.core.cli import log
-from ramp.core.files import DamagedFile, read_json
 from ramp.core.safe_path import below
 from ramp.core.tensors import Tensors, compare, open_tensors
 from ramp.models.architecture import Architecture, LinearSpec, ModelError, architecture, known_family, list_linears

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ramp.core.atomic_files import DamagedFile, parse_json, read_json, read_text, sha256_file, write_text
 from ramp.core.errors import RampError
-from ramp.core.files import DamagedFile, parse_json, read_json, read_text, sha256_file, write_text
 
 if TYPE_CHECKING:
     import torch

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ramp.core import cli
-from ramp.core.files import remove, require_file, write_json
+from ramp.core.atomic_files import remove, require_file, write_json
 from ramp.core.provenance import commit, hardware, versions
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ramp.core.files import DamagedFile, set_aside, sha256_file
+from ramp.core.atomic_files import DamagedFile, set_aside, sha256_file
 from ramp.core.progress import Progress
 from ramp.core.source_closure import closure
 from ramp.core.tensors import load_tensors, save_arrays

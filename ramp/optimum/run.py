@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ramp.core import cli
-from ramp.core.files import read_json, require_file, write_json
+from ramp.core.atomic_files import read_json, require_file, write_json
 from ramp.core.leftovers import temporary_folder
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from ramp.calibration.text_options import add_text_arguments
 from ramp.core import cli
+from ramp.core.atomic_files import read_json, write_json
 from ramp.core.cli import log
-from ramp.core.files import read_json, write_json
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     import torch

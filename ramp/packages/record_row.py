@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from ramp.core import cli
+from ramp.core.atomic_files import read_json, remove, require_file, write_json
 from ramp.core.cli import log
 from ramp.core.errors import RampError
-from ramp.core.files import read_json, remove, require_file, write_json
 from ramp.core.safe_path import below
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ramp.core import cli
-from ramp.core.files import read_json, write_json
+from ramp.core.atomic_files import read_json, write_json
 from ramp.core.provenance import peak_rss_bytes, versions
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)

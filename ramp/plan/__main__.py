@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ramp.core import cli
+from ramp.core.atomic_files import require_file, write_text
 from ramp.core.cli import log
 from ramp.core.errors import RampError
-from ramp.core.files import require_file, write_text
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
-    from ramp.plan.check import check
+    from ramp.plan.beside_run import check
     from ramp.plan.devices import Device, core_flops, device_at_hand, find_device, processor
     from ramp.plan.dry_run import Job, planned_jobs
     from ramp.plan.facts import Facts

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ramp.ggml.options import KNAPSACK
 from ramp.methods.kinds import Mix, Package
 from ramp.methods.names import FLOAT
 from ramp.plan.calibrating import streamed
@@ -12,6 +11,7 @@ from ramp.plan.facts import Facts
 from ramp.plan.products import block_products, gptq, gptq_steps, head_products
 from ramp.plan.scoring import DEQUANTIZED_PER_S
 from ramp.plan.work import HASH_BANDWIDTH, Work
+from ramp.sized_gguf.options import KNAPSACK
 from ramp.study.row_names import Row
 
 GGML_PER_S = 5e6
@@ -21,7 +21,7 @@ SEARCHED_PER_S = 0.8e6
 """The same over all types of the section gguf, IQ types among them. Measured on SmolLM2-135M."""
 
 SEARCH_TOKENS, SEARCH_LENGTH = 2048, 128
-"""Search text of one evaluation of a method that chooses types (``ramp.ggml.job``)."""
+"""Search text of one evaluation of a method that chooses types (``ramp.sized_gguf.job``)."""
 
 FALLBACK_BITS = {3: 3.9, 4: 4.85, 5: 5.7, 6: 6.6}
 """Bits per weight of llama.cpp's mixes by the number in their name (K_M)."""

@@ -10,7 +10,7 @@ from ramp.methods.kinds import Allocator, Package, Quantizer, RtnParams
 from ramp.methods.loader import parse_params
 from ramp.plan.shape import ModelShape, shape_of
 from ramp.study.draws import base_model
-from ramp.study.plan import Plan
+from ramp.study.planned_rows import Plan
 
 BYTES_PER_TOKEN = 4.1
 """Of the study's English texts, measured with SmolLM2's tokenizer: 4.0 to 4.2. Llama-2's makes some 12 % more."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ramp.core.marked_page import with_part
-from ramp.plan.check import Checked
+from ramp.plan.beside_run import Checked
 from ramp.plan.table import GB, Line, StudyPlan
 
 HEAD = ("stage", "jobs", "done", "hours", "GPU GB", "host GB", "disk GB", "download GB", "smallest card", "basis")

@@ -14,8 +14,8 @@ from typing import Any, cast
 
 from ramp.assets.registry import PathSource, Registry, TrainedSource
 from ramp.assets.tiny_family import PRESETS
+from ramp.core.atomic_files import read_json
 from ramp.core.errors import RampError
-from ramp.core.files import read_json
 from ramp.models.architecture import LinearSpec, list_linears
 from ramp.models.config_limits import check_limits
 from ramp.quantizers.sizes import linear_bytes

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from ramp.core.files import faults, finite, read_json, require_file, write_json
+from ramp.core.atomic_files import faults, finite, read_json, require_file, write_json
 from ramp.models.architecture import LinearSpec
 from ramp.problem.budget import AllocationError
 from ramp.problem.problem import Problem

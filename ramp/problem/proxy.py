@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 from pydantic import BaseModel, FiniteFloat, NonNegativeInt, model_validator
 
-from ramp.core.files import read_json, require_file
+from ramp.core.atomic_files import read_json, require_file
 from ramp.models.architecture import LinearSpec
 from ramp.problem.budget import AllocationError
 from ramp.quantizers.widths import Width

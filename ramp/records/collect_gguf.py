@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ramp.core import cli
-from ramp.core.files import read_json
+from ramp.core.atomic_files import read_json
 from ramp.records.runs import named
 from ramp.records.schema import TABLES
 from ramp.records.table import RecordsError, write_tables

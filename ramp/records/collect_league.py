@@ -20,7 +20,7 @@ from itertools import product
 from pathlib import Path
 
 from ramp.core import cli
-from ramp.core.files import finite, read_text
+from ramp.core.atomic_files import finite, read_text
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.evaluation.bootstrap import interval

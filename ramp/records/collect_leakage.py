@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ramp.assets.text_levels import LEVELS, NO_LEAK, NO_SEARCH, OWN, Leak
+from ramp.assets.leakage_texts import LEVELS, NO_LEAK, NO_SEARCH, OWN, Leak
 from ramp.core import cli
-from ramp.core.files import finite
+from ramp.core.atomic_files import finite
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.evaluation.bootstrap import mean_kl, paired

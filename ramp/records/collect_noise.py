@@ -19,7 +19,7 @@ COLUMNS = tuple(column.name for column in TABLES["noise"].columns)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; see the module's docstring."""
     parser = cli.Parser(description="Collect the float model against itself into the records.")
-    parser.add_argument("--runs", type=Path, nargs="*", default=[], help="files of ramp.evaluation.noise")
+    parser.add_argument("--runs", type=Path, nargs="*", default=[], help="files of ramp.evaluation.noise_floor")
     parser.add_argument("--out", type=Path, required=True, help="folder of the records")
     args = parser.parse_args(argv)
     write_tables(args.out, {"noise": [named(run, COLUMNS) for run in read_runs(args.runs, COLUMNS)]})

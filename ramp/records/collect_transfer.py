@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ramp.core.files import finite
+from ramp.core.atomic_files import finite
 from ramp.evaluation.bootstrap import mean_kl, paired
 from ramp.records.table import RecordsError
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramp.core import cli
-from ramp.core.files import finite
+from ramp.core.atomic_files import finite
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.evaluation.bootstrap import mean_kl, paired

@@ -23,8 +23,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ramp.core import cli
+from ramp.core.atomic_files import write_json, write_text
 from ramp.core.errors import RampError
-from ramp.core.files import write_json, write_text
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.records.comparison import compare

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ramp.core.atomic_files import finite
 from ramp.core.errors import RampError
-from ramp.core.files import finite
 from ramp.evaluation.bootstrap import LEVEL
 from ramp.records.first_difference import Parting, parting
 from ramp.records.other_tables import compare_others

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramp.core import cli
+from ramp.core.atomic_files import read_json
 from ramp.core.errors import RampError
-from ramp.core.files import read_json
 from ramp.core.provenance import Machine, versions
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)

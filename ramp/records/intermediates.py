@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ramp.core.atomic_files import SEAL, read_json
 from ramp.core.errors import RampError
-from ramp.core.files import SEAL, read_json
 from ramp.core.sidecar import ENDING
 from ramp.core.tensors import SEAL as TENSORS_SEAL
 

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ramp.core.atomic_files import read_json
 from ramp.core.errors import RampError
-from ramp.core.files import read_json
 from ramp.records.table import RecordsError
 
 Run = dict[str, Any]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from ramp.core.files import read_json, require_file, write_json
+from ramp.core.atomic_files import read_json, require_file, write_json
 from ramp.core.provenance import Machine
 
 FILE = "digests.json"

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ramp.core.atomic_files import read_json, write_json, write_text
 from ramp.core.errors import RampError
-from ramp.core.files import read_json, write_json, write_text
 from ramp.core.nearest_name import nearest
 from ramp.records.column_types import Column, Table
 from ramp.records.schema import CLAIM_FIELDS, TABLES, VERDICTS

@@ -18,8 +18,8 @@ import numpy as np
 from pydantic import Field, PositiveInt
 
 from ramp.allocators.greedy import repair
+from ramp.core.atomic_files import read_json, require_file, write_json
 from ramp.core.errors import RampError
-from ramp.core.files import read_json, require_file, write_json
 from ramp.core.tensors import load_tensors, save_arrays
 from ramp.problem.features import FEATURES
 from ramp.quantizers.widths import Width

@@ -31,11 +31,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ramp.core.atomic_files import atomic_path, read_json, require_file, sha256_file, write_json
 from ramp.core.errors import RampError
-from ramp.core.files import atomic_path, read_json, require_file, sha256_file, write_json
 from ramp.core.tensor_file import Layout, TensorFile, layout_bytes, layout_of
 from ramp.core.tensors import Tensors, compare, open_tensors
-from ramp.gguf.reader import gguf_parameters
+from ramp.gguf_format.reader import gguf_parameters
 from ramp.methods.names import UNQUANTIZED
 from ramp.models.architecture import Architecture, ModelError
 from ramp.models.empty_model import empty_model, filled_model

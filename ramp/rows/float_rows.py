@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ramp.core.files import read_json, require_file
+from ramp.core.atomic_files import read_json, require_file
 from ramp.methods.names import FLOAT
 from ramp.models.asset_file import AGAIN, FILE, ModelAsset, read_model_asset
 from ramp.models.config_agreement import parameter_shapes

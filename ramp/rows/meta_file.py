@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from ramp.core.files import read_json, require_file
+from ramp.core.atomic_files import read_json, require_file
 
 META = "meta.json"
 AGAIN = "delete the row and quantize it again"

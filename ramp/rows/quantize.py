@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ramp.calibration.text_options import add_draw
 from ramp.core import cli
+from ramp.core.atomic_files import write_json
 from ramp.core.cli import log
-from ramp.core.files import write_json
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.methods.names import UNQUANTIZED

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from ramp.calibration.final_states import float_states
 from ramp.core.arithmetic import in_force
+from ramp.core.atomic_files import atomic_path, remove, sha256_file, write_json
 from ramp.core.cli import log
-from ramp.core.files import atomic_path, remove, sha256_file, write_json
 from ramp.core.provenance import peak_gpu_bytes, peak_rss_bytes
 from ramp.core.source_closure import sources_digest
 from ramp.core.tensors import Tensors

@@ -30,7 +30,7 @@ import numpy as np
 from pydantic import BaseModel, NonNegativeFloat, NonNegativeInt
 
 from ramp.core.arithmetic import in_force
-from ramp.core.files import DamagedFile, finite, parse_json, remove, set_aside, sha256_file, write_json
+from ramp.core.atomic_files import DamagedFile, finite, parse_json, remove, set_aside, sha256_file, write_json
 from ramp.core.source_closure import closure
 from ramp.problem.problem import Evaluator, encode
 from ramp.scoring.score_type import Score

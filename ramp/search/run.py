@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ramp.core.files import finite
+from ramp.core.atomic_files import finite
 from ramp.core.progress import Progress
 from ramp.methods.kinds import Allocator
 from ramp.problem.problem import Allocation, AllocationError, Problem, Run, encode

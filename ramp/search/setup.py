@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ramp.bank.bank import INDEX
-from ramp.core.files import require_file
+from ramp.core.atomic_files import require_file
 from ramp.methods.kinds import Allocator, MethodError, SearchParams, reason_not_to_run
 from ramp.methods.loader import find_method, load_method, parse_params, split_reference
 from ramp.models.device import pick_device, pick_dtype

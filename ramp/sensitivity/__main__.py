@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ramp.calibration.text_options import add_draw
 from ramp.core import cli
-from ramp.core.files import write_json
+from ramp.core.atomic_files import write_json
 from ramp.sensitivity.kinds import DEFAULT, SENSITIVITIES
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)

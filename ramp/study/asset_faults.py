@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ramp.assets.disjoint_roles import ROLES, shares_of
 from ramp.assets.registry import Registry
-from ramp.assets.roles import ROLES, shares_of
 from ramp.core.errors import RampError
 from ramp.study.config import Study
 from ramp.study.draws import base_model

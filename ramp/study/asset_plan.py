@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from ramp.assets.disjoint_roles import shares_of
 from ramp.assets.registry import Registry
-from ramp.assets.roles import shares_of
 from ramp.study.asset_faults import trained_models
 from ramp.study.config import Study
 from ramp.study.draws import base_model

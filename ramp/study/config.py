@@ -1,7 +1,7 @@
 """The study's configuration: every key with its type, unit, default and reason.
 
-Only the Snakefile reads this module (through ``ramp.study.plan``); stages take their values from the command line, so
-that a new key does not make a stage look changed.
+Only the Snakefile reads this module (through ``ramp.study.planned_rows``); stages take their values from the command
+line, so that a new key does not make a stage look changed.
 ``python -m ramp.study schema`` prints the JSON schema that ``workflow/schemas/config.schema.json`` keeps.
 """
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from ramp.assets.text_levels import Level
-from ramp.gguf.type_names import MENU
+from ramp.assets.leakage_texts import Level
+from ramp.gguf_format.type_names import MENU
 from ramp.study.config_types import MethodName, Name, Once, Rising, RowName, Seed, Width
 
 Seeds = Annotated[Once[Seed], Field(min_length=1)]

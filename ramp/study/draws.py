@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from ramp.study.leaks import split_leak
+from ramp.study.leaked_models import split_leak
 
 _DRAWN = re.compile(r"(.+)\.draw([1-9][0-9]*)")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ramp.methods.kinds import FoldRef
 from ramp.methods.names import UNQUANTIZED
-from ramp.study.plan import Plan
+from ramp.study.planned_rows import Plan
 
 
 def folds_of_rows(plan: Plan, model: str) -> set[FoldRef]:

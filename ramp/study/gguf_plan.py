@@ -37,7 +37,7 @@ class GgufPlan:
         return [(file, partial) for file in found if not partial or Path(file).is_file()]
 
     def options(self) -> list[str]:
-        """Return mixes, methods, types and how much text there is, as options of ``ramp.ggml.against_mixes``."""
+        """Return mixes, methods, types and how much text there is, as options of ``ramp.sized_gguf.against_mixes``."""
         section = self.section
         words = ["--mix", *section.mixes, "--method", *section.methods, "--types", *section.types]
         for key in ("evals", "tokens", "length", "windows", "window_length", "heldout_windows", "tune_steps"):

@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from ramp.core import source_closure
+from ramp.core.atomic_files import read_json, sha256_file, write_json
 from ramp.core.errors import RampError
-from ramp.core.files import read_json, sha256_file, write_json
 
 
 class KnownImports:

@@ -1,8 +1,8 @@
 """Rows that measure leaks: the study's ``leakage`` as a list, and the text that calibrates and searches each model.
 
-A row is made again on text that is nearer to the held-out text (``ramp.study.leaks``), and compared with the study's
-own row on the same windows. ``text`` is the one place where a stage before evaluation is given scored text, and it does
-so for the models of ``names`` alone; no plan of other rows has them.
+A row is made again on text that is nearer to the held-out text (``ramp.study.leaked_models``), and compared with the
+study's own row on the same windows. ``text`` is the one place where a stage before evaluation is given scored text,
+and it does so for the models of ``names`` alone; no plan of other rows has them.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ramp.assets.text_levels import NO_LEAK, NO_SEARCH, OWN, Leak
+from ramp.assets.leakage_texts import NO_LEAK, NO_SEARCH, OWN, Leak
 from ramp.methods.kinds import Allocator, Quantizer
 from ramp.study.config_sections import Leakage
 from ramp.study.draws import base_model, drawn
-from ramp.study.leaks import calibrated_as, leaking, split_leak
+from ramp.study.leaked_models import calibrated_as, leaking, split_leak
 from ramp.study.record_files import Taken
 from ramp.study.row_names import PlanError, Row
 
 if TYPE_CHECKING:
-    from ramp.study.plan import Plan
+    from ramp.study.planned_rows import Plan
 
 HELDOUT, IN_DOMAIN, DISJOINT, TEST = "heldout", "in_domain", "disjoint", "test"
 

@@ -15,7 +15,7 @@ from ramp.study.asset_faults import asset_faults
 from ramp.study.config import Study
 from ramp.study.method_faults import method_faults
 from ramp.study.own_assets import with_own_assets
-from ramp.study.plan import Plan
+from ramp.study.planned_rows import Plan
 from ramp.study.results_folder import results_faults
 from ramp.study.row_names import Row
 from ramp.study.validation import ConfigError, checked

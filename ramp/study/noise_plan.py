@@ -25,7 +25,7 @@ class NoisePlan:
         return [f"{self.study.results}/noise/{model}/{name}.json" for model in self.models for name in VARIATIONS]
 
     def options(self, variation: str) -> list[str]:
-        """Return a variation as options of ``ramp.evaluation.noise``; what it does not change is the study's."""
+        """Return a variation as options of ``ramp.evaluation.noise_floor``; what it does not change is the study's."""
         found = VARIATIONS[variation]
         arithmetic = found.arithmetic or (REPRODUCIBLE if self.study.reproducible else FAST)
         words = ["--variation", variation, "--dtype", found.dtype or self.study.dtype, "--arithmetic", arithmetic]

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ramp.assets.registry import ANY
+from ramp.core.atomic_files import read_json
 from ramp.core.errors import Faults, RampError
-from ramp.core.files import read_json
 from ramp.study.validation import UNKNOWN
 
 FORMATS = {".txt": "plain", ".md": "plain", ".jsonl": "jsonl", ".jsonl.gz": "jsonl"}

@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ramp.core.files import read_json
+from ramp.core.atomic_files import read_json
 from ramp.study.config import Study
 
 RECORD_TABLES = ("records", "windows", "items", "allocations", "episodes", "activations", "transfer", "halo")

@@ -20,7 +20,7 @@ from ramp.study.record_files import Taken
 from ramp.study.row_names import SHARED, PlanError, Row, bits
 
 if TYPE_CHECKING:
-    from ramp.study.plan import Plan
+    from ramp.study.planned_rows import Plan
 
 
 @dataclass(frozen=True)

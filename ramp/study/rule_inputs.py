@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ramp.assets.registry import PathSource
-from ramp.core.files import read_json
+from ramp.core.atomic_files import read_json
 from ramp.core.source_closure import Modules, closure, modules_of
 from ramp.methods.kinds import Mix, Package
 from ramp.methods.loader import discover, split_reference
@@ -21,8 +21,8 @@ from ramp.sensitivity.kinds import DEFAULT, SENSITIVITIES
 from ramp.study.config import Study
 from ramp.study.draws import base_model
 from ramp.study.fold_sharing import searched_with
-from ramp.study.leaks import calibrated_as
-from ramp.study.plan import Plan
+from ramp.study.leaked_models import calibrated_as
+from ramp.study.planned_rows import Plan
 from ramp.study.record_files import Taken
 from ramp.study.row_names import GGML, SHARED, Row
 
@@ -60,12 +60,12 @@ class RuleFiles:
 
     def gguf_stage(self) -> list[str]:
         """Return the sources of the stage that puts files beside mixes, and of the methods that choose their types."""
-        stage = "ramp/ggml/against_mixes.py"
+        stage = "ramp/sized_gguf/against_mixes.py"
         found = [file for method in self.plan.study.gguf.methods for file in self.stage(stage, method)]
         return list(dict.fromkeys([*self.sources(stage), *found]))
 
     def text(self, model: str, role: str) -> str:
-        """Return a model's text of a role: the study's own, unless it is a leak (``ramp.study.leaks``)."""
+        """Return a model's text of a role: the study's own, unless it is a leak (``ramp.study.leaked_models``)."""
         return self.plan.leakage.text(model, role)
 
     def proxy_text(self, model: str, proxy: str = DEFAULT) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ramp.assets.text_levels import NO_LEAK
+from ramp.assets.leakage_texts import NO_LEAK
 from ramp.methods.kinds import FoldRef
 from ramp.methods.names import FLOAT
 from ramp.study.config import Study
@@ -20,8 +20,8 @@ from ramp.study.config_sections import Places
 from ramp.study.draws import base_model, split_draw
 from ramp.study.fold_sharing import folds_of_rows, searched_with
 from ramp.study.league_plan import LeagueRun, run_words
-from ramp.study.leaks import split_leak
-from ramp.study.plan import Plan
+from ramp.study.leaked_models import split_leak
+from ramp.study.planned_rows import Plan
 from ramp.study.row_names import Row, bits
 from ramp.study.rule_inputs import RuleFiles
 

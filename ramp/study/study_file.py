@@ -9,7 +9,7 @@ from typing import Any
 
 from ramp.core.errors import Faults, RampError
 from ramp.study.load import make_plan, registry_of
-from ramp.study.plan import Plan
+from ramp.study.planned_rows import Plan
 from ramp.study.validation import ConfigError, read
 
 PROJECT = Path(__file__).resolve().parents[2]

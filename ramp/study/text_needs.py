@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ramp.assets.options import ROLES
 from ramp.study.draws import base_model
-from ramp.study.plan import Plan
+from ramp.study.planned_rows import Plan
 
 
 def text_needs(plan: Plan, model: str) -> list[str]:

@@ -14,7 +14,7 @@ from ramp.study.record_files import Taken
 from ramp.study.row_names import TUNED, PlanError, Row
 
 if TYPE_CHECKING:
-    from ramp.study.plan import Plan
+    from ramp.study.planned_rows import Plan
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ramp.assets.text_levels import NO_LEAK
+from ramp.assets.leakage_texts import NO_LEAK
 from ramp.core.errors import RampError
 from ramp.core.nearest_name import nearest
 from ramp.core.safe_name import NAME_PATTERN
 from ramp.core.yaml_file import YamlError, check_extent, read_yaml
-from ramp.gguf.type_names import MENU, MIXES
+from ramp.gguf_format.type_names import MENU, MIXES
 from ramp.methods.kinds import FoldRef
 from ramp.methods.loader import fields_at
 from ramp.methods.names import UNQUANTIZED
@@ -26,7 +26,7 @@ from ramp.study.config import Study
 from ramp.study.config_sections import Banks, FoldAblation, Grid, Optimum, Search
 from ramp.study.config_types import METHOD_PATTERN, PATH_PATTERN, PATH_WORDS, ROW_PATTERN
 from ramp.study.draws import base_model
-from ramp.study.leaks import split_leak
+from ramp.study.leaked_models import split_leak
 from ramp.study.row_names import Row, bits
 
 RUNS_CODE = "__use_yte__"

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ramp.core.files import DamagedFile, set_aside
+from ramp.core.atomic_files import DamagedFile, set_aside
 from ramp.core.tensor_file import save_tensors
 from ramp.core.tensors import Tensors, open_tensors
 

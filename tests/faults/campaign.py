@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 
-from ramp.core.files import write_text
+from ramp.core.atomic_files import write_text
 from tests.faults.accidents import Ground, at_once, kills, limits, on_disks
 from tests.faults.counts import Counts
 from tests.faults.fuzz import fuzz

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from ramp.core import cli
-from ramp.core.files import sha256_file, write_json
+from ramp.core.atomic_files import sha256_file, write_json
 from ramp.models.asset_file import SINGLE, file_checksums
 from ramp.quantizers.ggml import BLOCKS  # noqa: F401 - numpy and torch are loaded before anything is forked
 from tests.tiny_models import random_llama

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from ramp.core.files import ITEMS, SEAL, write_json
+from ramp.core.atomic_files import ITEMS, SEAL, write_json
 from ramp.core.tensors import BLANK, seal
 from ramp.core.tensors import SEAL as TENSORS_SEAL
 

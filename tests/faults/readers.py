@@ -15,9 +15,9 @@ import torch
 
 from ramp.assets.checkpoint import read_tokenizer
 from ramp.assets.checksum_lock import Lock
+from ramp.assets.disjoint_roles import parse
 from ramp.assets.fetched_files import asset_path, asset_record, member_bytes, read_member
 from ramp.assets.registry import TaskFile, TextRole, load_registry
-from ramp.assets.roles import parse
 from ramp.assets.task_rows import task_rows
 from ramp.bank.bank import Bank
 from ramp.calibration.folding import load_fold
@@ -30,11 +30,8 @@ from ramp.export.llamacpp_quantize import read_importance_file
 from ramp.export.plan import read_plan
 from ramp.export.row import row_meta
 from ramp.export.write import read_importance
-from ramp.ggml.bank import _Step, read_delta
-from ramp.ggml.texts import own_text
-from ramp.ggml.tune import ChangedTensors
-from ramp.gguf.configuration import read_configuration
-from ramp.gguf.reader import GgufFile, parameter_reader
+from ramp.gguf_format.configuration import read_configuration
+from ramp.gguf_format.reader import GgufFile, parameter_reader
 from ramp.league.acceptance_record import read_acceptance
 from ramp.league.fold_ablation import about_fold
 from ramp.methods.package_job import read_linear
@@ -61,6 +58,9 @@ from ramp.rows.float_rows import special_meta
 from ramp.rows.meta_file import read_meta
 from ramp.search.resume import Evaluated, Journal
 from ramp.search.trained_policy import read_policy
+from ramp.sized_gguf.bank import _Step, read_delta
+from ramp.sized_gguf.texts import own_text
+from ramp.sized_gguf.tune import ChangedTensors
 from ramp.study.load import make_plan
 from ramp.study.validation import read
 from ramp.tuning.resume import resumed
@@ -199,7 +199,7 @@ def _package(root: Path) -> Any:
 
 
 def _environment(root: Path) -> Any:
-    from ramp.core.files import read_json
+    from ramp.core.atomic_files import read_json
 
     return read_json(root / "made" / "environment.json", Environment)
 
@@ -234,17 +234,18 @@ READERS = (
     Reader("rows of tasks, requests", ("given/rows.whl",), _wheel("rows.jsonl.gz", "arc_requests"),
            "assets/task_rows.py:_documents", own=False),
     Reader("text, lines", ("given/wiki.utf8",), _parsed("wiki.utf8", "lines"),
-           "assets/roles.py:parse core/files.py:read_text", own=False),
-    Reader("text, wikipedia", ("given/wiki.utf8",), _parsed("wiki.utf8", "wikipedia"), "assets/roles.py:parse",
+           "assets/disjoint_roles.py:parse core/atomic_files.py:read_text", own=False),
+    Reader("text, wikipedia", ("given/wiki.utf8",), _parsed("wiki.utf8", "wikipedia"), "assets/disjoint_roles.py:parse",
            own=False),
-    Reader("text, jsonl", ("given/text.jsonl",), _parsed("text.jsonl", "jsonl"), "assets/roles.py:_json_lines",
+    Reader("text, jsonl", ("given/text.jsonl",), _parsed("text.jsonl", "jsonl"), "assets/disjoint_roles.py:_json_lines",
            own=False),
-    Reader("text, jsonl.gz", ("given/text.jsonl.gz",), _parsed("text.jsonl.gz", "jsonl"), "assets/roles.py:_json_lines",
-           own=False),
-    Reader("text, parquet", ("given/test.parquet",), _parsed("test.parquet", "wikitext"), "assets/roles.py:_wikitext",
+    Reader("text, jsonl.gz", ("given/text.jsonl.gz",), _parsed("text.jsonl.gz", "jsonl"),
+           "assets/disjoint_roles.py:_json_lines", own=False),
+    Reader("text, parquet", ("given/test.parquet",), _parsed("test.parquet", "wikitext"),
+           "assets/disjoint_roles.py:_wikitext",
            own=False),
     Reader("text, a user's", ("given/wiki.utf8",), lambda r: own_text(r / "given" / "wiki.utf8", r / "given", "x").name,
-           "ggml/texts.py:own_text", own=False),
+           "sized_gguf/texts.py:own_text", own=False),
     Reader("documents", ("texts/search.jsonl", "texts/guard.json"),
            lambda r: read_documents(r / "texts" / "search.jsonl"),
            "models/token_windows.py:read_documents models/token_windows.py:_check_listed"),
@@ -263,7 +264,7 @@ READERS = (
            lambda r: read_stats(r / "calibration" / "tiny.safetensors"),
            "problem/features.py:read_stats core/tensors.py:load_tensors core/tensors.py:open_tensors "
            "core/tensors.py:_header core/tensors.py:_digest "
-           "core/files.py:sha256_file"),
+           "core/atomic_files.py:sha256_file"),
     Reader("importance", ("calibration/tiny.safetensors",),
            lambda r: read_importance(r / "calibration" / "tiny.safetensors", {}, _model(r).config),
            "export/write.py:read_importance"),
@@ -276,7 +277,7 @@ READERS = (
            "problem/proxy.py:read_sensitivities"),
     Reader("allocation", ("allocations/tiny.json",),
            lambda r: read_allocation(r / "allocations" / "tiny.json", _model(r).linears),
-           "problem/allocation.py:read_allocation core/files.py:read_json core/files.py:parse_json"),
+           "problem/allocation.py:read_allocation core/atomic_files.py:read_json core/atomic_files.py:parse_json"),
     Reader("policy", ("search/tiny/policy.json", "search/tiny/policy.safetensors"), _policy,
            "rl/policy.py:read_files rl/policy.py:read_kind rl/role_depth.py:load_table"),
     Reader("journal", ("made/journal.jsonl",),
@@ -320,24 +321,24 @@ READERS = (
     Reader("plan of a file", ("halo/row.plan.json", "models/tiny/asset.json"), _plan,
            "export/plan.py:read_plan"),
     Reader("row of a gguf file", ("halo/row.gguf", "quantized/ggml/meta.json"), _ggml_row,
-           "gguf/header.py:check_header"),
+           "gguf_format/header.py:check_header"),
     Reader("metrics", ("metrics/row.json", "quantized/row/meta.json", "halo/m/x.check.json"), _checked,
            "evaluation/metrics_file.py:read_metrics workflow/scripts/check_results.py:check"),
     Reader("rows of a task", ("made/piqa.jsonl", "made/piqa.jsonl.sha256"),
            lambda r: check_rows(r / "made" / "piqa.jsonl"), "evaluation/lm_eval_tasks.py:check_rows"),
     Reader("network", ("made/network/policy.json", "made/network/policy.safetensors"),
            lambda r: vars(read_policy(r / "made" / "network")), "rl/policy.py:load_policy"),
-    Reader("gguf", ("halo/float.gguf",), _gguf, "gguf/reader.py:GgufFile.__init__", own=False),
+    Reader("gguf", ("halo/float.gguf",), _gguf, "gguf_format/reader.py:GgufFile.__init__", own=False),
     Reader("gguf, as a model", ("halo/float.gguf",), _gguf_model,
-           "gguf/configuration.py:read_configuration assets/checkpoint.py:read_tokenizer", own=False),
+           "gguf_format/configuration.py:read_configuration assets/checkpoint.py:read_tokenizer", own=False),
     Reader("imatrix", ("made/imatrix.gguf",), lambda r: read_importance_file(r / "made" / "imatrix.gguf"),
            "export/llamacpp_quantize.py:read_importance_file", own=False),
     Reader("ggml scales", ("made/tuned.safetensors",), lambda r: ChangedTensors.load(r / "made" / "tuned.safetensors"),
-           "ggml/tune.py:ChangedTensors.load"),
+           "sized_gguf/tune.py:ChangedTensors.load"),
     Reader("ggml gradient", ("made/delta.safetensors",), lambda r: read_delta(r / "made" / "delta.safetensors"),
-           "ggml/bank.py:read_delta"),
+           "sized_gguf/bank.py:read_delta"),
     Reader("ggml step", ("made/step-000.safetensors",), lambda r: _Step(r / "made" / "step-000.safetensors").costs,
-           "ggml/bank.py:_Step.__init__"),
+           "sized_gguf/bank.py:_Step.__init__"),
     Reader("checkpoint of tuning", ("made/checkpoint.safetensors",), _resume,
            "tuning/resume.py:resumed"),
     Reader("package's linear", JOB[:1], lambda r: read_linear(r / "made" / "job", "model.layers.0.mlp.up_proj"),
@@ -351,6 +352,6 @@ READERS = (
 
 
 def _shape(root: Path) -> Any:
-    from ramp.core.files import read_json
+    from ramp.core.atomic_files import read_json
 
     return ModelShape.read(read_json(root / "models" / "tiny" / "config.json", dict[str, Any]), "config.json")

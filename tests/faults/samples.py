@@ -14,7 +14,7 @@ import pyarrow
 import pyarrow.parquet
 import torch
 
-from ramp.core.files import write_json
+from ramp.core.atomic_files import write_json
 from ramp.core.sidecar import write_with_sidecar
 from ramp.core.tensor_file import save_tensors
 from ramp.export.halo import export
@@ -22,7 +22,6 @@ from ramp.export.llamacpp_quantize import write_importance
 from ramp.export.plan import read_plan
 from ramp.export.row import write_row
 from ramp.export.write import read_importance
-from ramp.ggml.tune import ChangedTensors
 from ramp.methods.package_job import LINEARS, PackageJob
 from ramp.models.folder import ModelFolder
 from ramp.problem.features import SIZE
@@ -33,6 +32,7 @@ from ramp.records.study_digests import write_digests
 from ramp.records.table import read_table, write_claims, write_table
 from ramp.rl.policy import Policy
 from ramp.search.resume import Evaluated, Journal
+from ramp.sized_gguf.tune import ChangedTensors
 from ramp.tuning.resume import Progress, keep
 from tests.faults.chain import ROOT
 from tests.local_sources import make_wheel

@@ -22,7 +22,7 @@ from ramp.archive.contents import code_files, sources, study_files
 from ramp.archive.crate import METADATA, read_citation
 from ramp.archive.verify import main as verify
 from ramp.core import cli
-from ramp.core.files import sha256_file, write_json, write_text
+from ramp.core.atomic_files import sha256_file, write_json, write_text
 from tests.refusals import refused
 from tests.synthetic_records import write_study
 
@@ -56,7 +56,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("policy.safetensors", "episodes.jsonl"):
         write_text(results / "search" / "m" / "ramp" / "3.65" / "0" / name, "x")
     for weights in (row / "model.safetensors", results / "models" / "m" / "model.safetensors",
-                    results / "halo" / "m" / "ramp.gguf", results / "bank" / "m" / "b" / "bank.safetensors",
+                    results / "halo" / "m" / "ramp.gguf_format", results / "bank" / "m" / "b" / "bank.safetensors",
                     results / "texts" / "heldout.jsonl", results / ".state" / "a.json"):  # fmt: skip
         write_text(weights, "weights")
     return results

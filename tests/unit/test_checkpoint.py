@@ -23,7 +23,7 @@ from ramp.quantizers.sizes import uniform_bytes
 from ramp.quantizers.store import PackedWriter
 from ramp.rows import checkpoint
 from ramp.rows.checkpoint import CheckpointError, load_dequantized, save_packed
-from ramp.rows.retrack import main, store_again
+from ramp.rows.storage_track import main, store_again
 from tests.model_folders import load_float, read_config
 from tests.refusals import refused
 from tests.rows import row_key, rtn_parts, write_row

@@ -10,8 +10,8 @@ import torch
 from scipy import stats
 
 from paper.tables.ledger import ledger_table
+from ramp.core.atomic_files import write_json
 from ramp.core.errors import RampError
-from ramp.core.files import write_json
 from ramp.quantizers.packing import unpack_rows
 from ramp.records.collect_entropy import main as collect_main
 from ramp.records.table import RecordsError, read_table

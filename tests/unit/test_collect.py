@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ramp.core import cli
-from ramp.core.files import write_json
+from ramp.core.atomic_files import write_json
 from ramp.models.architecture import list_linears
 from ramp.quantizers.sizes import uniform_bytes
 from ramp.records.collect import collect, main

@@ -116,10 +116,10 @@ def test_links_between_the_documents_lead_somewhere() -> None:
 
 def test_the_architecture_lists_the_packages_in_their_order() -> None:
     page = (REPO / "docs" / "architecture.md").read_text(encoding="utf-8")
-    assert re.findall(r"^\| `([a-z]+)` \|", page, re.M) == list(LAYERS)
+    assert re.findall(r"^\| `([a-z_]+)` \|", page, re.M) == list(LAYERS)
 
 
-@pytest.mark.parametrize(("page", "words"), [("architecture.md", 2500), ("decisions.md", 4000)])
+@pytest.mark.parametrize(("page", "words"), [("architecture.md", 1100), ("decisions.md", 4000)])
 def test_pages_stay_short(page: str, words: int) -> None:
     assert len((REPO / "docs" / page).read_text(encoding="utf-8").split()) <= words
 

@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from ramp.core import cli
-from ramp.core.files import write_json
+from ramp.core.atomic_files import write_json
 from ramp.core.provenance import Machine
 from ramp.records.compare import main
 from ramp.records.comparison import Comparison, compare

@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from ramp.core import cli, leftovers, tensors
+from ramp.core.atomic_files import DamagedFile, atomic_path, read_json, set_aside, write_json, write_text
 from ramp.core.errors import RampError
-from ramp.core.files import DamagedFile, atomic_path, read_json, set_aside, write_json, write_text
 from ramp.core.leftovers import abandoned, owner, scratch_folder, started, sweep, temporary_folder
 from ramp.core.sidecar import check_sidecar, write_with_sidecar
 from ramp.core.tensor_file import save_tensors

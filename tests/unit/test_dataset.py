@@ -16,7 +16,7 @@ import yaml
 from paper.dataset import dataset, main
 from ramp.archive.merge import merge
 from ramp.core import cli
-from ramp.core.files import write_text
+from ramp.core.atomic_files import write_text
 from ramp.records.schema import TABLES
 from ramp.records.table import read_all
 from tests.synthetic_records import write_study

@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from benchmarks import same_results
 from paper.publish import MANIFEST, publish, publish_digests
 from ramp.core.arithmetic import KINDS
+from ramp.core.atomic_files import sha256_file, write_json
 from ramp.core.errors import RampError
-from ramp.core.files import sha256_file, write_json
 from ramp.core.provenance import FLAGS, Machine
 from ramp.records.digests import main, study_digests
 from ramp.records.intermediates import STAGES, content_digest, stage_files

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ramp.core.files import write_json
+from ramp.core.atomic_files import write_json
 from ramp.methods.kinds import Package
 from ramp.methods.loader import discover
 from ramp.packages import package_environment as package_env

@@ -12,8 +12,8 @@ from paper.extend import extend
 from paper.league import League
 from paper.publish import MANIFEST, OF_OTHERS, Also, publish
 from paper.study import Study
+from ramp.core.atomic_files import sha256_file, write_json
 from ramp.core.errors import RampError
-from ramp.core.files import sha256_file, write_json
 from ramp.records.table import read_table, write_table
 from tests.sealed import read_json
 from tests.synthetic_gguf import gguf_records

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from ramp.export.check import check_llama, transformers_nll
 from ramp.export.llamacpp import LlamaCpp, window_nll
 from ramp.export.write import export
-from ramp.gguf.names import GgufError, check_exportable, rope_factors
-from ramp.gguf.reader import GgufFile
+from ramp.gguf_format.names import GgufError, check_exportable, rope_factors
+from ramp.gguf_format.reader import GgufFile
 from ramp.models.architecture import ModelError
 from ramp.models.folder import ModelFolder
 from tests.conftest import save_random_model

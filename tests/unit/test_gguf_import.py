@@ -15,8 +15,8 @@ from ramp.assets.tiny_family import PRESETS
 from ramp.assets.train_tiny import build_model, train_tokenizer
 from ramp.core.errors import RampError
 from ramp.export.write import export
-from ramp.gguf.configuration import rope_scaling
-from ramp.gguf.names import GgufError
+from ramp.gguf_format.configuration import rope_scaling
+from ramp.gguf_format.names import GgufError
 from ramp.models.architecture import list_linears
 from ramp.models.folder import CheckpointReader
 from ramp.models.save_folder import save_model, save_tokenizer
@@ -40,7 +40,7 @@ def test_gguf_becomes_a_float_checkpoint(tmp_path: Path, monkeypatch: pytest.Mon
     original.mkdir()
     save_model(model, original)
     save_tokenizer(train_tokenizer([Document("d", "ab12 ab12 ab12 ab ab")], 260), original)
-    monkeypatch.setattr("ramp.gguf.vocabulary.pre_tokenizer_name", lambda spec: "smollm")
+    monkeypatch.setattr("ramp.gguf_format.vocabulary.pre_tokenizer_name", lambda spec: "smollm")
     plan = export(original, gguf, allocation_of(original, (8,)), statistics(original, tmp_path / "c.safetensors"))
 
     registry = write_registry(tmp_path, {"tiny": one({"kind": "path", "path": gguf.name}, note="de-quantized")})

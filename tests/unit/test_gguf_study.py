@@ -16,17 +16,17 @@ from paper.gguf import Files, gguf_values
 from paper.tables.gguf import gguf_table
 from paper.tables.halo import halo_table
 from ramp.core import cli
+from ramp.core.atomic_files import write_json
 from ramp.core.errors import RampError
-from ramp.core.files import write_json
 from ramp.export.check import Check
-from ramp.ggml import against_mixes
-from ramp.gguf.type_names import MENU, MIXES
+from ramp.gguf_format.type_names import MENU, MIXES
 from ramp.quantizers.ggml import BLOCKS
 from ramp.records.collect_gguf import COLUMNS, WITHOUT_RIVAL
 from ramp.records.collect_gguf import main as collect_main
 from ramp.records.digests import study_digests
 from ramp.records.table import read_table
-from ramp.study.plan import Plan
+from ramp.sized_gguf import against_mixes
+from ramp.study.planned_rows import Plan
 from ramp.study.record_files import RecordFiles
 from ramp.study.validation import ConfigError
 from tests.plans import REPO, plan_of
@@ -190,7 +190,7 @@ def test_speeds_and_llama_cpps_own_measurements_are_no_content(tmp_path: Path) -
 def test_memory_is_that_of_the_process_itself() -> None:
     """Not of the process that started it, which holds the float model: ``ru_maxrss`` would be."""
     held = np.ones(80_000_000)  # 640 MB
-    code = "from ramp.ggml.speed import own_peak_bytes; print(own_peak_bytes())"
+    code = "from ramp.sized_gguf.speed import own_peak_bytes; print(own_peak_bytes())"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=True)
     assert 1e6 < int(done.stdout) < held.nbytes
 

@@ -29,10 +29,10 @@ from ramp.export.halo_card import halo_card
 from ramp.export.plan import plan_tensors, read_plan, type_lines
 from ramp.export.row import row_note, write_row
 from ramp.export.write import export, read_importance
-from ramp.gguf import reader
-from ramp.gguf.names import GgufError, from_gguf_rows, gguf_tensors, to_gguf_rows
-from ramp.gguf.reader import GgufFile
-from ramp.gguf.vocabulary import UNREACHABLE_MERGE, pre_tokenizer_name
+from ramp.gguf_format import reader
+from ramp.gguf_format.names import GgufError, from_gguf_rows, gguf_tensors, to_gguf_rows
+from ramp.gguf_format.reader import GgufFile
+from ramp.gguf_format.vocabulary import UNREACHABLE_MERGE, pre_tokenizer_name
 from ramp.models.architecture import architecture, list_linears
 from ramp.models.asset_file import ModelAsset
 from ramp.models.folder import CheckpointReader, ModelFolder

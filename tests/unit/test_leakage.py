@@ -10,8 +10,8 @@ import torch
 
 from paper.leakage import leak_lines, leakage_values
 from paper.tables.leakage import leakage_table
-from ramp.assets.text_levels import NO_LEAK, Leak
-from ramp.core.files import write_json
+from ramp.assets.leakage_texts import NO_LEAK, Leak
+from ramp.core.atomic_files import write_json
 from ramp.evaluation.heldout import Reference
 from ramp.evaluation.scored_text import scored_documents
 from ramp.models.folder import ModelFolder
@@ -23,8 +23,8 @@ from ramp.records.collect_tuning import main as collect_tuning
 from ramp.records.table import RecordsError, read_table
 from ramp.scoring.kl_divergence import EvaluationError
 from ramp.study.draws import base_model, split_draw
-from ramp.study.leaks import calibrated_as, leaking, split_leak
-from ramp.study.plan import Plan
+from ramp.study.leaked_models import calibrated_as, leaking, split_leak
+from ramp.study.planned_rows import Plan
 from ramp.study.record_files import SECTION_TABLES, RecordFiles
 from ramp.study.row_names import PlanError
 from ramp.study.text_needs import text_needs

@@ -15,7 +15,7 @@ from ramp.export import check as halo_check
 from ramp.export import halo, write
 from ramp.export.llamacpp import BACKENDS, LlamaCpp, LlamaCppError, LoadError, generate, window_nll
 from ramp.export.write import export
-from ramp.gguf.reader import GgufFile
+from ramp.gguf_format.reader import GgufFile
 from tests.conftest import SHAPE as SMALL
 from tests.conftest import save_random_model
 from tests.gguf_inputs import allocation_of, llama_nll, statistics, tokens_that_differ
@@ -40,7 +40,7 @@ def bpe_tokenizer(folder: Path, pre: str) -> int:
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    from ramp.gguf.vocabulary import SPLIT_PATTERNS
+    from ramp.gguf_format.vocabulary import SPLIT_PATTERNS
 
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
     steps: dict[str, Any] = {"gpt-2": byte_level}
@@ -125,7 +125,7 @@ def test_float_file_computes_what_transformers_computes(model_dir: Path, tmp_pat
 def test_the_checks_notice_unpermuted_rows(llama_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "float.gguf"
     monkeypatch.setattr(write, "to_gguf_rows", lambda values, heads: values)
-    monkeypatch.setattr("ramp.gguf.reader.from_gguf_rows", lambda values, heads: values)
+    monkeypatch.setattr("ramp.gguf_format.reader.from_gguf_rows", lambda values, heads: values)
     export(llama_dir, path)
     checks = halo_check.check_llama(path, llama_dir, some_windows(llama_dir), [], 0.001, threads=1)
     found = {one.check: one for one in checks}
@@ -157,7 +157,7 @@ def test_the_check_notices_another_pre_tokenizer(
     llama_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # "smollm" splits digits; this tokenizer does not
-    monkeypatch.setattr("ramp.gguf.vocabulary.pre_tokenizer_name", lambda spec: "smollm")
+    monkeypatch.setattr("ramp.gguf_format.vocabulary.pre_tokenizer_name", lambda spec: "smollm")
     export(llama_dir, tmp_path / "float.gguf")
     assert tokens_that_differ(tmp_path / "float.gguf", llama_dir, PROSE.splitlines()) > 0
 

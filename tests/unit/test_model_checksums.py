@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from ramp.core import tensors
+from ramp.core.atomic_files import sha256_file
 from ramp.core.errors import RampError
-from ramp.core.files import sha256_file
 from ramp.models.architecture import ModelError
 from ramp.models.asset_file import SINGLE, file_checksums
 from ramp.models.folder import ModelFolder

@@ -11,7 +11,7 @@ from paper.noise import floor_of
 from paper.study import Study
 from ramp.core import cli
 from ramp.evaluation.heldout import Reference, make_reference
-from ramp.evaluation.noise import main, measure
+from ramp.evaluation.noise_floor import main, measure
 from ramp.records.collect_noise import main as collect
 from ramp.records.table import read_table, write_tables
 from ramp.scoring.noise_variations import VARIATIONS

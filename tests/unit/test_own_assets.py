@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from ramp.assets.disjoint_roles import parse, shares_of, write_texts
 from ramp.assets.options import ROLES, own_entry
 from ramp.assets.registry import Asset, load_registry
-from ramp.assets.roles import parse, shares_of, write_texts
 from ramp.assets.text_roles import main as text_roles
 from ramp.core.errors import Faults, RampError
 from ramp.study.load import make_plan

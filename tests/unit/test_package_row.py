@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ramp.calibration.windows import calibration_windows
-from ramp.core.files import write_json
+from ramp.core.atomic_files import write_json
 from ramp.core.tensors import load_tensors
 from ramp.evaluation import __main__ as evaluation_stage
 from ramp.evaluation.metrics import metrics

@@ -28,7 +28,7 @@ from paper.search_over_banks import bank_values
 from paper.study import Study
 from paper.tables.__main__ import main as tables_main
 from paper.values import values
-from ramp.core.files import write_json
+from ramp.core.atomic_files import write_json
 from ramp.records.table import read_table, write_table
 from tests.sealed import read_json
 from tests.synthetic_gguf import gguf_records

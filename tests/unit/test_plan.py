@@ -15,7 +15,7 @@ from ramp.methods.loader import load_method
 from ramp.models.architecture import LinearSpec, list_linears
 from ramp.problem.budget import budget_bytes
 from ramp.quantizers.sizes import uniform_bytes
-from ramp.study.plan import Plan
+from ramp.study.planned_rows import Plan
 from ramp.study.row_names import PlanError, Row, bits
 from ramp.study.validation import read
 from tests.plans import REPO, files_of, plan_of

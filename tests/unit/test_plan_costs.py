@@ -19,7 +19,7 @@ from ramp.calibration.stream import stream
 from ramp.core.errors import RampError
 from ramp.methods.kinds import SearchParams
 from ramp.plan import calibrating, exporting, refusal, scoring, searching
-from ramp.plan.check import check
+from ramp.plan.beside_run import check
 from ramp.plan.devices import CARDS, UnknownDevice, find_device, known_as, processor
 from ramp.plan.dry_run import Job
 from ramp.plan.facts import Facts

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from ramp.core.errors import RampError
-from ramp.plan.check import Checked
+from ramp.plan.beside_run import Checked
 from ramp.plan.devices import CARDS, processor
 from ramp.plan.dry_run import Job
 from ramp.plan.facts import Facts

@@ -15,7 +15,7 @@ from paper.page.__main__ import main
 from paper.page.content import content
 from paper.page.origin import Origin
 from paper.study import Study
-from ramp.core.files import write_json
+from ramp.core.atomic_files import write_json
 from tests.synthetic_gguf import gguf_records
 from tests.synthetic_records import SOURCE, synthetic_study, write_study
 

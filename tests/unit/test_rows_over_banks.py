@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from ramp.core.files import write_json
+from ramp.core.atomic_files import write_json
 from ramp.records.collect_banks import main as collect_main
 from ramp.records.table import RecordsError, read_table
 from ramp.study.draws import drawn, split_draw
-from ramp.study.plan import Plan
+from ramp.study.planned_rows import Plan
 from ramp.study.row_names import PlanError
 from ramp.study.validation import ConfigError
 from tests.plans import files_of, plan_of, values_of

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.comparison_files import ComparisonFiles
-from ramp.core.files import write_json
+from ramp.core.atomic_files import write_json
 from ramp.study.record_files import RecordFiles
 from ramp.study.row_names import Row
 from ramp.study.temporary_files import passes

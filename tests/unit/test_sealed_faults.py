@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from ramp.assets.fetched_files import asset_path
+from ramp.core.atomic_files import DamagedFile
 from ramp.core.errors import RampError
-from ramp.core.files import DamagedFile
 from ramp.core.tensors import save_arrays
 from ramp.evaluation.metrics_file import read_metrics
 from ramp.league.acceptance_record import LeagueError, read_acceptance

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.search_lab import Lab, LabParams
-from ramp.core.files import sha256_file
+from ramp.core.atomic_files import sha256_file
 from ramp.methods.kinds import Allocator, Params
 from ramp.problem.problem import Allocation, AllocationError, Problem, Run
 from ramp.scoring.score_type import Score

@@ -12,7 +12,7 @@ import pytest
 
 from ramp.bank.bank import INDEX, WEIGHTS, Bank, BankError
 from ramp.core import cli
-from ramp.core.files import sha256_file
+from ramp.core.atomic_files import sha256_file
 from ramp.methods.kinds import Allocator, MethodError, Params, SearchParams
 from ramp.models.token_windows import token_windows
 from ramp.problem.problem import Allocation, AllocationError, Problem, Run, decode

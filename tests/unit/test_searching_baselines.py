@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from baselines.annealing import AnnealingParams, Schedule
 from ramp.allocators import knapsack
-from ramp.allocators.archive import Archive
 from ramp.allocators.moves import Ladder, mutate, random_start
+from ramp.allocators.scored_allocations import Archive
 from ramp.problem.problem import AllocationError, Evaluator, Problem, Run
 from ramp.rl.role_depth import NAMES, design, load_table
 from ramp.search.trained_policy import transfer

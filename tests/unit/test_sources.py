@@ -127,9 +127,9 @@ def test_fetching_importing_and_task_rows_stand_on_nothing_of_each_other() -> No
     assert fetch & own == own - {"ramp/assets/import_model.py"}
     assert imported_model & own == {"ramp/assets/import_model.py"}
     assert not (tasks | texts) & own
-    assert below(imported_model, "gguf")
+    assert below(imported_model, "gguf_format")
     for files in (fetch, tasks, texts):
-        assert not below(files, "gguf", "quantizers", "calibration", "scoring")
+        assert not below(files, "gguf_format", "quantizers", "calibration", "scoring")
     for files in (fetch, tasks):
         assert not below(files, "models")
 
@@ -155,8 +155,8 @@ def test_no_module_imports_a_stage() -> None:
 
 
 LAYERS = (
-    "core models quantizers gguf assets scoring calibration tuning bank problem sensitivity methods allocators study "
-    "rl agent rows packages evaluation export search ggml league optimum records plan archive"
+    "core models quantizers gguf_format assets scoring calibration tuning bank problem sensitivity methods allocators "
+    "study rl agent rows packages evaluation export search sized_gguf league optimum records plan archive"
 ).split()
 """The packages of ramp/ from the ground up: an import points to the left."""
 

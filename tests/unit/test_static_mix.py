@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ramp.core.files import DamagedFile
+from ramp.core.atomic_files import DamagedFile
 from ramp.evaluation.__main__ import main as evaluation_main
 from ramp.export import llamacpp_quantize, static_mix
 from ramp.export.check import transformers_nll
@@ -19,8 +19,8 @@ from ramp.export.llamacpp import LlamaCppError
 from ramp.export.llamacpp_quantize import quantize_apart, quantize_gguf, read_importance_file, write_importance
 from ramp.export.static_mix import MixError, MixRow, make_row, type_notes
 from ramp.export.write import export, read_importance
-from ramp.gguf.names import GgufError, gguf_tensors, to_gguf_rows
-from ramp.gguf.reader import GgufFile
+from ramp.gguf_format.names import GgufError, gguf_tensors, to_gguf_rows
+from ramp.gguf_format.reader import GgufFile
 from ramp.methods.kinds import MethodError, Mix
 from ramp.methods.loader import discover, load_method
 from ramp.models.folder import CheckpointReader

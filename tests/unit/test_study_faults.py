@@ -16,7 +16,7 @@ from ramp.core.errors import RampError
 from ramp.plan.__main__ import main as plan_main
 from ramp.study.check import main as check
 from ramp.study.load import make_plan, registry_of
-from ramp.study.plan import Plan
+from ramp.study.planned_rows import Plan
 from ramp.study.results_folder import SOURCES
 from ramp.study.validation import ConfigError
 from tests.plans import REPO, plan_of, study_of

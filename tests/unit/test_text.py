@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ramp.assets.asset import fetch_optional
+from ramp.assets.disjoint_roles import assign, drop_shared, guard, paragraphs, parse, role_of, shares_of, write_texts
 from ramp.assets.registry import Asset, PathSource, TextRole, load_registry
-from ramp.assets.roles import assign, drop_shared, guard, paragraphs, parse, role_of, shares_of, write_texts
 from ramp.core.errors import RampError
 from ramp.models.token_windows import JOIN, Document, read_documents, token_windows, write_documents
 from tests.local_sources import fetched

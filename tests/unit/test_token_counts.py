@@ -12,7 +12,7 @@ import pytest
 from ramp.assets import count_tokens
 from ramp.assets.count_tokens import Need, require_tokens
 from ramp.core.errors import RampError
-from ramp.gguf.names import GgufError
+from ramp.gguf_format.names import GgufError
 from ramp.models.folder import ModelFolder
 from ramp.models.token_windows import Document, TextError, write_documents
 from ramp.study.text_needs import counted_models, exported_models, text_needs

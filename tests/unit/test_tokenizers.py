@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, normalizers
 from transformers import LlamaConfig
 
 from ramp.export.write import export
-from ramp.gguf.names import GgufError
+from ramp.gguf_format.names import GgufError
 from ramp.models.architecture import ModelError
 from ramp.models.folder import ModelFolder
 from tests.gguf_inputs import tokens_that_differ

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ramp.core.files import DamagedFile
+from ramp.core.atomic_files import DamagedFile
 from ramp.models.architecture import list_linears
 from ramp.problem.budget import AllocationError, budget_bytes
 from ramp.problem.features import SIZE

@@ -16,7 +16,7 @@ from ramp.models.token_windows import Document, TextError, write_documents
 from ramp.quantizers.affine import SCALE_MAX, SCALE_MIN
 from ramp.quantizers.store import PARTS
 from ramp.rows.checkpoint import CheckpointError, load_dequantized
-from ramp.rows.retrack import store_again
+from ramp.rows.storage_track import store_again
 from ramp.rows.tune import main
 from ramp.rows.tuned_row import stored_scales, tune_row
 from ramp.tuning import train as training

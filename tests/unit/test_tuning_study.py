@@ -11,11 +11,11 @@ from paper.tables.main import main_table
 from paper.tables.tuning import tuning_pairs_table, tuning_table
 from paper.tuning import Tuned, tuning_values
 from ramp.core import cli
-from ramp.core.files import write_json
+from ramp.core.atomic_files import write_json
 from ramp.records.collect_tuning import main as collect_main
 from ramp.records.table import RecordsError, read_table
 from ramp.rows import tune
-from ramp.study.plan import Plan
+from ramp.study.planned_rows import Plan
 from ramp.study.record_files import SECTION_TABLES, RecordFiles
 from ramp.study.row_names import PlanError, Row
 from ramp.study.validation import ConfigError

@@ -16,14 +16,14 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from ramp.assets import arrow_table, roles
+from ramp.assets import arrow_table, disjoint_roles
 from ramp.assets.arrow_table import UNREADABLE, read_stream
+from ramp.assets.disjoint_roles import parse
 from ramp.assets.fetched_files import FetchError, read_member
 from ramp.assets.registry import TaskFile, TextRole
-from ramp.assets.roles import parse
 from ramp.assets.task_rows import TaskError, task_rows
-from ramp.gguf.names import GgufError
-from ramp.gguf.reader import GgufFile
+from ramp.gguf_format.names import GgufError
+from ramp.gguf_format.reader import GgufFile
 from ramp.models.architecture import ModelError
 from ramp.models.config_limits import check_limits
 from ramp.models.folder import CheckpointReader, ModelFolder
@@ -212,8 +212,8 @@ def test_a_damaged_wheel_gives_one_sentence(tmp_path: Path) -> None:
 
 def test_a_small_file_that_unpacks_to_any_size_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In pieces: neither one line, nor all lines, nor a column that repeats one text, is ever whole in memory."""
-    monkeypatch.setattr(roles, "LARGEST_TEXT", 100_000)
-    monkeypatch.setattr(roles, "LARGEST_LINE", 50_000)
+    monkeypatch.setattr(disjoint_roles, "LARGEST_TEXT", 100_000)
+    monkeypatch.setattr(disjoint_roles, "LARGEST_LINE", 50_000)
     monkeypatch.setattr(arrow_table, "LARGEST_COLUMN", 100_000)
     text = TextRole(format="jsonl", prefix="x")
     line = json.dumps({"text": "a" * 1000}) + "\n"

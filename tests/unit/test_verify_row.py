@@ -10,7 +10,7 @@ import pytest
 from ramp.archive.__main__ import archive
 from ramp.archive.verify import main as verify
 from ramp.core import cli
-from ramp.core.files import write_json
+from ramp.core.atomic_files import write_json
 from ramp.evaluation.__main__ import main as evaluation
 from ramp.records.collect import record_row, window_rows
 from ramp.records.table import write_tables

@@ -1,6 +1,6 @@
 # What a leak buys: rows calibrated and searched on text nearer to the held-out text than the study's own, and on the
 # scored windows themselves. Such a model is a model by name, smollm2-135m.leak-test-test, which goes through the rules
-# of every model (ramp/study/leaks.py). `snakemake leakage` makes the table; its rows are in no other.
+# of every model (ramp/study/leaked_models.py). `snakemake leakage` makes the table; its rows are in no other.
 
 
 rule scored_text:

@@ -6,7 +6,7 @@ rule noise_run:
     input:
         model="<results>/models/{model}/asset.json",
         reference="<results>/reference/{model}/heldout.safetensors",
-        code=sources("ramp/evaluation/noise.py"),
+        code=sources("ramp/evaluation/noise_floor.py"),
     output:
         noise="<results>/noise/{model}/{variation}.json",
     log:
@@ -22,7 +22,7 @@ rule noise_run:
     message:
         "the float {wildcards.model} against itself: {wildcards.variation}"
     shell:
-        'gpu_lease python -m ramp.evaluation.noise --model-dir "$(dirname {input.model:q})"'
+        'gpu_lease python -m ramp.evaluation.noise_floor --model-dir "$(dirname {input.model:q})"'
         " --reference {input.reference:q} {params.options:q} --out {output.noise:q} > {log:q} 2>&1"
 
 

@@ -71,7 +71,7 @@ rule track:
         meta="<results>/quantized/{model}/{row}/meta.json",
         weights="<results>/quantized/{model}/{row}/model.safetensors",
         model="<results>/models/{model}/asset.json",
-        code=sources("ramp/rows/retrack.py"),
+        code=sources("ramp/rows/storage_track.py"),
     output:
         meta="<results>/quantized/{model}/{row}-{track}/meta.json",
         weights=passing("<results>/quantized/{model}/{row}-{track}/model.safetensors"),
@@ -87,5 +87,5 @@ rule track:
     message:
         "storing {wildcards.model} {wildcards.row} in track {wildcards.track}"
     shell:
-        'python -m ramp.rows.retrack --row-dir "$(dirname {input.meta:q})" --model-dir "$(dirname {input.model:q})"'
+        'python -m ramp.rows.storage_track --row-dir "$(dirname {input.meta:q})" --model-dir "$(dirname {input.model:q})"'
         ' --track {wildcards.track:q} --out "$(dirname {output.meta:q})" --threads {threads} > {log:q} 2>&1'

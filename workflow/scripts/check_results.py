@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ramp.core import cli
+from ramp.core.atomic_files import read_json, write_json
 from ramp.core.errors import RampError
-from ramp.core.files import read_json, write_json
 from ramp.evaluation.metrics_file import Number, read_metrics
 from ramp.rows.meta_file import read_meta
 

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ramp.core.atomic_files import read_json, write_text
 from ramp.core.errors import RampError
-from ramp.core.files import read_json, write_text
 
 PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.+!_-]+")
 
