@@ -80,10 +80,11 @@ class Recorded(gymnasium.Wrapper):
 def build(env: Recorded, params: PpoParams, steps: int, seed: int):
     """Return stable-baselines3's PPO on one environment, with an update every ``steps`` steps."""
     from stable_baselines3 import PPO
+    from stable_baselines3.common.logger import Logger
     from stable_baselines3.common.vec_env import DummyVecEnv
     from torch import nn
 
-    return PPO(
+    learner = PPO(
         "MlpPolicy",
         DummyVecEnv([lambda: env]),
         n_steps=steps,
@@ -98,6 +99,8 @@ def build(env: Recorded, params: PpoParams, steps: int, seed: int):
         seed=seed,
         device="cpu",
     )
+    learner.set_logger(Logger(folder=None, output_formats=[]))  # its own leaves a folder in the temporary folder
+    return learner
 
 
 def actor_layers(model) -> list:

@@ -124,6 +124,7 @@ def drive(env: gymnasium.Env, act: Any, keep: Any, update: Any, steps: int, warm
 def learn_reference(steps: int, seed: int, warmup: int) -> Learned:
     """Run stable-baselines3's SAC on Pendulum with the same parameters as ours."""
     from stable_baselines3 import SAC
+    from stable_baselines3.common.logger import Logger
     from stable_baselines3.common.monitor import Monitor
 
     env = Monitor(gymnasium.make(PENDULUM))
@@ -140,7 +141,9 @@ def learn_reference(steps: int, seed: int, warmup: int) -> Learned:
         policy_kwargs={"net_arch": [ours.hidden, ours.hidden]},
         seed=seed,
         device="cpu",
-    ).learn(steps)
+    )
+    model.set_logger(Logger(folder=None, output_formats=[]))  # its own leaves a folder in the temporary folder
+    model.learn(steps)
     return Learned(lambda observation: model.predict(observation, deterministic=True)[0], env.get_episode_rewards())
 
 

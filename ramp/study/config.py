@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, StringConstraints
+from pydantic import BaseModel, Field, PositiveFloat, StringConstraints
 
 from ramp.assets.registry import Asset
 from ramp.core.field_texts import field_texts
@@ -31,6 +31,7 @@ from ramp.study.config_sections import (
 )
 from ramp.study.config_types import (
     Count,
+    CountOrAll,
     DepthName,
     MenuWidth,
     MethodName,
@@ -48,22 +49,22 @@ from ramp.study.config_types import (
 class Calibration(Section):
     """Text that calibrates: activation statistics, Hessians, folds."""
 
-    tokens: PositiveInt = 8192
+    tokens: Count = 8192
     """Tokens of calibration text on the source model (GPTQ's own 128 x 2048 takes hours on a processor)."""
-    target_tokens: PositiveInt | None = None
+    target_tokens: Count | None = None
     """Tokens on the target models; null: as on the source."""
-    length: PositiveInt = 512
+    length: Count = 512
     """Tokens per window; the first positions are kept, they are attention sinks."""
 
 
 class Sensitivity(Section):
     """Text of every kind of sensitivity: search text for Fisher's, calibration text for the others."""
 
-    windows: PositiveInt = 8
+    windows: Count = 8
     """Windows of that text; 32 instead of 8 took 0.5 to 2.7 % off the KL on SmolLM2 (docs/decisions.md)."""
-    target_windows: PositiveInt | None = None
+    target_windows: Count | None = None
     """Windows on the target models; null: as on the source."""
-    length: PositiveInt = 256
+    length: Count = 256
     """Tokens per window."""
 
 
@@ -77,7 +78,7 @@ class Fold(Section):
     own_width: bool = True
     """AWQ: uniform rows take a fold searched at their own width alone (``awq_w4``), as AWQ does; false: the shared one,
     so that uniform and mixed rows differ in widths alone."""
-    max_rows: Count = 128
+    max_rows: CountOrAll = 128
     """AWQ: output rows of each linear that score every candidate s, before the best three are scored on all; null: all
     rows for every candidate (slower)."""
     alpha: Annotated[float, Field(ge=0, le=1)] = 0.5
@@ -119,7 +120,7 @@ class Evaluation(Section):
     """More texts for the source model, taken where a file named in the registry lies on this machine."""
     target_texts: Once[Name] = Field(default=["heldout"], min_length=1)
     """Texts for the target models; a subset of ``texts``."""
-    length: PositiveInt = 2048
+    length: Count = 2048
     """Tokens per window, or the model's context where that is shorter."""
 
 
@@ -128,7 +129,7 @@ class Tasks(Section):
 
     names: Once[Name] = ["piqa", "hellaswag", "winogrande", "arc_easy", "arc_challenge"]
     """Task names as lm-eval knows them; an empty list turns tasks off."""
-    batch: PositiveInt | None = 8
+    batch: Count | None = 8
     """Answers per forward pass; larger ones fill a card. null: as many as its free memory holds: last digits may then
     differ between cards."""
 
@@ -149,9 +150,9 @@ class Halo(Section):
 
     methods: Once[MethodName] = ["ramp"]
     """Allocators whose allocation on the source model is exported; an empty list turns the export off."""
-    length: PositiveInt = 512
+    length: Count = 512
     """Tokens per window of the perplexity check."""
-    windows: PositiveInt = 2
+    windows: Count = 2
     """Windows of held-out text in the perplexity check."""
     limit: PositiveFloat = 0.03
     """Largest relative difference of perplexity to transformers (llama.cpp rounds activations to 8 bits on a CPU)."""
@@ -179,17 +180,17 @@ class Depth(Section):
     linears are not quantized again."""
     transfer_budgets: list[PositiveFloat] | None = None
     """Budgets on the target models; null: as on the source."""
-    evals: PositiveInt = 100
+    evals: Count = 100
     """Evaluations per search (the paper: 120 to 200 episodes, by its digests)."""
-    target_evals: PositiveInt = 10
+    target_evals: Count = 10
     """Evaluations per search of a rival on a target model; rivals there rest on proxies and chance."""
-    windows: Count = 12
+    windows: CountOrAll = 12
     """Evaluation windows per text on the source model; null: the whole text."""
-    target_windows: Count = 6
+    target_windows: CountOrAll = 6
     """Evaluation windows per text on the target models; null: the whole text."""
     task_rows: Once[RowName] | None = None
     """Rows of the source model that the tasks score, without seed; null: every row."""
-    task_limit: Count = 100
+    task_limit: CountOrAll = 100
     """Documents per task; null: all."""
 
 
@@ -215,9 +216,9 @@ class Study(Section):
     own weights (Llama-2 is float16, Mistral and Llama-3 are bfloat16)."""
     reproducible: bool = True
     """The same bytes on every x86-64 processor with AVX2 (ramp/core/arithmetic.py); false: torch's own kernels."""
-    threads: PositiveInt = 1
+    threads: Count = 1
     """Processor threads per model job. One: two OpenMP threads spin on a busy machine, two processes do not."""
-    memory_mb: PositiveInt | None = None
+    memory_mb: Count | None = None
     """Host memory that a model job may take, in MB; null: as planned for each job (``python -m ramp plan``)."""
     keep: Literal["all", "results"] = "results"
     """``results``: banks, packed rows, float GGUF files and what packages leave go when their last reader is done;
@@ -233,7 +234,7 @@ class Study(Section):
     """The model that is searched on: a name of the registry, or a path that begins with /, ./, ../ or ~."""
     targets: Once[Name] = []
     """Models that policies are transferred to, named likewise."""
-    train_steps: PositiveInt | None = None
+    train_steps: Count | None = None
     """Optimizer steps of models of kind ``trained``; null: what the registry says."""
 
     methods: Once[MethodName] = Field(default=["rtn", "gptq", "awq", "knapsack", "ramp"], min_length=1)

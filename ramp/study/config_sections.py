@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat
 
 from ramp.assets.leakage_texts import Level
 from ramp.gguf_format.type_names import MENU
-from ramp.study.config_types import MethodName, Name, Once, Rising, RowName, Seed, Width
+from ramp.study.config_types import Count, MethodName, Name, Once, Rising, RowName, Seed, Width
 
 Seeds = Annotated[Once[Seed], Field(min_length=1)]
 
@@ -35,20 +35,20 @@ class Variant(Section):
 class Search(Section):
     """Text of a search: where candidates are scored, and where finalists are compared."""
 
-    windows: PositiveInt = 16
+    windows: Count = 16
     """Places in the search text; fewer than 16 overfit."""
-    length: PositiveInt = 128
+    length: Count = 128
     """Tokens per window; windows x length should be 2,048 or more."""
-    selection_windows: PositiveInt | None = None
+    selection_windows: Count | None = None
     """Windows of selection text that compare the best few and the start; null: as many as ``windows``. Charged."""
 
 
 class Places(Section):
     """Place in a text, and amount of it."""
 
-    windows: PositiveInt
+    windows: Count
     """Windows, spread over the text."""
-    length: PositiveInt
+    length: Count
     """Tokens per window."""
 
 
@@ -64,13 +64,13 @@ class Grid(Section):
     """Bits, as in ``budgets``."""
     seeds: Seeds = [0]
     """Seeds of every search; methods in ``deterministic`` take the first."""
-    checkpoints: Rising[PositiveInt] = Field(default=[100], min_length=1)
+    checkpoints: Rising[Count] = Field(default=[100], min_length=1)
     """Evaluations at which a run is read, rising; the last is what the run may spend."""
     search: Search | None = None
     """Search and selection text; null: the league's. One model has one."""
     heldout: Places | None = None
     """Held-out windows; null: the league's."""
-    curve_points: PositiveInt | None = None
+    curve_points: Count | None = None
     """Points of an anytime curve; null: the league's."""
 
 
@@ -93,7 +93,7 @@ class League(Section):
     """Search and selection text of every run; null: the study's ``search``."""
     heldout: Places = Places(windows=32, length=256)
     """Held-out windows on which incumbents are compared; they choose nothing."""
-    curve_points: PositiveInt = 20
+    curve_points: Count = 20
     """Points of an anytime curve, evenly spaced in the logarithm of evaluations."""
     accept: Acceptance = Acceptance()
     """Limit for models of kind ``trained``."""
@@ -118,7 +118,7 @@ class Optimum(Section):
     """Bits over the units."""
     seeds: Seeds = [0]
     """Seeds of every search."""
-    checkpoints: Rising[PositiveInt] = Field(default=[100, 300], min_length=1)
+    checkpoints: Rising[Count] = Field(default=[100, 300], min_length=1)
     """Evaluations at which a run is read; every evaluation is looked up in the enumeration."""
     text: Places = Places(windows=8, length=64)
     """Search text that every allocation is scored on."""
@@ -175,11 +175,11 @@ class Tuning(Section):
     rows: Once[RowName] = ["awq_gptq-b4", "knapsack-b3.65", "ramp-b3.65"]
     """Uniform and mixed rows of our quantizers, tuned alike; of the first seed. Mixed ones are compared with the
     smallest uniform one that is at least as large."""
-    steps: PositiveInt = 60
+    steps: Count = 60
     """Training steps of a row."""
-    batch: PositiveInt = 4
+    batch: Count = 4
     """Windows per step, of calibration and training text, none twice while there are new ones."""
-    length: PositiveInt = 256
+    length: Count = 256
     """Tokens per window."""
     rate: Annotated[float, Field(gt=0, lt=1)] = 1e-3
     """Largest step of a scale's relative change; it rises for a tenth of the steps and then falls to 0 as a cosine."""
@@ -244,19 +244,19 @@ class Gguf(Section):
     """llama.cpp's mixes by its own names, each made with and without an importance matrix."""
     methods: Once[MethodName] = Field(default=["knapsack"], min_length=1)
     """Allocators that choose the types of our files, each beside every mix; one that searches scores ``evals``."""
-    evals: PositiveInt = 100
+    evals: Count = 100
     """Evaluations of a method that searches, for each file."""
     types: Once[str] = Field(default=list(MENU), min_length=1)
     """ggml types that our files choose from; IQ3_S, IQ3_XXS and IQ4_XS take most of the time of quantizing."""
-    tokens: PositiveInt = 16384
+    tokens: Count = 16384
     """Tokens of calibration text behind the importance matrix."""
-    length: PositiveInt = 512
+    length: Count = 512
     """Tokens per window of it, and of held-out text; no more than the model's context."""
-    windows: PositiveInt = 8
+    windows: Count = 8
     """Windows of calibration text in the backward pass that prices the types."""
-    window_length: PositiveInt = 256
+    window_length: Count = 256
     """Tokens per window of it."""
-    heldout_windows: PositiveInt = 16
+    heldout_windows: Count = 16
     """Windows of held-out text that files are compared on; they choose nothing."""
     tune_steps: Annotated[int, Field(ge=0)] = 0
     """Steps for which every file, mixes and ours alike, is tuned and stands beside the untuned one; 0: none."""

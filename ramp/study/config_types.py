@@ -38,6 +38,8 @@ RelativePath = Annotated[str, StringConstraints(pattern=PATH_PATTERN), AfterVali
 """A path without ``..`` and what Snakemake and our own lists of files give a meaning; blanks and quotes are taken."""
 RowName = Annotated[str, StringConstraints(pattern=ROW_PATTERN, max_length=LONGEST_NAME)]
 """A row without its seed: ``{method}-b{bits}``, for instance ``ramp-b3.65``; the float model is ``float-b16``."""
+Count = Annotated[int, Field(gt=0, le=10**9)]
+"""A number of tokens, windows, steps or evaluations."""
 Item = TypeVar("Item", str, int)
 
 
@@ -86,5 +88,5 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """A seed that numpy and torch take."""
 Track = Literal["q8_0", "fp16"]
 """How embedding and head are stored: in ggml's Q8_0, or in float16."""
-Count = Annotated[int, Field(gt=0)] | None
+CountOrAll = Count | None
 """How many; null means all there are."""
