@@ -21,6 +21,7 @@ from paper.league import league_ratios
 from paper.naming import STATIC_MIXES, TRANSFERRED, method_title, model_title
 from paper.study import ALLOCATED, Entry, Study
 from ramp.evaluation.bootstrap import Estimate, with_ends
+from ramp.methods.names import trained_by
 
 
 class NotTested(Exception):
@@ -105,7 +106,7 @@ def transferred_against_own(study: Study, *, rivals: list[str], **_: Any) -> lis
     """Compare the KL of the transferred policy with the target's own result: native search first, then ``rivals``."""
     found = []
     for entry, on in _transferred(study):
-        methods = (entry.method.removesuffix("_transfer"), *rivals)
+        methods = (trained_by(entry.method) or entry.method, *rivals)
         own = (_ratio(study, entry, study.one(entry.model, m, entry.budget_bits), "KL", on) for m in methods)
         found += next(filter(None, own), [])
     return _some(found, "no transferred row beside a result of the target's own")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ramp.methods.names import trained_by, transferred
 from ramp.quantizers.widths import Width, parse_width
 
 if TYPE_CHECKING:
@@ -57,10 +58,10 @@ METHODS: dict[str, str] = {
 RAMP_METHODS = ("ramp_paper", "ramp")
 """The learned search: as far as the paper is known, and our default."""
 
-TRANSFERRED = tuple(f"{method}_transfer" for method in RAMP_METHODS)
+TRANSFERRED = tuple(transferred(method) for method in RAMP_METHODS)
 """Its policies on models that they were not trained on."""
 
-MOVED_TABLE = "role_depth_transfer"
+MOVED_TABLE = transferred("role_depth")
 """Their rival on these models: ten numbers for role and depth, transferred as well."""
 
 LEARNED_RIVALS = ("ppo", "sac_discrete", "sac_continuous")
@@ -112,9 +113,8 @@ def method_title(method: str) -> str:
     """Return the title of a method; a user's own method has its file's name."""
     if method in METHODS:
         return METHODS[method]
-    if method.endswith("_transfer"):
-        return f"{method_title(method.removesuffix('_transfer'))}, transferred"
-    return method
+    source = trained_by(method)
+    return f"{method_title(source)}, transferred" if source else method
 
 
 def method_rank(method: str) -> tuple[int, str]:

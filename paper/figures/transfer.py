@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from paper import style
 from paper.naming import UNIFORM_METHODS, bits_title, method_rank, method_title, model_title, text_title
 from paper.study import Entry, Study
+from ramp.methods.names import trained_by
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,7 +19,7 @@ def transfer(study: Study) -> Figure:
     panels = {}
     for model in study.models:
         entries = _entries(study, model, text)
-        if model != study.source and any(entry.method.endswith("_transfer") for entry in entries):
+        if model != study.source and any(trained_by(entry.method) for entry in entries):
             panels[model] = entries
     if not panels:
         return style.sentence("No policy was transferred to another model in this run.")

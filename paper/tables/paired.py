@@ -21,7 +21,7 @@ from paper.naming import (
 from paper.study import Entry, Study
 from paper.tables.captions import caption
 from paper.tables.model import Column, Row, Table
-from ramp.methods.names import UNQUANTIZED
+from ramp.methods.names import UNQUANTIZED, trained_by
 
 NEAR = 0.01
 """Largest relative difference in bytes_linear at which two rows count as equally large."""
@@ -49,7 +49,7 @@ def comparisons(study: Study, model: str) -> list[tuple[Entry, Entry]]:
     mixed = [e for e in study.find(model) if e.is_quantized and not e.is_uniform]
     uniform = [e for method in UNIFORM_METHODS for e in study.find(model, method, 4.0)]
     chosen = []
-    ours = [e for e in mixed if e.method in RAMP_METHODS or e.method.endswith("_transfer") or e.method == "knapsack"]
+    ours = [e for e in mixed if e.method in RAMP_METHODS or trained_by(e.method) or e.method == "knapsack"]
     for entry in sorted(ours, key=lambda e: (-method_rank(e.method)[0], e.budget_bits)):
         rivals = [
             rival
@@ -58,11 +58,9 @@ def comparisons(study: Study, model: str) -> list[tuple[Entry, Entry]]:
             and rival.budget_bits == entry.budget_bits
             and entry.method != "knapsack"
             and not (entry.method == "ramp_paper" and rival.method == "ramp")  # shown once, from the other side
-            and (
-                not rival.method.endswith("_transfer") or (entry.method in TRANSFERRED and rival.method == MOVED_TABLE)
-            )
+            and (not trained_by(rival.method) or (entry.method in TRANSFERRED and rival.method == MOVED_TABLE))
         ]
-        full = entry.method == "ramp" or entry.method.endswith("_transfer")
+        full = entry.method == "ramp" or trained_by(entry.method)
         chosen += [(entry, rival) for rival in [*rivals, *(u for u in uniform if full or u.method != "rtn")]]
     return chosen
 

@@ -19,13 +19,13 @@ import numpy as np
 
 from ramp.core.atomic_files import finite
 from ramp.evaluation.bootstrap import mean_kl, paired
+from ramp.methods.names import BAR, trained_by
 from ramp.records.table import RecordsError
 
 Row = dict[str, Any]
 
-SUFFIX = "_transfer"
 FLOOR = ("random_search", "random")
-CEILING = "knapsack"
+CEILING = BAR
 
 
 def gap(transfer: Any, random: Any, knapsack: Any) -> Any:
@@ -39,7 +39,7 @@ def transfer_rows(metrics: Sequence[Mapping[str, Any]], source: str) -> list[Row
     found = []
     for moved in metrics:
         method = moved["key"]["method"]
-        if not method.endswith(SUFFIX):
+        if trained_by(method) is None:
             continue
         if not source:
             raise RecordsError(f"row {method} of {moved['key']['model']} was transferred: name its --source")
@@ -62,7 +62,7 @@ def _rivals(moved: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], meth
 
 def _row(moved: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], text: str, source: str) -> Row:
     key = moved["key"]
-    policy = key["method"].removesuffix(SUFFIX)
+    policy = trained_by(key["method"]) or key["method"]
     own = moved["texts"][text]["windows"]
     random, knapsack, native = (_rivals(moved, metrics, names, text) for names in (FLOOR, (CEILING,), (policy,)))
     row = {"source": source, "target": key["model"], "budget_bits": key["budget_bits"], "policy": policy}

@@ -20,6 +20,7 @@ from pathlib import Path
 from ramp.core import cli
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
+    from ramp.methods.names import transferred
     from ramp.problem.allocation import record_allocation, write_allocation
     from ramp.problem.banked_model import BankedModel
     from ramp.problem.problem import AllocationError
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         choice,
         kind="policy",
         study=args.study,
-        method=f"{policy.about['method']}_transfer",
+        method=transferred(policy.about["method"]),
         seed=args.seed,
         group_size=args.group_size,
         fold=target.bank.fold,

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from ramp.core.errors import Faults, RampError
 from ramp.core.nearest_name import nearest
 from ramp.methods.kinds import Allocator, FoldRef, Method, Mix, Package, Quantizer, reason_not_to_run
-from ramp.methods.names import FLOAT, UNQUANTIZED
+from ramp.methods.names import FLOAT, UNQUANTIZED, transferred
 from ramp.study.asset_plan import AssetPlan
 from ramp.study.config import Fold
 from ramp.study.draws import base_model
@@ -111,7 +111,7 @@ class Plan(AssetPlan):
     @property
     def transferred(self) -> dict[str, str]:
         """Method name of a transferred policy's rows -> the method that left it on the source model."""
-        return {f"{name}_transfer": name for name in self.study.transfer.methods} if self.study.targets else {}
+        return {transferred(name): name for name in self.study.transfer.methods} if self.study.targets else {}
 
     def base_of(self, method: str) -> str:
         """Return the registered method behind a transferred policy, a variant of the configuration, or itself."""

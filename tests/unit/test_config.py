@@ -88,7 +88,10 @@ def test_every_shipped_configuration_is_valid(file: Path) -> None:
         ({"budgets": [4, 6.5]}, ["budgets[1]: 6.5 bits is above the dearest width of the menu, 6"]),
         ({"depths": {"quick": {"transfer_budgets": [1]}}}, ["depths.quick.transfer_budgets[0]", "below the cheapest"]),
         ({"depths": {"quick": {"evals": 0}}}, ["depths.quick.evals: 0 should be greater than 0"]),
-        ({"depths": {"quick": {"evals": 10**12}}}, ["depths.quick.evals: 1000000000000 should be less than or equal to"]),
+        (
+            {"depths": {"quick": {"evals": 10**12}}},
+            ["depths.quick.evals: 1000000000000 should be less than or equal to"],
+        ),
         ({"calibration": {"tokens": 0}}, ["calibration.tokens: 0"]),
         ({"widths": [4, 3]}, ["widths: [4, 3] should rise"]),
         ({"widths": [3, 9]}, ["widths[1]: 9"]),
