@@ -48,9 +48,9 @@ class OverBanks:
 
     @property
     def reading(self) -> str:
-        """One word for a ratio: better, worse or within noise; of two to four banks, that they are few."""
-        if 1 < self.banks < LEAST_BANKS:
-            return FEW_BANKS
+        """One word for a ratio: better, worse or within noise; that banks are few; nothing of one bank."""
+        if self.banks < LEAST_BANKS:
+            return FEW_BANKS if self.banks > 1 else ""
         return reading(self.estimate, 1.0)
 
     @property

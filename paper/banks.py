@@ -101,6 +101,10 @@ class Banks:
         rows = self.windows[self.windows["model"] == model]
         return rows.groupby("window")["tokens"].first().to_numpy("float64")
 
+    def length(self, model: str) -> int:
+        """Return the tokens of a window of the model's rows."""
+        return int(self._tokens(model).mean()) + 1  # the first one is not predicted
+
     @staticmethod
     def _at(frame: pd.DataFrame | None, model: str, budget: float) -> pd.DataFrame:
         assert frame is not None  # asked of models, which there are none of without rows

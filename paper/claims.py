@@ -22,8 +22,6 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     import yaml
 
     from paper.evidence import lacking
-    from paper.foldings import FOLD_MARK
-    from paper.league import LEAGUE_MARK
     from paper.measures import MEASURES, Comparison, NotTested
     from paper.naming import model_title
     from paper.study import Study
@@ -106,7 +104,8 @@ def judge(study: Study, claim: dict[str, Any]) -> dict[str, Any]:
     estimate = deciding.estimate
     margin = None if estimate.low is None or estimate.high is None else [estimate.low, estimate.high]
     rows = sorted({row for comparison in found for row in comparison.rows})
-    missing = lacking(study, rows)
+    known = [lack for comparison in found if comparison.lacks is not None for lack in comparison.lacks]
+    missing = list(dict.fromkeys([*lacking(study, (r for c in found if c.lacks is None for r in c.rows)), *known]))
     ending = verdict(outcomes)
     if ending == REPLICATED and "part" in claim:  # the rest of the claim was not tried
         ending = PARTLY
@@ -129,11 +128,9 @@ def _deciding(found: list[Comparison], outcomes: list[bool | None], rule: dict[s
 
 
 def _scale(study: Study, found: list[Comparison]) -> str:
-    """Return the tested models in words: the source, and those of league and folds' ablation that comparisons name."""
-    rows = {row for comparison in found for row in comparison.rows}
-    apart = {row for row in rows if row.endswith((LEAGUE_MARK, FOLD_MARK))}
-    named = {row.split("/")[0] for row in apart}
-    models = sorted(named) if rows and rows == apart else [study.source, *sorted(named - {study.source})]
+    """Return the models of the compared rows in words, the source first; the source where no row is named."""
+    named = {row.split("/")[0] for comparison in found for row in comparison.rows} or {study.source}
+    models = sorted(named, key=lambda model: (model != study.source, model))
     if all(study.is_paper_model(model) for model in models):
         return f"{listed([model_title(model) for model in models])}, the paper's model"
     return f"analogue on {listed([model_title(model) for model in models])}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from paper.intervals import (
+    Error,
     detectable,
     exponential,
     p_value,
@@ -35,18 +36,18 @@ class Pair:
     kl_ratio: Estimate | None
     ppl_ratio: Estimate
     kl_p: float  # of the KL difference (the nll's where there is no KL); see ``paper.intervals.p_value``
-    kl_error: float | None  # standard error of the KL difference
+    kl_error: Error | None  # standard error of the KL difference
 
     @property
     def detectable(self) -> float | None:
         """The smallest KL difference that these windows and seeds would have shown, nats; None for equal rows."""
-        error = self.kl_error or float("nan")  # without any error the rows are the same one
-        return None if error != error else detectable(error)
+        error = self.kl_error  # without any error the rows are the same one
+        return detectable(error) if error and error.size > 0 else None
 
     @property
     def reading(self) -> str:
         """One word for the KL (perplexity where there is none): better, worse, within noise, or identical."""
-        if self.kl_difference and self.kl_difference.value == 0 and self.kl_error == 0:
+        if self.kl_difference and self.kl_difference.value == 0 and self.kl_error and self.kl_error.size == 0:
             return IDENTICAL
         return reading(self.kl_difference) if self.kl_difference else reading(self.ppl_ratio, 1.0)
 

@@ -92,6 +92,11 @@ class EqualQuality:
         return Reach(np.array(evals), np.array(tokens), allowed, all(starts))
 
 
+LEAST = 4
+"""Seeds a side below which ``sooner`` has no interval: three against three are apart by chance in 2 of 20 cases, four
+against four in 2 of 70, and a bootstrap would call either certain."""
+
+
 def sooner(ours: np.ndarray, theirs: np.ndarray) -> float:
     """Return the share of pairs of seeds in which ours is first; a tie, or a pair of which none arrives, is a half.
 
@@ -102,12 +107,9 @@ def sooner(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def sooner_interval(ours: np.ndarray, theirs: np.ndarray, seed: int = 0) -> Estimate:
-    """Return ``sooner`` with the interval of resampled seeds; none with fewer than three seeds on one side.
-
-    Two against two are apart by chance in one of three cases, and a bootstrap would call that certain.
-    """
+    """Return ``sooner`` with the interval of resampled seeds; none with fewer than ``LEAST`` seeds on one side."""
     value = sooner(ours, theirs)
-    if min(len(ours), len(theirs)) < 3:
+    if min(len(ours), len(theirs)) < LEAST:
         return Estimate(value)
     rng = np.random.default_rng(seed)
     draws = [sooner(rng.choice(ours, len(ours)), rng.choice(theirs, len(theirs))) for _ in range(DRAWS)]

@@ -5,9 +5,9 @@ A run on two windows with one seed shows that everything works. It says nothing 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from paper.study import Entry, Study
+from paper.study import SEEDS, Entry, Study
 from paper.words import listed, plural
 from ramp.evaluation.enough_text import LEAST_TOKENS, LEAST_WINDOWS, enough_text
 
@@ -18,7 +18,8 @@ LEAST_SEEDS = 2
 def shortages(study: Study) -> list[str]:
     """Return what a study lacks to be evidence, each in words; nothing where it lacks nothing."""
     entries = [entry for entry in study.find(study.source) if entry.is_quantized]
-    return [*_little_text(study, entries), *_single_seeds(entries)]
+    single = [entry for entry in entries if entry.searched and len(entry.records) < LEAST_SEEDS]
+    return [*_little_text(study, entries), *_single_seeds(single)]
 
 
 def lacking(study: Study, rows: Iterable[str]) -> list[str]:
@@ -27,9 +28,20 @@ def lacking(study: Study, rows: Iterable[str]) -> list[str]:
     Rows of the league and of ablations have windows and seeds of their own: of these the study's text alone is asked.
     A check of an exported file needs no second seed.
     """
-    named = set(rows)
-    entries = [entry for entry in study.entries if entry.row in named and entry.grid == "affine"]
-    return [*_little_text(study, [*study.find(study.source), *entries]), *_single_seeds(entries)]
+    seeds: dict[str, set[str]] = {}
+    for row in rows:
+        line, _, named = row.rpartition(SEEDS)
+        seeds.setdefault(line, set()).update(named.split(","))
+    entries = [entry for entry in study.entries if entry.line in seeds and entry.grid == "affine"]
+    single = [entry for entry in entries if entry.searched and len(seeds[entry.line]) < LEAST_SEEDS]
+    return [*_little_text(study, [*study.find(study.source), *entries]), *_single_seeds(single)]
+
+
+def little_text(windows: int, length: int) -> list[str]:
+    """Return what so many windows of ``length`` tokens lack, in words; nothing where they are enough."""
+    if enough_text(windows, length):
+        return []
+    return [f"{plural(windows, 'window')} of {length:,} tokens (least: {LEAST_WINDOWS}, of {LEAST_TOKENS:,} in all)"]
 
 
 def _little_text(study: Study, entries: Iterable[Entry]) -> list[str]:
@@ -40,15 +52,11 @@ def _little_text(study: Study, entries: Iterable[Entry]) -> list[str]:
     sizes = [(int(windows), int(length)) for windows, length in counts if windows and length]
     if not sizes:
         return []
-    windows, length = min(sizes, key=lambda size: size[0] * size[1])
-    if enough_text(windows, length):
-        return []
-    return [f"{plural(windows, 'window')} of {length:,} tokens (least: {LEAST_WINDOWS}, of {LEAST_TOKENS:,} in all)"]
+    return little_text(*min(sizes, key=lambda size: size[0] * size[1]))
 
 
-def _single_seeds(entries: Iterable[Entry]) -> list[str]:
-    single = [entry.title for entry in entries if entry.searched and len(entry.records) < LEAST_SEEDS]
+def _single_seeds(single: Sequence[Entry]) -> list[str]:
     if not single:
         return []
-    shown = listed(single[:2]) + (" and others" if len(single) > 2 else "")
+    shown = listed([entry.title for entry in single[:2]]) + (" and others" if len(single) > 2 else "")
     return [f"one seed of {shown} (least: {LEAST_SEEDS})"]

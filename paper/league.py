@@ -278,7 +278,7 @@ class League:
             a, b = self.cell(model, budget, evals, allocator), self.cell(model, budget, evals, rival)
             if a is None or b is None or not (a.complete and b.complete) or not np.array_equal(a.tokens, b.tokens):
                 return None
-            if sums and len(sums[0][0]) != len(a.kl):
+            if sums and (len(sums[0][0]), len(sums[0][1])) != (len(a.kl), len(b.kl)):
                 return None
             sums.append((a.kl, b.kl))
             tokens = a.tokens
@@ -322,6 +322,8 @@ def league_ratios(study: Study, method: str, variants: list[str]) -> list[tuple[
         if a.complete and b.complete and np.array_equal(a.tokens, b.tokens) and b.kl.sum() > 0:
             label = f"KL ratio, {league.title(method)} to {league.title(each.variant)}, league, "
             label += f"{model_title(each.model)}, {each.budget:g} bits, {each.evals:,} evaluations"
+            more = (a.mean("bytes_linear") or 1.0) / (b.mean("bytes_linear") or 1.0) - 1
+            label += f", {100 * more:+.1f} % bytes" if abs(more) >= 5e-4 else ""
             ratio = paired_ratio(a.kl, b.kl, a.tokens)
             if min(len(a.kl), len(b.kl)) < 2:  # windows do not measure the spread over seeds
                 ratio, label = Estimate(ratio.value), f"{label}, one seed"

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from paper.bank_intervals import OverBanks
-from paper.intervals import reading
 from paper.naming import bits_title, method_rank, method_title, model_title
 from paper.study import Study
 from paper.tuning import ratio, runs_over
@@ -100,7 +99,7 @@ def leakage_values(study: Study) -> Iterator[tuple[str, str]]:
     own = {(line.model, line.title): line for line in lines if line.own}
     for place, ((model, title), bar) in enumerate(own.items()):
         ratios = [
-            f"{line.read} {shown(line.ratio.estimate, 3)} ({reading(line.ratio.estimate, 1.0)})"
+            f"{line.read} {shown(line.ratio.estimate, 3)}" + f" ({line.ratio.reading})" * bool(line.ratio.reading)
             for line in lines
             if (line.model, line.title) == (model, title) and line.ratio
         ]

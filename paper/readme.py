@@ -40,7 +40,7 @@ KNAPSACK = (
 SEARCH = {
     "over banks": (
         "RAMP's search from the knapsack {over_banks}; {interval} over {runs}.{settled} The published rows, of "
-        "another bank ({windows}, {seeds}), end {ends} ({kl} nats)."
+        "{bank} ({windows}, {seeds}), end {ends} ({kl} nats)."
     ),
     "one bank": (
         "RAMP's search from the knapsack ended {ends} at {budget} bits in the published run "
@@ -174,6 +174,7 @@ def search_sentence(study: Study) -> str:
     [standing] = over_banks
     known["over_banks"], known["runs"] = standing.words, standing.ratio.runs_over
     known["interval"] = "measured" if standing.ratio.banks < 2 else "the interval runs"
+    known["bank"] = "one of these banks" if standing.has_record else "another bank"
     known["settled"] = "" if standing.side < 0 else UNSETTLED
     return filled(SEARCH["over banks"], known)
 

@@ -1,7 +1,8 @@
 """RAMP's search beside the knapsack over banks: what README, the paper and a run's last lines say of it.
 
 Every sentence follows the side of the interval and names over what it runs. Rows of the records are of one bank, with
-windows and seeds of their own: they are told beside these, and compared with none of them.
+windows and seeds of their own: they are told beside these, and compared with none of them. Where a study repeated its
+own rows, bank 0 is the bank of the records.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Standing:
     lower: int  # banks on which its KL is lower
     equal: int  # the same windows' sums: the warm start stood, in every seed
     higher: int
+    has_record: bool  # the search's row of the records is its row on bank 0
 
     @property
     def side(self) -> int:
@@ -60,8 +62,16 @@ def standings(study: Study, method: str = OWN) -> list[Standing]:
             continue
         ours, theirs = (banks.sums(model, budget, name) for name in (method, BAR))
         sides = [_side(ours[bank], theirs[bank]) for bank in ours.keys() & theirs.keys()]
-        found.append(Standing(budget, ratio, *(sides.count(side) for side in (-1, 0, 1))))
+        counts = (sides.count(side) for side in (-1, 0, 1))
+        found.append(Standing(budget, ratio, *counts, has_record=_is_bank_0(study, method, budget, ours.get(0))))
     return found
+
+
+def _is_bank_0(study: Study, method: str, budget: float, sums: np.ndarray | None) -> bool:
+    """Return whether the record's row of a method has the windows' sums of bank 0, [seeds, windows], seed for seed."""
+    entry = study.one(study.source, method, budget)
+    found = study.sums(entry, study.primary_text, "kl") if entry else None
+    return sums is not None and found is not None and found[0].shape == sums.shape and np.allclose(found[0], sums)
 
 
 def _side(ours: np.ndarray, theirs: np.ndarray) -> int:

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 ENTRY = ("model", "method", "grid", "stage", "budget_bits", "group_size", "fold")
 """The record key without study and seed: it names one line of a table."""
 
+SEEDS = "-s"
+"""Stands between the name of a row and its seeds."""
+
 ALLOCATED = ("model", "method", "grid", "budget_bits")
 """Fields that name an allocation."""
 
@@ -101,9 +104,13 @@ class Entry:
     @property
     def row(self) -> str:
         """Name of the row as claims.json lists it."""
-        seeds = ",".join(str(seed) for seed in self.records["seed"])
+        return self.line + SEEDS + ",".join(str(seed) for seed in self.records["seed"])
+
+    @property
+    def line(self) -> str:
+        """Name of the row without its seeds."""
         grid = "-ggml" if self.grid == "ggml" else f"-{self.track}" if self.restored else ""
-        return f"{self.model}/{self.method}-b{bits_title(self.budget_bits)}{grid}-s{seeds}"
+        return f"{self.model}/{self.method}-b{bits_title(self.budget_bits)}{grid}"
 
     def scored(self, column: str) -> Entry:
         """Return the same line with only the seeds that have a value in a column."""

@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from paper.bank_intervals import OverBanks, Rows, resamples, tail
+from paper.bank_intervals import LEAST_BANKS, OverBanks, Rows, resamples, tail
 from paper.intervals import reading
 from paper.naming import bits_title, method_rank, method_title, model_title
 from paper.study import Study
@@ -64,8 +64,10 @@ class Pair:
             0: "gains as much from tuning, within noise, as",
             1: "gains less from tuning than",
         }
+        enough = self.before.banks >= LEAST_BANKS  # one bank may favour either row
+        of = found[self.change.side(1)] if enough else f"of {plural(self.before.banks, 'bank')}, beside"
         return (
-            f"On {model_title(self.mixed.model)} {self.mixed.title}, {found[self.change.side(1)]} "
+            f"On {model_title(self.mixed.model)} {self.mixed.title}, {of} "
             f"{self.uniform.title}: their ratio of KL changes by a factor of {shown(self.change, 3)}."
         )
 

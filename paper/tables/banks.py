@@ -19,8 +19,8 @@ FEW = (
 
 
 NOT_ENOUGH = (
-    f"Few banks: of fewer than {LEAST_BANKS} no reading is given. Their interval is at most their range, which holds "
-    "the median of n draws with a chance of 1 - 2^(1-n): 50 % of two, 94 % of five."
+    f"Few banks: of fewer than {LEAST_BANKS} no reading is given. The part of an interval that comes from banks is at "
+    "most their range, which holds the median of n draws with a chance of 1 - 2^(1-n): 50 % of two, 94 % of five."
 )
 """Footnote where a line rests on two to four banks."""
 

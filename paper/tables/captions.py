@@ -49,7 +49,7 @@ CAPTIONS = {
         (
             "Below 0 (KL) and below 1 (perplexity) favour the row on the left. Within noise: the interval of the KL "
             "difference holds 0, one comparison at a time. Identical: no window differs. Seeds, where there are "
-            "several, are resampled too.",
+            "several, widen the interval by Student's t.",
             POWER,
             CORRECTED,
         ),
@@ -137,7 +137,7 @@ CAPTIONS = {
         (
             "Incumbent: best on selection text among the five best feasible allocations on search text so far and the "
             "start, by the same rule for all. KL of the bank's weights on held-out windows, which choose nothing; "
-            "differences are paired on the same windows, seeds resampled. Tokens: forward tokens up to there (backward "
+            "differences are paired on the same windows, seeds by Student's t. Tokens: forward tokens up to there (backward "
             "= 2), sensitivities and selection included. A method that needs no search is listed at every checkpoint "
             "with its tokens.",
         ),

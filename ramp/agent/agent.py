@@ -154,8 +154,10 @@ class Agent:
         self.learner.replay.add_episode(steps.observations, steps.actions, steps.rewards, steps.masks)
         # beyond the reward's cap the model is destroyed: infeasible, and an additive critic can learn nothing from it
         usable = bool(max(score.kl, score.nll - self.problem.nll_float) < reward.quality_cap)
-        self.history.add(info, usable and self.problem.is_feasible(steps.actions))
-        if self.surrogate is not None and usable and not self.text.anchoring:
+        # while the start is scored part by part, its loss is a mean over some of them: the last one is over all
+        comparable = not self.text.anchoring
+        self.history.add(info, usable and self.problem.is_feasible(steps.actions), comparable)
+        if self.surrogate is not None and usable and comparable:
             self.surrogate.add(steps.actions, score.kl, text)
 
     @property

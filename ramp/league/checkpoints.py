@@ -90,10 +90,16 @@ def seconds(search: SearchRun) -> list[float]:
 
 
 def changes(evaluations: Sequence[Evaluation], budget_bytes: int) -> list[int]:
-    """Return the positions at which the best feasible allocation on search text changed."""
+    """Return the positions at which the best feasible allocation on search text changed.
+
+    Of an allocation that is scored several times in a row, part by part, the last score is the one on all parts.
+    """
     best, found = np.inf, []
-    for position in comparable(evaluations, len(evaluations)):
+    places = comparable(evaluations, len(evaluations))
+    for position, after in zip(places, [*places[1:], None], strict=True):
         each = evaluations[position]
+        if after is not None and not each.whole and evaluations[after].choice == each.choice:
+            continue
         if each.bytes <= budget_bytes and each.kl < best:
             best = each.kl
             found.append(position)

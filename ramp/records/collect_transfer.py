@@ -49,8 +49,8 @@ def transfer_rows(metrics: Sequence[Mapping[str, Any]], source: str) -> list[Row
 
 
 def _rivals(moved: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], methods: Sequence[str], text: str) -> list:
-    """Return the windows of rows of ``methods`` on the same model, grid, stage, budget and group size, all seeds."""
-    same = ("model", "grid", "stage", "budget_bits", "group_size")
+    """Return the windows of rows of ``methods`` on the same model, fold, grid, stage, budget and groups, all seeds."""
+    same = ("model", "grid", "stage", "budget_bits", "group_size", "fold")
     return [
         other["texts"][text]["windows"]
         for other in metrics

@@ -39,6 +39,7 @@ class History:
         self.problem, self.run, self.reward = problem, run, reward
         self.choices = np.zeros((0, problem.n), dtype=np.int64)
         self.returns = np.zeros(0)
+        self.capped = np.zeros(0, dtype=bool)  # the reward's quality loss is at its cap
         self.losses = np.zeros(0)  # KL, or NLL where the reward is the perplexity's
         self.kls = np.zeros(0)
         self.feasible = np.zeros(0, dtype=bool)
@@ -46,12 +47,15 @@ class History:
     def __len__(self) -> int:
         return len(self.returns)
 
-    def add(self, info: dict[str, Any], feasible: bool) -> None:
-        """Keep an episode by its last ``info`` (``AllocationEnv.step``)."""
+    def add(self, info: dict[str, Any], feasible: bool, comparable: bool = True) -> None:
+        """Keep an episode by its last ``info`` (``AllocationEnv.step``); one that is not ``comparable`` has no rank."""
         score = info["score"]
         self.choices = np.vstack([self.choices, self.problem.distinct(info["choice"])])
         self.returns = np.append(self.returns, info["terms"]["total"])
-        self.losses = np.append(self.losses, score.kl if self.reward.quality == "kl" else score.nll)
+        capped = info["terms"]["quality"] <= -self.reward.k_q * self.reward.quality_cap
+        self.capped = np.append(self.capped, capped)
+        loss = score.kl if self.reward.quality == "kl" else score.nll
+        self.losses = np.append(self.losses, loss if comparable else np.inf)
         self.kls = np.append(self.kls, score.kl)
         self.feasible = np.append(self.feasible, feasible)
 
@@ -96,8 +100,7 @@ class History:
 
     def scale(self, episodes: int) -> tuple[float, float]:
         """Return (factor, offset) that bring the first returns to mean 0 and deviation 1; capped ones do not count."""
-        first = self.returns[:episodes]
-        usual = first[first > -self.reward.k_q * self.reward.quality_cap]
+        usual = self.returns[:episodes][~self.capped[:episodes]]
         if len(usual) < 2:
             return 1.0, float(usual.sum())
         return 1.0 / max(float(np.std(usual)), 1e-6), float(np.mean(usual))

@@ -20,10 +20,10 @@ ALLOWED = 100
 CURVES: dict[str, list[list[tuple[int, float]]]] = {
     # per seed: (evaluations, best KL on search text so far)
     "knapsack": [[(1, 0.50)]],
-    "ppo": [[(1, 1.0), (40, 0.70)], [(2, 1.1), (60, 0.80)], [(1, 1.2), (90, 0.75)]],
-    "sac_discrete": [[(1, 1.0), (20, 0.80), (70, 0.45)], [(3, 0.9), (30, 0.6)], [(1, 0.9), (35, 0.79)]],
-    "ramp_paper": [[(50, 0.9)], [], [(80, 0.8)]],  # one seed never within the budget, one never that good
-    "ramp": [[(1, 0.50), (9, 0.40)], [(1, 0.50)], [(1, 0.50), (30, 0.45)]],
+    "ppo": [[(1, 1.0), (40, 0.70)], [(2, 1.1), (60, 0.80)], [(1, 1.2), (90, 0.75)], [(95, 0.7)]],
+    "sac_discrete": [[(1, 1.0), (20, 0.80), (70, 0.45)], [(3, 0.9), (30, 0.6)], [(1, 0.9), (35, 0.79)], [(38, 0.6)]],
+    "ramp_paper": [[(50, 0.9)], [], [(92, 0.8)], []],  # two seeds never within the budget, one never that good
+    "ramp": [[(1, 0.50), (9, 0.40)], [(1, 0.50)], [(1, 0.50), (30, 0.45)], [(1, 0.50)]],
 }
 
 
@@ -58,9 +58,9 @@ def test_levels_and_first_crossings_by_hand(study: Study) -> None:
     assert level is not None
     found = {name: quality.reach(SOURCE, 3.65, name, level) for name in CURVES}
     assert [list(found[name].evals) for name in ("ppo", "sac_discrete", "ramp_paper")] == [
-        [40, 60, 90], [20, 30, 35], [np.inf, np.inf, 80],
+        [40, 60, 90, 95], [20, 30, 35, 38], [np.inf, np.inf, 92, np.inf],
     ]  # fmt: skip
-    assert list(found["sac_discrete"].tokens) == [2048 * 20, 2048 * 30, 2048 * 35]
+    assert list(found["sac_discrete"].tokens) == [2048 * 20, 2048 * 30, 2048 * 35, 2048 * 38]
     assert (found["ramp_paper"].reached, found["ramp_paper"].allowed) == (1, ALLOWED)
     assert found["ramp"].by_start
     assert not found["ppo"].by_start
@@ -72,11 +72,11 @@ def test_levels_and_first_crossings_by_hand(study: Study) -> None:
 def test_the_table_says_never(study: Study) -> None:
     table = equal_quality_table(study)
     for of, level, allocator, reached, evals, tokens in (
-        ("Fisher knapsack", 0.5, "PPO", "0 of 3", "never in 100", "never"),
-        ("Fisher knapsack", 0.5, "SAC, discrete", "1 of 3", "never in 100 [70, > 100]", "never [143, never]"),
-        ("Fisher knapsack", 0.5, "RAMP (ours)", "3 of 3", "1, by its start", "2"),
-        ("PPO, worst seed", 0.8, "SAC, discrete", "3 of 3", "30 [20, 35]", "61 [41, 72]"),
-        ("PPO, worst seed", 0.8, "RAMP (paper)", "1 of 3", "never in 100 [80, > 100]", "never [164, never]"),
+        ("Fisher knapsack", 0.5, "PPO", "0 of 4", "never in 100", "never"),
+        ("Fisher knapsack", 0.5, "SAC, discrete", "1 of 4", "never in 100 [70, > 100]", "never [143, never]"),
+        ("Fisher knapsack", 0.5, "RAMP (ours)", "4 of 4", "1, by its start", "2"),
+        ("PPO, worst seed", 0.8, "SAC, discrete", "4 of 4", "32 [20, 38]", "67 [41, 78]"),
+        ("PPO, worst seed", 0.8, "RAMP (paper)", "1 of 4", "never in 100 [92, > 100]", "never [188, never]"),
     ):
         row = cells(table, of=of, allocator=allocator)
         assert (row["level"], row["reached"]) == (level, reached)
@@ -90,17 +90,17 @@ def judged(study: Study) -> dict[str, Any]:
 def test_the_claim_needs_every_sac_to_be_sooner(study: Study) -> None:
     mixed = judged(study)
     assert mixed["verdict"] == "partly"  # one seed of RAMP (paper) beats one of PPO
-    assert "(1 of 3 seeds get there)" in mixed["measure"]
-    assert mixed["value"] == pytest.approx(1 / 9)
-    close = judged(league({**CURVES, "ramp_paper": [[(50, 0.8)], [(85, 0.8)], []]}))
+    assert "(1 of 4 seeds get there)" in mixed["measure"]
+    assert mixed["value"] == pytest.approx(1 / 16)
+    close = judged(league({**CURVES, "ramp_paper": [[(50, 0.8)], [(85, 0.8)], [], []]}))
     assert close["verdict"] == "inconclusive"
-    assert close["value"] == pytest.approx(3 / 9)
-    never = judged(league({**CURVES, "ramp_paper": [[], [], []]}))
+    assert close["value"] == pytest.approx(5 / 16)
+    never = judged(league({**CURVES, "ramp_paper": [[], [], [], []]}))
     assert never["verdict"] == "partly"
     assert (never["value"], never["margin"]) == (0.0, [0.0, 0.0])
     good = judged(league({**CURVES, "ramp_paper": CURVES["sac_discrete"]}))
     assert good["verdict"] == "replicated"
-    few = {name: seeds[:2] for name, seeds in CURVES.items()}
+    few = {name: seeds[:3] for name, seeds in CURVES.items()}
     assert judged(league(few))["verdict"] == "inconclusive"
     alone = judged(league({"ramp": CURVES["ramp"]}))
     assert alone["verdict"] == "not tested"
@@ -119,9 +119,9 @@ def test_sooner_is_the_mann_whitney_statistic(ours: list[int], theirs: list[int]
 
 
 def test_the_interval_holds_its_value() -> None:
-    found = sooner_interval(np.array([20, 30, 35, 90.0]), np.array([40, 60, np.inf]))
+    found = sooner_interval(np.array([20, 30, 35, 90.0]), np.array([40, 60, 95, np.inf]))
     assert found.low is not None
     assert found.high is not None
-    assert found.value == pytest.approx((3 * 3 + 1) / 12)
+    assert found.value == pytest.approx((3 * 4 + 2) / 16)
     assert found.low <= found.value <= found.high
-    assert sooner_interval(np.array([1.0, 2.0]), np.array([3.0, 4.0, 5.0])).low is None
+    assert sooner_interval(np.array([1.0, 2.0, 2.5]), np.array([3.0, 4.0, 5.0, 6.0])).low is None

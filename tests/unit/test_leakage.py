@@ -261,7 +261,8 @@ def test_a_row_of_other_text_or_draw_than_its_name_is_refused(tmp_path: Path) ->
         {
             "leak test-own, not of in_domain, none of draw 2": lambda: collected(f"in_domain,none,2={leak}"),
             "was made of draw 2 and leak test-own": lambda: collected(f"test,none,0={leak}"),
-            "was made of draw 0 and leak none": lambda: collected(f"test,none,1={own}"),
+            "was made of draw 0 and leak none": lambda: collected(f"disjoint,none,1={own}"),
+            "was made of draw 0 and leak none, not of test": lambda: collected(f"test,none,0={own}"),
             "two rows named": lambda: collected(f"test,none,2={leak}", f"test,none,2={leak}"),
         },
     )

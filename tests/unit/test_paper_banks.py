@@ -108,6 +108,7 @@ def test_windows_are_the_same_on_every_bank_and_for_both_methods() -> None:
 def test_one_bank_has_no_interval_and_says_so() -> None:
     found = ratio_over_banks([np.ones((3, 4))], [np.full((1, 4), 2.0)])
     assert found.estimate == Estimate(0.5)
+    assert found.reading == ""
     assert "1 bank" in found.runs_over
     assert spread_over_banks([np.ones((1, 2))]) is None
     several = ratio_over_banks([np.ones((3, 4))] * 5, [np.ones((1, 4))] * 5)

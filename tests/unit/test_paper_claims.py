@@ -6,16 +6,20 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from paper.claims import CLAIMS_FILE, holds, judge_all, main, read_claims_file, verdict
 from paper.comparisons import pair, saving, task_ratio
 from paper.evidence import shortages
 from paper.intervals import (
+    Error,
     detectable,
     exponential,
     holm,
@@ -71,9 +75,39 @@ def test_pairing_narrows_and_seeds_widen() -> None:
     seeds = np.concatenate([shifted, a + 0.3 * tokens])
     spread = paired_difference(seeds, a, tokens)
     assert spread.value == pytest.approx(0.2)
-    assert spread.low == pytest.approx(0.1)
-    assert spread.high == pytest.approx(0.3)
+    assert spread.low < 0.1
+    assert spread.high > 0.3
     assert paired_ratio(2 * a, a, tokens).low == pytest.approx(2.0)
+
+
+def test_intervals_over_few_seeds_are_those_of_student() -> None:
+    """On windows that all say the same, the interval is scipy's, and holds the truth in 95 % of cases."""
+    tokens = np.full(6, 100.0)
+    seeds = np.array([0.4028, 0.2566, 0.2024])
+    found = paired_difference(seeds[:, None] * tokens, 0.126 * tokens[None], tokens)
+    wanted = stats.ttest_1samp(seeds, 0.126)
+    ends = wanted.confidence_interval()
+    assert (found.low, found.high) == pytest.approx((ends.low - 0.126, ends.high - 0.126), rel=0.02)
+    error = standard_error(seeds[:, None] * tokens, 0.126 * tokens[None], tokens)
+    assert p_value(found.value, error) == pytest.approx(wanted.pvalue, rel=0.03)
+    other = np.array([0.2, 0.24, 0.21, 0.25])
+    welch = stats.ttest_ind(seeds, other, equal_var=False)
+    pair_error = standard_error(seeds[:, None] * tokens, other[:, None] * tokens, tokens)
+    assert pair_error.freedom == pytest.approx(welch.df, rel=0.05)
+    assert p_value(float(seeds.mean() - other.mean()), pair_error) == pytest.approx(welch.pvalue, rel=0.03)
+    ratio = paired_ratio(seeds[:, None] * tokens, other[:, None] * tokens, tokens)
+    assert 0 < ratio.low < seeds.min() / other.max()
+
+
+@pytest.mark.parametrize(("seeds", "windows"), [(3, 12), (2, 30), (5, 36)])
+def test_intervals_over_seeds_and_windows_hold_the_truth(seeds: int, windows: int) -> None:
+    rng = np.random.default_rng(seeds)
+    tokens, held = np.full(windows, 100.0), 0
+    for _ in range(100):
+        ease, own = rng.normal(0, 1, windows), rng.normal(0, 2, (seeds, 1))  # of a window, and of a seed
+        found = paired_difference(tokens * (5 + ease + own), tokens * (5 + rng.normal(0, 1, (1, windows))), tokens)
+        held += found.low <= 0 <= found.high
+    assert held >= 88
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
@@ -105,7 +139,7 @@ def test_p_values_follow_the_intervals() -> None:
 def test_a_detectable_difference_is_found_four_times_of_five() -> None:
     """Over draws of windows: rows that truly differ by so much are told apart in 80 %, equal ones in 5 %."""
     rng = np.random.default_rng(3)
-    tokens, error = np.full(40, 100.0), 5 / 100 / np.sqrt(40)  # of a mean over 40 windows of 100 tokens
+    tokens, error = np.full(40, 100.0), Error(5 / 100 / np.sqrt(40))  # of a mean over 40 windows of 100 tokens
 
     def found(difference: float) -> float:
         draws = rng.normal(difference * 100, 5, (400, 40))
@@ -208,6 +242,40 @@ def test_a_run_ends_with_rows_checks_claims_and_what_it_lacks() -> None:
     assert "one seed" in lines[-1]
 
 
+def episodes_of(kls: list[float], feasible: list[bool]) -> Study:
+    """A study whose searches of RAMP (paper) have these episodes, in every seed."""
+    study = synthetic_study(seeds=(0, 1))
+    found = study.find(SOURCE, "ramp_paper")
+    rows = [
+        {"model": SOURCE, "method": "ramp_paper", "budget_bits": entry.budget_bits, "seed": seed}
+        | {"episode": episode, "kl": kl, "feasible": fits}
+        for entry in found
+        for seed in (0, 1)
+        for episode, (kl, fits) in enumerate(zip(kls, feasible, strict=True))
+    ]
+    return Study(study.frames | {"episodes": pd.DataFrame(rows)})
+
+
+def test_episodes_are_counted_under_the_budget_in_searches_that_go_on_for_longer() -> None:
+    """An allocation above the budget is no result, and a search of 200 episodes cannot need more."""
+    late = [0.1] * 10 + [0.5] * 240 + [0.2] * 50
+    above = [False] * 10 + [True] * 290
+    assert judged(episodes_of(late, above))["C10"]["value"] == 251
+    assert judged(episodes_of(late, above))["C10"]["verdict"] == "not replicated"
+    assert judged(episodes_of(late, [True] * 300))["C10"]["verdict"] == "replicated"
+    assert judged(episodes_of(late[:200], [True] * 200))["C10"]["verdict"] == "not tested"
+    assert judged(episodes_of(late, [False] * 300))["C10"]["verdict"] == "not tested"
+
+
+def test_tasks_of_one_seed_are_no_evidence_where_other_seeds_have_rows() -> None:
+    assert judged(synthetic_study(seeds=(0, 1)))["C9"]["verdict"] != "not evidence"
+    study = synthetic_study(seeds=(0, 1))
+    frame = study.frames["records"]
+    searched = frame["method"].isin(["ramp", "ramp_paper"]) & (frame["seed"] == 1)
+    frame.loc[searched, [column for column in frame if column.startswith("acc_")]] = np.nan
+    assert "one seed of RAMP" in judged(study)["C9"]["scale"]
+
+
 def test_one_failed_check_of_an_export_turns_the_verdict() -> None:
     study = synthetic_study(seeds=(0, 1))
     study.frames["halo"].loc[0, "ok"] = False
@@ -240,20 +308,27 @@ def test_the_transferred_table_decides_c5_and_leaves_c4(factor: float, expected:
     assert judged(rest)["C5"]["verdict"] == "not tested"
 
 
+def renamed(tables: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """Rows of the transferred table in the place of RAMP's, and of the transferred policy in that of the knapsack."""
+    names = {"ramp": "role_depth_transfer", "knapsack": "ramp_transfer"}
+    return {name: [row | {"method": names[row["method"]]} for row in rows] for name, rows in tables.items()}
+
+
 def test_a_claim_is_judged_over_banks_where_its_rows_were_repeated() -> None:
     """Of one bank the transferred table and the policy are told apart; over five banks their order is not settled."""
     factors = (0.7, 1.5, 1.0, 0.8, 1.4)
-    tables = search_records(*factors, model=TARGET)
-    names = {"ramp": "role_depth_transfer", "knapsack": "ramp_transfer"}
-    for rows in tables.values():
-        rows[:] = [row | {"method": names[row["method"]]} for row in rows]
+    tables = search_records(*factors, model=TARGET, windows=64)
+    tables = renamed(tables)
     alone = judged(synthetic_study(seeds=(0, 1)))["C5"]
     assert "banks" not in alone["measure"]
     assert alone["verdict"] == "not replicated"
     found = judged(synthetic_study(tables, seeds=(0, 1)))["C5"]
-    assert "over 5 banks, 1 search seed on each, 6 windows" in found["measure"]
+    assert "over 5 banks, 1 search seed on each, 64 windows" in found["measure"]
     assert found["verdict"] == "inconclusive"
     assert found["margin"][0] < 1.05 < found["margin"][1]
+    few = judged(synthetic_study(renamed(search_records(*factors, model=TARGET, windows=6)), seeds=(0, 1)))["C5"]
+    assert (few["verdict"], few["margin"] is None) == ("not evidence", False)
+    assert "6 windows" in few["scale"]
 
 
 def test_c2_needs_the_saving() -> None:

@@ -48,6 +48,8 @@ def test_parts_are_compared_by_what_the_start_scores_on_them(tmp_path: Path) -> 
     assert proposers[-1] == "policy"
     anchors = [part(agent.start).kl for part in agent.problem.search_parts]
     assert rows[3]["kl"] == pytest.approx(np.mean(anchors))
+    assert [row["best"] for row in rows[:3]] == [None] * 3  # means over fewer parts are no score to compare with
+    assert rows[3]["best"] == rows[3]["kl"]
     part = int(agent.surrogate.texts[1])
     raw = agent.problem.search_parts[part](agent.history.choices[4]).kl
     assert agent.history.kls[4] == pytest.approx(raw / anchors[part] * np.mean(anchors))
