@@ -49,7 +49,8 @@ def test_the_page_has_the_published_numbers(published: pd.DataFrame) -> None:
 def test_the_readme_has_the_published_numbers(published: pd.DataFrame) -> None:
     total = published.loc["total"]
     readme = (REPO / "README.md").read_text(encoding="utf-8")
-    assert f"a 40 GB card and {total['disk_gb']:.0f} GB of disk" in readme
+    assert f"a 40 GB GPU, {total['host_gb']:.0f} GB of memory and {total['disk_gb']:.0f} GB of disk" in readme
+    assert f"A100 80 GB: {float(lines_of('a100-80')['total'][1]):.0f} hours" in readme
     assert f"| from start to end | {total['hours']:.1f} |" in readme
     assert CARDS[lines_of("h200")["total"][-2]].memory <= 40 * 2**30
 
