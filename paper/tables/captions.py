@@ -137,9 +137,9 @@ CAPTIONS = {
         (
             "Incumbent: best on selection text among the five best feasible allocations on search text so far and the "
             "start, by the same rule for all. KL of the bank's weights on held-out windows, which choose nothing; "
-            "differences are paired on the same windows, seeds by Student's t. Tokens: forward tokens up to there (backward "
-            "= 2), sensitivities and selection included. A method that needs no search is listed at every checkpoint "
-            "with its tokens.",
+            "differences are paired on the same windows, seeds by Student's t. Tokens: forward tokens up to there "
+            "(backward = 2), sensitivities and selection included. A method that needs no search is listed at every "
+            "checkpoint with its tokens.",
         ),
         NO_LEAGUE,
     ),

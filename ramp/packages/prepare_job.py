@@ -4,7 +4,7 @@
     --length 512 \\
         --method-file baselines/NAME.py --environment .envs/NAME/environment.json --bits 4 --out R/packages/M/NAME-b4-s0
 
-writes ``job.json``, ``tokens.safetensors`` (the calibration windows of our own methods) and, by
+This stage writes ``job.json``, ``tokens.safetensors`` (the calibration windows of our own methods) and, by
 ``ramp.packages.run_job`` in the package's interpreter, ``linears/``, ``others.safetensors``, ``native/`` and
 ``outcome.json``. A package that is skipped, has no environment or is killed has an outcome too: the exit status is 0.
 """

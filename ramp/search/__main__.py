@@ -2,7 +2,7 @@
 
     python -m ramp.search --model smollm2-135m --budget 3.65
 
-in a folder of results that the workflow laid out (``--results``, see ``ramp.search.layout``), and in full
+finds its inputs in a folder of results that the workflow laid out (``--results``, ``ramp.search.layout``). In full:
 
     python -m ramp.search --model-dir R/models/M --bank R/bank/M/awq-gptq --fold R/folds/M/awq.safetensors \\
         --calibration R/calibration/M.safetensors --sensitivity R/sensitivity/M/awq-gptq.json \\
@@ -10,9 +10,9 @@ in a folder of results that the workflow laid out (``--results``, see ``ramp.sea
         --method-file baselines/ramp.py --budget 3.65 --evals 100 --seed 0 --out alloc.json \\
         --artifacts R/search/M/ramp/3.65/0 --state-dir R/.state
 
-writes ``--out`` (``ramp.problem.allocation``) and, in ``--artifacts``, ``episodes.jsonl``, ``summary.txt`` (plain
-text for people) and, for learned methods, ``policy.safetensors`` and ``policy.json`` (``ramp.rl.policy``). Killed at
-any moment, the same command goes on where it stopped (``ramp.search.resume``).
+A search writes ``--out`` (``ramp.problem.allocation``) and, in ``--artifacts``, ``episodes.jsonl``, ``summary.txt``
+(plain text for people) and, for learned methods, ``policy.safetensors`` and ``policy.json`` (``ramp.rl.policy``).
+Killed at any moment, the same command goes on where it stopped (``ramp.search.resume``).
 
 ``episodes.jsonl`` has one JSON object per episode: ``episode``, ``evals`` and ``tokens`` (forward tokens so far,
 sensitivities included), ``choice`` (a sign per linear: the index of its width), ``proposer``, ``kl`` and ``ppl`` on
