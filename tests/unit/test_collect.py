@@ -189,6 +189,7 @@ def transfer_study(tmp_path, knapsack: float = 0.2):
         metrics_file(tmp_path, "random_search", 0.35),
         metrics_file(tmp_path, "random_search", 0.45, seed=1),
         metrics_file(tmp_path, "random_search", 9.0, budget_bits=3.0),  # another budget: no rival
+        metrics_file(tmp_path, "random_search", 7.0, fold="smoothquant", seed=2),  # another bank: no rival
         metrics_file(tmp_path, "knapsack", knapsack),
     ]
 

@@ -11,6 +11,7 @@ from ramp.problem.problem import AllocationError, Evaluator, Run
 from ramp.rl.environment import AllocationEnv
 from ramp.rl.history import History
 from ramp.rl.policy import load_policy
+from ramp.rl.reward import RewardParams, reward_terms
 from ramp.scoring.score_type import Score
 from tests.searchable import allocate
 from tests.synthetic import synthetic_problem
@@ -74,6 +75,20 @@ def test_the_policy_file_of_ppo_has_the_packages_own_logits() -> None:
     theirs = model.policy.get_distribution(torch.from_numpy(states)).distribution.logits.detach().numpy()
     shifted = ours - np.log(np.exp(ours).sum(axis=1, keepdims=True))  # the package keeps normalised ones
     assert np.allclose(shifted, theirs, atol=1e-5)
+
+
+def test_returns_at_the_cap_set_no_scale() -> None:
+    """Neither above the budget nor just below it, where the saving lifts the return over that of the cap alone."""
+    problem = synthetic_problem()
+    history = History(problem, Run(0, 9, Path(), lambda row: None), RewardParams())
+    cheap = np.zeros(problem.n, dtype=np.int64)
+    for kl in (0.1, 0.2, 0.3, float("inf")):
+        score = Score(kl, 9.0, 2.0, 1)
+        terms = reward_terms(score, problem.budget_bytes - 1, problem.budget_bytes, history.reward, 1.0)
+        history.add({"choice": cheap, "score": score, "terms": terms}, bool(np.isfinite(kl)))
+    factor, offset = history.scale(9)
+    assert factor == pytest.approx(1 / np.std([1, 2, 3]), rel=1e-6)
+    assert offset == pytest.approx(-2, abs=0.01)
 
 
 @pytest.mark.parametrize("name", RIVALS)

@@ -142,6 +142,10 @@ def test_a_seed_without_an_incumbent_leaves_no_estimate() -> None:
     assert league.cell(SOURCE, 4.0, 20, "random_search").held is None
     assert league.ratio(SOURCE, 20, "random_search") is None
     assert league.ratio(SOURCE, 20, "ramp") is not None
+    fewer = {"allocator": "random_search", "seed": 1, "budget_bits": BUDGETS[0]}
+    league = League(synthetic_study(without(league_records(), **fewer)))
+    assert league.ratio(SOURCE, 20, "random_search") is None  # budgets with other numbers of seeds do not add up
+    assert league.ratio(SOURCE, 20, "ramp", "random_search") is None
 
 
 def test_gaps_and_additivity_have_their_lines(study: Study) -> None:
