@@ -51,7 +51,7 @@ def _little_text(study: Study, entries: Iterable[Entry]) -> list[str]:
     ]
     sizes = [(int(windows), int(length)) for windows, length in counts if windows and length]
     if not sizes:
-        return []
+        return ["no row scored on held-out text"] if counts else []
     return little_text(*min(sizes, key=lambda size: size[0] * size[1]))
 
 

@@ -80,6 +80,10 @@ GROWING = {
 """The tables that have runs."""
 
 
+SCORED_ALIKE = ("banks", "tuning", "leakage")
+"""Tables whose rows are compared on the same windows; ``n_windows`` and ``length`` say which."""
+
+
 def same_bank(name: str, old: pd.DataFrame, new: pd.DataFrame) -> None:
     """Raise ``RampError`` where a bank of both has no witness in common, or one that differs."""
     growth = GROWING[name]
@@ -121,6 +125,13 @@ def grown(name: str, old: pd.DataFrame, new: pd.DataFrame, replace: bool = False
     table = pandas.concat([old, added[[each for each in columns if each in added]]], ignore_index=True)
     if name == "banks":  # a row may come without the knapsack of its bank, which is published
         table = pandas.DataFrame(compared(table.to_dict("records")), columns=columns)
+    if name in SCORED_ALIKE and len(new):
+        lengths = table[["model", "length", "n_windows"]].drop_duplicates()
+        if len(lengths) > lengths["model"].nunique():
+            raise RampError(
+                f"{name}: rows of one model would be scored on other windows than the published ones: run the study at "
+                "the published depth, or publish its rows as a whole"
+            )
     if "planned" in table.columns and len(new):
         table["planned"] = new["planned"].iloc[0]
     return table

@@ -218,7 +218,7 @@ class Study:
         """The text that claims are judged on: WikiText-2 on the paper's own model, held-out text elsewhere."""
         if self.is_paper_model(self.source) and "wikitext2" in self.texts:
             return "wikitext2"
-        return "heldout"
+        return self.texts[0] if self.texts and "heldout" not in self.texts else "heldout"
 
     @staticmethod
     def is_paper_model(model: str) -> bool:

@@ -85,14 +85,17 @@ def _inside(folder: Path, files: set[Path]) -> Iterator[tuple[str, Path]]:
 
 
 def code_files(root: Path) -> dict[str, Path]:
-    """Return path in the archive -> file of the project: what git tracks, or without git every source file."""
+    """Return path in the archive -> file of the project: what git does not ignore, or without git every source file."""
     names = _tracked(root) or sources(root)
     return {f"{CODE}/{name}": root / name for name in sorted(names) if (root / name).is_file()}
 
 
 def _tracked(root: Path) -> list[str]:
-    """Return the files that git tracks below ``root``; none outside git, or where git knows another project."""
-    command = ["git", "ls-files", "-z", "--cached"]
+    """Return the files that git tracks or would track below ``root``: a method of the user's own is not added yet.
+
+    None outside git, or where git knows another project.
+    """
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     try:
         done = subprocess.run(command, cwd=root, capture_output=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):

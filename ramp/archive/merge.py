@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,11 +88,16 @@ def bank_of(digests: StudyDigests | None, model: str, run: str) -> str:
         name: digest
         for stage in UP_TO_THE_BANK
         for name, digest in stages.get(stage, {}).items()
-        if stage == "texts" or name.split("/")[1].split(".safetensors")[0] == model
+        if stage == "texts" or (name.split("/")[1].split(".safetensors")[0] == model and _names_a_bank(name))
     }
     if not any(name.startswith("bank/") for name in files):
         return run
     return hashlib.sha256(json.dumps(sorted(files.items())).encode()).hexdigest()[:DIGITS]
+
+
+def _names_a_bank(name: str) -> bool:
+    """Return whether a file is the same in every run on a bank: no weights, which go first, no fold of one width."""
+    return not name.endswith("/bank.safetensors") and not re.search(r"_w[0-9]+\.", name)
 
 
 def read_runs(folder: Path, who: str) -> Runs:

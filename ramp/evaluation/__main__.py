@@ -17,6 +17,7 @@ The metrics file is described in ``ramp.evaluation.metrics``; what is not finite
 from __future__ import annotations
 
 import argparse
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from ramp.core import cli
 from ramp.core.atomic_files import sha256_file, write_json
 from ramp.core.cli import log
 from ramp.core.provenance import hardware
+from ramp.core.safe_name import NAME_PATTERN
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     import torch
@@ -47,8 +49,8 @@ def _named_files(values: Sequence[str], option: str) -> dict[str, Path]:
     found = {}
     for value in values:
         name, equals, path = value.partition("=")
-        if not equals or not name.isidentifier():
-            raise EvaluationError(f"{option} {value}: write NAME=FILE, the name of letters, digits and underscores")
+        if not equals or not re.fullmatch(NAME_PATTERN, name):
+            raise EvaluationError(f"{option} {value}: write NAME=FILE, the name of a-z, 0-9, '.', '-' and '_'")
         found[name] = Path(path)
     return found
 

@@ -76,7 +76,7 @@ def train(facts: Facts, model: str) -> Work:
     products = 3 * (block_products(shape, tokens, preset.short_window) + head_products(shape, tokens))
     return Work(
         float32=products, moved=steps * 40 * 4 * shape.params + 120 * tokens * shape.vocab_size * 4,
-        steps=steps * 200 * shape.num_hidden_layers, uses_gpu=True,
+        steps=steps * 200 * shape.num_hidden_layers,
         device_bytes=20 * shape.params, host_bytes=150 << 20, output_bytes=4 * shape.params, core_s=3,
     )  # fmt: skip
 

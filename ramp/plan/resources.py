@@ -21,6 +21,12 @@ SLOWER = 2.0
 
 LEAST_MINUTES = 10
 
+WITHOUT_GPU = (
+    "fetch", "model", "token_counts", "halo_export", "halo_float", "halo_check", "halo_row", "halo_card", "static_mix",
+    "gguf_mixes",
+)  # fmt: skip
+"""Rules of a model's jobs that run on the processor, whatever the study's device."""
+
 UNKNOWN = {"mem_mb": 8000, "disk_mb": 20000, "runtime": 240, "gpu_mem_mb": 0}
 """Asked for by jobs of a model whose sizes nothing tells before it is fetched."""
 
@@ -48,7 +54,8 @@ class RuleResources:
         """Return one resource of a job: MB, minutes, or cards."""
         cost = self.cost(rule, wildcards)
         if name == "gpu":
-            return self.gpus if cost is None or cost.on_device else 0
+            on_device = cost.on_device if cost else rule not in WITHOUT_GPU
+            return self.gpus if on_device else 0
         if name == "mem_mb" and (asked := self.costs.facts.plan.study.memory_mb) is not None:
             return asked
         if cost is None:

@@ -54,8 +54,8 @@ class Comparison:
 
     @property
     def digests_decide(self) -> bool:
-        """Return whether digests are all that both runs have in common."""
-        return not self.studies
+        """Return whether digests are all that can be compared: no study, or no measured row, is in both."""
+        return not self.studies or not self.rows.measured
 
     @property
     def faults(self) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -172,10 +172,13 @@ def load_allocator(method_file: Path, params: dict[str, Any]) -> tuple[Allocator
     return method, parse_params(method, params)
 
 
-def find_allocator(name: str) -> tuple[Path, Allocator, BaseModel]:
-    """Return file, allocator and default parameters of a method in ``baselines/``; raises ``MethodError``."""
+def find_allocator(name: str, params: Mapping[str, Any] | None = None) -> tuple[Path, Allocator, BaseModel]:
+    """Return file, allocator and parameters of a method in ``baselines/``; raises ``MethodError``.
+
+    ``params`` go over the defaults of its file.
+    """
     source = find_method(ROOT / "baselines", name)
-    return source, *load_allocator(source, {})
+    return source, *load_allocator(source, dict(params or {}))
 
 
 def prepare(args: argparse.Namespace, *outputs: str) -> tuple[Search, dict[str, Path]]:

@@ -208,6 +208,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     option = parser.add_argument
     option("--mix", nargs="+", required=True, choices=MIXES, help="mixes of llama.cpp")
     option("--method", nargs="+", default=[KNAPSACK], help="allocators of baselines/, each a file beside every mix")
+    option("--params", type=cli.json_object, default={}, help="parameters by method, as a JSON object of objects")
     option("--evals", type=int, default=100, help="evaluations of one that searches, for each file")
     option("--text", type=Path, required=True, help="calibration documents (JSON lines)")
     option("--heldout-text", type=Path, required=True, help="held-out documents (JSON lines)")
@@ -224,7 +225,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     option("--work", type=Path, required=True, help="folder of intermediate files")
     args: argparse.Namespace = parser.parse_args(argv)
     searching = sorted({*args.method} - {KNAPSACK})
-    files = [split_reference(find_allocator(method)[0])[0].relative_to(ROOT) for method in searching]
+    methods = [find_allocator(method, args.params.get(method))[0] for method in searching]
+    files = [split_reference(source)[0].relative_to(ROOT) for source in methods]
     require_llamacpp("cyllama")
     model = ModelFolder(args.model_dir)
     check_model(model)
@@ -243,12 +245,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     about["training"] = sha256_file(texts.training)
     if searching:
         about["search"] = [args.evals, sha256_file(texts.search), sha256_file(texts.selection)]
+        if params := {method: args.params[method] for method in searching if method in args.params}:
+            about["params"] = params
     about["versions"] = [version(package) for package in ("libgguf", "cyllama")]
     key = fingerprint(model, asdict(settings) | about | {"arithmetic": args.arithmetic})
     work: Path = args.work / f"{model.name}-{key}"
     work.mkdir(parents=True, exist_ok=True)
     frame = Frame.of(model, units, model.name)
-    job = Job(model, model.name, units, frame, 0, settings, texts, work, args.out, args.threads or 1, evals=args.evals)
+    job = Job(
+        model, model.name, units, frame, 0, settings, texts, work, args.out, args.threads or 1,
+        evals=args.evals, params=args.params,
+    )  # fmt: skip
     with locked(work):
         rows, checks, windows = run(job, args.mix, args.method, args.heldout_windows, args.tune_steps)
     with atomic_path(args.out) as folder:

@@ -7,12 +7,13 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from ramp.assets.registry import load_registry
 from ramp.core.atomic_files import remove_partials
@@ -79,6 +80,7 @@ class Job:
     evals: int = 0
     refit: bool = False
     tune_steps: int = 0
+    params: Mapping[str, Any] = field(default_factory=dict)  # parameters by method, over the defaults of its file
 
     @property
     def imatrix(self) -> Path:

@@ -90,7 +90,9 @@ def choose_types(job: Job, bank: GgmlBank) -> Types:
 
     texts = SearchTexts(windows(job.texts.search, 0), windows(job.texts.selection, 1))
     state, seed = job.work / "search", job.settings.seed
-    return search.by_method(job.method, texts, state, job.policy_dir, evals=job.evals, seed=seed)
+    return search.by_method(
+        job.method, texts, state, job.policy_dir, evals=job.evals, seed=seed, params=job.params.get(job.method, {})
+    )
 
 
 def plan_text(job: Job, bank: GgmlBank, types: Types) -> list[str]:

@@ -11,7 +11,7 @@ too, so that the score of an allocation is that of the file that it becomes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -189,18 +189,27 @@ class TypeSearch:
         return {unit.name: meant[i][int(choice[i])] for i, unit in enumerate(self.bank.units)}
 
     def by_method(
-        self, name: str, texts: SearchTexts, state_dir: Path, policy_dir: Path, *, evals: int, seed: int
+        self,
+        name: str,
+        texts: SearchTexts,
+        state_dir: Path,
+        policy_dir: Path,
+        *,
+        evals: int,
+        seed: int,
+        params: Mapping[str, Any] | None = None,
     ) -> dict[str, str]:
         """Return the types that a method of ``baselines/`` finds.
 
         A method that learns leaves its policy in ``policy_dir``. A killed search goes on from its journal in
-        ``state_dir``. Raises ``MethodError`` for a method that is no allocator.
+        ``state_dir``. ``params`` go over the defaults of its file. Raises ``MethodError`` for a method that is no
+        allocator.
         """
-        source, method, params = find_allocator(name)
+        source, method, chosen = find_allocator(name, params or {})
         candidates = Candidates(self.model, self.bank, actions(self.bank, self.menu)[1])
         about = {
             "method": method.name,
-            "params": params.model_dump(),
+            "params": chosen.model_dump(),
             "menu": list(self.menu),
             "budget": self.budget_bytes,
             "evals": evals,
@@ -214,7 +223,7 @@ class TypeSearch:
         problem: GgmlProblem = self.problem(
             lambda choice: on_search(problem.distinct(choice)), lambda choice: on_selection(problem.distinct(choice))
         )
-        found = run_search(method, params, problem, state, seed=seed, evals=evals, artifacts=policy_dir).found
+        found = run_search(method, chosen, problem, state, seed=seed, evals=evals, artifacts=policy_dir).found
         start, end = (
             None if choice is None else state.scores.get(("selection", encode(problem.distinct(choice))))
             for choice in (found.start_choice, found.choice)

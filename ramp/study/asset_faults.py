@@ -32,6 +32,9 @@ def asset_faults(study: Study, registry: Registry) -> Iterator[str]:
         for name in names:
             if name != "heldout" or where.startswith("texts."):
                 yield from _text_fault(where, name, registry)
+    for name, own in study.assets.items():
+        if own.type == "tasks":
+            yield f"assets.{name}: tasks have their entry in the registry alone (config/assets.yaml): move it there"
     for name in sorted(set(study.assets) & set(ROLES)):
         yield f"assets: '{name}' has the name of a role: give it another"
     for name in study.tasks.names:

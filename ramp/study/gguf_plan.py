@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,4 +43,5 @@ class GgufPlan:
         words = ["--mix", *section.mixes, "--method", *section.methods, "--types", *section.types]
         for key in ("evals", "tokens", "length", "windows", "window_length", "heldout_windows", "tune_steps"):
             words += [f"--{key.replace('_', '-')}", str(getattr(section, key))]
-        return words
+        params = {name: self.study.params[name] for name in section.methods if name in self.study.params}
+        return [*words, "--params", json.dumps(params, sort_keys=True)] if params else words

@@ -51,7 +51,7 @@ class BankPlan:
             if not isinstance(chosen, Allocator):
                 raise PlanError(f"banks.methods: '{name}' is no allocator: uniform rows stand in banks.uniform")
         for row in section.uniform:
-            if not isinstance(self.plan.method(Row.parse(row).method), Quantizer):
+            if not isinstance(self.plan.method(Row.parse(row).method), Quantizer) or not Row.parse(row).is_whole:
                 raise PlanError(
                     f"banks.uniform: '{row}' is no uniform row of a quantizer of ours: name awq_gptq-b4, say"
                 )

@@ -26,6 +26,9 @@ from ramp.study.planned_rows import Plan
 from ramp.study.record_files import Taken
 from ramp.study.row_names import GGML, SHARED, Row
 
+MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*", "*.model")
+"""Files of a checkpoint folder whose edit makes another model."""
+
 
 @dataclass(frozen=True)
 class RuleFiles:
@@ -219,10 +222,11 @@ class RuleFiles:
         return [str(file) for file in files if not file.is_file()]
 
     def own_file(self, asset: str) -> list[str]:
-        """Return the file of an asset of the study's own: an edit of it fetches it again; nothing for a folder."""
+        """Return the files of an asset of the study's own: an edit of one fetches it again, a model's folder too."""
         own = self.plan.study.assets.get(asset)
-        paths = [source.path for source in own.sources if isinstance(source, PathSource)] if own else []
-        return [path for path in paths if Path(path).is_file()]
+        paths = [Path(source.path) for source in own.sources if isinstance(source, PathSource)] if own else []
+        parts = [file for path in paths if path.is_dir() for kind in MODEL_FILES for file in sorted(path.glob(kind))]
+        return [str(path) for path in [*paths, *parts] if path.is_file()]
 
     def project(self, *patterns: str) -> list[str]:
         """Return the project's files that match one of the patterns."""

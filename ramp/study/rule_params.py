@@ -18,7 +18,7 @@ from ramp.methods.names import FLOAT
 from ramp.study.config import Study
 from ramp.study.config_sections import Places
 from ramp.study.draws import base_model, split_draw
-from ramp.study.fold_sharing import folds_of_rows, searched_with
+from ramp.study.fold_sharing import searched_with
 from ramp.study.league_plan import LeagueRun, run_words
 from ramp.study.leaked_models import split_leak
 from ramp.study.planned_rows import Plan
@@ -83,10 +83,9 @@ class RuleValues:
         settings = self.plan.study.folds.get(asked.name)
         if asked.width is not None or settings is None or settings.kind != "awq":
             return []
-        used = folds_of_rows(self.plan, model)
-        own = [each for bits in settings.bits if (each := FoldRef(asked.name, bits)) in used]
-        also = [f"{each.width}={state}/{each}.safetensors" for each in own]
-        return ["--also", *also] if also else []
+        # all of its widths, whether a row wants them or not: else a new uniform row would make this fold anew
+        own = [FoldRef(asked.name, bits) for bits in settings.bits]
+        return ["--also", *(f"{each.width}={state}/{each}.safetensors" for each in own)]
 
     def calibration(self, model: str) -> list[str]:
         """Return how much text calibrates a model, and of another draw its seed, as options."""

@@ -35,7 +35,7 @@ class TuningPlan:
             chosen = self.plan.method(row.method)
             if not isinstance(chosen, Quantizer | Allocator):
                 raise PlanError(f"tuning.rows: '{name}' is no row of a quantizer or an allocator of ours: name rtn-b4")
-            if isinstance(chosen, Quantizer) and not float(row.budget).is_integer():
+            if isinstance(chosen, Quantizer) and not row.is_whole:
                 raise PlanError(f"tuning.rows: '{name}' is uniform and has no whole width: name {row.method}-b4")
 
     @property

@@ -166,6 +166,7 @@ def _cross_faults(study: Study) -> Iterator[str]:
     if ordered != study.widths:
         yield f"widths: {study.widths} should rise and repeat nothing: {ordered}"
     yield from _budget_faults(study)
+    yield from _row_faults(study)
     for name in study.folds:
         if FoldRef.parse(name).width:
             yield f"folds.{name}: names that end in _w and a width belong to uniform rows: rename it"
@@ -259,6 +260,27 @@ def _method_faults(study: Study, known: Set[str]) -> Iterator[str]:
             yield f"variants: '{name}' is registered in baselines/ already: give the variant another name"
     varied = {f"{where}.methods": section.methods for where, section in _sections(study).items()}
     yield from _unknown("method", varied, {*known, *study.variants})
+
+
+def _row_faults(study: Study) -> Iterator[str]:
+    """Yield rows of sections that no such row can be: not quantized, other digits than its name has, no such width."""
+    banks, tuning, leakage = study.banks, study.tuning, study.leakage
+    named = {
+        "banks.uniform": banks.uniform if banks else [],
+        "banks.same_allocation": banks.same_allocation if banks else [],
+        "tuning.rows": tuning.rows if tuning.models else [],
+        "leakage.rows": leakage.rows if leakage.models else [],
+    }
+    dearest = max(bits_of(width) for width in study.widths)
+    for where, rows in named.items():
+        for index, name in enumerate(rows):
+            row = Row.parse(name)
+            if row.method in UNQUANTIZED:
+                yield f"{where}[{index}]: '{name}' is not quantized: name a row such as awq_gptq-b4"
+            elif row.budget != bits(float(row.budget)):
+                yield f"{where}[{index}]: '{name}' is written {row.method}-b{bits(float(row.budget))}"
+            elif float(row.budget) < 2 or float(row.budget) > max(8, dearest):
+                yield f"{where}[{index}]: '{name}': no row has {row.budget} bits"
 
 
 def _methods_of(rows: Iterable[str]) -> list[str]:

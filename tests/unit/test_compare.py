@@ -121,6 +121,14 @@ def test_each_row_is_held_to_the_strictest_promise(run: Write) -> None:
     assert not found.faults
 
 
+def test_runs_without_a_row_in_common_are_held_to_their_digests(run: Write) -> None:
+    """Two runs of one study on other models: nothing is measured, and equal digests are no agreement of rows."""
+    other = {stage: {name: f"{digest}x" for name, digest in names.items()} for stage, names in FILES.items()}
+    found = compared(run("a", [row(model="this")]), run("b", [row(model="that")], digests={"test": entry(other)}))
+    assert not found.rows.measured
+    assert found.faults == ["studies with other digests: 1"]
+
+
 def test_a_row_outside_the_noise_floor_disagrees_inside_its_windows(
     run: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:

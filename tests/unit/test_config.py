@@ -94,6 +94,14 @@ def test_every_shipped_configuration_is_valid(file: Path) -> None:
         ),
         ({"calibration": {"tokens": 0}}, ["calibration.tokens: 0"]),
         ({"widths": [4, 3]}, ["widths: [4, 3] should rise"]),
+        (
+            {"tuning": {"models": ["smollm2-135m"], "rows": ["float-b16"]}},
+            ["tuning.rows[0]: 'float-b16' is not quantized"],
+        ),
+        (
+            {"leakage": {"models": ["smollm2-135m"], "rows": ["rtn-b4.0"]}},
+            ["leakage.rows[0]: 'rtn-b4.0' is written rtn-b4"],
+        ),
         ({"widths": [3, 9]}, ["widths[1]: 9"]),
         ({"widths": [3, "4g"]}, ["widths[1]: '4g' is not a width", "4g32"]),
         ({"widths": [3, "3g64", "3g256", 4]}, ["should rise and repeat nothing: ['3g256', 3, '3g64', 4]"]),

@@ -97,6 +97,16 @@ def test_other_numbers_on_one_bank_are_a_conflict(ours: Path, tmp_path: Path, ca
     assert call(theirs, "--who", "Eve", "--into", into) == 1
 
 
+def test_what_a_run_deleted_or_made_beside_its_bank_names_no_other_bank() -> None:
+    kept, swept = digests(), digests()
+    for stage in kept.stages:
+        if stage.stage == "bank":
+            stage.files[f"bank/{SOURCE}/awq-gptq/bank.safetensors"] = "w"  # a study that keeps all has it
+        if stage.stage == "calibration":
+            stage.files[f"folds/{SOURCE}/awq_w3.safetensors"] = "x"  # one more uniform row
+    assert bank_of(kept, SOURCE, "run") == bank_of(swept, SOURCE, "run") != bank_of(digests("2"), SOURCE, "run")
+
+
 def test_other_windows_of_one_bank_are_not_compared(ours: Path, tmp_path: Path) -> None:
     merge(ours, tmp_path / "merged", "Ada")
     theirs = run(tmp_path / "theirs", factor=1.01)

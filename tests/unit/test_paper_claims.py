@@ -231,6 +231,15 @@ def test_too_little_is_no_evidence() -> None:
     assert not shortages(synthetic_study(seeds=(0, 1)))
 
 
+def test_a_study_that_scores_another_text_is_read_on_that_text() -> None:
+    study = synthetic_study(seeds=(0, 1), texts=("mine",))
+    assert study.primary_text == "mine"
+    assert "bits: " in next(iter(outcome_lines(study)))
+    assert not shortages(study)
+    study.frames["records"]["n_windows_mine"] = np.nan
+    assert shortages(study) == ["no row scored on held-out text"]
+
+
 def test_a_run_ends_with_rows_checks_claims_and_what_it_lacks() -> None:
     study = synthetic_study()
     study.claims = judge_all(study, read_claims_file(CLAIMS_FILE))

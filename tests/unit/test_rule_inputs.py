@@ -95,7 +95,8 @@ def test_folds_of_one_width_come_from_the_search_of_the_shared_one() -> None:
     values = values_of(plan_of("config.yaml"))
     files, model, state = values.files, "qwen2.5-coder-0.5b", "results/.state/folds/qwen2.5-coder-0.5b"
     assert files.shared_fold(model, "awq_w4") == [f"results/folds/{model}/awq.safetensors"]
-    assert values.folds_together(model, "awq") == ["--also", f"4={state}/awq_w4.safetensors"]
+    also = [f"{bits}={state}/awq_w{bits}.safetensors" for bits in (3, 4)]
+    assert values.folds_together(model, "awq") == ["--also", *also]  # of widths without a row too: it never changes
     assert values.folds_together(model, "awq_w4") == ["--made", f"{state}/awq_w4.safetensors"]
     assert len(values.folds_together("smollm2-135m", "awq")) == 3
     for fold in ("awq", "awq_w8", "awq_w3", "none"):  # no row of this model has awq_w3

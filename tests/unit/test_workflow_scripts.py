@@ -148,14 +148,15 @@ def test_a_damaged_file_of_a_study_is_one_sentence(tmp_path: Path, capsys: pytes
 LEASE = REPO / "workflow" / "scripts" / "gpu_lease"
 
 
-def lease(tmp_path: Path, gpus: str | None, command: str) -> subprocess.Popen[str]:
+def lease(tmp_path: Path, gpus: str | None, command: str, *options: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     environment.pop("CUDA_VISIBLE_DEVICES", None)
     if gpus is not None:
         environment["CUDA_VISIBLE_DEVICES"] = gpus
     return subprocess.Popen(
-        [str(LEASE), "bash", "-c", command], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        [str(LEASE), "bash", "-c", command, *options],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
 
 
 def test_jobs_at_the_same_time_get_different_gpus(tmp_path: Path) -> None:
@@ -177,6 +178,24 @@ def test_jobs_at_the_same_time_get_different_gpus(tmp_path: Path) -> None:
         for holder in holders:
             holder.kill()
             holder.communicate()
+
+
+def test_a_command_that_names_its_gpu_sees_all_and_waits_for_that_one(tmp_path: Path) -> None:
+    """``cuda:1`` counts what the command sees: with that GPU alone in sight it would name none."""
+    named = "echo $CUDA_VISIBLE_DEVICES # --device cuda:1"
+    first = lease(tmp_path, "4,7", "echo here; exec sleep 60", "--device", "cuda:1")
+    assert first.stdout is not None
+    assert first.stdout.readline().strip() == "here"
+    second = lease(tmp_path, "4,7", named, "--device", "cuda:1")
+    with pytest.raises(subprocess.TimeoutExpired):
+        second.communicate(timeout=0.5)
+    first.kill()
+    first.communicate()
+    out, _ = second.communicate(timeout=20)
+    assert out.strip() == "4,7"
+    none = lease(tmp_path, "4,7", named, "--device", "cuda:2")
+    _, said = none.communicate(timeout=20)
+    assert (none.returncode, "2 GPUs, counted from 0" in said) == (2, True)
 
 
 @pytest.mark.parametrize("gpus", ["", "3"])

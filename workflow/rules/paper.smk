@@ -78,6 +78,7 @@ rule tables:
     input:
         records=taken(RECORDS.tables),
         verdicts=taken(RECORDS.claims),
+        claims=local("paper/claims.yaml"),
         published=RECORDS.published(),
         code=sources("paper/tables"),
     output:
@@ -100,6 +101,7 @@ rule figure:
     input:
         records=taken(RECORDS.tables),
         verdicts=taken(RECORDS.claims),
+        claims=local("paper/claims.yaml"),
         code=sources("paper/figures"),
     output:
         pdf=expand("<paper>/figures/{figure}.pdf", figure=FIGURES),

@@ -11,6 +11,7 @@ rule transfer:
         policy=below(f"{POLICY}.safetensors", base=PLAN.base_of),
         policy_index=below(f"{POLICY}.json", base=PLAN.base_of),
         bank=below("bank/{model}/{bank}/bank.safetensors", bank=PLAN.bank_of),
+        bank_index=below("bank/{model}/{bank}/bank.json", bank=PLAN.bank_of),
         fold=below("folds/{model}/{fold}.safetensors", fold=PLAN.fold_of),
         calibration="<results>/calibration/{model}.safetensors",
         code=sources("ramp/search/transfer.py"),

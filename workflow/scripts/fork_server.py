@@ -199,9 +199,9 @@ def serve(address: str) -> Request | None:
             os.unlink(address)  # of a killed server
         umask = os.umask(0o177)  # nobody else may connect
         try:
-            os.close(os.pidfd_open(os.getpid()))
+            os.close(os.pidfd_open(os.getpid()))  # some builds of Python 3.11 lack it (conda's, uv's)
             listener.bind(address)
-        except OSError as error:
+        except (OSError, AttributeError) as error:
             print(f"warning: no fork server ({error}): every job starts an interpreter", file=sys.stderr)
             return None
         finally:
