@@ -15,8 +15,8 @@ from gguf import GGUFWriter, TokenType
 
 from ramp.gguf_format.names import GgufError
 from ramp.models.folder import ModelFolder
-from ramp.models.sentencepiece_blank import FIRST_BLANK
-from ramp.models.sentencepiece_blank import MARK as SPACE
+from ramp.models.tokenizer_steps import FIRST_BLANK
+from ramp.models.tokenizer_steps import MARK as SPACE
 
 UNREACHABLE_MERGE = f"{SPACE} {SPACE}"
 """Stands in for an empty list of merges, which GGUF cannot hold and llama.cpp requires: byte-encoded text never

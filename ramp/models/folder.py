@@ -15,8 +15,8 @@ from ramp.core.tensors import Tensors, compare, open_tensors
 from ramp.models.architecture import Architecture, LinearSpec, ModelError, architecture, known_family, list_linears
 from ramp.models.asset_file import AGAIN, SINGLE, check_texts, read_model_asset, text_files
 from ramp.models.config_agreement import check_checkpoint
-from ramp.models.sentencepiece_blank import with_first_blank
 from ramp.models.token_windows import token_windows
+from ramp.models.tokenizer_steps import with_first_blank, with_published_steps
 
 if TYPE_CHECKING:
     import torch
@@ -133,7 +133,8 @@ class ModelFolder:
 
         check_texts(self.path, text_files(self.path))
         try:
-            return with_first_blank(AutoTokenizer.from_pretrained(self.path, local_files_only=True))
+            tokenizer = AutoTokenizer.from_pretrained(self.path, local_files_only=True)
+            return with_first_blank(with_published_steps(tokenizer, self.path / "tokenizer.json"))
         except Exception as error:  # whatever transformers and tokenizers raise on broken files
             raise ModelError(
                 f"{self.path} has no tokenizer that transformers can read ({' '.join(str(error).split())[:120]}): add "

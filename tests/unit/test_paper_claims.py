@@ -236,6 +236,7 @@ def test_a_study_that_scores_another_text_is_read_on_that_text() -> None:
     assert study.primary_text == "mine"
     assert "bits: " in next(iter(outcome_lines(study)))
     assert not shortages(study)
+    study = synthetic_study(seeds=(0, 1), texts=("mine",))
     study.frames["records"]["n_windows_mine"] = np.nan
     assert shortages(study) == ["no row scored on held-out text"]
 

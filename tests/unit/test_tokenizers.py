@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import SHAPE, save_random_model
-from tokenizers import Tokenizer, normalizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import LlamaConfig
 
 from ramp.export.write import export
@@ -29,6 +29,8 @@ LINES = (
     "naïve café, 東京, e\u0301 in two characters",
     "<s>old price</s> and the <unk> token",
 )
+NUMBERED = "a\n\n1. item\n\n2. item\n\n12. item"
+"""Two line ends are one token where digits are split off before words are, and two where they are not."""
 
 
 def sentencepiece_files(folder: Path, **settings: Any) -> Any:
@@ -90,15 +92,24 @@ def test_a_right_file_of_a_byte_level_model_fails_no_check(
     assert tokens_that_differ(tmp_path / "float.gguf", folder, [*LINES, "one<|endoftext|>two"]) == 0
 
 
-def test_byte_level_tokens_under_another_class_are_those_of_the_file(tiny_llama_dir: Path, tmp_path: Path) -> None:
-    """DeepSeek-R1-Distill-Llama names LlamaTokenizerFast, for which transformers has a pre-tokenizer of its own."""
+@pytest.mark.parametrize("name", ["LlamaTokenizerFast", "LlamaTokenizer", "GPT2Tokenizer", "PreTrainedTokenizerFast"])
+def test_byte_level_tokens_under_another_class_are_those_of_the_file(
+    name: str, tiny_llama_dir: Path, tmp_path: Path
+) -> None:
+    """DeepSeek's files name Llama's class, SmolLM2's GPT-2's: transformers has pre-tokenizers of its own for both."""
     folder = altered(tiny_llama_dir, tmp_path / "model")
+    published = Tokenizer(models.BPE())
+    steps = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    published.pre_tokenizer, published.decoder = pre_tokenizers.Sequence(steps), decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    published.train_from_iterator([NUMBERED] * 20, trainer)
+    published.save(str(folder / "tokenizer.json"))
     file = folder / "tokenizer_config.json"
-    about = json.loads(file.read_text(encoding="utf-8")) | {"tokenizer_class": "LlamaTokenizerFast"}
+    about = json.loads(file.read_text(encoding="utf-8")) | {"tokenizer_class": name}
     file.write_text(json.dumps(about))
     own = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer = load_tokenizer(folder)
-    for line in LINES:
+    for line in (*LINES[:-1], NUMBERED):
         assert tokenizer(line, add_special_tokens=False)["input_ids"] == own.encode(line, add_special_tokens=False).ids
 
 
