@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -80,7 +80,7 @@ class BankIndex(BaseModel):
     format_version: int
     fold: str  # the fold file's stem
     quantizer: str
-    group_size: PositiveInt  # requested
+    group_size: PositiveInt | Literal[-1]  # requested; -1: a scale per row
     widths: tuple[MenuWidth, ...]
     tokens: int  # of calibration; 0 for RTN
     sha256: str  # of ``bank.safetensors``

@@ -64,6 +64,7 @@ class LlamaCpp:
             raise LoadError(f"llama.cpp cannot load {path}: {error}") from None
         self._batch = library.LlamaBatch(n_tokens=context, embd=0, n_seq_max=1)
         self._size = context
+        self.vocabulary = self._model.n_vocab  # tokens
 
     def tokenize(self, text: str, *, special: bool) -> list[int]:
         """Return the token ids of a text; ``special`` adds begin and end tokens where the file asks for them."""

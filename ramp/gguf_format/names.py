@@ -6,6 +6,7 @@ families (the GGUF architecture, permuted q and k rows) stands in ``ramp.models.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,9 @@ ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 
 YARN_DEFAULTS = {"beta_fast": 32, "beta_slow": 1, "truncate": True}
 """Parameters of YaRN that llama.cpp takes as given; it has no others but the factor and the original context."""
+
+YARN_KEYS = ("rope_type", "type", "rope_theta", "factor", "original_max_position_embeddings", "finetuned")
+"""What is written of YaRN, and a note of its authors that changes nothing."""
 
 ROPE_FACTORS = "rope_freqs.weight"
 """Tensor of the Llama class by which llama.cpp divides the frequencies of a llama3 rotary embedding."""
@@ -156,9 +160,10 @@ def rope_type(config: PretrainedConfig) -> str:
     if kind == "llama3" and (arch := architecture(config).gguf_arch) != "llama":
         raise GgufError(f"rotary embedding of type 'llama3' is not exported to GGUF for {arch}: llama.cpp lacks it")
     if kind == "yarn":
+        usual = {**YARN_DEFAULTS, "attention_factor": 0.1 * math.log(float(rope.get("factor") or 1)) + 1}
         for key, value in rope.items():
-            known = key in ("rope_type", "type", "rope_theta", "factor", "original_max_position_embeddings")
-            if not known and value not in (None, YARN_DEFAULTS.get(key)):
+            same = value is None or (key in usual and math.isclose(float(value), usual[key], rel_tol=1e-6))
+            if key not in YARN_KEYS and not same:
                 raise GgufError(f"rotary embedding of type 'yarn' with {key} {value}: llama.cpp computes it otherwise")
     return kind
 

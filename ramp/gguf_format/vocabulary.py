@@ -13,6 +13,7 @@ from typing import Any
 
 from gguf import GGUFWriter, TokenType
 
+from ramp.core.cli import log
 from ramp.gguf_format.names import GgufError
 from ramp.models.folder import ModelFolder
 from ramp.models.tokenizer_steps import FIRST_BLANK
@@ -87,7 +88,7 @@ def add_tokenizer(writer: GGUFWriter, model_dir: str | Path, vocab_size: int) ->
         writer.add_add_space_prefix(prefix)
     writer.add_token_list(tokens)
     writer.add_token_types(types)
-    _add_special(writer, tokenizer)
+    _add_special(writer, tokenizer, vocab_size)
     return "gpt2" if pre is not None else "llama"
 
 
@@ -120,6 +121,12 @@ def _tokens(spec: dict[str, Any], vocab_size: int, path: Path) -> tuple[list[str
     found = [(index, text, TokenType.NORMAL) for text, index in vocab.items()]
     for added in spec.get("added_tokens", []):
         kind = TokenType.CONTROL if added["special"] else TokenType.USER_DEFINED
+        if added["id"] >= vocab_size and added["content"] not in vocab:
+            log.warning(
+                "%s: the added token %d ('%s') has no row in the embedding and is left out", path, added["id"],
+                added["content"],
+            )  # fmt: skip
+            continue
         found.append((added["id"], added["content"], kind))
     for index, text, kind in found:
         if index >= vocab_size:
@@ -158,11 +165,11 @@ def _space_prefix(spec: dict[str, Any], path: Path) -> bool:
     return any(step.get("type") == "Prepend" and step.get("prepend") == SPACE for step in steps)
 
 
-def _add_special(writer: GGUFWriter, tokenizer: Any) -> None:
+def _add_special(writer: GGUFWriter, tokenizer: Any, vocab_size: int) -> None:
     """Write the ids of special tokens, and whether the loaded tokenizer puts them around a text."""
     for name in ("bos", "eos", "unk", "pad"):
         index = getattr(tokenizer, f"{name}_token_id", None)
-        if index is not None:
+        if index is not None and index < vocab_size:
             getattr(writer, f"add_{name}_token_id")(int(index))
     framed = tokenizer("a").input_ids
     plain = tokenizer("a", add_special_tokens=False).input_ids

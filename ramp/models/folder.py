@@ -159,7 +159,7 @@ def checkpoint_files(model_dir: Path) -> list[Path]:
     where there is neither, both, or an index that names a file outside the folder.
     """
     index, single = model_dir / INDEX, model_dir / SINGLE
-    if index.is_file() and single.is_file():
+    if index.is_file() and single.is_file() and _shards(index) != [SINGLE]:  # mlx-lm writes an index of one file
         raise ModelError(f"{model_dir} has both {SINGLE} and {INDEX}: delete the one that is not the checkpoint")
     if single.is_file():
         return [single]
@@ -170,13 +170,18 @@ def checkpoint_files(model_dir: Path) -> list[Path]:
             if others
             else f"no {SINGLE} in {model_dir}: the checkpoint is incomplete, fetch the model again"
         )
-    try:
-        names = sorted(set(read_json(index, ShardIndex, again="fetch the model again").weight_map.values()))
-    except DamagedFile as error:
-        raise ModelError(str(error)) from None
+    names = _shards(index)
     if not names:
         raise ModelError(f"{index} names no shard: fetch it again")
     return [below(model_dir, name, index) for name in names]
+
+
+def _shards(index: Path) -> list[str]:
+    """Return the files that an index names; raises ``ModelError`` where it is damaged."""
+    try:
+        return sorted(set(read_json(index, ShardIndex, again="fetch the model again").weight_map.values()))
+    except DamagedFile as error:
+        raise ModelError(str(error)) from None
 
 
 class CheckpointReader:

@@ -247,7 +247,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         about["search"] = [args.evals, sha256_file(texts.search), sha256_file(texts.selection)]
         if params := {method: args.params[method] for method in searching if method in args.params}:
             about["params"] = params
-    about["versions"] = [version(package) for package in ("libgguf", "cyllama")]
+    about["versions"] = [version(package) for package in ("libgguf", "cyllama", "gguf", "transformers", "tokenizers")]
     key = fingerprint(model, asdict(settings) | about | {"arithmetic": args.arithmetic})
     work: Path = args.work / f"{model.name}-{key}"
     work.mkdir(parents=True, exist_ok=True)

@@ -159,9 +159,9 @@ class BankPass:
             reads.append((rows.clone(), labels))
         self._check(delta, "the head")
         packed, costs = {}, {}
-        for kind, futures in pending.items():
-            packed[kind] = self.quantizer.collect(futures)
-            error = weights_of(packed[kind], kind, unit.tensor.heads) - weight
+        for kind in list(pending):  # what was collected is not held twice
+            packed[kind] = self.quantizer.collect(pending.pop(kind))
+            error = weights_of(packed[kind], kind, unit.tensor.heads).sub_(weight)
             squares = 0.0
             for rows, labels in reads:  # the gradients again: together they would take more memory than the head
                 slopes = label_gradient(rows @ weight.T, labels)
@@ -198,8 +198,8 @@ class BankPass:
         tokens, slopes = self.windows.flatten(), delta.flatten(0, 1)
 
         def cost(packed: np.ndarray, kind: str, unit: Unit) -> float:
-            error = weights_of(packed, kind, unit.tensor.heads) - weight
-            return self._cost(float((error[tokens] * slopes).sum(-1).square().sum()))
+            error = weights_of(packed, kind, unit.tensor.heads)[tokens] - weight[tokens]
+            return self._cost(float((error * slopes).sum(-1).square().sum()))
 
         if not self.model.tied:
             (unit,) = self.steps[last]

@@ -85,7 +85,7 @@ def fingerprint(model: ModelFolder, settings: Mapping[str, Any]) -> str:
     """Return 12 hexadecimal digits that change with the checkpoint's files (name, size, time) or the ``settings``."""
     files = []
     for path in sorted(model.path.iterdir()):
-        if path.suffix in (".safetensors", ".json", ".model"):
+        if path.suffix in (".safetensors", ".json", ".model", ".txt"):
             found = path.stat()
             files.append((path.name, found.st_size, found.st_mtime_ns))
     return hashlib.sha256(json.dumps([files, settings], sort_keys=True, default=str).encode()).hexdigest()[:12]

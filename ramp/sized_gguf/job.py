@@ -231,7 +231,11 @@ def open_job(args: argparse.Namespace) -> Job:
             "ramp/sized_gguf/importance.py", "ramp/sized_gguf/bank.py", "ramp/sized_gguf/rival.py"
         ),
         "text": texts.hashes()["calibration"],
-        "versions": [version(package) for package in ("libgguf", "cyllama") if find_spec(package)],
+        "versions": [
+            version(package)
+            for package in ("libgguf", "cyllama", "gguf", "transformers", "tokenizers")
+            if find_spec(package)
+        ],
         "arithmetic": args.arithmetic,
     }
     work = base / f"{model.name}-{fingerprint(model, asdict(settings) | about)}"

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("model", help="checkpoint folder, hub repository (owner/name[@commit]), or a model of config/assets.yaml")
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument("--size", default=None, help="largest size of the file: 90MB (10^6 bytes), 1.5GiB, 90000000")
-    asked.add_argument("--bpw", type=float, default=None, help="bits per weight of the whole file, as llama.cpp counts")
+    asked.add_argument("--bpw", type=float, default=None, help="bits per weight of the whole file, tokenizer included")
     asked.add_argument("--fits", default=None, help="memory for weights, cache and buffers together: 6GB")
     option("--context", type=int, default=None, help="tokens of context for --fits; none: 4096, or the model's own")
     option("--out", type=Path, required=True, help="file to write, *.gguf; files of its name lie beside it")

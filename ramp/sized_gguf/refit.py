@@ -26,7 +26,10 @@ DAMPING = 0.02
 """Weight of staying at the old scales, as a share of the diagonal of M^T H M: calibration text is finite."""
 
 ROWS = 64
-"""Rows that are solved together: bounds the temporaries."""
+"""Most rows that are solved together."""
+
+LARGEST_PRODUCT = 1 << 28
+"""Bytes of the products M^T H of the rows that are solved together: fewer rows where rows are long."""
 
 
 def refit(packed: np.ndarray, type_name: str, weight: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -39,8 +42,9 @@ def refit(packed: np.ndarray, type_name: str, weight: np.ndarray, second: np.nda
     rows, kinds, count, block = blocks.basis.shape
     fitted = np.empty_like(blocks.scales)
     moments = second.reshape(count, block, count * block)
-    for start in range(0, rows, ROWS):
-        part = slice(start, min(start + ROWS, rows))
+    at_once = min(ROWS, max(1, LARGEST_PRODUCT // (4 * kinds * count * count * block)))
+    for start in range(0, rows, at_once):
+        part = slice(start, min(start + at_once, rows))
         basis, old = blocks.basis[part].astype(np.float32), blocks.scales[part].reshape(-1, kinds * count)
         n = len(basis)
         # M^T H of every scale of a row: [n, kinds, count, columns]

@@ -61,7 +61,7 @@ def report(path: str, threads: int) -> None:
 
 def _measure(path: Path, threads: int) -> Speed:
     llama = LlamaCpp(path, context=PROMPT_TOKENS + GENERATED_TOKENS, threads=threads)
-    ids = [index % 200 + 5 for index in range(PROMPT_TOKENS)]
+    ids = [(index % 200 + 5) % llama.vocabulary for index in range(PROMPT_TOKENS)]
     try:
         llama.decode(ids[:8], first=0)  # reads the weights from the disk
         started = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,14 @@ PACKAGED = {"calibration": "C4 sample of exllamav2 0.3.2", "heldout": "Wikipedia
 def packaged_texts(registry: Registry, folder: Path) -> Path:
     """Write the packaged texts by role below ``folder``, unless they are there; return the folder of the roles."""
     roles = folder / "roles"
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as handle:  # a second run waits, and finds them
+        fcntl.lockf(handle, fcntl.LOCK_EX)
+        _write_packaged(registry, folder, roles)
+    return roles
+
+
+def _write_packaged(registry: Registry, folder: Path, roles: Path) -> None:
     if not (roles / "guard.json").is_file():
         assets = folder / "assets"
         for name, asset in registry.of_type("text").items():
@@ -49,7 +58,6 @@ def packaged_texts(registry: Registry, folder: Path) -> Path:
                 fetch_asset(registry, name, assets / name)
         write_texts(registry, assets, [], roles)
         remove(assets)
-    return roles
 
 
 def own_text(path: Path, folder: Path, role: str) -> Path:
@@ -65,12 +73,12 @@ def own_text(path: Path, folder: Path, role: str) -> Path:
         if path.suffix == ".jsonl":
             read_documents(path)
             return path
-        text = read_text(path, f"text of {role}").strip()
+        text = read_text(path, f"text of {role}")
     except TextError as error:
         raise TextError(f"{error}; JSON lines are for texts of roles only: give other text as a .txt file") from None
     except OSError as error:
         raise TextError(f"{path} cannot be read ({error.strerror})") from None
-    if not text:
+    if not text.strip():
         raise TextError(f"{path} is empty: give a text of some thousand words")
     document = Document(path.name, text)
     out = folder / f"{path.stem}-{document.sha256[:12]}.jsonl"

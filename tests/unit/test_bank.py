@@ -254,6 +254,8 @@ def test_command_line(tiny_llama_dir: Path, tmp_path: Path) -> None:
         assert stage.main([*argv, "--out", str(out)]) == 0
         assert Bank(out).widths == (3, 4)
         assert Bank(out).fold == "none"
+        stage.main([*argv[:-1], "-1", "--out", str(tmp_path / "rows")])  # a scale per row
+        assert Bank(tmp_path / "rows").group_size == -1
         again = tmp_path / "again"
         stage.main([*argv, "--out", str(again)])
         assert (again / "bank.safetensors").read_bytes() == (out / "bank.safetensors").read_bytes()

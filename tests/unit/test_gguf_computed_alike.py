@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from ramp.export.check import check_llama, transformers_nll
 from ramp.export.llamacpp import LlamaCpp, window_nll
 from ramp.export.write import export
-from ramp.gguf_format.names import GgufError, check_exportable, rope_factors
+from ramp.gguf_format.names import GgufError, check_exportable, rope_factors, rope_type
 from ramp.gguf_format.reader import GgufFile
 from ramp.models.architecture import ModelError
 from ramp.models.folder import ModelFolder
@@ -108,6 +108,8 @@ def test_rotary_embeddings_that_are_refused(tmp_path: Path) -> None:
         "for qwen2": refusal(random_qwen2, LLAMA3),
     }
     refused(GgufError, calls)
+    told = YARN | {"finetuned": True, "attention_factor": 0.1 * np.log(YARN["factor"]) + 1}  # as if not told
+    assert rope_type(read_config(random_llama(tmp_path / "told", rope_parameters=told, **SHAPE))) == "yarn"
 
 
 def test_tokenizers_that_are_refused(tiny_llama_dir: Path, tmp_path: Path) -> None:

@@ -52,6 +52,14 @@ def test_shards_are_read_as_one_checkpoint(tiny_llama_dir: Path, tmp_path: Path)
         _ = ModelFolder(tmp_path).reader
 
 
+def test_an_index_of_the_one_file_is_no_second_checkpoint(tiny_llama_dir: Path, tmp_path: Path) -> None:
+    """mlx-lm writes it beside a small model."""
+    folder = ModelFolder(altered(tiny_llama_dir, tmp_path))
+    index = {"weight_map": dict.fromkeys(load_file(tmp_path / "model.safetensors"), "model.safetensors")}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert [file.name for file in folder.reader.files] == ["model.safetensors"]
+
+
 def test_faults_of_a_folder(tiny_llama_dir: Path, tmp_path: Path) -> None:
     shorter = ModelFolder(altered(tiny_llama_dir, tmp_path / "shorter", intermediate_size=96))
     unknown = ModelFolder(altered(tiny_llama_dir, tmp_path / "unknown", model_type="gpt2"))
