@@ -105,7 +105,9 @@ def judge(study: Study, claim: dict[str, Any]) -> dict[str, Any]:
     margin = None if estimate.low is None or estimate.high is None else [estimate.low, estimate.high]
     rows = sorted({row for comparison in found for row in comparison.rows})
     known = [lack for comparison in found if comparison.lacks is not None for lack in comparison.lacks]
-    missing = list(dict.fromkeys([*lacking(study, (r for c in found if c.lacks is None for r in c.rows)), *known]))
+    if own := [row for comparison in found if comparison.lacks is None for row in comparison.rows]:
+        known = [*lacking(study, own), *known]
+    missing = list(dict.fromkeys(known))
     ending = verdict(outcomes)
     if ending == REPLICATED and "part" in claim:  # the rest of the claim was not tried
         ending = PARTLY

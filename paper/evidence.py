@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from paper.naming import text_title
 from paper.study import SEEDS, Entry, Study
 from paper.words import listed, plural
 from ramp.evaluation.enough_text import LEAST_TOKENS, LEAST_WINDOWS, enough_text
@@ -51,7 +52,7 @@ def _little_text(study: Study, entries: Iterable[Entry]) -> list[str]:
     ]
     sizes = [(int(windows), int(length)) for windows, length in counts if windows and length]
     if not sizes:
-        return ["no row scored on held-out text"] if counts else []
+        return [f"no row scored on {text_title(text)}"] if counts else []
     return little_text(*min(sizes, key=lambda size: size[0] * size[1]))
 
 

@@ -4,11 +4,11 @@ Windows are drawn as in ``ramp.evaluation.bootstrap``, so that one seed gives th
 percentiles of the resamples; items of tasks are drawn within their task. Two rows are compared on the same resampled
 windows, so that what makes a window hard for both cancels out.
 
-Search seeds are few, and percentiles of n resampled seeds never leave their range, which holds their mean with a chance
-of 75 % where n is 3. Where a row has several, the interval is therefore the estimate and Student's t times its standard
-error: of resampled windows and seeds, the seeds' part times n / (n - 1), with the degrees of freedom of Welch and
-Satterthwaite (B. L. Welch, Biometrika 34, 1947), for which windows count as many. Numbers above zero have it on the
-scale of their logarithm.
+Search seeds are few, and percentiles of n resampled seeds never leave their range, which holds the median of such
+searches with a chance of 75 % where n is 3. Where a row has several, the interval is therefore the estimate and
+Student's t times its standard error: of resampled windows and seeds, the seeds' part times n / (n - 1), with the
+degrees of freedom of Welch and Satterthwaite (B. L. Welch, Biometrika 34, 1947), for which windows count as many.
+Numbers above zero have it on the scale of their logarithm.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ def _drawn(rows: Sequence[np.ndarray], seed: int, statistic: Statistic) -> tuple
     rows: sums [seeds, windows], each over its own seeds; one seed is no source of spread.
     """
     n_windows = rows[0].shape[1]
+    rows = [sums[:1] if (sums == sums[0]).all() else sums for sums in rows]  # seeds that found one allocation
     rng = np.random.default_rng(seed)
     places = resample(n_windows, DRAWS, seed) + n_windows * np.arange(DRAWS)[:, None]
     weights = np.bincount(places.ravel(), minlength=places.size).reshape(places.shape).astype(float)

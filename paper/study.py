@@ -215,7 +215,7 @@ class Study:
 
     @cached_property
     def primary_text(self) -> str:
-        """The text that claims are judged on: WikiText-2 on the paper's own model, held-out text elsewhere."""
+        """The text that claims are judged on: WikiText-2 on the paper's own model, else held-out text or the first."""
         if self.is_paper_model(self.source) and "wikitext2" in self.texts:
             return "wikitext2"
         return self.texts[0] if self.texts and "heldout" not in self.texts else "heldout"
@@ -303,7 +303,7 @@ class Study:
         return table.to_numpy(), tokens, table.columns.to_numpy("int64")
 
     def measured(self, entry: Entry, text: str, what: str) -> Estimate | None:
-        """Return perplexity (``ppl``) or ``kl`` with its interval: as recorded of one seed, resampled over several."""
+        """Return perplexity (``ppl``) or ``kl`` with its interval: as recorded of one seed, also over several seeds."""
         value = entry.mean(f"{what}_{text}")
         if value is None:
             return None

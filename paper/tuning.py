@@ -64,11 +64,15 @@ class Pair:
             0: "gains as much from tuning, within noise, as",
             1: "gains less from tuning than",
         }
-        enough = self.before.banks >= LEAST_BANKS  # one bank may favour either row
-        of = found[self.change.side(1)] if enough else f"of {plural(self.before.banks, 'bank')}, beside"
+        model, factor = model_title(self.mixed.model), shown(self.change, 3)
+        if self.before.banks < LEAST_BANKS:  # one bank may favour either row
+            return (
+                f"On {model}, over {plural(self.before.banks, 'bank')}, the ratio of KL of {self.mixed.title} to "
+                f"{self.uniform.title} changes by a factor of {factor}."
+            )
         return (
-            f"On {model_title(self.mixed.model)} {self.mixed.title}, {of} "
-            f"{self.uniform.title}: their ratio of KL changes by a factor of {shown(self.change, 3)}."
+            f"On {model} {self.mixed.title}, {found[self.change.side(1)]} {self.uniform.title}: their ratio of KL "
+            f"changes by a factor of {factor}."
         )
 
 

@@ -22,22 +22,22 @@ class Caption:
 
 
 CORRECTED = (
-    "p: two-sided, of a normal with the bootstrap's standard error, corrected for the number of lines (Holm). (alone): "
-    "the reading does not hold after this correction, p is 0.05 or more."
+    "p: two-sided, of Student's t with the bootstrap's standard error (of a normal where rows have one seed), "
+    "corrected for the number of lines (Holm). (alone): the reading does not hold after this correction, p is 0.05 or "
+    "more."
 )
 """What the last columns of tables of paired differences mean."""
 
 POWER = (
     "Detectable: the smallest true KL difference that these windows and seeds would have shown four times of five "
-    "(two-sided, 5 %, of a normal with the bootstrap's standard error). Within noise: a larger one would likely have "
-    "been seen."
+    "(two-sided, 5 %, by the same error). Within noise: a larger one would likely have been seen."
 )
 """What the column of power means."""
 
 CAPTIONS = {
     "main": Caption(
-        "{model}: sizes and quality of every row. {texts}; {seeds}; brackets are 95 % bootstrap intervals over "
-        "windows, and over seeds where there are several.",
+        "{model}: sizes and quality of every row. {texts}; {seeds}; brackets are 95 % intervals over windows, "
+        "and over seeds (by Student's t) where there are several.",
         (
             "MB = 1,000,000 bytes; file sizes are those of files on disk where no note says otherwise. KL is to the "
             "float model, per token.",
@@ -104,8 +104,8 @@ CAPTIONS = {
         (
             "[A] abstract; [D] digests of the full text.",
             "Replicated: the whole 95 % interval lies on the claim's side of its limit; not replicated: wholly on the "
-            "other side; inconclusive: across it; partly: some comparisons hold and others fail, or only a part of the "
-            "claim was tried. An analogue on another model supports or weakens a claim; it is not a test of it.",
+            "other side; inconclusive: across it, or none; partly: some comparisons hold and others fail, or only a part "
+            "of the claim was tried. An analogue on another model supports or weakens a claim; it is not a test of it.",
             "Intervals run over windows, search seeds and items of one bank, which is one draw of calibration text and "
             "rounding; over banks where the measure says so.",
         ),

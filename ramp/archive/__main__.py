@@ -3,7 +3,8 @@
     python -m ramp archive RESULTS --out FILE.zip [--date YYYY-MM-DD] [--root PROJECT]
 
 RESULTS is a results folder, or a folder of records (results/published). ``results/`` of the archive holds what the
-study left behind, ``code/`` the files that git tracks in their present state (without git: the source files),
+study left behind, ``code/`` the files that git tracks, in their present state, and methods of the user's own (without
+git: all sources),
 ``ro-crate-metadata.json`` what they are, as RO-Crate 1.1, and ``SHA256SUMS`` their checksums. One folder gives the same
 bytes every time. ``python -m ramp verify FILE.zip`` checks the archive, here or elsewhere.
 """

@@ -84,24 +84,36 @@ def _inside(folder: Path, files: set[Path]) -> Iterator[tuple[str, Path]]:
         yield name.as_posix(), path
 
 
+OWN_CODE = ("baselines", "config", "ramp")
+"""Folders whose untracked files make results: a method, a configuration, a model family of the user's own."""
+
+
 def code_files(root: Path) -> dict[str, Path]:
-    """Return path in the archive -> file of the project: what git does not ignore, or without git every source file."""
+    """Return path in the archive -> file of the project: what git tracks, and methods of the user's own.
+
+    Without git every source file.
+    """
     names = _tracked(root) or sources(root)
     return {f"{CODE}/{name}": root / name for name in sorted(names) if (root / name).is_file()}
 
 
 def _tracked(root: Path) -> list[str]:
-    """Return the files that git tracks or would track below ``root``: a method of the user's own is not added yet.
+    """Return the files that git tracks below ``root``, and those of ``OWN_CODE`` that it does not know yet.
 
     None outside git, or where git knows another project.
     """
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    try:
-        done = subprocess.run(command, cwd=root, capture_output=True, timeout=60, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    names = [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
-    return names if done.returncode == 0 and "ramp/__init__.py" in names else []
+    found: list[str] = []
+    for what in (["--cached"], ["--others", "--exclude-standard", "--", *OWN_CODE]):
+        try:
+            command = ["git", "ls-files", "-z", *what]
+            done = subprocess.run(command, cwd=root, capture_output=True, timeout=60, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return []
+        names = [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
+        if done.returncode or "ramp/__init__.py" not in (found or names):
+            return []
+        found += names
+    return found
 
 
 def sources(root: Path) -> list[str]:

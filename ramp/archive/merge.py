@@ -96,7 +96,10 @@ def bank_of(digests: StudyDigests | None, model: str, run: str) -> str:
 
 
 def _names_a_bank(name: str) -> bool:
-    """Return whether a file is the same in every run on a bank: no weights, which go first, no fold of one width."""
+    """Return whether a file is the same in every run on a bank.
+
+    Not the weights, which ``keep: results`` deletes, and no fold of one width, which only some studies need.
+    """
     return not name.endswith("/bank.safetensors") and not re.search(r"_w[0-9]+\.", name)
 
 

@@ -3,7 +3,7 @@
 A window's sums (tokens, nll, kl) are what is resampled: a window is one block of the block bootstrap (Kuensch 1989), so
 nothing inside its 2,048 tokens is taken for independent, and windows are spread over the text. Intervals are
 percentiles. With a dozen windows they are somewhat too narrow, as bootstrap intervals of few units are: the number of
-windows is recorded with every one. ``paper.intervals`` takes the same draws and resamples seeds and task items too.
+windows is recorded with every one. ``paper.intervals`` takes the same draws, and adds seeds and task items.
 """
 
 from __future__ import annotations

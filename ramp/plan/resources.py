@@ -23,7 +23,7 @@ LEAST_MINUTES = 10
 
 WITHOUT_GPU = (
     "fetch", "model", "token_counts", "halo_export", "halo_float", "halo_check", "halo_row", "halo_card", "static_mix",
-    "gguf_mixes",
+    "gguf_mixes", "train", "transfer", "track", "package_row",
 )  # fmt: skip
 """Rules of a model's jobs that run on the processor, whatever the study's device."""
 

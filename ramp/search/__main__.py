@@ -2,7 +2,7 @@
 
     python -m ramp.search --model smollm2-135m --budget 3.65
 
-finds its inputs in a folder of results that the workflow laid out (``--results``, ``ramp.search.layout``). In full:
+The short form finds its inputs in a folder that the workflow laid out (``--results``, ``ramp.search.layout``).
 
     python -m ramp.search --model-dir R/models/M --bank R/bank/M/awq-gptq --fold R/folds/M/awq.safetensors \\
         --calibration R/calibration/M.safetensors --sensitivity R/sensitivity/M/awq-gptq.json \\

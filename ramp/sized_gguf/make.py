@@ -243,7 +243,8 @@ def publish(job: Job, path: Path, plan: GgufPlan) -> None:
             shutil.copyfile(path, out)
         for ending in ("card.md", "result.json"):
             job.beside(ending).unlink(missing_ok=True)
-        shutil.rmtree(job.beside("policy"), ignore_errors=True)  # of another search
+        if job.policy is None or job.policy.resolve() != job.beside("policy").resolve():
+            shutil.rmtree(job.beside("policy"), ignore_errors=True)  # of another search
     if (job.policy_dir / "policy.json").is_file():
         shutil.copytree(job.policy_dir, job.beside("policy"), dirs_exist_ok=True)
 

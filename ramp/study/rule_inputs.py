@@ -17,6 +17,7 @@ from ramp.core.source_closure import Modules, closure, modules_of
 from ramp.methods.kinds import Mix, Package
 from ramp.methods.loader import discover, split_reference
 from ramp.methods.names import FLOAT, RELEASED, UNQUANTIZED
+from ramp.models.asset_file import text_files
 from ramp.sensitivity.kinds import DEFAULT, SENSITIVITIES
 from ramp.study.config import Study
 from ramp.study.draws import base_model
@@ -25,9 +26,6 @@ from ramp.study.leaked_models import calibrated_as
 from ramp.study.planned_rows import Plan
 from ramp.study.record_files import Taken
 from ramp.study.row_names import GGML, SHARED, Row
-
-MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*", "*.model")
-"""Files of a checkpoint folder whose edit makes another model."""
 
 
 @dataclass(frozen=True)
@@ -225,7 +223,8 @@ class RuleFiles:
         """Return the files of an asset of the study's own: an edit of one fetches it again, a model's folder too."""
         own = self.plan.study.assets.get(asset)
         paths = [Path(source.path) for source in own.sources if isinstance(source, PathSource)] if own else []
-        parts = [file for path in paths if path.is_dir() for kind in MODEL_FILES for file in sorted(path.glob(kind))]
+        folders = [path for path in paths if path.is_dir()]
+        parts = [file for path in folders for file in [*text_files(path), *sorted(path.glob("*.safetensors"))]]
         return [str(path) for path in [*paths, *parts] if path.is_file()]
 
     def project(self, *patterns: str) -> list[str]:

@@ -106,7 +106,7 @@ class Stages:
         self.add("evaluate", "evaluation", *row, to="metrics.json")
         self.add("evaluate streamed", "evaluation", *row, to="streamed.json", free=0)
         noise = ["--reference", reference, "--variation", "again", "--dtype", "bfloat16"]
-        self.add("noise", "evaluation.noise", *noise, to="noise.json")
+        self.add("noise", "evaluation.noise_floor", *noise, to="noise.json")
         texts = [self.folder / f"{role}.jsonl" for role in ("calibration", "train")]
         steps = ["--steps", 1, "--batch", 1, "--length", 16, "--state-dir", self.out / "tuning"]
         self.add("tune", "rows.tune", "--row-dir", self.out / "gptq", "--text", *texts, *steps, to="tuned")

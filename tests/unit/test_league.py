@@ -151,6 +151,11 @@ def test_infeasible_and_infinite_evaluations_are_never_finalists() -> None:
     assert finalists(found, 1, 4, None) == []
     assert changes(found, 9) == [0, 2]
     assert changes(found, 6) == [0, 4]
+    parts = [
+        Evaluation(*score, count, count, False)
+        for count, score in enumerate([("00", 1.0, 5), ("00", 1.5, 5), ("11", 1.2, 5)], start=1)
+    ]
+    assert changes(parts, 9) == [1, 2]  # the start's last score is over all parts, its first over one
 
 
 def test_parts_of_text_count_by_their_tokens_and_rank_by_the_method_s_own_estimates(tmp_path: Path) -> None:

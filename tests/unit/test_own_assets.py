@@ -66,7 +66,9 @@ def test_rules_hand_the_entries_to_their_stages(folder: Path) -> None:
     assert (name, Asset.model_validate(given)) == ("my-model", expected)
     assert values.own_entry("smollm2-135m") == []
     assert files.own_file("notes.txt") == [str(folder / "notes.txt")], "an edit of the text reads it again"
-    assert files.own_file("my-model") == []
+    parts = [Path(name) for name in files.own_file("my-model")]
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {part.name for part in parts}
+    assert len({part.parent for part in parts}) == 1, "an edit of the model imports it again"
 
 
 @pytest.mark.parametrize(

@@ -199,7 +199,7 @@ def test_words_name_the_strongest_uniform_row_and_what_is_left() -> None:
     assert (values["tuning.rows"], values["tuning.tokens"], values["tuning.better"]) == ("5 rows", "61,440", "4")
     sentences = [text for key, text in values.items() if key.startswith("tuning.pair.")]
     assert len(sentences) == 2
-    assert all("AWQ + GPTQ, 4 bits" in sentence and "of 1 bank" in sentence for sentence in sentences)
+    assert all("AWQ + GPTQ, 4 bits" in sentence and "over 1 bank" in sentence for sentence in sentences)
     assert not any("gains" in sentence for sentence in sentences)  # no reading of one bank
     values = dict(tuning_values(synthetic_study(tuning_records(banks=range(5)))))
     sentences = [text for key, text in values.items() if key.startswith("tuning.pair.")]

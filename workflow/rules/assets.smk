@@ -82,7 +82,7 @@ rule train:
     message:
         "training {wildcards.model}: {params.steps} steps"
     shell:
-        "gpu_lease python -m ramp.assets.train_tiny --preset {params.preset:q} --text {input.text:q}"
+        "python -m ramp.assets.train_tiny --preset {params.preset:q} --text {input.text:q}"
         " --steps {params.steps:q}"
         ' --seed {params.seed:q} --out "$(dirname {output.record:q})" --threads {threads} {params.computing:q}'
         " > {log:q} 2>&1"
