@@ -238,7 +238,7 @@ def test_a_study_that_scores_another_text_is_read_on_that_text() -> None:
     assert not shortages(study)
     study = synthetic_study(seeds=(0, 1), texts=("mine",))
     study.frames["records"]["n_windows_mine"] = np.nan
-    assert shortages(study) == ["no row scored on held-out text"]
+    assert shortages(study) == ["no row scored on mine"]
 
 
 def test_a_run_ends_with_rows_checks_claims_and_what_it_lacks() -> None:
