@@ -105,8 +105,8 @@ CAPTIONS = {
             "[A] abstract; [D] digests of the full text.",
             "Replicated: the whole 95 % interval lies on the claim's side of its limit; not replicated: wholly on the "
             "other side; inconclusive: across it, or none; partly: some comparisons hold and others fail, or only a "
-            "part of the claim was tried. An analogue on another model supports or weakens a claim; it is not a test of "
-            "it.",
+            "part of the claim was tried. An analogue on another model supports or weakens a claim; it is not a test "
+            "of it.",
             "Intervals run over windows, search seeds and items of one bank, which is one draw of calibration text and "
             "rounding; over banks where the measure says so.",
         ),
