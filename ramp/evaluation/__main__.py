@@ -27,11 +27,11 @@ from ramp.core import cli
 from ramp.core.atomic_files import sha256_file, write_json
 from ramp.core.cli import log
 from ramp.core.provenance import hardware
-from ramp.core.safe_name import NAME_PATTERN
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     import torch
 
+    from ramp.core.safe_name import NAME_PATTERN
     from ramp.core.tensor_file import equal_tensors
     from ramp.evaluation.heldout import Reference, evaluate, float_head, make_reference
     from ramp.evaluation.metrics import ALIKE, metrics, same_network, text_metrics, twin_network

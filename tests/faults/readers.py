@@ -254,7 +254,7 @@ READERS = (
            "models/folder.py:CheckpointReader.__init__ models/folder.py:ModelFolder.config "
            "models/asset_file.py:read_model_asset"),
     Reader("shards", ("given/shards/model.safetensors.index.json", "given/shards/a.safetensors"), _shards,
-           "models/folder.py:checkpoint_files", own=False),
+           "models/folder.py:_shards", own=False),
     Reader("tokenizer", ("models/tiny/tokenizer.json", "models/tiny/tokenizer_config.json"), _tokens,
            "models/folder.py:ModelFolder.tokenizer"),
     Reader("sizes of a model", ("models/tiny/config.json",), lambda r: _shape(r), "plan/shape.py:shape_of", own=False),

@@ -82,5 +82,5 @@ def test_a_whole_run_counts_what_nobody_waits_for() -> None:
     line = [sys.executable, "-m", "benchmarks.whole_run", sys.executable, "-c"]
     done = [subprocess.run([*line, code], cwd=REPO, capture_output=True, text=True) for code in (BUSY, "exit(3)")]
     busy, idle = (float(each.stderr.split(" s, ")[1].split()[0]) for each in done)
-    assert busy > idle + 0.2
+    assert busy > idle + 0.1  # seconds are written with one digit
     assert [each.returncode for each in done] == [0, 3]
