@@ -197,9 +197,10 @@ class Stages:
             for name, quantized in sorted(packed_linears(handle, header).items()):
                 yield name, quantized.codes.numpy()
         elif out.suffix == ".safetensors":
-            with safe_open(out, "numpy") as file:
+            with safe_open(out, "pt") as file:  # numpy knows no bfloat16
                 for name in sorted(file.keys()):
-                    yield name, file.get_tensor(name)
+                    tensor = file.get_tensor(name)
+                    yield name, (tensor.float() if tensor.dtype.itemsize == 2 else tensor).numpy()
         else:
             yield from _numbers_of(stage, read_json(out, dict[str, Any]))
 
