@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from paper.intervals import (
-    Error,
+    StandardError,
     detectable,
     exponential,
     p_value,
@@ -36,7 +36,7 @@ class Pair:
     kl_ratio: Estimate | None
     ppl_ratio: Estimate
     kl_p: float  # of the KL difference (the nll's where there is no KL); see ``paper.intervals.p_value``
-    kl_error: Error | None  # standard error of the KL difference
+    kl_error: StandardError | None  # standard error of the KL difference
 
     @property
     def detectable(self) -> float | None:

@@ -37,7 +37,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from paper.claims import CLAIMS_FILE, judge_all, read_claims_file
     from paper.publish import MANIFEST, OF_OTHERS, Also, commits_of, listing, missing
     from paper.study import Study
-    from ramp.records.bank_ratios import compared
+    from ramp.records.bank_ratios import check_one_depth, compared
     from ramp.records.table import expand, read_all, read_table, write_claims, write_table
 
 if TYPE_CHECKING:
@@ -78,10 +78,6 @@ GROWING = {
     "gguf_checks": Growth(("model",), replaceable=True),
 }
 """The tables that have runs."""
-
-
-SCORED_ALIKE = ("banks", "tuning", "leakage")
-"""Tables whose rows are compared on the same windows; ``n_windows`` and ``length`` say which."""
 
 
 def same_bank(name: str, old: pd.DataFrame, new: pd.DataFrame) -> None:
@@ -125,13 +121,8 @@ def grown(name: str, old: pd.DataFrame, new: pd.DataFrame, replace: bool = False
     table = pandas.concat([old, added[[each for each in columns if each in added]]], ignore_index=True)
     if name == "banks":  # a row may come without the knapsack of its bank, which is published
         table = pandas.DataFrame(compared(table.to_dict("records")), columns=columns)
-    if name in SCORED_ALIKE and len(new):
-        lengths = table[["model", "length", "n_windows"]].drop_duplicates()
-        if len(lengths) > lengths["model"].nunique():
-            raise RampError(
-                f"{name}: rows of one model would be scored on other windows than the published ones: run the study at "
-                "the published depth, or publish its rows as a whole"
-            )
+    if name in ("tuning", "leakage"):
+        check_one_depth(table.to_dict("records"), name)
     if "planned" in table.columns and len(new):
         table["planned"] = new["planned"].iloc[0]
     return table

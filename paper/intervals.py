@@ -31,7 +31,7 @@ Statistic = Callable[..., np.ndarray]
 
 
 @dataclass(frozen=True)
-class Error:
+class StandardError:
     """Standard error of a number, and its degrees of freedom: infinite where no row has several seeds."""
 
     size: float
@@ -42,13 +42,18 @@ class Error:
         return self.size * float(stats.t.ppf(share, self.freedom))
 
 
-def _drawn(rows: Sequence[np.ndarray], seed: int, statistic: Statistic) -> tuple[np.ndarray, Error]:
+def _distinct(rows: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return the rows; one whose seeds all found one allocation has it once."""
+    return [sums[:1] if (sums == sums[0]).all() else sums for sums in rows]
+
+
+def _drawn(rows: Sequence[np.ndarray], seed: int, statistic: Statistic) -> tuple[np.ndarray, StandardError]:
     """Return the statistic of every draw, [DRAWS], and its standard error.
 
     rows: sums [seeds, windows], each over its own seeds; one seed is no source of spread.
     """
     n_windows = rows[0].shape[1]
-    rows = [sums[:1] if (sums == sums[0]).all() else sums for sums in rows]  # seeds that found one allocation
+    rows = _distinct(rows)
     rng = np.random.default_rng(seed)
     places = resample(n_windows, DRAWS, seed) + n_windows * np.arange(DRAWS)[:, None]
     weights = np.bincount(places.ravel(), minlength=places.size).reshape(places.shape).astype(float)
@@ -66,7 +71,7 @@ def _drawn(rows: Sequence[np.ndarray], seed: int, statistic: Statistic) -> tuple
             missing += part / n
             spread += part**2 / (n - 1)
     variance = float(np.var(draws)) + missing
-    return draws, Error(math.sqrt(variance), variance**2 / spread if spread else math.inf)
+    return draws, StandardError(math.sqrt(variance), variance**2 / spread if spread else math.inf)
 
 
 def _interval(value: float, rows: Sequence[np.ndarray], seed: int, statistic: Statistic) -> Estimate:
@@ -86,7 +91,7 @@ def _positive(value: float, rows: Sequence[np.ndarray], seed: int, statistic: St
     def logarithm(*given: np.ndarray) -> np.ndarray:
         return np.log(statistic(*given))
 
-    if value > 0 and max(map(len, rows)) > 1:
+    if value > 0 and max(map(len, _distinct(rows))) > 1:
         return exponential(_interval(math.log(value), rows, seed, logarithm))
     return _interval(value, rows, seed, statistic)
 
@@ -110,15 +115,15 @@ def _difference(tokens: np.ndarray) -> Statistic:
     return lambda w, a, b: (w * (a - b)).sum(axis=1) / (w @ tokens)
 
 
-def standard_error(a: np.ndarray, b: np.ndarray, tokens: np.ndarray, seed: int = 0) -> Error:
+def standard_error(a: np.ndarray, b: np.ndarray, tokens: np.ndarray, seed: int = 0) -> StandardError:
     """Return the standard error of ``paired_difference``, in its unit; NaN with a single window.
 
     a: float [seeds_a, windows]; b: [seeds_b, windows]; tokens: int [windows].
     """
-    return _drawn([a, b], seed, _difference(tokens))[1] if len(tokens) > 1 else Error(math.nan)
+    return _drawn([a, b], seed, _difference(tokens))[1] if len(tokens) > 1 else StandardError(math.nan)
 
 
-def p_value(value: float, error: Error) -> float:
+def p_value(value: float, error: StandardError) -> float:
     """Return how likely so large a paired difference is if there is none: two-sided, of Student's t with this error.
 
     Shares of draws beyond 0 would end at 1 / DRAWS, too coarse to correct for many comparisons. NaN without an error;
@@ -129,7 +134,7 @@ def p_value(value: float, error: Error) -> float:
     return 2 * float(stats.t.sf(abs(value) / error.size, error.freedom)) if error.size > 0 else math.nan
 
 
-def detectable(error: Error) -> float:
+def detectable(error: StandardError) -> float:
     """Return the smallest true difference that is found four times of five: two-sided at 5 %, of Student's t.
 
     It does not look at the difference that was found: J. M. Hoenig and D. M. Heisey, The American Statistician 55

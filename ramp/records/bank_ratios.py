@@ -13,7 +13,7 @@ MEASURED = ("n_windows", "length", "dtype")
 """Columns of banks.csv that say how a row was scored: rows of one model agree in them, or compare with none."""
 
 
-def check_one_depth(rows: Iterable[Mapping[Any, Any]]) -> None:
+def check_one_depth(rows: Iterable[Mapping[Any, Any]], table: str = "banks") -> None:
     """Raise ``RampError`` where rows of one model were scored on other windows, another length or another dtype."""
     first: dict[str, Mapping[Any, Any]] = {}
     for row in rows:
@@ -22,7 +22,7 @@ def check_one_depth(rows: Iterable[Mapping[Any, Any]]) -> None:
             pair = known.get(name), row.get(name)
             if pair[0] != pair[1] and not any(value is None or value != value or value == "" for value in pair):
                 raise RampError(
-                    f"banks.csv would hold rows of {row['model']} with {name} {pair[0]} and {pair[1]}, which compare "
+                    f"{table}.csv would hold rows of {row['model']} with {name} {pair[0]} and {pair[1]}, which compare "
                     "with none of each other: give those of one depth and one dtype"
                 )
 

@@ -263,8 +263,10 @@ def test_files_beside_mixes_are_added_and_replaced_model_by_model(toy: Path, tmp
 
 
 def test_leaks_and_entropies_are_added_bank_by_bank(toy: Path, tmp_path: Path) -> None:
-    def measured(name: str, *draws: int, factor: float = 1) -> Path:
+    def measured(name: str, *draws: int, factor: float = 1, windows: int = 12) -> Path:
         tables = leakage_records(banks=draws)
+        for line in tables["leakage"]:
+            line["n_windows"] = windows
         for row in [row for rows in tables.values() for row in rows]:
             row["kl"] *= factor
         sizes = {"bits_stored": 4.0, "bits_entropy": 3.75, "saving": 0.06, "weights": 800, "bytes_linear": 416}
@@ -281,6 +283,8 @@ def test_leaks_and_entropies_are_added_bank_by_bank(toy: Path, tmp_path: Path) -
     assert read_json(toy / MANIFEST)["also"][0]["commits"] == ["one", "two"]
     with pytest.raises(RampError, match=r"leakage: .* is published from another bank"):
         extend(toy, measured("three", 1, factor=2))
+    with pytest.raises(RampError, match=r"leakage\.csv would hold rows .* n_windows 12 and 4"):
+        extend(toy, measured("four", 2, windows=4))
 
 
 def test_every_table_of_a_study_has_the_command_that_made_it(toy: Path, tmp_path: Path) -> None:

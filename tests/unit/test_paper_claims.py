@@ -19,7 +19,7 @@ from paper.claims import CLAIMS_FILE, holds, judge_all, main, read_claims_file, 
 from paper.comparisons import pair, saving, task_ratio
 from paper.evidence import shortages
 from paper.intervals import (
-    Error,
+    StandardError,
     detectable,
     exponential,
     holm,
@@ -99,6 +99,15 @@ def test_intervals_over_few_seeds_are_those_of_student() -> None:
     assert 0 < ratio.low < seeds.min() / other.max()
 
 
+def test_seeds_that_found_one_allocation_are_one() -> None:
+    a, tokens, _ = windows(7)
+    b, *_ = windows(8)
+    thrice = np.repeat(a, 3, axis=0)
+    assert paired_difference(thrice, b, tokens) == paired_difference(a, b, tokens)
+    assert mean_interval(thrice, tokens) == mean_interval(a, tokens)
+    assert standard_error(thrice, a, tokens).size == 0  # of rows that do not differ
+
+
 @pytest.mark.parametrize(("seeds", "windows"), [(3, 12), (2, 30), (5, 36)])
 def test_intervals_over_seeds_and_windows_hold_the_truth(seeds: int, windows: int) -> None:
     rng = np.random.default_rng(seeds)
@@ -139,7 +148,7 @@ def test_p_values_follow_the_intervals() -> None:
 def test_a_detectable_difference_is_found_four_times_of_five() -> None:
     """Over draws of windows: rows that truly differ by so much are told apart in 80 %, equal ones in 5 %."""
     rng = np.random.default_rng(3)
-    tokens, error = np.full(40, 100.0), Error(5 / 100 / np.sqrt(40))  # of a mean over 40 windows of 100 tokens
+    tokens, error = np.full(40, 100.0), StandardError(5 / 100 / np.sqrt(40))  # of a mean over 40 windows of 100 tokens
 
     def found(difference: float) -> float:
         draws = rng.normal(difference * 100, 5, (400, 40))

@@ -15,7 +15,7 @@ from paper.readme import (
     section_of,
     with_results,
 )
-from paper.search_over_banks import standings
+from paper.search_over_banks import _is_bank_0, standings
 from paper.study import Study
 from paper.tables.__main__ import all_tables
 from paper.tables.model import Table
@@ -97,6 +97,16 @@ def test_the_sentence_on_the_search_follows_the_rows_over_banks(
     assert current in README, "run: python -m paper.readme"
     assert len(README.replace(current, sentence).split()) <= 1200
     assert sentence in results_index(made, {})
+
+
+def test_a_study_that_repeated_its_own_rows_says_so(searched: dict[str, Any]) -> None:
+    study = Study(searched)
+    entry = study.one(study.source, "ramp", 3.65)
+    assert entry is not None
+    sums = study.sums(entry, study.primary_text, "kl")[0]
+    assert _is_bank_0(study, "ramp", 3.65, sums)
+    assert not _is_bank_0(study, "ramp", 3.65, 1.01 * sums)
+    assert not _is_bank_0(study, "ramp", 3.65, None)
 
 
 def test_without_rows_over_banks_the_sentence_says_one_bank(searched: dict[str, Any]) -> None:
