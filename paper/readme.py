@@ -45,7 +45,7 @@ SEARCH = {
     "one bank": (
         "RAMP's search from the knapsack ended {ends} at {budget} bits in the published run "
         "({kl} nats; one bank, {windows}, {seeds}); **that is not settled:** of three other runs, one "
-        "on another machine kept its start, one lost, and one was within noise (docs/decisions.md)."
+        "on another machine kept its start, and two were within noise (docs/decisions.md)."
     ),
 }
 """The sentence on the search: where rows over banks are published, and where they are not. What other runs found is in
