@@ -31,7 +31,7 @@ lint-types:
 lint-workflow:
 	$(BIN)snakemake --lint
 
-freeze: ## workflow/envs/NAME.constraints.txt, from the packages' environments below .envs
+freeze: ## workflow/envs/NAME.constraints.txt and packages.lock, from the packages' environments below .envs
 	$(PYTHON) -m workflow.scripts.freeze_environments
 
 lock: ## requirements.lock, torch.lock and environment.yml, from the packages installed for $(PYTHON)

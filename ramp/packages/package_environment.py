@@ -6,8 +6,8 @@
 
 The venv lies in the record's folder. ``environment.json`` holds ``{ok, reason, python, requirements, freeze, check}``:
 the interpreter, and the output of ``pip freeze`` and ``pip check``. Constraints pin indirect requirements; a venv that
-fits them already is kept. What they share with ``--lock`` is compared with its hashes; torch and what is built from
-source have none there. A failed installation is recorded (exit status 0), and its rows give the reason why they are
+fits them already is kept. What ``--lock`` holds of them is compared with its hashes; torch has none there, nor what the
+index has as source alone. A failed installation is recorded (exit status 0), and its rows give the reason why they are
 missing. Delete the folder to try again. A lock beside the folder keeps other runs out; what a killed installation
 left is made again.
 """

@@ -155,11 +155,11 @@ class RuleValues:
         return file if file.is_file() else None
 
     def constraints(self, environment: str) -> list[str]:
-        """Return the committed versions of an environment, and the hashes of some of them, as options."""
+        """Return the committed versions of an environment, and the file with their hashes, as options."""
         file = self._frozen(environment)
         if file is None:
             return []
-        lock = self.files.local("requirements.lock")
+        lock = self.files.local("workflow/envs/packages.lock")
         return ["--constraints", self.files.local(file.relative_to(self.files.root)), "--lock", lock]
 
     def pinned(self, environment: str) -> str:

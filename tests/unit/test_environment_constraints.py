@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import pytest
 import yaml
@@ -43,6 +45,24 @@ def test_an_environment_is_frozen_to_the_last_distribution_and_installs_elsewher
     listed = yaml.safe_load((ENVS / f"{name}.yml").read_text())["dependencies"][-1]["pip"]
     assert listed[0] == f"-c {name}.constraints.txt"
     assert set(listed[1:]) == set(requirements)
+
+
+def test_every_wheel_of_an_environment_has_its_hash() -> None:
+    """torch has other files on a GPU, and the index has these eight as source alone."""
+    entries = (ENVS / "packages.lock").read_text(encoding="utf-8").replace("\\\n", "").splitlines()
+    entries = [line for line in entries if not line.startswith("#")]
+    assert all(re.fullmatch(r"\S+==\S+( +--hash=sha256:[0-9a-f]{64})+ *", line) for line in entries)
+    locked = {line.partition(" ")[0] for line in entries}
+    pinned = {
+        f"{name}=={version}"
+        for file in ENVS.glob("*.constraints.txt")
+        for name, version in pins(file.read_text(encoding="utf-8").splitlines()).items()
+    }
+    assert locked <= pinned
+    without = {pin.partition("==")[0] for pin in pinned - locked}
+    assert without == {
+        "torch", "autoawq", "defuser", "device-smi", "gptqmodel", "hqq", "logbar", "pypcre", "tokenicer",
+    }, "run: make freeze"  # fmt: skip
 
 
 def test_the_environments_that_come_with_the_project_are_frozen() -> None:
@@ -186,7 +206,14 @@ def test_constraints_are_what_the_environment_holds() -> None:
         constraints_text("mine", record(ok=False, reason="no wheel"))
 
 
-def test_the_command_writes_both_files_and_leaves_a_written_conda_file_alone(tmp_path: Path) -> None:
+def test_the_command_writes_its_files_and_leaves_a_written_conda_file_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {
+        "a": [{"filename": "a-2-py3-none-any.whl", "hashes": {"sha256": "aa"}}],
+        "b": [{"filename": "b-1.tar.gz", "hashes": {"sha256": "bb"}}],
+    }
+    monkeypatch.setattr(freeze_environments, "served", files.get)
     write_json(tmp_path / "mine" / "environment.json", record())
     line = [str(tmp_path / "mine" / "environment.json"), "--out", str(tmp_path)]
     assert freeze_environments.main(line) == 0
@@ -195,3 +222,12 @@ def test_the_command_writes_both_files_and_leaves_a_written_conda_file_alone(tmp
     assert freeze_environments.main(line) == 0
     assert (tmp_path / "mine.yml").read_text() == "# by hand\n"
     assert "A==2" in (tmp_path / "mine.constraints.txt").read_text()
+    lock = (tmp_path / "packages.lock").read_text()
+    assert lock == f"{freeze_environments.LOCK_HEAD}a==2 \\\n    --hash=sha256:aa\n"  # b has no wheel
+
+    def silent(name: str) -> list:
+        raise URLError("timed out")
+
+    monkeypatch.setattr(freeze_environments, "served", silent)
+    assert freeze_environments.main(line) == 2
+    assert (tmp_path / "packages.lock").read_text() == lock

@@ -1,11 +1,12 @@
-"""Write workflow/envs/NAME.constraints.txt, and NAME.yml where there is none, from environments that work.
+"""Write workflow/envs/NAME.constraints.txt, packages.lock, and NAME.yml where there is none, from working environments.
 
     make freeze
     python -m workflow.scripts.freeze_environments [.envs/NAME/environment.json ...]
 
 Constraints are ``pip freeze`` without local version tags (``2.13.0+cpu`` -> ``2.13.0``), so that they install from the
 public index on a processor and on a GPU alike. Something that was installed from a folder or an address is refused: it
-cannot be installed elsewhere.
+cannot be installed elsewhere. packages.lock has the sha256 of every wheel that the package index serves of all of them;
+torch, and what the index has as source alone, are installed by version.
 """
 
 from __future__ import annotations
@@ -13,18 +14,26 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 from ramp.core.atomic_files import read_json, write_text
 from ramp.core.errors import RampError
+from workflow.scripts.make_environment import INDEX, UNHASHED, canonical, hashes_of, lock_entry, served
 
 PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.+!_-]+")
 
 HEAD = """\
 # Every distribution of this environment, pinned. Made by `make freeze` (workflow/scripts/freeze_environments.py) from
 # one that works; do not edit by hand. Install: pip install -c workflow/envs/{name}.constraints.txt {requirements}
+"""
+
+LOCK_HEAD = """\
+# What the environments of packages hold, with the sha256 of its wheels; a name may stand at several versions. torch is
+# not here, and what the index has as source alone. Made by `make freeze` (workflow/scripts/freeze_environments.py).
+# An environment takes its versions from here first: pip install --require-hashes --no-deps.
 """
 
 CONDA = """\
@@ -59,6 +68,16 @@ def conda_text(name: str, record: dict) -> str:
     return CONDA.format(name=name) + "".join(f"      - {each}\n" for each in record["requirements"])
 
 
+def lock_text(pins: Iterable[str]) -> str:
+    """Return packages.lock of lines ``name==version``: those of which the package index has wheels."""
+    pairs = sorted({(canonical(name), version) for name, _, version in (line.partition("==") for line in pins)})
+    text = LOCK_HEAD
+    for name, version in pairs:
+        if name != UNHASHED and (hashes := hashes_of(served(name), version, wheels_alone=True)):
+            text += lock_entry(name, version, hashes)
+    return text
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the files of the named environments, or of all that are there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -74,8 +93,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             if not (args.out / f"{name}.yml").is_file():
                 write_text(args.out / f"{name}.yml", conda_text(name, record))
             print(f"{name}: {len(record['freeze'])} distributions")
+        constraints = sorted(args.out.glob("*.constraints.txt"))
+        pins = {line for file in constraints for line in file.read_text(encoding="utf-8").splitlines()}
+        write_text(args.out / "packages.lock", lock_text(filter(PIN.fullmatch, pins)))
     except RampError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except URLError as error:
+        print(f"error: no answer of {INDEX} ({error}): try again", file=sys.stderr)
         return 2
     return 0
 

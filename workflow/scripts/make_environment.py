@@ -96,8 +96,10 @@ def fits_python(tag: Any) -> bool:
     return minor == PYTHON[1] or (minor <= PYTHON[1] and (found[1] == "py" or tag.abi == "abi3"))
 
 
-def hashes_of(files: Iterable[Mapping[str, Any]], version: str) -> list[str]:
-    """Return the sha256 of the wheels of a version among an index's files, or of its source archive, sorted."""
+def hashes_of(files: Iterable[Mapping[str, Any]], version: str, *, wheels_alone: bool = False) -> list[str]:
+    """Return the sha256 of the wheels of a version among an index's files, sorted.
+
+    Where it has no wheel, that of its source archive, unless ``wheels_alone``."""
     wheels, sources = set(), set()
     for file in files:
         name, digest = file["filename"], file["hashes"]["sha256"]
@@ -110,7 +112,7 @@ def hashes_of(files: Iterable[Mapping[str, Any]], version: str) -> list[str]:
                 sources.add(digest)
         except (InvalidWheelFilename, InvalidSdistFilename):
             continue  # an egg, an installer
-    return sorted(wheels or sources)
+    return sorted(wheels or (() if wheels_alone else sources))
 
 
 def served(name: str) -> list[Mapping[str, Any]]:
@@ -120,15 +122,20 @@ def served(name: str) -> list[Mapping[str, Any]]:
         return list(json.load(answer)["files"])
 
 
+def lock_entry(name: str, version: str, hashes: Iterable[str]) -> str:
+    """Return a distribution's lines of a lock: its version and the sha256 of each of its files."""
+    return " \\\n    ".join([f"{name}=={version}", *(f"--hash=sha256:{each}" for each in hashes)]) + "\n"
+
+
 def lock_text(versions: Mapping[str, str], hashes: Mapping[str, list[str]]) -> str:
     """Return requirements.lock; ``LookupError`` for a version of which the index has no file."""
-    lines = []
+    text = LOCK_HEAD
     for name, version in sorted(versions.items()):
         if name != UNHASHED:
             if not hashes[name]:
                 raise LookupError(f"{INDEX} has no file of {name}=={version}: install a released version first")
-            lines.append(" \\\n    ".join([f"{name}=={version}", *(f"--hash=sha256:{each}" for each in hashes[name])]))
-    return LOCK_HEAD + "".join(f"{line}\n" for line in lines)
+            text += lock_entry(name, version, hashes[name])
+    return text
 
 
 def torch_text(versions: Mapping[str, str]) -> str:
