@@ -40,7 +40,7 @@ def outliers(study: Study) -> Figure:
     axes[0].set_ylabel("max |x|: largest / median channel")
     figure.supxlabel(f"decoder block of {model_title(study.source)}, from 0", fontsize=8)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    figure.legend(handles, labels, loc="outside upper center", ncols=3)  # below, it would cover the label of the axes
     return figure
 
 

@@ -234,13 +234,15 @@ CAPTIONS = {
         "No mixed and uniform rows with tuned scales are in these records (snakemake tuning).",
     ),
     "stability": Caption(
-        "Where two machines part: each stage again with other instruction sets and threads, and what that changes.",
+        "{models}where two machines part: each stage again with other instruction sets and threads, the share of its "
+        "codes that change, and the change of its KL, both in per cent.",
         (
-            "Beside: the run that it is held beside, with one thread, float32 and no limits: plain in fast arithmetic, "
-            "reproducible in that one, where nothing may change. Codes: of a bank or a row; of other stages the "
-            "values. Largest change: of one value, over its size or the mean size of its array.",
-            "Inputs: the study's own files of the stages before, so that a line shows what its stage adds, or varied "
-            "ones. Limits of this machine stand in for another machine; no other processor is behind them.",
+            "Each line is held beside a run with one thread, float32 and no limits: in fast arithmetic, or in the "
+            "reproducible one where the line says so; there nothing may change. Codes: of a bank or a row; of other "
+            "stages the values, most of which change in their last digits alone (stability.csv has the largest "
+            "change). Inputs are the study's own files of the stages before, so that a number shows what its stage "
+            "adds, where no column says otherwise.",
+            "Limits of this machine stand in for another machine; no other processor is behind them.",
         ),
         "Where two machines part is not in these records (python -m benchmarks.stability).",
     ),

@@ -8,35 +8,42 @@ from paper.tables.captions import caption
 from paper.tables.model import Column, Row, Table, finite_or_none, labels
 from ramp.records.schema import STABILITY_ORDER
 
+SCORED = ("search", "rows", "evaluation")
+"""Stages that have a KL."""
+
+HEADS = {
+    "calibration": "calib.", "second moments": "moments", "sensitivity": "sens.", "reference": "ref.",
+    "evaluation": "eval.",
+}  # fmt: skip
+"""Short heads of stages, so that all stand beside each other."""
+
 
 def stability_table(study: Study) -> Table:
-    """Return a line per stage and variation, in the order of the pipeline."""
+    """Return a line per variation, with a column per stage in the order of the pipeline."""
     frame = study.frame("stability")
-    lines = [] if frame is None else frame.to_dict("records")
-    named = ("model", "inputs", "baseline", "varied")
-    lines.sort(key=lambda line: (*(line[name] for name in named), STABILITY_ORDER.index(line["stage"])))
-    rows = [
-        Row(
-            {
-                "model": model_title(line["model"]),
-                "inputs": line["inputs"],
-                "varied": line["varied"],
-                "baseline": line["baseline"],
-                "stage": line["stage"],
-                "changed": line["codes_changed"],
-                "largest": line["largest_change"],
-                "kl": finite_or_none(line["kl_change"]),
-            },
-            f"{line['model']} {line['inputs']} {line['varied']}",
-        )
-        for line in lines
-    ]
+    if frame is None or frame.empty:
+        return Table("stability", columns=(), rows=(), **caption("stability", models=""))
+    # what differs nowhere has no column: all stages stand beside each other
+    several = {name: frame[name].nunique() > 1 for name in ("model", "inputs")}
+    rows = []
+    for key, lines in frame.groupby(["model", "inputs", "baseline", "varied"], sort=True):
+        model, inputs, baseline, varied = key
+        stages = lines.set_index("stage")
+        cells = {
+            "model": model_title(model) if several["model"] else "",
+            "inputs": inputs if several["inputs"] else "",
+            "varied": varied,
+            **{stage: finite_or_none(stages["codes_changed"].get(stage)) for stage in STABILITY_ORDER},
+            **{f"KL of {stage}": finite_or_none(stages["kl_change"].get(stage)) for stage in SCORED},
+        }
+        rows.append(Row(cells, f"{model} {inputs} {baseline}"))
     columns = (
         *labels("model", "inputs", "varied"),
-        Column("baseline", "beside", align="left"),
-        *labels("stage"),
-        Column("changed", "codes that change", "%", digits=4, scale=100),
-        Column("largest", "largest change", "%", digits=4, scale=100),
-        Column("kl", "KL", "%", digits=3, scale=100, signed=True),
+        *(Column(stage, HEADS.get(stage, stage), "%", digits=1, scale=100) for stage in STABILITY_ORDER),
+        *(
+            Column(f"KL of {stage}", "KL", HEADS.get(stage, stage), digits=2, scale=100, signed=True)
+            for stage in SCORED
+        ),
     )
-    return Table("stability", columns=columns, rows=tuple(rows), **caption("stability")).filled()
+    models = "Several models: " if several["model"] else f"{model_title(frame['model'].iloc[0])}: "
+    return Table("stability", columns=columns, rows=tuple(rows), **caption("stability", models=models)).filled()
