@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from paper import style
-from paper.naming import model_title
 from paper.study import Study
 
 if TYPE_CHECKING:
@@ -36,11 +35,11 @@ def outliers(study: Study) -> Figure:
             axis.plot(part["layer"], part["ratio"], color=colour, marker=marker, label=label, **under)
         style.log_axis(axis)
         axis.set_title(title)
+        axis.set_xlabel("decoder block, from 0")  # one label of the figure would lie under the legend
         axis.xaxis.get_major_locator().set_params(integer=True)
     axes[0].set_ylabel("max |x|: largest / median channel")
-    figure.supxlabel(f"decoder block of {model_title(study.source)}, from 0", fontsize=8)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3)  # below, it would cover the label of the axes
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return figure
 
 
