@@ -80,6 +80,9 @@ def values(study: Study) -> dict[str, str]:
 
 Items = Iterator[tuple[str, str]]
 
+ELSEWHERE = ("folding", "banks", "leakage", "tuning", "stability")
+"""Tables beside the records that name the hardware of each line."""
+
 
 def _study(study: Study) -> Items:
     source = study.find(study.source, grid=None, stage=None)
@@ -124,11 +127,10 @@ def _study(study: Study) -> Items:
         yield "layers", f"{int(own['layer'].max()) + 1}"
         if len(mixed):
             yield from _widths(make_menu(width_names(mixed), int(mixed["group_size"].iloc[0])))
-    records = study.frames["records"]
-    for column in ("hardware", "config_hash"):
-        found = sorted({str(value) for value in records.get(column, []) if str(value)})
-        if len(found) == 1:
-            yield column, found[0]
+    frames = [study.frames["records"], *(each for each in map(study.frame, ELSEWHERE) if each is not None)]
+    hardware = {str(name) for each in frames for name in each.get("hardware", []) if str(name)}
+    if hardware:
+        yield "hardware", listed(sorted(hardware))
     ours = [entry for entry in source if not entry.is_external and entry.method not in CONTROL_METHODS]
     group = {entry.group_size for entry in ours if entry.group_size}
     if len(group) == 1:
@@ -211,6 +213,9 @@ def _role_bits(study: Study) -> Items:
         found = extra_bits(study, **claim["params"])
     except NotTested:
         return
+    for name, label in (("o", "output projections"), ("last", "the last layers")):
+        sides = [each.estimate.side(0) for each in found if label in each.label]
+        yield f"role_bits_above.{name}", f"{sides.count(1)} of {len(sides)}"
     for index, comparison in enumerate(found):
         yield f"role_bits.{index}", f"{comparison.label}: {shown(comparison.estimate, digits=2)}"
 

@@ -19,6 +19,9 @@ from ramp.methods.names import BAR
 
 Items = Iterator[tuple[str, str]]
 
+RELATIVES = {"evolution": "evolution", "annealing": "annealing", "ppo": "PPO", "sac_continuous": "continuous actions"}
+"""How the names of allocators by other learners and searches begin, and their titles."""
+
 
 def league_values(study: Study) -> Items:
     """Yield ``league.*`` and ``optimum.*``."""
@@ -47,6 +50,9 @@ def _league(study: Study) -> Items:
         yield f"league.reading.{place}", f"On {_beside(league, standing)}: {reading(standing.ratio, 1.0)}."
     if standings:
         yield "league.advice", _advice(league, standings)
+    ran = set(league.every["allocator"])
+    if found := [title for start, title in RELATIVES.items() if any(name.startswith(start) for name in ran)]:
+        yield "league.rivals", listed(found)
     for place, words in enumerate(_switches(league)):
         yield f"league.switches.{place}", words
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from paper.figures.allocation import SHOWN, reported
-from paper.naming import ROLES, bits_title, method_rank, method_title, model_title, width_names
+from paper.naming import ROLES, STATIC_MIXES, bits_title, method_rank, method_title, model_title, width_names
 from paper.page.origin import Origin
 from paper.study import Entry, Study
 
@@ -51,6 +51,8 @@ def _rank(method: str) -> tuple[int, tuple[int, str]]:
 
 
 def _budget(entry: Entry) -> str:
+    if entry.method in STATIC_MIXES:
+        return "types of llama.cpp's own"
     return f"{bits_title(entry.budget_bits)} bits" + (" (types of GGUF)" if entry.grid == "ggml" else "")
 
 

@@ -6,7 +6,7 @@ from paper import style
 from paper.comparisons import Pair, pair
 from paper.evidence import shortages
 from paper.figures.pareto import reference
-from paper.naming import bits_title, method_title, model_title, text_title
+from paper.naming import STATIC_MIXES, bits_title, method_title, model_title, text_title
 from paper.page.origin import Origin
 from paper.page.sheet import Cell, Column, Line, Sheet, beside, cell
 from paper.study import Entry, Study
@@ -76,7 +76,7 @@ def _cells(study: Study, entry: Entry, rival: Entry | None, evidence: bool) -> d
     return {
         "model": model_title(entry.model),
         "method": method_title(entry.method),
-        "bits": entry.budget_bits,
+        "bits": None if entry.method in STATIC_MIXES else entry.budget_bits,
         "linear": linear / 1e6 if linear else None,
         "file": whole / 1e6 if whole else None,
         "kl": cell(study.measured(entry, text, "kl")),

@@ -60,8 +60,8 @@ CAPTIONS = {
         "block bootstrap.",
         (
             "Below 0 (KL) and below 1 (perplexity) favour the row on the left. Reading: where the interval of the KL "
-            "difference lies; identical: no window differs. (alone): it does not hold after Holm's correction for the "
-            "lines of this table.",
+            "difference lies; identical: no window differs. (alone): it does not hold after Holm's correction for "
+            "all paired differences of the model, which the appendix lists.",
         ),
         "No two of these rows share evaluated windows in the records.",
     ),
@@ -210,7 +210,8 @@ CAPTIONS = {
         "The folds' ablation is not in these records (snakemake fold_ablation).",
     ),
     "halo": Caption(
-        "HALO: {checks} checks of the exported files, {failed} failed (CPU build of stock llama.cpp).",
+        "Checks of exported files in stock llama.cpp (CPU build): {halo} of HALO's files, {mixes} of files at the "
+        "bytes of llama.cpp's mixes, {failed} failed.",
         ("Checks of a file: {names}. Perplexity in llama.cpp against transformers, on the same tokens.",),
         "No GGUF file was exported in this run.",
     ),

@@ -31,7 +31,9 @@ def halo_table(study: Study) -> Table:
         *labels("failed"),
     )
     names = ", ".join(sorted({line["check"].replace("_", " ") for line in lines}))
-    words = caption("halo", checks=len(lines), failed=sum(not line["ok"] for line in lines), names=names)
+    halo, mixes = (0 if frame is None else len(frame) for frame in (exported, beside_mixes))
+    failed = sum(not line["ok"] for line in lines)
+    words = caption("halo", halo=halo, mixes=mixes, failed=failed, names=names)
     rows = tuple(Row(_cells(file, checks)) for file, checks in by_file.items())
     return Table("halo", columns=columns, rows=rows, **words).filled()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from paper.banks import noise_floor
@@ -97,10 +98,10 @@ def headline_pairs_table(study: Study) -> Table:
         found = [study.one(study.source, name, at) for name, at in ((method, budget), (rival, bits))]
         if found[0] and found[1]:
             rows.append((found[0], found[1]))
-    pairs = _pairs(study, rows)
+    pairs, family = _pairs(study, rows), _pairs(study, comparisons(study, study.source))
     saved = (Column("linear", "saved", "% linears", digits=1, scale=100),)
     groups = [str(found.entry.budget_bits) for found in pairs]
-    table = _table("headline_pairs", study, study.source, pairs, saved, groups)
+    table = _table("headline_pairs", study, study.source, pairs, saved, groups, family)
     return replace(table, name="headline_pairs").only("entry", "rival", "linear", "kl", "ppl", "reading")
 
 
@@ -118,6 +119,12 @@ def _pairs(study: Study, chosen: list[tuple[Entry, Entry]]) -> list[Pair]:
     return [found for a, b in chosen if (found := pair(study, a, b, study.primary_text))]
 
 
+def _corrected(pairs: Sequence[Pair]) -> dict[tuple[str, str], float]:
+    """Return Holm's p values by the names of the rows."""
+    values = holm([found.kl_p for found in pairs])
+    return {(found.entry.row, found.rival.row): p for found, p in zip(pairs, values, strict=True)}
+
+
 def _table(
     kind: str,
     study: Study,
@@ -125,10 +132,13 @@ def _table(
     pairs: list[Pair],
     sizes: tuple[Column, ...],
     groups: list[str],
+    family: Sequence[Pair] = (),
     **values: float,
 ) -> Table:
+    """Return the table of pairs; p values are corrected for the number of lines of the table, or of ``family``."""
     involved = [entry for found in pairs for entry in (found.entry, found.rival)]
     limits, seeds = study.limits(involved, study.primary_text), study.seeds(involved)
+    corrected = _corrected(family or pairs)
     rows = [
         {
             "entry": found.entry.title,
@@ -142,7 +152,8 @@ def _table(
             "p": "< 0.001" if p < 0.001 else f"{p:.3f}" if p == p else None,
             "reading": found.reading + (" (alone)" if p >= 0.05 and found.reading in ("better", "worse") else ""),
         }
-        for found, p in zip(pairs, holm([found.kl_p for found in pairs]), strict=True)
+        for found in pairs
+        for p in [corrected[found.entry.row, found.rival.row]]
     ]
     columns = (
         Column("entry", "row", align="left"),

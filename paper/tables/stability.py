@@ -11,6 +11,9 @@ from ramp.records.schema import STABILITY_ORDER
 SCORED = ("search", "rows", "evaluation")
 """Stages that have a KL."""
 
+PLAIN_REPRODUCIBLE = "reproducible"
+"""The line that holds reproducible arithmetic beside the fast one."""
+
 HEADS = {
     "calibration": "calib.", "second moments": "moments", "sensitivity": "sens.", "reference": "ref.",
     "evaluation": "eval.",
@@ -32,7 +35,7 @@ def stability_table(study: Study) -> Table:
         cells = {
             "model": model_title(model) if several["model"] else "",
             "inputs": inputs if several["inputs"] else "",
-            "varied": varied,
+            "varied": "reproducible instead of fast" if varied == PLAIN_REPRODUCIBLE else varied,
             **{stage: finite_or_none(stages["codes_changed"].get(stage)) for stage in STABILITY_ORDER},
             **{f"KL of {stage}": finite_or_none(stages["kl_change"].get(stage)) for stage in SCORED},
         }

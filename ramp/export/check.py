@@ -12,7 +12,7 @@ import numpy as np
 
 from ramp.core.atomic_files import require_file
 from ramp.core.cli import log
-from ramp.export.llamacpp import BACKENDS, LlamaCpp, LlamaCppError, LoadError, generate, window_nll
+from ramp.export.llamacpp import LlamaCpp, LlamaCppError, LoadError, generate, window_nll
 from ramp.export.plan import GgufPlan
 from ramp.gguf_format.names import GgufError
 from ramp.gguf_format.reader import GgufFile, streamed_file
@@ -103,7 +103,6 @@ def check_file(
     windows: int,
     limit: float | None = None,
     threads: int = 2,
-    backend: str = "cyllama",
 ) -> list[Check]:
     """Run every check of one file; llama.cpp reads it only if it is what its plan says.
 
@@ -119,7 +118,7 @@ def check_file(
         return checks
     if limit is None:
         limit = FLOAT_LIMIT if plan.kind == "float" else QUANTIZED_LIMIT
-    return checks + check_llama(path, model_dir, tokens, sample_texts(text), limit, threads, backend)
+    return checks + check_llama(path, model_dir, tokens, sample_texts(text), limit, threads)
 
 
 def sample_texts(text_path: str | Path) -> list[str]:
@@ -187,7 +186,6 @@ def check_llama(
     texts: list[str],
     limit: float,
     threads: int = 2,
-    backend: str = "cyllama",
 ) -> list[Check]:
     """Load the file in llama.cpp, generate, tokenize, and compare perplexity on ``windows`` (int64 [n, length]).
 
@@ -197,7 +195,7 @@ def check_llama(
     """
     name, length = path.name, windows.shape[1]
     try:
-        llama = BACKENDS[backend](path, context=length, threads=threads)
+        llama = LlamaCpp(path, context=length, threads=threads)
     except LoadError as error:
         log.error("%s", error)
         return [judge(name, "loads", 0, 1)]

@@ -42,7 +42,6 @@ def check(args: argparse.Namespace) -> int:
         windows=args.windows,
         limit=args.limit,
         threads=args.threads or 2,
-        backend=args.backend,
     )
     write_json(args.out, [asdict(one) for one in checks], sealed=True)
     failed = [one for one in checks if not one.ok]
@@ -73,7 +72,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     one.add_argument("--length", type=int, default=512, help="tokens per window, at most the model's context")
     one.add_argument("--windows", type=int, default=2, help="number of windows")
     one.add_argument("--limit", type=float, default=None, help="relative difference in perplexity; None: by file kind")
-    one.add_argument("--backend", default="cyllama", choices=("cyllama", "llama-cpp-python"), help="llama.cpp from")
     one.add_argument("--keep-going", action="store_true", help="exit 0 although a check failed")
     one = command("row", "write the row folder of a GGUF file", "--study")
     one.add_argument("--gguf", type=Path, required=True)

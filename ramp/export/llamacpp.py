@@ -1,6 +1,6 @@
 """Stock llama.cpp from Python: load a GGUF file, tokenize, generate greedily, score token windows.
 
-Two packages bring the library: cyllama, a prebuilt wheel and the default, and llama-cpp-python, which pip compiles.
+cyllama brings the library as a prebuilt wheel.
 """
 
 from __future__ import annotations
@@ -108,59 +108,21 @@ class LlamaCpp:
         self._model.close()
 
 
-class LlamaCppPython(LlamaCpp):
-    """The same through llama-cpp-python."""
-
-    def __init__(self, path: str | Path, *, context: int, threads: int = 2) -> None:
-        require_file(path, "GGUF file")
-        try:
-            import llama_cpp
-        except ImportError:
-            raise LlamaCppError("llama-cpp-python is not installed: pip install llama-cpp-python") from None
-        self.version = f"llama-cpp-python {llama_cpp.__version__}"
-        options = {"n_ctx": context, "n_batch": context, "n_ubatch": context, "n_gpu_layers": 0}
-        options |= {"n_threads": max(threads, 1), "n_threads_batch": max(threads, 1)}
-        try:
-            self._llama = llama_cpp.Llama(model_path=str(path), logits_all=True, verbose=False, **options)
-        except (ValueError, RuntimeError) as error:
-            raise LoadError(f"llama.cpp cannot load {path}: {error}") from None
-
-    def tokenize(self, text: str, *, special: bool) -> list[int]:
-        """Return the token ids of a text; ``special`` adds the begin token where the file asks for it."""
-        return list(self._llama.tokenize(text.encode(), add_bos=special, special=False))
-
-    def logits(self, ids: list[int]) -> Iterator[np.ndarray]:
-        """Yield the logits after each of ``ids``, float32 [vocab], from an empty context."""
-        self._llama.reset()
-        self._llama.eval(ids)
-        yield from np.array(self._llama.scores[: len(ids)], dtype=np.float32)
-
-    def close(self) -> None:
-        """Free the model."""
-        self._llama.close()
-
-
-BACKENDS = {"cyllama": LlamaCpp, "llama-cpp-python": LlamaCppPython}
-"""Packages that bring llama.cpp, by the name that pip knows."""
-
-
-MODULES = {"cyllama": "cyllama.llama.llama_cpp", "llama-cpp-python": "llama_cpp"}
-"""The module of each that loads the library."""
+MODULE = "cyllama.llama.llama_cpp"
+"""The module that loads the library."""
 
 
 @cache
-def require_llamacpp(backend: str) -> None:
-    """Raise ``LlamaCppError`` where a package does not load llama.cpp.
+def require_llamacpp() -> None:
+    """Raise ``LlamaCppError`` where cyllama does not load llama.cpp.
 
     Tried in an interpreter of its own: a build for another processor ends the process, and a library that is loaded
     early may change how the others compute.
     """
-    done = subprocess.run(
-        [sys.executable, "-c", f"import {MODULES[backend]}"], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", f"import {MODULE}"], capture_output=True, text=True, check=False)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"the process ended with {done.returncode}"])[-1]
-        raise LlamaCppError(f"llama.cpp cannot be loaded from {backend} ({reason[:200]}): pip install {backend}")
+        raise LlamaCppError(f"llama.cpp cannot be loaded from cyllama ({reason[:200]}): pip install cyllama")
 
 
 def generate(llama: LlamaCpp, prompt: list[int], count: int) -> list[int]:

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.dry_run:
             return 0
         path, written = write_model(job, bank, types)
-        checks = check(job, path, written, args.backend)
+        checks = check(job, path, written)
         if failed := [one for one in checks if not one.ok]:
             for one in failed:
                 log.error("check failed: %s is %g, limit %g", one.check, one.value, one.limit)

@@ -122,7 +122,7 @@ def our_files(
             sized = replace(job, size=size, out=path, method=method, tune_steps=mix.tuned_for)
             types = choose_types(sized, bank)
             path, plan = write_model(sized, bank, types)
-            found = check(sized, path, plan, "cyllama")
+            found = check(sized, path, plan)
             if not mix.tuned_for:  # tuned scales are no quantizer's
                 source = float_file(job.model, job.work)
                 found.append(check_bytes(path, types, source, job.imatrix, job.workers))
@@ -139,7 +139,7 @@ def check_float(job: Job) -> list[Check]:
     kept = path.with_suffix(".checks.json")
     if not kept.is_file():
         plan = read_plan(path.with_suffix(".plan.json"))
-        write_json(kept, [asdict(one) for one in check(job, path, plan, "cyllama")], sealed=True)
+        write_json(kept, [asdict(one) for one in check(job, path, plan)], sealed=True)
     return read_json(kept, list[Check], sealed=True)
 
 
@@ -227,7 +227,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     searching = sorted({*args.method} - {KNAPSACK})
     methods = [find_allocator(method, args.params.get(method))[0] for method in searching]
     files = [split_reference(source)[0].relative_to(ROOT) for source in methods]
-    require_llamacpp("cyllama")
+    require_llamacpp()
     model = ModelFolder(args.model_dir)
     check_model(model)
     menu = check_menu(args.types)

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from ramp.sized_gguf.card import base_model
 from ramp.sized_gguf.importance import importance_windows
 from ramp.sized_gguf.inputs import check_model, find_model, fingerprint
 from ramp.sized_gguf.llama_perplexity import CHUNK
-from ramp.sized_gguf.options import KNAPSACK
+from ramp.sized_gguf.options import EVALS, KNAPSACK, TUNE_STEPS
 from ramp.sized_gguf.size import SizeRequestError, memory_beside_weights, parse_size, weights_in
 from ramp.sized_gguf.texts import Texts, open_texts, require_windows
 from ramp.sized_gguf.units import Unit, check_menu, list_units
@@ -142,8 +141,19 @@ def check_numbers(args: argparse.Namespace) -> None:
     """Raise ``GgufRunError`` for numbers that no stage can use."""
     least = {"tokens": args.length, "length": 2, "windows": 1, "window_length": 2, "heldout_windows": 1, "evals": 1}
     for name, smallest in {**least, "tune_steps": 1, "seed": 0, "llama_perplexity": 0}.items():
-        if not smallest <= getattr(args, name) < 1 << 62:
-            raise GgufRunError(f"--{name.replace('_', '-')} {getattr(args, name)} is not possible: at least {smallest}")
+        given = getattr(args, name)
+        if given is not None and not smallest <= given < 1 << 62:
+            raise GgufRunError(f"--{name.replace('_', '-')} {given} is not possible: at least {smallest}")
+    idle = {
+        "--context": args.context is not None and args.fits is None and "--fits SIZE",
+        "--tune-steps": args.tune_steps is not None and not args.tune and "--tune",
+        "--evals": args.evals is not None and args.method == KNAPSACK and "a searching --method",
+    }
+    for option, needed in idle.items():
+        if needed:
+            raise GgufRunError(f"{option} has no effect without {needed}: give that too, or leave it out")
+    if args.device not in ("auto", "cpu") or args.dtype != "float32":
+        raise GgufRunError("this command computes on the processor in float32: leave out --device and --dtype")
 
 
 def check_chooser(args: argparse.Namespace, menu: tuple[str, ...]) -> None:
@@ -211,8 +221,7 @@ def open_job(args: argparse.Namespace) -> Job:
     menu = check_menu(args.types.split(","))
     check_chooser(args, menu)
     mixes = not args.no_rival or args.llama_perplexity  # both need the float file, and llama.cpp's own tools
-    for backend in {args.backend, *(("cyllama",) if mixes else ())}:
-        require_llamacpp(backend)
+    require_llamacpp()
     registry = load_registry(args.registry)
     base: Path = args.work or out.parent / ".ramp-gguf"
     make_folders(out, base)
@@ -231,11 +240,7 @@ def open_job(args: argparse.Namespace) -> Job:
             "ramp/sized_gguf/importance.py", "ramp/sized_gguf/bank.py", "ramp/sized_gguf/rival.py"
         ),
         "text": texts.hashes()["calibration"],
-        "versions": [
-            version(package)
-            for package in ("libgguf", "cyllama", "gguf", "transformers", "tokenizers")
-            if find_spec(package)
-        ],
+        "versions": [version(each) for each in ("libgguf", "cyllama", "gguf", "transformers", "tokenizers")],
         "arithmetic": args.arithmetic,
     }
     work = base / f"{model.name}-{fingerprint(model, asdict(settings) | about)}"
@@ -257,9 +262,9 @@ def open_job(args: argparse.Namespace) -> Job:
         workers=args.threads or os.cpu_count() or 1,
         method=args.method,
         policy=args.policy,
-        evals=args.evals,
+        evals=args.evals or EVALS,
         refit=args.refit,
-        tune_steps=args.tune_steps if args.tune else 0,
+        tune_steps=(args.tune_steps or TUNE_STEPS) if args.tune else 0,
     )
 
 

@@ -206,7 +206,7 @@ def write_model(job: Job, bank: GgmlBank, types: Types) -> tuple[Path, GgufPlan]
     return path, plan
 
 
-def check(job: Job, path: Path, plan: GgufPlan, backend: str) -> list[Check]:
+def check(job: Job, path: Path, plan: GgufPlan) -> list[Check]:
     """Return the checks of the file: against its plan, then in llama.cpp beside transformers."""
     context = int(job.model.config.max_position_embeddings)
     return check_file(
@@ -217,7 +217,6 @@ def check(job: Job, path: Path, plan: GgufPlan, backend: str) -> list[Check]:
         length=min(CHECK_LENGTH, context),
         windows=CHECK_WINDOWS,
         threads=job.workers,
-        backend=backend,
     )
 
 

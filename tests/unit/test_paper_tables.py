@@ -178,7 +178,7 @@ def test_a_failed_export_check_is_named_with_its_value_and_limit() -> None:
 
     frame = pd.DataFrame([check("types_differ", 0.0, 0.0), check("perplexity_difference", 0.05, 0.03)])
     table = halo_table(cast("Study", SimpleNamespace(frame={"halo": frame}.get)))
-    assert "2 checks of the exported files, 1 failed" in table.title
+    assert "2 of HALO's files, 0 of files at the bytes of llama.cpp's mixes, 1 failed" in table.title
     (row,) = table.rows
     assert row.cells["held"] == "1 of 2"
     assert row.cells["failed"] == "perplexity difference: 0.05 (limit 0.03)"

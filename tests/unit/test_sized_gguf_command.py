@@ -437,6 +437,11 @@ def test_options_that_cannot_be_used(narrow: Place, tmp_path: Path, monkeypatch:
         "--bpw -1": sized("--bpw=-1"),
         "shorten --context": sized("--fits", "1KB", "--context", "16"),
         "--context 257": sized("--fits", "1GB", "--context", "257"),
+        "--context has no effect": options("--context", "64"),
+        "--tune-steps has no effect": options("--tune-steps", "9"),
+        "--evals has no effect": options("--evals", "9"),
+        "leave out --device": options("--device", "cuda"),
+        "which chooses no widths": options("--method", "rtn"),
         "'Q9_Z'": options("--types", "Q9_Z"),
         "fits a tensor": options("--types", "Q4_K"),
         "not named *.gguf": options(out=tmp_path / "small.bin"),
@@ -468,7 +473,7 @@ def test_llama_cpp_that_does_not_load_is_told_before_the_work(
 ) -> None:
     monkeypatch.setattr("ramp.sized_gguf.job.find_model", lambda *given: pytest.fail("a model was fetched"))
     monkeypatch.setattr("ramp.sized_gguf.against_mixes.check_model", lambda *given: pytest.fail("a model was read"))
-    monkeypatch.setitem(llamacpp.MODULES, "cyllama", "no_such_library")
+    monkeypatch.setattr(llamacpp, "MODULE", "no_such_library")
     mixes = ["--model-dir", str(narrow.model), "--mix", "Q4_K_M", "--text", str(narrow.text), "--heldout-text"]
     mixes += [str(narrow.held), "--work", str(narrow.folder / "work"), "--out", str(narrow.folder / "mixes")]
     llamacpp.require_llamacpp.cache_clear()
