@@ -128,7 +128,8 @@ SECTIONS = (
 HEAD = """# Results
 
 Every table of the published records ([results/published](../results/published); its manifest.json says by which
-commands and commits they were made, and its CSV files hold every number). `python -m paper.readme` writes this page and
+commands and commits they were made, of stability.csv, cluster.csv, profile.csv and accidents.csv the files and pages
+themselves; the CSV files hold every number). `python -m paper.readme` writes this page and
 those below it; the same tables are set in the paper (`snakemake --cores all paper --config records=published`).
 
 How to read them: KL is to the float model, in nats per token, lower is better; brackets are 95 % intervals; a budget of

@@ -166,9 +166,7 @@ def load_allocator(method_file: Path, params: dict[str, Any]) -> tuple[Allocator
     """Return the allocator that a file registers, with its parameters; ``MethodError`` where it is none."""
     method = load_method(method_file)
     if not isinstance(method, Allocator):
-        raise MethodError(
-            f"{method_file} is a uniform method, which chooses no widths: name an allocator"
-        )
+        raise MethodError(f"{method_file} is a uniform method, which chooses no widths: name an allocator")
     if reason := reason_not_to_run(method):
         raise MethodError(f"method '{method.name}' does not run here: {reason}")
     return method, parse_params(method, params)
