@@ -10,10 +10,9 @@ from typing import Any
 from ramp.assets.checksum_lock import Lock, take
 from ramp.assets.fetch_hub import fetch_hub
 from ramp.assets.fetch_wheel import fetch_wheel
-from ramp.assets.fetched_files import ABSENT, Fetched, FetchError, SourceAbsent
+from ramp.assets.fetched_files import Fetched, FetchError, SourceAbsent
 from ramp.assets.registry import HubSource, PathSource, Registry, Source, WheelSource
 from ramp.core.atomic_files import write_json
-from ramp.core.cli import log
 from ramp.core.leftovers import sweep
 
 
@@ -40,17 +39,6 @@ def fetch_asset(registry: Registry, name: str, out_dir: Path) -> dict[str, Any]:
         write_json(out_dir / "asset.json", record, sealed=True)
         return record
     raise FetchError(f"asset '{name}' is not available: " + "; ".join(reasons))
-
-
-def fetch_optional(registry: Registry, name: str, out_dir: Path) -> dict[str, Any]:
-    """Run ``fetch_asset``; where it fails, write and return an ``asset.json`` of kind absent with the reason."""
-    try:
-        return fetch_asset(registry, name, out_dir)
-    except FetchError as error:
-        log.info("going on without the optional asset '%s': %s", name, error)
-        record = {"name": name, "kind": ABSENT, "reason": str(error)}
-        write_json(out_dir / "asset.json", record, sealed=True)
-        return record
 
 
 def fetch_source(name: str, source: Source, registry: Registry, out_dir: Path) -> Fetched:

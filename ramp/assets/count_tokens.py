@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramp.assets.options import ROLES
 from ramp.core import cli
 from ramp.core.atomic_files import write_json
 from ramp.core.cli import log
@@ -50,10 +49,7 @@ def count_tokens(model: ModelFolder, text: Path) -> int:
 
 
 def require_tokens(model: ModelFolder, texts: Path, needs: Sequence[Need]) -> dict[str, dict[str, int]]:
-    """Return for each text the tokens that it has and the most that one stage wants; ``TextError`` where it has fewer.
-
-    A test text without any document (it is absent here) is not counted.
-    """
+    """Return each text's tokens and the most that one stage wants; ``TextError`` where it has fewer."""
     context = int(model.config.max_position_embeddings)
     wanted: dict[str, Need] = {}
     for need in needs:
@@ -62,8 +58,6 @@ def require_tokens(model: ModelFolder, texts: Path, needs: Sequence[Need]) -> di
     found, short = {}, []
     for text, need in wanted.items():
         tokens = count_tokens(model, texts / f"{text}.jsonl")
-        if not tokens and text not in ROLES:
-            continue
         found[text] = {"tokens": tokens, "wanted": need.windows * need.length}
         if tokens // need.length < need.windows:
             short.append(f"'{text}' has {tokens:,} tokens, {need.windows} windows of {need.length} are wanted")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ramp.assets.arrow_table import UNREADABLE, read_parquet
-from ramp.assets.fetched_files import ABSENT, asset_path, asset_record
+from ramp.assets.fetched_files import asset_path
 from ramp.assets.options import ROLES
 from ramp.assets.registry import Registry, TextRole
 from ramp.core.atomic_files import read_text, sha256_file, write_json
@@ -213,8 +213,7 @@ def write_texts(
 ) -> dict[str, Any]:
     """Write every role of the registry's texts and the ``extra`` test texts; return the content of guard.json.
 
-    An extra text whose asset is absent becomes an empty file, and guard.json says why. ``named`` and ``unread``: see
-    ``shares_of``; a role without any text becomes an empty file.
+    ``named`` and ``unread``: see ``shares_of``; a role without any text becomes an empty file.
     """
     named = named or {}
     corpora: list[tuple[list[Document], Mapping[str, float]]] = []
@@ -224,17 +223,11 @@ def write_texts(
             documents = [document for document in documents if role_of(document, shares) not in named]
         corpora.append((documents, shares))
     tests: dict[str, list[Document]] = {}
-    absent: dict[str, str] = {}
     for name in extra:
         text = text_of(registry, name)
         if text.roles:
             raise TextError(f"asset '{name}' is not a test text: --extra takes texts without roles")
-        record = asset_record(assets, name)
-        if record.kind == ABSENT:
-            absent[name] = record.reason
-            tests[name] = []
-        else:
-            tests[name] = parse(asset_path(assets, name), text)
+        tests[name] = parse(asset_path(assets, name), text)
     given = assign(corpora)
     roles, dropped = drop_shared({role: given.get(role, []) for role in ROLES}, tests)
     (out_dir / GUARD).unlink(missing_ok=True)
@@ -244,7 +237,6 @@ def write_texts(
     report = {
         "roles": guard(written),
         "paragraphs_dropped": dropped,
-        "absent": absent,
         "sha256": {f"{role}.jsonl": sha256_file(out_dir / f"{role}.jsonl") for role in written},
         "rule": f"no document and no paragraph of {SHARED_PARAGRAPH} or more normalised characters in two roles",
     }

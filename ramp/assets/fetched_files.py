@@ -12,21 +12,20 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Self
+from typing import IO
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from ramp.core.atomic_files import read_json, require_file, sha256_file
 from ramp.core.errors import RampError
 from ramp.core.safe_path import below
 
-ABSENT = "absent"
 DAMAGED = (zipfile.BadZipFile, EOFError, OSError, zlib.error, lzma.LZMAError, struct.error, RuntimeError, ValueError)
 """What zipfile raises on a damaged archive: of an unknown compression, one that asks for a password, bad names."""
 
 
 class AssetError(RampError):
-    """An asset is not what a stage needs: absent, damaged, or of another type."""
+    """An asset is not what a stage needs: damaged, or of another type."""
 
 
 class FetchError(RampError):
@@ -55,18 +54,8 @@ class AssetRecord(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     kind: str
-    reason: str = ""  # of one that is absent
-    path: str = ""  # file, or folder of a checkpoint
-    sha256: str = ""
-
-    @model_validator(mode="after")
-    def complete(self) -> Self:
-        """Refuse a record of a file that does not name it, or of an absent one without its reason."""
-        if self.kind != ABSENT and not (self.path and self.sha256):
-            raise ValueError("it names no file with its sha256")
-        if self.kind == ABSENT and not self.reason:
-            raise ValueError("it does not say why it is absent")
-        return self
+    path: str = Field(min_length=1)  # file, or folder of a checkpoint
+    sha256: str = Field(min_length=1)
 
 
 def asset_record(assets: Path, name: str) -> AssetRecord:
@@ -78,8 +67,6 @@ def asset_record(assets: Path, name: str) -> AssetRecord:
 def asset_path(assets: Path, name: str) -> Path:
     """Return the fetched file or folder, checked against its recorded sha256."""
     record = asset_record(assets, name)
-    if record.kind == ABSENT:
-        raise AssetError(f"asset '{name}' is absent: {record.reason}")
     path = Path(record.path)  # absolute: a checkpoint that stays where it is
     if not path.is_absolute():
         path = below(assets / name, record.path, assets / name / "asset.json")

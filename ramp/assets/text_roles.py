@@ -39,8 +39,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     report = write_texts(registry_of(args), args.assets, args.extra, args.out, dict(args.role), args.unread)
     for role, count in report["roles"].items():
         log.info("%s: %d documents, %d characters", role, count["documents"], count["characters"])
-    for name, reason in report["absent"].items():
-        log.info("%s is left out: %s", name, reason)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ramp.assets.asset import fetch_asset, fetch_optional
+from ramp.assets.asset import fetch_asset
 from ramp.assets.checkpoint import make_model
 from ramp.assets.fetched_files import asset_path, tree_sha256
 from ramp.assets.registry import Registry
@@ -131,10 +131,6 @@ def test_missing_file_names_every_source_tried(tmp_path: Path) -> None:
     registry = write_registry(tmp_path, {"t": one({}) | {"sources": sources}})
     with pytest.raises(RampError, match=r"nowhere\.txt; .*NOT_SET_AT_ALL"):
         fetched(registry, "t", tmp_path)
-    record = fetch_optional(registry, "t", tmp_path / "R" / "t")
-    assert record["kind"] == "absent"
-    with pytest.raises(RampError, match="absent"):
-        asset_path(tmp_path / "R", "t")
 
 
 def test_later_sources_are_tried_where_the_first_is_absent_but_not_where_it_is_wrong(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ramp.assets.asset import fetch_optional
 from ramp.assets.disjoint_roles import assign, drop_shared, guard, paragraphs, parse, role_of, shares_of, write_texts
 from ramp.assets.registry import Asset, PathSource, TextRole, load_registry
 from ramp.core.errors import RampError
@@ -132,29 +131,25 @@ def project(tmp_path: Path) -> Path:
         "c4": text("c4.txt", format="lines", prefix="c4", roles={"calibration": 1.0}),
         "wiki": text("wiki.txt", format="wikipedia", prefix="wiki", roles=SHARES),
         "wikitext2": text("test.raw", format="wikitext", prefix="wikitext2"),
-        "gone": text("gone.raw", format="wikitext", prefix="gone"),
     }
     (tmp_path / "assets.yaml").write_text(yaml.safe_dump({"assets": assets}, sort_keys=False))
     registry = load_registry(tmp_path / "assets.yaml")
     for name in ("c4", "wiki", "wikitext2"):
         fetched(registry, name, tmp_path)
-    fetch_optional(registry, "gone", tmp_path / "R" / "gone")
     return tmp_path
 
 
 def test_texts_of_a_registry(project: Path) -> None:
     registry = load_registry(project / "assets.yaml")
-    report = write_texts(registry, project / "R", ["wikitext2", "gone"], project / "texts")
+    report = write_texts(registry, project / "R", ["wikitext2"], project / "texts")
     assert read_json(project / "texts" / "guard.json") == report
     assert report["roles"]["calibration"]["documents"] == 5  # the empty line and the repeated one are gone
     wiki = [d for role in SHARES for d in read_documents(project / "texts" / f"{role}.jsonl")]
     assert sorted(d.doc for d in wiki) == sorted(f"wiki-{i}" for i in range(60))  # the bare title is gone
     assert report["paragraphs_dropped"] == 1  # page 7 shares its paragraph with the test text
     assert words(7) not in "".join(d.text for d in wiki)
-    assert read_documents(project / "texts" / "gone.jsonl") == []
-    assert "gone.raw" in report["absent"]["gone"]
     before = {file.name: file.read_bytes() for file in (project / "texts").iterdir()}
-    write_texts(registry, project / "R", ["wikitext2", "gone"], project / "texts")
+    write_texts(registry, project / "R", ["wikitext2"], project / "texts")
     assert before == {file.name: file.read_bytes() for file in (project / "texts").iterdir()}
 
 
