@@ -12,7 +12,6 @@ named by ``--settings``. A package that fails leaves a row with its reason and n
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import statistics
 from collections.abc import Mapping, Sequence
@@ -136,17 +135,6 @@ def equal(method: str, grid: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return {**ours, "sym": grid == "sym"}, {**package, "sym": grid == "sym"}
 
 
-def parameters(text: str) -> dict[str, Any]:
-    """Return a JSON object of the command line."""
-    try:
-        found = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise BenchmarkError(f"{text} is not a JSON object ({error})") from None
-    if not isinstance(found, dict):
-        raise BenchmarkError(f'{text} is not a JSON object: write {{"name": value}}')
-    return found
-
-
 def arguments() -> argparse.ArgumentParser:
     """Return the module's options."""
     options = parser("Our quantizer beside a package's.", repeats=None, reference="the package")
@@ -163,8 +151,8 @@ def arguments() -> argparse.ArgumentParser:
     options.add_argument("--group-size", type=int, nargs="+", default=[64], help="group sizes")
     options.add_argument("--grids", nargs="+", choices=("asym", "sym"), default=["asym", "sym"], help="grids")
     options.add_argument("--settings", default="equal", help="what the rows are called; equal: both sides set alike")
-    options.add_argument("--our-params", type=str, default="{}", help="JSON: our parameters, set otherwise")
-    options.add_argument("--package-params", type=str, default="{}", help="JSON: the package's, set otherwise")
+    options.add_argument("--our-params", type=cli.json_object, default={}, help="JSON object: ours, set otherwise")
+    options.add_argument("--package-params", type=cli.json_object, default={}, help="JSON object: the package's")
     return options
 
 
@@ -172,7 +160,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; see the module's docstring."""
     args = arguments().parse_args(argv)
     package = Package.read(args.package, args.reference_python)
-    args.our_params, args.package_params = parameters(args.our_params), parameters(args.package_params)
     piece = measure(args, package)
     piece.write(args.out)
     return 0

@@ -3,8 +3,8 @@
     python -m benchmarks.stability --configfile config/smoke.yaml --model tiny-llama-s --out stability.csv
 
 takes a finished study. Every stage reads the study's own files of the stages before it, so that a row shows what this
-stage adds; with ``--chain`` it reads the varied files of those stages, as another machine would. Second moments and
-Cholesky factors, which no stage leaves, are stages here (``benchmarks.second_moments``, ``benchmarks.cholesky``).
+stage adds. Second moments and Cholesky factors, which no stage leaves, are stages here (``benchmarks.second_moments``,
+``benchmarks.cholesky``).
 
 What is varied stands in ``VARIATIONS``, and beside what each is held: a plain run in fast arithmetic, or one in
 reproducible arithmetic, where the same bytes are expected. The table is one of the records (``ramp.records.schema``): a
@@ -257,29 +257,27 @@ def in_order(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([PLAIN_RUN, *needed, *names]))
 
 
-def measure(stages: Stages, names: Sequence[str], work: Path, chain: bool) -> Iterator[dict[str, Any]]:
+def measure(stages: Stages, names: Sequence[str], work: Path) -> Iterator[dict[str, Any]]:
     """Yield the rows of the table: those of ``names``."""
     baselines: dict[str, dict[str, Found]] = {}
-    passed: dict[str, Path]
     inside: dict[str, Path] = {}  # the plain run's, which stand in for the study's own
     for varied in in_order(names):
-        variation, passed = VARIATIONS[varied], {}
+        variation = VARIATIONS[varied]
         folder = work / varied.replace(" ", "_")
         folder.mkdir(parents=True, exist_ok=True)
         own = baselines.setdefault(varied, {})
         for stage in STABILITY_ORDER:
-            given = {**stages.made, **inside, **passed} if chain else {**stages.made, **inside}
-            if stage == "evaluation" and not chain:
+            given = {**stages.made, **inside}
+            if stage == "evaluation":
                 given["reference"] = folder / "reference.safetensors"
             own[stage] = found = stages.run(stage, given, folder, variation.limits, variation.options)
-            passed[stage] = given[stage]
             if varied == PLAIN_RUN and stage in INSIDE:
                 inside[stage] = given[stage]
             if varied == PLAIN_RUN or varied not in names:
                 continue
             beside = baselines[variation.baseline][stage]
             yield {
-                "model": stages.model, "inputs": "varied" if chain else "the study's", "stage": stage, "varied": varied,
+                "model": stages.model, "inputs": "the study's", "stage": stage, "varied": varied,
                 "baseline": variation.baseline, **difference(beside, found),
                 "processor_s": found.processor_s, "processor_s_baseline": beside.processor_s,
                 "commit": commit(), "hardware": hardware(),
@@ -301,14 +299,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--method", default="ramp", help="the allocator that is followed")
     parser.add_argument("--budget", default="3.65", help="its budget")
     parser.add_argument("--varied", nargs="+", choices=VARIED, default=VARIED)
-    parser.add_argument("--chain", action="store_true", help="each stage reads the varied files of those before it")
     parser.add_argument("--work", type=Path, help="folder of the varied files; a temporary one if it is not given")
     parser.add_argument("--out", type=Path, required=True, help="stability.csv; rows are put into what it holds")
     args = parser.parse_args(argv)
     stages = Stages(args.configfile, args.model, args.method, args.budget)
     work = (args.work or Path(tempfile.mkdtemp())).resolve()
     try:
-        for row in measure(stages, args.varied, work, args.chain):
+        for row in measure(stages, args.varied, work):
             put(args.out, row)
             short = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()]
             print("  ".join(short), flush=True)

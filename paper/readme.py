@@ -17,6 +17,7 @@ from pathlib import Path
 from ramp.core import cli
 from ramp.core.atomic_files import write_text
 from ramp.core.errors import RampError
+from ramp.core.marked_page import with_part
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from paper.comparisons import pair
@@ -202,12 +203,7 @@ def marks(name: str) -> tuple[str, str]:
 def with_results(readme: str, study: Study) -> str:
     """Return ``readme`` with every part between its marks; ``RampError`` where marks are missing."""
     for name, make in PARTS.items():
-        first, last = marks(name)
-        head, begin, rest = readme.partition(first)
-        _, end, tail = rest.partition(last)
-        if not (begin and end):
-            raise RampError(f"the README has no pair of marks '{first}' and '{last}': add it where the part belongs")
-        readme = f"{head}{first}\n\n{make(study)}\n\n{last}{tail}"
+        readme = with_part(readme, *marks(name), make(study))
     return readme
 
 

@@ -1,7 +1,5 @@
 """Every number that the paper's text names, as the text shows it: one flat dictionary, built from the records.
 
-    python -m paper.values --records results/records --out results/paper/values.json
-
 A key that the records cannot fill is left out; the text asks ``has(key)`` before it uses one, and a missing key that
 it uses without asking fails the build.
 """
@@ -9,12 +7,8 @@ it uses without asking fails the build.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
-
-from paper import options
-from ramp.core import cli
-from ramp.core.atomic_files import write_json
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from paper.budgets import low_budget
@@ -326,14 +320,3 @@ def _parity(study: Study) -> Items:
 def document(study: Study) -> dict[str, Any]:
     """Return what the typst source reads: the values, and the models whose tables it includes."""
     return {"values": values(study), "models": study.models}
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; see the module's docstring."""
-    args = options.parser("Write the numbers of the paper's text.", "values.json to write").parse_args(argv)
-    write_json(args.out, document(Study.of(args)))
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(cli.run(main))

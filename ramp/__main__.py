@@ -82,7 +82,6 @@ COMMANDS = (
     Command("tables", "paper.tables", "write every table as LaTeX, typst and Markdown"),
     Command("figures", "paper.figures", "draw every figure as PDF and PNG"),
     Command("page", "paper.page", "draw the results page: one HTML file that sorts, filters and plots the records"),
-    Command("values", "paper.values", "write every number that the paper's text names"),
     Command("paper", "paper.build", "typeset the paper"),
     Command("archive", "ramp.archive", "pack a finished study into one file that checks itself, without weights"),
     Command("verify", "ramp.archive.verify", "check an archive, and on request make one of its rows again"),

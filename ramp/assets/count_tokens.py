@@ -18,7 +18,10 @@ from ramp.models.folder import ModelFolder
 from ramp.models.token_windows import JOIN, TextError, read_documents
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
-    from ramp.gguf_format.exportable import require_exportable
+    from gguf import GGUFWriter
+
+    from ramp.gguf_format.names import add_hyperparameters, check_exportable
+    from ramp.gguf_format.vocabulary import add_tokenizer
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,18 @@ def require_tokens(model: ModelFolder, texts: Path, needs: Sequence[Need]) -> di
             "ask for fewer or shorter windows"
         )
     return found
+
+
+def require_exportable(model: ModelFolder) -> None:
+    """Raise ``GgufError`` where an export would refuse the model's activation, rotary embedding or tokenizer.
+
+    No weight is read and nothing is written.
+    """
+    config = model.config
+    check_exportable(config)
+    writer = GGUFWriter(None, model.architecture.gguf_arch)
+    add_hyperparameters(writer, config)
+    add_tokenizer(writer, model.path, config.vocab_size)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -21,7 +21,7 @@ from ramp.models.asset_file import text_files
 from ramp.sensitivity.kinds import DEFAULT, SENSITIVITIES
 from ramp.study.config import Study
 from ramp.study.draws import base_model
-from ramp.study.fold_sharing import searched_with
+from ramp.study.fold_sharing import folds_of_rows, searched_with
 from ramp.study.leaked_models import calibrated_as
 from ramp.study.planned_rows import Plan
 from ramp.study.record_files import Taken
@@ -108,11 +108,7 @@ class RuleFiles:
 
     def folds(self, model: str) -> list[str]:
         """Return all folds of a model that the study's methods use."""
-        bare = {*UNQUANTIZED, *self.plan.unable}
-        found = {
-            self.plan.fold_of(row.method) for row in self.plan.rows if row.model == model and row.method not in bare
-        }
-        names = sorted(fold.name for fold in found if fold.name != "none")
+        names = sorted({fold.name for fold in folds_of_rows(self.plan, model)} - {"none"})
         return [f"{self.results}/folds/{model}/{name}.safetensors" for name in names]
 
     def shared_fold(self, model: str, fold: str) -> list[str]:

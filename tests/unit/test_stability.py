@@ -72,7 +72,7 @@ class Pretended:
 def test_each_run_is_held_beside_a_plain_one_of_its_arithmetic(tmp_path: Path) -> None:
     """Equal bytes read 0 beside the plain reproducible run, and not beside the fast one."""
     stages = Pretended()
-    rows = list(measure(cast(Stages, stages), VARIED, tmp_path, chain=False))
+    rows = list(measure(cast(Stages, stages), VARIED, tmp_path))
     assert {row["stage"] for row in rows} == set(STABILITY_ORDER)
     assert set(INSIDE) <= set(STABILITY_ORDER)
     changed = {(row["varied"], row["baseline"]): row["codes_changed"] for row in rows}
@@ -80,7 +80,7 @@ def test_each_run_is_held_beside_a_plain_one_of_its_arithmetic(tmp_path: Path) -
     assert changed["reproducible, two threads", PLAIN_REPRODUCIBLE] == 0
     assert changed[PLAIN_REPRODUCIBLE, "plain"] == changed["oneDNN without AVX", "plain"] == 0.25
     assert {path.parent.name for _, path in stages.read} == {"plain"}, "the same inputs, as of the study's own files"
-    alone = list(measure(cast(Stages, Pretended()), ["reproducible, other limits"], tmp_path, chain=True))
+    alone = list(measure(cast(Stages, Pretended()), ["reproducible, other limits"], tmp_path))
     assert {(row["varied"], row["codes_changed"]) for row in alone} == {("reproducible, other limits", 0.0)}
 
 
@@ -88,7 +88,7 @@ def test_the_table_is_one_of_the_records(tmp_path: Path) -> None:
     """A row that is measured again takes the place of the old one; the page shows it, and files come again."""
     records = write_records(tmp_path / "records")
     file = records / "stability.csv"
-    for row in measure(cast(Stages, Pretended()), VARIED, tmp_path, chain=False):
+    for row in measure(cast(Stages, Pretended()), VARIED, tmp_path):
         put(file, row)
         put(file, {**row, "kl_change": 0.5} if row["stage"] == "search" else row)
     table = read_table(file)
