@@ -69,7 +69,7 @@ class Lock:
 
         guard = self.path.with_name(f".{self.path.name}.partial")  # never removed, so that every job locks one inode
         try:
-            with open(guard, "w") as handle:
+            with open(guard, "a") as handle:
                 fcntl.flock(handle, fcntl.LOCK_EX)
                 whole = self.read()
                 whole.setdefault(asset, {}).setdefault(source, {})[key] = value

@@ -49,7 +49,7 @@ def download_wheel(name: str, part: WheelPart, lock: Lock) -> Path:
     folder = cache_root() / "wheels" / pin
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / ".lock", "w") as handle:
+        with open(folder / ".lock", "a") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             return _wheel_in(folder, name, pin, part, lock)
     except OSError as error:

@@ -44,6 +44,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     ``path`` is replaced. What is renamed is on the disk before (fsync). What killed jobs left beside it is swept.
     """
     path = Path(path)
+    if not path.name:
+        raise RampError(f"'{path}' names no file or folder to write: give its path")
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent)
     partial = path.with_name(f".{path.name}.{owner()}.partial")
@@ -213,6 +215,7 @@ def read_json(path: str | Path, model: type[T], *, sealed: bool = False, again: 
     """
     path = Path(path)
     again = again or "delete it and run its stage again"
+    _refuse_pipe(path)
     try:
         text = path.read_bytes()
     except FileNotFoundError:
@@ -234,11 +237,18 @@ def sha256_file(path: str | Path) -> str:
 
 
 def require_file(path: str | Path, what: str) -> Path:
-    """Return ``path`` if it exists; else raise ``RampError`` that names ``what`` and where."""
+    """Return ``path`` if it is a file or a folder; else raise ``RampError`` that names ``what`` and where."""
     path = Path(path)
     if not path.exists():
         raise RampError(f"no {what} at {path}: check the path, or run the stage that writes it")
+    _refuse_pipe(path)
     return path
+
+
+def _refuse_pipe(path: Path) -> None:
+    """Raise ``RampError`` for what would keep a reader waiting: a pipe, a socket, a device."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise RampError(f"{path} is no file (a pipe or a device): give the path of a file")
 
 
 def finite(value: Any) -> Any:

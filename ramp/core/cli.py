@@ -11,11 +11,12 @@ import argparse
 import inspect
 import json
 import logging
+import math
 import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -87,11 +88,29 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Return the options; raise ``ArgumentsRead`` in their place while ``run`` only has them read."""
         found = super().parse_args(args, namespace)
+        self._check_numbers(vars(found))
         if Parser.reading:
             raise ArgumentsRead
         if getattr(found, "threads", 0) > 0:
             arithmetic.set_threads(found.threads)
         return found
+
+    def _check_numbers(self, given: Mapping[str, Any]) -> None:
+        """End with one sentence where a number is not finite, or a whole one below 0; -1 is a group size."""
+        for name, value in given.items():
+            for number in value if isinstance(value, list) else [value]:
+                option = f"--{name.replace('_', '-')}"
+                if isinstance(number, float) and not math.isfinite(number):
+                    self.error(f"{option} {number} is no finite number")
+                if type(number) is int and number < 0 and name != "group_size":
+                    self.error(f"{option} {number} is below 0")
+
+
+def count(text: str) -> int:
+    """Return the whole number above 0 that an option holds."""
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number above 0")
+    return int(text)
 
 
 def parser(description: str, options: str = "") -> Parser:

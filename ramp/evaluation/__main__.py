@@ -49,7 +49,7 @@ def _named_files(values: Sequence[str], option: str) -> dict[str, Path]:
     found = {}
     for value in values:
         name, equals, path = value.partition("=")
-        if not equals or not re.fullmatch(NAME_PATTERN, name):
+        if not (equals and path) or not re.fullmatch(NAME_PATTERN, name):
             raise EvaluationError(f"{option} {value}: write NAME=FILE, the name of a-z, 0-9, '.', '-' and '_'")
         found[name] = Path(path)
     return found

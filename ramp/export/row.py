@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import re
@@ -12,6 +13,7 @@ from typing import Any
 from ramp.core.atomic_files import atomic_path, require_file, sha256_file, write_json
 from ramp.export.plan import GgufPlan
 from ramp.gguf_format.names import GgufError
+from ramp.gguf_format.reader import GgufFile
 from ramp.models.asset_file import read_model_asset
 from ramp.models.folder import ModelFolder
 
@@ -34,6 +36,15 @@ def row_note(plan: GgufPlan, released_format: str | None, lead: str = OUR_WIDTHS
 def payload_bits(type_name: str) -> int:
     """Return the bits of a type's codes, scales not counted: Q4_K 4, Q5_1 5, IQ4_NL 4, F16 16."""
     return int("".join(re.findall(r"\d+", type_name)[:1]))
+
+
+def require_planned(gguf: Path, plan: GgufPlan) -> None:
+    """Raise ``GgufError`` where a tensor of a file is not the one whose sha256 stands in its plan."""
+    file = GgufFile(require_file(gguf, "GGUF file"))
+    names = set(file.names())
+    for tensor in plan.tensors:
+        if tensor.name not in names or hashlib.sha256(file.raw(tensor.name).data).hexdigest() != tensor.sha256:
+            raise GgufError(f"{gguf}: {tensor.name} is not what its plan says: delete the file and export it again")
 
 
 def row_meta(
@@ -95,6 +106,7 @@ def write_row(
     The file stays where it is; ``gguf`` in the meta is its path relative to the row's folder.
     """
     gguf, out = Path(gguf), Path(out)
+    require_planned(gguf, plan)
     meta = row_meta(gguf, plan, model_dir, row, study)
     meta["gguf"] = Path(os.path.relpath(gguf.resolve(), out.resolve())).as_posix()
     with atomic_path(out) as partial:

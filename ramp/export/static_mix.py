@@ -28,8 +28,8 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.core.tensors import open_tensors
     from ramp.export.llamacpp import LlamaCppError
     from ramp.export.llamacpp_quantize import missing, quantize_apart, quantizer_version, write_importance
-    from ramp.export.plan import TABLES, TRACK_TYPES, GgufPlan, PlannedTensor, sizes_of
-    from ramp.export.row import row_meta
+    from ramp.export.plan import TABLES, TRACK_TYPES, GgufPlan, PlannedTensor, read_plan, sizes_of
+    from ramp.export.row import require_planned, row_meta
     from ramp.export.write import read_importance
     from ramp.gguf_format.names import gguf_tensors
     from ramp.gguf_format.reader import GgufFile
@@ -82,6 +82,7 @@ class MixRow:
 
     model_dir: Path
     gguf: Path  # the model as a float32 GGUF file
+    plan: Path  # of that file
     calibration: Path | None  # statistics, for the importance matrix
     track: str
     study: str
@@ -130,6 +131,7 @@ def _quantized(method: Mix, row: MixRow, key: dict[str, Any], folder: Path) -> d
         with open_tensors(row.calibration, "calibration statistics", framework="np", again=again) as statistics:
             about = statistics.about_as(AboutStatistics)
         write_importance(imatrix, importance, tokens=about.tokens, length=about.length)
+    require_planned(row.gguf, read_plan(row.plan))
     path, table_type = folder / WEIGHTS, TRACK_TYPES[row.track]
     quantize_apart(row.gguf, path, method.file_type, table_type=table_type, imatrix=imatrix, threads=row.threads)
     tensors = tensors_of(path, config)
@@ -160,12 +162,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Make one row of a static mix."""
     parser = cli.parser("Make a row of a static mix.", "--model-dir --method-file --track --seed --study --out")
     parser.add_argument("--gguf", type=Path, required=True, help="float32 GGUF file, by ramp.export.halo float")
+    parser.add_argument("--plan", type=Path, required=True, help="plan of that file")
     parser.add_argument("--calibration", type=Path, default=None, help="statistics, for the importance matrix")
     parser.add_argument("--placeholder", action="store_true", help="a file of weights also for a row that has none")
     args = parser.parse_args(argv)
     row = MixRow(
-        args.model_dir, args.gguf, args.calibration, args.track, args.study, args.seed, args.threads, args.placeholder
-    )
+        args.model_dir, args.gguf, args.plan, args.calibration, args.track, args.study, args.seed, args.threads,
+        args.placeholder,
+    )  # fmt: skip
     meta = make_row(args.method_file, row, args.out)
     log.info("%s: %s bytes; %s", args.out, meta.get("bytes_file"), meta["note"])
     return 0

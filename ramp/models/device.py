@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import torch
@@ -14,7 +15,9 @@ from ramp.models.folder import ModelFolder
 def pick_device(device: str) -> torch.device:
     """Return the device of a name: ``auto`` is ``cuda`` where there is one, else ``cpu``.
 
-    Raises ``ModelError`` for a GPU that the machine does not have."""
+    Raises ``ModelError`` for another kind of device, or a GPU that the machine does not have."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise ModelError(f"'{device}' is no device of this suite: pass auto, cpu, cuda or cuda:N")
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.startswith("cuda") and not torch.cuda.is_available():

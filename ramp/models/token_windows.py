@@ -127,7 +127,10 @@ def token_windows(
     if draw:
         documents = [documents[i] for i in rng.permutation(len(documents))]
     text = JOIN.join(document.text for document in documents)
-    tokens = np.asarray(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], dtype=np.int64)
+    try:
+        tokens = np.asarray(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], dtype=np.int64)
+    except TypeError as error:  # a value of another type in tokenizer_config.json shows here first
+        raise TextError(f"the tokenizer cannot read {path} ({error}): fetch its tokenizer_config.json again") from None
     available = len(tokens) // length
     wanted = available if count is None else count
     if wanted > available or wanted == 0:

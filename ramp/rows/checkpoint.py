@@ -46,7 +46,7 @@ from ramp.quantizers.affine import SCALE_MIN
 from ramp.quantizers.ggml import q8_0_decode, q8_0_encode
 from ramp.quantizers.sizes import q8_0_row_bytes
 from ramp.quantizers.store import Packed, PackedLinears
-from ramp.rows.meta_file import AGAIN, KEY, META, read_meta
+from ramp.rows.meta_file import AGAIN, KEY, META, gguf_of, read_meta
 from ramp.rows.size_ledger import DenseLinear, Stored, ledger, linear_header, linear_layout, linear_tensors
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ def row_parameters(
     if meta["grid"] == "ggml":
         if not meta.get("gguf"):
             raise CheckpointError(f"{row_dir / META} names no GGUF file: export the row again")
-        gguf = require_file(row_dir / meta["gguf"], "GGUF file of the row")
+        gguf = require_file(gguf_of(row_dir, meta["gguf"]), "GGUF file of the row")
         if meta.get("sha256"):  # rows of earlier versions lack it
             compare(gguf, meta["sha256"], "export it and its row again")
         return gguf_parameters(model_dir, gguf)

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from ramp.core.atomic_files import read_json, require_file
+from ramp.core.safe_path import below
 
 META = "meta.json"
 AGAIN = "delete the row and quantize it again"
@@ -50,3 +51,12 @@ def read_meta(row_dir: str | Path) -> dict[str, Any]:
     """Return a row's ``meta.json``; ``DamagedFile`` where it lacks a field of the key, or holds one of another type."""
     path = require_file(Path(row_dir) / META, "row's meta.json")
     return read_json(path, RowMeta, sealed=True, again=AGAIN).model_dump(exclude_unset=True)
+
+
+def gguf_of(row_dir: Path, name: object) -> Path:
+    """Return the GGUF file that the meta.json of a row names: in the row's folder, or elsewhere in its study.
+
+    A row lies in R/quantized/MODEL/ROW. ``RampError`` for a path that leads out of R."""
+    parts = str(name).split("/")
+    up = next((place for place, part in enumerate(parts) if part != ".."), len(parts))
+    return below(row_dir.joinpath(*parts[: min(up, 3)]), "/".join(parts[min(up, 3) :]), row_dir / META)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ramp.core.cli import OPTIONS
+from ramp.core.cli import OPTIONS, count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,13 +20,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--sensitivity", type=Path, default=None, help="additive sensitivities (ramp.sensitivity)")
     option("--search-text", type=Path, default=None, help="text that candidates are scored on")
     option("--selection-text", type=Path, default=None, help="text that the final one is chosen on")
-    option("--search-windows", type=int, default=16, help="windows of search text, spread over it")
-    option("--search-length", type=int, default=128, help="tokens per window")
+    option("--search-windows", type=count, default=16, help="windows of search text, spread over it")
+    option("--search-length", type=count, default=128, help="tokens per window")
     option("--selection-windows", type=int, default=0, help="windows of selection text; 0: as many as of search text")
     option("--method", default="ramp", help="file in baselines/ that registers an allocator")
     option("--method-file", type=Path, default=None, help="the same by its path, from anywhere")
     option("--params", **OPTIONS["--params"])
     option("--budget", type=float, required=True, help="bits per weight that the budget stands for")
-    option("--evals", type=int, default=100, help="evaluations on search text that the method may spend")
+    option("--evals", type=count, default=100, help="evaluations on search text that the method may spend")
     option("--seed", type=int, default=0, help="seed of every random draw")
     option("--state-dir", type=Path, default=None, help="folder for checkpoints, kept across kills")

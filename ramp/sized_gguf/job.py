@@ -271,7 +271,7 @@ def open_job(args: argparse.Namespace) -> Job:
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep other runs out of a work folder."""
-    with open(folder / ".lock", "w") as handle:
+    with open(folder / ".lock", "a") as handle:
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock: worker processes would inherit it
         except OSError:

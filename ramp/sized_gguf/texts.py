@@ -44,7 +44,7 @@ def packaged_texts(registry: Registry, folder: Path) -> Path:
     """Write the packaged texts by role below ``folder``, unless they are there; return the folder of the roles."""
     roles = folder / "roles"
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as handle:  # a second run waits, and finds them
+    with open(folder / ".lock", "a") as handle:  # a second run waits, and finds them
         fcntl.lockf(handle, fcntl.LOCK_EX)
         _write_packaged(registry, folder, roles)
     return roles

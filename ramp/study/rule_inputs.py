@@ -7,7 +7,7 @@ list is empty where a row has no such file.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from ramp.study.fold_sharing import folds_of_rows, searched_with
 from ramp.study.leaked_models import calibrated_as
 from ramp.study.planned_rows import Plan
 from ramp.study.record_files import Taken
-from ramp.study.row_names import GGML, SHARED, Row
+from ramp.study.row_names import GGML, SHARED, TUNED, Row
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ class RuleFiles:
         return [f"{self.results}/calibration/{model}.safetensors"] if has_one else []
 
     def products(self) -> list[str]:
-        """Return what a user keeps of a study besides its records and paper: packed rows and GGUF files.
+        """Return what a user keeps of a study besides its records and paper: packed rows, GGUF files, configuration.
 
         A study that keeps its results alone has the exported GGUF files, with their cards."""
         if self.study.records is not None:
@@ -201,10 +201,14 @@ class RuleFiles:
         ]
         gguf += self.of_rows("halo/{model}/{row}.types.txt", self.plan.halo_rows)
         gguf += self.of_rows("halo/{model}/{row}.card.md", self.plan.halo_rows)
+        gguf.append(f"{self.results}/config.json")
         if self.study.keep != "all":
             return gguf
-        rows = [*self.plan.rows, *self.plan.track_rows]
-        packed = [row for row in rows if self.plan.has_weights(row)]
+        gguf += self.of_rows("halo/{model}/{row}.check.json", exported)
+        tuning = [] if self.plan.tuning.section.on_request else self.plan.tuning.rows
+        rows = [*self.plan.rows, *self.plan.track_rows, *(each.row for each in self.plan.banks.rows)]
+        rows += [replace(row, ending=TUNED) for row in tuning]
+        packed = list(dict.fromkeys(row for row in rows if self.plan.has_weights(row)))
         files = [f"quantized/{{model}}/{{row}}/{name}" for name in ("meta.json", "model.safetensors")]
         return [*(path for file in files for path in self.of_rows(file, packed)), *gguf]
 

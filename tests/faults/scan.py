@@ -41,6 +41,10 @@ READING = {
     "np.load",
     "safe_open",
     "load_file",
+    "fromfile",
+    "memmap",
+    "memory_map",
+    "os.read",
 }
 """Names of functions, or of modules with a function, that take a file apart."""
 
@@ -54,7 +58,8 @@ def _name(call: ast.Call) -> set[str]:
 
 def _opens(call: ast.Call, names: set[str]) -> bool:
     """Return whether a call opens a file for reading: ``open``, or a method of that name, without a mode to write."""
-    if not names & {"open", "fdopen"} or any(name[0].isupper() for name in names if "." in name):  # of a class
+    of_a_class = any(name[0].isupper() and not name.startswith("Path(") for name in names if "." in name)
+    if not names & {"open", "fdopen"} or of_a_class:
         return False
     modes = (*call.args, *(key.value for key in call.keywords if key.arg == "mode"))
     written = [each.value for each in modes if isinstance(each, ast.Constant) and isinstance(each.value, str)]
@@ -64,9 +69,11 @@ def _opens(call: ast.Call, names: set[str]) -> bool:
 
 def _functions(node: ast.AST, place: str = "") -> Iterator[tuple[str, ast.AST]]:
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.FunctionDef | ast.ClassDef):
+        if isinstance(child, ast.Lambda) and not place:
+            yield f"lambda:{child.lineno}", child
+        elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             inner = f"{place}.{child.name}" if place else child.name
-            if isinstance(child, ast.FunctionDef):
+            if not isinstance(child, ast.ClassDef):
                 yield inner, child
             else:
                 yield from _functions(child, inner)

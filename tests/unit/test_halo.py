@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 import time
@@ -37,7 +38,7 @@ from ramp.models.architecture import architecture, list_linears
 from ramp.models.asset_file import ModelAsset
 from ramp.models.folder import CheckpointReader, ModelFolder
 from ramp.problem.allocation import write_allocation
-from ramp.rows.meta_file import KEY
+from ramp.rows.meta_file import KEY, gguf_of
 from tests.gguf_inputs import allocation_of, statistics
 from tests.model_folders import load_float, load_gguf_float, read_config
 from tests.refusals import refused
@@ -275,9 +276,24 @@ def test_row_folder(tiny_llama_dir: Path, tmp_path: Path) -> None:
     assert meta["bits_nominal"] == sum(widths[meta["types"][x.name]] * x.params for x in linears) / params
     assert meta["bpw_linear"] == 8 * meta["bytes_linear"] / params
     assert "Q3_K -> Q4_0 (rows of 64 are not multiples of 256)" in meta["note"]
-    path.write_bytes(path.read_bytes() + b"x")
-    with pytest.raises(GgufError, match="its plan says"):
-        write_row(path, plan, tiny_llama_dir, allocation.model_dump(), "smoke", out)
+    whole = path.read_bytes()
+    for damaged, said in (
+        (whole + b"x", "its plan says"),
+        (whole[:-40] + b"~~" + whole[-38:], "not what its plan says"),
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(GgufError, match=said):
+            write_row(path, plan, tiny_llama_dir, allocation.model_dump(), "smoke", out)
+
+
+def test_a_row_names_a_gguf_file_of_its_own_study(tmp_path: Path) -> None:
+    row = tmp_path / "R" / "quantized" / "m" / "row"
+    assert gguf_of(row, "model.gguf") == row / "model.gguf"
+    beside = tmp_path / "R" / "halo" / "m" / "row.gguf"
+    assert os.path.normpath(gguf_of(row, "../../../halo/m/row.gguf")) == str(beside)
+    for name in ("../../../../x.gguf", "/etc/passwd", "a/../../x.gguf", "../../..", "", "a//b"):
+        with pytest.raises(RampError, match="names the file"):
+            gguf_of(row, name)
 
 
 def test_a_hub_reads_the_scores_of_the_card(tiny_llama_dir: Path, tmp_path: Path) -> None:

@@ -71,10 +71,22 @@ def test_products_are_what_a_user_keeps() -> None:
         "results/smoke/halo/tiny-llama-s/ramp-b3.65-s0.gguf",
     }
     assert not [file for file in products if "float" in file and "quantized" in file]
+    for part in (
+        "awq_gptq-b4-s0-tuned/meta.json",
+        "draw1/knapsack-b3.65-s0/model.safetensors",
+        "ramp-b3.65-s0.check.json",
+    ):
+        assert [file for file in products if file.endswith(part)], part
+    waiting = files_of(plan_of("config.yaml")).products()
+    assert not [file for file in waiting if "-tuned" in file or ".draw" in file]
     assert files_of(plan_of("smoke.yaml", records="published")).products() == []
     kept = files_of(plan_of("smoke.yaml", keep="results")).products()
     assert kept == [
-        f"results/smoke/halo/tiny-llama-s/ramp-b3.65-s0.{end}" for end in ("gguf", "plan.json", "types.txt", "card.md")
+        *(
+            f"results/smoke/halo/tiny-llama-s/ramp-b3.65-s0.{end}"
+            for end in ("gguf", "plan.json", "types.txt", "card.md")
+        ),
+        "results/smoke/config.json",
     ]
 
 

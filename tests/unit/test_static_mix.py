@@ -57,7 +57,8 @@ def inputs(wide_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make(name: str, model_dir: Path, inputs: Path, out: Path, track: str = "q8_0") -> dict:
-    row = MixRow(model_dir, inputs / "float.gguf", inputs / "c.safetensors", track, study="test", seed=0)
+    files = (inputs / "float.gguf", inputs / "float.plan.json", inputs / "c.safetensors")
+    row = MixRow(model_dir, *files, track, study="test", seed=0)
     return make_row(CATALOG.reference(name), row, out)
 
 
@@ -185,7 +186,8 @@ def test_statistics_of_another_model_are_refused(wide_dir: Path, tiny_llama_dir:
 
 def test_statistics_that_do_not_say_their_tokens_are_refused(wide_dir: Path, inputs: Path, tmp_path: Path) -> None:
     save_sealed(load_file(inputs / "c.safetensors"), tmp_path / "c.safetensors")  # without metadata
-    row = MixRow(wide_dir, inputs / "float.gguf", tmp_path / "c.safetensors", "q8_0", study="test", seed=0)
+    files = (inputs / "float.gguf", inputs / "float.plan.json", tmp_path / "c.safetensors")
+    row = MixRow(wide_dir, *files, "q8_0", study="test", seed=0)
     refused(
         DamagedFile,
         {"run ramp.calibration again": lambda: make_row(CATALOG.reference("q4_k_m_imatrix"), row, tmp_path)},
@@ -203,7 +205,8 @@ def test_without_llama_cpp_the_row_says_why_and_the_rest_goes_on(
     assert not (row / "model.gguf").exists()
     with pytest.raises(CheckpointError):
         load_dequantized(row, wide_dir)
-    words = ["--model-dir", wide_dir, "--gguf", inputs / "float.gguf", "--method-file", CATALOG.reference("q4_k_m")]
+    words = ["--model-dir", wide_dir, "--gguf", inputs / "float.gguf", "--plan", inputs / "float.plan.json"]
+    words += ["--method-file", CATALOG.reference("q4_k_m")]
     named = tmp_path / "named"
     assert static_mix.main([*map(str, words), "--placeholder", "--study", "test", "--out", str(named)]) == 0
     assert (named / "model.gguf").read_bytes() == b""  # for the rule that names it
@@ -224,3 +227,12 @@ def test_a_method_that_is_no_mix_is_refused(wide_dir: Path, inputs: Path, tmp_pa
     (tmp_path / "q4_k_m.py").write_text(text.replace('"Q4_K_M"', '"four"'))
     with pytest.raises(MethodError, match="'four'"):
         load_method(tmp_path / "q4_k_m.py")
+
+
+def test_a_damaged_float_file_is_refused_and_leaves_no_row(wide_dir: Path, inputs: Path, tmp_path: Path) -> None:
+    damaged = bytearray((inputs / "float.gguf").read_bytes())
+    damaged[-40] ^= 1
+    (tmp_path / "float.gguf").write_bytes(damaged)
+    row = MixRow(wide_dir, tmp_path / "float.gguf", inputs / "float.plan.json", None, "q8_0", study="test", seed=0)
+    refused(RampError, {"not what its plan says": lambda: make_row(CATALOG.reference("q4_k_m"), row, tmp_path / "row")})
+    assert not (tmp_path / "row").exists()

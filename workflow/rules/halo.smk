@@ -129,6 +129,7 @@ rule static_mix:
     """llama.cpp's own mix of types, from the float file; a row without scores where llama.cpp is missing."""
     input:
         gguf="<results>/halo/{model}/float-b16-s{seed}.gguf",
+        plan="<results>/halo/{model}/float-b16-s{seed}.plan.json",
         model="<results>/models/{model}/asset.json",
         calibration=by(FILES.mix_calibration),
         method=by(FILES.method),
@@ -154,6 +155,7 @@ rule static_mix:
         "llama.cpp's mix of {wildcards.model}: {wildcards.method}"
     shell:
         'python -m ramp.export.static_mix --model-dir "$(dirname {input.model:q})" --gguf {input.gguf:q}'
+        " --plan {input.plan:q}"
         " --method-file {params.file:q} {params.calibration:q} --track {params.track:q} --seed {wildcards.seed:q}"
         ' --study {params.study:q} --out "$(dirname {output.meta:q})" --threads {threads} {params.placeholder:q}'
         " > {log:q} 2>&1"

@@ -17,7 +17,7 @@ from ramp.core import cli
 from ramp.core.atomic_files import read_json, write_json
 from ramp.core.errors import RampError
 from ramp.evaluation.metrics_file import Number, read_metrics
-from ramp.rows.meta_file import read_meta
+from ramp.rows.meta_file import gguf_of, read_meta
 
 SIZE_PARTS = ("bytes_linear", "bytes_embedding", "bytes_head", "bytes_other")
 
@@ -59,7 +59,7 @@ def check_sizes(results: Path, file: Path) -> list[dict[str, Any]]:
     found = []
     if len(parts) == len(SIZE_PARTS):
         found.append(one(name, "parts sum to bytes_file", sum(parts), meta["bytes_file"]))
-    weights = file.parent / (meta.get("gguf") or "model.safetensors")
+    weights = gguf_of(file.parent, meta["gguf"]) if meta.get("gguf") else file.parent / "model.safetensors"
     if weights.is_file():
         stored = meta.get("bytes_stored", meta["bytes_file"])  # a package's own grid takes less when packed
         found.append(one(name, "bytes_file is stat's", stored, weights.stat().st_size))

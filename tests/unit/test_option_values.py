@@ -1,0 +1,75 @@
+"""Values of options and files that no stage can use end in one sentence before the work."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ramp.core import cli
+from ramp.core.atomic_files import read_json, read_text, require_file, write_text
+from ramp.core.errors import RampError
+from ramp.evaluation.__main__ import main as evaluate
+from ramp.models.architecture import ModelError
+from ramp.models.config_limits import check_limits
+from ramp.models.device import pick_device
+from ramp.models.token_windows import Document, TextError, token_windows, write_documents
+from ramp.search.__main__ import main as search
+from tests.refusals import refused
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--budget nan", "no finite number"),
+        ("--budget 1e400", "no finite number"),
+        ("--budget 4 --seed -1", "--seed -1 is below 0"),
+        ("--budget 4 --evals 0", "no whole number above 0"),
+        ("--budget 4 --search-windows 0", "no whole number above 0"),
+        ("--budget 4 --search-length two", "no whole number above 0"),
+    ],
+)
+def test_numbers_that_no_search_can_use(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        search(words.split())
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_group_size_may_be_minus_one_and_lists_are_read_too(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = cli.Parser()
+    parser.add_argument("--group-size", type=int)
+    parser.add_argument("--bits", type=float, nargs="+", default=[])
+    assert parser.parse_args(["--group-size", "-1", "--bits", "3", "-0.5"]).bits == [3, -0.5]
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--bits", "3", "inf"])
+    assert "--bits inf is no finite number" in capsys.readouterr().err
+
+
+def test_devices_and_paths_that_cannot_be_used(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    pipe = tmp_path / "pipe"
+    calls: dict[str, Any] = {
+        "'xyz' is no device": lambda: pick_device("xyz"),
+        "'meta' is no device": lambda: pick_device("meta"),
+        "names no file or folder to write": lambda: write_text(".", "x"),
+        "write NAME=FILE": lambda: evaluate(["reference", "--model-dir", ".", "--text", "x=", "--out", "o"]),
+    }
+    refused(RampError, calls)
+    readers = (partial(require_file, pipe, "text"), partial(read_text, pipe), partial(read_json, pipe, dict[str, Any]))
+    for read in readers:
+        refused(RampError, {"a pipe or a device": read})
+
+
+def test_values_of_other_types_in_a_model_folder(tmp_path: Path) -> None:
+    refused(ModelError, {"sliding_window": lambda: check_limits({"sliding_window": "x"}, "config.json")})
+    write_documents(tmp_path / "text.jsonl", [Document("a", "words " * 9)])
+
+    def tokenizer(*given: Any, **options: Any) -> Any:
+        raise TypeError("'>' not supported between instances of 'int' and 'str'")
+
+    cut = partial(token_windows, tokenizer, tmp_path / "text.jsonl", length=2, count=1)
+    refused(TextError, {"tokenizer_config.json": cut})
