@@ -234,5 +234,5 @@ def test_a_damaged_float_file_is_refused_and_leaves_no_row(wide_dir: Path, input
     damaged[-40] ^= 1
     (tmp_path / "float.gguf").write_bytes(damaged)
     row = MixRow(wide_dir, tmp_path / "float.gguf", inputs / "float.plan.json", None, "q8_0", study="test", seed=0)
-    refused(RampError, {"not what its plan says": lambda: make_row(CATALOG.reference("q4_k_m"), row, tmp_path / "row")})
+    refused(GgufError, {"not what its plan says": lambda: make_row(CATALOG.reference("q4_k_m"), row, tmp_path / "row")})
     assert not (tmp_path / "row").exists()
