@@ -147,7 +147,9 @@ def outcome(study: Study) -> str:
 
 
 def filled(sentence: str, known: Mapping[str, str]) -> str:
-    """Return a sentence with the values of its braces."""
+    """Return a sentence with the values of its braces; ``RampError`` where the records lack one."""
+    if missing := [name for name in re.findall(r"\{([^}]*)\}", sentence) if name not in known]:
+        raise RampError(f"the records have no '{missing[0]}', which README names: collect all tables first")
     return re.sub(r"\{([^}]*)\}", lambda found: known[found.group(1)], sentence)
 
 

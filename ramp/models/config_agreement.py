@@ -40,7 +40,8 @@ def parameter_shapes(config: PretrainedConfig) -> dict[str, tuple[int, ...]]:
     try:
         model = empty_model(config, torch.float32)
     except (ValueError, TypeError, RuntimeError, ArithmeticError, AttributeError, KeyError) as error:
-        raise ModelError(f"config.json describes no model ({' '.join(str(error).split())[:200]})") from None
+        file = Path(config.name_or_path or ".") / "config.json"
+        raise ModelError(f"{file} describes no model ({' '.join(str(error).split())[:200]})") from None
     return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
 
 

@@ -132,6 +132,8 @@ class ModelFolder:
         from transformers import AutoTokenizer
 
         check_texts(self.path, text_files(self.path))
+        if (self.path / "config.json").is_file():
+            _ = self.config  # transformers reads it for the tokenizer too, and would blame that
         try:
             tokenizer = AutoTokenizer.from_pretrained(self.path, local_files_only=True)
             return with_first_blank(with_published_steps(tokenizer, self.path / "tokenizer.json"))
