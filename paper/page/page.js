@@ -40,7 +40,7 @@ function plotted(sheet, options, more = []) {
 function rowsPart(sheet) {
   const choices = { "linears (MB)": "linear", "file (MB)": "file" }, measures = { "KL (nats per token)": "kl", "KL over uniform 4 bits": "ratio", perplexity: "ppl" };
   const options = { x: "linear", xLabel: "linears (MB)", y: "kl", yLabel: "KL (nats per token)" };
-  options.label = (row, at) => `${at(row, "method")}, ${at(row, "bits")}`;
+  options.label = (row, at) => [at(row, "method"), at(row, "bits")].filter((part) => part !== null).join(", ");
   const of = (row, key) => row[0][sheet.columns.findIndex((column) => column[0] === key)];
   options.alike = (row) => [of(row, "accounting"), ...(options.x === "file" ? [`${of(row, "track")} embedding and head`] : []), of(row, "measured")].join(", ");
   plotted(sheet, options, [

@@ -96,14 +96,14 @@ class Parser(argparse.ArgumentParser):
         return found
 
     def _check_numbers(self, given: Mapping[str, Any]) -> None:
-        """End with one sentence where a number is not finite, or a whole one below 0; -1 is a group size."""
+        """Raise ``RampError`` where a number is not finite, or a whole one below 0; -1 is a group size."""
         for name, value in given.items():
             for number in value if isinstance(value, list) else [value]:
                 option = f"--{name.replace('_', '-')}"
                 if isinstance(number, float) and not math.isfinite(number):
-                    self.error(f"{option} {number} is no finite number")
+                    raise RampError(f"{option} {number} is no finite number: give one")
                 if type(number) is int and number < 0 and name != "group_size":
-                    self.error(f"{option} {number} is below 0")
+                    raise RampError(f"{option} {number} is below 0: give 0 or more")
 
 
 def count(text: str) -> int:

@@ -24,29 +24,29 @@ from tests.refusals import refused
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("--budget nan", "no finite number"),
-        ("--budget 1e400", "no finite number"),
+        ("--budget nan", "--budget nan is no finite number"),
+        ("--budget 1e400", "--budget inf is no finite number"),
         ("--budget 4 --seed -1", "--seed -1 is below 0"),
-        ("--budget 4 --evals 0", "no whole number above 0"),
-        ("--budget 4 --search-windows 0", "no whole number above 0"),
-        ("--budget 4 --search-length two", "no whole number above 0"),
     ],
 )
-def test_numbers_that_no_search_can_use(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_numbers_that_no_stage_can_use(words: str, said: str) -> None:
+    refused(RampError, {said: partial(search, words.split())})
+
+
+@pytest.mark.parametrize("words", ["--evals 0", "--search-windows 0", "--search-length two"])
+def test_counts_of_a_search_are_above_0(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
-        search(words.split())
+        search(["--budget", "4", *words.split()])
     assert end.value.code == 2
-    assert said in capsys.readouterr().err
+    assert "no whole number above 0" in capsys.readouterr().err
 
 
-def test_a_group_size_may_be_minus_one_and_lists_are_read_too(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_group_size_may_be_minus_one_and_lists_are_read_too() -> None:
     parser = cli.Parser()
     parser.add_argument("--group-size", type=int)
     parser.add_argument("--bits", type=float, nargs="+", default=[])
     assert parser.parse_args(["--group-size", "-1", "--bits", "3", "-0.5"]).bits == [3, -0.5]
-    with pytest.raises(SystemExit):
-        parser.parse_args(["--bits", "3", "inf"])
-    assert "--bits inf is no finite number" in capsys.readouterr().err
+    refused(RampError, {"--bits inf": lambda: parser.parse_args(["--bits", "3", "inf"])})
 
 
 def test_devices_and_paths_that_cannot_be_used(tmp_path: Path) -> None:
