@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import torch
@@ -16,13 +15,17 @@ def pick_device(device: str) -> torch.device:
     """Return the device of a name: ``auto`` is ``cuda`` where there is one, else ``cpu``.
 
     Raises ``ModelError`` for another kind of device, or a GPU that the machine does not have."""
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-        raise ModelError(f"'{device}' is no device of this suite: pass auto, cpu, cuda or cuda:N")
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ModelError(f"device '{device}' was asked for and this machine has no usable GPU: pass --device cpu")
-    return torch.device(device)
+    try:
+        made = torch.device(device)
+    except RuntimeError:
+        made = None
+    if made is None or made.type == "meta":  # which has no values
+        raise ModelError(f"'{device}' is no device that can compute: pass auto, cpu, cuda or cuda:N")
+    return made
 
 
 def pick_dtype(name: str, model_dir: str | Path) -> torch.dtype:

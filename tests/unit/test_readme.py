@@ -24,7 +24,7 @@ from paper.words import shown
 from ramp.core.errors import RampError
 from ramp.records.table import read_table
 from tests.synthetic_league import search_records
-from tests.synthetic_records import write_tables
+from tests.synthetic_records import synthetic_study, write_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -133,7 +133,7 @@ def test_every_table_has_a_section_and_stands_there_once(tables: list[Table]) ->
 
 def test_readme_without_marks_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RampError, match="marks"):
-        with_results("no marks here", None)  # type: ignore[arg-type]  # refused before it is read
+        with_results("no marks here", synthetic_study())
 
 
 def test_ci_runs_the_commands_of_the_readme() -> None:

@@ -25,7 +25,6 @@ def texts(tmp_path: Path) -> Path:
     """Texts of 1,000 and 300 letters, which are as many tokens, and an absent one."""
     write_documents(tmp_path / "texts" / "calibration.jsonl", [Document("a", "x" * 499), Document("b", "y" * 499)])
     write_documents(tmp_path / "texts" / "search.jsonl", [Document("c", "z" * 300)])
-    write_documents(tmp_path / "texts" / "gone.jsonl", [])
     return tmp_path / "texts"
 
 
@@ -36,7 +35,7 @@ def tokenizer_alone(tiny_llama_dir: Path, tmp_path: Path) -> Path:
 
 
 def test_counts_need_a_tokenizer_and_no_weights(tokenizer_alone: Path, texts: Path, tmp_path: Path) -> None:
-    needs = [Need("calibration", 10, 100), Need("calibration", 2, 50), Need("search", 3, 100), Need("gone", 1, 9)]
+    needs = [Need("calibration", 10, 100), Need("calibration", 2, 50), Need("search", 3, 100)]
     found = require_tokens(ModelFolder(tokenizer_alone), texts, needs)
     assert found == {"calibration": {"tokens": 1000, "wanted": 1000}, "search": {"tokens": 300, "wanted": 300}}
     argv = ["--model-dir", str(tokenizer_alone), "--texts", str(texts), "--out", str(tmp_path / "counts.json")]
