@@ -131,7 +131,8 @@ def test_every_table_has_a_section_and_stands_there_once(tables: list[Table]) ->
         section_of(Table("weather", "", ()))
 
 
-def test_readme_without_marks_is_refused(tmp_path: Path) -> None:
+def test_readme_without_marks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paper.readme.PARTS", {"outcome": lambda study: "- a sentence"})
     with pytest.raises(RampError, match="marks"):
         with_results("no marks here", synthetic_study())
 
