@@ -104,6 +104,7 @@ rule all:
         rules.figures.input,
         rules.records.input,
         RECORDS.comparison,
+        "<results>/config.json",
         rules.tables.output,
         FILES.products(),
     localrule: True

@@ -128,10 +128,10 @@ SECTIONS = (
 
 HEAD = """# Results
 
-Every table of the published records ([results/published](../results/published); its manifest.json says by which
-commands and commits they were made, of stability.csv, cluster.csv, profile.csv and accidents.csv the files and pages
-themselves; the CSV files hold every number). `python -m paper.readme` writes this page and
-those below it; the same tables are set in the paper (`snakemake --cores all paper --config records=published`).
+Every table of the published records ([results/published](../results/published); its manifest.json names commands
+and commits of the tables that studies made; stability.csv, cluster.csv, profile.csv and accidents.csv were made apart).
+`python -m paper.readme` writes this page and those below it; the same tables are
+set in the paper (`snakemake --cores all paper --config records=published`).
 
 How to read them: KL is to the float model, in nats per token, lower is better; brackets are 95 % intervals; a budget of
 b bits is the bytes of the packed linears of the uniform b-bit row.

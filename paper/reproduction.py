@@ -26,6 +26,8 @@ def reproduction_values(study: Study) -> Iterator[tuple[str, str]]:
     if command := published or SHIPPED.get(study.name):
         yield "repro.command", command
     commits = {*commits_of(study.frames["records"]), *commits_of(study.frame("banks"))}
+    if "arithmetic" not in study.frames["records"] or study.frames["records"]["arithmetic"].isna().all():
+        yield "repro.older", "yes"
     if commits:
         yield "repro.commits", listed([_short(commit) for commit in sorted(commits)])
     records = study.frames["records"]

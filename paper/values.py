@@ -10,39 +10,38 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
-    from paper.budgets import low_budget
-    from paper.claims import CLAIMS_FILE, read_claims_file
-    from paper.comparisons import saving
-    from paper.evidence import shortages
-    from paper.gguf import gguf_values
-    from paper.leakage import leakage_values
-    from paper.measures import NotTested, extra_bits
-    from paper.naming import (
-        CONTROL_METHODS,
-        RAMP_METHODS,
-        STATIC_MIXES,
-        bits_title,
-        method_title,
-        model_title,
-        task_title,
-        text_title,
-        width_names,
-    )
-    from paper.noise import noise_values
-    from paper.reproduction import SHIPPED, reproduction_values
-    from paper.search_over_banks import bank_values
-    from paper.study import Entry, Study
-    from paper.tables.main import uniform_reference
-    from paper.tables.model import estimate_of
-    from paper.tables.sizes import IQ4_XS
-    from paper.tuning import tuning_values
-    from paper.values_league import league_values
-    from paper.values_pairs import pair_values
-    from paper.words import listed, plural, shown
-    from ramp.evaluation.bootstrap import Estimate
-    from ramp.quantizers.widths import WHOLE_ROW, Width, make_menu, split
-    from ramp.records.schema import PARTLY, VERDICTS
+from paper.budgets import low_budget
+from paper.claims import CLAIMS_FILE, read_claims_file
+from paper.comparisons import saving
+from paper.evidence import shortages
+from paper.gguf import gguf_values
+from paper.leakage import leakage_values
+from paper.measures import NotTested, extra_bits
+from paper.naming import (
+    CONTROL_METHODS,
+    RAMP_METHODS,
+    STATIC_MIXES,
+    bits_title,
+    method_title,
+    model_title,
+    task_title,
+    text_title,
+    width_names,
+)
+from paper.noise import noise_values
+from paper.reproduction import SHIPPED, reproduction_values
+from paper.search_over_banks import bank_values
+from paper.study import Entry, Study
+from paper.tables.main import uniform_reference
+from paper.tables.model import estimate_of
+from paper.tables.sizes import IQ4_XS
+from paper.tuning import tuning_values
+from paper.values_league import league_values
+from paper.values_pairs import pair_values
+from paper.words import listed, plural, shown
+from ramp.evaluation.bootstrap import Estimate
+from ramp.quantizers.widths import WHOLE_ROW, Width, make_menu, split
+from ramp.records.schema import PARTLY, VERDICTS
 
 PARITY_LIMIT = 1.02
 """KL or error of ours over the package's, above which a difference needs a named cause."""
@@ -121,10 +120,12 @@ def _study(study: Study) -> Items:
         yield "layers", f"{int(own['layer'].max()) + 1}"
         if len(mixed):
             yield from _widths(make_menu(width_names(mixed), int(mixed["group_size"].iloc[0])))
-    frames = [study.frames["records"], *(each for each in map(study.frame, ELSEWHERE) if each is not None)]
-    hardware = {str(name) for each in frames for name in each.get("hardware", []) if str(name)}
-    if hardware:
-        yield "hardware", listed(sorted(hardware))
+    hardware = {str(name) for name in study.frames["records"].get("hardware", []) if str(name)}
+    frames = [each for each in map(study.frame, ELSEWHERE) if each is not None]
+    others = {str(name) for each in frames for name in each.get("hardware", []) if str(name)} - hardware
+    for key, names in (("hardware", hardware), ("hardware.others", others)):
+        if names:
+            yield key, listed(sorted(names))
     ours = [entry for entry in source if not entry.is_external and entry.method not in CONTROL_METHODS]
     group = {entry.group_size for entry in ours if entry.group_size}
     if len(group) == 1:

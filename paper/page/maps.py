@@ -52,7 +52,7 @@ def _rank(method: str) -> tuple[int, tuple[int, str]]:
 
 def _budget(entry: Entry) -> str:
     if entry.method in STATIC_MIXES:
-        return "types of llama.cpp's own"
+        return "llama.cpp's own types"
     return f"{bits_title(entry.budget_bits)} bits" + (" (types of GGUF)" if entry.grid == "ggml" else "")
 
 

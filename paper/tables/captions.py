@@ -235,14 +235,13 @@ CAPTIONS = {
         "No mixed and uniform rows with tuned scales are in these records (snakemake tuning).",
     ),
     "stability": Caption(
-        "{models}where two machines part: each stage again with other instruction sets and threads, the share of its "
-        "codes that change, and the change of its KL, both in per cent.",
+        "Where two machines part: each stage again with other instruction sets and threads, the share of its codes "
+        "that change, and the change of its KL, both in per cent{models}.",
         (
-            "Each line is held beside a run with one thread, float32 and no limits: in fast arithmetic, or in the "
-            "reproducible one where the line says so; there nothing may change. Codes: of a bank or a row; of other "
-            "stages the values, most of which change in their last digits alone (stability.csv has the largest "
-            "change). Inputs are the study's own files of the stages before, so that a number shows what its stage "
-            "adds, where no column says otherwise.",
+            "Each line is held beside a run with one thread, float32 and no limits, in fast arithmetic; the lines "
+            "“reproducible, …” beside one in reproducible arithmetic, where nothing may change. Codes: of a bank or a "
+            "row; of other stages the values (stability.csv has the largest change of one). Inputs are the study's own "
+            "files of the stages before, so that a number shows what its stage adds.",
             "Limits of this machine stand in for another machine; no other processor is behind them.",
         ),
         "Where two machines part is not in these records (python -m benchmarks.stability).",

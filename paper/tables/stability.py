@@ -48,5 +48,5 @@ def stability_table(study: Study) -> Table:
             for stage in SCORED
         ),
     )
-    models = "Several models: " if several["model"] else f"{model_title(frame['model'].iloc[0])}: "
+    models = "" if several["model"] else f" ({model_title(frame['model'].iloc[0])})"
     return Table("stability", columns=columns, rows=tuple(rows), **caption("stability", models=models)).filled()

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from ramp.core.atomic_files import atomic_path, require_file, sha256_file, write_json
+from ramp.core.errors import RampError
 from ramp.export.plan import GgufPlan
 from ramp.gguf_format.names import GgufError
 from ramp.gguf_format.reader import GgufFile
 from ramp.models.asset_file import read_model_asset
 from ramp.models.folder import ModelFolder
+from ramp.rows.meta_file import gguf_of
 
 DISTORTED_TYPES = {"Q4_1": frozenset({"Q4_K", "Q5_K", "Q4_1", "Q5_1"})}
 """Types whose float-minimum blocks partly reproduce the grid of a checkpoint that was itself released in the key's
@@ -40,11 +42,11 @@ def payload_bits(type_name: str) -> int:
 
 def require_planned(gguf: Path, plan: GgufPlan) -> None:
     """Raise ``GgufError`` where a tensor of a file is not the one whose sha256 stands in its plan."""
-    file = GgufFile(require_file(gguf, "GGUF file"))
-    names = set(file.names())
-    for tensor in plan.tensors:
-        if tensor.name not in names or hashlib.sha256(file.raw(tensor.name).data).hexdigest() != tensor.sha256:
-            raise GgufError(f"{gguf}: {tensor.name} is not what its plan says: delete the file and export it again")
+    file, planned = GgufFile(require_file(gguf, "GGUF file")), {tensor.name: tensor.sha256 for tensor in plan.tensors}
+    for name in sorted(planned.keys() | set(file.names())):
+        known = name in planned and name in file.names()
+        if not known or hashlib.sha256(file.raw(name).data).hexdigest() != planned[name]:
+            raise GgufError(f"{gguf}: {name} is not what its plan says: delete the file and export it again")
 
 
 def row_meta(
@@ -108,7 +110,13 @@ def write_row(
     gguf, out = Path(gguf), Path(out)
     require_planned(gguf, plan)
     meta = row_meta(gguf, plan, model_dir, row, study)
-    meta["gguf"] = Path(os.path.relpath(gguf.resolve(), out.resolve())).as_posix()
+    meta["gguf"] = Path(os.path.relpath(gguf.absolute(), out.absolute())).as_posix()
+    try:
+        same = os.path.realpath(gguf_of(out, meta["gguf"])) == os.path.realpath(gguf)
+    except RampError:
+        same = False
+    if not same:
+        raise GgufError(f"{gguf} is not below the results folder of the row {out}: write it there (R/halo/MODEL)")
     with atomic_path(out) as partial:
         write_json(partial / "meta.json", meta, sealed=True)
     return meta

@@ -50,6 +50,8 @@ def read_configuration(file: GgufFile) -> PretrainedConfig:
     where = {"pretrained_model_name_or_path": str(file.path.parent), "gguf_file": file.path.name}
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(**where, local_files_only=True)
+    except (MemoryError, ImportError):
+        raise
     except Exception as error:  # of a header that holds other types, whatever its readers raise
         raise GgufError(f"transformers cannot load {file.path} ({' '.join(str(error).split())[:200]})") from None
     family = architecture(config)

@@ -28,7 +28,7 @@ class ConfigLimits(BaseModel):
     head_dim: Annotated[StrictInt, Field(ge=1, le=8_192)] | None = None
     vocab_size: Annotated[StrictInt, Field(ge=1, le=4_000_000)] | None = None
     max_position_embeddings: Annotated[StrictInt, Field(ge=1, le=20_000_000)] | None = None
-    sliding_window: Annotated[StrictInt, Field(ge=1, le=20_000_000)] | None = None
+    sliding_window: StrictInt | None = None
 
 
 def check_limits(values: Any, file: str | Path) -> Mapping[str, Any]:

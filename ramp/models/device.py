@@ -14,17 +14,19 @@ from ramp.models.folder import ModelFolder
 def pick_device(device: str) -> torch.device:
     """Return the device of a name: ``auto`` is ``cuda`` where there is one, else ``cpu``.
 
-    Raises ``ModelError`` for another kind of device, or a GPU that the machine does not have."""
+    Raises ``ModelError`` for a name that torch does not know, or a GPU that the machine does not have."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ModelError(f"device '{device}' was asked for and this machine has no usable GPU: pass --device cpu")
+    fault = f"'{device}' is no device that can compute here: pass auto, cpu, cuda or cuda:N"
     try:
         made = torch.device(device)
     except RuntimeError:
-        made = None
-    if made is None or made.type == "meta":  # which has no values
-        raise ModelError(f"'{device}' is no device that can compute: pass auto, cpu, cuda or cuda:N")
+        raise ModelError(fault) from None
+    beyond = made.type == "cuda" and (made.index or 0) >= torch.cuda.device_count()
+    if made.type == "meta" or beyond:  # the former has no values
+        raise ModelError(fault)
     return made
 
 

@@ -160,7 +160,7 @@ tuning_windows (*tuned_row tuned window): sums of these rows per held-out window
 
 stability (model inputs stage varied): where two machines part: each stage again with other instruction sets and threads
     *model
-    inputs str!: the study's (of the stages before: what this stage adds), or varied (all stages under the limits)
+    inputs str!: the study's own files of the stages before, so that a line shows what its stage adds
     stage str!: stage, or a step inside one (second moments, Cholesky)
     varied str!: what makes this machine calculate as another one (benchmarks.stability)
     baseline str!: run that it is held beside: plain (fast arithmetic) or reproducible

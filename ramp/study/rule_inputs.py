@@ -190,7 +190,7 @@ class RuleFiles:
         return [f"{self.results}/calibration/{model}.safetensors"] if has_one else []
 
     def products(self) -> list[str]:
-        """Return what a user keeps of a study besides its records and paper: packed rows, GGUF files, configuration.
+        """Return what a user keeps of a study besides its records and paper: packed rows and GGUF files.
 
         A study that keeps its results alone has the exported GGUF files, with their cards."""
         if self.study.records is not None:
@@ -201,13 +201,14 @@ class RuleFiles:
         ]
         gguf += self.of_rows("halo/{model}/{row}.types.txt", self.plan.halo_rows)
         gguf += self.of_rows("halo/{model}/{row}.card.md", self.plan.halo_rows)
-        gguf.append(f"{self.results}/config.json")
         if self.study.keep != "all":
             return gguf
         gguf += self.of_rows("halo/{model}/{row}.check.json", exported)
-        tuning = [] if self.plan.tuning.section.on_request else self.plan.tuning.rows
-        rows = [*self.plan.rows, *self.plan.track_rows, *(each.row for each in self.plan.banks.rows)]
-        rows += [replace(row, ending=TUNED) for row in tuning]
+        rows = [*self.plan.rows, *self.plan.track_rows]
+        if not self.plan.banks.section.partial:
+            rows += [each.row for each in self.plan.banks.rows]
+        if not (self.plan.tuning.section.on_request or self.plan.tuning.section.partial):
+            rows += [part for row in self.plan.tuning.rows for part in (row, replace(row, ending=TUNED))]
         packed = list(dict.fromkeys(row for row in rows if self.plan.has_weights(row)))
         files = [f"quantized/{{model}}/{{row}}/{name}" for name in ("meta.json", "model.safetensors")]
         return [*(path for file in files for path in self.of_rows(file, packed)), *gguf]

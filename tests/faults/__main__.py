@@ -23,7 +23,8 @@ def main() -> int:
     parser.add_argument("--docs", type=Path, default=ROOT / "docs" / "accidents.md", help="page to write")
     args = parser.parse_args()
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    size = replace(campaign.FULL if args.full else campaign.SMALL, **given)
+    size = campaign.FULL if args.full else campaign.Size(*[0] * len(names)) if given else campaign.SMALL
+    size = replace(size, **given)
     load()
     folder, told, lines = campaign.main_folder(), [], []
     try:

@@ -147,7 +147,7 @@ abort of the C library, which no program can turn into a sentence; the next run 
 
 `FAULTS=full pytest -n 0 tests/faults` or `python -m tests.faults --full` runs the whole campaign (an hour and a half on
 two cores with other work, without the kills of whole runs; it needs a machine that may mount a disk in memory);
-`pytest tests/faults` a small one. `--kills 40` and the like change one number, and only lines with faults are renewed.
+`pytest tests/faults` a small one. `--kills 40` and the like count those kinds alone; other lines of the table stay.
 
 """
 

@@ -11,9 +11,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from ramp.core.errors import RampError
 from ramp.records.intermediates import content_digest, stage_files
@@ -62,6 +65,25 @@ def _expected() -> dict[str, str]:
     return {name: digest for stage in published.stages for name, digest in stage.files.items()}
 
 
+def _kill_jobs(snakemake: int) -> None:
+    """Kill the server that forks the jobs of a run and the jobs, which lead groups of their own; wait for their end."""
+    socket = f"fork-{snakemake}.socket"
+
+    def alive() -> list[psutil.Process]:
+        found = []
+        for each in psutil.process_iter(["cmdline", "status"]):
+            words = each.info["cmdline"] or []
+            if each.info["status"] != psutil.STATUS_ZOMBIE and any(socket in word for word in words):
+                found.append(each)
+        return found
+
+    while running := alive():
+        for each in running:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+        time.sleep(0.05)
+
+
 def _killed(folder: Path, targets: tuple[str, ...], seconds: float) -> bool:
     """Start a run and kill it and its jobs; return whether it was still at work."""
     process = _run(folder, targets)
@@ -69,6 +91,7 @@ def _killed(folder: Path, targets: tuple[str, ...], seconds: float) -> bool:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
+        _kill_jobs(process.pid)
         process.wait()
         _unlock(folder)
         return True

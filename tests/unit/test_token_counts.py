@@ -22,9 +22,10 @@ from tests.sealed import read_json
 
 @pytest.fixture
 def texts(tmp_path: Path) -> Path:
-    """Texts of 1,000 and 300 letters, which are as many tokens, and an absent one."""
+    """Texts of 1,000 and 300 letters, which are as many tokens, and an empty one."""
     write_documents(tmp_path / "texts" / "calibration.jsonl", [Document("a", "x" * 499), Document("b", "y" * 499)])
     write_documents(tmp_path / "texts" / "search.jsonl", [Document("c", "z" * 300)])
+    write_documents(tmp_path / "texts" / "empty.jsonl", [])
     return tmp_path / "texts"
 
 
@@ -47,6 +48,8 @@ def test_all_texts_that_are_too_short_are_named(tokenizer_alone: Path, texts: Pa
     model = ModelFolder(tokenizer_alone)
     with pytest.raises(TextError, match=r"'calibration' has 1,000 tokens.*'search' has 300 tokens"):
         require_tokens(model, texts, [Need("calibration", 11, 100), Need("search", 4, 100)])
+    with pytest.raises(TextError, match="'empty' has 0 tokens"):
+        require_tokens(model, texts, [Need("empty", 1, 9)])
     context = int(model.config.max_position_embeddings)
     require_tokens(model, texts, [Need("search", 1, 100 * context)])  # windows are no longer than the context
     with pytest.raises(TextError, match="search"):

@@ -17,7 +17,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 from ramp.core.atomic_files import read_json, write_text
 from ramp.core.errors import RampError
@@ -73,7 +72,13 @@ def lock_text(pins: Iterable[str]) -> str:
     pairs = sorted({(canonical(name), version) for name, _, version in (line.partition("==") for line in pins)})
     text = LOCK_HEAD
     for name, version in pairs:
-        if name != UNHASHED and (hashes := hashes_of(served(name), version, wheels_alone=True)):
+        if name == UNHASHED:
+            continue
+        try:
+            files = served(name)
+        except OSError as error:
+            raise FreezeError(f"{INDEX} does not list {name} ({error}): try again, for packages.lock too") from None
+        if hashes := hashes_of(files, version, wheels_alone=True):
             text += lock_entry(name, version, hashes)
     return text
 
@@ -98,9 +103,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_text(args.out / "packages.lock", lock_text(filter(PIN.fullmatch, pins)))
     except RampError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
-    except URLError as error:
-        print(f"error: no answer of {INDEX} ({error}): try again", file=sys.stderr)
         return 2
     return 0
 
