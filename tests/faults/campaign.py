@@ -141,7 +141,7 @@ seconds, started again, killed again, and so on to its end; what lies under a fi
 at the end, is compared with the published digests of that study.
 
 Kinds of faults that found something were tried again once it was mended, and the table has the last pass of each, at
-several commits of one day. First passes found four tracebacks in damaged files (integers of more than 64 bits) and nine
+several commits. First passes found four tracebacks in damaged files (integers of more than 64 bits) and nine
 in 20 runs under a limit on memory (eight libraries that found none to load, one abort). The one that is left is an
 abort of the C library, which no program can turn into a sentence; the next run goes on.
 
