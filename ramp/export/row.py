@@ -42,10 +42,10 @@ def payload_bits(type_name: str) -> int:
 
 def require_planned(gguf: Path, plan: GgufPlan) -> None:
     """Raise ``GgufError`` where a tensor of a file is not the one whose sha256 stands in its plan."""
-    file, planned = GgufFile(require_file(gguf, "GGUF file")), {tensor.name: tensor.sha256 for tensor in plan.tensors}
-    for name in sorted(planned.keys() | set(file.names())):
-        known = name in planned and name in file.names()
-        if not known or hashlib.sha256(file.raw(name).data).hexdigest() != planned[name]:
+    file = GgufFile(require_file(gguf, "GGUF file"))
+    planned, found = {tensor.name: tensor.sha256 for tensor in plan.tensors}, set(file.names())
+    for name in sorted(planned.keys() | found):
+        if name not in found or planned.get(name) != hashlib.sha256(file.raw(name).data).hexdigest():
             raise GgufError(f"{gguf}: {name} is not what its plan says: delete the file and export it again")
 
 

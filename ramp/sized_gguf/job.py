@@ -144,13 +144,13 @@ def check_numbers(args: argparse.Namespace) -> None:
         given = getattr(args, name)
         if given is not None and not smallest <= given < 1 << 62:
             raise GgufRunError(f"--{name.replace('_', '-')} {given} is not possible: at least {smallest}")
-    idle = {
-        "--context": args.context is not None and args.fits is None and "--fits SIZE",
-        "--tune-steps": args.tune_steps is not None and not args.tune and "--tune",
-        "--evals": args.evals is not None and args.method == KNAPSACK and "a searching --method",
-    }
-    for option, needed in idle.items():
-        if needed:
+    companions = (
+        ("--context", args.context, args.fits is not None, "--fits SIZE"),
+        ("--tune-steps", args.tune_steps, args.tune, "--tune"),
+        ("--evals", args.evals, args.method != KNAPSACK, "a searching --method"),
+    )
+    for option, given, is_used, needed in companions:
+        if given is not None and not is_used:
             raise GgufRunError(f"{option} has no effect without {needed}: give that too, or leave it out")
     if args.device not in ("auto", "cpu") or args.dtype != "float32":
         raise GgufRunError("this command computes on the processor in float32: leave out --device and --dtype")

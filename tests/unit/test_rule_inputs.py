@@ -87,10 +87,7 @@ def test_products_are_what_a_user_keeps() -> None:
     assert files_of(plan_of("smoke.yaml", records="published")).products() == []
     kept = files_of(plan_of("smoke.yaml", keep="results")).products()
     assert kept == [
-        *(
-            f"results/smoke/halo/tiny-llama-s/ramp-b3.65-s0.{end}"
-            for end in ("gguf", "plan.json", "types.txt", "card.md")
-        ),
+        f"results/smoke/halo/tiny-llama-s/ramp-b3.65-s0.{end}" for end in ("gguf", "plan.json", "types.txt", "card.md")
     ]
 
 
