@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from typing import Any
 
 from ramp.core.cli import log
@@ -11,13 +12,17 @@ from ramp.core.cli import log
 LINES = 10
 """Log lines over a whole search."""
 
+RECENT = 10
+"""Evaluations whose pace foretells the rest: replayed ones and changes of one linear take a tenth of whole ones."""
+
 
 class Progress:
     """Best so far, evaluations left and time left."""
 
     def __init__(self, title: str, evals: int) -> None:
         self.title, self.evals, self.bar = title, evals, None
-        self.began, self.first, self.shown = time.monotonic(), 0, 0
+        self.shown = 0
+        self.recent: deque[tuple[int, float]] = deque(maxlen=RECENT + 1)  # evaluations done, and when
         if sys.stderr.isatty():
             from tqdm import tqdm
 
@@ -32,18 +37,20 @@ class Progress:
             self.bar.update(done - self.bar.n)
             self.bar.set_postfix_str(f"best {best}, {self.evals - done} left")
             return
-        if not self.shown:  # a resumed search begins in the middle
-            self.first = done - 1
+        if not self.recent or done != self.recent[-1][0]:
+            self.recent.append((done, time.monotonic()))
         step = max(1, self.evals // LINES)
         if done != self.shown and (self.shown == 0 or done == self.evals or done // step > self.shown // step):
             self.shown = done
-            log.info("%s: %d of %d evaluations, best %s, %s left", self.title, done, self.evals, best, self.left(done))
+            log.info("%s: %d of %d evaluations, best %s%s", self.title, done, self.evals, best, self.left(done))
 
     def left(self, done: int) -> str:
-        """Return the time that the evaluations left will take at the pace of this process."""
-        pace = (time.monotonic() - self.began) / max(done - self.first, 1)
-        seconds = round(pace * (self.evals - done))
-        return f"{seconds} s" if seconds < 120 else f"{seconds // 60} min"
+        """Return the time that the evaluations left will take at the pace of the last ones; empty before two."""
+        (first, began), (last, ended) = self.recent[0], self.recent[-1]
+        if last == first:
+            return ""
+        seconds = round((ended - began) / (last - first) * (self.evals - done))
+        return f", {seconds} s left" if seconds < 120 else f", {seconds // 60} min left"
 
     def close(self) -> None:
         """End the bar."""
