@@ -43,11 +43,11 @@ from ramp.evaluation.lm_eval_tasks import answers_at_once, score_tasks
 from ramp.models.architecture import list_linears
 from ramp.models.device import pick_device, pick_dtype
 from ramp.models.token_windows import Document, write_documents
-from ramp.plan import scoring, searching
+from ramp.plan import evaluation_costs, search_costs
 from ramp.plan.__main__ import chosen_device
-from ramp.plan.facts import Facts
 from ramp.plan.job_costs import JobCosts
-from ramp.plan.shape import ModelShape
+from ramp.plan.model_shape import ModelShape
+from ramp.plan.quantities import Facts
 from ramp.plan.work import CONTEXT_BYTES, Work, cost
 from ramp.rows import quantize
 from ramp.scoring.kl_divergence import head_weight
@@ -201,14 +201,14 @@ class OnCard:
         score([np.full_like(base, index) for index in range(len(entries.widths))])  # every entry crosses to the card
         score(drawn[:2], final)
         blocks = shape.num_hidden_layers
-        kept = blocks - round(searching.CHANGED * blocks)
+        kept = blocks - round(search_costs.CHANGED * blocks)
         early = np.array([x.layer < kept for x in entries.linears])
         changed = [np.where(early, base, each) for each in drawn[CANDIDATES:]]
-        holding = searching.search(facts, self.source, "ramp", "3.65", "0")
+        holding = search_costs.search(facts, self.source, "ramp", "3.65", "0")
         for what, first, choices in (("whole new", 0, drawn[:CANDIDATES]), (f"from block {kept} on", kept, changed)):
             score([base])
             before = scorer.computed_blocks
-            work = searching.evaluation(facts, shape, tokens, length, share=1 - first / blocks)
+            work = search_costs.evaluation(facts, shape, tokens, length, share=1 - first / blocks)
             self.measure(
                 f"candidates of {tokens} tokens, {what}, assembled and scored", replace(work, uses_gpu=True),
                 partial(score, choices), times=CANDIDATES, rate=(CANDIDATES, "evaluations"), holding=holding,
@@ -220,7 +220,9 @@ class OnCard:
         facts, shape = self.whole, self.whole.shape(self.source)
         tokens, length = facts.evaluated(self.source)
         windows, states = self.random.windows(tokens, length), tokens * shape.hidden_size * facts.half_bytes(shape)
-        one, two = (replace(scoring.scored(facts, shape, tokens, length, n), host_bytes=states) for n in (1, 2))
+        one, two = (
+            replace(evaluation_costs.scored(facts, shape, tokens, length, n), host_bytes=states) for n in (1, 2)
+        )
         rate, head = (tokens, "tokens"), head_weight(self.model)
         reference = partial(make_reference, self.model, windows, {})
         made = self.measure(f"reference of {tokens} tokens", one, reference, rate=rate)
@@ -238,8 +240,8 @@ class OnCard:
         batch = self.study.tasks.batch or answers_at_once(self.model.config, self.device)
         score = partial(score_tasks, self.model, self.random.folder.tokenizer(), {"piqa": file}, batch_size=batch)
         score(limit=1)
-        work = scoring.tasks_scored(self.whole, self.source, "gptq-b4-s0")
-        work = replace(work, core_s=scoring.REQUEST_S * requests, disk=0.0)  # the model and lm-eval are there
+        work = evaluation_costs.tasks_scored(self.whole, self.source, "gptq-b4-s0")
+        work = replace(work, core_s=evaluation_costs.REQUEST_S * requests, disk=0.0)  # the model and lm-eval are there
         what = f"tasks, {requests} requests of {tokens // requests} tokens, {batch} at once"
         self.measure(what, work, partial(score, limit=None), rate=(requests, "requests"))
 

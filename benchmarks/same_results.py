@@ -3,9 +3,9 @@
     python -m benchmarks.same_results BEFORE/results/smoke results/smoke
 
 compares every table of ``records/`` cell by cell (as text, so that no digit is lost), and the content of the claims and
-of what every stage left behind, without the columns and keys in ``ramp.records.intermediates.NOT_COMPARED``: times,
-memory, and what names the commit and the machine. Prints one line per file or table and exits with 1 if anything
-differs or is on one side alone.
+of what every stage left behind, without the columns and keys in
+``ramp.records.intermediate_digests.NOT_COMPARED``: times, memory, and what names the commit and the machine. Prints
+one line per file or table and exits with 1 if anything differs or is on one side alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas
 
-from ramp.records.intermediates import NOT_COMPARED, content_digest, stage_files
+from ramp.records.intermediate_digests import NOT_COMPARED, content_digest, stage_files
 
 
 def different_cells(before: pandas.DataFrame, after: pandas.DataFrame) -> list[str]:

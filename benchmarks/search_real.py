@@ -29,8 +29,8 @@ from ramp.models.device import pick_device, pick_dtype
 from ramp.problem.allocation import AllocationRecord
 from ramp.problem.banked_model import BankedModel
 from ramp.problem.problem import Problem
+from ramp.search.journal import SearchState
 from ramp.search.results import write_results
-from ramp.search.resume import SearchState
 from ramp.search.setup import Search, SearchInputs, prepare
 
 

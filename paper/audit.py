@@ -18,7 +18,7 @@ from ramp.core.errors import RampError
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.assets.registry import load_registry
-    from ramp.plan.shape import ModelShape, shape_of
+    from ramp.plan.model_shape import ModelShape, shape_of
     from ramp.records.schema import TABLES
     from ramp.records.table import write_table
 

@@ -21,7 +21,7 @@ from ramp.core.errors import RampError
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from paper.formats import record_table
     from ramp.archive.crate import read_citation
-    from ramp.records.recorded import Recorded
+    from ramp.records.compare_side import Recorded
     from ramp.records.schema import TABLES
     from ramp.records.table import expand, read_all
 

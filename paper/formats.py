@@ -104,7 +104,7 @@ FORMATS = (
         "a trained policy: a network, or a table of role and depth",
         ("ramp/rl/policy.py", "ramp/rl/role_depth.py"),
     ),
-    Format("State of a search", "R/.state/HASH/", "for resuming after a kill", ("ramp/search/resume.py",)),
+    Format("State of a search", "R/.state/HASH/", "for resuming after a kill", ("ramp/search/journal.py",)),
     Format(
         "Packed row",
         "R/quantized/MODEL/ROW/",
@@ -140,14 +140,18 @@ FORMATS = (
             "ramp/export/halo.py",
             "ramp/export/plan.py:GgufPlan",
             "ramp/export/plan.py:PlannedTensor",
-            "ramp/export/check.py:Check",
+            "ramp/export/llamacpp_check.py:Check",
         ),
     ),
     Format(
         "Files beside llama.cpp's mixes",
         "R/gguf/MODEL/rows.json, checks.json, windows.json",
         "GGUF files of ours at the bytes of llama.cpp's mixes, and these",
-        ("ramp/sized_gguf/against_mixes.py", "ramp/sized_gguf/against_mixes.py:Row", "ramp/export/check.py:Check"),
+        (
+            "ramp/sized_gguf/against_mixes.py",
+            "ramp/sized_gguf/against_mixes.py:Row",
+            "ramp/export/llamacpp_check.py:Check",
+        ),
     ),
     Format(
         "Metrics",
@@ -189,7 +193,7 @@ FORMATS = (
             "ramp/records/study_digests.py:StudyDigests",
             "ramp/records/study_digests.py:StageDigests",
             "ramp/core/provenance.py:Machine",
-            "ramp/records/intermediates.py",
+            "ramp/records/intermediate_digests.py",
         ),
     ),
     Format("Comparison", "R/compared/NAME.json", "ours beside another implementation", ("benchmarks/measure.py",)),

@@ -26,7 +26,11 @@ class Command(NamedTuple):
 
 COMMANDS = (
     Command("schema", "ramp.study", "print the JSON schema of the configuration"),
-    Command("check", "ramp.study.check", "check configuration files and list every fault, before Snakemake reads them"),
+    Command(
+        "check",
+        "ramp.study.check_command",
+        "check configuration files and list every fault, before Snakemake reads them",
+    ),
     Command("plan", "ramp.plan", "plan a study: jobs, hours, memory, disk and downloads by stage, before it runs"),
     Command("fetch", "ramp.assets.fetch", "fetch one asset that the registry names, and check it"),
     Command("import-model", "ramp.assets.import_model", "make a checkpoint folder of a fetched model"),

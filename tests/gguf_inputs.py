@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ramp.export.check import tokenizer_differences
 from ramp.export.llamacpp import LlamaCpp, window_nll
+from ramp.export.llamacpp_check import tokenizer_differences
 from ramp.models.architecture import list_linears
 from ramp.models.folder import ModelFolder
 from ramp.problem.allocation import AllocationRecord

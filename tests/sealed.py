@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ramp.core import atomic_files
-from ramp.core.leftovers import owner
+from ramp.core.stale_temporaries import owner
 from ramp.core.tensor_file import save_tensors
 
 

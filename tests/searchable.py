@@ -16,7 +16,7 @@ from ramp.models.architecture import list_linears
 from ramp.models.token_windows import Document, write_documents
 from ramp.problem.problem import Allocation, Problem, Run
 from ramp.scoring.score_type import Score
-from ramp.search.resume import ROOT, SearchState
+from ramp.search.journal import ROOT, SearchState
 from tests.model_folders import read_config
 from tests.sealed import read_json, save_sealed, write_sealed
 from tests.synthetic import evaluator, linears, losses, synthetic_problem

@@ -27,7 +27,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.archive.checksums import SUMS, sums_text
     from ramp.archive.container import write_archive
     from ramp.archive.crate import METADATA, About, Described, metadata, read_citation
-    from ramp.records.recorded import Recorded
+    from ramp.records.compare_side import Recorded
 
 PROJECT = Path(__file__).resolve().parents[2]
 

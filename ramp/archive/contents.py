@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramp.core.errors import RampError
-from ramp.records.intermediates import STAGES
+from ramp.records.intermediate_digests import STAGES
 
 RESULTS, CODE = "results", "code"
 """Folders of an archive: what a study left behind, and the project that made it."""

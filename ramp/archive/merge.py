@@ -28,13 +28,13 @@ from typing import TYPE_CHECKING, Any
 from ramp.core import cli
 from ramp.core.atomic_files import sha256_file
 from ramp.core.errors import RampError
-from ramp.core.leftovers import temporary_folder
+from ramp.core.stale_temporaries import temporary_folder
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.archive.checksums import check
     from ramp.archive.container import ArchiveError, open_archive
     from ramp.archive.contents import RESULTS
-    from ramp.records.recorded import Recorded
+    from ramp.records.compare_side import Recorded
     from ramp.records.row_agreement import row_name
     from ramp.records.schema import KEY_NAMES, ORIGIN_NAMES
     from ramp.records.study_digests import FILE as DIGESTS

@@ -13,9 +13,9 @@ from ramp.archive.container import Archive
 from ramp.archive.contents import RESULTS
 from ramp.core.atomic_files import parse_json, require_file, sha256_file
 from ramp.core.errors import RampError
-from ramp.core.leftovers import temporary_folder
 from ramp.core.nearest_name import nearest
 from ramp.core.safe_path import below
+from ramp.core.stale_temporaries import temporary_folder
 from ramp.evaluation.bootstrap import interval
 from ramp.evaluation.metrics_file import MetricsFile, read_metrics
 from ramp.records.schema import KEY_NAMES

@@ -13,7 +13,7 @@ from ramp.assets.fetch_wheel import fetch_wheel
 from ramp.assets.fetched_files import Fetched, FetchError, SourceAbsent
 from ramp.assets.registry import HubSource, PathSource, Registry, Source, WheelSource
 from ramp.core.atomic_files import write_json
-from ramp.core.leftovers import sweep
+from ramp.core.stale_temporaries import sweep
 
 
 def fetch_asset(registry: Registry, name: str, out_dir: Path) -> dict[str, Any]:

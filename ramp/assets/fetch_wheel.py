@@ -13,7 +13,7 @@ from ramp.assets.fetched_files import Fetched, FetchError, member_bytes, read_me
 from ramp.assets.registry import RESOLVE, WheelPart, WheelSource
 from ramp.core.atomic_files import atomic_path, remove, remove_partials, sha256_file
 from ramp.core.cli import log
-from ramp.core.leftovers import scratch_folder
+from ramp.core.stale_temporaries import scratch_folder
 
 
 def cache_root() -> Path:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from ramp.core import cli
+from ramp.core.checksum_sidecar import write_with_sidecar
 from ramp.core.cli import log
 from ramp.core.errors import RampError
-from ramp.core.sidecar import write_with_sidecar
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.assets.arrow_table import UNREADABLE, read_stream

@@ -24,8 +24,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ramp.core.errors import RampError
-from ramp.core.late_torch import WhenTorchIsImported
 from ramp.core.provenance import cpuinfo
+from ramp.core.torch_import_hook import WhenTorchIsImported
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor

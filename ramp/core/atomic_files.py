@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from ramp.core.errors import RampError
-from ramp.core.leftovers import owner, sweep
+from ramp.core.stale_temporaries import owner, sweep
 
 log = logging.getLogger("ramp")
 

@@ -28,12 +28,12 @@ from typing import TYPE_CHECKING, Any
 
 from ramp.core import cli
 from ramp.core.atomic_files import finite, parse_json, read_text, require_file, write_json
+from ramp.core.checksum_sidecar import check_sidecar
 from ramp.core.cli import log
 from ramp.core.errors import RampError
-from ramp.core.leftovers import temporary_folder
 from ramp.core.nearest_name import nearest
 from ramp.core.provenance import hardware, versions
-from ramp.core.sidecar import check_sidecar
+from ramp.core.stale_temporaries import temporary_folder
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.models.device import dtype_name, pick_device, pick_dtype

@@ -7,9 +7,9 @@
     python -m ramp.export.halo row    --gguf F --plan F --model-dir D --study S --allocation F --out R/quantized/M/ROW
 
 ``export`` and ``float`` write ``F.gguf`` and ``F.plan.json`` (``ramp.export.plan.GgufPlan``), ``export`` also
-``F.types.txt`` (llama.cpp's ``--tensor-type-file``). ``check`` writes a list of ``ramp.export.check.Check`` and exits 1
-if one failed; with ``--keep-going`` (the workflow) it exits 0, and tables and claims read the file. ``row`` writes the
-folder that evaluation reads.
+``F.types.txt`` (llama.cpp's ``--tensor-type-file``). ``check`` writes a list of ``ramp.export.llamacpp_check.Check``
+and exits 1 if one failed; with ``--keep-going`` (the workflow) it exits 0, and tables and claims read the file. ``row``
+writes the folder that evaluation reads.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ramp.core.atomic_files import write_json
 from ramp.core.cli import log
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
-    from ramp.export.check import check_file
+    from ramp.export.llamacpp_check import check_file
     from ramp.export.plan import read_plan
     from ramp.export.row import write_row
     from ramp.export.write import export

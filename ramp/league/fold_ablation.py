@@ -30,8 +30,8 @@ from ramp.calibration.text_options import add_text_arguments
 from ramp.core import cli
 from ramp.core.atomic_files import require_file, write_json
 from ramp.core.errors import RampError
-from ramp.core.leftovers import scratch_folder
 from ramp.core.provenance import commit, hardware, versions
+from ramp.core.stale_temporaries import scratch_folder
 from ramp.methods.names import FLOAT
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)

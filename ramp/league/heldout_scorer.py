@@ -14,7 +14,7 @@ import numpy as np
 from ramp.core.atomic_files import finite
 from ramp.problem.banked_model import BankedModel
 from ramp.problem.problem import decode
-from ramp.search.resume import Journal
+from ramp.search.journal import Journal
 
 if TYPE_CHECKING:
     import torch

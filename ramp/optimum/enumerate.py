@@ -19,7 +19,7 @@ from ramp.core.source_closure import closure
 from ramp.core.tensors import load_tensors, save_arrays
 from ramp.optimum.units import Unit, averaged
 from ramp.problem.banked_model import BankedModel
-from ramp.search.resume import ROOT
+from ramp.search.journal import ROOT
 
 if TYPE_CHECKING:
     from ramp.optimum.half_blocks import HalfBlocks

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ramp.core import cli
 from ramp.core.atomic_files import read_json, require_file, write_json
-from ramp.core.leftovers import temporary_folder
+from ramp.core.stale_temporaries import temporary_folder
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     import numpy as np
@@ -34,7 +34,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.problem.problem import Problem, decode
     from ramp.problem.proxy import read_proxy
     from ramp.scoring.score_type import Score
-    from ramp.search.resume import SearchState
+    from ramp.search.journal import SearchState
     from ramp.search.run import run_search
     from ramp.search.setup import load_allocator
 

@@ -20,8 +20,8 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.plan.beside_run import check
     from ramp.plan.devices import Device, core_flops, device_at_hand, find_device, processor
     from ramp.plan.dry_run import Job, planned_jobs
-    from ramp.plan.facts import Facts
     from ramp.plan.job_costs import JobCosts
+    from ramp.plan.quantities import Facts
     from ramp.plan.render import as_text, check_rows, check_text, on_page, plan_rows
     from ramp.plan.table import StudyPlan, plan_study
     from ramp.records.table import table, write_table

@@ -6,17 +6,19 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ramp.plan import calibrating, exporting, fetching, scoring, searching
+from ramp.plan import asset_costs, calibration_costs, evaluation_costs, export_costs, search_costs
 from ramp.plan.devices import Device, processor
-from ramp.plan.facts import Facts
+from ramp.plan.quantities import Facts
 from ramp.plan.work import Cost, Work, cost
 
 _NAMED = {
-    fetching: "fetch model train environment",
-    calibrating: "calibration fold bank sensitivity proxy quantize quantize_shared track",
-    searching: "search learn transfer league_run enumeration optimum_run",
-    scoring: "reference fold_reference evaluate noise_run entropy_collect tune tasks_scored acceptance fold_run",
-    exporting: "halo_export halo_float halo_check halo_row static_mix gguf_mixes package package_row",
+    asset_costs: "fetch model train environment",
+    calibration_costs: "calibration fold bank sensitivity proxy quantize quantize_shared track",
+    search_costs: "search learn transfer league_run enumeration optimum_run",
+    evaluation_costs: (
+        "reference fold_reference evaluate noise_run entropy_collect tune tasks_scored acceptance fold_run"
+    ),
+    export_costs: "halo_export halo_float halo_check halo_row static_mix gguf_mixes package package_row",
 }
 FORMULAS: dict[str, Callable[..., Work]] = {
     name: getattr(module, name) for module, names in _NAMED.items() for name in names.split()
@@ -41,7 +43,7 @@ class JobCosts:
         """Return a job's work; a rule without a formula runs no model. Raises ``SizeUnknown``."""
         formula = FORMULAS.get(rule)
         if formula is None:
-            return fetching.small(rule)
+            return asset_costs.small(rule)
         names = list(inspect.signature(formula).parameters)[1:]
         return formula(self.facts, **{name: wildcards[name] for name in names})
 

@@ -15,7 +15,7 @@ from ramp.core.errors import RampError
 from ramp.plan.devices import Device, machine_memory
 from ramp.plan.dry_run import Job
 from ramp.plan.job_costs import JobCosts
-from ramp.plan.shape import SizeUnknown
+from ramp.plan.model_shape import SizeUnknown
 from ramp.plan.table import GB
 from ramp.plan.timeline import run
 from ramp.plan.work import FILLED, Cost

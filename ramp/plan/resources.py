@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ramp.plan.job_costs import JobCosts
-from ramp.plan.shape import SizeUnknown
+from ramp.plan.model_shape import SizeUnknown
 from ramp.plan.work import Cost
 
 MB = 10**6

@@ -139,7 +139,7 @@ class Run:
     """Limits and outlets of one run of an allocator.
 
     An allocator that is deterministic in its seed needs no code of its own to resume: evaluations from before a kill
-    are answered from a journal (``ramp.search.resume``).
+    are answered from a journal (``ramp.search.journal``).
     """
 
     seed: int

@@ -16,7 +16,7 @@ from typing import Any
 
 from ramp.core import cli
 from ramp.core.atomic_files import DamagedFile, parse_json, read_json, read_text
-from ramp.core.sidecar import check_sidecar
+from ramp.core.checksum_sidecar import check_sidecar
 from ramp.methods.names import UNQUANTIZED
 from ramp.records.runs import content_of, named, orphan, refuse_leak
 from ramp.records.schema import KEY_NAMES

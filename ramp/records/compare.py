@@ -27,8 +27,8 @@ from ramp.core.atomic_files import write_json, write_text
 from ramp.core.errors import RampError
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
-    from ramp.records.comparison import compare
-    from ramp.records.recorded import Recorded
+    from ramp.records.compare_report import compare
+    from ramp.records.compare_side import Recorded
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -19,7 +19,7 @@ from ramp.core.errors import RampError
 from ramp.core.provenance import Machine, versions
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
-    from ramp.records.intermediates import content_digest, stage_files
+    from ramp.records.intermediate_digests import content_digest, stage_files
     from ramp.records.study_digests import StageDigests, StudyDigests, read_study, write_digests
 
 log = logging.getLogger("ramp.records")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ramp.records.intermediates import STAGES
+from ramp.records.intermediate_digests import STAGES
 from ramp.records.study_digests import StudyDigests
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ramp.evaluation.bootstrap import LEVEL
-from ramp.records.recorded import Recorded
+from ramp.records.compare_side import Recorded
 from ramp.records.schema import KEY_NAMES
 from ramp.records.table import instances
 

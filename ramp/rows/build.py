@@ -11,8 +11,8 @@ import torch
 
 from ramp.calibration.folding import load_fold
 from ramp.calibration.windows import calibration_windows
-from ramp.core.leftovers import scratch_folder
 from ramp.core.provenance import peak_gpu_bytes, peak_rss_bytes
+from ramp.core.stale_temporaries import scratch_folder
 from ramp.methods.kinds import FoldRef, Mix, Package, Quantizer, reason_not_to_run
 from ramp.methods.loader import load_method, parse_params
 from ramp.models.folder import ModelFolder

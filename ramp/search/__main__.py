@@ -12,7 +12,7 @@ The short form finds its inputs in a folder that the workflow laid out (``--resu
 
 A search writes ``--out`` (``ramp.problem.allocation``) and, in ``--artifacts``, ``episodes.jsonl``, ``summary.txt``
 (plain text for people) and, for learned methods, ``policy.safetensors`` and ``policy.json`` (``ramp.rl.policy``).
-Killed at any moment, the same command goes on where it stopped (``ramp.search.resume``).
+Killed at any moment, the same command goes on where it stopped (``ramp.search.journal``).
 
 ``episodes.jsonl`` has one JSON object per episode: ``episode``, ``evals`` and ``tokens`` (forward tokens so far,
 sensitivities included), ``choice`` (a sign per linear: the index of its width), ``proposer``, ``kl`` and ``ppl`` on

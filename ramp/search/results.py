@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ramp.core.atomic_files import finite, write_text
-from ramp.core.sidecar import write_with_sidecar
+from ramp.core.checksum_sidecar import write_with_sidecar
 from ramp.problem.allocation import AllocationRecord, record_allocation, write_allocation
 from ramp.quantizers.widths import bits_of, make_menu
 from ramp.search.run import SearchRun

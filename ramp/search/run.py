@@ -21,7 +21,7 @@ from ramp.core.progress import Progress
 from ramp.methods.kinds import Allocator
 from ramp.problem.problem import Allocation, AllocationError, Problem, Run, encode
 from ramp.scoring.score_type import Score
-from ramp.search.resume import SearchState
+from ramp.search.journal import SearchState
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

@@ -19,8 +19,8 @@ from ramp.problem.banked_model import BankedModel
 from ramp.problem.problem import Problem
 from ramp.problem.proxy import read_proxy, read_sensitivities
 from ramp.scoring.score_type import Score
+from ramp.search.journal import ROOT, SearchState, describe
 from ramp.search.layout import find_paths
-from ramp.search.resume import ROOT, SearchState, describe
 from ramp.search.run import SearchRun, run_search
 
 if TYPE_CHECKING:

@@ -28,13 +28,13 @@ from ramp.sized_gguf.options import KNAPSACK
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.assets.disjoint_roles import guard
-    from ramp.export.check import Check
     from ramp.export.llamacpp import LlamaCppError, require_llamacpp
+    from ramp.export.llamacpp_check import Check
     from ramp.export.plan import read_plan
     from ramp.methods.loader import split_reference
     from ramp.models.folder import ModelFolder
     from ramp.models.token_windows import read_documents
-    from ramp.search.resume import ROOT
+    from ramp.search.journal import ROOT
     from ramp.search.setup import find_allocator
     from ramp.sized_gguf import score
     from ramp.sized_gguf.allocate import Frame, cheapest, file_bytes

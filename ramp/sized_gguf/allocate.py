@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ramp.allocators import knapsack
-from ramp.core.leftovers import temporary_folder
+from ramp.core.stale_temporaries import temporary_folder
 from ramp.export.plan import PlannedTensor
 from ramp.export.write import header, write_header
 from ramp.gguf_format.names import gguf_tensors

@@ -31,7 +31,7 @@ from ramp.core.cli import log
 from ramp.core.errors import RampError
 from ramp.core.source_closure import sources_digest
 from ramp.evaluation.bootstrap import Estimate
-from ramp.export.check import Check, check_file
+from ramp.export.llamacpp_check import Check, check_file
 from ramp.export.llamacpp_quantize import read_importance_file
 from ramp.export.plan import GgufPlan, sizes_of, type_lines
 from ramp.export.write import write_file

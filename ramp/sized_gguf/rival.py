@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from ramp.core.cli import log
-from ramp.export.check import Check, judge
 from ramp.export.llamacpp import LlamaCppError
+from ramp.export.llamacpp_check import Check, judge
 from ramp.export.llamacpp_quantize import quantize_apart
 from ramp.export.write import export
 from ramp.gguf_format.reader import GgufFile

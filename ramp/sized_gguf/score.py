@@ -1,8 +1,8 @@
 """GGUF files beside their float model on held-out text: KL, perplexity, and how often both predict the same token.
 
-The files' tensors are de-quantized and run in float32, as every ggml row of the study; ``ramp.export.check`` compares
-perplexity with llama.cpp's own arithmetic. Both models go through the windows one decoder block at a time: the
-comparison comes last, and a machine that made the file has the memory for it.
+The files' tensors are de-quantized and run in float32, as every ggml row of the study;
+``ramp.export.llamacpp_check`` compares perplexity with llama.cpp's own arithmetic. Both models go through the windows
+one decoder block at a time: the comparison comes last, and a machine that made the file has the memory for it.
 """
 
 from __future__ import annotations

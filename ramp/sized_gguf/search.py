@@ -31,7 +31,7 @@ from ramp.problem.problem import Problem, encode
 from ramp.quantizers.ggml import BLOCKS
 from ramp.scoring.kl_divergence import head_weight
 from ramp.scoring.score_type import Score
-from ramp.search.resume import SearchState, describe
+from ramp.search.journal import SearchState, describe
 from ramp.search.run import run_search
 from ramp.search.setup import find_allocator
 from ramp.search.trained_policy import no_evaluation, read_policy, transfer

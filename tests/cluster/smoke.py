@@ -31,8 +31,8 @@ from ramp.archive.contents import CODE, code_files
 from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.provenance import processor
-from ramp.records.comparison import compare
-from ramp.records.recorded import Recorded
+from ramp.records.compare_report import compare
+from ramp.records.compare_side import Recorded
 from ramp.records.table import read_table, write_table
 
 REPO = Path(__file__).resolve().parents[2]

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from ramp.core.leftovers import abandoned
-from ramp.records.intermediates import content_digest
+from ramp.core.stale_temporaries import abandoned
+from ramp.records.intermediate_digests import content_digest
 from tests.faults.chain import STAGES, Stage, call
 from tests.faults.counts import Counts
 

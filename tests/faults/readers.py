@@ -41,22 +41,22 @@ from ramp.optimum.run import Enumeration
 from ramp.packages.prepare_job import Environment
 from ramp.packages.record_row import package_row
 from ramp.packages.run_job import read_job
-from ramp.plan.shape import ModelShape
+from ramp.plan.model_shape import ModelShape
 from ramp.problem.allocation import read_allocation
 from ramp.problem.features import read_stats
 from ramp.problem.proxy import read_sensitivities
 from ramp.records.collect import collect, episode_rows
 from ramp.records.collect_gguf import collect as collect_gguf
 from ramp.records.collect_league import listed
-from ramp.records.intermediates import content_digest
-from ramp.records.recorded import Recorded
+from ramp.records.compare_side import Recorded
+from ramp.records.intermediate_digests import content_digest
 from ramp.records.runs import read_runs
 from ramp.records.study_digests import read_study
 from ramp.records.table import read_all, read_table
 from ramp.rows.checkpoint import row_parameters
 from ramp.rows.float_rows import special_meta
 from ramp.rows.meta_file import read_meta
-from ramp.search.resume import Evaluated, Journal
+from ramp.search.journal import Evaluated, Journal
 from ramp.search.trained_policy import read_policy
 from ramp.sized_gguf.bank import _Step, read_delta
 from ramp.sized_gguf.texts import own_text
@@ -257,7 +257,8 @@ READERS = (
            "models/folder.py:_shards", own=False),
     Reader("tokenizer", ("models/tiny/tokenizer.json", "models/tiny/tokenizer_config.json"), _tokens,
            "models/folder.py:ModelFolder.tokenizer"),
-    Reader("sizes of a model", ("models/tiny/config.json",), lambda r: _shape(r), "plan/shape.py:shape_of", own=False),
+    Reader("sizes of a model", ("models/tiny/config.json",), lambda r: _shape(r),
+           "plan/model_shape.py:shape_of", own=False),
     Reader("float row", ("models/tiny/asset.json",), lambda r: special_meta("released", _model(r).path, "x", 0),
            "rows/float_rows.py:special_meta"),
     Reader("calibration", ("calibration/tiny.safetensors",),
@@ -282,7 +283,7 @@ READERS = (
            "rl/policy.py:read_files rl/policy.py:read_kind rl/role_depth.py:load_table"),
     Reader("journal", ("made/journal.jsonl",),
            lambda r: len(Journal(r / "made" / "journal.jsonl", Evaluated).read()) <= 5,
-           "search/resume.py:Journal.read search/resume.py:Journal._entry"),
+           "search/journal.py:Journal.read search/journal.py:Journal._entry"),
     Reader("row", ("quantized/row/meta.json", "quantized/row/model.safetensors"), _row,
            "rows/checkpoint.py:open_packed rows/meta_file.py:read_meta"),
     Reader("two files of tensors", ("quantized/row/model.safetensors",), lambda r: equal_tensors(
@@ -294,7 +295,7 @@ READERS = (
     Reader("records", ("metrics/row.json", "quantized/row/meta.json", "allocations/tiny.json"), _collected,
            "records/collect.py:collect records/collect.py:read_keyed records/collect_layers.py:activation_rows"),
     Reader("episodes", (EPISODES, f"{EPISODES}.sha256"), _episodes,
-           "records/collect.py:episode_rows core/sidecar.py:check_sidecar"),
+           "records/collect.py:episode_rows core/checksum_sidecar.py:check_sidecar"),
     Reader("list of runs", ("made/rows.json",), lambda r: listed(str(r / "made" / "rows.json")),
            "records/collect_league.py:listed", own=False),
     Reader("runs", ("made/run.json",), lambda r: read_runs([r / "made" / "run.json"], ["model", "rows"]),
@@ -308,12 +309,12 @@ READERS = (
            "records/table.py:read_table", own=False),
     Reader("recorded", ("records/claims.json", "records/digests.json", "config.json"),
            lambda r: (Recorded.read(r), read_study(r)),
-           "records/recorded.py:Recorded.read records/table.py:read_claims "
+           "records/compare_side.py:Recorded.read records/table.py:read_claims "
            "records/study_digests.py:read_digests records/study_digests.py:read_study", own=False),
     Reader("content", ("allocations/tiny.json", "folds/awq.safetensors"),
            lambda r: [content_digest(r / "allocations" / "tiny.json"), content_digest(r / "folds" / "awq.safetensors")],
-           "records/intermediates.py:content_digest records/intermediates.py:_tensor_parts "
-           "records/intermediates.py:_metadata", own=False),
+           "records/intermediate_digests.py:content_digest records/intermediate_digests.py:_tensor_parts "
+           "records/intermediate_digests.py:_metadata", own=False),
     Reader("acceptance", ("league/accepted.json",), lambda r: read_acceptance(r / "league" / "accepted.json"),
            "league/acceptance_record.py:read_acceptance"),
     Reader("enumeration", ("optimum/halves.json", "optimum/halves.safetensors"), _enumeration,

@@ -15,7 +15,7 @@ import pyarrow.parquet
 import torch
 
 from ramp.core.atomic_files import write_json
-from ramp.core.sidecar import write_with_sidecar
+from ramp.core.checksum_sidecar import write_with_sidecar
 from ramp.core.tensor_file import save_tensors
 from ramp.export.halo import export
 from ramp.export.llamacpp_quantize import write_importance
@@ -31,7 +31,7 @@ from ramp.records.schema import TABLES
 from ramp.records.study_digests import write_digests
 from ramp.records.table import read_table, write_claims, write_table
 from ramp.rl.policy import Policy
-from ramp.search.resume import Evaluated, Journal
+from ramp.search.journal import Evaluated, Journal
 from ramp.sized_gguf.tune import ChangedTensors
 from ramp.tuning.resume import Progress, keep
 from tests.faults.chain import ROOT

@@ -19,7 +19,7 @@ import numpy as np
 import psutil
 
 from ramp.core.errors import RampError
-from ramp.records.intermediates import content_digest, stage_files
+from ramp.records.intermediate_digests import content_digest, stage_files
 from ramp.records.study_digests import read_digests
 from tests.faults.chain import ROOT
 from tests.faults.counts import Counts

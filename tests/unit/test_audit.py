@@ -10,7 +10,7 @@ from paper.audit import WITHIN, accountings, main
 from paper.tables.sizes import readings
 from ramp.assets.registry import load_registry
 from ramp.core.errors import RampError
-from ramp.plan.shape import ModelShape, shape_of
+from ramp.plan.model_shape import ModelShape, shape_of
 from ramp.records.table import read_table
 from tests.refusals import refused
 

@@ -15,8 +15,8 @@ from ramp.core import cli
 from ramp.core.atomic_files import write_json
 from ramp.core.provenance import Machine
 from ramp.records.compare import main
-from ramp.records.comparison import Comparison, compare
-from ramp.records.recorded import Recorded
+from ramp.records.compare_report import Comparison, compare
+from ramp.records.compare_side import Recorded
 from ramp.records.row_agreement import EQUAL, FLOOR, NONE, OTHER_WINDOWS, WINDOWS, noise_floor, prediction_interval
 from ramp.records.table import write_claims, write_table
 from tests.rows import row_key

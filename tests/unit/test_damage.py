@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 import torch
 
-from ramp.core import cli, leftovers, tensors
+from ramp.core import cli, stale_temporaries, tensors
 from ramp.core.atomic_files import DamagedFile, atomic_path, read_json, set_aside, write_json, write_text
+from ramp.core.checksum_sidecar import check_sidecar, write_with_sidecar
 from ramp.core.errors import RampError
-from ramp.core.leftovers import abandoned, owner, scratch_folder, started, sweep, temporary_folder
-from ramp.core.sidecar import check_sidecar, write_with_sidecar
+from ramp.core.stale_temporaries import abandoned, owner, scratch_folder, started, sweep, temporary_folder
 from ramp.core.tensor_file import save_tensors
 from ramp.core.tensors import load_tensors, open_tensors, save_arrays
 from ramp.problem.proxy import read_sensitivities
-from ramp.records.intermediates import content_digest
+from ramp.records.intermediate_digests import content_digest
 from tests.refusals import refused
 from tests.sealed import owner_of_a_killed_job, write_sealed
 
@@ -292,7 +292,7 @@ def test_leftovers_of_an_earlier_start_and_of_other_machines_are_swept_in_time(
 ) -> None:
     """A power loss leaves what no process of this start owns; another machine's job may run for days."""
     machine, boot, _, _ = owner().split("-")
-    monkeypatch.setattr(leftovers, "_booted", lambda: time.time() - 3600)
+    monkeypatch.setattr(stale_temporaries, "_booted", lambda: time.time() - 3600)
     other = "0" * 8
     before = _temporary(tmp_path, machine, other, days=1)
     changed_since = _temporary(tmp_path, machine, "1" * 8, days=0.01)  # two machines of one name

@@ -19,7 +19,7 @@ from ramp.core.atomic_files import sha256_file, write_json
 from ramp.core.errors import RampError
 from ramp.core.provenance import FLAGS, Machine
 from ramp.records.digests import main, study_digests
-from ramp.records.intermediates import STAGES, content_digest, stage_files
+from ramp.records.intermediate_digests import STAGES, content_digest, stage_files
 from ramp.records.study_digests import read_digests
 from tests.refusals import refused
 from tests.rows import row_key

@@ -164,12 +164,12 @@ def asked(words: list[str]) -> set[str]:
 
 # --- studies -------------------------------------------------------------------------------------------------
 
-STUDIES = [yaml.safe_load(text) for text in fenced(REPO / "docs" / "own.md", "yaml")]
+STUDIES = [yaml.safe_load(text) for text in fenced(REPO / "docs" / "own-model.md", "yaml")]
 
 
 def test_the_page_on_own_studies_shows_four_of_twenty_lines() -> None:
     assert len(STUDIES) == 4
-    assert all(len(text.splitlines()) <= 20 for text in fenced(REPO / "docs" / "own.md", "yaml"))
+    assert all(len(text.splitlines()) <= 20 for text in fenced(REPO / "docs" / "own-model.md", "yaml"))
 
 
 @pytest.mark.parametrize("values", STUDIES, ids=lambda values: values["study"])

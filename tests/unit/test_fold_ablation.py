@@ -25,7 +25,7 @@ from ramp.models.architecture import list_linears
 from ramp.quantizers.affine import quantize_rtn
 from ramp.records.collect_folding import main as collect_main
 from ramp.records.table import write_table
-from ramp.search.resume import ROOT
+from ramp.search.journal import ROOT
 from tests.model_folders import load_float, read_config
 from tests.plans import plan_of
 from tests.sealed import read_json, write_sealed

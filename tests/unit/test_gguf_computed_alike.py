@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ramp.export.check import check_llama, transformers_nll
 from ramp.export.llamacpp import LlamaCpp, window_nll
+from ramp.export.llamacpp_check import check_llama, transformers_nll
 from ramp.export.write import export
 from ramp.gguf_format.names import GgufError, check_exportable, rope_factors, rope_type
 from ramp.gguf_format.reader import GgufFile

@@ -18,7 +18,7 @@ from paper.tables.halo import halo_table
 from ramp.core import cli
 from ramp.core.atomic_files import write_json
 from ramp.core.errors import RampError
-from ramp.export.check import Check
+from ramp.export.llamacpp_check import Check
 from ramp.gguf_format.type_names import MENU, MIXES
 from ramp.quantizers.ggml import BLOCKS
 from ramp.records.collect_gguf import COLUMNS, WITHOUT_RIVAL

@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from ramp.core import arithmetic
 from ramp.core.errors import RampError
 from ramp.export import halo
-from ramp.export.check import check_layout
+from ramp.export.llamacpp_check import check_layout
 from ramp.export.plan import plan_tensors, read_plan, type_lines
 from ramp.export.write import export, read_importance
 from ramp.gguf_format import reader

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from ramp.core import cli
+from ramp.core.checksum_sidecar import write_with_sidecar
 from ramp.core.errors import RampError
-from ramp.core.sidecar import write_with_sidecar
 from ramp.evaluation import lm_eval_tasks as harness
 from ramp.evaluation.lm_eval_tasks import HarnessError, check_rows, definition, rows_file, score_tasks, task_config
 from tests.model_folders import load_float, load_tokenizer

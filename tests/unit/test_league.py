@@ -23,7 +23,7 @@ from ramp.league.checkpoints import (
 )
 from ramp.methods.kinds import Allocator, Params
 from ramp.problem.problem import Allocation, Run, decode, encode
-from ramp.search.resume import SearchState
+from ramp.search.journal import SearchState
 from ramp.search.run import Evaluation, SearchRun, run_search
 from tests.searchable import FAST, KilledError, allocator, journalled, true_loss
 from tests.synthetic import synthetic_problem

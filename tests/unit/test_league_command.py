@@ -20,7 +20,7 @@ from ramp.models.token_windows import token_windows
 from ramp.problem.problem import decode
 from ramp.records.collect_league import main as collect_main
 from ramp.records.table import RecordsError, read_table
-from ramp.search.resume import ROOT
+from ramp.search.journal import ROOT
 from tests.model_folders import load_float, load_tokenizer
 from tests.refusals import refused
 from tests.sealed import read_json, write_sealed

@@ -21,7 +21,7 @@ from ramp.optimum.half_blocks import HalfBlocks
 from ramp.optimum.run import Enumeration, rows_of
 from ramp.optimum.run import main as run_main
 from ramp.optimum.units import OptimumError, averaged, make_units, parse
-from ramp.search.resume import ROOT
+from ramp.search.journal import ROOT
 from tests.model_folders import load_float, load_tokenizer, read_config
 from tests.refusals import refused
 from tests.sealed import read_json, write_sealed

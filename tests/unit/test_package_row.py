@@ -24,7 +24,7 @@ from ramp.packages import record_row as package_row
 from ramp.quantizers.affine import quantize_rtn
 from ramp.records.collect import record_row
 from ramp.records.collect_layers import reported_rows
-from ramp.records.intermediates import DIGITS, content_digest
+from ramp.records.intermediate_digests import DIGITS, content_digest
 from ramp.rows.checkpoint import CheckpointError, load_dequantized
 from tests.model_folders import load_float, read_config
 from tests.sealed import read_json

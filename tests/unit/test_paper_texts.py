@@ -18,7 +18,7 @@ import pytest
 from ramp.assets.count_tokens import Need, require_tokens
 from ramp.models.folder import ModelFolder
 from ramp.models.token_windows import Document, TextError, write_documents
-from ramp.plan.facts import BYTES_PER_TOKEN, TEXT_TOKENS
+from ramp.plan.quantities import BYTES_PER_TOKEN, TEXT_TOKENS
 from ramp.study.text_needs import text_needs
 from tests.plans import plan_of
 from tests.replica_tokenizers import LLAMA_3_RESERVED, llama_3_files, sentencepiece_files

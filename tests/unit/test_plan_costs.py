@@ -18,16 +18,16 @@ from ramp.calibration import block
 from ramp.calibration.stream import stream
 from ramp.core.errors import RampError
 from ramp.methods.kinds import SearchParams
-from ramp.plan import calibrating, exporting, refusal, scoring, searching
+from ramp.plan import calibration_costs, evaluation_costs, export_costs, refusal, search_costs
 from ramp.plan.beside_run import check
 from ramp.plan.devices import CARDS, UnknownDevice, find_device, known_as, processor
 from ramp.plan.dry_run import Job
-from ramp.plan.facts import Facts
 from ramp.plan.job_costs import FORMULAS, JobCosts
-from ramp.plan.products import block_products, gptq, gptq_steps, head_products, moments, site_errors, site_share
+from ramp.plan.model_shape import ModelShape, SizeUnknown, shape_of
+from ramp.plan.pass_operations import block_products, gptq, gptq_steps, head_products, moments, site_errors, site_share
+from ramp.plan.quantities import Facts
 from ramp.plan.refusal import DoesNotFit, Downloads, Room, check_room, refuse
 from ramp.plan.resources import RuleResources
-from ramp.plan.shape import ModelShape, SizeUnknown, shape_of
 from ramp.plan.table import LAST, plan_study, smallest_card, stage_of
 from ramp.plan.timeline import run
 from ramp.plan.work import CONTEXT_BYTES, FILLED, GPU_PROCESS_BYTES, HASH_BANDWIDTH, Cost, Work, cost
@@ -86,31 +86,39 @@ def test_bytes_of_a_row_are_those_of_its_budget(bits: float) -> None:
 
 def test_a_block_runs_again_for_each_site_where_activations_are_large(paper: Facts) -> None:
     small = Facts(plan_of("smoke.yaml"))
-    assert calibrating.sequential_passes(small, "tiny-llama-s") == calibrating.whole_pass(small, "tiny-llama-s") == 1
-    assert calibrating.sequential_passes(paper, "llama-2-7b") == pytest.approx(1 + 0.249 + 0.332 + 0.777, abs=1e-3)
+    assert (
+        calibration_costs.sequential_passes(small, "tiny-llama-s")
+        == calibration_costs.whole_pass(small, "tiny-llama-s")
+        == 1
+    )
+    assert calibration_costs.sequential_passes(paper, "llama-2-7b") == pytest.approx(
+        1 + 0.249 + 0.332 + 0.777, abs=1e-3
+    )
 
 
 def test_a_reference_has_one_pass_through_the_head_and_a_row_two(paper: Facts) -> None:
     llama = paper.shape("llama-2-7b")
     tokens, length = paper.evaluated("llama-2-7b", ["wikitext2"])
     assert tokens == 303_415 // 2048 * 2048
-    once = scoring.reference(paper, "llama-2-7b", "wikitext2").half
+    once = evaluation_costs.reference(paper, "llama-2-7b", "wikitext2").half
     assert once == block_products(llama, tokens, length) + head_products(llama, tokens)
     tokens, length = paper.evaluated("llama-2-7b")
-    row = scoring.evaluate(paper, "llama-2-7b", "gptq-b4-s0")
+    row = evaluation_costs.evaluate(paper, "llama-2-7b", "gptq-b4-s0")
     assert row.half == block_products(llama, tokens, length) + 2 * head_products(llama, tokens)
 
 
 def test_a_search_pays_for_every_evaluation_and_a_knapsack_for_one(paper: Facts) -> None:
-    ramp, knapsack = (searching.search(paper, "llama-2-7b", name, "3.65", "0") for name in ("ramp", "knapsack"))
+    ramp, knapsack = (search_costs.search(paper, "llama-2-7b", name, "3.65", "0") for name in ("ramp", "knapsack"))
     tokens, _, length = paper.search()
     assert tokens == 16 * 512
     llama = paper.shape("llama-2-7b")
-    each, reference = (searching.evaluation(paper, llama, tokens, length, first=first).half for first in (False, True))
+    each, reference = (
+        search_costs.evaluation(paper, llama, tokens, length, first=first).half for first in (False, True)
+    )
     # beside its other evaluations, RAMP compares its finalists and its start on selection text, of the same length
     assert ramp.half - knapsack.half == pytest.approx((149 + 5 + 1) * each + reference)
-    whole = searching.evaluation(paper, llama, tokens, length, share=1.0).half
-    assert whole - each == pytest.approx((1 - searching.CHANGED) * block_products(llama, tokens, length))
+    whole = search_costs.evaluation(paper, llama, tokens, length, share=1.0).half
+    assert whole - each == pytest.approx((1 - search_costs.CHANGED) * block_products(llama, tokens, length))
     assert ramp.core_s > knapsack.core_s
     assert ramp.device_bytes > 2 * paper.shape("llama-2-7b").params
 
@@ -132,7 +140,7 @@ def test_all_bytes_of_packages_and_mixes_pass_and_weights_off_our_grid_are_float
 def test_a_package_holds_what_its_method_file_says(paper: Facts) -> None:
     """Four bytes a weight where it loads float32; AWQ's search the inputs of a block on all of the text in 16 bits."""
     weights, tokens = paper.shape("llama-2-7b").params, 262_144
-    streamed = calibrating.streamed(paper, "llama-2-7b", 2.0, hessians=True)
+    streamed = calibration_costs.streamed(paper, "llama-2-7b", 2.0, hessians=True)
 
     def beside(method: str) -> tuple[float, float]:
         work = JobCosts.on(paper, CARDS["h200"]).work(
@@ -152,14 +160,17 @@ def test_scores_of_grouped_heads_are_counted_where_they_are_kept(paper: Facts) -
     scores = 13 * 4 * 2048 * 2048 * 32  # bytes of a score, windows, length^2, heads
     for model, more in (("mistral-7b-v0.1", scores), ("llama-3-8b", scores), ("llama-2-7b", 0)):
         shape = paper.shape(model)
-        without = calibrating.block_bytes(shape, 8192, hessians=True)
-        assert calibrating.streamed(paper, model, 1.0, hessians=True).device_bytes == without + more
-        assert calibrating.streamed(paper, model, 1.0, hessians=True).core_bytes == without
+        without = calibration_costs.block_bytes(shape, 8192, hessians=True)
+        assert calibration_costs.streamed(paper, model, 1.0, hessians=True).device_bytes == without + more
+        assert calibration_costs.streamed(paper, model, 1.0, hessians=True).core_bytes == without
     wide = Facts(plan_of("paper.yaml", dtype="float32"))
-    shape, batch = paper.shape("mistral-7b-v0.1"), scoring.CARD_BATCH
-    more = scoring.scored(wide, shape, 1e5, 2048, 1).device_bytes - scoring.scored(wide, shape, 1e5, 0, 1).device_bytes
+    shape, batch = paper.shape("mistral-7b-v0.1"), evaluation_costs.CARD_BATCH
+    more = (
+        evaluation_costs.scored(wide, shape, 1e5, 2048, 1).device_bytes
+        - evaluation_costs.scored(wide, shape, 1e5, 0, 1).device_bytes
+    )
     assert more == 13 * batch * 2048 * 32
-    half = [scoring.scored(paper, shape, 1e5, length, 1).device_bytes for length in (0, 2048)]
+    half = [evaluation_costs.scored(paper, shape, 1e5, length, 1).device_bytes for length in (0, 2048)]
     assert half[0] == half[1]
 
 
@@ -172,27 +183,27 @@ def test_what_a_core_does_while_a_job_holds_the_card_is_planned(paper: Facts) ->
     """Checksums of rows and banks by one core, blocks of GGUF files by the job's threads; no packing of codes."""
     llama, threads = paper.shape("llama-2-7b"), paper.plan.study.threads
     assert threads == 4
-    made = calibrating.quantize(paper, "llama-2-7b", "gptq", "4")
+    made = calibration_costs.quantize(paper, "llama-2-7b", "gptq", "4")
     assert made.core_s == paper.row_bytes("llama-2-7b", "gptq", "4") / HASH_BANDWIDTH
     packed, ggml, plain = (
-        scoring.evaluate(paper, "llama-2-7b", row) for row in ("gptq-b4-s0", GGML_ROW, "float-b16-s0")
+        evaluation_costs.evaluate(paper, "llama-2-7b", row) for row in ("gptq-b4-s0", GGML_ROW, "float-b16-s0")
     )
     assert packed.core_s == made.core_s
-    assert ggml.core_s == llama.params / scoring.DEQUANTIZED_PER_S / threads
+    assert ggml.core_s == llama.params / evaluation_costs.DEQUANTIZED_PER_S / threads
     assert plain.core_s == 0
-    assert exporting.halo_check(paper, "llama-2-7b", "ramp-b4-s0").core_s > ggml.core_s
-    assert exporting.halo_export(paper, "llama-2-7b", "ramp", "4").spread
+    assert export_costs.halo_check(paper, "llama-2-7b", "ramp-b4-s0").core_s > ggml.core_s
+    assert export_costs.halo_export(paper, "llama-2-7b", "ramp", "4").spread
 
 
 def test_a_large_file_is_hashed_by_its_first_reader_a_small_one_by_each(paper: Facts) -> None:
     llama = paper.shape("llama-2-7b")
     bank = llama.menu_bytes(paper.plan.study.widths, 128)
-    assert calibrating.sensitivity(paper, "llama-2-7b", "awq", "gptq").core_s == bank / HASH_BANDWIDTH
-    assert searching.search(paper, "llama-2-7b", "knapsack", "3.65", "0").core_s == 0
-    assert calibrating.calibration(paper, "llama-2-7b").core_s == 2 * llama.params / HASH_BANDWIDTH
+    assert calibration_costs.sensitivity(paper, "llama-2-7b", "awq", "gptq").core_s == bank / HASH_BANDWIDTH
+    assert search_costs.search(paper, "llama-2-7b", "knapsack", "3.65", "0").core_s == 0
+    assert calibration_costs.calibration(paper, "llama-2-7b").core_s == 2 * llama.params / HASH_BANDWIDTH
     small = Facts(plan_of("smoke.yaml"))
     bank = small.shape("tiny-llama-s").menu_bytes(small.plan.study.widths, small.plan.study.group_size)
-    assert searching.search(small, "tiny-llama-s", "knapsack", "3.65", "0").core_s == bank / HASH_BANDWIDTH
+    assert search_costs.search(small, "tiny-llama-s", "knapsack", "3.65", "0").core_s == bank / HASH_BANDWIDTH
 
 
 def test_a_weight_takes_the_bytes_of_its_checkpoints_dtype(paper: Facts) -> None:
@@ -306,7 +317,7 @@ def test_jobs_of_a_model_of_unknown_sizes_ask_for_something(monkeypatch: pytest.
     def unknown(*given: Any) -> None:
         raise SizeUnknown("not yet")
 
-    monkeypatch.setattr("ramp.plan.facts.shape_of", unknown)
+    monkeypatch.setattr("ramp.plan.quantities.shape_of", unknown)
     assert asked.ask("bank", "mem_mb", {"model": "llama-2-7b", "fold": "awq", "quantizer": "gptq"}) > 0
     assert not asked.known
 
@@ -467,16 +478,19 @@ def test_a_plan_is_compared_with_logs(tmp_path: Path) -> None:
 
 def test_every_formula_has_a_stage_and_constants_are_the_stages_own() -> None:
     assert {rule for rule in FORMULAS if stage_of(rule) == LAST} == set()
-    assert (scoring.BATCH_TOKENS, scoring.CARD_BATCH) == (BATCH_TOKENS, GPU_BATCHES * BATCH_TOKENS)
+    assert (evaluation_costs.BATCH_TOKENS, evaluation_costs.CARD_BATCH) == (BATCH_TOKENS, GPU_BATCHES * BATCH_TOKENS)
     kept = (device_budget.SEARCH_ALLOCATIONS, device_budget.SELECTION_ALLOCATIONS)
-    assert kept == (searching.KEPT_SEARCH, searching.KEPT_SELECTION)
-    assert calibrating.SEEN_BYTES == fisher.SEEN_BYTES
-    assert scoring.SLICE_BYTES == 4 * 4 * GPU_SLICE
-    assert calibrating.ACTIVATION_BYTES == block.ACTIVATION_BYTES
-    assert {default(stream, "batch"), default(quantize_model, "batch")} == {calibrating.BATCH}
-    assert (calibrating.CANDIDATES, calibrating.FINALISTS) == (awq.GRID - 1, awq.FINALISTS)  # r = 0 is no candidate
-    assert calibrating.SWEEP_BYTES == default(gptq_steps, "sweep_bytes") == SWEEP_BYTES
-    assert SearchParams().finalists == searching.FINALISTS
+    assert kept == (search_costs.KEPT_SEARCH, search_costs.KEPT_SELECTION)
+    assert calibration_costs.SEEN_BYTES == fisher.SEEN_BYTES
+    assert evaluation_costs.SLICE_BYTES == 4 * 4 * GPU_SLICE
+    assert calibration_costs.ACTIVATION_BYTES == block.ACTIVATION_BYTES
+    assert {default(stream, "batch"), default(quantize_model, "batch")} == {calibration_costs.BATCH}
+    assert (calibration_costs.CANDIDATES, calibration_costs.FINALISTS) == (
+        awq.GRID - 1,
+        awq.FINALISTS,
+    )  # r = 0 is no candidate
+    assert calibration_costs.SWEEP_BYTES == default(gptq_steps, "sweep_bytes") == SWEEP_BYTES
+    assert SearchParams().finalists == search_costs.FINALISTS
 
 
 def default(function: Callable[..., Any], argument: str) -> Any:

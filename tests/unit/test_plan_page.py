@@ -11,8 +11,8 @@ from ramp.core.errors import RampError
 from ramp.plan.beside_run import Checked
 from ramp.plan.devices import CARDS, processor
 from ramp.plan.dry_run import Job
-from ramp.plan.facts import Facts
 from ramp.plan.job_costs import JobCosts
+from ramp.plan.quantities import Facts
 from ramp.plan.render import as_text, check_rows, marks, on_page, plan_rows
 from ramp.plan.table import plan_study
 from ramp.records.table import read_table, table, write_table

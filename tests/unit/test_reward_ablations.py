@@ -15,7 +15,7 @@ from ramp.problem.features import FEATURES
 from ramp.problem.problem import Run
 from ramp.rl.reward import RewardParams, reward_terms
 from ramp.scoring.score_type import Score
-from ramp.search.resume import ROOT
+from ramp.search.journal import ROOT
 from ramp.study.validation import read
 from ramp.study.variants import overlaid, variant_params
 from tests.synthetic import synthetic_problem

@@ -14,9 +14,9 @@ from ramp.core.atomic_files import sha256_file
 from ramp.methods.kinds import Allocator, Params
 from ramp.problem.problem import Allocation, AllocationError, Problem, Run
 from ramp.scoring.score_type import Score
-from ramp.search import resume
+from ramp.search import journal
+from ramp.search.journal import Journal, SearchState, describe
 from ramp.search.results import write_results
-from ramp.search.resume import Journal, SearchState, describe
 from ramp.search.run import run_search
 from tests.sealed import read_json
 from tests.searchable import FAST, KilledError, Mortal, allocator, journalled, true_loss
@@ -225,8 +225,8 @@ def test_a_large_input_that_is_written_again_is_another_search(tmp_path: Path, m
         read.append(path)
         return sha256_file(path)
 
-    monkeypatch.setattr(resume, "HASHED_BYTES", 50)
-    monkeypatch.setattr(resume, "sha256_file", reading)
+    monkeypatch.setattr(journal, "HASHED_BYTES", 50)
+    monkeypatch.setattr(journal, "sha256_file", reading)
 
     def folder() -> Path:
         return SearchState.open(tmp_path / "state", describe(method, {"model_dir": model}, {})).folder

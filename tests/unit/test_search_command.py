@@ -16,10 +16,10 @@ from ramp.core.atomic_files import sha256_file
 from ramp.methods.kinds import Allocator, MethodError, Params, SearchParams
 from ramp.models.token_windows import token_windows
 from ramp.problem.problem import Allocation, AllocationError, Problem, Run, decode
-from ramp.search import resume
+from ramp.search import journal
 from ramp.search.__main__ import main
+from ramp.search.journal import ROOT, SearchState
 from ramp.search.options import add_arguments
-from ramp.search.resume import ROOT, SearchState
 from ramp.search.setup import Search, prepare
 from tests.model_folders import load_float, load_tokenizer
 from tests.refusals import refused
@@ -90,7 +90,7 @@ def test_another_bank_is_another_search(study: dict[str, Any], monkeypatch: pyte
         return sha256_file(path)
 
     monkeypatch.setattr(SearchState, "open", stateless)
-    monkeypatch.setattr(resume, "sha256_file", reading)
+    monkeypatch.setattr(journal, "sha256_file", reading)
     search = opened(study)
     index = search.inputs.bank / INDEX
     before = index.read_bytes()

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ramp.core.errors import RampError
-from ramp.export.check import transformers_nll
+from ramp.export.llamacpp_check import transformers_nll
 from ramp.export.write import export
 from ramp.models.token_windows import JOIN, read_documents
 from ramp.sized_gguf import against_mixes

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from ramp.core.atomic_files import DamagedFile
 from ramp.evaluation.__main__ import main as evaluation_main
 from ramp.export import llamacpp_quantize, static_mix
-from ramp.export.check import transformers_nll
 from ramp.export.llamacpp import LlamaCppError
+from ramp.export.llamacpp_check import transformers_nll
 from ramp.export.llamacpp_quantize import quantize_apart, quantize_gguf, read_importance_file, write_importance
 from ramp.export.static_mix import MixError, MixRow, make_row, type_notes
 from ramp.export.write import export, read_importance

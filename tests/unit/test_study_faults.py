@@ -14,7 +14,7 @@ import yaml
 from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.plan.__main__ import main as plan_main
-from ramp.study.check import main as check
+from ramp.study.check_command import main as check
 from ramp.study.load import make_plan, registry_of
 from ramp.study.planned_rows import Plan
 from ramp.study.results_folder import SOURCES

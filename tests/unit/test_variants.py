@@ -10,7 +10,7 @@ import pytest
 from ramp.methods.kinds import MethodError
 from ramp.methods.loader import load_method
 from ramp.records.collect_league import listed
-from ramp.search.resume import ROOT
+from ramp.search.journal import ROOT
 from ramp.study.league_plan import LeagueRun, run_words
 from ramp.study.row_names import PlanError
 from ramp.study.variants import overlaid, variant_params

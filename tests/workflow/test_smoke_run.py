@@ -128,7 +128,7 @@ def test_the_folds_ablation_has_its_rows(smoke: Path) -> None:
 
 def test_the_digests_are_of_the_files_that_are_there(smoke: Path) -> None:
     """Every stage of a whole study but the leaks, which this one has none of, and each file as it lies on the disk."""
-    from ramp.records.intermediates import STAGES, content_digest
+    from ramp.records.intermediate_digests import STAGES, content_digest
     from ramp.records.study_digests import read_digests
 
     found = read_digests(smoke / "records" / "digests.json")["smoke"]

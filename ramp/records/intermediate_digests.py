@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ramp.core.atomic_files import SEAL, read_json
+from ramp.core.checksum_sidecar import ENDING
 from ramp.core.errors import RampError
-from ramp.core.sidecar import ENDING
 from ramp.core.tensors import SEAL as TENSORS_SEAL
 
 NOT_COMPARED = {

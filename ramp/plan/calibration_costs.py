@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ramp.plan.facts import Facts
-from ramp.plan.products import (
+from ramp.plan.model_shape import ModelShape
+from ramp.plan.pass_operations import (
     KERNELS,
     block_products,
     gptq,
@@ -19,7 +19,7 @@ from ramp.plan.products import (
     site_errors,
     site_share,
 )
-from ramp.plan.shape import ModelShape
+from ramp.plan.quantities import Facts
 from ramp.plan.work import HASH_BANDWIDTH, Work
 from ramp.study.fold_sharing import searched_with
 from ramp.study.row_names import Row

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ramp.methods.names import FLOAT, RELEASED, UNQUANTIZED
-from ramp.plan.calibrating import block_bytes, quantize
-from ramp.plan.facts import Facts
-from ramp.plan.products import KERNELS, block_products, head_products
-from ramp.plan.shape import ModelShape
+from ramp.plan.calibration_costs import block_bytes, quantize
+from ramp.plan.model_shape import ModelShape
+from ramp.plan.pass_operations import KERNELS, block_products, head_products
+from ramp.plan.quantities import Facts
 from ramp.plan.work import HASH_BANDWIDTH, Work, compared_again
 from ramp.study.row_names import GGML, Row
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ramp.assets.registry import Asset, HubSource, WheelSource
 from ramp.assets.tiny_family import PRESETS
-from ramp.plan.facts import Facts
-from ramp.plan.products import block_products, head_products
+from ramp.plan.pass_operations import block_products, head_products
+from ramp.plan.quantities import Facts
 from ramp.plan.work import HASH_BANDWIDTH, Work
 
 IMPORTED_PER_S = 4.5e6

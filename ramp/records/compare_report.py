@@ -9,9 +9,9 @@ from typing import Any
 from ramp.core.atomic_files import finite
 from ramp.core.errors import RampError
 from ramp.evaluation.bootstrap import LEVEL
+from ramp.records.compare_side import Recorded
+from ramp.records.compare_tables import compare_others
 from ramp.records.first_difference import Parting, parting
-from ramp.records.other_tables import compare_others
-from ramp.records.recorded import Recorded
 from ramp.records.row_agreement import FLOOR, NONE, OTHER_WINDOWS, Measured, Rows, compare_rows
 from ramp.records.schema import NO_EVIDENCE, NOT_TESTED
 

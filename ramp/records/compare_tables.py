@@ -1,13 +1,13 @@
 """Tables beside the records in two runs: rows over banks, the league, files beside mixes, tuned rows.
 
-Rows pair by the columns that name them in the schema; each is held by one measure (``ramp.records.recorded.HELD``).
+Rows pair by the columns that name them in the schema; each is held by one measure (``ramp.records.compare_side.HELD``).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ramp.records.recorded import HELD, Held, Recorded
+from ramp.records.compare_side import HELD, Held, Recorded
 from ramp.records.row_agreement import (
     FLOOR_COLUMNS,
     FLOOR_ROW,

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from ramp.agent.params import RampParams
 from ramp.methods.kinds import SearchParams
 from ramp.methods.loader import parse_params
-from ramp.plan.facts import Facts
-from ramp.plan.products import KERNELS, block_products, head_products
-from ramp.plan.scoring import CARD_BATCH, SLICE_BYTES, SOFTMAX
-from ramp.plan.shape import ModelShape
+from ramp.plan.evaluation_costs import CARD_BATCH, SLICE_BYTES, SOFTMAX
+from ramp.plan.model_shape import ModelShape
+from ramp.plan.pass_operations import KERNELS, block_products, head_products
+from ramp.plan.quantities import Facts
 from ramp.plan.work import Work, compared_again
 from ramp.quantizers.widths import Width
 from ramp.study.league_plan import LeagueRun

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from ramp.methods.kinds import Mix, Package
 from ramp.methods.names import FLOAT
-from ramp.plan.calibrating import streamed
-from ramp.plan.facts import Facts
-from ramp.plan.products import block_products, gptq, gptq_steps, head_products
-from ramp.plan.scoring import DEQUANTIZED_PER_S
+from ramp.plan.calibration_costs import streamed
+from ramp.plan.evaluation_costs import DEQUANTIZED_PER_S
+from ramp.plan.pass_operations import block_products, gptq, gptq_steps, head_products
+from ramp.plan.quantities import Facts
 from ramp.plan.work import HASH_BANDWIDTH, Work
 from ramp.sized_gguf.options import KNAPSACK
 from ramp.study.row_names import Row
