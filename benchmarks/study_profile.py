@@ -6,18 +6,20 @@
 Reads the last line of every log. A side may be several runs (folders of logs, one after another): the table has their
 means, and the ratio of the totals is printed with the least and the largest over all pairs of runs. ``--before`` takes
 a profile.csv too, whose seconds after the change are those before this one. Rows of other studies in ``--out`` stay.
-``--page docs/speed.md`` writes the table there, between the marks of the study.
+``--page docs/speed.md`` writes the table there, between the marks of the study. ``--functions DIR`` sums the files that
+a run under ``RAMP_PROFILE=DIR`` left, and adds their table to the page.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ramp.core import cli
-from ramp.core.atomic_files import require_file, write_text
+from ramp.core.atomic_files import read_json, require_file, write_text
 from ramp.core.errors import RampError
 from ramp.core.job_log import JobCost, job_cost
 
@@ -32,6 +34,9 @@ NO_MODEL = "none"
 
 SMALL_S = 1.0
 """Rules that took less for a model, before and after, share the last line of the page's table."""
+
+FUNCTIONS = 25
+"""Functions that the page lists, the dearest first; the others share a line."""
 
 Key = tuple[str, str]  # rule, model
 Run = dict[Key, list[JobCost]]
@@ -120,6 +125,27 @@ def markdown(rows: Iterable[Mapping[str, Any]]) -> str:
     return str(tabulate(shown, head, tablefmt="pipe", disable_numparse=True, colalign=["left"] * 2 + ["right"] * 5))
 
 
+def function_seconds(folder: Path) -> Counter[str]:
+    """Return the processor seconds of a run by function, from the files of ``ramp.core.function_times``."""
+    found: Counter[str] = Counter()
+    for file in sorted(folder.glob("*.json")):
+        found.update(read_json(file, dict[str, float]))
+    if not found:
+        raise ProfileError(f"no profile of a stage in {folder}: run the study under RAMP_PROFILE={folder}")
+    return found
+
+
+def functions_table(found: Counter[str]) -> str:
+    """Return seconds by function as a Markdown table, dearest first, with their share of all."""
+    total, shown = found.total(), found.most_common(FUNCTIONS)
+    rest = total - sum(value for _, value in shown)
+    rows = [(f"`{name}`", value) for name, value in shown]
+    rows += [(f"{len(found) - len(shown)} others", rest)] * (len(found) > len(shown)) + [("all", total)]
+    cells = [(name, f"{value:.1f}", f"{value / total:.1%}") for name, value in rows]
+    head = ("function", "s", "share")
+    return str(tabulate(cells, head, tablefmt="pipe", disable_numparse=True, colalign=("left", "right", "right")))
+
+
 def _cost(row: Mapping[str, Any], side: str) -> float:
     value = row[f"cpu_s_{side}"]
     return 0.0 if value is None or value != value else float(value)
@@ -134,11 +160,11 @@ def _cells(jobs: float, before: float, after: float) -> list[str]:
     ]
 
 
-def marks(study: str) -> tuple[str, str]:
+def marks(study: str, what: str = "profile") -> tuple[str, str]:
     """Return the comments before and behind a study's table on a page."""
     return (
-        f"<!-- profile of {study}: begin (written by python -m benchmarks.study_profile) -->",
-        f"<!-- profile of {study}: end -->",
+        f"<!-- {what} of {study}: begin (written by python -m benchmarks.study_profile) -->",
+        f"<!-- {what} of {study}: end -->",
     )
 
 
@@ -150,6 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--after", type=Path, nargs="+", required=True, help="folders of logs")
     parser.add_argument("--out", type=Path, required=True, help="CSV file to write; rows of other studies stay")
     parser.add_argument("--page", type=Path, help="Markdown file with marks of the study, to write the table between")
+    parser.add_argument("--functions", type=Path, help="folder of a run's RAMP_PROFILE, whose table goes to the page")
     args = parser.parse_args(argv)
     before = [published(path, args.study) if path.suffix == ".csv" else seconds(read_run(path)) for path in args.before]
     after = [read_run(path) for path in args.after]
@@ -158,7 +185,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_table(args.out, [*(row for row in others if row["study"] != args.study), *rows], table("profile"))
     if args.page:
         page = require_file(args.page, "page").read_text(encoding="utf-8")
-        write_text(args.page, with_part(page, *marks(args.study), markdown(rows)))
+        page = with_part(page, *marks(args.study), markdown(rows))
+        if args.functions:
+            page = with_part(page, *marks(args.study, "functions"), functions_table(function_seconds(args.functions)))
+        write_text(args.page, page)
     print(report(rows, [sum(run.values()) for run in before], [sum(seconds(run).values()) for run in after]))
     return 0
 

@@ -17,7 +17,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from typing import Any
 from ramp.core import arithmetic, freed_memory
 from ramp.core.errors import RampError
 from ramp.core.faults import sentence
+from ramp.core.function_times import VARIABLE, FunctionTimes
 from ramp.core.provenance import peak_rss_bytes
 
 DEBUG = "--debug"
@@ -155,6 +156,12 @@ def work(main: Main, argv: Sequence[str] | None) -> int | None:
     return whole(None)
 
 
+def profiled(argv: Sequence[str] | None) -> AbstractContextManager[object]:
+    """Return what counts a stage's time by function, where the environment asks for it; a caller's process has none."""
+    folder = os.environ.get(VARIABLE) if argv is None else None
+    return FunctionTimes(Path(folder)) if folder else nullcontext()
+
+
 def run(main: Main, argv: Sequence[str] | None = None) -> int:
     """Run a stage's ``main``; a fault that a user can act on becomes one sentence on stderr and exit status 2.
 
@@ -176,7 +183,8 @@ def run(main: Main, argv: Sequence[str] | None = None) -> int:
         if argv is None:  # else a caller's process, whose memory and arithmetic are its own
             freed_memory.keep()
             arithmetic.prepare(sys.argv[1:])
-        status = work(main, argv) or 0
+        with profiled(argv):
+            status = work(main, argv) or 0
     except SystemExit:
         raise
     except BaseException as error:  # an interruption and a panic of a library in Rust too
