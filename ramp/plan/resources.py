@@ -22,10 +22,10 @@ SLOWER = 2.0
 LEAST_MINUTES = 10
 
 WITHOUT_GPU = (
-    "fetch", "model", "token_counts", "halo_export", "halo_float", "halo_check", "halo_row", "halo_card", "static_mix",
-    "gguf_mixes", "train", "transfer", "track", "package_row",
+    "fetch", "model", "halo_export", "halo_float", "halo_check", "static_mix", "gguf_mixes", "train", "transfer",
+    "track", "package_row", "entropy_collect", "enumeration", "environment",
 )  # fmt: skip
-"""Rules of a model's jobs that run on the processor, whatever the study's device."""
+"""Rules that ask for what is planned and whose commands take no card, whatever the study's device."""
 
 UNKNOWN = {"mem_mb": 8000, "disk_mb": 20000, "runtime": 240, "gpu_mem_mb": 0}
 """Asked for by jobs of a model whose sizes nothing tells before it is fetched."""

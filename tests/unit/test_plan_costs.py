@@ -27,7 +27,7 @@ from ramp.plan.model_shape import ModelShape, SizeUnknown, shape_of
 from ramp.plan.pass_operations import block_products, gptq, gptq_steps, head_products, moments, site_errors, site_share
 from ramp.plan.quantities import Facts
 from ramp.plan.refusal import DoesNotFit, Downloads, Room, check_room, refuse
-from ramp.plan.resources import RuleResources
+from ramp.plan.resources import WITHOUT_GPU, RuleResources
 from ramp.plan.table import LAST, plan_study, smallest_card, stage_of
 from ramp.plan.timeline import run
 from ramp.plan.work import CONTEXT_BYTES, FILLED, GPU_PROCESS_BYTES, HASH_BANDWIDTH, Cost, Work, cost
@@ -320,6 +320,16 @@ def test_jobs_of_a_model_of_unknown_sizes_ask_for_something(monkeypatch: pytest.
     monkeypatch.setattr("ramp.plan.quantities.shape_of", unknown)
     assert asked.ask("bank", "mem_mb", {"model": "llama-2-7b", "fold": "awq", "quantizer": "gptq"}) > 0
     assert not asked.known
+
+
+def test_rules_of_unknown_models_ask_for_a_card_where_their_command_leases_one() -> None:
+    text = "\n".join(path.read_text(encoding="utf-8") for path in (REPO / "workflow" / "rules").glob("*.smk"))
+    parts = re.findall(r"^(?:use rule (\w+) as|rule) (\w+)(.*?)(?=^use rule |^rule |\Z)", text, flags=re.M | re.S)
+    stands = {name: body for old, name, body in parts if not old}
+    bodies = {name: stands.get(old, "") + body for old, name, body in parts}
+    leases = {name: "gpu_lease" in body for name, body in bodies.items() if "planned_for(" in body}
+    assert sum(leases.values()) > 10
+    assert {name for name, leased in leases.items() if not leased} == set(WITHOUT_GPU)
 
 
 def test_every_rule_that_asks_has_a_formula_and_every_formula_a_rule() -> None:
