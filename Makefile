@@ -4,7 +4,7 @@ BIN := $(dir $(PYTHON))
 
 LINTS := lint-style lint-types lint-workflow
 
-.PHONY: all smoke test cluster-test lint $(LINTS) freeze lock schema
+.PHONY: all smoke test coverage cluster-test lint $(LINTS) freeze lock schema
 
 all: ## the embedded study
 	$(BIN)snakemake --cores all
@@ -14,6 +14,11 @@ smoke: ## the same workflow on tiny models
 
 test: ## every test; makes a smoke run if there is none
 	$(BIN)pytest
+
+coverage: ## lines of ramp/ that the unit tests run, in processes that they start too; pip install coverage first
+	$(BIN)coverage run -m pytest -n 0 tests/unit
+	$(BIN)coverage combine --quiet
+	$(BIN)coverage report
 
 cluster-test: ## the smoke study through a SLURM of one node (root, slurm-wlm, munge); needs results/smoke to compare with
 	$(PYTHON) -m tests.cluster.smoke --local results/smoke --csv results/published/cluster.csv
