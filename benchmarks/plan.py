@@ -51,6 +51,7 @@ AWQ_ROW = "--method awq --bits 4 --grids asym --tokens 2048"
 PIECES: dict[str, Planned] = {
     "bank": Planned("bank", "benchmarks", model=True),
     "evaluation": Planned("evaluation", "benchmarks", model=True),
+    "gguf": Planned("gguf_command", "benchmarks", model=True, heldout=True),
     "memory": Planned("memory", "benchmarks"),
     "growth": Planned("growth", "benchmarks"),
     "sac_cartpole": Planned("sac_reference", "benchmarks", "--tasks CartPole-v1"),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import gptq_block, memory
+from benchmarks import gguf_command, gptq_block, memory
 from benchmarks.bank import packed_bits_bytes
 from benchmarks.distance import block_errors, kl_of, linear_errors, with_state
 from benchmarks.measure import BenchmarkError, Sample, alternate, command_line, compared, ratio, row
@@ -21,8 +21,12 @@ from benchmarks.reference import Reference
 from benchmarks.shapes import LLAMA_7B, SIZES, BlockShape, write_checkpoint
 from ramp.models.architecture import list_linears
 from ramp.models.folder import CheckpointReader
+from ramp.models.token_windows import Document, write_documents
 from ramp.quantizers.sizes import linear_bytes
+from tests.ggml_models import WIDE
 from tests.model_folders import load_float, read_config
+from tests.tiny_models import random_llama
+from tests.unit.test_sized_gguf_command import words
 
 TINY = BlockShape(hidden=64, intermediate=128, heads=2, kv_heads=2, layers=2, vocab=48)
 
@@ -187,6 +191,29 @@ def test_memory_is_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
 def test_no_room_for_the_model_is_told_before_it_is_written(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError, match="GB free"):
         memory.check_disk(tmp_path, BlockShape(1 << 17, 1 << 18, 8, 8, layers=1 << 12))
+
+
+def test_the_gguf_command_is_timed_beside_llamacpp(tmp_path: Path) -> None:
+    pytest.importorskip("cyllama")
+    text, held = tmp_path / "calibration.jsonl", tmp_path / "held.jsonl"
+    for seed, file in enumerate((text, held)):
+        write_documents(file, [Document(f"doc-{seed}", words(seed, 4000))])
+    model = random_llama(tmp_path / "tiny", **WIDE)
+    args = gguf_command.arguments().parse_args(
+        [
+            *("--model-dir", str(model), "--text", str(text), "--heldout", str(held)),
+            *("--tokens", "512", "--length", "64", "--cores", "1", "--repeats", "1", "--out", str(tmp_path / "x.json")),
+        ]
+    )
+    piece = gguf_command.measure(args)
+    assert 0 < piece.detail["bytes"] <= piece.detail["asked"]
+    assert all(row["ours"] > 0 and row["reference"] > 0 for row in piece.rows)
+    assert [row["unit"] for row in piece.rows] == ["s", "processor s", "s", "bytes"]
+
+
+def test_a_side_that_fails_is_told(tmp_path: Path) -> None:
+    with pytest.raises(BenchmarkError, match="no such folder"):
+        gguf_command.run([sys.executable, "-c", "raise SystemExit('no such folder')"], tmp_path / "log")
 
 
 WORKER = """
