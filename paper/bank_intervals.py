@@ -1,36 +1,42 @@
-"""Intervals over banks: banks are resampled, search seeds within a bank, and windows, the same for both methods.
+"""Intervals over banks: banks and windows are resampled, both alike for all methods that are compared.
 
 A bank is one draw of calibration text; rows of one bank share its rounding, so that banks, not rows, are what can be
-resampled as independent. Windows are the same held-out ones on every bank: a resample draws them once for all banks.
+resampled as independent. A bank's search seeds are averaged: their scatter is part of that over banks. Windows are the
+same held-out ones on every bank: a resample draws them once for all banks.
 
-Of few banks a percentile interval is too narrow: with n of them its spread lacks a factor sqrt(n / (n - 1)), and its
-tails are those of a normal distribution where Student's are due. The percentiles are therefore widened to
-Phi(-sqrt(n / (n - 1)) t_{n-1}) (T. Hesterberg, "What Teachers Should Know about the Bootstrap", The American
-Statistician 69(4), 2015: the expanded percentile interval); with two banks that is the whole range of the resamples.
+Banks are few, and percentiles of n resampled banks never leave their range. As for search seeds (``paper.intervals``)
+the interval is therefore the estimate and Student's t times its standard error, on the scale of the logarithm: the
+variance over resamples, with the parts of banks and of windows times n / (n - 1), and the degrees of freedom of Welch
+and Satterthwaite (B. L. Welch, Biometrika 34, 1947).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
-from paper.intervals import reading
-from ramp.evaluation.bootstrap import TAIL, Estimate, with_ends
+from paper.intervals import IDENTICAL, exponential, reading
+from ramp.evaluation.bootstrap import TAIL, Estimate
 
 DRAWS = 10_000
-"""Resamples: the widened percentiles of five banks lie near 0.1 and 99.9."""
+"""Resamples: a standard error from so many is right to 1 %."""
 
 LEAST_BANKS = 5
-"""Banks below which no reading is given: an interval of resamples is at most the range of the banks, and the range of n
-draws holds their median with a chance of 1 - 2^(1-n): 50 % of two, 94 % of five."""
+"""Banks below which no reading is given. An interval of two to four rests on their being normal, which so few cannot
+show, and their range holds the median of such draws with a chance of 1 - 2^(1-n): 50 % of two, 94 % of five."""
 
-FEW_BANKS = "few banks"
+FEW_BANKS, LITTLE_TEXT = "few banks", "little text"
 
 Rows = Sequence[np.ndarray]
 """One method over banks: per bank float64 [seeds, windows], KL summed over a window's tokens, nats."""
+
+Statistic = Callable[..., np.ndarray]
+"""Of weights of windows [draws, windows] and each method's means over resampled banks [draws or 1, windows]: numbers
+above zero, [draws]."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +47,19 @@ class OverBanks:
     banks: int
     seeds: tuple[int, ...]  # seeds within a bank, each count once
     windows: int
+    little_text: bool = False  # too little to judge on (``paper.evidence``)
 
     def side(self, limit: float) -> int:
-        """Return the side of ``limit`` on which the whole interval lies; 0 across it, or of too few banks."""
-        return self.estimate.side(limit) if self.banks >= LEAST_BANKS else 0
+        """Return the side of ``limit`` on which the whole interval lies; 0 across it, of too few banks or windows."""
+        return 0 if self.banks < LEAST_BANKS or self.little_text else self.estimate.side(limit)
 
     @property
     def reading(self) -> str:
-        """One word for a ratio: better, worse or within noise; that banks are few; nothing of one bank."""
-        if self.banks < LEAST_BANKS:
-            return FEW_BANKS if self.banks > 1 else ""
+        """One word for a ratio: better, worse, within noise or identical; what it lacks; nothing of one bank."""
+        if self.banks < LEAST_BANKS or self.little_text:
+            return "" if self.banks < 2 else FEW_BANKS if self.banks < LEAST_BANKS else LITTLE_TEXT
+        if self.estimate == Estimate(1.0, 1.0, 1.0):
+            return IDENTICAL
         return reading(self.estimate, 1.0)
 
     @property
@@ -63,64 +72,67 @@ class OverBanks:
         return f"{self.banks} banks, {seeds} search seed{plural} on each, {self.windows} windows"
 
 
-def tail(banks: int) -> float:
-    """Return the share of resamples below the lower end of a 95 % interval over so many banks."""
-    return float(stats.norm.cdf(np.sqrt(banks / (banks - 1)) * stats.t.ppf(TAIL, banks - 1)))
+def resamples(sides: Sequence[Rows], statistic: Statistic, seed: int = 0, draws: int = DRAWS) -> np.ndarray:
+    """Return the statistic of every resample of banks and windows: [draws]."""
+    picked, weights, means = _drawn(sides, seed, draws)
+    return statistic(weights, *(picked @ each for each in means))
 
 
-def resampled(rows: Rows, banks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return sums over resampled banks of the means over resampled seeds: [draws, windows].
-
-    banks: int [draws, n], the banks of every resample; a bank that is drawn twice has its seeds drawn twice.
-    """
-    total = np.zeros((len(banks), rows[0].shape[1]))
-    for slot in banks.T:
-        for bank, sums in enumerate(rows):
-            (draws,) = np.nonzero(slot == bank)
-            n = len(sums)
-            seeds = rng.multinomial(n, np.full(n, 1 / n), size=len(draws)) if n > 1 else np.ones((len(draws), 1))
-            total[draws] += seeds @ sums / n
-    return total
-
-
-def _means(rows: Rows) -> np.ndarray:
-    """Return the mean over banks of the means over seeds: [windows]."""
-    return np.mean([sums.mean(axis=0) for sums in rows], axis=0)
-
-
-def _over_banks(value: float, rows: Rows, below: Rows | np.ndarray, seed: int) -> OverBanks:
-    """Return ``value`` with its interval: the resampled sums of ``rows`` over those of ``below``.
-
-    below: another method's rows, or the windows' tokens [windows], which no bank changes.
-    """
-    counts = {len(sums) for sums in rows} if isinstance(below, np.ndarray) else {len(s) for s in [*rows, *below]}
-    n, windows = len(rows), rows[0].shape[1]
-    about = (n, tuple(sorted(counts)), windows)
-    if n < 2:
-        return OverBanks(Estimate(value), *about)
-    return OverBanks(with_ends(value, resamples(rows, below, seed), tail(n)), *about)
-
-
-def resamples(rows: Rows, below: Rows | np.ndarray, seed: int = 0, draws: int = DRAWS) -> np.ndarray:
-    """Return the statistic of every resample: [draws]."""
+def _drawn(sides: Sequence[Rows], seed: int, draws: int) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """Return shares of banks [draws, banks], weights of windows [draws, windows], and means over seeds by method."""
     rng = np.random.default_rng(seed)
-    n, windows = len(rows), rows[0].shape[1]
-    banks = rng.integers(0, n, size=(draws, n))
-    weights = rng.multinomial(windows, np.full(windows, 1 / windows), size=draws)  # [draws, windows]
-    top = (weights * resampled(rows, banks, rng)).sum(axis=1)
-    if isinstance(below, np.ndarray):
-        return np.asarray(top / (n * (weights @ below)))
-    return np.asarray(top / (weights * resampled(below, banks, rng)).sum(axis=1))
+    n, windows = len(sides[0]), sides[0][0].shape[1]
+    picked = rng.multinomial(n, np.full(n, 1 / n), size=draws) / n
+    weights = rng.multinomial(windows, np.full(windows, 1 / windows), size=draws).astype(float)
+    return picked, weights, [np.stack([sums.mean(axis=0) for sums in rows]) for rows in sides]
+
+
+def interval_over_banks(sides: Sequence[Rows], statistic: Statistic, seed: int = 0) -> Estimate:
+    """Return a statistic of the means over banks with its interval; none of one bank or of one window.
+
+    sides: the rows of every method that the statistic compares, on the same banks and windows.
+    """
+    n, windows = len(sides[0]), sides[0][0].shape[1]
+    picked, weights, means = _drawn(sides, seed, DRAWS)
+    whole = [each.mean(axis=0, keepdims=True) for each in means]
+    value = float(statistic(np.ones((1, windows)), *whole)[0])
+    if n < 2 or windows < 2:
+        return Estimate(value)
+    banks = [picked @ each for each in means]
+    parts = ((n, statistic(np.ones((1, windows)), *banks)), (windows, statistic(weights, *whole)))
+    variance, spread = float(np.var(np.log(statistic(weights, *banks)))), 0.0
+    for count, alone in parts:
+        part = float(np.var(np.log(alone))) * count / (count - 1)
+        variance += part / count  # what resamples of so few lack
+        spread += part**2 / (count - 1)
+    if not spread:
+        return Estimate(value, value, value)
+    half = math.sqrt(variance) * float(stats.t.ppf(1 - TAIL, variance**2 / spread))
+    return exponential(Estimate(math.log(value), math.log(value) - half, math.log(value) + half))
+
+
+def _about(sides: Sequence[Rows]) -> tuple[int, tuple[int, ...], int]:
+    """Return the numbers of banks, of seeds within a bank, each once, and of windows."""
+    counts = sorted({len(sums) for rows in sides for sums in rows})
+    return len(sides[0]), tuple(counts), sides[0][0].shape[1]
 
 
 def level_over_banks(rows: Rows, tokens: np.ndarray, seed: int = 0) -> OverBanks:
     """Return the KL per token of one method, the mean over banks; ``tokens`` [windows]."""
-    return _over_banks(float(_means(rows).sum() / tokens.sum()), rows, tokens, seed)
+    sides = [rows]
+    estimate = interval_over_banks(sides, lambda w, mean: (w * mean).sum(axis=1) / (w @ tokens), seed)
+    return OverBanks(estimate, *_about(sides))
+
+
+def ratio_of_sums(weights: np.ndarray, top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+    """Return the ratio of two methods' sums over weighted windows, [draws]."""
+    return np.asarray((weights * top).sum(axis=1) / (weights * bottom).sum(axis=1))
 
 
 def ratio_over_banks(rows: Rows, rival: Rows, seed: int = 0) -> OverBanks:
     """Return the KL of one method over that of another on the same banks and windows: a ratio of means over banks."""
-    return _over_banks(float(_means(rows).sum() / _means(rival).sum()), rows, rival, seed)
+    sides = [rows, rival]
+    return OverBanks(interval_over_banks(sides, ratio_of_sums, seed), *_about(sides))
 
 
 def spread_over_banks(rows: Rows) -> float | None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import stats
 
 from paper.bank_intervals import OverBanks, level_over_banks, ratio_over_banks, spread_over_banks
+from paper.evidence import little_text
 from paper.league import League
 from paper.naming import method_rank, method_title, model_title, variant_title
 from paper.study import Study
@@ -74,10 +77,19 @@ class Banks:
                 found[int(str(bank))] = table.to_numpy()
         return found
 
-    def level(self, model: str, budget: float, method: str) -> OverBanks | None:
-        """Return a method's KL per token over its banks; None without a row."""
-        rows = list(self.sums(model, budget, method).values())
+    def level(self, model: str, budget: float, method: str, rival: str = BAR) -> OverBanks | None:
+        """Return a method's KL per token over the banks of ``ratio``, over its own where the rival shares none.
+
+        None without a row.
+        """
+        ours, theirs = self.sums(model, budget, method), self.sums(model, budget, rival)
+        rows = [ours[bank] for bank in sorted(ours.keys() & theirs.keys() or ours)]
         return level_over_banks(rows, self._tokens(model)) if rows else None
+
+    def sides(self, model: str, budget: float, method: str, rival: str = BAR) -> list[int]:
+        """Return for every bank that both have whether a method's KL is lower (-1), the rival's own (0) or higher."""
+        ours, theirs = self.sums(model, budget, method), self.sums(model, budget, rival)
+        return [side_on_bank(ours[bank], theirs[bank]) for bank in sorted(ours.keys() & theirs.keys())]
 
     def ratio(self, model: str, budget: float, method: str, rival: str = BAR) -> OverBanks | None:
         """Return a method's KL over that of a rival on the banks that both have; None where they share none."""
@@ -87,7 +99,8 @@ class Banks:
         shared = sorted(set(ours) & set(theirs))
         if method == rival or not shared:
             return None
-        return ratio_over_banks([ours[bank] for bank in shared], [theirs[bank] for bank in shared])
+        found = ratio_over_banks([ours[bank] for bank in shared], [theirs[bank] for bank in shared])
+        return replace(found, little_text=bool(little_text(found.windows, self.length(model))))
 
     def spread(self, model: str, budget: float, method: str, *, one_allocation: bool = False) -> float | None:
         """Return the standard deviation of a method's KL over banks as a share of its mean; None of one bank.
@@ -109,6 +122,13 @@ class Banks:
     def _at(frame: pd.DataFrame | None, model: str, budget: float) -> pd.DataFrame:
         assert frame is not None  # asked of models, which there are none of without rows
         return frame[(frame["model"] == model) & ((frame["budget_bits"] - budget).abs() < 1e-9)]
+
+
+def side_on_bank(ours: np.ndarray, theirs: np.ndarray) -> int:
+    """Return the sign of our mean KL less theirs on one bank; sums [seeds, windows]. 0: every seed kept its start."""
+    if all(np.array_equal(row, theirs[0]) for row in (*ours, *theirs)):
+        return 0
+    return int(np.sign(ours.mean(axis=0).sum() - theirs.mean(axis=0).sum()))
 
 
 def league_over_banks(league: League, model: str, budget: float, evals: int, allocator: str) -> OverBanks | None:
@@ -136,18 +156,23 @@ def noise_floors(study: Study, models: Iterable[str]) -> list[str]:
 
 def noise_floor(study: Study, model: str) -> str:
     """Return the noise floor of a model's final rows as a sentence for other tables; nothing where none is known."""
-    banks, found = Banks(study), []
+    banks, found, counts = Banks(study), [], list[int]()
     for budget in banks.budgets(model) if model in banks.models else []:
         for method in banks.methods(model, budget):
             rows = list(banks.sums(model, budget, method, one_allocation=True).values())
             spread = spread_over_banks(rows)
             if spread is not None:
+                counts.append(len(rows))
                 windows = plural(rows[0].shape[1], "window")
                 where = f"{banks.title(method)}, {budget:g} bits, {len(rows)} banks, {windows}"
                 found.append(f"{100 * spread:.1f} % of the KL ({where})")
     if not found:
         return ""
+    free = min(counts) - 1
+    low, high = ((free / float(stats.chi2.ppf(share, free))) ** 0.5 for share in (0.975, 0.025))
     return (
         "Noise floor: one allocation, quantized again on calibration text that was drawn anew, has a standard "
-        f"deviation of {listed(found)}. Intervals of this table are of one bank and do not hold it."
+        f"deviation of {listed(found)}, known from so few within a factor of {low:.1f} to {high:.1f}. It is that of a "
+        "KL; rows of one bank share part of it, and their difference has less. Intervals of this table are of one bank "
+        "and do not hold it."
     )

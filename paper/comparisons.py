@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from paper.intervals import (
+    IDENTICAL,
     StandardError,
     detectable,
     exponential,
@@ -19,9 +20,6 @@ from paper.intervals import (
 )
 from paper.study import Entry, Study
 from ramp.evaluation.bootstrap import Estimate
-
-IDENTICAL = "identical"
-"""Reading of two rows that do not differ in any window: one allocation, found twice."""
 
 
 @dataclass(frozen=True)

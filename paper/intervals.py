@@ -26,6 +26,9 @@ from ramp.evaluation.bootstrap import Estimate, resample, with_ends
 TAIL = 0.025
 """Share of the draws below an interval; ``ramp.evaluation.bootstrap.TAIL`` differs from it in the last bit."""
 
+IDENTICAL = "identical"
+"""Reading of two rows that do not differ in any window: one allocation, found twice."""
+
 Statistic = Callable[..., np.ndarray]
 """Of weights of windows [draws, windows] and each row's means over seeds [draws or 1, windows]: [draws]."""
 

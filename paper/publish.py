@@ -74,7 +74,10 @@ class Also:
         }
 
 
-OF_OTHERS = ("accidents.csv", "cluster.csv", "index.html", "paper.pdf", "profile.csv", "stability.csv")
+OF_OTHERS = (
+    "accidents.csv", "audit.csv", "cluster.csv", "index.html", "paper.pdf", "plan_check.csv", "plan_paper.csv",
+    "profile.csv", "stability.csv",
+)  # fmt: skip
 """Published files that other commands write: no study makes them, and no manifest lists them."""
 
 

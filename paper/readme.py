@@ -40,7 +40,7 @@ KNAPSACK = (
 )
 SEARCH = {
     "over banks": (
-        "RAMP's search from the knapsack {over_banks}; {interval} over {runs}.{settled} The published rows, of "
+        "RAMP's search from the knapsack {over_banks}; {interval} over {runs}.{settled} The main table's rows, "
         "{bank} ({windows}, {seeds}), end {ends} ({kl} nats)."
     ),
     "one bank": (
@@ -53,7 +53,8 @@ SEARCH = {
 no records and is told in docs/decisions.md."""
 
 ENDS = {"better": "below it", "worse": "above it", "within noise": "within noise of it", "identical": "at it"}
-UNSETTLED = " **No gain is settled.**"
+SETTLED = {-1: "", 0: " **No gain is settled.**", 1: " **The search is not recommended.**"}
+"""Side of the interval over banks -> what follows it."""
 
 OUTCOME = (
     KNAPSACK,
@@ -178,8 +179,8 @@ def search_sentence(study: Study) -> str:
     [standing] = over_banks
     known["over_banks"], known["runs"] = standing.words, standing.ratio.runs_over
     known["interval"] = "measured" if standing.ratio.banks < 2 else "the interval runs"
-    known["bank"] = "one of these banks" if standing.has_record else "another bank"
-    known["settled"] = "" if standing.side < 0 else UNSETTLED
+    known["bank"] = "on one of these banks" if standing.has_record else "of another run"
+    known["settled"] = SETTLED[standing.side]
     return filled(SEARCH["over banks"], known)
 
 

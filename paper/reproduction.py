@@ -25,7 +25,9 @@ def reproduction_values(study: Study) -> Iterator[tuple[str, str]]:
     published = study.manifest.get("command")
     if command := published or SHIPPED.get(study.name):
         yield "repro.command", command
-    commits = {*commits_of(study.frames["records"]), *commits_of(study.frame("banks"))}
+    commits = set(commits_of(study.frames["records"]))
+    if not any("banks.csv" in entry["tables"] for entry in study.manifest.get("also", [])):
+        commits |= set(commits_of(study.frame("banks")))  # made with the records
     if "arithmetic" not in study.frames["records"] or study.frames["records"]["arithmetic"].isna().all():
         yield "repro.older", "yes"
     if commits:

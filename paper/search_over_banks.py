@@ -12,13 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from paper.bank_intervals import FEW_BANKS, LEAST_BANKS, OverBanks
+from paper.bank_intervals import FEW_BANKS, LEAST_BANKS, LITTLE_TEXT, OverBanks
 from paper.banks import Banks
 from paper.league import OWN
 from paper.naming import bits_title
 from paper.study import Study
 from paper.words import listed, shown
-from ramp.methods.names import BAR
 
 SIDES = {-1: "lowers the KL", 0: "has no settled effect", 1: "raises the KL"}
 """Side of an interval of ratios to the knapsack -> what the search does."""
@@ -43,10 +42,11 @@ class Standing:
     @property
     def words(self) -> str:
         """Return what the search does at this budget, the ratio with its interval, and on how many banks."""
-        counts = {"lower": self.lower, "equal": self.equal, "higher": self.higher}
+        counts = {"lower": self.lower, "its start kept": self.equal, "higher": self.higher}
         on = ", ".join(f"{name} on {count}" for name, count in counts.items() if count)
         does = "keeps its start on every bank" if self.ratio.banks == self.equal else SIDES[self.side]
-        does += f" ({FEW_BANKS})" if self.ratio.banks < LEAST_BANKS else ""
+        lacks = FEW_BANKS if self.ratio.banks < LEAST_BANKS else LITTLE_TEXT if self.ratio.little_text else ""
+        does += f" ({lacks})" if lacks else ""
         return (
             f"{does} at {bits_title(self.budget)} bits ({shown(self.ratio.estimate, 3)} times the knapsack's KL, "
             f"{on} of {self.ratio.banks})"
@@ -60,10 +60,9 @@ def standings(study: Study, method: str = OWN) -> list[Standing]:
         ratio = banks.ratio(model, budget, method)
         if ratio is None:
             continue
-        ours, theirs = (banks.sums(model, budget, name) for name in (method, BAR))
-        sides = [_side(ours[bank], theirs[bank]) for bank in ours.keys() & theirs.keys()]
+        sides, first = banks.sides(model, budget, method), banks.sums(model, budget, method).get(0)
         counts = (sides.count(side) for side in (-1, 0, 1))
-        found.append(Standing(budget, ratio, *counts, has_record=_is_bank_0(study, method, budget, ours.get(0))))
+        found.append(Standing(budget, ratio, *counts, has_record=_is_bank_0(study, method, budget, first)))
     return found
 
 
@@ -72,13 +71,6 @@ def _is_bank_0(study: Study, method: str, budget: float, sums: np.ndarray | None
     entry = study.one(study.source, method, budget)
     found = study.sums(entry, study.primary_text, "kl") if entry else None
     return sums is not None and found is not None and found[0].shape == sums.shape and np.allclose(found[0], sums)
-
-
-def _side(ours: np.ndarray, theirs: np.ndarray) -> int:
-    """Return the sign of our mean KL less theirs on one bank; sums [seeds, windows]."""
-    if all(np.array_equal(row, theirs[0]) for row in (*ours, *theirs)):
-        return 0
-    return int(np.sign(ours.mean(axis=0).sum() - theirs.mean(axis=0).sum()))
 
 
 def runs_over(found: list[Standing]) -> str:

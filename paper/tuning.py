@@ -6,13 +6,13 @@ resampled with their windows (``paper.bank_intervals``).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from paper.bank_intervals import LEAST_BANKS, OverBanks, Rows, resamples, tail
+from paper.bank_intervals import LEAST_BANKS, OverBanks, Rows, Statistic, interval_over_banks, ratio_of_sums
 from paper.intervals import reading
 from paper.naming import bits_title, method_rank, method_title, model_title
 from paper.study import Study
@@ -135,20 +135,21 @@ class Tuned:
         return found
 
 
-def _draws(top: Rows, bottom: Rows) -> tuple[np.ndarray, float]:
-    """Return resampled ratios of summed KLs, and the share of them below a 95 % interval."""
-    if len(top) > 1:
-        return resamples(top, bottom), tail(len(top))
-    places = resample(top[0].shape[1])
-    return top[0][0][places].sum(1) / bottom[0][0][places].sum(1), TAIL
+def _estimate(sides: Sequence[Rows], statistic: Statistic) -> Estimate:
+    """Return a statistic with its interval: over banks and windows, or the percentiles over windows of one bank."""
+    windows = sides[0][0].shape[1]
+    found = interval_over_banks(sides, statistic)
+    if len(sides[0]) > 1 or windows < 2:
+        return found
+    places = resample(windows)
+    drawn = statistic(np.ones_like(places), *(bank[0][places] for [bank] in sides))
+    return with_ends(found.value, drawn, TAIL)
 
 
-def _value(top: Rows, bottom: Rows) -> float:
-    return float(sum(each.sum() for each in top) / sum(each.sum() for each in bottom))
-
-
-def _estimate(value: float, draws: np.ndarray, below: float, windows: int) -> Estimate:
-    return Estimate(value) if windows < 2 else with_ends(value, draws, below)
+def _ratio_of_ratios(
+    weights: np.ndarray, top: np.ndarray, bottom: np.ndarray, top_before: np.ndarray, bottom_before: np.ndarray
+) -> np.ndarray:
+    return ratio_of_sums(weights, top, bottom) / ratio_of_sums(weights, top_before, bottom_before)
 
 
 def ratio(top: dict[int, np.ndarray], bottom: dict[int, np.ndarray]) -> OverBanks | None:
@@ -156,9 +157,8 @@ def ratio(top: dict[int, np.ndarray], bottom: dict[int, np.ndarray]) -> OverBank
     banks = sorted(top.keys() & bottom.keys())
     if not banks:
         return None
-    rows, below = [top[bank] for bank in banks], [bottom[bank] for bank in banks]
-    windows = rows[0].shape[1]
-    return OverBanks(_estimate(_value(rows, below), *_draws(rows, below), windows), len(banks), (1,), windows)
+    sides = [[sums[bank] for bank in banks] for sums in (top, bottom)]
+    return OverBanks(_estimate(sides, ratio_of_sums), len(banks), (1,), sides[0][0].shape[1])
 
 
 def paired(mixed: TunedRow, uniform: TunedRow) -> Pair | None:
@@ -167,11 +167,8 @@ def paired(mixed: TunedRow, uniform: TunedRow) -> Pair | None:
     if before is None or after is None:
         return None
     banks = sorted(mixed.before.keys() & uniform.before.keys())
-    sides = [[[sums[bank] for bank in banks] for sums in pair]
-             for pair in ((mixed.before, uniform.before), (mixed.after, uniform.after))]  # fmt: skip
-    (was, below), (now, _) = (_draws(*side) for side in sides)  # the same banks and windows in every resample of both
-    change = _estimate(after.estimate.value / before.estimate.value, now / was, below, before.windows)
-    return Pair(mixed, uniform, before, after, change)
+    sides = [[sums[bank] for bank in banks] for sums in (mixed.after, uniform.after, mixed.before, uniform.before)]
+    return Pair(mixed, uniform, before, after, _estimate(sides, _ratio_of_ratios))
 
 
 def runs_over(found: OverBanks) -> str:

@@ -120,19 +120,26 @@ def _seeds(league: League, model: str, evals: int, allocator: str) -> str:
     return plural(min(counts, default=0), "seed")
 
 
-OVER_BANKS = (
-    "Each model has one bank here, which is one draw of rounding; final rows over banks say where the gain comes again."
-)
-ONE_BANK = (
-    "Each model has one bank here, which is one draw of calibration text and rounding. Until the gain comes again on "
-    "other banks this suite recommends no search: it recommends the knapsack, which needs none."
-)
+ONE_BANK = "Each model has one bank here, which is one draw of calibration text and rounding. "
+NO_SEARCH = "this suite recommends no search: it recommends the knapsack, which needs none."
+
+
+def _over_banks(study: Study) -> str:
+    """Return what rows over banks add to rows of one: the search beside its start, at every budget."""
+    found = standings_over_banks(study)
+    if not found:
+        return f"{ONE_BANK}Until the gain comes again on other banks {NO_SEARCH}"
+    words = (
+        f"{ONE_BANK}Over banks the search from the knapsack {listed([each.words for each in found])}; its rivals were "
+        "not repeated there."
+    )
+    return words if all(each.side < 0 for each in found) else f"{words} Until a gain is settled {NO_SEARCH}"
 
 
 def _advice(league: League, standings: Sequence[Standing]) -> str:
     """Return what the rows say of ours and of the knapsack; a search is recommended by no rows of one bank."""
     own = league.title(OWN)
-    banks = OVER_BANKS if any(each.side < 0 for each in standings_over_banks(league.study)) else ONE_BANK
+    banks = _over_banks(league.study)
     sides = [standing.ratio.side(1.0) for standing in standings]
     if max(sides) <= 0 and min(sides) < 0:
         ahead = {each.model: each for each in standings if each.ratio.side(1.0) < 0}  # the last checkpoint of each

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from paper.budgets import low_budget, paper_budget
-from paper.comparisons import IDENTICAL, Pair, pair, saving
+from paper.comparisons import Pair, pair, saving
+from paper.intervals import IDENTICAL
 from paper.naming import RAMP_METHODS, REFERENCE_BITS, UNIFORM_METHODS, bits_title
 from paper.study import Study
 from paper.words import shown

@@ -10,6 +10,7 @@ from benchmarks.measure import row
 from tests.synthetic_records import SOURCE
 
 WINDOWS, TOKENS = 6, 100
+BANK_WINDOWS, BANK_TOKENS = 12, 511  # enough to judge on
 LEVEL = {"knapsack": 1.0, "random_search": 1.5, "ramp": 0.8, "ramp_cold": 0.9}
 BUDGETS = (3.25, 3.5, 4.0)
 
@@ -90,7 +91,7 @@ def bank_records(banks: int = 5, model: str = SOURCE) -> dict[str, list[dict[str
     On banks other than 0 the knapsack's first allocation has rows of its own, which differ half as much.
     """
     tables: dict[str, list[dict[str, Any]]] = {"banks": [], "banks_windows": []}
-    hard = np.linspace(1, 2, WINDOWS)
+    hard = np.linspace(1, 2, BANK_WINDOWS)
     shift = np.linspace(-0.1, 0.1, banks) if banks > 1 else np.zeros(1)
     for bank in range(banks):
         lines = [("knapsack", bank, 0, 0.2 * (1 + shift[bank])), ("awq_gptq", bank, 0, 0.3)]
@@ -102,14 +103,16 @@ def bank_records(banks: int = 5, model: str = SOURCE) -> dict[str, list[dict[str
             key |= {"allocation_bank": allocation_bank, "search_seed": seed}
             kl, bar = level * hard, 0.2 * (1 + shift[bank]) * hard.mean()
             about = {"title": "", "kl": float(kl.mean()), "kl_knapsack": float(bar), "ratio": float(kl.mean() / bar)}
-            tables["banks"].append({**key, **about, "n_windows": WINDOWS, "length": TOKENS + 1})
+            tables["banks"].append({**key, **about, "n_windows": BANK_WINDOWS, "length": BANK_TOKENS + 1})
             for window, value in enumerate(kl):
-                tables["banks_windows"].append({**key, "window": window, "tokens": TOKENS, "kl": float(TOKENS * value)})
+                tables["banks_windows"].append(
+                    {**key, "window": window, "tokens": BANK_TOKENS, "kl": float(BANK_TOKENS * value)}
+                )
     return tables
 
 
 def search_records(
-    *ratios: float, model: str = SOURCE, budget: float = 3.65, windows: int = WINDOWS
+    *ratios: float, model: str = SOURCE, budget: float = 3.65, windows: int = BANK_WINDOWS
 ) -> dict[str, list[dict[str, Any]]]:
     """The knapsack and one search of RAMP on a bank for each ratio of their KLs; banks and windows scatter."""
     tables: dict[str, list[dict[str, Any]]] = {"banks": [], "banks_windows": []}
@@ -121,7 +124,9 @@ def search_records(
             key = {"model": model, "method": method, "budget_bits": budget, "bank_seed": bank}
             key |= {"allocation_bank": bank, "search_seed": 0}
             about = {"kl": float(kl.mean()), "kl_knapsack": float(knapsack.mean()), "ratio": ratio}
-            tables["banks"].append({**key, **about, "n_windows": windows, "length": TOKENS + 1})
+            tables["banks"].append({**key, **about, "n_windows": windows, "length": BANK_TOKENS + 1})
             for window, value in enumerate(kl):
-                tables["banks_windows"].append({**key, "window": window, "tokens": TOKENS, "kl": float(TOKENS * value)})
+                tables["banks_windows"].append(
+                    {**key, "window": window, "tokens": BANK_TOKENS, "kl": float(BANK_TOKENS * value)}
+                )
     return tables

@@ -19,8 +19,8 @@ FEW = (
 
 
 NOT_ENOUGH = (
-    f"Few banks: of fewer than {LEAST_BANKS} no reading is given. The part of an interval that comes from banks is at "
-    "most their range, which holds the median of n draws with a chance of 1 - 2^(1-n): 50 % of two, 94 % of five."
+    f"Few banks: of fewer than {LEAST_BANKS} no reading is given. The interval of so few rests on their being normal; "
+    "their range holds the median of n draws with a chance of 1 - 2^(1-n): 50 % of two, 94 % of five."
 )
 """Footnote where a line rests on two to four banks."""
 
@@ -48,6 +48,7 @@ def banks_table(study: Study) -> Table:
                     "kl": level.estimate,
                     "ratio": ratio.estimate if ratio else None,
                     "reading": ratio.reading if ratio else "",
+                    "kept": str(banks.sides(model, budget, method).count(0)) if ratio else "",
                     "spread": banks.spread(model, budget, method),
                     "floor": banks.spread(model, budget, method, one_allocation=True),
                 }
@@ -61,6 +62,7 @@ def banks_table(study: Study) -> Table:
         Column("kl", "KL", "nats", digits=4),
         Column("ratio", f"over the {method_title(BAR)}", digits=3),
         Column("reading", "", align="left"),
+        Column("kept", "start kept"),
         Column("spread", "spread over banks", "%", digits=1, scale=100),
         Column("floor", "of one allocation", "%", digits=1, scale=100),
     )

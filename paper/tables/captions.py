@@ -149,9 +149,11 @@ CAPTIONS = {
         "the same bank at the same budget; below 1 the method is better. Brackets are 95 % intervals over {runs}.",
         (
             "A bank is one draw of calibration documents, their order and the windows of sensitivities, with folds, "
-            "allocations and rows of its own. Banks are resampled, search seeds within a bank, and windows, the same "
-            "for all banks and both methods; the interval is the expanded percentile interval, which allows for the "
-            "small number of banks. Within noise: it holds 1.",
+            "allocations and rows of its own. Banks are resampled, and windows, the same for all banks and both "
+            "methods; the interval is Student's t times that standard error, with the degrees of freedom of so few "
+            "banks and windows. A bank's search seeds are averaged: their scatter is part of that over banks, and what "
+            "one seed does on every bank alike is not in it. A search that kept its start counts as 1. Within noise: "
+            "the interval holds 1.",
             "Spread over banks: standard deviation of the KL, as a share of its mean, of each bank's own allocation; "
             "and of one allocation, that of bank 0, quantized on every bank: the noise floor of a final row.",
         ),

@@ -207,7 +207,7 @@ def test_rows_are_added_to_a_published_bank_and_new_banks_beside_it(toy: Path, t
     assert set(table["bank_seed"]) == {0, 1, 2}
     assert len(table) == 3 * 4 + 2
     assert table[table["method"] == "ramp"]["ratio"].to_numpy() == pytest.approx([0.9, 0.909] * 3)
-    assert len(read_table(toy / "banks_windows.csv")) == len(table) * 6
+    assert len(read_table(toy / "banks_windows.csv")) == len(table) * 12
     manifest = read_json(toy / MANIFEST)
     [entry] = manifest["also"]
     assert (entry["study"], entry["command"], entry["note"]) == ("toy", "snakemake banks", "three banks")
@@ -251,7 +251,11 @@ def test_files_beside_mixes_are_added_and_replaced_model_by_model(toy: Path, tmp
         write_json(folder / "config.json", {"study": "toy"})
         return folder
 
-    assert extend(toy, files("one", "a"))["gguf"] == 8
+    before = {path.name: path.read_bytes() for path in toy.iterdir()}
+    with pytest.raises(RampError, match=r"gguf\.csv.* give the --command"):
+        extend(toy, files("one", "a"))
+    assert {path.name: path.read_bytes() for path in toy.iterdir()} == before
+    assert extend(toy, files("one", "a"), command="snakemake gguf")["gguf"] == 8
     assert extend(toy, files("two", "a", "b", factor=2))["gguf"] == 8, "the model that is published stays"
     first = read_table(toy / "gguf.csv").set_index(["model", "file", "rival"])["kl"]
     assert first.loc[("b", "Q4_K_M.gguf", "none")] == pytest.approx(2 * first.loc[("a", "Q4_K_M.gguf", "none")])
@@ -276,7 +280,7 @@ def test_leaks_and_entropies_are_added_bank_by_bank(toy: Path, tmp_path: Path) -
         write_json(tmp_path / name / "metrics" / "m.leak-test-test" / "a.json", {"commit": name})
         return tmp_path / name
 
-    counts = extend(toy, measured("one", 0))
+    counts = extend(toy, measured("one", 0), command="snakemake leakage entropy")
     assert (counts["leakage"], counts["leakage_windows"], counts["entropy"]) == (5, 5 * 12, 1)
     counts = extend(toy, measured("two", 0, 1))
     assert (counts["leakage"], counts["entropy"]) == (5, 0)
@@ -311,6 +315,6 @@ def test_rows_over_banks_of_another_depth_are_refused_and_nothing_is_written(toy
     rows = read_table(more / "records" / "banks.csv").assign(n_windows=36)
     write_table(more / "records" / "banks.csv", rows)
     before = {path.name: path.read_bytes() for path in toy.iterdir()}
-    with pytest.raises(RampError, match="n_windows 6 and 36"):
+    with pytest.raises(RampError, match="n_windows 12 and 36"):
         extend(toy, more)
     assert {path.name: path.read_bytes() for path in toy.iterdir()} == before

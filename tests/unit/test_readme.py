@@ -90,8 +90,9 @@ def test_the_sentence_on_the_search_follows_the_rows_over_banks(
     sentence = search_sentence(made)
     assert f"knapsack {outcome} at 3.65 bits ({shown(standing.ratio.estimate, 3)} times the knapsack's" in sentence
     assert f"{len(OUTCOMES[outcome])} banks, 1 search seed on each, 12 windows" in sentence
-    assert "of another bank (36 windows, 3 search seeds)" in sentence
-    assert ("**No gain is settled.**" in sentence) == (outcome != "lowers the KL")
+    assert "of another run (36 windows, 3 search seeds)" in sentence
+    assert ("**No gain is settled.**" in sentence) == (standing.side == 0)
+    assert ("**The search is not recommended.**" in sentence) == (outcome == "raises the KL")
     published = {name: read_table(file) for name in tables if (file := PUBLISHED / f"{name}.csv").is_file()}
     current = search_sentence(Study(searched | published))
     assert current in README, "run: python -m paper.readme"
