@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from ramp.export import llamacpp_check as halo_check
 from ramp.export import halo, write
+from ramp.export import llamacpp_check as halo_check
 from ramp.export.llamacpp import LlamaCpp, LlamaCppError, LoadError, generate, window_nll
 from ramp.export.write import export
 from ramp.gguf_format.reader import GgufFile
