@@ -54,7 +54,7 @@ class ComparisonFiles:
         """Return the sources of both sides."""
         piece = PIECES[comparison]
         package = [f"baselines/{piece.package}.py"] if piece.package else []
-        return self.files.sources(f"benchmarks/{piece.module}.py", *package)
+        return self.files.sources(f"benchmarks/{piece.module}.py", *piece.runs, *package)
 
     def threads(self, comparison: str) -> int:
         """Return all threads where time is measured: such a piece has the machine to itself."""

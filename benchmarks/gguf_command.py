@@ -6,8 +6,8 @@
 The command measures an importance matrix, quantizes every tensor to every type, plans a file of at most the bytes of
 llama.cpp's Q4_K_M, writes it, checks it in llama.cpp and measures its KL. The reference is the least that llama.cpp
 needs for its Q4_K_M: the forward passes of the same calibration tokens (its imatrix tool does more in them), and its
-quantizer with an importance matrix. Both sides have the same threads and start from files: a checkpoint, and a float
-GGUF file.
+quantizer with an importance matrix. Both sides have ``--threads`` (at least one) and start from files: a checkpoint,
+and a float GGUF file.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import argparse
 import json
 import resource
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -94,14 +95,14 @@ def apart(function: str, *arguments: Any, log: Path) -> Sample:
 def measure(args: argparse.Namespace) -> Piece:
     """Time the command and the reference by turns."""
     with tempfile.TemporaryDirectory() as temporary:
-        folder, parts = Path(temporary), list[Sample]()
+        folder, parts, cores = Path(temporary), list[Sample](), max(args.threads, 1)
         log, out = folder / "log", folder / "ours" / "model.gguf"
-        apart("prepare", *map(str, (args.model_dir, args.text, folder)), args.tokens, args.length, args.cores, log=log)
+        apart("prepare", *map(str, (args.model_dir, args.text, folder)), args.tokens, args.length, cores, log=log)
         size, half = (folder / "size.gguf").stat().st_size, (folder / "float.gguf").stat().st_size // 2
         command = [
             *(sys.executable, "-m", "ramp", "gguf", str(args.model_dir.resolve()), "--size", str(size)),
             *("--text", str(args.text), "--heldout-text", str(args.heldout), "--no-rival"),
-            *("--tokens", str(args.tokens), "--length", str(args.length), "--threads", str(args.cores)),
+            *("--tokens", str(args.tokens), "--length", str(args.length), "--threads", str(cores)),
             *("--out", str(out)),
         ]
 
@@ -116,15 +117,16 @@ def measure(args: argparse.Namespace) -> Piece:
 
         def reference() -> Sample:
             (folder / "mix.gguf").unlink(missing_ok=True)
-            passes, mix = (apart(each, str(folder), args.cores, log=log) for each in ("forward", "quantize"))
+            passes, mix = (apart(each, str(folder), cores, log=log) for each in ("forward", "quantize"))
             parts.append(mix)
             return Sample(passes.cpu_s + mix.cpu_s, passes.wall_s + mix.wall_s)
 
         mine, theirs = alternate(ours, reference, args.repeats)
         written = out.stat().st_size
     called = command_line("benchmarks.gguf_command", args)
-    what = f"{args.model_dir.name} to a checked GGUF file of at most the bytes of {MIX}, {args.cores} threads"
-    peak, write_s = (max(each) for each in zip(*(sample.value for sample in mine), strict=True))
+    what = f"{args.model_dir.name} to a checked GGUF file of at most the bytes of {MIX}"
+    peak = max(sample.value[0] for sample in mine)
+    write_s = statistics.median(sample.value[1] for sample in mine)
     piece = Piece("benchmarks", detail={"bytes": written, "asked": size, "mix_alone_s": [x.wall_s for x in parts]})
     piece.keep("file", mine, theirs)
     least = "llama.cpp's part is its least: forward passes, without the sums of its imatrix tool"
@@ -148,7 +150,6 @@ def arguments() -> argparse.ArgumentParser:
     options.add_argument("--heldout", type=Path, required=True, help="held-out documents, JSON lines")
     options.add_argument("--tokens", type=int, default=16384, help="calibration tokens behind the importance matrix")
     options.add_argument("--length", type=int, default=512, help="tokens per window of it")
-    options.add_argument("--cores", type=int, default=2, help="threads of either side")
     return options
 
 

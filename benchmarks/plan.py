@@ -21,6 +21,7 @@ class Planned:
     package: str = ""  # file stem in baselines/ whose environment the piece needs
     model: bool = False  # needs the study's source model and its calibration text
     heldout: bool = False  # and its held-out text
+    runs: tuple[str, ...] = ()  # files of ours that it runs in another process, beside those that it imports
     card: bool = False  # needs a GPU: no part of ``snakemake benchmarks``, which runs anywhere
 
     @property
@@ -51,7 +52,7 @@ AWQ_ROW = "--method awq --bits 4 --grids asym --tokens 2048"
 PIECES: dict[str, Planned] = {
     "bank": Planned("bank", "benchmarks", model=True),
     "evaluation": Planned("evaluation", "benchmarks", model=True),
-    "gguf": Planned("gguf_command", "benchmarks", model=True, heldout=True),
+    "gguf": Planned("gguf_command", "benchmarks", model=True, heldout=True, runs=("ramp/sized_gguf/__main__.py",)),
     "memory": Planned("memory", "benchmarks"),
     "growth": Planned("growth", "benchmarks"),
     "sac_cartpole": Planned("sac_reference", "benchmarks", "--tasks CartPole-v1"),

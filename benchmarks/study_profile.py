@@ -178,16 +178,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--page", type=Path, help="Markdown file with marks of the study, to write the table between")
     parser.add_argument("--functions", type=Path, help="folder of a run's RAMP_PROFILE, whose table goes to the page")
     args = parser.parse_args(argv)
+    if args.functions and not args.page:
+        raise RampError("--functions writes a table of a page: give --page too")
     before = [published(path, args.study) if path.suffix == ".csv" else seconds(read_run(path)) for path in args.before]
     after = [read_run(path) for path in args.after]
     rows = profile_rows(args.study, before, after)
     others = read_table(args.out, table("profile")).to_dict("records") if args.out.is_file() else []
-    write_table(args.out, [*(row for row in others if row["study"] != args.study), *rows], table("profile"))
+    page = ""
     if args.page:
         page = require_file(args.page, "page").read_text(encoding="utf-8")
         page = with_part(page, *marks(args.study), markdown(rows))
         if args.functions:
             page = with_part(page, *marks(args.study, "functions"), functions_table(function_seconds(args.functions)))
+    write_table(args.out, [*(row for row in others if row["study"] != args.study), *rows], table("profile"))
+    if args.page:
         write_text(args.page, page)
     print(report(rows, [sum(run.values()) for run in before], [sum(seconds(run).values()) for run in after]))
     return 0

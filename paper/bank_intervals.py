@@ -6,8 +6,8 @@ same held-out ones on every bank: a resample draws them once for all banks.
 
 Banks are few, and percentiles of n resampled banks never leave their range. As for search seeds (``paper.intervals``)
 the interval is therefore the estimate and Student's t times its standard error, on the scale of the logarithm: the
-variance over resamples, with the parts of banks and of windows times n / (n - 1), and the degrees of freedom of Welch
-and Satterthwaite (B. L. Welch, Biometrika 34, 1947).
+variances over resamples of banks alone and of windows alone, each times n / (n - 1), with the degrees of freedom of
+Welch and Satterthwaite (B. L. Welch, Biometrika 34, 1947). What a window does on one bank alone is in both.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from paper.intervals import IDENTICAL, exponential, reading
+from paper.intervals import IDENTICAL, distinct, exponential, reading
 from ramp.evaluation.bootstrap import TAIL, Estimate
 
 DRAWS = 10_000
@@ -84,7 +84,7 @@ def _drawn(sides: Sequence[Rows], seed: int, draws: int) -> tuple[np.ndarray, np
     n, windows = len(sides[0]), sides[0][0].shape[1]
     picked = rng.multinomial(n, np.full(n, 1 / n), size=draws) / n
     weights = rng.multinomial(windows, np.full(windows, 1 / windows), size=draws).astype(float)
-    return picked, weights, [np.stack([sums.mean(axis=0) for sums in rows]) for rows in sides]
+    return picked, weights, [np.stack([sums.mean(axis=0) for sums in distinct(rows)]) for rows in sides]
 
 
 def interval_over_banks(sides: Sequence[Rows], statistic: Statistic, seed: int = 0) -> Estimate:
@@ -98,12 +98,13 @@ def interval_over_banks(sides: Sequence[Rows], statistic: Statistic, seed: int =
     value = float(statistic(np.ones((1, windows)), *whole)[0])
     if n < 2 or windows < 2:
         return Estimate(value)
-    banks = [picked @ each for each in means]
-    parts = ((n, statistic(np.ones((1, windows)), *banks)), (windows, statistic(weights, *whole)))
-    variance, spread = float(np.var(np.log(statistic(weights, *banks)))), 0.0
-    for count, alone in parts:
-        part = float(np.var(np.log(alone))) * count / (count - 1)
-        variance += part / count  # what resamples of so few lack
+    over_banks = statistic(np.ones((1, windows)), *(picked @ each for each in means))
+    variance, spread = 0.0, 0.0
+    for count, drawn in ((n, over_banks), (windows, statistic(weights, *whole))):
+        if not (drawn > 0).all():  # a KL of 0 has no logarithm
+            return Estimate(value)
+        part = float(np.var(np.log(drawn))) * count / (count - 1)
+        variance += part
         spread += part**2 / (count - 1)
     if not spread:
         return Estimate(value, value, value)

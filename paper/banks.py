@@ -136,16 +136,18 @@ def league_over_banks(league: League, model: str, budget: float, evals: int, all
 
     None of fewer than two draws: the league's own tables have those.
     """
-    ours, theirs = [], []
+    ours, theirs, lengths = [], [], [0]
     views = league.over_draws(model)
     for view in views.values() if len(views) > 1 else ():
         own, bar = (view.cell(model, budget, evals, name) for name in (allocator, BAR))
         if own and bar and own.complete and bar.complete and np.array_equal(own.tokens, bar.tokens):
             ours.append(own.kl)
             theirs.append(bar.kl)
+            lengths.append(int(own.tokens.mean()) + 1)  # the first token of a window is not predicted
     if len(ours) < 2 or len({sums.shape[1] for sums in ours}) > 1:
         return None
-    return ratio_over_banks(ours, theirs)
+    found = ratio_over_banks(ours, theirs)
+    return replace(found, little_text=bool(little_text(found.windows, max(lengths))))
 
 
 def noise_floors(study: Study, models: Iterable[str]) -> list[str]:
@@ -173,6 +175,5 @@ def noise_floor(study: Study, model: str) -> str:
     return (
         "Noise floor: one allocation, quantized again on calibration text that was drawn anew, has a standard "
         f"deviation of {listed(found)}, known from so few within a factor of {low:.1f} to {high:.1f}. It is that of a "
-        "KL; rows of one bank share part of it, and their difference has less. Intervals of this table are of one bank "
-        "and do not hold it."
+        "KL, not of a difference between rows of one bank. Intervals of this table are of one bank and do not hold it."
     )

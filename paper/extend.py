@@ -177,7 +177,7 @@ def extend(published: Path, results: Path, note: str = "", command: str = "", re
         tables[name] = grown(name, old, new[name], replace)
         counts[name] = len(tables[name]) - len(old)
     unknown = [TABLES[name].file for name in tables if not (published / TABLES[name].file).is_file()]
-    if unknown and not entry["tables"] and not command:
+    if unknown and not command:
         raise RampError(f"nothing of {', '.join(unknown)} is published yet: give the --command that makes it")
     for name, rows in tables.items():
         write_table(published / TABLES[name].file, rows)

@@ -45,8 +45,8 @@ class StandardError:
         return self.size * float(stats.t.ppf(share, self.freedom))
 
 
-def _distinct(rows: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return the rows; one whose seeds all found one allocation has it once."""
+def distinct(rows: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return the rows; one whose seeds all found one allocation has it once: its mean is that row to the bit."""
     return [sums[:1] if (sums == sums[0]).all() else sums for sums in rows]
 
 
@@ -56,7 +56,7 @@ def _drawn(rows: Sequence[np.ndarray], seed: int, statistic: Statistic) -> tuple
     rows: sums [seeds, windows], each over its own seeds; one seed is no source of spread.
     """
     n_windows = rows[0].shape[1]
-    rows = _distinct(rows)
+    rows = distinct(rows)
     rng = np.random.default_rng(seed)
     places = resample(n_windows, DRAWS, seed) + n_windows * np.arange(DRAWS)[:, None]
     weights = np.bincount(places.ravel(), minlength=places.size).reshape(places.shape).astype(float)
@@ -94,7 +94,7 @@ def _positive(value: float, rows: Sequence[np.ndarray], seed: int, statistic: St
     def logarithm(*given: np.ndarray) -> np.ndarray:
         return np.log(statistic(*given))
 
-    if value > 0 and max(map(len, _distinct(rows))) > 1:
+    if value > 0 and max(map(len, distinct(rows))) > 1:
         return exponential(_interval(math.log(value), rows, seed, logarithm))
     return _interval(value, rows, seed, statistic)
 

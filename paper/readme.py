@@ -23,6 +23,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from paper.comparisons import pair
     from paper.league import OWN
     from paper.naming import bits_title
+    from paper.publish import OF_OTHERS
     from paper.search_over_banks import standings
     from paper.study import Study
     from paper.tables.__main__ import all_tables
@@ -30,7 +31,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from paper.tables.model import Table
     from paper.tables.render import to_markdown
     from paper.values import low_budget, values
-    from paper.words import plural, shown
+    from paper.words import listed, plural, shown
     from ramp.methods.names import BAR
 
 KNAPSACK = (
@@ -130,7 +131,7 @@ SECTIONS = (
 HEAD = """# Results
 
 Every table of the published records ([results/published](../results/published); its manifest.json names commands
-and commits of the tables that studies made; stability.csv, cluster.csv, profile.csv and accidents.csv were made apart).
+and commits of the tables that studies made; {apart} were made apart).
 `python -m paper.readme` writes this page and those below it; the same tables are
 set in the paper (`snakemake --cores all paper --config records=published`).
 
@@ -229,21 +230,22 @@ def results_pages(tables: Sequence[Table]) -> dict[str, str]:
             [
                 f"# {section.title}",
                 f"{section.line[0].upper()}{section.line[1:]}. [All results](../results.md)",
-                *listed,
+                *texts,
             ]
         )
         + "\n"
-        for section, listed in parts.items()
-        if listed
+        for section, texts in parts.items()
+        if texts
     }
 
 
 def results_index(study: Study, pages: dict[str, str]) -> str:
     """Return docs/results.md: the contents, and the study's own methods in short."""
-    listed = [f"- [{s.title}](results/{s.file}): {s.line}" for s in SECTIONS if s.file in pages]
+    contents = [f"- [{s.title}](results/{s.file}): {s.line}" for s in SECTIONS if s.file in pages]
     short = to_markdown(headline_table(study, study.source)).strip()
-    head = HEAD.strip().replace("{search}", search_sentence(study))
-    return "\n\n".join([head, "\n".join(listed), "## In short", short]) + "\n"
+    apart = listed(sorted(name for name in OF_OTHERS if name.endswith(".csv")))
+    head = HEAD.strip().replace("{search}", search_sentence(study)).replace("{apart}", apart)
+    return "\n\n".join([head, "\n".join(contents), "## In short", short]) + "\n"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -120,19 +120,16 @@ def _seeds(league: League, model: str, evals: int, allocator: str) -> str:
     return plural(min(counts, default=0), "seed")
 
 
-ONE_BANK = "Each model has one bank here, which is one draw of calibration text and rounding. "
+ONE_BANK = "These numbers are of one bank, which is one draw of calibration text and rounding. "
 NO_SEARCH = "this suite recommends no search: it recommends the knapsack, which needs none."
 
 
 def _over_banks(study: Study) -> str:
     """Return what rows over banks add to rows of one: the search beside its start, at every budget."""
-    found = standings_over_banks(study)
+    found = [each for each in standings_over_banks(study) if each.ratio.banks > 1]
     if not found:
         return f"{ONE_BANK}Until the gain comes again on other banks {NO_SEARCH}"
-    words = (
-        f"{ONE_BANK}Over banks the search from the knapsack {listed([each.words for each in found])}; its rivals were "
-        "not repeated there."
-    )
+    words = f"{ONE_BANK}Over banks the search from the knapsack {listed([each.words for each in found])}."
     return words if all(each.side < 0 for each in found) else f"{words} Until a gain is settled {NO_SEARCH}"
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from paper.bank_intervals import FEW_BANKS, LEAST_BANKS
+from paper.bank_intervals import FEW_BANKS, LEAST_BANKS, LITTLE_TEXT
 from paper.banks import Banks, league_over_banks
 from paper.league import League
 from paper.naming import method_title, model_title
 from paper.study import Study
 from paper.tables.captions import caption
 from paper.tables.model import Column, Row, Table, labels
+from ramp.evaluation.enough_text import LEAST_TOKENS, LEAST_WINDOWS
 from ramp.methods.names import BAR
 
 FEW = (
@@ -23,6 +24,9 @@ NOT_ENOUGH = (
     "their range holds the median of n draws with a chance of 1 - 2^(1-n): 50 % of two, 94 % of five."
 )
 """Footnote where a line rests on two to four banks."""
+
+TOO_LITTLE = f"Little text: fewer than {LEAST_WINDOWS} windows, or {LEAST_TOKENS:,} tokens in all, give no reading."
+"""Footnote where a line rests on too little held-out text."""
 
 
 def banks_table(study: Study) -> Table:
@@ -48,7 +52,7 @@ def banks_table(study: Study) -> Table:
                     "kl": level.estimate,
                     "ratio": ratio.estimate if ratio else None,
                     "reading": ratio.reading if ratio else "",
-                    "kept": str(banks.sides(model, budget, method).count(0)) if ratio else "",
+                    "kept": str(banks.sides(model, budget, method).count(0) or ""),
                     "spread": banks.spread(model, budget, method),
                     "floor": banks.spread(model, budget, method, one_allocation=True),
                 }
@@ -67,13 +71,15 @@ def banks_table(study: Study) -> Table:
         Column("floor", "of one allocation", "%", digits=1, scale=100),
     )
     notes = [FEW] if alone else []
-    notes += _few(rows)
+    notes += _lacks(rows)
     words = caption("banks", *notes, bar=method_title(BAR), runs="; or ".join(sorted(runs)) or "no bank")
     return Table("banks", columns=columns, rows=tuple(rows), **words).filled()
 
 
-def _few(rows: list[Row]) -> list[str]:
-    return [NOT_ENOUGH] if any(row.cells["reading"] == FEW_BANKS for row in rows) else []
+def _lacks(rows: list[Row]) -> list[str]:
+    """Return footnotes on readings that are none."""
+    notes = {FEW_BANKS: NOT_ENOUGH, LITTLE_TEXT: TOO_LITTLE}
+    return [note for reading, note in notes.items() if any(row.cells["reading"] == reading for row in rows)]
 
 
 def league_banks_table(study: Study) -> Table:
@@ -107,5 +113,5 @@ def league_banks_table(study: Study) -> Table:
         Column("ratio", f"over the {method_title(BAR)}", digits=3),
         Column("reading", "", align="left"),
     )
-    words = caption("banks_league", *_few(rows), bar=method_title(BAR), runs="; or ".join(sorted(runs)) or "no bank")
+    words = caption("banks_league", *_lacks(rows), bar=method_title(BAR), runs="; or ".join(sorted(runs)) or "no bank")
     return Table("banks_league", columns=columns, rows=tuple(rows), **words).filled()

@@ -162,7 +162,10 @@ CAPTIONS = {
     "banks_league": Caption(
         "The league over banks: held-out KL of each allocator's incumbent over that of the {bar} on the same bank; "
         "below 1 the allocator is better. Brackets are 95 % intervals over {runs}.",
-        ("Banks are draws of calibration text; incumbents have the weights of their bank, no row is quantized anew.",),
+        (
+            "Banks are draws of calibration text; incumbents have the weights of their bank, no row is quantized anew. "
+            "The interval is Student's t over banks and windows.",
+        ),
         "No league on several draws of a bank is in these records (snakemake league, with draws among its models).",
     ),
     "league_summary": Caption(
@@ -222,7 +225,7 @@ CAPTIONS = {
         "calibration and training text, codes, zero-points and bytes unchanged. KL on held-out text before and after; "
         "below 1 tuning helps.",
         (
-            "Intervals run over {runs}. These rows stand in no other table.",
+            "Intervals run over {runs}; those over banks are Student's t. These rows stand in no other table.",
             "Time is that of the tuning alone, on a machine that did other work too.",
         ),
         "No rows with tuned scales are in these records (snakemake tuning).",

@@ -24,7 +24,7 @@ def tuning_table(study: Study) -> Table:
             "before": row.kl(tuned=False),
             "after": row.kl(tuned=True),
             "ratio": found.estimate,
-            "reading": reading(found.estimate, 1.0),
+            "reading": found.reading if found.banks > 1 else reading(found.estimate, 1.0),
             "tokens": row.tokens,
             "time": row.wall_s,
         }

@@ -159,7 +159,7 @@ def work(main: Main, argv: Sequence[str] | None) -> int | None:
 def profiled(argv: Sequence[str] | None) -> AbstractContextManager[object]:
     """Return what counts a stage's time by function, where the environment asks for it; a caller's process has none."""
     folder = os.environ.get(VARIABLE) if argv is None else None
-    return FunctionTimes(Path(folder)) if folder else nullcontext()
+    return FunctionTimes(Path(folder)) if folder and not FunctionTimes.is_open else nullcontext()
 
 
 def run(main: Main, argv: Sequence[str] | None = None) -> int:

@@ -30,12 +30,15 @@ OTHER = "none"
 class FunctionTimes:
     """Seconds of processor time by function, while the context is open; written to a JSON file when it closes."""
 
+    is_open = False  # a process has one timer: ``python -m ramp NAME`` runs a command within a command
+
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.file = folder / f"{os.getpid()}-{time.time_ns()}.json"
         self.seconds: defaultdict[str, float] = defaultdict(float)
 
     def __enter__(self) -> Self:
+        FunctionTimes.is_open = True
         self.last = time.process_time()
         self.before = signal.signal(signal.SIGPROF, self._count)
         signal.setitimer(signal.ITIMER_PROF, INTERVAL_S, INTERVAL_S)
@@ -45,6 +48,7 @@ class FunctionTimes:
         signal.setitimer(signal.ITIMER_PROF, 0.0)
         signal.signal(signal.SIGPROF, self.before)
         self._count(signal.SIGPROF, None)
+        FunctionTimes.is_open = False
         write_text(self.file, json.dumps(self.seconds))
 
     def _count(self, _: int, frame: FrameType | None) -> None:

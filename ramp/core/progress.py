@@ -13,7 +13,10 @@ LINES = 10
 """Log lines over a whole search."""
 
 RECENT = 10
-"""Evaluations whose pace foretells the rest: replayed ones and changes of one linear take a tenth of whole ones."""
+"""Evaluations whose pace predicts the rest: changes of one linear take less than whole allocations."""
+
+REPLAYED_S = 0.05
+"""Seconds below which an evaluation was read from a journal: the pace of these predicts nothing."""
 
 
 class Progress:
@@ -45,11 +48,12 @@ class Progress:
             log.info("%s: %d of %d evaluations, best %s%s", self.title, done, self.evals, best, self.left(done))
 
     def left(self, done: int) -> str:
-        """Return the time that the evaluations left will take at the pace of the last ones; empty before two."""
+        """Return the time that the evaluations left will take at the pace of the last ones; empty if unknown."""
         (first, began), (last, ended) = self.recent[0], self.recent[-1]
-        if last == first:
+        pace = (ended - began) / max(last - first, 1)
+        if pace < REPLAYED_S or done == self.evals:
             return ""
-        seconds = round((ended - began) / (last - first) * (self.evals - done))
+        seconds = round(pace * (self.evals - done))
         return f", {seconds} s left" if seconds < 120 else f", {seconds // 60} min left"
 
     def close(self) -> None:

@@ -202,7 +202,18 @@ def test_the_gguf_command_is_timed_beside_llamacpp(tmp_path: Path) -> None:
     args = gguf_command.arguments().parse_args(
         [
             *("--model-dir", str(model), "--text", str(text), "--heldout", str(held)),
-            *("--tokens", "512", "--length", "64", "--cores", "1", "--repeats", "1", "--out", str(tmp_path / "x.json")),
+            *(
+                "--tokens",
+                "512",
+                "--length",
+                "64",
+                "--threads",
+                "1",
+                "--repeats",
+                "1",
+                "--out",
+                str(tmp_path / "x.json"),
+            ),
         ]
     )
     piece = gguf_command.measure(args)

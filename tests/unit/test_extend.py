@@ -94,7 +94,7 @@ def test_an_optimum_of_another_bank_is_refused_and_nothing_is_written(
     published: Path, tmp_path: Path, factor: float, budget: float
 ) -> None:
     tables = {**only(league_records(), ("ramp", 1)), **optimum_records()}
-    extend(published, league(tmp_path / "more", tables, "b"))
+    extend(published, league(tmp_path / "more", tables, "b"), command="snakemake league optimum")
     for row in tables["optimum"]:
         row["kl_optimum"] *= factor
         row["budget_bits"] = budget

@@ -22,8 +22,10 @@ def test_time_left_follows_the_evaluations_of_now_not_the_replayed_ones(clock, c
     caplog.set_level(logging.INFO)
     shown = Progress("search", 100)
     for done in range(1, 81):
-        clock["s"] += 0.1 if done <= 60 else 7.0  # a journal's 60 evaluations, then 20 whole ones
+        clock["s"] += 0.01 if done <= 60 else 7.0  # a journal's 60 evaluations, then 20 whole ones
         shown.show({"evals": done, "best": 0.2})
+        if done == 60:
+            assert "left" not in caplog.records[-1].getMessage(), "what was replayed predicts nothing"
     last = caplog.records[-1].getMessage()
     assert "80 of 100" in last
     assert "2 min left" in last  # 20 evaluations of 7 s

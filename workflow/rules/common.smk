@@ -23,8 +23,8 @@ from ramp.assets.options import ROLES
 from ramp.methods.kinds import PROXIES, Allocator, Mix, Package
 from ramp.plan.devices import device_at_hand, machine_memory
 from ramp.plan.dry_run import jobs_of
-from ramp.plan.quantities import Facts
 from ramp.plan.job_costs import JobCosts
+from ramp.plan.quantities import Facts
 from ramp.plan.refusal import check_room
 from ramp.plan.resources import RuleResources
 from ramp.study.known_imports import KnownImports
