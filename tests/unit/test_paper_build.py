@@ -158,7 +158,7 @@ def test_the_text_follows_the_rows_over_banks(ratio: float, does: str) -> None:
     """The paper's sentence is the README's: by the side of the interval, with what it runs over."""
     found = dict(bank_values(synthetic_study(search_records(*(ratio + 0.001 * bank for bank in range(5))))))
     assert found["banks.ramp"].startswith(f"{does} at 3.65 bits (")
-    assert found["banks.runs"] == "5 banks, 1 search seed on each, 6 windows"
+    assert found["banks.runs"] == "5 banks, 1 search seed on each, 12 windows"
     assert not dict(bank_values(synthetic_study()))
     text = PAPER.read_text(encoding="utf-8")
     assert text.count('v("banks.ramp")') == text.count('v("banks.runs")') > 0
