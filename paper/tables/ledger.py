@@ -11,7 +11,8 @@ from paper.tables.model import Column, Row, Table, labels
 CODED = (
     "Codes: bits per weight as packed, without scales and zero-points. Entropy: of the histogram of each linear's "
     "codes, weighted by weights: the least that a lossless coder with one table for a linear comes to, without that "
-    "table. Lossless coding: what it would save of the bytes of the linears."
+    "table. Lossless coding: what it would save of the bytes of the linears. Measured on packed rows of one run; a row "
+    "has it where its linears have the same bytes."
 )
 """Footnote where the entropy of codes is in the records."""
 
@@ -39,27 +40,24 @@ def ledger_table(study: Study, model: str) -> Table:
     )
     other_grid = any(entry.grid == "package" for entry in entries)
     packed = ", and rows on a package's own grid: what they take packed" if other_grid else ""
-    coded = _coded(study, model)
-    notes = [CODED] if coded else []
+    coded = [_coded(study, entry) if entry.grid == "affine" else {} for entry in entries]
+    notes = [CODED] if any(coded) else []
     words = caption("ledger", *notes, model=model_title(model), seeds=study.seeds(entries), packed=packed)
-    rows = tuple(
-        Row(_cells(study, entry) | (coded.get((entry.method, entry.budget_bits), {}) if entry.grid == "affine" else {}))
-        for entry in entries
-    )
+    rows = tuple(Row(_cells(study, entry) | more) for entry, more in zip(entries, coded, strict=True))
     return Table(f"ledger_{model}", columns=columns, rows=rows, **words).filled()
 
 
-def _coded(study: Study, model: str) -> dict[tuple[str, float], dict[str, float]]:
-    """Return the cells on lossless coding of a model's rows by method and budget, means over seeds."""
-    frame = study.frame("entropy")
-    if frame is None:
+def _coded(study: Study, entry: Entry) -> dict[str, float]:
+    """Return the cells on lossless coding of a row, means over the rows measured that have the bytes of one of its own.
+
+    Another run of a search may have found another allocation, whose codes are not this row's.
+    """
+    rows = study.rows_of(entry, "entropy", ("model", "method", "budget_bits"))
+    if rows is None:
         return {}
-    rows = frame[frame["model"] == model].groupby(["method", "budget_bits"])
+    rows = rows[rows["bytes_linear"].isin(entry.records["bytes_linear"])]
     means = rows[["bits_stored", "bits_entropy", "saving"]].mean()
-    return {
-        (str(method), float(bits)): {"codes": float(stored), "entropy": float(coded), "saving": float(saving)}
-        for (method, bits), (stored, coded, saving) in zip(means.index, means.to_numpy(), strict=True)
-    }
+    return dict(zip(("codes", "entropy", "saving"), means.tolist(), strict=True)) if len(rows) else {}
 
 
 def _cells(study: Study, entry: Entry) -> dict:

@@ -72,8 +72,12 @@ def test_every_packed_row_of_a_study_is_read() -> None:
 
 def test_the_ledger_shows_it_where_it_was_measured() -> None:
     name = {"model": SOURCE, "method": "awq_gptq", "budget_bits": 4.0, "seed": 0}
-    sizes = {"bits_stored": 4.0, "bits_entropy": 3.75, "saving": 0.06, "weights": 800, "bytes_linear": 416}
-    table = ledger_table(synthetic_study({"entropy": [name | sizes]}), SOURCE)
+    own = synthetic_study().one(SOURCE, "awq_gptq", 4.0)
+    assert own is not None
+    sizes = {"bits_stored": 4.0, "bits_entropy": 3.75, "saving": 0.06, "weights": 800}
+    sizes["bytes_linear"] = int(own.records["bytes_linear"].iloc[0])
+    elsewhere = sizes | {"bytes_linear": sizes["bytes_linear"] - 8, "bits_entropy": 1.0}
+    table = ledger_table(synthetic_study({"entropy": [name | sizes, name | elsewhere | {"seed": 1}]}), SOURCE)
     [row] = [row.cells for row in table.rows if row.cells.get("entropy") is not None]
     assert (row["codes"], row["entropy"], row["saving"]) == (4.0, 3.75, 0.06)
     assert "lossless coder" in " ".join(table.footnotes)
