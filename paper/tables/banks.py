@@ -52,7 +52,7 @@ def banks_table(study: Study) -> Table:
                     "kl": level.estimate,
                     "ratio": ratio.estimate if ratio else None,
                     "reading": ratio.reading if ratio else "",
-                    "kept": str(banks.sides(model, budget, method).count(0) or ""),
+                    "kept": str(banks.sides(model, budget, method).count(0) or "") if ratio else "",
                     "spread": banks.spread(model, budget, method),
                     "floor": banks.spread(model, budget, method, one_allocation=True),
                 }

@@ -162,10 +162,7 @@ CAPTIONS = {
     "banks_league": Caption(
         "The league over banks: held-out KL of each allocator's incumbent over that of the {bar} on the same bank; "
         "below 1 the allocator is better. Brackets are 95 % intervals over {runs}.",
-        (
-            "Banks are draws of calibration text; incumbents have the weights of their bank, no row is quantized anew. "
-            "The interval is Student's t over banks and windows.",
-        ),
+        ("Banks are draws of calibration text; incumbents have the weights of their bank. Intervals are Student's t.",),
         "No league on several draws of a bank is in these records (snakemake league, with draws among its models).",
     ),
     "league_summary": Caption(

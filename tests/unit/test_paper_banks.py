@@ -164,6 +164,7 @@ def test_methods_are_compared_within_their_bank(tmp_path: Path) -> None:
     assert ramp["ratio"].high is not None
     assert ramp["ratio"].high < 0.92, "banks differ by a tenth, the ratio does not"
     assert rows["Fisher knapsack"]["ratio"] is None
+    assert {row["kept"] for row in rows.values()} == {""}, "the knapsack has no start, and the search left its own"
     spread = np.std(np.linspace(0.9, 1.1, 5), ddof=1)
     assert rows["Fisher knapsack"]["spread"] == pytest.approx(spread)
     floor = np.array([1, 1.05, 1.1, 1.15, 1.2])
@@ -231,8 +232,9 @@ def test_rows_of_two_depths_or_dtypes_are_never_mixed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("banks", [2, 4, 5])
 def test_fewer_than_five_banks_give_no_reading(tmp_path: Path, banks: int) -> None:
-    study = study_of(tmp_path, search_records(*np.linspace(0.95, 0.97, banks)))
+    study = study_of(tmp_path, search_records(1, *np.linspace(0.95, 0.97, banks - 1)))
     [row] = [row.cells for row in banks_table(study).rows if row.cells["ratio"]]
+    assert row["kept"] == "1"
     assert row["reading"] == ("better" if banks == 5 else "few banks")
     assert ("Few banks" in " ".join(banks_table(study).footnotes)) == (banks < 5)
     [standing] = standings(study)
