@@ -15,6 +15,9 @@ Role = Literal["calibration", "train", "search", "selection", "heldout"]
 
 ROLES: tuple[str, ...] = get_args(Role)
 
+OPTIONAL_TEXTS = frozenset({"wikitext2"})
+"""Texts that a study may name although its registry lacks them (config/config.yaml does); scored where they are."""
+
 
 def named_role(text: str) -> tuple[str, str]:
     """Return role and asset of ``calibration=my-text``; argparse names the fault of another form."""

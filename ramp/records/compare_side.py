@@ -78,10 +78,13 @@ class Recorded:
         return set() if self.records is None else set(self.records["study"])
 
     def machine(self, study: str) -> str:
-        """Return the machine of a study in words, or the processors that its records name."""
-        if study in self.digests:
-            return str(self.digests[study].machine)
-        if self.records is None:
-            return "unknown"
-        named = self.records.loc[self.records["study"] == study, "hardware"]
+        """Return the machine of a study in words, or the processors that its records name.
+
+        Digests of another run of the study (of another depth, say) do not tell the machine of these records.
+        """
+        rows = None if self.records is None else self.records.loc[self.records["study"] == study]
+        digests = self.digests.get(study)
+        if digests and (rows is None or rows.empty or digests.config_hash in ("", *rows["config_hash"])):
+            return str(digests.machine)
+        named = [] if rows is None else rows["hardware"]
         return ", ".join(sorted({str(name) for name in named if name})) or "unknown"

@@ -1,8 +1,9 @@
 """Files that the stages of a study leave for each other, and a digest of the content of each.
 
 The content of a file is what two runs of one commit have in common: times, memory, commits, versions, hardware and the
-kind of arithmetic do not count. JSON is digested sorted and without the keys in ``NOT_COMPARED``; safetensors tensor by
-tensor in the order of their names, with their metadata as JSON; everything else byte by byte.
+kind of arithmetic do not count, nor the scores of a text that lies beside one clone and not beside another. JSON is
+digested sorted and without the keys in ``NOT_COMPARED``; safetensors tensor by tensor in the order of their names, with
+their metadata as JSON; everything else byte by byte.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ramp.assets.options import OPTIONAL_TEXTS
 from ramp.core.atomic_files import SEAL, read_json
 from ramp.core.checksum_sidecar import ENDING
 from ramp.core.errors import RampError
@@ -25,6 +27,7 @@ NOT_COMPARED = {
     "commit", "command", "hardware", "threads", "arithmetic",
     "versions", "package_versions", "lm_eval_version", "transformers_version",
     "sha256", "files_sha256", SEAL, TENSORS_SEAL,  # of bytes; what they are of is digested itself
+    *OPTIONAL_TEXTS, "paragraphs_dropped",  # scores and counts of a text that another machine may lack
 }  # fmt: skip
 """Columns of tables and keys of JSON files that may differ between two runs of one commit."""
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ramp.assets.disjoint_roles import ROLES, shares_of
+from ramp.assets.options import OPTIONAL_TEXTS
 from ramp.assets.registry import Registry
 from ramp.core.errors import RampError
 from ramp.study.config import Study
 from ramp.study.draws import base_model
 from ramp.study.validation import named_models, near
-
-OPTIONAL_TEXTS = frozenset({"wikitext2"})
-"""Texts that a study may name although its registry lacks them: config/config.yaml does."""
 
 
 def trained_models(study: Study, registry: Registry) -> list[str]:

@@ -302,6 +302,15 @@ def test_a_side_without_digests_is_said(run: Write) -> None:
     assert found.machines["test"][1] == "a processor"  # what the records know of the machine
 
 
+def test_digests_of_another_run_do_not_tell_the_machine_of_the_rows(run: Write) -> None:
+    own, other = ({"test": entry(config_hash=hash_)} for hash_ in ("c", "of another depth"))
+    rows = [row(config_hash="c")]
+    found = compared(run("a", rows, digests=own), run("b", rows, digests=other))
+    assert found.machines["test"][0] == str(Machine.here())
+    assert found.machines["test"][1] == "a processor"
+    assert found.partings[0].otherwise == ("configuration c and of another depth",)
+
+
 def test_digests_alone_decide_where_no_rows_are_shared(run: Write) -> None:
     """A study of which nothing but the digests is published: any other file, and any file more, is a disagreement."""
     published = [row(study="other")]

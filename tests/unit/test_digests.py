@@ -61,6 +61,23 @@ def test_times_versions_and_commits_do_not_count(tmp_path: Path) -> None:
     assert not any("summary" in name for name in digests(first))
 
 
+def test_scores_of_a_text_that_another_machine_lacks_do_not_count(tmp_path: Path) -> None:
+    """WikiText-2 is scored where it lies beside the clone; the heldout scores beside it still count."""
+    heldout = {"kl": 0.5, "windows": [1.0]}
+
+    def scored(name: str, texts: dict[str, object], **guard: object) -> dict[str, str]:
+        folder = finished(tmp_path / name)
+        write_json(folder / "metrics" / "m" / "rtn-b4-s0.json", {"key": row_key(), "texts": texts})
+        counts = {"roles": {"heldout": 1, **guard}, "paragraphs_dropped": len(guard)}
+        write_json(folder / "texts" / "guard.json", counts)
+        return digests(folder)
+
+    alone, beside = scored("a", {"heldout": heldout}), scored("b", {"heldout": heldout, "wikitext2": {}}, wikitext2=2)
+    assert alone == beside
+    other = scored("c", {"heldout": {**heldout, "kl": 0.6}, "wikitext2": {}})
+    assert {name for name in alone if alone[name] != other[name]} == {"metrics/m/rtn-b4-s0.json"}
+
+
 def test_one_byte_of_a_bank_changes_its_digest_and_no_other(tmp_path: Path) -> None:
     first, other = digests(finished(tmp_path / "a")), digests(finished(tmp_path / "b", bank=6))
     changed = {name for name in first if first[name] != other[name]}
