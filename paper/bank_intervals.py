@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from paper.intervals import IDENTICAL, distinct, exponential, reading
+from paper.intervals import distinct, exponential, reading
 from ramp.evaluation.bootstrap import TAIL, Estimate
 
 DRAWS = 10_000
@@ -58,8 +58,6 @@ class OverBanks:
         """One word for a ratio: better, worse, within noise or identical; what it lacks; nothing of one bank."""
         if self.banks < LEAST_BANKS or self.little_text:
             return "" if self.banks < 2 else FEW_BANKS if self.banks < LEAST_BANKS else LITTLE_TEXT
-        if self.estimate == Estimate(1.0, 1.0, 1.0):
-            return IDENTICAL
         return reading(self.estimate, 1.0)
 
     @property

@@ -17,10 +17,9 @@ from typing import Any
 from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.nearest_name import nearest
+from ramp.core.yaml_file import read_yaml
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
-    import yaml
-
     from paper.evidence import lacking
     from paper.measures import MEASURES, Comparison, NotTested
     from paper.naming import model_title
@@ -41,12 +40,7 @@ def read_claims_file(path: str | Path) -> list[dict[str, Any]]:
     Raises:
         RampError: no such file, unknown field, measure or rule.
     """
-    try:
-        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RampError(f"no claims at {path}: pass paper/claims.yaml") from None
-    except yaml.YAMLError as error:
-        raise RampError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    loaded = read_yaml(path, "claims")
     claims = loaded.get("claims") if isinstance(loaded, dict) else None
     if not isinstance(claims, list):
         raise RampError(f"{path} should hold a list under the key 'claims'")

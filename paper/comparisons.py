@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from paper.intervals import (
-    IDENTICAL,
     StandardError,
     detectable,
     exponential,
@@ -45,8 +44,6 @@ class Pair:
     @property
     def reading(self) -> str:
         """One word for the KL (perplexity where there is none): better, worse, within noise, or identical."""
-        if self.kl_difference and self.kl_difference.value == 0 and self.kl_error and self.kl_error.size == 0:
-            return IDENTICAL
         return reading(self.kl_difference) if self.kl_difference else reading(self.ppl_ratio, 1.0)
 
 

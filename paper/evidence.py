@@ -60,4 +60,4 @@ def _single_seeds(single: Sequence[Entry]) -> list[str]:
     if not single:
         return []
     shown = listed([entry.title for entry in single[:2]]) + (" and others" if len(single) > 2 else "")
-    return [f"one seed of {shown} (least: {LEAST_SEEDS})"]
+    return [f"one seed of {shown}, where {LEAST_SEEDS} are the least"]

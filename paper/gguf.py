@@ -10,7 +10,7 @@ from typing import Any
 from paper import style
 from paper.naming import method_title, model_title
 from paper.study import Study
-from paper.words import plural
+from paper.words import listed, plural
 from ramp.records.collect_gguf import WITHOUT_RIVAL
 from ramp.sized_gguf.options import KNAPSACK
 
@@ -100,7 +100,9 @@ def gguf_values(study: Study) -> Iterator[tuple[str, str]]:
         yield f"gguf.{name}.pairs", plural(len(pairs), "comparison")
         yield f"gguf.{name}.better", str(better)
         yield f"gguf.{name}.worse", str(worse)
-        yield f"gguf.{name}.open", str(len(pairs) - better - worse)
+        counts = {"lower": better, "higher": worse, "within noise": len(pairs) - better - worse}
+        found = [f"{words} in {'all' if count == len(pairs) else count}" for words, count in counts.items() if count]
+        yield f"gguf.{name}.outcome", listed(found)
         yield f"gguf.{name}.models", ", ".join(dict.fromkeys(model_title(line["model"]) for line in pairs))
         losing = dict.fromkeys(Path(str(line["rival"])).stem for line in pairs if line["ratio_low"] > 1)
         yield f"gguf.{name}.worse.mixes", f" ({', '.join(losing)})" if losing else ""

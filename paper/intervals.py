@@ -172,9 +172,11 @@ def exponential(estimate: Estimate) -> Estimate:
 
 
 def reading(estimate: Estimate | None, neutral: float = 0.0) -> str:
-    """Return one word for a paired KL: better, worse, within noise, or nothing."""
+    """Return one word for a paired KL: better, worse, within noise, identical (no window differs), or nothing."""
     if estimate is None:
         return ""
+    if estimate == Estimate(neutral, neutral, neutral):
+        return IDENTICAL
     return {-1: "better", 0: "within noise", 1: "worse"}[estimate.side(neutral)]
 
 

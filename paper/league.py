@@ -323,7 +323,8 @@ def league_ratios(study: Study, method: str, variants: list[str]) -> list[tuple[
             label = f"KL ratio, {league.title(method)} to {league.title(each.variant)}, league, "
             label += f"{model_title(each.model)}, {each.budget:g} bits, {each.evals:,} evaluations"
             more = (a.mean("bytes_linear") or 1.0) / (b.mean("bytes_linear") or 1.0) - 1
-            label += f", {100 * more:+.1f} % bytes" if abs(more) >= 5e-4 else ""
+            bytes_ = f"{100 * abs(more):.1f} % {'more' if more > 0 else 'fewer'} bytes"
+            label += f", with {bytes_}" if abs(more) >= 5e-4 else ""
             ratio = paired_ratio(a.kl, b.kl, a.tokens)
             if min(len(a.kl), len(b.kl)) < 2:  # windows do not measure the spread over seeds
                 ratio, label = Estimate(ratio.value), f"{label}, one seed"

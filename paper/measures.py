@@ -224,7 +224,7 @@ def extra_bits(study: Study, *, method: str, middle: list[float], last_share: fl
         depth = (layer + 0.5) / (layer.max() + 1)
         inside = (depth >= middle[0]) & (depth <= middle[1]) & np.isin(role, ["gate", "up", "down"])
         for name, group in (("output projections", role == "o"), ("the last layers", depth > 1 - last_share)):
-            label = f"mean bits of {name} less those of middle MLP layers, {entry.title}"
+            label = f"mean bits of {name} less those of middle MLP layers, {entry.title}, over linears"
             if group.any() and inside.any():
                 found.append(Comparison(label, _mean_gap(bits[group], bits[inside]), (entry.row,)))
     return _some(found, f"no allocation of {method_title(method)} was recorded")

@@ -33,10 +33,11 @@ def floor_of(study: Study, model: str) -> str | None:
         return None
     worst = max(lines, key=lambda line: line["kl"])
     same = [line["kl"] for line in lines if line["dtype"] == lines[0]["dtype"]]
-    return (
-        f"Noise floor of KL, the float model against itself: at most {scientific(max(same))} nats in "
-        f"{lines[0]['dtype']}, at most {scientific(worst['kl'])} in all ({VARIATIONS[worst['what']].title})."
-    )
+    found = f"Evaluated again, the float model has a KL of at most {scientific(max(same))} nats to itself in "
+    found += str(lines[0]["dtype"])
+    if worst["kl"] > max(same):
+        found += f", and of {scientific(worst['kl'])} with {VARIATIONS[worst['what']].title}"
+    return f"{found} (the noise floor)."
 
 
 def noise_values(study: Study) -> Iterator[tuple[str, str]]:

@@ -17,7 +17,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from paper.naming import CONTROL_METHODS, REFERENCE_BITS, model_title
     from paper.search_over_banks import runs_over, standings
     from paper.study import Study
-    from paper.values import claims_summary
+    from paper.values_claims import claims_summary
     from paper.words import listed, shown
 
 

@@ -74,11 +74,18 @@ class Also:
         }
 
 
-OF_OTHERS = (
-    "accidents.csv", "audit.csv", "cluster.csv", "index.html", "paper.pdf", "plan_check.csv", "plan_paper.csv",
-    "profile.csv", "stability.csv",
-)  # fmt: skip
-"""Published files that other commands write: no study makes them, and no manifest lists them."""
+OF_OTHERS = {
+    "accidents.csv": "python -m tests.faults",
+    "audit.csv": "python -m ramp audit --csv results/published/audit.csv",
+    "cluster.csv": "make cluster-test",
+    "index.html": "python -m paper.page",
+    "paper.pdf": "snakemake --cores all paper --config records=published",
+    "plan_check.csv": "python -m ramp plan --check --csv results/published/plan_check.csv",
+    "plan_paper.csv": "python -m ramp plan --csv results/published/plan_paper.csv",
+    "profile.csv": "python -m benchmarks.study_profile",
+    "stability.csv": "python -m benchmarks.stability",
+}
+"""Published files that other commands write, and these commands: no study makes them, and no manifest lists them."""
 
 
 def publish(results: Path, out: Path, command: str, note: str = "", also: Sequence[Also] = ()) -> dict[str, Any]:

@@ -124,7 +124,7 @@ SECTIONS = (
         "Quantizers", "our quantizers beside the field's packages: error, KL, speed, memory", ("parity", "benchmarks")
     ),
     Section("Other papers", "numbers quoted from other papers", ("quoted",)),
-    Section("Choices", "what was chosen where the paper is silent", ("choices",)),
+    Section("Choices", "amounts of text; what was chosen where the paper is silent", ("settings", "choices")),
 )
 """The pages of docs/results, in reading order."""
 

@@ -33,8 +33,11 @@ def reproduction_values(study: Study) -> Iterator[tuple[str, str]]:
     if commits:
         yield "repro.commits", listed([_short(commit) for commit in sorted(commits)])
     records = study.frames["records"]
+    searched = records[(records["grid"] == "affine") & (records["stage"] == "final")]  # others repeat a row's search
     seconds = sum(
-        float(records[name].fillna(0).sum()) for name in ("quantize_wall_s", "search_wall_s") if name in records
+        float(frame[name].fillna(0).sum())
+        for name, frame in (("quantize_wall_s", records), ("search_wall_s", searched))
+        if name in frame
     )
     if seconds:
         hours, minutes = shown(seconds, 1, 1 / 3600), shown(seconds, 1, 1 / 60)
@@ -44,7 +47,10 @@ def reproduction_values(study: Study) -> Iterator[tuple[str, str]]:
         names = listed([_short(commit) for commit in entry["commits"]])
         tables = listed(sorted(name.removesuffix(".csv") for name in entry["tables"]))
         yield f"repro.also.{place}", f"{tables} ({entry['study']}): {names}"
-    if any(commit.endswith("-dirty") for entry in made for commit in entry["commits"]):
+    stability = sorted(set(commits_of(study.frame("stability"))))
+    if stability and study.manifest:
+        yield f"repro.also.{len(made)}", f"stability (apart): {listed([_short(commit) for commit in stability])}"
+    if any(commit.endswith("-dirty") for entry in [*made, {"commits": stability}] for commit in entry["commits"]):
         yield "repro.dirty", "yes"
 
 

@@ -137,6 +137,7 @@ class Study:
         self.frames = frames
         self.claims = claims
         self.manifest: dict[str, Any] = {}
+        self.config: dict[str, Any] = {}
         self._groups: dict[tuple[str, ...], dict[Any, np.ndarray]] = {}
         self._sums: dict[tuple[Any, ...], tuple[np.ndarray, np.ndarray, np.ndarray] | None] = {}
         if "records" not in frames or frames["records"].empty:
@@ -151,8 +152,14 @@ class Study:
 
     @classmethod
     def read(cls, folder: str | Path, claims: str | Path | None = None) -> Study:
-        """Read a records folder, its manifest where it is published, and the file ``claims`` where there is one."""
+        """Read a records folder, its manifest where it is published, and the file ``claims`` where there is one.
+
+        The study's configuration lies beside published tables, and above the folder of a run.
+        """
         study = cls(read_all(folder), read_claims(claims) if claims and Path(claims).is_file() else None)
+        places = (Path(folder) / "config.json", Path(folder).resolve().parent / "config.json")
+        if config := next((path for path in places if path.is_file()), None):
+            study.config = read_json(config, dict[str, Any])
         if (manifest := Path(folder) / "manifest.json").is_file():
             study.manifest = read_json(manifest, dict[str, Any])
         return study

@@ -166,6 +166,13 @@ def direct_labels(axis: Axes, ends: Sequence[tuple[float, float, str, str]], gap
         )
 
 
+def named_above(axis: Axes, names: Sequence[str]) -> None:
+    """Name what lies above the view of a panel, in its upper right corner."""
+    words = textwrap.fill(f"above: {', '.join(names)}", 23)
+    look = {"fontsize": 6.5, "color": GREY, "bbox": {"facecolor": "white", "linewidth": 0, "pad": 1}}
+    axis.text(0.98, 0.97, words, ha="right", va="top", transform=axis.transAxes, **look)
+
+
 def handle(label: str, color: str, **drawn: Any) -> Any:
     """Return a legend entry: a line or marker without data."""
     from matplotlib.lines import Line2D

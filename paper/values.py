@@ -11,12 +11,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from paper.budgets import low_budget
-from paper.claims import CLAIMS_FILE, read_claims_file
 from paper.comparisons import saving
 from paper.evidence import shortages
 from paper.gguf import gguf_values
 from paper.leakage import leakage_values
-from paper.measures import NotTested, extra_bits
 from paper.naming import (
     CONTROL_METHODS,
     RAMP_METHODS,
@@ -36,12 +34,11 @@ from paper.tables.main import uniform_reference
 from paper.tables.model import estimate_of
 from paper.tables.sizes import IQ4_XS
 from paper.tuning import tuning_values
+from paper.values_claims import claim_values
 from paper.values_league import league_values
 from paper.values_pairs import pair_values
 from paper.words import listed, plural, shown
-from ramp.evaluation.bootstrap import Estimate
 from ramp.quantizers.widths import WHOLE_ROW, Width, make_menu, split
-from ramp.records.schema import PARTLY, VERDICTS
 
 PARITY_LIMIT = 1.02
 """KL or error of ours over the package's, above which a difference needs a named cause."""
@@ -54,8 +51,8 @@ FAMILIES = ("smollm2", "qwen2.5-coder", "llama-2", "mistral", "gemma3", "llama-3
 """Families of models by the beginnings of their names."""
 
 JUDGING = re.compile(
-    r"pair\..*\.(reading|others)|tuning\.(pair|better)|gguf\.\w+\.(better|worse|open)|transfer\.above_random"
-    r"|league\.(reading|advice|switches)|leakage\.row"
+    r"pair\..*\.(reading|others)|tuning\.(pair|better)|gguf\.\w+\.(better|worse|outcome)|transfer\.above_random"
+    r"|league\.(reading|advice|switches|updates)|leakage\.row|fold\.counts"
 )
 """Beginnings of the keys that say which of two is better: a study that is no evidence has none of them."""
 
@@ -63,7 +60,7 @@ JUDGING = re.compile(
 def values(study: Study) -> dict[str, str]:
     """Return all keys with their text."""
     parts = (
-        *(_study, _rows, pair_values, _claims, _role_bits, _search, _transfer),
+        *(_study, _rows, pair_values, claim_values, _search, _transfer),
         *(_halo, gguf_values, _tasks, _outliers, _parity, league_values, bank_values, tuning_values, noise_values),
         *(leakage_values, reproduction_values),
     )
@@ -173,48 +170,6 @@ def _row(study: Study, entry: Entry, uniform: Entry | None) -> Items:
             yield f"saved_{part}", shown(share, 1, 100)
 
 
-def _claims(study: Study) -> Items:
-    """Yield ``claim.{id}.{verdict,scale,measure,value}`` and which claims ended how."""
-    entries = study.claims or []
-    for entry in entries:
-        yield f"claim.{entry['id']}.verdict", entry["verdict"]
-        yield f"claim.{entry['id']}.scale", entry["scale"]
-        yield f"claim.{entry['id']}.measure", entry["measure"]
-        if entry["value"] is not None:
-            estimate = Estimate(entry["value"], *(entry["margin"] or (None, None)))
-            yield f"claim.{entry['id']}.value", shown(estimate, digits=3)
-    if summary := claims_summary(study):
-        yield "claims.summary", summary
-    later = [f"{claim['id']}: {claim['revised']}" for claim in read_claims_file(CLAIMS_FILE) if "revised" in claim]
-    if later:
-        yield "claims.revised", "; ".join(later)
-    yield "claims", str(len(entries))
-
-
-def claims_summary(study: Study) -> str:
-    """Return how many claims ended with which verdict, and which; nothing without judged claims."""
-    endings, parts = [], {claim["id"]: claim["part"] for claim in read_claims_file(CLAIMS_FILE) if "part" in claim}
-    for verdict in VERDICTS:
-        ids = [entry["id"] for entry in study.claims or [] if entry["verdict"] == verdict]
-        ids = [f"{name}: {parts[name]}" if name in parts and verdict == PARTLY else name for name in ids]
-        endings += [f"{len(ids)} {verdict} ({', '.join(ids)})"] if ids else []
-    return "; ".join(endings)
-
-
-def _role_bits(study: Study) -> Items:
-    """Yield ``role_bits.{0,1,...}``: each comparison behind C11, whose verdict names the least favourable one alone."""
-    [claim] = [claim for claim in read_claims_file(CLAIMS_FILE) if claim["measure"] == "extra_bits"]
-    try:
-        found = extra_bits(study, **claim["params"])
-    except NotTested:
-        return
-    for name, label in (("o", "output projections"), ("last", "the last layers")):
-        sides = [each.estimate.side(0) for each in found if label in each.label]
-        yield f"role_bits_above.{name}", f"{sides.count(1)} of {len(sides)}"
-    for index, comparison in enumerate(found):
-        yield f"role_bits.{index}", f"{comparison.label}: {shown(comparison.estimate, digits=2)}"
-
-
 def _search(study: Study) -> Items:
     """Yield ``search.{method}.{evals,tokens,start,end}`` at the smallest budget."""
     episodes = study.frame("episodes")
@@ -232,6 +187,14 @@ def _search(study: Study) -> Items:
             value = entry.mean(column)
             if value is not None:
                 yield f"{name}.{key}", shown(value, digits, scale)
+    if episodes is not None:
+        actors = episodes[(episodes["model"] == study.source) & (episodes["proposer"] == "actor")]
+        for method, part in actors.groupby("method"):
+            if not part["feasible"].astype("boolean").fillna(False).any():
+                yield (
+                    f"search.{method}.unmet",
+                    f"{len(part):,} allocations of its policy, none of them within the budget",
+                )
 
 
 def _transfer(study: Study) -> Items:
@@ -249,6 +212,11 @@ def _transfer(study: Study) -> Items:
         yield f"transfer.{name}.target", model_title(str(line["target"]))
     if known["target"].nunique() == 1:
         yield "transfer.one_target", model_title(str(worst["target"]))
+    if known["kl_native"].notna().any():
+        yield "transfer.native", "yes"
+    drawn = [e.mean("search_evals") for model in study.models[1:] for e in study.find(model, "random_search")]
+    if counts := sorted({round(count) for count in drawn if count}):
+        yield "transfer.random.evals", f"{' or '.join(f'{count:,}' for count in counts)} evaluations"
     above = (known["ci_low"] > 0).sum()
     yield "transfer.above_random", str(int(above))
 
@@ -309,6 +277,8 @@ def _parity(study: Study) -> Items:
     ratios = {"kl": pairs["ratio"].astype("float64"), "error": pairs["error_ratio"].astype("float64")}
     inside = {key: each <= PARITY_LIMIT for key, each in ratios.items()}
     yield "parity.pairs", plural(len(pairs), "pair")
+    yield "parity.packages", listed(sorted({str(name) for name in pairs["reference"]}))
+    yield "parity.groups", listed([str(size) for size in sorted(set(pairs["group_size"].astype(int)))])
     yield "parity.within", str(int((inside["kl"] & inside["error"]).sum()))
     for key, each in ratios.items():
         yield f"parity.within.{key}", str(int(inside[key].sum()))

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
-from paper.intervals import reading
+from paper.intervals import IDENTICAL, reading
 from paper.league import OWN, League
 from paper.naming import model_title
 from paper.search_over_banks import standings as standings_over_banks
 from paper.study import Study
+from paper.tables.league import switch_title
 from paper.tables.optimum import allocator_title
 from paper.words import listed, plural, shown
 from ramp.evaluation.bootstrap import Estimate
 from ramp.methods.names import BAR
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Items = Iterator[tuple[str, str]]
 
@@ -39,6 +41,8 @@ def _league(study: Study) -> Items:
     planned = int(league.every["planned"].fillna(0).max())
     share = f" of the {planned:,}" if planned > runs else ""
     yield "league.runs", f"{runs:,}{share} runs"
+    if league.windows is not None:
+        yield "league.text", _text(league.windows)
     standings = [
         Standing(model, evals, *best)
         for model in league.models
@@ -55,9 +59,11 @@ def _league(study: Study) -> Items:
         yield "league.rivals", listed(found)
     for place, words in enumerate(_switches(league)):
         yield f"league.switches.{place}", words
+    if updates := _without(league, "ramp_frozen"):
+        yield "league.updates", updates
 
 
-EFFECTS = {"worse": "higher", "within noise": "within noise", "better": "lower"}
+EFFECTS = {"worse": "higher", "within noise": "within noise", "better": "lower", IDENTICAL: "the same"}
 """What a switch does to the KL, by the reading of the difference."""
 
 
@@ -78,15 +84,13 @@ def _switches(league: League) -> Iterator[str]:
         change = league.against(each.cell, each.own)
         if change is None:
             continue
-        same = np.array_equal(each.cell.kl.mean(axis=0), each.own.kl.mean(axis=0))
-        effect = "the same" if same else EFFECTS[reading(change)]
+        effect = EFFECTS[reading(change)]
         name = (each.model, each.base, each.budget, each.evals)
-        variant = league.title(each.variant)
-        groups.setdefault(name, {}).setdefault(effect, []).append(f"“{variant.partition(', ')[2] or variant}”")
+        groups.setdefault(name, {}).setdefault(effect, []).append(f"“{switch_title(league.title(each.variant))}”")
         seeds.setdefault(name, []).append(min(len(each.cell.kl), len(each.own.kl)))
     for name, found in groups.items():
         model, base, budget, evals = name
-        order = [effect for effect in (*EFFECTS.values(), "the same") if effect in found]
+        order = [effect for effect in EFFECTS.values() if effect in found]
         words = f"{league.title(base)} on {model_title(model)}, {budget:g} bits, {evals:,} evaluations"
         words += f" ({plural(min(seeds[name]), 'seed')}), one switch changed at a time. Held-out KL is "
         words += "; ".join(f"{effect} with {listed(found[effect])}" for effect in order)
@@ -98,13 +102,36 @@ def _switches(league: League) -> Iterator[str]:
         yield words + alone
 
 
+def _text(windows: pd.DataFrame) -> str:
+    """Return how much held-out text the rows of the league are scored on."""
+    windows = windows.assign(tokens=windows["tokens"].astype(int))
+    scored = windows.groupby("model").agg(count=("window", "nunique"), tokens=("tokens", "max"))
+    found = sorted({(int(count), int(tokens)) for count, tokens in scored.itertuples(index=False)})
+    return listed(
+        [f"{count} windows of {tokens + 1:,} tokens" for count, tokens in found]
+    )  # the first is not predicted
+
+
+def _without(league: League, variant: str) -> str:
+    """Return the difference of a variant of ours to ours in every comparison, in words; nothing without one."""
+    found = []
+    for each in league.ablations():
+        change = league.against(each.cell, each.own) if each.variant == variant else None
+        if change is not None:
+            where = f"{model_title(each.model)}, {each.budget:g} bits, {plural(len(each.cell.kl), 'seed')}"
+            found.append(f"{shown(change, 4, signed=True)} nats, {reading(change)} ({where})")
+    return listed(found) if found else ""
+
+
 def _beside(league: League, standing: Standing) -> str:
     """Return our KL over that of the best rival, with all that the number rests on, in words."""
     model, evals, rival, ratio = standing
     seeds = f"{_seeds(league, model, evals, OWN)} of ours, {_seeds(league, model, evals, rival)} of the rival"
+    kept = reading(league.ratio(model, evals, rival), 1.0) == IDENTICAL  # the rival against the knapsack
+    against = f"{league.title(rival)}{', which kept its start,' if kept and rival != BAR else ''}"
     return (
-        f"{model_title(model)} ({_bits(league, model)}) the held-out KL is {shown(ratio, 3)} times that of "
-        f"{league.title(rival)} after {evals:,} evaluations ({seeds})"
+        f"{model_title(model)} ({_bits(league, model)}) the held-out KL is {shown(ratio, 3)} times that of {against} "
+        f"after {evals:,} evaluations ({seeds})"
     )
 
 

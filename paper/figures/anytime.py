@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING, Any
 
 from paper import style
@@ -104,9 +103,7 @@ def _view(axis: Any, league: League, ends: dict[str, float]) -> list[str]:
     axis.set_ylim(low - 0.12 * (top - low), top)
     above = [league.title(name) for name, end in ends.items() if end > top]
     if above:
-        words = textwrap.fill(f"above: {', '.join(above)}", 23)
-        look = {"fontsize": 6.5, "color": style.GREY, "bbox": {"facecolor": "white", "linewidth": 0, "pad": 1}}
-        axis.text(0.98, 0.97, words, ha="right", va="top", transform=axis.transAxes, **look)
+        style.named_above(axis, above)
     return [name for name, end in ends.items() if end <= top]
 
 

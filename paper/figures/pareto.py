@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 REFERENCES = ("awq_gptq", "awq", "gptq", "rtn", "uniform")
 """Uniform methods whose 4-bit row is what others are divided by: the first that the study has."""
 
+VIEW = 2.0
+"""Top of a panel, as a ratio: rows above are named there, their numbers are in the table."""
+
 
 @dataclass(frozen=True)
 class Point:
@@ -72,7 +75,8 @@ def _points(study: Study, model: str) -> list[Point]:
 def _panel(axis: Any, points: Sequence[Point]) -> None:
     methods = sorted({point.entry.method for point in points}, key=method_rank)
     looks = style.distinct(methods)
-    ends = []
+    shown = [point for point in points if point.ratio.value <= VIEW] or points
+    ends, above = [], []
     for method in methods:
         line = sorted((point for point in points if point.entry.method == method), key=lambda point: point.size)
         colour, marker = looks[method]
@@ -83,8 +87,24 @@ def _panel(axis: Any, points: Sequence[Point]) -> None:
         for x, point in zip(xs, line, strict=True):
             if point.ratio.low is not None and point.ratio.low > 0:
                 axis.vlines(x, point.ratio.low, point.ratio.high, color=colour, linewidth=1.6, alpha=0.5)
-        ends.append((xs[-1], ys[-1], method_title(method), colour))
+        if seen := [point for point in line if point in shown]:
+            ends.append((100 * seen[-1].size, seen[-1].ratio.value, method_title(method), colour))
+        else:
+            above.append(method_title(method))
     axis.axhline(1, color=style.BLACK, linewidth=0.6)
-    style.log_axis(axis)
+    _view(axis, shown, room=1.15 if above else 1.05)
+    if above:
+        style.named_above(axis, above)
     axis.set_xlabel("linears (% of the bytes at uniform 4 bits)")
     style.direct_labels(axis, ends)
+
+
+def _view(axis: Any, shown: Sequence[Point], room: float) -> None:
+    """Show some rows with a margin, ``room`` times the highest one; lines to other rows leave the panel."""
+    sizes = [100 * point.size for point in shown]
+    margin = 0.08 * (max(sizes) - min(sizes)) or 1.0
+    axis.set_xlim(min(sizes) - margin, max(sizes) + margin)
+    low = min(point.ratio.low if point.ratio.low and point.ratio.low > 0 else point.ratio.value for point in shown)
+    high = max(point.ratio.value for point in shown)
+    axis.set_ylim(0.95 * min(low, 1), room * max(high, 1))
+    style.log_axis(axis)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from paper.publish import MANIFEST, commits_of
+from paper.publish import MANIFEST, OF_OTHERS, commits_of
 from paper.study import Study
 from ramp.core.atomic_files import read_json
 from ramp.records.schema import TABLES
@@ -26,6 +26,7 @@ class Origin:
     commits: tuple[str, ...]
     note: str
     also: Mapping[str, Mapping[str, Any]]  # table -> its entry in the manifest, where another study made it
+    own_commits: Mapping[str, Sequence[str]] = field(default_factory=dict)  # table -> those that its lines name
     results: str = ""  # folder of the results of a run that is not published: rows have a command of their own
 
     @classmethod
@@ -35,22 +36,31 @@ class Origin:
         if (records / MANIFEST).is_file():
             found = read_json(records / MANIFEST, dict[str, Any])
             also = {Path(name).stem: entry for entry in found["also"] for name in entry["tables"]}
-            return cls(link, found["command"], tuple(found["commits"]), found["note"], also)
+            own = {name: sorted(commits_of(frame)) for name, frame in study.frames.items() if "commit" in frame}
+            return cls(link, found["command"], tuple(found["commits"]), found["note"], also, own)
         config = records.parent / "config.json"
         if not config.is_file():
             return cls(link, UNKNOWN, commits, "", {})
         results = str(read_json(config, dict[str, Any]).get("results", records.parent))
-        return cls(link, f"snakemake --cores all --configfile {results}/config.json", commits, "", {}, results)
+        command = f"snakemake --cores all --configfile {results}/config.json"
+        return cls(link, command, commits, "", {}, results=results)
 
     def about(self, table: str) -> dict[str, Any]:
         """Return file, command, commits and note of a table."""
-        entry = self.also.get(table, {})
+        entry = self.also.get(table) or self._apart(table)
         return {
             "file": f"{self.link}/{TABLES[table].file if table in TABLES else CLAIMS}",
             "command": entry.get("command") or self._command(table),
             "commits": list(entry.get("commits", self.commits)),
             "note": entry.get("note", self.note),
         }
+
+    def _apart(self, table: str) -> Mapping[str, Any]:
+        """Return the entry of a table that no study makes: its command, and the commits that its lines name."""
+        command = OF_OTHERS.get(f"{table}.csv")
+        if command is None or self.results or self.command == UNKNOWN:
+            return {}
+        return {"command": command, "commits": self.own_commits.get(table, ()), "note": ""}
 
     def _command(self, table: str) -> str:
         if self.command == UNKNOWN:

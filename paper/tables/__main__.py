@@ -38,6 +38,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from paper.tables.paired import controls_table, headline_pairs_table, paired_table
     from paper.tables.quoted import quoted_tables
     from paper.tables.render import write
+    from paper.tables.settings import settings_table
     from paper.tables.sizes import sizes_table
     from paper.tables.stability import stability_table
     from paper.tables.tasks import tasks_table
@@ -87,6 +88,7 @@ def _tables(study: Study, published: Study | None) -> list[Table]:
         tuning_pairs_table(study),
         parity_table(study),
         benchmarks_table(study),
+        settings_table(study),
         sizes_table(),
         *(quoted_tables() if study.is_paper_model(study.source) else []),
         choices_table(),

@@ -12,6 +12,9 @@ from paper.tables.model import Column, Row, Table, finite_or_none, labels
 DIGITS = 4
 """Significant digits of a measure that is not in bytes."""
 
+EXTRAPOLATED = "extrapolated"
+"""Begins the note of a line whose ratio is its own factor (``benchmarks.memory``) and tells nothing."""
+
 
 def benchmarks_table(study: Study) -> Table:
     """Return a line per benchmark, and the commands that made them below."""
@@ -24,7 +27,7 @@ def benchmarks_table(study: Study) -> Table:
                 "benchmark": line["benchmark"] + marks.of(line["note"]),
                 "ours": measure(line["ours"], line["unit"]),
                 "reference": measure(line["reference"], line["unit"]),
-                "ratio": finite_or_none(line["ratio"]),
+                "ratio": None if str(line["note"]).startswith(EXTRAPOLATED) else finite_or_none(line["ratio"]),
                 "unit": "MB" if line["unit"] == "bytes" else line["unit"],
             },
             line["command"],

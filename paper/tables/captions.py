@@ -104,11 +104,12 @@ CAPTIONS = {
         (
             "[A] abstract; [D] digests of the full text.",
             "Replicated: the whole 95 % interval lies on the claim's side of its limit; not replicated: wholly on the "
-            "other side; inconclusive: across it, or none; partly: some comparisons hold and others fail, or only a "
-            "part of the claim was tried. An analogue on another model supports or weakens a claim; it is not a test "
-            "of it.",
+            "other side; inconclusive: across it, or none. Of several comparisons all must hold: with one that fails "
+            "a claim is partly replicated if another holds, else not replicated; with none that fails and one across "
+            "the limit it is inconclusive. Partly, too, where only a part of a claim was tried. An analogue on another "
+            "model supports or weakens a claim; it is not a test of it.",
             "Intervals run over windows, search seeds and items of one bank, which is one draw of calibration text and "
-            "rounding; over banks where the measure says so.",
+            "rounding; over banks, or over linears, where the measure says so.",
         ),
         "The claims were not judged in this run: paper.claims writes claims.json.",
     ),
@@ -187,7 +188,7 @@ CAPTIONS = {
     ),
     "optimum": Caption(
         "Distance from the exact optimum. Every allocation of the units was scored, everything before them is float; "
-        "KLs are on that text, so this is about searching and not about generalising.",
+        "KLs are on the text of that enumeration, so this is about searching and not about generalising.",
         (
             "Gap: KL above the optimum's (least), as a share of it, over seeds. Better: allocations within the budget "
             "that have a lower KL.",
@@ -214,7 +215,10 @@ CAPTIONS = {
     "halo": Caption(
         "Checks of exported files in stock llama.cpp (CPU build): {halo} of HALO's files, {mixes} of files at the "
         "bytes of llama.cpp's mixes, {failed} failed.",
-        ("Checks of a file: {names}. Perplexity in llama.cpp against transformers, on the same tokens.",),
+        (
+            "Checked of a file: {names}. What differs or is missing is counted, and none may be. Perplexity in "
+            "llama.cpp against transformers, on the same tokens.",
+        ),
         "No GGUF file was exported in this run.",
     ),
     "tuning": Caption(
@@ -255,9 +259,9 @@ CAPTIONS = {
         "The float model was not evaluated against itself in these records (snakemake noise).",
     ),
     "leakage": Caption(
-        "What a leak would have bought: rows calibrated or searched on text near the held-out text, and on the very "
-        "windows that rows are scored on, as where calibration and evaluation read one data set. KL to the float model "
-        "on these windows, and its ratio to the study's own row; below 1 the leak helps. Brackets are 95 % intervals "
+        "What a leak would have bought: rows calibrated or searched on the text that the line names, as where "
+        "calibration and evaluation read one data set. KL to the float model on the scored windows, and its ratio to "
+        "the study's own row; below 1 the leak helps. Brackets are 95 % intervals "
         "over {runs}.",
         (
             "These rows stand in no other table. Calibrated: statistics, folds and Hessians; searched: sensitivities, "
@@ -310,6 +314,11 @@ CAPTIONS = {
             "GB = 1e9 bytes. No single way of counting gives both of the paper's sizes (3.68 GB at 3.65 bits and "
             "3.90 GB for uniform 4-bit AWQ), so every row of this study states the bytes of its file.",
         ),
+    ),
+    "settings": Caption(
+        "Amounts of text, evaluations and seeds; config.json beside the records has every setting.",
+        ("Intervals are of {resamples} resamples of windows. Rows of the league have amounts of their own.",),
+        "The study's configuration is not beside these records.",
     ),
     "choices": Caption("Choices where the paper is silent (or only digests of it speak): all are this project's own."),
     "quoted": Caption(

@@ -13,9 +13,31 @@ from ramp.methods.names import BAR
 
 BANKS = (
     "A variant and its method stand on one bank. It need not be that of the league's other tables: made again on "
-    "another machine, a bank differs by rounding, and its model, where it was trained, altogether."
+    "another machine, a bank differs by rounding, and its model, where it was trained, altogether. Of several banks "
+    "that with the longest runs is shown; on another, variants may stand in another order."
 )
 """Footnote of the ablations where a model has several banks."""
+
+CHANGES = {
+    "ramp_unshaped": "the reward is paid at the end alone",
+    "ramp_unmasked": "widths that the budget forbids stay allowed, and bytes left over are not spent",
+    "ramp_cold": "the search does not start from the knapsack",
+    "ramp_uncloned": "the policy never imitates a knapsack",
+    "ramp_actor": "the policy proposes every allocation, the knapsack on the learned critic none",
+    "ramp_frozen": "SAC makes no gradient step",
+    "ramp_pool": "episodes take turns on parts of 64 further windows of search text",
+    "ramp_text": "the learned critic allows for the error of so little text, and its mean is the centre of the search",
+    "ramp_prior": "as that, with a narrower prior",
+    "ramp_sees_nothing": "the policy sees the width before and what is left of the budget alone",
+    "ramp_paper_no_cliff": "k_c = 0",
+    "ramp_paper_no_overshoot": "k_o = 0",
+    "ramp_paper_no_saving": "k_b = 0",
+    "ramp_paper_symmetric": "k_b = −k_o, so that bytes left over cost as much as bytes too many",
+    "ramp_paper_flat": "k_b = −k_o and k_c = 0",
+    "ramp_paper_kl": "the quality loss is the mean KL",
+    "ramp_paper_masked": "widths that the budget forbids are masked",
+}
+"""Variant of config/league.yaml -> what its switch changes."""
 
 ONE_SEED = (
     "Of one seed an interval is over windows alone: how far another seed of the same search ends from it is not in it."
@@ -101,6 +123,7 @@ def ablations_table(study: Study) -> Table:
             "variant": league.title(each.variant),
             "method": league.title(each.base),
             "seeds": str(len(each.cell.rows)),
+            "bytes": each.cell.mean("bytes_linear"),
             "held": each.cell.held,
             "change": change,
             "reading": reading(change),
@@ -113,10 +136,19 @@ def ablations_table(study: Study) -> Table:
         Column("variant", "variant", align="left", width="1fr"),
         Column("method", "of", align="left"),
         Column("seeds", "seeds"),
+        Column("bytes", "linears", "MB", digits=3, scale=1e-6),
         Column("held", "KL", "held-out", digits=4),
         Column("change", "less the method", "nats", digits=4, signed=True),
         Column("reading", "variant is", align="left"),
     )
-    notes = [BANKS] if any(league.banks[model][1:] for model in league.models) else []
+    names = dict.fromkeys(each.variant for each in league.ablations())
+    changes = [f"{switch_title(league.title(name))}: {CHANGES[name]}" for name in names if name in CHANGES]
+    notes = [f"What changes: {'; '.join(changes)}."] if changes else []
+    notes += [BANKS] if any(league.banks[model][1:] for model in league.models) else []
     notes += [ONE_SEED] if any(row.cells["seeds"] == "1" for row in rows) else []
     return Table("ablations", columns=columns, rows=tuple(rows), **caption("ablations", *notes)).filled()
+
+
+def switch_title(title: str) -> str:
+    """Return the name of a switch: the title of its variant without that of the method."""
+    return title.partition(", ")[2] or title

@@ -113,7 +113,7 @@ def _table(study: Study, model: str, entries: list[Entry], published: Study | No
     measured = [entry for entry in own if entry.method != "released"]
     texts = "; ".join(study.limits(measured, text) for text in study.texts if _has(measured, text))
     notes = _footnotes(study, entries, uniform, published)
-    logged = tuple(note for note in _row_notes(study, entries) if LOGGED in note)
+    logged = tuple(_row_notes(study, entries, logged=True))
     words = caption("main", *notes, model=model_title(model), texts=texts, seeds=study.seeds(own))
     return Table(f"main_{model}", columns=tuple(columns), rows=rows, aside=logged, **words).filled()
 
@@ -154,7 +154,7 @@ def _footnotes(study: Study, entries: list[Entry], uniform: Entry | None, publis
     if uniform:
         notes.append(
             "Saved: bytes less than the uniform 4-bit rows, on the packed linears (codes, scales, zeros) and on the "
-            "whole file. A budget of b bits is the bytes_linear of the uniform b-bit row."
+            "whole file. A budget of b bits is the bytes of the packed linears of the uniform b-bit row."
         )
     if any(entry.grid == "ggml" for entry in entries):
         notes.append(
@@ -168,12 +168,15 @@ def _footnotes(study: Study, entries: list[Entry], uniform: Entry | None, publis
         notes.append(f"§ published with this suite (results/published), not run here{f': {limits}' if limits else ''}.")
     if entries and (floor := floor_of(study, entries[0].model)):
         notes.append(floor)
-    return (*notes, *(note for note in _row_notes(study, entries) if LOGGED not in note))
+    return (*notes, *_row_notes(study, entries, logged=False))
 
 
-def _row_notes(study: Study, entries: list[Entry]) -> Iterator[str]:
-    """Yield the notes of single rows: rows with one note share a line, a note on some budgets names them."""
-    noted = [(label(study, entry), entry, _note(study, entry)) for entry in entries]
+def _row_notes(study: Study, entries: list[Entry], logged: bool) -> Iterator[str]:
+    """Yield the notes of single rows: rows with one note share a line, a note on some budgets names them.
+
+    ``logged``: the clauses that list what a program did, else the others.
+    """
+    noted = [(label(study, entry), entry, _note(study, entry, logged)) for entry in entries]
     lines: dict[str, list[str]] = {}
     for name, entry, note in noted:
         some = any(other != note for same, _, other in noted if same == name)
@@ -183,10 +186,13 @@ def _row_notes(study: Study, entries: list[Entry]) -> Iterator[str]:
             yield f"{'; '.join(dict.fromkeys(names))}: {note}."
 
 
-def _note(study: Study, entry: Entry) -> str:
+def _note(study: Study, entry: Entry, logged: bool) -> str:
     """Return the notes of a row beyond its label: those of all its seeds, then those of single ones."""
     notes = entry.records.set_index("seed")["note"].to_dict() if "note" in entry.records else {}
-    found = {seed: _clauses(study, entry, str(note)) for seed, note in notes.items()}
+    found = {
+        seed: [clause for clause in _clauses(study, entry, str(note)) if (LOGGED in clause) == logged]
+        for seed, note in notes.items()
+    }
     every = list(found.values())
     shared = [clause for clause in (every[0] if every else []) if all(clause in clauses for clauses in every)]
     own = {seed: [clause for clause in clauses if clause not in shared] for seed, clauses in found.items()}

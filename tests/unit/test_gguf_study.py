@@ -259,10 +259,10 @@ def test_the_figure_has_every_file_once_and_a_panel_per_model() -> None:
 
 def test_words_count_what_the_intervals_settle() -> None:
     values = dict(gguf_values(synthetic_study(gguf_records())))
-    matrix, plain = ({key: values[f"gguf.{name}.{key}"] for key in ("pairs", "better", "worse", "open")}
+    matrix, plain = ({key: values[f"gguf.{name}.{key}"] for key in ("pairs", "better", "worse", "outcome")}
                      for name in ("matrix", "plain"))  # fmt: skip
-    assert matrix == {"pairs": "2 comparisons", "better": "0", "worse": "0", "open": "2"}
-    assert plain == {"pairs": "2 comparisons", "better": "2", "worse": "0", "open": "0"}
+    assert matrix == {"pairs": "2 comparisons", "better": "0", "worse": "0", "outcome": "within noise in all"}
+    assert plain == {"pairs": "2 comparisons", "better": "2", "worse": "0", "outcome": "lower in all"}
     assert values["gguf.matrix.best"] == values["gguf.matrix.worst"] == f"{OURS:.2f}"
 
 

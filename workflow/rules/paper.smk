@@ -80,6 +80,7 @@ rule tables:
         verdicts=taken(RECORDS.claims),
         claims=local("paper/claims.yaml"),
         published=RECORDS.published(),
+        config="<results>/config.json",
         code=sources("paper/tables"),
     output:
         tables=directory("<paper>/tables"),

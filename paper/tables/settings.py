@@ -1,0 +1,67 @@
+"""Table of the amounts of text, evaluations and seeds of a study, from its configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from paper.naming import model_title
+from paper.study import Study
+from paper.tables.captions import caption
+from paper.tables.model import Column, Row, Table
+from ramp.evaluation.bootstrap import RESAMPLES
+
+Config = Mapping[str, Any]
+
+ALL = "all"
+"""Said of a limit that is not set."""
+
+
+def settings_table(study: Study) -> Table:
+    """Return a line per amount: of the source model and, where others are quantized too, of these."""
+    targets = [model for model in study.models if model != study.source]
+    columns = (
+        Column("what", "what", align="left", width="1fr"),
+        Column("source", model_title(study.source), align="left"),
+        Column("target", ", ".join(map(model_title, targets)), align="left"),
+    )
+    rows = tuple(
+        Row({"what": what, "source": source, "target": target if targets else None})
+        for what, source, target in _lines(study.config)
+    )
+    return Table("settings", columns=columns, rows=rows, **caption("settings", resamples=f"{RESAMPLES:,}")).filled()
+
+
+def _lines(config: Config) -> Iterator[tuple[str, str, str | None]]:
+    """Yield (what, amount of the source, amount of targets); nothing without a configuration."""
+    limits = config.get("depths", {}).get(config.get("depth"), {})
+    if not limits:
+        return
+    calibration, sensitivity = config["calibration"], config["sensitivity"]
+    search, length = config["search"], config["evaluation"]["length"]
+
+    def calibrated(tokens: int) -> str:
+        return f"{tokens:,} tokens in windows of {calibration['length']:,}"
+
+    yield "calibration text", calibrated(calibration["tokens"]), calibrated(calibration["target_tokens"])
+    read = [windows_of(sensitivity[name], sensitivity["length"]) for name in ("windows", "target_windows")]
+    yield "calibration text of the sensitivities", read[0], read[1]
+    searched, selected = (windows_of(search[name], search["length"]) for name in ("windows", "selection_windows"))
+    yield "search text, read by every evaluation", searched, searched
+    yield "selection text, read for the finalists", selected, selected
+    yield "evaluations of a search", amount(limits.get("evals")), amount(limits.get("target_evals"))
+    held = [windows_of(limits.get(name), length) for name in ("windows", "target_windows")]
+    yield "held-out text", held[0], held[1]
+    if config.get("tasks", {}).get("names"):
+        yield "items per task, at most", amount(limits.get("task_limit")), None
+    yield "search seeds", *(2 * (str(len(limits.get("seeds", []))),))
+
+
+def amount(count: int | None) -> str:
+    """Return a count in words; ``ALL`` where there is no limit."""
+    return ALL if count is None else f"{count:,}"
+
+
+def windows_of(count: int | None, length: int) -> str:
+    """Return ``16 windows of 128 tokens``."""
+    return f"{amount(count)} windows of {length:,} tokens"
