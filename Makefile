@@ -43,4 +43,4 @@ lock: ## requirements.lock, torch.lock and environment.yml, from the packages in
 	$(PYTHON) -m workflow.scripts.make_environment
 
 schema: ## workflow/schemas/config.schema.json, from ramp/study/__main__.py
-	$(PYTHON) -m ramp.study schema > workflow/schemas/config.schema.json
+	$(PYTHON) -m ramp schema > workflow/schemas/config.schema.json

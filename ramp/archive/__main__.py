@@ -17,7 +17,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ramp.archive.contents import CODE, RESULTS, ContentsError, code_files, study_files
+from ramp.archive.contents import CODE, RESULTS, code_files, study_files
 from ramp.core import cli
 from ramp.core.atomic_files import sha256_file
 from ramp.core.errors import RampError
@@ -58,7 +58,7 @@ def archive(folder: Path, out: Path, root: Path = PROJECT, date: str = "") -> st
     """
     code = code_files(root)
     if f"{CODE}/ramp/__init__.py" not in code or f"{CODE}/CITATION.cff" not in code:
-        raise ContentsError(f"{root} is not the project's folder: name it with --root")
+        raise RampError(f"{root} is not the project's folder: name it with --root")
     found = study_files(folder)
     members: dict[str, Path | bytes] = {**found, **{name: path for name, path in code.items() if path != out}}
     files = {

@@ -15,10 +15,6 @@ RESULTS, CODE = "results", "code"
 """Folders of an archive: what a study left behind, and the project that made it."""
 
 
-class ContentsError(RampError):
-    """A folder that is no study, or one with a file that an archive must not hold."""
-
-
 @dataclass(frozen=True)
 class Part:
     """Files of one kind: patterns below the results folder."""
@@ -62,25 +58,25 @@ def study_files(folder: Path) -> dict[str, Path]:
     """Return path in the archive -> file of a results folder, or of a folder of records.
 
     Raises:
-        ContentsError: no records there, or a link that leads out of the folder.
+        RampError: no records there, or a link that leads out of the folder.
     """
     records = folder / "records" / "records.csv"
     if not records.is_file() and not (folder / "records.csv").is_file():
-        raise ContentsError(f"{folder} holds no records.csv: finish the study, or name its results folder")
+        raise RampError(f"{folder} holds no records.csv: finish the study, or name its results folder")
     parts, below = (PARTS, RESULTS) if records.is_file() else ((PUBLISHED,), f"{RESULTS}/records")
     found = {path for part in parts for pattern in part.patterns for path in folder.glob(pattern) if path.is_file()}
     return {f"{below}/{name}": path for name, path in _inside(folder, found)}
 
 
 def _inside(folder: Path, files: set[Path]) -> Iterator[tuple[str, Path]]:
-    """Yield (name, file) without hidden ones, which are temporary; ``ContentsError`` for a link that leads out."""
+    """Yield (name, file) without hidden ones, which are temporary; ``RampError`` for a link that leads out."""
     root = folder.resolve()
     for path in sorted(files):
         name = path.relative_to(folder)
         if any(part.startswith(".") for part in name.parts):
             continue
         if not path.resolve().is_relative_to(root):
-            raise ContentsError(f"{path} is a link that leads out of {folder}: copy the file there, or remove the link")
+            raise RampError(f"{path} is a link that leads out of {folder}: copy the file there, or remove the link")
         yield name.as_posix(), path
 
 

@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-import yaml
-
-from ramp.core.atomic_files import read_text
 from ramp.core.errors import RampError
+from ramp.core.yaml_file import read_yaml
 
 METADATA = "ro-crate-metadata.json"
 CONTEXT = ["https://w3id.org/ro/crate/1.1/context", {"sha256": "https://schema.org/sha256"}]
@@ -61,7 +59,7 @@ class About:
 
 def read_citation(path: Path) -> dict[str, Any]:
     """Read CITATION.cff; ``RampError`` where it lacks what the metadata needs."""
-    found = yaml.safe_load(read_text(path, "citation file"))
+    found = read_yaml(path, "citation file")
     for name in ("title", "abstract", "version", "license", "authors"):
         if not isinstance(found, dict) or not found.get(name):
             raise RampError(f"{path} has no '{name}': the metadata of an archive needs it")

@@ -18,6 +18,7 @@ from ramp.core.safe_path import below
 from ramp.core.stale_temporaries import temporary_folder
 from ramp.evaluation.bootstrap import interval
 from ramp.evaluation.metrics_file import MetricsFile, read_metrics
+from ramp.records.row_agreement import missing
 from ramp.records.schema import KEY_NAMES
 from ramp.records.table import instances, read_table
 from ramp.rows.meta_file import RowMeta, read_meta
@@ -43,10 +44,6 @@ class Settings:
     threads: int = 1
     device: str = "auto"
     reproducible: bool = True
-
-
-class RowError(RampError):
-    """No such row, more than one, or one that cannot be made again here."""
 
 
 @dataclass(frozen=True)
@@ -85,22 +82,22 @@ def short_name(row: Row) -> str:
 
 
 def find_row(records: pd.DataFrame, wanted: str) -> dict[str, Any]:
-    """Return the one row that MODEL/METHOD or MODEL/METHOD-bBITS-sSEED names; ``RowError`` where it is not one."""
+    """Return the one row that MODEL/METHOD or MODEL/METHOD-bBITS-sSEED names; ``RampError`` where it is not one."""
     model, slash, name = wanted.partition("/")
     if not slash or not name:
-        raise RowError(f"--row {wanted}: write MODEL/METHOD, or MODEL/METHOD-bBITS-sSEED")
+        raise RampError(f"--row {wanted}: write MODEL/METHOD, or MODEL/METHOD-bBITS-sSEED")
     rows = [{str(key): value for key, value in row.items()} for row in records.to_dict("records")]
     models = {str(row["model"]) for row in rows}
     if model not in models:
-        raise RowError(f"--row {wanted}: no model '{model}' in the records{nearest(model, models)}")
+        raise RampError(f"--row {wanted}: no model '{model}' in the records{nearest(model, models)}")
     own = [row for row in rows if row["model"] == model]
     found = [row for row in own if short_name(row) == name] or [row for row in own if row["method"] == name]
     if len(found) == 1:
         return found[0]
     names = sorted(short_name(row) for row in found or own)
     if found:
-        raise RowError(f"--row {wanted} may be any of {', '.join(names)}: write one of them after {model}/")
-    raise RowError(f"--row {wanted}: no such row of {model}{nearest(name, names)}; it has {', '.join(names)}")
+        raise RampError(f"--row {wanted} may be any of {', '.join(names)}: write one of them after {model}/")
+    raise RampError(f"--row {wanted}: no such row of {model}{nearest(name, names)}; it has {', '.join(names)}")
 
 
 def read_tables(archive: Archive, names: Iterable[str]) -> dict[str, pd.DataFrame]:
@@ -135,7 +132,7 @@ def from_windows(tables: Mapping[str, pd.DataFrame], row: Row) -> list[Again]:
     """Return every number of a row that its archived windows and linears give.
 
     Raises:
-        RowError: the row has no windows: it was not evaluated.
+        RampError: the row has no windows: it was not evaluated.
     """
     found: list[Again] = []
     for text in instances(tables["records"].columns, "text"):
@@ -143,10 +140,10 @@ def from_windows(tables: Mapping[str, pd.DataFrame], row: Row) -> list[Again]:
         part = windows[windows["text"] == text].to_dict("records")
         if part:
             numbers = _numbers([{str(key): value for key, value in each.items()} for each in part], text)
-            found += [Again(name, float(row[name]), value) for name, value in numbers.items() if _known(row[name])]
+            found += [Again(name, float(row[name]), value) for name, value in numbers.items() if not missing(row[name])]
     if not found:
-        raise RowError(f"{row['model']}/{short_name(row)} has no values per window: {row['note'] or 'not evaluated'}")
-    if "allocations" in tables and _known(row["bytes_linear"]):
+        raise RampError(f"{row['model']}/{short_name(row)} has no values per window: {row['note'] or 'not evaluated'}")
+    if "allocations" in tables and not missing(row["bytes_linear"]):
         linears = of_row(tables["allocations"], row)
         sizes = linears[linears["which"] == "reported"]["bytes"]
         if len(sizes) and sizes.notna().all():
@@ -154,20 +151,16 @@ def from_windows(tables: Mapping[str, pd.DataFrame], row: Row) -> list[Again]:
     return found
 
 
-def _known(value: Any) -> bool:
-    return value is not None and str(value) != "<NA>" and value == value
-
-
 def _float(value: Any) -> float:
     """Return a number, or NaN where a row has no finite value."""
-    return float(value) if _known(value) else float("nan")
+    return float("nan") if missing(value) else float(value)
 
 
 def evaluated_again(archive: Archive, row: Row, results: Path) -> list[Again]:
     """Evaluate a row's weights once more with the weights, model and references in ``results``; a few seconds or hours.
 
     Raises:
-        RowError: the archive has no metrics of the row, ``results`` lacks its weights or has others, evaluation fails.
+        RampError: the archive has no metrics of the row, ``results`` lacks its weights or has others, evaluation fails.
     """
     place = f"{row['model']}/{short_name(row)}"
     metrics = _archived(archive, f"metrics/{place}.json", place, MetricsFile)
@@ -189,29 +182,29 @@ def evaluated_again(archive: Archive, row: Row, results: Path) -> list[Again]:
         done = subprocess.run([str(each) for each in command], cwd=PROJECT, capture_output=True, text=True, check=False)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise RowError(f"{place} cannot be evaluated again: {last}")
+            raise RampError(f"{place} cannot be evaluated again: {last}")
         texts = read_metrics(out).texts
     found = []
     for text, again in texts.items():
         for kind in ("kl", "ppl"):
             recorded, low, high = (row[f"{kind}{end}_{text}"] for end in ("", "_low", "_high"))
-            ends = [float(end) if _known(end) else None for end in (low, high)]
+            ends = [None if missing(end) else float(end) for end in (low, high)]
             found.append(Again(f"{kind}_{text}", _float(recorded), _float(getattr(again, kind)), *ends))
     if not found:
-        raise RowError(f"{place} was not evaluated: {row['note'] or 'it has no texts'}")
+        raise RampError(f"{place} was not evaluated: {row['note'] or 'it has no texts'}")
     return found
 
 
 def _archived(archive: Archive, name: str, place: str, model: type[Found]) -> Found:
-    """Return a JSON file below ``results/`` as a ``model``; ``RowError`` where the archive has none."""
+    """Return a JSON file below ``results/`` as a ``model``; ``RampError`` where the archive has none."""
     member = f"{RESULTS}/{name}"
     if member not in archive.names:
-        raise RowError(f"{archive.path} has no {member}: recompute {place} from its windows, without --results")
+        raise RampError(f"{archive.path} has no {member}: recompute {place} from its windows, without --results")
     return parse_json(archive.read(member), model, f"{archive.path}: {member}")
 
 
 def _same_weights(folder: Path, meta: RowMeta) -> None:
-    """Raise ``RowError`` where a row's folder has no weights, or others than the archive names."""
+    """Raise ``RampError`` where a row's folder has no weights, or others than the archive names."""
     here = read_meta(folder)
     file = folder / (here.get("gguf") or "model.safetensors")  # never a path that the archive names
     same = here.get("gguf") == meta.gguf
@@ -219,4 +212,4 @@ def _same_weights(folder: Path, meta: RowMeta) -> None:
         found = sha256_file(require_file(file, "weights")) if meta.sha256 else here.get("sha256")
         same = found == meta.sha256
     if not same:
-        raise RowError(f"{file} is not the file whose sha256 the archive names: give the study's own results folder")
+        raise RampError(f"{file} is not the file whose sha256 the archive names: give the study's own results folder")

@@ -25,7 +25,7 @@ from ramp.core.errors import RampError
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.archive.checksums import check
     from ramp.archive.container import Archive, Limits, open_archive
-    from ramp.archive.row import RowError, evaluated_again, find_row, from_windows, read_tables, short_name
+    from ramp.archive.row import evaluated_again, find_row, from_windows, read_tables, short_name
 
 
 def extract(archive: Archive, folder: Path) -> None:
@@ -41,7 +41,7 @@ def check_row(archive: Archive, wanted: str, results: Path | None) -> bool:
     """Make one row again and print how; return whether it agrees."""
     tables = read_tables(archive, ("records", "windows", "allocations"))
     if not {"records", "windows"} <= set(tables):
-        raise RowError(f"{archive.path} lacks records.csv or windows.csv: no row of it can be made again")
+        raise RampError(f"{archive.path} lacks records.csv or windows.csv: no row of it can be made again")
     row = find_row(tables["records"], wanted)
     name = f"{row['model']}/{short_name(row)}"
     if results is None:

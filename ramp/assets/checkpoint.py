@@ -6,10 +6,11 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ramp.assets.fetched_files import AssetError, asset_path, asset_record, require_room, tree_files
+from ramp.assets.fetched_files import asset_path, asset_record, require_room, tree_files
 from ramp.assets.registry import Registry
 from ramp.core.atomic_files import atomic_path, write_json
 from ramp.core.cli import log
+from ramp.core.errors import RampError
 from ramp.gguf_format.configuration import CHECKPOINT, read_configuration
 from ramp.gguf_format.names import GgufError, gguf_tensors
 from ramp.gguf_format.reader import GgufFile, gguf_float
@@ -27,7 +28,7 @@ def make_model(registry: Registry, name: str, assets: Path, out_dir: Path) -> di
     asset = registry.get(name)
     if asset.type != "model" or asset.kind == "trained":
         made = "trained by python -m ramp.assets.train_tiny" if asset.kind == "trained" else f"of type {asset.type}"
-        raise AssetError(f"asset '{name}' is {made}, not a checkpoint to fetch")
+        raise RampError(f"asset '{name}' is {made}, not a checkpoint to fetch")
     path = asset_path(assets, name)
     with atomic_path(out_dir) as partial:
         partial.mkdir()
@@ -41,7 +42,7 @@ def make_model(registry: Registry, name: str, assets: Path, out_dir: Path) -> di
 def link_checkpoint(path: Path, out_dir: Path) -> dict[str, Any]:
     """Link to the files of a Hugging Face folder, safetensors weights only (never pickles); return released sizes."""
     if not path.is_dir():
-        raise AssetError(f"{path} is neither a .gguf file nor a Hugging Face checkpoint folder")
+        raise RampError(f"{path} is neither a .gguf file nor a Hugging Face checkpoint folder")
     model = ModelFolder(path)
     model.check()
     for file in tree_files(path):

@@ -24,10 +24,6 @@ DAMAGED = (zipfile.BadZipFile, EOFError, OSError, zlib.error, lzma.LZMAError, st
 """What zipfile raises on a damaged archive: of an unknown compression, one that asks for a password, bad names."""
 
 
-class AssetError(RampError):
-    """An asset is not what a stage needs: damaged, or of another type."""
-
-
 class FetchError(RampError):
     """A source cannot be fetched: no network, no access, no space, a wrong checksum, a missing file."""
 
@@ -72,7 +68,7 @@ def asset_path(assets: Path, name: str) -> Path:
         path = below(assets / name, record.path, assets / name / "asset.json")
     require_file(path, f"file of asset '{name}'")
     if tree_sha256(path) != record.sha256:
-        raise AssetError(f"{path} does not match the sha256 in its asset.json: delete {assets / name} and fetch again")
+        raise RampError(f"{path} does not match the sha256 in its asset.json: delete {assets / name} and fetch again")
     return path
 
 

@@ -38,10 +38,6 @@ END = "<|endoftext|>"
 """Stands between documents; serves as beginning and end of text."""
 
 
-class TrainError(RampError):
-    """A text too short to train on, no step at all, or losses that are not finite."""
-
-
 def train_tokenizer(documents: Sequence[Document], vocab: int) -> Any:
     """Return a byte-level BPE ``PreTrainedTokenizerFast`` with GPT-2's pre-tokenizer and ``vocab`` tokens."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -58,7 +54,7 @@ def train_tokenizer(documents: Sequence[Document], vocab: int) -> Any:
     )
     tokenizer.train_from_iterator((document.text for document in documents), trainer)
     if tokenizer.get_vocab_size() != vocab:
-        raise TrainError(
+        raise RampError(
             f"the training text gives {tokenizer.get_vocab_size()} tokens where {vocab} are wanted: it is too short"
         )
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=END, eos_token=END)
@@ -110,7 +106,7 @@ def learning_rate(step: int, steps: int, preset: Preset) -> float:
 def train(model: PreTrainedModel, stream: torch.Tensor, preset: Preset, steps: int, seed: int) -> list[float]:
     """Train in place on random windows of ``stream`` (int64 [tokens]); return every step's loss, in nats per token."""
     if len(stream) <= preset.context + 1:
-        raise TrainError(
+        raise RampError(
             f"the training text has {len(stream)} tokens, one window needs {preset.context + 1}: give more text"
         )
     generator = torch.Generator().manual_seed(seed)
@@ -144,7 +140,7 @@ def train(model: PreTrainedModel, stream: torch.Tensor, preset: Preset, steps: i
             spent = time.monotonic() - began
             log.info("step %d/%d: loss %.3f nats (uniform %.3f), %.0f s", step + 1, steps, mean, uniform, spent)
     if not math.isfinite(losses[-1]):
-        raise TrainError(f"training diverged at step {steps} (loss {losses[-1]}): try another seed")
+        raise RampError(f"training diverged at step {steps} (loss {losses[-1]}): try another seed")
     return losses
 
 
@@ -152,7 +148,7 @@ def make_model(name: str, text: Path, steps: int, seed: int, out_dir: Path) -> d
     """Train preset ``name`` and write its folder; return the content of asset.json."""
     preset = PRESETS[name]
     if steps < 1:
-        raise TrainError(f"{steps} steps train nothing: ask for one at least")
+        raise RampError(f"{steps} steps train nothing: ask for one at least")
     documents = read_documents(text)
     tokenizer = train_tokenizer(documents, preset.vocab)
     stream = token_stream(tokenizer, documents)

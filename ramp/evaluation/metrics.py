@@ -21,11 +21,6 @@ from ramp.core.provenance import commit, versions
 from ramp.evaluation.bootstrap import Estimate, interval
 from ramp.rows.meta_file import KEY
 
-
-class MetricsError(RampError):
-    """Two rows that are not one network."""
-
-
 SIZES = (
     "bytes_file", "bytes_linear", "bytes_embedding", "bytes_head", "bytes_other", "bytes_native", "bits_nominal",
     "bits_nominal_unweighted", "bpw_linear", "bpw_file",
@@ -85,7 +80,7 @@ def metrics(
 def same_network(meta: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     """Return the metrics of a row that is the network of ``other`` in another file (released = float, de-quantized)."""
     if meta["model"] != other["key"]["model"] or not {meta["stage"], other["key"]["stage"]} <= {"float", "released"}:
-        raise MetricsError(
+        raise RampError(
             f"--same-as joins a float and a released row of one model, not {meta['method']} of {meta['model']} and "
             f"{other['key']['method']} of {other['key']['model']}: evaluate the row itself"
         )

@@ -55,10 +55,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("ramp.league.fold_ablation")
 
 
-class FoldRunError(RampError):
-    """A row of the folding ablation that cannot be made."""
-
-
 @dataclass(frozen=True)
 class AboutFold:
     """Fields that are read of a fold's metadata."""
@@ -85,7 +81,7 @@ def about_fold(path: Path, fold: Fold) -> dict[str, Any]:
 def quantized(args: argparse.Namespace, dtype: torch.dtype, device: torch.device) -> Made:
     """Build the uniform row at ``args.bits`` as a study does, and read it back; the packed file is temporary."""
     if not isinstance(method := load_method(args.method_file), Quantizer):
-        raise FoldRunError(f"'{method.name}' gives no uniform rows of ours: name a quantizer, such as rtn or gptq")
+        raise RampError(f"'{method.name}' gives no uniform rows of ours: name a quantizer, such as rtn or gptq")
     with scratch_folder(args.out) as scratch:
         row = scratch / "row"
         meta = build_row(
@@ -110,7 +106,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     fold = load_fold(args.fold, ModelFolder(args.model_dir).config)
     reference = Reference.load(require_file(args.reference, "float reference"))
     if reference.about["model"] != args.model_dir.name:
-        raise FoldRunError(f"{args.reference} is of {reference.about['model']}: pass the reference of this very model")
+        raise RampError(f"{args.reference} is of {reference.about['model']}: pass the reference of this very model")
     device = pick_device(args.device)
     dtype = reference.hidden.dtype
     plain = str(args.method_file) == FLOAT  # the folded float model

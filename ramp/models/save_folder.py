@@ -22,10 +22,6 @@ PROBE = "In 1999 it cost $12,345.67.\n\n\tNaïve 日本 — isn't   it?\n"
 """Digits, blanks, newlines and other scripts: where pre-tokenizers differ."""
 
 
-class FolderError(RampError):
-    """A checkpoint folder does not read back as it was written."""
-
-
 def save_model(model: PreTrainedModel, out_dir: Path) -> None:
     """Write config.json, generation_config.json and one model.safetensors; a tied head is left out.
 
@@ -58,7 +54,7 @@ def save_config(config: PretrainedConfig, out_dir: Path) -> None:
 
 
 def save_tokenizer(tokenizer: Any, out_dir: Path) -> None:
-    """Write the tokenizer's files; raises ``FolderError`` if they read back as another tokenizer."""
+    """Write the tokenizer's files; raises ``RampError`` if they read back as another tokenizer."""
     from transformers import AutoTokenizer
 
     tokenizer.save_pretrained(out_dir)
@@ -70,4 +66,4 @@ def save_tokenizer(tokenizer: Any, out_dir: Path) -> None:
     file.write_text(json.dumps(settings, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
     again = AutoTokenizer.from_pretrained(out_dir, local_files_only=True)
     if again(PROBE)["input_ids"] != tokenizer(PROBE)["input_ids"]:
-        raise FolderError(f"the tokenizer in {out_dir} does not survive saving: its class is not supported")
+        raise RampError(f"the tokenizer in {out_dir} does not survive saving: its class is not supported")

@@ -38,7 +38,7 @@ def chosen_device(name: str | None, asked: str) -> Device:
 
 
 def plan_files(
-    files: Sequence[Path], keys: dict[str, object], device: str | None, cores: int | None = None
+    files: Sequence[Path], keys: dict[str, object], device: str | None, cores: int | None = None, gpus: int = 1
 ) -> tuple[StudyPlan, JobCosts, list[Job]]:
     """Return the plan of a study, the costs behind it and its jobs."""
     study = study_plan(configuration(files, keys))
@@ -48,7 +48,7 @@ def plan_files(
     left = planned_jobs(snakefile, files, keys, everything=False) if Path(study.study.results).is_dir() else None
     if cores is None:
         cores = NAMED_CORES if device not in (None, "cpu") else os.cpu_count() or 1
-    return plan_study(costs, jobs, left, cores=cores, gpus=1), costs, jobs
+    return plan_study(costs, jobs, left, cores=cores, gpus=gpus), costs, jobs
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,14 +60,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     option("--device", help="a card of the plan's table, or cpu; default: the device at hand")
     option("--results", help="another results folder: what is there already, and with --check its logs")
     option("--cores", type=int, help="cores of the machine; default: this one's, 16 beside a card that is named")
+    option("--gpus", type=int, default=1, help="GPUs of the machine, as in Snakemake's --resources gpu=N")
     option("--csv", type=Path, help="CSV file to write")
     option("--page", type=Path, help="Markdown file with marks for this device, between which the plan is written")
     option("--check", action="store_true", help="compare the plan with the logs of a run of the study")
     args = parser.parse_args(argv)
     if args.cores is not None and args.cores < 1:
         raise RampError(f"--cores {args.cores}: give at least one")
+    if args.gpus < 1:
+        raise RampError(f"--gpus {args.gpus}: give at least one, or plan with --device cpu")
     keys = single_keys(args.config) | ({"results": args.results} if args.results else {})
-    plan, costs, jobs = plan_files(args.configfile, keys, args.device, args.cores)
+    plan, costs, jobs = plan_files(args.configfile, keys, args.device, args.cores, args.gpus)
     if args.check:
         checked = check(costs, jobs)
         print(check_text(checked))

@@ -20,10 +20,6 @@ WITHOUT_WORK = ("all",)
 """Rules without work of their own."""
 
 
-class PlanningError(RampError):
-    """A study that Snakemake cannot plan; its own message."""
-
-
 @dataclass(frozen=True)
 class Job:
     """One planned job."""
@@ -100,7 +96,7 @@ def planned_jobs(
         everything: also what is there already; else only what is left to do.
 
     Raises:
-        PlanningError: Snakemake refuses the configuration, with its sentence.
+        RampError: Snakemake refuses the configuration, with its sentence.
     """
     from snakemake import logging as snakemake_logging
     from snakemake.api import SnakemakeApi
@@ -126,7 +122,7 @@ def planned_jobs(
             )
             workflow.dag(DAGSettings(forceall=everything)).execute_workflow(executor="dryrun")
     except Exception as error:  # Snakemake raises classes of its own, and what a Snakefile raises
-        raise PlanningError(_sentence(error, jobs.errors)) from None
+        raise RampError(_sentence(error, jobs.errors)) from None
     finally:
         snakemake_logging.logger.removeHandler(jobs)
     return in_order(jobs.found.values())

@@ -48,7 +48,8 @@ def on_page(page: str, plan: StudyPlan) -> str:
 def below_table(plan: StudyPlan) -> str:
     """Return the sentences below the table."""
     time, device = plan.timeline, plan.device
-    parts = [f"{time.seconds / 3600:.1f} h from start to end on one {device.name} with {plan.cores} cores"]
+    count = "one" if plan.gpus == 1 else str(plan.gpus)
+    parts = [f"{time.seconds / 3600:.1f} h from start to end on {count} {device.name} with {plan.cores} cores"]
     if device.is_gpu:
         parts.append(f"{time.gpu_seconds / 3600:.1f} h of the card, {time.core_seconds / 3600:.1f} h of jobs beside it")
     else:

@@ -69,6 +69,7 @@ class StudyPlan:
     lines: tuple[Line, ...]
     timeline: Timeline
     cores: int
+    gpus: int
     costs: tuple[Cost, ...]
     jobs: tuple[Job, ...]
 
@@ -110,7 +111,7 @@ def plan_study(
     timeline = run(
         jobs, each, results=study.results, held=study.keep == "all", cores=cores, threads=study.threads, gpus=gpus
     )
-    return StudyPlan(study.study, costs.device, tuple(lines), timeline, cores, tuple(each), tuple(jobs))
+    return StudyPlan(study.study, costs.device, tuple(lines), timeline, cores, gpus, tuple(each), tuple(jobs))
 
 
 def line_of(stage: str, costs: Sequence[Cost], done: int) -> Line:

@@ -23,17 +23,13 @@ TASK_WEIGHTS = 1 << 20
 Pending = list[Future[np.ndarray]]
 
 
-class WorkerEnded(RampError):
-    """A worker process that ended in the middle of its work."""
-
-
 @contextmanager
 def _one_sentence() -> Iterator[None]:
     """Turn what a broken pool raises into one sentence."""
     try:
         yield
     except BrokenProcessPool:
-        raise WorkerEnded(
+        raise RampError(
             "a process that quantizes was ended from outside, most often by the system because memory was short: use "
             "fewer --threads or close other programs, and run the same command again, it goes on where it stopped"
         ) from None

@@ -13,7 +13,7 @@ from typing import Any
 
 from ramp.core import cli
 from ramp.core.atomic_files import read_json
-from ramp.records.runs import named
+from ramp.records.runs import check_fields, named
 from ramp.records.schema import TABLES
 from ramp.records.table import RecordsError, write_tables
 
@@ -28,9 +28,7 @@ def read_list(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
     """Return a JSON list of objects with these ``columns`` alone; ``RecordsError`` where something else lies there."""
     found = read_json(path, list[dict[str, Any]])
     for each in found:
-        missing = [name for name in columns if name not in each]
-        if missing:
-            raise RecordsError(f"{path} lacks {', '.join(missing)}: it is no file of this stage, run it again")
+        check_fields(each, columns, path)
     return [named(each, columns) for each in found]
 
 

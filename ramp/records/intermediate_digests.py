@@ -37,10 +37,6 @@ DIGITS = 16
 CHUNK = 1 << 22
 
 
-class ContentError(RampError):
-    """A file that is not what its name says."""
-
-
 @dataclass(frozen=True)
 class Stage:
     """The files of one stage: glob patterns below the results folder."""
@@ -100,7 +96,7 @@ def without_times(value: Any) -> Any:
 
 
 def content_digest(path: Path) -> str:
-    """Return the digest of a file's content, ``DIGITS`` hexadecimal digits; ``ContentError`` if it is damaged."""
+    """Return the digest of a file's content, ``DIGITS`` hexadecimal digits; ``RampError`` if it is damaged."""
     digest = hashlib.sha256()
     if path.suffix == ".json":
         digest.update(_canonical(read_json(path, object)))
@@ -141,7 +137,7 @@ def _tensor_parts(path: Path) -> Iterator[bytes]:
             metadata = without_times({name: _metadata(text) for name, text in header.pop("__metadata__", {}).items()})
             tensors = {name: (about["dtype"], about["shape"], *about["data_offsets"]) for name, about in header.items()}
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise ContentError(f"{path} is no safetensors file: delete it and run its stage again") from None
+            raise RampError(f"{path} is no safetensors file: delete it and run its stage again") from None
         yield _canonical(metadata)
         for name, (dtype, shape, begin, end) in sorted(tensors.items()):
             yield json.dumps([name, dtype, shape]).encode()
@@ -150,6 +146,6 @@ def _tensor_parts(path: Path) -> Iterator[bytes]:
             while left > 0:
                 part = stream.read(min(CHUNK, left))
                 if not part:
-                    raise ContentError(f"{path} ends inside tensor '{name}': delete it and run its stage again")
+                    raise RampError(f"{path} ends inside tensor '{name}': delete it and run its stage again")
                 left -= len(part)
                 yield part

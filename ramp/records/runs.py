@@ -45,10 +45,14 @@ def read_runs(paths: Sequence[Path], fields: Sequence[str]) -> list[Run]:
     """Return the JSON objects at ``paths``; ``RecordsError`` where one lacks one of ``fields``, or without paths."""
     runs = [read_json(path, Run, sealed=True) for path in _some(paths)]
     for run, path in zip(runs, paths, strict=True):
-        missing = [name for name in fields if name not in run]
-        if missing:
-            raise RecordsError(f"{path} lacks {', '.join(missing)}: it is no file of this stage, run it again")
+        check_fields(run, fields, path)
     return runs
+
+
+def check_fields(found: Mapping[str, Any], fields: Sequence[str], path: Path) -> None:
+    """Raise ``RecordsError`` where an object of a file lacks one of ``fields``."""
+    if lacking := [name for name in fields if name not in found]:
+        raise RecordsError(f"{path} lacks {', '.join(lacking)}: it is no file of this stage, run it again")
 
 
 def check_alike(runs: Sequence[Run], paths: Sequence[Path], setting: Callable[[Run], Any], what: str) -> None:

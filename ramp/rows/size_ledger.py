@@ -23,10 +23,6 @@ from ramp.quantizers.sizes import bits_nominal, linear_bytes
 from ramp.quantizers.store import PARTS, PackedLinear, packed_layout
 
 
-class LedgerError(RampError):
-    """The bytes of the packed linears are not what ``ramp.quantizers.sizes`` counts."""
-
-
 @dataclass
 class DenseLinear:
     """A weight on a grid that the affine one cannot hold."""
@@ -105,7 +101,7 @@ def ledger(
     bytes_linear = stored(*parts) - excess
     expected = sum(counted_bytes(headers[x.name]) for x in linears)
     if bytes_linear != expected:  # the budget's arithmetic and the file must never drift apart
-        raise LedgerError(
+        raise RampError(
             f"packed linears take {bytes_linear} bytes, ramp.quantizers.sizes says {expected}: report this bug"
         )
     bytes_file = bytes_stored - excess

@@ -23,20 +23,16 @@ LARGEST = 65504
 """Of a float16."""
 
 
-class InputError(RampError):
-    """A model that is nowhere, or that cannot become a GGUF file."""
-
-
 def find_model(name: str, registry: Registry, models: Path) -> Path:
     """Return the checkpoint folder of MODEL: a folder, ``owner/name[@commit]`` of the hub, or a name in the registry.
 
-    A registry model is made below ``models``. Raises ``InputError`` and ``FetchError``.
+    A registry model is made below ``models``. Raises ``RampError`` and ``FetchError``.
     """
     path = Path(name)
     if path.is_dir():
         return path
     if path.is_file():
-        raise InputError(f"{name} is a file: give the folder of a Hugging Face checkpoint with float weights")
+        raise RampError(f"{name} is a file: give the folder of a Hugging Face checkpoint with float weights")
     if name in registry.assets and registry.get(name).type == "model" and registry.get(name).kind != "trained":
         folder = models / name
         if not (folder / "asset.json").is_file():
@@ -46,7 +42,7 @@ def find_model(name: str, registry: Registry, models: Path) -> Path:
         return folder
     repo, _, revision = name.partition("@")
     if not re.fullmatch(REPOSITORY, repo) or ".." in name:
-        raise InputError(
+        raise RampError(
             f"there is no folder {name}: give a checkpoint folder, a repository of the Hugging Face hub (owner/name), "
             "or the name of a model in config/assets.yaml"
         )
@@ -62,7 +58,7 @@ def check_model(model: ModelFolder) -> None:
     config = model.config
     check_exportable(config)
     if not model.linears:
-        raise InputError(f"{model.path} has no decoder block: there is nothing to quantize")
+        raise RampError(f"{model.path} has no decoder block: there is nothing to quantize")
     model.check()
     for tensor in gguf_tensors(config):
         if tensor.kind != "rope":
@@ -73,9 +69,9 @@ def check_model(model: ModelFolder) -> None:
 def _check_numbers(model: ModelFolder, name: str) -> None:
     low, high = (float(edge) for edge in model.reader.get(name).aminmax())
     if not math.isfinite(low) or not math.isfinite(high):
-        raise InputError(f"{model.path}: {name} has weights that are NaN or infinite: the checkpoint is damaged")
+        raise RampError(f"{model.path}: {name} has weights that are NaN or infinite: the checkpoint is damaged")
     if max(-low, high) > LARGEST:
-        raise InputError(
+        raise RampError(
             f"{model.path}: {name} has a weight of {max(-low, high):g}: ggml's types have float16 scales, and hold "
             f"none beyond {LARGEST}"
         )

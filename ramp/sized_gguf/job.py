@@ -44,10 +44,6 @@ CHECK_WINDOWS, CHECK_LENGTH = 2, 512
 """Held-out windows on which llama.cpp's perplexity is compared with transformers'."""
 
 
-class GgufRunError(RampError):
-    """A run that cannot start: a folder in use, an output that is a folder."""
-
-
 @dataclass(frozen=True)
 class Settings:
     """Settings that the work folder depends on beside the checkpoint and the calibration text."""
@@ -128,22 +124,22 @@ def read_size(args: argparse.Namespace, model: ModelFolder, frame: Frame) -> int
 
 
 def check_room(folder: Path, wanted: int, name: str) -> None:
-    """Raise ``GgufRunError`` where a disk has no room for the bank, the file and what it is compared with."""
+    """Raise ``RampError`` where a disk has no room for the bank, the file and what it is compared with."""
     free = shutil.disk_usage(folder).free
     if free < wanted:
-        raise GgufRunError(
+        raise RampError(
             f"{name} needs about {wanted / 1e9:.1f} GB for intermediate files and {folder} has {free / 1e9:.1f} GB "
             "free: point --work to another disk, choose fewer --types, or add --no-rival"
         )
 
 
 def check_numbers(args: argparse.Namespace) -> None:
-    """Raise ``GgufRunError`` for numbers that no stage can use."""
+    """Raise ``RampError`` for numbers that no stage can use."""
     least = {"tokens": args.length, "length": 2, "windows": 1, "window_length": 2, "heldout_windows": 1, "evals": 1}
     for name, smallest in {**least, "tune_steps": 1, "seed": 0, "llama_perplexity": 0}.items():
         given = getattr(args, name)
         if given is not None and not smallest <= given < 1 << 62:
-            raise GgufRunError(f"--{name.replace('_', '-')} {given} is not possible: at least {smallest}")
+            raise RampError(f"--{name.replace('_', '-')} {given} is not possible: at least {smallest}")
     companions = (
         ("--context", args.context, args.fits is not None, "--fits SIZE"),
         ("--tune-steps", args.tune_steps, args.tune, "--tune"),
@@ -151,18 +147,18 @@ def check_numbers(args: argparse.Namespace) -> None:
     )
     for option, given, is_used, needed in companions:
         if given is not None and not is_used:
-            raise GgufRunError(f"{option} has no effect without {needed}: give that too, or leave it out")
+            raise RampError(f"{option} has no effect without {needed}: give that too, or leave it out")
     if args.device not in ("auto", "cpu") or args.dtype != "float32":
-        raise GgufRunError("this command computes on the processor in float32: leave out --device and --dtype")
+        raise RampError("this command computes on the processor in float32: leave out --device and --dtype")
 
 
 def check_chooser(args: argparse.Namespace, menu: tuple[str, ...]) -> None:
-    """Raise for a method or a policy that cannot choose types: ``MethodError``, ``PolicyError``, ``GgufRunError``."""
+    """Raise for a method or a policy that cannot choose types: ``MethodError``, ``PolicyError``, ``RampError``."""
     if args.method != KNAPSACK:
         from ramp.search.setup import find_allocator
 
         if args.policy is not None:
-            raise GgufRunError(f"--policy {args.policy} chooses the types alone: leave out --method {args.method}")
+            raise RampError(f"--policy {args.policy} chooses the types alone: leave out --method {args.method}")
         find_allocator(args.method)
     if args.policy is not None:
         from ramp.search.trained_policy import read_policy
@@ -173,20 +169,20 @@ def check_chooser(args: argparse.Namespace, menu: tuple[str, ...]) -> None:
             cure = "give the types that it was trained on"
             if not {str(each) for each in widths} & set(MENU):
                 cure = "give one that this command trained, with --method ramp"
-            raise GgufRunError(
+            raise RampError(
                 f"the policy in {args.policy} chooses among {', '.join(map(str, widths))}, these --types give "
                 f"{', '.join(names)}: {cure}"
             )
 
 
 def make_folders(out: Path, base: Path) -> None:
-    """Make the folders of a run; ``GgufRunError`` where one cannot be written in."""
+    """Make the folders of a run; ``RampError`` where one cannot be written in."""
     try:
         base.mkdir(parents=True, exist_ok=True)
         out.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out.parent).close()  # a folder that is read-only is told before the work
     except OSError as error:
-        raise GgufRunError(
+        raise RampError(
             f"cannot write in {out.parent} and {base} ({error.strerror}): choose another --out or --work"
         ) from None
 
@@ -214,7 +210,7 @@ def open_job(args: argparse.Namespace) -> Job:
     if out.suffix != ".gguf":
         raise GgufError(f"{out} is not named *.gguf: llama.cpp's tools expect that ending")
     if out.is_dir():
-        raise GgufRunError(f"{out} is a folder: name the file to write")
+        raise RampError(f"{out} is a folder: name the file to write")
     check_numbers(args)
     if args.size is not None:
         parse_size(args.size)  # a typing error is told before a model is fetched
@@ -275,7 +271,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock: worker processes would inherit it
         except OSError:
-            raise GgufRunError(f"another run works in {folder}: wait for it, or pass another --work") from None
+            raise RampError(f"another run works in {folder}: wait for it, or pass another --work") from None
         for place in [folder, *(path for path in folder.iterdir() if path.is_dir())]:
             remove_partials(place)  # of runs that were killed
         yield

@@ -1,4 +1,4 @@
-"""Print the schema of the configuration: ``python -m ramp.study schema``."""
+"""Print the schema of the configuration: ``python -m ramp schema``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the schema."""
     parser = cli.Parser(description="The configuration's JSON schema, on standard output.")
-    parser.add_argument("what", choices=["schema"])
     parser.parse_args(argv)
     print(json.dumps(schema(), indent=2, sort_keys=True))
     return 0

@@ -2,7 +2,7 @@
 
 Only the Snakefile reads this module (through ``ramp.study.planned_rows``); stages take their values from the command
 line, so that a new key does not make a stage look changed.
-``python -m ramp.study schema`` prints the JSON schema that ``workflow/schemas/config.schema.json`` keeps.
+``python -m ramp schema`` prints the JSON schema that ``workflow/schemas/config.schema.json`` keeps.
 """
 
 # ruff: noqa: RUF012  # pydantic copies mutable defaults

@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ from ramp.calibration.stream import stream
 from ramp.core.errors import RampError
 from ramp.methods.kinds import SearchParams
 from ramp.plan import calibration_costs, evaluation_costs, export_costs, refusal, search_costs
+from ramp.plan.__main__ import main as plan_main
 from ramp.plan.beside_run import check
 from ramp.plan.devices import CARDS, UnknownDevice, find_device, known_as, processor
 from ramp.plan.dry_run import Job
@@ -40,6 +42,7 @@ from ramp.search import device_budget
 from ramp.sensitivity import fisher
 from ramp.study.temporary_files import passes
 from tests.plans import REPO, plan_of
+from tests.refusals import refused
 
 GGML_ROW = "ramp-b4-s0-ggml"
 TINY = ModelShape("llama", 8, 16, 2, 2, 1, 10, 64)  # two blocks: q o 8x8, k v 4x8, gate up 16x8, down 8x16
@@ -360,6 +363,11 @@ def test_what_passes_is_named_once() -> None:
 def needing(**sizes: float) -> Cost:
     empty = Cost(1, True, True, 0, 0, 0, 0, 0, 0, 0, "arithmetic")
     return replace(empty, **sizes)
+
+
+def test_a_machine_without_a_core_or_a_card_is_refused() -> None:
+    cases = {f"{option} 0: give at least one": partial(plan_main, [option, "0"]) for option in ("--cores", "--gpus")}
+    refused(RampError, cases)
 
 
 def test_what_cannot_fit_is_refused_in_one_sentence() -> None:
