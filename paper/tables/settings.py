@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from paper.naming import model_title
+from paper.naming import RAMP_METHODS, method_title, model_title
 from paper.study import Study
 from paper.tables.captions import caption
 from paper.tables.model import Column, Row, Table
 from ramp.evaluation.bootstrap import RESAMPLES
+from ramp.methods.loader import load_method, parse_params
 
 Config = Mapping[str, Any]
+
+BASELINES = Path(__file__).resolve().parents[2] / "baselines"
 
 ALL = "all"
 """Said of a limit that is not set."""
@@ -27,7 +31,7 @@ def settings_table(study: Study) -> Table:
     )
     rows = tuple(
         Row({"what": what, "source": source, "target": target if targets else None})
-        for what, source, target in _lines(study.config)
+        for what, source, target in (*_lines(study.config), *_searches(study))
     )
     return Table("settings", columns=columns, rows=rows, **caption("settings", resamples=f"{RESAMPLES:,}")).filled()
 
@@ -48,13 +52,25 @@ def _lines(config: Config) -> Iterator[tuple[str, str, str | None]]:
     yield "calibration text of the sensitivities", read[0], read[1]
     searched, selected = (windows_of(search[name], search["length"]) for name in ("windows", "selection_windows"))
     yield "search text, read by every evaluation", searched, searched
-    yield "selection text, read for the finalists", selected, selected
+    yield "selection text, read for the finalists and the start", selected, selected
     yield "evaluations of a search", amount(limits.get("evals")), amount(limits.get("target_evals"))
     held = [windows_of(limits.get(name), length) for name in ("windows", "target_windows")]
     yield "held-out text", held[0], held[1]
     if config.get("tasks", {}).get("names"):
         yield "items per task, at most", amount(limits.get("task_limit")), None
     yield "search seeds", *(2 * (str(len(limits.get("seeds", []))),))
+
+
+def _searches(study: Study) -> Iterator[tuple[str, str, str | None]]:
+    """Yield the settings of RAMP's searches that were run: weights of the reward, target entropy, finalists."""
+    for method in RAMP_METHODS if study.config and study.ran_ramp else ():
+        if study.find(study.source, method):
+            own = study.config.get("params", {}).get(method, {})
+            params: Any = parse_params(load_method(BASELINES / f"{method}.py"), own)
+            reward, sac, title = params.reward, params.sac, method_title(method)
+            found = f"{reward.k_q:g}, {reward.k_b:g}, {reward.k_o:g}, {reward.k_c:g}; "
+            found += f"{sac.rho_start:g} to {sac.rho_end:g}; {params.finalists}"
+            yield f"{title}: k_q, k_b, k_o, k_c of the reward; ρ; finalists", found, None
 
 
 def amount(count: int | None) -> str:

@@ -31,6 +31,7 @@ from paper.tables.model import Column, Row, Table, number, parts
 from paper.tables.optimum import additivity_table, optimum_table
 from paper.tables.paired import controls_table, headline_pairs_table, paired_table
 from paper.tables.render import to_latex, to_markdown, to_typst
+from paper.tables.settings import settings_table
 from paper.tables.sizes import LABEL_BITS, PARAMETERS, label_mixture_bits, sizes_table
 from paper.tables.sizes import readings as size_readings
 from paper.tables.tasks import tasks_table
@@ -421,3 +422,16 @@ def test_the_main_text_compares_the_knapsack_at_equal_bytes() -> None:
     row = cells(paired_table(study, SOURCE), entry=last["entry"], rival=last["rival"])
     assert last["kl"] == row["kl"]
     assert found["pair.equal.knapsack.awq_gptq.kl"] == " ".join(parts(row["kl"], Column("", "", digits=4, signed=True)))
+
+
+def test_settings_are_those_of_the_published_configuration() -> None:
+    """Amounts come from config.json and from the methods' own parameters; records without it have no such table."""
+    rows = {
+        row.cells["what"]: row.cells
+        for row in settings_table(Study.read(Path(__file__).parents[2] / "results" / "published")).rows
+    }
+    assert rows["search text, read by every evaluation"]["source"] == "16 windows of 128 tokens"
+    assert rows["evaluations of a search"]["target"] == "10"
+    [reward] = [cells["source"] for what, cells in rows.items() if what.startswith("RAMP (paper): k_q")]
+    assert reward == "10, 1, 10, 5; 0.5 to 0.2; 5"
+    assert not settings_table(synthetic_study({})).rows
