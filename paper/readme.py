@@ -34,11 +34,18 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from paper.words import listed, plural, shown
     from ramp.methods.names import BAR
 
-KNAPSACK = (
-    "On {source}, the exact knapsack on Fisher sensitivities, which needs no search, has {row.knapsack.4.kl} nats of "
-    "KL to the float model (lower is better) at the bytes of uniform 4 bits; the best uniform row, AWQ + GPTQ, has "
-    "{row.awq_gptq.4.kl}."
-)
+KNAPSACK = {
+    "over banks": (
+        "On {source}, the exact knapsack on Fisher sensitivities, which needs no search, has {banks.knapsack} times "
+        "the KL to the float model (lower is better) of the best uniform 4-bit row, AWQ + GPTQ, at its bytes; the "
+        "interval runs over {banks.knapsack.runs}."
+    ),
+    "one bank": (
+        "On {source}, the exact knapsack on Fisher sensitivities, which needs no search, has {row.knapsack.4.kl} nats "
+        "of KL to the float model (lower is better) at the bytes of uniform 4 bits; the best uniform row, AWQ + GPTQ, "
+        "has {row.awq_gptq.4.kl} (one bank)."
+    ),
+}
 SEARCH = {
     "over banks": (
         "RAMP's search from the knapsack {over_banks}; {interval} over {runs}.{settled} The main table's rows, "
@@ -49,14 +56,14 @@ SEARCH = {
         "({kl} nats; one bank, {windows}, {seeds}): another bank may say otherwise."
     ),
 }
-"""The sentence on the search: where rows over banks are published, and where they are not."""
+"""The sentences on knapsack and search: where rows over banks are published, and where they are not."""
 
 ENDS = {"better": "below it", "worse": "above it", "within noise": "within noise of it", "identical": "at it"}
 SETTLED = {-1: "", 0: " **No gain is settled.**", 1: " **The search is not recommended.**"}
 """Side of the interval over banks -> what follows it."""
 
 OUTCOME = (
-    KNAPSACK,
+    "{knapsack}",
     "{search}",
     "GGUF files of ours, at most as large as llama.cpp's mixes with the same importance matrix ({gguf.matrix.models}; "
     "one bank each): lower KL in {gguf.matrix.better} of {gguf.matrix.pairs}, higher in {gguf.matrix.worse}"
@@ -142,7 +149,11 @@ b bits is the bytes of the packed linears of the uniform b-bit row.
 
 def outcome(study: Study) -> str:
     """Return the sentences of ``OUTCOME`` as a list."""
-    known = {**values(study), "search": search_sentence(study)}
+    known = values(study)
+    knapsack = KNAPSACK["over banks" if "banks.knapsack" in known else "one bank"]
+    runs = known.get("banks.knapsack.runs")
+    search = search_sentence(study).replace(f"over {runs}", "over the same", 1)
+    known |= {"knapsack": filled(knapsack, known), "search": search}
     return "\n".join(f"- {filled(sentence, known)}" for sentence in OUTCOME)
 
 

@@ -1,4 +1,5 @@
-"""RAMP's search beside the knapsack over banks: what README, the paper and a run's last lines say of it.
+"""RAMP's search beside the knapsack, and the knapsack beside uniform widths, over banks: what README, the paper and a
+run's last lines say of them.
 
 Every sentence follows the side of the interval and names over what it runs. Rows of the records are of one bank, with
 windows and seeds of their own: they are told beside these, and compared with none of them. Where a study repeated its
@@ -15,9 +16,13 @@ import numpy as np
 from paper.bank_intervals import FEW_BANKS, LEAST_BANKS, LITTLE_TEXT, OverBanks
 from paper.banks import Banks
 from paper.league import OWN
-from paper.naming import bits_title
+from paper.naming import REFERENCE_BITS, bits_title
 from paper.study import Study
 from paper.words import listed, shown
+from ramp.methods.names import BAR
+
+UNIFORM = "awq_gptq"
+"""The uniform row beside which the knapsack is set: it shares kind of fold and rounding with mixed rows."""
 
 SIDES = {-1: "lowers the KL", 0: "has no settled effect", 1: "raises the KL"}
 """Side of an interval of ratios to the knapsack -> what the search does."""
@@ -79,7 +84,15 @@ def runs_over(found: list[Standing]) -> str:
 
 
 def bank_values(study: Study) -> Iterator[tuple[str, str]]:
-    """Yield ``banks.ramp``: what the search does over banks, by budget; ``banks.runs``: over what intervals run."""
+    """Yield ``banks.ramp``: what the search does over banks, by budget; ``banks.runs``: over what intervals run.
+
+    ``banks.knapsack`` and ``banks.knapsack.runs``: the knapsack's KL over that of ``UNIFORM`` at equal bytes; absent of
+    too few banks or too little text.
+    """
     if found := standings(study):
         yield "banks.ramp", listed([each.words for each in found])
         yield "banks.runs", runs_over(found)
+    ratio = Banks(study).ratio(study.source, REFERENCE_BITS, BAR, UNIFORM)
+    if ratio and ratio.banks >= LEAST_BANKS and not ratio.little_text:
+        yield "banks.knapsack", shown(ratio.estimate, 3)
+        yield "banks.knapsack.runs", ratio.runs_over
