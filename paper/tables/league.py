@@ -27,7 +27,7 @@ CHANGES = {
     "ramp_frozen": "SAC makes no gradient step",
     "ramp_pool": "episodes take turns on parts of 64 further windows of search text",
     "ramp_text": "the learned critic allows for the error of so little text, and its mean is the centre of the search",
-    "ramp_prior": "as that, with a narrower prior",
+    "ramp_prior": "the learned critic allows for the error of so little text, with a narrower prior",
     "ramp_sees_nothing": "the policy sees the width before and what is left of the budget alone",
     "ramp_paper_no_cliff": "k_c = 0",
     "ramp_paper_no_overshoot": "k_o = 0",

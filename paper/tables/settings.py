@@ -58,7 +58,6 @@ def _lines(config: Config) -> Iterator[tuple[str, str, str | None]]:
     yield "held-out text", held[0], held[1]
     if config.get("tasks", {}).get("names"):
         yield "items per task, at most", amount(limits.get("task_limit")), None
-    yield "search seeds", *(2 * (str(len(limits.get("seeds", []))),))
 
 
 def _searches(study: Study) -> Iterator[tuple[str, str, str | None]]:
