@@ -47,10 +47,17 @@ def _lines(config: Config) -> Iterator[tuple[str, str, str | None]]:
     def calibrated(tokens: int) -> str:
         return f"{tokens:,} tokens in windows of {calibration['length']:,}"
 
-    yield "calibration text", calibrated(calibration["tokens"]), calibrated(calibration["target_tokens"])
-    read = [windows_of(sensitivity[name], sensitivity["length"]) for name in ("windows", "target_windows")]
-    yield "calibration text of the sensitivities", read[0], read[1]
-    searched, selected = (windows_of(search[name], search["length"]) for name in ("windows", "selection_windows"))
+    def both(section: Config, of_source: str, other: str) -> list[int]:
+        """Return an amount and another one, which is the first where it is not set."""
+        return [section[of_source], section[other] or section[of_source]]
+
+    yield "calibration text", *map(calibrated, both(calibration, "tokens", "target_tokens"))
+    read = both(sensitivity, "windows", "target_windows")
+    yield (
+        "text of the sensitivities (of Fisher's: search text)",
+        *(windows_of(count, sensitivity["length"]) for count in read),
+    )
+    searched, selected = (windows_of(n, search["length"]) for n in both(search, "windows", "selection_windows"))
     yield "search text, read by every evaluation", searched, searched
     yield "selection text, read for the finalists and the start", selected, selected
     yield "evaluations of a search", amount(limits.get("evals")), amount(limits.get("target_evals"))

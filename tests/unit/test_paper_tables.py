@@ -434,4 +434,16 @@ def test_settings_are_those_of_the_published_configuration() -> None:
     assert rows["evaluations of a search"]["target"] == "10"
     [reward] = [cells["source"] for what, cells in rows.items() if what.startswith("RAMP (paper): k_q")]
     assert reward == "10, 1, 10, 5; 0.5 to 0.2; 5"
-    assert not settings_table(synthetic_study({})).rows
+    study = synthetic_study({})
+    assert not settings_table(study).rows
+    study.config = {
+        "depth": "quick",
+        "depths": {"quick": {"windows": 2, "target_windows": None}},
+        "calibration": {"tokens": 2048, "target_tokens": None, "length": 256},
+        "sensitivity": {"windows": 4, "target_windows": None, "length": 128},
+        "search": {"windows": 16, "selection_windows": None, "length": 64},
+        "evaluation": {"length": 256},
+    }
+    own = {row.cells["what"]: (row.cells["source"], row.cells["target"]) for row in settings_table(study).rows}
+    assert own["calibration text"] == 2 * ("2,048 tokens in windows of 256",), "what is not set is that of the source"
+    assert own["held-out text"] == ("2 windows of 256 tokens", "all windows of 256 tokens")
