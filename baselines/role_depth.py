@@ -85,7 +85,7 @@ def allocate(problem: Problem, params: RoleDepthParams, run: Run) -> Allocation:
     result = archive.conclude(params.finalists, start)
     values = table.numbers[np.ascontiguousarray(result.choice, dtype=np.int64).tobytes()]
     about = {"model": problem.model, "method": run.method, "budgets": [problem.budget_bits], "seed": run.seed}
-    TablePolicy(values, problem.widths, {**about, "episodes": problem.evaluate.evals}).save(run.out_dir)
+    TablePolicy(values, problem.widths, {**about, "episodes": len(archive.choices)}).save(run.out_dir)
     return result
 
 

@@ -132,7 +132,8 @@ def dataset(folder: Path, out: Path) -> dict[str, int]:
     tables = read_all(folder / "records" if (folder / "records").is_dir() else folder)
     if not tables:
         raise RampError(f"{folder} holds no table of the records: finish the study, or name its results folder")
-    if out.exists() and not (out / "data").is_dir() and any(out.iterdir()):
+    data = [path for path in (out / "data").rglob("*") if path.suffix != ".parquet"]
+    if out.exists() and any(out.iterdir()) and (data or not (out / "data").is_dir()):
         raise RampError(f"{out} holds something else: give --out a new folder")
     text = card(tables, read_citation(ROOT / "CITATION.cff"), origin_of(folder))
     with atomic_path(out / "data") as partial:  # tables of an older study go

@@ -108,7 +108,15 @@ def publish(results: Path, out: Path, command: str, note: str = "", also: Sequen
         digests |= known_digests(other.results / "records")
         entries.append(other.about(new))
         copies |= new
-    for old in [*out.glob("*.csv"), *out.glob("*.json")]:
+    external = results / "external"
+    if external.is_dir():
+        read_all(external)
+    old_files = [*out.glob("*.csv"), *out.glob("*.json")]
+    if old_files and not (out / MANIFEST).is_file():
+        raise RampError(
+            f"{out} holds {old_files[0].name} and no {MANIFEST}: give --out a new folder, or a published one"
+        )
+    for old in old_files:
         if old.name not in OF_OTHERS:
             old.unlink()
     for name, file in copies.items():

@@ -201,6 +201,8 @@ def merge(other: Path, into: Path, who: str = "") -> tuple[Runs, list[Conflict]]
         old = Runs(read_table(into / MERGED), read_table(into / WINDOWS))
         found = conflicts(old.rows, new.rows)
         new = Runs(added(old.rows, new.rows), added(old.windows, new.windows))
+    elif (into / WINDOWS).is_file():
+        raise RampError(f"{into} holds {WINDOWS} and no {MERGED}: put that file back, or give --into a new folder")
     else:
         found = []
     write_table(into / WINDOWS, new.windows)

@@ -29,6 +29,9 @@ from ramp.core.function_times import VARIABLE, FunctionTimes
 from ramp.core.provenance import peak_rss_bytes
 
 DEBUG = "--debug"
+MOST_THREADS = max(64, 4 * (os.cpu_count() or 1))
+"""Threads beyond which an option is a mistake: every one of them may become a process."""
+
 CHECKPOINT = "checkpoint"
 """The dtype of a model's own weights."""
 
@@ -105,6 +108,8 @@ class Parser(argparse.ArgumentParser):
                     raise RampError(f"{option} {number} is no finite number: give one")
                 if type(number) is int and number < 0 and name != "group_size":
                     raise RampError(f"{option} {number} is below 0: give 0 or more")
+                if name == "threads" and type(number) is int and number > MOST_THREADS:
+                    raise RampError(f"{option} {number}: at most {MOST_THREADS} are taken")
 
 
 def count(text: str) -> int:

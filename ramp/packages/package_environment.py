@@ -25,6 +25,7 @@ from typing import Any
 from ramp.core import cli
 from ramp.core.atomic_files import require_file, write_json
 from ramp.core.cli import log
+from ramp.core.errors import RampError
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.core import child_process
@@ -83,6 +84,10 @@ def install(
 
     What the constraints share with ``lock`` comes first, compared with its hashes."""
     python, unfinished = folder / "bin" / "python", folder.with_name(f".{folder.name}.unfinished")
+    if folder.exists() and any(folder.iterdir()) and not (unfinished.exists() or (folder / "pyvenv.cfg").is_file()):
+        raise RampError(
+            f"{folder} holds something else, and would be replaced: give --out a file in a folder of its own"
+        )
     record: dict[str, Any] = {"ok": False, "reason": "", "python": str(python.absolute()), "check": ""}
     record |= {"requirements": list(requirements), "freeze": []}
     fixed = require_file(constraints, "constraints").read_text(encoding="utf-8").splitlines() if constraints else []
@@ -132,8 +137,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--lock", type=Path, default=None, help="requirements with the sha256 of their files")
     parser.add_argument("--out", type=Path, required=True, help="environment.json; the venv is its folder")
     args = parser.parse_args(argv)
-    with environment_lock(args.out.parent, shared=False):
-        record = install(args.out.parent, args.requirements, args.constraints, args.lock)
+    folder = args.out.absolute().parent
+    with environment_lock(folder, shared=False):
+        record = install(folder, args.requirements, args.constraints, args.lock)
         write_json(args.out, record)
     log.info("%s", "ready" if record["ok"] else record["reason"])
     return 0

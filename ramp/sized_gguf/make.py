@@ -242,8 +242,10 @@ def publish(job: Job, path: Path, plan: GgufPlan) -> None:
             shutil.copyfile(path, out)
         for ending in ("card.md", "result.json"):
             job.beside(ending).unlink(missing_ok=True)
-        if job.policy is None or job.policy.resolve() != job.beside("policy").resolve():
-            shutil.rmtree(job.beside("policy"), ignore_errors=True)  # of another search
+        left = job.beside("policy")
+        own = job.policy is not None and job.policy.resolve() == left.resolve()
+        if not own and (left / "policy.json").is_file():
+            shutil.rmtree(left)  # of another search
     if (job.policy_dir / "policy.json").is_file():
         shutil.copytree(job.policy_dir, job.beside("policy"), dirs_exist_ok=True)
 

@@ -23,6 +23,7 @@ from ramp.core.cli import log
 from ramp.core.source_closure import sources_digest
 from ramp.evaluation.heldout import make_reference
 from ramp.export.llamacpp_quantize import read_importance_file
+from ramp.methods.loader import split_reference
 from ramp.models.architecture import LinearSpec
 from ramp.models.folder import ModelFolder
 from ramp.problem.budget import check_budget
@@ -217,7 +218,7 @@ class TypeSearch:
             "texts": [each.tolist() for each in (texts.search, texts.selection)],
             "code": sources_digest("ramp/sized_gguf/search.py"),
         }
-        state = SearchState.open(state_dir, describe(source, {"imatrix": self.imatrix}, about))
+        state = SearchState.open(state_dir, describe(split_reference(source)[0], {"imatrix": self.imatrix}, about))
         on_search = state.evaluator("search", candidates.scorer(texts.search), limit=evals)
         on_selection = state.evaluator("selection", candidates.scorer(texts.selection))
         problem: GgmlProblem = self.problem(

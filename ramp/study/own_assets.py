@@ -40,7 +40,10 @@ def with_own_assets(values: Mapping[str, Any], faults: Faults) -> dict[str, Any]
         return faults.of(lambda: name_of(value, where, entry)) if is_path(value) else value
 
     def name_of(value: str, where: str, entry: Any) -> str:
-        path = Path(value).expanduser().absolute()
+        try:
+            path = Path(value).expanduser().absolute()
+        except RuntimeError:  # of a user that is not there
+            raise RampError(f"{where}: {value} names the home of a user that this machine does not have") from None
         if not path.exists():
             raise RampError(f"{where}: there is nothing at {path}")
         name = re.sub(r"[^a-z0-9._-]+", "-", path.name.lower()).strip("-._") or "unnamed"

@@ -90,3 +90,6 @@ def test_a_second_study_takes_the_place_of_the_first_and_nothing_else_is_overwri
     write_text(tmp_path / "other" / "thesis.tex", "x")
     assert cli.run(main, [str(study), "--out", str(tmp_path / "other")]) == 2
     assert cli.run(main, [str(tmp_path / "other"), "--out", str(tmp_path / "new")]) == 2
+    write_text(tmp_path / "project" / "data" / "thesis.txt", "x")
+    assert cli.run(main, [str(study), "--out", str(tmp_path / "project")]) == 2
+    assert (tmp_path / "project" / "data" / "thesis.txt").is_file()

@@ -13,11 +13,13 @@ import pytest
 import yaml
 
 from ramp.core.atomic_files import write_json
+from ramp.core.errors import RampError
 from ramp.methods.kinds import Package
 from ramp.methods.loader import discover
 from ramp.packages import package_environment as package_env
 from ramp.packages.environment_lock import environment_lock
 from ramp.packages.package_environment import fits, pins
+from tests.refusals import refused
 from tests.sealed import read_json
 from workflow.scripts import freeze_environments
 from workflow.scripts.freeze_environments import FreezeError, constraints_text
@@ -98,6 +100,7 @@ def test_a_venv_that_holds_the_pins_is_kept_and_another_is_made_again(
     constraints, out = tmp_path / "mine.constraints.txt", tmp_path / "mine" / "environment.json"
     (tmp_path / "mine" / "bin").mkdir(parents=True)
     (tmp_path / "mine" / "bin" / "python").touch()
+    (tmp_path / "mine" / "pyvenv.cfg").touch()
     constraints.write_text("numpy==2.4.6\n")
     line = ["--requirements", "foo-bar==1.0", "--constraints", str(constraints), "--out", str(out)]
     assert package_env.main(line) == 0
@@ -122,6 +125,7 @@ def test_two_runs_at_once_install_one_venv(tmp_path: Path, monkeypatch: pytest.M
             assert not folder.exists(), "another run's venv"
             (folder / "bin").mkdir(parents=True)
             (folder / "bin" / "python").touch()
+            (folder / "pyvenv.cfg").touch()
             began.set()
             assert goes_on.wait(20)
         return "\n".join(HELD) if "freeze" in line else ""
@@ -146,6 +150,7 @@ def test_a_venv_in_use_is_not_installed_anew_and_a_half_installed_one_is(
     folder = tmp_path / "mine"
     (folder / "bin").mkdir(parents=True)
     (folder / "bin" / "python").touch()
+    (folder / "pyvenv.cfg").touch()
     calls: list[list[str]] = []
     monkeypatch.setattr(package_env, "command", lambda line: calls.append(line) or "\n".join(HELD))
     line = ["--requirements", "foo-bar==1.0", "--out", str(folder / "environment.json")]
@@ -167,12 +172,14 @@ def test_a_venv_in_use_is_not_installed_anew_and_a_half_installed_one_is(
         package_env.main(["--requirements", "foo-bar==2.0", *line[2:]])
     (folder / "bin").mkdir(parents=True)
     (folder / "bin" / "python").touch()
+    (folder / "pyvenv.cfg").touch()
     monkeypatch.setattr(package_env, "command", lambda line: calls.append(line) or "\n".join(HELD))
     for expected in (1, 1):  # made again once, then kept
         assert package_env.main(line) == 0
         assert len([call for call in calls if "venv" in call]) == expected
         (folder / "bin").mkdir(parents=True, exist_ok=True)
         (folder / "bin" / "python").touch()
+        (folder / "pyvenv.cfg").touch()
 
 
 def test_what_the_lock_knows_is_installed_first_by_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,3 +238,9 @@ def test_the_command_writes_its_files_and_leaves_a_written_conda_file_alone(
     monkeypatch.setattr(freeze_environments, "served", silent)
     assert freeze_environments.main(line) == 2
     assert (tmp_path / "packages.lock").read_text() == lock
+
+
+def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("x")
+    refused(RampError, {"holds something else": lambda: package_env.install(tmp_path, ["foo==1"])})
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]

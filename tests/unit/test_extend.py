@@ -164,6 +164,26 @@ def test_unfinished_study_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_files_of_something_else_are_not_replaced(tmp_path: Path) -> None:
+    study, own = write_study(tmp_path / "study"), tmp_path / "own"
+    own.mkdir()
+    (own / "grades.csv").write_text("name,grade\n")
+    with pytest.raises(RampError, match=r"holds grades\.csv and no manifest\.json"):
+        publish(study, own, "snakemake")
+    assert [path.name for path in own.iterdir()] == ["grades.csv"]
+
+
+def test_a_damaged_table_of_packages_leaves_what_was_published(tmp_path: Path) -> None:
+    study, out = write_study(tmp_path / "study"), tmp_path / "out"
+    publish(study, out, "snakemake")
+    before = sorted(path.name for path in out.iterdir())
+    (study / "external").mkdir()
+    (study / "external" / "records.csv").write_text("bp\n1\n")
+    with pytest.raises(RampError):
+        publish(study, out, "snakemake")
+    assert sorted(path.name for path in out.iterdir()) == before
+
+
 def test_what_is_published_matches_its_manifest() -> None:
     if not (PUBLISHED / MANIFEST).is_file():
         assert not list(PUBLISHED.glob("*.csv")), "records without a manifest: run python -m paper.publish"

@@ -9,8 +9,9 @@ import pytest
 
 from ramp.archive.__main__ import archive
 from ramp.archive.container import ArchiveError
-from ramp.archive.merge import MergeError, bank_of, main, merge
+from ramp.archive.merge import MERGED, WINDOWS, MergeError, bank_of, main, merge
 from ramp.core import cli
+from ramp.core.errors import RampError
 from ramp.core.provenance import Machine
 from ramp.records.study_digests import StageDigests, StudyDigests, write_digests
 from ramp.records.table import read_table, write_table
@@ -141,3 +142,13 @@ def test_names_are_asked_for(ours: Path, tmp_path: Path) -> None:
     with pytest.raises(MergeError, match="--who"):
         merge(tmp_path / "merged", tmp_path / "more", "Bob")
     assert call(tmp_path / "gone", "--who", "Ada") == 2
+
+
+def test_windows_without_their_rows_are_not_replaced(ours: Path, tmp_path: Path) -> None:
+    into = tmp_path / "into"
+    merge(ours, into, "Ada")
+    (into / MERGED).unlink()
+    before = (into / WINDOWS).read_bytes()
+    with pytest.raises(RampError, match=f"holds {WINDOWS} and no {MERGED}"):
+        merge(ours, into, "Ada")
+    assert (into / WINDOWS).read_bytes() == before
