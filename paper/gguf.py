@@ -100,12 +100,13 @@ def gguf_values(study: Study) -> Iterator[tuple[str, str]]:
         yield f"gguf.{name}.pairs", plural(len(pairs), "comparison")
         yield f"gguf.{name}.better", str(better)
         yield f"gguf.{name}.worse", str(worse)
+        losing = dict.fromkeys(Path(str(line["rival"])).stem for line in pairs if line["ratio_low"] > 1)
+        mixes = f" ({', '.join(losing)})" if losing else ""
+        yield f"gguf.{name}.worse.mixes", mixes
         counts = {"lower": better, "higher": worse, "within noise": len(pairs) - better - worse}
         found = [f"{words} in {'all' if count == len(pairs) else count}" for words, count in counts.items() if count]
-        yield f"gguf.{name}.outcome", listed(found)
+        yield f"gguf.{name}.outcome", listed([words + mixes * words.startswith("higher") for words in found])
         yield f"gguf.{name}.models", ", ".join(dict.fromkeys(model_title(line["model"]) for line in pairs))
-        losing = dict.fromkeys(Path(str(line["rival"])).stem for line in pairs if line["ratio_low"] > 1)
-        yield f"gguf.{name}.worse.mixes", f" ({', '.join(losing)})" if losing else ""
         ratios = [float(line["kl_ratio"]) for line in pairs]
         yield f"gguf.{name}.best", f"{min(ratios):.2f}"
         yield f"gguf.{name}.worst", f"{max(ratios):.2f}"

@@ -152,7 +152,7 @@ def outcome(study: Study) -> str:
     known = values(study)
     knapsack = KNAPSACK["over banks" if "banks.knapsack" in known else "one bank"]
     runs = known.get("banks.knapsack.runs")
-    search = search_sentence(study).replace(f"over {runs}", "over the same", 1)
+    search = search_sentence(study).replace(f"over {runs}", "over the same banks", 1)
     known |= {"knapsack": filled(knapsack, known), "search": search}
     return "\n".join(f"- {filled(sentence, known)}" for sentence in OUTCOME)
 

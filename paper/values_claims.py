@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from paper.claims import CLAIMS_FILE, holds, limit_words, read_claims_file
-from paper.measures import NotTested, extra_bits, folded_against_plain
+from paper.measures import MEASURES, Comparison, NotTested
 from paper.naming import model_title
 from paper.study import Study
-from paper.words import shown
+from paper.words import listed, shown
 from ramp.evaluation.bootstrap import Estimate
 from ramp.records.schema import PARTLY, VERDICTS
 
@@ -53,13 +54,26 @@ def claims_summary(study: Study) -> str:
     return "; ".join(endings)
 
 
-def _role_bits(study: Study) -> Items:
-    """Yield ``role_bits.{0,1,...}``: each comparison behind C11, whose verdict names the least favourable one alone."""
-    [claim] = [claim for claim in read_claims_file(CLAIMS_FILE) if claim["measure"] == "extra_bits"]
+def _comparisons(study: Study, measure: str) -> tuple[dict[str, Any], list[Comparison]]:
+    """Return the claim of a measure and the comparisons behind it; none where the records cannot speak to it."""
+    [claim] = [claim for claim in read_claims_file(CLAIMS_FILE) if claim["measure"] == measure]
     try:
-        found = extra_bits(study, **claim["params"])
+        return claim, MEASURES[measure](study, **claim["params"])
     except NotTested:
+        return claim, []
+
+
+def _role_bits(study: Study) -> Items:
+    """Yield ``role_bits.{0,1,...}``: each comparison behind C11, whose verdict names the least favourable one alone.
+
+    ``role_depths.{last,middle}``: depths of the last and of the middle layers, in per cent.
+    """
+    claim, found = _comparisons(study, "extra_bits")
+    if not found:
         return
+    params = claim["params"]
+    yield "role_depths.last", f"{100 * (1 - params['last_share']):.0f}"
+    yield "role_depths.middle", listed([f"{100 * end:.0f}" for end in params["middle"]])
     for name, label in (("o", "output projections"), ("last", "the last layers")):
         sides = [each.estimate.side(0) for each in found if label in each.label]
         yield f"role_bits_above.{name}", f"{sides.count(1)} of {len(sides)}"
@@ -68,11 +82,9 @@ def _role_bits(study: Study) -> Items:
 
 
 def _folds(study: Study) -> Items:
-    """Yield ``fold.counts``: how the comparisons behind C6 end on each model."""
-    [claim] = [claim for claim in read_claims_file(CLAIMS_FILE) if claim["measure"] == "folded_against_plain"]
-    try:
-        found = folded_against_plain(study, **claim["params"])
-    except NotTested:
+    """Yield ``fold.counts``: how the comparisons behind C6 end on each model; ``fold.alpha``: of SmoothQuant's."""
+    claim, found = _comparisons(study, "folded_against_plain")
+    if not found:
         return
     endings: dict[str, list[bool | None]] = {}
     for each in found:
@@ -82,3 +94,4 @@ def _folds(study: Study) -> Items:
         for model, outcomes in endings.items()
     ]
     yield "fold.counts", "; ".join(counts)
+    yield "fold.alpha", f"{claim['params']['alpha']:g}"

@@ -41,8 +41,8 @@ def _league(study: Study) -> Items:
     planned = int(league.every["planned"].fillna(0).max())
     share = f" of the {planned:,}" if planned > runs else ""
     yield "league.runs", f"{runs:,}{share} runs"
-    if league.windows is not None:
-        yield "league.text", _text(league.windows)
+    assert league.windows is not None  # of a league that is there
+    yield "league.text", _text(league.windows)
     standings = [
         Standing(model, evals, *best)
         for model in league.models

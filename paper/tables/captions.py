@@ -321,33 +321,6 @@ CAPTIONS = {
         "The study's configuration is not beside these records.",
     ),
     "choices": Caption("Choices where the paper is silent (or only digests of it speak): all are this project's own."),
-    "quoted": Caption(
-        "Quoted, not measured here: WikiText-2 test perplexity in 2,048-token windows, as published.",
-        (
-            "Sources: FP16, RTN, GPTQ and AWQ from the AWQ paper (Lin et al.), OmniQuant from Shao et al., SqueezeLLM "
-            "from Kim et al. OmniQuant's rows take 4.24 and 3.24 bits, SqueezeLLM's 4.27 and 3.24, the others have "
-            "groups of 128.",
-        ),
-    ),
-    "quoted_quip": Caption(
-        "Quoted, not measured here: QuIP# at 2 bits, WikiText-2 perplexity in 4,096-token windows.",
-        (
-            "Source: docs/index.md of Cornell-RelaxML/quip-sharp at commit 79b752f. Longer windows give lower "
-            "perplexities than those of the table above. Its paper (arXiv:2402.04396) has later numbers, also at 3 and "
-            "4 bits, which are not quoted because no exact copy of its tables was at hand.",
-        ),
-    ),
-    "quoted_ggml": Caption(
-        "Quoted, not measured here: llama.cpp's static mixes on Llama-2-7B; its 512-token protocol, ratios only.",
-        ("Source: the llama.cpp repository's documentation of its quantization tool.",),
-    ),
-    "quoted_tasks": Caption(
-        "Quoted, not measured here: mean accuracy (%) of five commonsense tasks, and the share of FP16 kept.",
-        (
-            "Read in published tables; the share is arithmetic. On Llama-2 plain RTN keeps over 99.5 %, so a mean over "
-            "tasks separates nothing unless answers are compared item by item.",
-        ),
-    ),
 }
 """By the table's name, without the model that it is of."""
 

@@ -27,6 +27,7 @@ from tests.refusals import refused
         ("--budget nan", "--budget nan is no finite number"),
         ("--budget 1e400", "--budget inf is no finite number"),
         ("--budget 4 --seed -1", "--seed -1 is below 0"),
+        ("--budget 4 --threads 99999999", f"--threads 99999999: at most {cli.MOST_THREADS}"),
     ],
 )
 def test_numbers_that_no_stage_can_use(words: str, said: str) -> None:

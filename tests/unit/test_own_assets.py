@@ -75,6 +75,7 @@ def test_rules_hand_the_entries_to_their_stages(folder: Path) -> None:
     ("change", "match"),
     [
         ({"source": "./nowhere"}, "source: there is nothing at"),
+        ({"source": "~no-such-user/model"}, "home of a user that this machine does not have"),
         ({"source": "."}, r"source: '\.' is not allowed"),
         ({"source": "./notes.txt"}, r"holds no config\.json"),
         ({"texts": {"heldout": "./My Model"}}, "no text file"),

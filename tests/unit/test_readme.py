@@ -96,9 +96,9 @@ def test_the_sentence_on_the_search_follows_the_rows_over_banks(
     published = {name: read_table(file) for name in tables if (file := PUBLISHED / f"{name}.csv").is_file()}
     current = search_sentence(Study(searched | published))
     [line] = [line for line in README.splitlines() if line.startswith("- RAMP's search")]
-    whole = line.replace("over the same", f"over {runs_over(standings(Study(searched | published)))}")
+    whole = line.replace("over the same banks", f"over {runs_over(standings(Study(searched | published)))}")
     assert whole == f"- {current}", "run: python -m paper.readme"
-    there = sentence.replace(f"over {standing.ratio.runs_over}", "over the same", 1)
+    there = sentence.replace(f"over {standing.ratio.runs_over}", "over the same banks", 1)
     assert len(README.replace(line, f"- {there}").split()) <= 1200
     assert sentence in results_index(made, {})
 

@@ -234,6 +234,17 @@ def test_searched_types_and_a_policy(place: Place, monkeypatch: pytest.MonkeyPat
     refused(RampError, {"give one that this command trained": lambda: main(place.argv("--policy", str(policy)))})
 
 
+@pytest.mark.parametrize("method", ["role_depth", "knapsack_error"])
+def test_a_method_that_counts_evaluations_and_a_variant_choose_types(
+    method: str, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for where in ("job", "make"):
+        monkeypatch.setattr(f"ramp.sized_gguf.{where}.SEARCH_WINDOWS", 2)
+    out, work = place.folder / method / "small.gguf", ("--work", str(place.folder / "searched" / ".ramp-gguf"))
+    assert main(place.argv("--method", method, "--evals", "3", *work, out=out)) == 0
+    assert out.stat().st_size <= 400_000
+
+
 @pytest.mark.parametrize("option", [("--refit",), ("--tune", "--tune-steps", "2")])
 def test_changed_scales_keep_types_and_bytes(option: tuple[str, ...], place: Place) -> None:
     out, work = place.folder / option[0].strip("-") / "small.gguf", ("--work", str(place.out.parent / ".ramp-gguf"))
