@@ -168,7 +168,11 @@ def pretended() -> Iterator[None]:
 
     def loaded(*args: Any, **options: Any) -> Any:  # its lazy buffers do not survive the mode
         with _disable_current_modes():
-            return load(*args, **options)
+            model = load(*args, **options)
+            for module in model.modules():  # rotary buffers, which no file holds, are left as allocated here
+                if hasattr(module, "original_inv_freq"):
+                    model._init_weights(module)
+            return model
 
     torch.tensor = made
     transformers.AutoModelForCausalLM.from_pretrained = loaded
