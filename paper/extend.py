@@ -179,16 +179,20 @@ def extend(published: Path, results: Path, note: str = "", command: str = "", re
     unknown = [TABLES[name].file for name in tables if not (published / TABLES[name].file).is_file()]
     if unknown and not command:
         raise RampError(f"nothing of {', '.join(unknown)} is published yet: give the --command that makes it")
-    for name, rows in tables.items():
-        write_table(published / TABLES[name].file, rows)
-    write_claims(published / "claims.json", judge_all(Study.read(published), read_claims_file(CLAIMS_FILE)))
+    # everything is read before the first table is written: a damaged file leaves the publication as it was
     measured = (commit for name in ("banks", "tuning", "folding") for commit in commits_of(new.get(name)))
     entry["commits"] = sorted({*entry["commits"], *more.about({})["commits"], *map(str, measured)})
     entry["tables"] = sorted({*entry["tables"], *(TABLES[name].file for name in tables)})
-    config = read_json(results / "config.json", dict[str, Any])
-    write_json(published / config_name(manifest, entry), config)
     entry["note"] = note or entry["note"]
     entry["command"] = command or entry["command"]
+    config = read_json(results / "config.json", dict[str, Any])
+    study = Study.read(published)
+    study.frames |= tables
+    judged = judge_all(study, read_claims_file(CLAIMS_FILE))
+    for name, rows in tables.items():
+        write_table(published / TABLES[name].file, rows)
+    write_claims(published / "claims.json", judged)
+    write_json(published / config_name(manifest, entry), config)
     names = [path.name for path in sorted(published.iterdir()) if path.suffix in (".csv", ".json")]
     manifest["files"] = listing(published, [name for name in names if name not in (MANIFEST, *OF_OTHERS)])
     write_json(published / MANIFEST, manifest)

@@ -4,9 +4,9 @@ A search assembles candidates from it without quantizing again. Its weights come
 Hessians from float predecessors (the sequential pass of ``ramp.rows.sequential_quantization`` is for reported rows).
 
 ``bank.safetensors`` holds ``{linear}/{width}/codes|scales|zeros`` (``ramp.quantizers.store``). ``bank.json`` holds
-``format_version``, ``fold`` (the fold file's stem), ``quantizer``, ``group_size`` (requested), ``widths``
-(``ramp.quantizers.widths``), ``tokens`` (calibration tokens, 0 for RTN), ``sha256`` of ``bank.safetensors``, and
-``linears``, in forward order (``BankedLinear``): every field of ``ramp.models.architecture.LinearSpec``, its packed
+``format_version``, ``fold`` (the fold file's stem), ``fold_sha256``, ``quantizer``, ``group_size`` (requested),
+``widths`` (``ramp.quantizers.widths``), ``tokens`` (calibration tokens, 0 for RTN), ``sha256`` of ``bank.safetensors``,
+and ``linears``, in forward order (``BankedLinear``): every field of ``ramp.models.architecture.LinearSpec``, its packed
 bytes by width, and the moments of its folded float weight.
 """
 
@@ -79,6 +79,7 @@ class BankIndex(BaseModel):
 
     format_version: int
     fold: str  # the fold file's stem
+    fold_sha256: str | None = None  # of its scales (``fold_digest``); banks of earlier versions lack it
     quantizer: str
     group_size: PositiveInt | Literal[-1]  # requested; -1: a scale per row
     widths: tuple[MenuWidth, ...]
@@ -91,7 +92,7 @@ class Bank:
     """A bank on disk, memory-mapped; optionally its de-quantized weights in memory.
 
     ``linears``: list of LinearSpec, forward order. ``widths``: tuple of the menu's widths, in its order. ``fold``,
-    ``quantizer``, ``group_size``: as in ``bank.json``.
+    ``fold_sha256``, ``quantizer``, ``group_size``, ``sha256``: as in ``bank.json``.
     """
 
     def __init__(self, bank_dir: str | Path) -> None:
@@ -116,6 +117,7 @@ class Bank:
             self.moments[linear.name] = entry.weight_absmean, entry.weight_std
             places |= {(linear.name, w): Packed.of(linear, w, entry.group_size) for w in self.widths}
         self.fold, self.quantizer, self.group_size = index.fold, index.quantizer, index.group_size
+        self.fold_sha256, self.sha256 = index.fold_sha256, index.sha256
         weights = open_tensors(self.path / WEIGHTS, "bank", sha256=index.sha256, again=AGAIN)
         self._packed = PackedLinears(weights, places)
         self._resident: dict[tuple[str, Width], Tensor] = {}

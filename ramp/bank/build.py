@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ramp.bank.bank import FORMAT_VERSION, INDEX, WEIGHTS, BankError
 from ramp.calibration.block import BlockVisit
-from ramp.calibration.folding import Fold
+from ramp.calibration.folding import Fold, fold_digest
 from ramp.calibration.stream import each_block, stream
 from ramp.core.atomic_files import atomic_path, sha256_file, write_json
 from ramp.models.architecture import LinearSpec
@@ -48,6 +48,7 @@ def build_bank(
     index = {
         "format_version": FORMAT_VERSION,
         "fold": fold_name,
+        "fold_sha256": fold_digest(fold),
         "quantizer": quantizer,
         "group_size": group_size,
         "widths": widths,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ramp.bank.bank import Bank, BankError
-from ramp.calibration.folding import Fold, load_fold
+from ramp.calibration.folding import Fold, fold_digest, load_fold
 from ramp.models.folder import ModelFolder
 
 
@@ -21,4 +21,7 @@ def open_bank(bank_dir: Path, model: ModelFolder, fold: Path | None) -> tuple[Ba
     given = fold.stem if fold else "none"
     if bank.fold != given:
         raise BankError(f"the bank {bank_dir} was built with the fold '{bank.fold}', not '{given}': pass that one")
-    return bank, load_fold(fold, model.config) if fold else {}
+    scales = load_fold(fold, model.config) if fold else {}
+    if bank.fold_sha256 not in (None, fold_digest(scales)):
+        raise BankError(f"the bank {bank_dir} was built with other scales than {fold} has: pass the fold that it names")
+    return bank, scales

@@ -21,6 +21,7 @@ duo of AWQ, alpha of SmoothQuant.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -128,6 +129,15 @@ def apply_fold(state: dict[str, Tensor], fold: Fold, config: PretrainedConfig) -
 def folding(fold: Fold | None, config: PretrainedConfig) -> Change | None:
     """Return ``apply_fold`` as a change of a block's tensors; None where there is nothing to fold."""
     return partial(apply_fold, fold=fold, config=config) if fold else None
+
+
+def fold_digest(fold: Fold) -> str:
+    """Return the sha256 of a fold's scales, whatever file they come from."""
+    digest = hashlib.sha256()
+    for site, scales in sorted(fold.items()):
+        digest.update(f"{site} {list(scales.shape)} ".encode())
+        digest.update(scales.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_fold(path: str | Path, config: PretrainedConfig) -> dict[str, Tensor]:

@@ -41,7 +41,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.models.streamed_model import open_model
     from ramp.problem.allocation import read_allocation
     from ramp.rows.checkpoint import open_dequantized
-    from ramp.rows.meta_file import read_meta
+    from ramp.rows.meta_file import read_meta, read_meta_of
     from ramp.scoring.kl_divergence import EvaluationError
 
 
@@ -80,7 +80,7 @@ def is_twin(row: Path, meta: Mapping[str, Any], weights: Path) -> bool:
 def row_command(args: argparse.Namespace) -> None:
     """Write the metrics file of one row."""
     began = time.monotonic()
-    meta = read_meta(args.row_dir)
+    meta = read_meta_of(args.row_dir, args.model_dir)
     allocation = read_allocation(args.allocation).model_dump() if args.allocation else None
     if meta.get("failed"):  # could not be made: key and reason, no scores
         write_json(args.out, metrics(meta, {}, None, hardware=hardware()), sealed=True)

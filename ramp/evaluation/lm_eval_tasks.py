@@ -40,7 +40,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.models.folder import ModelFolder
     from ramp.models.memory import free_bytes
     from ramp.rows.checkpoint import load_dequantized
-    from ramp.rows.meta_file import KEY, read_meta
+    from ramp.rows.meta_file import KEY, read_meta_of
 
 if TYPE_CHECKING:
     import torch
@@ -254,7 +254,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise HarnessError(f"--limit {args.limit}: give a number of rows, or 0 for all")
     files = {task: rows_file(args.tasks_dir, task) for task in args.tasks}
     began = time.monotonic()
-    meta = read_meta(args.row_dir)
+    meta = read_meta_of(args.row_dir, args.model_dir)
     device = pick_device(args.device)
     dtype = pick_dtype(args.dtype, args.model_dir)
     tasks: dict[str, dict[str, Any]] = {}

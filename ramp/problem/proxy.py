@@ -23,6 +23,7 @@ class Sensitivities(BaseModel):
 
     proxy: str  # kind of ``ramp.sensitivity``
     tokens: NonNegativeInt  # forward tokens that they cost
+    bank_sha256: str | None = None  # of the weights that they were measured on; files of earlier versions lack it
     linears: dict[str, dict[str, FiniteFloat]]  # linear -> width -> nats per token
 
     @model_validator(mode="after")
@@ -40,13 +41,19 @@ def read_sensitivities(path: Path) -> Sensitivities:
     return read_json(require_file(path, "sensitivities"), Sensitivities, sealed=True, again=again)
 
 
-def read_proxy(path: Path, linears: Sequence[LinearSpec], widths: Sequence[Width]) -> tuple[np.ndarray, int]:
+def read_proxy(
+    path: Path, linears: Sequence[LinearSpec], widths: Sequence[Width], bank_sha256: str | None = None
+) -> tuple[np.ndarray, int]:
     """Return additive sensitivities float64 [n, w], nats per token, and the forward tokens that they cost.
 
+    bank_sha256: of the weights of the bank that is searched; None where there is none.
+
     Raises:
-        AllocationError: the file lacks a linear or a width.
+        AllocationError: the file lacks a linear or a width, or was measured on another bank.
     """
     record = read_sensitivities(path)
+    if bank_sha256 and record.bank_sha256 not in (None, bank_sha256):
+        raise AllocationError(f"{path} was measured on another bank: run ramp.sensitivity on this bank")
     rows = record.linears
     try:
         proxy = np.array([[rows[linear.name][str(width)] for width in widths] for linear in linears], dtype=np.float64)

@@ -26,7 +26,8 @@ NOT_COMPARED = {
     "prompt_tokens_per_s", "generation_tokens_per_s",
     "commit", "command", "hardware", "threads", "arithmetic",
     "versions", "package_versions", "lm_eval_version", "transformers_version",
-    "sha256", "files_sha256", SEAL, TENSORS_SEAL,  # of bytes; what they are of is digested itself
+    # of bytes; what they are of is digested itself
+    "sha256", "files_sha256", "bank_sha256", "fold_sha256", SEAL, TENSORS_SEAL,
     *OPTIONAL_TEXTS, "paragraphs_dropped",  # scores and counts of a text that another machine may lack
 }  # fmt: skip
 """Columns of tables and keys of JSON files that may differ between two runs of one commit."""

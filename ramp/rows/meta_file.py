@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from ramp.core.atomic_files import read_json, require_file
+from ramp.core.errors import RampError
 from ramp.core.safe_path import below
 
 META = "meta.json"
@@ -51,6 +52,17 @@ def read_meta(row_dir: str | Path) -> dict[str, Any]:
     """Return a row's ``meta.json``; ``DamagedFile`` where it lacks a field of the key, or holds one of another type."""
     path = require_file(Path(row_dir) / META, "row's meta.json")
     return read_json(path, RowMeta, sealed=True, again=AGAIN).model_dump(exclude_unset=True)
+
+
+def read_meta_of(row_dir: Path, model_dir: Path) -> dict[str, Any]:
+    """Return a row's ``meta.json``; ``RampError`` where ``model_dir`` is another model's.
+
+    A packed row carries its weights, so another model's head and tokenizer would score it without a fault.
+    """
+    meta, given = read_meta(row_dir), model_dir.absolute().name
+    if meta["model"] != given:
+        raise RampError(f"{row_dir} is a row of {meta['model']}, {model_dir} is {given}: pass the folder of its model")
+    return meta
 
 
 def gguf_of(row_dir: Path, name: object) -> Path:

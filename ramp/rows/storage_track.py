@@ -22,7 +22,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.models.folder import ModelFolder
     from ramp.quantizers.store import PARTS
     from ramp.rows.checkpoint import IN_FP16, CheckpointError, open_packed, packed_linears, save_packed
-    from ramp.rows.meta_file import read_meta
+    from ramp.rows.meta_file import read_meta_of
 
 STAGE = "final"
 """The stage of rows that can be stored again; theirs is this with the track behind it."""
@@ -37,7 +37,7 @@ def store_again(row_dir: str | Path, model_dir: str | Path, track: str, out: str
     Raises ``CheckpointError`` for a row that is no packed final row, is damaged, or is in that track already.
     """
     started, row_dir = time.monotonic(), Path(row_dir)
-    meta = read_meta(row_dir)
+    meta = read_meta_of(row_dir, Path(model_dir))
     if meta["stage"] != STAGE or meta["grid"] != "affine":
         raise CheckpointError(
             f"{row_dir} is a row of stage {meta['stage']} on grid {meta['grid']}: only final affine rows are stored in "

@@ -33,7 +33,7 @@ from ramp.models.empty_model import empty_model, fill
 from ramp.models.folder import ModelFolder
 from ramp.quantizers.affine import SCALE_MAX, SCALE_MIN, QuantizedLinear
 from ramp.rows.checkpoint import WEIGHTS, CheckpointError, open_packed, packed_linears, stored_value
-from ramp.rows.meta_file import META, read_meta
+from ramp.rows.meta_file import META, read_meta_of
 from ramp.tuning.resume import Progress
 from ramp.tuning.scaled_modules import ScaledWeight, Student, scale_gain
 from ramp.tuning.schedule import Schedule, refuse_judges, training_windows
@@ -54,7 +54,7 @@ class PackedFile:
     @classmethod
     def open(cls, row_dir: Path, model: ModelFolder) -> PackedFile:
         """Open a row that can be tuned; ``CheckpointError`` for any other."""
-        meta = read_meta(row_dir)
+        meta = read_meta_of(row_dir, model.path)
         if meta["stage"] != STAGE or meta["grid"] != "affine":
             raise CheckpointError(
                 f"{row_dir} is a row of stage {meta['stage']} on grid {meta['grid']}: only final affine rows are tuned"

@@ -134,7 +134,8 @@ class Search:
 
         proxy, proxy_tokens = None, 0
         if inputs.sensitivity:
-            proxy, proxy_tokens = read_proxy(inputs.sensitivity, banked.linears, banked.bank.widths)
+            bank = banked.bank
+            proxy, proxy_tokens = read_proxy(inputs.sensitivity, banked.linears, bank.widths, bank.sha256)
         problem = banked.problem(
             inputs.calibration,
             settings.budget,

@@ -4,7 +4,8 @@ Arithmetic is float32 unless asked otherwise: bfloat16 alone moves the KL by abo
 linears do. The model is streamed: one decoder block is in memory at a time.
 
 A file is JSON: ``proxy`` (the kind), ``tokens`` (cost in forward tokens), ``windows`` (0 where no text was read),
-``length``, fields of single kinds (below), and ``linears`` {name: {width: value}}, nats per token.
+``length``, ``bank_sha256`` (of the bank's weights), fields of single kinds (below), and ``linears`` {name: {width:
+value}}, nats per token.
 
 | kind | fields |
 | --- | --- |
@@ -71,7 +72,8 @@ class Setting:
         rows = zip(self.bank.linears, values.tolist(), strict=True)
         linears = {x.name: dict(zip(map(str, self.bank.widths), row, strict=True)) for x, row in rows}
         windows = count if tokens else 0
-        return {"proxy": kind, "tokens": tokens, "windows": windows, "length": length, "linears": linears, **about}
+        made = {"proxy": kind, "tokens": tokens, "windows": windows, "length": length, "bank_sha256": self.bank.sha256}
+        return {**made, "linears": linears, **about}
 
     def passes(self, evaluations: int) -> int:
         """Return the forward tokens of ``evaluations``, each counted as one whole pass, and of the float model's."""

@@ -285,7 +285,7 @@ def folded_row(folder: Path, model_dir: Path, track: str = "q8_0") -> Path:
     """A row whose norms are not those of the float checkpoint, as a fold leaves them."""
     quantized, others = rtn_parts(model_dir, 3)
     others = {name: 2 * tensor if "norm" in name else tensor for name, tensor in others.items()}
-    meta = row_key(wall_s=9.0, simulated=True, note="own")
+    meta = row_key(model=model_dir.name, wall_s=9.0, simulated=True, note="own")
     save_packed(folder, model_dir=model_dir, quantized=quantized, others=others, track=track, meta=meta)
     return folder
 
@@ -337,6 +337,7 @@ def test_refused_tracks(tiny_llama_dir: Path, tmp_path: Path) -> None:
         CheckpointError,
         {"'q8_0' already": lambda: again(row, track="q8_0"), "final": lambda: again(bank, track="fp16")},
     )
+    refused(RampError, {"pass the folder of its model": lambda: again(row, model_dir=tmp_path, track="fp16")})
     weights = row / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     refused(RampError, {"damaged": lambda: again(row, track="fp16")})

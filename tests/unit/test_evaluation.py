@@ -203,9 +203,11 @@ def test_what_is_not_finite_is_null_and_said(tmp_path):
     json.dumps(made, allow_nan=False)
 
 
-def test_refusals(study, tmp_path, capsys):
+def test_refusals(study, tmp_path, capsys, tiny_llama_dir):
     _, reference, row, _, common = study
+    (tmp_path / "other").symlink_to(tiny_llama_dir)
     cases = {
+        "pass the folder of its model": ["--model-dir", tmp_path / "other", *common[2:]],
         "nothing to evaluate on": common[:-2],
         "the name given is other": [*common[:-1], f"other={reference}"],
         "no safetensors file": [*common[:-1], f"heldout={row / 'meta.json'}"],

@@ -104,6 +104,15 @@ def test_an_optimum_of_another_bank_is_refused_and_nothing_is_written(
     assert {path.name: path.read_bytes() for path in published.iterdir()} == before
 
 
+def test_a_damaged_config_leaves_what_was_published(published: Path, tmp_path: Path) -> None:
+    more = league(tmp_path / "more", league_records(), "b")
+    (more / "config.json").write_text("{")
+    before = {path.name: path.read_bytes() for path in published.iterdir()}
+    with pytest.raises(RampError, match=r"config\.json"):
+        extend(published, more)
+    assert {path.name: path.read_bytes() for path in published.iterdir()} == before
+
+
 def test_a_study_of_which_nothing_is_published_is_refused(published: Path, tmp_path: Path) -> None:
     other = league(tmp_path / "more", league_records(), "b")
     write_json(other / "config.json", {"study": "mine"})

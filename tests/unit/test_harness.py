@@ -167,7 +167,7 @@ def test_rows_that_datasets_would_not_explain_are_one_sentence(tmp_path):
 def test_command_line(tiny_llama_dir, tasks_dir, tmp_path, capsys):
     row = tmp_path / "row"
     row.mkdir()
-    write_sealed(row / "meta.json", row_key(method="float", grid="float", stage="float"))
+    write_sealed(row / "meta.json", row_key(model=tiny_llama_dir.name, method="float", grid="float", stage="float"))
     out = tmp_path / "scores.json"
     options = ["--row-dir", str(row), "--model-dir", str(tiny_llama_dir), "--tasks-dir", str(tasks_dir)]
     options += ["--dtype", "float32", "--device", "cpu", "--out", str(out), "--tasks"]
@@ -179,3 +179,6 @@ def test_command_line(tiny_llama_dir, tasks_dir, tmp_path, capsys):
     assert found["lm_eval_version"]
     assert cli.run(harness.main, [*options, "piqua"]) == 2
     assert "did you mean 'piqa'" in capsys.readouterr().err
+    (tmp_path / "other").symlink_to(tiny_llama_dir)
+    assert cli.run(harness.main, [*options, "piqa", "--model-dir", str(tmp_path / "other")]) == 2
+    assert "pass the folder of its model" in capsys.readouterr().err

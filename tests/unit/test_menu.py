@@ -74,8 +74,8 @@ def test_entries_without_groups_of_their_own_are_the_plain_bank_s(
     assert all(torch.equal(tensor, menu[name]) for name, tensor in plain.items())
     index = read_json(tmp_path / "plain" / "bank.json")
     assert index["widths"] == [3, 4]  # a bank without groups of its own looks as it always did
-    fields = {"format_version", "fold", "quantizer", "group_size", "widths", "tokens", "linears", "sha256"}
-    assert set(index) == fields
+    fields = {"format_version", "fold", "fold_sha256", "quantizer", "group_size", "widths", "tokens", "linears"}
+    assert set(index) == fields | {"sha256"}
     assert set(index["linears"][0]["bytes"]) == {"3", "4"}
 
 

@@ -168,6 +168,9 @@ def test_faults_are_one_sentence(study: dict[str, Any], tmp_path: Path) -> None:
     other = tmp_path / "awq.safetensors"
     other.write_bytes(study["--fold"].read_bytes())
     refused(BankError, {"fold 'none', not 'awq'": lambda: run_stage(main, study, fold=other)})
+    proxy = tmp_path / "proxy.json"
+    write_sealed(proxy, read_json(study["--sensitivity"]) | {"bank_sha256": "0" * 64})
+    refused(AllocationError, {"another bank": lambda: run_stage(main, study, sensitivity=proxy)})
 
 
 def laid_out(study: dict[str, Any], results: Path) -> Path:

@@ -165,5 +165,9 @@ def test_command_line(
     assert record["tokens"] == 2 * 64 * (3 + 2)
     assert set(record["linears"]) == {x.name for x in banks["gptq"].linears}
     assert all(set(row) == {"4", "6"} for row in record["linears"].values())
+    assert record["bank_sha256"] == banks["gptq"].sha256
     with pytest.raises(BankError, match="'random'"):
         sensitivity.main([*argv, str(tmp_path / "none.safetensors")])
+    save_tensors(fold_file, {site: 2 * scales for site, scales in fold.items()}, {"kind": "awq"})
+    with pytest.raises(BankError, match="other scales"):
+        sensitivity.main([*argv, str(fold_file)])

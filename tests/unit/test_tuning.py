@@ -149,6 +149,9 @@ def test_rows_that_are_not_final_ones_of_ours_are_refused(tmp_path: Path, texts:
         with pytest.raises(CheckpointError, match="only final affine rows"):
             tune(tiny_llama_dir, tmp_path / row, texts, tmp_path / "out", short)
     other = random_llama(tmp_path / "other", num_hidden_layers=1)
+    with pytest.raises(RampError, match="pass the folder of its model"):
+        tune(other, tmp_path / "row", texts, tmp_path / "out", short)
+    other = other.rename(tmp_path / tiny_llama_dir.name)
     with pytest.raises(CheckpointError, match="other linears"):
         tune(other, tmp_path / "row", texts, tmp_path / "out", short)
     (tmp_path / "row" / "model.safetensors").write_bytes(b"damaged")
