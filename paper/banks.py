@@ -105,7 +105,7 @@ class Banks:
     def spread(self, model: str, budget: float, method: str, *, one_allocation: bool = False) -> float | None:
         """Return the standard deviation of a method's KL over banks as a share of its mean; None of one bank.
 
-        With ``one_allocation`` it is the noise floor of a final row: the widths are the same, the banks are not.
+        With ``one_allocation`` it is that of rounding and text alone: the widths are the same, the banks are not.
         """
         return spread_over_banks(list(self.sums(model, budget, method, one_allocation=one_allocation).values()))
 
@@ -151,13 +151,13 @@ def league_over_banks(league: League, model: str, budget: float, evals: int, all
 
 
 def noise_floors(study: Study, models: Iterable[str]) -> list[str]:
-    """Return the noise floor of final rows of several models, a footnote each; none where none is known."""
+    """Return the spread over banks of final rows of several models, a footnote each; none where none is known."""
     found = [(model, noise_floor(study, model)) for model in models]
-    return [f"{model_title(model)}. {floor}" for model, floor in found if floor]
+    return [f"{model_title(model)}. {note}" for model, note in found if note]
 
 
 def noise_floor(study: Study, model: str) -> str:
-    """Return the noise floor of a model's final rows as a sentence for other tables; nothing where none is known."""
+    """Return the spread over banks of a model's final rows as a sentence; nothing where none is known."""
     banks, found, counts = Banks(study), [], list[int]()
     for budget in banks.budgets(model) if model in banks.models else []:
         for method in banks.methods(model, budget):
@@ -173,7 +173,7 @@ def noise_floor(study: Study, model: str) -> str:
     free = min(counts) - 1
     low, high = ((free / float(stats.chi2.ppf(share, free))) ** 0.5 for share in (0.975, 0.025))
     return (
-        "Noise floor: one allocation, quantized again on calibration text that was drawn anew, has a standard "
+        "Spread over banks: one allocation, quantized again on calibration text that was drawn anew, has a standard "
         f"deviation of {listed(found)}, known from so few within a factor of {low:.1f} to {high:.1f}. It is that of a "
         "KL, not of a difference between rows of one bank. Intervals of this table are of one bank and do not hold it."
     )

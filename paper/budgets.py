@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import math
+
 from paper.comparisons import saving
 from paper.naming import RAMP_METHODS
 from paper.study import Study
 from paper.tables.main import uniform_reference
+
+
+def budget_bytes(study: Study, bits: float) -> float | None:
+    """Return a budget in bytes of the source's linears: between its uniform rows; None where it has not both."""
+    sizes: dict[int, float] = {}
+    for entry in study.find(study.source):
+        if entry.is_uniform and entry.group_size and (size := entry.mean("bytes_linear")):
+            sizes.setdefault(round(entry.budget_bits), size)
+    below, above = math.floor(bits), math.ceil(bits)
+    if below not in sizes or above not in sizes:
+        return None
+    return sizes[below] + (bits - below) * (sizes[above] - sizes[below])
 
 
 def low_budget(study: Study) -> float | None:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from paper import style
-from paper.naming import method_title, model_title
+from paper.naming import STATIC_MIXES, method_title, model_title
 from paper.study import Study
-from paper.words import listed, plural
+from paper.words import listed, plural, shown
 from ramp.records.collect_gguf import WITHOUT_RIVAL
 from ramp.sized_gguf.options import KNAPSACK
 
@@ -110,3 +110,34 @@ def gguf_values(study: Study) -> Iterator[tuple[str, str]]:
         ratios = [float(line["kl_ratio"]) for line in pairs]
         yield f"gguf.{name}.best", f"{min(ratios):.2f}"
         yield f"gguf.{name}.worst", f"{max(ratios):.2f}"
+    if files.pairs:
+        yield from _limits(study, files)
+
+
+OF_256 = ("_K", "IQ4_XS", "IQ3_S", "IQ3_XXS")
+"""Ends of the names of types with blocks of 256 weights, of those that mixes take for linears."""
+
+
+def falls_back(study: Study, model: str) -> bool:
+    """Return whether llama.cpp's mixes of a model have types that only rows of no multiple of 256 are given."""
+    frame = study.frame("allocations")
+    if frame is None:
+        return False
+    types = frame[(frame["model"] == model) & frame["method"].isin(STATIC_MIXES) & (frame["grid"] == "ggml")]["type"]
+    return not types.dropna().str.endswith(OF_256).all()
+
+
+def _limits(study: Study, files: Files) -> Iterator[tuple[str, str]]:
+    """Yield what limits the comparisons: ``gguf.not_256``: models whose rows take no block of 256;
+    ``gguf.above_released``: comparisons at more bytes than the source's own released file has; ``gguf.perplexity``:
+    largest difference between llama.cpp and transformers on our files, in per cent."""
+    if odd := [model_title(model) for model in files.models if falls_back(study, model)]:
+        yield "gguf.not_256", listed(odd)
+    released = [e.mean("bytes_file") for e in study.find(study.source, "released", grid=None, stage=None)]
+    own = [line for line in files.pairs if line["model"] == study.source and line["method"] == KNAPSACK]
+    if released and released[0] and own:
+        above = sum(line["bytes_file"] > released[0] for line in own)
+        yield "gguf.above_released", f"{above} of the {plural(len(own), 'comparison')}"
+    checks = study.frame("gguf_checks")
+    if checks is not None and not (found := checks[checks["check"] == "perplexity_difference"]["value"]).empty:
+        yield "gguf.perplexity", shown(float(found.max()), 2, 100)

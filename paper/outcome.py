@@ -28,10 +28,11 @@ def outcome_lines(study: Study) -> Iterator[str]:
         own = [e for e in study.find(model) if not e.is_external and e.method not in CONTROL_METHODS]
         rows = [(entry, kl) for entry in own if (kl := study.measured(entry, text, "kl"))]
         same = [(entry, kl) for entry, kl in rows if entry.budget_bits == REFERENCE_BITS]
-        if found := sorted(same or rows, key=lambda row: row[1].value)[:3]:
+        several = len(same) > 1  # at equal bytes: one row alone is the least of nothing
+        if found := sorted(same if several else rows, key=lambda row: row[1].value)[:3]:
             named = "; ".join(f"{entry.title} {shown(kl, 4)}" for entry, kl in found)
-            at = f" at the bytes of uniform {REFERENCE_BITS:g} bits" if same else ""
-            yield f"{model_title(model)}, least KL to the float model{at}: {named}"
+            of = f"least KL to the float model at the bytes of uniform {REFERENCE_BITS:g} bits"
+            yield f"{model_title(model)}, {of if several else 'KL to the float model'}: {named}"
     if not shortages(study) and (over_banks := standings(study)):
         yield f"RAMP's search {listed([each.words for each in over_banks])}; over {runs_over(over_banks)}"
     checks = [frame["ok"].astype(bool) for name in ("halo", "gguf_checks") if (frame := study.frame(name)) is not None]

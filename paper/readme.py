@@ -37,12 +37,12 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
 KNAPSACK = {
     "over banks": (
         "On {source}, the exact knapsack on Fisher sensitivities, which needs no search, has {banks.knapsack} times "
-        "the KL to the float model (lower is better) of the best uniform 4-bit row, AWQ + GPTQ, at its bytes; the "
+        "the KL to the float model (lower is better) of uniform AWQ + GPTQ at the bytes of 4 bits; the "
         "interval runs over {banks.knapsack.runs}."
     ),
     "one bank": (
         "On {source}, the exact knapsack on Fisher sensitivities, which needs no search, has {row.knapsack.4.kl} nats "
-        "of KL to the float model (lower is better) at the bytes of uniform 4 bits; the best uniform row, AWQ + GPTQ, "
+        "of KL to the float model (lower is better) at the bytes of uniform 4 bits; uniform AWQ + GPTQ "
         "has {row.awq_gptq.4.kl} (one bank)."
     ),
 }
@@ -58,6 +58,12 @@ SEARCH = {
 }
 """The sentences on knapsack and search: where rows over banks are published, and where they are not."""
 
+BESIDE_ODD_ROWS = (
+    " Its rows are no multiple of 256, so mixes take fallback types, which ours need not; its released "
+    "{released.type} file ({released.mb} MB) is exact and smaller than some of them."
+)
+"""Said of files of a model whose rows take no block of 256 weights, and that was released quantized."""
+
 ENDS = {"better": "below it", "worse": "above it", "within noise": "within noise of it", "identical": "at it"}
 SETTLED = {-1: "", 0: " **No gain is settled.**", 1: " **The search is not recommended.**"}
 """Side of the interval over banks -> what follows it."""
@@ -67,7 +73,7 @@ OUTCOME = (
     "{search}",
     "GGUF files of ours, at most as large as llama.cpp's mixes with the same importance matrix ({gguf.matrix.models}; "
     "one bank each): lower KL in {gguf.matrix.better} of {gguf.matrix.pairs}, higher in {gguf.matrix.worse}"
-    "{gguf.matrix.worse.mixes}; the ratios run from {gguf.matrix.best} to {gguf.matrix.worst}.",
+    "{gguf.matrix.worse.mixes}; the ratios run from {gguf.matrix.best} to {gguf.matrix.worst}.{odd}",
     "Of the paper's {claims} [claims](docs/results/claims.md), tested by analogues on small models: {claims.summary}.",
 )
 """The sentences of the first screen. Numbers in braces come from the records (``paper.values``)."""
@@ -153,7 +159,10 @@ def outcome(study: Study) -> str:
     knapsack = KNAPSACK["over banks" if "banks.knapsack" in known else "one bank"]
     runs = known.get("banks.knapsack.runs")
     search = search_sentence(study).replace(f"over {runs}", "over the same banks", 1)
-    known |= {"knapsack": filled(knapsack, known), "search": search}
+    odd = ""
+    if {"gguf.not_256", "released.mb"} <= known.keys():
+        odd = filled(BESIDE_ODD_ROWS, known)
+    known |= {"knapsack": filled(knapsack, known), "search": search, "odd": odd}
     return "\n".join(f"- {filled(sentence, known)}" for sentence in OUTCOME)
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from paper.budgets import low_budget
+import numpy as np
+
+from paper.budgets import budget_bytes, low_budget
 from paper.comparisons import saving
 from paper.evidence import shortages
 from paper.gguf import gguf_values
@@ -18,6 +20,7 @@ from paper.leakage import leakage_values
 from paper.naming import (
     CONTROL_METHODS,
     RAMP_METHODS,
+    REFERENCE_BITS,
     STATIC_MIXES,
     bits_title,
     method_title,
@@ -28,17 +31,20 @@ from paper.naming import (
 )
 from paper.noise import noise_values
 from paper.reproduction import SHIPPED, reproduction_values
-from paper.search_over_banks import bank_values
+from paper.search_over_banks import UNIFORM, bank_values
 from paper.study import Entry, Study
 from paper.tables.main import uniform_reference
 from paper.tables.model import estimate_of
-from paper.tables.sizes import IQ4_XS
+from paper.tables.sizes import AWQ_GB, IQ4_XS, PAPER_GB, SAVED_GB
 from paper.tuning import tuning_values
 from paper.values_claims import claim_values
 from paper.values_league import league_values
 from paper.values_pairs import pair_values
 from paper.words import listed, plural, shown
 from ramp.quantizers.widths import WHOLE_ROW, Width, make_menu, split
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PARITY_LIMIT = 1.02
 """KL or error of ours over the package's, above which a difference needs a named cause."""
@@ -69,6 +75,9 @@ def values(study: Study) -> dict[str, str]:
 
 
 Items = Iterator[tuple[str, str]]
+
+SAME_INPUT = ("k", "v", "up")
+"""Roles that read the input of another one, ``q`` or ``gate``, which stands for it."""
 
 ELSEWHERE = ("folding", "banks", "leakage", "tuning", "stability")
 """Tables beside the records that name the hardware of each line."""
@@ -104,6 +113,8 @@ def _study(study: Study) -> Items:
     if "wikitext2" in study.texts:
         yield "wikitext2", "yes"
     yield "sizes.iq4_xs", f"{IQ4_XS.gigabytes()[0]:.3f}"
+    yield "sizes.saved", f"{SAVED_GB:.3f}"
+    yield "sizes.paper_saved", f"{AWQ_GB - PAPER_GB:.2f}"
     yield "rows", f"{len(study.frames['records']):,}"
     targets = [model_title(model) for model in study.models if model != study.source]
     if targets:
@@ -147,6 +158,8 @@ def _rows(study: Study) -> Items:
     low = low_budget(study)
     if low is not None:
         yield "budget", bits_title(low)
+    yield from _released(study)
+    yield from _small_groups(study)
     reference = study.float_entry(study.source)
     ppl = study.measured(reference, study.primary_text, "ppl") if reference else None
     if ppl:
@@ -156,6 +169,26 @@ def _rows(study: Study) -> Items:
         names += [f"row.{entry.method}.low"] if entry.budget_bits == low else []
         for name in names:
             yield from ((f"{name}.{key}", text) for key, text in _row(study, entry, uniform))
+
+
+def _released(study: Study) -> Items:
+    """Yield ``released.{mb,type}`` of the file that the source model was released as; its KL is 0 by definition."""
+    for entry in study.find(study.source, "released", grid=None, stage=None):
+        if size := entry.mean("bytes_file"):
+            yield "released.mb", shown(size, scale=1e-6)
+            yield "released.type", str(entry.records["track"].iloc[0])
+
+
+def _small_groups(study: Study) -> Items:
+    """Yield ``groups``: KL and bytes of the uniform reference with smaller groups, beside it, in words."""
+    uniform = study.one(study.source, UNIFORM, REFERENCE_BITS)
+    found = []
+    for entry in study.find(study.source, bits=REFERENCE_BITS) if uniform else []:
+        share, kl = saving(entry, uniform, "bytes_linear"), study.measured(entry, study.primary_text, "kl")
+        if entry.method.startswith(f"{UNIFORM}_g") and share is not None and kl:
+            found.append(f"groups of {entry.group_size} a KL of {shown(kl, 4)} at {shown(-share, 1, 100)} % more bytes")
+    if found:
+        yield "groups", listed(found)
 
 
 def _row(study: Study, entry: Entry, uniform: Entry | None) -> Items:
@@ -191,16 +224,31 @@ def _search(study: Study) -> Items:
         actors = episodes[(episodes["model"] == study.source) & (episodes["proposer"] == "actor")]
         for method, part in actors.groupby("method"):
             if not part["feasible"].astype("boolean").fillna(False).any():
-                yield (
-                    f"search.{method}.unmet",
-                    f"{len(part):,} allocations of its policy, none of them within the budget",
-                )
+                words = f"{len(part):,} allocations of its policy, none of them within the budget"
+                yield f"search.{method}.unmet", words + _excess(study, part)
+
+
+def _excess(study: Study, episodes: pd.DataFrame) -> str:
+    """Return by how much allocations exceed their budgets in the median, at first and at last, in words."""
+    found = []
+    for bits, part in episodes.groupby("budget_bits"):
+        budget = budget_bytes(study, float(bits))
+        if budget is None:
+            return ""
+        over = part.sort_values("episode", kind="stable")["bytes"] / budget - 1
+        ends = (shown(float(np.median(half)), 0, 100) for half in np.array_split(over.to_numpy(), 2))
+        found.append(f"{' and '.join(dict.fromkeys(ends))} % at {bits_title(float(bits))} bits")
+    return f" (their bytes exceed it by a median, of the first and of the second half, of {listed(found)})"
 
 
 def _transfer(study: Study) -> Items:
     frame = study.frame("transfer")
     if frame is None:
         return
+    table = frame[frame["policy"] == "role_depth"]["gap_closed"].dropna()
+    if not table.empty:
+        ends = [shown(float(end)) for end in dict.fromkeys((table.min(), table.max()))]
+        yield "transfer.role_depth", f"between {listed(ends)}" if len(ends) > 1 else ends[0]
     known = frame[frame["policy"].isin(RAMP_METHODS)].dropna(subset=["gap_closed"])
     if known.empty:
         return
@@ -248,16 +296,32 @@ def _tasks(study: Study) -> Items:
     counts = {e.mean(f"n_items_{task}") for e in study.find(study.source) for task in study.tasks} - {None}
     if counts:
         yield "tasks.items", " or ".join(shown(count, 0) for count in sorted(c for c in counts if c))
+    if at_chance := [task_title(task) for task in study.tasks if _is_at_chance(study, task)]:
+        yield "tasks.at_chance", listed(at_chance)
+
+
+CHANCE = {"winogrande": 1 / 2, "piqa": 1 / 2, "boolq": 1 / 2, "hellaswag": 1 / 4}
+"""Accuracy of a guess, by task; the others have four answers (three or five in a few items of ARC)."""
+
+
+def _is_at_chance(study: Study, task: str) -> bool:
+    """Return whether the float model's accuracy on a task is not above that of a guess by 1.96 standard errors."""
+    entry = study.float_entry(study.source)
+    found = [entry.mean(f"{column}_{task}") if entry else None for column in ("acc", "acc_se")]
+    if found[0] is None or found[1] is None:
+        return False
+    return found[0] - 1.96 * found[1] <= CHANCE.get(task, 1 / 4)
 
 
 def _outliers(study: Study) -> Items:
-    """Yield ``outliers.{fold}``: median over linears of the largest over the median channel."""
+    """Yield ``outliers.{fold}``: median over inputs of the largest over the median channel; ``.max``: the largest."""
     from paper.figures.outliers import channel_ratios
 
     frame = study.frame("activations")
     if frame is None:
         return
-    ratios = channel_ratios(frame[frame["model"] == study.source])
+    own = frame[frame["model"] == study.source]
+    ratios = channel_ratios(own[~own["role"].isin(SAME_INPUT)])
     for fold, part in ratios.groupby("fold"):
         yield f"outliers.{fold}", shown(float(part["ratio"].median()), digits=1)
         yield f"outliers.{fold}.max", shown(float(part["ratio"].max()), digits=0)

@@ -13,6 +13,7 @@ from paper.study import Study
 from paper.tables.league import switch_title
 from paper.tables.optimum import allocator_title
 from paper.words import listed, plural, shown
+from ramp.assets.tiny_family import PRESETS
 from ramp.evaluation.bootstrap import Estimate
 from ramp.methods.names import BAR
 
@@ -61,6 +62,15 @@ def _league(study: Study) -> Items:
         yield f"league.switches.{place}", words
     if updates := _without(league, "ramp_frozen"):
         yield "league.updates", updates
+    if trained := [_shape(name) for name in league.models if name in PRESETS]:
+        yield "league.trained", "; ".join(trained)
+
+
+def _shape(name: str) -> str:
+    """Return the size of a model that the suite trains, in words."""
+    preset = PRESETS[name]
+    words = f"{model_title(name)}: {preset.family}, {preset.layers} blocks of width {preset.hidden} and "
+    return f"{words}{preset.intermediate}, {preset.kv_heads} key/value heads, {preset.vocab:,} tokens of vocabulary"
 
 
 EFFECTS = {"worse": "higher", "within noise": "within noise", "better": "lower", IDENTICAL: "the same"}
@@ -156,8 +166,11 @@ def _over_banks(study: Study) -> str:
     found = [each for each in standings_over_banks(study) if each.ratio.banks > 1]
     if not found:
         return f"{ONE_BANK}Until the gain comes again on other banks {NO_SEARCH}"
-    words = f"{ONE_BANK}Over banks the search from the knapsack {listed([each.words for each in found])}."
-    return words if all(each.side < 0 for each in found) else f"{words} Until a gain is settled {NO_SEARCH}"
+    return (
+        ONE_BANK
+        if all(each.side < 0 for each in found)
+        else f"{ONE_BANK}Until a gain over banks is settled {NO_SEARCH}"
+    )
 
 
 def _advice(league: League, standings: Sequence[Standing]) -> str:
@@ -168,7 +181,9 @@ def _advice(league: League, standings: Sequence[Standing]) -> str:
     if max(sides) <= 0 and min(sides) < 0:
         ahead = {each.model: each for each in standings if each.ratio.side(1.0) < 0}  # the last checkpoint of each
         where = "; on ".join(_beside(league, each) for each in ahead.values())
-        return f"At no checkpoint here is {own} behind the best of its rivals beyond noise. On {where}. {banks}"
+        return (
+            f"At no checkpoint of the league is {own} behind the best of its rivals beyond noise. On {where}. {banks}"
+        )
     behind = {each.model: each for each in standings if each.ratio.side(1.0) > 0}
     words = f"No difference between {own} and the best of its rivals is beyond noise. "
     if behind:
@@ -203,7 +218,9 @@ def _optimum(study: Study) -> Items:
     frame = study.frame("optimum")
     if frame is None:
         return
-    yield "optimum.problems", str(len(frame[["model", "units"]].drop_duplicates()))
+    problems = frame[["model", "units"]].drop_duplicates()
+    yield "optimum.problems", str(len(problems))
+    yield "optimum.of", listed([f"of {model_title(model)} {_units(name)}" for model, name in problems.to_numpy()])
     yield "optimum.allocations", f"{int(frame['allocations'].max()):,}"
     run = ["model", "units", "budget_bits", "allocator", "seed"]
     last = frame[frame["evals"] == frame.groupby(run)["evals"].transform("max")]
@@ -213,6 +230,8 @@ def _optimum(study: Study) -> Items:
         if gaps.notna().all():
             solved += [name] if gaps.max() <= 0 else []
             yield f"optimum.{name}.gap", _percent(float(gaps.mean()))
+            by_budget = part.assign(gap=gaps).groupby("budget_bits")["gap"].mean().items()
+            yield f"optimum.{name}.gaps", listed([f"{_percent(gap)} % at {bits:g} bits" for bits, gap in by_budget])
             yield f"optimum.{name}.worst", _percent(float(gaps.max()))
             yield f"optimum.{name}.evals", f"{int(part['evals'].max()):,}"
     if OWN in solved:
@@ -220,6 +239,12 @@ def _optimum(study: Study) -> Items:
     if solved != [OWN] and solved:
         titles = last.drop_duplicates("allocator").set_index("allocator")["title"].fillna("")
         yield "optimum.solvers", listed([allocator_title(titles[name], name) for name in solved if name != OWN])
+
+
+def _units(name: str) -> str:
+    """Return the units of a problem in words; ``halves-8`` names the last eight half-blocks."""
+    kind, _, count = str(name).partition("-")
+    return f"the last {count} {'half-blocks' if kind == 'halves' else kind}"
 
 
 def _percent(share: float) -> str:

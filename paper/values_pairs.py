@@ -9,9 +9,13 @@ from paper.comparisons import Pair, pair, saving
 from paper.intervals import IDENTICAL
 from paper.naming import RAMP_METHODS, REFERENCE_BITS, UNIFORM_METHODS, bits_title
 from paper.study import Study
+from paper.tables.main import uniform_reference
 from paper.words import shown
 
 Items = Iterator[tuple[str, str]]
+
+PAPER_SAVING = 0.06
+"""Bytes that the paper's file has less than its uniform 4-bit one, about."""
 
 KEPT = "the search kept its start"
 """Said of a row that is its start's, window by window."""
@@ -27,6 +31,9 @@ def pair_values(study: Study) -> Items:
         yield from _pairs_at(study, low, "pair")
     if papers is not None and papers != low:
         yield "paper_budget", bits_title(papers)
+        for own in study.find(study.source, "ramp", papers):
+            if (uniform := uniform_reference(study, study.source)) and (share := saving(own, uniform, "bytes_linear")):
+                yield "pair.paper.missed", shown(PAPER_SAVING - share, 2, 100)
         yield from _pairs_at(study, papers, "pair.paper")
     yield from _pairs_at(study, REFERENCE_BITS, "pair.equal", ("knapsack",))
 
@@ -60,6 +67,8 @@ def _pair(name: str, found: Pair) -> Items:
     yield f"{name}.ppl", shown(found.ppl_ratio, 4)
     if found.kl_difference:
         yield f"{name}.kl", shown(found.kl_difference, 4, signed=True)
+    if found.kl_ratio:
+        yield f"{name}.kl_ratio", shown(found.kl_ratio, 3)
     for part in ("linear", "file"):
         if (share := saving(found.entry, found.rival, f"bytes_{part}")) is not None:
             yield f"{name}.saved_{part}", shown(share, 1, 100)

@@ -61,8 +61,8 @@ def rows_sheet(study: Study, origin: Origin) -> Sheet:
                           (colour, marker, method_title(entry.method)), _behind(entry, rival, origin)))  # fmt: skip
     note = (
         "A row is a method at a budget. Rows of one model come from one bank (one draw of calibration text and of "
-        "rounding): differences of 1 to 6 % move with it. KL is compared on the same windows with the best known "
-        "uniform 4-bit row of the model, which the button behind each row names."
+        "rounding), and small differences move with it. KL is compared on the same windows with a uniform 4-bit row of "
+        "the model, which the button behind each row names."
     )
     return Sheet("records", "Rows", note, columns(study), lines, ("model", "method", "accounting", "reading"),
                  {"model": model_title(study.source), "accounting": PACKED})  # fmt: skip

@@ -54,7 +54,7 @@ def _lines(config: Config) -> Iterator[tuple[str, str, str | None]]:
     yield "calibration text", *map(calibrated, both(calibration, "tokens", "target_tokens"))
     read = both(sensitivity, "windows", "target_windows")
     yield (
-        "text of the sensitivities (of Fisher's: search text)",
+        "search text behind the Fisher sensitivities",
         *(windows_of(count, sensitivity["length"]) for count in read),
     )
     searched, selected = (windows_of(n, search["length"]) for n in both(search, "windows", "selection_windows"))
@@ -68,7 +68,7 @@ def _lines(config: Config) -> Iterator[tuple[str, str, str | None]]:
 
 
 def _searches(study: Study) -> Iterator[tuple[str, str, str | None]]:
-    """Yield the settings of RAMP's searches that were run: weights of the reward, target entropy, finalists."""
+    """Yield the settings of RAMP's searches that were run: reward, target entropy, finalists, learner."""
     for method in RAMP_METHODS if study.config and study.ran_ramp else ():
         if study.find(study.source, method):
             own = study.config.get("params", {}).get(method, {})
@@ -77,6 +77,9 @@ def _searches(study: Study) -> Iterator[tuple[str, str, str | None]]:
             found = f"{reward.k_q:g}, {reward.k_b:g}, {reward.k_o:g}, {reward.k_c:g}; "
             found += f"{sac.rho_start:g} to {sac.rho_end:g}; {params.finalists}"
             yield f"{title}: k_q, k_b, k_o, k_c of the reward; ρ; finalists", found, None
+            found = f"2 × {sac.hidden}; {sac.learning_rate:g}; {sac.batch_size}; {sac.tau:g}; "
+            found += f"{params.updates_per_episode}; {sac.replay_capacity:,}"
+            yield f"{title}: hidden units; rate; batch; target update; updates per episode; replay", found, None
 
 
 def amount(count: int | None) -> str:

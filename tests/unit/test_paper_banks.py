@@ -201,18 +201,18 @@ def test_a_ratio_takes_the_banks_that_both_have_and_finite_rows(tmp_path: Path) 
     assert banks.ratio(SOURCE, 3.5, "knapsack") is None
 
 
-def test_the_noise_floor_stands_below_differences_of_rows(tmp_path: Path) -> None:
+def test_the_spread_over_banks_stands_below_differences_of_rows(tmp_path: Path) -> None:
     with_banks = paired_table(study_of(tmp_path / "a", bank_records()), SOURCE)
-    assert "Noise floor" in with_banks.footnotes[-1]
+    assert "Spread over banks" in with_banks.footnotes[-1]
     assert "7.2 % of the KL (Fisher knapsack, 3.5 bits, 5 banks, 12 windows)" in with_banks.footnotes[-1]
     without = paired_table(study_of(tmp_path / "b", {}), SOURCE)
-    assert not any("Noise floor" in note for note in without.footnotes)
+    assert not any("Spread over banks" in note for note in without.footnotes)
 
 
 @pytest.mark.parametrize("make", [cost_table, league_table, league_summary_table, gguf_table])
-def test_the_noise_floor_stands_below_every_table_of_small_differences(tmp_path: Path, make: Any) -> None:
+def test_the_spread_over_banks_stands_below_every_table_of_small_differences(tmp_path: Path, make: Any) -> None:
     tables = {**league_records(), **gguf_records(SOURCE)}
-    floors = [any("Noise floor" in note for note in make(study_of(tmp_path / name, tables | more)).footnotes)
+    floors = [any("Spread over banks" in note for note in make(study_of(tmp_path / name, tables | more)).footnotes)
               for name, more in (("with", bank_records()), ("without", {}))]  # fmt: skip
     assert floors == [True, False]
 

@@ -165,7 +165,7 @@ def test_the_text_says_who_is_ahead(study: Study) -> None:
     assert "league.reading.1" not in found
     assert found["league.switches.0"].endswith("Held-out KL is higher with “cold”.")
     assert "league.switches.1" not in found
-    assert "At no checkpoint here is RAMP (ours) behind the best of its rivals" in found["league.advice"]
+    assert "At no checkpoint of the league is RAMP (ours) behind the best of its rivals" in found["league.advice"]
     assert "the held-out KL is 0.804 [" in found["league.advice"], "a judgement has its measure and interval"
     assert found["optimum.ramp.gap"] == "0.20"
     assert found["optimum.knapsack.worst"] == "2.00"
