@@ -17,6 +17,7 @@ from typing import Any
 from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.nearest_name import nearest
+from ramp.core.output_path import OutputFile
 from ramp.core.yaml_file import read_yaml
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
@@ -142,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.Parser(description="Judge the paper's claims from the records.")
     parser.add_argument("--records", type=Path, required=True, help="folder of the records")
     parser.add_argument("--claims", type=Path, default=CLAIMS_FILE, help="rules of the claims")
-    parser.add_argument("--out", type=Path, required=True, help="claims.json to write")
+    parser.add_argument("--out", type=OutputFile, required=True, help="claims.json to write")
     args = parser.parse_args(argv)
     write_claims(args.out, judge_all(Study.read(args.records), read_claims_file(args.claims)))
     return 0

@@ -418,7 +418,8 @@ def test_models_that_cannot_be_exported(narrow: Place, monkeypatch: pytest.Monke
 
 def test_options_that_cannot_be_used(narrow: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ramp.sized_gguf.__main__.make_bank", lambda job: pytest.fail("the work began"))
-    (tmp_path / "folder.gguf").mkdir()
+    for taken in ("folder.gguf", "beside.plan.json"):
+        (tmp_path / taken).mkdir()
     (tmp_path / "file").write_text("x")
     texts = {"empty": b" \n", "latin": "é".encode("latin-1") * 99, "short": b"too short", "roles.jsonl": b"{}\n"}
     for name, content in texts.items():
@@ -457,7 +458,12 @@ def test_options_that_cannot_be_used(narrow: Place, tmp_path: Path, monkeypatch:
         "fits a tensor": options("--types", "Q4_K"),
         "not named *.gguf": options(out=tmp_path / "small.bin"),
         "is a folder": options(out=tmp_path / "folder.gguf"),
-        "choose another --out": options("--work", str(tmp_path / "work"), out=Path("/proc/self/small.gguf")),
+        "beside.plan.json is a folder": options(out=tmp_path / "beside.gguf"),
+        "imatrix.gguf cannot be written": options(out=tmp_path / f"{'x' * 200}.gguf"),
+        "--out /proc/self/small.gguf cannot": options(
+            "--work", str(tmp_path / "work"), out=Path("/proc/self/small.gguf")
+        ),
+        "--work /proc/self/work cannot": options("--work", "/proc/self/work"),
         "Not a directory": options(out=tmp_path / "file" / "small.gguf"),
         "no text of --text": options("--text", str(tmp_path / "absent")),
         "takes a file": options("--text", str(tmp_path)),
