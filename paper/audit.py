@@ -19,9 +19,9 @@ from ramp.core.output_path import OutputFile
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.assets.registry import load_registry
-    from ramp.plan.model_shape import ModelShape, shape_of
     from ramp.records.schema import TABLES
     from ramp.records.table import write_table
+    from ramp.study.model_shape import ModelShape, shape_of
 
 OVERHEADS = {
     "bits hold everything": 0.0,

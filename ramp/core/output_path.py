@@ -24,7 +24,7 @@ def check_path(path: Path, where: str) -> None:
     ``where`` is the option that names it. Folders on the way may be missing: the nearest one is tried.
     """
     if meant := unexpanded(path):
-        raise RampError(f"{where} {path} was not read by a shell, which alone knows ~ and variables: write {meant}")
+        raise RampError(f"{where} {path} holds a ~ or a variable, which nothing replaces here: write {meant}")
     if not isinstance(path, OutputFile | OutputFolder):
         return
     folder = isinstance(path, OutputFolder)
