@@ -27,7 +27,7 @@ from ramp.sized_gguf.allocate import Frame, check_size
 from ramp.sized_gguf.card import base_model
 from ramp.sized_gguf.importance import importance_windows
 from ramp.sized_gguf.inputs import check_model, find_model, fingerprint
-from ramp.sized_gguf.llama_perplexity import CHUNK
+from ramp.sized_gguf.llama_perplexity import CHUNK, check_characters
 from ramp.sized_gguf.options import EVALS, KNAPSACK, TUNE_STEPS
 from ramp.sized_gguf.size import SizeRequestError, memory_beside_weights, parse_size, weights_in
 from ramp.sized_gguf.texts import Texts, open_texts, require_windows
@@ -228,6 +228,8 @@ def open_job(args: argparse.Namespace) -> Job:
     check_size(size, frame, units)
     texts = open_texts(registry, base / "texts", args.text, args.heldout_text)
     require_windows(model, texts, wanted_windows(args, model))
+    if args.llama_perplexity:
+        check_characters(model, texts.held_out, texts.held_out_name)
     settings = Settings(args.tokens, args.length, args.windows, args.window_length, menu, args.seed)
     about = {
         "sources": sources_digest(

@@ -29,6 +29,7 @@ from ramp.sized_gguf.__main__ import main
 from ramp.sized_gguf.against_mixes import main as mixes_main
 from ramp.sized_gguf.bank import BankPass, step_file
 from ramp.sized_gguf.card import Measured, base_model, model_card
+from ramp.sized_gguf.inputs import fingerprint
 from ramp.sized_gguf.make import calibration_windows, publish
 from ramp.sized_gguf.options import add_arguments
 from tests.ggml_models import NARROW, WIDE
@@ -115,6 +116,18 @@ def test_another_size_needs_no_new_bank(place: Place, capsys: pytest.CaptureFixt
     assert place.out.stat().st_size < planned_bytes(capsys.readouterr().out) <= 500_000
     assert made == {path: path.stat().st_mtime_ns for path in place.work().rglob("*.safetensors")}
     assert made
+
+
+def test_files_beside_an_output_in_the_models_own_folder_make_no_new_bank(place: Place, tmp_path: Path) -> None:
+    model = ModelFolder(altered(place.model, tmp_path / "model"))
+    before = fingerprint(model, {})
+    for ending in ("plan.json", "result.json", "types.txt"):
+        (model.path / f"small.{ending}").write_text("x")
+    assert fingerprint(model, {}) == before
+    for name in ("model.safetensors", "tokenizer_config.json", "config.json"):
+        path, known = model.path / name, fingerprint(model, {})
+        path.write_bytes(path.read_bytes() + b" ")
+        assert fingerprint(model, {}) != known
 
 
 def test_bits_per_weight_and_memory(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
@@ -482,6 +495,16 @@ def test_options_that_cannot_be_used(narrow: Place, tmp_path: Path, monkeypatch:
     }
     refused(RampError, calls)
     assert not narrow.out.exists()
+
+
+def test_a_vocabulary_that_lacks_characters_has_no_perplexity_of_llama_cpps_tool(
+    narrow: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ramp.sized_gguf.__main__.make_bank", lambda job: pytest.fail("the work began"))
+    monkeypatch.setattr("ramp.sized_gguf.job.CHUNK", 8)
+    monkeypatch.setattr("ramp.sized_gguf.llama_perplexity.inexpressible", lambda tokenizer, text: {"é"})
+    argv = narrow.argv("--llama-perplexity", "1", size="120KB")
+    refused(RampError, {"held.txt has characters": lambda: main(argv)})
 
 
 @pytest.mark.parametrize("stage", ["gguf", "gguf-mixes"])
