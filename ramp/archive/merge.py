@@ -146,12 +146,13 @@ def opened(other: Path) -> Iterator[Path]:
     if other.is_dir():
         yield other
         return
-    with open_archive(other) as archive, temporary_folder("ramp-merge") as made:
+    inside = f"{RESULTS}/records"
+    with open_archive(other) as archive, temporary_folder("ramp-merge", f"{other}: {inside}") as made:
         if not check(archive).holds:
             raise ArchiveError(f"{other} does not hold to its checksums: python -m ramp verify {other} says where")
         for name in ("records.csv", "windows.csv", DIGESTS):
-            if f"{RESULTS}/records/{name}" in archive.names:
-                archive.copy(f"{RESULTS}/records/{name}", made / name)
+            if f"{inside}/{name}" in archive.names:
+                archive.copy(f"{inside}/{name}", made / name)
         yield made
 
 

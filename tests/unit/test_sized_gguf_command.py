@@ -483,7 +483,8 @@ def test_options_that_cannot_be_used(narrow: Place, tmp_path: Path, monkeypatch:
         "is empty": options("--text", str(tmp_path / "empty")),
         "not UTF-8": options("--text", str(tmp_path / "latin")),
         "give other text as a .txt": options("--text", str(tmp_path / "roles.jsonl")),
-        "enough for 0 windows": options("--heldout-text", str(tmp_path / "short")),
+        "short has": options("--heldout-text", str(tmp_path / "short")),
+        "short has ": options("--text", str(tmp_path / "short")),
         "are not apart": options("--text", str(narrow.held)),
         "shares a paragraph": options(
             "--text", str(tmp_path / narrow.text.name), "--heldout-text", str(tmp_path / narrow.held.name)
