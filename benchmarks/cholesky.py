@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ramp.core import cli
+from ramp.core.output_path import OutputFile
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from safetensors.torch import load_file
@@ -23,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; see the module's docstring."""
     parser = cli.parser("Cholesky factors of second moments, as GPTQ takes them.")
     parser.add_argument("--moments", type=Path, required=True, help="file of benchmarks.second_moments")
-    parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
+    parser.add_argument("--out", type=OutputFile, required=True, help="safetensors file to write")
     args = parser.parse_args(argv)
     moments = load_file(args.moments)
     save_tensors(args.out, {site: prepare(hessian, name=site).feedback for site, hessian in moments.items()}, {})

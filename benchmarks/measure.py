@@ -25,6 +25,7 @@ from typing import Any
 from ramp.core import cli, provenance
 from ramp.core.atomic_files import write_json
 from ramp.core.errors import RampError
+from ramp.core.output_path import OutputFile
 
 
 class BenchmarkError(RampError):
@@ -132,7 +133,7 @@ def peak_bytes(field_name: str = "VmHWM") -> int:
 def parser(description: str, *, repeats: int | None = 3, reference: str | None = None) -> argparse.ArgumentParser:
     """Return a parser with the shared options: ``--out``, ``--threads``, ``--repeats``, ``--reference-python``."""
     made = cli.parser(description)
-    made.add_argument("--out", type=Path, required=True, help="JSON piece to write")
+    made.add_argument("--out", type=OutputFile, required=True, help="JSON piece to write")
     made.add_argument("--seed", type=int, default=0, help="seed of synthetic weights and activations")
     if repeats is not None:
         made.add_argument("--repeats", type=int, default=repeats, help="measurements of each side, in alternation")

@@ -46,13 +46,13 @@ from ramp.models.token_windows import Document, write_documents
 from ramp.plan import evaluation_costs, search_costs
 from ramp.plan.__main__ import chosen_device
 from ramp.plan.job_costs import JobCosts
-from ramp.plan.model_shape import ModelShape
 from ramp.plan.quantities import Facts
 from ramp.plan.work import CONTEXT_BYTES, Work, cost
 from ramp.rows import quantize
 from ramp.scoring.kl_divergence import head_weight
 from ramp.scoring.prefix_cache import PrefixScorer, block_names
 from ramp.search.device_budget import share_device
+from ramp.study.model_shape import ModelShape
 from ramp.study.study_file import PROJECT, configuration, study_plan
 
 SMALL = BlockShape(hidden=256, intermediate=640, heads=4, kv_heads=4, layers=8, vocab=4096)

@@ -22,6 +22,7 @@ from benchmarks.measure import BenchmarkError
 from benchmarks.plan import PIECES, Planned
 from ramp.core import cli
 from ramp.core.atomic_files import read_json
+from ramp.core.output_path import OutputFile
 from ramp.records.table import write_table
 
 TABLES = ("benchmarks", "parity")
@@ -91,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--pieces", type=Path, nargs="+", required=True, help="JSON files of benchmarks")
     parser.add_argument("--configfiles", nargs="*", default=[], help="the study's, where they are not the default one")
     parser.add_argument("--results", default="results", help="the study's results folder, as its targets name it")
-    parser.add_argument("--out", type=Path, required=True, help="CSV file to write")
+    parser.add_argument("--out", type=OutputFile, required=True, help="CSV file to write")
     args = parser.parse_args(argv)
     write_table(args.out, gather(args.table, args.pieces, args.results, args.configfiles))
     return 0

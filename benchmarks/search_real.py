@@ -24,6 +24,7 @@ import numpy as np
 
 from ramp.core import cli
 from ramp.core.atomic_files import require_file, write_json
+from ramp.core.output_path import OutputFile
 from ramp.methods.loader import parse_params
 from ramp.models.device import pick_device, pick_dtype
 from ramp.problem.allocation import AllocationRecord
@@ -87,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--judge-text", type=Path, default=None, help="text of the scores; default: training text")
     parser.add_argument("--judge-windows", type=int, default=64, help="windows of it")
     parser.add_argument("--judge-length", type=int, default=256, help="tokens per window")
-    parser.add_argument("--out", type=Path, required=True, help="JSON file to write, after every search")
+    parser.add_argument("--out", type=OutputFile, required=True, help="JSON file to write, after every search")
     args = parser.parse_args(argv)
     for name in (*(each.name for each in fields(SearchInputs)), "state_dir", "method_file"):
         setattr(args, name, None)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ramp.calibration.text_options import add_text_arguments
 from ramp.core import cli
+from ramp.core.output_path import OutputFile
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from torch import Tensor
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.parser("Second moments of every linear's input, streamed block by block.")
     add_text_arguments(parser)
     parser.add_argument("--fold", type=Path, required=True, help="fold file of ramp.calibration.fold_search")
-    parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
+    parser.add_argument("--out", type=OutputFile, required=True, help="safetensors file to write")
     args = parser.parse_args(argv)
     windows = calibration_windows(args.model_dir, args.text, tokens=args.tokens, length=args.length, draw=args.draw)
     found: dict[str, Tensor] = {}

@@ -22,6 +22,7 @@ from ramp.core import cli
 from ramp.core.atomic_files import read_json, require_file, write_text
 from ramp.core.errors import RampError
 from ramp.core.job_log import JobCost, job_cost
+from ramp.core.output_path import OutputFile
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from tabulate import tabulate
@@ -174,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--study", required=True, help="name of the study")
     parser.add_argument("--before", type=Path, nargs="*", default=[], help="folders of logs, or a profile.csv")
     parser.add_argument("--after", type=Path, nargs="+", required=True, help="folders of logs")
-    parser.add_argument("--out", type=Path, required=True, help="CSV file to write; rows of other studies stay")
+    parser.add_argument("--out", type=OutputFile, required=True, help="CSV file to write; rows of other studies stay")
     parser.add_argument("--page", type=Path, help="Markdown file with marks of the study, to write the table between")
     parser.add_argument("--functions", type=Path, help="folder of a run's RAMP_PROFILE, whose table goes to the page")
     args = parser.parse_args(argv)

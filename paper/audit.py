@@ -15,12 +15,13 @@ from pathlib import Path
 
 from ramp.core import cli
 from ramp.core.errors import RampError
+from ramp.core.output_path import OutputFile
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.assets.registry import load_registry
-    from ramp.plan.model_shape import ModelShape, shape_of
     from ramp.records.schema import TABLES
     from ramp.records.table import write_table
+    from ramp.study.model_shape import ModelShape, shape_of
 
 OVERHEADS = {
     "bits hold everything": 0.0,
@@ -92,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--within", type=float, default=WITHIN, help="relative difference that fits")
     parser.add_argument("--registry", type=Path, default=Path("config/assets.yaml"), help="the asset registry")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder with models/MODEL/config.json")
-    parser.add_argument("--csv", type=Path, default=None, help="also write every line to this file")
+    parser.add_argument("--csv", type=OutputFile, default=None, help="also write every line to this file")
     args = parser.parse_args(argv)
     if len(args.bits) != len(args.gb) or min(*args.bits, *args.gb, 1.0) <= 0:
         raise RampError("--bits and --gb do not pair up: give one size for each number of bits, all of them positive")

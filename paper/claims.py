@@ -17,6 +17,7 @@ from typing import Any
 from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.nearest_name import nearest
+from ramp.core.output_path import OutputFile
 from ramp.core.yaml_file import read_yaml
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
@@ -45,15 +46,19 @@ def read_claims_file(path: str | Path) -> list[dict[str, Any]]:
     if not isinstance(claims, list):
         raise RampError(f"{path} should hold a list under the key 'claims'")
     for claim in claims:
+        if not isinstance(claim, dict):
+            raise RampError(f"{path}: '{claim}' is no claim: give each as fields, {', '.join(sorted(REQUIRED))}")
         where = f"{path}, claim {claim.get('id', '?')}"
         for name in map(str, claim):
             if name not in FIELDS:
                 raise RampError(f"{where}: no field '{name}'{nearest(name, FIELDS)}")
         for name in sorted(REQUIRED - set(claim)):
             raise RampError(f"{where} lacks the field '{name}'")
-        if claim["measure"] not in MEASURES:
-            raise RampError(f"{where}: no measure '{claim['measure']}'{nearest(claim['measure'], MEASURES)}")
-        if len(claim["rule"]) != 1 or not set(claim["rule"]) <= {"below", "above"}:
+        measure, rule = str(claim["measure"]), claim["rule"]
+        if measure not in MEASURES:
+            raise RampError(f"{where}: no measure '{measure}'{nearest(measure, MEASURES)}")
+        limits = [*rule.values()] if isinstance(rule, dict) and set(rule) <= {"below", "above"} else []
+        if len(limits) != 1 or not isinstance(limits[0], int | float):
             raise RampError(f"{where}: a rule is 'below: number' or 'above: number'")
     return claims
 
@@ -142,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.Parser(description="Judge the paper's claims from the records.")
     parser.add_argument("--records", type=Path, required=True, help="folder of the records")
     parser.add_argument("--claims", type=Path, default=CLAIMS_FILE, help="rules of the claims")
-    parser.add_argument("--out", type=Path, required=True, help="claims.json to write")
+    parser.add_argument("--out", type=OutputFile, required=True, help="claims.json to write")
     args = parser.parse_args(argv)
     write_claims(args.out, judge_all(Study.read(args.records), read_claims_file(args.claims)))
     return 0

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ramp.core import cli
 from ramp.core.atomic_files import atomic_path, write_text
 from ramp.core.errors import RampError
+from ramp.core.output_path import OutputFolder
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from paper.formats import record_table
@@ -148,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; see the module's docstring."""
     parser = cli.Parser(description="Write the records as a data set of the Hugging Face hub.")
     parser.add_argument("results", type=Path, help="results folder, folder of records, or a merged folder")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--out", type=OutputFolder, required=True, help="folder to write")
     args = parser.parse_args(argv)
     counts = dataset(args.results, args.out)
     print(f"{args.out}: {', '.join(f'{name} {count}' for name, count in counts.items())}")

@@ -18,6 +18,7 @@ from pathlib import Path
 from ramp.core import cli
 from ramp.core.atomic_files import write_text
 from ramp.core.errors import RampError
+from ramp.core.output_path import OutputFile
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from paper.tables.render import markdown_text
@@ -298,7 +299,7 @@ def page() -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; see the module's docstring."""
     parser = cli.Parser(description="Write docs/formats.md from the code that writes the files.")
-    parser.add_argument("--out", type=Path, default=Path("docs/formats.md"), help="file to write anew")
+    parser.add_argument("--out", type=OutputFile, default="docs/formats.md", help="file to write anew")
     args = parser.parse_args(argv)
     write_text(args.out, page())
     return 0

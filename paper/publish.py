@@ -29,6 +29,7 @@ from typing import Any
 from ramp.core import cli
 from ramp.core.atomic_files import atomic_path, read_json, require_file, sha256_file, write_json
 from ramp.core.errors import RampError
+from ramp.core.output_path import OutputFolder
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.records.schema import KEY_NAMES
@@ -201,7 +202,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; see the module's docstring."""
     parser = cli.Parser(description="Publish a finished study's records.")
     parser.add_argument("--results", type=Path, default=Path("results"), help="results folder of the study")
-    parser.add_argument("--out", type=Path, default=Path("results/published"), help="folder to write")
+    parser.add_argument("--out", type=OutputFolder, default="results/published", help="folder to write")
     parser.add_argument("--digests-only", action="store_true", help="publish the digests of the study and nothing else")
     parser.add_argument("--command", help="the command that made the study, as anyone would type it")
     parser.add_argument("--note", default="", help="what a reader must know of how the study was made")

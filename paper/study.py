@@ -133,7 +133,9 @@ class Entry:
 class Study:
     """The records of a study: the only thing that tables, figures, claims and text read."""
 
-    def __init__(self, frames: dict[str, pd.DataFrame], claims: list[dict[str, Any]] | None = None) -> None:
+    def __init__(
+        self, frames: dict[str, pd.DataFrame], claims: list[dict[str, Any]] | None = None, where: str = "the records"
+    ) -> None:
         self.frames = frames
         self.claims = claims
         self.manifest: dict[str, Any] = {}
@@ -141,9 +143,7 @@ class Study:
         self._groups: dict[tuple[str, ...], dict[Any, np.ndarray]] = {}
         self._sums: dict[tuple[Any, ...], tuple[np.ndarray, np.ndarray, np.ndarray] | None] = {}
         if "records" not in frames or frames["records"].empty:
-            raise RampError(
-                "the records hold no rows in records.csv: run the study first, or point --records elsewhere"
-            )
+            raise RampError(f"{where}: no rows in records.csv: run the study first, or point --records elsewhere")
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> Study:
@@ -156,7 +156,8 @@ class Study:
 
         The study's configuration lies beside published tables, and above the folder of a run.
         """
-        study = cls(read_all(folder), read_claims(claims) if claims and Path(claims).is_file() else None)
+        judged = read_claims(claims) if claims and Path(claims).is_file() else None
+        study = cls(read_all(folder), judged, str(folder))
         places = (Path(folder) / "config.json", Path(folder).resolve().parent / "config.json")
         if config := next((path for path in places if path.is_file()), None):
             study.config = read_json(config, dict[str, Any])

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from paper import options
 from paper.figures import FIGURES
 from ramp.core import cli
+from ramp.core.output_path import OutputFolder
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from matplotlib.figure import Figure
@@ -38,7 +39,9 @@ def drawings() -> dict[str, Callable[[Study], Figure]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; see the module's docstring."""
-    parser = options.parser("Draw the figures of a study from its records.", "folder for {figure}.pdf and {figure}.png")
+    parser = options.parser(
+        "Draw the figures of a study from its records.", "folder for {figure}.pdf and {figure}.png", OutputFolder
+    )
     parser.add_argument("--only", nargs="+", choices=sorted(FIGURES), default=list(FIGURES), help="figures to draw")
     args = parser.parse_args(argv)
     study = Study.of(args)

@@ -16,6 +16,7 @@ from typing import Any
 
 from ramp.core import cli
 from ramp.core.atomic_files import read_text, write_text
+from ramp.core.output_path import OutputFile
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from paper.page.content import content
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; see the module's docstring."""
     parser = cli.Parser(description="Draw the results page from the records.")
     parser.add_argument("--records", type=Path, default=Path("results/published"), help="folder of the records")
-    parser.add_argument("--out", type=Path, default=None, help="HTML file; default: index.html among the records")
+    parser.add_argument("--out", type=OutputFile, default=None, help="HTML file; default: index.html among the records")
     args = parser.parse_args(argv)
     out = args.out or args.records / "index.html"
     study = Study.read(args.records, args.records / "claims.json")

@@ -14,6 +14,7 @@ from pathlib import Path
 from paper import options
 from ramp.core import cli
 from ramp.core.atomic_files import atomic_path, write_json
+from ramp.core.output_path import OutputFolder
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from paper.claims import CLAIMS_FILE, read_claims_file
@@ -104,7 +105,9 @@ def printed_tables(study: Study) -> list[Table]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; see the module's docstring."""
-    parser = options.parser("Set every table of a study from its records.", "folder to write; an old one is replaced")
+    parser = options.parser(
+        "Set every table of a study from its records.", "folder to write; an old one is replaced", OutputFolder
+    )
     parser.add_argument("--published", type=Path, default=None, help="published records, for rows of other packages")
     args = parser.parse_args(argv)
     study, published = Study.of(args), Study.read(args.published) if args.published else None

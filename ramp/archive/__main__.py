@@ -21,6 +21,7 @@ from ramp.archive.contents import CODE, RESULTS, code_files, study_files
 from ramp.core import cli
 from ramp.core.atomic_files import sha256_file
 from ramp.core.errors import RampError
+from ramp.core.output_path import OutputFile
 from ramp.core.provenance import commit
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
@@ -85,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; see the module's docstring."""
     parser = cli.Parser(description="Pack a finished study into one file that checks itself.")
     parser.add_argument("results", type=Path, help="results folder, or folder of records")
-    parser.add_argument("--out", type=Path, required=True, help="file to write, ending in .zip")
+    parser.add_argument("--out", type=OutputFile, required=True, help="file to write, ending in .zip")
     parser.add_argument("--date", default="", help="day of publication; else the day on which the records were written")
     parser.add_argument("--root", type=Path, default=PROJECT, help="folder of the project whose code is packed")
     args = parser.parse_args(argv)

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from ramp.core import cli
 from ramp.core.atomic_files import sha256_file
 from ramp.core.errors import RampError
+from ramp.core.output_path import OutputFolder
 from ramp.core.stale_temporaries import temporary_folder
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
@@ -146,12 +147,13 @@ def opened(other: Path) -> Iterator[Path]:
     if other.is_dir():
         yield other
         return
-    with open_archive(other) as archive, temporary_folder("ramp-merge") as made:
+    inside = f"{RESULTS}/records"
+    with open_archive(other) as archive, temporary_folder("ramp-merge", f"{other}: {inside}") as made:
         if not check(archive).holds:
             raise ArchiveError(f"{other} does not hold to its checksums: python -m ramp verify {other} says where")
         for name in ("records.csv", "windows.csv", DIGESTS):
-            if f"{RESULTS}/records/{name}" in archive.names:
-                archive.copy(f"{RESULTS}/records/{name}", made / name)
+            if f"{inside}/{name}" in archive.names:
+                archive.copy(f"{inside}/{name}", made / name)
         yield made
 
 
@@ -223,7 +225,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.Parser(description="Merge rows of other people's runs into one table.")
     parser.add_argument("other", type=Path, help="archive, results folder, folder of records, or a merged folder")
     parser.add_argument("--who", default="", help="name of the person or group that ran it; in every row")
-    parser.add_argument("--into", type=Path, default=Path("results/merged"), help="folder that grows")
+    parser.add_argument("--into", type=OutputFolder, default="results/merged", help="folder that grows")
     args = parser.parse_args(argv)
     runs, found = merge(args.other, args.into, args.who.strip())
     print(f"{args.into / MERGED}: {len(runs.rows)} rows; rows of two banks are not compared")

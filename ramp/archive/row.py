@@ -103,7 +103,8 @@ def find_row(records: pd.DataFrame, wanted: str) -> dict[str, Any]:
 def read_tables(archive: Archive, names: Iterable[str]) -> dict[str, pd.DataFrame]:
     """Return tables of the archived records by name, checked against their schema; absent ones are left out."""
     found = {}
-    with temporary_folder("ramp-tables") as folder:  # the reader of tables takes files; their names here are ours
+    inside = f"{archive.path}: {RESULTS}/records"
+    with temporary_folder("ramp-tables", inside) as folder:  # the reader of tables takes files; their names are ours
         for name in names:
             member, file = f"{RESULTS}/records/{name}.csv", folder / f"{name}.csv"
             if member in archive.names:

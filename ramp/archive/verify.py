@@ -21,6 +21,7 @@ from pathlib import Path
 from ramp.core import cli
 from ramp.core.atomic_files import atomic_path
 from ramp.core.errors import RampError
+from ramp.core.output_path import OutputFolder
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.archive.checksums import check
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--id", default="", help="id that the archive must have, from elsewhere than the archive")
     parser.add_argument("--row", help="row to make again: MODEL/METHOD, or MODEL/METHOD-bBITS-sSEED")
     parser.add_argument("--results", type=Path, help="results folder with the weights of --row: evaluate it again")
-    parser.add_argument("--extract", type=Path, help="new folder to unpack into, where the archive holds")
+    parser.add_argument("--extract", type=OutputFolder, help="new folder to unpack into, where the archive holds")
     parser.add_argument("--limit-gb", type=int, default=4, help="most that is unpacked")
     args = parser.parse_args(argv)
     if args.results and not args.row:

@@ -20,7 +20,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; see the module's docstring."""
-    parser = cli.parser("fetch one asset of the registry", "--registry --out")
+    parser = cli.parser("fetch one asset of the registry", "--registry --out/")
     parser.add_argument("--asset", required=True, help="name in the registry")
     add_entry_option(parser)
     args = parser.parse_args(argv)

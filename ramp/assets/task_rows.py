@@ -119,7 +119,7 @@ def make_tasks(registry: Registry, assets: Path, tasks: Sequence[str], out_dir: 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; see the module's docstring."""
-    parser = cli.parser("write the rows of commonsense tasks", "--registry --assets --out")
+    parser = cli.parser("write the rows of commonsense tasks", "--registry --assets --out/")
     parser.add_argument("--tasks", nargs="+", required=True, help="names in the registry")
     args = parser.parse_args(argv)
     make_tasks(load_registry(args.registry), args.assets, args.tasks, args.out)

@@ -23,7 +23,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; see the module's docstring."""
-    parser = cli.parser("assign documents to roles and prove that these are disjoint", "--registry --assets --out")
+    parser = cli.parser("assign documents to roles and prove that these are disjoint", "--registry --assets --out/")
     parser.add_argument("--extra", nargs="*", default=[], help="test texts by name in the registry")
     parser.add_argument(
         "--role",

@@ -189,7 +189,7 @@ def make_model(name: str, text: Path, steps: int, seed: int, out_dir: Path) -> d
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; see the module's docstring."""
-    parser = cli.parser("train a tiny model of the suite's own family", "--seed --out")
+    parser = cli.parser("train a tiny model of the suite's own family", "--seed --out/")
     parser.add_argument("--preset", required=True, choices=PRESETS, help="model of the family")
     parser.add_argument("--text", type=Path, required=True, help="documents of the role train")
     parser.add_argument("--steps", type=int, required=True, help="optimizer steps")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ramp.calibration.text_options import add_text_arguments
 from ramp.core import cli
+from ramp.core.output_path import OutputFolder
 from ramp.quantizers.widths import parse_width
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
@@ -28,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--widths", type=parse_width, nargs="+", default=[3, 4, 5, 6], help="the menu: bits, or bits and groups (3g32)"
     )
     parser.add_argument("--group-size", type=int, default=128, help="weights that share one scale")
-    parser.add_argument("--out", required=True, help="folder to write")
+    parser.add_argument("--out", type=OutputFolder, required=True, help="folder to write")
     args = parser.parse_args(argv)
     fold = load_fold(args.fold, ModelFolder(args.model_dir).config)
     windows = None

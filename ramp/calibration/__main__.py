@@ -12,6 +12,7 @@ from pathlib import Path
 from ramp.calibration.text_options import add_text_arguments
 from ramp.core import cli
 from ramp.core.atomic_files import sha256_file
+from ramp.core.output_path import OutputFile
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     import torch
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the per-channel statistics of every site."""
     parser = cli.parser("Per-channel activation statistics of every linear's input, streamed block by block.")
     add_text_arguments(parser)
-    parser.add_argument("--out", required=True, help="safetensors file to write")
+    parser.add_argument("--out", type=OutputFile, required=True, help="safetensors file to write")
     args = parser.parse_args(argv)
     windows = calibration_windows(args.model_dir, args.text, tokens=args.tokens, length=args.length, draw=args.draw)
     found = measure(args.model_dir, windows, device=pick_device(args.device))

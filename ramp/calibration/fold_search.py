@@ -19,6 +19,7 @@ from ramp.calibration.text_options import add_text_arguments
 from ramp.core import cli
 from ramp.core.atomic_files import atomic_path
 from ramp.core.errors import RampError
+from ramp.core.output_path import OutputFile
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     import torch
@@ -173,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--max-rows", type=int, default=0, help="AWQ: rows that rank candidates; 0: all")
     parser.add_argument("--sym", action="store_true", help="AWQ: search on symmetric grids")
     parser.add_argument("--duo", action="store_true", help="AWQ: candidates that weigh the weights' size too")
-    parser.add_argument("--out", required=True, help="safetensors file to write")
+    parser.add_argument("--out", type=OutputFile, required=True, help="safetensors file to write")
     other = "AWQ: in the same pass, write the fold that a search for these bits alone gives"
     parser.add_argument("--also", type=other_fold, nargs="+", default=[], metavar="BITS=FILE", help=other)
     parser.add_argument("--made", type=Path, help="take this fold where another search wrote it by --also")

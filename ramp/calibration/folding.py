@@ -75,10 +75,13 @@ def check_fold(fold: Fold, config: PretrainedConfig) -> None:
     for site, s in fold.items():
         if site not in widths:
             raise FoldingError(
-                f"the fold has a site '{site}' that this model lacks (it has, for instance, '{next(iter(widths))}')"
+                f"the fold has a site '{site}' that this model lacks (it has, for instance, '{next(iter(widths))}'): "
+                "give a fold that was searched on this model"
             )
         if s.shape != (widths[site],):
-            raise FoldingError(f"scales of {site} have shape {list(s.shape)}, the model wants [{widths[site]}]")
+            raise FoldingError(
+                f"scales of {site} have shape {list(s.shape)}, the model wants [{widths[site]}]: give its own fold"
+            )
         if not bool(((s > 0) & torch.isfinite(s)).all()):
             raise FoldingError(f"scales of {site} are not all positive and finite: write the fold again")
         if site.endswith(".o_in"):
@@ -143,7 +146,10 @@ def fold_digest(fold: Fold) -> str:
 def load_fold(path: str | Path, config: PretrainedConfig) -> dict[str, Tensor]:
     """Read and check a fold file: site -> float32 [d_in]; empty for ``none``."""
     fold = load_tensors(path, "fold", again="run ramp.calibration.fold_search again")
-    check_fold(fold, config)
+    try:
+        check_fold(fold, config)
+    except FoldingError as error:
+        raise FoldingError(f"{path}: {error}") from None
     return fold
 
 

@@ -172,7 +172,8 @@ def _integer(text: str) -> int:
     return value
 
 
-def _number(text: str) -> float:
+def finite_number(text: str) -> float:
+    """Return a number that JSON allows; ``ValueError`` for NaN and infinities."""
     value = float(text)
     if not math.isfinite(value):
         raise ValueError(f"{text[:20]} is no finite number")
@@ -185,7 +186,7 @@ def parse_json(text: str | bytes, model: type[T], what: str) -> T:
 
     try:
         integer = int if model is object else _integer  # files of others hold longer ones, which nobody computes with
-        value = json.loads(text, parse_float=_number, parse_constant=_number, parse_int=integer)
+        value = json.loads(text, parse_float=finite_number, parse_constant=finite_number, parse_int=integer)
         if isinstance(value, dict) and SEAL in value:
             seal = value.pop(SEAL)
             value = value[ITEMS] if value.keys() == {ITEMS} else value

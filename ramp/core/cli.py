@@ -23,9 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from ramp.core import arithmetic, freed_memory
+from ramp.core.atomic_files import finite_number
 from ramp.core.errors import RampError
 from ramp.core.faults import sentence
 from ramp.core.function_times import VARIABLE, FunctionTimes
+from ramp.core.output_path import OutputFile, OutputFolder, check_path
 from ramp.core.provenance import peak_rss_bytes
 
 DEBUG = "--debug"
@@ -45,8 +47,8 @@ TRACKS = ("q8_0", "fp16")
 def json_object(text: str) -> dict[str, Any]:
     """Return the JSON object that an option holds."""
     try:
-        found = json.loads(text)
-    except json.JSONDecodeError as error:
+        found = json.loads(text, parse_float=finite_number, parse_constant=finite_number)
+    except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text} is not a JSON object ({error})") from None
     if not isinstance(found, dict):
         raise argparse.ArgumentTypeError(f"{text} is not a JSON object")
@@ -72,9 +74,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--study": {"default": "", "help": "name of the study"},
     "--registry": {"type": Path, "default": Path("config/assets.yaml"), "help": "registry of assets"},
     "--assets": {"type": Path, "required": True, "help": "folder of all fetched assets"},
-    "--out": {"type": Path, "required": True, "help": "file or folder to write; an old one is replaced"},
+    "--out": {"type": OutputFile, "required": True, "help": "file to write; an old one is replaced"},
+    "--out/": {"type": OutputFolder, "required": True, "help": "folder to write; an old one is replaced"},
 }
-"""Options that several stages take, alike in all of them."""
+"""Options that several stages take, alike in all of them; a slash tells those of one name apart."""
 
 
 class ArgumentsRead(Exception):
@@ -92,24 +95,29 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Return the options; raise ``ArgumentsRead`` in their place while ``run`` only has them read."""
         found = super().parse_args(args, namespace)
-        self._check_numbers(vars(found))
+        self._check_values(vars(found))
         if Parser.reading:
             raise ArgumentsRead
         if getattr(found, "threads", 0) > 0:
             arithmetic.set_threads(found.threads)
         return found
 
-    def _check_numbers(self, given: Mapping[str, Any]) -> None:
-        """Raise ``RampError`` where a number is not finite, or a whole one below 0; -1 is a group size."""
-        for name, value in given.items():
-            for number in value if isinstance(value, list) else [value]:
-                option = f"--{name.replace('_', '-')}"
-                if isinstance(number, float) and not math.isfinite(number):
-                    raise RampError(f"{option} {number} is no finite number: give one")
-                if type(number) is int and number < 0 and name != "group_size":
-                    raise RampError(f"{option} {number} is below 0: give 0 or more")
-                if name == "threads" and type(number) is int and number > MOST_THREADS:
-                    raise RampError(f"{option} {number}: at most {MOST_THREADS} are taken")
+    def _check_values(self, given: Mapping[str, Any]) -> None:
+        """Raise ``RampError`` for a path that cannot be written, and for a number that no stage can use.
+
+        Numbers are finite, and whole ones not below 0; -1 is a group size.
+        """
+        for name, values in given.items():
+            option = f"--{name.replace('_', '-')}"
+            for value in values if isinstance(values, list) else [values]:
+                if isinstance(value, Path):
+                    check_path(value, option)
+                elif isinstance(value, float) and not math.isfinite(value):
+                    raise RampError(f"{option} {value} is no finite number: give one")
+                elif type(value) is int and value < 0 and name != "group_size":
+                    raise RampError(f"{option} {value} is below 0: give 0 or more")
+                elif type(value) is int and name == "threads" and value > MOST_THREADS:
+                    raise RampError(f"{option} {value}: at most {MOST_THREADS} are taken")
 
 
 def count(text: str) -> int:
@@ -139,7 +147,7 @@ def add_common(to: argparse.ArgumentParser, options: str = "") -> None:
     to.add_argument("--arithmetic", default=arithmetic.REPRODUCIBLE, choices=arithmetic.KINDS, help=kinds)
     to.add_argument(DEBUG, action="store_true", help="print the traceback of an error too")
     for option in options.split():
-        to.add_argument(option, **OPTIONS[option])
+        to.add_argument(option.rstrip("/"), **OPTIONS[option])
 
 
 Main = Callable[[Sequence[str] | None], int | None]

@@ -22,6 +22,8 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
+from ramp.core.errors import RampError
+
 OWNED = re.compile(
     r"^\..*\.(?P<machine>[0-9a-f]{8})-((?P<boot>[0-9a-f]{8})-)?(?P<process>\d+)-(?P<start>\d+)(\.old)?\.(partial|scratch)$"
 )
@@ -149,7 +151,15 @@ def scratch_folder(beside: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def temporary_folder(name: str) -> Iterator[Path]:
-    """Yield an empty folder on the disk for temporary files, deleted as that of ``scratch_folder``."""
+def temporary_folder(name: str, stands_for: str = "") -> Iterator[Path]:
+    """Yield an empty folder on the disk for temporary files, deleted as that of ``scratch_folder``.
+
+    ``stands_for`` takes its place in the message of a ``RampError``: the place of its files that a user knows.
+    """
     with scratch_folder(Path(tempfile.gettempdir()) / name) as folder:
-        yield folder
+        try:
+            yield folder
+        except RampError as error:
+            if stands_for:
+                error.args = (str(error).replace(str(folder), stands_for),)
+            raise

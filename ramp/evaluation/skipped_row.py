@@ -11,12 +11,12 @@ The reason comes from the method's ``skip`` or from missing ``requirements``
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from ramp.core import cli
 from ramp.core.atomic_files import write_json
 from ramp.core.cli import log
+from ramp.core.output_path import OutputFile
 from ramp.core.provenance import hardware
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
@@ -42,8 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--fold", default="none", help="the fold that the row would use")
     parser.add_argument("--kind", choices=KINDS, default="uniform", help="kind of the record")
     parser.add_argument("--reason", required=True, help="why it cannot run")
-    parser.add_argument("--out", type=Path, required=True, help="meta.json to write")
-    parser.add_argument("--metrics", type=Path, required=True, help="metrics file to write")
+    parser.add_argument("--out", type=OutputFile, required=True, help="meta.json to write")
+    parser.add_argument("--metrics", type=OutputFile, required=True, help="metrics file to write")
     args = parser.parse_args(argv)
     meta = skipped_meta(
         args.reason, args.track, study=args.study, model=args.model, method=args.method, budget_bits=args.budget,

@@ -55,17 +55,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     top = cli.Parser(description="Write an allocation as GGUF and check it in stock llama.cpp.")
     commands = top.add_subparsers(dest="command", required=True)
 
-    def command(name: str, text: str, options: str = "") -> argparse.ArgumentParser:
+    def command(name: str, text: str, options: str) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=text, description=text)
-        cli.add_common(made, f"--model-dir --out {options}")
+        cli.add_common(made, f"--model-dir {options}")
         return made
 
-    one = command("export", "write the GGUF file of an allocation, its plan and its type file", "--track")
+    one = command("export", "write the GGUF file of an allocation, its plan and its type file", "--out --track")
     one.add_argument("--fold", type=Path, default=None, help="scales by site; none: unfolded weights")
     one.add_argument("--allocation", type=Path, required=True, help="allocation file with bits by linear")
     one.add_argument("--calibration", type=Path, required=True, help="statistics of the unfolded model")
-    command("float", "write the unfolded model as a float32 GGUF file")
-    one = command("check", "compare a GGUF file with its plan, with llama.cpp and with transformers")
+    command("float", "write the unfolded model as a float32 GGUF file", "--out")
+    one = command("check", "compare a GGUF file with its plan, with llama.cpp and with transformers", "--out")
     one.add_argument("--gguf", type=Path, required=True)
     one.add_argument("--plan", type=Path, required=True)
     one.add_argument("--text", type=Path, required=True, help="a role's documents (JSON lines)")
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     one.add_argument("--windows", type=int, default=2, help="number of windows")
     one.add_argument("--limit", type=float, default=None, help="relative difference in perplexity; None: by file kind")
     one.add_argument("--keep-going", action="store_true", help="exit 0 although a check failed")
-    one = command("row", "write the row folder of a GGUF file", "--study")
+    one = command("row", "write the row folder of a GGUF file", "--out/ --study")
     one.add_argument("--gguf", type=Path, required=True)
     one.add_argument("--plan", type=Path, required=True)
     one.add_argument("--allocation", type=Path, required=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from ramp.core import cli
 from ramp.core.atomic_files import write_text
 from ramp.core.errors import RampError
+from ramp.core.output_path import OutputFile
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.evaluation.enough_text import LEAST_TOKENS, LEAST_WINDOWS, enough_text
@@ -106,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--plan", type=Path, required=True, help="plan of the GGUF file")
     parser.add_argument("--metrics", type=Path, required=True, help="metrics of the exported file's row")
     parser.add_argument("--model-dir", type=Path, required=True, help="folder of the float model")
-    parser.add_argument("--out", type=Path, required=True, help="file to write, ending in .card.md")
+    parser.add_argument("--out", type=OutputFile, required=True, help="file to write, ending in .card.md")
     args = parser.parse_args(argv)
     asset = read_model_asset(args.model_dir) or ModelAsset()
     write_text(args.out, halo_card(read_plan(args.plan), read_metrics(args.metrics), asset))

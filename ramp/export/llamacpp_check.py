@@ -127,21 +127,29 @@ def sample_texts(text_path: str | Path) -> list[str]:
     return [*PROBES, *lines[:SAMPLE_LINES]]
 
 
+def inexpressible(tokenizer: Any, text: str) -> set[str]:
+    """Return the characters of a text that the vocabulary cannot express.
+
+    Where it has no byte tokens, the tokenizer returns its unknown token for them, and llama.cpp ends the process.
+    """
+    unknown, plain = tokenizer.unk_token_id, {"add_special_tokens": False, "split_special_tokens": True}
+    if unknown not in tokenizer(text, verbose=False, **plain).input_ids:
+        return set()
+    return {x for x in set(text) if unknown in tokenizer(x, **plain).input_ids}
+
+
 def tokenizer_differences(llama: LlamaCpp, tokenizer: Any, texts: list[str]) -> int:
     """Return in how many texts the token ids of llama.cpp and of the tokenizer differ, begin and end tokens included.
 
     The name of a special token is text on both sides. A text is composed (NFC) where the tokenizer composes it:
-    llama.cpp does not. Characters that the vocabulary cannot express are dropped: where it has no byte tokens,
-    llama.cpp refuses them and the tokenizer returns its unknown token.
+    llama.cpp does not. Characters that the vocabulary cannot express (``inexpressible``) are dropped.
     """
-    unknown, composes = tokenizer.unk_token_id, "NFC" in str(tokenizer.backend_tokenizer.normalizer)
-    plain = {"split_special_tokens": True}
+    composes = "NFC" in str(tokenizer.backend_tokenizer.normalizer)
     different = []
     for text in (unicodedata.normalize("NFC", text) for text in texts) if composes else texts:
-        if unknown in tokenizer(text, **plain).input_ids:
-            dropped = {x for x in set(text) if unknown in tokenizer(x, add_special_tokens=False, **plain).input_ids}
-            text = "".join(x for x in text if x not in dropped)
-        ours, theirs = tokenizer(text, **plain).input_ids, llama.tokenize(text, special=True)
+        dropped = inexpressible(tokenizer, text)
+        text = "".join(x for x in text if x not in dropped)
+        ours, theirs = tokenizer(text, split_special_tokens=True).input_ids, llama.tokenize(text, special=True)
         if ours != theirs:
             different.append((text[:60], theirs[:12], ours[:12]))
     log.info("tokens of llama.cpp and transformers compared on %d texts: they differ on %d", len(texts), len(different))

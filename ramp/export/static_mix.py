@@ -160,7 +160,7 @@ def failed_meta(row: MixRow, key: dict[str, Any], reason: str) -> dict[str, Any]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Make one row of a static mix."""
-    parser = cli.parser("Make a row of a static mix.", "--model-dir --method-file --track --seed --study --out")
+    parser = cli.parser("Make a row of a static mix.", "--model-dir --method-file --track --seed --study --out/")
     parser.add_argument("--gguf", type=Path, required=True, help="float32 GGUF file, by ramp.export.halo float")
     parser.add_argument("--plan", type=Path, required=True, help="plan of that file")
     parser.add_argument("--calibration", type=Path, default=None, help="statistics, for the importance matrix")

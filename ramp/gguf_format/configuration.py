@@ -34,6 +34,9 @@ SIZES = {
 }
 """Key of ``config.json`` -> that of a GGUF file, below its architecture's name."""
 
+EMBEDDING, HEAD = "token_embd.weight", "output.weight"
+"""Tensors of a file; one without a head uses the embedding."""
+
 CHECKPOINT = "give the Hugging Face checkpoint that the file was made from"
 ATTENTION_BIASES, MLP_BIASES = ("attn_q", "attn_k", "attn_v", "attn_output"), ("ffn_gate", "ffn_up", "ffn_down")
 
@@ -45,8 +48,7 @@ def read_configuration(file: GgufFile) -> PretrainedConfig:
     """
     from transformers import AutoConfig
 
-    prefix = file.metadata("general.architecture")
-    check_limits({name: file.metadata(f"{prefix}.{key}") for name, key in SIZES.items()}, file.path)
+    check_limits(header_sizes(file), file.path)
     where = {"pretrained_model_name_or_path": str(file.path.parent), "gguf_file": file.path.name}
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(**where, local_files_only=True)
@@ -61,6 +63,15 @@ def read_configuration(file: GgufFile) -> PretrainedConfig:
         if key is not None and any(f"blk.0.{part}.bias" in names for part in parts):
             setattr(config, key, True)  # a file with some of them alone lacks a tensor, which its reader says
     return config
+
+
+def header_sizes(file: GgufFile) -> dict[str, Any]:
+    """Return the sizes of the model in a file under the names of ``config.json``; None for one that it does not say."""
+    family, names = file.metadata("general.architecture"), set(file.names())
+    found = {name: file.metadata(f"{family}.{key}") for name, key in SIZES.items()}
+    if found["vocab_size"] is None and EMBEDDING in names:
+        found["vocab_size"] = file.shape(EMBEDDING)[0]
+    return {**found, "model_type": family, "tie_word_embeddings": HEAD not in names}
 
 
 def rope_scaling(file: GgufFile, config: PretrainedConfig) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from typing import Any
 
 from ramp.core import cli
 from ramp.core.atomic_files import sha256_file, write_json
+from ramp.core.output_path import OutputFile
 from ramp.search.options import add_arguments
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
@@ -50,7 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; see the module's docstring."""
     parser = cli.parser("One run of the league: a search, read at checkpoints, scored on held-out text.")
     add_arguments(parser)
-    parser.add_argument("--checkpoints", type=int, nargs="+", required=True, help="evaluations at which it is read")
+    parser.add_argument(
+        "--checkpoints", type=cli.count, nargs="+", required=True, help="evaluations at which it is read"
+    )
     parser.add_argument("--heldout-text", type=Path, required=True, help="text that incumbents are scored on")
     parser.add_argument("--heldout-windows", type=int, default=32, help="windows, spread over it")
     parser.add_argument("--heldout-length", type=int, default=256, help="tokens per window")
@@ -61,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--accepted", type=Path, default=None, help="record of ramp.league.acceptance, for trained models"
     )
-    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser.add_argument("--out", type=OutputFile, required=True, help="JSON file to write")
     args = parser.parse_args(argv)
     if args.checkpoints != sorted(set(args.checkpoints)) or args.checkpoints[-1] != args.evals:
         raise LeagueError(f"--checkpoints {args.checkpoints} should rise and end at --evals, {args.evals}")

@@ -25,6 +25,7 @@ from typing import Any
 
 from ramp.core import cli
 from ramp.core.atomic_files import write_json
+from ramp.core.output_path import OutputFile
 
 log = logging.getLogger("ramp.league.acceptance")
 
@@ -96,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--increase", type=float, default=0.10, help="least relative increase of perplexity, on its own text"
     )
-    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser.add_argument("--out", type=OutputFile, required=True, help="JSON file to write")
     args = parser.parse_args(argv)
     own, rtn, kl = measure(
         args.model_dir, args.text, bits=args.bits, group_size=args.group_size,

@@ -30,6 +30,7 @@ from ramp.calibration.text_options import add_text_arguments
 from ramp.core import cli
 from ramp.core.atomic_files import require_file, write_json
 from ramp.core.errors import RampError
+from ramp.core.output_path import OutputFile
 from ramp.core.provenance import commit, hardware, versions
 from ramp.core.stale_temporaries import scratch_folder
 from ramp.methods.names import FLOAT
@@ -143,9 +144,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--title", default="", help="what tables call the method; the paper's own name if empty")
     parser.add_argument("--bits", type=int, default=16, help="width of every linear; not read for float")
     parser.add_argument("--reference", type=Path, required=True, help="float reference of ramp.evaluation")
-    parser.add_argument("--out", required=True, help="JSON file to write")
+    parser.add_argument("--out", type=OutputFile, required=True, help="JSON file to write")
     args = parser.parse_args(argv)
-    args.model_dir, args.out = Path(args.model_dir), Path(args.out)
+    args.model_dir = Path(args.model_dir)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     found = run(args)
     write_json(args.out, found, sealed=True)

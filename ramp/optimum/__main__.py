@@ -24,6 +24,7 @@ from pathlib import Path
 
 from ramp.core import cli
 from ramp.core.atomic_files import remove, require_file, write_json
+from ramp.core.output_path import OutputFile, OutputFolder
 from ramp.core.provenance import commit, hardware, versions
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
@@ -49,8 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--length", type=int, default=64, help="tokens per window")
     parser.add_argument("--units", default="halves-8", help="halves-N or linears-N: the last N of the model")
     parser.add_argument("--widths", type=int, nargs="+", default=[3, 4, 5, 6], help="bits of a unit; at most four")
-    parser.add_argument("--state-dir", type=Path, required=True, help="folder for scores so far, kept across kills")
-    parser.add_argument("--out", type=Path, required=True, help="index to write; the scores lie beside it")
+    parser.add_argument(
+        "--state-dir", type=OutputFolder, required=True, help="folder for scores so far, kept across kills"
+    )
+    parser.add_argument("--out", type=OutputFile, required=True, help="index to write; the scores lie beside it")
     args = parser.parse_args(argv)
     if not 2 <= len(set(args.widths)) == len(args.widths) <= 4:
         raise OptimumError(f"--widths {args.widths}: give two to four distinct widths")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ramp.core import cli
 from ramp.core.atomic_files import read_json, require_file, write_json
+from ramp.core.output_path import OutputFile
 from ramp.core.stale_temporaries import temporary_folder
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
@@ -189,9 +190,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--name", default="", help="name of the allocator, for a variant; the method's own if empty")
     parser.add_argument("--title", default="", help="name in tables; the paper's own name if empty")
     parser.add_argument("--budgets", type=float, nargs="+", required=True, help="bits over the units")
-    parser.add_argument("--checkpoints", type=int, nargs="+", required=True, help="evaluations at which runs are read")
+    parser.add_argument(
+        "--checkpoints", type=cli.count, nargs="+", required=True, help="evaluations at which runs are read"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds of every random draw")
-    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser.add_argument("--out", type=OutputFile, required=True, help="JSON file to write")
     args = parser.parse_args(argv)
     if args.checkpoints != sorted(set(args.checkpoints)):
         raise OptimumError(f"--checkpoints {args.checkpoints} should rise and repeat nothing")

@@ -26,6 +26,7 @@ from ramp.core import cli
 from ramp.core.atomic_files import require_file, write_json
 from ramp.core.cli import log
 from ramp.core.errors import RampError
+from ramp.core.output_path import OutputFile
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.core import child_process
@@ -135,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--requirements", nargs="+", required=True, metavar="NAME==VERSION", help="pinned")
     parser.add_argument("--constraints", type=Path, default=None, help="versions of indirect requirements")
     parser.add_argument("--lock", type=Path, default=None, help="requirements with the sha256 of their files")
-    parser.add_argument("--out", type=Path, required=True, help="environment.json; the venv is its folder")
+    parser.add_argument("--out", type=OutputFile, required=True, help="environment.json; the venv is its folder")
     args = parser.parse_args(argv)
     folder = args.out.absolute().parent
     with environment_lock(folder, shared=False):

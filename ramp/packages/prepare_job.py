@@ -102,7 +102,7 @@ def run(python: str, method_file: str | Path, out: Path, threads: int) -> Outcom
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; see the module's docstring."""
-    parser = cli.parser("Quantize one row by a package.", "--method-file --params --group-size --seed --out")
+    parser = cli.parser("Quantize one row by a package.", "--method-file --params --group-size --seed --out/")
     add_text_arguments(parser)
     parser.add_argument("--environment", type=Path, default=None, help="the package's environment.json")
     parser.add_argument("--bits", type=int, required=True, help="width of the row")

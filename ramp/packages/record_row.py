@@ -149,7 +149,7 @@ def _failed(out: Path, meta: Mapping[str, Any], reason: str, track: str, placeho
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; see the module's docstring."""
-    parser = cli.parser("Make a row of a package's result.", "--model-dir --track --study --out")
+    parser = cli.parser("Make a row of a package's result.", "--model-dir --track --study --out/")
     parser.add_argument("--job", type=Path, required=True, help="folder of ramp.packages.prepare_job")
     parser.add_argument("--placeholder", action="store_true", help="a file of weights also for a row that has none")
     args = parser.parse_args(argv)

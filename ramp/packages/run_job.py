@@ -85,7 +85,7 @@ def quantize(method_file: str | Path, folder: Path, out: Path) -> Outcome:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; see the module's docstring."""
-    parser = cli.parser("Run one package on one job, in its own environment.", "--method-file --out")
+    parser = cli.parser("Run one package on one job, in its own environment.", "--method-file --out/")
     parser.add_argument("--job", type=Path, required=True, help="folder with job.json and tokens.safetensors")
     args = parser.parse_args(argv)
     found = quantize(args.method_file, args.job, args.out)

@@ -15,6 +15,7 @@ from ramp.core import cli
 from ramp.core.atomic_files import require_file, write_text
 from ramp.core.cli import log
 from ramp.core.errors import RampError
+from ramp.core.output_path import OutputFile
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.plan.beside_run import check
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     option("--results", help="another results folder: what is there already, and with --check its logs")
     option("--cores", type=int, help="cores of the machine; default: this one's, 16 beside a card that is named")
     option("--gpus", type=int, default=1, help="GPUs of the machine, as in Snakemake's --resources gpu=N")
-    option("--csv", type=Path, help="CSV file to write")
+    option("--csv", type=OutputFile, help="CSV file to write")
     option("--page", type=Path, help="Markdown file with marks for this device, between which the plan is written")
     option("--check", action="store_true", help="compare the plan with the logs of a run of the study")
     args = parser.parse_args(argv)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ramp.plan.model_shape import ModelShape
 from ramp.plan.pass_operations import (
     KERNELS,
     block_products,
@@ -22,6 +21,7 @@ from ramp.plan.pass_operations import (
 from ramp.plan.quantities import Facts
 from ramp.plan.work import HASH_BANDWIDTH, Work
 from ramp.study.fold_sharing import searched_with
+from ramp.study.model_shape import ModelShape
 from ramp.study.row_names import Row
 
 ACTIVATION_BYTES = 2 << 30

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from ramp.methods.names import FLOAT, RELEASED, UNQUANTIZED
 from ramp.plan.calibration_costs import block_bytes, quantize
-from ramp.plan.model_shape import ModelShape
 from ramp.plan.pass_operations import KERNELS, block_products, head_products
 from ramp.plan.quantities import Facts
 from ramp.plan.work import HASH_BANDWIDTH, Work, compared_again
+from ramp.study.model_shape import ModelShape
 from ramp.study.row_names import GGML, Row
 
 SLICE_BYTES = 4 << 30

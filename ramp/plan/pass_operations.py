@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ramp.plan.model_shape import ModelShape
+from ramp.study.model_shape import ModelShape
 
 KERNELS = 30
 """Small operations that one decoder block launches in a forward pass."""

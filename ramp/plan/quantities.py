@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ramp.methods.kinds import Allocator, Package, Quantizer, RtnParams
 from ramp.methods.loader import parse_params
-from ramp.plan.model_shape import ModelShape, shape_of
 from ramp.study.draws import base_model
+from ramp.study.model_shape import ModelShape, shape_of
 from ramp.study.planned_rows import Plan
 
 BYTES_PER_TOKEN = 4.1

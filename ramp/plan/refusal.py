@@ -15,10 +15,10 @@ from ramp.core.errors import RampError
 from ramp.plan.devices import Device, machine_memory
 from ramp.plan.dry_run import Job
 from ramp.plan.job_costs import JobCosts
-from ramp.plan.model_shape import SizeUnknown
 from ramp.plan.table import GB
 from ramp.plan.timeline import run
 from ramp.plan.work import FILLED, Cost
+from ramp.study.model_shape import SizeUnknown
 
 CLOSE = 2.0
 """Plans hold within a factor of two: what has less room than twice the plan is warned of."""

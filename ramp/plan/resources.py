@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ramp.plan.job_costs import JobCosts
-from ramp.plan.model_shape import SizeUnknown
 from ramp.plan.work import Cost
+from ramp.study.model_shape import SizeUnknown
 
 MB = 10**6
 

@@ -9,12 +9,12 @@ from ramp.agent.params import RampParams
 from ramp.methods.kinds import SearchParams
 from ramp.methods.loader import parse_params
 from ramp.plan.evaluation_costs import CARD_BATCH, SLICE_BYTES, SOFTMAX
-from ramp.plan.model_shape import ModelShape
 from ramp.plan.pass_operations import KERNELS, block_products, head_products
 from ramp.plan.quantities import Facts
 from ramp.plan.work import Work, compared_again
 from ramp.quantizers.widths import Width
 from ramp.study.league_plan import LeagueRun
+from ramp.study.model_shape import ModelShape
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

@@ -43,7 +43,7 @@ def group_size_for(d_in: int, requested: int, name: str = "") -> int:
             return size
     raise SizeError(
         f"{where}rows of {d_in} weights divide into groups of neither {requested} nor a smaller one of "
-        f"{', '.join(map(str, GROUP_SIZES))}: ask for a group size that divides {d_in}"
+        f"{', '.join(map(str, GROUP_SIZES))}: ask for -1 (whole rows), or for a group size that divides {d_in}"
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from ramp.core import cli
 from ramp.core.atomic_files import DamagedFile, parse_json, read_json, read_text
 from ramp.core.checksum_sidecar import check_sidecar
+from ramp.core.output_path import OutputFolder
 from ramp.methods.names import UNQUANTIZED
 from ramp.records.runs import content_of, named, orphan, refuse_leak
 from ramp.records.schema import KEY_NAMES
@@ -233,7 +234,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     files("--models", "folders of the models named in --rows, --allocations and --activations", Path, "DIR")
     parser.add_argument("--source", default="", help="model that trained the transferred policies")
     parser.add_argument("--config-hash", default="", help="of the study's configuration, for the records")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the records")
+    parser.add_argument("--out", type=OutputFolder, required=True, help="folder of the records")
     collect(**vars(parser.parse_args(argv)))
     return 0
 

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from ramp.core import cli
+from ramp.core.output_path import OutputFolder
 from ramp.records.bank_ratios import compared
 from ramp.records.runs import HELDOUT, Run, check_scored_alike, heldout_scores, named, read_rows, refuse_leak
 from ramp.records.schema import BANK_NAMES
@@ -87,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--titles", type=partial(cli.named_value, form=TITLED), nargs="*", default=[], metavar=TITLED,
         help="what tables call variants",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, required=True, help="folder of the records")
+    parser.add_argument("--out", type=OutputFolder, required=True, help="folder of the records")
     args = parser.parse_args(argv)
     collect(args.rows, args.out, dict(args.titles))
     return 0

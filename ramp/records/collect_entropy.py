@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ramp.core import cli
 from ramp.core.cli import log
+from ramp.core.output_path import OutputFolder
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.records.runs import Run, content_of, named
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; see the module's docstring."""
     parser = cli.Parser(description="Measure the entropy of the codes of packed rows.")
     parser.add_argument("--rows", type=Path, nargs="*", default=[], help="meta.json of packed rows")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the records")
+    parser.add_argument("--out", type=OutputFolder, required=True, help="folder of the records")
     args = parser.parse_args(argv)
     if not args.rows:
         raise RecordsError("no row to read: name at least one meta.json with --rows")

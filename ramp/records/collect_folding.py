@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ramp.core import cli
+from ramp.core.output_path import OutputFolder
 from ramp.records.runs import check_alike, named, read_runs
 from ramp.records.schema import FOLD_NAMES
 from ramp.records.table import write_tables
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; see the module's docstring."""
     parser = cli.Parser(description="Collect the folds' ablation into the records.")
     parser.add_argument("--runs", type=Path, nargs="*", default=[], help="files of ramp.league.fold_ablation")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the records")
+    parser.add_argument("--out", type=OutputFolder, required=True, help="folder of the records")
     args = parser.parse_args(argv)
     collect(args.runs, args.out)
     return 0

@@ -13,6 +13,7 @@ from typing import Any
 
 from ramp.core import cli
 from ramp.core.atomic_files import read_json
+from ramp.core.output_path import OutputFolder
 from ramp.records.runs import check_fields, named
 from ramp.records.schema import TABLES
 from ramp.records.table import RecordsError, write_tables
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; see the module's docstring."""
     parser = cli.Parser(description="Collect files at the bytes of llama.cpp's mixes into the records.")
     parser.add_argument("--rows", type=Path, nargs="*", default=[], help="rows of every model, checks beside them")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the records")
+    parser.add_argument("--out", type=OutputFolder, required=True, help="folder of the records")
     args = parser.parse_args(argv)
     collect(args.rows, args.out)
     return 0

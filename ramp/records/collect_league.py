@@ -21,6 +21,7 @@ from pathlib import Path
 
 from ramp.core import cli
 from ramp.core.atomic_files import finite, read_text
+from ramp.core.output_path import OutputFolder
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.evaluation.bootstrap import interval
@@ -108,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs-from", default=None, help="file with more of them, one a line; - for standard input")
     parser.add_argument("--planned", type=int, default=None, help="runs that the league has in all, made or not")
     parser.add_argument("--tables", type=Path, nargs="*", default=[], help="JSON files of ramp.optimum")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the records")
+    parser.add_argument("--out", type=OutputFolder, required=True, help="folder of the records")
     args = parser.parse_args(argv)
     runs = [*args.runs, *(listed(args.runs_from) if args.runs_from else [])]
     if args.what == "league":

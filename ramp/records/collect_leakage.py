@@ -19,6 +19,7 @@ from typing import Any
 from ramp.assets.leakage_texts import LEVELS, NO_LEAK, NO_SEARCH, OWN, Leak
 from ramp.core import cli
 from ramp.core.atomic_files import finite
+from ramp.core.output_path import OutputFolder
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.evaluation.bootstrap import mean_kl, paired
@@ -111,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--rows", type=Named.parse, nargs="*", default=[], metavar="CALIBRATION,SEARCH,DRAW=FILE",
         help="metrics of every row, with the levels of its texts and its draw",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, required=True, help="folder of the records")
+    parser.add_argument("--out", type=OutputFolder, required=True, help="folder of the records")
     args = parser.parse_args(argv)
     collect(args.rows, args.out)
     return 0

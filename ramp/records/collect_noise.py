@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ramp.core import cli
+from ramp.core.output_path import OutputFolder
 from ramp.records.runs import named, read_runs
 from ramp.records.schema import TABLES
 from ramp.records.table import write_tables
@@ -20,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; see the module's docstring."""
     parser = cli.Parser(description="Collect the float model against itself into the records.")
     parser.add_argument("--runs", type=Path, nargs="*", default=[], help="files of ramp.evaluation.noise_floor")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the records")
+    parser.add_argument("--out", type=OutputFolder, required=True, help="folder of the records")
     args = parser.parse_args(argv)
     write_tables(args.out, {"noise": [named(run, COLUMNS) for run in read_runs(args.runs, COLUMNS)]})
     return 0

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ramp.core import cli
 from ramp.core.atomic_files import finite
+from ramp.core.output_path import OutputFolder
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.evaluation.bootstrap import mean_kl, paired
@@ -97,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--rows", type=Named.parse, nargs="*", default=[], metavar="META,BEFORE,AFTER",
         help="the tuned row's meta.json, and the metrics before and after",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, required=True, help="folder of the records")
+    parser.add_argument("--out", type=OutputFolder, required=True, help="folder of the records")
     args = parser.parse_args(argv)
     collect(args.rows, args.out)
     return 0

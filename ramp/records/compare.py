@@ -25,6 +25,7 @@ from pathlib import Path
 from ramp.core import cli
 from ramp.core.atomic_files import write_json, write_text
 from ramp.core.errors import RampError
+from ramp.core.output_path import OutputFile
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.records.compare_report import compare
@@ -38,7 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("b", type=Path, help="the same of the run that promises, e.g. results/published")
     parser.add_argument("--all", action="store_true", help="list every row, file and claim, not only what disagrees")
     parser.add_argument("--strict", action="store_true", help="what is on one side alone is a disagreement too")
-    parser.add_argument("--out", type=Path, action="append", default=[], help="report.md or report.json; repeatable")
+    parser.add_argument(
+        "--out", type=OutputFile, action="append", default=[], help="report.md or report.json; repeatable"
+    )
     args = parser.parse_args(argv)
     for path in args.out:
         if path.suffix not in (".md", ".json"):

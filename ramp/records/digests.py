@@ -16,6 +16,7 @@ from pathlib import Path
 from ramp.core import cli
 from ramp.core.atomic_files import read_json
 from ramp.core.errors import RampError
+from ramp.core.output_path import OutputFile
 from ramp.core.provenance import Machine, versions
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, required=True, help="results folder of the study")
     parser.add_argument("--config-hash", default="", help="of the study's configuration, as in the records")
     parser.add_argument("--threads", type=int, default=0, help="threads of the study's model jobs")
-    parser.add_argument("--out", type=Path, required=True, help="file to write")
+    parser.add_argument("--out", type=OutputFile, required=True, help="file to write")
     args = parser.parse_args(argv)
     study = read_study(args.results)
     found = study_digests(args.results, args.config_hash)

@@ -12,10 +12,11 @@ import csv
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ramp.core.atomic_files import read_json, write_json, write_text
+from ramp.core.atomic_files import DamagedFile, json_text, parse_json, read_json, write_json, write_text
 from ramp.core.errors import RampError
 from ramp.core.nearest_name import nearest
 from ramp.records.column_types import Column, Table
@@ -64,8 +65,8 @@ def instances(names: Iterable[str], over: Literal["text", "task"]) -> list[str]:
     return sorted(found)
 
 
-def expand(schema: Table, names: Sequence[str]) -> list[tuple[str, Column]]:
-    """Return all (name, column) that a table with the columns ``names`` must have, in order.
+def expand(schema: Table, names: Sequence[str], where: str | Path = "") -> list[tuple[str, Column]]:
+    """Return all (name, column) that a table with the columns ``names`` must have, in order; ``where``: its file.
 
     Raises:
         RecordsError: a name that the schema does not know; the message holds the nearest that it does.
@@ -75,7 +76,7 @@ def expand(schema: Table, names: Sequence[str]) -> list[tuple[str, Column]]:
     for name in names:
         match = match_column(schema, name)
         if match is None:
-            raise RecordsError(f"{schema.file} has no column '{name}' in its schema{nearest(name, known)}")
+            raise RecordsError(f"{where or schema.file}: no column '{name}' in the schema{nearest(name, known)}")
         if match[0].over and match[1]:
             over[match[0].over].add(match[1])
     full: list[tuple[str, Column]] = []
@@ -224,7 +225,7 @@ def read_table(path: str | Path, schema: Table | None = None) -> pd.DataFrame:
     if not lines:
         raise RecordsError(f"{path} is empty, without even its header: make the records again")
     header, body = lines[0], lines[1:]
-    columns = expand(schema, header)
+    columns = expand(schema, header, path)
     for name, _ in columns:
         if name not in header:
             raise RecordsError(f"{path} lacks the column '{name}'{nearest(name, header)}: make the records again")
@@ -262,6 +263,19 @@ def read_all(folder: str | Path) -> dict[str, pd.DataFrame]:
     }
 
 
+@dataclass(frozen=True)
+class Claim:
+    """Types of ``CLAIM_FIELDS``."""
+
+    id: str
+    verdict: str
+    scale: str
+    measure: str
+    value: float | None
+    margin: tuple[float, float] | None
+    rows: list[str]
+
+
 def _check_claims(claims: Any, where: str) -> list[dict[str, Any]]:
     if not isinstance(claims, list):
         raise RecordsError(f"{where} should be a list of claims")
@@ -276,6 +290,10 @@ def _check_claims(claims: Any, where: str) -> list[dict[str, Any]]:
             raise RecordsError(
                 f"{where}: verdict '{claim['verdict']}' of {claim['id']} is none of {', '.join(VERDICTS)}"
             )
+    try:
+        parse_json(json_text(claims), list[Claim], where)
+    except DamagedFile as error:
+        raise RecordsError(f"{error}: judge the claims again (python -m ramp claims)") from None
     return claims
 
 

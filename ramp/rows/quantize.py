@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from ramp.calibration.text_options import add_draw
 from ramp.core import cli
@@ -22,7 +21,7 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write one quantized row, or the sizes of the float model or the released file."""
-    parser = cli.parser(__doc__, "--model-dir --method-file --params --group-size --track --seed --study --out")
+    parser = cli.parser(__doc__, "--model-dir --method-file --params --group-size --track --seed --study --out/")
     parser.add_argument("--text", help="calibration documents, JSON lines")
     parser.add_argument("--tokens", type=int, default=8192, help="calibration tokens in all")
     parser.add_argument("--length", type=int, default=512, help="tokens per window")
@@ -35,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.method_file in UNQUANTIZED:
         write_json(
-            Path(args.out) / "meta.json",
+            args.out / "meta.json",
             special_meta(args.method_file, args.model_dir, args.study, args.seed),
             sealed=True,
         )

@@ -70,7 +70,7 @@ def _own_note(meta: Mapping[str, Any]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Store one row in another track."""
-    parser = cli.parser("Store a final row, its embedding and head in another track.", "--row-dir --model-dir --out")
+    parser = cli.parser("Store a final row, its embedding and head in another track.", "--row-dir --model-dir --out/")
     parser.add_argument("--track", choices=TRACKS, required=True, help="how embedding and head are stored")
     args = parser.parse_args(argv)
     meta = store_again(args.row_dir, args.model_dir, args.track, args.out)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ramp.core import cli
 from ramp.core.cli import log
+from ramp.core.output_path import OutputFolder
 from ramp.tuning.schedule import Schedule
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
@@ -31,9 +32,11 @@ HELP = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Tune one row."""
-    parser = cli.parser("Tune the scales of a finished row by KL to the float model.", "--row-dir --model-dir --out")
+    parser = cli.parser("Tune the scales of a finished row by KL to the float model.", "--row-dir --model-dir --out/")
     parser.add_argument("--text", type=Path, nargs="+", required=True, help="calibration and training documents")
-    parser.add_argument("--state-dir", type=Path, required=True, help="folder of checkpoints, to resume after a kill")
+    parser.add_argument(
+        "--state-dir", type=OutputFolder, required=True, help="folder of checkpoints, to resume after a kill"
+    )
     for each in fields(Schedule):
         parser.add_argument(f"--{each.name}", type=type(each.default), default=each.default, help=HELP[each.name])
     args = parser.parse_args(argv)

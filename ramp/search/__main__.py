@@ -27,9 +27,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
 from ramp.core import cli
+from ramp.core.output_path import OutputFile, OutputFolder
 from ramp.search.options import add_arguments
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
@@ -44,8 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.parser("Search the widths of a model's linears under a budget of bytes; resumes after a kill.")
     add_arguments(parser)
     parser.add_argument("--study", default="", help="name of the study")
-    parser.add_argument("--out", type=Path, default=None, help="allocation file to write")
-    parser.add_argument("--artifacts", type=Path, default=None, help="folder for episodes.jsonl and the policy")
+    parser.add_argument("--out", type=OutputFile, default=None, help="allocation file to write")
+    parser.add_argument("--artifacts", type=OutputFolder, default=None, help="folder for episodes.jsonl and the policy")
     args = parser.parse_args(argv)
     search, paths = prepare(args, "out", "artifacts")
     state, banked = search.open_state(), search.open_model()

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from ramp.core.cli import OPTIONS, count
+from ramp.core.output_path import OutputFolder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,4 +30,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--budget", type=float, required=True, help="bits per weight that the budget stands for")
     option("--evals", type=count, default=100, help="evaluations on search text that the method may spend")
     option("--seed", type=int, default=0, help="seed of every random draw")
-    option("--state-dir", type=Path, default=None, help="folder for checkpoints, kept across kills")
+    option("--state-dir", type=OutputFolder, default=None, help="folder for checkpoints, kept across kills")

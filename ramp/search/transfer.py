@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ramp.core import cli
+from ramp.core.output_path import OutputFile
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from ramp.methods.names import transferred
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--group-size", type=int, default=128, help="group size that was asked for")
     parser.add_argument("--seed", type=int, default=0, help="seed of the source's run; a transfer draws nothing")
     parser.add_argument("--study", default="", help="name of the study")
-    parser.add_argument("--out", type=Path, required=True, help="allocation file to write")
+    parser.add_argument("--out", type=OutputFile, required=True, help="allocation file to write")
     args = parser.parse_args(argv)
     began = time.monotonic()
     policy = read_policy(args.policy)

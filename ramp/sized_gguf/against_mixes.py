@@ -22,6 +22,7 @@ from typing import Any
 from ramp.core import cli
 from ramp.core.atomic_files import atomic_path, read_json, sha256_file, write_json
 from ramp.core.cli import log
+from ramp.core.output_path import OutputFolder
 from ramp.core.source_closure import sources_digest
 from ramp.gguf_format.type_names import MENU, MIXES
 from ramp.sized_gguf.options import KNAPSACK
@@ -204,7 +205,7 @@ def run(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; see the module's docstring."""
-    parser = cli.parser("Make files at the bytes of llama.cpp's mixes, and score both.", "--model-dir --seed --out")
+    parser = cli.parser("Make files at the bytes of llama.cpp's mixes, and score both.", "--model-dir --seed --out/")
     option = parser.add_argument
     option("--mix", nargs="+", required=True, choices=MIXES, help="mixes of llama.cpp")
     option("--method", nargs="+", default=[KNAPSACK], help="allocators of baselines/, each a file beside every mix")
@@ -222,7 +223,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     option("--window-length", type=int, default=256, help="tokens per window of it")
     option("--heldout-windows", type=int, default=16, help="windows of held-out text")
     option("--types", nargs="+", default=list(MENU), help="ggml types to choose from")
-    option("--work", type=Path, required=True, help="folder of intermediate files")
+    option("--work", type=OutputFolder, required=True, help="folder of intermediate files")
     args: argparse.Namespace = parser.parse_args(argv)
     searching = sorted({*args.method} - {KNAPSACK})
     methods = [find_allocator(method, args.params.get(method))[0] for method in searching]

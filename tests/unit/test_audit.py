@@ -10,8 +10,8 @@ from paper.audit import WITHIN, accountings, main
 from paper.tables.sizes import readings
 from ramp.assets.registry import load_registry
 from ramp.core.errors import RampError
-from ramp.plan.model_shape import ModelShape, shape_of
 from ramp.records.table import read_table
+from ramp.study.model_shape import ModelShape, shape_of
 from tests.refusals import refused
 
 REPO = Path(__file__).resolve().parents[2]

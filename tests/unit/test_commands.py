@@ -37,6 +37,15 @@ def test_every_module_with_a_command_line_is_in_the_table(package: str) -> None:
     assert command_lines(package) - {"ramp"} == set(listed)
 
 
+@pytest.mark.parametrize("package", ["ramp", "paper"])
+def test_outputs_are_looked_at_before_the_work(package: str) -> None:
+    """Their options have the types that the command line knows."""
+    lines = [line for file in sorted((REPO / package).rglob("*.py")) for line in file.read_text("utf-8").splitlines()]
+    options = [line for line in lines if re.search(r'\("--(out|artifacts|state-dir)", ', line)]
+    assert len(options) > 4
+    assert [line for line in options if "type=Output" not in line and "type=kind" not in line] == []
+
+
 def test_names_are_unique_and_listed_one_a_line() -> None:
     names = [command.name for command in COMMANDS]
     assert len(names) == len(set(names))

@@ -20,6 +20,7 @@ from ramp.calibration.folding import FoldingError, apply_fold, folded_float_mode
 from ramp.models.architecture import list_linears
 from tests.model_folders import load_float, read_config
 from tests.refusals import refused
+from tests.sealed import save_sealed
 from tests.tiny_models import windows_of, write_text
 
 KINDS = ("attn_in", "o_in", "mlp_in", "down_in")
@@ -150,6 +151,13 @@ def test_bad_folds_are_refused() -> None:
     for words, (weights, site, scale) in cases.items():
         call = partial(apply_fold, dict(weights), {f"model.layers.{site}": scale}, model.config)
         refused(FoldingError, {words: call})
+
+
+def test_a_fold_of_another_model_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "awq.safetensors"
+    save_sealed({"model.layers.9.attn_in": torch.ones(16)}, path, {"kind": "awq"})
+    call = partial(load_fold, path, random_model("llama", torch.float32).config)
+    refused(FoldingError, {f"{path}: the fold has a site": call})
 
 
 def some_windows(model_dir: Path) -> Tensor:

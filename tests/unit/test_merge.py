@@ -10,11 +10,13 @@ import pytest
 from ramp.archive.__main__ import archive
 from ramp.archive.container import ArchiveError
 from ramp.archive.merge import MERGED, WINDOWS, MergeError, bank_of, main, merge
+from ramp.archive.verify import main as verify
 from ramp.core import cli
 from ramp.core.errors import RampError
 from ramp.core.provenance import Machine
 from ramp.records.study_digests import StageDigests, StudyDigests, write_digests
 from ramp.records.table import read_table, write_table
+from tests.refusals import refused
 from tests.synthetic_records import SOURCE, TARGET, write_study
 
 MACHINE = Machine("Ada's processor", "x86_64", "AVX2", ("avx2",), {}, 1, 2, "glibc 2.36")
@@ -121,6 +123,19 @@ def test_a_run_without_digests_has_a_bank_of_its_own(tmp_path: Path) -> None:
     runs, _ = merge(write_study(tmp_path / "a"), tmp_path / "merged", "Ada")
     assert {bank.partition("-")[0] for bank in runs.rows["bank"]} == {"run"}
     assert bank_of(digests(), "nothing", "run-1") == "run-1"
+
+
+def test_a_damaged_table_is_named_where_the_user_has_it(ours: Path, tmp_path: Path) -> None:
+    """In the archive, and not in the temporary folder that it is read from."""
+    table, packed = ours / "records" / "windows.csv", tmp_path / "a.zip"
+    table.write_text(table.read_text().rpartition(",")[0])
+    archive(ours, packed)
+    place = f"{packed}: results/records/windows.csv, line"
+    calls: dict[str, Any] = {
+        place: lambda: merge(packed, tmp_path / "merged", "Ada"),
+        f"{place} ": lambda: verify([str(packed), "--row", f"{SOURCE}/rtn-b4-s0"]),
+    }
+    refused(RampError, calls)
 
 
 def test_archives_and_merged_folders_merge(ours: Path, tmp_path: Path) -> None:

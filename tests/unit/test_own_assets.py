@@ -12,7 +12,9 @@ from ramp.assets.options import ROLES, own_entry
 from ramp.assets.registry import Asset, load_registry
 from ramp.assets.text_roles import main as text_roles
 from ramp.core.errors import Faults, RampError
+from ramp.export.write import export
 from ramp.study.load import make_plan
+from ramp.study.model_shape import shape_of
 from ramp.study.own_assets import with_own_assets
 from ramp.study.rule_inputs import RuleFiles
 from ramp.study.rule_params import RuleValues
@@ -90,6 +92,31 @@ def test_what_is_no_model_or_text_is_refused_before_anything_is_planned(
     random_llama(folder / "other" / "My Model")
     with pytest.raises((RampError, ConfigError), match=match):
         make_plan(study(**change), REPO, REGISTRY)
+
+
+def test_rows_that_no_group_divides_are_refused_before_anything_is_planned(folder: Path) -> None:
+    shape = {"hidden_size": 100, "num_attention_heads": 5, "num_key_value_heads": 5, "head_dim": 20}
+    random_llama(folder / "odd", **shape)
+    with pytest.raises(RampError, match=r"group_size: model 'odd': rows of 100 weights .* -1"):
+        make_plan(study(source="./odd"), REPO, REGISTRY)
+    with pytest.raises(RampError, match=r"widths, 3g32: model 'odd': rows of 100 weights"):
+        make_plan(study(source="./odd", group_size=-1, widths=["3g32", 4]), REPO, REGISTRY)
+    assert make_plan(study(source="./odd", group_size=-1), REPO, REGISTRY).models == ["odd"]
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_gguf_file_has_the_sizes_of_the_checkpoint_that_it_was_made_from(folder: Path, tied: bool) -> None:
+    random_llama(folder / "whole", tied=tied)
+    export(folder / "whole", folder / "one.gguf")
+    sizes = []
+    for name in ("one.gguf", "whole"):
+        plan = make_plan(study(source=f"./{name}"), REPO, REGISTRY)
+        shape = shape_of(name, plan.registry, folder / "results")
+        sizes.append((shape.linears, shape.table_params, shape.max_position_embeddings, shape.float_bytes))
+    assert sizes[0] == sizes[1]
+    (folder / "one.gguf").write_bytes(b"no GGUF file")
+    with pytest.raises(RampError, match=r"one\.gguf is not a readable GGUF file"):
+        make_plan(study(source="./one.gguf"), REPO, REGISTRY)
 
 
 def test_names_stay_names() -> None:

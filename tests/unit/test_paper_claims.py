@@ -376,12 +376,21 @@ def test_faults_in_the_rules_are_sentences(tmp_path: Path) -> None:
     for old, new, match in (
         ("measure: halo_checks", "measure: halo_check", "did you mean 'halo_checks'"),
         ("rule: {above: 0.995}", "rule: {over: 0.995}", "a rule is"),
+        ("rule: {above: 0.995}", "rule: 3", "a rule is"),
+        ("rule: {above: 0.995}", "rule: {above: much}", "a rule is"),
+        ("measure: halo_checks", "measure: {}", "no measure"),
+        ("claims:\n", "claims:\n  - 1\n", "'1' is no claim"),
         ('paper_value: "99.5 % [A]"', "papervalue: x", "no field 'papervalue'"),
     ):
         assert old in text
         (tmp_path / "claims.yaml").write_text(text.replace(old, new))
         with pytest.raises(RampError, match=match):
             read_claims_file(tmp_path / "claims.yaml")
+
+
+def test_records_without_rows_are_named_with_their_folder(tmp_path: Path) -> None:
+    with pytest.raises(RampError, match=f"{tmp_path}: no rows in records.csv"):
+        Study.read(tmp_path)
 
 
 def test_no_torch() -> None:

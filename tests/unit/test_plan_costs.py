@@ -25,7 +25,6 @@ from ramp.plan.beside_run import check
 from ramp.plan.devices import CARDS, UnknownDevice, find_device, known_as, processor
 from ramp.plan.dry_run import Job
 from ramp.plan.job_costs import FORMULAS, JobCosts
-from ramp.plan.model_shape import ModelShape, SizeUnknown, shape_of
 from ramp.plan.pass_operations import block_products, gptq, gptq_steps, head_products, moments, site_errors, site_share
 from ramp.plan.quantities import Facts
 from ramp.plan.refusal import DoesNotFit, Downloads, Room, check_room, refuse
@@ -40,6 +39,7 @@ from ramp.rows.sequential_quantization import quantize_model
 from ramp.scoring.kl_divergence import BATCH_TOKENS, GPU_BATCHES, GPU_SLICE
 from ramp.search import device_budget
 from ramp.sensitivity import fisher
+from ramp.study.model_shape import ModelShape, SizeUnknown, shape_of
 from ramp.study.temporary_files import passes
 from tests.plans import REPO, plan_of
 from tests.refusals import refused

@@ -171,6 +171,8 @@ def test_reading_refuses_missing_columns_files_and_folders(tmp_path):
     refused(RecordsError, calls)
     path.write_text("file,check,value,limit,ok\na,b,1.0,2.0,true\na,b,1.5,2.0,true\n")
     refused(RecordsError, {"row a, b": lambda: read_table(path)})
+    path.write_text("file,check,value,limit,okay\n")
+    refused(RecordsError, {f"{path}: no column 'okay'": lambda: read_table(path)})
 
 
 def test_claims(tmp_path):
@@ -186,6 +188,9 @@ def test_claims(tmp_path):
         "'maybe'": lambda: write_claims(path, [claim("C1", verdict="maybe")]),
         "'verdict'": lambda: write_claims(path, [claim("C1", verdct="partly")]),
         "'rows'": lambda: write_claims(path, [lacking]),
+        "0.id": lambda: write_claims(path, [claim(3)]),
+        "0.value": lambda: write_claims(path, [claim("C1", value="much")]),
+        "0.margin": lambda: write_claims(path, [claim("C1", margin=[1.0])]),
     }
     refused(RecordsError, calls)
 

@@ -29,6 +29,7 @@ from ramp.sized_gguf.__main__ import main
 from ramp.sized_gguf.against_mixes import main as mixes_main
 from ramp.sized_gguf.bank import BankPass, step_file
 from ramp.sized_gguf.card import Measured, base_model, model_card
+from ramp.sized_gguf.inputs import fingerprint
 from ramp.sized_gguf.make import calibration_windows, publish
 from ramp.sized_gguf.options import add_arguments
 from tests.ggml_models import NARROW, WIDE
@@ -115,6 +116,18 @@ def test_another_size_needs_no_new_bank(place: Place, capsys: pytest.CaptureFixt
     assert place.out.stat().st_size < planned_bytes(capsys.readouterr().out) <= 500_000
     assert made == {path: path.stat().st_mtime_ns for path in place.work().rglob("*.safetensors")}
     assert made
+
+
+def test_files_beside_an_output_in_the_models_own_folder_make_no_new_bank(place: Place, tmp_path: Path) -> None:
+    model = ModelFolder(altered(place.model, tmp_path / "model"))
+    before = fingerprint(model, {})
+    for ending in ("plan.json", "result.json", "types.txt"):
+        (model.path / f"small.{ending}").write_text("x")
+    assert fingerprint(model, {}) == before
+    for name in ("model.safetensors", "tokenizer_config.json", "config.json"):
+        path, known = model.path / name, fingerprint(model, {})
+        path.write_bytes(path.read_bytes() + b" ")
+        assert fingerprint(model, {}) != known
 
 
 def test_bits_per_weight_and_memory(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
@@ -418,7 +431,8 @@ def test_models_that_cannot_be_exported(narrow: Place, monkeypatch: pytest.Monke
 
 def test_options_that_cannot_be_used(narrow: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ramp.sized_gguf.__main__.make_bank", lambda job: pytest.fail("the work began"))
-    (tmp_path / "folder.gguf").mkdir()
+    for taken in ("folder.gguf", "beside.plan.json"):
+        (tmp_path / taken).mkdir()
     (tmp_path / "file").write_text("x")
     texts = {"empty": b" \n", "latin": "é".encode("latin-1") * 99, "short": b"too short", "roles.jsonl": b"{}\n"}
     for name, content in texts.items():
@@ -457,14 +471,20 @@ def test_options_that_cannot_be_used(narrow: Place, tmp_path: Path, monkeypatch:
         "fits a tensor": options("--types", "Q4_K"),
         "not named *.gguf": options(out=tmp_path / "small.bin"),
         "is a folder": options(out=tmp_path / "folder.gguf"),
-        "choose another --out": options("--work", str(tmp_path / "work"), out=Path("/proc/self/small.gguf")),
+        "beside.plan.json is a folder": options(out=tmp_path / "beside.gguf"),
+        "imatrix.gguf cannot be written": options(out=tmp_path / f"{'x' * 200}.gguf"),
+        "--out /proc/self/small.gguf cannot": options(
+            "--work", str(tmp_path / "work"), out=Path("/proc/self/small.gguf")
+        ),
+        "--work /proc/self/work cannot": options("--work", "/proc/self/work"),
         "Not a directory": options(out=tmp_path / "file" / "small.gguf"),
         "no text of --text": options("--text", str(tmp_path / "absent")),
         "takes a file": options("--text", str(tmp_path)),
         "is empty": options("--text", str(tmp_path / "empty")),
         "not UTF-8": options("--text", str(tmp_path / "latin")),
         "give other text as a .txt": options("--text", str(tmp_path / "roles.jsonl")),
-        "enough for 0 windows": options("--heldout-text", str(tmp_path / "short")),
+        "short has": options("--heldout-text", str(tmp_path / "short")),
+        "short has ": options("--text", str(tmp_path / "short")),
         "are not apart": options("--text", str(narrow.held)),
         "shares a paragraph": options(
             "--text", str(tmp_path / narrow.text.name), "--heldout-text", str(tmp_path / narrow.held.name)
@@ -476,6 +496,16 @@ def test_options_that_cannot_be_used(narrow: Place, tmp_path: Path, monkeypatch:
     }
     refused(RampError, calls)
     assert not narrow.out.exists()
+
+
+def test_a_vocabulary_that_lacks_characters_has_no_perplexity_of_llama_cpps_tool(
+    narrow: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ramp.sized_gguf.__main__.make_bank", lambda job: pytest.fail("the work began"))
+    monkeypatch.setattr("ramp.sized_gguf.job.CHUNK", 8)
+    monkeypatch.setattr("ramp.sized_gguf.llama_perplexity.inexpressible", lambda tokenizer, text: {"é"})
+    argv = narrow.argv("--llama-perplexity", "1", size="120KB")
+    refused(RampError, {"held.txt has characters": lambda: main(argv)})
 
 
 @pytest.mark.parametrize("stage", ["gguf", "gguf-mixes"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from ramp.export.llamacpp_check import transformers_nll
 from ramp.export.write import export
 from ramp.models.token_windows import JOIN, read_documents
 from ramp.sized_gguf import against_mixes
-from ramp.sized_gguf.llama_perplexity import chunks_of, llama_perplexity, second_half
+from ramp.sized_gguf.llama_perplexity import check_characters, chunks_of, llama_perplexity, second_half
 from ramp.sized_gguf.rival import check_bytes, float_file
 from tests.ggml_models import Made
 from tests.refusals import refused
@@ -51,6 +52,18 @@ def test_perplexity_of_llama_cpps_tool_equals_transformers_on_the_same_tokens(ma
     nll = transformers_nll(made.model.load_float(), chunks)
     assert found == pytest.approx(np.exp(np.mean([second_half(row) for row in nll])), rel=1e-3)
     assert found != pytest.approx(np.exp(nll.mean()), rel=1e-4)  # the first half counts for nothing
+
+
+def test_characters_at_which_llama_cpp_ends_are_refused(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    letters = Tokenizer(models.BPE(vocab={"<unk>": 0, "a": 1, "b": 2, "\n": 3}, merges=[], unk_token="<unk>"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=letters, unk_token="<unk>")
+    model: Any = SimpleNamespace(name="tiny", tokenizer=lambda: tokenizer)
+    check_characters(model, write_text(tmp_path / "known.jsonl", "ab"), "known.txt")
+    odd = write_text(tmp_path / "odd.jsonl", "abé")
+    refused(RampError, {"odd.txt has characters": lambda: check_characters(model, odd, "odd.txt")})
 
 
 def test_bytes_are_compared_with_llama_cpps_quantizer(made: Made, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from ramp.core import cli
 from ramp.core.atomic_files import read_json, write_json
 from ramp.core.errors import RampError
+from ramp.core.output_path import OutputFile
 from ramp.evaluation.metrics_file import Number, read_metrics
 from ramp.rows.meta_file import gguf_of, read_meta
 
@@ -94,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Check, write, name the failures."""
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, required=True, help="results folder of a study")
-    parser.add_argument("--out", type=Path, required=True, help="check.json")
+    parser.add_argument("--out", type=OutputFile, required=True, help="check.json")
     arguments = parser.parse_args(argv)
     found = check(arguments.results)
     failed = [one for one in found if not one["ok"]]

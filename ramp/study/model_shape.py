@@ -134,12 +134,19 @@ def shape_of(model: str, registry: Registry, results: str | Path) -> ModelShape:
     for source in asset.sources:
         if isinstance(source, TrainedSource) and source.preset in PRESETS:
             return _trained(source.preset)
-        if isinstance(source, PathSource) and (local := source.below(registry.root) / "config.json").is_file():
-            return ModelShape.read(read_json(local, dict[str, Any]), str(local))
+        if isinstance(source, PathSource):
+            path = source.below(registry.root)
+            if (local := path / "config.json").is_file():
+                return ModelShape.read(read_json(local, dict[str, Any]), str(local))
+            if path.suffix == ".gguf" and path.is_file():
+                from ramp.gguf_format.configuration import header_sizes
+                from ramp.gguf_format.reader import GgufFile
+
+                return ModelShape.read(header_sizes(GgufFile(path)), str(path))
     if not asset.sizes:
         raise SizeUnknown(
-            f"the sizes of '{model}' are not known before it is fetched: give them as 'sizes' in {registry.file}, or "
-            f"fetch it first (snakemake {config})"
+            f"the sizes of '{model}' are not known before it is fetched: give them as 'sizes' in its entry, or fetch "
+            f"it first (snakemake --cores 1 {config}, with the study's --configfile)"
         )
     return ModelShape.read(asset.sizes, f"'sizes' of '{model}' in {registry.file}")
 
