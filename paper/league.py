@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -270,11 +270,24 @@ class League:
             return None
         return paired_difference(a.kl, b.kl, a.tokens)
 
-    def ratio(self, model: str, evals: int, allocator: str, rival: str = BAR) -> Estimate | None:
-        """Return held-out KL over the rival's, both summed over the allocator's budgets; None unless all are whole."""
+    def shared_budgets(self, model: str) -> list[float]:
+        """Return the budgets at which every allocator of a model ran; its own budgets where there is none."""
+        sets = [set(self.budgets(model, name)) for name in self.allocators(model)]
+        return sorted(set.intersection(*sets)) or self.budgets(model)
+
+    def kept_start(self, ablation: Ablation) -> bool:
+        """Return whether every seed of a variant ends with the KL of the knapsack of its bank, window by window."""
+        (bank,) = ablation.cell.rows["bank"].unique()
+        bar = League(self.study, {ablation.model: str(bank)}).cell(ablation.model, ablation.budget, ablation.evals, BAR)
+        return bar is not None and bar.complete and all(np.array_equal(row, bar.kl[0]) for row in ablation.cell.kl)
+
+    def ratio(
+        self, model: str, evals: int, allocator: str, rival: str = BAR, budgets: Sequence[float] | None = None
+    ) -> Estimate | None:
+        """Return held-out KL over the rival's, both summed over budgets (its own); None unless all are whole."""
         sums: list[tuple[np.ndarray, np.ndarray]] = []
         tokens = None
-        for budget in self.budgets(model, allocator):
+        for budget in budgets or self.budgets(model, allocator):
             a, b = self.cell(model, budget, evals, allocator), self.cell(model, budget, evals, rival)
             if a is None or b is None or not (a.complete and b.complete) or not np.array_equal(a.tokens, b.tokens):
                 return None

@@ -140,23 +140,26 @@ def log_axis(axis: Axes) -> None:
 
 
 def direct_labels(axis: Axes, ends: Sequence[tuple[float, float, str, str]], gap: float = 0.055) -> None:
-    """Write each line's name beside the axis, joined with its end, no two on each other.
+    """Write each line's name, which may have several lines, beside the axis, joined with its end; none on another.
 
     ends: (x, y, name, colour) of each line's end, in data units; gap: least distance of two names as a share of the
         axis's height.
     """
     to_axis = axis.transData + axis.transAxes.inverted()
     placed = sorted(ends, key=lambda end: end[1])
-    heights: list[float] = []
-    for x, y, *_ in placed:
-        height = float(to_axis.transform((x, y))[1])
-        heights.append(max(height, heights[-1] + gap) if heights else height)
-    excess = max(0.0, heights[-1] - 1) if heights else 0.0
+    halves = [0.5 * gap * (name.count("\n") + 1) for _, _, name, _ in placed]
+    heights = [float(to_axis.transform((x, y))[1]) for x, y, *_ in placed]
+    for index in range(1, len(placed)):  # up from the name below, then down from the top
+        heights[index] = max(heights[index], heights[index - 1] + halves[index - 1] + halves[index])
+    top = 1 + gap / 2
+    for index in reversed(range(len(placed))):
+        heights[index] = min(heights[index], top - halves[index])
+        top = heights[index] - halves[index]
     for height, (x, y, name, colour) in zip(heights, placed, strict=True):
         axis.annotate(
             name,
             (x, y),
-            xytext=(1.04, height - excess),
+            xytext=(1.04, height),
             textcoords="axes fraction",
             fontsize=7,
             va="center",
@@ -166,11 +169,10 @@ def direct_labels(axis: Axes, ends: Sequence[tuple[float, float, str, str]], gap
         )
 
 
-def named_above(axis: Axes, names: Sequence[str]) -> None:
-    """Name what lies above the view of a panel, in its upper right corner."""
-    words = textwrap.fill(f"above: {', '.join(names)}", 23)
-    look = {"fontsize": 6.5, "color": GREY, "bbox": {"facecolor": "white", "linewidth": 0, "pad": 1}}
-    axis.text(0.98, 0.97, words, ha="right", va="top", transform=axis.transAxes, **look)
+def named_above(axis: Axes, names: Sequence[str]) -> list[tuple[float, float, str, str]]:
+    """Return one label, for ``direct_labels``, that names what lies above the view of a panel; none without names."""
+    words = textwrap.fill(f"above: {', '.join(names)}", 28)
+    return [(axis.get_xlim()[1], axis.get_ylim()[1], words, GREY)] if names else []
 
 
 def handle(label: str, color: str, **drawn: Any) -> Any:

@@ -1,9 +1,9 @@
-"""Widths by layer and role: the search's and the knapsack's, at the smallest budget."""
+"""Widths by layer and role: the search's, and how they differ from the knapsack's, at the smallest budget."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWN = ("ramp", "knapsack", "ramp_paper", "random_search")
-"""Methods in order of preference; the first two that were run are drawn."""
+"""Methods in order of preference; of the first two that were run one is drawn, and its difference from the other."""
 
 
 def allocation(study: Study) -> Figure:
-    """Draw heat maps of the reported widths on the source model; of several seeds the first one's, which it found."""
+    """Draw the reported widths on the source model and their difference from another method's; of seeds the first."""
     parts = [(entry, first_seed(part)) for entry in _entries(study) if (part := reported(study, entry)) is not None]
     if not parts:
         return style.sentence("The records hold no mixed allocation of the source model.")
@@ -34,23 +34,45 @@ def allocation(study: Study) -> Figure:
     figure, axes = style.canvas(1.4 * len(maps) + 0.3, len(maps), 1, sharex=True)
     levels = np.arange(int(min(np.nanmin(m) for _, m in maps)), int(max(np.nanmax(m) for _, m in maps)) + 1)
     norm = BoundaryNorm(np.append(levels - 0.5, levels[-1] + 0.5), 256)
-    image = None
-    for axis, (entry, bits), (_, part) in zip(axes, maps, parts, strict=True):
-        layers, roles = np.arange(bits.shape[1] + 1) - 0.5, np.arange(len(ROLES) + 1) - 0.5
-        image = axis.pcolormesh(layers, roles, bits, cmap="viridis", norm=norm, edgecolors="white", linewidth=0.3)
-        axis.set_yticks(range(len(ROLES)), ROLES)
-        axis.invert_yaxis()
-        axis.grid(False)
-        axis.set_ylabel("linear")
-        axis.set_title(_title(entry, part), loc="left")
-        axis.xaxis.get_major_locator().set_params(integer=True)
+    (entry, bits), *others = maps
+    image = _map(axes[0], bits, cmap="viridis", norm=norm)
+    axes[0].set_title(_title(entry, parts[0][1]), loc="left")
+    for axis, (other, theirs) in zip(axes[1:], others, strict=True):
+        _difference(axis, bits - theirs)
+        axis.set_title(f"less {_title(other, parts[1][1])}: {_differing(bits, theirs)}", loc="left")
     axes[-1].set_xlabel(f"decoder block of {model_title(study.source)}, from 0")
-    if image is not None:
-        bar = figure.colorbar(image, ax=axes, ticks=levels, shrink=0.8, pad=0.015)
-        bar.set_label("bits per weight; after a g, group size" if ranks else "bits per weight")
-        if ranks:
-            bar.set_ticklabels([str(width) for width in ranks])
+    bar = figure.colorbar(image, ax=axes, ticks=levels, shrink=0.8, pad=0.015)
+    bar.set_label("bits per weight; after a g, group size" if ranks else "bits per weight")
+    if ranks:
+        bar.set_ticklabels([str(width) for width in ranks])
     return figure
+
+
+def _map(axis: Any, values: np.ndarray, **colours: Any) -> Any:
+    """Draw one cell per linear, roles below each other."""
+    layers, roles = np.arange(values.shape[1] + 1) - 0.5, np.arange(len(ROLES) + 1) - 0.5
+    image = axis.pcolormesh(layers, roles, values, edgecolors="white", linewidth=0.3, **colours)
+    axis.set_yticks(range(len(ROLES)), ROLES)
+    axis.invert_yaxis()
+    axis.grid(False)
+    axis.set_ylabel("linear")
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    return image
+
+
+def _difference(axis: Any, change: np.ndarray) -> None:
+    """Draw how widths differ: orange above 0, dark blue below it, each with its number, grey where nothing differs."""
+    from matplotlib.colors import ListedColormap
+
+    _map(axis, np.sign(change), cmap=ListedColormap([style.BLUE, "#ececec", style.ORANGE]), vmin=-1, vmax=1)
+    for role, layer in zip(*np.nonzero(np.nan_to_num(change)), strict=True):
+        number, colour = f"{change[role, layer]:+.0f}", "black" if change[role, layer] > 0 else "white"
+        axis.text(layer, role, number.replace("-", "−"), ha="center", va="center", fontsize=6, color=colour)
+
+
+def _differing(bits: np.ndarray, theirs: np.ndarray) -> str:
+    known = np.isfinite(bits) & np.isfinite(theirs)
+    return f"{int((bits != theirs)[known].sum())} of {int(known.sum())} linears differ"
 
 
 def first_seed(part: pd.DataFrame) -> pd.DataFrame:

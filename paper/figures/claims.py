@@ -11,13 +11,20 @@ from paper.claims import CLAIMS_FILE, limit_words, read_claims_file
 from paper.study import Study
 from paper.words import shown
 from ramp.evaluation.bootstrap import Estimate
-from ramp.records.schema import PARTLY
+from ramp.records.schema import NO_EVIDENCE, PARTLY
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOURS = {"replicated": style.GREEN, "not replicated": style.VERMILION, "partly": style.PURPLE}
-"""Colour of a verdict; every other is grey."""
+LOOKS = {
+    "replicated": (style.GREEN, "o"),
+    "not replicated": (style.VERMILION, "s"),
+    PARTLY: (style.PURPLE, "D"),
+}
+"""Colour and marker of a verdict; every other settles nothing: grey, a cross without evidence, else a hollow circle."""
+
+SIDE = 0.55
+"""Where a value without interval stands on its side of the limit, as a share of the axis: how far is not read."""
 
 
 def claims(study: Study) -> Figure:
@@ -34,7 +41,7 @@ def claims(study: Study) -> Figure:
     for height, entry in enumerate(reversed(measured)):
         _line(axis, height, entry, rules[entry["id"]])
     axis.axvline(0, color=style.BLACK, linewidth=0.8)
-    axis.set(xlim=(-1.1, 1.1), ylim=(-0.7, len(measured) - 0.3), xticks=[-0.55, 0, 0.55])
+    axis.set(xlim=(-1.1, 1.1), ylim=(-0.7, len(measured) - 0.3), xticks=[-SIDE, 0, SIDE])
     axis.set_xticklabels(["holds", "limit", "fails"])
     axis.set_yticks(range(len(measured)), [_named(rules[entry["id"]]) for entry in reversed(measured)], fontsize=7)
     axis.grid(visible=False)
@@ -50,17 +57,23 @@ def _line(axis: Any, height: int, entry: Mapping[str, Any], claim: Mapping[str, 
     sign = 1 if direction == "below" else -1
     ends = [sign * (end - limit) for end in (low, entry["value"], high)]
     scale = max(map(abs, ends)) or 1.0
-    colour = COLOURS.get(entry["verdict"], style.GREY)
-    left, middle, right = (end / scale for end in ends)
-    axis.hlines(height, min(left, right), max(left, right), color=colour, linewidth=1.8)
-    face = colour if entry["margin"] else "white"
-    axis.plot(middle, height, marker="o", color=colour, markersize=4, markerfacecolor=face)
+    colour, marker = LOOKS.get(entry["verdict"], (style.GREY, "x" if entry["verdict"] == NO_EVIDENCE else "o"))
+    settled, middle = entry["verdict"] in LOOKS, ends[1] / scale
+    if entry["margin"]:
+        line = {"linewidth": 1.8} if settled else {"linewidth": 0.9, "linestyle": "--"}
+        axis.hlines(height, min(ends) / scale, max(ends) / scale, color=colour, **line)
+    else:  # anything from one end to the other
+        middle *= SIDE
+        axis.hlines(height, -1, 1, color=colour, linewidth=0.8, linestyle=":")
+    face = colour if settled and entry["margin"] else "white"
+    axis.plot(middle, height, marker=marker, color=colour, markersize=5, markerfacecolor=face)
     value = shown(Estimate(entry["value"], *(entry["margin"] or (None, None))), digits=3)
+    value += "" if entry["margin"] else " (no interval)"
     text = f"{value}, holds {limit_words(claim)}" if "limit" not in claim else f"{value}, {limit_words(claim)}"
     text = f"{text}\n{entry['verdict']}" + (
         f" ({claim['part']})" if entry["verdict"] == PARTLY and "part" in claim else ""
     )
-    axis.annotate(text, (1.02, height), xycoords=("axes fraction", "data"), va="center", fontsize=7, color=colour)
+    axis.annotate(text, (1.02, height), xycoords=("axes fraction", "data"), va="center", fontsize=7)
 
 
 def _named(claim: Mapping[str, Any], letters: int = 52) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from paper import style
 from paper.gguf import MIX_LOOKS, Files, Line
 from paper.naming import model_title
@@ -15,11 +17,14 @@ if TYPE_CHECKING:
 LABEL_ROOM = 0.08
 """Share of the figure's width that the name of a mix takes."""
 
+_LINE = 0.05
+"""Height of a name as a share of the axis's."""
+
 OUR_LOOKS = ((style.GREEN, "v"), (style.VERMILION, "X"), (style.PURPLE, "P"), (style.BLACK, "o"))
 
 
 def frontier(study: Study) -> Figure:
-    """Draw the mixes as labelled points and ours as lines; bars are intervals over windows."""
+    """Draw the mixes as labelled points, ours as lines and the size of the file as it was released."""
     files = Files(study)
     if not files.lines:
         return style.sentence("The records hold no files at the bytes of llama.cpp's mixes.")
@@ -35,6 +40,7 @@ def frontier(study: Study) -> Figure:
             _points(axis, lines, *looks[title], linestyle="-")
         style.log_axis(axis)
         _labels(axis, files.mixes(model), LABEL_ROOM * columns)
+        _released(axis, study, model)
         axis.set_title(model_title(model))
         axis.set_xlabel("file (MB = 1e6 bytes)")
     for axis in axes[len(files.models) :]:
@@ -50,31 +56,38 @@ def _points(axis: Any, lines: list[Line], colour: str, marker: str, linestyle: s
     if not lines:
         return
     sizes, kls = [line["bytes_file"] / 1e6 for line in lines], [float(line["kl"]) for line in lines]
-    for size, line in zip(sizes, lines, strict=True):
-        if line["kl_low"] == line["kl_low"] and line["kl_low"] > 0:  # NaN without an interval
-            axis.vlines(size, line["kl_low"], line["kl_high"], color=colour, linewidth=1.2, zorder=3)
     axis.plot(sizes, kls, color=colour, marker=marker, markersize=4, linestyle=linestyle, linewidth=1)
 
 
 def _labels(axis: Any, mixes: list[Line], room: float) -> None:
-    """Name every mix once, above its points; names that would overlap (``room`` of the width) stand on each other."""
+    """Name every mix above its points, at each of its sizes; of names that would overlap the later stands higher."""
     (left, right), (low, high) = axis.get_xlim(), axis.get_ylim()
-    groups: list[list[Line]] = []
+    points: dict[tuple[str, float], float] = {}
     for line in mixes:
-        near = groups and (line["bytes_file"] - groups[-1][0]["bytes_file"]) / 1e6 < room * (right - left)
-        if near:
-            groups[-1].append(line)
-        else:
-            groups.append([line])
-    for lines in groups:
-        names = "\n".join(dict.fromkeys(str(line["method"]) for line in lines))
-        tops = [float(line[key]) for line in lines for key in ("kl", "kl_high") if line[key] == line[key]]
-        axis.annotate(
-            names,
-            (lines[0]["bytes_file"] / 1e6, max(tops)),
-            xytext=(0, 7),
-            textcoords="offset points",
-            fontsize=6.5,
-            ha="center",
-        )
+        place = str(line["method"]), line["bytes_file"] / 1e6
+        points[place] = max(points.get(place, 0.0), float(line["kl"]))
+    raised: list[tuple[float, float]] = []  # where names stand: size, KL
+    for (name, size), kl in sorted(points.items(), key=lambda point: point[1]):
+        while any(abs(size - x) < room * (right - left) and abs(np.log(kl / y)) < _LINE * np.log(high / low)
+                  for x, y in raised):  # fmt: skip
+            kl *= (high / low) ** (_LINE / 4)
+        raised.append((size, kl))
+        axis.annotate(name, (size, kl), xytext=(0, 7), textcoords="offset points", fontsize=6.5, ha="center")
     axis.set_ylim(low, high * (high / low) ** 0.12)  # room for the names
+
+
+def _released(axis: Any, study: Study, model: str) -> None:
+    """Mark the bytes of the model's file as it was released, which is the float model, where files are of its size."""
+    low, high = axis.get_xlim()
+    for entry in study.find(model, "released", grid=None, stage=None):
+        size = entry.mean("bytes_file")
+        if size is not None and low <= size / 1e6 <= high:
+            axis.axvline(size / 1e6, color=style.BLACK, linewidth=0.9, linestyle=":")
+            axis.annotate(
+                f"released {entry.track} file,\nKL 0 by definition",
+                (size / 1e6, 0.04),
+                xycoords=("data", "axes fraction"),
+                xytext=(4, 0),
+                textcoords="offset points",
+                fontsize=6.5,
+            )

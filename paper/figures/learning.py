@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def learning(study: Study) -> Figure:
-    """Draw the search KL of the best candidate within the budget; a line per seed, the knapsack is dashed."""
+    """Draw the search KL of the best candidate within the budget; a line per seed, the knapsack is dashed.
+
+    A budget at which a single method searched has no panel beside one at which several did.
+    """
     frame = study.frame("episodes")
     if frame is not None:
         frame = frame[
@@ -31,10 +34,13 @@ def learning(study: Study) -> Figure:
     searched = frame[frame["method"] != "knapsack"] if searched.empty else searched
     if searched.empty:
         return style.sentence("No search of more than one evaluation was run on the source model.")
-    budgets = sorted(searched["budget_bits"].unique())
+    several = searched.groupby("budget_bits")["method"].nunique()
+    budgets = sorted(several[several > 1].index if several.max() > 1 else several.index)
+    searched = searched[searched["budget_bits"].isin(budgets)]
+    projected = {method for method in searched["method"].unique() if _projected(study, method)}
     figure, axes = style.canvas(2.9, 1, len(budgets), sharey=True)
     for axis, budget in zip(axes, budgets, strict=True):
-        _panel(axis, study, searched[searched["budget_bits"] == budget], float(budget))
+        _panel(axis, study, searched[searched["budget_bits"] == budget], float(budget), projected)
         knapsack = frame[(frame["method"] == "knapsack") & (frame["budget_bits"] == budget)]
         if not knapsack.empty:
             axis.axhline(knapsack["kl"].min(), color=style.look("knapsack")[0], linestyle="--", linewidth=1)
@@ -42,8 +48,15 @@ def learning(study: Study) -> Figure:
         axis.set_xlabel("evaluations on search text")
     axes[0].set_ylabel("best KL on search text so far\n(nats per token)")
     methods = sorted(searched["method"].unique(), key=method_rank)
-    figure.legend(handles=_handles(methods, "knapsack" in set(frame["method"])), loc="outside lower center", ncols=3)
+    handles = _handles(methods, projected, "knapsack" in set(frame["method"]))
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
+
+
+def _projected(study: Study, method: str) -> bool:
+    """Return whether a search found nothing within its budget, so that its row is its policy's under a mask."""
+    entries = study.find(study.source, method)
+    return any(bool(each) for entry in entries if "projected" in entry.records for each in entry.records["projected"])
 
 
 def best_so_far(run: pd.DataFrame, limit_bytes: float | None) -> tuple[np.ndarray, np.ndarray]:
@@ -67,24 +80,31 @@ def byte_limit(study: Study, budget: float) -> float | None:
     return 1.001 * max(sizes) if sizes else None
 
 
-def _panel(axis: Any, study: Study, frame: pd.DataFrame, budget: float) -> None:
+def _panel(axis: Any, study: Study, frame: pd.DataFrame, budget: float, projected: set[str]) -> None:
     limit = byte_limit(study, budget)
     for method, runs in frame.groupby("method"):
         colour, marker = style.look(str(method))
+        face = "white" if method in projected else colour
         for _seed, run in runs.groupby("seed"):
             evals, best = best_so_far(run, limit)
             if len(evals):
                 axis.step(evals, best, where="post", color=colour, linewidth=1.1, alpha=0.9)
-                axis.plot(evals[0], best[0], marker=marker, color=colour, markersize=6, clip_on=False)
+                axis.plot(
+                    evals[0], best[0], marker=marker, color=colour, markerfacecolor=face, markersize=6, clip_on=False
+                )
     axis.set_xlim(left=0)
 
 
-def _handles(methods: list[str], knapsack: bool) -> list[Any]:
+def _handles(methods: list[str], projected: set[str], knapsack: bool) -> list[Any]:
     handles = []
     for method in methods:
         colour, marker = style.look(method)
-        handles.append(style.handle(method_title(method), colour, marker=marker))
-    handles.append(style.handle("marker: the first within the budget", "none", marker="o", markerfacecolor=style.GREY))
+        look = {"markerfacecolor": "white", "linestyle": "none"} if method in projected else {}
+        handles.append(style.handle(method_title(method), colour, marker=marker, **look))
+    faces = {"full: the first within the budget": style.GREY}
+    faces |= {"hollow: none was, the policy under a mask": "white"} if projected else {}
+    for words, face in faces.items():
+        handles.append(style.handle(words, style.GREY, marker="o", markerfacecolor=face, linestyle="none"))
     if knapsack:
         handles.append(style.handle("Fisher knapsack (1 evaluation)", style.look("knapsack")[0], linestyle="--"))
     return handles

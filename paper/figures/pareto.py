@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from paper import style
 from paper.comparisons import pair
-from paper.naming import REFERENCE_BITS, UNIFORM_METHODS, method_rank, method_title, model_title
+from paper.figures.transfer import transferred
+from paper.naming import REFERENCE_BITS, UNIFORM_METHODS, bits_title, method_rank, method_title, model_title
 from paper.study import Entry, Study
 from ramp.methods.names import BAR
 
@@ -36,18 +37,20 @@ class Point:
 def pareto(study: Study) -> Figure:
     """Draw final affine rows by method; a line joins the budgets of one method, bars are paired intervals.
 
-    Rows of other packages and of controls with smaller groups are left to the tables.
+    Rows of other packages and of controls with smaller groups are left to the tables, models to which a policy was
+    transferred to their own figure. Budgets of mixed rows are named above the panel.
     """
-    panels = {model: _points(study, model) for model in study.models}
+    elsewhere = transferred(study)
+    panels = {model: _points(study, model) for model in study.models if model not in elsewhere}
     panels = {model: points for model, points in panels.items() if points}
     if not panels:
         return style.sentence("The records hold no rows beside a uniform one of 4 bits on the same windows.")
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
-    figure, axes = style.canvas(2.9 * rows, rows, columns)
+    figure, axes = style.canvas(3.4 * rows, rows, columns)
     for axis, (model, points) in zip(axes, panels.items(), strict=False):
         _panel(axis, points)
-        axis.set_title(f"{model_title(model)}\nover {reference(study, model).title}", fontsize=8)
+        axis.set_title(f"{model_title(model)} over {reference(study, model).title}", fontsize=8, pad=18)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     axes[0].set_ylabel("KL over that of a uniform row of 4 bits")
@@ -82,29 +85,46 @@ def _panel(axis: Any, points: Sequence[Point]) -> None:
         colour, marker = looks[method]
         uniform = method in UNIFORM_METHODS
         xs, ys = [100 * point.size for point in line], [point.ratio.value for point in line]
-        under = {"markersize": 8, "linewidth": 2} if method == BAR else {"linewidth": 0.8}  # seen below what lies on it
-        axis.plot(xs, ys, color=colour, marker=marker, linestyle="--" if uniform else "-", **under)
+        # an open ring around what lies on it
+        under = {"marker": "o", "markersize": 11, "markerfacecolor": "none"} if method == BAR else {"marker": marker}
+        axis.plot(xs, ys, color=colour, linewidth=0.8, linestyle="--" if uniform else "-", **under)
         for x, point in zip(xs, line, strict=True):
-            if point.ratio.low is not None and point.ratio.low > 0:
+            if point in shown and point.ratio.low is not None and point.ratio.low > 0:
                 axis.vlines(x, point.ratio.low, point.ratio.high, color=colour, linewidth=1.6, alpha=0.5)
         if seen := [point for point in line if point in shown]:
             ends.append((100 * seen[-1].size, seen[-1].ratio.value, method_title(method), colour))
         else:
             above.append(method_title(method))
     axis.axhline(1, color=style.BLACK, linewidth=0.6)
-    _view(axis, shown, room=1.15 if above else 1.05)
-    if above:
-        style.named_above(axis, above)
+    _view(axis, shown)
+    _budgets(axis, shown)
     axis.set_xlabel("linears (% of the bytes at uniform 4 bits)")
-    style.direct_labels(axis, ends)
+    style.direct_labels(axis, [*ends, *style.named_above(axis, above)])
 
 
-def _view(axis: Any, shown: Sequence[Point], room: float) -> None:
-    """Show some rows with a margin, ``room`` times the highest one; lines to other rows leave the panel."""
+def _budgets(axis: Any, shown: Sequence[Point]) -> None:
+    """Name the budgets of the mixed rows above the panel, at their bytes."""
+    sizes = {point.entry.budget_bits: 100 * point.size for point in shown if not point.entry.is_uniform}
+    for bits, size in sizes.items():
+        axis.axvline(size, color=style.GREY, linewidth=0.5, linestyle=":", zorder=0)
+        axis.annotate(
+            f"{bits_title(bits)} bits",
+            (size, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="center",
+            fontsize=7,
+            color=style.GREY,
+        )
+
+
+def _view(axis: Any, shown: Sequence[Point]) -> None:
+    """Show some rows with a margin; lines to other rows leave the panel."""
     sizes = [100 * point.size for point in shown]
     margin = 0.08 * (max(sizes) - min(sizes)) or 1.0
     axis.set_xlim(min(sizes) - margin, max(sizes) + margin)
     low = min(point.ratio.low if point.ratio.low and point.ratio.low > 0 else point.ratio.value for point in shown)
     high = max(point.ratio.value for point in shown)
-    axis.set_ylim(0.95 * min(low, 1), room * max(high, 1))
+    axis.set_ylim(0.95 * min(low, 1), 1.05 * max(high, 1))
     style.log_axis(axis)

@@ -15,12 +15,7 @@ if TYPE_CHECKING:
 
 def transfer(study: Study) -> Figure:
     """Draw a panel per target; a row per method and budget, best at the top of its budget's group."""
-    text = study.primary_text
-    panels = {}
-    for model in study.models:
-        entries = _entries(study, model, text)
-        if model != study.source and any(trained_by(entry.method) for entry in entries):
-            panels[model] = entries
+    text, panels = study.primary_text, transferred(study)
     if not panels:
         return style.sentence("No policy was transferred to another model in this run.")
     tallest = max(len(entries) for entries in panels.values())
@@ -29,6 +24,12 @@ def transfer(study: Study) -> Figure:
         _panel(axis, study, model, entries, text)
     axes[-1].set_xlabel(f"KL to the float model, {text_title(text)} (nats per token; lower is better)")
     return figure
+
+
+def transferred(study: Study) -> dict[str, list[Entry]]:
+    """Return the measured rows of every model to which something trained on the source was transferred."""
+    rows = {model: _entries(study, model, study.primary_text) for model in study.models if model != study.source}
+    return {model: entries for model, entries in rows.items() if any(trained_by(entry.method) for entry in entries)}
 
 
 def _entries(study: Study, model: str, text: str) -> list[Entry]:

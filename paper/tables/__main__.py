@@ -43,7 +43,6 @@ if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from paper.tables.sizes import sizes_table
     from paper.tables.stability import stability_table
     from paper.tables.tasks import tasks_table
-    from paper.tables.tracks import tracks_table
     from paper.tables.transfer import transfer_table
     from paper.tables.tuning import tuning_pairs_table, tuning_table
     from paper.tables.unjudged import unjudged
@@ -64,7 +63,7 @@ def _tables(study: Study, published: Study | None) -> list[Table]:
     for model in study.models:
         of_models.append(main_table(study, model, published))
         of_models += [make(study, model) for make in (paired_table, tasks_table, ledger_table)]
-    of_models += [controls_table(study, study.source), tracks_table(study, study.source)]
+    of_models.append(controls_table(study, study.source))
     return [
         *of_models,
         claims_table(study, read_claims_file(CLAIMS_FILE)),

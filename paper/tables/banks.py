@@ -64,11 +64,11 @@ def banks_table(study: Study) -> Table:
         Column("banks", "banks"),
         Column("seeds", "seeds"),
         Column("kl", "KL", "nats", digits=4),
-        Column("ratio", f"over the {method_title(BAR)}", digits=3),
+        Column("ratio", "KL ratio", f"to {method_title(BAR)}", digits=3),
         Column("reading", "", align="left"),
-        Column("kept", "start kept"),
-        Column("spread", "spread over banks", "%", digits=1, scale=100),
-        Column("floor", "of one allocation", "%", digits=1, scale=100),
+        Column("kept", "kept", "start"),
+        Column("spread", "spread", "% of banks", digits=1, scale=100),
+        Column("floor", "spread", "% of one", digits=1, scale=100),
     )
     notes = [FEW] if alone else []
     notes += _lacks(rows)

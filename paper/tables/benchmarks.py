@@ -13,13 +13,14 @@ DIGITS = 4
 """Significant digits of a measure that is not in bytes."""
 
 EXTRAPOLATED = "extrapolated"
-"""Begins the note of a line whose ratio is its own factor (``benchmarks.memory``) and tells nothing."""
+"""Begins the note of a line whose reference is its own measurement (``benchmarks.memory``): it compares nothing."""
 
 
 def benchmarks_table(study: Study) -> Table:
     """Return a line per benchmark, and the commands that made them below."""
     frame = study.frame("benchmarks")
-    lines = [] if frame is None else frame.to_dict("records")
+    every = [] if frame is None else frame.to_dict("records")
+    lines = [line for line in every if not str(line["note"]).startswith(EXTRAPOLATED)]
     marks = Marks()
     rows = tuple(
         Row(
@@ -27,7 +28,7 @@ def benchmarks_table(study: Study) -> Table:
                 "benchmark": line["benchmark"] + marks.of(line["note"]),
                 "ours": measure(line["ours"], line["unit"]),
                 "reference": measure(line["reference"], line["unit"]),
-                "ratio": None if str(line["note"]).startswith(EXTRAPOLATED) else finite_or_none(line["ratio"]),
+                "ratio": finite_or_none(line["ratio"]),
                 "unit": "MB" if line["unit"] == "bytes" else line["unit"],
             },
             line["command"],

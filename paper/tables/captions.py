@@ -50,7 +50,6 @@ CAPTIONS = {
             "Below 0 (KL) and below 1 (perplexity) favour the row on the left. Within noise: the interval of the KL "
             "difference holds 0, one comparison at a time. Identical: no window differs. Seeds, where there are "
             "several, widen the interval by Student's t.",
-            POWER,
             CORRECTED,
         ),
         "No two rows of this model share evaluated windows in the records.",
@@ -77,8 +76,7 @@ CAPTIONS = {
         "{model}: where the bytes of each file lie (means over seeds where there are several; {seeds}).",
         (
             "Sizes are those of files on disk, except the float row: what 16 bits per weight would take{packed}. "
-            "Other: norms, biases, header and alignment. A head of 0 bytes is tied to the embedding. GB = 1e9 bytes, "
-            "GiB = 2^30 bytes.",
+            "Other: norms, biases, header and alignment. A head of 0 bytes is tied to the embedding.",
         ),
         "No row of the records states its bytes.",
     ),
@@ -89,15 +87,9 @@ CAPTIONS = {
             "Rows are paired where their linears differ by {near:g} % of bytes at most. Below 0 (KL) and below "
             "1 (perplexity) favour the mixed row. All share AWQ folds chosen at the study's own group size, but for "
             "plain GPTQ, which has none.",
-            POWER,
             CORRECTED,
         ),
         "No mixed row of this model is as large as a uniform row with smaller groups in this run.",
-    ),
-    "tracks": Caption(
-        "{model}: the same quantized linears with embedding and head in two storage tracks ({limits}).",
-        ("Linears are the same to the bit; a head of 0 MB is tied to the embedding.",),
-        "No row of this model was stored in a second track in this run.",
     ),
     "claims": Caption(
         "The paper's claims and what this study ({study}; source model {model}, {limits}, {seeds}) says of them.",
@@ -155,7 +147,7 @@ CAPTIONS = {
             "banks and windows. A bank's search seeds are averaged: their scatter is part of that over banks, and what "
             "one seed does on every bank alike is not in it. A search that kept its start counts as 1. Within noise: "
             "the interval holds 1.",
-            "Spread over banks: standard deviation of the KL, as a share of its mean, of each bank's own allocation; "
+            "Spread: standard deviation of the KL over banks, as a share of its mean, of each bank's own allocation; "
             "and of one allocation, that of bank 0, quantized on every bank: the noise floor of a final row.",
         ),
         "No rows over banks are in these records (snakemake banks --configfile config/banks.yaml).",
@@ -167,8 +159,8 @@ CAPTIONS = {
         "No league on several draws of a bank is in these records (snakemake league, with draws among its models).",
     ),
     "league_summary": Caption(
-        "Held-out KL of each allocator over that of the {bar}, summed over the budgets, after so many evaluations; "
-        "below 1 the allocator is better.",
+        "Held-out KL of each allocator over that of the {bar} after so many evaluations, at the budgets at which all "
+        "allocators of a model ran, summed where they are several; below 1 the allocator is better.",
         absent=NO_LEAGUE,
     ),
     "ablations": Caption(
@@ -282,8 +274,6 @@ CAPTIONS = {
             "Where 256 does not divide a model's rows, llama.cpp writes Q5_1 in the place of Q5_K. Its float minimum "
             "per 32 weights reproduces the grid of a checkpoint that was released as Q4_1, as SmolLM2 was. Q4_1 and "
             "Q5_1 are left out of our menu for that reason, and on such a model that favours Q5_K_M.",
-            "Tokens a second and peak memory are of llama.cpp on the processor, from one run, and noisy: what else the "
-            "machine did is in them. They order files of one table at best.",
         ),
         "No files at the bytes of llama.cpp's mixes are in these records (snakemake gguf).",
     ),

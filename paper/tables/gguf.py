@@ -17,6 +17,12 @@ ONE_BANK = (
 )
 """Footnote of every table of files."""
 
+SPEED = (
+    "Tokens a second and peak memory are of llama.cpp on the processor, from one run, and noisy: what else the machine "
+    "did is in them. They order files of one table at best."
+)
+"""Footnote of the columns that no printed page has."""
+
 
 def gguf_table(study: Study, tuned: bool = False) -> Table:
     """Return one line per file: the mixes by their bytes, and below each the file of ours that is compared with it.
@@ -46,13 +52,15 @@ def gguf_table(study: Study, tuned: bool = False) -> Table:
         Column("ratio_plain", "KL ratio", "to no matrix", digits=3),
         Column("ppl", "perplexity", "ratio", digits=4),
         Column("same", "same token", "%", digits=1, scale=100),
-        Column("prompt", "prompt", "tokens/s", digits=0),
-        Column("generation", "generation", "tokens/s", digits=1),
-        Column("memory", "memory", "MB", digits=0, scale=1e-6),
+        Column("prompt", "prompt", "tokens/s", digits=0, printed=False),
+        Column("generation", "generation", "tokens/s", digits=1, printed=False),
+        Column("memory", "memory", "MB", digits=0, scale=1e-6, printed=False),
     )
     floors = noise_floors(study, files.models)
     notes = [ONE_BANK, *floors] if rows else []
-    return Table(name, columns=columns, rows=tuple(rows), **caption(name, *notes)).filled()
+    return Table(
+        name, columns=columns, rows=tuple(rows), aside=(SPEED,) if rows else (), **caption(name, *notes)
+    ).filled()
 
 
 def _cells(line: Mapping[str, Any]) -> dict[str, Cell]:

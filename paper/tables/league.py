@@ -88,16 +88,17 @@ def league_table(study: Study) -> Table:
 
 
 def league_summary_table(study: Study) -> Table:
-    """Return a line per model and allocator: KL over the knapsack's, all budgets together, at each checkpoint."""
+    """Return a line per model and allocator: KL over the knapsack's at the budgets of all, at each checkpoint."""
     league = League(study)
     moments = sorted({evals for model in league.models for evals in league.checkpoints(model)})
     rows = []
     for model in league.models:
+        shared = league.shared_budgets(model)
         for allocator in league.allocators(model):
-            ratios = {str(evals): league.ratio(model, evals, allocator) for evals in moments}
+            ratios = {str(evals): league.ratio(model, evals, allocator, budgets=shared) for evals in moments}
             if allocator == BAR or not any(ratios.values()):
                 continue
-            budgets = ", ".join(f"{budget:g}" for budget in league.budgets(model, allocator))
+            budgets = ", ".join(f"{budget:g}" for budget in shared)
             cells = {"model": model_title(model), "allocator": league.title(allocator), "budgets": budgets}
             rows.append(Row({**cells, **ratios}, model))
     columns = (
@@ -126,7 +127,7 @@ def ablations_table(study: Study) -> Table:
             "bytes": each.cell.mean("bytes_linear"),
             "held": each.cell.held,
             "change": change,
-            "reading": reading(change),
+            "reading": reading(change) + (", kept its start" if league.kept_start(each) else ""),
         }
         rows.append(Row(cells, f"{each.model} {each.base}"))
     columns = (

@@ -21,7 +21,7 @@ PARTS = ("bytes_linear", "bytes_embedding", "bytes_head", "bytes_other")
 
 
 def ledger_table(study: Study, model: str) -> Table:
-    """Return bytes of linears, embedding, head, everything else and the file, with GB and GiB."""
+    """Return bytes of linears, embedding, head, everything else and the file."""
     entries = [entry for entry in in_order(study.find(model, grid=None, stage=None)) if entry.mean("bytes_file")]
     columns = (
         *labels("row"),
@@ -30,13 +30,11 @@ def ledger_table(study: Study, model: str) -> Table:
         Column("bytes_head", "head", "bytes", digits=0),
         Column("bytes_other", "other", "bytes", digits=0),
         Column("bytes_file", "file", "bytes", digits=0),
-        Column("gb", "file", "GB", digits=4),
-        Column("gib", "file", "GiB", digits=4),
         Column("bpw_file", "file", "bpw"),
         Column("codes", "codes", "bits"),
         Column("entropy", "their entropy", "bits"),
         Column("saving", "lossless coding", "% of linears", digits=1, scale=-100, signed=True),
-        Column("produced", "made as", align="left"),
+        Column("produced", "made as", align="left", printed=False),
     )
     other_grid = any(entry.grid == "package" for entry in entries)
     packed = ", and rows on a package's own grid: what they take packed" if other_grid else ""
@@ -61,7 +59,6 @@ def _coded(study: Study, entry: Entry) -> dict[str, float]:
 
 
 def _cells(study: Study, entry: Entry) -> dict:
-    size = entry.mean("bytes_file") or 0.0
     plain = not entry.is_quantized
     cells: dict = {part: entry.mean(part) for part in (*PARTS, "bytes_file", "bpw_file")}
     bits = "" if plain or entry.method in STATIC_MIXES else f", {bits_title(entry.budget_bits)} bits"
@@ -69,7 +66,5 @@ def _cells(study: Study, entry: Entry) -> dict:
     produced = "" if plain or "produced" not in entry.records else entry.records["produced"].iloc[0]
     return cells | {
         "row": label(study, entry) + bits,
-        "gb": size / 1e9,
-        "gib": size / 2**30,
         "produced": str(produced or ""),
     }

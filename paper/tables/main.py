@@ -58,7 +58,8 @@ def main_table(study: Study, model: str, published: Study | None = None) -> Tabl
     """Return all rows of ``model``, and those of packages that stand in the ``published`` records alone."""
     own = [entry for entry in study.find(model, grid=None, stage=None) if not entry.restored]
     entries = in_order(own + (study.external_entries(model, published) if published else []))
-    return _table(study, model, entries, published)
+    table = _table(study, model, entries, published)
+    return replace(table, footnotes=(*table.footnotes, *stored_again(study, model)))
 
 
 SHORT = 12
@@ -94,14 +95,14 @@ def _table(study: Study, model: str, entries: list[Entry], published: Study | No
     several = any(len(entry.records) > 1 for entry in entries)
     columns = [
         Column("method", "method", align="left", width="7.5em" if len(study.texts) > 1 else "auto"),
-        Column("stage", "stage/grid", align="left"),
+        Column("stage", "stage/grid", align="left", printed=False),
         Column("budget", "budget", "bits"),
-        Column("nominal", "nominal", "bits"),
+        Column("nominal", "nominal", "bits", printed=False),
         Column("bpw", "linears", "bpw"),
         Column("linear", "linears", "MB", scale=1e-6),
         Column("file", "file", "MB", scale=1e-6),
         Column("less_linear", "saved", "% lin.", digits=1, scale=100),
-        Column("less_file", "saved", "% file", digits=1, scale=100),
+        Column("less_file", "saved", "% file", digits=1, scale=100, printed=False),
     ]
     for text in study.texts:
         sub = {"heldout": "held-out", "wikitext2": "WikiText-2"}.get(text, text)
@@ -169,6 +170,27 @@ def _footnotes(study: Study, entries: list[Entry], uniform: Entry | None, publis
     if entries and (floor := floor_of(study, entries[0].model)):
         notes.append(floor)
     return (*notes, *_row_notes(study, entries, logged=False))
+
+
+def stored_again(study: Study, model: str) -> list[str]:
+    """Return one sentence on rows whose linears were stored again beside another embedding and head; none without."""
+    found = [
+        (own, other, 1e-6 * (other.mean("bytes_file") - own.mean("bytes_file")), abs(b.value / a.value - 1))
+        for other in study.find(model, grid=None, stage=None)
+        if other.restored
+        for own in study.find(model, other.method, other.budget_bits)
+        if own.group_size == other.group_size
+        if (a := study.measured(own, study.primary_text, "kl"))
+        and (b := study.measured(other, study.primary_text, "kl"))
+    ]
+    if not found:
+        return []
+    names = "; ".join(other.title for _, other, *_ in found)
+    more, apart = (max(line[place] for line in found) for place in (2, 3))
+    return [
+        f"The same linears stored with embedding and head in another format: {names}. These files are larger by "
+        f"{more:.2f} MB at most, and their KL is within {100 * apart:.1f} % of that above."
+    ]
 
 
 def _row_notes(study: Study, entries: list[Entry], logged: bool) -> Iterator[str]:

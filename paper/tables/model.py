@@ -26,6 +26,7 @@ class Column:
     scale: float = 1.0
     signed: bool = False  # show a plus sign
     width: str = "auto"  # typst track size; "1fr" lets prose wrap
+    printed: bool = True  # else in the files alone: a page is too narrow for every column
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from paper.naming import (
     model_title,
 )
 from paper.study import Entry, Study
-from paper.tables.captions import caption
+from paper.tables.captions import POWER, caption
 from paper.tables.model import Column, Row, Table
 from ramp.methods.names import UNQUANTIZED, trained_by
 
@@ -70,7 +70,7 @@ def paired_table(study: Study, model: str) -> Table:
     """Return KL difference and perplexity ratio with paired intervals, and the bytes saved, on held-out text."""
     columns = (
         Column("linear", "saved", "% linears", digits=1, scale=100),
-        Column("file", "saved", "% file", digits=1, scale=100),
+        Column("file", "saved", "% file", digits=1, scale=100, printed=False),
     )
     pairs = _pairs(study, comparisons(study, model))
     return _table("paired", study, model, pairs, columns, [found.entry.title for found in pairs])
@@ -102,13 +102,13 @@ def headline_pairs_table(study: Study) -> Table:
     saved = (Column("linear", "saved", "% linears", digits=1, scale=100),)
     groups = [str(found.entry.budget_bits) for found in pairs]
     table = _table("headline_pairs", study, study.source, pairs, saved, groups, family)
-    return replace(table, name="headline_pairs").only("entry", "rival", "linear", "kl", "ppl", "reading")
+    return replace(table, name="headline_pairs", aside=()).only("entry", "rival", "linear", "kl", "ppl", "reading")
 
 
 def controls_table(study: Study, model: str) -> Table:
     """Return KL difference and perplexity ratio, paired, of mixed rows and smaller groups at equal bytes."""
     columns = (
-        Column("bytes", "linears", "MB", scale=1e-6),
+        Column("bytes", "linears", "MB", scale=1e-6, printed=False),
         Column("linear", "saved", "% linears", digits=2, scale=100),
     )
     pairs = _pairs(study, equally_large(study, model))
@@ -160,11 +160,12 @@ def _table(
         Column("rival", "against", align="left"),
         *sizes,
         Column("kl", "KL difference", "nats per token", digits=4, signed=True),
-        Column("detectable", "detectable", "nats per token", digits=4),
+        Column("detectable", "detectable", "nats per token", digits=4, printed=False),
         Column("ppl", "perplexity ratio", digits=4),
         Column("reading", "reading (KL)", align="left"),
         Column("p", "p", "Holm"),
     )
     floor = noise_floor(study, model)
     words = caption(kind, *([floor] if floor else []), model=model_title(model), limits=limits, seeds=seeds, **values)
-    return Table(f"{kind}_{model}", columns=columns, rows=tuple(map(Row, rows, groups)), **words)
+    rows_of = tuple(map(Row, rows, groups))
+    return Table(f"{kind}_{model}", columns=columns, rows=rows_of, aside=(POWER,), **words)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from paper.tables.model import Column, Row, Table, heading, parts
+from paper.tables.model import Cell, Column, Row, Table, heading, parts
 from ramp.core.atomic_files import write_text
+
+MODEL = "model"
+"""Column of models."""
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -91,28 +94,41 @@ def _typst_cell(row: Row, column: Column) -> str:
     if not interval:
         return typst_text(main)
     interval = interval.replace(" ", "\u00a0")  # an interval never breaks across lines
-    return f"[#{typst_text(main)} #box(text(size: 0.9em, {typst_text(interval)}))]"
+    return f"[#{typst_text(main)} #box({typst_text(interval)})]"
+
+
+def _by_model(table: Table) -> bool:
+    """Return whether a printed page names each model once, in a line above its rows, and has no column of models."""
+    models = [row.cells.get(MODEL) for row in table.rows if MODEL in (column.key for column in table.columns)]
+    changes = sum(model != before for model, before in zip(models, [None, *models], strict=False))
+    return 0 < 2 * changes <= len(models)
 
 
 def to_typst(table: Table) -> str:
-    """Return a typst figure of kind table, for ``#include``; the rules and sizes are those of booktabs."""
+    """Return a typst figure of kind table, for ``#include``; the rules are those of booktabs, all text of one size."""
     caption = f"  caption: [#{typst_text(table.title)}],"
     if not table.rows:
         return "\n".join(["#figure(", caption, "  kind: table,", f"  [#emph({typst_text(table.absent)})],", ")", ""])
-    widths = ", ".join(column.width for column in table.columns)
-    alignment = ", ".join(column.align for column in table.columns)
-    head = ", ".join(f"strong({typst_text(column.title)})" for column in table.columns)
-    units = [typst_text(column.unit) for column in table.columns]
+    by_model = _by_model(table)
+    columns = [column for column in table.columns if column.printed and not (by_model and column.key == MODEL)]
+    widths = ", ".join(column.width for column in columns)
+    alignment = ", ".join(column.align for column in columns)
+    head = ", ".join(f"strong({typst_text(column.title)})" for column in columns)
+    units = [typst_text(column.unit) for column in columns]
     lines = ["#figure(", caption, "  kind: table,", "  block[", "    #table("]
     lines += [f"      columns: ({widths},),", f"      align: ({alignment},),", "      stroke: none,"]
     lines += ["      table.hline(stroke: 0.8pt),", f"      table.header({head},"]
-    lines += [f"        {', '.join(units)}"] if any(column.unit for column in table.columns) else []
+    lines += [f"        {', '.join(units)}"] if any(column.unit for column in columns) else []
     lines += ["      ),", "      table.hline(stroke: 0.4pt),"]
+    model: Cell = None
     for row, rule in zip(table.rows, _groups(table.rows), strict=True):
         lines += ["      table.hline(stroke: 0.2pt),"] if rule else []
-        lines.append("      " + ", ".join(_typst_cell(row, column) for column in table.columns) + ",")
+        if by_model and row.cells[MODEL] != model:
+            model = row.cells[MODEL]
+            lines.append(f"      table.cell(colspan: {len(columns)}, align: left, emph({typst_text(str(model))})),")
+        lines.append("      " + ", ".join(_typst_cell(row, column) for column in columns) + ",")
     lines += ["      table.hline(stroke: 0.8pt),", "    )"]
-    lines += [f"    #align(left, text(size: 0.9em, {typst_text(note)}))" for note in table.footnotes]
+    lines += [f"    #align(left, {typst_text(note)})" for note in table.footnotes]
     return "\n".join([*lines, "  ],", f") #label({typst_text(f'table-{table.name}')})", ""])
 
 

@@ -21,8 +21,11 @@ from paper.evidence import shortages
 from paper.figures.__main__ import drawings
 from paper.figures.__main__ import main as figures_main
 from paper.figures.allocation import allocation, reported, widths
+from paper.figures.claims import LOOKS
 from paper.figures.learning import best_so_far
 from paper.figures.outliers import channel_ratios
+from paper.figures.transfer import transferred
+from paper.naming import model_title
 from paper.reproduction import SHIPPED
 from paper.search_over_banks import bank_values
 from paper.study import Study
@@ -263,3 +266,31 @@ def test_a_width_with_groups_of_its_own_is_named_in_text_and_figure(groups: dict
         assert named[:2] == ["3", "4"]
         assert "widths.group" not in found
         assert bar.get_ylabel() == "bits per weight"
+
+
+def test_the_second_map_is_the_difference_from_the_first() -> None:
+    study = synthetic_study()
+    one, other = (widths(reported(study, study.one(SOURCE, name, 3.65)), {}) for name in ("ramp", "knapsack"))
+    axis = allocation(study).axes[1]
+    assert np.array_equal(axis.collections[0].get_array().reshape(7, 6), np.sign(one - other))
+    assert len(axis.texts) == int((one != other).sum())
+    assert axis.get_title(loc="left").endswith(f": {len(axis.texts)} of 42 linears differ")
+
+
+def test_a_model_of_the_transfer_figure_is_in_no_other() -> None:
+    study = synthetic_study()
+    assert set(transferred(study)) == {TARGET}
+    assert [axis.get_title().split(" over ")[0] for axis in drawings()["pareto"](study).axes] == [model_title(SOURCE)]
+
+
+def test_a_claim_looks_like_its_verdict(made: Path) -> None:
+    study = Study.read(made / "records", made / "records" / "claims.json")
+    measured = [entry for entry in study.claims if entry["value"] is not None]
+    (axis,) = drawings()["claims"](study).axes
+    drawn = {line.get_ydata()[0]: line for line in axis.lines if line.get_marker() != "None"}
+    for height, entry in enumerate(reversed(measured)):
+        colour, marker = LOOKS.get(entry["verdict"], (style.GREY, None))
+        assert drawn[height].get_color() == colour
+        assert marker in (None, drawn[height].get_marker())
+        hollow = not entry["margin"] or entry["verdict"] not in LOOKS
+        assert (drawn[height].get_markerfacecolor() == "white") == hollow

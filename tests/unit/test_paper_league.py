@@ -227,7 +227,7 @@ def test_figures_hold_every_allocator_once(study: Study) -> None:
     ]
     assert not figure.legends
     labels = {text.get_text() for text in figure.axes[0].texts}
-    assert labels == {"Fisher knapsack", "RAMP (ours)", "random search"}  # each beside its line
+    assert labels == {"alike: random search, Fisher\nknapsack", "RAMP (ours)"}  # beside their lines
     assert len(figure.axes[0].collections) == 2  # a band for each of the two with seeds
     gaps = optimum(study)
     assert [tick.get_text() for tick in gaps.axes[0].get_yticklabels()] == ["RAMP (ours)", "Fisher knapsack"]
@@ -239,6 +239,34 @@ def test_a_budget_at_which_nothing_searched_has_no_panel() -> None:
             for name, rows in tables.items()}  # fmt: skip
     titles = [axis.get_title() for axis in anytime(synthetic_study(gone)).axes]
     assert titles == [f"{model_title(SOURCE)}, 3.5 bits", f"{model_title(SOURCE)}, 4 bits"]
+
+
+def test_a_panel_without_a_difference_is_left_out_and_named() -> None:
+    tables = league_records()
+    for row in tables["league_curves"]:
+        if row["budget_bits"] != 3.5:
+            row["kl_held"] = 0.2
+    figure = anytime(synthetic_study(tables))
+    assert [axis.get_title() for axis in figure.axes] == [f"{model_title(SOURCE)}, 3.5 bits"]
+    assert figure.get_supxlabel().startswith("2 panels left out, where all searches end within 0.0 % of each other: ")
+
+
+def test_a_variant_that_kept_its_start_is_named() -> None:
+    tables = league_records()
+    at = {(r["budget_bits"], r["window"]): r["kl"] for r in tables["league_windows"] if r["allocator"] == "knapsack"}
+    for row in tables["league_windows"]:
+        if row["allocator"] == "ramp_cold":
+            row["kl"] = at[row["budget_bits"], row["window"]]
+    (kept,), (other,) = (ablations_table(synthetic_study(each)).rows for each in (tables, league_records()))
+    assert kept.cells["reading"] == "worse, kept its start"
+    assert "kept" not in other.cells["reading"]
+
+
+def test_the_summary_is_of_the_budgets_that_all_ran_at(study: Study) -> None:
+    gone = {name: [row for row in rows if row["allocator"] != "random_search" or row["budget_bits"] == 3.5]
+            for name, rows in league_records().items()}  # fmt: skip
+    found = [cells(league_summary_table(each), allocator="RAMP (ours)") for each in (study, synthetic_study(gone))]
+    assert [row["budgets"] for row in found] == ["3.25, 3.5, 4", "3.5"]
 
 
 def test_looks_are_distinct_and_budgets_spread() -> None:

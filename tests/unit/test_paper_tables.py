@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -35,7 +36,6 @@ from paper.tables.settings import settings_table
 from paper.tables.sizes import LABEL_BITS, PARAMETERS, label_mixture_bits, sizes_table
 from paper.tables.sizes import readings as size_readings
 from paper.tables.tasks import tasks_table
-from paper.tables.tracks import tracks_table
 from paper.tables.unjudged import OWN_ROW
 from paper.values import values
 from ramp.evaluation.bootstrap import Estimate
@@ -280,12 +280,10 @@ def test_mixed_rows_are_paired_with_controls_of_the_same_bytes_alone(study: Stud
     assert not [name for name in named if "groups of" in name]
 
 
-def test_a_second_track_stands_beside_the_first_and_nowhere_else(study: Study, controlled: Study) -> None:
-    own, other = (row.cells for row in tracks_table(controlled, SOURCE).rows)
-    assert own["row"] == other["row"] == "RAMP (ours), 4 bits"
-    assert (own["track"], other["track"]) == ("Q8_0", "float16")
-    assert (own["embedding"], other["embedding"]) == (70_000, 140_000)
-    assert tracks_table(study, SOURCE).rows == ()
+def test_a_second_track_is_named_below_the_rows_and_stands_in_the_ledger(study: Study, controlled: Study) -> None:
+    (note,) = [note for note in main_table(controlled, SOURCE).footnotes if "another format" in note]
+    assert "RAMP (ours), 4 bits, fp16 track. These files are larger by" in note
+    assert not [note for note in main_table(study, SOURCE).footnotes if "another format" in note]
     assert "RAMP (ours), 4 bits, fp16 track" in {row.cells["row"] for row in ledger_table(controlled, SOURCE).rows}
     assert len(cost_table(controlled).rows) == len(cost_table(study).rows) + 1  # the knapsack's control budget
     rows = [entry.row for entry in controlled.entries]
@@ -314,6 +312,19 @@ def test_text_and_figures_without_records_are_silent(study: Study, text: dict[st
         assert draw(study).axes[0].texts  # one sentence
 
 
+def test_a_page_names_a_model_once_and_leaves_columns_to_the_files(controlled: Study) -> None:
+    table = cost_table(controlled)
+    printed, title = to_typst(table), table.rows[0].cells["model"]
+    assert sum(row.cells["model"] == title for row in table.rows) > 1
+    assert printed.count(f'emph("{title}")') == printed.count(f'"{title}"') == 1
+    assert to_markdown(table).count(str(title)) > 1
+    ledger = ledger_table(controlled, SOURCE)
+    assert "made as" not in to_typst(ledger)
+    assert "made as" in to_markdown(ledger)
+    mixed = replace(TABLE, columns=(Column("model", "model"),), rows=(Row({"model": "a"}), Row({"model": "b"})))
+    assert 'strong("model")' in to_typst(mixed)  # a line for each row would say no more
+
+
 @pytest.fixture(scope="module")
 def compared() -> Study:
     return synthetic_study({"benchmarks": BENCHMARKS, "parity": PARITY})
@@ -321,11 +332,10 @@ def compared() -> Study:
 
 def test_the_benchmark_table_holds_ratios_notes_and_commands(compared: Study) -> None:
     table = benchmarks_table(compared)
-    block, memory, time = (list(row.cells.values()) for row in table.rows)
+    block, memory = (list(row.cells.values()) for row in table.rows)  # what is extrapolated has no reference
     assert block == ["GPTQ of a block: time", "2", "8", 0.25, "processor s"]
     assert memory == ["7B: peak memory †1", "5,500.0", "13,500.0", pytest.approx(0.407, abs=1e-3), "MB"]
-    assert time[:3] == ["7B: time †2", "40,000", "3750"]
-    assert table.footnotes[:2] == ("†1 mapped pages included", "†2 extrapolated")
+    assert table.footnotes == ("†1 mapped pages included",)
     assert table.aside == ("Made by: python -m benchmarks.gptq_block; python -m benchmarks.memory.",)
     assert "Made by" in to_markdown(table)
     assert "Made by" not in to_typst(table), "a printed page needs no log"
