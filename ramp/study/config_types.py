@@ -11,6 +11,7 @@ from ramp.core.safe_name import LONGEST_NAME, SafeName
 from ramp.core.safe_path import relative_parts
 from ramp.quantizers import widths
 
+DEVICE_PATTERN = r"^(auto|cpu|cuda(:[0-9]+)?)$"
 METHOD_PATTERN = r"^[a-z][a-z0-9_]*$"
 PATH_PATTERN = (
     r"^/?[^-./\\{}<>*?\[\],=:\x00-\x1f\x7f][^/\\{}<>*?\[\],=:\x00-\x1f\x7f]*(/[^/\\{}<>*?\[\],=:\x00-\x1f\x7f]+)*$"
