@@ -132,6 +132,8 @@ class ModelFolder:
         from transformers import AutoTokenizer
 
         check_texts(self.path, text_files(self.path))
+        if not any(path.name.startswith(("token", "vocab")) for path in self.path.iterdir()):
+            raise ModelError(f"{self.path} has no tokenizer: put its files there (tokenizer.json and those beside it)")
         if (self.path / "config.json").is_file():
             _ = self.config  # transformers reads it for the tokenizer too, and would blame that
         try:
