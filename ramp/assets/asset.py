@@ -61,7 +61,7 @@ def _present(name: str, source: PathSource, registry: Registry) -> Path:
     path = source.below(registry.root)
     if missing := re.findall(r"\$\{?(\w+)\}?", str(path)):
         raise SourceAbsent(f"asset '{name}': environment variable {missing[0]} in '{source.path}' is not set")
-    if not path.exists():
+    if not (path.is_file() or path.is_dir()):
         raise SourceAbsent(f"asset '{name}': no file or folder at {path}")
     return path
 
