@@ -58,6 +58,7 @@ def _json_lines(path: Path, prefix: str) -> Iterator[Document]:
                 row = json.loads(line)
                 if not (isinstance(row, dict) and isinstance(row.get("text"), str)):
                     raise ValueError("it is something else")
+                row["text"].encode()  # half a surrogate pair cannot be
                 yield Document(f"{prefix}-{done - 1:05d}", row["text"].strip())
     except UnicodeDecodeError as error:
         raise not_utf8(path, error) from None

@@ -248,7 +248,7 @@ def load_registry(path: str | Path) -> Registry:
     except OSError as error:
         raise RegistryError(f"cannot read the asset registry {path} ({error.strerror}): correct its path") from None
     if not isinstance(raw, dict):
-        raise RegistryError(f"{path} must hold a mapping with the key 'assets'")
+        raise RegistryError(f"{path} should hold the key 'assets' with the entries: see config/assets.yaml")
     try:
         return Registry.model_validate({**raw, "file": path})
     except ValidationError as error:

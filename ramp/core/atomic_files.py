@@ -137,9 +137,10 @@ def read_text(path: str | Path, what: str = "file") -> str:
 
 def not_utf8(path: Path, error: UnicodeDecodeError) -> RampError:
     """Return the error for a text in another encoding."""
+    code = "UTF-16" if error.object[:2] in (b"\xff\xfe", b"\xfe\xff") else "LATIN1"
     return RampError(
         f"{path} is not UTF-8 (byte {error.start} is 0x{error.object[error.start]:02x}): convert it, for example "
-        f"with iconv -f LATIN1 -t UTF-8"
+        f"with iconv -f {code} -t UTF-8"
     )
 
 

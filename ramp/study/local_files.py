@@ -23,6 +23,8 @@ def local_faults(plan: AssetPlan, done: Collection[str] = ()) -> list[RampError]
     is read whole.
     """
     registry, faults = plan.registry, Faults()
+    if plan.study.records is not None:  # of published ones no model and no text is read
+        return []
     models = {base_model(name) for names in named_models(plan.study).values() for name in names}
     texts: dict[str, list[Document]] = {}
     for name in sorted({*models, *plan.text_assets, *plan.task_assets} & set(registry.assets) - set(done)):

@@ -16,19 +16,15 @@ from ramp.assets.registry import ANY
 from ramp.core.atomic_files import read_json
 from ramp.core.errors import Faults, RampError
 from ramp.core.fault_words import value_text
+from ramp.core.safe_name import LONGEST_NAME
 from ramp.models.architecture import known_family
 from ramp.models.config_limits import check_limits
-from ramp.study.validation import UNKNOWN
+from ramp.study.validation import UNKNOWN, is_path
 
 FORMATS = {".txt": "plain", ".md": "plain", ".jsonl": "jsonl", ".jsonl.gz": "jsonl"}
 """Format of a text by the ending of its file."""
 
 MODEL = "give a checkpoint folder (config.json, tokenizer, *.safetensors) or a .gguf file"
-
-
-def is_path(value: Any) -> bool:
-    """Return whether a value of the configuration is a path and no name: it begins with /, ./, ../ or ~."""
-    return isinstance(value, str) and value.startswith(("/", "./", "../", "~"))
 
 
 def with_own_assets(values: Mapping[str, Any], faults: Faults) -> dict[str, Any]:
@@ -53,6 +49,8 @@ def with_own_assets(values: Mapping[str, Any], faults: Faults) -> dict[str, Any]
         if not os.path.exists(path):  # also of a name that is too long for one
             raise RampError(f"{where}: there is nothing at {path}")
         name = re.sub(r"[^a-z0-9._-]+", "-", path.name.lower()).strip("-._") or "unnamed"
+        if len(name) > LONGEST_NAME:
+            raise RampError(f"{where}: the last name of {path} has more than {LONGEST_NAME} characters: rename it")
         found = {"licence": "not stated", "sources": [{"kind": "path", "path": str(path), "sha256": ANY}]}
         if assets.get(name, found)["sources"] != found["sources"]:
             raise RampError(f"{where}: {path} has the same last name as another path: rename one of the two")

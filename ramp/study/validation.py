@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from ramp.assets.leakage_texts import NO_LEAK
 from ramp.assets.registry import ASSET_LIKE
 from ramp.core.errors import RampError
-from ramp.core.fault_words import LIKE, Place, fields_at, in_words, placed
+from ramp.core.fault_words import Place, fields_at, in_words, placed
 from ramp.core.nearest_name import near
 from ramp.core.yaml_file import YamlError, check_extent, read_yaml
 from ramp.gguf_format.type_names import MENU, MIXES
@@ -85,15 +85,23 @@ UNKNOWN = "unknown-source"
 ADD_A_MODEL = "; a model of your own: give the path of its folder, ./my-model, or add it to config/assets.yaml"
 
 
+def is_path(value: Any) -> bool:
+    """Return whether a value of the configuration is a path and no name: it begins with /, ./, ../ or ~."""
+    return isinstance(value, str) and value.startswith(("/", "./", "../", "~"))
+
+
 def path_meant(name: str, otherwise: str = "") -> str:
     """Return the remedy for a name that nothing has, where a file or folder is called so; else the other one."""
     return f"; for the one in this folder write ./{name}" if name and os.path.exists(name) else otherwise
 
 
 def _own_file(path: Place, fault: Any) -> str:
-    """Return the remedy for a model or text by a name that no name can be."""
-    if fault["type"] != "string_pattern_mismatch" or path[0] not in ("source", "targets", "texts"):
+    """Return the remedy for a model or text by a name that no name can be, or by a path where only names are read."""
+    if fault["type"] != "string_pattern_mismatch":
         return ""
+    if path[:1] not in (("source",), ("targets",), ("texts",)):
+        named = is_path(fault["input"]) and path[-2:-1] in (("models",), ("texts",), ("target_texts",))
+        return "; paths stand at source, targets and texts alone: name an entry of assets here" if named else ""
     return path_meant(fault["input"], "" if path[0] == "texts" else ADD_A_MODEL)
 
 
@@ -115,7 +123,6 @@ def _means_nothing(path: Place, fault: Any) -> bool:
 
 
 _LIKE = {
-    **LIKE,
     **ASSET_LIKE,
     DEVICE_PATTERN: "auto, cpu, cuda or cuda:N (cuda:0 is the first GPU)",
     METHOD_PATTERN: "lower-case letters, digits and '_', because it names a file in baselines/",

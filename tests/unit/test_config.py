@@ -115,6 +115,7 @@ def test_every_shipped_configuration_is_valid(file: Path) -> None:
         ({"widths": ["3g32", "5g32"], "budgets": [5.5]}, ["above the dearest width of the menu, 5"]),
         ({"study": "../up"}, ["study: '../up' is not allowed"]),
         ({"results": "../elsewhere"}, ["results: '../elsewhere' is not allowed"]),
+        ({"tuning": {"models": ["./mine"]}}, ["tuning.models[0]: './mine' is not allowed", "name an entry of assets"]),
         ({"methods": ["../ramp"]}, ["methods[0]: '../ramp' is not allowed"]),
         ({"params": {"../x": {}}}, ["'../x' is not allowed"]),
         ({"device": "gpu"}, ["device: 'gpu' is not allowed", "auto, cpu, cuda or cuda:N"]),

@@ -120,7 +120,9 @@ def test_a_configuration_of_the_users_own_is_not_to_be_deleted(
         ("own.jsonl", b'{"text": "a"}\n{"txt": "b"}\n', "line 2: each line should be a JSON object"),
         ("own.jsonl", b'{"text": "a"}\n[1]\n', "line 2: each line should be a JSON object"),
         ("own.jsonl", b'{"text": "\xe9"}\n', "is not UTF-8"),
+        ("own.jsonl", b'{"text": "\\ud800"}\n', "own.jsonl, line 1"),
         ("own.jsonl.gz", b"plain", "own.jsonl.gz"),
+        ("own.txt", "a\n\nb".encode("utf-16"), "iconv -f UTF-16"),
     ],
 )
 def test_a_text_that_a_stage_would_refuse(
@@ -156,7 +158,8 @@ def test_entries_that_are_none_are_told_beside_paths(
     assert line.startswith("assets: ")
 
 
-@pytest.mark.parametrize("path", ["./" + "x" * 300, "./a\nb"])
+@pytest.mark.parametrize("path", ["./" + "x" * 300, "./" + "x" * 120, "./a\nb"])
 def test_a_path_that_no_file_can_have(folder: Path, capsys: pytest.CaptureFixture[str], path: str) -> None:
+    (folder / ("x" * 120)).mkdir()
     (line,) = told(study(source=path), capsys)
     assert line.startswith("source: ")
