@@ -105,11 +105,10 @@ def in_words(model: type[BaseModel], place: Place, fault: Any, like: Mapping[str
         hint = near(str(given), valid) if valid else f" (known: {told['expected']})"
         return f"{shown} is not known{hint}"
     if kind.startswith("union_tag"):
-        key, tag = told["discriminator"].strip("'"), told.get("tag")
-        valid = re.findall(r"'([^']*)'", told.get("expected_tags", ""))
-        return f"{where}.{key}: " + (
-            f"'{tag}' is not known{near(str(tag), valid)}" if tag else "missing; it has no default"
-        )
+        key, valid = told["discriminator"].strip("'"), re.findall(r"'([^']*)'", told.get("expected_tags", ""))
+        if (tag := given.get(key)) is None:
+            return f"{where}.{key}: missing; it has no default"
+        return f"{where}.{key}: {value_text(tag)} is not known{near(str(tag), valid)}"
     if kind == "too_short":
         return f"{shown} has too few entries: give at least {told['min_length']}"
     if first == "string" and isinstance(given, list | dict):

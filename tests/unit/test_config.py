@@ -134,6 +134,8 @@ def test_every_shipped_configuration_is_valid(file: Path) -> None:
         ({"widths": ["\u00b2", 4]}, ["widths[0]: '\u00b2' is not a width"]),
         ({"assets": {"a": entry(kind="huggingface")}}, ["assets.a.sources[0].kind: 'huggingface' is not known", "hub"]),
         ({"assets": {"a": entry(path="x")}}, ["assets.a.sources[0].kind: missing"]),
+        ({"assets": {"a": entry(kind=None, path="x")}}, ["assets.a.sources[0].kind: missing"]),
+        ({"widths": [datetime.date(2026, 12, 1), 4]}, ["widths[0]: 2026-12-01 should be bits"]),
         ({"assets": {"a": entry(kind="path", path="x", sha256="abc")}}, ["assets.a.sources[0].sha256: 'abc'", "64"]),
         ({"assets": {"a": entry(kind="path", path=3)}}, ["assets.a.sources[0].path: 3 should be text"]),
         ({"assets": {"a": {**entry(kind="path", path="x"), "sizes": {"a": []}}}}, ["assets.a.sizes.a: []"]),
