@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ramp.core.atomic_files import atomic_path
+from ramp.core.atomic_files import atomic_path, require_file
 from ramp.core.errors import RampError
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -157,6 +157,8 @@ def open_archive(path: Path, limits: Limits = Limits()) -> Iterator[Archive]:
     Raises:
         ArchiveError: no such file, no ZIP file, or one that is not safe to read.
     """
+    if path.exists():
+        require_file(path, "archive")  # a pipe would keep the reader waiting
     try:
         source = zipfile.ZipFile(path)
     except FileNotFoundError:

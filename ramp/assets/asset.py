@@ -49,12 +49,34 @@ def fetch_source(name: str, source: Source, registry: Registry, out_dir: Path) -
     if isinstance(source, HubSource):
         return fetch_hub(name, source, lock, out_dir)
     if isinstance(source, PathSource):
-        path = source.below(registry.root)
-        if missing := re.findall(r"\$\{?(\w+)\}?", str(path)):
-            raise SourceAbsent(f"asset '{name}': environment variable {missing[0]} in '{source.path}' is not set")
-        if not path.exists():
-            raise SourceAbsent(f"asset '{name}': no file or folder at {path}")
+        path = _present(name, source, registry)
         return take(name, lock, path, out_dir, kind="path", source=source.path, declared=source.sha256)
     raise FetchError(
         f"asset '{name}' is trained, not fetched: run python -m ramp.assets.train_tiny --preset {source.preset}"
     )
+
+
+def _present(name: str, source: PathSource, registry: Registry) -> Path:
+    """Return the file or folder of a source on this machine; ``SourceAbsent`` where nothing is there."""
+    path = source.below(registry.root)
+    if missing := re.findall(r"\$\{?(\w+)\}?", str(path)):
+        raise SourceAbsent(f"asset '{name}': environment variable {missing[0]} in '{source.path}' is not set")
+    if not (path.is_file() or path.is_dir()):
+        raise SourceAbsent(f"asset '{name}': no file or folder at {path}")
+    return path
+
+
+def local_file(registry: Registry, name: str) -> Path | None:
+    """Return the file or folder of this machine that an asset is; None where a network is asked first.
+
+    Raises ``FetchError`` where the registry names this machine alone, and nothing is there.
+    """
+    reasons = []
+    for source in registry.get(name).sources:
+        if not isinstance(source, PathSource):
+            return None
+        try:
+            return _present(name, source, registry)
+        except SourceAbsent as absent:
+            reasons.append(str(absent))
+    raise FetchError("; ".join(reasons))

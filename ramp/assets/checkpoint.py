@@ -77,7 +77,7 @@ def import_gguf(path: Path, out_dir: Path, name: str) -> dict[str, Any]:
     save_tokenizer(read_tokenizer(path, file), out_dir)
     reader = ModelFolder(out_dir).reader
     if not all(bool(torch.isfinite(reader.get(tensor)).all()) for tensor in reader.names()):
-        raise GgufError(f"{path} de-quantizes to values that are not finite: delete it and fetch it again")
+        raise GgufError(f"{path} de-quantizes to values that are not finite: get the file again")
     linears = {tensor.name for tensor in gguf_tensors(config) if tensor.linear}
     by_type: dict[str, int] = {}
     for tensor in file.names():

@@ -59,7 +59,7 @@ class Lock:
             where = "the registry" if declared != RESOLVE else str(self.path)
             raise RegistryError(
                 f"{key} of asset '{asset}' from {source} is {found}, {where} says {trusted}: "
-                "the download is damaged or its origin changed; delete it and fetch again, or correct the pin"
+                "it is damaged, or its origin changed: fetch it again, or correct the pin"
             )
         return trusted
 

@@ -15,7 +15,7 @@ from ramp.core import cli
 from ramp.core.atomic_files import write_json
 from ramp.core.cli import log
 from ramp.models.folder import ModelFolder
-from ramp.models.token_windows import JOIN, TextError, read_documents
+from ramp.models.token_windows import JOIN, TextError, outside, read_documents
 
 if __name__ != "__main__":  # the work, behind the arguments (ramp.core.cli)
     from gguf import GGUFWriter
@@ -48,7 +48,10 @@ class Need:
 def count_tokens(model: ModelFolder, text: Path) -> int:
     """Return the tokens of a text as windows are cut from it: documents joined, without special tokens."""
     joined = JOIN.join(document.text for document in read_documents(text))
-    return len(model.tokenizer()(joined, add_special_tokens=False, verbose=False)["input_ids"])
+    tokens = model.tokenizer()(joined, add_special_tokens=False, verbose=False)["input_ids"]
+    if max(tokens, default=0) >= model.config.vocab_size:
+        raise outside(max(tokens), model.config)
+    return len(tokens)
 
 
 def require_tokens(model: ModelFolder, texts: Path, needs: Sequence[Need]) -> dict[str, dict[str, int]]:

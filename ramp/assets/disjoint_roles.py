@@ -16,7 +16,7 @@ from ramp.assets.arrow_table import UNREADABLE, read_parquet
 from ramp.assets.fetched_files import asset_path
 from ramp.assets.options import ROLES
 from ramp.assets.registry import Registry, TextRole
-from ramp.core.atomic_files import read_text, sha256_file, write_json
+from ramp.core.atomic_files import not_utf8, read_text, sha256_file, write_json
 from ramp.models.token_windows import GUARD, JOIN, Document, TextError, read_documents, write_documents
 
 SHARED_PARAGRAPH = 80
@@ -45,19 +45,28 @@ def parse(path: Path, text: TextRole) -> list[Document]:
         found = (document for document in pairs if "\n" in document.text)  # a title alone is a redirection
     documents = list(islice((document for document in found if document.text), text.documents))
     if not documents:
-        raise TextError(f"{path} holds no document in the format '{text.format}'")
+        raise TextError(f"{path} holds no document in the format '{text.format}': give a text with one at least")
     return documents
 
 
 def _json_lines(path: Path, prefix: str) -> Iterator[Document]:
     """Yield the member ``text`` of every line of a file, which may be compressed by gzip (``.gz``)."""
-    opened = gzip.open if path.suffix == ".gz" else open
+    opened, done = gzip.open if path.suffix == ".gz" else open, 0
     try:
-        with opened(path, "rt", encoding="utf-8") as lines:
-            for i, line in enumerate(_bounded(lines)):
-                yield Document(f"{prefix}-{i:05d}", json.loads(line)["text"].strip())
+        with opened(path, "rt", encoding="utf-8-sig") as lines:
+            for done, line in enumerate(_bounded(lines), start=1):
+                row = json.loads(line)
+                if not (isinstance(row, dict) and isinstance(row.get("text"), str)):
+                    raise ValueError("it is something else")
+                row["text"].encode()  # half a surrogate pair cannot be
+                yield Document(f"{prefix}-{done - 1:05d}", row["text"].strip())
+    except UnicodeDecodeError as error:
+        raise not_utf8(path, error) from None
     except UNREADABLE as error:
-        raise TextError(f"{path} is no file of JSON lines with a 'text' each ({error!r}): fetch it again") from None
+        raise TextError(
+            f"{path}, line {max(1, done)}: each line should be a JSON object with its text under 'text' "
+            f"({' '.join(str(error).split())[:120]}): correct the file, or get it again"
+        ) from None
 
 
 def _bounded(lines: IO[str]) -> Iterator[str]:

@@ -18,16 +18,17 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ramp.assets.options import Role
 from ramp.assets.tiny_family import PRESETS
 from ramp.core.errors import RampError
-from ramp.core.nearest_name import nearest
+from ramp.core.fault_words import LIKE, in_words, placed
+from ramp.core.nearest_name import near
 from ramp.core.safe_name import FileName, RelativeFile, SafeName
 from ramp.core.yaml_file import read_yaml
 
@@ -36,7 +37,18 @@ ANY = "any"
 RECORD = "asset.json"
 """What is written beside a fetched file."""
 
-Checksum = Annotated[str, Field(pattern=r"^([0-9a-f]{64}|resolve|any)$")]
+CHECKSUM = r"^([0-9a-f]{64}|resolve|any)$"
+REVISION = r"^([0-9a-f]{40}|resolve)$"
+REPOSITORY = r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9_][A-Za-z0-9._-]*$"
+ASSET_LIKE = {
+    **LIKE,
+    CHECKSUM: "a sha256 of 64 hexadecimal digits, or resolve (taken at the first download), or any (never checked)",
+    REVISION: "a commit of 40 hexadecimal digits, or resolve (taken at the first download)",
+    REPOSITORY: "owner/name, as the hub writes it",
+}
+"""What a text of an entry should be made of, by its pattern."""
+
+Checksum = Annotated[str, Field(pattern=CHECKSUM)]
 
 
 class RegistryError(RampError):
@@ -46,8 +58,7 @@ class RegistryError(RampError):
 def _preset(name: str) -> str:
     """Return the name of a preset; raise ``ValueError`` for any other."""
     if name not in PRESETS:
-        hint = nearest(name, PRESETS) or f" (known: {', '.join(PRESETS)})"
-        raise ValueError(f"unknown preset '{name}'{hint}")
+        raise ValueError(f"unknown preset '{name}'{near(name, PRESETS)}")
     return name
 
 
@@ -87,9 +98,9 @@ class HubSource(_Strict):
     """Files of one commit of a Hugging Face repository; the token comes from the environment (HF_TOKEN)."""
 
     kind: Literal["hub"] = Field(description="files of the Hugging Face hub")
-    repo: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9_][A-Za-z0-9._-]*$", description="owner/name")
+    repo: str = Field(pattern=REPOSITORY, description="owner/name")
     repo_type: Literal["model", "dataset"] = Field(default="model", description="kind of the repository")
-    revision: str = Field(RESOLVE, pattern=r"^([0-9a-f]{40}|resolve)$", description="commit")
+    revision: str = Field(RESOLVE, pattern=REVISION, description="commit")
     files: tuple[RelativeFile, ...] = Field(
         min_length=1, description="patterns; one without a wildcard gives a single file"
     )
@@ -199,8 +210,7 @@ class Registry(_Strict):
     def get(self, name: str) -> Asset:
         """Return the asset; ``RegistryError`` names the nearest known one."""
         if name not in self.assets:
-            hint = nearest(name, self.assets) or f" (known: {', '.join(sorted(self.assets))})"
-            raise RegistryError(f"unknown asset '{name}' in {self.file}{hint}")
+            raise RegistryError(f"unknown asset '{name}' in {self.file}{near(name, self.assets)}")
         return self.assets[name]
 
     def with_own(self, assets: Mapping[str, Asset]) -> Registry:
@@ -224,7 +234,7 @@ def registry_of(args: argparse.Namespace) -> Registry:
         try:
             own[name] = Asset.model_validate(entry)
         except ValidationError as error:
-            raise RegistryError(f"entry '{name}': {error.errors()[0]['msg']}") from None
+            raise RegistryError(f"--entry {name}: {_faults(Asset, error, entry)}") from None
     return load_registry(args.registry).with_own(own)
 
 
@@ -238,23 +248,13 @@ def load_registry(path: str | Path) -> Registry:
     except OSError as error:
         raise RegistryError(f"cannot read the asset registry {path} ({error.strerror}): correct its path") from None
     if not isinstance(raw, dict):
-        raise RegistryError(f"{path} must hold a mapping with the key 'assets'")
+        raise RegistryError(f"{path} should hold the key 'assets' with the entries: see config/assets.yaml")
     try:
         return Registry.model_validate({**raw, "file": path})
     except ValidationError as error:
-        raise RegistryError(f"{path} has faults, correct them: {'; '.join(_faults(error))}") from None
+        raise RegistryError(f"{path} has faults, correct them: {_faults(Registry, error, raw)}") from None
 
 
-def _faults(error: ValidationError) -> Iterator[str]:
-    """Yield all faults; a list that is empty because its items have faults is none."""
-    faults = error.errors()
-    for fault in faults:
-        inside = any(other["loc"][: len(fault["loc"])] == fault["loc"] for other in faults if other is not fault)
-        if fault["type"] != "too_short" or not inside:
-            yield _with_place(fault)
-
-
-def _with_place(fault: Any) -> str:
-    """Return one of pydantic's errors with its place."""
-    place = ".".join(str(part) for part in fault["loc"] if part != "[key]")
-    return f"{place or 'assets'}: {fault['msg'].removeprefix('Value error, ')}"
+def _faults(model: type[BaseModel], error: ValidationError, values: object) -> str:
+    """Return all faults of an entry, or of the registry, with their places."""
+    return "; ".join(in_words(model, *fault, ASSET_LIKE) for fault in placed(error, values))

@@ -38,7 +38,7 @@ END = "<|endoftext|>"
 """Stands between documents; serves as beginning and end of text."""
 
 
-def train_tokenizer(documents: Sequence[Document], vocab: int) -> Any:
+def train_tokenizer(documents: Sequence[Document], vocab: int, text: object = "the training text") -> Any:
     """Return a byte-level BPE ``PreTrainedTokenizerFast`` with GPT-2's pre-tokenizer and ``vocab`` tokens."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -55,7 +55,8 @@ def train_tokenizer(documents: Sequence[Document], vocab: int) -> Any:
     tokenizer.train_from_iterator((document.text for document in documents), trainer)
     if tokenizer.get_vocab_size() != vocab:
         raise RampError(
-            f"the training text gives {tokenizer.get_vocab_size()} tokens where {vocab} are wanted: it is too short"
+            f"{text} is too short: it gives {tokenizer.get_vocab_size()} kinds of token where {vocab} are wanted, give "
+            "a longer text"
         )
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=END, eos_token=END)
 
@@ -103,11 +104,22 @@ def learning_rate(step: int, steps: int, preset: Preset) -> float:
     return preset.learning_rate * (0.1 + 0.45 * (1 + math.cos(math.pi * done)))
 
 
-def train(model: PreTrainedModel, stream: torch.Tensor, preset: Preset, steps: int, seed: int) -> list[float]:
-    """Train in place on random windows of ``stream`` (int64 [tokens]); return every step's loss, in nats per token."""
+def train(
+    model: PreTrainedModel,
+    stream: torch.Tensor,
+    preset: Preset,
+    steps: int,
+    seed: int,
+    text: object = "the training text",
+) -> list[float]:
+    """Train in place on random windows of ``stream`` (int64 [tokens]); return every step's loss, in nats per token.
+
+    ``text`` is what an error calls the text.
+    """
     if len(stream) <= preset.context + 1:
         raise RampError(
-            f"the training text has {len(stream)} tokens, one window needs {preset.context + 1}: give more text"
+            f"{text} is too short: it has {len(stream)} tokens and one window needs {preset.context + 1}, give a "
+            "longer text"
         )
     generator = torch.Generator().manual_seed(seed)
     decayed = [p for p in model.parameters() if p.ndim > 1]
@@ -150,11 +162,11 @@ def make_model(name: str, text: Path, steps: int, seed: int, out_dir: Path) -> d
     if steps < 1:
         raise RampError(f"{steps} steps train nothing: ask for one at least")
     documents = read_documents(text)
-    tokenizer = train_tokenizer(documents, preset.vocab)
+    tokenizer = train_tokenizer(documents, preset.vocab, text)
     stream = token_stream(tokenizer, documents)
     model = build_model(preset, tokenizer.eos_token_id, seed)
     log.info("training %s: %d steps of %d tokens", name, steps, preset.step_tokens)
-    losses = train(model, stream, preset, steps, seed)
+    losses = train(model, stream, preset, steps, seed, text)
     last = losses[-max(1, steps // 10) :]
     with atomic_path(out_dir) as partial:
         partial.mkdir()

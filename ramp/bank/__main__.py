@@ -26,7 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--fold", required=True, help="fold file of ramp.calibration.fold_search")
     parser.add_argument("--quantizer", choices=("rtn", "gptq"), default="gptq", help="how linears are quantized")
     parser.add_argument(
-        "--widths", type=parse_width, nargs="+", default=[3, 4, 5, 6], help="the menu: bits, or bits and groups (3g32)"
+        "--widths",
+        type=cli.worded(parse_width),
+        nargs="+",
+        default=[3, 4, 5, 6],
+        help="the menu: bits, or bits and groups (3g32)",
     )
     parser.add_argument("--group-size", type=int, default=128, help="weights that share one scale")
     parser.add_argument("--out", type=OutputFolder, required=True, help="folder to write")

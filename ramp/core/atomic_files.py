@@ -130,12 +130,18 @@ def read_text(path: str | Path, what: str = "file") -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise RampError(
-            f"{path} is not UTF-8 (byte {error.start} is 0x{error.object[error.start]:02x}): convert it, for example "
-            f"with iconv -f LATIN1 -t UTF-8"
-        ) from None
+        raise not_utf8(path, error) from None
     except IsADirectoryError:
         raise RampError(f"{path} is a folder: give the {what} itself") from None
+
+
+def not_utf8(path: Path, error: UnicodeDecodeError) -> RampError:
+    """Return the error for a text in another encoding."""
+    code = "UTF-16" if error.object[:2] in (b"\xff\xfe", b"\xfe\xff") else "LATIN1"
+    return RampError(
+        f"{path} is not UTF-8 (byte {error.start} is 0x{error.object[error.start]:02x}): convert it, for example "
+        f"with iconv -f {code} -t UTF-8"
+    )
 
 
 def json_text(value: Any) -> str:

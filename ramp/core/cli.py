@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ramp.core import arithmetic, freed_memory
 from ramp.core.atomic_files import finite_number
@@ -92,6 +92,16 @@ class Parser(argparse.ArgumentParser):
     debug = False
     """Whether the command line of this process has ``--debug``."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.register("type", int, worded(int, "no whole number"))
+        self.register("type", float, worded(float, "no number"))
+
+    def error(self, message: str) -> NoReturn:
+        """End with the fault of a command line, and where its options are listed."""
+        command = f"python -m {self.prog} " if self.prog.startswith("ramp ") else ""
+        self.exit(2, f"error: {message}\n({command}--help lists the options)\n")
+
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Return the options; raise ``ArgumentsRead`` in their place while ``run`` only has them read."""
         found = super().parse_args(args, namespace)
@@ -118,6 +128,18 @@ class Parser(argparse.ArgumentParser):
                     raise RampError(f"{option} {value} is below 0: give 0 or more")
                 elif type(value) is int and name == "threads" and value > MOST_THREADS:
                     raise RampError(f"{option} {value}: at most {MOST_THREADS} are taken")
+
+
+def worded(parse: Callable[[str], Any], fault: str = "") -> Callable[[str], Any]:
+    """Return ``parse`` as the type of an option: argparse shows what it says of a text, or that it is a ``fault``."""
+
+    def call(text: str) -> Any:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"'{text}' is {fault}" if fault else str(error)) from None
+
+    return call
 
 
 def count(text: str) -> int:

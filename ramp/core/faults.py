@@ -29,7 +29,7 @@ REMEDIES = {
 """Number of an error of the operating system -> what a user can do."""
 
 MEMORY = "close other programs, use fewer threads or a larger machine, and run the same command again"
-DAMAGED = "delete the file it was reading and run the stage that writes it again"
+DAMAGED = "where a stage wrote that file, delete it and run the stage again; else get the file again"
 LIMITS = re.compile(
     r"can't allocate memory|out of memory|[Cc]annot allocate|unable to mmap|std::bad_alloc|failed to map segment"
 )

@@ -29,6 +29,9 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
         if key.tag == "tag:yaml.org,2002:merge":  # `<<` may be overridden
             continue
         name = loader.construct_object(key, deep=True)
+        if isinstance(key, yaml.ScalarNode) and not isinstance(name, str):
+            told = f"the key '{key.value}' is no text for YAML, put it in quotes" if key.value else "a key is empty"
+            raise yaml.constructor.ConstructorError(None, None, told, key.start_mark)
         if isinstance(name, Hashable) and name in seen:
             raise yaml.constructor.ConstructorError(None, None, f"the key '{name}' is written twice", key.start_mark)
         seen.add(name if isinstance(name, Hashable) else id(name))

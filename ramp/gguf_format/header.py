@@ -34,7 +34,7 @@ class _Walk:
         self.data, self.path, self.at, self.values = data, path, 0, 0
 
     def refuse(self, what: str) -> GgufError:
-        return GgufError(f"{self.path} is not a readable GGUF file ({what}): delete it and make it again")
+        return GgufError(f"{self.path} is not a readable GGUF file ({what}): get or make it again")
 
     def skip(self, count: int) -> int:
         """Go ``count`` bytes on; return where they began."""
@@ -86,7 +86,9 @@ def check_header(path: Path) -> None:
         try:
             data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         except ValueError:  # an empty file has no map
-            raise GgufError(f"{path} is not a readable GGUF file (it is empty): delete it and make it again") from None
+            raise GgufError(
+                f"{path} is not a readable GGUF file (it is empty): get it again, or make it again"
+            ) from None
         with data:
             _check(_Walk(data, path))
 

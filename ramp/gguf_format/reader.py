@@ -44,7 +44,7 @@ class GgufFile:
         try:
             self._reader = GGUFReader(str(self.path))
         except Exception as error:  # the reader raises ValueError, IndexError or UnicodeDecodeError on broken files
-            raise GgufError(f"{self.path} is not a readable GGUF file ({error}): delete it and make it again") from None
+            raise GgufError(f"{self.path} is not a readable GGUF file ({error}): get or make it again") from None
         self._tensors: dict[str, Any] = {tensor.name: tensor for tensor in self._reader.tensors}
 
     def names(self) -> list[str]:

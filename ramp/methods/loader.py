@@ -11,13 +11,14 @@ import dataclasses
 import importlib.util
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from ramp.core.nearest_name import nearest
+from ramp.core.fault_words import in_words, placed
+from ramp.core.nearest_name import near, nearest
 from ramp.methods.kinds import NAME, PROXIES, Allocator, Method, MethodError, Mix, Package, Quantizer
 from ramp.quantizers.widths import MAX_BITS, MIN_BITS
 
@@ -124,8 +125,7 @@ def _faults(method: Method, name: str) -> Iterator[str]:
     if not callable(quantizer) and quantizer not in ("rtn", "gptq"):
         yield f"quantizer '{quantizer}' is unknown (known: rtn, gptq, or a function)"
     if isinstance(method, Allocator) and method.proxy not in PROXIES:
-        hint = nearest(method.proxy, PROXIES) or f" (known: {', '.join(PROXIES)})"
-        yield f"proxy '{method.proxy}' is unknown{hint}"
+        yield f"proxy '{method.proxy}' is unknown{near(method.proxy, PROXIES)}"
 
 
 def method_files(folder: str | Path) -> list[Path]:
@@ -183,31 +183,10 @@ def find_method(folder: str | Path, name: str) -> Path:
     return file if file.is_file() else discover(folder).reference(name)
 
 
-def fields_at(model: type[BaseModel], path: Iterable[int | str]) -> dict[str, Any]:
-    """Return the fields that the section at ``path`` below a model may have."""
-    section: Any = model
-    for part in path:
-        field = getattr(section, "model_fields", {}).get(part)
-        if field is not None:
-            section = field.annotation
-        elif (arguments := getattr(section, "__args__", None)) is not None:  # dict[name, Section]
-            section = arguments[-1]
-        if get_origin(section) is not dict:  # Section | None
-            section = next((one for one in get_args(section) if hasattr(one, "model_fields")), section)
-    return getattr(section, "model_fields", {})
-
-
 def parse_params(method: Method, values: dict[str, Any]) -> BaseModel:
     """Return ``values`` as the method's parameter model; ``MethodError`` holds every fault in one sentence."""
     try:
         return method.params(**values)
     except ValidationError as error:
-        faults = []
-        for fault in error.errors():
-            key = ".".join(str(part) for part in fault["loc"])
-            if fault["type"] == "extra_forbidden":
-                *above, last = fault["loc"]
-                faults.append(f"unknown key '{key}'{nearest(str(last), fields_at(method.params, above))}")
-            else:
-                faults.append(f"'{key}': {fault['msg']}")
+        faults = [in_words(method.params, *fault) for fault in placed(error, values)]
         raise MethodError(f"parameters of method '{method.name}': {'; '.join(faults)}") from None

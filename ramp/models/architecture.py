@@ -97,10 +97,8 @@ def known_family(name: object, where: object) -> Architecture:
     if isinstance(name, str) and name in ARCHITECTURES:
         return ARCHITECTURES[name]
     known = ", ".join(sorted(ARCHITECTURES))
-    raise ModelError(
-        f"{where}: model family '{str(name)[:40]}' has no entry in ramp.models.architecture.ARCHITECTURES "
-        f"(known: {known}): add a row that names its linears"
-    )
+    named = f"model_type '{str(name)[:40]}' is of a family that is not known here" if name else "model_type is missing"
+    raise ModelError(f"{where}: {named} (known: {known}): give a model of one of these, or add it (docs/adding.md)")
 
 
 def head_dim(config: PretrainedConfig) -> int:

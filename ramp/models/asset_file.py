@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ramp.core.atomic_files import DamagedFile, read_json, sha256_file
+from ramp.core.errors import RampError
 
 FILE, SINGLE = "asset.json", "model.safetensors"
 TEXTS = (".json", ".txt", ".model", ".jinja")
@@ -40,7 +41,9 @@ class ModelAsset:
 
 
 def read_model_asset(folder: Path) -> ModelAsset | None:
-    """Return what a model's folder says of itself; None where it has no ``asset.json``."""
+    """Return what a model's folder says of itself; None where it has no ``asset.json``, ``RampError`` for no folder."""
+    if not folder.is_dir():
+        raise RampError(f"there is no folder {folder}: give the folder of a model")
     file = folder / FILE
     return read_json(file, ModelAsset, sealed=True, again=AGAIN) if file.is_file() else None
 

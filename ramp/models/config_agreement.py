@@ -26,6 +26,7 @@ COMPUTED = ".rotary_emb.inv_freq"
 """Ending of tensors that old checkpoints store and every model computes from its configuration."""
 
 FLOAT_WANTED = "give the float checkpoint that it was made from"
+MODELS_OWN = "correct it, or take the one that was published with the weights"
 OTHER_CONFIG = "config.json and weights do not belong together"
 ROWS_COMPARED = 4096  # of head and embedding at a time
 
@@ -41,7 +42,7 @@ def parameter_shapes(config: PretrainedConfig) -> dict[str, tuple[int, ...]]:
         model = empty_model(config, torch.float32)
     except (ValueError, TypeError, RuntimeError, ArithmeticError, AttributeError, KeyError) as error:
         file = Path(config.name_or_path or ".") / "config.json"
-        raise ModelError(f"{file} describes no model ({' '.join(str(error).split())[:200]})") from None
+        raise ModelError(f"{file} describes no model ({' '.join(str(error).split())[:200]}): {MODELS_OWN}") from None
     return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
+from ramp.core.fault_words import in_words, placed
 from ramp.models.architecture import ModelError
 
 
@@ -47,11 +48,5 @@ def _check(values: Mapping[str, Any], file: str | Path) -> None:
     try:
         ConfigLimits.model_validate(dict(values))
     except ValidationError as error:
-        faults = "; ".join(
-            f"{fault['loc'][0]} is {str(fault['input'])[:40]!r}, {_why(fault)}" for fault in error.errors()
-        )
+        faults = "; ".join(in_words(ConfigLimits, *fault) for fault in placed(error, values))
         raise ModelError(f"{file}: {faults}: no model is of that size, fetch the file again") from None
-
-
-def _why(fault: Any) -> str:
-    return str(fault["msg"]).replace("Input should be", "which should be")

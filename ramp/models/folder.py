@@ -14,7 +14,7 @@ from ramp.core.safe_path import below
 from ramp.core.tensors import Tensors, compare, open_tensors
 from ramp.models.architecture import Architecture, LinearSpec, ModelError, architecture, known_family, list_linears
 from ramp.models.asset_file import AGAIN, SINGLE, check_texts, read_model_asset, text_files
-from ramp.models.config_agreement import check_checkpoint
+from ramp.models.config_agreement import MODELS_OWN, check_checkpoint
 from ramp.models.token_windows import token_windows
 from ramp.models.tokenizer_steps import with_first_blank, with_published_steps
 
@@ -47,7 +47,7 @@ class ModelFolder:
         try:
             return AutoConfig.from_pretrained(self.path, local_files_only=True)
         except Exception as error:  # whatever transformers raises on broken values, in classes of its own
-            raise ModelError(f"cannot read {file}: {' '.join(str(error).split())[:300]}") from None
+            raise ModelError(f"cannot read {file} ({' '.join(str(error).split())[:300]}): {MODELS_OWN}") from None
 
     @cached_property
     def architecture(self) -> Architecture:
@@ -132,6 +132,8 @@ class ModelFolder:
         from transformers import AutoTokenizer
 
         check_texts(self.path, text_files(self.path))
+        if not any(path.name.startswith(("token", "vocab")) for path in self.path.iterdir()):
+            raise ModelError(f"{self.path} has no tokenizer: put its files there (tokenizer.json and those beside it)")
         if (self.path / "config.json").is_file():
             _ = self.config  # transformers reads it for the tokenizer too, and would blame that
         try:

@@ -165,8 +165,13 @@ def check_windows(windows: torch.Tensor, config: Any, least: int = 1) -> torch.T
             "shorten --length"
         )
     if int(windows.min()) < 0 or int(windows.max()) >= config.vocab_size:
-        raise TextError(
-            f"token {int(windows.max())} is outside the model's vocabulary of {config.vocab_size}: "
-            "tokenizer and model do not belong together"
-        )
+        raise outside(int(windows.max()), config)
     return windows
+
+
+def outside(token: int, config: Any) -> TextError:
+    """Return the error for a token that the model does not have."""
+    return TextError(
+        f"token {token} is outside the model's vocabulary of {config.vocab_size}: tokenizer and model do not belong "
+        "together"
+    )

@@ -61,8 +61,8 @@ def group_of(width: Width, group_size: int) -> int:
 
 
 def parse_width(value: Any) -> Width:
-    """Return a width from a command line or a file: digits become a number. Raises ``SizeError``."""
-    width: Width = int(value) if isinstance(value, str) and value.isdigit() else value
+    """Return a width from a command line or a file: a digit becomes a number. Raises ``SizeError``."""
+    width: Width = int(value) if isinstance(value, str) and re.fullmatch("[0-9]", value) else value
     split(width)
     return width
 

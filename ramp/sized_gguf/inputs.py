@@ -15,6 +15,7 @@ from ramp.assets.checkpoint import make_model
 from ramp.assets.registry import Registry
 from ramp.core.cli import log
 from ramp.core.errors import RampError
+from ramp.core.nearest_name import nearest
 from ramp.gguf_format.names import check_exportable, gguf_tensors
 from ramp.models.folder import ModelFolder, checkpoint_files
 from ramp.sized_gguf.hub_model import DESCRIPTION, REPOSITORY, hub_model
@@ -42,9 +43,12 @@ def find_model(name: str, registry: Registry, models: Path) -> Path:
         return folder
     repo, _, revision = name.partition("@")
     if not re.fullmatch(REPOSITORY, repo) or ".." in name:
+        known = registry.of_type("model")
+        if name in known:
+            raise RampError(f"{name} is trained by the workflow: give the folder of a run, RESULTS/models/{name}")
         raise RampError(
-            f"there is no folder {name}: give a checkpoint folder, a repository of the Hugging Face hub (owner/name), "
-            "or the name of a model in config/assets.yaml"
+            f"there is no folder {name}{nearest(name, known)}: give a checkpoint folder, a repository of the Hugging "
+            "Face hub (owner/name), or the name of a model in config/assets.yaml"
         )
     return hub_model(repo, revision)
 

@@ -8,9 +8,10 @@ from ramp.assets.disjoint_roles import ROLES, shares_of
 from ramp.assets.options import OPTIONAL_TEXTS
 from ramp.assets.registry import Registry
 from ramp.core.errors import RampError
+from ramp.core.nearest_name import near
 from ramp.study.config import Study
 from ramp.study.draws import base_model
-from ramp.study.validation import named_models, near
+from ramp.study.validation import named_models, path_meant
 
 
 def trained_models(study: Study, registry: Registry) -> list[str]:
@@ -47,7 +48,7 @@ def _text_fault(where: str, name: str, registry: Registry) -> Iterator[str]:
     """Yield what is wrong with the name of a text: of a test text, unless ``where`` gives it a role."""
     texts = registry.of_type("text")
     if name not in texts:
-        yield f"{where}: unknown text '{name}'{near(name, {*texts, 'heldout'})}"
+        yield f"{where}: unknown text '{name}'{near(name, {*texts, 'heldout'})}{path_meant(name)}"
     elif where.startswith("evaluation.") and (text := texts[name].text) and text.roles:
         yield f"{where}: '{name}' has roles in the registry, rows are scored on texts without: name 'heldout'"
 

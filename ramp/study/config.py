@@ -30,6 +30,7 @@ from ramp.study.config_sections import (
     Variant,
 )
 from ramp.study.config_types import (
+    DEVICE_PATTERN,
     Count,
     CountOrAll,
     DepthName,
@@ -209,7 +210,7 @@ class Study(Section):
     """Every model, text and task set, with its source, revision and checksum."""
     baseline: MethodName | None = None
     """The file in ``baselines/`` that ``snakemake baseline_check`` tests; null: all of them."""
-    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")] = "auto"
+    device: Annotated[str, StringConstraints(pattern=DEVICE_PATTERN)] = "auto"
     """auto, cpu, cuda or cuda:N; with ``cuda`` the run refuses to start where there is no GPU."""
     dtype: Literal["float32", "bfloat16", "checkpoint"] = "float32"
     """Numbers that evaluation and search compute with, on every machine alike; ``checkpoint``: those of each model's

@@ -7,10 +7,12 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, Field, PlainValidator, StringConstraints, WithJsonSchema
 
 from ramp.assets.registry import Role
+from ramp.core.fault_words import value_text
 from ramp.core.safe_name import LONGEST_NAME, SafeName
 from ramp.core.safe_path import relative_parts
 from ramp.quantizers import widths
 
+DEVICE_PATTERN = r"^(auto|cpu|cuda(:[0-9]+)?)$"
 METHOD_PATTERN = r"^[a-z][a-z0-9_]*$"
 PATH_PATTERN = (
     r"^/?[^-./\\{}<>*?\[\],=:\x00-\x1f\x7f][^/\\{}<>*?\[\],=:\x00-\x1f\x7f]*(/[^/\\{}<>*?\[\],=:\x00-\x1f\x7f]+)*$"
@@ -71,7 +73,7 @@ Width = Annotated[int, Field(ge=2, le=8)]
 def menu_width(value: Any) -> widths.Width:
     """Read a width as ``ramp.quantizers.widths`` has it; ValueError for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise ValueError(f"{value!r} should be bits (4), or bits and a group size of its own (4g32)")
+        raise ValueError(f"{value_text(value)} should be bits (4), or bits and a group size of its own (4g32)")
     return widths.parse_width(value)
 
 

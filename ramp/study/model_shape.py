@@ -129,7 +129,7 @@ def shape_of(model: str, registry: Registry, results: str | Path) -> ModelShape:
     """
     config = Path(results, "models", model, "config.json")
     if config.is_file():
-        return ModelShape.read(read_json(config, dict[str, Any]), str(config))
+        return ModelShape.read(read_json(config, dict[str, Any], again="fetch the model again"), str(config))
     asset = registry.get(model)
     for source in asset.sources:
         if isinstance(source, TrainedSource) and source.preset in PRESETS:
@@ -137,7 +137,7 @@ def shape_of(model: str, registry: Registry, results: str | Path) -> ModelShape:
         if isinstance(source, PathSource):
             path = source.below(registry.root)
             if (local := path / "config.json").is_file():
-                return ModelShape.read(read_json(local, dict[str, Any]), str(local))
+                return ModelShape.read(read_json(local, dict[str, Any], again="correct it"), str(local))
             if path.suffix == ".gguf" and path.is_file():
                 from ramp.gguf_format.configuration import header_sizes
                 from ramp.gguf_format.reader import GgufFile

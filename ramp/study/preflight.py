@@ -1,4 +1,5 @@
-"""Check before the first job that the GPU of the study is there and that this account may read the models it names.
+"""Check before the first job that the GPU of the study is there, that models and texts of this machine can be read, and
+that this account may read the models of the hub.
 
 This runs once, when jobs are about to start, and never while planning (``snakemake -n``), so that the paper's study can
 be planned on a laptop without a network.
@@ -13,9 +14,10 @@ from ramp.assets.checksum_lock import Lock
 from ramp.assets.fetch_hub import pinned_source
 from ramp.assets.hub_access import refusal
 from ramp.assets.registry import HubSource, PathSource, Registry
-from ramp.core.errors import RampError
+from ramp.core.errors import Faults, RampError
 from ramp.study.asset_plan import AssetPlan
 from ramp.study.config import Study
+from ramp.study.local_files import local_faults
 
 
 class PreflightError(RampError):
@@ -37,7 +39,8 @@ def preflight(
     gpu: Callable[[], bool] = gpu_present,
     refusal: Callable[[HubSource, bool], str | None] = refusal,
 ) -> None:
-    """Raise ``PreflightError`` where the study cannot be run: no GPU, or assets that the hub does not give.
+    """Raise ``PreflightError`` where the study cannot be run: no GPU, files that no stage can read, or assets that the
+    hub does not give. Models that were imported before are not opened.
 
     Jobs that a scheduler sends elsewhere (``jobs_run_here`` false) find their GPU there.
     """
@@ -48,7 +51,9 @@ def preflight(
             f"study '{study.study}' asks for device '{study.device}' and this machine has no usable GPU: "
             "run it on one, through a scheduler (--workflow-profile profiles/slurm), or with --config device=cpu"
         )
-    assets = AssetPlan(study=study, registry=registry)
+    assets, faults = AssetPlan(study=study, registry=registry), Faults()
+    faults.add(local_faults(assets, [file.parent.name for file in Path(study.results).glob("models/*/asset.json")]))
+    faults.tell(PreflightError)
     refused = {
         name: why
         for name in (study.source, *study.targets, *assets.text_assets, *assets.task_assets)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
-import re
+import os
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,18 +13,18 @@ from typing import Any
 from pydantic import ValidationError
 
 from ramp.assets.leakage_texts import NO_LEAK
+from ramp.assets.registry import ASSET_LIKE
 from ramp.core.errors import RampError
-from ramp.core.nearest_name import nearest
-from ramp.core.safe_name import NAME_PATTERN
+from ramp.core.fault_words import Place, fields_at, in_words, placed
+from ramp.core.nearest_name import near
 from ramp.core.yaml_file import YamlError, check_extent, read_yaml
 from ramp.gguf_format.type_names import MENU, MIXES
 from ramp.methods.kinds import FoldRef
-from ramp.methods.loader import fields_at
 from ramp.methods.names import UNQUANTIZED
 from ramp.quantizers.widths import bits_of, make_menu
 from ramp.study.config import Study
 from ramp.study.config_sections import Banks, FoldAblation, Grid, Optimum, Search
-from ramp.study.config_types import METHOD_PATTERN, PATH_PATTERN, PATH_WORDS, ROW_PATTERN
+from ramp.study.config_types import DEVICE_PATTERN, METHOD_PATTERN, PATH_PATTERN, PATH_WORDS, ROW_PATTERN
 from ramp.study.draws import base_model
 from ramp.study.leaked_models import split_leak
 from ramp.study.row_names import Row, bits
@@ -58,17 +58,16 @@ def checked(values: Mapping[str, Any], *, methods: Iterable[str] | None, models:
     whole = True
     kept = copy.deepcopy(dict(values))
     study = None
-    faulty: list[tuple[int | str, ...]] = []
+    faulty: list[Place] = []
     for _ in range(9):  # what holds a key that was set aside may be faulty without it: each pass goes one level up
         earlier = tuple(faulty)
         try:
             study = Study.model_validate(kept)
             break
         except ValidationError as error:
-            for fault in error.errors():
-                path = tuple(part for part in fault["loc"] if part != "[key]")  # pydantic's mark for a bad key
+            for path, fault in placed(error, kept):
                 if all(each[: len(path)] != path for each in earlier):
-                    faults.append(_sentence(path, fault))
+                    faults.append(f"{in_words(Study, path, fault, _LIKE)}{_own_file(path, fault)}")
                 faulty.append(path)
                 whole = whole and _means_nothing(path, fault)
                 # a section that lacks a key is set aside whole: without it nothing in it can be checked
@@ -86,7 +85,27 @@ UNKNOWN = "unknown-source"
 ADD_A_MODEL = "; a model of your own: give the path of its folder, ./my-model, or add it to config/assets.yaml"
 
 
-def _drop(values: Any, path: tuple[int | str, ...]) -> None:
+def is_path(value: Any) -> bool:
+    """Return whether a value of the configuration is a path and no name: it begins with /, ./, ../ or ~."""
+    return isinstance(value, str) and value.startswith(("/", "./", "../", "~"))
+
+
+def path_meant(name: str, otherwise: str = "") -> str:
+    """Return the remedy for a name that nothing has, where a file or folder is called so; else the other one."""
+    return f"; for the one in this folder write ./{name}" if name and os.path.exists(name) else otherwise
+
+
+def _own_file(path: Place, fault: Any) -> str:
+    """Return the remedy for a model or text by a name that no name can be, or by a path where only names are read."""
+    if fault["type"] != "string_pattern_mismatch":
+        return ""
+    if path[:1] not in (("source",), ("targets",), ("texts",)):
+        named = is_path(fault["input"]) and path[-2:-1] in (("models",), ("texts",), ("target_texts",))
+        return "; paths stand at source, targets and texts alone: name an entry of assets here" if named else ""
+    return path_meant(fault["input"], "" if path[0] == "texts" else ADD_A_MODEL)
+
+
+def _drop(values: Any, path: Place) -> None:
     """Remove the key at ``path``; a fault inside a list removes the whole list's key."""
     for depth, part in enumerate(path):
         if not isinstance(values, dict) or part not in values:
@@ -97,50 +116,19 @@ def _drop(values: Any, path: tuple[int | str, ...]) -> None:
         values = values[part]
 
 
-def _dotted(path: Iterable[int | str]) -> str:
-    """Return ``('depths', 'quick', 'seeds', 0)`` as ``depths.quick.seeds[0]``."""
-    return re.sub(r"\.(\[)", r"\1", ".".join(f"[{part}]" if isinstance(part, int) else str(part) for part in path))
-
-
-def _means_nothing(path: tuple[int | str, ...], fault: Any) -> bool:
+def _means_nothing(path: Place, fault: Any) -> bool:
     """Return whether a faulty key is no known one, misspelt: without it the study is what its user means."""
     known = list(fields_at(Study, path[:-1]))
     return fault["type"] == "extra_forbidden" and not difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.8)
 
 
 _LIKE = {
-    NAME_PATTERN: "lower-case letters, digits, '.', '-' and '_', because it becomes a file name",
+    **ASSET_LIKE,
+    DEVICE_PATTERN: "auto, cpu, cuda or cuda:N (cuda:0 is the first GPU)",
     METHOD_PATTERN: "lower-case letters, digits and '_', because it names a file in baselines/",
     PATH_PATTERN: PATH_WORDS,
     ROW_PATTERN: "{method}-b{bits}, for instance gptq-b4 or float-b16",
 }
-
-
-def _sentence(path: tuple[int | str, ...], fault: Any) -> str:
-    """Return one pydantic error in words."""
-    where = _dotted(path)
-    if fault["type"] == "extra_forbidden":
-        above = f"in '{_dotted(path[:-1])}'" if len(path) > 1 else "at top level"
-        return f"unknown key '{path[-1]}' {above}{near(str(path[-1]), fields_at(Study, path[:-1]))}"
-    if fault["type"] == "missing":
-        return f"{where}: missing; it has no default"
-    if fault["type"] == "string_pattern_mismatch":
-        like = _LIKE.get(fault["ctx"]["pattern"], f"matching {fault['ctx']['pattern']}")
-        return f"{where}: '{' '.join(str(fault['input']).split())}' is not allowed: use {like}"
-    if fault["type"] == "literal_error":
-        valid = re.findall(r"'([^']*)'", fault["ctx"]["expected"])
-        hint = near(str(fault["input"]), valid) if valid else f" (known: {fault['ctx']['expected']})"
-        return f"{where}: '{fault['input']}' is not known{hint}"
-    if fault["type"] == "value_error":  # the message of a validator of ours, which names the value
-        return f"{where}: {fault['msg'].removeprefix('Value error, ')}"
-    message = fault["msg"].replace("Input should be", "should be")
-    return f"{where}: {fault['input']!r} {message}"
-
-
-def near(name: str, known: Iterable[str]) -> str:
-    """Return `` (did you mean 'x'?)``, or the valid names where none is near."""
-    known = sorted(known)
-    return nearest(name, known) or f" (known: {', '.join(known) or 'none'})"
 
 
 def _unknown_names(study: Study, methods: Iterable[str] | None, models: Iterable[str] | None) -> Iterator[str]:
@@ -148,8 +136,10 @@ def _unknown_names(study: Study, methods: Iterable[str] | None, models: Iterable
     if methods is not None:
         yield from _method_faults(study, set(methods))
     if models is not None:
-        unknown = _unknown("model", named_models(study), {*models, UNKNOWN})
-        yield from (f"{fault}{ADD_A_MODEL}" for fault in unknown)
+        for where, names in named_models(study).items():
+            for name in names:
+                for fault in _unknown("model", {where: [name]}, {*models, UNKNOWN}):
+                    yield f"{fault}{path_meant(name, ADD_A_MODEL)}"
 
 
 def _cross_faults(study: Study) -> Iterator[str]:

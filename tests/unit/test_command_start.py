@@ -75,7 +75,7 @@ def test_the_work_is_loaded_when_the_arguments_are_right(stage: Path) -> None:
 def test_a_wrong_argument_loads_no_work(stage: Path) -> None:
     done = python("-m", "stage", "--threads", "many", folder=stage)
     assert (done.stdout, done.returncode) == ("", 2)
-    assert "invalid int value" in done.stderr
+    assert "is no whole number" in done.stderr
 
 
 LATE = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import datetime
 import difflib
 import json
 from pathlib import Path
@@ -36,6 +37,11 @@ def grid(**change: Any) -> dict[str, Any]:
 
 def optimum(**change: Any) -> dict[str, Any]:
     return {"optimum": {"models": ["tiny-llama-s"], "methods": ["ramp"], "budgets": [3.5]} | change}
+
+
+def entry(**source: Any) -> dict[str, Any]:
+    """An entry of a model with one source."""
+    return {"type": "model", "licence": "none", "sources": [source]}
 
 
 def ablation(**change: Any) -> dict[str, Any]:
@@ -109,9 +115,30 @@ def test_every_shipped_configuration_is_valid(file: Path) -> None:
         ({"widths": ["3g32", "5g32"], "budgets": [5.5]}, ["above the dearest width of the menu, 5"]),
         ({"study": "../up"}, ["study: '../up' is not allowed"]),
         ({"results": "../elsewhere"}, ["results: '../elsewhere' is not allowed"]),
+        ({"tuning": {"models": ["./mine"]}}, ["tuning.models[0]: './mine' is not allowed", "name an entry of assets"]),
         ({"methods": ["../ramp"]}, ["methods[0]: '../ramp' is not allowed"]),
         ({"params": {"../x": {}}}, ["'../x' is not allowed"]),
-        ({"device": "gpu"}, ["device: 'gpu' is not allowed"]),
+        ({"device": "gpu"}, ["device: 'gpu' is not allowed", "auto, cpu, cuda or cuda:N"]),
+        ({"device": ["cpu"]}, ['device: ["cpu"] should be one text']),
+        ({"evaluation": ["heldout"]}, ['evaluation: ["heldout"] should be keys', "length", "texts"]),
+        ({"evaluation": None}, ["evaluation is empty"]),
+        ({"study": datetime.date(2026, 12, 1)}, ["study: 2026-12-01 should be text", "in quotes"]),
+        ({"methods": "rtn"}, ["methods: 'rtn' should be a list"]),
+        ({"methods": []}, ["methods: [] has too few entries: give at least 1"]),
+        ({"threads": "two"}, ["threads: 'two' should be a whole number"]),
+        ({"depths": {"quick": {"windows": 1.5}}}, ["depths.quick.windows: 1.5 should be a whole number"]),
+        ({"reproducible": "maybe"}, ["reproducible: 'maybe' should be true or false"]),
+        ({"params": {"rtn": None}}, ["params.rtn is empty"]),
+        ({"params": {None: {}}}, ["the key null in 'params' is not text"]),
+        ({7: 1}, ["the key 7 is not text"]),
+        ({"widths": ["\u00b2", 4]}, ["widths[0]: '\u00b2' is not a width"]),
+        ({"assets": {"a": entry(kind="huggingface")}}, ["assets.a.sources[0].kind: 'huggingface' is not known", "hub"]),
+        ({"assets": {"a": entry(path="x")}}, ["assets.a.sources[0].kind: missing"]),
+        ({"assets": {"a": entry(kind=None, path="x")}}, ["assets.a.sources[0].kind: missing"]),
+        ({"widths": [datetime.date(2026, 12, 1), 4]}, ["widths[0]: 2026-12-01 should be bits"]),
+        ({"assets": {"a": entry(kind="path", path="x", sha256="abc")}}, ["assets.a.sources[0].sha256: 'abc'", "64"]),
+        ({"assets": {"a": entry(kind="path", path=3)}}, ["assets.a.sources[0].path: 3 should be text"]),
+        ({"assets": {"a": {**entry(kind="path", path="x"), "sizes": {"a": []}}}}, ["assets.a.sizes.a: []"]),
         ({"evaluation": {"texts": ["heldout"], "target_texts": ["wikitext2"]}}, ["'wikitext2' is not in"]),
         (
             {"depths": {"quick": {"extra_methods": ["knapsak"]}}},
@@ -154,7 +181,7 @@ def test_every_shipped_configuration_is_valid(file: Path) -> None:
         (banks() | {"evaluation": {"texts": ["wikitext2"], "target_texts": ["wikitext2"]}}, ["banks:", "'heldout'"]),
         (ablation(bits=[3, 3]), ["fold_ablation.bits: '3' is listed twice"]),
     ],
-    ids=lambda value: json.dumps(value)[:40] if isinstance(value, dict) else "",
+    ids=lambda value: json.dumps(value, default=str)[:40] if isinstance(value, dict) else "",
 )
 def test_each_fault_is_one_sentence_with_its_path(change: dict[str, Any], words: list[str]) -> None:
     lines = faults(change)

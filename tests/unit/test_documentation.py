@@ -175,7 +175,7 @@ def test_the_page_on_own_studies_shows_four_of_twenty_lines() -> None:
 @pytest.mark.parametrize("values", STUDIES, ids=lambda values: values["study"])
 def test_the_studies_of_the_page_plan(values: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ramp.study.load import make_plan
-    from ramp.study.own_assets import is_path
+    from ramp.study.validation import is_path
 
     monkeypatch.chdir(tmp_path)
     if is_path(values["source"]):

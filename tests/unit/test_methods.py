@@ -101,7 +101,7 @@ def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
 
 def test_parameters_tell_all_faults_at_once(tmp_path: Path) -> None:
     method = load_method(write(tmp_path, "mine.py", GOOD))
-    with pytest.raises(MethodError, match=r"'damping': .*'dampnig' .*'damping'"):
+    with pytest.raises(MethodError, match=r"damping: 0 .*'dampnig' .*'damping'"):
         parse_params(method, {"damping": 0, "dampnig": 1})
 
 

@@ -75,8 +75,8 @@ def test_another_family_is_refused_before_anything_is_built_of_it(tmp_path: Path
     for config, said in (
         ({"model_type": "llava", "text_config": {"model_type": "qwen2", "num_hidden_layers": 2}}, "'llava'"),
         ({"model_type": "llama", "text_config": {"num_hidden_layers": 10**8}}, "num_hidden_layers"),
-        ({"model_type": ["x"]}, "model family"),
-        ({}, "model family"),
+        ({"model_type": ["x"]}, "of a family that is not known here"),
+        ({}, "model_type is missing"),
     ):
         (tmp_path / "config.json").write_text(json.dumps(config))
         refused(ModelError, {said: lambda: ModelFolder(tmp_path).config})

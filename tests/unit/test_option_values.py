@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 
+from ramp.archive.verify import main as verify
+from ramp.bank.__main__ import main as bank
 from ramp.core import cli
 from ramp.core.atomic_files import read_json, read_text, require_file, write_text
 from ramp.core.errors import RampError
 from ramp.core.output_path import OutputFile, OutputFolder
 from ramp.evaluation.__main__ import main as evaluate
+from ramp.export.halo_card import main as card
 from ramp.league.__main__ import main as league
 from ramp.models.architecture import ModelError
 from ramp.models.config_limits import check_limits
@@ -52,6 +55,28 @@ def test_checkpoints_are_above_0(command: Callable[[list[str]], int], capsys: py
     with pytest.raises(SystemExit):
         command(["--checkpoints", "0", "1"])
     assert "no whole number above 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "said"),
+    [
+        (bank, "--widths 3 x", "--widths: 'x' is not a width: give bits (4)"),
+        (bank, "--tokens many", "--tokens: 'many' is no whole number"),
+        (search, "--budget much", "--budget: 'much' is no number"),
+        (search, "--bogus", "required: --budget"),
+        (evaluate, "rows", "invalid choice: 'rows'"),
+        (evaluate, "row", "required: --row-dir"),
+    ],
+)
+def test_a_fault_of_the_command_line_is_a_sentence_and_not_the_usage(
+    command: Any, words: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        command(words.split())
+    assert end.value.code == 2
+    fault, more = capsys.readouterr().err.splitlines()
+    assert said in fault
+    assert more.endswith("--help lists the options)")
 
 
 def test_a_group_size_may_be_minus_one_and_lists_are_read_too() -> None:
@@ -112,10 +137,16 @@ def test_devices_and_paths_that_cannot_be_used(tmp_path: Path) -> None:
         "'xyz' is no device": lambda: pick_device("xyz"),
         "'meta' is no device": lambda: pick_device("meta"),
         "names no file or folder to write": lambda: write_text(".", "x"),
+        "there is no folder": lambda: card(["--plan", "p", "--metrics", "m", "--model-dir", "/nope", "--out", "o"]),
         "write NAME=FILE": lambda: evaluate(["reference", "--model-dir", ".", "--text", "x=", "--out", "o"]),
     }
     refused(RampError, calls)
-    readers = (partial(require_file, pipe, "text"), partial(read_text, pipe), partial(read_json, pipe, dict[str, Any]))
+    readers = (
+        partial(require_file, pipe, "text"),
+        partial(read_text, pipe),
+        partial(read_json, pipe, dict[str, Any]),
+        partial(verify, [str(pipe)]),
+    )
     for read in readers:
         refused(RampError, {"a pipe or a device": read})
 

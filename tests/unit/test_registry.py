@@ -53,7 +53,7 @@ def test_all_faults_are_listed_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../up", "A b", "/etc", ".hidden"])
 def test_names_that_are_no_paths(tmp_path: Path, name: str) -> None:
-    with pytest.raises(RegistryError, match="pattern"):
+    with pytest.raises(RegistryError, match="not allowed: use lower-case letters"):
         write_registry(tmp_path, {name: one({"kind": "path", "path": "x"})})
 
 

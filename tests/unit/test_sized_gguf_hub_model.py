@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from ramp.assets.fetched_files import FetchError
+from ramp.assets.registry import load_registry
 from ramp.core import cli
+from ramp.core.errors import RampError
 from ramp.models.folder import INDEX, ModelFolder
 from ramp.sized_gguf import inputs, job
 from ramp.sized_gguf.card import base_model
@@ -130,3 +132,12 @@ def test_model_is_named_after_its_repository(far: Far, tmp_path: Path) -> None:
     assert base_model(str(folder)) == ("some/model-7b", far.commit)
     again = job.open_job(parser.parse_args([str(folder), *options]))
     assert (again.model.name, again.work) == (made.model.name, made.work)
+
+
+def test_names_near_a_model_and_models_that_a_run_trains_are_told(tmp_path: Path) -> None:
+    registry = load_registry("config/assets.yaml")
+
+    def find(name: str) -> Callable[[], Path]:
+        return lambda: inputs.find_model(name, registry, tmp_path)
+
+    refused(RampError, {"did you mean 'smollm2-135m'": find("smollm2-135"), "RESULTS/models/": find("tiny-llama-s")})

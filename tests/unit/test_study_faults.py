@@ -57,11 +57,11 @@ BARE: dict[str, Any] = dict.fromkeys(("league", "optimum", "fold_ablation", "ban
         ({"results": "results/published"}, "lies in results/published/"),
         ({"results": str(REPO)}, "holds the project"),
         ({"results": str(REPO.parent)}, "holds the project"),
-        ({"params": {"ramp": {"gama": 1}, "knapsack": {"x": 2}}}, r"'ramp': .*'gama'\n.*'knapsack': .*'x'"),
+        ({"params": {"ramp": {"gama": 1}, "knapsack": {"x": 2}}}, r"'ramp': .*'gama'.*\n.*'knapsack': .*'x'"),
         ({"deterministic": ["knapsak"]}, r"deterministic: unknown method 'knapsak' \(did you mean 'knapsack'"),
         (
             {"variants": {"v": {"method": "rtn", "params": {"x": 1}}, "w": {"method": "ramp", "params": {"gama": 1}}}},
-            r"variant 'v': .*'x'\nvariant 'w': .*'gama'",
+            r"variant 'v': .*'x'.*\nvariant 'w': .*'gama'",
         ),
     ],
 )
@@ -69,6 +69,22 @@ def test_each_is_refused(change: dict[str, Any], words: str, monkeypatch: pytest
     monkeypatch.chdir(REPO)
     with pytest.raises(RampError, match=words):
         plan_of("smoke.yaml", **change)
+
+
+def test_a_name_of_something_in_this_folder_is_told_as_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("My-Model", "mine"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "notes.txt").touch()
+    for name in ("My-Model", "mine"):
+        with pytest.raises(ConfigError, match=rf"source: .*write \./{name}$"):
+            plan_of("smoke.yaml", **BARE | {"source": name})
+    with pytest.raises(ConfigError, match=r"texts\.heldout: .*write \./notes\.txt$"):
+        plan_of("smoke.yaml", texts={"heldout": "notes.txt"})
+    with pytest.raises(ConfigError, match="give the path of its folder"):
+        plan_of("smoke.yaml", **BARE | {"source": "Owner/Model"})
 
 
 def test_all_kinds_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +170,7 @@ def test_an_own_registry_needs_what_the_study_reads_alone(tmp_path: Path) -> Non
 @pytest.mark.parametrize("registry", [5, ["a"], None])
 def test_a_registry_that_is_no_path_is_told_with_the_rest(registry: Any) -> None:
     values = study_of("smoke.yaml") | {"registry": registry}
-    with pytest.raises(ConfigError, match=r"registry: .*string"):
+    with pytest.raises(ConfigError, match=r"^registry.* (should be|is empty)"):
         make_plan(values, REPO, REPO / registry_of(values))
 
 

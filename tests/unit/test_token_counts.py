@@ -44,6 +44,13 @@ def test_counts_need_a_tokenizer_and_no_weights(tokenizer_alone: Path, texts: Pa
     assert read_json(tmp_path / "counts.json") == found
 
 
+def test_a_tokenizer_of_another_model_is_told_before_any_long_job(tokenizer_alone: Path, texts: Path) -> None:
+    config = json.loads((tokenizer_alone / "config.json").read_text())
+    (tokenizer_alone / "config.json").write_text(json.dumps(config | {"vocab_size": 60}))
+    with pytest.raises(TextError, match="tokenizer and model do not belong together"):
+        require_tokens(ModelFolder(tokenizer_alone), texts, [Need("search", 1, 9)])
+
+
 def test_all_texts_that_are_too_short_are_named(tokenizer_alone: Path, texts: Path) -> None:
     model = ModelFolder(tokenizer_alone)
     with pytest.raises(TextError, match=r"'calibration' has 1,000 tokens.*'search' has 300 tokens"):

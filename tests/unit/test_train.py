@@ -134,7 +134,7 @@ def test_errors_are_one_sentence(tmp_path: Path, text: Path) -> None:
     make = partial(make_model, "tiny-llama-s", seed=0, out_dir=tmp_path / "m")
     calls = {
         "0 steps": lambda: make(text, steps=0),
-        "too short": lambda: make(short, steps=1),
+        f"{short} is too short": lambda: make(short, steps=1),
         "no text": lambda: make(tmp_path / "none.jsonl", steps=1),
     }
     refused(RampError, calls)

@@ -148,7 +148,7 @@ def test_a_configuration_beyond_any_model_is_refused_before_it_is_used(tmp_path:
     values = {"model_type": "llama", "num_hidden_layers": 4, "hidden_size": 64, "head_dim": None} | change
     (tmp_path / "config.json").write_text(json.dumps(values))
     (key,) = change
-    refused(ModelError, {f"config.json: {key} is": lambda: ModelFolder(tmp_path).config})
+    refused(ModelError, {f"config.json: {key}: ": lambda: ModelFolder(tmp_path).config})
 
 
 def test_the_limits_take_every_published_size() -> None:
