@@ -99,8 +99,8 @@ SECTIONS = (
     Section("Paired differences", "rows against each other on the same windows, with intervals", ("paired_",)),
     Section(
         "Controls",
-        "the same bytes spent on smaller groups; another storage of embedding and head",
-        ("controls_", "tracks_"),
+        "the same bytes spent on smaller groups",
+        ("controls_",),
     ),
     Section("Commonsense tasks", "accuracy by lm-evaluation-harness", ("tasks_",)),
     Section("Bytes", "where the bytes of each file lie; what 3.65 bits can weigh on Llama-2-7B", ("ledger_", "sizes")),
@@ -123,7 +123,7 @@ SECTIONS = (
         "scales tuned by KL after quantizing; mixed rows beside uniform ones, tuned alike",
         ("tuning",),
     ),
-    Section("Leakage", "rows that saw text near the held-out text: what a leak would have bought", ("leakage",)),
+    Section("Leakage", "rows that saw text near the held-out text", ("leakage",)),
     Section("Stability", "where two machines part, stage by stage", ("stability",)),
     Section("Noise floor", "the float model against itself: what rounding alone moves", ("noise",)),
     Section(

@@ -148,7 +148,7 @@ CAPTIONS = {
             "one seed does on every bank alike is not in it. A search that kept its start counts as 1. Within noise: "
             "the interval holds 1.",
             "Spread: standard deviation of the KL over banks, as a share of its mean, of each bank's own allocation; "
-            "and of one allocation, that of bank 0, quantized on every bank: the noise floor of a final row.",
+            "and of one allocation, that of bank 0, quantized on every bank: rounding and text alone.",
         ),
         "No rows over banks are in these records (snakemake banks --configfile config/banks.yaml).",
     ),
@@ -251,7 +251,7 @@ CAPTIONS = {
         "The float model was not evaluated against itself in these records (snakemake noise).",
     ),
     "leakage": Caption(
-        "What a leak would have bought: rows calibrated or searched on the text that the line names, as where "
+        "Effect of leaked text: rows calibrated or searched on the text that the line names, as where "
         "calibration and evaluation read one data set. KL to the float model on the scored windows, and its ratio to "
         "the study's own row; below 1 the leak helps. Brackets are 95 % intervals "
         "over {runs}.",
@@ -287,7 +287,7 @@ CAPTIONS = {
         "No tuned files at the bytes of llama.cpp's mixes are in these records (gguf.tune_steps).",
     ),
     "benchmarks": Caption(
-        "Speed, memory and bytes beside a reference, measured by turns in one run each. Ratios are the result; the "
+        "Speed, memory and bytes beside a reference, measured alternately in one run each. Ratios are the result; the "
         "measures beside them belong to one machine.",
         absent="No benchmark is in these records (snakemake benchmarks).",
     ),

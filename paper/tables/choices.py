@@ -20,7 +20,7 @@ CHOICES = (
     ("the final quantizer", "method file", "every row of ours is quantized again, block by block, with quantized "
      "predecessors, by one function"),
     ("reward weights, entropy target, schedule", "method parameters", "scaled so that returns spread by about 1; the "
-     "target is a share of log(feasible actions), annealed, as 0.98 never commits with four actions"),
+     "target is a share of log(feasible actions), annealed; a share of 0.98 asks for an almost uniform policy"),
     ("quality in the reward of our variant", "method parameters", "mean KL to the float model; log perplexity in "
      "RAMP (paper)"),
     ("text", "assets", "calibration, search, selection and held-out text are disjoint by document; the paper is said "

@@ -211,7 +211,7 @@ class Cell(Section):
 
 
 class Leakage(Section):
-    """Rows calibrated and searched nearer to the held-out text than the study's: what a leak would have bought."""
+    """Rows calibrated and searched nearer to the held-out text than the study's: what that gains."""
 
     models: Once[Name] = []
     """Models, by name in the registry. An empty list measures nothing."""
