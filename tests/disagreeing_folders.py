@@ -108,7 +108,7 @@ TENSORS: dict[str, tuple[Callable[[State], None], dict[str, Any], tuple[str, ...
     ),
     "more blocks than configured": (nothing, {"num_hidden_layers": 1}, ("model.layers.1", "no module")),
     "fewer blocks than configured": (nothing, {"num_hidden_layers": 3}, ("model.layers.2", "no tensor")),
-    "a hundred million blocks": (nothing, {"num_hidden_layers": 10**8}, ("num_hidden_layers is '100000000'",)),
+    "a hundred million blocks": (nothing, {"num_hidden_layers": 10**8}, ("num_hidden_layers: 100000000",)),
     "names without their prefix": (
         renamed(lambda name: name.removeprefix("model.")), {},
         ("model.layers.0.self_attn.q_proj.weight", "it has 'layers.0.self_attn.q_proj.weight'"),

@@ -399,7 +399,7 @@ def broken_models(source: Path, folder: Path) -> dict[str, Path]:
         "family": {"model_type": "gemma2"},
         "quantized already": {"quantization_config": {"quant_method": "gptq", "bits": 4}},
         "SiLU": {"hidden_act": "gelu"},
-        "num_hidden_layers is '0'": {"num_hidden_layers": 0},
+        "num_hidden_layers: 0": {"num_hidden_layers": 0},
     }
     for word, config in configs.items():
         made[word] = altered(source, folder / word.split(" ")[0], **config)
