@@ -136,10 +136,8 @@ def entry_of(manifest: dict[str, Any], more: Also, tables: Iterable[str]) -> dic
     names = set(tables)
     own = [each for each in manifest["also"] if each["study"] == more.study]
     found = next((each for each in own if names & set(each["tables"])), None)
-    if found is None and own and more.study != manifest["study"]:
-        found = own[0]
-    if found is None and more.study == manifest["study"]:
-        found = more.about({}) | {"command": manifest["command"]}
+    if found is None and (own or more.study == manifest["study"]):
+        found = more.about({}) | {"command": manifest["command"] if more.study == manifest["study"] else ""}
         manifest["also"].append(found)
     if found is None:
         raise RampError(f"nothing of the study '{more.study}' is published yet: python -m paper.publish --also")
@@ -177,8 +175,9 @@ def extend(published: Path, results: Path, note: str = "", command: str = "", re
         tables[name] = grown(name, old, new[name], replace)
         counts[name] = len(tables[name]) - len(old)
     unknown = [TABLES[name].file for name in tables if not (published / TABLES[name].file).is_file()]
-    if unknown and not command:
-        raise RampError(f"nothing of {', '.join(unknown)} is published yet: give the --command that makes it")
+    if not command and (unknown or not entry["command"]):
+        names = ", ".join(unknown or [TABLES[name].file for name in tables])
+        raise RampError(f"nothing of this study's {names} is published yet: give the --command that makes it")
     # everything is read before the first table is written: a damaged file leaves the publication as it was
     measured = (commit for name in ("banks", "tuning", "folding") for commit in commits_of(new.get(name)))
     entry["commits"] = sorted({*entry["commits"], *more.about({})["commits"], *map(str, measured)})

@@ -95,23 +95,29 @@ def gguf_values(study: Study) -> Iterator[tuple[str, str]]:
         pairs = [line for line in own if matrix_of.get((line["model"], line["rival"])) == matrix]
         if not pairs:
             continue
-        better = sum(line["ratio_high"] < 1 for line in pairs)
-        worse = sum(line["ratio_low"] > 1 for line in pairs)
         yield f"gguf.{name}.pairs", plural(len(pairs), "comparison")
-        yield f"gguf.{name}.better", str(better)
-        yield f"gguf.{name}.worse", str(worse)
-        losing = dict.fromkeys(Path(str(line["rival"])).stem for line in pairs if line["ratio_low"] > 1)
-        mixes = f" ({', '.join(losing)})" if losing else ""
-        yield f"gguf.{name}.worse.mixes", mixes
-        counts = {"lower": better, "higher": worse, "within noise": len(pairs) - better - worse}
-        found = [f"{words} in {'all' if count == len(pairs) else count}" for words, count in counts.items() if count]
-        yield f"gguf.{name}.outcome", listed([words + mixes * words.startswith("higher") for words in found])
-        yield f"gguf.{name}.models", ", ".join(dict.fromkeys(model_title(line["model"]) for line in pairs))
-        ratios = [float(line["kl_ratio"]) for line in pairs]
-        yield f"gguf.{name}.best", f"{min(ratios):.2f}"
-        yield f"gguf.{name}.worst", f"{max(ratios):.2f}"
+        yield f"gguf.{name}.better", str(sum(line["ratio_high"] < 1 for line in pairs))
+        yield f"gguf.{name}.models", listed([model_title(model) for model in files.models])
+        by_model = {model: [line for line in pairs if line["model"] == model] for model in files.models}
+        outcomes = [f"{model_title(model)}: {_outcome(own)}" for model, own in by_model.items() if own]
+        yield f"gguf.{name}.outcome", "; ".join(outcomes)
     if files.pairs:
         yield from _limits(study, files)
+
+
+def _outcome(pairs: Sequence[Line]) -> str:
+    """Return in how many comparisons of one model our KL is lower or higher, and the range of its ratio, in words."""
+    better, losing = sum(line["ratio_high"] < 1 for line in pairs), [line for line in pairs if line["ratio_low"] > 1]
+    counts = {"lower": better, "higher": len(losing), "within noise": len(pairs) - better - len(losing)}
+    mixes = ", ".join(dict.fromkeys(Path(str(line["rival"])).stem for line in losing))
+    found = [
+        f"{words} in {f'all {count}' if count == len(pairs) > 1 else count}{f' ({mixes})' if words == 'higher' else ''}"
+        for words, count in counts.items()
+        if count
+    ]
+    ratios = [float(line["kl_ratio"]) for line in pairs]
+    ends = [f"{end:.2f}" for end in (min(ratios), max(ratios))]
+    return f"{listed(found)}, {' to '.join(dict.fromkeys(ends))} times that of the mix"
 
 
 OF_256 = ("_K", "IQ4_XS", "IQ3_S", "IQ3_XXS")

@@ -59,7 +59,7 @@ SEARCH = {
 """The sentences on knapsack and search: where rows over banks are published, and where they are not."""
 
 BESIDE_ODD_ROWS = (
-    " Its rows are no multiple of 256, so mixes take fallback types, which ours need not; its released "
+    " Rows of {gguf.not_256} are no multiple of 256, so mixes take fallback types, which ours need not; its released "
     "{released.type} file ({released.mb} MB) is exact and smaller than some of them."
 )
 """Said of files of a model whose rows take no block of 256 weights, and that was released quantized."""
@@ -71,9 +71,8 @@ SETTLED = {-1: "", 0: " **No gain is settled.**", 1: " **The search is not recom
 OUTCOME = (
     "{knapsack}",
     "{search}",
-    "GGUF files of ours, at most as large as llama.cpp's mixes with the same importance matrix ({gguf.matrix.models}; "
-    "one bank each): lower KL in {gguf.matrix.better} of {gguf.matrix.pairs}, higher in {gguf.matrix.worse}"
-    "{gguf.matrix.worse.mixes}; the ratios run from {gguf.matrix.best} to {gguf.matrix.worst}.{odd}",
+    "KL of GGUF files of ours, at most as large as llama.cpp's mixes with the same importance matrix (one bank each). "
+    "{gguf.matrix.outcome}.{odd}",
     "Of the paper's {claims} [claims](docs/results/claims.md), tested by analogues on small models: {claims.summary}.",
 )
 """The sentences of the first screen. Numbers in braces come from the records (``paper.values``)."""

@@ -13,6 +13,7 @@ import pytest
 
 from paper.figures.frontier import frontier
 from paper.gguf import Files, gguf_values
+from paper.naming import model_title
 from paper.tables.gguf import gguf_table
 from paper.tables.halo import halo_table
 from ramp.core import cli
@@ -263,11 +264,14 @@ def test_the_figure_has_every_file_once_and_a_panel_per_model() -> None:
 
 def test_words_count_what_the_intervals_settle() -> None:
     values = dict(gguf_values(synthetic_study(gguf_records())))
-    matrix, plain = ({key: values[f"gguf.{name}.{key}"] for key in ("pairs", "better", "worse", "outcome")}
+    matrix, plain = ({key: values[f"gguf.{name}.{key}"] for key in ("pairs", "better", "outcome")}
                      for name in ("matrix", "plain"))  # fmt: skip
-    assert matrix == {"pairs": "2 comparisons", "better": "0", "worse": "0", "outcome": "within noise in all"}
-    assert plain == {"pairs": "2 comparisons", "better": "2", "worse": "0", "outcome": "lower in all"}
-    assert values["gguf.matrix.best"] == values["gguf.matrix.worst"] == f"{OURS:.2f}"
+    words = f"{model_title(SOURCE)}: {{}} in all 2, {{}} times that of the mix"
+    assert matrix == {
+        "pairs": "2 comparisons", "better": "0", "outcome": words.format("within noise", f"{OURS:.2f}")
+    }  # fmt: skip
+    assert (plain["pairs"], plain["better"]) == ("2 comparisons", "2")
+    assert plain["outcome"].startswith(f"{model_title(SOURCE)}: lower in all 2, ")
 
 
 def test_files_of_a_second_method_stand_in_the_table_and_not_in_the_words() -> None:
