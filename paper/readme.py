@@ -59,8 +59,8 @@ SEARCH = {
 """The sentences on knapsack and search: where rows over banks are published, and where they are not."""
 
 BESIDE_ODD_ROWS = (
-    " Rows of {gguf.not_256} are no multiple of 256, so mixes take fallback types, which ours need not; its released "
-    "{released.type} file ({released.mb} MB) is exact and smaller than some of them."
+    " Rows of {gguf.not_256} are no multiple of 256: its mixes fall back to other types; its released {released.type} "
+    "file ({released.mb} MB) is exact."
 )
 """Said of files of a model whose rows take no block of 256 weights, and that was released quantized."""
 
