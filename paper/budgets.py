@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from paper.comparisons import saving
-from paper.naming import RAMP_METHODS
+from paper.naming import RAMP_METHODS, UNIFORM_METHODS
 from paper.study import Study
 from paper.tables.main import uniform_reference
 
@@ -14,7 +14,7 @@ def budget_bytes(study: Study, bits: float) -> float | None:
     """Return a budget in bytes of the source's linears: between its uniform rows; None where it has not both."""
     sizes: dict[int, float] = {}
     for entry in study.find(study.source):
-        if entry.is_uniform and entry.group_size and (size := entry.mean("bytes_linear")):
+        if entry.method in UNIFORM_METHODS and (size := entry.mean("bytes_linear")):  # of the study's own groups
             sizes.setdefault(round(entry.budget_bits), size)
     below, above = math.floor(bits), math.ceil(bits)
     if below not in sizes or above not in sizes:

@@ -25,7 +25,6 @@ from paper.naming import (
     bits_title,
     method_title,
     model_title,
-    task_title,
     text_title,
     width_names,
 )
@@ -40,6 +39,7 @@ from paper.tuning import tuning_values
 from paper.values_claims import claim_values
 from paper.values_league import league_values
 from paper.values_pairs import pair_values
+from paper.values_tasks import task_values
 from paper.words import listed, plural, shown
 from ramp.quantizers.widths import WHOLE_ROW, Width, make_menu, split
 
@@ -67,7 +67,7 @@ def values(study: Study) -> dict[str, str]:
     """Return all keys with their text."""
     parts = (
         *(_study, _rows, pair_values, claim_values, _search, _transfer),
-        *(_halo, gguf_values, _tasks, _outliers, _parity, league_values, bank_values, tuning_values, noise_values),
+        *(_halo, gguf_values, task_values, _outliers, _parity, league_values, bank_values, tuning_values, noise_values),
         *(leakage_values, reproduction_values),
     )
     found = {key: text for part in parts for key, text in part(study)}
@@ -185,7 +185,7 @@ def _small_groups(study: Study) -> Items:
     found = []
     for entry in study.find(study.source, bits=REFERENCE_BITS) if uniform else []:
         share, kl = saving(entry, uniform, "bytes_linear"), study.measured(entry, study.primary_text, "kl")
-        if entry.method.startswith(f"{UNIFORM}_g") and share is not None and kl:
+        if entry.method.startswith(f"{UNIFORM}_g") and share is not None and share < 0 and kl:
             found.append(f"groups of {entry.group_size} a KL of {shown(kl, 4)} at {shown(-share, 1, 100)} % more bytes")
     if found:
         yield "groups", listed(found)
@@ -235,8 +235,8 @@ def _excess(study: Study, episodes: pd.DataFrame) -> str:
         budget = budget_bytes(study, float(bits))
         if budget is None:
             return ""
-        over = part.sort_values("episode", kind="stable")["bytes"] / budget - 1
-        ends = (shown(float(np.median(half)), 0, 100) for half in np.array_split(over.to_numpy(), 2))
+        over = part.sort_values("episode", kind="stable")["bytes"].dropna().to_numpy("float64") / budget - 1
+        ends = (shown(float(np.median(half)), 0, 100) for half in np.array_split(over, 2) if len(half))
         found.append(f"{' and '.join(dict.fromkeys(ends))} % at {bits_title(float(bits))} bits")
     return f" (their bytes exceed it by a median, of the first and of the second half, of {listed(found)})"
 
@@ -247,7 +247,7 @@ def _transfer(study: Study) -> Items:
         return
     table = frame[frame["policy"] == "role_depth"]["gap_closed"].dropna()
     if not table.empty:
-        ends = [shown(float(end)) for end in dict.fromkeys((table.min(), table.max()))]
+        ends = list(dict.fromkeys(shown(float(end)) for end in (table.min(), table.max())))
         yield "transfer.role_depth", f"between {listed(ends)}" if len(ends) > 1 else ends[0]
     known = frame[frame["policy"].isin(RAMP_METHODS)].dropna(subset=["gap_closed"])
     if known.empty:
@@ -286,31 +286,6 @@ def _halo(study: Study) -> Items:
     if sizes and uniform and (size := uniform.mean("bytes_file")):
         yield "halo.mb", shown(min(sizes), scale=1e-6)
         yield "halo.uniform.mb", shown(size, scale=1e-6)
-
-
-def _tasks(study: Study) -> Items:
-    items = study.frame("items")
-    if items is None:
-        return
-    yield "tasks", ", ".join(task_title(task) for task in study.tasks)
-    counts = {e.mean(f"n_items_{task}") for e in study.find(study.source) for task in study.tasks} - {None}
-    if counts:
-        yield "tasks.items", " or ".join(shown(count, 0) for count in sorted(c for c in counts if c))
-    if at_chance := [task_title(task) for task in study.tasks if _is_at_chance(study, task)]:
-        yield "tasks.at_chance", listed(at_chance)
-
-
-CHANCE = {"winogrande": 1 / 2, "piqa": 1 / 2, "boolq": 1 / 2, "hellaswag": 1 / 4}
-"""Accuracy of a guess, by task; the others have four answers (three or five in a few items of ARC)."""
-
-
-def _is_at_chance(study: Study, task: str) -> bool:
-    """Return whether the float model's accuracy on a task is not above that of a guess by 1.96 standard errors."""
-    entry = study.float_entry(study.source)
-    found = [entry.mean(f"{column}_{task}") if entry else None for column in ("acc", "acc_se")]
-    if found[0] is None or found[1] is None:
-        return False
-    return found[0] - 1.96 * found[1] <= CHANCE.get(task, 1 / 4)
 
 
 def _outliers(study: Study) -> Items:

@@ -32,7 +32,9 @@ def pair_values(study: Study) -> Items:
     if papers is not None and papers != low:
         yield "paper_budget", bits_title(papers)
         for own in study.find(study.source, "ramp", papers):
-            if (uniform := uniform_reference(study, study.source)) and (share := saving(own, uniform, "bytes_linear")):
+            uniform = uniform_reference(study, study.source)
+            share = saving(own, uniform, "bytes_linear") if uniform else None
+            if share is not None and share < PAPER_SAVING:
                 yield "pair.paper.missed", shown(PAPER_SAVING - share, 2, 100)
         yield from _pairs_at(study, papers, "pair.paper")
     yield from _pairs_at(study, REFERENCE_BITS, "pair.equal", ("knapsack",))

@@ -56,7 +56,9 @@ def learning(study: Study) -> Figure:
 def _projected(study: Study, method: str) -> bool:
     """Return whether a search found nothing within its budget, so that its row is its policy's under a mask."""
     entries = study.find(study.source, method)
-    return any(bool(each) for entry in entries if "projected" in entry.records for each in entry.records["projected"])
+    return any(
+        bool(each) for entry in entries if "projected" in entry.records for each in entry.records["projected"].dropna()
+    )
 
 
 def best_so_far(run: pd.DataFrame, limit_bytes: float | None) -> tuple[np.ndarray, np.ndarray]:

@@ -175,20 +175,23 @@ def _footnotes(study: Study, entries: list[Entry], uniform: Entry | None, publis
 def stored_again(study: Study, model: str) -> list[str]:
     """Return one sentence on rows whose linears were stored again beside another embedding and head; none without."""
     found = [
-        (own, other, 1e-6 * (other.mean("bytes_file") - own.mean("bytes_file")), abs(b.value / a.value - 1))
+        (own, other, 1e-6 * abs(size - stored), abs(b.value / a.value - 1))
         for other in study.find(model, grid=None, stage=None)
         if other.restored
         for own in study.find(model, other.method, other.budget_bits)
         if own.group_size == other.group_size
         if (a := study.measured(own, study.primary_text, "kl"))
         and (b := study.measured(other, study.primary_text, "kl"))
+        and (size := other.mean("bytes_file"))
+        and (stored := own.mean("bytes_file"))
+        and a.value
     ]
     if not found:
         return []
     names = "; ".join(other.title for _, other, *_ in found)
     more, apart = (max(line[place] for line in found) for place in (2, 3))
     return [
-        f"The same linears stored with embedding and head in another format: {names}. These files are larger by "
+        f"The same linears stored with embedding and head in another format: {names}. These files differ by "
         f"{more:.2f} MB at most, and their KL is within {100 * apart:.1f} % of that above."
     ]
 

@@ -55,9 +55,11 @@ def _json_lines(path: Path, prefix: str) -> Iterator[Document]:
     try:
         with opened(path, "rt", encoding="utf-8-sig") as lines:
             for done, line in enumerate(_bounded(lines), start=1):
+                if not line.strip():
+                    continue
                 row = json.loads(line)
                 if not (isinstance(row, dict) and isinstance(row.get("text"), str)):
-                    raise ValueError("it is something else")
+                    raise ValueError("this one is another value")
                 row["text"].encode()  # half a surrogate pair cannot be
                 yield Document(f"{prefix}-{done - 1:05d}", row["text"].strip())
     except UnicodeDecodeError as error:

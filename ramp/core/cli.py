@@ -144,7 +144,7 @@ def worded(parse: Callable[[str], Any], fault: str = "") -> Callable[[str], Any]
 
 def count(text: str) -> int:
     """Return the whole number above 0 that an option holds."""
-    if not text.isdigit() or not int(text):
+    if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"'{text}' is no whole number above 0")
     return int(text)
 

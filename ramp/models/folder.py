@@ -29,7 +29,7 @@ class ModelFolder:
     def __init__(self, path: str | Path, name: str = "") -> None:
         """name: of the model, where it is not that of the folder (a snapshot in the hub's cache)."""
         self.path = Path(path)
-        self.name = name or self.path.name
+        self.name = name or self.path.name or self.path.resolve().name  # "." has no name of its own
 
     @cached_property
     def config(self) -> PretrainedConfig:

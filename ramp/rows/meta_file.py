@@ -59,9 +59,11 @@ def read_meta_of(row_dir: Path, model_dir: Path) -> dict[str, Any]:
 
     A packed row carries its weights, so another model's head and tokenizer would score it without a fault.
     """
-    meta, given = read_meta(row_dir), model_dir.absolute().name
-    if meta["model"] != given:
-        raise RampError(f"{row_dir} is a row of {meta['model']}, {model_dir} is {given}: pass the folder of its model")
+    meta, names = read_meta(row_dir), (model_dir.name, model_dir.resolve().name)  # of a link too
+    if meta["model"] not in names:
+        raise RampError(
+            f"{row_dir} is a row of {meta['model']}, {model_dir} is named {names[1]}: pass the folder of its model"
+        )
     return meta
 
 

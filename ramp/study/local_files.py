@@ -17,7 +17,7 @@ from ramp.study.validation import named_models
 
 
 def local_faults(plan: AssetPlan, done: Collection[str] = ()) -> list[RampError]:
-    """Return what is wrong with files of this machine that a study reads; the models in ``done`` are not opened.
+    """Return what is wrong with files of this machine that a study reads; those in ``done`` are not opened.
 
     Of a model its headers are read and no weights: whether they are those of ``config.json``, and the tokenizer. A text
     is read whole.

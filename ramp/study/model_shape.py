@@ -121,8 +121,10 @@ def _needed(field: Any) -> bool:
     return field.default is MISSING
 
 
-def shape_of(model: str, registry: Registry, results: str | Path) -> ModelShape:
+def shape_of(model: str, registry: Registry, results: str | Path, *, gguf: bool = True) -> ModelShape:
     """Return the sizes of a model: of its folder below ``results``, its local source, its preset, or its entry.
+
+    gguf: whether the header of a GGUF source may be read, which takes seconds where the vocabulary is large.
 
     Raises:
         SizeUnknown: it is not fetched, and the registry does not give its sizes.
@@ -138,7 +140,7 @@ def shape_of(model: str, registry: Registry, results: str | Path) -> ModelShape:
             path = source.below(registry.root)
             if (local := path / "config.json").is_file():
                 return ModelShape.read(read_json(local, dict[str, Any], again="correct it"), str(local))
-            if path.suffix == ".gguf" and path.is_file():
+            if gguf and path.suffix == ".gguf" and path.is_file():
                 from ramp.gguf_format.configuration import header_sizes
                 from ramp.gguf_format.reader import GgufFile
 

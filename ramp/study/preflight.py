@@ -40,7 +40,7 @@ def preflight(
     refusal: Callable[[HubSource, bool], str | None] = refusal,
 ) -> None:
     """Raise ``PreflightError`` where the study cannot be run: no GPU, files that no stage can read, or assets that the
-    hub does not give. Models that were imported before are not opened.
+    hub does not give. Models and texts that were fetched before are not opened.
 
     Jobs that a scheduler sends elsewhere (``jobs_run_here`` false) find their GPU there.
     """
@@ -52,8 +52,12 @@ def preflight(
             "run it on one, through a scheduler (--workflow-profile profiles/slurm), or with --config device=cpu"
         )
     assets, faults = AssetPlan(study=study, registry=registry), Faults()
-    faults.add(local_faults(assets, [file.parent.name for file in Path(study.results).glob("models/*/asset.json")]))
-    faults.tell(PreflightError)
+    if jobs_run_here:  # a scheduler's nodes may see files that this machine does not
+        done = [
+            file.parent.name for kind in ("models", "assets") for file in Path(study.results, kind).glob("*/asset.json")
+        ]
+        faults.add(local_faults(assets, done))
+        faults.tell(PreflightError)
     refused = {
         name: why
         for name in (study.source, *study.targets, *assets.text_assets, *assets.task_assets)

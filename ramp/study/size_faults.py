@@ -21,7 +21,8 @@ def size_faults(plan: Plan) -> Iterator[RampError]:
     named = [*plan.models, *(model for section in sections for model in section.models)]
     for model in dict.fromkeys(map(base_model, named)):
         try:
-            rows = dict.fromkeys(linear.d_in for linear in shape_of(model, plan.registry, study.results).block)
+            shape = shape_of(model, plan.registry, study.results, gguf=False)  # asked by every reading of the workflow
+            rows = dict.fromkeys(linear.d_in for linear in shape.block)
         except (SizeUnknown, OSError):
             continue
         except RampError as error:

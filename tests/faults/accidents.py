@@ -74,7 +74,7 @@ def watch(allowed: Sequence[Path], told: int) -> None:
         if isinstance(path, str | bytes | os.PathLike):
             name = os.path.join(base, os.fsdecode(path))
             real = os.path.join(os.path.realpath(os.path.dirname(name) or "."), os.path.basename(name))
-            if not real.startswith(places):
+            if not f"{real}{os.sep}".startswith(places):  # a file without a name is opened as its folder
                 os.write(told, f"{event} {real}\n".encode())
 
     sys.addaudithook(hook)

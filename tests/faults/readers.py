@@ -309,7 +309,7 @@ READERS = (
            "records/table.py:read_table", own=False),
     Reader("recorded", ("records/claims.json", "records/digests.json", "config.json"),
            lambda r: (Recorded.read(r), read_study(r)),
-           "records/compare_side.py:Recorded.read records/table.py:read_claims "
+           "records/compare_side.py:Recorded.read records/table.py:read_claims records/table.py:_check_claims "
            "records/study_digests.py:read_digests records/study_digests.py:read_study", own=False),
     Reader("content", ("allocations/tiny.json", "folds/awq.safetensors"),
            lambda r: [content_digest(r / "allocations" / "tiny.json"), content_digest(r / "folds" / "awq.safetensors")],

@@ -135,7 +135,17 @@ def _made(folder: Path) -> None:
     from ramp.records.table import CLAIM_FIELDS, VERDICTS
 
     write_claims(
-        folder / "records" / "claims.json", [{**dict.fromkeys(CLAIM_FIELDS, "x"), **claim, "verdict": VERDICTS[0]}]
+        folder / "records" / "claims.json",
+        [
+            {
+                **dict.fromkeys(CLAIM_FIELDS, "x"),
+                **claim,
+                "verdict": VERDICTS[0],
+                "value": 1.0,
+                "margin": None,
+                "rows": [],
+            }
+        ],
     )
     rows = [{"evals": i, "tokens": 64 * i, "kl": 0.1, "choice": encode([1, 2])} for i in range(3)]
     episodes = "".join(json.dumps(row) + "\n" for row in rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -179,6 +180,6 @@ def test_command_line(tiny_llama_dir, tasks_dir, tmp_path, capsys):
     assert found["lm_eval_version"]
     assert cli.run(harness.main, [*options, "piqua"]) == 2
     assert "did you mean 'piqa'" in capsys.readouterr().err
-    (tmp_path / "other").symlink_to(tiny_llama_dir)
+    shutil.copytree(tiny_llama_dir, tmp_path / "other")
     assert cli.run(harness.main, [*options, "piqa", "--model-dir", str(tmp_path / "other")]) == 2
     assert "pass the folder of its model" in capsys.readouterr().err

@@ -115,8 +115,9 @@ def test_a_gguf_file_has_the_sizes_of_the_checkpoint_that_it_was_made_from(folde
         sizes.append((shape.linears, shape.table_params, shape.max_position_embeddings, shape.float_bytes))
     assert sizes[0] == sizes[1]
     (folder / "one.gguf").write_bytes(b"no GGUF file")
+    plan = make_plan(study(source="./one.gguf"), REPO, REGISTRY)  # every reading of the workflow; it opens no such file
     with pytest.raises(RampError, match=r"one\.gguf is not a readable GGUF file"):
-        make_plan(study(source="./one.gguf"), REPO, REGISTRY)
+        shape_of("one.gguf", plan.registry, folder / "results")
 
 
 def test_names_stay_names() -> None:

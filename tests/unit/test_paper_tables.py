@@ -282,7 +282,7 @@ def test_mixed_rows_are_paired_with_controls_of_the_same_bytes_alone(study: Stud
 
 def test_a_second_track_is_named_below_the_rows_and_stands_in_the_ledger(study: Study, controlled: Study) -> None:
     (note,) = [note for note in main_table(controlled, SOURCE).footnotes if "another format" in note]
-    assert "RAMP (ours), 4 bits, fp16 track. These files are larger by" in note
+    assert "RAMP (ours), 4 bits, fp16 track. These files differ by" in note
     assert not [note for note in main_table(study, SOURCE).footnotes if "another format" in note]
     assert "RAMP (ours), 4 bits, fp16 track" in {row.cells["row"] for row in ledger_table(controlled, SOURCE).rows}
     assert len(cost_table(controlled).rows) == len(cost_table(study).rows) + 1  # the knapsack's control budget
