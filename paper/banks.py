@@ -150,13 +150,13 @@ def league_over_banks(league: League, model: str, budget: float, evals: int, all
     return replace(found, little_text=bool(little_text(found.windows, max(lengths))))
 
 
-def noise_floors(study: Study, models: Iterable[str]) -> list[str]:
+def spread_notes(study: Study, models: Iterable[str]) -> list[str]:
     """Return the spread over banks of final rows of several models, a footnote each; none where none is known."""
-    found = [(model, noise_floor(study, model)) for model in models]
+    found = [(model, spread_note(study, model)) for model in models]
     return [f"{model_title(model)}. {note}" for model, note in found if note]
 
 
-def noise_floor(study: Study, model: str) -> str:
+def spread_note(study: Study, model: str) -> str:
     """Return the spread over banks of a model's final rows as a sentence; nothing where none is known."""
     banks, found, counts = Banks(study), [], list[int]()
     for budget in banks.budgets(model) if model in banks.models else []:

@@ -260,6 +260,8 @@ def _transfer(study: Study) -> Items:
         yield f"transfer.{name}.target", model_title(str(line["target"]))
     if known["target"].nunique() == 1:
         yield "transfer.one_target", model_title(str(worst["target"]))
+    if "ramp" in set(known["policy"]):  # which clones the knapsack; the paper's variant starts from nothing
+        yield "transfer.cloned", "yes"
     if known["kl_native"].notna().any():
         yield "transfer.native", "yes"
     drawn = [e.mean("search_evals") for model in study.models[1:] for e in study.find(model, "random_search")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from paper.banks import noise_floors
+from paper.banks import spread_notes
 from paper.naming import method_title, model_title
 from paper.study import Entry, Study
 from paper.tables.captions import caption
@@ -28,7 +28,7 @@ def cost_table(study: Study) -> Table:
         *labels("projected"),
     )
     rows = tuple(Row(_cells(entry), entry.model) for entry in entries)
-    floors = noise_floors(study, dict.fromkeys(entry.model for entry in entries))
+    floors = spread_notes(study, dict.fromkeys(entry.model for entry in entries))
     return Table("cost", columns=columns, rows=rows, **caption("cost", *floors, seeds=study.seeds(entries))).filled()
 
 

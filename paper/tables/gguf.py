@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from paper.banks import noise_floors
+from paper.banks import spread_notes
 from paper.gguf import Files, file_title
 from paper.naming import model_title
 from paper.study import Study
@@ -56,7 +56,7 @@ def gguf_table(study: Study, tuned: bool = False) -> Table:
         Column("generation", "generation", "tokens/s", digits=1, printed=False),
         Column("memory", "memory", "MB", digits=0, scale=1e-6, printed=False),
     )
-    floors = noise_floors(study, files.models)
+    floors = spread_notes(study, files.models)
     notes = [ONE_BANK, *floors] if rows else []
     return Table(
         name, columns=columns, rows=tuple(rows), aside=(SPEED,) if rows else (), **caption(name, *notes)

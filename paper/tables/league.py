@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from paper.banks import noise_floors
+from paper.banks import spread_notes
 from paper.intervals import reading
 from paper.league import League
 from paper.naming import method_title, model_title
@@ -83,7 +83,7 @@ def league_table(study: Study) -> Table:
         Column("gain", "less knapsack", "nats", digits=4, signed=True),
         Column("reading", "", align="left"),
     )
-    words = caption("league", *noise_floors(study, league.models), bar=method_title(BAR))
+    words = caption("league", *spread_notes(study, league.models), bar=method_title(BAR))
     return Table("league", columns=columns, rows=tuple(rows), **words).filled()
 
 
@@ -107,7 +107,7 @@ def league_summary_table(study: Study) -> Table:
         Column("budgets", "budgets", "bits", align="left"),
         *(Column(str(evals), f"{evals:,} evaluations", digits=3) for evals in moments),
     )
-    words = caption("league_summary", *noise_floors(study, league.models), bar=method_title(BAR))
+    words = caption("league_summary", *spread_notes(study, league.models), bar=method_title(BAR))
     return Table("league_summary", columns=columns, rows=tuple(rows), **words).filled()
 
 

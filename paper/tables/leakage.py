@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from paper.banks import noise_floor
+from paper.banks import spread_note
 from paper.intervals import reading
 from paper.leakage import TEXTS, leak_lines
 from paper.naming import model_title
@@ -39,7 +39,7 @@ def leakage_table(study: Study) -> Table:
         Column("ratio", "over the study's own", digits=3),
         Column("reading", "", align="left"),
     )
-    floors = [floor for model in dict.fromkeys(line.model for line in lines) if (floor := noise_floor(study, model))]
+    floors = [floor for model in dict.fromkeys(line.model for line in lines) if (floor := spread_note(study, model))]
     runs = sorted({runs_over(line.ratio) for line in lines if line.ratio})
     words = caption("leakage", *floors, runs="; or ".join(runs) or "no row")
     return Table("leakage", columns=columns, rows=tuple(rows), **words).filled()

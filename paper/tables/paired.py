@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from paper.banks import noise_floor
+from paper.banks import spread_note
 from paper.budgets import low_budget, paper_budget
 from paper.comparisons import Pair, pair, saving
 from paper.intervals import holm
@@ -165,7 +165,7 @@ def _table(
         Column("reading", "reading (KL)", align="left"),
         Column("p", "p", "Holm"),
     )
-    floor = noise_floor(study, model)
+    floor = spread_note(study, model)
     words = caption(kind, *([floor] if floor else []), model=model_title(model), limits=limits, seeds=seeds, **values)
     rows_of = tuple(map(Row, rows, groups))
     return Table(f"{kind}_{model}", columns=columns, rows=rows_of, aside=(POWER,), **words)

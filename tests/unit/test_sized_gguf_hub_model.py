@@ -27,6 +27,8 @@ from tests.refusals import refused
 from tests.tiny_models import random_llama
 from tests.unit.test_sized_gguf_command import words
 
+REPO = Path(__file__).resolve().parents[2]
+
 TEMPLATE = "{% for message in messages %}<{{ message.role }}>{{ message.content }}{% endfor %}"
 
 
@@ -135,7 +137,7 @@ def test_model_is_named_after_its_repository(far: Far, tmp_path: Path) -> None:
 
 
 def test_names_near_a_model_and_models_that_a_run_trains_are_told(tmp_path: Path) -> None:
-    registry = load_registry("config/assets.yaml")
+    registry = load_registry(REPO / "config" / "assets.yaml")
 
     def find(name: str) -> Callable[[], Path]:
         return lambda: inputs.find_model(name, registry, tmp_path)
